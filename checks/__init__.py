@@ -1,0 +1,1 @@
+"""The gates: one folder a stage, one claim a check."""

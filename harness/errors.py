@@ -1,0 +1,126 @@
+"""One tree of errors: each class carries its process exit code and a remedy.
+
+An error message says what was wrong and where; ``remedy`` says what to do next.
+The command line prints both and exits with ``exit_code``; nothing below the
+command line ever exits by itself. The table of codes is docs/exit-codes.md.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HarnessError(Exception):
+    """Any failure that the harness understands well enough to explain."""
+
+    exit_code: ClassVar[int] = 1
+    default_remedy: ClassVar[str] = "Run the same command again; if it persists, report it with the message above."
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.remedy = remedy or self.default_remedy
+
+
+class BadInput(HarnessError):
+    """The job file, an argument or a file the user named cannot be used as it is."""
+
+    exit_code = 2
+    default_remedy = "Correct the input named above and run the command again."
+
+
+class GateHeld(HarnessError):
+    """At least one check of the stage failed; the job does not move."""
+
+    exit_code = 3
+    default_remedy = "Read the failed checks above, mend what they name, and run the same command again."
+
+
+class GateUnknown(HarnessError):
+    """No check failed, but at least one could not look; the job does not move."""
+
+    exit_code = 4
+    default_remedy = "Restore what could not be looked at (network, box, file) and run the same command again."
+
+
+class Refused(HarnessError):
+    """The guard refused an irreversible act. Nothing was changed."""
+
+    exit_code = 5
+    default_remedy = "Bring the artifact home and verify it first: harness run JOBFILE."
+
+
+class NotProven(HarnessError):
+    """Destruction was requested, but the instance is not proven to be gone; it may still bill."""
+
+    exit_code = 6
+    default_remedy = "Run the same command again until it says destroyed, and look at the provider's console."
+
+
+class ProviderUnavailable(HarnessError):
+    """The provider did not answer, or answered what cannot be trusted. It says nothing about any instance."""
+
+    exit_code = 7
+    default_remedy = "Check the network and the API key, then run the same command again."
+
+
+class AmbiguousCreate(ProviderUnavailable):
+    """The reply to a create was lost: an instance may or may not exist. Reconcile by label, never retry blindly."""
+
+    default_remedy = "Run the same command again: it looks for the instance by its label before renting another."
+
+
+class OfferGone(ProviderUnavailable):
+    """The offer was taken or withdrawn before the create; nothing was rented."""
+
+    default_remedy = "Run the same command again: it searches for another offer."
+
+
+class HostUnreachable(HarnessError):
+    """The box did not answer over SSH, or the connection was cut. It says nothing about what is on the box."""
+
+    exit_code = 8
+    default_remedy = "Run the same command again; the instance is kept, its disk with it."
+
+
+class HostKeyChanged(HostUnreachable):
+    """The box showed another SSH host key than the pinned one: it may be somebody else's machine."""
+
+    default_remedy = "Compare the key with the container log at the provider before you trust this box again."
+
+
+class TransferFailed(HarnessError):
+    """A file could not be brought home or sent, or what arrived is not what was promised."""
+
+    exit_code = 9
+    default_remedy = "Run the same command again: verified chunks are kept, only the rest is fetched."
+
+
+class RemoteChanged(TransferFailed):
+    """The remote file is not the one whose digest was recorded."""
+
+    default_remedy = "Find out what still writes to the file on the box; then run the same command again."
+
+
+class LocalDiskFull(TransferFailed):
+    """The destination has not enough room."""
+
+    default_remedy = "Free the bytes named above, or choose another destination, and run the same command again."
+
+
+class StoreFailed(HarnessError):
+    """The event store cannot be read or written; no step is taken without it."""
+
+    exit_code = 10
+    default_remedy = "Check that the state directory named above exists, is writable and has room."
+
+
+class MissingExtra(HarnessError):
+    """A part of the harness needs packages that are not installed."""
+
+    exit_code = 11
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs packages that are not installed",
+            remedy=f"pip install 'gold-standard-harness[{extra}]'",
+        )

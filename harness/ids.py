@@ -1,0 +1,56 @@
+"""The names of things, as types; and the one place where randomness enters."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import NewType
+
+JobName = NewType("JobName", str)
+"""A job's name: lower-case letters, digits, '.', '_' and '-'; names its directory and its label."""
+
+InstanceId = NewType("InstanceId", int)
+OfferId = NewType("OfferId", int)
+CheckId = NewType("CheckId", str)
+"""A check's name: its function's name without the prefix ``check_``."""
+
+Sha256 = NewType("Sha256", str)
+"""64 lower-case hexadecimal digits."""
+
+LABEL_PREFIX = "gsh"
+"""Every instance rented by this tool carries a label ``gsh-<job>-<nonce>``."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_JOB_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def sha256(text: str) -> Sha256:
+    """Parse a SHA-256 digest; raises ValueError on anything but 64 hexadecimal digits."""
+    lowered = text.strip().lower()
+    if not _SHA256.fullmatch(lowered):
+        raise ValueError(f"not a SHA-256 digest: {text[:80]!r}")
+    return Sha256(lowered)
+
+
+def job_name(text: str) -> JobName:
+    """Parse a job's name; raises ValueError on a name that could not be a directory and a label."""
+    if not _JOB_NAME.fullmatch(text):
+        raise ValueError(
+            f"not a job name: {text[:80]!r} (lower-case letters, digits, '.', '_' and '-', at most 64, no leading punctuation)"
+        )
+    return JobName(text)
+
+
+def new_nonce() -> str:
+    """Eight random hexadecimal digits, to tell one attempt from another."""
+    return secrets.token_hex(4)
+
+
+def label(job: JobName, nonce: str) -> str:
+    """The instance label of one attempt of a job (the provider allows 256 characters)."""
+    return f"{LABEL_PREFIX}-{job}-{nonce}"
+
+
+def is_our_label(text: str | None) -> bool:
+    """Whether a label was given by this tool."""
+    return bool(text) and str(text).startswith(f"{LABEL_PREFIX}-")

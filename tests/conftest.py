@@ -1,0 +1,3 @@
+"""Fixtures shared by all rooms."""
+
+from __future__ import annotations
