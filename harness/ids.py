@@ -36,7 +36,7 @@ def job_name(text: str) -> JobName:
     """Parse a job's name; raises ValueError on a name that could not be a directory and a label."""
     if not _JOB_NAME.fullmatch(text):
         raise ValueError(
-            f"not a job name: {text[:80]!r} (at most 64 lower-case letters, digits, '.', '_', '-', the first a letter or digit)"
+            f"not a job name: {text[:80]!r} (up to 64 of a-z 0-9 . _ -, starting with a letter or digit)"
         )
     return JobName(text)
 
