@@ -114,6 +114,18 @@ class StoreFailed(HarnessError):
     default_remedy = "Check that the state directory named above exists, is writable and has room."
 
 
+class Conflict(StoreFailed):
+    """Another writer appended to the job's log in between; nothing was appended."""
+
+    default_remedy = "Run the same command again: it reads what the other one did and goes on from there."
+
+
+class JobBusy(StoreFailed):
+    """Another process is running this job now."""
+
+    default_remedy = "Wait until the process named above has ended, or end it, and run the same command again."
+
+
 class MissingExtra(HarnessError):
     """A part of the harness needs packages that are not installed."""
 
