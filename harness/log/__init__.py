@@ -1,0 +1,1 @@
+"""The training log: its grammar, and what a whole log amounts to."""

@@ -1,0 +1,289 @@
+"""The grammar of the training log: each line of the contract that matters, as a typed event. Pure.
+
+The log comes from a rented box and is written to while it is read: it may hold terminal
+escapes, carriage returns, lines of any length, bytes that are not UTF-8, and end in a torn
+line. ``lines`` makes clean lines of such bytes, ``parse`` makes events of lines; a line
+that is not word for word in the grammar is no event.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from harness.ids import Sha256
+from harness.text import printable
+
+MAX_LINE: Final = 4096
+"""Characters of a line that are looked at; no line of the contract comes near it."""
+
+
+class Trainer(StrEnum):
+    """The two trainers that a run goes through, in their order."""
+
+    SFT = "sft"
+    DPO = "dpo"
+
+
+@dataclass(frozen=True, slots=True)
+class V2Integration:
+    """``V2 FOREX INTEGRATION: 15300 SFT + 2550 DPO samples from YOUR data``: the rows that will be trained on."""
+
+    sft: int
+    dpo: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``PLAN ...``: what the run announces before its first step."""
+
+    sft_steps: int
+    dpo_steps: int
+    batch_size: int
+    checkpoint_every: int
+    lora_r: int
+    lora_alpha: float
+    dtype: str
+    world_size: int
+    device_map: str
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One logged optimizer step; ``loss`` and ``lr`` may be nan or inf, as the trainer wrote them. Seconds a step."""
+
+    trainer: Trainer
+    step: int
+    total: int
+    loss: float
+    lr: float
+    s_per_step: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSaved:
+    """A checkpoint that the run says it saved, by its path relative to the package's directory."""
+
+    trainer: Trainer
+    step: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The run went on from a checkpoint; the next logged step is beyond ``step``."""
+
+    trainer: Trainer
+    step: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A checkpoint that was not fit to resume from, and why."""
+
+    trainer: Trainer
+    step: int
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageComplete:
+    """A trainer reached its end."""
+
+    trainer: Trainer
+    step: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class FirstDpoLoss:
+    """The first DPO loss: ln 2 when the reference is the SFT model."""
+
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class GgufWritten:
+    """A model file that the run says it wrote; size in bytes."""
+
+    path: str
+    size: int
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingComplete:
+    """``TRAINING COMPLETE``: everything is written, the manifest too."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFailed:
+    """``TRAINING FAILED: <reason>``."""
+
+    reason: str
+
+
+class ErrorKind(StrEnum):
+    """What kind of trouble a line speaks of."""
+
+    TRACEBACK = "traceback"
+    OUT_OF_MEMORY = "out_of_memory"
+    NO_SPACE = "no_space"
+    NCCL = "nccl"
+    XID = "xid"
+    CUDA = "cuda"
+    KILLED = "killed"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorLine:
+    """A line that speaks of an error, in any part of the log."""
+
+    kind: ErrorKind
+    text: str
+
+
+Event = (
+    V2Integration
+    | Plan
+    | Step
+    | CheckpointSaved
+    | Resumed
+    | PassedOver
+    | StageComplete
+    | FirstDpoLoss
+    | GgufWritten
+    | TrainingComplete
+    | TrainingFailed
+    | ErrorLine
+)
+
+_INT = r"([0-9]{1,12})"
+_FLOAT = r"([+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?(?:[eE][+-]?[0-9]{1,4})?|nan|inf))"
+_TRAINER = r"\[(sft|dpo)\] "
+
+
+_CHECKPOINT = r"(?P<path>models/output/(?P<trainer>sft|dpo)/checkpoint-(?P<step>[0-9]{1,9}))"
+
+
+def _checkpoint(match: re.Match[str]) -> tuple[Trainer, int, str]:
+    return Trainer(match["trainer"]), int(match["step"]), match["path"]
+
+
+_GRAMMAR: Final[tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Event]], ...]] = (
+    (
+        "[",
+        re.compile(rf"{_TRAINER}step {_INT}/{_INT} \({_FLOAT}%\) loss={_FLOAT} lr={_FLOAT} s/step={_FLOAT}"),
+        lambda m: Step(Trainer(m[1]), int(m[2]), int(m[3]), float(m[5]), float(m[6]), float(m[7])),
+    ),
+    (
+        "[",
+        re.compile(rf"\[(?:sft|dpo)\] Saved checkpoint {_CHECKPOINT}"),
+        lambda m: CheckpointSaved(*_checkpoint(m)),
+    ),
+    (
+        "[",
+        re.compile(rf"\[(?:sft|dpo)\] RESUME from {_CHECKPOINT} at step (?P=step)"),
+        lambda m: Resumed(*_checkpoint(m)),
+    ),
+    (
+        "[",
+        re.compile(rf"\[(?:sft|dpo)\] PASSED OVER {_CHECKPOINT}: (?P<reason>.*)"),
+        lambda m: PassedOver(*_checkpoint(m), m["reason"]),
+    ),
+    (
+        "[",
+        re.compile(rf"{_TRAINER}COMPLETE {_INT}/{_INT} steps"),
+        lambda m: StageComplete(Trainer(m[1]), int(m[2]), int(m[3])),
+    ),
+    ("[dpo] f", re.compile(rf"\[dpo\] first loss={_FLOAT}"), lambda m: FirstDpoLoss(float(m[1]))),
+    (
+        "[export]",
+        re.compile(rf"\[export\] GGUF (\S.{{0,1022}}) bytes={_INT} sha256=([0-9a-f]{{64}})"),
+        lambda m: GgufWritten(m[1], int(m[2]), Sha256(m[3])),
+    ),
+    (
+        "V2 ",
+        re.compile(rf"V2 FOREX INTEGRATION: {_INT} SFT \+ {_INT} DPO samples from YOUR data"),
+        lambda m: V2Integration(int(m[1]), int(m[2])),
+    ),
+    (
+        "PLAN ",
+        re.compile(
+            rf"PLAN sft_steps={_INT} dpo_steps={_INT} batch_size={_INT} checkpoint_every={_INT} lora_r={_INT}"
+            rf" lora_alpha={_FLOAT} dtype=(\S{{1,40}}) world_size={_INT} device_map=(\S{{1,40}}) devices=(\S{{0,1000}})"
+        ),
+        lambda m: Plan(
+            sft_steps=int(m[1]),
+            dpo_steps=int(m[2]),
+            batch_size=int(m[3]),
+            checkpoint_every=int(m[4]),
+            lora_r=int(m[5]),
+            lora_alpha=float(m[6]),
+            dtype=m[7],
+            world_size=int(m[8]),
+            device_map=m[9],
+            devices=tuple(name for name in m[10].split(",") if name),
+        ),
+    ),
+    ("TRAINING C", re.compile(r"TRAINING COMPLETE"), lambda _: TrainingComplete()),
+    ("TRAINING F", re.compile(r"TRAINING FAILED: (.*)"), lambda m: TrainingFailed(m[1])),
+)
+
+_ERRORS: Final[tuple[tuple[re.Pattern[str], ErrorKind], ...]] = (
+    (re.compile(r"Traceback \(most recent call last\)"), ErrorKind.TRACEBACK),
+    (re.compile(r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED"), ErrorKind.OUT_OF_MEMORY),
+    (re.compile(r"No space left on device|Disk quota exceeded"), ErrorKind.NO_SPACE),
+    (
+        re.compile(r"\bNCCL (?:WARN|error)|ncclUnhandledCudaError|ncclSystemError|ncclInternalError|NCCL.*timed? ?out"),
+        ErrorKind.NCCL,
+    ),
+    (re.compile(r"NVRM: Xid"), ErrorKind.XID),
+    (re.compile(r"CUDA error:|device-side assert"), ErrorKind.CUDA),
+    (
+        re.compile(r"^(?:Killed|Segmentation fault|Bus error|Aborted)\b|oom-kill|Out of memory: Killed"),
+        ErrorKind.KILLED,
+    ),
+)
+_ANY_ERROR = re.compile("|".join(f"(?:{pattern.pattern})" for pattern, _ in _ERRORS))
+_BREAKS = re.compile(rb"\r\n|\n|\r")
+
+
+def lines(data: bytes, *, torn_end: bool = True) -> Iterator[str]:
+    """Clean lines of a log's bytes: cut at MAX_LINE, escapes and control characters removed.
+
+    A carriage return ends a line too: a progress bar redraws itself with it. The bytes after the
+    last line break are left out while the log may still grow (``torn_end``): ``loss=0.1`` may
+    be the beginning of ``loss=0.123``.
+    """
+    pieces = _BREAKS.split(data)
+    last = pieces.pop()
+    if last and not torn_end:
+        pieces.append(last)
+    for piece in pieces:
+        if piece:
+            yield printable(piece[: MAX_LINE * 4].decode("utf-8", errors="replace"), MAX_LINE)
+
+
+def parse_line(line: str) -> Event | None:
+    """The event that a clean line states, or None."""
+    for start, pattern, build in _GRAMMAR:
+        if line.startswith(start):
+            match = pattern.fullmatch(line)
+            if match is not None:
+                return build(match)
+    if _ANY_ERROR.search(line):
+        kind = next(kind for pattern, kind in _ERRORS if pattern.search(line))
+        return ErrorLine(kind, line)
+    return None
+
+
+def parse(log_lines: Iterable[str]) -> tuple[Event, ...]:
+    """The events of clean lines, in their order."""
+    return tuple(event for event in map(parse_line, log_lines) if event is not None)
