@@ -1,0 +1,37 @@
+"""The one place where the environment is read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+HOME_VARIABLE = "HARNESS_HOME"
+
+
+def home() -> Path:
+    """Where jobs, their event log and the harness's SSH key are kept: HARNESS_HOME, else the user's data directory.
+
+    One place for the whole user, whatever the working directory, so that no rented instance is forgotten.
+    """
+    given = os.environ.get(HOME_VARIABLE)
+    return Path(given).expanduser().resolve() if given else Path(platformdirs.user_data_path("gold-standard-harness"))
+
+
+def github_step_summary() -> Path | None:
+    """The file that GitHub shows as the step's summary, when running there."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    return Path(path) if path else None
+
+
+def on_github() -> bool:
+    """Whether GitHub Actions reads annotations from standard output."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def for_gate() -> dict[str, str]:
+    """The environment of a gate's pytest: this one, less all that could change what pytest selects or asserts."""
+    scrubbed = {"PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONOPTIMIZE", "PYTHONSTARTUP", "GITHUB_STEP_SUMMARY"}
+    kept = {name: value for name, value in os.environ.items() if name.upper() not in scrubbed}
+    return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONUTF8": "1"}

@@ -1,0 +1,55 @@
+"""Launch: the first minutes of the training, when stopping still saves the money."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+
+from harness.facts import traininglog
+from harness.facts.box import JsonFile, Matches, Processes, SessionState
+from harness.facts.desk import Desk
+from harness.facts.reading import ask, typed
+from harness.log.summary import LogSummary
+from harness.observed import Observed
+from harness.ports import Question
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchFacts:
+    """One look at a training that was just started. ``since_launch_s`` counts by the operator's clock."""
+
+    session: Observed[SessionState]
+    log: Observed[LogSummary]
+    log_age_s: Observed[float]
+    integration: Observed[Matches]
+    processes: Observed[Processes]
+    run: Observed[JsonFile]
+    since_launch_s: float
+
+
+def look(desk: Desk) -> LaunchFacts:
+    """One probe."""
+    directory = desk.job.package.remote_dir
+    launched = desk.history.launched_at
+    since = desk.clock.now() - launched if launched is not None else 0.0
+    questions = [
+        Question("session", "session", {"directory": directory}),
+        Question("processes", "processes", {"cwd_under": directory}),
+        Question("run", "read_json", {"path": posixpath.join(directory, "run.json")}),
+        Question(
+            "integration",
+            "grep",
+            {"path": traininglog.log_path(desk), "pattern": "V2 FOREX INTEGRATION", "last": 20},
+        ),
+        *traininglog.questions(desk),
+    ]
+    answers = ask(desk, questions)
+    return LaunchFacts(
+        session=typed(answers.get("session"), SessionState),
+        log=traininglog.log_of(answers),
+        log_age_s=traininglog.log_age_s(answers),
+        integration=typed(answers.get("integration"), Matches),
+        processes=typed(answers.get("processes"), Processes),
+        run=typed(answers.get("run"), JsonFile),
+        since_launch_s=since,
+    )

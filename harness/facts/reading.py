@@ -1,0 +1,52 @@
+"""From answers of strangers to typed observations: what does not fit its type was not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.errors import HarnessError
+from harness.facts.desk import Desk
+from harness.observed import CouldNotLook, Observed, seen, unseen
+from harness.ports import Answers, Json, Question
+
+T = TypeVar("T")
+
+
+def attempt(look: Callable[[], T]) -> Observed[T]:
+    """What a look came back with; an error that means "could not look" becomes the observation's problem."""
+    try:
+        return seen(look())
+    except (HarnessError, CouldNotLook, OSError) as error:
+        return unseen(str(error))
+
+
+def ask(desk: Desk, questions: Sequence[Question], *, timeout: float = 120.0) -> Answers:
+    """One round trip to the box; when it cannot be asked, that is the problem of every question."""
+    answered = attempt(lambda: desk.host().probe(questions, timeout=timeout))
+    if answered.value is not None:
+        return answered.value
+    return Answers({question.id: unseen(answered.problem or "the box was not asked") for question in questions})
+
+
+def typed(observed: Observed[Json], kind: type[T]) -> Observed[T]:
+    """An answer of the box as a value of ``kind``; anything else is a problem, said in one line."""
+    if observed.problem is not None:
+        return unseen(observed.problem)
+    try:
+        return seen(_adapter(kind).validate_python(observed.value))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return unseen(f"the box's answer does not fit: {where}: {first['msg']}")
+
+
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]

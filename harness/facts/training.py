@@ -1,0 +1,63 @@
+"""Training: how the run is getting on, looked at every few seconds and once more when it has ended."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+
+from harness.facts import traininglog
+from harness.facts.box import BoxCheckpoint, Disk, Gpus, SessionState
+from harness.facts.desk import Desk
+from harness.facts.reading import ask, attempt, typed
+from harness.log.summary import LogSummary
+from harness.mirror import Mirrored, mirrored
+from harness.observed import Observed
+from harness.ports import Question
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFacts:
+    """One look at a training. Durations in seconds; ``spent_usd`` is time since renting at the agreed price."""
+
+    session: Observed[SessionState]
+    log: Observed[LogSummary]
+    log_age_s: Observed[float]
+    last_lines: Observed[tuple[str, ...]]
+    sft_checkpoints: Observed[tuple[BoxCheckpoint, ...]]
+    dpo_checkpoints: Observed[tuple[BoxCheckpoint, ...]]
+    mirror: Observed[tuple[Mirrored, ...]]
+    gpus: Observed[Gpus]
+    disk: Observed[Disk]
+    since_launch_s: float
+    spent_usd: float
+
+
+def look(desk: Desk) -> TrainingFacts:
+    """One probe, and the local mirror."""
+    directory = desk.job.package.remote_dir
+    now = desk.clock.now()
+    launched, rental = desk.history.launched_at, desk.history.rental
+    since = now - launched if launched is not None else 0.0
+    spent = (now - rental.at) / 3600 * rental.usd_per_hour if rental is not None else 0.0
+    questions = [
+        Question("session", "session", {"directory": directory}),
+        Question("sft", "checkpoints", {"path": posixpath.join(directory, "models/output/sft")}),
+        Question("dpo", "checkpoints", {"path": posixpath.join(directory, "models/output/dpo")}),
+        Question("gpus", "gpus"),
+        Question("disk", "disk", {"path": directory}),
+        *traininglog.questions(desk),
+    ]
+    answers = ask(desk, questions)
+    return TrainingFacts(
+        session=typed(answers.get("session"), SessionState),
+        log=traininglog.log_of(answers),
+        log_age_s=traininglog.log_age_s(answers),
+        last_lines=attempt(lambda: traininglog.last_lines(answers, 20)),
+        sft_checkpoints=typed(answers.get("sft"), tuple[BoxCheckpoint, ...]),
+        dpo_checkpoints=typed(answers.get("dpo"), tuple[BoxCheckpoint, ...]),
+        mirror=attempt(lambda: mirrored(desk.directory / "mirror")),
+        gpus=typed(answers.get("gpus"), Gpus),
+        disk=typed(answers.get("disk"), Disk),
+        since_launch_s=since,
+        spent_usd=spent,
+    )

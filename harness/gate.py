@@ -1,0 +1,94 @@
+"""Runs a stage's checks with pytest in a clean process and decides whether its gate opens.
+
+pytest's exit status is a hint. The gate opens when the ids that passed are exactly the
+ids that the plan requires, on the very facts that were given to it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness import environment, plan
+from harness.evidence import CheckResult, GateResult
+from harness.facts.file import FactsFile, digest, read_facts
+from harness.ids import CheckId
+from harness.job.model import Job
+from harness.text import printable
+from harness.verdict import Verdict
+
+TIMEOUT_S = 300.0
+_RESULTS: TypeAdapter[tuple[CheckResult, ...]] = TypeAdapter(tuple[CheckResult, ...])
+
+
+def check_folders(job: Job) -> tuple[Path, ...]:
+    """The folders whose checks count: the built-in ``checks/`` and the job's own."""
+    return (Path(str(resources.files("checks"))), *job.gates.checks)
+
+
+def judge(facts_path: Path, *, timeout: float = TIMEOUT_S) -> GateResult:
+    """Judge recorded facts. Whatever keeps pytest from judging is a problem in the result, never an exception."""
+    facts = read_facts(facts_path)
+    with tempfile.TemporaryDirectory(prefix="harness-gate-") as scratch:
+        verdicts = Path(scratch) / "verdicts.json"
+        command = _command(facts, facts_path, verdicts, Path(scratch))
+        try:
+            done = subprocess.run(
+                command, capture_output=True, check=False, timeout=timeout, env=environment.for_gate(), cwd=scratch
+            )
+        except subprocess.TimeoutExpired:
+            return _nothing(facts, (f"the checks did not end within {timeout:.0f} s",))
+        output = printable((done.stdout + done.stderr).decode("utf-8", "replace")[-3000:], 3000)
+        return _read(facts, facts_path, verdicts, done.returncode, output)
+
+
+def _command(facts: FactsFile, facts_path: Path, verdicts: Path, scratch: Path) -> list[str]:
+    ini = scratch / "gate.ini"
+    ini.write_text("[pytest]\naddopts =\n", encoding="utf-8")
+    folders = [str(folder / facts.stage) for folder in check_folders(facts.job) if (folder / facts.stage).is_dir()]
+    options = ["-p", "harness.plugin", "-p", "no:cacheprovider", "--import-mode=importlib", "-q"]
+    judged = [f"--stage={facts.stage}", f"--facts={facts_path}", f"--verdicts={verdicts}"]
+    return [sys.executable, "-m", "pytest", "-c", str(ini), "--rootdir", str(scratch), *options, *judged, *folders]
+
+
+def _read(facts: FactsFile, facts_path: Path, verdicts: Path, status: int, output: str) -> GateResult:
+    try:
+        (said,) = json.loads(verdicts.read_bytes())["gates"]
+        results = _RESULTS.validate_python(said["results"])
+        collected = [CheckId(check) for check in said["required"]]
+        problems = [str(problem) for problem in said["problems"]]
+        seconds, judged_facts = float(said["seconds"]), said["facts_sha256"]
+    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+        return _nothing(facts, (f"pytest left no verdicts (exit status {status}): {output}",))
+    required = plan.required(facts.stage, facts.job, collected)
+    if judged_facts != digest(facts_path.read_bytes()):
+        problems.append("the facts changed while they were judged")
+    result = GateResult(
+        stage=facts.stage,
+        plan_digest=plan.digest(facts.stage, required),
+        required=required,
+        results=tuple(result for result in results if result.id in required),
+        problems=tuple(problems),
+        seconds=seconds,
+    )
+    if (status == 0) == (result.verdict is Verdict.PASS):
+        return result
+    return _nothing(facts, (*problems, f"pytest's exit status {status} and its verdicts disagree: {output}"))
+
+
+def _nothing(facts: FactsFile, problems: Iterable[str]) -> GateResult:
+    required = plan.declared(facts.stage, facts.job)
+    return GateResult(facts.stage, plan.digest(facts.stage, required), required, (), tuple(problems))
+
+
+def result_from_json(data: Any) -> GateResult:
+    """A gate's result out of the event log; raises ValueError when it is not one."""
+    return TypeAdapter(GateResult).validate_python({name: data[name] for name in GateResult.__slots__ if name in data})

@@ -1,0 +1,233 @@
+"""A job, as its TOML file states it: every threshold of every check, with its unit in its name.
+
+The models are frozen and refuse unknown fields, so that a misspelt limit is an
+error and not a limit that is silently not there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from harness.ids import JobName, job_name
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0)]
+Quantization = Literal["Q8_0", "Q4_K_M", "F16"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Table(BaseModel):
+    """A table of the job file: frozen, and unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ProviderTable(_Table):
+    """Who rents the machine out. ``emulated`` starts the embedded Vast.ai of this repository."""
+
+    kind: Literal["vast", "emulated"]
+    server_url: str | None = None
+    scenario: str | None = None
+    user_id: int | None = None
+    """The account that the API key must belong to; not given, any."""
+
+    @model_validator(mode="after")
+    def _emulated_only(self) -> ProviderTable:
+        if self.scenario and self.kind != "emulated":
+            raise ValueError("scenario is for provider.kind = 'emulated' only")
+        return self
+
+
+class MachineTable(_Table):
+    """The machine to rent. ``max_usd_per_hour`` is compared with everything that is billed by the hour."""
+
+    gpu: str
+    gpus: Count
+    image: str
+    disk_gb: Annotated[float, Field(ge=8)]
+    max_usd_per_hour: Positive
+    max_usd_per_gb: Annotated[float, Field(ge=0)] = 0.02
+    """What a gigabyte of traffic may cost, in either direction; it is billed beside the hours."""
+    reserved_gb: Annotated[float, Field(ge=0)] = 20
+    """Disk that the operating system, the installed packages and their caches take."""
+    min_reliability: Share = 0.95
+    min_cuda: Annotated[float, Field(ge=0)] = 12.1
+    min_driver: int = 530
+    """The driver's major version that the image's CUDA needs (CUDA 12.1: 530)."""
+    min_inet_down_mbps: Annotated[float, Field(ge=0)] = 200
+    direct_port: bool = True
+    ready_timeout_s: Positive = 1200
+    ssh_user: str = "root"
+
+
+class PackageTable(_Table):
+    """The training package: what is staged, uploaded and run."""
+
+    source: Path
+    remote_dir: str
+    entry: str
+    documents: tuple[str, ...]
+    requirements: str = "requirements.txt"
+    prepare: tuple[str, ...] = ()
+    """A command that completes the staged package on this machine; ``python3`` means the harness's own."""
+    prepare_timeout_s: Positive = 600
+    install: tuple[str, ...] = ("python3", "-m", "pip", "install", "-r", "requirements.txt")
+    install_timeout_s: Positive = 1800
+    readiness: tuple[str, ...] = ()
+    """A command of the package that proves on the box, before training, that base model and export work."""
+    readiness_timeout_s: Positive = 600
+
+
+class DataTable(_Table):
+    """The rows that must be in the package, and so in the log line ``V2 FOREX INTEGRATION``."""
+
+    directory: str = "data/forex_integrated"
+    features: Count
+    scenarios: Count
+    pairs: Count
+    features_file: str = "real_feature_examples.jsonl"
+    scenarios_file: str = "real_trade_scenarios.jsonl"
+    pairs_file: str = "real_dpo_pairs.jsonl"
+    max_duplicate_share: Share = 0.01
+    max_class_share: Share = 0.9
+    max_cut_share: Share = 0.02
+
+    @property
+    def sft(self) -> int:
+        """SFT rows: feature examples and trade scenarios together."""
+        return self.features + self.scenarios
+
+    @property
+    def integration_line(self) -> str:
+        """The line that the training log must show, word for word."""
+        return f"V2 FOREX INTEGRATION: {self.sft} SFT + {self.pairs} DPO samples from YOUR data"
+
+
+class ModelTable(_Table):
+    """The base model's shape (fields of its config.json) and the adapter's."""
+
+    base: str
+    architecture: Literal["Qwen2ForCausalLM", "LlamaForCausalLM"] = "Qwen2ForCausalLM"
+    hidden_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count
+    intermediate_size: Count
+    vocab_size: Count
+    tie_word_embeddings: bool = False
+    lora_r: Count = 64
+    lora_alpha: Count = 128
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    max_length: Count = 1024
+    template_tokens: Annotated[int, Field(ge=0)] = 16
+    """Tokens that the chat template adds to a row at most: marks of turns, begin, end, line feeds."""
+
+
+class TrainingTable(_Table):
+    """The command that trains and what it must announce and do."""
+
+    command: tuple[str, ...]
+    batch_size: Count = 32
+    device_map: str = "auto"
+    accelerator: Literal["cuda", "cpu"] = "cuda"
+    """What torch must find on the box; ``cpu`` for a rehearsal without a GPU."""
+    devices: Count | None = None
+    """How many devices must hold weights; not given, at least one."""
+    checkpoint_every: Count = 100
+    checkpoints_kept: Annotated[int, Field(ge=2)] = 5
+    """Checkpoints that each training stage leaves on the disk; with fewer than two, a kill while one is written leaves none."""
+    sft_steps: Count
+    dpo_steps: Count
+    session: str = "train"
+
+
+class ArtifactTable(_Table):
+    """The file that must come home."""
+
+    quantization: Quantization = "Q8_0"
+    floors: dict[Quantization, Count]
+    """The size in bytes that a file of each quantization must exceed."""
+    remote_dir: str = "models/output/final"
+    destination: Path | None = None
+    """A folder on this machine; not given, the job's own directory."""
+    second_copy: Path | None = None
+
+    @model_validator(mode="after")
+    def _has_a_floor(self) -> ArtifactTable:
+        if self.quantization not in self.floors:
+            raise ValueError(f"floors has no entry for {self.quantization}")
+        return self
+
+    @property
+    def floor_bytes(self) -> int:
+        """The size that the artifact must exceed."""
+        return self.floors[self.quantization]
+
+
+class LimitsTable(_Table):
+    """What the job may cost and how long each thing may take (USD, seconds)."""
+
+    budget_usd: Positive
+    launch_deadline_s: Positive = 900
+    stall_s: Positive = 300
+    poll_s: Positive = 15
+    judge_every_s: Positive = 120
+    training_deadline_s: Positive = 3 * 3600
+    relaunches: Annotated[int, Field(ge=0)] = 2
+    sft_s_per_step: Positive = 4.4
+    dpo_s_per_step: Positive = 6.0
+    export_s: Positive = 300
+    setup_s: Annotated[float, Field(ge=0)] = 600
+    """From the rental to the launch: boot, upload, installation, the base model's download."""
+    load_s: Annotated[float, Field(ge=0)] = 180
+    """From the launch to the first step: imports and loading the base model."""
+    download_s: Annotated[float, Field(ge=0)] = 900
+    """Bringing the artifact home and verifying it while the instance is still billed."""
+    first_checkpoint_share: Share = 1 / 3
+    """The share of the budget that may be gone when the first checkpoint is on the disk."""
+    pace_tolerance: Annotated[float, Field(ge=1)] = 2.0
+    """How many times slower than the timeline a stage may be before the pace check fails."""
+    min_gpu_utilization: Share = 0.05
+    min_disk_free_share: Share = 0.1
+    max_loss: Positive = 20.0
+    loss_jump_on_resume: Positive = 1.5
+    absence_window_s: Annotated[float, Field(ge=0)] = 60
+    absence_deadline_s: Positive = 600
+    release_valid_s: Positive = 3600
+
+
+class GatesTable(_Table):
+    """Which optional checks this job requires, and where its own checks are kept."""
+
+    smoke_run: bool = True
+    smoke_command: tuple[str, ...] = ()
+    smoke_timeout_s: Positive = 600
+    generate: bool = True
+    tokenizer: bool = True
+    checks: tuple[Path, ...] = ()
+    """Folders beside the built-in ``checks/`` whose checks count too."""
+
+
+class TeardownTable(_Table):
+    """Whether destroying needs a person at the terminal (``ask``) or was agreed in advance (``yes``)."""
+
+    confirm: Literal["ask", "yes"] = "ask"
+
+
+class Job(_Table):
+    """A whole job. Paths are absolute once the file is loaded."""
+
+    name: Annotated[JobName, AfterValidator(job_name)]
+    provider: ProviderTable
+    machine: MachineTable
+    package: PackageTable
+    data: DataTable
+    model: ModelTable
+    training: TrainingTable
+    artifact: ArtifactTable
+    limits: LimitsTable
+    gates: GatesTable = GatesTable()
+    teardown: TeardownTable = TeardownTable()

@@ -1,0 +1,55 @@
+"""Where a run's facts come from: files that were given, a hook, or one look at the job's world."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.errors import BadInput
+from harness.facts.file import FactsFile, read_facts
+from harness.job.model import Job
+from harness.lifecycle import ORDER
+
+
+def gather(stages: Sequence[str], config: pytest.Config, scratch: Path) -> dict[str, Path]:
+    """The facts file of every stage; raises a HarnessError when one cannot be had."""
+    given: dict[str, Path] = {}
+    for path in config.option.facts:
+        given[read_facts(path).stage] = path
+    unwanted = sorted(set(given) - set(stages))
+    if unwanted:
+        raise BadInput(f"--facts has stage {', '.join(unwanted)}, --stage asks for {', '.join(stages)}")
+    found = {stage: given[stage] for stage in stages if stage in given}
+    missing = [stage for stage in stages if stage not in given]
+    if config.option.facts and missing:
+        raise BadInput(f"--facts has no file for stage {', '.join(missing)}")
+    return found | _look(missing, config, scratch) if missing else found
+
+
+def _look(stages: Sequence[str], config: pytest.Config, scratch: Path) -> dict[str, Path]:
+    from harness.wiring import open_desk  # noqa: PLC0415 - adapters load only when the world is looked at
+
+    paths = {}
+    with open_desk(config.option.job) as desk:
+        for stage in stages:
+            if stage in set(ORDER):
+                paths[stage] = desk.take_facts(stage).path
+            else:
+                paths[stage] = _own_stage(stage, desk.job, config, scratch)
+    return paths
+
+
+def _own_stage(stage: str, job: Job, config: pytest.Config, scratch: Path) -> Path:
+    began = time.time()
+    facts = config.hook.pytest_harness_look(stage=stage, job=job)
+    if facts is None:
+        raise BadInput(
+            f"no stage is named {stage!r}: the stages are {', '.join(ORDER)}",
+            remedy="For a stage of your own, answer the hook pytest_harness_look in your conftest.py.",
+        )
+    path = scratch / f"{stage}.json"
+    path.write_bytes(FactsFile(stage, job, began, time.time() - began, dict(facts)).dump())
+    return path

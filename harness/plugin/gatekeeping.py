@@ -1,0 +1,85 @@
+"""The controller's side: hears every report, decides the gates, sets the exit status, writes the evidence."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from harness import environment
+from harness.evidence import GateResult
+from harness.plugin.session import Judging
+from harness.plugin.verdicts import result_of
+from harness.plugin.writing import annotations, summary_markdown, verdicts_json
+from harness.verdict import Verdict, worst
+
+WORKER_FACTS = "harness_facts"
+_NOT_JUDGED = {
+    pytest.ExitCode.INTERRUPTED: "pytest was interrupted",
+    pytest.ExitCode.INTERNAL_ERROR: "pytest failed inside",
+    pytest.ExitCode.USAGE_ERROR: "pytest was called wrongly",
+}
+
+
+@dataclass(slots=True)
+class Gatekeeping:
+    """A gate is open when the passed ids are the required ones; pytest's own exit status is only a hint."""
+
+    judging: Judging
+    config: pytest.Config
+    gates: list[GateResult] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Hand the facts to an xdist worker, by path: one look, however many workers."""
+        node.workerinput[WORKER_FACTS] = {stage: str(path) for stage, path in self.judging.paths.items()}
+
+    def pytest_report_header(self) -> list[str]:
+        """Which job is judged."""
+        return [f"harness: job {facts.job.name}, stage {stage}" for stage, facts in self.judging.facts.items()]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the worst that a check said in any of its phases."""
+        result = result_of(report)
+        if result is None:
+            return
+        said = self.judging.results.setdefault(result.stage, {})
+        known = said.get(result.id)
+        if known is None or worst((known.verdict, result.verdict)) is not known.verdict:
+            said[result.id] = result
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Decide, after every worker has reported."""
+        if exitstatus in _NOT_JUDGED:
+            self.judging.problems.append(_NOT_JUDGED[pytest.ExitCode(exitstatus)])
+        seconds = time.monotonic() - self.began
+        self.gates = [self.judging.gate(stage, seconds) for stage in self.judging.facts]
+        held = any(gate.verdict is not Verdict.PASS for gate in self.gates)
+        if held and exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self.config.option.verdicts:
+            self.config.option.verdicts.write_bytes(verdicts_json(self.gates, self.judging))
+        if summary := environment.github_step_summary():
+            with summary.open("a", encoding="utf-8") as out:
+                out.write(summary_markdown(self.gates, self.judging))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """One line a gate; what keeps it shut below it."""
+        for gate in self.gates:
+            passed = sum(result.verdict is Verdict.PASS for result in gate.results)
+            opened = gate.verdict is Verdict.PASS
+            word = "OPEN" if opened else f"HELD ({gate.verdict.name})"
+            terminalreporter.write_line(
+                f"gate {gate.stage}: {word}, {passed} of {len(gate.required)} checks passed", green=opened, red=not opened
+            )
+            for check in gate.missing:
+                terminalreporter.write_line(f"  UNKNOWN {check}: it did not report", yellow=True)
+            for problem in gate.problems:
+                terminalreporter.write_line(f"  UNKNOWN {problem}", yellow=True)
+        if environment.on_github():
+            for line in annotations(self.gates):
+                terminalreporter.write_line(line)

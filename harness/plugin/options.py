@@ -1,0 +1,76 @@
+"""Command line, markers and the taking of facts: once a run, in the controlling process only."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.lifecycle import ORDER
+from harness.plugin import newhooks, session
+from harness.plugin.facts_source import gather
+from harness.plugin.gatekeeping import WORKER_FACTS, Gatekeeping
+from harness.plugin.selecting import Selecting
+from harness.plugin.verdicts import Speaking
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--stage``, ``--job``, ``--facts``, ``--verdicts``."""
+    group = parser.getgroup("harness", "verification gates")
+    group.addoption(
+        "--stage",
+        action="append",
+        default=[],
+        metavar="STAGE",
+        help=f"judge this stage's checks: {', '.join(ORDER)}, a stage of your own, several with commas, or 'all'",
+    )
+    group.addoption("--job", metavar="NAME", help="the job to look at (default: the one that moved last)")
+    group.addoption(
+        "--facts",
+        action="append",
+        default=[],
+        metavar="FILE",
+        type=Path,
+        help="judge these recorded facts again, offline, instead of looking at the world",
+    )
+    group.addoption("--verdicts", metavar="FILE", type=Path, help="write the gates' verdicts and evidence as JSON")
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """``pytest_harness_look``."""
+    pluginmanager.add_hookspecs(newhooks)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Markers always; check files are collected and facts taken only when a stage is judged."""
+    config.addinivalue_line("markers", "stage(name): the stage that this check belongs to, if not its folder's name")
+    config.addinivalue_line("markers", "remedy(text): what to do next when this check does not pass")
+    config.addinivalue_line("markers", "seed(text): the rule of the first user that this check keeps")
+    if not config.option.stage:
+        return
+    if sys.flags.optimize:
+        raise pytest.UsageError("checks are assertions, and python -O removes them: run without -O")
+    config.addinivalue_line("python_files", f"{session.PREFIX}*.py")
+    config.addinivalue_line("python_functions", f"{session.PREFIX}*")
+    try:
+        judging = session.Judging.of(_facts(config))
+    except HarnessError as error:
+        raise pytest.UsageError(f"{error}\n  next: {error.remedy}") from error
+    config.stash[session.KEY] = judging
+    config.pluginmanager.register(Selecting(judging), "harness-selecting")
+    config.pluginmanager.register(Speaking(judging), "harness-speaking")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Gatekeeping(judging, config), "harness-gatekeeping")
+
+
+def _facts(config: pytest.Config) -> dict[str, Path]:
+    worker_input = getattr(config, "workerinput", None)
+    if worker_input is not None:
+        return {stage: Path(path) for stage, path in worker_input[WORKER_FACTS].items()}
+    given = [stage for option in config.option.stage for stage in str(option).split(",") if stage]
+    stages = [str(stage) for stage in ORDER] if "all" in given else list(dict.fromkeys(given))
+    return gather(stages, config, Path(tempfile.mkdtemp(prefix="harness-facts-")))

@@ -1,0 +1,67 @@
+"""Which items are this run's checks, recorded before anything can deselect them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import plan
+from harness.ids import CheckId
+from harness.lifecycle import ORDER
+from harness.plugin.session import Judging, check_id
+
+_WORKER_COLLECTED = "harness_collected"
+
+
+@dataclass(slots=True)
+class Selecting:
+    """Keeps the judged stages' checks and remembers them all, whatever ``-k`` removes afterwards."""
+
+    judging: Judging
+
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Leave the folders of other stages alone: their state is not this gate's business."""
+        other = collection_path.name in set(ORDER) - set(self.judging.facts)
+        return True if other and collection_path.is_dir() else None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Runs before pytest's own ``-k`` and ``--deselect``."""
+        kept, others = [], []
+        for item in items:
+            stage = self.judging.stage_of(item)
+            check = check_id(item)
+            if stage is None or check in plan.left_out(stage, self.judging.facts[stage].job):
+                others.append(item)
+                continue
+            self.judging.collected.setdefault(stage, []).append(check)
+            kept.append(item)
+        if others:
+            config.hook.pytest_deselected(items=others)
+        items[:] = kept
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A check file that cannot be imported hides its checks; the gate must know."""
+        if report.failed:
+            self.judging.problems.append(f"cannot collect {report.nodeid}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """An xdist worker tells the controller what it collected."""
+        worker_output = getattr(session.config, "workeroutput", None)
+        if worker_output is not None:
+            worker_output[_WORKER_COLLECTED] = self.judging.collected
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """The controller hears what a worker collected, or that it died."""
+        if error:
+            self.judging.problems.append(f"a worker process died: {str(error)[:200]}")
+        told: dict[str, list[str]] = getattr(node, "workeroutput", {}).get(_WORKER_COLLECTED, {})
+        for stage, checks in told.items():
+            # Every worker collects the same items; a duplicate inside one worker's list must stay visible.
+            if len(checks) > len(self.judging.collected.get(stage, [])):
+                self.judging.collected[stage] = [CheckId(check) for check in checks]

@@ -1,0 +1,67 @@
+"""What one pytest run judges: its stages, their facts, and what has been collected and said so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from harness import plan
+from harness.evidence import CheckResult, GateResult
+from harness.facts.file import FactsFile, read_facts
+from harness.ids import CheckId
+
+PREFIX = "check_"
+
+
+@dataclass(slots=True)
+class Judging:
+    """One run of checks over the facts of its stages."""
+
+    facts: Mapping[str, FactsFile]
+    paths: Mapping[str, Path]
+    collected: dict[str, list[CheckId]] = field(default_factory=dict)
+    results: dict[str, dict[CheckId, CheckResult]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, paths: Mapping[str, Path]) -> Judging:
+        """A run over facts files, by stage; raises BadInput when one cannot be read."""
+        facts = {stage: read_facts(path) for stage, path in paths.items()}
+        return cls(facts=facts, paths=paths)
+
+    def gate(self, stage: str, seconds: float) -> GateResult:
+        """What the stage's gate decides, given everything that reported."""
+        collected = self.collected.get(stage, [])
+        required = plan.required(stage, self.facts[stage].job, collected)
+        twice = sorted({check for check in collected if collected.count(check) > 1})
+        problems = [f"two checks are named {check}" for check in twice]
+        if not required:
+            problems.append(f"no check is declared or found for stage {stage!r}")
+        results = self.results.get(stage, {})
+        return GateResult(
+            stage=stage,
+            plan_digest=plan.digest(stage, required),
+            required=required,
+            results=tuple(results[check] for check in required if check in results),
+            problems=(*self.problems, *problems),
+            seconds=seconds,
+        )
+
+    def stage_of(self, item: pytest.Item) -> str | None:
+        """The judged stage that an item is a check of: its ``stage`` marker, else its folder's name."""
+        if not (item.path.name.startswith(PREFIX) and item.name.startswith(PREFIX)):
+            return None
+        marker = item.get_closest_marker("stage")
+        stage = str(marker.args[0]) if marker and marker.args else item.path.parent.name
+        return stage if stage in self.facts else None
+
+
+KEY = pytest.StashKey[Judging]()
+
+
+def check_id(item: pytest.Item) -> CheckId:
+    """A check's id: its function's name without the prefix."""
+    return CheckId(item.name.removeprefix(PREFIX))

@@ -1,0 +1,129 @@
+"""From a pytest outcome to a verdict: only a check that looked and held is a PASS."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from harness.evidence import CheckResult, Sight
+from harness.ids import CheckId
+from harness.plugin.looking import Evidence
+from harness.plugin.session import Judging, check_id
+from harness.text import printable
+from harness.verdict import Verdict
+
+REPORT_ATTRIBUTE = "harness_result"
+EVIDENCE = pytest.StashKey[Evidence]()
+_MESSAGE_LIMIT = 4000
+
+
+@dataclass(slots=True)
+class Speaking:
+    """Turns each check's report into a verdict with evidence, and says it in words."""
+
+    judging: Judging
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """A check that returns something asserts nothing: an error, not a warning."""
+        if self.judging.stage_of(item) is not None:
+            item.add_marker(pytest.mark.filterwarnings("error::pytest.PytestReturnNotNoneWarning"))
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Judge the call, or a setup or teardown that kept it from being judged."""
+        report = yield
+        stage = self.judging.stage_of(item)
+        if stage is None or (report.when != "call" and report.passed):
+            return report
+        evidence = item.stash.get(EVIDENCE, Evidence())
+        verdict, message = _judge(report, call, evidence)
+        job = self.judging.facts[stage].job
+        result = CheckResult(
+            id=check_id(item),
+            stage=stage,
+            claim=_claim(item),
+            verdict=verdict,
+            saw=tuple(evidence.sights),
+            expected=tuple(evidence.expectations),
+            message=printable(message, _MESSAGE_LIMIT),
+            remedy=_remedy(item).replace("{job}", job.name) if verdict is not Verdict.PASS else "",
+            seconds=round(report.duration, 6),
+        )
+        setattr(report, REPORT_ATTRIBUTE, dataclasses.asdict(result))
+        if verdict is not Verdict.PASS:
+            report.outcome = "failed"
+            report.longrepr = in_words(result)
+            # An expected failure is still not a pass.
+            vars(report).pop("wasxfail", None)
+        return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> tuple[str, str, str | tuple[str, dict[str, bool]]] | None:
+        """PASS, FAIL or UNKNOWN in place of pytest's words."""
+        result = result_of(report)
+        if result is None:
+            return None
+        if result.verdict is Verdict.PASS:
+            return "passed", ".", "PASS"
+        if result.verdict is Verdict.UNKNOWN:
+            return "failed", "U", ("UNKNOWN", {"yellow": True})
+        return "failed", "F", "FAIL"
+
+
+def result_of(report: object) -> CheckResult | None:
+    """The result that a report carries, also when it came from another process."""
+    data: dict[str, Any] | None = getattr(report, REPORT_ATTRIBUTE, None)
+    if data is None:
+        return None
+    sights = {name: tuple(Sight(**sight) for sight in data[name]) for name in ("saw", "expected")}
+    return CheckResult(**{**data, **sights, "id": CheckId(data["id"]), "verdict": Verdict(data["verdict"])})
+
+
+def in_words(result: CheckResult) -> str:
+    """What a tired person needs: the claim, what was seen, what was expected, the next command."""
+    lines = [f"{result.verdict.name} {result.id}: {result.claim}"]
+    lines += [f"  saw       {sight.name} = {sight.value}" for sight in result.saw]
+    lines += [f"  expected  {sight.name} = {sight.value}" for sight in result.expected]
+    if result.message:
+        lines.append("  because   " + result.message.replace("\n", "\n            "))
+    lines.append(f"  next      {result.remedy}")
+    return "\n".join(lines)
+
+
+def _judge(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: Evidence) -> tuple[Verdict, str]:
+    if hasattr(report, "wasxfail"):
+        return Verdict.UNKNOWN, f"marked xfail: {report.wasxfail or 'no reason given'}"
+    if report.skipped:
+        return Verdict.UNKNOWN, f"skipped: {call.excinfo.value if call.excinfo else 'no reason given'}"
+    if call.excinfo is None:
+        # A strict xfail that passed fails without an exception.
+        if report.failed:
+            return Verdict.UNKNOWN, str(report.longrepr)
+        if not evidence.sights:
+            return Verdict.UNKNOWN, "the check looked at nothing: it must call evidence.saw or evidence.note"
+        return Verdict.PASS, ""
+    error = call.excinfo.value
+    if report.when == "call" and isinstance(error, AssertionError | pytest.fail.Exception):
+        return Verdict.FAIL, str(error)
+    where = call.excinfo.traceback[-1]
+    return Verdict.UNKNOWN, f"could not judge: {type(error).__name__}: {error} ({where.path.name}:{where.lineno + 1})"
+
+
+def _claim(item: pytest.Item) -> str:
+    function = getattr(item, "function", None)
+    doc = inspect.getdoc(function) if function else None
+    return doc.splitlines()[0].rstrip(".") if doc else item.name
+
+
+def _remedy(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("remedy")
+    return str(marker.args[0]) if marker and marker.args else "mend what is named above, then: harness run {job}"

@@ -1,0 +1,68 @@
+"""Verdicts for machines: JSON, GitHub annotations, GitHub's step summary. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+
+from harness.evidence import GateResult
+from harness.facts.file import digest
+from harness.plugin.session import Judging
+from harness.verdict import Verdict
+
+_SUMMARY_LIMIT = 1_000_000
+"""GitHub cuts a step summary at 1 MiB."""
+
+
+def verdicts_json(gates: Iterable[GateResult], judging: Judging) -> bytes:
+    """Every gate with its checks and evidence, and the digest of the facts it judged."""
+    body = [
+        {
+            **dataclasses.asdict(gate),
+            "verdict": gate.verdict,
+            "missing": gate.missing,
+            "facts_sha256": digest(judging.paths[gate.stage].read_bytes()),
+            "job": judging.facts[gate.stage].job.name,
+        }
+        for gate in gates
+    ]
+    return json.dumps({"format": 1, "gates": body}, indent=1).encode()
+
+
+def annotations(gates: Iterable[GateResult]) -> Iterator[str]:
+    """GitHub's workflow commands, one for each check that did not pass."""
+    for gate in gates:
+        for result in gate.not_passed():
+            yield _command("error" if result.verdict is Verdict.FAIL else "warning", result.id, result.message)
+        for check in gate.missing:
+            yield _command("warning", check, "did not report")
+        for problem in gate.problems:
+            yield _command("warning", gate.stage, problem)
+
+
+def summary_markdown(gates: Iterable[GateResult], judging: Judging) -> str:
+    """A table a gate, small enough for a step summary."""
+    lines = []
+    for gate in gates:
+        word = "open" if gate.verdict is Verdict.PASS else "held"
+        lines.append(f"### {judging.facts[gate.stage].job.name}: gate {gate.stage} {word}\n")
+        lines.append("| check | verdict | saw |\n|---|---|---|")
+        for result in gate.results:
+            saw = "; ".join(f"{sight.name} = {sight.value}" for sight in result.saw)
+            lines.append(f"| {result.id} | {result.verdict.name} | {_cell(saw)} |")
+        lines += [f"| {check} | UNKNOWN | did not report |" for check in gate.missing]
+        lines += [f"| | UNKNOWN | {_cell(problem)} |" for problem in gate.problems]
+        lines.append("")
+    return "\n".join(lines)[:_SUMMARY_LIMIT]
+
+
+def _command(kind: str, title: str, message: str) -> str:
+    escaped = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return f"::{kind} title={title}::{escaped}"
+
+
+def _cell(text: str) -> str:
+    for special in "\\`*_[]<>|":
+        text = text.replace(special, f"\\{special}")
+    return text.replace("\n", " ")[:300]
