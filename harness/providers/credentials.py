@@ -1,0 +1,85 @@
+"""Where the Vast.ai API key and address come from, in the order of the official client (vastai 1.9.1)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from harness.errors import BadInput
+
+DEFAULT_SERVER = "https://console.vast.ai"
+_KEY_REMEDY = "Get a key at https://cloud.vast.ai/manage-keys/ and set VAST_API_KEY, or run: vastai set api-key KEY."
+_KEY_LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An address and the key that opens it; the key is not shown when this is printed."""
+
+    server_url: str
+    api_key: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _require_url(self.server_url)
+        _require_key(self.api_key)
+
+
+def resolve(
+    environ: Mapping[str, str], home: Path, *, api_key: str | None = None, server_url: str | None = None
+) -> Credentials:
+    """The given values; else VAST_API_KEY and VAST_URL of ``environ``; else the key files under ``home``.
+
+    Key files: ``$XDG_CONFIG_HOME/vastai/vast_api_key`` (default ``~/.config``), ``~/.vast_api_key``.
+    Raises BadInput when there is no key, or one that cannot be a key; the message never holds it.
+    """
+    key = api_key or environ.get("VAST_API_KEY") or _key_from_file(environ, home)
+    if not key:
+        raise BadInput("no Vast.ai API key was found", remedy=_KEY_REMEDY)
+    return Credentials((server_url or environ.get("VAST_URL") or DEFAULT_SERVER).rstrip("/"), key)
+
+
+def _key_from_file(environ: Mapping[str, str], home: Path) -> str | None:
+    config = environ.get("XDG_CONFIG_HOME", "")
+    base = Path(config) if Path(config).is_absolute() else home / ".config"
+    for path in (base / "vastai" / "vast_api_key", home / ".vast_api_key"):
+        try:
+            with path.open(encoding="utf-8") as file:
+                return file.read(_KEY_LIMIT).strip()
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"cannot read the API key file {path}", remedy=_KEY_REMEDY) from error
+    return None
+
+
+def _require_key(key: str) -> None:
+    """A key travels in an HTTP header: a blank or a line break in it would be shown in the client's own error."""
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise BadInput("the Vast.ai API key holds characters that no key has", remedy=_KEY_REMEDY)
+
+
+def _require_url(url: str) -> None:
+    """The key is sent to this address: over TLS, or not beyond this machine."""
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise BadInput("the Vast.ai server URL cannot be parsed") from error
+    if parts.scheme not in {"http", "https"} or not host or parts.username or parts.password or parts.query:
+        raise BadInput("the Vast.ai server URL must look like https://HOST or http://127.0.0.1:PORT")
+    if not is_private(url):
+        raise BadInput(f"http://{host} would send the API key unencrypted: use https")
+
+
+def is_private(url: str) -> bool:
+    """Whether nobody on the way can read or change what is exchanged: TLS, or this machine only."""
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        return bool(parts.hostname)
+    try:
+        return parts.scheme == "http" and ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return parts.hostname == "localhost"

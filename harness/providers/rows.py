@@ -1,0 +1,169 @@
+"""What Vast.ai's JSON rows mean, typed. A row that does not read as expected is an error, never a default. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import ProviderUnavailable
+from harness.ids import InstanceId
+from harness.ports import Account, Charge, Endpoint, Instance, InstanceStatus
+from harness.text import printable
+
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}")
+_SSH = "22/tcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A JSON object read field by field; ``what`` names it in errors. Raises ProviderUnavailable on odd fields."""
+
+    what: str
+    fields: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, what: str, value: object) -> Row:
+        """A row, when the value is a JSON object."""
+        if not isinstance(value, Mapping):
+            raise ProviderUnavailable(f"{what} is a {type(value).__name__}, not a JSON object")
+        return cls(what, value)
+
+    def number(self, name: str) -> float:
+        """A finite number; the provider also sends numbers as strings."""
+        number = self.number_or_none(name)
+        if number is None:
+            raise self.odd(name, "a number")
+        return number
+
+    def number_or_none(self, name: str) -> float | None:
+        """A finite number, or None for null and for a missing field."""
+        value = self.fields.get(name)
+        if value is None:
+            return None
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise self.odd(name, "a number")
+        return number
+
+    def whole(self, name: str) -> int:
+        """A whole number that is not negative."""
+        number = self.number(name)
+        if number < 0 or number != int(number):
+            raise self.odd(name, "a whole number")
+        return int(number)
+
+    def identifier(self, name: str) -> int:
+        """A positive whole number."""
+        number = self.whole(name)
+        if number == 0:
+            raise self.odd(name, "an id")
+        return number
+
+    def text(self, name: str) -> str:
+        """A string; empty for null and for a missing field."""
+        value = self.fields.get(name)
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            raise self.odd(name, "text")
+        return value.strip()
+
+    def items(self, name: str) -> list[Any]:
+        """A list, which must be there."""
+        value = self.fields.get(name)
+        if not isinstance(value, list):
+            raise self.odd(name, "a list")
+        return value
+
+    def odd(self, name: str, expected: str) -> ProviderUnavailable:
+        """The error for a field that is not what it should be."""
+        found = printable(repr(self.fields[name]), 80) if name in self.fields else "missing"
+        return ProviderUnavailable(f"{self.what}: {name} is {found}, not {expected}")
+
+
+def account(body: Mapping[str, Any]) -> Account:
+    """The account of ``/users/current``; ``credit`` is what is left to spend, ``balance`` where there is none."""
+    row = Row("the account", body)
+    credit = row.number_or_none("credit")
+    return Account(row.identifier("id"), row.number("balance") if credit is None else credit)
+
+
+def instance(value: object) -> Instance:
+    """An instance of a single show or of the list."""
+    row = Row.of("an instance row", value)
+    identity = InstanceId(row.identifier("id"))
+    row = Row(f"instance {identity}", row.fields)
+    return Instance(
+        id=identity,
+        label=row.text("label") or None,
+        status=_status(row.text("actual_status")),
+        intended_status=row.text("intended_status"),
+        status_message=printable(row.text("status_msg")),
+        machine_id=row.whole("machine_id"),
+        gpu_name=row.text("gpu_name"),
+        num_gpus=int(row.number_or_none("num_gpus") or 0),  # null on a machine without any
+        usd_per_hour=row.number("dph_total"),
+        disk_gb=row.number("disk_space"),
+        endpoints=_endpoints(row),
+        started_at=row.number_or_none("start_date"),
+        ends_at=row.number_or_none("end_date"),
+        is_bid=row.fields.get("is_bid") is True,
+    )
+
+
+def charges_of(instance_id: InstanceId, value: object) -> tuple[Charge, ...]:
+    """What one result of ``/charges/`` says about an instance; nothing when it is about another contract."""
+    row = Row.of("a charge", value)
+    if row.text("source") != f"instance-{instance_id}":
+        return ()
+    parts = [Row.of("a charge's item", item) for item in row.items("items")] or [row]
+    return tuple(
+        Charge(instance_id, part.text("type"), part.number("amount"), part.number("start"), part.number("end"))
+        for part in parts
+    )
+
+
+def _status(word: str) -> InstanceStatus:
+    """Null means provisioning; a word that Vast.ai adds later is a status that is not known here."""
+    try:
+        return InstanceStatus(word) if word else InstanceStatus.PROVISIONING
+    except ValueError:
+        return InstanceStatus.UNKNOWN
+
+
+def _endpoints(row: Row) -> tuple[Endpoint, ...]:
+    """Where SSH may answer: the machine's own address first, then Vast.ai's proxy.
+
+    As the official command line resolves it: the direct port is the mapping of 22/tcp, there
+    only while the instance runs; a proxy port in front of Jupyter is one higher.
+    """
+    found: list[Endpoint] = []
+    ports = row.fields.get("ports")
+    mapped = ports.get(_SSH) if isinstance(ports, Mapping) else None
+    if mapped and (address := row.text("public_ipaddr")):
+        first = mapped[0] if isinstance(mapped, list) else None
+        mapping = Row.of(f"{row.what}: the mapping of {_SSH}", first)
+        found.append(Endpoint(_host(row, address), _port(mapping, "HostPort"), "direct"))
+    if (proxy := row.text("ssh_host")) and row.fields.get("ssh_port") is not None:
+        behind_jupyter = "jupyter" in row.text("image_runtype")
+        found.append(Endpoint(_host(row, proxy), _port(row, "ssh_port") + behind_jupyter, "proxy"))
+    return tuple(found)
+
+
+def _host(row: Row, text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise ProviderUnavailable(f"{row.what}: {printable(repr(text), 80)} is not a host")
+    return text
+
+
+def _port(row: Row, name: str) -> int:
+    port = row.whole(name)
+    if not 0 < port < 65535:  # the highest is left out: a proxy's may be raised by one
+        raise row.odd(name, "a port")
+    return port

@@ -1,0 +1,237 @@
+"""One HTTP call to Vast.ai, through its official client: paced, timed out, retried only where that is safe.
+
+The client re-sends every request, a create too, on lost replies and on 429, 502, 503 and
+504; it is therefore always told to try once, and reads are tried again here, on the
+harness's own clock. No status but the one expected, and no body but a JSON object,
+ever counts as an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from harness.canonical import Json
+from harness.errors import MissingExtra, ProviderUnavailable
+from harness.ports import Clock
+from harness.providers.credentials import Credentials
+from harness.text import printable
+
+MAX_REPLY_BYTES = 32 << 20
+_TEXT_LIMIT = 200
+_RETRIED = frozenset({429, 500, 502, 503, 504})
+_AUTH_REMEDY = "Check the API key (vastai show user), then run the same command again."
+
+
+class Lane(StrEnum):
+    """The provider limits the rate of each of these apart."""
+
+    SHOW = "show"
+    LIST = "list"
+    MANAGE = "manage"
+    DESTROY = "destroy"
+    CREATE = "create"
+    SEARCH = "search"
+    ACCOUNT = "account"
+    CHARGES = "charges"
+    LOGS = "logs"
+    KEYS = "keys"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Shortest time between two calls of one lane, in seconds.
+
+    From the ``endpoint threshold=`` in the 429 examples of Vast's OpenAPI file; that the
+    number is an interval in seconds is an assumption, and so configurable.
+    """
+
+    intervals: Mapping[Lane, float] = field(
+        default_factory=lambda: {Lane.SHOW: 2.0, Lane.DESTROY: 3.0, Lane.CREATE: 4.5}
+    )
+    other: float = 1.0
+
+    def interval(self, lane: Lane) -> float:
+        """The shortest time between two calls of the lane."""
+        return self.intervals.get(lane, self.other)
+
+
+UNPACED = Pace(intervals={}, other=0.0)
+"""For an embedded provider that limits nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for a reply (seconds) and how often to try a read.
+
+    ``log_s`` is how long a container log may take to appear where the provider puts it.
+    The wait before another try doubles; a longer one that the provider asks for is granted up to ``longest_wait_s``.
+    """
+
+    connect_s: float = 10.0
+    reply_s: float = 60.0
+    create_reply_s: float = 120.0
+    log_s: float = 30.0
+    tries: int = 4
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request; ``reply_s`` is how long to wait for its reply where the usual time is too short."""
+
+    lane: Lane
+    method: Literal["get", "put", "post", "delete"]
+    path: str
+    query: Mapping[str, Json] | None = None
+    body: Mapping[str, Json] | None = None
+    reply_s: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.method.upper()} {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back: the HTTP status and the JSON object of the body; None when the body is not one.
+
+    ``shown`` is what of the body may be shown: bounded, printable, without secrets.
+    """
+
+    call: Call
+    status: int
+    body: dict[str, Any] | None
+    shown: str
+
+    def ok(self) -> dict[str, Any]:
+        """The body of a 200 that does not itself say failure; raises ProviderUnavailable on anything else."""
+        if self.status != 200 or self.body is None or self.body.get("success", True) is not True:
+            raise self.unexpected()
+        return self.body
+
+    def done(self) -> dict[str, Any]:
+        """The body of a 200 that says ``"success": true``; raises ProviderUnavailable on anything else."""
+        body = self.ok()
+        if body.get("success") is not True:
+            raise self.unexpected()
+        return body
+
+    def refuses(self, *errors: str) -> bool:
+        """Whether the provider's own error (its ``error``, or a word of its ``msg``) is one of these.
+
+        An authentication error is never one of them, whatever its status.
+        """
+        if self.body is None or self.body.get("success") is True or self.body.get("error") == "auth_error":
+            return False
+        words = {self.body.get("error"), *str(self.body.get("msg", "")).replace(":", " ").split()[:8]}
+        return any(error in words for error in errors)
+
+    def unexpected(self) -> ProviderUnavailable:
+        """The error that says what came back instead of an answer."""
+        denied = self.status in {401, 403} or (self.body is not None and self.body.get("error") == "auth_error")
+        return ProviderUnavailable(
+            f"{self.call} answered {self.status} {self.shown}".rstrip(), remedy=_AUTH_REMEDY if denied else None
+        )
+
+
+class Wire:
+    """Calls to one server with one key. Safe for several threads."""
+
+    def __init__(self, credentials: Credentials, clock: Clock, pace: Pace, patience: Patience) -> None:
+        self._key = credentials.api_key
+        self._clock = clock
+        self._pace = pace
+        self._patience = patience
+        self._client = _client(credentials)
+        self._next: dict[Lane, float] = {}
+        self._lock = threading.Lock()
+
+    def read(self, call: Call) -> Reply:
+        """A call that changes nothing: tried again when it is lost, limited or fails at the server.
+
+        Raises ProviderUnavailable when no try got a reply.
+        """
+        wait = self._patience.first_wait_s
+        for _ in range(self._patience.tries - 1):
+            asked_wait = None
+            with contextlib.suppress(ProviderUnavailable):
+                reply, asked_wait = self._send(call)
+                if not self._worth_another_try(reply, asked_wait):
+                    return reply
+            self._clock.sleep(max(wait, asked_wait or 0.0))
+            wait *= 2
+        return self._send(call)[0]
+
+    def once(self, call: Call) -> Reply:
+        """A call that changes something: sent once. Raises ProviderUnavailable when its reply was lost."""
+        return self._send(call)[0]
+
+    def _worth_another_try(self, reply: Reply, asked_wait: float | None) -> bool:
+        too_long = asked_wait is not None and asked_wait > self._patience.longest_wait_s
+        return reply.status in _RETRIED and not too_long and not reply.refuses("search_quota_exceeded")
+
+    def _send(self, call: Call) -> tuple[Reply, float | None]:
+        """The reply, and the seconds that it asks to wait before the next try."""
+        from requests import RequestException  # noqa: PLC0415 - comes with the client
+        from urllib3.exceptions import HTTPError  # noqa: PLC0415 - comes with the client
+
+        self._wait_for_turn(call.lane)
+        try:
+            response = getattr(self._client, call.method)(
+                call.path,
+                query_args=dict(call.query or {}),
+                json_data=call.body,
+                timeout=(self._patience.connect_s, call.reply_s or self._patience.reply_s),
+            )
+        except (RequestException, HTTPError, OSError) as error:
+            raise ProviderUnavailable(
+                f"{call} got no reply: {self._safe(f'{type(error).__name__}: {error}')}"
+            ) from error
+        return self._reply(call, response), _asked_wait(response.headers)
+
+    def _wait_for_turn(self, lane: Lane) -> None:
+        with self._lock:
+            now = self._clock.monotonic()
+            turn = max(now, self._next.get(lane, now))
+            self._next[lane] = turn + self._pace.interval(lane)
+        if turn > now:
+            self._clock.sleep(turn - now)
+
+    def _reply(self, call: Call, response: Any) -> Reply:
+        if len(response.content) > MAX_REPLY_BYTES:
+            raise ProviderUnavailable(
+                f"{call} answered {len(response.content)} bytes; at most {MAX_REPLY_BYTES} are read"
+            )
+        try:
+            body = response.json()
+        except (ValueError, RecursionError):
+            return Reply(call, response.status_code, None, self._safe(response.text or "with an empty body"))
+        if not isinstance(body, dict):
+            return Reply(call, response.status_code, None, f"with a JSON {type(body).__name__} instead of an object")
+        said = " ".join(str(body[key]) for key in ("error", "msg", "detail") if isinstance(body.get(key), str))
+        shown = said or f"with the fields {sorted(body)[:12]}"  # values may be secrets: an instance's own API key
+        return Reply(call, response.status_code, body, self._safe(shown))
+
+    def _safe(self, text: str) -> str:
+        return printable(text.replace(self._key, "(the API key)"), _TEXT_LIMIT)
+
+
+def _client(credentials: Credentials) -> Any:
+    try:
+        from vastai.api.client import VastClient  # noqa: PLC0415 - 0.7 s and 600 modules: only when needed
+    except ImportError as error:
+        raise MissingExtra("the Vast.ai provider", "vast") from error
+    return VastClient(api_key=credentials.api_key, server_url=credentials.server_url, retry=1)
+
+
+def _asked_wait(headers: Mapping[str, str]) -> float | None:
+    """The seconds of a Retry-After header; a date in it is not read."""
+    try:
+        return max(0.0, float(headers["Retry-After"]))
+    except (KeyError, ValueError):
+        return None
