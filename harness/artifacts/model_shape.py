@@ -1,0 +1,233 @@
+"""From a model's configuration to the GGUF it must become: every tensor, its shape and type, and the exact bytes.
+
+A file can be well formed and still lack a tensor: llama.cpp loads a model without its
+``output.weight`` or its biases, and speaks garbage. The tensor names are llama.cpp's
+(gguf-py ``tensor_mapping.py``); the mixture of types of Q4_K_M is that of
+``llama_tensor_get_type`` in llama.cpp's ``src/llama-quant.cpp``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from harness.artifacts import gguf
+from harness.errors import BadInput
+
+Quantization = Literal["F32", "F16", "BF16", "Q8_0", "Q4_K_M"]
+QUANTIZATIONS: Final[tuple[Quantization, ...]] = ("F32", "F16", "BF16", "Q8_0", "Q4_K_M")
+LORA_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ARCHITECTURES: Final = {"Qwen2ForCausalLM": "qwen2", "LlamaForCausalLM": "llama"}
+"""Transformers' name of an architecture -> llama.cpp's."""
+
+_MAX = 1 << 24
+_MAX_CONFIG_BYTES = 8 << 20
+_FALLBACK: Final = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}  # llama.cpp's choice for rows that are not whole blocks of 256
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What decides the tensors of a dense Qwen2 or Llama model; the names are those of its ``config.json``."""
+
+    architecture: str
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    intermediate_size: int
+    vocab_size: int
+    tie_word_embeddings: bool
+    head_dim: int
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    rope_factors: bool = False
+    """Llama 3's rope scaling puts a tensor of frequency factors into the file."""
+
+    @property
+    def query_size(self) -> int:
+        """The width of all query heads together."""
+        return self.num_attention_heads * self.head_dim
+
+    @property
+    def key_value_size(self) -> int:
+        """The width of all key (or value) heads together."""
+        return self.num_key_value_heads * self.head_dim
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedTensor:
+    """A tensor as the GGUF must state it: shape as stored there (fastest dimension first)."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its data."""
+        return gguf.nbytes(self.type, self.shape)
+
+
+def from_config(config: Mapping[str, Any]) -> ModelShape:
+    """Read the fields of a Hugging Face ``config.json`` (or of ``run.json``'s ``model.config``).
+
+    Raises BadInput naming the field that is missing, odd, or of an architecture that cannot be predicted.
+    """
+    named = config.get("architecture") or next(iter(_list(config.get("architectures"))), None)
+    if named not in ARCHITECTURES:
+        raise BadInput(f"the model's architecture is {named!r}; known are {', '.join(ARCHITECTURES)}")
+    heads = _size(config, "num_attention_heads")
+    hidden = _size(config, "hidden_size")
+    qwen = named == "Qwen2ForCausalLM"
+    bias = not qwen and config.get("attention_bias") is True
+    rope = config.get("rope_scaling") or config.get("rope_parameters")
+    if config.get("head_dim") is None and hidden % heads:
+        raise BadInput(f"the model's hidden_size {hidden} is not a multiple of its {heads} heads")
+    return ModelShape(
+        architecture=str(named),
+        hidden_size=hidden,
+        num_hidden_layers=_size(config, "num_hidden_layers"),
+        num_attention_heads=heads,
+        num_key_value_heads=_size(config, "num_key_value_heads", heads),
+        intermediate_size=_size(config, "intermediate_size"),
+        vocab_size=_size(config, "vocab_size"),
+        tie_word_embeddings=config.get("tie_word_embeddings") is True,
+        head_dim=_size(config, "head_dim", hidden // heads),
+        qkv_bias=qwen or bias,
+        output_bias=bias,
+        mlp_bias=not qwen and config.get("mlp_bias") is True,
+        rope_factors=not qwen and isinstance(rope, dict) and rope.get("rope_type", rope.get("type")) == "llama3",
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a ``config.json``. Raises BadInput."""
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise BadInput(f"{path} is larger than {_MAX_CONFIG_BYTES} bytes")
+        body = json.loads(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise BadInput(f"{path} is not a JSON object")
+    return body
+
+
+def predict(shape: ModelShape, quantization: str) -> tuple[ExpectedTensor, ...]:
+    """Every tensor of the GGUF. Raises BadInput for a quantization that cannot be predicted."""
+    if quantization not in QUANTIZATIONS:
+        raise BadInput(f"quantization {quantization!r} cannot be predicted; known are {', '.join(QUANTIZATIONS)}")
+    return tuple(
+        ExpectedTensor(name, dimensions, _type(shape, name, dimensions, quantization))
+        for name, dimensions in _shapes(shape).items()
+    )
+
+
+def data_bytes(shape: ModelShape, quantization: str) -> int:
+    """The exact bytes of all tensors' data; the file has its header more (6 MB with a vocabulary of 150,000)."""
+    return sum(tensor.nbytes for tensor in predict(shape, quantization))
+
+
+def parameters(shape: ModelShape) -> int:
+    """How many weights the model has, tied ones once."""
+    return sum(_product(dimensions) for dimensions in _shapes(shape).values())
+
+
+def lora_parameters(shape: ModelShape, rank: int, targets: Sequence[str] = LORA_TARGETS) -> int:
+    """How many weights a LoRA adapter of this rank has on these projections. Raises BadInput for an unknown one."""
+    sizes = {
+        "q_proj": shape.hidden_size + shape.query_size,
+        "k_proj": shape.hidden_size + shape.key_value_size,
+        "v_proj": shape.hidden_size + shape.key_value_size,
+        "o_proj": shape.query_size + shape.hidden_size,
+        "gate_proj": shape.hidden_size + shape.intermediate_size,
+        "up_proj": shape.hidden_size + shape.intermediate_size,
+        "down_proj": shape.intermediate_size + shape.hidden_size,
+    }
+    unknown = sorted(set(targets) - set(sizes))
+    if unknown:
+        raise BadInput(f"the adapter's target {unknown[0]!r} is none of {', '.join(sizes)}")
+    return rank * shape.num_hidden_layers * sum(sizes[target] for target in set(targets))
+
+
+def _shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
+    hidden, wide = shape.hidden_size, shape.intermediate_size
+    query, key_value = shape.query_size, shape.key_value_size
+    found: dict[str, tuple[int, ...]] = {"token_embd.weight": (hidden, shape.vocab_size)}
+    for layer in range(shape.num_hidden_layers):
+        projections = {
+            "attn_q": (hidden, query, shape.qkv_bias),
+            "attn_k": (hidden, key_value, shape.qkv_bias),
+            "attn_v": (hidden, key_value, shape.qkv_bias),
+            "attn_output": (query, hidden, shape.output_bias),
+            "ffn_gate": (hidden, wide, shape.mlp_bias),
+            "ffn_up": (hidden, wide, shape.mlp_bias),
+            "ffn_down": (wide, hidden, shape.mlp_bias),
+        }
+        for name, (width, height, bias) in projections.items():
+            found[f"blk.{layer}.{name}.weight"] = (width, height)
+            if bias:
+                found[f"blk.{layer}.{name}.bias"] = (height,)
+        found[f"blk.{layer}.attn_norm.weight"] = (hidden,)
+        found[f"blk.{layer}.ffn_norm.weight"] = (hidden,)
+    found["output_norm.weight"] = (hidden,)
+    if not shape.tie_word_embeddings:
+        found["output.weight"] = (hidden, shape.vocab_size)
+    if shape.rope_factors:
+        found["rope_freqs.weight"] = (shape.head_dim // 2,)
+    return found
+
+
+def _type(shape: ModelShape, name: str, dimensions: tuple[int, ...], quantization: str) -> str:
+    if len(dimensions) == 1:
+        return "F32"
+    wanted = _q4_k_m(shape, name) if quantization == "Q4_K_M" else quantization
+    if dimensions[0] % gguf.BLOCKS[wanted][0]:
+        wanted = _FALLBACK.get(wanted, "F16")
+    if dimensions[0] % gguf.BLOCKS[wanted][0]:
+        wanted = "F16"
+    return wanted
+
+
+def _q4_k_m(shape: ModelShape, name: str) -> str:
+    if name == "output.weight" or (name == "token_embd.weight" and shape.tie_word_embeddings):
+        return "Q6_K"
+    parts = name.split(".")
+    if len(parts) == 4 and parts[2] in {"attn_v", "ffn_down"}:
+        layers = shape.num_hidden_layers
+        if _gets_more_bits(int(parts[1]), layers):
+            return "Q6_K"
+        if parts[2] == "attn_v" and layers == 80:  # 70B models share keys and values among 8 heads: cheap to keep
+            return "Q5_K"
+    return "Q4_K"
+
+
+def _gets_more_bits(layer: int, layers: int) -> bool:
+    eighth = layers // 8
+    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
+
+
+def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = config.get(name)
+    if value is None:
+        value = default
+    if type(value) is not int or not 0 < value <= _MAX:
+        raise BadInput(f"the model's {name} is {value!r}, expected a whole number above zero")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _product(dimensions: tuple[int, ...]) -> int:
+    total = 1
+    for length in dimensions:
+        total *= length
+    return total
