@@ -1,0 +1,120 @@
+"""The base model as a local directory: found, fetched from the hub, or built on the spot for a rehearsal."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from . import template
+from .config import Model, Shape
+from .errors import BadConfig
+
+_HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "vocab.txt")
+"""What a causal language model needs; pickled weights (*.bin) are never fetched."""
+
+_QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""Qwen2's pre-tokenizer, from its tokenizer.json."""
+
+
+def directory(model: Model, texts: Iterable[str], seed: int) -> Path:
+    """The model's directory. ``texts`` train the vocabulary of a model that is built on the spot."""
+    path = Path(model.name)
+    if model.built is not None:
+        return _built(path, model.built, texts, seed)
+    if path.is_dir():
+        return path
+    if os.sep in model.name and model.name.count("/") != 1:
+        raise BadConfig(f"the base model's directory {model.name} does not exist")
+    return _fetched(model.name)
+
+
+def _fetched(name: str) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only a run that fetches needs it
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise BadConfig(f"cannot fetch the base model {name}: {str(error)[:300]}") from error
+
+
+def _built(path: Path, shape: Shape, texts: Iterable[str], seed: int) -> Path:
+    """A Qwen2 of this shape with random weights; left as it is when it was built before from the same shape."""
+    wanted = {"shape": {name: getattr(shape, name) for name in Shape.__dataclass_fields__}, "seed": seed}
+    note = path / "built.json"
+    if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == wanted:
+        return path
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    tokenizer = _tokenizer(texts, shape.vocab_size)
+    _weights(shape, tokenizer, seed).save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    (partial / note.name).write_text(json.dumps(wanted), encoding="utf-8")
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)
+    return path
+
+
+def _weights(shape: Shape, tokenizer: Any, seed: int) -> Any:
+    import torch  # noqa: PLC0415 - slow to import, and preparing data needs none
+    from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
+
+    torch.manual_seed(seed)
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden_size,
+            num_hidden_layers=shape.num_hidden_layers,
+            num_attention_heads=shape.num_attention_heads,
+            num_key_value_heads=shape.num_key_value_heads,
+            intermediate_size=shape.intermediate_size,
+            max_position_embeddings=4096,
+            tie_word_embeddings=False,
+            rms_norm_eps=1e-6,
+            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def _tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+    """A byte-level BPE learned from the texts, with R1's special tokens and Qwen2's way of splitting."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
+
+    special = [template.EOS, template.BOS, template.USER, template.ASSISTANT]
+    marks = [template.THINK, template.END_THINK]
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_QWEN2_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size - len(special) - len(marks),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    bpe.add_special_tokens(special)
+    bpe.add_tokens(marks)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token=template.BOS,
+        eos_token=template.EOS,
+        pad_token=template.EOS,
+        chat_template=template.CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )

@@ -1,0 +1,107 @@
+"""Which checkpoint a run may go on from: the newest that is whole, by its files and their contents.
+
+A missing optimizer.pt would be passed over in silence by the trainer and give other weights;
+a truncated adapter would stop it although an older checkpoint is good.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import struct
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import runlog
+
+REQUIRED = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "trainer_state.json",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "training_args.bin",
+)
+_NAME = re.compile(r"checkpoint-(\d+)")
+_STATE_LIMIT = 64 << 20
+_HEADER_LIMIT = 100 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A whole checkpoint, and the optimizer step it was made at."""
+
+    path: Path
+    step: int
+
+
+def newest_complete(folder: Path, stage: str) -> Checkpoint | None:
+    """The newest whole checkpoint of a stage.
+
+    Newer ones that are not whole are named in the log and moved aside to ``passed-over-checkpoint-N``,
+    so that a later save under their name starts from nothing.
+    """
+    for checkpoint in sorted(_named(folder), key=lambda found: -found.step):
+        reason = defect(checkpoint)
+        if reason is None:
+            return checkpoint
+        runlog.passed_over(stage, checkpoint.path, reason)
+        aside = checkpoint.path.with_name(f"passed-over-{checkpoint.path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        checkpoint.path.rename(aside)
+    return None
+
+
+def defect(checkpoint: Checkpoint) -> str | None:
+    """Why a checkpoint is not whole, or None when it is."""
+    for name in REQUIRED:
+        path = checkpoint.path / name
+        try:
+            _parse(path)
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, struct.error) as error:
+            return f"{name} does not parse: {error}"
+    state = json.loads((checkpoint.path / "trainer_state.json").read_text(encoding="utf-8"))
+    if state.get("global_step") != checkpoint.step:
+        return f"trainer_state.json is of step {state.get('global_step')}"
+    return None
+
+
+def _named(folder: Path) -> list[Checkpoint]:
+    if not folder.is_dir():
+        return []
+    matches = ((path, _NAME.fullmatch(path.name)) for path in folder.iterdir() if path.is_dir())
+    return [Checkpoint(path, int(match[1])) for path, match in matches if match]
+
+
+def _parse(path: Path) -> None:
+    """Read a file as what its name says it is; nothing is unpickled."""
+    if path.suffix == ".json":
+        if path.stat().st_size > _STATE_LIMIT:
+            raise ValueError("too large")
+        if not isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
+            raise ValueError("not an object")
+    elif path.suffix == ".safetensors":
+        _parse_safetensors(path)
+    else:
+        # torch.save writes a zip archive, whose directory comes last and whose entries carry a CRC.
+        with zipfile.ZipFile(path) as archive:
+            if (broken := archive.testzip()) is not None:
+                raise ValueError(f"{broken} fails its checksum")
+
+
+def _parse_safetensors(path: Path) -> None:
+    """Header and data must fill the file exactly (https://github.com/huggingface/safetensors#format)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(size, _HEADER_LIMIT):
+            raise ValueError("its header is longer than the file")
+        header = json.loads(file.read(length))
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    if not ends or 8 + length + max(ends) != size:
+        raise ValueError(f"it has {size} bytes, its header asks for {8 + length + max(ends, default=0)}")

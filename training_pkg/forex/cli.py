@@ -1,0 +1,66 @@
+"""The command line of the package: options in, stages run, the last line said, an exit status out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import config, pipeline, refusals, runlog
+from .errors import PackageError
+
+STAGES = ("prepare", "sft", "dpo", "export", "all")
+
+
+def main(arguments: Sequence[str], *, batch_size: int, load_base_model: Callable[..., Any]) -> int:
+    """Run the stages asked for in the current directory; 0 when they did what they promise, 1 when not."""
+    options = _parser().parse_args(arguments)
+    _quiet()
+    try:
+        refusals.refuse_launchers(os.environ)
+        settings = config.load(options.config, batch_size=batch_size, model=options.model)
+        _run(options.stage, settings, load_base_model)
+    except PackageError as error:
+        runlog.failed(str(error))
+        return 1
+    except Exception as error:
+        # The last line of a failed run is a promise to whoever reads the log; the traceback goes before it.
+        traceback.print_exc()
+        runlog.failed(f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def _run(stage: str, settings: config.Config, load_base_model: Callable[..., Any]) -> None:
+    data = pipeline.prepare(settings)
+    if stage == "prepare":
+        return
+    run = pipeline.Pipeline(settings, load_base_model, data)
+    steps = {"sft": [run.run_sft], "dpo": [run.run_dpo], "export": [run.run_export]}
+    for step in steps.get(stage, [run.run_sft, run.run_dpo, run.run_export]):
+        step()
+    if stage in {"all", "export"}:
+        runlog.complete()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Fine-tune on foreign-exchange data and export a GGUF.")
+    parser.add_argument("--stage", choices=STAGES, default="all", help="what to do; all goes on after any death")
+    parser.add_argument("--config", type=Path, help="a TOML file over the defaults, such as configs/tiny.toml")
+    parser.add_argument("--model", help="the base model: a directory or a hub id")
+    return parser
+
+
+def _quiet() -> None:
+    """Keep other libraries' bars and notices out of the log."""
+    os.environ.update(
+        HF_HUB_DISABLE_PROGRESS_BARS="1",
+        HF_DATASETS_DISABLE_PROGRESS_BARS="1",
+        TRANSFORMERS_VERBOSITY="error",
+        TRL_EXPERIMENTAL_SILENCE="1",
+        TOKENIZERS_PARALLELISM="true",
+        WANDB_DISABLED="true",
+    )

@@ -1,0 +1,195 @@
+"""The resolved configuration: defaults, a TOML file over them, options over both. Pure but for reading the file.
+
+The defaults are the real run: DeepSeek-R1-Distill-Qwen-7B, LoRA 64/128/0.05 on the seven projections,
+SFT at 2e-5 and DPO at 2e-6 with beta 0.1. ``batch_size`` is not in the file: it is the entry script's constant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import BadConfig
+
+QUANTIZATIONS = ("Q8_0", "F16", "Q4_K_M")
+BUILT_MODEL = "models/base"
+"""Where a model that is built on the spot is put, and where ``model.name`` then points."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A Qwen2 to be built on the spot with random weights, for rehearsals; ``vocab_size`` is an upper bound."""
+
+    hidden_size: int = 64
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 2
+    intermediate_size: int = 128
+    vocab_size: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The base model: a local directory or a hub id; with ``built`` it is made on the spot instead."""
+
+    name: str = "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"
+    built: Shape | None = None
+    attention: str = "sdpa"
+    max_length: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """The adapter."""
+
+    r: int = 64
+    alpha: int = 128
+    dropout: float = 0.05
+    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, slots=True)
+class Sft:
+    """Supervised fine-tuning: at most ``epochs`` over the rows, at most ``max_steps`` optimizer steps (0: no cap)."""
+
+    learning_rate: float = 2e-5
+    epochs: float = 3.0
+    max_steps: int = 330
+    warmup_steps: int = 10
+    micro_batch: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Dpo:
+    """Preference training from the SFT adapter, with the SFT adapter as its reference."""
+
+    learning_rate: float = 2e-6
+    beta: float = 0.1
+    epochs: float = 1.0
+    max_steps: int = 0
+    warmup_steps: int = 5
+    micro_batch: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What holds for both trainings. ``checkpoint_limit`` newest checkpoints are kept in each stage."""
+
+    seed: int = 17
+    checkpoint_every: int = 100
+    checkpoint_limit: int = 5
+    gradient_checkpointing: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """``folder`` holds the files; evaluation rows are dated ``eval_from`` or later."""
+
+    folder: str = "data/forex_integrated"
+    eval_from: str = "2025-01-01"
+    seed: int = 17
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The first of ``quantizations`` is the artifact; the others are written to ``models/output/extra/``."""
+
+    name: str = "forex-r1-v3"
+    quantizations: tuple[str, ...] = ("Q8_0",)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that decides what is trained and written."""
+
+    batch_size: int
+    model: Model = field(default_factory=Model)
+    lora: Lora = field(default_factory=Lora)
+    sft: Sft = field(default_factory=Sft)
+    dpo: Dpo = field(default_factory=Dpo)
+    run: Run = field(default_factory=Run)
+    data: Data = field(default_factory=Data)
+    export: Export = field(default_factory=Export)
+
+
+def load(path: Path | None, *, batch_size: int, model: str | None = None) -> Config:
+    """The configuration of a run; raises BadConfig with the file and the field."""
+    table: dict[str, Any] = {}
+    if path is not None:
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise BadConfig(f"cannot read {path}: {error}") from error
+    config: Config = _parse(Config, {**table, "batch_size": batch_size}, str(path or "options"))
+    if model is not None:
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, name=model, built=None))
+    if config.model.built is not None:
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, name=BUILT_MODEL))
+    _check(config)
+    return config
+
+
+def total_steps(rows: int, epochs: float, batch_size: int, max_steps: int) -> int:
+    """Optimizer steps of a stage: ``ceil(rows * epochs / batch_size)``, capped by ``max_steps`` unless that is 0."""
+    steps = math.ceil(rows * epochs / batch_size)
+    return min(steps, max_steps) if max_steps else steps
+
+
+def micro_batch(batch_size: int, at_most: int) -> int:
+    """Samples that go through the model at once: the largest divisor of the batch that is at most ``at_most``."""
+    return max(size for size in range(1, min(batch_size, at_most) + 1) if batch_size % size == 0)
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """A TOML value as a dataclass's field type; an unknown or ill-typed field is refused by name."""
+    origin = typing.get_origin(kind)
+    if origin is types.UnionType:
+        kind = next(arm for arm in typing.get_args(kind) if arm is not type(None))
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, dict):
+            raise BadConfig(f"{where} is not a table")
+        hints = typing.get_type_hints(kind)
+        for name in value:
+            if name not in hints:
+                raise BadConfig(f"{where}: unknown field {name!r}; allowed: {', '.join(sorted(hints))}")
+        return kind(**{name: _parse(hints[name], inner, f"{where}: {name}") for name, inner in value.items()})
+    if origin is tuple:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise BadConfig(f"{where} is not a list of texts")
+        return tuple(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        raise BadConfig(f"{where} is {value!r}, not {kind.__name__}")
+    return value
+
+
+def _check(config: Config) -> None:
+    positive = {
+        "batch_size": config.batch_size,
+        "run.checkpoint_every": config.run.checkpoint_every,
+        "lora.r": config.lora.r,
+        "sft.micro_batch": config.sft.micro_batch,
+        "dpo.micro_batch": config.dpo.micro_batch,
+        "sft.epochs": config.sft.epochs,
+        "dpo.epochs": config.dpo.epochs,
+        "model.max_length": config.model.max_length,
+    }
+    for name, value in positive.items():
+        if value <= 0:
+            raise BadConfig(f"{name} is {value}; it must be positive")
+    if config.run.checkpoint_limit < 2:
+        raise BadConfig("run.checkpoint_limit must be at least 2: with one, a kill during a save leaves none complete")
+    if not config.export.quantizations:
+        raise BadConfig("export.quantizations is empty")
+    for name in config.export.quantizations:
+        if name not in QUANTIZATIONS:
+            raise BadConfig(f"export.quantizations: {name!r} is unknown; allowed: {', '.join(QUANTIZATIONS)}")
+    if not config.export.name or not all(letter.isalnum() or letter in "._-" for letter in config.export.name):
+        raise BadConfig("export.name may hold letters, digits, '.', '_' and '-' only")

@@ -1,0 +1,61 @@
+"""How many bytes a run will need, computed before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import gguf_file, gguf_model
+from .config import Config
+from .errors import Refused
+from .training import Stage
+
+_MARGIN = 1 << 30
+"""Logs, tokenizers, caches, and the vocabulary in the GGUF's header."""
+
+
+def needed(config: Config, model: Mapping[str, Any], base: Path, stages: tuple[Stage, Stage]) -> int:
+    """Bytes of the base model, the checkpoints that are kept, the final adapter and every GGUF, with a margin."""
+    adapter = lora_bytes(config, model)
+    # A checkpoint holds the adapter and Adam's two moments, all float32; DPO's holds its reference adapter too.
+    sft, dpo = (_kept(config, stage) for stage in stages)
+    quantized = sum(gguf_bytes(model, quantization) for quantization in config.export.quantizations)
+    return base_bytes(base) + (3 * sft + 4 * dpo + 2) * adapter + quantized + _MARGIN
+
+
+def refuse_full(bytes_needed: int, *, base: Path, free: int) -> None:
+    """Raise Refused when the run cannot fit; the base model and earlier output are already on the disk."""
+    output = Path("models/output")
+    present = base_bytes(base) + sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+    if free < bytes_needed - present:
+        raise Refused(f"the run needs {bytes_needed - present:,} more bytes of disk, {free:,} are free; use a larger disk")
+
+
+def lora_bytes(config: Config, model: Mapping[str, Any]) -> int:
+    """Bytes of the adapter in float32: r x (rows + columns) for each module it changes."""
+    shapes = gguf_model.expected(model).items()
+    parts = {gguf_model.renamed(f"model.layers.0.{_module(name)}.weight").split(".")[2] for name in config.lora.target_modules}
+    return 4 * config.lora.r * sum(sum(shape) for name, shape in shapes if len(shape) == 2 and name.split(".")[-2] in parts)
+
+
+def gguf_bytes(model: Mapping[str, Any], quantization: str) -> int:
+    """Bytes of a GGUF's data part, from the model's configuration."""
+    layers = model["num_hidden_layers"]
+    tensors = gguf_file.layout(
+        [(name, gguf_model.kind_of(name, shape, quantization, layers), shape) for name, shape in gguf_model.expected(model).items()]
+    )
+    return gguf_file.padded(tensors[-1].offset + tensors[-1].size)
+
+
+def base_bytes(base: Path) -> int:
+    """Bytes of the base model's weights."""
+    return sum(path.stat().st_size for path in base.glob("*.safetensors"))
+
+
+def _kept(config: Config, stage: Stage) -> int:
+    return min(config.run.checkpoint_limit + 1, -(-stage.total // config.run.checkpoint_every))
+
+
+def _module(name: str) -> str:
+    return f"self_attn.{name}" if name in {"q_proj", "k_proj", "v_proj", "o_proj"} else f"mlp.{name}"

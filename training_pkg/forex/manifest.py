@@ -1,0 +1,32 @@
+"""MANIFEST.json, written last: every output file with its size and SHA-256; and Ollama's Modelfile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from . import durable, template
+
+CONTRACT = 1
+
+
+def entry(path: Path, kind: str) -> dict[str, Any]:
+    """One file as the manifest lists it, hashed from the disk now."""
+    return {"path": path.as_posix(), "bytes": path.stat().st_size, "sha256": durable.sha256_of(path), "kind": kind}
+
+
+def write(path: Path, *, steps: dict[str, int], files: list[dict[str, Any]]) -> None:
+    """Replace the manifest."""
+    durable.write_json(path, {"contract": CONTRACT, "steps": steps, "files": files})
+
+
+def modelfile(gguf_name: str) -> str:
+    """How Ollama runs the model (https://docs.ollama.com/modelfile): the same turns as in training."""
+    return (
+        f"FROM ./{gguf_name}\n"
+        'TEMPLATE """{{ if .System }}{{ .System }}{{ end }}'
+        f"{template.USER}{{{{ .Prompt }}}}{template.ASSISTANT}{template.THINK}\n"
+        '{{ .Response }}"""\n'
+        "PARAMETER temperature 0\n"
+        f'PARAMETER stop "{template.EOS}"\n'
+    )

@@ -1,0 +1,47 @@
+"""Ways of running that lost money before, refused before anything is loaded. Pure: the environment is an argument.
+
+``device_map="auto"`` splits one process's model over the devices; a launcher starts several
+processes, and LoRA under those failed with "element 0 of tensors does not require grad".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .errors import Refused
+
+_REMEDY = "run it as: python3 train_deepseek_forex.py --stage all"
+
+_LAUNCHERS = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_MIXED_PRECISION": "accelerate launch",
+    "ACCELERATE_DYNAMO_BACKEND": "accelerate launch",
+    "FSDP_AUTO_WRAP_POLICY": "FSDP",
+    "DEEPSPEED_CONFIG_FILE": "DeepSpeed",
+    "ACCELERATE_DEEPSPEED_CONFIG_FILE": "DeepSpeed",
+    "TORCHELASTIC_RUN_ID": "torchrun",
+}
+"""Variables that launchers set, and which launcher it is (accelerate 1.15, torch 2.13)."""
+
+_OFF = {"", "0", "false", "no"}
+
+
+def refuse_launchers(environment: Mapping[str, str]) -> None:
+    """Raise Refused when a launcher started this process, or several processes share the job."""
+    for name, launcher in _LAUNCHERS.items():
+        if environment.get(name, "").strip().lower() not in _OFF:
+            raise Refused(f"started by {launcher} ({name} is set); one process with device_map=auto is used: {_REMEDY}")
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        size = environment.get(name, "1").strip()
+        if size not in {"", "1"}:
+            raise Refused(f"{name}={size[:20]}: several processes; device_map=auto needs exactly one: {_REMEDY}")
+
+
+def refuse_unmapped(device_map: object, gpus: int) -> None:
+    """Raise Refused when a model was loaded without a device map although several GPUs are visible."""
+    if device_map is None and gpus > 1:
+        raise Refused(
+            f'device_map=None with {gpus} GPUs: the model sits on one of them; load it with device_map="auto"'
+        )

@@ -1,0 +1,143 @@
+"""Reads the data files: every line parses and fits a schema, or the run stops at that file and line.
+
+Turns of all accepted shapes become the same two values: what the user says, and what the
+assistant answers (its reasoning inside ``<think>...</think>`` when there is any).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from .errors import DataDefect
+
+LINE_LIMIT = 1 << 20
+"""Bytes a line may have; a longer one is no training example."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A turn to learn. ``system`` is empty when there is none; ``pair`` and ``date`` when the row names none."""
+
+    prompt: str
+    completion: str
+    system: str = ""
+    pair: str = ""
+    date: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A prompt with the answer to prefer and the one to avoid."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+    system: str = ""
+
+
+R = TypeVar("R", Example, Preference)
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile(Generic[R]):
+    """A data file as it was read: its rows, and the digest of the very bytes they came from."""
+
+    path: Path
+    rows: tuple[R, ...]
+    sha256: str
+
+
+def read_examples(path: Path) -> DataFile[Example]:
+    """An SFT file; raises DataDefect with the file and the line."""
+    return _read(path, _example)
+
+
+def read_preferences(path: Path) -> DataFile[Preference]:
+    """A DPO file; raises DataDefect with the file and the line."""
+    return _read(path, _preference)
+
+
+def _read(path: Path, parse: Callable[[dict[str, Any]], R]) -> DataFile[R]:
+    digest = hashlib.sha256()
+    rows: list[R] = []
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(LINE_LIMIT + 1), b""), start=1):
+                digest.update(line)
+                try:
+                    rows.append(parse(_object(line)))
+                except ValueError as error:
+                    raise DataDefect(f"{path}, line {number}: {error}; mend the line, none is skipped") from error
+    except OSError as error:
+        raise DataDefect(f"cannot read {path}: {error.strerror}; --stage prepare builds the data") from error
+    if not rows:
+        raise DataDefect(f"{path} holds no rows")
+    return DataFile(path, tuple(rows), digest.hexdigest())
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    if len(line) > LINE_LIMIT:
+        raise ValueError(f"longer than {LINE_LIMIT} bytes")
+    try:
+        value = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 at byte {error.start}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at character {error.pos}") from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"a {type(value).__name__} where an object belongs")
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a value")
+
+
+def _example(row: dict[str, Any]) -> Example:
+    origin = {"pair": _optional(row, "pair"), "date": _optional(row, "date")}
+    if "messages" in row:
+        system, prompt, completion = _conversation(row["messages"])
+        return Example(prompt, completion, system=system, **origin)
+    if "instruction" in row:
+        extra = _optional(row, "input")
+        prompt = _text(row, "instruction") + (f"\n\n{extra}" if extra else "")
+        return Example(prompt, _text(row, "output"), system=_optional(row, "system"), **origin)
+    return Example(_text(row, "prompt"), _text(row, "completion"), system=_optional(row, "system"), **origin)
+
+
+def _preference(row: dict[str, Any]) -> Preference:
+    prompt, chosen, rejected = (_text(row, name) for name in ("prompt", "chosen", "rejected"))
+    if chosen == rejected:
+        raise ValueError("'chosen' equals 'rejected'")
+    return Preference(prompt, chosen, rejected, system=_optional(row, "system"))
+
+
+def _conversation(messages: Any) -> tuple[str, str, str]:
+    """One exchange: an optional system turn, one user turn, one assistant turn."""
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise ValueError("'messages' is not a list of objects")
+    roles = [message.get("role") for message in messages]
+    if roles not in (["user", "assistant"], ["system", "user", "assistant"]):
+        raise ValueError(f"'messages' has the roles {roles!r}; one user and one assistant turn are learned")
+    texts = [_text(message, "content") for message in messages]
+    return ("", *texts) if len(texts) == 2 else (texts[0], texts[1], texts[2])  # type: ignore[return-value]  # three texts either way
+
+
+def _text(row: dict[str, Any], name: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"{name!r} is missing" if value is None else f"{name!r} is not a text")
+    if not value.strip():
+        raise ValueError(f"{name!r} is empty")
+    return value
+
+
+def _optional(row: dict[str, Any], name: str) -> str:
+    return _text(row, name) if row.get(name) else ""

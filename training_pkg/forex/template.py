@@ -1,0 +1,74 @@
+"""Turns into the token ids of DeepSeek-R1's format, by our own hand. Pure but for the tokenizer.
+
+The model's own chat template drops everything up to ``</think>`` from assistant turns, and a
+tokenizer may or may not add a BOS by itself; so nothing is left to either: one BOS, the
+prompt up to and including ``<think>``, the completion from the reasoning on, one EOS. Prompt
+and completion are tokenised apart, which is also what happens when the model is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from .errors import DataDefect
+
+BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"  # noqa: RUF001 - the model's own spelling
+USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"  # noqa: RUF001 - the model's own spelling
+THINK, END_THINK = "<think>", "</think>"
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}"
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'system' -%}{{ message['content'] }}"
+    "{%- elif message['role'] == 'user' -%}{{ '" + USER + "' + message['content'] }}"
+    "{%- else -%}{{ '" + ASSISTANT + "' + message['content'].split('</think>')[-1] + eos_token }}"
+    "{%- endif -%}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '" + ASSISTANT + THINK + "\\n' }}{%- endif -%}"
+)
+"""The same format as a Jinja template, for a tokenizer that brings none."""
+
+
+class Tokenizer(Protocol):
+    """What is asked of a tokenizer."""
+
+    bos_token_id: int | None
+    eos_token_id: int | None
+
+    def __call__(self, text: list[str], *, add_special_tokens: bool) -> Mapping[str, list[list[int]]]:
+        """``input_ids`` of many texts; special tokens written out in them are recognised."""
+
+
+def prompt_text(prompt: str, system: str = "") -> str:
+    """A prompt without BOS, up to the point where the assistant's reasoning begins."""
+    return f"{system}{USER}{prompt}{ASSISTANT}{THINK}\n"
+
+
+def completion_text(completion: str) -> str:
+    """The rest of the assistant's turn after ``<think>``, without EOS; a turn without reasoning closes at once."""
+    body = completion.lstrip()
+    if body.startswith(THINK):
+        return body.removeprefix(THINK).lstrip("\n")
+    return body if END_THINK in body else f"\n{END_THINK}\n\n{body}"
+
+
+def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[tuple[str, str]]) -> list[list[int]]:
+    """Token ids of (prompt, system) pairs, each with its one BOS."""
+    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    texts = [prompt_text(prompt, system) for prompt, system in prompts]
+    return [bos + ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+
+def encode_completions(tokenizer: Tokenizer, completions: Sequence[str]) -> list[list[int]]:
+    """Token ids of answers, each with its one EOS."""
+    eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    texts = [completion_text(completion) for completion in completions]
+    return [ids + eos for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+
+def room(prompts: Sequence[list[int]], limit: int) -> list[int]:
+    """Tokens that each prompt leaves for its answer; raises DataDefect when a prompt leaves none."""
+    left = [limit - len(prompt) for prompt in prompts]
+    if (full := sum(space <= 0 for space in left)) > 0:
+        raise DataDefect(f"{full} prompts fill max_length = {limit} tokens and leave no room for an answer")
+    return left

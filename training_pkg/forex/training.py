@@ -1,0 +1,131 @@
+"""What SFT and DPO share: the common arguments, the log lines, going on after a death."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+
+from . import checkpoints, runlog
+from .config import Config, micro_batch
+from .errors import TrainingDefect
+
+
+class LoadBaseModel(Protocol):
+    """The entry script's loader, whose ``device_map="auto"`` can be read in its source."""
+
+    def __call__(self, source: str, dtype: torch.dtype, attention: str) -> Any:
+        """The base model with its weights on its devices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One training stage: its name in the log, its folder and its announced total of optimizer steps."""
+
+    name: str
+    folder: Path
+    total: int
+
+    def final_checkpoint(self) -> Path | None:
+        """The checkpoint of the last step when it is there and whole: the stage is finished."""
+        last = checkpoints.newest_complete(self.folder, self.name)
+        return last.path if last and last.step >= self.total else None
+
+
+def compute_dtype() -> torch.dtype:
+    """bfloat16 where a GPU computes in it, else float32."""
+    return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def arguments(config: Config, stage: Stage, *, micro: int, learning_rate: float, warmup_steps: int) -> dict[str, Any]:
+    """The trainer's arguments that both stages share."""
+    size = micro_batch(config.batch_size, micro)
+    on_gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(stage.folder),
+        "max_steps": stage.total,
+        "per_device_train_batch_size": size,
+        "gradient_accumulation_steps": config.batch_size // size,
+        "learning_rate": learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": min(warmup_steps, stage.total // 4),
+        "save_strategy": "steps",
+        "save_steps": config.run.checkpoint_every,
+        "save_total_limit": config.run.checkpoint_limit,
+        "train_sampling_strategy": "sequential",
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "disable_tqdm": True,
+        "report_to": [],
+        "seed": config.run.seed,
+        "bf16": compute_dtype() is torch.bfloat16,
+        "tf32": True if on_gpu else None,
+        "use_cpu": not on_gpu,
+        "activation_checkpointing": config.run.gradient_checkpointing,
+        "activation_checkpointing_kwargs": {"use_reentrant": False} if config.run.gradient_checkpointing else None,
+        "dataloader_pin_memory": on_gpu,
+        "max_length": None,
+    }
+
+
+def one_process(arguments: Any) -> Any:
+    """Keep the trainer from wrapping a model that sits on one of several GPUs into nn.DataParallel."""
+    _ = arguments.device  # resolves the devices, which counts the GPUs
+    arguments._n_gpu = min(arguments._n_gpu, 1)  # noqa: SLF001 - the only place where the count is kept
+    return arguments
+
+
+class LogLines(TrainerCallback):  # type: ignore[misc]  # transformers publishes no types
+    """Prints the contract's lines while a trainer runs, and stops it at once when the loss is not a number."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._began = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ARG002 - the trainer's signature
+        """Start the step's clock."""
+        self._began = time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:  # noqa: ARG002 - the trainer's signature
+        """One line a step."""
+        if not logs or "loss" not in logs:
+            return
+        loss, seconds = float(logs["loss"]), time.monotonic() - self._began
+        runlog.step(self._stage.name, state.global_step, self._stage.total, loss, logs["learning_rate"], seconds)
+        if self._stage.name == "dpo" and state.global_step == 1:
+            _check_first_loss(loss)
+        if not math.isfinite(loss):
+            raise TrainingDefect(f"the loss of step {state.global_step} of {self._stage.name} is {loss}")
+
+    def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ARG002 - the trainer's signature
+        """One line a checkpoint."""
+        runlog.saved(self._stage.name, self._stage.folder / f"checkpoint-{state.global_step}")
+
+
+def run(trainer: Any, stage: Stage) -> Path:
+    """Train to the stage's last step, from the newest whole checkpoint if there is one; returns the last checkpoint."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(LogLines(stage))
+    start = checkpoints.newest_complete(stage.folder, stage.name)
+    if start is not None:
+        runlog.resume(stage.name, start.path, start.step)
+    trainer.train(resume_from_checkpoint=str(start.path) if start else None)
+    final = stage.final_checkpoint()
+    if final is None:
+        raise TrainingDefect(f"{stage.name} ended at step {trainer.state.global_step} of {stage.total} without its checkpoint")
+    runlog.stage_complete(stage.name, trainer.state.global_step, stage.total)
+    return final
+
+
+def _check_first_loss(loss: float) -> None:
+    """Policy and reference are the same adapter before the first update, so the loss is -log sigmoid(0) = ln 2."""
+    runlog.first_loss(loss)
+    if not math.isclose(loss, math.log(2), abs_tol=2e-3):
+        raise TrainingDefect(f"the first DPO loss is {loss:.6f}, not ln 2 = 0.693147: the reference is not the SFT adapter")

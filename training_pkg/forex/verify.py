@@ -1,0 +1,81 @@
+"""Reads a written GGUF back and compares it with what it should hold, before it gets its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from . import ggml, gguf_file
+from .errors import ExportDefect
+from .merged import Rows
+
+_SCAN_BYTES = 64 << 20
+
+_ERROR_OF_SCALE = {ggml.Type.F32: 0.0, ggml.Type.F16: 2.0**-11, ggml.Type.Q8_0: 0.6 / 127}
+"""The largest error of a value, as a share of the largest magnitude in its block (Q8_0) or of itself."""
+
+
+def verify(path: Path, head: bytes, tensors: Sequence[gguf_file.Tensor], rows: Rows) -> None:
+    """Raise ExportDefect unless header, tensor set, scales and sampled rows are those of the merged model."""
+    parsed = gguf_file.parse(path)
+    with path.open("rb") as file:
+        if file.read(len(head)) != head or parsed.data_start != len(head):
+            raise ExportDefect(f"{path}: the header read back is not the one that was written")
+    if tuple(parsed.tensors) != tuple(tensors):
+        raise ExportDefect(f"{path}: the tensors read back are not those of the model's configuration")
+    data = np.memmap(path, dtype=np.uint8, mode="r", offset=parsed.data_start)
+    for tensor in parsed.tensors:
+        part = data[tensor.offset : tensor.offset + tensor.size]
+        _check_scales(tensor, part)
+        if tensor.kind in _ERROR_OF_SCALE:
+            for start, stop in _sampled(list(rows.blocks(tensor))):
+                _check_rows(tensor, part, rows, start, stop)
+
+
+def _sampled(blocks: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The first, the middle and the last block, each once."""
+    for at in sorted({0, len(blocks) // 2, len(blocks) - 1}):
+        yield blocks[at]
+
+
+def _check_rows(tensor: gguf_file.Tensor, part: ggml.Bytes, rows: Rows, start: int, stop: int) -> None:
+    columns = tensor.shape[-1] if len(tensor.shape) > 1 else 1
+    size = ggml.row_bytes(tensor.kind, columns)
+    found = ggml.decode(tensor.kind, np.array(part[start * size : stop * size]), columns).ravel()
+    wanted = rows.read(tensor, start, stop).numpy().ravel()
+    block = 32 if tensor.kind is ggml.Type.Q8_0 else 1
+    scale = np.repeat(np.abs(wanted).reshape(-1, block).max(axis=1), block)
+    # The smallest float16 steps bound what no share does.
+    allowed = _ERROR_OF_SCALE[tensor.kind] * scale + (127 * 2.0**-25 if tensor.kind is not ggml.Type.F32 else 0.0)
+    wrong = np.flatnonzero(~(np.abs(found - wanted) <= allowed))
+    if len(wrong):
+        at = int(wrong[0])
+        raise ExportDefect(
+            f"{tensor.name}, row {start + at // columns}: the file says {found[at]:.6g}, the merged model {wanted[at]:.6g}"
+        )
+
+
+def _check_scales(tensor: gguf_file.Tensor, part: ggml.Bytes) -> None:
+    """Every scale (every value, where there are none) is a finite number."""
+    for start in range(0, len(part), _scan_step(tensor.kind)):
+        piece = part[start : start + _scan_step(tensor.kind)]
+        if not _finite(tensor.kind, piece):
+            raise ExportDefect(f"{tensor.name} holds a value that is not a finite number")
+
+
+def _scan_step(kind: ggml.Type) -> int:
+    size = ggml.row_bytes(kind, 256)
+    return _SCAN_BYTES // size * size
+
+
+def _finite(kind: ggml.Type, piece: ggml.Bytes) -> bool:
+    if kind is ggml.Type.F32:
+        return bool(np.isfinite(piece.view(np.float32)).all())
+    if kind is ggml.Type.F16:
+        return bool(np.isfinite(piece.view(np.float16)).all())
+    # The scales: the first two bytes of a Q8_0 block, the first four of Q4_K, the last two of Q6_K.
+    blocks = piece.reshape(-1, ggml.row_bytes(kind, 32 if kind is ggml.Type.Q8_0 else 256))
+    scales = {ggml.Type.Q8_0: blocks[:, :2], ggml.Type.Q4_K: blocks[:, :4], ggml.Type.Q6_K: blocks[:, -2:]}[kind]
+    return bool(np.isfinite(scales.copy().view(np.float16)).all())
