@@ -1,0 +1,63 @@
+"""Answers a list of questions about the box, each on its own, all at once, in one bounded line of JSON."""
+
+# The box may have Python 3.8: typing's old names; and os.path throughout, as strings are what crosses the wire.
+# ruff: noqa: PTH111
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from harness.remote.box import files, machine, session, training
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    **files.OPERATIONS,
+    **machine.OPERATIONS,
+    **session.OPERATIONS,
+    **training.OPERATIONS,
+}
+THREADS = 8
+
+
+def main(request: Any) -> None:
+    """Answer ``request`` and leave the process at once: a thread stuck in a dead file system must not hold it."""
+    os.chdir(os.path.expanduser("~"))
+    line = request["marker"] + json.dumps(answers(request), ensure_ascii=True) + "\n"
+    sys.stdout.write(line)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def answers(request: Any) -> Any:
+    """``{id: {"value": ...} | {"problem": text}}`` for every question, within the time and size that were asked for."""
+    deadline = time.monotonic() + request["timeout"]
+    pool = concurrent.futures.ThreadPoolExecutor(THREADS)
+    asked = {q["id"]: pool.submit(_answer, q) for q in request["questions"]}
+    room = request["limit"]
+    result = {}
+    for name, future in asked.items():
+        try:
+            answer = future.result(timeout=max(0.0, deadline - time.monotonic()))
+        except concurrent.futures.TimeoutError:
+            answer = {"problem": "no answer within {:.0f} s".format(request["timeout"])}
+        size = len(json.dumps(answer))
+        if size > room:
+            answer = {"problem": f"the answer is too large: {size} bytes"}
+            size = 100
+        room -= size
+        result[name] = answer
+    return result
+
+
+def _answer(question: Any) -> Any:
+    operation = OPERATIONS.get(question["op"])
+    if operation is None:
+        return {"problem": "unknown operation {}".format(question["op"])}
+    try:
+        return {"value": operation(**question["args"])}
+    except Exception as error:  # noqa: BLE001 - whatever went wrong is this question's problem, and told
+        return {"problem": (f"{type(error).__name__}: {error}")[:500]}

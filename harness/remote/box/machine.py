@@ -1,0 +1,200 @@
+"""Questions about the machine: commands, Pythons, processes, terminals, GPUs."""
+
+# The box may have Python 3.8: typing's old names; and os.path throughout, as strings are what crosses the wire.
+# ruff: noqa: PTH115, PTH123, PTH208
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+from harness.remote.box.files import expand
+
+ARGV_LIMIT = 64
+WORD_LIMIT = 1000
+LAUNCH_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "CUDA_VISIBLE_DEVICES")
+"""What a distributed launcher sets; no other variable's value leaves the box."""
+
+GPU_FIELDS = ("index", "name", "driver_version", "memory.total", "memory.used", "utilization.gpu", "compute_cap")
+
+
+def command(argv: list[str], cwd: str = "~", timeout: float = 30.0, limit: int = 1 << 16, stdin: str = "") -> Any:
+    """``{status, out, err}`` of a program run without a shell; 127 when there is none; past ``timeout`` a problem."""
+    try:
+        child = subprocess.Popen(
+            [expand(argv[0]), *argv[1:]],
+            cwd=expand(cwd),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        return {"status": 127, "out": "", "err": str(error)}
+    try:
+        out, err = child.communicate(stdin.encode("utf-8"), timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        raise ValueError(f"{argv[0]} did not end within {timeout:.0f} s") from None
+    return {"status": child.returncode, "out": _text(out, limit), "err": _text(err, limit)}
+
+
+def python_check(code: str, python: str = "python3", timeout: float = 60.0, cwd: str = "~", args: Any = ()) -> Any:
+    """``{status, out, err}`` of a few lines of Python, run by the named interpreter."""
+    return command([python, "-c", code, *args], cwd, timeout)
+
+
+def python_packages(names: list[str], python: str = "python3", timeout: float = 30.0) -> Any:
+    """``{python, packages: {name: version or null}}`` as installed for the named interpreter."""
+    code = (
+        "import importlib.metadata as m, json, sys\n"
+        "def v(n):\n"
+        "    try: return m.version(n)\n"
+        "    except m.PackageNotFoundError: return None\n"
+        "print(json.dumps({'python': sys.version.split()[0], 'packages': {n: v(n) for n in sys.argv[1:]}}))\n"
+    )
+    ran = command([python, "-I", "-c", code, *names], "~", timeout)
+    if ran["status"] != 0:
+        raise ValueError(f"{python} ended with {ran['status']}: {ran['err'][-300:]}")
+    return json.loads(ran["out"])
+
+
+def gpus() -> Any:
+    """``{installed, gpus: [{index, name, driver, memory_*_mib, utilization_percent, compute_cap}]}``.
+
+    Numbers that the driver does not tell (``[N/A]``) are null.
+    """
+    if shutil.which("nvidia-smi") is None:
+        return {"installed": False, "gpus": []}
+    ran = command(["nvidia-smi", "--query-gpu=" + ",".join(GPU_FIELDS), "--format=csv,noheader,nounits"])
+    if ran["status"] != 0:
+        raise ValueError(f"nvidia-smi ended with {ran['status']}: {(ran['out'] + ran['err'])[-300:]}")
+    rows = [[cell.strip() for cell in row] for row in csv.reader(ran["out"].splitlines()) if row]
+    found = []
+    for index, name, driver, total, used, busy, capability in rows:
+        found.append(
+            {
+                "index": int(index),
+                "name": name,
+                "driver": driver,
+                "memory_total_mib": _number(total),
+                "memory_used_mib": _number(used),
+                "utilization_percent": _number(busy),
+                "compute_cap": capability,
+            }
+        )
+    return {"installed": True, "gpus": found}
+
+
+def tmux_sessions() -> Any:
+    """``{installed, sessions: [name]}``; a tmux without a server has no sessions."""
+    if shutil.which("tmux") is None:
+        return {"installed": False, "sessions": []}
+    ran = command(["tmux", "list-sessions", "-F", "#{session_name}"])
+    if ran["status"] != 0 and not any(text in ran["err"] for text in ("no server running", "error connecting")):
+        raise ValueError(f"tmux ended with {ran['status']}: {ran['err'][-300:]}")
+    return {"installed": True, "sessions": ran["out"].split("\n")[:-1] if ran["status"] == 0 else []}
+
+
+def processes(cwd_under: str = "", root_pid: int = 0) -> Any:
+    """Processes working in or below a directory, or descending from ``root_pid``, and all their descendants.
+
+    ``{processes: [{pid, ppid, state, argv, cwd, env}], unreadable}``: ``env`` has only what launchers set;
+    ``unreadable`` counts processes of other users that could not be looked at.
+    """
+    table = {}
+    unreadable = 0
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
+        try:
+            table[pid] = status_of(pid)
+            table[pid]["cwd"] = os.readlink(f"/proc/{pid}/cwd")
+        except PermissionError:
+            unreadable += 1
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    top = os.path.realpath(expand(cwd_under)) if cwd_under else None
+    chosen = set()
+    for pid, process in table.items():
+        where = process.get("cwd", "")
+        if pid == root_pid or (top is not None and (where == top or where.startswith(top + "/"))):
+            chosen.add(pid)
+    grown = True
+    while grown:
+        more = {pid for pid, process in table.items() if process["ppid"] in chosen and pid not in chosen}
+        chosen |= more
+        grown = bool(more)
+    chosen.discard(os.getpid())
+    return {"processes": [_process(pid, table[pid]) for pid in sorted(chosen)], "unreadable": unreadable}
+
+
+def status_of(pid: int) -> Any:
+    """``{state, ppid, session, started}`` from /proc/<pid>/stat (proc(5)); ``started`` tells a reused pid apart."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    return {"state": fields[0].decode(), "ppid": int(fields[1]), "session": int(fields[3]), "started": int(fields[19])}
+
+
+def _process(pid: int, known: Any) -> Any:
+    argv: list[str] = []
+    env = {}
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            argv = [_text(word, WORD_LIMIT) for word in file.read(1 << 16).split(b"\0")[:-1][:ARGV_LIMIT]]
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            pairs = [pair.partition(b"=") for pair in file.read(1 << 20).split(b"\0")]
+        env = {_text(k, 100): _text(v, 200) for k, _, v in pairs if k.decode("ascii", "replace") in LAUNCH_VARIABLES}
+    except OSError:
+        env = {}  # it ended, or is another user's; what was read before stands
+    return {
+        "pid": pid,
+        "ppid": known["ppid"],
+        "state": known["state"],
+        "argv": argv,
+        "cwd": known.get("cwd", ""),
+        "env": env,
+    }
+
+
+def download_rate(url: str, limit: int = 64 << 20, timeout: float = 20.0) -> Any:
+    """``{bytes, seconds}`` of fetching at most ``limit`` bytes of an http(s) URL for at most ``timeout`` seconds."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"not an http(s) address: {url}")
+    started = time.monotonic()
+    size = 0
+    with urllib.request.urlopen(url, timeout=timeout) as reply:  # noqa: S310 - the scheme was looked at
+        while size < limit and time.monotonic() - started < timeout:
+            data = reply.read(1 << 20)
+            if not data:
+                break
+            size += len(data)
+    return {"bytes": size, "seconds": time.monotonic() - started}
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _text(data: bytes, limit: int) -> str:
+    return data[:limit].decode("utf-8", "replace")
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "command": command,
+    "python_check": python_check,
+    "python_packages": python_packages,
+    "gpus": gpus,
+    "tmux_sessions": tmux_sessions,
+    "processes": processes,
+    "download_rate": download_rate,
+}

@@ -1,0 +1,90 @@
+"""Receives files over standard input into one directory: staged by digest, hashed from the disk, renamed into place.
+
+What was staged of a file stays for the next attempt. Files that are in the directory and
+not in the list are moved aside, never deleted.
+"""
+
+# os.path throughout, as strings are what crosses the wire.
+# ruff: noqa: PTH101, PTH103, PTH104, PTH105, PTH106, PTH107, PTH110, PTH111, PTH118, PTH120, PTH123, PTH202, PTH208
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from harness.remote.box.files import expand, sha256, tree
+
+OURS = ".harness"
+"""The harness's own corner of the directory: staging, and the state of the training's session."""
+
+BLOCK = 1 << 20
+
+
+def main(request: Any) -> None:
+    """Say what is there, move strays aside, then receive: a header line and the bytes for each file."""
+    os.chdir(os.path.expanduser("~"))
+    root = expand(request["directory"])
+    staging = os.path.join(root, OURS, "incoming")
+    try:
+        os.makedirs(staging, exist_ok=True)
+        entries = [entry for entry in tree(root, True)["entries"] if entry["path"].split("/")[0] != OURS]
+        strays = [
+            entry["path"] for entry in entries if entry["path"] not in request["files"] or entry["kind"] != "file"
+        ]
+        set_aside(root, strays)
+        present = {entry["path"]: entry["sha256"] for entry in entries if entry["path"] not in strays}
+        staged = {name: os.path.getsize(os.path.join(staging, name)) for name in os.listdir(staging)}
+        say({"present": present, "staged": staged})
+        for line in iter(sys.stdin.buffer.readline, b""):
+            receive(root, staging, json.loads(line.decode()))
+            say({"received": True})
+    except (OSError, ValueError) as error:
+        say({"problem": f"{type(error).__name__}: {error}"[:500]})
+
+
+def receive(root: str, staging: str, header: Any) -> None:
+    """One file: ``{path, bytes, sha256, offset, executable}`` and the bytes from ``offset`` on."""
+    part = os.path.join(staging, header["sha256"])
+    with open(part, "r+b" if header["offset"] else "wb") as file:
+        file.truncate(header["offset"])
+        file.seek(header["offset"])
+        left = header["bytes"] - header["offset"]
+        while left:
+            data = sys.stdin.buffer.read(min(left, BLOCK))
+            if not data:
+                raise ValueError("the input ended early")
+            file.write(data)
+            left -= len(data)
+        file.flush()
+        os.fsync(file.fileno())
+    found = sha256(part)["sha256"]
+    if found != header["sha256"]:
+        os.remove(part)
+        raise ValueError(f"{header['path']} arrived with the SHA-256 {found}")
+    os.chmod(part, 0o755 if header["executable"] else 0o644)
+    final = os.path.join(root, header["path"])
+    os.makedirs(os.path.dirname(final), exist_ok=True)
+    os.replace(part, final)
+
+
+def set_aside(root: str, strays: Any) -> None:
+    """Move what does not belong into ``.harness/aside/<time>/``, and delete the directories left empty."""
+    if strays and os.path.exists(os.path.join(root, OURS, "launch.json")):
+        raise ValueError(f"a training was started here, and {len(strays)} files are not in the list: {strays[:5]}")
+    aside = os.path.join(root, OURS, "aside", str(time.time_ns()))
+    for path in strays:
+        target = os.path.join(aside, path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.rename(os.path.join(root, path), target)
+        folder = os.path.dirname(os.path.join(root, path))
+        while folder != root and not os.listdir(folder):
+            os.rmdir(folder)
+            folder = os.path.dirname(folder)
+
+
+def say(answer: Any) -> None:
+    """One line of JSON."""
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()

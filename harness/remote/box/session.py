@@ -1,0 +1,197 @@
+"""The training's session on the box: start it once, see whether it lives, stop it, know how it ended.
+
+The launcher (a shell script, in tmux or under setsid) is what lives and dies: it writes its pid,
+runs the command with its output appended to the log, and writes the exit status when it ended.
+A pid alone proves nothing after a restart, so the process's start time is kept beside it.
+"""
+
+# The box may have Python 3.8: typing's old names; and os.path throughout, as strings are what crosses the wire.
+# ruff: noqa: PTH100, PTH103, PTH107, PTH111, PTH118, PTH120, PTH123, PTH208
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from harness.remote.box.files import expand
+from harness.remote.box.machine import status_of
+
+STARTED_WITHIN_S = 10.0
+LAUNCHER = """cd {directory} || exit 1
+printf '{{"pid": %s, "started": %s, "carrier": "%s"}}' "$$" "$(cut -d' ' -f22 /proc/$$/stat)" "$1" \\
+  > .harness/launch.json.new && mv .harness/launch.json.new .harness/launch.json || exit 1
+{exports}{command} >> {log} 2>&1
+status=$?
+printf '%s\\n' "$status" > .harness/exit_status.new && mv .harness/exit_status.new .harness/exit_status
+"""
+
+
+def main(request: Any) -> None:
+    """One verb of ``start``, ``stop`` with its arguments; prints the state afterwards as one line of JSON."""
+    os.chdir(os.path.expanduser("~"))
+    verbs: dict[str, Callable[..., Any]] = {"start": start, "stop": stop}
+    verb = verbs[request["verb"]]
+    try:
+        answer = {"value": verb(**request["args"])}
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        answer = {"problem": (f"{type(error).__name__}: {error}")[:500]}
+    sys.stdout.write(request["marker"] + json.dumps(answer) + "\n")
+
+
+def state(directory: str) -> Any:
+    """``{started, alive, pid, exit_status, carrier}``; ``exit_status`` is null while it runs and when it was killed."""
+    known = _launch(directory)
+    pid = known["pid"] if known else None
+    alive = known is not None and bool(_family(known))
+    status = None
+    if known and not alive:
+        status = _exit_status(directory)
+    return {
+        "started": known is not None,
+        "alive": alive,
+        "pid": pid,
+        "exit_status": status,
+        "carrier": known["carrier"] if known else None,
+    }
+
+
+def start(directory: str, name: str, argv: Any, env: Any, log: str) -> Any:
+    """Start the command unless it lives already; the state, with ``fresh`` telling whether this call started it."""
+    home = os.path.join(os.path.abspath(expand(directory)), ".harness")
+    os.makedirs(home, exist_ok=True)
+    with open(os.path.join(home, "lock"), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = state(directory)
+        if before["alive"]:
+            return {**before, "fresh": False}
+        _forget(home)
+        exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in env.items())
+        script = LAUNCHER.format(
+            directory=shlex.quote(os.path.dirname(home)),
+            exports=exports,
+            command=" ".join(shlex.quote(word) for word in argv),
+            log=shlex.quote(log),
+        )
+        launcher = os.path.join(home, "launch.sh")
+        with open(launcher, "w") as file:
+            file.write(script)
+        _spawn(name, launcher, os.path.dirname(home))
+        deadline = time.monotonic() + STARTED_WITHIN_S
+        while _launch(directory) is None:
+            if time.monotonic() > deadline:
+                raise ValueError(f"the launcher did not start within {STARTED_WITHIN_S:.0f} s")
+            time.sleep(0.02)
+    return {**state(directory), "fresh": True}
+
+
+def stop(directory: str, grace: float = 20.0) -> Any:
+    """Ask every process of the session to end, then make it end; the state. An ended one is left as it is."""
+    known = _launch(directory)
+    if known is None:
+        return state(directory)
+    for sent, wait in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
+        family = _family(known)
+        # The launcher outlives its command to write down how it ended; only then it is killed too.
+        for pid in family if sent == signal.SIGKILL else family - {known["pid"]}:
+            _kill(pid, sent)
+        deadline = time.monotonic() + wait
+        while time.monotonic() < deadline and _family(known):
+            time.sleep(0.05)
+        if not _family(known):
+            return state(directory)
+    raise ValueError(f"processes survive SIGKILL: {sorted(_family(known))}")
+
+
+def _spawn(name: str, launcher: str, directory: str) -> None:
+    """Start the launcher detached: in tmux, so that a person can attach; else in a session of its own."""
+    if shutil.which("tmux") is not None:
+        # A session of that name may be left of a shell somebody opened in it, or of a launcher that was killed.
+        subprocess.run(["tmux", "kill-session", "-t", "=" + name], check=False, stderr=subprocess.DEVNULL)
+        inside = f"exec sh {shlex.quote(launcher)} tmux"
+        made = subprocess.run(
+            ["tmux", "new-session", "-d", "-s", name, "-c", directory, inside],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=STARTED_WITHIN_S,
+            check=False,
+        )
+        if made.returncode == 0:
+            return
+    subprocess.Popen(
+        ["sh", launcher, "setsid"],
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _launch(directory: str) -> Any:
+    try:
+        with open(os.path.join(expand(directory), ".harness", "launch.json")) as file:
+            known = json.load(file)
+    except FileNotFoundError:
+        return None
+    if not isinstance(known.get("pid"), int) or "started" not in known:
+        raise ValueError(".harness/launch.json is damaged")
+    return known
+
+
+def _exit_status(directory: str) -> Any:
+    try:
+        with open(os.path.join(expand(directory), ".harness", "exit_status")) as file:
+            return int(file.read(20))
+    except FileNotFoundError:
+        return None
+
+
+def _family(launch: Any) -> set[int]:
+    """What lives of a launch: the launcher, its terminal session's processes, and their descendants anywhere.
+
+    Of a dead launcher its session's processes may live on; Linux reuses no pid that is still a session's.
+    """
+    table = {}
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
+        try:
+            table[pid] = status_of(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    launcher = launch["pid"]
+    if launcher in table and table[launcher]["started"] != launch["started"]:
+        return set()
+    living = {pid: seen for pid, seen in table.items() if seen["state"] not in ("Z", "X")}
+    family = {pid for pid, seen in living.items() if pid == launcher or seen["session"] == launcher}
+    grown = True
+    while grown:
+        more = {pid for pid, seen in living.items() if seen["ppid"] in family and pid not in family}
+        family |= more
+        grown = bool(more)
+    return family
+
+
+def _kill(pid: int, sent: int) -> None:
+    try:
+        os.kill(pid, sent)
+    except ProcessLookupError:
+        return
+
+
+def _forget(home: str) -> None:
+    for name in ("launch.json", "exit_status"):
+        try:
+            os.remove(os.path.join(home, name))
+        except FileNotFoundError:
+            continue
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {"session": state}

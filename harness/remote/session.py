@@ -1,0 +1,116 @@
+"""The training on the box: started once however often it is asked for, watched, stopped."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import BadInput, HarnessError, HostUnreachable
+from harness.ids import new_nonce
+from harness.ports import Host, Json, Question
+from harness.remote import program
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """How the training's session stands. ``exit_status`` is None while it runs, and when it was killed unheard."""
+
+    started: bool
+    alive: bool
+    pid: int | None
+    exit_status: int | None
+    carrier: str | None
+
+
+def session_state(answer: Json) -> SessionState:
+    """Read the answer of the probe's operation ``session``; raises TypeError on anything odd."""
+    if not isinstance(answer, dict):
+        raise TypeError(f"not a session's state: {str(answer)[:200]}")
+    started, alive, pid, status, carrier = (
+        answer.get(name) for name in ("started", "alive", "pid", "exit_status", "carrier")
+    )
+    if not isinstance(started, bool) or not isinstance(alive, bool):
+        raise TypeError(f"not a session's state: {str(answer)[:200]}")
+    if (pid is not None and type(pid) is not int) or (status is not None and type(status) is not int):
+        raise TypeError(f"not a session's state: {str(answer)[:200]}")
+    return SessionState(started, alive, pid, status, carrier if carrier in ("tmux", "setsid") else None)
+
+
+class TrainingSession:
+    """The command of one directory on the box, in a tmux session (where a person can attach) or under setsid."""
+
+    def __init__(self, host: Host, directory: str, name: str = "train", log: str = "training.log") -> None:
+        if not NAME.fullmatch(name):
+            raise BadInput(f"{name!r} cannot name a terminal session (letters, digits, '_' and '-')")
+        self._host = host
+        self._directory = directory
+        self._name = name
+        self._log = log
+
+    def start(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> bool:
+        """Run ``argv`` in the directory, output appended to the log; False when it runs already.
+
+        Two callers at once start one. Raises HostUnreachable when the box cannot be asked or cannot start it.
+        """
+        for name in env or {}:
+            if not VARIABLE.fullmatch(name):
+                raise BadInput(f"{name!r} cannot name an environment variable")
+        request: dict[str, Json] = {
+            "directory": self._directory,
+            "name": self._name,
+            "argv": list(argv),
+            "env": dict(env or {}),
+            "log": self._log,
+        }
+        answer: Any = self._act("start", request, timeout=60.0)
+        return bool(answer.get("fresh"))
+
+    def state(self) -> SessionState:
+        """How it stands now. Raises HostUnreachable when that cannot be seen."""
+        question = Question("session", "session", {"directory": self._directory})
+        seen = self._host.probe([question], timeout=60.0).get("session")
+        if seen.problem is not None:
+            raise HostUnreachable(f"the training's session cannot be looked at: {seen.problem}")
+        return self._read(seen.value)
+
+    def alive(self) -> bool:
+        """Whether anything of it runs."""
+        return self.state().alive
+
+    def exit_status(self) -> int | None:
+        """The command's exit status; None while it runs, before it was started and when it was killed unheard."""
+        return self.state().exit_status
+
+    def stop(self, grace: float = 20.0) -> SessionState:
+        """End it: SIGTERM, ``grace`` seconds, SIGKILL; how it stands then. Nothing happens when it has ended."""
+        return self._read(self._act("stop", {"directory": self._directory, "grace": grace}, timeout=grace + 60.0))
+
+    def _act(self, verb: str, args: dict[str, Json], timeout: float) -> Json:
+        marker = f"harness-session-{new_nonce()}:"
+        text = program.program(program.SESSION, {"marker": marker, "verb": verb, "args": args})
+        ran = self._host.run(program.INTERPRETER, stdin=text.encode(), timeout=timeout)
+        line = ran.stdout.rpartition(marker.encode())[2]
+        try:
+            answer = json.loads(line)
+            problem = answer.get("problem")
+            value: Json = answer.get("value")
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            said = (ran.stderr or ran.stdout)[-300:].decode("utf-8", "replace")
+            raise HostUnreachable(
+                f"the box does not say whether it did {verb} the training (status {ran.status}): {said!r}"
+            ) from error
+        if problem is not None:
+            raise HarnessError(f"the box cannot {verb} the training: {str(problem)[:500]}")
+        return value
+
+    def _read(self, answer: Json) -> SessionState:
+        try:
+            return session_state(answer)
+        except TypeError as error:
+            raise HostUnreachable(f"the box answers oddly about the training: {error}") from error

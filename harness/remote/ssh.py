@@ -1,0 +1,300 @@
+"""SSH connections to the box: every route tried, the host key checked before anything is sent, tuned for big files.
+
+Why the numbers: one SSH channel moves at most one window per round trip, and the usual 2 MiB
+cap it at 17 MB/s at 100 ms; window and packet grow together, for a big window with 32 KiB
+packets makes sshd 3-4 times slower. AES-128-GCM is the fastest cipher both ends have, and
+paramiko would take it last. paramiko asks for new keys every 512 MiB, which can stall for 30 s
+when a channel closes meanwhile (paramiko issue 822): that is left to the server, which knows
+its cipher's limits.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+from paramiko.ssh_exception import SSHException
+
+from harness.errors import HostKeyChanged, HostUnreachable
+from harness.ports import Clock, Endpoint, RunResult
+from harness.remote.keys import public_key
+from harness.remote.pinning import HostKeys
+
+WINDOW = 8 << 20
+PACKET = 256 << 10
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
+CONNECT_TIMEOUT_S = 15.0
+KEEPALIVE_S = 15
+DEAD_AFTER_S = 45
+"""Unacknowledged bytes for so long mean a dead connection, where the operating system can be told so."""
+
+# paramiko logs tracebacks of dropped connections to stderr unless somebody listens; they are raised here as errors.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How to log in to a box: the user, the routes to it, the private key, the host keys that are accepted."""
+
+    user: str
+    endpoints: tuple[Endpoint, ...]
+    key_file: Path
+    host_keys: tuple[str, ...] = ()
+    first_use_file: Path | None = None
+
+    def pinning(self) -> HostKeys:
+        """The host keys this login accepts."""
+        return HostKeys(self.host_keys, self.first_use_file)
+
+
+class Connection:
+    """One authenticated SSH connection. ``round_trip`` is what its TCP connect took, in seconds."""
+
+    def __init__(self, transport: paramiko.Transport, endpoint: Endpoint, host_key: str, round_trip: float) -> None:
+        self._transport = transport
+        self.endpoint = endpoint
+        self.host_key = host_key
+        self.round_trip = round_trip
+
+    def alive(self) -> bool:
+        """Whether the connection is not known to be dead."""
+        return self._transport.is_active()
+
+    def open(self, command: str, timeout: float) -> paramiko.Channel:
+        """Start a command for the box's login shell; its channel. Raises HostUnreachable."""
+        try:
+            channel = self._transport.open_session(window_size=WINDOW, max_packet_size=PACKET, timeout=timeout)
+            channel.settimeout(timeout)
+            channel.exec_command(command)
+        except (SSHException, OSError, EOFError) as error:
+            raise HostUnreachable(f"{_name(self.endpoint)} does not start commands: {describe(error)}") from error
+        return channel
+
+    def close(self) -> None:
+        """End the connection and everything running over it."""
+        self._transport.close()
+
+
+class Dialer:
+    """Makes connections for one login; remembers which route answered last and asks where the box is now.
+
+    ``whereabouts`` is called when every known route failed: a restarted box has other ports.
+    """
+
+    def __init__(self, login: Login, clock: Clock, whereabouts: Callable[[], Login] | None = None) -> None:
+        self._login = login
+        self._clock = clock
+        self._whereabouts = whereabouts
+        self._lock = threading.Lock()
+
+    @property
+    def login(self) -> Login:
+        """The login as it is known now; the route that answered last comes first."""
+        return self._login
+
+    def connect(self) -> Connection:
+        """A new connection over the first route that answers. Raises HostKeyChanged, HostUnreachable."""
+        try:
+            return self._try_routes(self._login)
+        except HostUnreachable:
+            if self._whereabouts is None:
+                raise
+            login = self._whereabouts()
+            with self._lock:
+                if login.endpoints == self._login.endpoints and login.host_keys == self._login.host_keys:
+                    raise
+                self._login = login
+            return self._try_routes(login)
+
+    def connect_patiently(self, patience: float, give_up: Callable[[], bool] = lambda: False) -> Connection:
+        """Like ``connect``, tried again with growing pauses for ``patience`` seconds, until ``give_up`` says so.
+
+        A changed host key is final at once: waiting does not make a stranger a friend.
+        """
+        deadline = self._clock.monotonic() + patience
+        pause = 0.25
+        while True:
+            try:
+                return self.connect()
+            except HostKeyChanged:
+                raise
+            except HostUnreachable:
+                if self._clock.monotonic() + pause > deadline or give_up():
+                    raise
+            self._clock.sleep(pause)
+            pause = min(pause * 2, 15.0)
+
+    def _try_routes(self, login: Login) -> Connection:
+        if not login.endpoints:
+            raise HostUnreachable("the provider names no SSH address for the box")
+        problems: list[HostUnreachable] = []
+        for endpoint in login.endpoints:
+            try:
+                connection = connect(login, endpoint, self._clock)
+            except HostUnreachable as error:
+                problems.append(error)
+                continue
+            others = tuple(other for other in login.endpoints if other != endpoint)
+            with self._lock:
+                if self._login is login:
+                    self._login = Login(
+                        login.user, (endpoint, *others), login.key_file, login.host_keys, login.first_use_file
+                    )
+            return connection
+        for problem in problems:
+            if isinstance(problem, HostKeyChanged):
+                raise problem
+        raise HostUnreachable("; ".join(str(error) for error in problems)) from problems[0]
+
+
+def connect(login: Login, endpoint: Endpoint, clock: Clock, timeout: float = CONNECT_TIMEOUT_S) -> Connection:
+    """One connection to one endpoint. Raises HostKeyChanged, HostUnreachable, BadInput (the key file)."""
+    public_key(login.key_file)  # a clear error for an unusable key, before the network is touched
+    started = clock.monotonic()
+    try:
+        connected = socket.create_connection((endpoint.host, endpoint.port), timeout)
+    except OSError as error:
+        raise HostUnreachable(f"{_name(endpoint)} does not answer: {describe(error)}") from error
+    round_trip = clock.monotonic() - started
+    _notice_dead_peers(connected)
+    transport = paramiko.Transport(connected, default_window_size=WINDOW, default_max_packet_size=PACKET)
+    try:
+        host_key = _greet(transport, login, endpoint, timeout)
+    except (SSHException, OSError, EOFError) as error:
+        transport.close()
+        raise HostUnreachable(f"{_name(endpoint)} does not let us in: {describe(error)}") from error
+    except BaseException:
+        transport.close()
+        raise
+    return Connection(transport, endpoint, host_key, round_trip)
+
+
+def _greet(transport: paramiko.Transport, login: Login, endpoint: Endpoint, timeout: float) -> str:
+    """Handshake, host key, authentication, in this order; the host key's line."""
+    pinning = login.pinning()
+    options = transport.get_security_options()
+    options.ciphers = CIPHERS
+    # A box has several host keys; it shows the kind that we prefer, so the pinned kinds come first.
+    kinds = {pin.split()[0] for pin in pinning.known()}
+    options.key_types = tuple(sorted(options.key_types, key=lambda kind: _key_kind(kind) not in kinds))
+    transport.packetizer.REKEY_BYTES = 1 << 60
+    transport.packetizer.REKEY_PACKETS = 1 << 60
+    transport.banner_timeout = timeout
+    transport.auth_timeout = timeout
+    transport.start_client(timeout=timeout)
+    key = transport.get_remote_server_key()
+    host_key = f"{key.get_name()} {key.get_base64()}"
+    pinning.require(host_key, _name(endpoint))
+    transport.auth_publickey(login.user, paramiko.PKey.from_path(login.key_file))
+    transport.set_keepalive(KEEPALIVE_S)
+    return host_key
+
+
+def _key_kind(algorithm: str) -> str:
+    """The key type that a signature algorithm uses: RSA keys sign with several."""
+    return "ssh-rsa" if algorithm.startswith("rsa-") else algorithm
+
+
+def _notice_dead_peers(connected: socket.socket) -> None:
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if sys.platform == "linux":
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_S * 1000)
+
+
+def exchange(
+    connection: Connection,
+    command: str,
+    clock: Clock,
+    *,
+    stdin: bytes = b"",
+    timeout: float = 60.0,
+    limit: int = 1 << 20,
+    stop_at_limit: bool = False,
+) -> RunResult:
+    """Run a command to its end: what it printed, each stream cut at ``limit`` bytes, and its exit status.
+
+    Status -1 means that a signal ended it. With ``stop_at_limit`` more output than that ends the command
+    too. Raises HostUnreachable when the connection fails or ``timeout`` seconds pass; the command is
+    never sent twice, for it may have run.
+    """
+    deadline = clock.monotonic() + timeout
+    channel = connection.open(command, timeout)
+    errors = _Gathered(limit)
+    drain = threading.Thread(target=errors.take, args=(channel.recv_stderr,), daemon=True)
+    feed = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
+    drain.start()
+    feed.start()
+    output = _Gathered(limit)
+    try:
+        while True:
+            channel.settimeout(max(deadline - clock.monotonic(), 0.001))
+            data = channel.recv(1 << 20)
+            output.add(data)
+            if not data or (stop_at_limit and output.overflowed):
+                break
+        if stop_at_limit and output.overflowed:
+            return RunResult(-1, output.bytes(), b"")
+        ended = channel.status_event.wait(max(deadline - clock.monotonic(), 0.001))
+        drain.join(max(deadline - clock.monotonic(), 0.001))
+    except (SSHException, OSError, EOFError) as error:
+        slow = isinstance(error, TimeoutError)
+        what = f"{timeout:.0f} s passed" if slow else f"the connection was cut: {describe(error)}"
+        raise HostUnreachable(f"a command on {_name(connection.endpoint)} did not end: {what}") from error
+    finally:
+        channel.close()
+    status = channel.exit_status
+    if not ended or (status == -1 and not connection.alive()):
+        what = "the connection was cut" if ended else f"{timeout:.0f} s passed"
+        raise HostUnreachable(f"a command on {_name(connection.endpoint)} did not end: {what}")
+    return RunResult(status, output.bytes(), errors.bytes())
+
+
+class _Gathered:
+    """Bytes up to a limit; the rest is counted away."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._parts: list[bytes] = []
+        self._size = 0
+        self.overflowed = False
+
+    def add(self, data: bytes) -> None:
+        room = self._limit - self._size
+        self.overflowed = self.overflowed or len(data) > room
+        if room > 0:
+            self._parts.append(data[:room])
+            self._size += min(len(data), room)
+
+    def take(self, receive: Callable[[int], bytes]) -> None:
+        try:
+            while data := receive(1 << 16):
+                self.add(data)
+        except OSError:
+            return  # the connection's fate is told by standard output
+
+    def bytes(self) -> bytes:
+        return b"".join(self._parts)
+
+
+def _feed(channel: paramiko.Channel, data: bytes) -> None:
+    try:
+        if data:
+            channel.sendall(data)
+        channel.shutdown_write()
+    except OSError:
+        return  # a command may end without reading its input; its status tells
+
+
+def describe(error: BaseException) -> str:
+    """A short text for an error of the network, also for those that carry none."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _name(endpoint: Endpoint) -> str:
+    return f"{endpoint.host}:{endpoint.port} ({endpoint.route})"

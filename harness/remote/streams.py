@@ -1,0 +1,123 @@
+"""A stream of byte ranges of one file on the box, and what can carry it: paramiko, or the system's own ssh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from paramiko import Channel
+from paramiko.ssh_exception import SSHException
+
+from harness.errors import HostUnreachable, RemoteChanged, TransferFailed
+from harness.remote.ssh import Connection, describe
+
+READ = 1 << 20
+"""Bytes asked of the network at once: 1 MiB is a third faster than 32 KiB with paramiko."""
+
+OPEN_TIMEOUT_S = 30.0
+HEADER_LIMIT = 1000
+
+
+class Pipe(Protocol):
+    """Two ends of a command on the box. ``close`` may be called from another thread and ends a waiting ``read``."""
+
+    @property
+    def carrier(self) -> str:
+        """What carries it: ``paramiko`` or ``ssh``."""
+
+    def write(self, data: bytes) -> None:
+        """Send all of it. Raises HostUnreachable."""
+
+    def read(self, limit: int) -> bytes:
+        """Some bytes, at least one, at most ``limit``; none at the end. Raises HostUnreachable."""
+
+    def close(self) -> None:
+        """End the command."""
+
+
+class ParamikoPipe:
+    """A command on a connection of its own."""
+
+    carrier = "paramiko"
+
+    def __init__(self, connection: Connection, command: str) -> None:
+        self._connection = connection
+        self._channel: Channel = connection.open(command, OPEN_TIMEOUT_S)
+        self._channel.settimeout(None)  # silence is judged by the one who counts the bytes of all streams
+
+    def write(self, data: bytes) -> None:
+        """Send all of it."""
+        try:
+            self._channel.sendall(data)
+        except (SSHException, OSError, EOFError) as error:
+            raise HostUnreachable(f"the connection was cut: {describe(error)}") from error
+
+    def read(self, limit: int) -> bytes:
+        """Some bytes; none at the end."""
+        try:
+            return self._channel.recv(limit)
+        except (SSHException, OSError, EOFError) as error:
+            raise HostUnreachable(f"the connection was cut: {describe(error)}") from error
+
+    def close(self) -> None:
+        """End the command and its connection."""
+        self._connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A span of the file, bytes."""
+
+    offset: int
+    length: int
+
+
+class RangeStream:
+    """Asks for ranges and receives them in that order. ``identity`` is the file's own word for its version."""
+
+    def __init__(self, pipe: Pipe, path: str) -> None:
+        self._pipe = pipe
+        self._path = path
+        self._rest = b""
+        self.carrier = pipe.carrier
+
+    def ask(self, wanted: Range) -> None:
+        """Request a range; several may be under way."""
+        self._pipe.write(b"%d %d\n" % (wanted.offset, wanted.length))
+
+    def receive(self, wanted: Range, sink: Callable[[bytes], None]) -> str:
+        """Give the bytes of the range that was asked for first to ``sink``; the file's identity.
+
+        Raises RemoteChanged when the file is another now, HostUnreachable when the stream ends early.
+        """
+        identity = self._header(wanted)
+        left = wanted.length
+        while left:
+            data = self._rest[:left] or self._pipe.read(min(left, READ))
+            self._rest = self._rest[len(data) :] if self._rest else b""
+            if not data:
+                raise HostUnreachable(f"the stream of {self._path} ended early")
+            left -= len(data)
+            sink(data)
+        return identity
+
+    def close(self) -> None:
+        """End it; a waiting ``receive`` ends with HostUnreachable."""
+        self._pipe.close()
+
+    def _header(self, wanted: Range) -> str:
+        while b"\n" not in self._rest:
+            data = self._pipe.read(HEADER_LIMIT)
+            if not data or len(self._rest) > HEADER_LIMIT:
+                raise HostUnreachable(f"the stream of {self._path} ended before its answer")
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        words = line[:HEADER_LIMIT].decode("utf-8", "replace").split()
+        if words[:1] == ["changed"]:
+            raise RemoteChanged(f"{self._path} was changed on the box while it was fetched")
+        if words[:1] == ["problem"]:
+            raise TransferFailed(f"the box cannot read {self._path}: {' '.join(words[1:])[:300]!r}")
+        if words[:3] != ["ok", str(wanted.offset), str(wanted.length)] or len(words) != 4:
+            raise TransferFailed(f"the box answers oddly for {self._path}: {line[:100]!r}")
+        return words[3]

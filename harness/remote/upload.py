@@ -1,0 +1,179 @@
+"""Sends a package: only what differs, resumable, hashed on the box from its disk, looked at once more at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import BadInput, HostUnreachable, TransferFailed
+from harness.ids import Sha256
+from harness.ports import Answers, Clock, Json, OnProgress, Question
+from harness.remote.hostile import problem_of_remote, safe_relative
+from harness.remote.progress import Meter
+from harness.remote.streams import Pipe
+
+BLOCK = 256 << 10
+LINE_LIMIT = 16 << 20
+ATTEMPTS = 8
+"""Connections that may be cut, one after the other, without a single byte having been sent."""
+
+OURS = ".harness/"
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: str
+    local: Path
+    size: int
+    sha256: Sha256
+
+
+def send(
+    source: Path,
+    remote_dir: str,
+    files: Mapping[str, Sha256],
+    *,
+    connect: Callable[[dict[str, Json]], Pipe],
+    probe: Callable[[Question], Answers],
+    clock: Clock,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Make ``remote_dir`` hold exactly ``files``; see ``ports.Host.send``.
+
+    Raises BadInput when a local file is not what the list says, TransferFailed, HostUnreachable.
+    """
+    odd = problem_of_remote(remote_dir)
+    if odd is not None:
+        raise BadInput(f"the remote directory {remote_dir[:200]!r} is refused: {odd}")
+    wanted = [_local(source, path, digest) for path, digest in sorted(files.items())]
+    sender = _Sender(remote_dir, wanted, clock, on_progress)
+    idle = 0
+    while True:
+        before = sender.sent
+        try:
+            sender.attempt(connect)
+            break
+        except HostUnreachable:
+            idle = 0 if sender.sent > before else idle + 1
+            if idle >= ATTEMPTS:
+                raise
+    _verify(remote_dir, files, probe)
+
+
+def _local(source: Path, path: str, digest: Sha256) -> _File:
+    local = source.joinpath(*safe_relative(path).parts)
+    try:
+        with local.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise BadInput(f"{local} cannot be read: {error.strerror or error}") from error
+    if found != digest:
+        raise BadInput(f"{local} changed since its digest was taken", remedy="Build the package's manifest again.")
+    return _File(path, local, size, digest)
+
+
+class _Sender:
+    """Sends what the box lacks, over as many connections as it takes."""
+
+    def __init__(self, remote_dir: str, wanted: list[_File], clock: Clock, on_progress: OnProgress | None) -> None:
+        self._remote_dir = remote_dir
+        self._wanted = wanted
+        self._clock = clock
+        self._on_progress = on_progress
+        self._meter = Meter(sum(file.size for file in wanted), 0, clock.monotonic())
+        self._there = 0
+        self.sent = 0
+
+    def attempt(self, connect: Callable[[dict[str, Json]], Pipe]) -> None:
+        pipe = connect({"directory": self._remote_dir, "files": [file.path for file in self._wanted]})
+        try:
+            lines = _Lines(pipe)
+            there = lines.next()
+            present: dict[str, Any] = there.get("present", {})
+            staged: dict[str, Any] = there.get("staged", {})
+            missing = [file for file in self._wanted if present.get(file.path) != file.sha256]
+            self._there = sum(file.size for file in self._wanted) - sum(file.size for file in missing)
+            for file in missing:
+                known = staged.get(file.sha256)
+                offset = known if type(known) is int and 0 <= known <= file.size else 0
+                self._one(pipe, file, offset)
+                lines.next()
+                self._there += file.size
+            self._tell(self._there)
+        finally:
+            pipe.close()
+
+    def _one(self, pipe: Pipe, file: _File, offset: int) -> None:
+        header = {
+            "path": file.path,
+            "bytes": file.size,
+            "sha256": file.sha256,
+            "offset": offset,
+            "executable": os.access(file.local, os.X_OK) and os.name == "posix",
+        }
+        pipe.write(json.dumps(header).encode() + b"\n")
+        with file.local.open("rb") as opened:
+            opened.seek(offset)
+            left = file.size - offset
+            while left:
+                data = opened.read(min(left, BLOCK))
+                if not data:
+                    raise BadInput(f"{file.local} became shorter while it was sent")
+                pipe.write(data)
+                left -= len(data)
+                self.sent += len(data)
+                self._tell(self._there + file.size - left)
+
+    def _tell(self, done: int) -> None:
+        if self._on_progress is not None:
+            self._on_progress(self._meter.at(self._clock.monotonic(), done))
+
+
+class _Lines:
+    """The box's answers, one line of JSON each."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._rest = b""
+
+    def next(self) -> dict[str, Any]:
+        """The next answer. Raises TransferFailed when it tells of a problem or is odd, HostUnreachable without one."""
+        while b"\n" not in self._rest:
+            data = self._pipe.read(1 << 16)
+            if not data:
+                raise HostUnreachable("the box ended the upload without an answer")
+            self._rest += data
+            if len(self._rest) > LINE_LIMIT:
+                raise TransferFailed("the box answers the upload with more than it may")
+        line, _, self._rest = self._rest.partition(b"\n")
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise TransferFailed(f"the box answers the upload oddly: {line[:200]!r}") from error
+        if not isinstance(answer, dict) or "problem" in answer:
+            told = answer.get("problem") if isinstance(answer, dict) else answer
+            raise TransferFailed(f"the box cannot take the upload: {str(told)[:500]}")
+        return answer
+
+
+def _verify(remote_dir: str, files: Mapping[str, Sha256], probe: Callable[[Question], Answers]) -> None:
+    """A new look at the whole directory: every file with its digest, and nothing else."""
+    question = Question("sent", "tree", {"path": remote_dir, "digests": True})
+    seen = probe(question).get("sent")
+    if seen.problem is not None:
+        raise TransferFailed(f"what was sent cannot be looked at: {seen.problem}")
+    tree: Any = seen.value
+    try:
+        found = {entry["path"]: entry.get("sha256") for entry in tree["entries"]}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TransferFailed("the box answers oddly about what was sent") from error
+    found = {path: digest for path, digest in found.items() if not path.startswith(OURS)}
+    if found != dict(files):
+        wrong = sorted(path for path in found.keys() | files.keys() if found.get(path) != files.get(path))
+        raise TransferFailed(f"{remote_dir} does not hold what was sent: {len(wrong)} files differ, first {wrong[:5]}")

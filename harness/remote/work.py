@@ -1,0 +1,241 @@
+"""The pieces of a download, the threads that fetch them, and the thread that proves them."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from harness.errors import HarnessError, HostUnreachable, RemoteChanged
+from harness.remote.journal import Journal, no_room_told
+from harness.remote.streams import Range, RangeStream
+
+BLOCK = 1 << 20
+AHEAD = 2
+"""Ranges asked for on one stream at a time: the box sends the next one while the answer to the last is under way."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """A chunk that is being fetched; ``received`` bytes of it are written already."""
+
+    index: int
+    offset: int
+    length: int
+    received: int = 0
+
+    def rest(self) -> Range:
+        """What is still missing."""
+        return Range(self.offset + self.received, self.length - self.received)
+
+
+class Work:
+    """What is left to fetch, shared by the workers; what was fetched, for the prover."""
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self._todo = deque(pieces)
+        self._left = len(self._todo)
+        self._fetched: list[int] = []
+        self._identity: str | None = None
+        self._stopped = False
+        self.changed = threading.Condition()
+        self.workers = 1
+
+    def take(self, *, ahead: bool) -> Piece | None:
+        """The next piece. Waits for one that another worker may give back, unless it would be taken ``ahead``."""
+        with self.changed:
+            if ahead and len(self._todo) <= self.workers:
+                return None
+            while not self._todo and self._left and not self._stopped:
+                self.changed.wait()
+            return None if self._stopped or not self._todo else self._todo.popleft()
+
+    def give_back(self, pieces: Iterable[Piece]) -> None:
+        """Pieces of a stream that was cut; the bytes that were received stay."""
+        with self.changed:
+            self._todo.extendleft(reversed(list(pieces)))
+            self.changed.notify_all()
+
+    def finish(self, piece: Piece, identity: str) -> None:
+        """A piece is written. Raises RemoteChanged when the file is not the one of the pieces before."""
+        with self.changed:
+            self._identity = self._identity or identity
+            if identity != self._identity:
+                raise RemoteChanged("the file on the box was changed while it was fetched")
+            self._left -= 1
+            self._fetched.append(piece.index)
+            self.changed.notify_all()
+
+    def fetched(self) -> list[int] | None:
+        """Waits for chunks to prove; none when there will be no more."""
+        with self.changed:
+            while not self._fetched and self._left and not self._stopped:
+                self.changed.wait()
+            found, self._fetched = self._fetched, []
+            return found or None
+
+    def stop(self) -> None:
+        """Let everyone waiting go."""
+        with self.changed:
+            self._stopped = True
+            self.changed.notify_all()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped."""
+        return self._stopped
+
+    @property
+    def complete(self) -> bool:
+        """Whether every piece is written."""
+        return self._left == 0
+
+
+class Worker:
+    """One stream after another, each until it is cut; ``failure`` tells why the worker gave up."""
+
+    def __init__(self, work: Work, journal: Journal, open_stream: Callable[[Callable[[], bool]], RangeStream]) -> None:
+        self._work = work
+        self._journal = journal
+        self._open = open_stream
+        self._retired = False
+        self._stream: RangeStream | None = None
+        self.received = 0
+        self.cuts = 0
+        self.failure: HarnessError | None = None
+        self._thread = threading.Thread(target=self._run, name="harness-download", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def retire(self) -> None:
+        """End after the pieces that were asked for."""
+        self._retired = True
+
+    def kick(self) -> None:
+        """Cut the present stream: it stalls."""
+        stream = self._stream
+        if stream is not None:
+            stream.close()
+
+    @property
+    def streaming(self) -> bool:
+        """Whether a stream is open."""
+        return self._stream is not None
+
+    @property
+    def retired(self) -> bool:
+        """Whether it was told to end."""
+        return self._retired
+
+    @property
+    def ended(self) -> bool:
+        """Whether it fetches no more."""
+        return not self._thread.is_alive()
+
+    def join(self) -> None:
+        """Wait for its end, cutting whatever it waits for."""
+        self.retire()
+        while self._thread.is_alive():
+            self.kick()
+            self._thread.join(0.05)
+
+    def _gives_up(self) -> bool:
+        return self._retired or self._work.stopped or self._work.complete
+
+    def _run(self) -> None:
+        try:
+            while not self._gives_up():
+                stream = self._open(self._gives_up)
+                self._stream = stream
+                try:
+                    self._serve(stream)
+                except HostUnreachable:
+                    self.cuts += 1
+                finally:
+                    self._stream = None
+                    stream.close()
+        except HarnessError as error:
+            self.failure = None if self._gives_up() else error
+        finally:
+            with self._work.changed:
+                self._work.changed.notify_all()
+
+    def _serve(self, stream: RangeStream) -> None:
+        under_way: deque[Piece] = deque()
+        with no_room_told(self._journal.part), self._journal.part.open("r+b", buffering=0) as file:
+
+            def write(data: bytes) -> None:
+                view = memoryview(data)
+                while view:
+                    written = file.write(view)
+                    under_way[0].received += written
+                    self.received += written
+                    view = view[written:]
+
+            try:
+                while True:
+                    while len(under_way) < AHEAD and not self._retired:
+                        piece = self._work.take(ahead=bool(under_way))
+                        if piece is None:
+                            break
+                        under_way.append(piece)
+                        stream.ask(piece.rest())
+                    if not under_way:
+                        return
+                    rest = under_way[0].rest()
+                    file.seek(rest.offset)
+                    identity = stream.receive(rest, write)
+                    self._work.finish(under_way[0], identity)
+                    under_way.popleft()
+            finally:
+                self._work.give_back(under_way)
+
+
+class Prover:
+    """Behind the workers: makes chunks durable, notes them in the journal, hashes the file from the disk in order."""
+
+    def __init__(self, work: Work, journal: Journal) -> None:
+        self._work = work
+        self._journal = journal
+        self._digest = hashlib.sha256()
+        self._next = 0
+        self.failure: HarnessError | None = None
+        self._thread = threading.Thread(target=self._run, name="harness-proof", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with the chunks that the journal knows."""
+        self._thread.start()
+
+    def digest(self) -> str:
+        """Wait for the end; the digest of the whole file. Raises what went wrong with the local disk."""
+        self._thread.join()
+        if self.failure is not None:
+            raise self.failure
+        return self._digest.hexdigest()
+
+    def _run(self) -> None:
+        try:
+            with no_room_told(self._journal.part), self._journal.part.open("rb", buffering=0) as file:
+                self._hash_on(file.readinto)
+                while (indexes := self._work.fetched()) is not None:
+                    self._journal.commit(indexes)
+                    self._hash_on(file.readinto)
+        except HarnessError as error:
+            self.failure = error
+            self._work.stop()
+
+    def _hash_on(self, read_into: Callable[[memoryview], int | None]) -> None:
+        block = memoryview(bytearray(BLOCK))
+        while self._next in self._journal.done and not self._work.stopped:
+            left = self._journal.span(self._next)[1]
+            while left:
+                size = read_into(block[: min(left, BLOCK)])
+                if not size:
+                    raise OSError("the file became shorter")
+                self._digest.update(block[:size])
+                left -= size
+            self._next += 1
