@@ -1,0 +1,7 @@
+"""``python -m harness.emulator``."""
+
+import sys
+
+from harness.emulator.main import main
+
+sys.exit(main())

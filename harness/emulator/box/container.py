@@ -1,0 +1,243 @@
+"""The box's processes: a container where the kernel permits one, plain processes otherwise.
+
+A container is a process 1 in user, mount and process namespaces of its own, without
+root on this machine (Linux: user_namespaces(7)). It lives apart from the emulator:
+it survives an emulator that is killed, and is found again by its recorded number
+and start time. Everywhere else the box's processes are plain ones, known by a mark
+in their environment, and only HOME-relative paths are the box's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+import psutil
+
+from harness.emulator.box.layout import TOOLS, VENV, Layout, operator_packages
+from harness.errors import HarnessError
+
+MARK = "HARNESS_EMULATED_BOX"
+"""The environment variable that says which box a process belongs to."""
+
+START_S = 20.0
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_READ_ONLY = ("/usr", "/etc", "/opt", "/nix", "/sys", "/run/systemd/resolve")
+_WRITABLE = ("/dev",)
+
+
+class BoxFailed(HarnessError):
+    """The emulated box could not be started."""
+
+    default_remedy = "Try the scenario setting isolation = 'none', or look at container.log in the state directory."
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """The processes of one box, running or not. All calls block for at most some seconds."""
+
+    layout: Layout
+    isolated: bool
+
+    def start(self, onstart: str, env: Mapping[str, str]) -> None:
+        """Start it and let onstart run with ``env``, its output in the container log. Raises BoxFailed."""
+        self.kill()
+        script = self.layout.root / "tmp" / ".onstart.sh"
+        script.write_text(onstart or ":\n", "utf-8")
+        inside = "/tmp/.onstart.sh" if self.isolated else str(script)  # noqa: S108  # the box's own /tmp
+        command = [_shell(), inside]
+        full = {**env, **self.environment()}
+        with self.layout.log.open("ab") as log:
+            if self.isolated:
+                self._start_isolated(command, full, log.fileno())
+            else:
+                child = subprocess.Popen(
+                    command,
+                    cwd=self.layout.home,
+                    env=full,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+                self._remember(child.pid)
+
+    def alive(self) -> bool:
+        """Whether the container runs; without isolation nobody can tell, and it counts as running once started."""
+        if not self.isolated:
+            return self._holder_file.exists()
+        return self._holder() is not None
+
+    def kill(self) -> None:
+        """End every process of the box, at once."""
+        holder = self._holder() if self.isolated else None
+        if holder is not None:
+            _end([holder])
+        _end(self._marked())
+        self._holder_file.unlink(missing_ok=True)
+
+    def wrap(self, command: Sequence[str]) -> list[str]:
+        """The command line that runs a command inside the box."""
+        if not self.isolated:
+            return list(command)
+        holder = self._holder()
+        if holder is None:
+            raise BoxFailed("the container is not running")
+        enter = ["nsenter", f"--target={holder.pid}", "--user", "--mount", "--pid", "--root", "--wd", "--preserve-credentials"]
+        return [*enter, "--", *command]
+
+    def login(self, command: str | None) -> list[str]:
+        """The command line of a login: a command through the shell, or a login shell."""
+        shell = _shell()
+        if command is None:
+            return self.wrap([shell, "-c", 'cd "$HOME" && exec "$0" -l', shell])
+        return self.wrap([shell, "-c", 'cd "$HOME" && exec "$0" -c "$1"', shell, command])
+
+    def environment(self) -> dict[str, str]:
+        """What a login finds in its environment: nothing of the operator's, nothing of the create's ``env``."""
+        home, root = ("/root", "") if self.isolated else (str(self.layout.home), str(self.layout.root))
+        env = {
+            "HOME": home,
+            "USER": "root",
+            "LOGNAME": "root",
+            "SHELL": _shell(),
+            "PATH": f"{root}/{TOOLS}:{root}/{VENV}/bin:{_SYSTEM_PATH}",
+            "LANG": "C.UTF-8",
+            "TMPDIR": f"{root}/tmp",
+            "TMUX_TMPDIR": "/tmp" if self.isolated else str(self._short_tmp()),  # noqa: S108  # the box's own /tmp
+            MARK: self._mark,
+        }
+        if not self.isolated:
+            env["PATH"] += ":" + os.environ.get("PATH", "")
+        return env
+
+    @property
+    def cwd(self) -> Path:
+        """Where a command line of ``login`` is to be started on this machine."""
+        return self.layout.home
+
+    def _start_isolated(self, command: list[str], env: Mapping[str, str], log: int) -> None:
+        ready = self.layout.base / "ready"
+        ready.unlink(missing_ok=True)
+        spec = self.layout.base / "container.json"
+        spec.write_text(
+            json.dumps(
+                {
+                    "root": str(self.layout.root),
+                    "read_only": [p for p in (*_READ_ONLY, *_python_paths()) if Path(p).exists()],
+                    "writable": [p for p in _WRITABLE if Path(p).exists()],
+                    "env": dict(env),
+                    "home": "/root",
+                    "own": [["/etc/ssh", str(self.layout.base / "etc_ssh")]],
+                    "command": command,
+                    "ready": str(ready),
+                }
+            ),
+            "utf-8",
+        )
+        program = Path(__file__).with_name("container_init.py")
+        child = subprocess.Popen(
+            [*_UNSHARE, sys.executable, "-I", "-S", str(program), str(spec)],
+            env={"PATH": _SYSTEM_PATH},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + START_S
+        while True:
+            said = ready.read_text("utf-8") if ready.exists() else ""
+            if said.isdecimal():
+                self._remember(int(said))
+                return
+            if said or child.poll() is not None or time.monotonic() > deadline:
+                child.kill()
+                raise BoxFailed(f"the container did not start: {said or 'see ' + str(self.layout.log)}")
+            time.sleep(0.005)
+
+    def _remember(self, pid: int) -> None:
+        try:
+            started = psutil.Process(pid).create_time()
+        except psutil.NoSuchProcess:
+            started = 0.0
+        self._holder_file.write_text(json.dumps({"pid": pid, "started": started}), "utf-8")
+
+    def _holder(self) -> psutil.Process | None:
+        try:
+            known = json.loads(self._holder_file.read_text("utf-8"))
+            process = psutil.Process(int(known["pid"]))
+            same = process.create_time() == known["started"] and process.status() != psutil.STATUS_ZOMBIE
+        except (OSError, ValueError, KeyError, psutil.Error):
+            return None
+        return process if same else None
+
+    def _marked(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == self._mark:
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    @property
+    def _mark(self) -> str:
+        return sha256(str(self.layout.base.resolve()).encode()).hexdigest()[:16]
+
+    @property
+    def _holder_file(self) -> Path:
+        return self.layout.base / "holder.json"
+
+    def _short_tmp(self) -> Path:
+        # A tmux socket's path may hold about a hundred bytes (unix(7): sun_path is 108).
+        path = Path(tempfile.gettempdir()) / f"emulated-{self._mark}"
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
+
+
+_UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child")
+
+
+@cache
+def can_isolate() -> bool:
+    """Whether this machine lets an ordinary user make a container."""
+    if sys.platform != "linux" or not shutil.which("unshare") or not shutil.which("nsenter"):
+        return False
+    script = 'mount -t proc proc /proc && chroot / true'
+    try:
+        done = subprocess.run([*_UNSHARE, "sh", "-c", script], capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _python_paths() -> list[str]:
+    wanted = [Path(sys.base_prefix), Path(sys.prefix), *operator_packages()]
+    outside_usr = [path for path in wanted if not path.is_relative_to("/usr")]
+    roots = [p for p in outside_usr if not any(p != other and p.is_relative_to(other) for other in outside_usr)]
+    return sorted({str(path) for path in roots})
+
+
+@cache
+def _shell() -> str:
+    return "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(processes, timeout=10)

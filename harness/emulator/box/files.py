@@ -1,0 +1,93 @@
+"""SFTP and scp into a box: its root is their root, and no link leads out of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import asyncssh
+
+from harness.emulator.box.outlet import Cut, Outlet
+from harness.emulator.box.paths import resolve
+
+HOME = b"/root"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What the file server asks of the box. ``room`` is how many more bytes fit on its disk."""
+
+    outlet: Callable[[], Outlet]
+    received: Callable[[int], None]
+    room: Callable[[], float]
+
+
+class BoxFiles(asyncssh.SFTPServer):
+    """asyncssh's SFTP server, kept inside one box. Inheritance is how asyncssh takes one."""
+
+    def __init__(self, chan: asyncssh.SSHServerChannel[bytes], root: bytes, gate: Gate) -> None:
+        super().__init__(chan, chroot=root)
+        self._root = os.path.realpath(root)
+        self._gate = gate
+        self._outlet = gate.outlet()
+
+    def map_path(self, path: bytes) -> bytes:
+        """Where a path lies, the last link followed."""
+        return self._at(path, follow_last=True)
+
+    def realpath(self, path: bytes) -> bytes:
+        """The path as the client should name it."""
+        return self.reverse_map_path(self.map_path(path))
+
+    def lstat(self, path: bytes) -> os.stat_result:
+        """Look at a link itself."""
+        return os.lstat(self._at(path))
+
+    def remove(self, path: bytes) -> None:
+        """Remove a file or a link."""
+        os.remove(self._at(path))
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> None:
+        """Rename; an existing target is an error (SFTP version 3)."""
+        target = self._at(newpath)
+        if os.path.lexists(target):
+            raise asyncssh.SFTPFailure("File already exists")
+        os.rename(self._at(oldpath), target)
+
+    def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
+        """Rename over whatever is there."""
+        os.replace(self._at(oldpath), self._at(newpath))
+
+    def readlink(self, path: bytes) -> bytes:
+        """What a link says, as it was written on the box."""
+        return os.readlink(self._at(path))
+
+    def symlink(self, oldpath: bytes, newpath: bytes) -> None:
+        """Write a link as it was asked for; it is resolved inside the box only."""
+        os.symlink(oldpath, self._at(newpath))
+
+    async def read(self, file_obj: Any, offset: int, size: int) -> bytes:
+        """Read, and let the scenario spoil it."""
+        data: bytes = super().read(file_obj, offset, size)
+        try:
+            return await self._outlet.pass_on(data)
+        except Cut:
+            self.connection.abort()
+            raise asyncssh.SFTPConnectionLost("cut") from None
+
+    def write(self, file_obj: Any, offset: int, data: bytes) -> int:
+        """Write, while there is room on the disk."""
+        if len(data) > self._gate.room():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._gate.received(len(data))
+        return super().write(file_obj, offset, data)  # type: ignore[return-value]  # our base's write is synchronous
+
+    def exit(self) -> None:
+        """Say how it ended: without a status OpenSSH's scp calls a good copy a failure."""
+        self.channel.exit(0)
+
+    def _at(self, path: bytes, *, follow_last: bool = False) -> bytes:
+        return resolve(self._root, os.path.join(HOME, path), follow_last=follow_last)

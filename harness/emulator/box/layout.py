@@ -1,0 +1,109 @@
+"""Where things are on a box, and how its root directory is furnished.
+
+The box's root has ``/workspace``, ``/root`` (HOME, with a link ``workspace`` so that
+``workspace/x`` after a login and ``/workspace/x`` are the same file), ``/tmp`` and a
+Python environment of its own at ``/venv/main`` that sees the packages installed on
+this machine and never changes them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+TOOLS = "emulated/bin"
+VENV = "venv/main"
+
+_PIP = """#!/bin/sh
+exec python3 -m pip "$@"
+"""
+
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The directories of one box under the emulator's state directory."""
+
+    base: Path
+
+    @property
+    def root(self) -> Path:
+        """What the box calls ``/``."""
+        return self.base / "root"
+
+    @property
+    def home(self) -> Path:
+        """What the box calls ``/root``."""
+        return self.root / "root"
+
+    @property
+    def log(self) -> Path:
+        """What the container printed."""
+        return self.base / "container.log"
+
+    @property
+    def authorized_keys(self) -> Path:
+        """The file that decides who logs in."""
+        return self.home / ".ssh" / "authorized_keys"
+
+    @property
+    def etc_ssh(self) -> Path:
+        """What the box calls ``/etc/ssh``: its public host keys."""
+        return self.base / "etc_ssh"
+
+    def host_key(self, identity: int) -> Path:
+        """The private host key of one identity of the box."""
+        return self.base / f"host_key.{identity}"
+
+
+def furnish(layout: Layout, gpu_name: str, num_gpus: int, gpu_ram_mb: int, driver: str, path: str) -> None:
+    """Make the box's root directory; what is there already stays."""
+    for folder in ("workspace", "root/.ssh", "tmp", TOOLS, "var/log"):
+        (layout.root / folder).mkdir(parents=True, exist_ok=True)
+    link = layout.home / "workspace"
+    if not link.is_symlink() and not link.exists():
+        link.symlink_to("../workspace")
+    layout.etc_ssh.mkdir(exist_ok=True)
+    profile = layout.home / ".profile"
+    if not profile.exists():  # a login shell's /etc/profile sets PATH anew
+        profile.write_text(f'export PATH="{path}"\n', "utf-8")
+    put_nvidia_smi(layout, gpu_name, num_gpus, gpu_ram_mb, driver)
+    if not (layout.root / VENV / "pyvenv.cfg").exists():
+        _make_venv(layout.root / VENV)
+
+
+def wipe(layout: Layout) -> None:
+    """Lose everything the container wrote."""
+    shutil.rmtree(layout.root, ignore_errors=True)
+
+
+def put_nvidia_smi(layout: Layout, gpu_name: str, num_gpus: int, gpu_ram_mb: int, driver: str) -> None:
+    """Put the emulated nvidia-smi on the box, for those GPUs."""
+    source = Path(__file__).with_name("nvidia_smi.py").read_text("utf-8")
+    head, rest = source.split("# END OF FACTS\n")
+    own = f"GPU_NAME = {'NVIDIA ' + gpu_name!r}\nNUM_GPUS = {num_gpus}\nMEMORY_MIB = {gpu_ram_mb}\nDRIVER = {driver!r}\n"
+    _script(layout.root / TOOLS / "nvidia-smi", head + own + rest)
+
+
+def operator_packages() -> list[Path]:
+    """The directories that hold the packages installed on this machine."""
+    return sorted({Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("platlib"))})
+
+
+def _make_venv(where: Path) -> None:
+    venv.EnvBuilder(with_pip=False, symlinks=True).create(where)
+    packages = where / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    (packages / "operator.pth").write_text("".join(f"{path}\n" for path in operator_packages()), "utf-8")
+    for name in ("pip", "pip3"):
+        _script(where / "bin" / name, _PIP)
+
+
+def _script(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    os.chmod(path, 0o755)  # noqa: PTH101, S103  # the box's users run it

@@ -1,0 +1,137 @@
+"""The SSH server in front of one box: its own ports, its own host key, key logins only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncssh
+
+from harness.emulator.box.container import Container
+from harness.emulator.box.files import BoxFiles, Gate
+from harness.emulator.box.outlet import STREAM_FAULTS, Outlet
+from harness.emulator.box.session import Session
+from harness.emulator.scenario import SshFault
+
+WINDOW = 8 << 20
+PACKET = 256 << 10
+"""Window and packet for what comes in, raised together: either alone caps the rate of a distant client."""
+
+Ask = Callable[[frozenset[str], str, int], SshFault | None]
+"""Which fault of these kinds strikes on this route, after so many bytes."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """Bytes that went over the wire since they were last booked."""
+
+    to_box: int = 0
+    from_box: int = 0
+
+    def received(self, count: int) -> None:
+        """Bytes to the box."""
+        self.to_box += count
+
+    def sent(self, count: int) -> None:
+        """Bytes from the box."""
+        self.from_box += count
+
+
+@dataclass(slots=True)
+class BoxServer:
+    """The listeners of one box; ``route`` tells a direct connection from one through the proxy."""
+
+    container: Container
+    fault: Ask
+    room: Callable[[], float]
+    meter: Meter = field(default_factory=Meter)
+    _listeners: list[asyncssh.SSHAcceptor] = field(default_factory=list)
+    _connections: set[asyncssh.SSHServerConnection] = field(default_factory=set)
+
+    async def listen(self, host_key: Path, ports: dict[str, int]) -> None:
+        """Open a listener a route; raises OSError when a port is taken."""
+        for route, port in ports.items():
+            self._listeners.append(await self._open(host_key, route, port))
+
+    async def close(self) -> None:
+        """Close the listeners and cut every connection."""
+        for listener in self._listeners:
+            listener.close()
+        for connection in tuple(self._connections):
+            connection.abort()
+        for listener in self._listeners:
+            await listener.wait_closed()
+        self._listeners.clear()
+
+    async def _open(self, host_key: Path, route: str, port: int) -> asyncssh.SSHAcceptor:
+        def outlet() -> Outlet:
+            return Outlet(lambda sent: self.fault(STREAM_FAULTS, route, sent), self.meter.sent)
+
+        gate = Gate(outlet, self.meter.received, self.room)
+        root = os.fsencode(self.container.layout.root)
+        return await asyncssh.listen(
+            "127.0.0.1",
+            port,
+            server_factory=lambda: _Door(self, route),
+            server_host_keys=[str(host_key)],
+            process_factory=Session(self.container, outlet, self.meter.received),
+            sftp_factory=lambda chan: BoxFiles(chan, root, gate),
+            allow_scp=True,
+            encoding=None,
+            line_editor=False,
+            window=WINDOW,
+            max_pktsize=PACKET,
+            reuse_address=True,
+            login_timeout=30,
+        )
+
+
+class _Door(asyncssh.SSHServer):
+    """Decides who comes in. Inheritance is how asyncssh takes it."""
+
+    def __init__(self, server: BoxServer, route: str) -> None:
+        self._server = server
+        self._route = route
+        self._connection: asyncssh.SSHServerConnection | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+        self._server._connections.add(conn)  # noqa: SLF001  # the door is the server's own
+        if self._server.fault(frozenset({"refuse"}), self._route, 0) is not None:
+            conn.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        if self._connection is not None:
+            self._server._connections.discard(self._connection)  # noqa: SLF001  # the door is the server's own
+
+    def begin_auth(self, username: str) -> bool:
+        del username
+        fault = self._server.fault(frozenset({"banner"}), self._route, 0)
+        if fault is not None and self._connection is not None:
+            self._connection.send_auth_banner(fault.text)
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        if username != "root" or self._server.fault(frozenset({"deny"}), self._route, 0) is not None:
+            return False
+        return key.public_data in _authorized(self._server.container.layout.authorized_keys)
+
+
+def _authorized(file: Path) -> set[bytes]:
+    try:
+        lines = file.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return set()
+    keys = set()
+    for line in lines[:1000]:
+        try:
+            keys.add(asyncssh.import_public_key(line).public_data)
+        except asyncssh.KeyImportError:
+            continue
+    return keys

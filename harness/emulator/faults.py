@@ -1,0 +1,97 @@
+"""Which fault strikes next, and how often it has struck. No I/O: conditions on the box are asked of the caller."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from harness.emulator.scenario import ApiFault, LifeEvent, SshFault, When
+
+Fault = ApiFault | SshFault | LifeEvent
+F = TypeVar("F", ApiFault, SshFault, LifeEvent)
+Holds = Callable[[When], bool]
+"""Whether a condition holds now."""
+
+_NUMBERS = re.compile(r"\{[a-z_]+\}")
+
+
+@dataclass(slots=True)
+class _Armed:
+    fault: Fault
+    seen: int = 0
+    struck: int = 0
+
+
+class FaultBook:
+    """The faults that are armed; each counts what it has seen and where it struck. Safe to use from several threads."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        self._armed = [_Armed(fault) for fault in faults]
+        self._lock = threading.Lock()
+
+    def add(self, fault: Fault) -> None:
+        """Arm one more."""
+        with self._lock:
+            self._armed.append(_Armed(fault))
+
+    def clear(self) -> None:
+        """Disarm all."""
+        with self._lock:
+            self._armed.clear()
+
+    def counts(self) -> list[tuple[int, int]]:
+        """What to remember across a restart: seen and struck, in order."""
+        with self._lock:
+            return [(armed.seen, armed.struck) for armed in self._armed]
+
+    def recall(self, counts: Iterable[tuple[int, int]]) -> None:
+        """Go on from remembered counts."""
+        with self._lock:
+            for armed, (seen, struck) in zip(self._armed, counts, strict=False):
+                armed.seen, armed.struck = seen, struck
+
+    def struck(self) -> list[Fault]:
+        """The faults that have happened at least once."""
+        with self._lock:
+            return [armed.fault for armed in self._armed if armed.struck]
+
+    def api(self, method: str, path: str, holds: Holds) -> ApiFault | None:
+        """The fault that hits this request, counted."""
+        return self._next(ApiFault, lambda fault: matches(fault.route, method, path), holds)
+
+    def ssh(self, kinds: frozenset[str], route: str, sent: int, holds: Holds) -> SshFault | None:
+        """The SSH fault of those kinds that hits a session which has sent so many bytes, counted."""
+        return self._next(
+            SshFault, lambda f: f.do in kinds and f.route in {"both", route} and sent >= f.after_bytes, holds
+        )
+
+    def life(self, holds: Holds) -> LifeEvent | None:
+        """The next thing that happens to an instance, counted."""
+        return self._next(LifeEvent, lambda _: True, holds)
+
+    def _next(self, kind: type[F], fits: Callable[[F], bool], holds: Holds) -> F | None:
+        with self._lock:
+            candidates = [armed for armed in self._armed if isinstance(armed.fault, kind) and fits(armed.fault)]
+            for armed in candidates:
+                fault = armed.fault
+                if (fault.times and armed.struck >= fault.times) or not holds(fault.when):
+                    continue
+                armed.seen += 1
+                if not isinstance(fault, LifeEvent) and armed.seen <= fault.after:
+                    continue
+                armed.struck += 1
+                return fault  # type: ignore[return-value]  # isinstance above narrows only the attribute's copy
+        return None
+
+
+def matches(route: str, method: str, path: str) -> bool:
+    """Whether a request is on a fault's route; a trailing slash makes no difference."""
+    wanted_method, _, wanted_path = route.partition(" ")
+    pattern = "".join(
+        r"[^/]+" if _NUMBERS.fullmatch(part) else ".*" if part == "*" else re.escape(part)
+        for part in re.split(r"(\{[a-z_]+\}|\*)", wanted_path.rstrip("/"))
+    )
+    return wanted_method in {"*", method} and re.fullmatch(pattern, path.rstrip("/")) is not None

@@ -1,0 +1,1 @@
+"""The HTTP API: routes, answers, and the faults between."""

@@ -1,0 +1,134 @@
+"""The HTTP server: every route with and without its trailing slash, and the faults in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from harness.emulator.refusal import Refusal
+from harness.emulator.scenario import ApiFault, When
+from harness.emulator.web import account, instances, results
+from harness.emulator.web.asking import MAX_BODY, WORLD, world_of
+from harness.emulator.world import World
+
+Handler = Callable[[web.Request], Awaitable[Any]]
+
+HANG_S = 600.0
+"""How long a hanging answer is held back at most, in real seconds."""
+
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "/api/v0/gpu_names/unique", account.gpu_names),
+    ("GET", "/api/v0/gpu_types", account.gpu_types),
+    ("GET", "/api/v0/users/current", account.current),
+    ("GET", "/api/v0/users/me/invoices", account.old_invoices),
+    ("POST", "/api/v0/bundles", account.bundles),
+    ("PUT", "/api/v0/search/asks", account.search_asks),
+    ("PUT", r"/api/v0/asks/{id:\d+}", instances.create),
+    ("GET", "/api/v0/instances", instances.old_list),
+    ("PUT", "/api/v0/instances", instances.change_many),
+    ("DELETE", "/api/v0/instances", instances.destroy_many),
+    ("GET", "/api/v1/instances", instances.listing),
+    ("GET", "/api/v0/instances/filters", instances.filters),
+    ("GET", r"/api/v0/instances/{id:\d+}", instances.show),
+    ("PUT", r"/api/v0/instances/{id:\d+}", instances.change),
+    ("DELETE", r"/api/v0/instances/{id:\d+}", instances.destroy),
+    ("PUT", r"/api/v0/instances/reboot/{id:\d+}", instances.reboot),
+    ("PUT", r"/api/v0/instances/recycle/{id:\d+}", instances.recycle),
+    ("PUT", r"/api/v0/instances/update_template/{id:\d+}", instances.update_template),
+    ("PUT", r"/api/v0/instances/bid_price/{id:\d+}", instances.bid_price),
+    ("POST", r"/api/v0/instances/{id:\d+}/ssh", account.attach),
+    ("GET", r"/api/v0/instances/{id:\d+}/ssh", account.attached),
+    ("DELETE", r"/api/v0/instances/{id:\d+}/ssh/{key:\d+}", account.detach),
+    ("POST", "/api/v0/ssh", account.add_key),
+    ("GET", "/api/v0/ssh", account.keys),
+    ("DELETE", r"/api/v0/ssh/{id:\d+}", account.drop_key),
+    ("PUT", r"/api/v0/instances/request_logs/{id:\d+}", results.request_logs),
+    ("GET", "/results/{name}", results.result),
+    ("GET", "/api/v0/charges", account.charges),
+    ("GET", "/api/v1/invoices", account.invoices),
+    ("GET", "/api/v0/audit_logs", account.audit_logs),
+)
+
+
+def build(world: World) -> web.Application:
+    """The application in front of a world."""
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[_spoil, _refuse])
+    app[WORLD] = world
+    app[results.RESULTS] = {}
+    for method, path, handler in ROUTES:
+        for form in (path, path + "/"):
+            app.router.add_route(method, form, _answering(handler))
+    return app
+
+
+def _answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        found = await handler(request)
+        if request.method != "GET":
+            world_of(request).note(f"{request.method} {request.path}")
+        return found if isinstance(found, web.StreamResponse) else web.json_response(found)
+
+    return answer
+
+
+@web.middleware
+async def _refuse(request: web.Request, handler: Any) -> web.StreamResponse:
+    try:
+        response: web.StreamResponse = await handler(request)
+    except Refusal as refusal:
+        return web.json_response(dict(refusal.body), status=refusal.status)
+    except web.HTTPException as error:
+        body = {"success": False, "error": "not_found", "msg": error.reason}
+        return web.json_response(body, status=error.status)
+    return response
+
+
+@web.middleware
+async def _spoil(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Let the scenario's fault have this request, or pass it on."""
+    world = world_of(request)
+    fault = world.faults.api(request.method, request.path, lambda when: _holds(world, when))
+    if fault is None:
+        response: web.StreamResponse = await handler(request)
+        return response
+    if fault.commit or fault.do in {"edit", "truncate"}:
+        response = await handler(request)
+    else:
+        response = web.Response()
+    return await _spoiled(request, fault, response)
+
+
+async def _spoiled(request: web.Request, fault: ApiFault, response: web.StreamResponse) -> web.StreamResponse:
+    if fault.do == "reply":
+        return web.Response(
+            status=fault.status, text=fault.body, content_type=fault.content_type, headers=fault.headers
+        )
+    if fault.do == "edit" and isinstance(response, web.Response):
+        data = json.loads(response.body or b"{}")  # type: ignore[arg-type]  # json_response's body is bytes
+        kept = {key: value for key, value in data.items() if key not in fault.unset}
+        return web.json_response({**kept, **fault.set}, status=response.status)
+    if fault.do == "hang":
+        await asyncio.sleep(HANG_S)
+    if fault.do == "truncate" and isinstance(response, web.Response):
+        body = bytes(response.body or b"")  # type: ignore[arg-type]  # json_response's body is bytes
+        part = web.StreamResponse(status=response.status, headers={"Content-Type": "application/json"})
+        part.content_length = len(body)
+        await part.prepare(request)
+        await part.write(body[: len(body) // 2])
+    if request.transport is not None:
+        request.transport.abort()
+    return response
+
+
+def _holds(world: World, when: When) -> bool:
+    if when.running_s:
+        now = world.clock.now()
+        with world.lock:
+            since = [rental.running_since for rental in world.rentals.values()]
+        if not any(start is not None and now >= start + when.running_s for start in since):
+            return False
+    return True
