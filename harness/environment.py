@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import platformdirs
 
 HOME_VARIABLE = "HARNESS_HOME"
+
+
+def variables() -> Mapping[str, str]:
+    """All of them, for a resolver that is handed its environment."""
+    return dict(os.environ)
 
 
 def home() -> Path:
@@ -35,3 +41,15 @@ def for_gate() -> dict[str, str]:
     scrubbed = {"PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONOPTIMIZE", "PYTHONSTARTUP", "GITHUB_STEP_SUMMARY"}
     kept = {name: value for name, value in os.environ.items() if name.upper() not in scrubbed}
     return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONUTF8": "1"}
+
+
+def search_path() -> tuple[str, ...]:
+    """The directories where programs are looked for, in their order."""
+    return tuple(entry for entry in os.environ.get("PATH", "").split(os.pathsep) if entry)
+
+
+def program_suffixes() -> tuple[str, ...]:
+    """What a program's file may end in: PATHEXT on Windows, nothing elsewhere."""
+    if os.name != "nt":
+        return ("",)
+    return tuple(s.lower() for s in os.environ.get("PATHEXT", ".COM;.EXE;.BAT;.CMD").split(";") if s)

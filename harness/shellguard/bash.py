@@ -1,0 +1,286 @@
+"""Reads a line as bash does, on tree-sitter's grammar: quotes, expansions, chains, pipes, here-documents. Pure."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import tree_sitter
+import tree_sitter_bash
+
+from harness.shellguard.reading import HOLE, MAX_DEPTH, MAX_TEXT, Call, Reading, awaited, program
+
+_SPLIT = "\x1f"  # inside a word under construction: the shell would start a new word here
+_ASSIGNS = frozenset({"variable_assignment"})
+_NESTED = frozenset({"command_substitution", "process_substitution"})
+_REDIRECTS = frozenset({"file_redirect", "heredoc_redirect", "herestring_redirect"})
+_PRINTERS = frozenset({"echo", "printf", "cat"})
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_STRING_ESCAPE = re.compile(r"\\([\"\\$`\n])")
+_CONTINUED = re.compile(r"(?<!\\)((?:\\\\)*)\\\n")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@cache
+def _parser() -> tree_sitter.Parser:
+    return tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
+
+
+def read(text: str) -> Reading:
+    """Every call in a line of bash, nested ones included; an unreadable rest is a doubt, never silence."""
+    text = text.replace("\r\n", "\n")
+    if len(text) > MAX_TEXT:
+        return Reading((), (f"it is longer than {MAX_TEXT} characters",))
+    reading = _read_once(text)
+    if _CONTINUED.search(text):
+        # The grammar ends a word at a continued line; the shell does not. Both readings count.
+        joined = _read_once(_CONTINUED.sub(r"\1", text))
+        reading = Reading(reading.calls + joined.calls, reading.doubts + joined.doubts)
+    return reading
+
+
+def _read_once(text: str) -> Reading:
+    reader = _Reader(text.encode("utf-8", "surrogatepass"))
+    root = _parser().parse(reader.source).root_node
+    reader.visit(root, depth=0)
+    if root.has_error:
+        reader.doubts.append("the line does not parse as a shell command")
+    return Reading(awaited(tuple(reader.calls)), tuple(reader.doubts))
+
+
+class _Reader:
+    """One walk over one syntax tree."""
+
+    def __init__(self, source: bytes) -> None:
+        self.source = source
+        self.calls: list[Call] = []
+        self.doubts: list[str] = []
+        self.variables: dict[str, str] = {}
+
+    def text(self, node: tree_sitter.Node) -> str:
+        return self.source[node.start_byte : node.end_byte].decode("utf-8", "replace")
+
+    def visit(self, node: tree_sitter.Node, *, depth: int, background: bool = False, stdin: str | None = None) -> None:
+        """Collect the calls under a node; ``stdin`` is the text its commands would read."""
+        if depth > MAX_DEPTH:
+            self.doubts.append("commands are nested too deep")
+            return
+        kind = node.type
+        if kind == "command":
+            self._command(node, depth, background=background, stdin=stdin)
+        elif kind == "pipeline":
+            self._pipeline(list(node.children), depth, background=background, stdin=stdin)
+        elif kind == "redirected_statement":
+            self._redirected(node, depth, background=background, stdin=stdin)
+        elif kind == "declaration_command":
+            words = [w for child in node.children for w in self.word(child, depth)]
+            self.calls.append(Call(tuple(words)))
+            self._assignments(node, depth)
+        elif kind in _ASSIGNS:
+            self._assign(node, depth)
+        else:
+            self._children(node, depth, background=background, stdin=stdin)
+
+    def _children(self, node: tree_sitter.Node, depth: int, *, background: bool, stdin: str | None) -> None:
+        children = node.children
+        if node.type == "for_statement":
+            self.variables.update({self.text(c): HOLE for c in children if c.type == "variable_name"})
+        for i, child in enumerate(children):
+            if not child.is_named:
+                continue
+            lone = i + 1 < len(children) and children[i + 1].type == "&"
+            self.visit(child, depth=depth + 1, background=background or lone, stdin=stdin)
+
+    def _command(self, node: tree_sitter.Node, depth: int, *, background: bool, stdin: str | None) -> None:
+        words: list[str] = []
+        env: list[str] = []
+        for child in node.children:
+            if child.type in _ASSIGNS:
+                env.extend(self.word(child, depth))
+            elif child.type in _REDIRECTS:
+                stdin = self._redirect(child, depth) or stdin
+            else:
+                words.extend(self.word(child, depth))
+        if words or env:
+            self.calls.append(Call(tuple(words), tuple(env), stdin, background=background))
+
+    def _pipeline(
+        self, stages: list[tree_sitter.Node], depth: int, *, background: bool, stdin: str | None, piped: bool = False
+    ) -> None:
+        for stage in stages:
+            if not stage.is_named:
+                continue
+            before = len(self.calls)
+            self.visit(stage, depth=depth + 1, background=background, stdin=stdin)
+            if piped:
+                for i in range(before, len(self.calls)):
+                    call = self.calls[i]
+                    self.calls[i] = Call(call.words, call.env, call.stdin, piped=True, background=call.background)
+            stdin = printed(self.calls[-1]) if len(self.calls) > before else None
+            piped = True
+
+    def _redirected(self, node: tree_sitter.Node, depth: int, *, background: bool, stdin: str | None) -> None:
+        rest: list[tree_sitter.Node] = []
+        for child in node.children:
+            if child.type in _REDIRECTS:
+                stdin = self._redirect(child, depth) or stdin
+                rest.extend(c for c in child.named_children if child.type == "heredoc_redirect" and _is_statement(c))
+        body = node.child_by_field_name("body")
+        before = len(self.calls)
+        if body is not None:
+            self.visit(body, depth=depth + 1, background=background, stdin=stdin)
+        if not rest:
+            return
+        # ``cat <<EOF | sh``: the grammar puts what follows the marker inside the redirection.
+        fed = printed(self.calls[-1]) if len(self.calls) > before else None
+        for child in rest:
+            if child.type == "pipeline":
+                self._pipeline(list(child.children), depth, background=background, stdin=fed, piped=True)
+            else:
+                self.visit(child, depth=depth + 1, background=background)
+
+    def _redirect(self, node: tree_sitter.Node, depth: int) -> str | None:
+        """The literal text that a redirection feeds, if it is one that does; commands inside it are collected."""
+        if node.type == "heredoc_redirect":
+            body = next((c for c in node.children if c.type == "heredoc_body"), None)
+            if body is None:
+                return None
+            self._collect(body, depth)
+            return self.text(body)
+        if node.type == "herestring_redirect":
+            return " ".join(w for child in node.named_children for w in self.word(child, depth))
+        self._collect(node, depth)
+        return None
+
+    def _collect(self, node: tree_sitter.Node, depth: int) -> None:
+        """Collect the calls of every substitution under a node."""
+        for child in node.children:
+            if child.type in _NESTED:
+                self.visit(child, depth=depth + 1)
+            else:
+                self._collect(child, depth) if depth < MAX_DEPTH else None
+
+    def _assignments(self, node: tree_sitter.Node, depth: int) -> None:
+        for child in node.named_children:
+            if child.type in _ASSIGNS:
+                self._assign(child, depth)
+
+    def _assign(self, node: tree_sitter.Node, depth: int) -> None:
+        name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
+        if name is None:
+            return
+        key = self.text(name)
+        words = self.word(value, depth) if value is not None else [""]
+        # Two assignments of one name: which one holds is known only when the line runs.
+        self.variables[key] = HOLE if key in self.variables else " ".join(words)
+
+    def word(self, node: tree_sitter.Node, depth: int) -> list[str]:
+        """The words that one node becomes after quotes are removed and known variables are put in."""
+        return [part for part in self._expand(node, depth).split(_SPLIT) if part or node.type != "simple_expansion"]
+
+    def _expand(self, node: tree_sitter.Node, depth: int) -> str:
+        if depth > MAX_DEPTH:
+            self.doubts.append("words are nested too deep")
+            return HOLE
+        match node.type:
+            case "simple_expansion" | "expansion":
+                value = self._variable(node, depth)
+            case "command_substitution" | "process_substitution":
+                self.visit(node, depth=depth + 1)
+                value = HOLE
+            case "arithmetic_expansion":
+                self._collect(node, depth)
+                value = HOLE
+            case "raw_string":
+                value = self.text(node)[1:-1]
+            case "ansi_c_string":
+                value = _ansi(self.text(node)[2:-1])
+            case "string" | "translated_string":
+                value = self._quoted(node, depth)
+            case "concatenation":
+                value = self._concatenation(node, depth)
+            case _ if node.named_child_count:
+                value = self._pieces(node, depth)
+            case _:
+                value = _ESCAPE.sub(lambda found: "" if found[1] == "\n" else found[1], self.text(node))
+        return value
+
+    def _pieces(self, node: tree_sitter.Node, depth: int) -> str:
+        """A node's children joined, with the text between them that the grammar names nowhere."""
+        out: list[str] = []
+        at = node.start_byte
+        for child in node.children:
+            out.append(self.source[at : child.start_byte].decode("utf-8", "replace"))
+            out.append(self._expand(child, depth + 1))
+            at = child.end_byte
+        out.append(self.source[at : node.end_byte].decode("utf-8", "replace"))
+        return "".join(out)
+
+    def _concatenation(self, node: tree_sitter.Node, depth: int) -> str:
+        if not any(c.type == "word" and self.text(c) in {"{", "}"} for c in node.children):
+            return "".join(self._expand(child, depth + 1) for child in node.children)
+        # A brace expansion makes several words; what it makes is left open.
+        out, inside = "", 0
+        for child in node.children:
+            text = self.text(child)
+            inside += (text == "{") - (text == "}" and inside > 0)
+            if text == "{" and inside == 1:
+                out += HOLE
+            elif not inside and text != "}":
+                out += self._expand(child, depth + 1)
+            elif inside:
+                self._collect(child, depth)
+        return out
+
+    def _quoted(self, node: tree_sitter.Node, depth: int) -> str:
+        if node.type == "translated_string":
+            return "".join(self._quoted(c, depth) for c in node.named_children if c.type == "string")
+        out: list[str] = []
+        at = node.start_byte + 1
+        for child in node.named_children:
+            out.append(_unescape(self.source[at : child.start_byte].decode("utf-8", "replace")))
+            if child.type == "string_content":
+                out.append(_unescape(self.text(child)))
+            else:
+                out.append(self._expand(child, depth + 1).replace(_SPLIT, " "))
+            at = child.end_byte
+        out.append(_unescape(self.source[at : max(at, node.end_byte - 1)].decode("utf-8", "replace")))
+        return "".join(out)
+
+    def _variable(self, node: tree_sitter.Node, depth: int) -> str:
+        self._collect(node, depth)
+        lead = self.text(node).split("$", 1)[0]  # the grammar lets blanks before the sign into the node
+        name = self.text(node).strip().lstrip("$").strip("{}")
+        if not _NAME.fullmatch(name):
+            return lead + HOLE
+        value = self.variables.get(name, HOLE)
+        in_string = node.parent is not None and node.parent.type == "string"
+        return lead + (value if in_string else _SPLIT.join(value.split()))
+
+
+def _is_statement(node: tree_sitter.Node) -> bool:
+    return node.type not in {"heredoc_start", "heredoc_body", "heredoc_end", "heredoc_content"}
+
+
+def _unescape(text: str) -> str:
+    return _STRING_ESCAPE.sub(lambda found: "" if found[1] == "\n" else found[1], text)
+
+
+def _ansi(text: str) -> str:
+    r"""What ``$'...'`` stands for: bash's escapes are Python's, but for \\e and \\c, which make a hole."""
+    try:
+        return text.encode("latin-1", "backslashreplace").decode("unicode_escape")
+    except UnicodeDecodeError:
+        return HOLE
+
+
+def printed(call: Call) -> str | None:
+    """What a call would print, when that can be told from the line alone."""
+    if not call.words:
+        return None
+    name = program(call.words[0])
+    if name not in _PRINTERS:
+        return None
+    if name == "cat":
+        return call.stdin
+    return " ".join(call.words[1:])

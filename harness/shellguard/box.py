@@ -1,0 +1,118 @@
+"""Looks at what reaches the rented box: commands over ssh, copies from it, and removals on it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from harness.shellguard import rules
+from harness.shellguard.reading import HOLE, Call, program
+from harness.shellguard.seen import Finding, Inner, Place, Script, Seen, said
+
+ARTIFACT = re.compile(r"\.gguf|\.safetensors|models?\b|output|checkpoint|adapter|final", re.IGNORECASE)
+"""What names a training output: the package's models/output tree, checkpoints, adapters, model files."""
+
+_OUTPUTS = re.compile(
+    r"\.gguf|\.safetensors|models\b|output|checkpoint|adapter|training\.log|MANIFEST\.json|run\.json", re.IGNORECASE
+)
+# A directory that holds the outputs somewhere below it, or a pattern or a hole that may name them.
+_ABOVE = re.compile(r"(/|~|\.|\.\.|/workspace|/root|.*vastai_llm_training)/?\**|\*+|.*\0.*")
+_BOX_PATH = re.compile(r"^/workspace\b|models/output\b")
+_HARMLESS = re.compile(r"/(tmp|var/tmp|var/cache)/[^*\0]+|(.*/)?(__pycache__|\.cache)(/.*)?")
+_REMOTE_SOURCE = re.compile(r"(?![A-Za-z]:[\\/])[^/\\\s]+:.*")
+# ssh(1) and scp(1), OpenSSH 9: the options that take a value.
+_SSH_VALUES = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
+_REMOVERS = frozenset({"rm", "shred", "unlink"})
+_STREAMERS = frozenset({"cat", "tar", "dd", "gzip", "zstd", "pigz", "base64"})
+
+
+def ssh(call: Call, place: Place) -> Iterator[Seen]:
+    """``ssh host command``: the command, and text that it would read, are judged as running on the box."""
+    rest = _behind_host(call.words[1:])
+    background = call.background or place.background
+    if rest:
+        command = " ".join(rest)
+        yield Script(command, remote=True)
+        if (
+            background
+            and program(rest[0].split()[0] if rest[0].split() else "") in _STREAMERS
+            and ARTIFACT.search(command)
+        ):
+            yield Finding(rules.BACKGROUND, said(call))
+    if call.stdin is not None:
+        yield Script(call.stdin, remote=True)
+
+
+def _behind_host(args: tuple[str, ...]) -> tuple[str, ...]:
+    """The words behind the host: what ssh would send to the remote shell, joined with blanks."""
+    i = 0
+    while i < len(args):
+        word = args[i]
+        if word == "--":
+            return args[i + 2 :]
+        if not word.startswith("-") or word == "-":
+            # ssh takes options behind the host too, until the first word of the command.
+            rest = args[i + 1 :]
+            skipped = 0
+            while skipped < len(rest) and rest[skipped].startswith("-") and rest[skipped] != "--":
+                skipped += _width(rest[skipped])
+            return rest[skipped:]
+        i += _width(word)
+    return ()
+
+
+def _width(option: str) -> int:
+    """How many words an option takes: two when its last letter takes a value that is not glued to it."""
+    for at, letter in enumerate(option[1:], start=1):
+        if letter in _SSH_VALUES:
+            return 1 if at + 1 < len(option) else 2
+    return 1
+
+
+def copy(call: Call, place: Place) -> Iterator[Seen]:
+    """``scp``, ``rsync``, ``sftp``, ``lftp``: never an artifact in the background, never with removal of the source."""
+    words = call.words[1:]
+    sources = [word for word in words[:-1] if _REMOTE_SOURCE.fullmatch(word)]
+    if program(call.words[0]) in {"sftp", "lftp", "ftp"}:
+        sources = [*words, call.stdin or ""]
+    if (call.background or place.background) and any(ARTIFACT.search(s) or HOLE in s for s in sources):
+        yield Finding(rules.BACKGROUND, said(call))
+    if sources and any(word.lower() == "--remove-source-files" for word in words):
+        yield Finding(rules.REMOVE, said(call))
+    to_box = bool(words) and _REMOTE_SOURCE.fullmatch(words[-1]) is not None
+    if to_box and any(word.startswith("--del") for word in words):
+        yield Finding(rules.REMOVE_UNKNOWN, said(call))
+
+
+def remove(call: Call, place: Place) -> Iterator[Seen]:
+    """``rm`` and its kin: on the box everything that is or may hold an output; here only the box's own paths."""
+    name = program(call.words[0])
+    paths = [word for word in call.words[1:] if not word.startswith("-")]
+    if name == "find":
+        yield from _executed(call.words)
+        if not _find_removes(call.words):
+            return
+        paths = [*call.words[1:]] if any(_OUTPUTS.search(word) for word in call.words) else paths[:1]
+    if not place.remote:
+        if any(_BOX_PATH.search(path) for path in paths):
+            yield Finding(rules.REMOVE, said(call))
+        return
+    if any((_OUTPUTS.search(path) or _ABOVE.fullmatch(path)) and not _HARMLESS.fullmatch(path) for path in paths):
+        yield Finding(rules.REMOVE, said(call))
+    elif _recursive(call.words) and not all(_HARMLESS.fullmatch(path) for path in paths):
+        yield Finding(rules.REMOVE_UNKNOWN, said(call))
+
+
+def _executed(words: tuple[str, ...]) -> Iterator[Seen]:
+    """What ``find`` starts for each file; its removals are judged by where it looks."""
+    for i, word in enumerate(words[:-1]):
+        if word in {"-exec", "-execdir", "-ok", "-okdir"} and program(words[i + 1]) not in _REMOVERS:
+            yield Inner(words[i + 1 :])
+
+
+def _find_removes(words: tuple[str, ...]) -> bool:
+    return "-delete" in words or any(program(word) in _REMOVERS for word in words)
+
+
+def _recursive(words: tuple[str, ...]) -> bool:
+    return any(re.fullmatch(r"-[a-zA-Z]*[rR][a-zA-Z]*|--recursive|-delete", word) for word in words[1:])

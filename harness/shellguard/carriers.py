@@ -1,0 +1,147 @@
+"""Programs that run what they are given: shells, eval, PowerShell, cmd, Start-Process, aliases, Python. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+
+from harness.shellguard import launchers, rules
+from harness.shellguard.reading import HOLE, Call, Shell, program
+from harness.shellguard.seen import Finding, Inner, Place, Script, Seen, said
+from harness.shellguard.topics import mentions
+
+SHELLS = frozenset({"sh", "bash", "zsh", "dash", "ksh", "ash", "fish", "busybox", "at", "batch", "crontab"})
+POWERSHELLS = frozenset({"powershell", "pwsh"})
+PYTHON = re.compile(r"(python|pypy)(w?|[\d.]+)|py")
+
+
+def shell(call: Call, place: Place) -> Iterator[Seen]:
+    """``sh -c LINE``, a line on standard input, or a script that cannot be seen."""
+    args = call.words[1:]
+    for i, word in enumerate(args):
+        if re.fullmatch(r"-[a-zA-Z]*c[a-zA-Z]*", word):
+            script = next((w for w in args[i + 1 :] if not w.startswith(("-", "+"))), None)
+            if script is not None:
+                yield from _text(script, place, background=call.background)
+            return
+    if call.stdin is not None:
+        yield Script(call.stdin, background=call.background)
+    elif (call.piped or any(HOLE in word for word in args)) and mentions(place.line):
+        yield Finding(rules.UNREADABLE, said(call))
+    if program(call.words[0]) == "busybox":
+        yield Inner(args)
+
+
+def _text(script: str, place: Place, *, background: bool) -> Iterator[Seen]:
+    """A script given as one word; one that is nothing but a hole is held when the line names a guarded act."""
+    if script.strip(HOLE + " ;") == "" and HOLE in script and mentions(place.line):
+        yield Finding(rules.UNREADABLE, place.line)
+    yield Script(script, background=background)
+
+
+def evaluate(call: Call, place: Place) -> Iterator[Seen]:
+    """``eval``: its words joined with blanks are the line."""
+    yield from _text(" ".join(call.words[1:]), place, background=call.background)
+
+
+def expression(call: Call, place: Place) -> Iterator[Seen]:
+    """``Invoke-Expression``, from its argument or from the pipe."""
+    text = " ".join(word for word in call.words[1:] if word.lower() != "-command") or call.stdin
+    if text is not None:
+        if text.strip(HOLE) == "" and mentions(place.line):
+            yield Finding(rules.UNREADABLE, place.line)
+        yield Script(text, Shell.POWERSHELL)
+    elif call.piped and mentions(place.line):
+        yield Finding(rules.UNREADABLE, place.line)
+
+
+def powershell(call: Call, place: Place) -> Iterator[Seen]:
+    """``pwsh -Command``, ``-EncodedCommand``, or a script on standard input."""
+    args = call.words[1:]
+    for i, word in enumerate(args):
+        option = word.lower().replace("/", "-", 1)
+        if option == "-ec" or (option.startswith("-e") and "-encodedcommand".startswith(option)):
+            yield from _encoded("".join(args[i + 1 : i + 2]))
+            return
+        if option.startswith("-c") and "-command".startswith(option):
+            yield Script(" ".join(args[i + 1 :]), Shell.POWERSHELL, background=call.background)
+            return
+        if option.startswith("-f") and "-file".startswith(option):
+            return
+    plain = [word for word in args if not word.startswith("-")]
+    text = call.stdin if call.stdin is not None else " ".join(plain)
+    yield Script(text, Shell.POWERSHELL, background=call.background)
+    if call.piped and call.stdin is None and mentions(place.line):
+        yield Finding(rules.UNREADABLE, said(call))
+
+
+def _encoded(text: str) -> Iterator[Seen]:
+    try:
+        yield Script(base64.b64decode(text, validate=True).decode("utf-16-le"), Shell.POWERSHELL)
+    except (binascii.Error, ValueError):
+        yield Finding(rules.UNREADABLE, text)
+
+
+def cmd(call: Call, place: Place) -> Iterator[Seen]:
+    """``cmd /c LINE``."""
+    del place
+    args = list(call.words[1:])
+    while args and args[0].startswith("/") and args[0].lower()[:2] not in {"/c", "/k"}:
+        args.pop(0)
+    if args:
+        glued = args[0][2:]
+        yield Script(" ".join(([glued] if glued else []) + args[1:]), Shell.CMD, background=call.background)
+
+
+def start(call: Call, place: Place) -> Iterator[Seen]:
+    """``Start-Process`` and cmd's ``start``: the program and its argument list, glued back together."""
+    del place
+    waits = {"-wait", "/wait"} & {word.lower() for word in call.words}
+    named = {"-filepath", "-argumentlist", "-args", "-path"}
+    flags = {"-wait", "-nonewwindow", "-passthru", "/wait", "/b", "/min", "/max"}
+    plain = [w for w in call.words[1:] if w.lower() not in named | flags and w]
+    words = tuple(part for w in plain for part in (w.split() if " " in w and w != plain[0] else (w,)))
+    yield Inner(words, background=not waits)
+    if len(words) > 1 and program(call.words[0]) == "start":
+        yield Inner(words[1:], background=not waits)  # start "title" program ...
+
+
+def alias(call: Call, place: Place) -> Iterator[Seen]:
+    """``alias NAME=LINE`` and ``Set-Alias``: the line, with whatever the alias will be given."""
+    del place
+    for word in call.words[1:]:
+        value = word.split("=", 1)[-1]
+        if value:
+            yield Inner((*value.split(), HOLE))
+
+
+def python(call: Call, place: Place) -> Iterator[Seen]:
+    """``python -c CODE``, ``-m MODULE``, a script with arguments, or code on standard input."""
+    from harness.shellguard import pycode  # noqa: PLC0415  # ast is loaded only for Python on the line
+
+    args = call.words[1:]
+    for i, word in enumerate(args):
+        if re.fullmatch(r"-[a-zA-Z]*c", word):
+            yield from pycode.look(args[i + 1] if i + 1 < len(args) else "")
+            return
+        if re.fullmatch(r"-[a-zA-Z]*m", word) and i + 1 < len(args):
+            yield from _module(args[i + 1], args[i + 2 :], call)
+            return
+        if not word.startswith("-"):
+            yield Inner(args[i:], call.background)  # a script: ``python vast.py destroy ...``
+            return
+    if call.stdin is not None:
+        yield from pycode.look(call.stdin)
+    elif call.piped and mentions(place.line):
+        yield Finding(rules.UNREADABLE, said(call))
+
+
+def _module(module: str, rest: tuple[str, ...], call: Call) -> Iterator[Seen]:
+    if module == "vastai" or module.startswith("vastai."):
+        yield Inner(("vastai", *rest))
+    elif module in launchers.MODULES or module.startswith("deepspeed."):
+        yield Finding(rules.LAUNCHER, said(call))
+    else:
+        yield Inner((module.rsplit(".", 1)[-1] if module.startswith("accelerate") else module, *rest), call.background)

@@ -1,0 +1,69 @@
+"""Reads a line as cmd.exe does: its quotes, carets and chain signs; ``%NAME%`` and ``!NAME!`` are holes. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from harness.shellguard.reading import HOLE, MAX_TEXT, Call, Reading
+
+_TOKEN = re.compile(
+    r"""(?P<chain>&&|\|\||&|\||\n|(?<!\w)\(|\))      # the next command starts
+      | (?P<redirect>\d?[<>]>?(?:&\d)?\s*)           # what follows names a file
+      | (?P<blank>[ \t\r,;=]+)                       # cmd separates words at these too
+      | (?P<quoted>"[^"\n]*"?)
+      | (?P<escaped>\^(?:\n|.)?)
+      | (?P<variable>%[^%\s]+%|%%?~?\w|![^!\s]+!)
+      | (?P<plain>.)""",
+    re.VERBOSE,
+)
+_KEYWORDS = frozenset({"", "do", "else", "in", "not"})
+
+
+def read(text: str) -> Reading:
+    """Every call in a line of cmd.exe."""
+    if len(text) > MAX_TEXT:
+        return Reading((), (f"it is longer than {MAX_TEXT} characters",))
+    reader = _Reader()
+    for found in _TOKEN.finditer(text):
+        reader.take(found.lastgroup or "plain", found[0])
+    reader.end_call()
+    return Reading(tuple(reader.calls))
+
+
+class _Reader:
+    """The calls so far, the words of the current one, and the word under construction."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.words: list[str] = []
+        self.word: str | None = None
+        self.names_file = False
+
+    def take(self, kind: str, value: str) -> None:
+        match kind:
+            case "chain":
+                self.end_call()
+            case "redirect":
+                self.end_word()
+                self.names_file = "&" not in value
+            case "blank":
+                self.end_word()
+            case _:
+                texts = {"quoted": value.strip('"'), "escaped": value[1:].strip("\n"), "variable": HOLE}
+                self.word = (self.word or "") + texts.get(kind, value)
+
+    def end_word(self) -> None:
+        if self.word is None:
+            return
+        if not self.names_file:
+            self.words.append(self.word)
+        self.word, self.names_file = None, False
+
+    def end_call(self) -> None:
+        self.end_word()
+        words = [word.lstrip("@") if i == 0 else word for i, word in enumerate(self.words)]
+        while words and words[0].lower() in _KEYWORDS:
+            words.pop(0)
+        if words:
+            self.calls.append(Call(tuple(words)))
+        self.words = []

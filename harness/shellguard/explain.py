@@ -1,0 +1,30 @@
+"""Says in words why a line is held and what to do instead, safe to print: the line is untrusted text. Pure."""
+
+from __future__ import annotations
+
+from harness.shellguard.judge import Judgement
+from harness.shellguard.reading import HOLE
+from harness.shellguard.seen import Finding
+from harness.text import printable
+
+_SHOWN = 160
+
+
+def shown(words: str) -> str:
+    """Untrusted text on one line, safe for a terminal, cut at 160 characters."""
+    return " ".join(printable(words.replace(HOLE, "…"), _SHOWN).split())
+
+
+def reason(finding: Finding) -> str:
+    """One finding: the rule, its reason, and the words that break it."""
+    return f"{finding.rule.what}: {finding.rule.why}. Seen: {shown(finding.words)}"
+
+
+def explanation(judgement: Judgement) -> str:
+    """Every rule that the line breaks, once each, with the way that is open."""
+    said: list[str] = []
+    for finding in judgement.findings:
+        text = f"[{finding.rule.id}] {reason(finding)}. Instead: {finding.rule.instead}."
+        if not any(line.startswith(f"[{finding.rule.id}]") for line in said):
+            said.append(text)
+    return "\n".join(said)

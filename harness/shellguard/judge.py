@@ -1,0 +1,162 @@
+"""Decides about a command line: allow, ask or deny, with the rules it breaks. Pure.
+
+A line is read as its shell reads it; every call in it is looked at, and whatever a call
+carries (``sh -c``, ``ssh``, ``eval``, Python's ``-c`` ...) is read in turn. A program that the
+guard does not know is searched for a guarded call among its arguments, as ``sudo`` or ``timeout``
+would start it. What cannot be read is held when it names a guarded act.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from harness.shellguard import box, carriers, launchers, provider, rules, vastcli
+from harness.shellguard.programs import CARRIERS, DETACHED, OPEN_ENDED, before_inert, inert
+from harness.shellguard.reading import HOLE, Call, Reading, Shell, program
+from harness.shellguard.rules import Decision, worst
+from harness.shellguard.seen import Finding, Inner, Look, Place, Script, Seen, said
+from harness.shellguard.topics import mentions, touches
+
+_MAX_NESTING = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The decision about one line, and every finding that it rests on."""
+
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def decision(self) -> Decision:
+        """The worst of the findings' decisions; ALLOW without any."""
+        return worst(tuple(finding.rule.decision for finding in self.findings))
+
+    @property
+    def leading(self) -> Finding | None:
+        """The finding to explain first."""
+        return next((f for f in self.findings if f.rule.decision is self.decision), None)
+
+
+def judge(text: str, shell: Shell = Shell.BASH, *, background: bool = False) -> Judgement:
+    """Judge a line of a shell. ``background`` says that whoever runs it will not wait for it."""
+    if not touches(text):
+        return Judgement()
+    place = Place(line=text, background=background)
+    return _judgement(_script(Script(text, shell), place, 0))
+
+
+def judge_argv(words: tuple[str, ...]) -> Judgement:
+    """Judge a program and its arguments, as they would be handed to the operating system."""
+    line = " ".join(words)
+    return _judgement(_call(Call(words), Place(line=line), 0))
+
+
+def _judgement(found: Iterator[Finding]) -> Judgement:
+    unique: dict[tuple[str, str], Finding] = {}
+    for finding in found:
+        unique.setdefault((finding.rule.id, finding.words), finding)
+    return Judgement(tuple(unique.values()))
+
+
+def _reader(shell: Shell) -> Callable[[str], Reading]:
+    # The grammars are loaded only for a line that has something to do with a rule: a hook runs at every command.
+    if shell is Shell.POWERSHELL:
+        from harness.shellguard.powershell import read  # noqa: PLC0415  # see above
+    elif shell is Shell.CMD:
+        from harness.shellguard.cmdexe import read  # noqa: PLC0415  # see above
+    else:
+        from harness.shellguard.bash import read  # noqa: PLC0415  # see above
+    return read
+
+
+def _script(script: Script, place: Place, depth: int) -> Iterator[Finding]:
+    if depth > _MAX_NESTING:
+        if mentions(place.line):
+            yield Finding(rules.UNREADABLE, place.line)
+        return
+    unknown = "%_%" if script.shell is Shell.CMD else "${_}"
+    reading = _reader(script.shell)(script.text.replace(HOLE, unknown))
+    place = replace(
+        place,
+        remote=place.remote or script.remote,
+        background=place.background or script.background,
+        prose=script.prose,
+    )
+    for call in reading.calls:
+        yield from _call(call, place, depth)
+    if reading.doubts and mentions(script.text):
+        yield Finding(rules.UNREADABLE, script.text)
+
+
+def _resolve(seen: Iterator[Seen], place: Place, depth: int) -> Iterator[Finding]:
+    for item in seen:
+        if isinstance(item, Finding):
+            yield item
+        elif isinstance(item, Script):
+            yield from _script(item, place, depth + 1)
+        elif depth < _MAX_NESTING:
+            inner = replace(place, background=place.background or item.background)
+            yield from _call(Call(item.words), inner, depth + 1)
+        elif mentions(place.line):
+            yield Finding(rules.UNREADABLE, place.line)
+
+
+def _call(call: Call, place: Place, depth: int) -> Iterator[Finding]:
+    yield from _resolve(launchers.flags(call), place, depth)
+    if not call.words or inert(call):
+        return
+    yield from _resolve(provider.http(call), place, depth)
+    name = program(call.words[0])
+    look = _look(name)
+    if look is not None:
+        yield from _resolve(look(call, place), place, depth)
+        return
+    if place.prose and name not in CARRIERS and HOLE not in name:
+        return
+    yield from _resolve(_carried(call, name), place, depth)
+
+
+def _carried(call: Call, name: str) -> Iterator[Seen]:
+    """What a program that has no look of its own may start: a call among its words, a line in one of them."""
+    words = before_inert((*call.words, HOLE) if name in OPEN_ENDED else call.words, lambda n: _look(n) is not None)
+    background = call.background or (name in DETACHED and "-wait" not in {w.lower() for w in words})
+    started = next((i for i, w in enumerate(words) if i and not w.startswith("-") and _look(program(w))), None)
+    if started is not None:
+        yield Inner(words[started:], background)
+    for word in words[1:]:
+        if any(c.isspace() for c in word.strip()):
+            yield Script(word, background=background, prose=name not in CARRIERS)
+    if call.stdin is not None and name in OPEN_ENDED:
+        yield Script(call.stdin, prose=True)
+    if started is None:
+        unclear = HOLE in name or re.search(r"[*?\[]", name) is not None
+        meant = vastcli.named(words[1:])
+        if any(unclear or command.startswith(("destroy instance", "recycle")) for command in meant):
+            yield Finding(rules.UNREADABLE, said(call))
+
+
+_LOOKS: dict[str, Look] = {
+    **dict.fromkeys(vastcli.NAMES, provider.vastai),
+    **dict.fromkeys(carriers.SHELLS, carriers.shell),
+    **dict.fromkeys(carriers.POWERSHELLS, carriers.powershell),
+    **dict.fromkeys(("scp", "rsync", "sftp", "lftp", "pscp", "psftp"), box.copy),
+    **dict.fromkeys(("rm", "rmdir", "unlink", "shred", "truncate", "find", "remove-item", "ri", "del", "erase", "rd"),
+                    box.remove),
+    **dict.fromkeys(("torchrun", "deepspeed"), launchers.launcher),
+    **dict.fromkeys(("iex", "invoke-expression"), carriers.expression),
+    **dict.fromkeys(("start-process", "saps", "start"), carriers.start),
+    **dict.fromkeys(("alias", "set-alias", "new-alias", "sal", "nal"), carriers.alias),
+    "accelerate": launchers.accelerate,
+    "ssh": box.ssh,
+    "plink": box.ssh,
+    "cmd": carriers.cmd,
+    "eval": carriers.evaluate,
+    "source": carriers.shell,
+    ".": carriers.shell,
+}  # fmt: skip
+
+
+def _look(name: str) -> Look | None:
+    return _LOOKS.get(name) or (carriers.python if carriers.PYTHON.fullmatch(name) else None)

@@ -1,0 +1,96 @@
+"""Looks at calls of the provider: its command line, its SDK in a Python one-liner, its HTTP API. Pure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from itertools import pairwise
+
+from harness.shellguard import rules, vastcli
+from harness.shellguard.reading import HOLE, Call
+from harness.shellguard.rules import Rule
+from harness.shellguard.seen import Finding, Place, Script, Seen, said
+
+_RULE_OF: dict[str, Rule] = {
+    "destroy instance": rules.DESTROY,
+    "destroy instances": rules.DESTROY,
+    "recycle instance": rules.RECYCLE,
+    "update instance": rules.UPDATE,
+    "update template": rules.TEMPLATE,
+    "stop instance": rules.STOP,
+    "stop instances": rules.STOP,
+    "reboot instance": rules.REBOOT,
+    "change bid": rules.BID,
+    "delete volume": rules.VOLUME,
+    "delete api-key": rules.API_KEY,
+    "reset api-key": rules.API_KEY,
+    "destroy team": rules.API_KEY,
+    "delete ssh-key": rules.LOCK_OUT,
+    "detach ssh": rules.LOCK_OUT,
+    "copy": rules.COPY,
+    "cloud copy": rules.COPY,
+    "cancel copy": rules.COPY,
+    "repl": rules.HIDDEN,
+}
+
+_API = re.compile(r"/api/v\d+/(instances|volumes|auth/apikeys|team)\b")
+_REBUILD = re.compile(r"/api/v\d+/instances/(recycle|update_template|bid_price)\b")
+_DELETE = re.compile(r"(?:-X|--request=?|--method=?)?delete", re.IGNORECASE)
+_METHOD = re.compile(r"-X|--request|--method|-method", re.IGNORECASE)
+
+
+def vastai(call: Call, place: Place) -> Iterator[Seen]:
+    """``vastai ...``: judged by the command that its own parser would choose."""
+    args = call.words[1:]
+    asked = vastcli.parse(args)
+    if asked.rejected is not None:
+        yield from _rejected(call, asked.hidden)
+        return
+    if asked.command is None:
+        return
+    if asked.flags & {"explain", "curl"}:
+        yield Finding(rules.PRINTS_KEY, said(call))
+    if asked.value("schedule") is not None:
+        yield Finding(rules.SCHEDULE, said(call))
+    if asked.command == "execute":
+        yield from _execute(call, asked.value("COMMAND") or "", place)
+    elif (rule := _RULE_OF.get(asked.command)) is not None:
+        yield Finding(rule, said(call))
+
+
+def _rejected(call: Call, hidden: bool) -> Iterator[Seen]:
+    """A line that the real parser would refuse, or whose command stands in a hole: held if it may mean harm."""
+    meant = [_RULE_OF[name] for name in vastcli.named(call.words[1:]) if name in _RULE_OF]
+    if meant:
+        yield Finding(max(meant, key=lambda rule: rule.decision is rules.Decision.DENY), said(call))
+        return
+    first = next((word for word in call.words[1:] if not word.startswith("-")), HOLE)
+    if hidden and (HOLE in first or first not in vastcli.VERBS):
+        yield Finding(rules.HIDDEN, said(call))
+
+
+def _execute(call: Call, command: str, place: Place) -> Iterator[Seen]:
+    del place
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = [HOLE]
+    # The provider runs ls, rm and du only (https://docs.vast.ai/cli/commands, ``execute``).
+    if words and words[0] in {"ls", "du"} and not re.search(r"[;&|`$\n]", command):
+        return
+    if "rm" in words or HOLE in command:
+        yield Finding(rules.REMOVE, said(call))
+        return
+    yield Script(command, remote=True)
+
+
+def http(call: Call) -> Iterator[Seen]:
+    """Any program that is given a URL of the provider's API and a method that deletes or rebuilds."""
+    urls = [word for word in call.words if _API.search(word)]
+    if not urls:
+        return
+    deletes = any(_DELETE.fullmatch(word) for word in call.words)
+    unseen = any(_METHOD.match(a) and HOLE in a + b for a, b in pairwise(call.words))
+    if deletes or unseen or any(_REBUILD.search(url) for url in urls):
+        yield Finding(rules.DIRECT, said(call))

@@ -1,0 +1,71 @@
+"""Looks at Python given on the command line: SDK calls that destroy, and commands it would start. Pure."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from harness.shellguard import rules
+from harness.shellguard.reading import HOLE
+from harness.shellguard.seen import Finding, Inner, Script, Seen
+
+SDK: dict[str, rules.Rule] = {
+    "destroy_instance": rules.DESTROY,
+    "destroy_instances": rules.DESTROY,
+    "recycle_instance": rules.RECYCLE,
+    "update_instance": rules.UPDATE,
+    "change_bid": rules.BID,
+    "delete_volume": rules.VOLUME,
+    "delete_api_key": rules.API_KEY,
+    "reset_api_key": rules.API_KEY,
+    "stop_instance": rules.STOP,
+    "stop_instances": rules.STOP,
+    "reboot_instance": rules.REBOOT,
+    "copy": rules.COPY,
+}
+"""The SDK's methods by name (vastai 1.9.1, ``vastai.VastAI``)."""
+
+_SDK_TEXT = re.compile(r"\b(" + "|".join(name for name in SDK if name != "copy") + r")\b")
+_API = re.compile(r"/api/v\d+/(instances|volumes|auth/apikeys)\b")
+
+
+def look(code: str) -> Iterator[Seen]:
+    """What a Python program would do to an instance; code that does not parse is searched as text."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        yield from (Finding(SDK[found[1]], found[0]) for found in _SDK_TEXT.finditer(code))
+        yield Script(code, prose=True)
+        return
+    for node in ast.walk(tree):
+        yield from _named(node, code)
+        yield from _started(node)
+
+
+def _named(node: ast.AST, code: str) -> Iterator[Seen]:
+    """A use of the SDK, by name or by a string that is a name."""
+    name = ""
+    match node:
+        case ast.Attribute(attr=name) | ast.Name(id=name) | ast.alias(name=name) | ast.Constant(value=str(name)):
+            pass
+    if name in SDK and "vast" in code.lower():
+        yield Finding(SDK[name], name)
+    if name == "delete" and _API.search(code):
+        yield Finding(rules.DIRECT, name)
+
+
+def _started(node: ast.AST) -> Iterator[Seen]:
+    """Strings and lists of strings that could be a command line."""
+    match node:
+        case ast.List(elts=items) | ast.Tuple(elts=items):
+            words = tuple(
+                item.value if isinstance(item, ast.Constant) and isinstance(item.value, str) else HOLE for item in items
+            )
+            if words and HOLE not in words[0]:
+                yield Inner(words)
+        case ast.Constant(value=str(text)) if any(c.isspace() for c in text):
+            yield Script(text, prose=True)
+        case ast.JoinedStr(values=values):
+            text = "".join(str(v.value) if isinstance(v, ast.Constant) else HOLE for v in values)
+            yield Script(text, prose=True)

@@ -1,0 +1,73 @@
+"""What a shell would run, as values: calls, and the doubts that were left. Pure.
+
+A reader (``bash``, ``powershell``, ``cmdexe``) turns a line into a ``Reading``; the judge
+looks at nothing else. What only the running shell could know (a variable, the output
+of a command) stands in a word as one ``HOLE``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+HOLE = "\0"
+"""Stands for text that is known only when the line runs; no argument of a process can contain it."""
+
+MAX_TEXT = 1 << 17
+"""Characters of a line that are read: the size of one argument on Linux (MAX_ARG_STRLEN, execve(2))."""
+
+MAX_DEPTH = 40
+"""How deep commands may be nested in one another before the rest is a doubt."""
+
+
+class Shell(StrEnum):
+    """A command language that a line can be written in."""
+
+    BASH = "bash"
+    POWERSHELL = "powershell"
+    CMD = "cmd"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One program with its arguments, as the shell would start it.
+
+    ``env`` holds ``NAME=value`` assignments for this call alone. ``stdin`` is literal text that it
+    would read; ``piped`` says that it reads from another program. ``background`` says that
+    the shell would not wait for it, and nothing later in the line waits either.
+    """
+
+    words: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    stdin: str | None = None
+    piped: bool = False
+    background: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All calls of a line in their order, and why the line could not be read to its end, if it could not."""
+
+    calls: tuple[Call, ...]
+    doubts: tuple[str, ...] = ()
+
+
+def program(word: str) -> str:
+    """The bare name of a program: no directory of either style, no Windows extension, no version, lower case."""
+    name = word.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower()
+    for extension in (".exe", ".cmd", ".bat", ".com", ".ps1"):
+        name = name.removesuffix(extension)
+    # ``uvx vastai@1.9.1`` and ``pipx run vastai==1.9.1`` name a version of the program.
+    return name.split("@", 1)[0].split("==", 1)[0]
+
+
+_WAITERS = frozenset({"wait", "wait-job", "wait-process", "fg"})
+
+
+def awaited(calls: tuple[Call, ...]) -> tuple[Call, ...]:
+    """The same calls, those that a later ``wait`` of the same line waits for no longer in the background."""
+    last = max((i for i, call in enumerate(calls) if call.words and program(call.words[0]) in _WAITERS), default=-1)
+    return tuple(
+        Call(call.words, call.env, call.stdin, call.piped) if call.background and i < last else call
+        for i, call in enumerate(calls)
+    )

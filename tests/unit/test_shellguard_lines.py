@@ -1,0 +1,309 @@
+"""A table of command lines: what people and agents type, in plain and in disguise, and what the guard must say."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.shellguard import rules
+from harness.shellguard.judge import judge, judge_argv
+from harness.shellguard.reading import Shell
+from harness.shellguard.rules import Decision, Rule
+
+ALLOW = None
+
+BASH: tuple[tuple[Rule | None, str], ...] = (
+    # the seeds' own quick reference goes by, all but its last line
+    (ALLOW, "vastai search offers 'gpu_name=H100 num_gpus>=8 rentable=true'"),
+    (ALLOW, "vastai create instance 7 --image 'pytorch/pytorch:2.1.0-cuda12.1-cudnn8-devel' --disk 150"),
+    (ALLOW, "scp -P 22 -r vastai_llm_training root@ssh5.vast.ai:/workspace/"),
+    (ALLOW, "ssh -p 22 root@ssh5.vast.ai"),
+    (ALLOW, "sed -i 's/BATCH_SIZE = [0-9]*/BATCH_SIZE = 32/' train_deepseek_forex.py"),
+    (ALLOW, "tmux new -s train"),
+    (ALLOW, "python3 train_deepseek_forex.py --stage all 2>&1 | tee training.log"),
+    (ALLOW, """ssh -p 22 root@h "tail -5 /workspace/vastai_llm_training/training.log | grep -E '(%|/330|loss)'" """),
+    (ALLOW, 'ssh -p 22 root@h "nvidia-smi --query-gpu=utilization.gpu,memory.used --format=csv,noheader"'),
+    (ALLOW, 'ssh -p 22 root@h "ls -la /workspace/vastai_llm_training/models/output/final/*.gguf"'),
+    (ALLOW, "scp -P 22 root@h:/workspace/vastai_llm_training/models/output/final/*.gguf ./models/forex-r1-v3/"),
+    (rules.DESTROY, "vastai destroy instance 123"),
+    # spellings of the same words
+    (rules.DESTROY, "vastai destroy instances 1 2 3 --ye"),
+    (rules.DESTROY, "vastai --raw --api-key K destroy instance 5 -y"),
+    (rules.DESTROY, '\'vastai\' "destroy" ins"tan"ce 5'),
+    (rules.DESTROY, r"va\stai destr\oy instance 5"),
+    (rules.DESTROY, "$'\\x76astai' $'destroy' instance 5"),
+    (rules.DESTROY, "vast\\\nai destroy \\\n instance 5"),
+    (rules.DESTROY, "vastai 'destroy instance' 5"),
+    (rules.DESTROY, "/usr/local/bin/vastai destroy instance 5"),
+    (rules.DESTROY, ".venv/Scripts/vastai.exe destroy instance 5"),
+    (rules.DESTROY, "./vast.py destroy instance 5"),
+    (rules.DESTROY, "python3 ~/vast.py destroy instance 5"),
+    (rules.DESTROY, "python -m vastai destroy instance 5"),
+    (rules.DESTROY, "python3 -m vastai.cli.main destroy instance 5"),
+    (rules.DESTROY, "uvx vastai@1.9.1 destroy instance 5"),
+    (rules.DESTROY, "pipx run vastai==1.9.1 destroy instance 5"),
+    (rules.DESTROY, "uv run --with vastai vastai destroy instance 5"),
+    # in front of the command
+    (rules.DESTROY, "VAST_URL=http://x vastai destroy instance 5"),
+    (rules.DESTROY, "env X=1 vastai destroy instance 5"),
+    (rules.DESTROY, "env -i PATH=/bin -u FOO vastai destroy instance 5"),
+    (rules.DESTROY, "sudo -u me nohup nice -n 5 time -p vastai destroy instance 5"),
+    (rules.DESTROY, "timeout 60 vastai destroy instance 5"),
+    (rules.DESTROY, "yes | vastai destroy instance 5"),
+    (rules.DESTROY, "! vastai destroy instance 5"),
+    (rules.DESTROY, "> log vastai destroy instance 5"),
+    (rules.DESTROY, "exec vastai destroy instance 5"),
+    (rules.DESTROY, "command vastai destroy instance 5"),
+    # in chains and blocks
+    (rules.DESTROY, "ls; vastai destroy instance 5"),
+    (rules.DESTROY, "scp root@h:/w/x.gguf . && vastai destroy instance 5"),
+    (rules.DESTROY, "false || vastai destroy instance 5"),
+    (rules.DESTROY, "sleep 3600 && vastai destroy instance 5 &"),
+    (rules.DESTROY, "(cd /tmp; vastai destroy instance 5)"),
+    (rules.DESTROY, "{ vastai destroy instance 5; }"),
+    (rules.DESTROY, "if true; then vastai destroy instance 5; fi"),
+    (rules.DESTROY, "for i in 1 2; do vastai destroy instance $i; done"),
+    (rules.DESTROY, "while read i; do vastai destroy instance $i; done < ids"),
+    (rules.DESTROY, "case x in x) vastai destroy instance 5;; esac"),
+    (rules.DESTROY, "f() { vastai destroy instance 5; }; f"),
+    (rules.DESTROY, "trap 'vastai destroy instance 5' EXIT"),
+    (rules.DESTROY, "echo $(vastai destroy instance 5)"),
+    (rules.DESTROY, 'echo "done: `vastai destroy instance 5`"'),
+    (rules.DESTROY, "cat <(vastai destroy instance 5)"),
+    (rules.DESTROY, "x=${y:-$(vastai destroy instance 5)}"),
+    (rules.DESTROY, "[[ -n $(vastai destroy instance 5) ]]"),
+    (rules.DESTROY, "cat <<EOF\n$(vastai destroy instance 5)\nEOF"),
+    (rules.DESTROY, "ls # a comment \\\nvastai destroy instance 5"),
+    # carried by another program
+    (rules.DESTROY, "sh -c 'vastai destroy instance 5'"),
+    (rules.DESTROY, 'bash -lc "cd x && vastai destroy instance 5"'),
+    (rules.DESTROY, "sh -c 'sh -c \"vastai destroy instance 5\"'"),
+    (rules.DESTROY, "eval vastai destroy instance 5"),
+    (rules.DESTROY, "eval 'vastai destroy' instance 5"),
+    (rules.DESTROY, "echo 'vastai destroy instance 5' | sh"),
+    (rules.DESTROY, "printf 'vastai destroy instance 5' | bash -s"),
+    (rules.DESTROY, "bash <<< 'vastai destroy instance 5'"),
+    (rules.DESTROY, "bash <<'EOF'\nvastai destroy instance 5\nEOF"),
+    (rules.DESTROY, "cat <<EOF | sh\nvastai destroy instance 5\nEOF"),
+    (rules.DESTROY, "echo 'vastai destroy instance 5' | at now + 1 hour"),
+    (rules.DESTROY, "vastai show instances -q | xargs -n1 vastai destroy instance"),
+    (rules.DESTROY, "vastai show instances -q | xargs -I{} sh -c 'vastai destroy instance {}'"),
+    (rules.DESTROY, "find . -name x -exec vastai destroy instance 5 ';'"),
+    (rules.DESTROY, "sudo -u test sh -c 'vastai destroy instance 5'"),
+    (rules.DESTROY, "tmux new -s ssh -d 'vastai destroy instance 5'"),
+    (rules.DESTROY, "watch -n 60 'vastai destroy instance 5'"),
+    (rules.DESTROY, "tmux new -d 'sleep 60; vastai destroy instance 5'"),
+    (rules.DESTROY, "tmux send-keys -t train 'vastai destroy instance 5' Enter"),
+    (rules.DESTROY, "ssh root@h vastai destroy instance 5"),
+    (rules.DESTROY, "ssh -p 22 root@h <<'EOF'\nvastai destroy instance 5\nEOF"),
+    (rules.DESTROY, "some-new-wrapper --fast vastai destroy instance 5"),
+    (rules.DESTROY, 'pwsh -Command "& vastai destroy instance 5"'),
+    (
+        rules.DESTROY,
+        "powershell.exe -EncodedCommand dgBhAHMAdABhAGkAIABkAGUAcwB0AHIAbwB5ACAAaQBuAHMAdABhAG4AYwBlACAANQA=",
+    ),
+    (rules.DESTROY, 'cmd.exe /c "vastai destroy instance 5"'),
+    (rules.DESTROY, "V=vastai; $V destroy instance 5"),
+    (rules.DESTROY, 'C="destroy instance 5"; vastai $C'),
+    (rules.DESTROY, "python -c 'from vastai import VastAI; VastAI().destroy_instance(id=5)'"),
+    (rules.DESTROY, "python - <<'EOF'\nimport vastai\nvastai.VastAI().destroy_instances([5])\nEOF"),
+    (rules.DESTROY, "python -c 'import os; os.system(\"vastai destroy instance 5\")'"),
+    (rules.DESTROY, 'python -c \'import subprocess as s; s.run(["vastai", "destroy", "instance", "5"])\''),
+    (rules.DESTROY, "vastai destroy instances 5 -- --help"),
+    # hidden from the reader
+    (rules.HIDDEN, "vastai repl"),
+    (rules.HIDDEN, "vastai $CMD"),
+    (rules.HIDDEN, 'vastai "$@"'),
+    (rules.HIDDEN, "vastai {destroy,instance,5}"),
+    (rules.HIDDEN, "vastai $(cat command.txt)"),
+    (rules.HIDDEN, "echo destroy instance 5 | xargs vastai"),
+    (rules.HIDDEN, "alias v=vastai; v show instances"),
+    (rules.HIDDEN, 'v() { vastai "$@"; }; v destroy instance 5'),
+    (rules.UNREADABLE, "$TOOL destroy instance 5"),
+    (rules.UNREADABLE, "vast* destroy instance 5"),
+    (rules.UNREADABLE, "v destroy instance 5"),
+    (rules.UNREADABLE, "if vastai destroy instance 5"),
+    (rules.UNREADABLE, "tr a-z n-za-m <<< 'vastai destroy instance' | sh"),
+    (rules.UNREADABLE, 'X="vastai destroy instance 5"; X=${X}; eval "$X"'),
+    # the other ways to lose what was trained
+    (rules.RECYCLE, "vastai recycle instance 5"),
+    (rules.UPDATE, "vastai update instance 5 --image other/image"),
+    (rules.SCHEDULE, "vastai reboot instance 5 --sched DAILY"),
+    (rules.SCHEDULE, "vastai execute 5 'ls' --schedule HOURLY"),
+    (rules.REMOVE, "vastai execute 5 'rm -r /workspace/models'"),
+    (rules.REMOVE, "ssh -p 22 root@h 'rm -rf /workspace/vastai_llm_training/models/output'"),
+    (rules.REMOVE, "ssh root@h rm -rf models/output"),
+    (rules.REMOVE, "ssh root@h 'cd /workspace && rm -rf *'"),
+    (rules.REMOVE, "ssh root@h 'find /workspace -name \"*.gguf\" -delete'"),
+    (rules.REMOVE, "ssh root@h 'bash -c \"rm -f models/output/final/x.Q8_0.gguf\"'"),
+    (rules.REMOVE, "echo 'rm -rf models' | ssh root@h"),
+    (rules.REMOVE, "rm -rf /workspace/vastai_llm_training/models/output/sft/checkpoint-100"),
+    (rules.REMOVE, "rsync -a --remove-source-files root@h:/workspace/models/ ."),
+    (rules.BID, "vastai change bid 5 --price 0.01"),
+    (rules.VOLUME, "vastai delete volume 5"),
+    (rules.API_KEY, "vastai delete api-key 5"),
+    (rules.API_KEY, "vastai reset api-key"),
+    (rules.API_KEY, "vastai destroy team"),
+    (rules.DIRECT, "curl -X DELETE https://console.vast.ai/api/v0/instances/5/ -H 'Authorization: Bearer K'"),
+    (rules.DIRECT, "curl --request=DELETE $URL/api/v0/volumes/5/"),
+    (rules.DIRECT, "curl -X PUT https://console.vast.ai/api/v0/instances/recycle/5/"),
+    (rules.DIRECT, "http DELETE https://console.vast.ai/api/v0/instances/5/"),
+    (rules.DIRECT, "python -c 'import requests; requests.delete(\"https://console.vast.ai/api/v0/instances/5/\")'"),
+    # what does not train
+    (rules.LAUNCHER, "accelerate launch train_deepseek_forex.py"),
+    (rules.LAUNCHER, "python -m accelerate.commands.launch train.py"),
+    (rules.LAUNCHER, "torchrun --nproc_per_node 8 train.py"),
+    (rules.LAUNCHER, "python -m torch.distributed.run --nproc_per_node 8 train.py"),
+    (rules.LAUNCHER, "deepspeed train.py"),
+    (rules.LAUNCHER, "python train.py --deepspeed ds.json"),
+    (rules.LAUNCHER, "python train.py --fsdp 'full_shard auto_wrap'"),
+    (rules.LAUNCHER, "ACCELERATE_USE_FSDP=true python train.py"),
+    (rules.LAUNCHER, "export ACCELERATE_USE_DEEPSPEED=1"),
+    (rules.LAUNCHER, "ssh root@h 'cd /workspace && tmux new -d \"torchrun train.py\"'"),
+    # downloads that nobody waits for
+    (rules.BACKGROUND, "scp -P 22 root@h:/workspace/models/output/final/x.gguf . &"),
+    (rules.BACKGROUND, "nohup scp -P 22 root@h:/w/final/x.gguf . > /dev/null 2>&1 &"),
+    (rules.BACKGROUND, "(scp -P 22 root@h:/w/final/x.gguf . && echo done) &"),
+    (rules.BACKGROUND, "tmux new -d 'scp root@h:/w/x.gguf .'"),
+    (rules.BACKGROUND, "rsync -e 'ssh -p 22' root@h:/w/models/ models/ & disown"),
+    (rules.BACKGROUND, "ssh root@h cat /w/models/x.gguf > x.gguf &"),
+    # worth a look, and no more
+    (rules.STOP, "vastai stop instance 5"),
+    (rules.STOP, "vastai stop instances 5 6"),
+    (rules.REBOOT, "vastai reboot instance 5"),
+    (rules.TEMPLATE, "vastai update template abc --image x"),
+    (rules.COPY, "vastai copy 5:/workspace/x local:."),
+    (rules.COPY, "vastai cloud copy --src /workspace --dst /b"),
+    (rules.LOCK_OUT, "vastai detach ssh 5 6"),
+    (rules.PRINTS_KEY, "vastai show user --explain"),
+    (rules.PRINTS_KEY, "vastai --curl show instances"),
+    (rules.REMOVE_UNKNOWN, "ssh root@h 'rm -r old'"),
+    # nothing to hold
+    (ALLOW, "ls -la"),
+    (ALLOW, ""),
+    (ALLOW, "git push origin main"),
+    (ALLOW, "vastai show instances --raw"),
+    (ALLOW, "vastai show instance $ID"),
+    (ALLOW, "vastai logs 5 --tail 100"),
+    (ALLOW, "vastai execute 5 'ls -la /workspace'"),
+    (ALLOW, "vastai execute 5 'du -d2 -h'"),
+    (ALLOW, "vastai destroy instance --help"),
+    (ALLOW, "vastai --version"),
+    (ALLOW, "vastai start instance 5"),
+    (ALLOW, "vastai label instance 5 destroy"),
+    (ALLOW, "echo 'vastai destroy instance 5'"),
+    (ALLOW, 'git commit -m "Never vastai destroy instance before the download"'),
+    (ALLOW, "grep -rn 'vastai destroy instance' docs"),
+    (ALLOW, "cat > notes.md <<'EOF'\n4. vastai destroy instance <ID>\nEOF"),
+    (ALLOW, "pip install deepspeed accelerate torchrun-xyz"),
+    (ALLOW, "accelerate config"),
+    (ALLOW, "torchrun --help"),
+    (ALLOW, "python train.py --strategy auto --use_fsdp=false"),
+    (ALLOW, "scp -P 22 root@h:/w/final/x.gguf . & wait"),
+    (ALLOW, "scp -r package root@h:/workspace/ &"),
+    (ALLOW, "ssh root@h 'rm -rf /tmp/build'"),
+    (ALLOW, "rm -rf build"),
+    (ALLOW, "curl https://console.vast.ai/api/v0/instances/5/"),
+    (ALLOW, "curl -X DELETE https://example.org/api/items/5"),
+    (ALLOW, "harness destroy forex-r1-v3"),
+    (ALLOW, "harness guard -- vastai destroy instance 5"),
+    (ALLOW, "find . -name '*.md' -exec grep -l 'vastai destroy instance' {} +"),
+    (ALLOW, "git ls-files | xargs -n 5 grep -n 'vastai destroy instance'"),
+    (ALLOW, "which torchrun; man accelerate"),
+)
+
+POWERSHELL: tuple[tuple[Rule | None, str], ...] = (
+    (rules.DESTROY, "vastai destroy instance 5"),
+    (rules.DESTROY, "& vastai destroy instance 5"),
+    (rules.DESTROY, r'& "C:\Program Files\Python311\Scripts\vastai.exe" destroy instance 5'),
+    (rules.DESTROY, r".\.venv\Scripts\vastai.exe destroy instance 5 -y"),
+    (rules.DESTROY, "VASTAI.EXE destroy instance 5"),
+    (rules.DESTROY, "vas`Tai destro`y instance 5"),
+    (rules.DESTROY, "vastai destroy `\n  instance 5"),
+    (rules.DESTROY, "vastai --% destroy instance 5"),
+    (rules.DESTROY, "$v = 'vastai'; & $v destroy instance 5"),
+    (rules.DESTROY, "& ('vast' + 'ai') destroy instance 5"),
+    (rules.DESTROY, "iex 'vastai destroy instance 5'"),
+    (rules.DESTROY, 'Invoke-Expression -Command "vastai destroy instance $id"'),
+    (rules.DESTROY, "'vastai destroy instance 5' | iex"),
+    (rules.DESTROY, "@'\nvastai destroy instance 5\n'@ | Invoke-Expression"),
+    (rules.DESTROY, "Start-Process vastai -ArgumentList 'destroy','instance','5' -Wait"),
+    (rules.DESTROY, "Start-Process -FilePath vastai -ArgumentList 'destroy instance 5'"),
+    (rules.DESTROY, 'cmd /c "vastai destroy instance 5"'),
+    (rules.DESTROY, "cmd /c 'echo x & vast^ai destroy instance 5'"),
+    (rules.DESTROY, "foreach ($i in 1, 2) { vastai destroy instance $i }"),
+    (rules.DESTROY, "1, 2 | ForEach-Object { vastai destroy instance $_ }"),
+    (rules.DESTROY, "if ($LASTEXITCODE -eq 0) { vastai destroy instance 5 }"),
+    (rules.DESTROY, "try { scp a b } finally { vastai destroy instance 5 }"),
+    (rules.DESTROY, "Invoke-Command -ScriptBlock { vastai destroy instance 5 }"),
+    (rules.DESTROY, 'Write-Host "gone: $(vastai destroy instance 5)"'),
+    (rules.DESTROY, "dir *.gguf && vastai destroy instance 5"),
+    (rules.DESTROY, "wsl vastai destroy instance 5"),
+    (rules.DESTROY, "bash -c 'vastai destroy instance 5'"),
+    (rules.DESTROY, "python -m vastai destroy instance 5"),
+    (rules.HIDDEN, "vastai @arguments"),
+    (rules.HIDDEN, "Set-Alias v vastai; v destroy instance 5"),
+    (rules.UNREADABLE, "& $tool destroy instance 5"),
+    (rules.UNREADABLE, "if (vastai destroy instance 5"),
+    (rules.RECYCLE, "vastai recycle instance 5; Get-Date"),
+    (rules.DIRECT, "Invoke-RestMethod -Method Delete -Uri https://console.vast.ai/api/v0/instances/5/"),
+    (rules.LAUNCHER, "$env:ACCELERATE_USE_FSDP = 'true'"),
+    (rules.LAUNCHER, "torchrun --nproc_per_node 8 train.py"),
+    (rules.REMOVE, 'ssh -p 22 root@h "rm -rf /workspace/vastai_llm_training/models/output"'),
+    (rules.BACKGROUND, "scp -P 22 root@h:/w/final/x.gguf C:\\models\\ &"),
+    (rules.BACKGROUND, "Start-Job { scp -P 22 root@h:/w/final/x.gguf C:\\models }"),
+    (rules.BACKGROUND, "Start-Process scp -ArgumentList '-P','22','root@h:/w/x.gguf','C:\\models'"),
+    (rules.STOP, "vastai stop instance 5"),
+    (ALLOW, "Start-Job { scp -P 22 root@h:/w/final/x.gguf C:\\models } | Wait-Job"),
+    (ALLOW, "Start-Process scp -Wait -ArgumentList '-P','22','root@h:/w/x.gguf','C:\\models'"),
+    (ALLOW, "scp -P 22 root@h:/workspace/models/output/final/*.gguf C:\\Users\\k\\models\\forex-r1-v3\\"),
+    (ALLOW, 'dir "C:\\Users\\k\\models\\forex-r1-v3\\*.gguf"'),
+    (ALLOW, ".\\scripts\\download_vastai_model.ps1 -InstanceId 5 -Port 22 -SshHost h"),
+    (ALLOW, "Write-Output 'vastai destroy instance 5'"),
+    (ALLOW, "vastai show instances | Out-String"),
+)
+
+
+@pytest.mark.parametrize(("rule", "line"), BASH)
+def test_bash_line(rule: Rule | None, line: str) -> None:
+    _judged(rule, line, Shell.BASH)
+
+
+@pytest.mark.parametrize(("rule", "line"), POWERSHELL)
+def test_powershell_line(rule: Rule | None, line: str) -> None:
+    _judged(rule, line, Shell.POWERSHELL)
+
+
+def _judged(rule: Rule | None, line: str, shell: Shell) -> None:
+    judgement = judge(line, shell)
+    assert judgement.decision is (rule.decision if rule else Decision.ALLOW), judgement.findings
+    assert (rule is None) == (not judgement.findings)
+    if rule is not None:
+        assert rule in {finding.rule for finding in judgement.findings}
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (rules.DESTROY, ("vastai", "destroy", "instance", "5")),
+        (rules.DESTROY, ("sudo", "vastai", "destroy", "instance", "5")),
+        (rules.DESTROY, ("sh", "-c", "vastai destroy instance 5")),
+        (rules.STOP, ("vastai", "stop", "instance", "5")),
+        (ALLOW, ("vastai", "label", "instance", "5", "vastai destroy instance 5; rm -rf /")),
+        (ALLOW, ("echo", "vastai destroy instance 5")),
+        (ALLOW, ()),
+    ],
+)
+def test_arguments_are_judged_as_the_system_gets_them(rule: Rule | None, words: tuple[str, ...]) -> None:
+    judgement = judge_argv(words)
+    assert {finding.rule for finding in judgement.findings} == ({rule} if rule else set())
+
+
+def test_a_download_that_the_agent_runs_in_the_background_is_held() -> None:
+    line = "scp -P 22 root@h:/w/final/x.gguf ."
+    assert judge(line).decision is Decision.ALLOW
+    assert judge(line, background=True).decision is Decision.DENY
+
+
+def test_every_rule_is_broken_by_some_line() -> None:
+    broken = {rule for rule, _ in BASH + POWERSHELL if rule}
+    assert broken == set(rules.RULES)
