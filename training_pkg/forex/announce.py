@@ -6,13 +6,15 @@ import dataclasses
 import importlib.metadata
 import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from . import disk, durable, manifest, refusals, runlog
-from .config import Config
+from .config import Config, Export
 from .errors import Refused
 from .rows import DataFile
 from .training import Stage, compute_dtype
@@ -29,22 +31,75 @@ _SHAPE = (
     "vocab_size",
     "tie_word_embeddings",
 )
-_DECIDES = ("model", "batch_size", "dtype", "lora", "steps", "max_length", "seed", "data", "settings")
-"""Fields that two runs must share for one to go on from the other's checkpoints."""
 
 
-def announce(config: Config, model: Any, *, base: Path, stages: tuple[Stage, Stage], data: dict[str, DataFile[Any]]) -> None:
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What two runs must share for one to go on from the other's checkpoints."""
+
+    fields: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, config: Config, stages: tuple[Stage, Stage], data: Mapping[str, DataFile[Any]]) -> Identity:
+        """The identity of this run; the export's settings do not change what is trained."""
+        settings = dataclasses.asdict(dataclasses.replace(config, export=Export()))
+        return cls(
+            {
+                "batch_size": config.batch_size,
+                "dtype": str(compute_dtype()).removeprefix("torch."),
+                "steps": {stage.name: stage.total for stage in stages},
+                "data": {
+                    name: {"path": file.path.as_posix(), "rows": len(file.rows), "sha256": file.sha256}
+                    for name, file in data.items()
+                },
+                "settings": json.loads(json.dumps(settings)),
+            }
+        )
+
+    def refuse_another(self, stages: tuple[Stage, Stage]) -> None:
+        """Raise Refused when checkpoints of another run lie here: their steps mean something else."""
+        if not any(stage.folder.is_dir() and any(stage.folder.iterdir()) for stage in stages):
+            return
+        remedy = f"move models/output and {RUN_FILE} away, or restore what was changed"
+        try:
+            before = json.loads(RUN_FILE.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise Refused(
+                f"models/output holds checkpoints, but {RUN_FILE} is unreadable ({error}); {remedy}"
+            ) from error
+        if changed := [name for name, value in self.fields.items() if before.get(name) != value]:
+            raise Refused(f"models/output holds a run with another {', '.join(changed)}; {remedy}")
+
+
+def announce(config: Config, identity: Identity, model: Any, *, base: Path, stages: tuple[Stage, Stage]) -> None:
     """Write run.json and print the plan.
 
-    Raises Refused when checkpoints of another run lie here, when several GPUs are visible and the model
-    was not mapped to them, or when the disk cannot hold what is to come.
+    Raises Refused when several GPUs are visible and the model was not mapped to them, or when the disk
+    cannot hold what is to come.
     """
-    mapping = getattr(model, "hf_device_map", None)
-    refusals.refuse_unmapped(mapping, torch.cuda.device_count())
-    resolved = _resolved(config, model, base=base, stages=stages, data=data)
-    _refuse_another_run(resolved, stages)
-    disk.refuse_full(resolved["disk_needed_bytes"], base=base, free=shutil.disk_usage(".").free)
-    durable.write_json(RUN_FILE, resolved)
+    refusals.refuse_unmapped(getattr(model, "hf_device_map", None), torch.cuda.device_count())
+    described = model.config.to_dict()
+    needed = disk.needed(config, described, base, stages)
+    disk.refuse_full(needed, base=base, free=shutil.disk_usage(".").free)
+    devices = sorted({str(parameter.device) for parameter in model.parameters()})
+    durable.write_json(
+        RUN_FILE,
+        {
+            "contract": manifest.CONTRACT,
+            "model": {"name": config.model.name, "config": _shape(described)},
+            **identity.fields,
+            "device_map": "auto",
+            "devices": devices,
+            "world_size": 1,
+            "lora": dataclasses.asdict(config.lora),
+            "checkpoint_every": config.run.checkpoint_every,
+            "max_length": config.model.max_length,
+            "quantization": list(config.export.quantizations),
+            "disk_needed_bytes": needed,
+            "seed": config.run.seed,
+            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+    )
     runlog.plan(
         {
             "sft_steps": stages[0].total,
@@ -53,63 +108,19 @@ def announce(config: Config, model: Any, *, base: Path, stages: tuple[Stage, Sta
             "checkpoint_every": config.run.checkpoint_every,
             "lora_r": config.lora.r,
             "lora_alpha": config.lora.alpha,
-            "dtype": resolved["dtype"],
+            "dtype": identity.fields["dtype"],
             "world_size": 1,
             "device_map": "auto",
         },
-        resolved["devices"],
+        devices,
     )
 
 
-def _resolved(
-    config: Config, model: Any, *, base: Path, stages: tuple[Stage, Stage], data: dict[str, DataFile[Any]]
-) -> dict[str, Any]:
-    described = model.config.to_dict()
-    shape = {name: described[name] for name in _SHAPE}
+def _shape(described: Mapping[str, Any]) -> dict[str, Any]:
+    """The base model's shape as the contract names it."""
     head = described.get("head_dim") or described["hidden_size"] // described["num_attention_heads"]
-    settings = dataclasses.asdict(dataclasses.replace(config, export=type(config.export)()))
     return {
-        "contract": manifest.CONTRACT,
-        "model": {
-            "name": config.model.name,
-            "config": {"architecture": described["architectures"][0], **shape, "head_dim": head},
-        },
-        "batch_size": config.batch_size,
-        "device_map": "auto",
-        "devices": sorted({str(parameter.device) for parameter in model.parameters()}),
-        "world_size": 1,
-        "dtype": str(compute_dtype()).removeprefix("torch."),
-        "lora": {
-            "r": config.lora.r,
-            "alpha": config.lora.alpha,
-            "dropout": config.lora.dropout,
-            "target_modules": list(config.lora.target_modules),
-        },
-        "steps": {stage.name: stage.total for stage in stages},
-        "checkpoint_every": config.run.checkpoint_every,
-        "max_length": config.model.max_length,
-        "quantization": list(config.export.quantizations),
-        "disk_needed_bytes": disk.needed(config, described, base, stages),
-        "seed": config.run.seed,
-        "data": {
-            name: {"path": file.path.as_posix(), "rows": len(file.rows), "sha256": file.sha256}
-            for name, file in data.items()
-        },
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "settings": json.loads(json.dumps(settings)),
+        "architecture": described["architectures"][0],
+        **{name: described[name] for name in _SHAPE},
+        "head_dim": head,
     }
-
-
-def _refuse_another_run(resolved: dict[str, Any], stages: tuple[Stage, Stage]) -> None:
-    """Checkpoints of other data or settings must not be gone on from: their steps mean something else."""
-    if not any(stage.folder.is_dir() and any(stage.folder.iterdir()) for stage in stages):
-        return
-    try:
-        before = json.loads(RUN_FILE.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Refused(f"models/output holds checkpoints, and {RUN_FILE} cannot be read: {error}; move both away") from error
-    if changed := [name for name in _DECIDES if before.get(name) != resolved[name]]:
-        raise Refused(
-            f"models/output holds a run with another {', '.join(changed)}; move models/output and {RUN_FILE} away, "
-            "or restore what was changed"
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ def main(arguments: Sequence[str], *, batch_size: int, load_base_model: Callable
     try:
         refusals.refuse_launchers(os.environ)
         settings = config.load(options.config, batch_size=batch_size, model=options.model)
-        _run(options.stage, settings, load_base_model)
+        with pipeline.sole_run():
+            _run(options.stage, settings, load_base_model)
     except PackageError as error:
         runlog.failed(str(error))
         return 1
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the end of the program: said in the log, then exit status 1
         # The last line of a failed run is a promise to whoever reads the log; the traceback goes before it.
         traceback.print_exc()
         runlog.failed(f"{type(error).__name__}: {error}")
@@ -39,10 +41,12 @@ def _run(stage: str, settings: config.Config, load_base_model: Callable[..., Any
     if stage == "prepare":
         return
     run = pipeline.Pipeline(settings, load_base_model, data)
-    steps = {"sft": [run.run_sft], "dpo": [run.run_dpo], "export": [run.run_export]}
-    for step in steps.get(stage, [run.run_sft, run.run_dpo, run.run_export]):
-        step()
-    if stage in {"all", "export"}:
+    if stage in {"sft", "all"}:
+        run.run_sft()
+    if stage in {"dpo", "all"}:
+        run.run_dpo()
+    if stage in {"export", "all"}:
+        run.run_export()
         runlog.complete()
 
 
@@ -64,3 +68,5 @@ def _quiet() -> None:
         TOKENIZERS_PARALLELISM="true",
         WANDB_DISABLED="true",
     )
+    # trl 1.16 still asks models by the old name of activation checkpointing.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.* is deprecated", category=FutureWarning)

@@ -29,21 +29,33 @@ def refuse_full(bytes_needed: int, *, base: Path, free: int) -> None:
     output = Path("models/output")
     present = base_bytes(base) + sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     if free < bytes_needed - present:
-        raise Refused(f"the run needs {bytes_needed - present:,} more bytes of disk, {free:,} are free; use a larger disk")
+        raise Refused(
+            f"the run needs {bytes_needed - present:,} more bytes of disk, {free:,} are free; use a larger disk"
+        )
 
 
 def lora_bytes(config: Config, model: Mapping[str, Any]) -> int:
     """Bytes of the adapter in float32: r x (rows + columns) for each module it changes."""
     shapes = gguf_model.expected(model).items()
-    parts = {gguf_model.renamed(f"model.layers.0.{_module(name)}.weight").split(".")[2] for name in config.lora.target_modules}
-    return 4 * config.lora.r * sum(sum(shape) for name, shape in shapes if len(shape) == 2 and name.split(".")[-2] in parts)
+    parts = {
+        gguf_model.renamed(f"model.layers.0.{_module(name)}.weight").split(".")[2]
+        for name in config.lora.target_modules
+    }
+    return (
+        4
+        * config.lora.r
+        * sum(sum(shape) for name, shape in shapes if len(shape) == 2 and name.split(".")[-2] in parts)
+    )
 
 
 def gguf_bytes(model: Mapping[str, Any], quantization: str) -> int:
     """Bytes of a GGUF's data part, from the model's configuration."""
     layers = model["num_hidden_layers"]
     tensors = gguf_file.layout(
-        [(name, gguf_model.kind_of(name, shape, quantization, layers), shape) for name, shape in gguf_model.expected(model).items()]
+        [
+            (name, gguf_model.kind_of(name, shape, quantization, layers), shape)
+            for name, shape in gguf_model.expected(model).items()
+        ]
     )
     return gguf_file.padded(tensors[-1].offset + tensors[-1].size)
 

@@ -40,9 +40,9 @@ def dataset(rows: list[Preference], tokenizer: Any, *, config: Config, steps: in
 
 
 def train(
-    config: Config, stage: training.Stage, base: Any, sft_adapter: Path, tokenizer: Any, rows: list[Preference]
+    config: Config, stage: training.Stage, base: Any, tokenizer: Any, rows: list[Preference], *, start: Path
 ) -> Path:
-    """Train from the SFT adapter; returns the last checkpoint. The log shows that the first loss is ln 2."""
+    """Train from the SFT adapter in ``start``; returns the last checkpoint. The log shows the first loss, ln 2."""
     settings = DPOConfig(
         **training.arguments(
             config,
@@ -54,7 +54,7 @@ def train(
         beta=config.dpo.beta,
     )
     trainer = IdsTrainer(
-        model=PeftModel.from_pretrained(base, str(sft_adapter), is_trainable=True),
+        model=PeftModel.from_pretrained(base, str(start), is_trainable=True),
         args=training.one_process(settings),
         train_dataset=dataset(rows, tokenizer, config=config, steps=stage.total),
         processing_class=tokenizer,

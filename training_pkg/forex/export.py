@@ -24,6 +24,7 @@ from . import durable, ggml, gguf_file, gguf_model, gguf_vocab, merged, verify
 from .errors import ExportDefect
 from .weights import Weights
 
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """A finished file: bytes and the SHA-256 of what was written."""
@@ -124,4 +125,4 @@ def _encoded(rows: merged.Rows, tensor: gguf_file.Tensor, start: int, stop: int)
 
 
 def _ready(piece: Future[ggml.Bytes] | bytes) -> memoryview | bytes:
-    return piece if isinstance(piece, bytes) else memoryview(piece.result())
+    return piece if isinstance(piece, bytes) else piece.result().data

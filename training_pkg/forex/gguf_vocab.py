@@ -50,7 +50,9 @@ def chat_template(tokenizer: Any) -> str:
     """The template to publish: the tokenizer's own when it asks as the training did, else the training's."""
     own = tokenizer.chat_template
     if isinstance(own, str):
-        asked = tokenizer.apply_chat_template([{"role": "user", "content": "?"}], add_generation_prompt=True, tokenize=False)
+        asked = tokenizer.apply_chat_template(
+            [{"role": "user", "content": "?"}], add_generation_prompt=True, tokenize=False
+        )
         if asked == f"{tokenizer.bos_token or ''}{template.prompt_text('?')}":
             return own
     return template.CHAT_TEMPLATE

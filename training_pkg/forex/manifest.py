@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,18 @@ def entry(path: Path, kind: str) -> dict[str, Any]:
 def write(path: Path, *, steps: dict[str, int], files: list[dict[str, Any]]) -> None:
     """Replace the manifest."""
     durable.write_json(path, {"contract": CONTRACT, "steps": steps, "files": files})
+
+
+def holds(path: Path, ggufs: list[Path]) -> bool:
+    """Whether the manifest is there, lists exactly these GGUFs, and every file it lists has its size and digest."""
+    try:
+        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+        listed = sorted(file["path"] for file in files if file["kind"] == "gguf")
+        return listed == sorted(gguf.as_posix() for gguf in ggufs) and all(
+            entry(Path(file["path"]), file["kind"]) == file for file in files
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def modelfile(gguf_name: str) -> str:

@@ -15,7 +15,9 @@ def rows_of_run(lengths: Sequence[int], *, steps: int, batch_size: int, seed: in
     """Row indices, ``batch_size`` a step; ``lengths`` are the rows' lengths in tokens."""
     needed = steps * batch_size
     epochs = -(-needed // len(lengths))
-    shuffled = np.concatenate([np.random.default_rng([seed, epoch]).permutation(len(lengths)) for epoch in range(epochs)])
+    shuffled = np.concatenate(
+        [np.random.default_rng([seed, epoch]).permutation(len(lengths)) for epoch in range(epochs)]
+    )
     blocks = shuffled[:needed].reshape(steps, batch_size)
     size = np.asarray(lengths)[blocks]
     return [int(row) for row in np.take_along_axis(blocks, np.argsort(-size, axis=1, kind="stable"), axis=1).ravel()]

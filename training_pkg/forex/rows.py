@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from . import template
 from .errors import DataDefect
 
 LINE_LIMIT = 1 << 20
@@ -92,7 +93,7 @@ def _object(line: bytes) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(value, dict):
-        raise ValueError(f"a {type(value).__name__} where an object belongs")
+        raise ValueError(f"a {type(value).__name__} where an object belongs")  # noqa: TRY004 - a defect of data
     return value
 
 
@@ -133,9 +134,11 @@ def _conversation(messages: Any) -> tuple[str, str, str]:
 def _text(row: dict[str, Any], name: str) -> str:
     value = row.get(name)
     if not isinstance(value, str):
-        raise ValueError(f"{name!r} is missing" if value is None else f"{name!r} is not a text")
+        raise ValueError(f"{name!r} is {'missing' if value is None else 'not a text'}")  # noqa: TRY004 - a defect of data
     if not value.strip():
         raise ValueError(f"{name!r} is empty")
+    if any(mark in value for mark in template.TURN_MARKS):
+        raise ValueError(f"{name!r} holds a mark of the turn format and would fake a turn")
     return value
 
 

@@ -23,7 +23,7 @@ def plan(values: Mapping[str, object], devices: Sequence[str]) -> None:
     say(f"PLAN {pairs} devices={','.join(devices)}")
 
 
-def step(stage: str, number: int, total: int, loss: float, rate: float, seconds: float) -> None:
+def step(stage: str, number: int, total: int, *, loss: float, rate: float, seconds: float) -> None:
     """One optimizer step; a loss that is not finite is written as such."""
     percent = 100 * number // total
     say(f"[{stage}] step {number}/{total} ({percent}%) loss={loss:.6g} lr={rate:.6g} s/step={seconds:.3f}")

@@ -16,6 +16,8 @@ from .errors import DataDefect
 BOS, EOS = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"  # noqa: RUF001 - the model's own spelling
 USER, ASSISTANT = "<｜User｜>", "<｜Assistant｜>"  # noqa: RUF001 - the model's own spelling
 THINK, END_THINK = "<think>", "</think>"
+TURN_MARKS = (BOS, EOS, USER, ASSISTANT)
+"""No text of a row may hold one of these."""
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}"

@@ -97,7 +97,14 @@ class LogLines(TrainerCallback):  # type: ignore[misc]  # transformers publishes
         if not logs or "loss" not in logs:
             return
         loss, seconds = float(logs["loss"]), time.monotonic() - self._began
-        runlog.step(self._stage.name, state.global_step, self._stage.total, loss, logs["learning_rate"], seconds)
+        runlog.step(
+            self._stage.name,
+            state.global_step,
+            self._stage.total,
+            loss=loss,
+            rate=logs["learning_rate"],
+            seconds=seconds,
+        )
         if self._stage.name == "dpo" and state.global_step == 1:
             _check_first_loss(loss)
         if not math.isfinite(loss):
@@ -119,7 +126,9 @@ def run(trainer: Any, stage: Stage) -> Path:
     trainer.train(resume_from_checkpoint=str(start.path) if start else None)
     final = stage.final_checkpoint()
     if final is None:
-        raise TrainingDefect(f"{stage.name} ended at step {trainer.state.global_step} of {stage.total} without its checkpoint")
+        raise TrainingDefect(
+            f"{stage.name} ended at step {trainer.state.global_step} of {stage.total} without its checkpoint"
+        )
     runlog.stage_complete(stage.name, trainer.state.global_step, stage.total)
     return final
 
@@ -128,4 +137,6 @@ def _check_first_loss(loss: float) -> None:
     """Policy and reference are the same adapter before the first update, so the loss is -log sigmoid(0) = ln 2."""
     runlog.first_loss(loss)
     if not math.isclose(loss, math.log(2), abs_tol=2e-3):
-        raise TrainingDefect(f"the first DPO loss is {loss:.6f}, not ln 2 = 0.693147: the reference is not the SFT adapter")
+        raise TrainingDefect(
+            f"the first DPO loss is {loss:.6f}, not ln 2 = 0.693147: the reference is not the SFT adapter"
+        )

@@ -53,7 +53,8 @@ def _check_rows(tensor: gguf_file.Tensor, part: ggml.Bytes, rows: Rows, start: i
     if len(wrong):
         at = int(wrong[0])
         raise ExportDefect(
-            f"{tensor.name}, row {start + at // columns}: the file says {found[at]:.6g}, the merged model {wanted[at]:.6g}"
+            f"{tensor.name}, row {start + at // columns}: the file says {found[at]:.6g}, "
+            f"the merged model {wanted[at]:.6g}"
         )
 
 

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -37,7 +37,7 @@ class Weights:
             raise ExportDefect(f"the adapter has weights for {min(strangers)}, which the base model does not have")
         self._slices = {name: shard.get_slice(name) for name, shard in self._shard_of.items()}
 
-    def __enter__(self) -> Weights:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,7 +77,10 @@ def _lora(adapter: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     pairs = {}
     for name in sorted(names):
         module, _, kind = name.rpartition(".lora_")
-        if kind not in {"A.weight", "B.weight"} or f"{module}.lora_{'B' if kind[0] == 'A' else 'A'}.weight" not in names:
+        if (
+            kind not in {"A.weight", "B.weight"}
+            or f"{module}.lora_{'B' if kind[0] == 'A' else 'A'}.weight" not in names
+        ):
             raise ExportDefect(f"the adapter's tensor {name} is not one half of a LoRA pair")
         if kind == "A.weight":
             down = file.get_tensor(name).to(torch.float32)

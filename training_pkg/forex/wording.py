@@ -49,7 +49,8 @@ def _state(seen: Indicators) -> str:
 
 def _arguments(seen: Indicators, *, up: bool) -> str:
     """What speaks for a rise and for a fall, ending with the side that the outcome decided."""
-    for_rise, for_fall = [], []
+    for_rise: list[str] = []
+    for_fall: list[str] = []
     (for_rise if seen.change_20 >= 0 else for_fall).append(f"the 20-fixing trend ({seen.change_20:+.2f}%)")
     (for_rise if seen.change_60 >= 0 else for_fall).append(f"the 60-fixing trend ({seen.change_60:+.2f}%)")
     (for_fall if seen.stretch >= 0 else for_rise).append(f"a return to the mean ({seen.stretch:+.2f})")
