@@ -123,7 +123,7 @@ class VastProvider:
             raise BadInput("an SSH public key is one line: its type, then its data")
         path = f"/instances/{instance_id}/ssh/"
         reply = self._wire.once(Call(Lane.KEYS, "post", path, body={"ssh_key": key}))
-        if reply.status == 200 and reply.body is not None and reply.body.get("success", True) is True:
+        if reply.status == 200 and reply.body is not None and reply.body.get("success") is True:
             return
         attached = self._wire.read(Call(Lane.KEYS, "get", path)).ok().get("ssh_keys")
         if key.split()[1] not in _key_data(attached):
