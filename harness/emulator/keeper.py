@@ -10,17 +10,17 @@ import asyncio
 import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import asyncssh
 
 from harness.emulator.box.container import BoxFailed, Container, can_isolate
-from harness.emulator.box.layout import Layout, furnish, wipe
+from harness.emulator.box.layout import Gpus, Layout, furnish, wipe
 from harness.emulator.box.server import BoxServer
-from harness.emulator.watch import Watch
 from harness.emulator.rental import Rental, Status
-from harness.emulator.scenario import SshFault, When
+from harness.emulator.scenario import SshFault
+from harness.emulator.watch import Watch
 from harness.emulator.world import World
 
 TICK_S = 0.05
@@ -43,12 +43,12 @@ class _Box:
 
     layout: Layout
     container: Container
+    watch: Watch
     done: _Done
     server: BoxServer | None = None
     identity: int = -1
     keys_written_at: float = -1.0
     keys_written: tuple[str, ...] = ()
-    watch: Watch = field(default_factory=Watch)
 
 
 class Keeper:
@@ -68,9 +68,7 @@ class Keeper:
 
     async def look(self) -> None:
         """Bring every box once to where it should be."""
-        self._world.settle()
-        with self._world.lock:
-            rentals = dict(self._world.rentals)
+        rentals = self._world.rentals()
         for instance_id, rental in rentals.items():
             try:
                 await self._tend(self._box(instance_id), rental)
@@ -92,8 +90,7 @@ class Keeper:
     def settled(self) -> bool:
         """Whether every box is where the world says."""
         with self._world.lock:
-            rentals = dict(self._world.rentals)
-            now = self._world.settle()
+            rentals, now = self._world.rentals(), self._world.settle()
         for instance_id, rental in rentals.items():
             box = self._boxes.get(instance_id)
             if box is None or not self._is_right(box, rental, now):
@@ -116,7 +113,7 @@ class Keeper:
             layout = Layout(self._folder / str(instance_id))
             layout.base.mkdir(parents=True, exist_ok=True)
             container = Container(layout, self._isolated)
-            self._boxes[instance_id] = _Box(layout, container, _read_done(layout.base))
+            self._boxes[instance_id] = _Box(layout, container, Watch(container), _read_done(layout.base))
         return self._boxes[instance_id]
 
     async def _tend(self, box: _Box, rental: Rental) -> None:
@@ -138,15 +135,13 @@ class Keeper:
         if rental.running_since is not None and now >= rental.running_since + self._world.timing.ssh_s:
             await self._open(box, rental)
         self._account(box, rental)
-        box.watch.look(self._world, box.layout, rental)
+        await asyncio.to_thread(box.watch.look, self._world, rental)
 
     async def _boot(self, box: _Box, rental: Rental) -> None:
         await self._down(box)
         ask, layout = rental.ask, box.layout
-        path = box.container.environment()["PATH"]
-        await asyncio.to_thread(
-            furnish, layout, ask.gpu_name, ask.num_gpus, ask.gpu_ram_mb, ask.driver_version, path
-        )
+        gpus = Gpus(ask.gpu_name, ask.num_gpus, ask.gpu_ram_mb, ask.driver_version)
+        await asyncio.to_thread(furnish, layout, gpus, box.container.environment()["PATH"])
         self._write_keys(box, rental, self._world.clock.now(), force=True)
         _announce(layout, rental)
         env = {"CONTAINER_ID": str(rental.id), "CONTAINER_API_KEY": rental.api_key, **rental.env}
@@ -160,10 +155,10 @@ class Keeper:
             await box.server.close()
 
         def fault(kinds: frozenset[str], route: str, sent: int) -> SshFault | None:
-            holds = box.watch.holds(self._world, box.layout, rental.id)
+            holds = box.watch.holds(self._world, rental.id)
             return self._world.faults.ssh(kinds, route, sent, holds)
 
-        server = BoxServer(box.container, fault, lambda: box.watch.room(box.layout, rental.disk_gb))
+        server = BoxServer(box.container, fault, lambda: box.watch.room(rental), box.watch.wrote)
         await server.listen(
             box.layout.host_key(rental.identity), {"direct": rental.ssh_port, "proxy": rental.proxy_port}
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from harness.emulator.refusal import Refusal, invalid
 from harness.ports import Json
@@ -163,7 +164,7 @@ def search(asks: Iterable[Ask], query: Mapping[str, Json], now: float) -> list[d
     wanted = {field: test for field, test in query.items() if field not in _SETTINGS}
     found = [row for row in rows if all(_fits(row, field, test) for field, test in wanted.items())]
     for field, direction in reversed(_order(query.get("order"))):
-        found.sort(key=lambda row, field=field: _key(row.get(field)), reverse=direction == "desc")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        found.sort(key=partial(_sortable, field), reverse=direction == "desc")
     limit = query.get("limit")
     return found if limit is None else found[: int(_number(limit))]
 
@@ -225,7 +226,6 @@ def _order(order: Json) -> Sequence[tuple[str, str]]:
     return pairs
 
 
-def _key(value: Json) -> tuple[int, float, str]:
-    if isinstance(value, int | float):
-        return (1, float(value), "")
-    return (0, 0.0, "" if value is None else str(value))
+def _sortable(field: str, row: Mapping[str, Json]) -> tuple[float, str]:
+    value = row.get(field)
+    return (float(value), "") if isinstance(value, int | float) else (float("-inf"), str(value))

@@ -48,7 +48,10 @@ class AttachedKey:
 
 @dataclass(frozen=True, slots=True)
 class Rental:
-    """An instance. ``boots`` counts container starts, ``identity`` new addresses and host keys, ``wipes`` lost disks."""
+    """An instance.
+
+    ``boots`` counts container starts, ``identity`` new addresses and host keys, ``wipes`` lost disks.
+    """
 
     id: int
     ask: Ask

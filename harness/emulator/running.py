@@ -63,7 +63,7 @@ def running(
     port: int = 0,
     keep_boxes: bool = False,
 ) -> Iterator[Emulator]:
-    """Run it while the block runs. The state stays in ``state_dir``; processes of the boxes only with ``keep_boxes``."""
+    """Run it while the block runs. ``state_dir`` stays; the boxes' processes stay only with ``keep_boxes``."""
     chosen = scenario if isinstance(scenario, Scenario) else load(scenario)
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     world = World(state_dir, clock or TurnableClock(), chosen, free_port)

@@ -36,7 +36,7 @@ class ApiFault(_Table):
     """One fault of the HTTP API."""
 
     route: str = Field(pattern=r"^(\*|GET|PUT|POST|DELETE) /")
-    """A method and a path such as ``DELETE /api/v0/instances/{id}``; ``*`` stands for any method, ``{id}`` for a number."""
+    """Method and path, as in ``DELETE /api/v0/instances/{id}``; ``*`` is any method, ``{id}`` any number."""
     do: Literal["reply", "edit", "hang", "drop", "truncate"]
     """Answer something else; change the JSON answer; never answer; close the connection; close it in mid-body."""
     after: int = 0

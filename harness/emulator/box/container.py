@@ -31,6 +31,7 @@ MARK = "HARNESS_EMULATED_BOX"
 """The environment variable that says which box a process belongs to."""
 
 START_S = 20.0
+_TMP = "/tmp"  # noqa: S108  # the box's own
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _READ_ONLY = ("/usr", "/etc", "/opt", "/nix", "/sys", "/run/systemd/resolve")
 _WRITABLE = ("/dev",)
@@ -54,7 +55,7 @@ class Container:
         self.kill()
         script = self.layout.root / "tmp" / ".onstart.sh"
         script.write_text(onstart or ":\n", "utf-8")
-        inside = "/tmp/.onstart.sh" if self.isolated else str(script)  # noqa: S108  # the box's own /tmp
+        inside = f"{_TMP}/.onstart.sh" if self.isolated else str(script)
         command = [_shell(), inside]
         full = {**env, **self.environment()}
         with self.layout.log.open("ab") as log:
@@ -83,8 +84,19 @@ class Container:
         holder = self._holder() if self.isolated else None
         if holder is not None:
             _end([holder])
-        _end(self._marked())
+        _end(self.processes())
         self._holder_file.unlink(missing_ok=True)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of the box, as this machine sees it."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARK) == self._mark:
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
 
     def wrap(self, command: Sequence[str]) -> list[str]:
         """The command line that runs a command inside the box."""
@@ -93,7 +105,16 @@ class Container:
         holder = self._holder()
         if holder is None:
             raise BoxFailed("the container is not running")
-        enter = ["nsenter", f"--target={holder.pid}", "--user", "--mount", "--pid", "--root", "--wd", "--preserve-credentials"]
+        enter = [
+            "nsenter",
+            f"--target={holder.pid}",
+            "--user",
+            "--mount",
+            "--pid",
+            "--root",
+            "--wd",
+            "--preserve-credentials",
+        ]
         return [*enter, "--", *command]
 
     def login(self, command: str | None) -> list[str]:
@@ -113,8 +134,8 @@ class Container:
             "SHELL": _shell(),
             "PATH": f"{root}/{TOOLS}:{root}/{VENV}/bin:{_SYSTEM_PATH}",
             "LANG": "C.UTF-8",
-            "TMPDIR": f"{root}/tmp",
-            "TMUX_TMPDIR": "/tmp" if self.isolated else str(self._short_tmp()),  # noqa: S108  # the box's own /tmp
+            "TMPDIR": f"{root}{_TMP}",
+            "TMUX_TMPDIR": _TMP if self.isolated else str(self._short_tmp()),
             MARK: self._mark,
         }
         if not self.isolated:
@@ -181,16 +202,6 @@ class Container:
             return None
         return process if same else None
 
-    def _marked(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARK) == self._mark:
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue
-        return found
-
     @property
     def _mark(self) -> str:
         return sha256(str(self.layout.base.resolve()).encode()).hexdigest()[:16]
@@ -214,7 +225,7 @@ def can_isolate() -> bool:
     """Whether this machine lets an ordinary user make a container."""
     if sys.platform != "linux" or not shutil.which("unshare") or not shutil.which("nsenter"):
         return False
-    script = 'mount -t proc proc /proc && chroot / true'
+    script = "mount -t proc proc /proc && chroot / true"
     try:
         done = subprocess.run([*_UNSHARE, "sh", "-c", script], capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -17,72 +17,71 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
+from typing import Any
 
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
+
+KEPT_FLAGS = {1: 1, 2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
+"""statvfs flag -> mount flag (ro, nosuid, nodev, noexec, noatime, nodiratime, relatime)."""
+
+LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def mount(source: str, target: str, kind: str, flags: int) -> None:
-    """mount(2); raises OSError."""
-    if _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None) != 0:
+def mount(source: str, target: Path | str, kind: str, flags: int) -> None:
+    """Mount a file system; raises OSError."""
+    if _libc.mount(source.encode(), str(target).encode(), kind.encode(), ctypes.c_ulong(flags), None) != 0:
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), target)
+        raise OSError(number, os.strerror(number), str(target))
 
 
-def flags_of(target: str) -> int:
-    """The flags of the mount that holds a path: a remount in a user namespace must repeat them (mount_namespaces(7))."""
-    stat = os.statvfs(target)
-    known = {1: 1, 2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
-    return sum(flag for bit, flag in known.items() if stat.f_flag & bit)
-
-
-def bind(source: str, root: str, *, read_only: bool) -> None:
-    """Show a path of this machine at the same place in the box."""
-    target = root + source
-    if os.path.isdir(source):
-        os.makedirs(target, exist_ok=True)
+def bind(source: Path, target: Path, *, read_only: bool) -> None:
+    """Show a path of this machine in the box."""
+    if source.is_dir():
+        target.mkdir(parents=True, exist_ok=True)
     else:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with open(target, "a", encoding="utf-8"):
-            pass
-    mount(source, target, "", MS_BIND | MS_REC)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+    mount(str(source), target, "", MS_BIND | MS_REC)
     if read_only:
-        mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY | flags_of(target))
+        # A remount in a user namespace must repeat the flags that are set (mount_namespaces(7)).
+        kept = sum(flag for bit, flag in KEPT_FLAGS.items() if os.statvfs(target).f_flag & bit)
+        mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY | kept)
 
 
-def enter(spec: dict[str, object]) -> None:
+def enter(spec: dict[str, Any]) -> None:
     """Make the box's root the root."""
-    root = str(spec["root"])
+    root = Path(spec["root"])
     mount("", "/", "", MS_REC | MS_PRIVATE)
-    mount(root, root, "", MS_BIND | MS_REC)
-    for link in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
-        host, ours = f"/{link}", f"{root}/{link}"
-        if os.path.islink(host):
-            if not os.path.lexists(ours):
-                os.symlink(os.readlink(host), ours)
-        elif os.path.isdir(host):
-            bind(host, root, read_only=True)
-    for path in spec["read_only"]:  # type: ignore[attr-defined]  # a list, written by the emulator
-        bind(path, root, read_only=True)
-    for path in spec["writable"]:  # type: ignore[attr-defined]  # a list, written by the emulator
-        bind(path, root, read_only=False)
-    for path, source in spec["own"]:  # type: ignore[attr-defined]  # a list, written by the emulator
-        if os.path.isdir(root + path):
-            mount(source, root + path, "", MS_BIND)
-    os.makedirs(f"{root}/proc", exist_ok=True)
-    mount("proc", f"{root}/proc", "proc", 0)
+    mount(str(root), root, "", MS_BIND | MS_REC)
+    for name in LINKS:
+        ours, host = root / name, Path("/", name)
+        if host.is_symlink():
+            if not ours.is_symlink():
+                ours.symlink_to(host.readlink())
+        elif host.is_dir():
+            bind(host, ours, read_only=True)
+    for path in spec["read_only"]:
+        bind(Path(path), root / path.lstrip("/"), read_only=True)
+    for path in spec["writable"]:
+        bind(Path(path), root / path.lstrip("/"), read_only=False)
+    for path, source in spec["own"]:
+        place = root / path.lstrip("/")
+        if place.is_dir():
+            mount(source, place, "", MS_BIND)
+    (root / "proc").mkdir(exist_ok=True)
+    mount("proc", root / "proc", "proc", 0)
     os.chroot(root)
-    os.chdir(str(spec["home"]))
+    os.chdir(spec["home"])
 
 
 def main() -> int:
     """Enter, report, start onstart, and reap for ever."""
-    with open(sys.argv[1], encoding="utf-8") as file:
-        spec = json.load(file)
-    outside = os.readlink("/proc/self")  # the old /proc still counts in the outer namespace
+    spec = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    outside = str(Path("/proc/self").readlink())  # the old /proc still counts in the outer namespace
     ready = os.open(spec["ready"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    os.set_inheritable(ready, False)
     try:
         enter(spec)
     except OSError as error:

@@ -6,37 +6,39 @@ import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import asyncssh
+from asyncssh.misc import MaybeAwait
 
 from harness.emulator.box.outlet import Cut, Outlet
 from harness.emulator.box.paths import resolve
 
-HOME = b"/root"
+HOME = "/root"
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What the file server asks of the box. ``room`` is how many more bytes fit on its disk."""
+    """What the file server asks of the box, and tells it. ``room`` is how many more bytes fit on its disk."""
 
     outlet: Callable[[], Outlet]
     received: Callable[[int], None]
     room: Callable[[], float]
+    wrote: Callable[[int], None]
 
 
 class BoxFiles(asyncssh.SFTPServer):
     """asyncssh's SFTP server, kept inside one box. Inheritance is how asyncssh takes one."""
 
-    def __init__(self, chan: asyncssh.SSHServerChannel[bytes], root: bytes, gate: Gate) -> None:
-        super().__init__(chan, chroot=root)
-        self._root = os.path.realpath(root)
+    def __init__(self, chan: asyncssh.SSHServerChannel[bytes], root: Path, gate: Gate) -> None:
+        super().__init__(chan, chroot=os.fsencode(root))
+        self._root = root.resolve()
         self._gate = gate
         self._outlet = gate.outlet()
 
     def map_path(self, path: bytes) -> bytes:
         """Where a path lies, the last link followed."""
-        return self._at(path, follow_last=True)
+        return os.fsencode(self._at(path, follow_last=True))
 
     def realpath(self, path: bytes) -> bytes:
         """The path as the client should name it."""
@@ -44,50 +46,52 @@ class BoxFiles(asyncssh.SFTPServer):
 
     def lstat(self, path: bytes) -> os.stat_result:
         """Look at a link itself."""
-        return os.lstat(self._at(path))
+        return self._at(path).lstat()
 
     def remove(self, path: bytes) -> None:
         """Remove a file or a link."""
-        os.remove(self._at(path))
+        self._at(path).unlink()
 
     def rename(self, oldpath: bytes, newpath: bytes) -> None:
         """Rename; an existing target is an error (SFTP version 3)."""
         target = self._at(newpath)
         if os.path.lexists(target):
             raise asyncssh.SFTPFailure("File already exists")
-        os.rename(self._at(oldpath), target)
+        self._at(oldpath).rename(target)
 
     def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
         """Rename over whatever is there."""
-        os.replace(self._at(oldpath), self._at(newpath))
+        self._at(oldpath).replace(self._at(newpath))
 
     def readlink(self, path: bytes) -> bytes:
         """What a link says, as it was written on the box."""
-        return os.readlink(self._at(path))
+        return os.fsencode(self._at(path).readlink())
 
     def symlink(self, oldpath: bytes, newpath: bytes) -> None:
         """Write a link as it was asked for; it is resolved inside the box only."""
-        os.symlink(oldpath, self._at(newpath))
+        self._at(newpath).symlink_to(os.fsdecode(oldpath))
 
-    async def read(self, file_obj: Any, offset: int, size: int) -> bytes:
+    async def read(self, file_obj: object, offset: int, size: int) -> bytes:
         """Read, and let the scenario spoil it."""
-        data: bytes = super().read(file_obj, offset, size)
+        data = super().read(file_obj, offset, size)
         try:
-            return await self._outlet.pass_on(data)
+            return await self._outlet.pass_on(data if isinstance(data, bytes) else await data)
         except Cut:
             self.connection.abort()
             raise asyncssh.SFTPConnectionLost("cut") from None
 
-    def write(self, file_obj: Any, offset: int, data: bytes) -> int:
+    def write(self, file_obj: object, offset: int, data: bytes) -> MaybeAwait[int]:
         """Write, while there is room on the disk."""
         if len(data) > self._gate.room():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._gate.received(len(data))
-        return super().write(file_obj, offset, data)  # type: ignore[return-value]  # our base's write is synchronous
+        self._gate.wrote(len(data))
+        return super().write(file_obj, offset, data)
 
     def exit(self) -> None:
         """Say how it ended: without a status OpenSSH's scp calls a good copy a failure."""
         self.channel.exit(0)
 
-    def _at(self, path: bytes, *, follow_last: bool = False) -> bytes:
-        return resolve(self._root, os.path.join(HOME, path), follow_last=follow_last)
+    def _at(self, path: bytes, *, follow_last: bool = False) -> Path:
+        name = os.fsdecode(path)
+        return resolve(self._root, name if name.startswith("/") else f"{HOME}/{name}", follow_last=follow_last)

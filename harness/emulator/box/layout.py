@@ -24,6 +24,15 @@ exec python3 -m pip "$@"
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Gpus:
+    """The GPUs a box shows. Memory in MiB."""
+
+    name: str
+    count: int
+    ram_mb: int
+    driver: str
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -61,7 +70,7 @@ class Layout:
         return self.base / f"host_key.{identity}"
 
 
-def furnish(layout: Layout, gpu_name: str, num_gpus: int, gpu_ram_mb: int, driver: str, path: str) -> None:
+def furnish(layout: Layout, gpus: Gpus, path: str) -> None:
     """Make the box's root directory; what is there already stays."""
     for folder in ("workspace", "root/.ssh", "tmp", TOOLS, "var/log"):
         (layout.root / folder).mkdir(parents=True, exist_ok=True)
@@ -72,7 +81,7 @@ def furnish(layout: Layout, gpu_name: str, num_gpus: int, gpu_ram_mb: int, drive
     profile = layout.home / ".profile"
     if not profile.exists():  # a login shell's /etc/profile sets PATH anew
         profile.write_text(f'export PATH="{path}"\n', "utf-8")
-    put_nvidia_smi(layout, gpu_name, num_gpus, gpu_ram_mb, driver)
+    put_nvidia_smi(layout, gpus)
     if not (layout.root / VENV / "pyvenv.cfg").exists():
         _make_venv(layout.root / VENV)
 
@@ -82,11 +91,17 @@ def wipe(layout: Layout) -> None:
     shutil.rmtree(layout.root, ignore_errors=True)
 
 
-def put_nvidia_smi(layout: Layout, gpu_name: str, num_gpus: int, gpu_ram_mb: int, driver: str) -> None:
+def put_nvidia_smi(layout: Layout, gpus: Gpus) -> None:
     """Put the emulated nvidia-smi on the box, for those GPUs."""
     source = Path(__file__).with_name("nvidia_smi.py").read_text("utf-8")
     head, rest = source.split("# END OF FACTS\n")
-    own = f"GPU_NAME = {'NVIDIA ' + gpu_name!r}\nNUM_GPUS = {num_gpus}\nMEMORY_MIB = {gpu_ram_mb}\nDRIVER = {driver!r}\n"
+    facts = {
+        "GPU_NAME": f"NVIDIA {gpus.name}",
+        "NUM_GPUS": gpus.count,
+        "MEMORY_MIB": gpus.ram_mb,
+        "DRIVER": gpus.driver,
+    }
+    own = "".join(f"{name} = {value!r}\n" for name, value in facts.items())
     _script(layout.root / TOOLS / "nvidia-smi", head + own + rest)
 
 

@@ -6,33 +6,38 @@ would be inside the box, where ``/`` is the box's root.
 
 from __future__ import annotations
 
+import errno
 import os
-import posixpath
+from pathlib import Path
 
-_MAX_LINKS = 40
+MAX_LINKS = 40
+"""Links followed in one path, as Linux does (path_resolution(7))."""
 
 
-def resolve(root: bytes, path: bytes, *, follow_last: bool = True) -> bytes:
+def resolve(root: Path, path: str, *, follow_last: bool = True) -> Path:
     """Where a path of the box lies on this machine; raises OSError (ELOOP) on a circle of links."""
-    todo = [part for part in path.split(b"/") if part]
-    done: list[bytes] = []
+    todo = _parts(path)
+    done: list[str] = []
     links = 0
     while todo:
         part = todo.pop(0)
-        if part == b".":
+        if part == ".":
             continue
-        if part == b"..":
+        if part == "..":
             done = done[:-1]
             continue
-        here = posixpath.join(root, *done, part)
-        if os.path.islink(here) and (todo or follow_last):
+        here = root.joinpath(*done, part)
+        if here.is_symlink() and (todo or follow_last):
             links += 1
-            if links > _MAX_LINKS:
-                raise OSError(40, "too many levels of symbolic links", path)
-            target = os.readlink(here)
-            if target.startswith(b"/"):
-                done = []
-            todo = [piece for piece in target.split(b"/") if piece] + todo
+            if links > MAX_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            target = str(here.readlink())
+            done = [] if target.startswith("/") else done
+            todo = _parts(target) + todo
             continue
         done.append(part)
-    return posixpath.join(root, *done)
+    return root.joinpath(*done)
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part]

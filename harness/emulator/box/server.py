@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +45,7 @@ class BoxServer:
     container: Container
     fault: Ask
     room: Callable[[], float]
+    wrote: Callable[[int], None]
     meter: Meter = field(default_factory=Meter)
     _listeners: list[asyncssh.SSHAcceptor] = field(default_factory=list)
     _connections: set[asyncssh.SSHServerConnection] = field(default_factory=set)
@@ -69,8 +69,8 @@ class BoxServer:
         def outlet() -> Outlet:
             return Outlet(lambda sent: self.fault(STREAM_FAULTS, route, sent), self.meter.sent)
 
-        gate = Gate(outlet, self.meter.received, self.room)
-        root = os.fsencode(self.container.layout.root)
+        gate = Gate(outlet, self.meter.received, self.room, self.wrote)
+        root = self.container.layout.root
         return await asyncssh.listen(
             "127.0.0.1",
             port,

@@ -16,6 +16,7 @@ import struct
 import termios
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import asyncssh
 
@@ -24,6 +25,9 @@ from harness.emulator.box.outlet import Cut, Outlet
 
 READ = 1 << 20
 """Bytes read from a pipe at once; a pipe's buffer is widened to as much where the kernel lets us."""
+
+TERMINAL_LINGER_S = 0.2
+"""How long a terminal's last output is waited for when its process has ended but others still hold it open."""
 
 _LOGIN_IN_TMUX = (
     'if [ -t 0 ] && [ -z "$TMUX" ] && [ ! -e "$HOME/.no_auto_tmux" ] && command -v tmux >/dev/null; '
@@ -58,7 +62,9 @@ class Session:
                 process.stderr.write(f"emulated box: {error}\n".encode())
                 process.exit(255)
 
-    async def _with_pipes(self, process: asyncssh.SSHServerProcess[bytes], argv: list[str], env: dict[str, str]) -> None:
+    async def _with_pipes(
+        self, process: asyncssh.SSHServerProcess[bytes], argv: list[str], env: dict[str, str]
+    ) -> None:
         out_read, out_write = _wide_pipe()
         err_read, err_write = _wide_pipe()
         try:
@@ -114,21 +120,20 @@ class Session:
         *,
         terminal: bool = False,
     ) -> None:
+        gone = asyncio.create_task(process.channel.wait_closed())
+        ended = asyncio.create_task(child.wait())
+        emptied = asyncio.gather(*drains)
         try:
-            gone = asyncio.create_task(process.channel.wait_closed())
             if terminal:
-                await asyncio.wait({asyncio.create_task(child.wait()), gone}, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.wait(drains, timeout=0.2)
+                await asyncio.wait({ended, gone}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({emptied}, timeout=TERMINAL_LINGER_S)
             else:
-                everything = asyncio.gather(*drains)
-                await asyncio.wait({everything, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if everything.done():
-                    everything.result()
-                    await asyncio.wait({asyncio.create_task(child.wait()), gone}, return_when=asyncio.FIRST_COMPLETED)
-                else:
-                    everything.cancel()
+                await _first(emptied, gone)
+                await _first(ended, gone)
+            if emptied.done():
+                emptied.result()
         finally:
-            for task in (*drains, feeding):
+            for task in (emptied, feeding, gone, ended):
                 task.cancel()
         if child.returncode is None:
             if terminal:
@@ -197,6 +202,11 @@ class Session:
                 _signal(child, getattr(signal, f"SIG{received.signal}", signal.SIGTERM))
             except asyncssh.BreakReceived:
                 _signal(child, signal.SIGINT)
+
+
+async def _first(awaited: asyncio.Future[Any], gone: asyncio.Task[None]) -> None:
+    """Wait for something, but no longer than the client is there."""
+    await asyncio.wait([asyncio.ensure_future(awaited), gone], return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

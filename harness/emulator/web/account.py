@@ -39,7 +39,7 @@ async def current(request: web.Request) -> Answer:
         "fullname": "Emulated renter",
         "balance": 0.0,
         "credit": credit,
-        "ssh_key": world.account_keys[-1].public_key if world.account_keys else "",
+        "ssh_key": world.state.account_keys[-1].public_key if world.state.account_keys else "",
         "sid": "",
         "api_key": world.key,
         "has_billing": True,
@@ -51,12 +51,12 @@ async def current(request: web.Request) -> Answer:
 
 async def gpu_names(request: web.Request) -> Answer:
     """GET /gpu_names/unique/: open to everybody."""
-    return {"gpu_names": sorted({ask.gpu_name for ask in world_of(request).asks.values()})}
+    return {"gpu_names": sorted({ask.gpu_name for ask in world_of(request).state.asks.values()})}
 
 
 async def gpu_types(request: web.Request) -> Answer:
     """GET /gpu_types/: open to everybody."""
-    found = {ask.gpu_name: ask.gpu_ram_mb for ask in world_of(request).asks.values()}
+    found = {ask.gpu_name: ask.gpu_ram_mb for ask in world_of(request).state.asks.values()}
     return {"success": True, "gpu_types": [{"gpu_name": name, "gpu_ram": ram} for name, ram in sorted(found.items())]}
 
 
@@ -107,7 +107,7 @@ async def add_key(request: web.Request) -> Answer:
 async def keys(request: web.Request) -> list[Answer]:
     """GET /ssh/."""
     world = owner_of(request)
-    return [_key_row(world, key) for key in world.account_keys]
+    return [_key_row(world, key) for key in world.state.account_keys]
 
 
 async def drop_key(request: web.Request) -> Answer:
@@ -126,7 +126,7 @@ async def charges(request: web.Request) -> Answer:
         raise Refusal(400, "invalid_request", "select_filters needs day")
     start, end = float(span.get("gte", 0)), float(span.get("lte", 1e12))
     by_instance: dict[int, list[Entry]] = defaultdict(list)
-    for entry in world.ledger.between(start, end):
+    for entry in world.state.ledger.between(start, end):
         by_instance[entry.instance_id].append(entry)
     results = [_charge(world, instance_id, entries) for instance_id, entries in sorted(by_instance.items())]
     if request.query.get("latest_first", "true").lower() == "true":
@@ -137,12 +137,12 @@ async def charges(request: web.Request) -> Answer:
 async def invoices(request: web.Request) -> Answer:
     """GET /api/v1/invoices/: what was paid in."""
     world = owner_of(request)
-    paid = {
+    paid: Answer = {
         "start": 0.0,
         "end": None,
         "type": "payment",
         "source": "emulated",
-        "amount": world.credit_given,
+        "amount": world.state.credit_given,
         "description": "Credit of the rehearsal",
         "metadata": {"invoice_id": 1, "service": "stripe_payments"},
         "items": [],
@@ -164,16 +164,16 @@ async def old_invoices(request: web.Request) -> Answer:
             "timestamp": entry.end,
             "instance_id": entry.instance_id,
         }
-        for entry in world.ledger.entries
+        for entry in world.state.ledger.entries
     ]
-    total = world.ledger.total()
+    total = world.state.ledger.total()
     current = {"charges": total, "service_fee": 0, "total": total, "credit": world.credit()}
     return {"invoices": rows, "current": current}
 
 
 async def audit_logs(request: web.Request) -> list[Any]:
     """GET /audit_logs/: what was done through the API."""
-    return list(owner_of(request).audit)
+    return list(owner_of(request).state.audit)
 
 
 def read_key(asked: Any) -> str:
@@ -195,8 +195,8 @@ def _key_row(world: World, key: AttachedKey) -> Answer:
 
 
 def _charge(world: World, instance_id: int, entries: list[Entry]) -> Answer:
-    rental = world.rentals.get(instance_id)
-    items = [
+    rental = world.rentals().get(instance_id)
+    items: list[Answer] = [
         {
             "start": int(entry.start),
             "end": int(entry.end),
@@ -230,5 +230,3 @@ def _page(request: web.Request, results: list[Any], *, default: int) -> Answer:
         "next_token": next_token(start, length, len(results)),
         "results": page,
     }
-
-

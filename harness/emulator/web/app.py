@@ -11,14 +11,17 @@ from aiohttp import web
 
 from harness.emulator.refusal import Refusal
 from harness.emulator.scenario import ApiFault, When
-from harness.emulator.web import account, instances, results
+from harness.emulator.web import account, instances, results, storage
 from harness.emulator.web.asking import MAX_BODY, WORLD, world_of
+from harness.emulator.web.pacing import Pacing
 from harness.emulator.world import World
 
 Handler = Callable[[web.Request], Awaitable[Any]]
 
 HANG_S = 600.0
 """How long a hanging answer is held back at most, in real seconds."""
+
+PACING: web.AppKey[Pacing] = web.AppKey("pacing", Pacing)
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/api/v0/gpu_names/unique", account.gpu_names),
@@ -47,7 +50,13 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/api/v0/ssh", account.keys),
     ("DELETE", r"/api/v0/ssh/{id:\d+}", account.drop_key),
     ("PUT", r"/api/v0/instances/request_logs/{id:\d+}", results.request_logs),
+    ("PUT", r"/api/v0/instances/command/{id:\d+}", results.command),
     ("GET", "/results/{name}", results.result),
+    ("GET", "/api/v0/volumes", storage.volumes),
+    ("PUT", "/api/v0/volumes", storage.create_volume),
+    ("DELETE", "/api/v0/volumes", storage.delete_volume),
+    ("PUT", "/api/v0/commands/rsync", storage.rsync),
+    ("PUT", "/api/v0/commands/copy_direct", storage.copy_direct),
     ("GET", "/api/v0/charges", account.charges),
     ("GET", "/api/v1/invoices", account.invoices),
     ("GET", "/api/v0/audit_logs", account.audit_logs),
@@ -56,9 +65,10 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 
 def build(world: World) -> web.Application:
     """The application in front of a world."""
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[_spoil, _refuse])
+    app = web.Application(client_max_size=MAX_BODY, middlewares=[_spoil, _pace, _refuse])
     app[WORLD] = world
     app[results.RESULTS] = {}
+    app[PACING] = Pacing()
     for method, path, handler in ROUTES:
         for form in (path, path + "/"):
             app.router.add_route(method, form, _answering(handler))
@@ -84,6 +94,18 @@ async def _refuse(request: web.Request, handler: Any) -> web.StreamResponse:
     except web.HTTPException as error:
         body = {"success": False, "error": "not_found", "msg": error.reason}
         return web.json_response(body, status=error.status)
+    return response
+
+
+@web.middleware
+async def _pace(request: web.Request, handler: Any) -> web.StreamResponse:
+    world = world_of(request)
+    key = request.headers.get("Authorization", "")
+    if world.scenario.rate_limits and request.app[PACING].too_soon(
+        key, request.method, request.path, world.clock.now()
+    ):
+        return web.Response(status=429, text="API requests too frequent: endpoint threshold exceeded")
+    response: web.StreamResponse = await handler(request)
     return response
 
 
@@ -128,7 +150,7 @@ def _holds(world: World, when: When) -> bool:
     if when.running_s:
         now = world.clock.now()
         with world.lock:
-            since = [rental.running_since for rental in world.rentals.values()]
+            since = [rental.running_since for rental in world.rentals().values()]
         if not any(start is not None and now >= start + when.running_s for start in since):
             return False
     return True

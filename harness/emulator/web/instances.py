@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -22,12 +23,15 @@ from harness.emulator.web.asking import (
     world_of,
 )
 from harness.emulator.web.rows import instance_row
-from harness.emulator.world import MAX_LABEL, MAX_ONSTART, MIN_DISK_GB, Wanted
+from harness.emulator.world import Wanted
 
 COMPUTED = frozenset({"dph_total", "num_gpus"})
 """Columns that the listing computes: filtering by them is refused."""
 
 PAGE = 25
+MIN_DISK_GB = 8.0
+MAX_LABEL = 256
+MAX_ONSTART = 4096
 FILTERS = ("actual_status", "gpu_name", "label", "machine_id", "is_bid", "verification")
 
 
@@ -63,8 +67,7 @@ async def listing(request: web.Request) -> Answer:
     filters = query_json(request, "select_filters", {})
     chosen = [row for row in rows if _chosen(row, filters)]
     for rule in reversed(_rules(query_json(request, "order_by", []))):
-        column, down = str(rule.get("col")), rule.get("dir") == "desc"
-        chosen.sort(key=lambda row, column=column: (row.get(column) is not None, _sortable(row.get(column))), reverse=down)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        chosen.sort(key=partial(_sortable, str(rule.get("col"))), reverse=rule.get("dir") == "desc")
     start, length = page_of(request, default=PAGE, most=PAGE)
     page = chosen[start : start + length]
     columns = query_json(request, "select_cols", ["*"])
@@ -225,8 +228,10 @@ def _rules(order: Any) -> list[Mapping[str, Any]]:
     return order
 
 
-def _sortable(value: Any) -> tuple[float, str]:
-    return (float(value), "") if isinstance(value, int | float) else (0.0, str(value))
+def _sortable(column: str, row: Mapping[str, Any]) -> tuple[bool, float, str]:
+    value = row.get(column)
+    number = float(value) if isinstance(value, int | float) else 0.0
+    return value is not None, number, "" if isinstance(value, int | float) else str(value)
 
 
 def _ids(value: Any) -> list[int]:
