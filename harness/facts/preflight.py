@@ -1,49 +1,173 @@
-"""Preflight: what is true on this machine before a cent is spent."""
+"""Preflight: what is true of the staged package, this machine and the account before a cent is spent."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
-from harness.observed import Observed
+from harness import staging
+from harness.durable import PART_SUFFIX
+from harness.facts import (
+    preflight_data,
+    preflight_launchers,
+    preflight_options,
+    preflight_smoke,
+    preflight_sources,
+    script,
+)
+from harness.facts.desk import Desk
+from harness.facts.preflight_data import Context, RowCounts
+from harness.facts.preflight_smoke import Smoke
+from harness.facts.preflight_sources import Sources
+from harness.facts.reading import attempt
+from harness.ids import is_our_label
+from harness.job.model import Job
+from harness.observed import CouldNotLook, Observed
 from harness.ports import Account
 
+__all__ = ["Context", "DeviceMaps", "PreflightFacts", "RowCounts", "Smoke", "look"]
 
-@dataclass(frozen=True, slots=True)
-class RowCounts:
-    """Rows in the three data files."""
-
-    features: int
-    scenarios: int
-    pairs: int
+_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Smoke:
-    """The package's own smoke run on this machine: exit status, last lines, and the verdict on the GGUF it made."""
+class DeviceMaps:
+    """Every device map that the package loads a model with: ``found`` by place, and places that cannot be read."""
 
-    status: int
-    tail: str
-    gguf_problem: str | None
+    found: dict[str, str]
+    unreadable: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PreflightFacts:
-    """What was looked at in the staged package, on this machine and at the provider."""
+    """One look at the staged package, at this machine and at the provider. Findings are ``place: what``."""
 
     missing_files: Observed[tuple[str, ...]]
     compile_errors: Observed[tuple[str, ...]]
     counts: Observed[RowCounts]
     unreadable_rows: Observed[tuple[str, ...]]
     unsound_rows: Observed[tuple[str, ...]]
-    cut_share: Observed[float]
+    context: Observed[Context]
     script_batch_size: Observed[int]
-    script_device_maps: Observed[tuple[str, ...]]
+    device_maps: Observed[DeviceMaps]
     launchers: Observed[tuple[str, ...]]
     option_pairs: Observed[tuple[str, ...]]
+    save_steps: Observed[dict[str, int]]
     smoke: Observed[Smoke]
-    predicted_bytes: Observed[int]
     local_free_bytes: Observed[int]
     account: Observed[Account]
     public_key: Observed[str]
     orphans: Observed[tuple[str, ...]]
     destination_files: Observed[tuple[str, ...]]
+
+
+def look(desk: Desk) -> PreflightFacts:
+    """Read the staged package once, try it, ask the provider once."""
+    job = desk.job
+    root = desk.directory / staging.PACKAGE
+    sources = attempt(lambda: _sources(root))
+    with tempfile.TemporaryDirectory(prefix="harness-preflight-", ignore_cleanup_errors=True) as scratch:
+        smoke = attempt(lambda: preflight_smoke.run(job, root, Path(scratch) / "smoke"))
+        data = attempt(lambda: preflight_data.read(job, root))
+        context = attempt(lambda: preflight_data.context(job, data.get(), [root, Path(scratch) / "smoke"]))
+    return PreflightFacts(
+        missing_files=attempt(lambda: _missing(job, root, sources.get())),
+        compile_errors=attempt(lambda: sources.get().broken),
+        counts=attempt(lambda: data.get().counts()),
+        unreadable_rows=attempt(lambda: _first(data.get().unreadable())),
+        unsound_rows=attempt(lambda: _first(preflight_data.unsound(job, data.get()))),
+        context=context,
+        script_batch_size=attempt(lambda: _batch_size(sources.get(), job.package.entry)),
+        device_maps=attempt(lambda: _device_maps(sources.get(), job.package.entry)),
+        launchers=attempt(lambda: _first(preflight_launchers.find(sources.get().whole(), _commands(job)))),
+        option_pairs=attempt(lambda: _first(preflight_options.find(sources.get().whole(), job.package.entry))),
+        save_steps=attempt(lambda: preflight_options.save_steps(sources.get(), job.package.entry)),
+        smoke=smoke,
+        local_free_bytes=attempt(lambda: _free_bytes(desk.destination)),
+        account=attempt(lambda: desk.provider().account()),
+        public_key=attempt(lambda: desk.public_key),
+        orphans=attempt(lambda: _orphans(desk)),
+        destination_files=attempt(lambda: _older(desk)),
+    )
+
+
+def _sources(root: Path) -> Sources:
+    if not root.is_dir():
+        raise CouldNotLook("the package is not staged yet: harness run stages it")
+    return preflight_sources.read(root, [name for name, _ in staging.package_files(root)])
+
+
+def _missing(job: Job, root: Path, sources: Sources) -> tuple[str, ...]:
+    wanted = (job.package.entry, job.package.requirements, *job.package.documents, *staging.data_files(job))
+    absent = [name for name in wanted if name not in sources.files]
+    empty = [f"{name} (empty)" for name in wanted if name in sources.files and not (root / name).stat().st_size]
+    return tuple(dict.fromkeys([*absent, *empty]))
+
+
+def _batch_size(sources: Sources, entry: str) -> int:
+    trees = sources.reachable(entry)
+    if not script.batch_size_settings(trees[entry]):
+        raise CouldNotLook(f"{entry} does not set {script.BATCH_SIZE}")
+    return script.one_batch_size(tuple(found for tree in trees.values() for found in script.batch_size_settings(tree)))
+
+
+def _device_maps(sources: Sources, entry: str) -> DeviceMaps:
+    found: dict[str, str] = {}
+    unreadable = []
+    for name, tree in sources.reachable(entry).items():
+        for setting in script.device_map_settings(tree):
+            if setting.value is None:
+                unreadable.append(f"{name}:{setting.line}: {setting.source}")
+            else:
+                found[f"{name}:{setting.line}"] = setting.value
+    return DeviceMaps(found, tuple(unreadable[:_NAMED]))
+
+
+def _commands(job: Job) -> dict[str, tuple[str, ...]]:
+    return {
+        "training.command": job.training.command,
+        "package.prepare": job.package.prepare,
+        "package.install": job.package.install,
+        "gates.smoke_command": job.gates.smoke_command,
+    }
+
+
+def _free_bytes(folder: Path) -> int:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _orphans(desk: Desk) -> tuple[str, ...]:
+    """Instances with this tool's label that no job knows of."""
+    listed = desk.provider().instances().instances
+    known = desk.known_instances()
+    return tuple(
+        f"instance {instance.id} {instance.label} {instance.status} {instance.usd_per_hour:.2f} USD/h"
+        for instance in listed
+        if is_our_label(instance.label) and instance.id not in known
+    )
+
+
+def _older(desk: Desk) -> tuple[str, ...]:
+    """Model files and unfinished ones in the destination that this job did not bring there."""
+    history = desk.history
+    own = {PurePosixPath(history.artifact.path).name} if history.artifact else set()
+    own |= {history.fetched.path.name} if history.fetched else set()
+    return _first(
+        tuple(
+            path.name
+            for path in (sorted(desk.destination.iterdir()) if desk.destination.is_dir() else ())
+            if path.name.lower().endswith((".gguf", PART_SUFFIX))
+            and path.name not in own
+            and not (path.name.endswith(PART_SUFFIX) and any(name in path.name for name in own))
+        )
+    )
+
+
+def _first(findings: tuple[str, ...]) -> tuple[str, ...]:
+    """Enough findings to act on; how many more there are is said, so that none is left out in silence."""
+    more = len(findings) - _NAMED
+    return findings if more <= 0 else (*findings[:_NAMED], f"and {more} more")

@@ -94,6 +94,8 @@ class DataTable(_Table):
     max_duplicate_share: Share = 0.01
     max_class_share: Share = 0.9
     max_cut_share: Share = 0.02
+    ignored_rules: tuple[str, ...] = ()
+    """Rules of soundness that this data does without, by the name that a finding shows."""
 
     @property
     def sft(self) -> int:

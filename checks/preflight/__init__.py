@@ -1,0 +1,1 @@
+"""Preflight: on the operator's machine, before a cent is spent."""

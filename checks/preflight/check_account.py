@@ -1,0 +1,39 @@
+"""The account can pay, can log in, and pays for nothing that is forgotten."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+import pytest
+
+from harness import estimate
+from harness.facts.preflight import PreflightFacts
+from harness.job.model import Job
+from harness.plugin.looking import Evidence
+
+
+@pytest.mark.remedy("set the API key that the message names (VAST_API_KEY) or add credit, then: harness run {job}")
+def check_credentials_work(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
+    """The API key answers for the expected account, its credit covers the plan, and the SSH key is usable."""
+    needed = evidence.wants("credit in USD at least", round(estimate.cost(job).total, 2))
+    account = evidence.saw("account", preflight.account)
+    if job.provider.user_id is not None:
+        expected = evidence.wants("account", job.provider.user_id)
+        assert account.user_id == expected, f"the API key belongs to account {account.user_id}, expected {expected}"
+    assert account.credit_usd >= needed, f"{account.credit_usd:.2f} USD of credit, the plan needs {needed:.2f}"
+    key = evidence.saw("SSH public key", preflight.public_key)
+    kind, _, rest = key.strip().partition(" ")
+    assert kind.startswith(("ssh-", "ecdsa-", "sk-")), "the SSH public key is not in OpenSSH's format"
+    try:
+        inner = base64.b64decode(rest.partition(" ")[0], validate=True)
+    except binascii.Error:
+        inner = b""
+    assert kind.encode() in inner, "the SSH public key is damaged"
+
+
+@pytest.mark.remedy("look at them in the provider's console: they bill and no job here knows them")
+def check_no_orphans(preflight: PreflightFacts, evidence: Evidence) -> None:
+    """No instance of this tool is alive that no job knows of."""
+    orphans = evidence.saw("unknown instances", preflight.orphans)
+    assert not orphans, "; ".join(orphans)

@@ -1,0 +1,51 @@
+"""The data files hold the rows that were promised, and rows fit to train on."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.facts.preflight import PreflightFacts, RowCounts
+from harness.job.model import Job
+from harness.plugin.looking import Evidence
+
+
+@pytest.mark.seed("rule 3")
+@pytest.mark.remedy(
+    "add the missing rows, or state the true numbers in [data] of the job file, then: harness run {job}"
+)
+def check_dataset_counts(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
+    """The data files hold exactly the rows that the training log must state."""
+    evidence.wants("log line", job.data.integration_line)
+    wanted = evidence.wants("rows", RowCounts(job.data.features, job.data.scenarios, job.data.pairs))
+    counts = evidence.saw("rows", preflight.counts)
+    assert counts == wanted, (
+        f"{counts.features} features + {counts.scenarios} scenarios = {counts.features + counts.scenarios} SFT rows "
+        f"and {counts.pairs} pairs; the log must say {job.data.sft} and {job.data.pairs}"
+    )
+
+
+@pytest.mark.remedy("mend or remove the lines named above in the data files of package.source, then: harness run {job}")
+def check_dataset_rows_parse(preflight: PreflightFacts, evidence: Evidence) -> None:
+    """Every line of the data files parses and fits its schema; none is skipped in silence."""
+    unreadable = evidence.saw("lines that are no rows", preflight.unreadable_rows)
+    assert not unreadable, "lines that are no rows: " + "; ".join(unreadable)
+
+
+@pytest.mark.remedy("mend the rows named above in the data files of package.source, then: harness run {job}")
+def check_dataset_rows_sound(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
+    """The rows hold no unrendered values, empty turns, repeats, contradictions, leaked answers or time travel."""
+    evidence.wants("share of repeated rows at most", job.data.max_duplicate_share)
+    evidence.wants("share of the largest class at most", job.data.max_class_share)
+    unsound = evidence.saw("unsound rows", preflight.unsound_rows)
+    assert not unsound, "a model would learn these: " + "; ".join(unsound)
+
+
+@pytest.mark.remedy("shorten the rows or raise model.max_length (memory grows with it), then: harness run {job}")
+def check_dataset_fits_context(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
+    """Few enough rows are cut off by the model's context, counted with the tokenizer that trains."""
+    limit = evidence.wants("share of rows cut at most", job.data.max_cut_share)
+    evidence.wants("tokens a row at most", job.model.max_length)
+    context = evidence.saw("context", preflight.context)
+    assert context.share <= limit, (
+        f"{context.cut} of {context.rows} rows ({context.share:.1%}) lose their end at {job.model.max_length} tokens"
+    )

@@ -1,0 +1,25 @@
+"""The package is whole."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.facts.preflight import PreflightFacts
+from harness.job.model import Job
+from harness.plugin.looking import Evidence
+
+
+@pytest.mark.seed("mandatory: read these files first")
+@pytest.mark.remedy("put the files named above into package.source (or build them), then: harness run {job}")
+def check_package_files_complete(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
+    """The entry script, the requirements, the data and the documents to be read first are in the package."""
+    evidence.wants("files", (job.package.entry, job.package.requirements, *job.package.documents, "3 data files"))
+    missing = evidence.saw("missing files", preflight.missing_files)
+    assert not missing, f"not in the package: {', '.join(missing)}"
+
+
+@pytest.mark.remedy("mend the lines named above in package.source, then: harness run {job}")
+def check_package_compiles(preflight: PreflightFacts, evidence: Evidence) -> None:
+    """Every Python file of the package compiles."""
+    broken = evidence.saw("files that do not compile", preflight.compile_errors)
+    assert not broken, f"these would stop the paid run: {'; '.join(broken)}"

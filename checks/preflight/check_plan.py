@@ -1,0 +1,73 @@
+"""The plan adds up: time, money, disk."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import estimate
+from harness.facts.preflight import PreflightFacts
+from harness.job.model import Job
+from harness.plugin.looking import Evidence
+from harness.text import human_bytes, human_seconds
+
+
+@pytest.mark.seed("rule 4")
+@pytest.mark.remedy("lower training.checkpoint_every or raise limits.budget_usd, then: harness run {job}")
+def check_checkpoints_fit_plan(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
+    """Checkpoints come as often as planned, and the first one before too much of the budget is gone."""
+    price = job.machine.max_usd_per_hour / estimate.HOUR
+    limit = job.limits.budget_usd * job.limits.first_checkpoint_share
+    evidence.wants("USD gone at the first checkpoint, at most", round(limit, 2))
+    every = evidence.wants("steps between checkpoints", job.training.checkpoint_every)
+    seconds = evidence.note("seconds to the first checkpoint", estimate.first_checkpoint_s(job))
+    evidence.note("checkpoints", estimate.checkpoints_due(job))
+    spent = evidence.note("USD gone at the first checkpoint", round(seconds * price, 2))
+    assert spent <= limit, (
+        f"the first checkpoint lands after {human_seconds(seconds)}, when {spent:.2f} USD are gone; "
+        f"at most {limit:.2f} of {job.limits.budget_usd:.2f} may be"
+    )
+    stated = evidence.saw("save_steps by place", preflight.save_steps)
+    wrong = {place: steps for place, steps in stated.items() if steps != every}
+    assert not wrong, f"checkpoints must come every {every} steps: " + "; ".join(
+        f"{place}: save_steps={steps}" for place, steps in wrong.items()
+    )
+
+
+@pytest.mark.remedy("raise machine.disk_gb (it is fixed when the machine is rented), then: harness run {job}")
+def check_disk_plan_fits(job: Job, evidence: Evidence) -> None:
+    """Base, merged model, model file and kept checkpoints fit on the instance's disk, with room left."""
+    disk = evidence.note("disk plan in bytes", estimate.disk(job))
+    room = evidence.wants("bytes at most", int(disk.size * (1 - job.limits.min_disk_free_share)))
+    assert disk.needed <= room, (
+        f"{human_bytes(disk.needed)} are needed, {human_bytes(room)} of {human_bytes(disk.size)} may be used"
+    )
+
+
+@pytest.mark.seed("safety rule")
+@pytest.mark.remedy("free disk space here, or correct [model] and [artifact] of the job file, then: harness run {job}")
+def check_artifact_size_predicted(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
+    """The model file's size, predicted from the model's shape, is over the floor; twice that is free here."""
+    floor = evidence.wants("bytes more than", job.artifact.floor_bytes)
+    predicted = evidence.note("predicted bytes", estimate.artifact_bytes(job))
+    assert predicted > floor, (
+        f"this model in {job.artifact.quantization} comes to {human_bytes(predicted)}, "
+        f"which is not over the floor of {human_bytes(floor)}: [model] or the floor is not the true one"
+    )
+    needed = evidence.wants("free bytes here at least", 2 * predicted)
+    free = evidence.saw("free bytes here", preflight.local_free_bytes)
+    assert free >= needed, f"{human_bytes(free)} are free here, {human_bytes(needed)} are needed"
+
+
+@pytest.mark.seed("cost reference")
+@pytest.mark.remedy(
+    "raise limits.budget_usd or lower the price cap or the steps in the job file, then: harness run {job}"
+)
+def check_cost_within_budget(job: Job, evidence: Evidence) -> None:
+    """The timeline at the price cap, the traffic included, costs no more than the budget."""
+    budget = evidence.wants("USD at most", job.limits.budget_usd)
+    time = evidence.note("timeline in seconds", estimate.timeline(job))
+    cost = evidence.note("cost in USD", estimate.cost(job))
+    assert cost.total <= budget, (
+        f"{human_seconds(time.total)} at {job.machine.max_usd_per_hour:.2f} USD/h and the traffic come to "
+        f"{cost.total:.2f} USD, the budget is {budget:.2f}"
+    )

@@ -1,0 +1,58 @@
+"""The scripts train as the operating rules demand."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.facts.preflight import PreflightFacts
+from harness.job.model import Job
+from harness.observed import CouldNotLook
+from harness.plugin.looking import Evidence
+
+
+@pytest.mark.seed("rule 2")
+@pytest.mark.remedy("set BATCH_SIZE as expected, at one place, in the entry script, then: harness run {job}")
+def check_batch_size_is_32(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
+    """The batch size that the entry script states, and that the package resolves, is the one that was paid for."""
+    wanted = evidence.wants("BATCH_SIZE", job.training.batch_size)
+    stated = evidence.saw("BATCH_SIZE in the script", preflight.script_batch_size)
+    assert stated == wanted, f"BATCH_SIZE = {stated} in {job.package.entry}, expected {wanted}"
+    if job.gates.smoke_run:
+        resolved = evidence.saw("configuration of the smoke run", preflight.smoke).resolved
+        if resolved is None:
+            raise CouldNotLook("the smoke run left no run.json that tells the resolved batch size")
+        assert resolved.batch_size == wanted, f"the script says {stated}, but the package trains {resolved.batch_size}"
+
+
+@pytest.mark.seed("rule 2")
+@pytest.mark.remedy('load the model with device_map="auto" at the places named above, then: harness run {job}')
+def check_device_map_is_auto(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
+    """The model is loaded with device_map="auto" everywhere; never None with several GPUs."""
+    wanted = evidence.wants("device_map", job.training.device_map)
+    maps = evidence.saw("device_map by place", preflight.device_maps)
+    wrong = {place: value for place, value in maps.found.items() if value != wanted}
+    assert not wrong, "; ".join(f"{place}: device_map={value}, expected {wanted}" for place, value in wrong.items())
+    if maps.unreadable:
+        raise CouldNotLook("these cannot be read from the text: " + "; ".join(maps.unreadable))
+    assert maps.found, f"{job.package.entry} and what it imports load no model with a device_map"
+    if job.gates.smoke_run:
+        resolved = evidence.saw("configuration of the smoke run", preflight.smoke).resolved
+        if resolved is None:
+            raise CouldNotLook("the smoke run left no run.json that tells the resolved device map")
+        assert resolved.device_map == wanted, f"the scripts say {wanted}, but the package loads {resolved.device_map}"
+
+
+@pytest.mark.seed("rule 2")
+@pytest.mark.remedy("remove what is named above: one process trains, with device_map; then: harness run {job}")
+def check_no_forbidden_launcher(preflight: PreflightFacts, evidence: Evidence) -> None:
+    """Nothing uses accelerate launch, torchrun, DeepSpeed or FSDP: commands, scripts, configurations, requirements."""
+    launchers = evidence.saw("launchers", preflight.launchers)
+    assert not launchers, "with LoRA these lost the run before: " + "; ".join(launchers)
+
+
+@pytest.mark.seed("lessons")
+@pytest.mark.remedy("change the options named above, then: harness run {job}")
+def check_no_forbidden_option_pairs(preflight: PreflightFacts, evidence: Evidence) -> None:
+    """No options are set together that are known to fail together."""
+    pairs = evidence.saw("option pairs", preflight.option_pairs)
+    assert not pairs, "; ".join(pairs)

@@ -1,0 +1,159 @@
+"""The data files of the staged package, each read once: rows, defects, and what the context cuts off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.artifacts.dataset import rows, sound, texts
+from harness.artifacts.dataset.rows import Rows
+from harness.artifacts.dataset.texts import Texts
+from harness.errors import BadInput, MissingExtra
+from harness.job.model import Job
+from harness.observed import CouldNotLook
+
+EVALUATION = "eval_*.jsonl"
+"""Rows that are later in time than every training row stand in files so named."""
+
+_MAX_TOKENIZER_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RowCounts:
+    """Rows in the three data files."""
+
+    features: int
+    scenarios: int
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """How many rows exceed the model's context of ``max_length`` tokens, and how that is known."""
+
+    rows: int
+    cut: int
+    how: str
+
+    @property
+    def share(self) -> float:
+        """The share of rows that lose their end."""
+        return self.cut / self.rows if self.rows else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The rows of every data file."""
+
+    features: Rows
+    scenarios: Rows
+    pairs: Rows
+    evaluation: tuple[Rows, ...]
+
+    @property
+    def training(self) -> tuple[Rows, ...]:
+        """What is trained on."""
+        return self.features, self.scenarios, self.pairs
+
+    def counts(self) -> RowCounts:
+        """Well-formed rows by file."""
+        return RowCounts(len(self.features.rows), len(self.scenarios.rows), len(self.pairs.rows))
+
+    def unreadable(self) -> tuple[str, ...]:
+        """Every line that is no row of its schema."""
+        return tuple(str(defect) for file in (*self.training, *self.evaluation) for defect in file.defects)
+
+
+def read(job: Job, root: Path) -> Data:
+    """Read every data file once; raises BadInput for one that cannot be read."""
+    folder = root / job.data.directory
+    return Data(
+        features=rows.read(folder / job.data.features_file),
+        scenarios=rows.read(folder / job.data.scenarios_file),
+        pairs=rows.read(folder / job.data.pairs_file),
+        evaluation=tuple(rows.read(path) for path in sorted(folder.glob(EVALUATION))),
+    )
+
+
+def unsound(job: Job, data: Data) -> tuple[str, ...]:
+    """Rows that parse but must not be trained on, by file, line and rule."""
+    limits = sound.Limits(
+        max_duplicate_share=job.data.max_duplicate_share,
+        max_class_share=job.data.max_class_share,
+        ignore=frozenset(job.data.ignored_rules),
+    )
+    return tuple(str(defect) for defect in sound.judge(data.training, data.evaluation, limits))
+
+
+def context(job: Job, data: Data, places: Sequence[Path]) -> Context:
+    """How many training rows exceed ``model.max_length`` tokens.
+
+    A tokenizer that falls back to bytes never makes more tokens than there are bytes: what fits by
+    its bytes fits. Only longer rows are tokenised, with the tokenizer of ``model.base`` as it is
+    found in ``places`` or in the local cache of the hub. Raises CouldNotLook when there is none.
+    """
+    limit = job.model.max_length - job.model.template_tokens
+    total = sum(len(file.rows) for file in data.training)
+    long = [turns for file in data.training for turns in _turns(texts.of(file)) if _bytes(turns) > limit]
+    if not total:
+        raise CouldNotLook("no row could be read")
+    if not long:
+        return Context(total, 0, f"no row has more than {limit} bytes, so none has more tokens")
+    path = _tokenizer(job, places)
+    if path is None:
+        raise CouldNotLook(
+            f"{len(long)} of {total} rows have more than {limit} bytes, and the tokenizer of {job.model.base} "
+            "is neither in the package nor in the local cache of the hub"
+        )
+    cut = sum(length > limit for length in _lengths(path, long))
+    return Context(
+        total, cut, f"{len(long)} rows with more than {limit} bytes counted with {path.parent.name}/{path.name}"
+    )
+
+
+def _turns(file: Texts) -> Iterator[tuple[str, ...]]:
+    """For each row the texts that stand in one sequence; of a preference the longer answer."""
+    systems = [row["system"] if isinstance(row.get("system"), str) else "" for row in file.source.rows]
+    rejected = file.rejected or [""] * len(file.prompts)
+    for system, prompt, chosen, other in zip(systems, file.prompts, file.answers, rejected, strict=True):
+        yield system, prompt, max(chosen, other, key=len)
+
+
+def _bytes(turns: tuple[str, ...]) -> int:
+    return sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in turns)
+
+
+def _lengths(path: Path, long: list[tuple[str, ...]]) -> Iterator[int]:
+    try:
+        from tokenizers import Tokenizer  # noqa: PLC0415 - part of the training extra, needed for long rows only
+    except ImportError as error:
+        raise MissingExtra("counting the tokens of long rows", "training") from error
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises bare Exception for a file that it cannot read
+        raise BadInput(f"{path} is not a tokenizer: {error}") from error
+    for turns in long:
+        yield sum(len(encoded.ids) for encoded in tokenizer.encode_batch(list(turns), add_special_tokens=False))
+
+
+def _tokenizer(job: Job, places: Sequence[Path]) -> Path | None:
+    for place in places:
+        path = place / job.model.base / "tokenizer.json"
+        if path.is_file() and path.stat().st_size <= _MAX_TOKENIZER_BYTES:
+            return path
+    return _cached(job.model.base)
+
+
+def _cached(base: str) -> Path | None:
+    """The tokenizer in the local cache of the Hugging Face hub; nothing is fetched."""
+    try:
+        from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - part of the training extra
+        from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+    except ImportError:
+        return None
+    try:
+        found = try_to_load_from_cache(base, "tokenizer.json")
+    except HFValidationError:  # a path, not the name of a repository
+        return None
+    return Path(found) if isinstance(found, str) else None
