@@ -17,7 +17,7 @@ _REDIRECTS = frozenset({"file_redirect", "heredoc_redirect", "herestring_redirec
 _PRINTERS = frozenset({"echo", "printf", "cat"})
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _STRING_ESCAPE = re.compile(r"\\([\"\\$`\n])")
-_CONTINUED = re.compile(r"(?<!\\)((?:\\\\)*)\\\n")
+_CONTINUED = re.compile(rb"(?<!\\)((?:\\\\)*)\\\n")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -31,21 +31,27 @@ def read(text: str) -> Reading:
     text = text.replace("\r\n", "\n")
     if len(text) > MAX_TEXT:
         return Reading((), (f"it is longer than {MAX_TEXT} characters",))
-    reading = _read_once(text)
-    if _CONTINUED.search(text):
+    source = text.encode("utf-8", "surrogatepass")
+    reading, comments = _read_once(source)
+    if _CONTINUED.search(source):
         # The grammar ends a word at a continued line; the shell does not. Both readings count.
-        joined = _read_once(_CONTINUED.sub(r"\1", text))
+        joined, _ = _read_once(_CONTINUED.sub(lambda found: _join(found, comments), source))
         reading = Reading(reading.calls + joined.calls, reading.doubts + joined.doubts)
     return reading
 
 
-def _read_once(text: str) -> Reading:
-    reader = _Reader(text.encode("utf-8", "surrogatepass"))
-    root = _parser().parse(reader.source).root_node
+def _join(found: re.Match[bytes], comments: list[tuple[int, int]]) -> bytes:
+    commented = any(start <= found.end() - 2 < end for start, end in comments)
+    return found[0] if commented else found[1]
+
+
+def _read_once(source: bytes) -> tuple[Reading, list[tuple[int, int]]]:
+    reader = _Reader(source)
+    root = _parser().parse(source).root_node
     reader.visit(root, depth=0)
     if root.has_error:
         reader.doubts.append("the line does not parse as a shell command")
-    return Reading(awaited(tuple(reader.calls)), tuple(reader.doubts))
+    return Reading(awaited(tuple(reader.calls)), tuple(reader.doubts)), reader.comments
 
 
 class _Reader:
@@ -56,6 +62,7 @@ class _Reader:
         self.calls: list[Call] = []
         self.doubts: list[str] = []
         self.variables: dict[str, str] = {}
+        self.comments: list[tuple[int, int]] = []
 
     def text(self, node: tree_sitter.Node) -> str:
         return self.source[node.start_byte : node.end_byte].decode("utf-8", "replace")
@@ -78,6 +85,8 @@ class _Reader:
             self._assignments(node, depth)
         elif kind in _ASSIGNS:
             self._assign(node, depth)
+        elif kind == "comment":
+            self.comments.append((node.start_byte, node.end_byte))
         else:
             self._children(node, depth, background=background, stdin=stdin)
 
@@ -94,13 +103,19 @@ class _Reader:
     def _command(self, node: tree_sitter.Node, depth: int, *, background: bool, stdin: str | None) -> None:
         words: list[str] = []
         env: list[str] = []
+        end = -1
         for child in node.children:
             if child.type in _ASSIGNS:
                 env.extend(self.word(child, depth))
             elif child.type in _REDIRECTS:
                 stdin = self._redirect(child, depth) or stdin
             else:
-                words.extend(self.word(child, depth))
+                more = self.word(child, depth)
+                if child.start_byte == end and words and more:
+                    # The grammar cuts a word at a backslash behind a quote; the shell cuts only at blanks.
+                    words[-1] += more.pop(0)
+                words.extend(more)
+                end = child.end_byte
         if words or env:
             self.calls.append(Call(tuple(words), tuple(env), stdin, background=background))
 

@@ -7,7 +7,7 @@ import binascii
 import re
 from collections.abc import Iterator
 
-from harness.shellguard import launchers, rules
+from harness.shellguard import launchers, pycode, rules
 from harness.shellguard.reading import HOLE, Call, Shell, program
 from harness.shellguard.seen import Finding, Inner, Place, Script, Seen, said
 from harness.shellguard.topics import mentions
@@ -119,8 +119,6 @@ def alias(call: Call, place: Place) -> Iterator[Seen]:
 
 def python(call: Call, place: Place) -> Iterator[Seen]:
     """``python -c CODE``, ``-m MODULE``, a script with arguments, or code on standard input."""
-    from harness.shellguard import pycode  # noqa: PLC0415  # ast is loaded only for Python on the line
-
     args = call.words[1:]
     for i, word in enumerate(args):
         if re.fullmatch(r"-[a-zA-Z]*c", word):

@@ -14,7 +14,7 @@ _MENTIONS = re.compile(
     r"|accelerate launch|deepspeed|torch\.distributed|(rm|delete)\b.*(\.gguf|models/output)",
     re.DOTALL,
 )
-_QUOTING = re.compile(r"""["'\\`^]|\$\(\)|\$\{\}""")
+_QUOTING = re.compile(r"""\\\r?\n|["'\\`^]|\$\(\)|\$\{\}""")
 
 
 def touches(text: str) -> bool:

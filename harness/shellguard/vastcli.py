@@ -25,7 +25,7 @@ GLOBAL_FLAGS = ("--explain", "--raw", "--full", "--curl", "--no-color")
 _SCHEDULE = ("--schedule", "--start_date", "--end_date", "--day", "--hour")
 
 GUARDED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    # command: (positionals, options with a value, flags)
+    # command: (positionals, options with a value and their short forms, spellings of its one flag)
     "destroy instance": ("id", (), ("-y", "--yes")),
     "destroy instances": ("ids+", (), ("-y", "--yes")),
     "recycle instance": ("id", (), ()),
@@ -45,7 +45,7 @@ GUARDED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "destroy team": ("", (), ()),
     "delete ssh-key": ("id", (), ()),
     "detach ssh": ("instance_id ssh_key_id", (), ()),
-    "copy": ("src dst", ("-i", "--identity"), ()),
+    "copy": ("src dst", ("-i --identity",), ()),
     "repl": ("", (), ()),
 }
 """The commands whose arguments the judge looks at."""
@@ -168,7 +168,7 @@ def _parser() -> _Parser:
         for positional in positionals.split():
             sub.add_argument(positional.rstrip("+"), nargs="+" if positional.endswith("+") else None)
         for value in values:
-            sub.add_argument(value)
+            sub.add_argument(*value.split())
         if flags:
             sub.add_argument(*flags, action="store_true")
     _add_globals(root, None)

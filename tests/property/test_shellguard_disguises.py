@@ -1,0 +1,203 @@
+"""Whatever a line is dressed in: if a shell would run the guarded act, the guard holds the line."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from harness.shellguard.judge import judge, judge_argv
+from harness.shellguard.reading import Shell
+from harness.shellguard.rules import Decision
+
+ACT = ("vastai", "destroy", "instance", "5")
+
+# --- disguises, each of which leaves what bash runs unchanged ---------------------------------------
+
+
+@st.composite
+def _spelled(draw: st.DrawFn, word: str) -> str:
+    """One word in some quoting that bash takes away again."""
+    out = ""
+    for letter in word:
+        style = draw(st.sampled_from(["plain", "single", "double", "backslash", "ansi", "empty", "continued"]))
+        out += {
+            "plain": letter,
+            "single": f"'{letter}'",
+            "double": f'"{letter}"',
+            "backslash": f"\\{letter}",
+            "ansi": f"$'\\x{ord(letter):02x}'",
+            "empty": f"''{letter}",
+            "continued": f"\\\n{letter}",
+        }[style]
+    return out
+
+
+_BLANKS = st.sampled_from([" ", "  ", "\t", " \\\n "])
+
+
+@st.composite
+def _act(draw: st.DrawFn) -> str:
+    words = [draw(_spelled(word)) for word in ACT]
+    glue = draw(_BLANKS)
+    flag = draw(st.sampled_from(["", "--raw ", "--api-key K ", "--ap=K "]))
+    return words[0] + glue + flag + glue.join(words[1:])
+
+
+_PROGRAMS = ("env X=1 ", "env -u Y ", "nohup ", "nice -n 1 ", "timeout 9 ", "xargs -n 1 ")
+# @ is the line so far, % the line quoted as one word.
+_BLOCKS = (
+    "( @ )",
+    "{ @; }",
+    "true && @",
+    "false || @",
+    "true; @",
+    "@ > /dev/null 2>&1",
+    "@ | cat",
+    "echo 5 | @",
+    "time @",
+    "echo $( @ )",
+    'echo "$( @ )"',
+    "if true; then @; fi",
+    "for i in 1; do @; done",
+    "f() { @; }; f",
+    "case x in x) @;; esac",
+    "cat < <( @ )",
+    "true # no \\\n@",
+)
+_LAST = ("@", "@ ;", "@ &", "@ #", "! @", "bash <<'END'\n@\nEND", "cat <<'END' | bash\n@\nEND")
+_CARRIED = (
+    "@",
+    "eval %",
+    "bash -c %",
+    "echo % | bash",
+    "bash <<< %",
+    "env -u Y bash -c %",
+    "trap % EXIT",
+    'C=%; eval "$C"',
+)
+
+
+def _put(line: str, into: str) -> str:
+    return "".join({"@": line, "%": shlex.quote(line)}.get(sign, sign) for sign in into)
+
+
+@st.composite
+def _disguised(draw: st.DrawFn) -> str:
+    line = draw(st.sampled_from(["", "X=1 ", "command ", "exec "]))
+    line += "".join(draw(st.lists(st.sampled_from(_PROGRAMS), max_size=2))) + draw(_act())
+    for block in draw(st.lists(st.sampled_from(_BLOCKS), max_size=2)):
+        line = _put(line, block)
+    return _put(_put(line, draw(st.sampled_from(_LAST))), draw(st.sampled_from(_CARRIED)))
+
+
+@settings(max_examples=400, deadline=None)
+@given(_disguised())
+def test_no_disguise_lets_the_act_through(line: str) -> None:
+    assert judge(line).decision is Decision.DENY
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directories with nothing on the PATH but a vastai that writes down its arguments, and harmless programs."""
+    root = tmp_path_factory.mktemp("world")
+    (root / "bin").mkdir()
+    (root / "cwd").mkdir()
+    for name in ("bash", "sh", "env", "nohup", "nice", "timeout", "cat", "xargs", "tr", "printf", "find", "true"):
+        found = shutil.which(name)
+        if found is None:
+            pytest.skip(f"{name} is not on this machine")
+        (root / "bin" / name).symlink_to(found)
+    stub = root / "bin" / "vastai"
+    stub.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" '' >> '{root}/calls'\n", encoding="utf-8")
+    stub.chmod(0o755)
+    return root
+
+
+def _run(world: Path, line: str) -> list[tuple[str, ...]]:
+    """The arguments of every vastai that a real bash starts for a line."""
+    calls = world / "calls"
+    calls.unlink(missing_ok=True)
+    env = {"PATH": str(world / "bin"), "HOME": str(world / "cwd"), "LC_ALL": "C.UTF-8"}
+    # The line is waited for with everything it leaves in the background.
+    subprocess.run(
+        ["bash", "--norc", "-c", f"{line}\nwait"],
+        env=env,
+        cwd=world / "cwd",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    if not calls.exists():
+        return []
+    return [tuple(block.split("\n")) for block in calls.read_text().strip("\n").split("\n\n")]
+
+
+_QUICK = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@_QUICK
+@given(_disguised())
+def test_the_disguises_are_real(world: Path, line: str) -> None:
+    assert any(" ".join(call).startswith(("destroy", "--")) and "5" in call for call in _run(world, line))
+
+
+_SHARDS = (
+    *ACT, ";", "|", "&", "&&", "||", "(", ")", "{", "}", "$(", "`", "'", '"', "\\", "#", "$X", "X=", "<<E", "E", "<<<",
+    "$'", "${", "\n",
+)  # fmt: skip
+
+
+@_QUICK
+@example("vastai show user; vastai destroy\tinstance 5")
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(_SHARDS),
+            st.text(alphabet="abc \t'\"\\$`", max_size=3),
+        ),
+        max_size=14,
+    ).map(" ".join)
+)
+def test_what_bash_runs_is_what_the_guard_saw(world: Path, line: str) -> None:
+    """Random shards of shell, most of them broken: whatever guarded act bash still starts, the guard holds."""
+    for call in _run(world, line):
+        if judge_argv(("vastai", *call)).decision is Decision.DENY:
+            assert judge(line).decision is Decision.DENY
+
+
+# --- nothing breaks it --------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(), st.sampled_from(Shell))
+def test_any_text_is_judged(text: str, shell: Shell) -> None:
+    judge(text, shell)
+    judge(f"vastai {text}", shell)
+    judge_argv(tuple(text.split()))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text())
+def test_nothing_behind_a_destroy_takes_it_back(text: str) -> None:
+    assert judge(f"vastai destroy instance 5; {text}").decision is Decision.DENY
+    assert judge(f"vastai destroy instance 5\n{text}", Shell.POWERSHELL).decision is Decision.DENY
+
+
+@pytest.mark.parametrize("shell", Shell)
+@pytest.mark.parametrize("opening", ["$(", "(", "{ ", "`", '"$(', "if ", "sh -c '", "${x:-", "@(", "[", "a|"])
+def test_deep_nesting_ends_in_a_decision(shell: Shell, opening: str) -> None:
+    judge(opening * 3000 + "vastai destroy instance 5", shell)
+
+
+def test_a_line_too_long_to_read_is_held_when_it_names_the_act() -> None:
+    assert judge("echo " + "x" * (1 << 18) + "; vastai destroy instance 5").decision is Decision.DENY
+    assert judge("echo " + "x" * (1 << 18)).decision is Decision.ALLOW
