@@ -66,7 +66,7 @@ class LocalSshd:
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\n"
             f"AuthorizedKeysFile {self.directory / 'authorized_keys'}\nStrictModes no\nPidFile none\n"
             "PasswordAuthentication no\nUsePAM no\nMaxStartups 100\nMaxSessions 100\nLogLevel VERBOSE\n"
-            f"Subsystem sftp internal-sftp\nForceCommand sh {wrapper}\n"
+            f"Subsystem sftp /usr/lib/openssh/sftp-server\nForceCommand sh {wrapper}\n"
         )
         if os.name == "posix" and os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)

@@ -11,9 +11,19 @@ from pathlib import Path
 from harness.errors import RemoteChanged, TransferFailed
 from harness.ids import Sha256, sha256
 from harness.ports import Answers, Clock, Json, OnProgress, Question, RemoteFile, RunResult
-from harness.remote import download, probe, program, upload
+from harness.remote import download, openssh, probe, program, upload
+from harness.remote.openssh import OpensshPipe
 from harness.remote.ssh import Connection, Dialer, Login, exchange
-from harness.remote.streams import ParamikoPipe, RangeStream
+from harness.remote.streams import ParamikoPipe, Pipe, RangeStream
+from harness.remote.transfer import NO_LIMITS, Limits, Line, RemoteDigests
+
+PARAMIKO = ParamikoPipe.carrier
+SSH = OpensshPipe.carrier
+SHARED = "shared"
+"""The connection for questions, for files too small to deserve one of their own."""
+
+SMALL = 4 << 20
+NEAR_S = 0.005
 
 PATIENCE_S = 60.0
 """How long one question waits for a box that does not answer before it is given up."""
@@ -35,7 +45,7 @@ class SshHost:
         *,
         whereabouts: Callable[[], Login] | None = None,
         patience: float = PATIENCE_S,
-        limits: download.Limits = download.NO_LIMITS,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self._dialer = Dialer(login, clock, whereabouts)
         self._clock = clock
@@ -65,7 +75,7 @@ class SshHost:
             source,
             remote_dir,
             files,
-            connect=lambda request: self._pipe(program.RECEIVE, request, lambda: False),
+            connect=lambda request: self._pipe(program.RECEIVE, request, PARAMIKO, lambda: False),
             probe=lambda question: self.probe([question], timeout=120.0 + size / DIGEST_BYTES_PER_S),
             clock=self._clock,
             on_progress=on_progress,
@@ -84,23 +94,29 @@ class SshHost:
                 self._connection.close()
             self._connection = None
 
-    # --- where downloads come from: download.Source ---
+    # --- where downloads come from: transfer.Source ---
 
-    def open(self, path: str, give_up: Callable[[], bool]) -> RangeStream:
-        """A stream of a file's ranges on a connection of its own."""
-        return RangeStream(self._pipe(program.RANGES, {"path": path, "nice": 0, "chunk": 0}, give_up), path)
+    def line(self, size: int) -> Line:
+        """Nearby one connection, and ssh before paramiko, for the CPU is the limit; far away four, with big windows."""
+        near = self._live().round_trip < NEAR_S
+        if size <= SMALL:
+            return Line(1, (SHARED,), SHARED)
+        if openssh.installed() is None:
+            return Line(1 if near else 4, (PARAMIKO,), PARAMIKO)
+        return Line(1, (SSH, PARAMIKO), PARAMIKO) if near else Line(4, (PARAMIKO, SSH), PARAMIKO)
 
-    def first(self) -> int:
-        """Begin with one connection nearby, with four where a round trip takes long."""
-        return 1 if self._live().round_trip < 0.005 else 4
+    def open(self, path: str, carrier: str, give_up: Callable[[], bool]) -> RangeStream:
+        """A stream of a file's ranges, on a connection of its own unless the file is small."""
+        request: dict[str, Json] = {"path": path, "nice": self._limits.nice, "chunk": 0}
+        return RangeStream(self._pipe(program.RANGES, request, carrier, give_up), path)
 
-    def digests(self, path: str, size: int, chunk: int) -> download.RemoteDigests:
+    def digests(self, path: str, size: int, chunk: int) -> RemoteDigests:
         """The digests of the file and its chunks on the box now."""
         argv, begin = program.streamed(program.RANGES, {"path": path, "nice": 0, "chunk": chunk})
         ran = self.run(argv, stdin=begin, timeout=120.0 + 2 * size / DIGEST_BYTES_PER_S, limit=64 << 20)
         try:
             answer = json.loads(ran.stdout)
-            found = download.RemoteDigests(sha256(answer["whole"]), tuple(map(sha256, answer["chunks"])))
+            found = RemoteDigests(sha256(answer["whole"]), tuple(map(sha256, answer["chunks"])))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             said = ran.stdout[:300].decode("utf-8", "replace")
             raise TransferFailed(f"the box does not tell the digests of {path}: {said!r}") from error
@@ -110,15 +126,23 @@ class SshHost:
 
     # ---
 
-    def _pipe(self, modules: tuple[str, ...], request: Mapping[str, Json], give_up: Callable[[], bool]) -> ParamikoPipe:
-        """A program that reads on, on a connection of its own."""
+    def _pipe(
+        self, modules: tuple[str, ...], request: Mapping[str, Json], carrier: str, give_up: Callable[[], bool]
+    ) -> Pipe:
+        """A program on the box that reads on."""
         argv, begin = program.streamed(modules, request)
-        connection = self._dialer.connect_patiently(self._limits.patience, give_up)
+        command = shlex.join(argv)
+        pipe: Pipe
+        if carrier == SSH:
+            pipe = OpensshPipe(self._dialer.login, command)
+        elif carrier == SHARED:
+            pipe = ParamikoPipe(self._live(), command, shared=True)
+        else:
+            pipe = ParamikoPipe(self._dialer.connect_patiently(self._limits.patience, give_up), command)
         try:
-            pipe = ParamikoPipe(connection, shlex.join(argv))
             pipe.write(begin)
         except BaseException:
-            connection.close()
+            pipe.close()
             raise
         return pipe
 

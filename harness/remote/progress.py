@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping, Sequence
 
 from harness.ports import Progress
 
@@ -86,3 +87,40 @@ class Ramp:
         self._wanted = self._best[1]
         self._held_until = now + self._hold
         return self._wanted
+
+
+class Carriers:
+    """Which carrier the next stream takes: the one that promises most, and once another beside it, to compare.
+
+    ``fallback`` is never given up for failing: it is enough by itself, and has nothing to fall back to.
+    """
+
+    def __init__(self, names: Sequence[str], fallback: str, better: float = 1.2) -> None:
+        self._names = tuple(names)
+        self._fallback = fallback
+        self._better = better
+
+    @property
+    def admitted(self) -> tuple[str, ...]:
+        """The carriers that are still in the race, the preferred one first."""
+        return self._names
+
+    def next(self, in_use: Sequence[str]) -> str:
+        """The carrier for one more stream beside those in use."""
+        untried = [name for name in self._names if name not in in_use]
+        return untried[0] if untried else self._names[0]
+
+    def compare(self, rates: Mapping[str, Sequence[float]]) -> None:
+        """Judge by the streams' rates, once every carrier has one: the preferred one stays unless clearly beaten."""
+        if len(self._names) < 2 or not all(rates.get(name) for name in self._names):
+            return
+        mean = {name: sum(rates[name]) / len(rates[name]) for name in self._names}
+        first = self._names[0]
+        best = max(self._names, key=lambda name: mean[name] / (self._better if name != first else 1.0))
+        self._names = (best,)
+
+    def without(self, name: str) -> str:
+        """The carrier to use after one failed without bringing a byte."""
+        if name != self._fallback:
+            self._names = tuple(other for other in self._names if other != name) or (self._fallback,)
+        return self._fallback

@@ -1,4 +1,4 @@
-"""A stream of byte ranges of one file on the box, and what can carry it: paramiko, or the system's own ssh."""
+"""A stream of byte ranges of one file on the box, over whatever carries it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ READ = 1 << 20
 
 OPEN_TIMEOUT_S = 30.0
 HEADER_LIMIT = 1000
+NO_SUCH_PROGRAM = 127
+"""The exit status of a POSIX shell that finds no such command."""
 
 
 class Pipe(Protocol):
-    """Two ends of a command on the box. ``close`` may be called from another thread and ends a waiting ``read``."""
+    """The two ends of a command that runs on the box."""
 
     @property
     def carrier(self) -> str:
@@ -32,18 +34,30 @@ class Pipe(Protocol):
     def read(self, limit: int) -> bytes:
         """Some bytes, at least one, at most ``limit``; none at the end. Raises HostUnreachable."""
 
+    def status(self) -> int | None:
+        """The command's exit status, if it is known."""
+
+    def interrupt(self) -> None:
+        """End the command; for other threads than the reading one, whose ``read`` ends."""
+
     def close(self) -> None:
-        """End the command."""
+        """End the command and release everything."""
 
 
 class ParamikoPipe:
-    """A command on a connection of its own."""
+    """A command on a connection: its own one, unless it is ``shared`` and outlives the pipe."""
 
     carrier = "paramiko"
 
-    def __init__(self, connection: Connection, command: str) -> None:
+    def __init__(self, connection: Connection, command: str, *, shared: bool = False) -> None:
         self._connection = connection
-        self._channel: Channel = connection.open(command, OPEN_TIMEOUT_S)
+        self._shared = shared
+        try:
+            self._channel: Channel = connection.open(command, OPEN_TIMEOUT_S)
+        except BaseException:
+            if not shared:
+                connection.close()
+            raise
         self._channel.settimeout(None)  # silence is judged by the one who counts the bytes of all streams
 
     def write(self, data: bytes) -> None:
@@ -60,9 +74,20 @@ class ParamikoPipe:
         except (SSHException, OSError, EOFError) as error:
             raise HostUnreachable(f"the connection was cut: {describe(error)}") from error
 
+    def status(self) -> int | None:
+        """The command's exit status; None when it runs, or when the connection ended first."""
+        self._channel.status_event.wait(1.0)
+        return self._channel.exit_status if self._channel.exit_status >= 0 else None
+
+    def interrupt(self) -> None:
+        """End the command."""
+        self.close()
+
     def close(self) -> None:
-        """End the command and its connection."""
-        self._connection.close()
+        """End the command, and the connection unless others use it."""
+        self._channel.close()
+        if not self._shared:
+            self._connection.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +99,13 @@ class Range:
 
 
 class RangeStream:
-    """Asks for ranges and receives them in that order. ``identity`` is the file's own word for its version."""
+    """Asks for ranges and receives them in that order."""
 
     def __init__(self, pipe: Pipe, path: str) -> None:
         self._pipe = pipe
         self._path = path
         self._rest = b""
+        self._answered = False
         self.carrier = pipe.carrier
 
     def ask(self, wanted: Range) -> None:
@@ -87,7 +113,7 @@ class RangeStream:
         self._pipe.write(b"%d %d\n" % (wanted.offset, wanted.length))
 
     def receive(self, wanted: Range, sink: Callable[[bytes], None]) -> str:
-        """Give the bytes of the range that was asked for first to ``sink``; the file's identity.
+        """Give the bytes of the range that was asked for first to ``sink``; the identity of the file they are of.
 
         Raises RemoteChanged when the file is another now, HostUnreachable when the stream ends early.
         """
@@ -102,16 +128,23 @@ class RangeStream:
             sink(data)
         return identity
 
+    def interrupt(self) -> None:
+        """End it from another thread; a waiting ``receive`` ends with HostUnreachable."""
+        self._pipe.interrupt()
+
     def close(self) -> None:
-        """End it; a waiting ``receive`` ends with HostUnreachable."""
+        """End it."""
         self._pipe.close()
 
     def _header(self, wanted: Range) -> str:
         while b"\n" not in self._rest:
             data = self._pipe.read(HEADER_LIMIT)
-            if not data or len(self._rest) > HEADER_LIMIT:
-                raise HostUnreachable(f"the stream of {self._path} ended before its answer")
+            if not data:
+                self._explain_end()
             self._rest += data
+            if len(self._rest) > 2 * HEADER_LIMIT:
+                raise TransferFailed(f"the box answers oddly for {self._path}: {self._rest[:100]!r}")
+        self._answered = True
         line, _, self._rest = self._rest.partition(b"\n")
         words = line[:HEADER_LIMIT].decode("utf-8", "replace").split()
         if words[:1] == ["changed"]:
@@ -121,3 +154,10 @@ class RangeStream:
         if words[:3] != ["ok", str(wanted.offset), str(wanted.length)] or len(words) != 4:
             raise TransferFailed(f"the box answers oddly for {self._path}: {line[:100]!r}")
         return words[3]
+
+    def _explain_end(self) -> None:
+        if not self._answered and self._pipe.status() == NO_SUCH_PROGRAM:
+            raise TransferFailed(
+                "the box has no python3 to read the file with", remedy="Install python3 on the box; it costs nothing."
+            )
+        raise HostUnreachable(f"the stream of {self._path} ended before its answer")

@@ -76,6 +76,11 @@ class Work:
             found, self._fetched = self._fetched, []
             return found or None
 
+    def rest(self, seconds: float) -> None:
+        """Wait, unless it ends meanwhile."""
+        with self.changed:
+            self.changed.wait_for(lambda: self._stopped or not self._left, seconds)
+
     def stop(self) -> None:
         """Let everyone waiting go."""
         with self.changed:
@@ -93,22 +98,26 @@ class Work:
         return self._left == 0
 
 
+OpenStream = Callable[[Callable[[], bool]], RangeStream]
+"""Connects, patiently, until the given function says to give up. Raises HostUnreachable, HostKeyChanged."""
+
+
 class Worker:
     """One stream after another, each until it is cut; ``failure`` tells why the worker gave up."""
 
-    def __init__(self, work: Work, journal: Journal, open_stream: Callable[[Callable[[], bool]], RangeStream]) -> None:
+    def __init__(self, work: Work, journal: Journal) -> None:
         self._work = work
         self._journal = journal
-        self._open = open_stream
         self._retired = False
         self._stream: RangeStream | None = None
         self.received = 0
         self.cuts = 0
         self.failure: HarnessError | None = None
-        self._thread = threading.Thread(target=self._run, name="harness-download", daemon=True)
+        self._thread = threading.Thread()
 
-    def start(self) -> None:
+    def start(self, open_stream: OpenStream) -> None:
         """Begin."""
+        self._thread = threading.Thread(target=self._run, args=(open_stream,), name="harness-download", daemon=True)
         self._thread.start()
 
     def retire(self) -> None:
@@ -119,12 +128,13 @@ class Worker:
         """Cut the present stream: it stalls."""
         stream = self._stream
         if stream is not None:
-            stream.close()
+            stream.interrupt()
 
     @property
-    def streaming(self) -> bool:
-        """Whether a stream is open."""
-        return self._stream is not None
+    def carrier(self) -> str | None:
+        """What carries the present stream; None while there is none."""
+        stream = self._stream
+        return stream.carrier if stream is not None else None
 
     @property
     def retired(self) -> bool:
@@ -146,10 +156,12 @@ class Worker:
     def _gives_up(self) -> bool:
         return self._retired or self._work.stopped or self._work.complete
 
-    def _run(self) -> None:
+    def _run(self, open_stream: OpenStream) -> None:
+        pause = 0.0
         try:
             while not self._gives_up():
-                stream = self._open(self._gives_up)
+                before = self.received
+                stream = open_stream(self._gives_up)
                 self._stream = stream
                 try:
                     self._serve(stream)
@@ -158,6 +170,9 @@ class Worker:
                 finally:
                     self._stream = None
                     stream.close()
+                # A stream that brought nothing is not opened again at once, for it may go on bringing nothing.
+                pause = 0.0 if self.received > before else min(2 * pause + 0.1, 15.0)
+                self._work.rest(pause)
         except HarnessError as error:
             self.failure = None if self._gives_up() else error
         finally:
