@@ -1,0 +1,99 @@
+"""Rules on the answer that a row teaches: classes that collapsed into one, answers that the prompt gives away. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from harness.artifacts.dataset.rows import Defect
+from harness.artifacts.dataset.texts import Texts, bounded
+
+_SAMPLE: Final = 200
+_SHORT: Final = 24  # characters; an answer of one such line is itself the label
+_LONG: Final = 40  # characters; so long an answer is not in its prompt by chance
+_MAX_CLASSES: Final = 50
+_THOUGHT: Final = "</think>"
+_WORD: Final = re.compile(r"[A-Za-z]{2,24}")
+_STATED: Final = re.compile(
+    r"^\W*((?:direction|signal|action|decision|answer|label|recommendation|bias|outlook|prediction|forecast|position|"
+    r"verdict|trade|outcome)\W{0,4}[:=])\W*([A-Za-z]+)",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+def of(file: Texts) -> list[str]:
+    """The label of every row, '' where none is stated; an empty list when the rows do not teach labels.
+
+    It is the field ``label``, or what stands behind the word with which most answers announce it
+    (``Direction: UP``), or the whole answer where all are one short word.
+    """
+    column = file.column("label")
+    if column:
+        return [str(value) for value in column]
+    sample = file.answers[:_SAMPLE]
+    announced = Counter(match[1] for match in map(_STATED.search, map(_spoken, sample)) if match is not None)
+    if announced and announced.most_common(1)[0][1] * 2 > len(sample):
+        return _behind(file.answers, announced.most_common(1)[0][0])
+    spoken = [_spoken(answer).strip() for answer in sample]
+    if spoken and all(len(text) <= _SHORT and " " not in text for text in spoken):
+        return [_spoken(answer).strip() for answer in file.answers]
+    return []
+
+
+def judge(file: Texts, labels: Sequence[str], share: float, named: int) -> Iterator[Defect]:
+    """One class beyond a share of all rows, and prompts that give the answer away."""
+    classes = Counter(labels)
+    stated = sum(classes.values()) - classes.pop("", 0)
+    if stated and len(classes) <= _MAX_CLASSES:
+        label, most = classes.most_common(1)[0]
+        if most > share * stated:
+            detail = f"{most} of {stated} rows ({most / stated:.1%}) answer {label[:40]!r}, at most {share:.1%} may"
+            yield Defect(file.source.name, 0, "class_collapse", detail)
+        yield from bounded(_given_away(file, labels, list(classes)), named)
+    yield from bounded(_copied(file), named)
+
+
+def _behind(answers: Sequence[str], announcement: str) -> list[str]:
+    found = []
+    length = len(announcement)
+    for answer in answers:
+        start = answer.rfind(announcement)
+        words = answer[start + length : start + length + _SHORT].split(None, 1) if start >= 0 else ()
+        found.append(words[0] if words else "")
+    plain = {word: word.strip("*_`\"'.,;:!()[]").upper() for word in set(found)}
+    return [plain[word] for word in found]
+
+
+def _given_away(file: Texts, labels: Sequence[str], classes: Sequence[str]) -> Iterator[Defect]:
+    """A prompt that announces the row's own label; one that names other classes too only lists the choices.
+
+    The announcing words are learned from a sample of prompts and answers: a leak is a template's, in many rows.
+    """
+    words = [word for word in classes if _WORD.fullmatch(word)]
+    sample = file.prompts[:: max(1, len(file.prompts) // _SAMPLE)]
+    told = {match[1] for text in (*sample, *map(_spoken, file.answers[:_SAMPLE])) for match in _STATED.finditer(text)}
+    if not words or not told:
+        return
+    any_class = re.compile(r"\b(" + "|".join(words) + r")\b", re.IGNORECASE)
+    for announcement in sorted(told):
+        for row, prompt in enumerate(file.prompts):
+            start = prompt.find(announcement)
+            if start < 0 or not labels[row]:
+                continue
+            behind = prompt[start + len(announcement) :][: _SHORT + _LONG]
+            choices = [word.upper() for word in any_class.findall(behind)]
+            if choices and set(choices) == {labels[row].upper()}:
+                yield file.defect(row, "answer_in_prompt", f"the prompt says {announcement} {choices[0]}")
+
+
+def _copied(file: Texts) -> Iterator[Defect]:
+    for row, (prompt, answer) in enumerate(zip(file.prompts, file.answers, strict=True)):
+        if answer[:_LONG] in prompt and len(answer) >= _LONG and answer in prompt:
+            yield file.defect(row, "answer_in_prompt", "the whole answer is part of the prompt")
+
+
+def _spoken(answer: str) -> str:
+    """The answer without the reasoning before it."""
+    return answer.rpartition(_THOUGHT)[2]

@@ -1,0 +1,113 @@
+"""Rules on rows that repeat each other: duplicates, contradictions, and evaluation rows seen in training. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from harness.artifacts.dataset.rows import Defect, Schema
+from harness.artifacts.dataset.texts import Texts, bounded
+
+_MIN_DIGITS: Final = 24  # so many digits in the same order are the same data in other words
+_NOT_DIGITS: Final = bytes(sorted(set(range(256)) - set(b"0123456789")))
+_CASE: Final = bytes(range(256)).lower()
+_NOT_LETTERS: Final = bytes(
+    sorted(set(range(128)) - set(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-."))
+)
+
+
+def judge(files: Sequence[Texts], labels: Sequence[Sequence[str]], share: float, named: int) -> Iterator[Defect]:
+    """Duplicates beyond a share of all rows, and equal prompts with other labels, over files of one kind.
+
+    ``labels`` are parallel to the files' rows; a file whose rows have no labels has none.
+    """
+    total = sum(len(file.prompts) for file in files)
+    all_differ = len(set().union(*(file.prompts for file in files))) == total
+    exact = [] if all_differ else list(_repeated(files))
+    if len(exact) > share * total:
+        yield from _over("duplicate", exact, total, share, named)
+    for file in files:
+        near = list(_near(file))
+        if len(near) > share * len(file.prompts):
+            yield from _over("near_duplicate", near, len(file.prompts), share, named)
+    if not all_differ:
+        yield from bounded(_contradictions(files, labels), named)
+
+
+def unlike_evaluation(training: Sequence[Texts], evaluation: Sequence[Texts], named: int) -> Iterator[Defect]:
+    """Evaluation rows whose prompt, or the data in it, is in the training rows."""
+    seen = {key for file in training for key in _essences(file.prompts)}
+    for file in evaluation:
+        repeated = (
+            file.defect(row, "evaluation_row_in_training", "the same prompt is among the training rows")
+            for row, key in enumerate(_essences(file.prompts))
+            if key in seen
+        )
+        yield from bounded(repeated, named)
+
+
+def _essences(prompts: list[str]) -> list[bytes]:
+    """What near duplicates share: the digits in their order, or, of text with few, the letters in lower case."""
+    keys = [prompt.encode("utf-8", "surrogatepass").translate(None, _NOT_DIGITS) for prompt in prompts]
+    for row, key in enumerate(keys):
+        if len(key) < _MIN_DIGITS:
+            keys[row] = prompts[row].encode("utf-8", "surrogatepass").translate(_CASE, _NOT_LETTERS)
+    return keys
+
+
+def _repeated(files: Sequence[Texts]) -> Iterator[Defect]:
+    first: dict[tuple[str, ...], Defect] = {}
+    for file in files:
+        columns = [file.prompts, file.answers] + ([file.rejected] if file.rejected else [])
+        for row, key in enumerate(zip(*columns, strict=True)):
+            here = file.defect(row, "duplicate", "")
+            before = first.setdefault(key, here)
+            if before is not here:
+                yield file.defect(row, "duplicate", f"the same row as {before.file}:{before.line}")
+
+
+def _near(file: Texts) -> Iterator[Defect]:
+    keys = _essences(file.prompts)
+    if len(set(keys)) == len(keys):
+        return
+    first: dict[bytes, int] = {}
+    for row, key in enumerate(keys):
+        before = first.setdefault(key, row)
+        if file.source.schema is Schema.PREFERENCE and file.prompts[before] == file.prompts[row]:
+            continue  # several pairs for one prompt are how preferences are collected
+        if before != row and (file.prompts[before], file.answers[before]) != (file.prompts[row], file.answers[row]):
+            line = file.source.lines[before]
+            yield file.defect(row, "near_duplicate", f"the same data as line {line}, in other words")
+
+
+def _contradictions(files: Sequence[Texts], labels: Sequence[Sequence[str]]) -> Iterator[Defect]:
+    stated: dict[str, dict[str, Defect]] = defaultdict(dict)
+    for file, column in zip(files, labels, strict=True):
+        if file.rejected:
+            yield from _reversed(file)
+        for row, label in enumerate(column):
+            here = file.defect(row, "contradiction", label)
+            known = stated[file.prompts[row]]
+            other = next((defect for text, defect in known.items() if text != label), None)
+            known.setdefault(label, here)
+            if other is not None:
+                yield file.defect(
+                    row, "contradiction", f"answers {label!r}, {other.file}:{other.line} answers {other.detail!r}"
+                )
+
+
+def _reversed(file: Texts) -> Iterator[Defect]:
+    preferred = {(file.prompts[row], chosen): row for row, chosen in enumerate(file.answers)}
+    for row, rejected in enumerate(file.rejected):
+        other = preferred.get((file.prompts[row], rejected))
+        if other is not None and other != row:
+            line = file.source.lines[other]
+            yield file.defect(row, "contradiction", f"rejects what line {line} chooses for the same prompt")
+
+
+def _over(rule: str, found: list[Defect], total: int, share: float, named: int) -> Iterator[Defect]:
+    first = found[0]
+    detail = f"{len(found)} of {total} rows repeat another ({len(found) / total:.2%}, at most {share:.2%})"
+    yield Defect(first.file, 0, rule, detail)
+    yield from found[:named]

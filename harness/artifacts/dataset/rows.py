@@ -1,0 +1,180 @@
+"""Rows of a data file: strict JSONL of the contract's schemas; every line that does not fit is named.
+
+Schemas: ``{"prompt", "completion"}``, ``{"messages": [{"role", "content"}, ...]}``,
+``{"instruction", "input"?, "output"}``, and for preferences ``{"prompt", "chosen", "rejected"}``.
+Other fields are allowed (``pair``, ``date``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+from harness.errors import BadInput
+
+MAX_FILE_BYTES: Final = 4 << 30
+_BLOCK: Final = 256 << 10
+_NO_DIGITS: Final = b"0123456789+-"
+_CUT: Final = re.compile(rb"\\n|\. ")  # at line breaks, as JSON escapes them, and at the ends of sentences
+_ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
+
+
+class Schema(StrEnum):
+    """The shape of a file's rows."""
+
+    COMPLETION = "prompt/completion"
+    MESSAGES = "messages"
+    INSTRUCTION = "instruction/output"
+    PREFERENCE = "prompt/chosen/rejected"
+
+
+_FIELDS: Final[dict[Schema, tuple[str, ...]]] = {
+    Schema.PREFERENCE: ("prompt", "chosen", "rejected"),
+    Schema.COMPLETION: ("prompt", "completion"),
+    Schema.MESSAGES: ("messages",),
+    Schema.INSTRUCTION: ("instruction", "output"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """A line and what is wrong with it; ``line`` counts from one, zero stands for the file as a whole."""
+
+    file: str
+    line: int
+    rule: str
+    detail: str
+
+    def __str__(self) -> str:
+        """``real_dpo_pairs.jsonl:17: rule: detail``."""
+        return f"{self.file}:{self.line}: {self.rule}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """One data file: its rows, the line of each, and the lines that are no rows. All rows are of one schema.
+
+    ``pieces`` are the distinct pieces of its lines once the digits and signs are taken out (UTF-8, JSON's own
+    escapes left in): rows that are one template with other numbers have the same ones.
+    """
+
+    path: Path
+    schema: Schema | None
+    rows: list[dict[str, Any]]
+    lines: list[int]
+    defects: tuple[Defect, ...]
+    pieces: frozenset[bytes]
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+
+def read(path: Path) -> Rows:
+    """Read a whole data file. Raises BadInput when it cannot be read at all; a bad line is a defect."""
+    reading = _Reading(path.name)
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BadInput(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                reading.add(block + file.readline())
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    if not reading.rows and not reading.defects:
+        reading.defect("json", "the file holds no rows")
+    pieces = frozenset(piece for skeleton in reading.skeletons for piece in _CUT.split(skeleton))
+    return Rows(path, reading.schema, reading.rows, reading.lines, tuple(reading.defects), pieces)
+
+
+def count(paths: Iterable[Path]) -> int:
+    """How many well-formed rows the files hold together. Raises BadInput when one cannot be read."""
+    return sum(len(read(path).rows) for path in paths)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A file being read, block by block: a block fits the processor's cache, the file does not."""
+
+    name: str
+    schema: Schema | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    defects: list[Defect] = field(default_factory=list)
+    skeletons: set[bytes] = field(default_factory=set)
+    line: int = 0
+    like: tuple[tuple[str, ...], list[type]] = ((), [])
+    """The fields of the last row that was looked at closely, and their types: most rows are like it."""
+
+    def add(self, block: bytes) -> None:
+        """Take in some whole lines, each as a row or as a defect."""
+        self.skeletons.update(block.translate(None, _NO_DIGITS).split(b"\n"))
+        for line in block.removesuffix(b"\n").split(b"\n"):
+            self.line += 1
+            try:
+                # Three times as fast as the json module, and strict: UTF-8, no NaN, nothing behind the value.
+                row = from_json(line, allow_inf_nan=False, cache_strings="keys")
+            except ValueError as error:
+                self.defect("json", str(error) if line.strip() else "an empty line")
+                continue
+            fields, types = self.like
+            alike = row.__class__ is dict and tuple(row) == fields and list(map(type, row.values())) == types
+            problem = None if alike else self.problem(row)
+            if problem is None:
+                self.rows.append(row)
+                self.lines.append(self.line)
+            else:
+                self.defect("schema", problem)
+
+    def problem(self, row: Any) -> str | None:
+        """Why a JSON value is not a row of this file; the first row decides on the schema."""
+        schema = _schema(row)
+        if schema is None:
+            return f"not one of {', '.join(Schema)}"
+        if self.schema not in (None, schema):
+            return f"a row of {schema} among rows of {self.schema}"
+        problem = _misfit(row, schema)
+        if problem is None:
+            self.schema = schema
+            if set(map(type, row.values())) == {str}:
+                self.like = tuple(row), [str] * len(row)
+        return problem
+
+    def defect(self, rule: str, detail: str) -> None:
+        """Note what is wrong with the line."""
+        self.defects.append(Defect(self.name, self.line, rule, detail))
+
+
+def _schema(row: object) -> Schema | None:
+    if not isinstance(row, dict):
+        return None
+    return next((schema for schema, fields in _FIELDS.items() if all(name in row for name in fields)), None)
+
+
+def _misfit(row: dict[str, Any], schema: Schema) -> str | None:
+    if schema is Schema.MESSAGES:
+        return _bad_messages(row["messages"])
+    for name in _FIELDS[schema]:
+        if not isinstance(row[name], str):
+            return f"{name} is not text"
+    if schema is Schema.INSTRUCTION and not isinstance(row.get("input", ""), str):
+        return "input is not text"
+    return None
+
+
+def _bad_messages(messages: object) -> str | None:
+    if not isinstance(messages, list) or not messages:
+        return "messages is not a list of turns"
+    for turn in messages:
+        if not isinstance(turn, dict) or turn.get("role") not in _ROLES or not isinstance(turn.get("content"), str):
+            return "a turn is not {role, content}"
+    if messages[-1]["role"] != "assistant":
+        return "the last turn is not the assistant's"
+    return None

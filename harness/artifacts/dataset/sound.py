@@ -1,0 +1,83 @@
+"""Are the rows fit to train on: one call over all files, findings by file, line and rule. Pure.
+
+What it cannot see: whether a label is true, and near duplicates that differ in their numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.artifacts.dataset import labels, market, phrases, repeats, texts
+from harness.artifacts.dataset.rows import Defect, Rows, Schema
+from harness.artifacts.dataset.texts import Texts, bounded
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is still sound: shares of rows between 0 and 1; ``named`` is how many lines are named for a rule and file.
+
+    ``ignore`` names rules that a job does without, for data to which they do not apply.
+    """
+
+    max_duplicate_share: float = 0.01
+    max_class_share: float = 0.9
+    named: int = 10
+    ignore: frozenset[str] = frozenset()
+
+
+def judge(
+    training: Sequence[Rows], evaluation: Sequence[Rows] = (), limits: Limits | None = None
+) -> tuple[Defect, ...]:
+    """Every defect of the rows that were read (the lines that are no rows are ``Rows.defects``)."""
+    limits = limits or Limits()
+    train, evaluate = [texts.of(rows) for rows in training], [texts.of(rows) for rows in evaluation]
+    found = (defect for defect in _judge(train, evaluate, limits) if defect.rule not in limits.ignore)
+    return tuple(sorted(found, key=lambda defect: (defect.file, defect.rule, defect.line)))
+
+
+def _judge(training: list[Texts], evaluation: list[Texts], limits: Limits) -> Iterator[Defect]:
+    named = limits.named
+    taught = {id(file): labels.of(file) for file in training}
+    for file in (*training, *evaluation):
+        yield from phrases.judge(file.source, named)
+        yield from _empty(file, named)
+        yield from _equal_answers(file, named)
+        yield from market.judge_pairs(file, named)
+    for file in training:
+        yield from labels.judge(file, taught[id(file)], limits.max_class_share, named)
+    for kind in (_is_preference, _is_demonstration):
+        files = [file for file in training if kind(file)]
+        if files:
+            yield from repeats.judge(files, [taught[id(file)] for file in files], limits.max_duplicate_share, named)
+    if evaluation:
+        yield from repeats.unlike_evaluation(training, evaluation, named)
+    yield from market.judge_dates(training, evaluation, named)
+
+
+def _is_preference(file: Texts) -> bool:
+    return file.source.schema is Schema.PREFERENCE
+
+
+def _is_demonstration(file: Texts) -> bool:
+    return file.source.schema not in (Schema.PREFERENCE, None)
+
+
+def _empty(file: Texts, named: int) -> Iterator[Defect]:
+    columns = {"prompt": file.prompts, "answer": file.answers, "rejected answer": file.rejected}
+    for what, column in columns.items():
+        if "" in column or any(map(str.isspace, column)):
+            blank = (row for row, text in enumerate(column) if not text.strip())
+            yield from bounded((file.defect(row, "empty_turn", f"the {what} is empty") for row in blank), named)
+
+
+def _equal_answers(file: Texts, named: int) -> Iterator[Defect]:
+    same: Callable[[tuple[str, str]], bool] = _same
+    rows = (row for row, pair in enumerate(zip(file.answers, file.rejected, strict=False)) if same(pair))
+    detail = "there is nothing to prefer"
+    yield from bounded((file.defect(row, "chosen_equals_rejected", detail) for row in rows), named)
+
+
+def _same(pair: tuple[str, str]) -> bool:
+    chosen, rejected = pair
+    return chosen == rejected or (abs(len(chosen) - len(rejected)) < 8 and chosen.split() == rejected.split())
