@@ -64,20 +64,23 @@ def problems(events: Sequence[Event], head: Head) -> tuple[str, ...]:
     last = EMPTY
     for event in events:
         if event.seq != last.seq + 1:
-            missing = f"event {last.seq + 1}" if event.seq == last.seq + 2 else f"events {last.seq + 1}-{event.seq - 1}"
-            found.append(f"{missing} missing")
+            found.append(f"{_span(last.seq + 1, event.seq - 1)} missing")
         elif event.previous != last.digest:
             found.append(f"event {event.seq} ({event.kind}) does not follow event {last.seq}: one of them was replaced")
         if not _is_sealed(event):
             found.append(f"event {event.seq} ({event.kind}) was changed after it was written")
         last = Head(event.seq, event.digest)
     if last.seq < head.seq:
-        found.append(f"events {last.seq + 1}-{head.seq} missing: the log was cut off")
+        found.append(f"{_span(last.seq + 1, head.seq)} missing: the log was cut off")
     elif last.seq > head.seq:
-        found.append(f"events {head.seq + 1}-{last.seq} were added behind the log's back")
+        found.append(f"{_span(head.seq + 1, last.seq)} added behind the log's back")
     elif last.digest != head.digest:
         found.append(f"event {last.seq} is not the one that the log's head names")
     return tuple(found)
+
+
+def _span(first: int, last: int) -> str:
+    return f"event {first}" if first == last else f"events {first}-{last}"
 
 
 def _is_sealed(event: Event) -> bool:
