@@ -18,10 +18,12 @@ import asyncssh
 from harness.emulator.box.container import BoxFailed, Container, can_isolate
 from harness.emulator.box.layout import Gpus, Layout, furnish, wipe
 from harness.emulator.box.server import BoxServer
+from harness.emulator.refusal import Refusal
 from harness.emulator.rental import Rental, Status
 from harness.emulator.scenario import SshFault
 from harness.emulator.watch import Watch
 from harness.emulator.world import World
+from harness.errors import BadInput
 
 TICK_S = 0.05
 """How often the boxes are looked after, in real seconds."""
@@ -58,6 +60,11 @@ class Keeper:
         self._world = world
         self._folder = world.state_dir / "boxes"
         self._isolated = world.scenario.isolation == "auto" and can_isolate()
+        if not self._isolated and any(event.do == "disk" for event in world.scenario.life):
+            raise BadInput(
+                f"scenario {world.scenario.name!r} fills a disk, which this machine can rehearse only in isolated boxes",
+                remedy="Run it on Linux where users may make user namespaces (unshare --user --mount --pid).",
+            )
         self._boxes: dict[int, _Box] = {}
 
     async def run(self) -> None:
@@ -72,6 +79,8 @@ class Keeper:
         for instance_id, rental in rentals.items():
             try:
                 await self._tend(self._box(instance_id), rental)
+            except Refusal:
+                continue  # it was destroyed meanwhile; the next look clears it away
             except (BoxFailed, OSError, asyncssh.Error) as error:
                 _log.exception("box %s", instance_id)
                 self._world.become(instance_id, Status.EXITED, f"OCI runtime create failed: {error}")

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import signal
 import sys
 from pathlib import Path
 
-from harness.emulator.clock import TurnableClock
-from harness.emulator.keeper import Keeper
-from harness.emulator.running import free_port, serving
-from harness.emulator.scenario import load
-from harness.emulator.world import World
 from harness.errors import BadInput, HarnessError
 
 
@@ -25,28 +19,29 @@ def serve(port: int, state_dir: Path, scenario: str | Path | None) -> None:
     """
     if sys.platform == "win32":
         raise BadInput("the emulated boxes need Linux or macOS", remedy="Run the emulator inside WSL.")
-    chosen = load(scenario)
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise BadInput(f"{state_dir} cannot be used: {error}") from None
-    world = World(state_dir.resolve(), TurnableClock(), chosen, free_port)
-    asyncio.run(_serve(world, port))
+    asyncio.run(_serve(port, state_dir.resolve(), scenario))
 
 
-async def _serve(world: World, port: int) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, stop.set)
-    async with serving(world, Keeper(world), port, keep_boxes=True) as url:
-        _say(f"listening on {url}")
-        _say(f"key: {world.key}")
-        await stop.wait()
-    alive = [rental.id for rental in world.visible()]
-    if alive:
-        _say(f"stopped; instances {', '.join(map(str, alive))} stay in {world.state_dir} and go on with the next start")
+async def _serve(port: int, state_dir: Path, scenario: str | Path | None) -> None:
+    # Imported here: terminals and signals exist only where the boxes can run.
+    from harness.emulator.clock import TurnableClock  # noqa: PLC0415
+    from harness.emulator.keeper import Keeper  # noqa: PLC0415
+    from harness.emulator.scenario import load  # noqa: PLC0415
+    from harness.emulator.serving import free_port, owning, serving  # noqa: PLC0415
+    from harness.emulator.world import World  # noqa: PLC0415
+
+    with owning(state_dir):
+        world = World(state_dir, TurnableClock(), load(scenario), free_port)
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with serving(world, Keeper(world), port, keep_boxes=True) as served:
+            _say(f"listening on {served.url}")
+            _say(f"key: {world.key}")
+            await served.until(stop)
+        alive = ", ".join(str(rental.id) for rental in world.visible())
+        if alive:
+            _say(f"stopped; the instances {alive} stay, and go on with the next start on {state_dir}")
 
 
 def _say(line: str) -> None:
@@ -55,7 +50,7 @@ def _say(line: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``python -m harness.emulator``."""
+    """``python -m harness.emulator``; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m harness.emulator", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="loopback port; 0 takes a free one")
     parser.add_argument("--state", type=Path, default=Path("emulator-state"), help="directory of its memory and boxes")

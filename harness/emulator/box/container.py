@@ -31,6 +31,8 @@ MARK = "HARNESS_EMULATED_BOX"
 """The environment variable that says which box a process belongs to."""
 
 START_S = 20.0
+SAME_START_S = 5.0
+"""Start times are reckoned from the machine's boot time, which moves a little when its clock is set."""
 _TMP = "/tmp"  # noqa: S108  # the box's own
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _READ_ONLY = ("/usr", "/etc", "/opt", "/nix", "/sys", "/run/systemd/resolve")
@@ -62,16 +64,8 @@ class Container:
             if self.isolated:
                 self._start_isolated(command, full, log.fileno())
             else:
-                child = subprocess.Popen(
-                    command,
-                    cwd=self.layout.home,
-                    env=full,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-                self._remember(child.pid)
+                _detach(command, "", log.fileno(), full, self.layout.home)
+                self._holder_file.write_text("{}", "utf-8")
 
     def alive(self) -> bool:
         """Whether the container runs; without isolation nobody can tell, and it counts as running once started."""
@@ -84,7 +78,8 @@ class Container:
         holder = self._holder() if self.isolated else None
         if holder is not None:
             _end([holder])
-        _end(self.processes())
+        while left := self.processes():  # one that is just being started is seen by the next look
+            _end(left)
         self._holder_file.unlink(missing_ok=True)
 
     def processes(self) -> list[psutil.Process]:
@@ -167,37 +162,26 @@ class Container:
             "utf-8",
         )
         program = Path(__file__).with_name("container_init.py")
-        child = subprocess.Popen(
-            [*_UNSHARE, sys.executable, "-I", "-S", str(program), str(spec)],
-            env={"PATH": _SYSTEM_PATH},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+        command = [*_UNSHARE, sys.executable, "-I", "-S", str(program), str(spec)]
+        _detach(command, str(ready), log, {"PATH": _SYSTEM_PATH}, self.layout.base)
         deadline = time.monotonic() + START_S
-        while True:
+        while time.monotonic() < deadline:
             said = ready.read_text("utf-8") if ready.exists() else ""
             if said.isdecimal():
-                self._remember(int(said))
+                started = psutil.Process(int(said)).create_time()
+                self._holder_file.write_text(json.dumps({"pid": int(said), "started": started}), "utf-8")
                 return
-            if said or child.poll() is not None or time.monotonic() > deadline:
-                child.kill()
-                raise BoxFailed(f"the container did not start: {said or 'see ' + str(self.layout.log)}")
+            if said:
+                raise BoxFailed(f"the container did not start: {said.strip()}")
             time.sleep(0.005)
-
-    def _remember(self, pid: int) -> None:
-        try:
-            started = psutil.Process(pid).create_time()
-        except psutil.NoSuchProcess:
-            started = 0.0
-        self._holder_file.write_text(json.dumps({"pid": pid, "started": started}), "utf-8")
+        raise BoxFailed(f"the container did not start in {START_S:g} s; see {self.layout.log}")
 
     def _holder(self) -> psutil.Process | None:
         try:
             known = json.loads(self._holder_file.read_text("utf-8"))
             process = psutil.Process(int(known["pid"]))
-            same = process.create_time() == known["started"] and process.status() != psutil.STATUS_ZOMBIE
+            same = abs(process.create_time() - known["started"]) < SAME_START_S
+            same = same and process.status() != psutil.STATUS_ZOMBIE
         except (OSError, ValueError, KeyError, psutil.Error):
             return None
         return process if same else None
@@ -243,6 +227,22 @@ def _python_paths() -> list[str]:
 @cache
 def _shell() -> str:
     return "/bin/bash" if Path("/bin/bash").exists() else "/bin/sh"
+
+
+def _detach(command: Sequence[str], ended: str, log: int, env: Mapping[str, str], cwd: Path) -> None:
+    """Start a command that is nobody's child; a word is left in the file ``ended``, if one is named, when it ends."""
+    script = '("$@"; [ -z "$0" ] || [ -s "$0" ] || echo "it ended at once" >"$0") </dev/null &'
+    subprocess.run(
+        ["/bin/sh", "-c", script, ended, *command],
+        cwd=cwd,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        check=True,
+        timeout=START_S,
+    )
 
 
 def _end(processes: list[psutil.Process]) -> None:
