@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import config, pipeline, refusals, runlog
+from . import config, pipeline, refusals, runlog, smoke
 from .errors import PackageError
 
-STAGES = ("prepare", "sft", "dpo", "export", "all")
+STAGES = ("prepare", "sft", "dpo", "export", "evaluate", "all")
 
 
 def main(arguments: Sequence[str], *, batch_size: int, load_base_model: Callable[..., Any]) -> int:
@@ -23,8 +23,12 @@ def main(arguments: Sequence[str], *, batch_size: int, load_base_model: Callable
     try:
         refusals.refuse_launchers(os.environ)
         settings = config.load(options.config, batch_size=batch_size, model=options.model)
-        with pipeline.sole_run():
-            _run(options.stage, settings, load_base_model)
+        if options.smoke:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a rehearsal is of the code, not of the machine
+            smoke.run(settings, load_base_model)
+        else:
+            with pipeline.sole_run():
+                _run(options.stage, settings, load_base_model)
     except PackageError as error:
         runlog.failed(str(error))
         return 1
@@ -48,6 +52,8 @@ def _run(stage: str, settings: config.Config, load_base_model: Callable[..., Any
     if stage in {"export", "all"}:
         run.run_export()
         runlog.complete()
+    if stage == "evaluate":
+        run.run_evaluate()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage", choices=STAGES, default="all", help="what to do; all goes on after any death")
     parser.add_argument("--config", type=Path, help="a TOML file over the defaults, such as configs/tiny.toml")
     parser.add_argument("--model", help="the base model: a directory or a hub id")
+    parser.add_argument(
+        "--smoke", action="store_true", help="rehearse every stage on a tiny model on the CPU, in seconds"
+    )
     return parser
 
 
@@ -68,5 +77,5 @@ def _quiet() -> None:
         TOKENIZERS_PARALLELISM="true",
         WANDB_DISABLED="true",
     )
-    # trl 1.16 still asks models by the old name of activation checkpointing.
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.* is deprecated", category=FutureWarning)
+    # trl 1.16 still calls activation checkpointing by its old name.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)

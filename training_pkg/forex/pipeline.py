@@ -144,6 +144,27 @@ class Pipeline:
         files += [manifest.entry(modelfile, "modelfile"), manifest.entry(announce.RUN_FILE, "run")]
         manifest.write(MANIFEST, steps={"sft": self.sft.total, "dpo": self.dpo.total}, files=files)
 
+    def run_evaluate(self) -> None:
+        """Decisions on the evaluation rows, in the log and in evaluation.json."""
+        from peft import PeftModel  # noqa: PLC0415 - imports torch
+
+        from . import evaluate, training  # noqa: PLC0415 - imports torch
+
+        if not (ADAPTER / "adapter_model.safetensors").is_file():
+            raise PackageError(f"there is no adapter in {ADAPTER} to evaluate; run --stage all first")
+        folder = Path(self._config.data.folder)
+        features = rows.read_examples(folder / builder.EVAL_FEATURE_FILE).rows
+        scenarios = rows.read_examples(folder / builder.EVAL_SCENARIO_FILE).rows
+        base_model = self._load(str(self.base), training.compute_dtype(), self._config.model.attention)
+        evaluate.evaluate(
+            PeftModel.from_pretrained(base_model, str(ADAPTER)),
+            self.tokenizer,
+            {
+                "direction": (list(self._data.features.rows), list(features)),
+                "trade": (list(self._data.scenarios.rows), list(scenarios)),
+            },
+        )
+
     @cached_property
     def base(self) -> Path:
         """The base model's directory."""

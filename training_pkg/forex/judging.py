@@ -1,0 +1,96 @@
+"""How good a set of decisions is, and whether the rows give their answers away. Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .rows import Example
+
+SUSPICIOUS = 0.65
+"""A lower bound of accuracy above this is a leak until proven otherwise: daily FX direction is close to a coin toss."""
+
+_Z = 1.959963984540054
+"""The normal quantile of a two-sided interval of 95 %."""
+
+MOST_CHOICES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Right answers among all, with a 95 % interval that treats all rows of one calendar week as one observation."""
+
+    right: int
+    of: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        """Right answers as a share."""
+        return self.right / self.of
+
+
+def answer_of(row: Example) -> str:
+    """A row's decision: the last line of its completion."""
+    return row.completion.rstrip().rpartition("\n")[2].strip()
+
+
+def choices(rows: Sequence[Example]) -> tuple[str, ...]:
+    """The decisions among which the rows choose, the most frequent first; empty when they are no choice."""
+    counted = Counter(answer_of(row) for row in rows)
+    return tuple(name for name, _ in counted.most_common()) if 2 <= len(counted) <= MOST_CHOICES else ()
+
+
+def accuracy(rows: Sequence[Example], given: Sequence[str]) -> Accuracy:
+    """Accuracy with its interval.
+
+    Pairs move together and windows overlap, so rows of one week are no independent tosses: the interval
+    is the larger of Wilson's and the normal one with week-clustered variance.
+    """
+    right = [answer == answer_of(row) for row, answer in zip(rows, given, strict=True)]
+    count, hits = len(right), sum(right)
+    low, high = _wilson(hits, count)
+    share = hits / count
+    by_week: dict[str, float] = defaultdict(float)
+    for row, hit in zip(rows, right, strict=True):
+        by_week[_week(row.date)] += hit - share
+    half = _Z * math.sqrt(sum(total * total for total in by_week.values())) / count
+    return Accuracy(hits, count, max(0.0, min(low, share - half)), min(1.0, max(high, share + half)))
+
+
+def leaks(train: Sequence[Example], later: Sequence[Example]) -> list[str]:
+    """What would let a model know an evaluation row's answer without foresight, in words; empty when nothing."""
+    found = []
+    dates = [row.date for row in train if row.date]
+    early = [row for row in later if row.date and dates and row.date <= max(dates)]
+    if early:
+        found.append(f"{len(early)} evaluation rows are not later than every training row ({max(dates)})")
+    if not dates or not all(row.date for row in later):
+        found.append("some rows carry no date: that evaluation is later than training cannot be shown")
+    known = {row.prompt for row in train}
+    if repeated := sum(row.prompt in known for row in later):
+        found.append(f"{repeated} evaluation prompts stand among the training prompts")
+    if told := sum(answer_of(row) in row.prompt for row in later):
+        found.append(f"{told} evaluation prompts hold their own answer")
+    return found
+
+
+def _week(date: str) -> str:
+    """The ISO year and week of a date; a row without one stands for itself in one common week."""
+    try:
+        year, week, _ = dt.date.fromisoformat(date).isocalendar()
+    except ValueError:
+        return ""
+    return f"{year}-{week:02}"
+
+
+def _wilson(hits: int, count: int) -> tuple[float, float]:
+    """Wilson's score interval (J. Am. Stat. Assoc. 22, 1927)."""
+    share, square = hits / count, _Z * _Z
+    middle = (share + square / (2 * count)) / (1 + square / count)
+    half = _Z / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
+    return middle - half, middle + half
