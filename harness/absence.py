@@ -7,6 +7,7 @@ looking works. Anything else, above all a look that failed, starts the count ane
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,7 +20,7 @@ from harness.ports import Clock, Provider
 _LONGEST_PAUSE_S = 10.0
 _SHORTEST_PAUSE_S = 0.05
 _SHOWN_DOUBTS = 5
-_NOISE_USD = 1e-6  # amounts come rounded to a tenth of a cent; this is for the sum's last binary digits
+_NOISE_USD = 1e-9
 
 T = TypeVar("T")
 
@@ -128,17 +129,19 @@ def billing_stopped(
     ``expect_charges``: an instance that ran was billed, so that no charge at all means that
     the bill is not written yet; say False for one that never ran. Raises NotProven.
     """
-    seen: list[BillingLook] = []
+    baseline: list[float] = []
 
     def look() -> BillingLook:
         billed = provider.charges(instance_id)
         if not billed and expect_charges:
             raise _Doubt("no charge for it is listed yet")
-        found = BillingLook(clock.now(), sum(charge.usd for charge in billed), len(billed))
-        before, seen[:] = seen[:], [found]
-        if before and abs(found.usd - before[0].usd) > _NOISE_USD:
-            raise _Doubt(f"its charges went from {before[0].usd:.3f} to {found.usd:.3f} USD")
-        return found
+        usd = math.fsum(charge.usd for charge in billed)
+        before = baseline[0] if baseline else usd
+        if not baseline or abs(usd - before) > _NOISE_USD:
+            baseline[:] = [usd]
+        if baseline[0] != before:
+            raise _Doubt(f"its charges went from {before:.4f} to {usd:.4f} USD")
+        return BillingLook(clock.now(), usd, len(billed))
 
     claim = f"instance {instance_id} may still bill"
     looks = _agree(look, clock, agreements=agreements, window_s=window_s, deadline_s=deadline_s, claim=claim)
