@@ -88,27 +88,22 @@ def batch_size_settings(tree: ast.Module) -> tuple[Setting, ...]:
 
 
 def device_map_settings(tree: ast.Module) -> tuple[Setting, ...]:
-    """Every ``device_map`` that is handed on, and every model that is loaded without one."""
+    """Every ``device_map`` that a call is given, and every model that is loaded without one.
+
+    A call that is no loader may be told of a device map without using it (to log it), so that
+    only a value that stands there counts; a helper that hands a variable on to the loader is
+    found at the loader.
+    """
     constants = _constants(tree)
     found = []
     for call in calls(tree):
-        given = [keyword for keyword in call.keywords if keyword.arg == DEVICE_MAP]
-        found += [_setting(call, keyword.value, constants) for keyword in given]
-        if not given and _loads_a_model(call):
-            handed_on = any(keyword.arg is None for keyword in call.keywords)
-            found.append(
-                Setting(call.lineno, None if handed_on else "None", f"{callee(call.func)}() without {DEVICE_MAP}")
-            )
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Dict):
-            for key, inner in zip(node.keys, node.values, strict=True):
-                if key is not None and _literal(key) == DEVICE_MAP:
-                    found.append(_setting(key, inner, constants))
-    found += [
-        _setting(node, value, constants)
-        for node, value in _bindings(tree)
-        if isinstance(node, ast.Subscript) and _bound_name(node) == DEVICE_MAP
-    ]
+        options, whole = _keywords(call, tree)
+        loads = _loads_a_model(call)
+        if DEVICE_MAP in options:
+            setting = _setting(call, options[DEVICE_MAP], constants)
+            found += [setting] if loads or setting.value is not None else []
+        elif loads:
+            found.append(Setting(call.lineno, "None" if whole else None, f"{callee(call.func)}() without {DEVICE_MAP}"))
     return tuple(sorted(found, key=lambda setting: setting.line))
 
 
@@ -213,6 +208,42 @@ def callee(function: ast.expr) -> str:
         inner = callee(function.value)
         return f"{inner}.{function.attr}" if inner else function.attr
     return function.id if isinstance(function, ast.Name) else ""
+
+
+def _keywords(call: ast.Call, tree: ast.Module) -> tuple[dict[str, ast.expr], bool]:
+    """A call's keywords by name, those of a table behind ``**`` included; and whether that is all of them."""
+    options: dict[str, ast.expr] = {}
+    whole = True
+    for keyword in call.keywords:
+        if keyword.arg is not None:
+            options[keyword.arg] = keyword.value
+            continue
+        table = _table(keyword.value, tree)
+        whole = whole and table is not None
+        for key, value in zip(table.keys, table.values, strict=True) if table else ():
+            if isinstance(key, ast.Constant):
+                options[str(key.value)] = value
+            else:
+                whole = False
+    return options, whole
+
+
+def _table(value: ast.expr, tree: ast.Module) -> ast.Dict | None:
+    """A dict that is written out, or the one that a name is bound to at one place and never changed by key."""
+    if isinstance(value, ast.Dict):
+        return value
+    if not isinstance(value, ast.Name):
+        return None
+    bound = [stored for node, stored in _bindings(tree) if isinstance(node, ast.Name) and node.id == value.id]
+    changed = any(
+        isinstance(node, ast.Subscript | ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == value.id
+        for node in ast.walk(tree)
+    )
+    if len(bound) == 1 and isinstance(bound[0], ast.Dict) and not changed:
+        return bound[0]
+    return None
 
 
 def _loads_a_model(call: ast.Call) -> bool:

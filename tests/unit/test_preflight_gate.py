@@ -1,0 +1,495 @@
+"""Every preflight check goes red, by name and for its reason, when the thing it guards is broken on the disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import facts, gate, staging
+from harness.clock import SystemClock
+from harness.errors import BadInput, ProviderUnavailable
+from harness.evidence import CheckResult, GateResult
+from harness.facts.file import FactsFile
+from harness.history import History
+from harness.ids import InstanceId, Sha256
+from harness.job.model import Job
+from harness.lifecycle import Stage
+from harness.ports import Account, Instance, InstanceStatus, Listing, RemoteFile
+from harness.verdict import Verdict
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8Qp0o0l1h2nq7o3ZrZc5sPp8y4kS7vYQk1lq0Yh3uT gsh"
+
+ENTRY = textwrap.dedent(
+    '''
+    """Trains; never torchrun, never accelerate launch."""
+    import json, pathlib, struct, sys
+
+    from lib import settings
+
+    BATCH_SIZE = 32
+
+    def load(name):
+        from transformers import AutoModelForCausalLM
+        return AutoModelForCausalLM.from_pretrained(name, device_map="auto")
+
+    def arguments():
+        from trl import SFTConfig
+        return SFTConfig(save_strategy="steps", save_steps=100, save_total_limit=5)
+
+    def smoke():
+        run = {"batch_size": settings.RESOLVED or BATCH_SIZE, "device_map": settings.MAPPED}
+        run |= {"world_size": 1, "checkpoint_every": 1}
+        pathlib.Path("run.json").write_text(json.dumps(run))
+        folder = pathlib.Path("models/output/final")
+        folder.mkdir(parents=True)
+        text = lambda value: struct.pack("<Q", len(value)) + value
+        head = b"GGUF" + struct.pack("<IQQ", 3, 1, 1)
+        head += text(b"general.architecture") + struct.pack("<I", 8) + text(b"qwen2")
+        head += text(b"token_embd.weight") + struct.pack("<IQIQ", 1, 32, 0, 0)
+        head += b"\\0" * (-len(head) % 32)
+        (folder / "tiny.Q8_0.gguf").write_bytes(head + struct.pack("<32f", *range(32))[: settings.BYTES])
+        print("TRAINING COMPLETE")
+
+    if "--smoke" in sys.argv:
+        smoke()
+    '''
+)
+
+
+def rows(kind: str, count: int) -> str:
+    lines = []
+    for at in range(count):
+        up = at % 2 == 0
+        answer = f"<think>\nThe trend of {at * 7 + 3} points decides.\n</think>\n\nDirection: {'UP' if up else 'DOWN'}"
+        other = f"<think>\nThe trend of {at * 7 + 3} points misleads.\n</think>\n\nDirection: {'DOWN' if up else 'UP'}"
+        row = {"prompt": f"{kind} {at}: EURUSD moved by {at * 13 + 1} points. Where to?"}
+        row |= {"chosen": answer, "rejected": other} if kind == "pair" else {"completion": answer}
+        lines.append(json.dumps(row | {"pair": "EURUSD", "date": f"2020-01-{at + 1:02d}"}))
+    return "\n".join(lines) + "\n"
+
+
+def make_package(root: Path) -> Path:
+    package = root / "training"
+    (package / "lib").mkdir(parents=True)
+    data = package / "data"
+    data.mkdir()
+    (package / "train.py").write_text(ENTRY)
+    (package / "lib" / "__init__.py").write_text("")
+    (package / "lib" / "settings.py").write_text("RESOLVED = 0\nMAPPED = 'auto'\nBYTES = 128\n")
+    (package / "requirements.txt").write_text("# deepspeed is not needed\ntrl>=1.16\n")
+    (package / "README.md").write_text("Never use torchrun.\n")
+    (package / "run.sh").write_text("# not torchrun\necho 'never: torchrun'\npython3 train.py\n")
+    (data / "f.jsonl").write_text(rows("feature", 8))
+    (data / "s.jsonl").write_text(rows("scenario", 4))
+    (data / "p.jsonl").write_text(rows("pair", 4))
+    return package
+
+
+def make_job(package: Path, **changes: dict[str, Any]) -> Job:
+    tables: dict[str, dict[str, Any]] = {
+        "provider": {"kind": "emulated", "user_id": 7},
+        "machine": {"gpu": "H100", "gpus": 8, "image": "x", "disk_gb": 150, "max_usd_per_hour": 16.0},
+        "package": {"source": package, "remote_dir": "/workspace/p", "entry": "train.py", "documents": ["README.md"]},
+        "data": {"directory": "data", "features": 8, "scenarios": 4, "pairs": 4},
+        "model": {"base": "models/base", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
+        "training": {"command": ["python3", "train.py"], "sft_steps": 330, "dpo_steps": 80},
+        "artifact": {"quantization": "Q8_0", "floors": {"Q8_0": 100_000}},
+        "limits": {"budget_usd": 20},
+        "gates": {"smoke_command": ["python3", "train.py", "--smoke"], "smoke_timeout_s": 60},
+    }
+    tables["data"] |= {"features_file": "f.jsonl", "scenarios_file": "s.jsonl", "pairs_file": "p.jsonl"}
+    tables["model"] |= {"num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 2048}
+    for table, fields in changes.items():
+        tables[table] |= fields
+    return Job.model_validate({"name": "small", **tables})
+
+
+@dataclass
+class Market:
+    """A provider that answers what the test says; only what preflight asks is there."""
+
+    account_: Account | Exception = field(default_factory=lambda: Account(7, 100.0))
+    listed: tuple[Instance, ...] = ()
+
+    def account(self) -> Account:
+        if isinstance(self.account_, Exception):
+            raise self.account_
+        return self.account_
+
+    def instances(self) -> Listing:
+        return Listing(self.listed)
+
+
+@dataclass
+class Desk:
+    job: Job
+    directory: Path
+    destination: Path
+    market: Market = field(default_factory=Market)
+    public_key: str = KEY
+    known: frozenset[InstanceId] = frozenset()
+    clock: SystemClock = field(default_factory=SystemClock)
+    artifact: RemoteFile | None = None
+
+    @property
+    def history(self) -> History:
+        return History(self.job, artifact=self.artifact)
+
+    def known_instances(self) -> frozenset[InstanceId]:
+        return self.known
+
+    def provider(self) -> Any:
+        return self.market
+
+
+@dataclass
+class World:
+    """A package, a job and a desk on the disk; ``judge`` stages, looks and runs the real gate."""
+
+    root: Path
+    package: Path
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    market: Market = field(default_factory=Market)
+    key: str = KEY
+    known: frozenset[InstanceId] = frozenset()
+    artifact: RemoteFile | None = None
+    after_staging: Callable[[Path], None] = lambda _: None
+
+    @property
+    def destination(self) -> Path:
+        return self.root / "home"
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.package / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def judge(self) -> GateResult:
+        job = make_job(self.package, **self.changes)
+        desk = Desk(job, self.root / "job", self.destination, self.market, self.key, self.known, artifact=self.artifact)
+        staged = staging.stage_package(job, desk.directory)
+        self.after_staging(staged.path)
+        taken = facts.look(Stage.PREFLIGHT, desk)  # type: ignore[arg-type]  # the box is not part of preflight
+        path = self.root / "facts.json"
+        path.write_bytes(FactsFile("preflight", job, 0.0, 0.0, taken).dump())
+        return gate.judge(path)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path, make_package(tmp_path))
+
+
+def only(result: GateResult, check: str, verdict: Verdict, *words: str) -> CheckResult:
+    """The one check that kept the gate shut, with these words in what it said."""
+    assert not result.problems
+    assert [(found.id, found.verdict) for found in result.not_passed()] == [(check, verdict)], [
+        (found.id, found.verdict, found.message) for found in result.not_passed()
+    ]
+    (found,) = result.not_passed()
+    for word in words:
+        assert word in found.message, found.message
+    return found
+
+
+def test_a_sound_package_opens_the_gate(world: World) -> None:
+    result = world.judge()
+    assert result.verdict is Verdict.PASS, [(found.id, found.message) for found in result.not_passed()] or result
+    assert len(result.results) == 18
+    assert all(found.saw for found in result.results)
+
+
+def test_a_missing_document_is_named(world: World) -> None:
+    (world.package / "README.md").unlink()
+    only(world.judge(), "package_files_complete", Verdict.FAIL, "README.md")
+
+
+def test_an_empty_requirements_file_is_no_file(world: World) -> None:
+    (world.package / "requirements.txt").write_text("")
+    only(world.judge(), "package_files_complete", Verdict.FAIL, "requirements.txt (empty)")
+
+
+def test_a_module_that_does_not_compile_is_named_with_its_line(world: World) -> None:
+    (world.package / "lib" / "unused.py").write_text("def f():\n    return 1 +\n")
+    only(world.judge(), "package_compiles", Verdict.FAIL, "lib/unused.py:2")
+
+
+def test_a_missing_row_is_counted(world: World) -> None:
+    (world.package / "data" / "s.jsonl").write_text(rows("scenario", 3))
+    only(world.judge(), "dataset_counts", Verdict.FAIL, "8 features + 3 scenarios = 11 SFT rows", "12")
+
+
+def test_a_line_that_is_no_json_is_named_with_its_line(world: World) -> None:
+    lines = (world.package / "data" / "f.jsonl").read_text().splitlines()
+    (world.package / "data" / "f.jsonl").write_text("\n".join([*lines, '{"prompt": "cut of']) + "\n")
+    only(world.judge(), "dataset_rows_parse", Verdict.FAIL, "f.jsonl:9")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule"),
+    [
+        ("feature 3: EURUSD", "feature 3: {price:.4f} EURUSD", "f.jsonl:4"),
+        ("The trend of 24 points decides", "The trend of nan points decides", "f.jsonl:4"),
+        ("feature 3: EURUSD", "feature 3: Direction: DOWN EURUSD", "answer_in_prompt"),
+        ('"pair": "EURUSD", "date": "2020-01-04"', '"pair": "EURXQZ", "date": "2020-01-04"', "f.jsonl:4"),
+    ],
+)
+def test_an_unsound_row_is_named(world: World, old: str, new: str, rule: str) -> None:
+    world.edit("data/f.jsonl", old, new)
+    only(world.judge(), "dataset_rows_sound", Verdict.FAIL, rule)
+
+
+def test_evaluation_rows_that_precede_training_rows_are_found(world: World) -> None:
+    row = {"prompt": "Where does EURUSD go after 991 points?", "completion": "Direction: UP"}
+    line = json.dumps(row | {"pair": "EURUSD", "date": "2019-01-01"})
+    (world.package / "data" / "eval_f.jsonl").write_text(line + "\n")
+    only(world.judge(), "dataset_rows_sound", Verdict.FAIL, "eval_f.jsonl")
+
+
+def test_chosen_equal_to_rejected_is_found(world: World) -> None:
+    pairs = [json.loads(line) for line in rows("pair", 4).splitlines()]
+    pairs[2]["rejected"] = pairs[2]["chosen"]
+    (world.package / "data" / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    only(world.judge(), "dataset_rows_sound", Verdict.FAIL, "p.jsonl:3: chosen_equals_rejected")
+
+
+def tokenizer_of_bytes(folder: Path) -> None:
+    """A real byte-level tokenizer without merges: as many tokens as bytes."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: at for at, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def test_rows_beyond_the_context_are_counted_with_the_tokenizer(world: World) -> None:
+    tokenizer_of_bytes(world.package / "models" / "base")
+    world.changes["model"] = {"max_length": 120}
+    only(world.judge(), "dataset_fits_context", Verdict.FAIL, "16 of 16 rows")
+
+
+def test_rows_that_may_not_fit_without_a_tokenizer_are_unknown(world: World) -> None:
+    world.changes["model"] = {"max_length": 120}
+    only(world.judge(), "dataset_fits_context", Verdict.UNKNOWN, "models/base")
+
+
+def test_another_batch_size_in_the_script(world: World) -> None:
+    world.edit("train.py", "BATCH_SIZE = 32", "BATCH_SIZE = 64")
+    only(world.judge(), "batch_size_is_32", Verdict.FAIL, "BATCH_SIZE = 64 in train.py, expected 32")
+
+
+def test_a_batch_size_from_the_environment_is_unknown(world: World) -> None:
+    world.edit("train.py", "BATCH_SIZE = 32", "import os\nBATCH_SIZE = int(os.environ.get('B', 32))")
+    only(world.judge(), "batch_size_is_32", Verdict.UNKNOWN, "not a whole number that can be read")
+
+
+def test_a_script_that_states_32_and_trains_8(world: World) -> None:
+    world.edit("lib/settings.py", "RESOLVED = 0", "RESOLVED = 8")
+    only(world.judge(), "batch_size_is_32", Verdict.FAIL, "the script says 32, but the package trains 8")
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "said"),
+    [
+        ('name, device_map="cuda:0"', Verdict.FAIL, "device_map=cuda:0, expected auto"),
+        ("name, device_map=None", Verdict.FAIL, "device_map=None, expected auto"),
+        ("name", Verdict.FAIL, "device_map=None, expected auto"),
+        ("name, device_map=pick()", Verdict.UNKNOWN, "cannot be read"),
+        ("name, **options", Verdict.UNKNOWN, "cannot be read"),
+    ],
+)
+def test_another_device_map(world: World, text: str, verdict: Verdict, said: str) -> None:
+    world.edit("train.py", 'name, device_map="auto"', text)
+    only(world.judge(), "device_map_is_auto", verdict, "train.py:", said)
+
+
+def test_a_device_map_that_is_resolved_otherwise(world: World) -> None:
+    world.edit("lib/settings.py", "MAPPED = 'auto'", "MAPPED = 'None'")
+    only(world.judge(), "device_map_is_auto", Verdict.FAIL, "the package loads None")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("go.sh", "set -e\ntorchrun --nproc_per_node 8 train.py\n", "go.sh:2: torchrun"),
+        ("ds.json", '{"zero_optimization": {"stage": 3}}', "ds.json:1: zero_optimization"),
+        ("accelerate.yaml", "compute_environment: X\ndistributed_type: FSDP\n", "accelerate.yaml:2: distributed_type"),
+        ("requirements-gpu.txt", "torch\ndeepspeed==0.19.8\n", "requirements-gpu.txt:2: requires deepspeed"),
+        ("lib/go.py", "import subprocess\nsubprocess.run(['accelerate', 'launch', 'x.py'])\n", "lib/go.py:2"),
+        ("lib/shard.py", "from trl import SFTConfig\nSFTConfig(fsdp='full_shard')\n", "lib/shard.py:2: fsdp"),
+    ],
+)
+def test_a_launcher_in_the_package(world: World, name: str, text: str, said: str) -> None:
+    (world.package / name).write_text(text)
+    only(world.judge(), "no_forbidden_launcher", Verdict.FAIL, said)
+
+
+def test_a_launcher_in_the_job_file(world: World) -> None:
+    world.changes["training"] = {"command": ["accelerate", "launch", "train.py"]}
+    only(world.judge(), "no_forbidden_launcher", Verdict.FAIL, "training.command: accelerate launch")
+
+
+def test_a_forbidden_option_pair(world: World) -> None:
+    world.edit(
+        "train.py", "save_total_limit=5", "save_total_limit=1, load_best_model_at_end=True, eval_strategy='steps'"
+    )
+    only(world.judge(), "no_forbidden_option_pairs", Verdict.FAIL, "train.py:", "save_total_limit=1")
+
+
+def test_a_smoke_run_that_fails(world: World) -> None:
+    world.edit("lib/settings.py", "BYTES = 128", "BYTES = 1 / 0")
+    result = world.judge()
+    found = {check.id: check for check in result.not_passed()}
+    assert found["smoke_run_passes"].verdict is Verdict.FAIL  # type: ignore[index]  # an id is a string
+    assert "ZeroDivisionError" in found["smoke_run_passes"].message  # type: ignore[index]
+
+
+def test_a_smoke_run_whose_model_file_is_cut(world: World) -> None:
+    world.edit("lib/settings.py", "BYTES = 128", "BYTES = 100")
+    only(world.judge(), "smoke_run_passes", Verdict.FAIL, "tiny.Q8_0.gguf")
+
+
+def test_a_smoke_run_that_hangs_is_ended(world: World) -> None:
+    world.edit("train.py", "    folder =", "    import time; time.sleep(60)\n    folder =")
+    world.changes["gates"] = {"smoke_timeout_s": 1}
+    only(world.judge(), "smoke_run_passes", Verdict.FAIL, "did not end within 1 s")
+
+
+def test_a_smoke_run_without_its_libraries_is_unknown(world: World) -> None:
+    world.edit("train.py", "from lib import settings", "import a_library_that_is_not_here\nfrom lib import settings")
+    result = world.judge()
+    found = {str(check.id): check for check in result.not_passed()}
+    assert found["smoke_run_passes"].verdict is Verdict.UNKNOWN
+    assert "a_library_that_is_not_here" in found["smoke_run_passes"].message
+
+
+def test_a_job_may_do_without_a_smoke_run(world: World) -> None:
+    world.changes["gates"] = {"smoke_run": False, "smoke_command": []}
+    result = world.judge()
+    assert result.verdict is Verdict.PASS
+    assert "smoke_run_passes" not in result.required
+
+
+def test_a_first_checkpoint_that_comes_too_late(world: World) -> None:
+    world.changes["training"] = {"checkpoint_every": 330}
+    world.edit("train.py", "save_steps=100", "save_steps=330")
+    only(world.judge(), "checkpoints_fit_plan", Verdict.FAIL, "the first checkpoint lands after")
+
+
+def test_a_script_that_saves_more_seldom_than_planned(world: World) -> None:
+    world.edit("train.py", "save_steps=100", "save_steps=500")
+    only(world.judge(), "checkpoints_fit_plan", Verdict.FAIL, "save_steps=500")
+
+
+def test_a_disk_that_is_too_small(world: World) -> None:
+    world.changes["machine"] = {"disk_gb": 21}
+    only(world.judge(), "disk_plan_fits", Verdict.FAIL, "20.0", "18.90 GB of 21.00 GB")
+
+
+def test_a_model_that_cannot_reach_the_floor(world: World) -> None:
+    world.changes["artifact"] = {"floors": {"Q8_0": 5_000_000_000}}
+    only(world.judge(), "artifact_size_predicted", Verdict.FAIL, "not over the floor of 5.00 GB")
+
+
+def test_too_little_room_at_home(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: full)
+    only(world.judge(), "artifact_size_predicted", Verdict.FAIL, "1.00 kB are free here")
+
+
+def test_a_plan_that_costs_more_than_the_budget(world: World) -> None:
+    world.changes["limits"] = {"budget_usd": 15, "first_checkpoint_share": 1}
+    only(world.judge(), "cost_within_budget", Verdict.FAIL, "17.39 USD, the budget is 15.00")
+
+
+def test_no_api_key_says_what_is_missing(world: World) -> None:
+    world.market.account_ = ProviderUnavailable("no Vast.ai API key was found")
+    only(world.judge(), "credentials_work", Verdict.UNKNOWN, "no Vast.ai API key was found")
+
+
+def test_another_account(world: World) -> None:
+    world.market.account_ = Account(8, 100.0)
+    only(world.judge(), "credentials_work", Verdict.FAIL, "belongs to account 8, expected 7")
+
+
+def test_too_little_credit(world: World) -> None:
+    world.market.account_ = Account(7, 3.0)
+    only(world.judge(), "credentials_work", Verdict.FAIL, "3.00 USD of credit, the plan needs 17.39")
+
+
+def test_a_damaged_ssh_key(world: World) -> None:
+    world.key = "ssh-ed25519 AAAAC3Nza!!! gsh"
+    only(world.judge(), "credentials_work", Verdict.FAIL, "the SSH public key is damaged")
+
+
+def instance(number: int, label: str | None) -> Instance:
+    return Instance(
+        InstanceId(number),
+        label,
+        InstanceStatus.RUNNING,
+        "running",
+        "",
+        1,
+        "H100",
+        8,
+        15.5,
+        150,
+        (),
+        None,
+        None,
+        is_bid=False,
+    )
+
+
+def test_an_instance_that_no_job_knows(world: World) -> None:
+    world.market.listed = (
+        instance(5, "gsh-small-00000000"),
+        instance(6, "gsh-other-00000000"),
+        instance(7, "web server"),
+    )
+    world.known = frozenset({InstanceId(5)})
+    found = only(world.judge(), "no_orphans", Verdict.FAIL, "instance 6 gsh-other-00000000")
+    assert "instance 5" not in found.message
+    assert "instance 7" not in found.message
+
+
+def test_an_older_model_file_at_the_destination(world: World) -> None:
+    world.destination.mkdir()
+    (world.destination / "forex.Q8_0.GGUF").write_bytes(b"old")
+    (world.destination / "notes.txt").write_bytes(b"mine")
+    only(world.judge(), "destination_is_clean", Verdict.FAIL, "forex.Q8_0.GGUF")
+
+
+def test_the_jobs_own_file_is_no_stranger(world: World) -> None:
+    world.destination.mkdir()
+    (world.destination / "forex.Q8_0.gguf").write_bytes(b"ours")
+    (world.destination / ".forex.Q8_0.gguf.00ff.part").write_bytes(b"ours")
+    world.artifact = RemoteFile("models/output/final/forex.Q8_0.gguf", 4, Sha256("0" * 64))
+    assert world.judge().verdict is Verdict.PASS
+
+
+def test_nothing_staged_is_unknown_everywhere_it_matters(world: World) -> None:
+    job = make_job(world.package)
+    desk = Desk(job, world.root / "job", world.destination)
+    taken = facts.look(Stage.PREFLIGHT, desk)  # type: ignore[arg-type]  # the box is not part of preflight
+    path = world.root / "facts.json"
+    path.write_bytes(FactsFile("preflight", job, 0.0, 0.0, taken).dump())
+    verdicts = {str(found.id): found.verdict for found in gate.judge(path).not_passed()}
+    assert set(verdicts.values()) == {Verdict.UNKNOWN}
+    assert {"package_files_complete", "dataset_counts", "no_forbidden_launcher", "smoke_run_passes"} <= set(verdicts)
+
+
+def test_a_package_that_cannot_be_staged_is_bad_input(world: World) -> None:
+    shutil.rmtree(world.package)
+    with pytest.raises(BadInput, match="is not a directory"):
+        world.judge()
