@@ -1,0 +1,286 @@
+"""What every provider must do, and must not be made to say by a service that misbehaves.
+
+The same tests run on the Vast.ai adapter over HTTP against the embedded service, where
+the service itself misbehaves, and on the fault-injecting wrapper around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from harness.absence import billing_stopped, prove_absence
+from harness.emulator.clock import TurnableClock
+from harness.emulator.running import Emulator, running
+from harness.emulator.scenario import ApiFault
+from harness.errors import AmbiguousCreate, HarnessError, NotProven, OfferGone, ProviderUnavailable
+from harness.ids import InstanceId, OfferId, label, new_nonce
+from harness.ids import job_name as named
+from harness.ports import CreateRequest, DestroyReply, Instance, InstanceStatus, Listing, Offer, OfferQuery, Provider
+from harness.providers.credentials import Credentials
+from harness.providers.vast import VastProvider
+from harness.providers.wire import UNPACED, Patience
+from tests.support.faulty_provider import FaultyProvider
+
+QUERY = OfferQuery(gpu_names=("H100",), num_gpus=1, disk_gb=20.0, max_usd_per_hour=100.0)
+NEVER = InstanceId(99_999_999)
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIyB4pVdpIzqKMhBGGSYzqKMhBGGSYzqKMhBGGSYzqKM operator"
+IMPATIENT = Patience(connect_s=5.0, reply_s=5.0, create_reply_s=5.0, tries=1)
+
+
+class Bench(Protocol):
+    """A provider under test, and the ways to make its service misbehave."""
+
+    clock: TurnableClock
+    emulator: Emulator
+
+    @property
+    def provider(self) -> Provider:
+        """The provider under test."""
+
+    def lose_the_reply_of_a_create(self) -> None:
+        """The next create takes effect, and its reply is lost."""
+
+    def ignore_destroys(self) -> None:
+        """Every destroy is answered with success and does nothing."""
+
+    def retire_the_list(self) -> None:
+        """Listing is answered with an error from now on."""
+
+    def revoke_the_key(self) -> None:
+        """Every request is answered as one with an unknown key."""
+
+
+@dataclass(slots=True)
+class VastBench:
+    """Vast.ai's adapter; the embedded service misbehaves on the wire."""
+
+    provider: Provider
+    clock: TurnableClock
+    emulator: Emulator
+
+    def lose_the_reply_of_a_create(self) -> None:
+        self._arm(ApiFault(route="PUT /api/v0/asks/{id}", do="drop", commit=True))
+
+    def ignore_destroys(self) -> None:
+        self._arm(ApiFault(route="DELETE /api/v0/instances/{id}", do="reply", body='{"success": true}', times=0))
+
+    def retire_the_list(self) -> None:
+        body = '{"success": false, "error": "deprecated_endpoint", "msg": "gone"}'
+        self._arm(ApiFault(route="GET /api/v1/instances", do="reply", status=410, body=body, times=0))
+
+    def revoke_the_key(self) -> None:
+        body = '{"success": false, "error": "auth_error", "msg": "Invalid user key"}'
+        self._arm(ApiFault(route="* /*", do="reply", status=404, body=body, times=0))
+
+    def _arm(self, fault: ApiFault) -> None:
+        self.emulator.world.faults.add(fault)
+
+
+@dataclass(slots=True)
+class FaultyBench:
+    """The wrapper; it misbehaves in the service's place."""
+
+    provider: FaultyProvider
+    clock: TurnableClock
+    emulator: Emulator
+
+    def lose_the_reply_of_a_create(self) -> None:
+        self.provider.break_("create", AmbiguousCreate("lost"), commit=True)
+
+    def ignore_destroys(self) -> None:
+        self.provider.break_("destroy", DestroyReply.ACCEPTED, times=0)
+
+    def retire_the_list(self) -> None:
+        self.provider.break_("instances", ProviderUnavailable("retired"), times=0)
+
+    def revoke_the_key(self) -> None:
+        for method in ("account", "search", "create", "instance", "instances", "start", "stop", "destroy", "charges"):
+            self.provider.break_(method, ProviderUnavailable("revoked"), times=0)
+
+
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[Emulator]:
+    with running(tmp_path / "vast") as served:
+        yield served
+
+
+@pytest.fixture(params=["vast", "faulty"])
+def bench(request: pytest.FixtureRequest, emulator: Emulator) -> Bench:
+    credentials = Credentials(emulator.url, emulator.key)
+    vast = VastProvider(credentials, emulator.clock, pace=UNPACED, patience=IMPATIENT)
+    if request.param == "vast":
+        return VastBench(vast, emulator.clock, emulator)
+    return FaultyBench(FaultyProvider(vast), emulator.clock, emulator)
+
+
+def rent(bench: Bench) -> InstanceId:
+    """An instance that runs."""
+    cheapest = bench.provider.search(QUERY)[0]
+    rented = bench.provider.create(cheapest.id, request())
+    bench.clock.turn(120.0)
+    bench.emulator.settle()
+    return rented
+
+
+def request() -> CreateRequest:
+    return CreateRequest("pytorch/pytorch:2.1.0", 20.0, label(named("contract"), new_nonce()), onstart="echo begun")
+
+
+def shown(bench: Bench, instance_id: InstanceId) -> Instance:
+    instance = bench.provider.instance(instance_id)
+    assert instance is not None
+    return instance
+
+
+def test_it_has_a_name_and_an_account(bench: Bench) -> None:
+    assert bench.provider.name
+    first, second = bench.provider.account(), bench.provider.account()
+    assert first.user_id == second.user_id > 0
+    assert first.credit_usd > 0
+
+
+def test_a_search_finds_what_fits_the_cheapest_first(bench: Bench) -> None:
+    found = bench.provider.search(QUERY)
+    assert found
+    assert all(offer.gpu_name.startswith("H100") and offer.num_gpus >= 1 for offer in found)
+    assert [offer.usd_per_hour for offer in found] == sorted(offer.usd_per_hour for offer in found)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        OfferQuery(("H100",), 1, 20.0, 0.01),
+        OfferQuery(("H100",), 1000, 20.0, 1e6),
+        OfferQuery(("Abacus 9000",), 1, 20.0, 100.0),
+    ],
+)
+def test_a_search_for_what_nobody_offers_finds_nothing(query: OfferQuery, bench: Bench) -> None:
+    assert bench.provider.search(query) == ()
+
+
+def test_what_was_rented_is_shown_and_listed_with_its_label(bench: Bench) -> None:
+    wanted = request()
+    cheapest: Offer = bench.provider.search(QUERY)[0]
+    rented = bench.provider.create(cheapest.id, wanted)
+    instance = shown(bench, rented)
+    assert (instance.id, instance.label) == (rented, wanted.label)
+    assert (instance.gpu_name, instance.num_gpus) == (cheapest.gpu_name, cheapest.num_gpus)
+    assert instance.usd_per_hour == pytest.approx(cheapest.usd_per_hour)
+    assert bench.provider.instances() == Listing((shown(bench, rented),))
+
+
+def test_an_offer_can_be_taken_once(bench: Bench) -> None:
+    offer = bench.provider.search(QUERY)[0].id
+    bench.provider.create(offer, request())
+    with pytest.raises(OfferGone):
+        bench.provider.create(offer, request())
+    with pytest.raises(OfferGone):
+        bench.provider.create(OfferId(1), request())
+    assert len(bench.provider.instances().instances) == 1
+
+
+def test_what_was_never_rented_is_neither_shown_nor_listed(bench: Bench) -> None:
+    assert bench.provider.instance(NEVER) is None
+    assert bench.provider.instances() == Listing(())
+    assert bench.provider.destroy(NEVER) is DestroyReply.NO_SUCH_INSTANCE
+    for ask in (bench.provider.start, bench.provider.stop, bench.provider.container_log):
+        with pytest.raises(ProviderUnavailable):
+            ask(NEVER)
+    with pytest.raises(ProviderUnavailable):
+        bench.provider.attach_key(NEVER, PUBLIC_KEY)
+    assert bench.provider.charges(NEVER) == ()
+
+
+def test_a_running_instance_can_be_reached_and_read(bench: Bench) -> None:
+    rented = rent(bench)
+    instance = shown(bench, rented)
+    assert instance.status is InstanceStatus.RUNNING
+    assert {way.route for way in instance.endpoints} == {"direct", "proxy"}
+    bench.provider.attach_key(rented, PUBLIC_KEY)
+    bench.provider.attach_key(rented, PUBLIC_KEY)
+    assert "begun" in bench.provider.container_log(rented)
+
+
+def test_a_stopped_instance_is_still_there_and_starts_again(bench: Bench) -> None:
+    rented = rent(bench)
+    bench.provider.stop(rented)
+    bench.clock.turn(120.0)
+    assert shown(bench, rented).status in {InstanceStatus.STOPPED, InstanceStatus.EXITED}
+    bench.provider.start(rented)
+    bench.clock.turn(120.0)
+    assert shown(bench, rented).status is InstanceStatus.RUNNING
+
+
+def test_a_running_instance_is_billed_for_its_time(bench: Bench) -> None:
+    rented = rent(bench)
+    price = shown(bench, rented).usd_per_hour
+    before = sum(charge.usd for charge in bench.provider.charges(rented))
+    bench.clock.turn(3600.0)
+    billed = bench.provider.charges(rented)
+    assert {charge.kind for charge in billed} >= {"gpu", "disk"}
+    assert sum(charge.usd for charge in billed) - before == pytest.approx(price, rel=0.02)
+    with pytest.raises(NotProven, match="may still bill"):
+        billing_stopped(bench.provider, rented, bench.clock, deadline_s=300)
+
+
+def test_a_destroyed_instance_is_proven_gone_and_stops_billing(bench: Bench) -> None:
+    rented, owner = rent(bench), bench.provider.account().user_id
+    assert bench.provider.destroy(rented) is DestroyReply.ACCEPTED
+    proof = prove_absence(bench.provider, rented, bench.clock, deadline_s=600, owner=owner)
+    assert proof.looks[-1].at - proof.looks[0].at >= 60
+    assert billing_stopped(bench.provider, rented, bench.clock, deadline_s=600).usd > 0
+    assert bench.provider.destroy(rented) is DestroyReply.NO_SUCH_INSTANCE
+
+
+def test_an_instance_beside_it_controls_the_proof(bench: Bench) -> None:
+    first, second = rent(bench), rent(bench)
+    bench.provider.destroy(first)
+    proof = prove_absence(bench.provider, first, bench.clock, deadline_s=600)
+    assert {look.control for look in proof.looks} == {second}
+
+
+def test_a_create_whose_reply_was_lost_is_found_by_its_label(bench: Bench) -> None:
+    wanted = request()
+    offer = bench.provider.search(QUERY)[0].id
+    bench.lose_the_reply_of_a_create()
+    with pytest.raises(AmbiguousCreate):
+        bench.provider.create(offer, wanted)
+    assert [instance.label for instance in bench.provider.instances().instances] == [wanted.label]
+
+
+def test_a_destroy_that_was_accepted_and_ignored_is_not_proven(bench: Bench) -> None:
+    rented = rent(bench)
+    bench.ignore_destroys()
+    assert bench.provider.destroy(rented) is DestroyReply.ACCEPTED
+    with pytest.raises(NotProven, match="still shown"):
+        prove_absence(bench.provider, rented, bench.clock, deadline_s=300)
+    assert shown(bench, rented).status is InstanceStatus.RUNNING
+
+
+def test_a_retired_list_is_not_an_empty_one(bench: Bench) -> None:
+    rented = rent(bench)
+    bench.retire_the_list()
+    with pytest.raises(ProviderUnavailable):
+        bench.provider.instances()
+    bench.provider.destroy(rented)
+    with pytest.raises(NotProven):
+        prove_absence(bench.provider, rented, bench.clock, deadline_s=300)
+
+
+def test_a_revoked_key_sees_nothing_and_says_so(bench: Bench) -> None:
+    rented = rent(bench)
+    bench.revoke_the_key()
+    provider = bench.provider
+    for ask in (provider.account, provider.instances, lambda: provider.search(QUERY)):
+        with pytest.raises(HarnessError):
+            ask()
+    for act in (provider.instance, provider.start, provider.stop, provider.destroy, provider.charges):
+        with pytest.raises(ProviderUnavailable):
+            act(rented)
+    with pytest.raises(NotProven):
+        prove_absence(provider, rented, bench.clock, deadline_s=300)
