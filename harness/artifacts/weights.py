@@ -21,7 +21,7 @@ FLOATS: Final[dict[str, np.dtype[Any]]] = {
 def map_bytes(path: Path) -> npt.NDArray[np.uint8]:
     """A whole file as bytes, mapped read-only. Raises BadInput when it cannot be read or is empty."""
     try:
-        return np.memmap(path, dtype=np.uint8, mode="r")
+        return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error
 
