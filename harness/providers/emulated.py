@@ -56,6 +56,7 @@ def ensure_emulator(home: Path, clock: Clock, *, scenario: str | None = None, st
 
     Raises BadInput when it runs another scenario, ProviderUnavailable when it does not come up in ``start_s`` seconds.
     """
+    home = home.resolve()
     with _alone(home):
         known = _read(home)
         pid = known.pid if known is not None and _runs(known.pid, home) else _find(home)
@@ -74,6 +75,7 @@ def ensure_emulator(home: Path, clock: Clock, *, scenario: str | None = None, st
 
 def stop_emulator(home: Path) -> bool:
     """Stop the emulator, keeping its state; False when it was not running. Raises HarnessError when it does not end."""
+    home = home.resolve()
     if not home.exists():
         return False
     with _alone(home):

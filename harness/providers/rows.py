@@ -53,10 +53,16 @@ class Row:
 
     def whole(self, name: str) -> int:
         """A whole number that is not negative."""
-        number = self.number(name)
-        if number < 0 or number != int(number):
+        value = self.fields.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            number = value  # not through a float, which cannot tell large ids apart
+        else:
+            number = int(self.number(name))
+            if number != self.number(name):
+                raise self.odd(name, "a whole number")
+        if number < 0:
             raise self.odd(name, "a whole number")
-        return int(number)
+        return number
 
     def identifier(self, name: str) -> int:
         """A positive whole number."""

@@ -128,7 +128,7 @@ class Reply:
         """
         if self.body is None or self.body.get("success") is True or self.body.get("error") == "auth_error":
             return False
-        words = {self.body.get("error"), *str(self.body.get("msg", "")).replace(":", " ").split()[:8]}
+        words = [self.body.get("error"), *str(self.body.get("msg", ""))[:_TEXT_LIMIT].replace(":", " ").split()]
         return any(error in words for error in errors)
 
     def unexpected(self) -> ProviderUnavailable:
@@ -210,7 +210,7 @@ class Wire:
         try:
             body = response.json()
         except (ValueError, RecursionError):
-            return Reply(call, response.status_code, None, self._safe(response.text or "with an empty body"))
+            return Reply(call, response.status_code, None, self._safe(_text(response.content) or "with an empty body"))
         if not isinstance(body, dict):
             return Reply(call, response.status_code, None, f"with a JSON {type(body).__name__} instead of an object")
         said = " ".join(str(body[key]) for key in ("error", "msg", "detail") if isinstance(body.get(key), str))
@@ -235,3 +235,7 @@ def _asked_wait(headers: Mapping[str, str]) -> float | None:
         return max(0.0, float(headers["Retry-After"]))
     except (KeyError, ValueError):
         return None
+
+
+def _text(content: bytes) -> str:
+    return content[: 4 * _TEXT_LIMIT].decode("utf-8", errors="replace")
