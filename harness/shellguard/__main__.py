@@ -1,24 +1,58 @@
-"""``python -m harness.shellguard``: the agent's hook alone, which starts fast."""
+"""``python -m harness.shellguard``: the agent's hook alone, which starts fast and fails closed.
+
+A line that needs a grammar is judged in a second process: a crash in a grammar's C code, or a
+line that keeps it busy, must end in exit code 2 as every other failure does, because
+an agent takes any other code, and its own time-out, for a yes.
+"""
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
+TIMEOUT_S = 20.0
+"""Seconds for one judgement; it takes a tenth of one. Agents give a hook a minute (Claude Code's default)."""
 
-def main() -> int:
+_INNER = "--judge"
+
+
+def main(*, inner: bool = False) -> int:
     """Read a request from standard input, write the answer, return the exit code. Never lets a failure pass as yes."""
     try:
-        from harness.shellguard.hook import MAX_INPUT, answer  # noqa: PLC0415  # an import that fails must block too
+        from harness.shellguard.request import MAX_INPUT, concerns  # noqa: PLC0415  # a failing import must block too
 
-        reply = answer(sys.stdin.buffer.read(MAX_INPUT + 1))
-        sys.stdout.write(reply.stdout)
-        sys.stdout.flush()
-        sys.stderr.write(reply.stderr)
+        request = sys.stdin.buffer.read(MAX_INPUT + 1)
+        if inner:
+            return _judged_here(request)
+        return _judged_apart(request) if concerns(request) else 0
     except Exception as error:  # noqa: BLE001  # exit code 1 would let the command run: every failure must end in 2
-        sys.stderr.write(f"harness guard: blocked, the guard itself failed: {type(error).__name__}: {error}\n")
-        return 2
+        return _failed(f"{type(error).__name__}: {error}")
+
+
+def _judged_here(request: bytes) -> int:
+    from harness.shellguard.hook import answer  # noqa: PLC0415  # only the judging process needs it
+
+    reply = answer(request)
+    sys.stdout.write(reply.stdout)
+    sys.stdout.flush()
+    sys.stderr.write(reply.stderr)
     return reply.exit_code
 
 
+def _judged_apart(request: bytes) -> int:
+    command = [sys.executable, "-P", "-m", "harness.shellguard", _INNER]
+    done = subprocess.run(command, input=request, stdout=subprocess.PIPE, check=False, timeout=TIMEOUT_S)
+    if done.returncode not in (0, 2):
+        return _failed(f"the judging process ended with status {done.returncode}")
+    sys.stdout.buffer.write(done.stdout)
+    sys.stdout.flush()
+    return done.returncode
+
+
+def _failed(why: str) -> int:
+    sys.stderr.write(f"harness guard: blocked, the guard itself failed: {why}\n")
+    return 2
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(inner=_INNER in sys.argv[1:]))

@@ -18,6 +18,9 @@ _PRINTERS = frozenset({"echo", "printf", "cat"})
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _STRING_ESCAPE = re.compile(r"\\([\"\\$`\n])")
 _CONTINUED = re.compile(rb"(?<!\\)((?:\\\\)*)\\\n")
+# The grammar's scanner indexes C's character tables with whole code points and dies on large ones; to bash every
+# byte beyond ASCII is a letter of a word. Offsets stay as they are.
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -47,7 +50,7 @@ def _join(found: re.Match[bytes], comments: list[tuple[int, int]]) -> bytes:
 
 def _read_once(source: bytes) -> tuple[Reading, list[tuple[int, int]]]:
     reader = _Reader(source)
-    root = _parser().parse(source).root_node
+    root = _parser().parse(_NOT_ASCII.sub(b"U", source)).root_node
     reader.visit(root, depth=0)
     if root.has_error:
         reader.doubts.append("the line does not parse as a shell command")

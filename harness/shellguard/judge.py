@@ -115,10 +115,10 @@ def _call(call: Call, place: Place, depth: int) -> Iterator[Finding]:
         return
     if place.prose and name not in CARRIERS and HOLE not in name:
         return
-    yield from _resolve(_carried(call, name), place, depth)
+    yield from _resolve(_carried(call, name, place), place, depth)
 
 
-def _carried(call: Call, name: str) -> Iterator[Seen]:
+def _carried(call: Call, name: str, place: Place) -> Iterator[Seen]:
     """What a program that has no look of its own may start: a call among its words, a line in one of them."""
     words = before_inert((*call.words, HOLE) if name in OPEN_ENDED else call.words, lambda n: _look(n) is not None)
     background = call.background or (name in DETACHED and "-wait" not in {w.lower() for w in words})
@@ -130,11 +130,16 @@ def _carried(call: Call, name: str) -> Iterator[Seen]:
             yield Script(word, background=background, prose=name not in CARRIERS)
     if call.stdin is not None and name in OPEN_ENDED:
         yield Script(call.stdin, prose=True)
-    if started is None:
-        unclear = HOLE in name or re.search(r"[*?\[]", name) is not None
-        meant = vastcli.named(words[1:])
-        if any(unclear or command.startswith(("destroy instance", "recycle")) for command in meant):
-            yield Finding(rules.UNREADABLE, said(call))
+    if started is None and _may_be_meant(name, words, place):
+        yield Finding(rules.UNREADABLE, said(call))
+
+
+def _may_be_meant(name: str, words: tuple[str, ...], place: Place) -> bool:
+    """Whether a program that cannot be told, or that nobody knows, is given what only the provider's would take."""
+    meant = vastcli.named(words[1:])
+    if HOLE in name or re.search(r"[*?\[]", name):
+        return bool(meant) or mentions(place.line)
+    return any(command.startswith(("destroy instance", "recycle")) for command in meant)
 
 
 _LOOKS: dict[str, Look] = {

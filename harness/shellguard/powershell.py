@@ -34,6 +34,12 @@ _JOBS = frozenset({"start-job", "start-threadjob", "sajb"})
 _PRINTERS = frozenset({"echo", "write-output", "write", "write-host"})
 _SKIPPED = frozenset({"command_argument_sep", "redirection", "command_invokation_operator"})
 _VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*(?::[A-Za-z0-9_]+)?)|\(.*|[$?^@_])", re.DOTALL)
+# To PowerShell, typographic quotes and dashes are quotes and dashes (language specification, 2.3.5.2 and 2.3.4).
+_SIGNS = {
+    **dict.fromkeys(map(ord, "\u2018\u2019\u201a\u201b"), "'"),
+    **dict.fromkeys(map(ord, "\u201c\u201d\u201e"), '"'),
+    **dict.fromkeys(map(ord, "\u2013\u2014\u2015"), "-"),
+}
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "e": "\x1b", "0": HOLE}
 
 
@@ -46,7 +52,7 @@ def read(text: str) -> Reading:
     """Every call in a line of PowerShell, script blocks included; an unreadable rest is a doubt, never silence."""
     if len(text) > MAX_TEXT:
         return Reading((), (f"it is longer than {MAX_TEXT} characters",))
-    reader = _Reader(text.replace("\r\n", "\n").encode("utf-8", "surrogatepass"))
+    reader = _Reader(text.translate(_SIGNS).replace("\r\n", "\n").encode("utf-8", "surrogatepass"))
     root = _parser().parse(reader.source).root_node
     reader.visit(root, depth=0)
     if root.has_error and not reader.only_background:

@@ -7,23 +7,33 @@ import re
 # A line in which none of these stands, quotes and escapes taken away, has nothing to do with any rule.
 _TOPIC = re.compile(
     r"vast|destroy|recycle|ssh|scp|sftp|lftp|rsync|torch|accelerate|deepspeed|fsdp|/api/v\d|models/output|/workspace"
-    r"|powershell|pwsh|\\x|\\u|\\[0-7]{2}"
+    r"|powershell|pwsh"
 )
 _MENTIONS = re.compile(
     r"vast.*\b(destroy|recycle|update|delete|reset|change|execute|repl)|\b(destroy|recycle) instance|_instance|torchrun"
     r"|accelerate launch|deepspeed|torch\.distributed|(rm|delete)\b.*(\.gguf|models/output)",
     re.DOTALL,
 )
-_QUOTING = re.compile(r"""\\\r?\n|["'\\`^]|\$\(\)|\$\{\}""")
+_QUOTING = re.compile(r"""\\\r?\n|\$?["']|[\\`^]|\$\(\)|\$\{\}""")
+
+
+_CODED = re.compile(r"\\(?:x([0-9a-f]{1,2})|u([0-9a-f]{1,4})|([0-7]{1,3}))")
 
 
 def touches(text: str) -> bool:
     """Whether a line could break a rule; one that could not is allowed without being parsed."""
-    lowered = text.lower()
-    return _TOPIC.search(lowered) is not None or _TOPIC.search(_QUOTING.sub("", lowered)) is not None
+    return _TOPIC.search(text.lower()) is not None or _TOPIC.search(_plain(text)) is not None
 
 
 def mentions(text: str) -> bool:
     """Whether a text names a guarded act, quoting aside: if it cannot be read, it is held."""
-    squeezed = " ".join(_QUOTING.sub("", text).lower().split())
-    return _MENTIONS.search(squeezed) is not None
+    return _MENTIONS.search(" ".join(_plain(text).split())) is not None
+
+
+def _plain(text: str) -> str:
+    r"""The text in lower case without quotes and escapes, coded letters (``$'\x76'``) decoded."""
+
+    def decoded(found: re.Match[str]) -> str:
+        return chr(int(found[1] or found[2], 16) if found[1] or found[2] else int(found[3], 8))
+
+    return _QUOTING.sub("", _CODED.sub(decoded, text.lower())).lower()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import shlex
 import shutil
 import subprocess
@@ -124,16 +126,20 @@ def _run(world: Path, line: str) -> list[tuple[str, ...]]:
     calls = world / "calls"
     calls.unlink(missing_ok=True)
     env = {"PATH": str(world / "bin"), "HOME": str(world / "cwd"), "LC_ALL": "C.UTF-8"}
-    # The line is waited for with everything it leaves in the background.
-    subprocess.run(
-        ["bash", "--norc", "-c", f"{line}\nwait"],
+    read, write = os.pipe()
+    # Every process that the line leaves behind holds the pipe open, whatever it does with its own output.
+    with subprocess.Popen(
+        ["bash", "--norc", "-c", line],
         env=env,
         cwd=world / "cwd",
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=20,
-        check=False,
-    )
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(write,),
+    ):
+        os.close(write)
+        assert select.select([read], [], [], 20)[0], "the line did not end"
+    os.close(read)
     if not calls.exists():
         return []
     return [tuple(block.split("\n")) for block in calls.read_text().strip("\n").split("\n\n")]
@@ -172,6 +178,57 @@ def test_what_bash_runs_is_what_the_guard_saw(world: Path, line: str) -> None:
     for call in _run(world, line):
         if judge_argv(("vastai", *call)).decision is Decision.DENY:
             assert judge(line).decision is Decision.DENY
+
+
+# --- PowerShell, by its documented rules of quoting (about_Quoting_Rules, about_Operators) -------------
+
+
+@st.composite
+def _powershell_word(draw: st.DrawFn, word: str) -> str:
+    style = draw(st.sampled_from(["plain", "single", "double", "backtick", "sum", "variable"]))
+    at = draw(st.integers(1, len(word)))
+    # A backtick in front of these letters makes a control character; in front of any other it is nothing.
+    ticked = "".join(f"`{c}" if c not in "abefnrtuv0" and c.isalpha() else c for c in word)
+    return {
+        "plain": word,
+        "single": f"'{word}'",
+        "double": f'"{word}"',
+        "backtick": ticked,
+        "sum": f"('{word[:at]}' + \"{word[at:]}\")",
+        "variable": f'"${{w{word}}}"',
+    }[style]
+
+
+_POWERSHELL_BLOCKS = (
+    "@",
+    "Get-Date; @",
+    "Get-Date && @",
+    "if ($true) { @ }",
+    "1 | ForEach-Object { @ }",
+    "foreach ($i in 1) { @ }",
+    "try { @ } catch { }",
+    "Write-Host $(@)",
+    "Invoke-Command -ScriptBlock { @ }",
+    "@ | Out-Null",
+    "@ # done",
+    "$x = @",
+    "Invoke-Expression %",
+    "% | iex",
+    "pwsh -NoProfile -Command %",
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_no_powershell_disguise_lets_the_act_through(data: st.DataObject) -> None:
+    words = [data.draw(_powershell_word(word)) for word in ACT]
+    glue = data.draw(st.sampled_from([" ", "  ", " `\n  "]))
+    line = "& " + glue.join(words)
+    for block in data.draw(st.lists(st.sampled_from(_POWERSHELL_BLOCKS), max_size=3)):
+        quoted = "'" + line.replace("'", "''") + "'"
+        line = "".join({"@": line, "%": quoted}.get(sign, sign) for sign in block)
+    known = "; ".join(f"$w{word} = '{word}'" for word in ACT)
+    assert judge(f"{known}; {line}", Shell.POWERSHELL).decision is Decision.DENY
 
 
 # --- nothing breaks it --------------------------------------------------------------------------

@@ -6,11 +6,12 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from harness.shellguard import hook
 from harness.shellguard.hook import Reply, answer
+from harness.shellguard.request import MAX_INPUT
 
 
 def _ask(tool: str, command: object, **more: object) -> Reply:
@@ -62,7 +63,7 @@ def test_a_download_in_the_agents_background_is_denied() -> None:
         b'{"tool_name": "Bash", "tool_input": {"command": ["ls"]}}',
         b"\xff\xfe{}",
         b"[" * 100_000,
-        b" " * (hook.MAX_INPUT + 1),
+        b" " * (MAX_INPUT + 1),
     ],
 )
 def test_what_cannot_be_read_is_blocked(request_: bytes) -> None:
@@ -99,18 +100,41 @@ def test_the_process_speaks_the_protocol() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "said"),
     [
-        "import harness.shellguard.hook as h; h.answer = lambda request: 1 / 0",
-        "import sys; sys.modules['harness.shellguard.hook'] = None",
-        "import sys; sys.modules['tree_sitter'] = None",
+        ("import sys; sys.modules['harness.shellguard.request'] = None", b"ModuleNotFoundError"),
+        ("import harness.shellguard.request as r; r.concerns = lambda request: 1 / 0", b"ZeroDivisionError"),
+        ("import sys; sys.executable = '/nowhere/python'", b"FileNotFoundError"),
+        ("import sys; sys.executable = 'false'", b"status 1"),
+        ("import harness.shellguard.__main__ as m; m.TIMEOUT_S = 0.01", b"TimeoutExpired"),
     ],
 )
-def test_a_guard_that_fails_blocks(broken: str) -> None:
-    code = f"{broken}; from harness.shellguard.__main__ import main; import sys; sys.exit(main())"
+def test_a_guard_that_fails_blocks(broken: str, said: bytes) -> None:
+    code = f"{broken}; import harness.shellguard.__main__ as m; import sys; sys.exit(m.main())"
+    done = _process(b'{"tool_name": "Bash", "tool_input": {"command": "vastai show user"}}', "-c", code)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert said in done.stderr
+
+
+def test_a_grammar_that_fails_blocks() -> None:
+    broken = "import sys; sys.modules['tree_sitter'] = None"
+    code = f"{broken}; import harness.shellguard.__main__ as m; sys.exit(m.main(inner=True))"
     done = _process(b'{"tool_name": "Bash", "tool_input": {"command": "vastai show user"}}', "-c", code)
     assert done.returncode == 2
-    assert b"the guard itself failed" in done.stderr
+    assert b"ModuleNotFoundError" in done.stderr
+
+
+def test_a_crash_in_a_grammar_blocks(tmp_path: Path) -> None:
+    killer = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    crashing = tmp_path / "python"
+    crashing.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{killer}'\n", encoding="utf-8")
+    crashing.chmod(0o755)
+    code = (
+        f"import sys; sys.executable = {str(crashing)!r}; import harness.shellguard.__main__ as m; sys.exit(m.main())"
+    )
+    done = _process(b'{"tool_name": "Bash", "tool_input": {"command": "vastai show user"}}', "-c", code)
+    assert done.returncode == 2
+    assert b"status -11" in done.stderr
 
 
 def test_a_harmless_command_loads_no_grammar() -> None:
