@@ -1,0 +1,58 @@
+"""How fast something long goes, and when it will be done. Pure but for the clock it is given."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from harness.ports import Clock
+
+_WINDOW_S = 30.0
+"""The rate is that of the last half minute: long enough to be steady, short enough to show a stall."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How far it is. ``rate`` in units a second and ``left_s`` in seconds, None while they cannot be known."""
+
+    done: int
+    total: int
+    rate: float | None
+    left_s: float | None
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1; of nothing at all everything is done."""
+        return min(1.0, max(0.0, self.done / self.total)) if self.total > 0 else 1.0
+
+
+@dataclass(slots=True)
+class Pace:
+    """Remembers the last half minute of one meter, and where it began in this process."""
+
+    clock: Clock
+    _samples: deque[tuple[float, int]] = field(default_factory=deque)
+    _first: tuple[float, int] | None = None
+    _last: tuple[float, int] | None = None
+
+    def update(self, done: int, total: int) -> Reading:
+        """Take a sample. A count that goes back (a training resumed from a checkpoint) starts the measurement anew."""
+        now = self.clock.monotonic()
+        if self._last is None or done < self._last[1]:
+            self._samples.clear()
+            self._first = (now, done)
+        self._last = (now, done)
+        self._samples.append(self._last)
+        while len(self._samples) > 2 and now - self._samples[0][0] > _WINDOW_S:
+            self._samples.popleft()
+        began, count = self._samples[0]
+        rate = (done - count) / (now - began) if now > began else None
+        left = (total - done) / rate if rate else None
+        return Reading(done, total, rate, left)
+
+    @property
+    def whole(self) -> tuple[int, float]:
+        """What was done since the measurement began, and in how many seconds."""
+        if self._first is None or self._last is None:
+            return 0, 0.0
+        return self._last[1] - self._first[1], self._last[0] - self._first[0]

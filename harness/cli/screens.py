@@ -1,0 +1,156 @@
+"""Where the narration appears: a live region at the foot of a terminal, or plain lines anywhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from harness.cli.pace import Reading
+from harness.cli.wording import meter_words
+from harness.ports import Clock
+from harness.text import human_seconds
+
+_PLAIN_SHARE = 0.05
+_PLAIN_EVERY_S = 10.0
+_STILL_EVERY_S = 60.0
+_REFRESH_PER_S = 4
+_BAR_WIDTH = 30
+
+
+class Screen(Protocol):
+    """Shows lines that stay, and how far the current stage is."""
+
+    def line(self, text: Text) -> None:
+        """A line that stays."""
+
+    def stage(self, name: str) -> None:
+        """Another stage begins; its meters start at nothing."""
+
+    def meter(self, meter: str, reading: Reading, detail: str) -> None:
+        """How far something long is."""
+
+    def status(self, text: str) -> None:
+        """What the last look said, in a few words."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+@dataclass(slots=True)
+class PlainScreen:
+    """Lines without control characters; a meter speaks every 5 % or 10 s, one that stands still every minute."""
+
+    console: Console
+    clock: Clock
+    _told: dict[str, tuple[float, Reading]] = field(default_factory=dict)
+
+    def line(self, text: Text) -> None:
+        """A line that stays."""
+        write(self.console, text.plain)
+
+    def stage(self, name: str) -> None:
+        """Another stage begins."""
+        self._told.clear()
+        write(self.console, name)
+
+    def meter(self, meter: str, reading: Reading, detail: str) -> None:
+        """A line, unless the last one is still fresh."""
+        now = self.clock.monotonic()
+        if self._is_news(meter, reading, now):
+            self._told[meter] = (now, reading)
+            write(self.console, f"  {meter} " + ", ".join(meter_words(meter, reading, detail)))
+
+    def status(self, text: str) -> None:
+        """Polls that pass are no line in a log."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _is_news(self, meter: str, reading: Reading, now: float) -> bool:
+        if meter not in self._told:
+            return True
+        at, last = self._told[meter]
+        if (reading.done, reading.total) == (last.done, last.total):
+            return now - at >= _STILL_EVERY_S
+        if reading.done >= reading.total or reading.done < last.done:
+            return True
+        return reading.share - last.share >= _PLAIN_SHARE or now - at >= _PLAIN_EVERY_S
+
+
+class LiveScreen:
+    """A region at the foot of the terminal: the stage, its time, a bar for each meter. Lines scroll above it."""
+
+    def __init__(self, console: Console, clock: Clock) -> None:
+        self._console = console
+        self._clock = clock
+        self._name = ""
+        self._status = ""
+        self._since = clock.monotonic()
+        self._meters: dict[str, tuple[Reading, str]] = {}
+        self._spinner = Spinner("dots" if is_unicode(console) else "line")
+        self._live = Live(
+            console=console,
+            get_renderable=self._region,
+            refresh_per_second=_REFRESH_PER_S,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start()
+
+    def line(self, text: Text) -> None:
+        """A line that stays, above the region."""
+        encodable = text.copy()
+        encodable.plain = encodable_text(self._console, text.plain)
+        self._console.print(encodable, soft_wrap=True)
+
+    def stage(self, name: str) -> None:
+        """Another stage begins."""
+        self._name, self._status, self._since = name, "", self._clock.monotonic()
+        self._meters = {}
+
+    def meter(self, meter: str, reading: Reading, detail: str) -> None:
+        """The bar shows it at the next refresh."""
+        self._meters = {**self._meters, meter: (reading, detail)}  # the refreshing thread reads the old one meanwhile
+
+    def status(self, text: str) -> None:
+        """Beside the stage's name."""
+        self._status = text
+
+    def close(self) -> None:
+        """Take the region away."""
+        self._live.stop()
+
+    def _region(self) -> RenderableType:
+        if not self._name:
+            return Text("")
+        elapsed = human_seconds(self._clock.monotonic() - self._since)
+        self._spinner.update(text=Text.assemble((f"{self._name:<13}", "bold"), elapsed, "  ", (self._status, "dim")))
+        bars = Table.grid(padding=(0, 2))
+        for meter, (reading, detail) in self._meters.items():
+            bar = ProgressBar(total=1.0, completed=reading.share, width=_BAR_WIDTH)
+            words = "  ".join(meter_words(meter, reading, detail))
+            bars.add_row(Text(f"  {meter}"), bar, Text(encodable_text(self._console, words)))
+        return Group(self._spinner, bars) if self._meters else self._spinner
+
+
+def write(console: Console, text: str) -> None:
+    """One plain line: no markup, no styles, no wrapping, and nothing that the output's encoding lacks."""
+    console.print(encodable_text(console, text), markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def encodable_text(console: Console, text: str) -> str:
+    """The text with ``?`` for what the output's encoding cannot say (a Windows code page, a C locale)."""
+    return text.encode(console.encoding, "replace").decode(console.encoding)
+
+
+def is_unicode(console: Console) -> bool:
+    """Whether the output can show more than a code page."""
+    return console.encoding.lower().startswith("utf")
