@@ -62,7 +62,7 @@ class Keeper:
         self._isolated = world.scenario.isolation == "auto" and can_isolate()
         if not self._isolated and any(event.do == "disk" for event in world.scenario.life):
             raise BadInput(
-                f"scenario {world.scenario.name!r} fills a disk, which this machine can rehearse only in isolated boxes",
+                f"scenario {world.scenario.name!r} fills a disk, which can be rehearsed only in isolated boxes",
                 remedy="Run it on Linux where users may make user namespaces (unshare --user --mount --pid).",
             )
         self._boxes: dict[int, _Box] = {}

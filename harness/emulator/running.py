@@ -76,8 +76,12 @@ def running(
             finally:
                 loop.close()
 
+        def tell(done: Future[None]) -> None:
+            if not url.done():
+                url.set_exception(done.exception() or NotSettled("the emulator ended before it began"))
+
         ended = pool.submit(work)
-        ended.add_done_callback(lambda done: url.done() or url.set_exception(done.exception() or NotSettled("ended")))
+        ended.add_done_callback(tell)
         try:
             yield Emulator(url.result(), world.key, world.clock, world, keeper, ended)
         finally:

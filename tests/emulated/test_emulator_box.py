@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -76,11 +77,11 @@ def test_nvidia_smi_shows_the_rented_gpus_and_says_that_it_is_emulated(box: Box)
 
 
 def test_pip_is_satisfied_by_what_is_installed_here_and_changes_nothing(box: Box) -> None:
-    before = sorted(os.listdir(Path(pytest.__file__).parents[1]))
+    before = sorted(Path(pytest.__file__).parents[1].iterdir())
     done = box.ssh("printf 'pytest\\nrequests>=2\\n' > workspace/r.txt; pip install -q --no-index -r workspace/r.txt")
     assert done.returncode == 0, done.stderr
     assert box.ssh("python3 -c 'import pytest, sys; print(sys.prefix != sys.base_prefix)'").stdout == b"True\n"
-    assert sorted(os.listdir(Path(pytest.__file__).parents[1])) == before
+    assert sorted(Path(pytest.__file__).parents[1].iterdir()) == before
 
 
 def test_large_output_is_whole(box: Box) -> None:
@@ -163,7 +164,7 @@ def test_a_stranger_and_another_user_are_refused(box: Box, tmp_path: Path) -> No
 
 def test_a_client_that_leaves_does_not_hurt_a_detached_process(box: Box) -> None:
     box.ssh("nohup sh -c 'sleep 0.3; echo done > workspace/after' >/dev/null 2>&1 </dev/null &")
-    wait_for(lambda: (box.root / "workspace/after").exists())
+    wait_for((box.root / "workspace/after").exists)
 
 
 @needs_tmux
@@ -180,7 +181,7 @@ def test_a_container_restart_ends_every_process_and_runs_onstart_again(tmp_path:
     with rented(tmp_path, create={"onstart": onstart}, isolation=isolation) as box:
         starts = box.root / "workspace/starts"
         box.ssh("tmux new-session -d -s train 'sleep 600'; nohup setsid sleep 600 >/dev/null 2>&1 </dev/null &")
-        wait_for(lambda: starts.exists())
+        wait_for(starts.exists)
         box.emulator.world.restart_container(box.id)
         box.emulator.settle()
         assert box.ssh("tmux ls").returncode != 0
@@ -307,7 +308,9 @@ def test_sftp_beyond_the_quota_says_no_space(tmp_path: Path) -> None:
 @isolated_only
 def test_commands_beyond_the_quota_cannot_write(tmp_path: Path) -> None:
     with rented(tmp_path, create={"disk_gb": 0.03}) as box:
-        writer = "python3 -c \"import time\nwith open('workspace/big','wb') as f:\n for _ in range(600): f.write(bytes(1<<20)); time.sleep(0.02)\""
+        program = "import time\nwith open('workspace/big', 'wb') as file:\n"
+        program += "    for _ in range(600):\n        file.write(bytes(1 << 20)); time.sleep(0.02)\n"
+        writer = f"python3 -c {shlex.quote(program)}"
         done = box.ssh(writer)
         assert done.returncode != 0
         assert b"File too large" in done.stderr

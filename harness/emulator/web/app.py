@@ -12,7 +12,7 @@ from aiohttp import web
 from harness.emulator.refusal import Refusal
 from harness.emulator.scenario import ApiFault, When
 from harness.emulator.web import account, instances, results, storage
-from harness.emulator.web.asking import MAX_BODY, WORLD, world_of
+from harness.emulator.web.asking import MAX_BODY, WORLD, json_answer, world_of
 from harness.emulator.web.pacing import Pacing
 from harness.emulator.world import World
 
@@ -55,8 +55,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/api/v0/volumes", storage.volumes),
     ("PUT", "/api/v0/volumes", storage.create_volume),
     ("DELETE", "/api/v0/volumes", storage.delete_volume),
-    ("PUT", "/api/v0/commands/rsync", storage.rsync),
-    ("PUT", "/api/v0/commands/copy_direct", storage.copy_direct),
+    ("PUT", "/api/v0/commands/rsync", storage.copy),
+    ("PUT", "/api/v0/commands/copy_direct", storage.copy),
     ("GET", "/api/v0/charges", account.charges),
     ("GET", "/api/v1/invoices", account.invoices),
     ("GET", "/api/v0/audit_logs", account.audit_logs),
@@ -80,7 +80,7 @@ def _answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.Stream
         found = await handler(request)
         if request.method != "GET":
             world_of(request).note(f"{request.method} {request.path}")
-        return found if isinstance(found, web.StreamResponse) else web.json_response(found)
+        return found if isinstance(found, web.StreamResponse) else json_answer(found)
 
     return answer
 
@@ -90,10 +90,10 @@ async def _refuse(request: web.Request, handler: Any) -> web.StreamResponse:
     try:
         response: web.StreamResponse = await handler(request)
     except Refusal as refusal:
-        return web.json_response(dict(refusal.body), status=refusal.status)
+        return json_answer(dict(refusal.body), status=refusal.status)
     except web.HTTPException as error:
         body = {"success": False, "error": "not_found", "msg": error.reason}
-        return web.json_response(body, status=error.status)
+        return json_answer(body, status=error.status)
     return response
 
 
@@ -132,7 +132,7 @@ async def _spoiled(request: web.Request, fault: ApiFault, response: web.StreamRe
     if fault.do == "edit" and isinstance(response, web.Response):
         data = json.loads(response.body or b"{}")  # type: ignore[arg-type]  # json_response's body is bytes
         kept = {key: value for key, value in data.items() if key not in fault.unset}
-        return web.json_response({**kept, **fault.set}, status=response.status)
+        return json_answer({**kept, **fault.set}, status=response.status)
     if fault.do == "hang":
         await asyncio.sleep(HANG_S)
     if fault.do == "truncate" and isinstance(response, web.Response):

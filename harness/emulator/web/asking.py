@@ -89,3 +89,8 @@ def page_of(request: web.Request, *, default: int, most: int) -> tuple[int, int]
 def next_token(start: int, length: int, total: int) -> str | None:
     """The token of the page after this one."""
     return f"after-{start + length}" if start + length < total else None
+
+
+def json_answer(data: Any, status: int = 200) -> web.Response:
+    """JSON, with a Content-Type of exactly ``application/json``: the official client compares the whole header."""
+    return web.Response(body=json.dumps(data).encode(), status=status, content_type="application/json")

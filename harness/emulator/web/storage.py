@@ -45,24 +45,19 @@ async def delete_volume(request: web.Request) -> Answer:
     return {"success": True}
 
 
-async def rsync(request: web.Request) -> Answer:
-    """PUT /commands/rsync/: moves no byte; it tells where the caller's own rsync may connect."""
+async def copy(request: web.Request) -> Answer:
+    """PUT /commands/copy_direct/ and /commands/rsync/: from one instance's disk to another's.
+
+    With one side at the caller's it moves no byte: it tells where the caller's own rsync may connect.
+    """
     world, asked = owner_of(request), await body_of(request)
     source, target = _instance(asked.get("src_id")), _instance(asked.get("dst_id"))
-    answer: Answer = {"success": True}
-    if source is not None:
-        answer |= {"src_addr": HOST, "src_port": world.rental(source).ssh_port}
-    if target is not None:
-        answer |= {"dst_addr": HOST, "dst_port": world.rental(target).ssh_port}
-    return answer
-
-
-async def copy_direct(request: web.Request) -> Answer:
-    """PUT /commands/copy_direct/: from one instance's disk to another's."""
-    world, asked = owner_of(request), await body_of(request)
-    source, target = _instance(asked.get("src_id")), _instance(asked.get("dst_id"))
-    if source is None or target is None:
-        raise invalid("src_id and dst_id must be instances")
+    if source is None and target is None:
+        raise invalid("src_id or dst_id must be an instance")
+    if target is None:
+        return {"success": True, "src_addr": HOST, "src_port": world.rental(source or 0).ssh_port, "msg": ""}
+    if source is None:
+        return {"success": True, "dst_addr": HOST, "dst_port": world.rental(target).ssh_port, "msg": ""}
     here = _on_disk(world, source, asked.get("src_path"))
     there = _on_disk(world, target, asked.get("dst_path"))
     if not here.exists():
