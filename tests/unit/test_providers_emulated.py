@@ -29,16 +29,17 @@ CLOCK = SystemClock()
 def home(tmp_path: Path) -> Iterator[Path]:
     home = tmp_path / "home with space"
     yield home
-    for process in emulators(home):
+    for process in emulators(home, ""):  # the boxes outlive their emulator
         process.kill()
 
 
-def emulators(home: Path) -> list[psutil.Process]:
+def emulators(home: Path, module: str = "harness.emulator") -> list[psutil.Process]:
+    """The live processes of this home that name the module."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
-        command = process.info["cmdline"] or []
-        if process.info["status"] != psutil.STATUS_ZOMBIE and "harness.emulator" in command:
-            found += [process] if str(home / "state") in command else []
+        command = " ".join(process.info["cmdline"] or [])
+        if process.info["status"] != psutil.STATUS_ZOMBIE and module in command and str(home / "state") in command:
+            found.append(process)
     return found
 
 
