@@ -1,0 +1,230 @@
+"""Does a GGUF speak the language that was trained: its vocabulary, special ids and chat template, one by one.
+
+llama.cpp loads a model with the wrong end-of-text id, without its pre-tokenizer's name or
+with another chat template, and says nothing; the model then never stops, or speaks gibberish.
+What was trained is read from the plain JSON that Transformers saves (``tokenizer.json``,
+``tokenizer_config.json``, ``chat_template.jinja``), without Transformers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import eq
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+from harness.artifacts import gguf
+from harness.errors import BadInput
+from harness.text import printable
+
+MAX_FILE_BYTES: Final = 256 << 20
+_CONTROL_TYPES: Final = frozenset({3, 4})  # enum llama_token_type: control, user defined
+_UNUSED: Final = 5
+_PADDING: Final = re.compile(r"\[PAD\d+\]")
+_SPECIAL: Final = {"bos": "bos", "eos": "eos", "pad": "padding"}  # Transformers' word -> GGUF's
+
+# A piece of the pre-tokenizer's expression -> the names under which llama.cpp splits that way (llama-vocab.cpp)
+_PRE: Final = (
+    (r"\p{N}{1,3}", frozenset({"llama-bpe", "llama3", "llama-v3"})),
+    (r"\p{N}|", frozenset({"qwen2", "deepseek-r1-qwen"})),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedTokenizer:
+    """The tokenizer that trained. None means that its files do not say."""
+
+    tokens: Mapping[int, str]
+    merges: tuple[str, ...] | None
+    special: Mapping[str, int | None]
+    add_bos: bool | None
+    chat_template: str | None
+    pre: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field of the GGUF that is not what it has to be; both values as short printable text."""
+
+    what: str
+    seen: str
+    expected: str
+
+
+def read_trained(directory: Path) -> TrainedTokenizer:
+    """Read a tokenizer's directory. Raises BadInput when a file is missing or is not what Transformers saves."""
+    body = _object(directory / "tokenizer.json")
+    settings = _object(directory / "tokenizer_config.json")
+    model = body.get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
+        raise BadInput(f"{directory / 'tokenizer.json'} holds no byte-pair vocabulary")
+    try:
+        tokens = {number: text for text, number in model["vocab"].items()}
+        tokens |= {entry["id"]: entry["content"] for entry in body.get("added_tokens") or []}
+        merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model.get("merges") or []]
+    except (TypeError, KeyError) as error:
+        raise BadInput(f"{directory / 'tokenizer.json'} is not a tokenizer: {error!r}") from error
+    if not tokens or not all(type(number) is int and number >= 0 for number in tokens):
+        raise BadInput(f"{directory / 'tokenizer.json'} numbers its tokens otherwise than by whole numbers")
+    ids = {text: number for number, text in tokens.items()}
+    return TrainedTokenizer(
+        tokens=tokens,
+        merges=tuple(merges) or None,
+        special={name: ids.get(_content(settings.get(f"{name}_token"))) for name in _SPECIAL},
+        add_bos=settings["add_bos_token"] if isinstance(settings.get("add_bos_token"), bool) else None,
+        chat_template=_template(directory, settings),
+        pre=_pre(body.get("pre_tokenizer")),
+    )
+
+
+def self_check(path: Path, header: gguf.Gguf) -> tuple[Difference, ...]:
+    """What must hold of any GGUF's tokenizer, whatever was trained. Raises GgufError on an array that is damaged."""
+    return tuple(_self_check(path, header))
+
+
+def compare(path: Path, header: gguf.Gguf, trained: TrainedTokenizer) -> tuple[Difference, ...]:
+    """Every field that differs from the tokenizer that trained. Raises GgufError on an array that is damaged."""
+    return tuple(_compare(path, header, trained))
+
+
+def _self_check(path: Path, header: gguf.Gguf) -> Iterator[Difference]:
+    metadata = header.metadata
+    tokens, types = (_array(header, f"tokenizer.ggml.{name}") for name in ("tokens", "token_type"))
+    if tokens is None or types is None or tokens.length != types.length:
+        counts = " and ".join("none" if array is None else str(array.length) for array in (tokens, types))
+        yield Difference("tokens and their types", counts, "as many of both")
+        return
+    rows = next((tensor.shape[-1] for tensor in header.tensors if tensor.name == "token_embd.weight"), None)
+    if rows is not None and rows != tokens.length:
+        yield Difference("tokens", str(tokens.length), f"{rows}, the rows of token_embd.weight")
+    if metadata.get("tokenizer.ggml.model") == "gpt2" and not metadata.get("tokenizer.ggml.pre"):
+        yield Difference("tokenizer.ggml.pre", "missing", "the name of the pre-tokenizer")
+    kinds = gguf.read_array(path, types)
+    for name in ("bos", "eos", "padding"):
+        key = f"tokenizer.ggml.{name}_token_id"
+        number = metadata.get(key)
+        if number is None:
+            if name == "eos":
+                yield Difference(key, "missing", "the id of the token that ends an answer")
+        elif type(number) is not int or not 0 <= number < tokens.length:
+            yield Difference(key, _short(number), f"an id below {tokens.length}")
+        elif kinds[number] not in _CONTROL_TYPES | ({_UNUSED} if name == "padding" else set()):
+            yield Difference(key, f"{number}, a token of type {kinds[number]}", "the id of a control token")
+
+
+def _compare(path: Path, header: gguf.Gguf, trained: TrainedTokenizer) -> Iterator[Difference]:
+    metadata = header.metadata
+    yield from _tokens(_read(path, header, "tokens"), trained)
+    if trained.merges is not None:
+        merges = _read(path, header, "merges")
+        at = _first_difference(merges, trained.merges)
+        if at is not None:
+            seen, expected = ("".join(map(_short, each[at : at + 1])) or "missing" for each in (merges, trained.merges))
+            yield Difference("merges", f"number {at} is {seen}", f"number {at} is {expected}")
+    for word, spelled in _SPECIAL.items():
+        stated, wanted = metadata.get(f"tokenizer.ggml.{spelled}_token_id"), trained.special[word]
+        if wanted is not None and stated != wanted:
+            yield Difference(f"{word} id", _short(stated), f"{wanted} ({_short(trained.tokens[wanted])})")
+    add_bos = metadata.get("tokenizer.ggml.add_bos_token")
+    if trained.add_bos is not None and add_bos is not trained.add_bos:
+        yield Difference("add_bos_token", _short(add_bos), str(trained.add_bos))
+    pre = metadata.get("tokenizer.ggml.pre")
+    if trained.pre is not None and pre not in trained.pre:
+        yield Difference("pre-tokenizer", _short(pre), " or ".join(sorted(trained.pre)))
+    template = metadata.get("tokenizer.chat_template")
+    if trained.chat_template is not None and template != trained.chat_template:
+        yield _different_text("chat template", template, trained.chat_template)
+
+
+def _tokens(seen: list[str], trained: TrainedTokenizer) -> Iterator[Difference]:
+    """Every id says what it said in training; ids beyond it are padding up to the model's vocabulary."""
+    if max(trained.tokens) >= len(seen):
+        yield Difference("tokens", str(len(seen)), f"at least {max(trained.tokens) + 1}")
+        return
+    wrong = [number for number, text in trained.tokens.items() if seen[number] != text]
+    if wrong:
+        first = min(wrong)
+        stated, wanted = _short(seen[first]), _short(trained.tokens[first])
+        yield Difference(f"{len(wrong)} tokens", f"id {first} is {stated}", f"id {first} is {wanted}")
+    if len(seen) > len(trained.tokens):
+        strange = [at for at, text in enumerate(seen) if at not in trained.tokens and not _PADDING.fullmatch(text)]
+        if strange:
+            stated = _short(seen[strange[0]])
+            yield Difference("tokens", f"id {strange[0]} is {stated}", "padding: no such id was trained")
+
+
+def _different_text(what: str, seen: object, expected: str) -> Difference:
+    if not isinstance(seen, str):
+        return Difference(what, "missing", f"{len(expected)} characters")
+    at = _first_difference(seen, expected) or 0
+    around = slice(max(0, at - 20), at + 40)
+    return Difference(what, f"from character {at}: … {_short(seen[around])}", f"… {_short(expected[around])}")
+
+
+def _first_difference(seen: Sequence[str], expected: Sequence[str]) -> int | None:
+    """Where two sequences part, or None when they are equal."""
+    if len(seen) == len(expected) and all(map(eq, seen, expected)):
+        return None
+    shorter = min(len(seen), len(expected))
+    return next((at for at in range(shorter) if seen[at] != expected[at]), shorter)
+
+
+def _array(header: gguf.Gguf, key: str) -> gguf.Array | None:
+    value = header.metadata.get(key)
+    return value if isinstance(value, gguf.Array) else None
+
+
+def _read(path: Path, header: gguf.Gguf, name: str) -> list[str]:
+    array = _array(header, f"tokenizer.ggml.{name}")
+    if array is None or array.item_type != "string":
+        return []
+    return gguf.read_array(path, array)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BadInput(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+        body = from_json(path.read_bytes(), cache_strings="none")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise BadInput(f"{path} is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise BadInput(f"{path} is not a JSON object")
+    return body
+
+
+def _content(token: object) -> str:
+    """A special token's text; Transformers writes it bare or as an object."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else ""
+
+
+def _template(directory: Path, settings: Mapping[str, Any]) -> str | None:
+    """The chat template: a file of its own since Transformers 5, before that a setting, or a list of named ones."""
+    file = directory / "chat_template.jinja"
+    if file.is_file():
+        try:
+            return file.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput(f"{file} cannot be read: {error}") from error
+    stated = settings.get("chat_template")
+    if isinstance(stated, list):
+        named = {entry.get("name"): entry.get("template") for entry in stated if isinstance(entry, dict)}
+        stated = named.get("default")
+    return stated if isinstance(stated, str) else None
+
+
+def _pre(described: object) -> frozenset[str] | None:
+    """The names that llama.cpp may have for this way of splitting; None when it is not one that is known here."""
+    text = str(described).replace("\\\\", "\\")
+    return next((names for sign, names in _PRE if sign in text), None)
+
+
+def _short(value: object) -> str:
+    return "missing" if value is None else printable(repr(value), 80)
