@@ -107,17 +107,17 @@ def _missing(job: Job, root: Path, sources: Sources) -> tuple[str, ...]:
 
 
 def _batch_size(sources: Sources, entry: str) -> int:
-    trees = sources.reachable(entry)
-    if not script.batch_size_settings(trees[entry]):
+    scripts = sources.reachable(entry)
+    if not script.batch_size_settings(scripts[entry]):
         raise CouldNotLook(f"{entry} does not set {script.BATCH_SIZE}")
-    return script.one_batch_size(tuple(found for tree in trees.values() for found in script.batch_size_settings(tree)))
+    return script.one_batch_size(tuple(found for one in scripts.values() for found in script.batch_size_settings(one)))
 
 
 def _device_maps(sources: Sources, entry: str) -> DeviceMaps:
     found: dict[str, str] = {}
     unreadable = []
-    for name, tree in sources.reachable(entry).items():
-        for setting in script.device_map_settings(tree):
+    for name, one in sources.reachable(entry).items():
+        for setting in script.device_map_settings(one):
             if setting.value is None:
                 unreadable.append(f"{name}:{setting.line}: {setting.source}")
             else:

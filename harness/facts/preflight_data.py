@@ -8,7 +8,6 @@ from pathlib import Path
 
 from harness.artifacts.dataset import rows, sound, texts
 from harness.artifacts.dataset.rows import Rows
-from harness.artifacts.dataset.texts import Texts
 from harness.errors import BadInput, MissingExtra
 from harness.job.model import Job
 from harness.observed import CouldNotLook
@@ -95,7 +94,7 @@ def context(job: Job, data: Data, places: Sequence[Path]) -> Context:
     """
     limit = job.model.max_length - job.model.template_tokens
     total = sum(len(file.rows) for file in data.training)
-    long = [turns for file in data.training for turns in _turns(texts.of(file)) if _bytes(turns) > limit]
+    long = [turns for file in data.training for turns in _long(file, limit)]
     if not total:
         raise CouldNotLook("no row could be read")
     if not long:
@@ -112,16 +111,28 @@ def context(job: Job, data: Data, places: Sequence[Path]) -> Context:
     )
 
 
-def _turns(file: Texts) -> Iterator[tuple[str, ...]]:
-    """For each row the texts that stand in one sequence; of a preference the longer answer."""
-    systems = [row["system"] if isinstance(row.get("system"), str) else "" for row in file.source.rows]
-    rejected = file.rejected or [""] * len(file.prompts)
-    for system, prompt, chosen, other in zip(systems, file.prompts, file.answers, rejected, strict=True):
-        yield system, prompt, max(chosen, other, key=len)
+def _long(file: Rows, limit: int) -> Iterator[tuple[str, ...]]:
+    """The texts of each row that has more bytes than the limit; of two answers the longer one."""
+    columns = texts.of(file)
+    systems = list(map(_system, file.rows))
+    answers = [columns.answers, columns.rejected or columns.answers]
+    if all("".join(column).isascii() for column in (systems, columns.prompts, *answers)):
+        lengths = map(max, map(len, answers[0]), map(len, answers[1]))
+        if max(map(sum, zip(map(len, systems), map(len, columns.prompts), lengths, strict=True)), default=0) <= limit:
+            return
+    for system, prompt, chosen, rejected in zip(systems, columns.prompts, *answers, strict=True):
+        turns = (system, prompt, max(chosen, rejected, key=_bytes))
+        if sum(map(_bytes, turns)) > limit:
+            yield turns
 
 
-def _bytes(turns: tuple[str, ...]) -> int:
-    return sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in turns)
+def _system(row: dict[str, object]) -> str:
+    system = row.get("system")
+    return system if isinstance(system, str) else ""
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def _lengths(path: Path, long: list[tuple[str, ...]]) -> Iterator[int]:

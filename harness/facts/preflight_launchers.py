@@ -17,6 +17,7 @@ from typing import Final
 
 from harness.facts import script
 from harness.facts.preflight_sources import CONFIGURATION, Sources, is_requirements
+from harness.facts.script import Script
 
 _PROGRAMS: Final = frozenset({"torchrun", "deepspeed", "horovodrun", "mpirun", "mpiexec", "colossalai"})
 _MODULES: Final = re.compile(
@@ -61,8 +62,8 @@ _OFF: Final = re.compile(
 def find(sources: Sources, commands: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Every forbidden launcher, as ``where: what``; ``commands`` are the job's own, by the field that states them."""
     found = [f"{field}: {what}" for field, argv in commands.items() for what in in_command(argv)]
-    for name, tree in sources.trees.items():
-        found += [f"{name}:{line}: {what}" for line, what in in_python(tree)]
+    for name, code in sources.scripts.items():
+        found += [f"{name}:{line}: {what}" for line, what in in_python(code)]
     for name, text in sources.texts.items():
         if is_requirements(name):
             found += [f"{name}:{line}: {what}" for line, what in in_requirements(text)]
@@ -104,24 +105,24 @@ def in_shell(text: str) -> Iterator[tuple[int, str]]:
                     yield number, f"sets {name}"
 
 
-def in_python(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def in_python(code: Script) -> Iterator[tuple[int, str]]:
     """Launchers that a Python module imports, calls, asks for by option, or starts as a program."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import(names=names):
-                yield from ((node.lineno, f"imports {item.name}") for item in names if _IMPORTS.fullmatch(item.name))
-            case ast.ImportFrom(module=str(module), level=0):
-                spelt = (module, *(f"{module}.{item.name}" for item in node.names))
-                forbidden = [name for name in spelt if _IMPORTS.fullmatch(name)]
-                yield from ((node.lineno, f"imports {name}") for name in forbidden[-1:])
-            case ast.Call():
-                yield from ((node.lineno, what) for what in _in_call(node))
-            case ast.Dict():
-                options = [(key.value, value) for key, value in _items(node) if key.value in _OPTIONS and _is_on(value)]
-                yield from ((value.lineno, f"{key}={ast.unparse(value)[:60]}") for key, value in options)
-            case ast.Assign(targets=[ast.Subscript(slice=ast.Constant(value=str(name)))], value=value):
-                if _ENVIRONMENT.fullmatch(name) and _is_on(value):
-                    yield node.lineno, f"sets {name}"
+    for node in code.imports:
+        spelt = [item.name for item in node.names]
+        if isinstance(node, ast.ImportFrom):
+            spelt = [] if node.level else [str(node.module), *(f"{node.module}.{name}" for name in spelt)]
+        forbidden = [name for name in spelt if _IMPORTS.fullmatch(name)]
+        yield from ((node.lineno, f"imports {name}") for name in forbidden[-1:])
+    for call in code.calls:
+        yield from ((call.lineno, what) for what in _in_call(call))
+    for table in code.tables:
+        options = [(key.value, value) for key, value in _items(table) if key.value in _OPTIONS and _is_on(value)]
+        yield from ((value.lineno, f"{key}={ast.unparse(value)[:60]}") for key, value in options)
+    for store in code.stores:
+        match store.target:
+            case ast.Subscript(slice=ast.Constant(value=str(name))) if _ENVIRONMENT.fullmatch(name):
+                if store.value is None or _is_on(store.value):
+                    yield store.target.lineno, f"sets {name}"
             case _:
                 pass
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from harness.facts import script
 from harness.facts.preflight_sources import Sources
+from harness.facts.script import Script
 
 _UNREAD: Final = object()
 """The value of an option that the text does not tell."""
@@ -132,33 +133,27 @@ TABLE: Final[tuple[Forbidden, ...]] = (
 
 def find(sources: Sources, entry: str) -> tuple[str, ...]:
     """Every forbidden pair in the entry script and the modules it imports, as ``file:line: pair: why``."""
-    trees = sources.reachable(entry)
-    tables = _returned_tables(trees)
-    marked = any("{% generation" in text or "{%- generation" in text for text in _strings(trees, sources))
+    scripts = sources.reachable(entry)
+    tables = _returned_tables(scripts)
+    wired = any(callee.endswith("enable_input_require_grads") for code in scripts.values() for callee in _callees(code))
+    marked = _has_generation_marks(scripts, sources)
     found: list[str] = []
-    for name, tree in trees.items():
-        rows = [*_in_calls(tree, tables), *_gone(tree, tables), *_frozen_adapter(tree), *_merged_then_trained(tree)]
-        if not marked:
-            rows += _unmarked_template(tree, tables)
+    for name, code in scripts.items():
+        rows = [*_in_calls(code, tables), *_gone_imports(code), *_frozen_adapter(code), *_merged_then_trained(code)]
+        rows += [] if marked else _unmarked_template(code, tables)
+        rows += [] if wired else _reentrant_by_hand(code)
         found += [f"{name}:{line}: {pair}: {reason}" for line, pair, reason in sorted(rows)]
-    if not any(script.callee(call.func).endswith("enable_input_require_grads") for call in _all_calls(trees)):
-        found += [
-            f"{name}:{line}: reentrant gradient checkpointing without enable_input_require_grads: "
-            '"element 0 of tensors does not require grad"'
-            for name, tree in trees.items()
-            for line in _reentrant_by_hand(tree)
-        ]
     return tuple(found)
 
 
 def save_steps(sources: Sources, entry: str) -> dict[str, int]:
     """Every ``save_steps`` that stands as a number in the scripts, by place."""
-    trees = sources.reachable(entry)
-    tables = _returned_tables(trees)
+    scripts = sources.reachable(entry)
+    tables = _returned_tables(scripts)
     return {
         f"{name}:{call.lineno}": int(value)
-        for name, tree in trees.items()
-        for call in script.calls(tree)
+        for name, code in scripts.items()
+        for call in code.calls
         if (value := _number(_options(call, tables), "save_steps")) is not None
     }
 
@@ -166,29 +161,22 @@ def save_steps(sources: Sources, entry: str) -> dict[str, int]:
 Row = tuple[int, str, str]
 
 
-def _in_calls(tree: ast.Module, tables: Mapping[str, Options]) -> Iterator[Row]:
-    for call in script.calls(tree):
+def _in_calls(code: Script, tables: Mapping[str, Options]) -> Iterator[Row]:
+    for call in code.calls:
+        if not call.keywords:
+            continue
         callee = script.callee(call.func).rpartition(".")[2]
         options = _options(call, tables)
         yield from ((call.lineno, row.pair, row.reason) for row in TABLE if row.holds(callee, options))
+        gone = _GONE_OPTIONS.get(callee, {})
+        for name in gone.keys() & options.keys():
+            hint = f"; use {gone[name]}" if gone[name] else ""
+            yield call.lineno, f"{callee} with {name}", f"the installed trl and transformers have no such option{hint}"
 
 
-def _gone(tree: ast.Module, tables: Mapping[str, Options]) -> Iterator[Row]:
-    for call in script.calls(tree):
-        callee = script.callee(call.func).rpartition(".")[2]
-        options = _options(call, tables)
-        for name, instead in _GONE_OPTIONS.get(callee, {}).items():
-            if name in options:
-                hint = f"; use {instead}" if instead else ""
-                yield (
-                    call.lineno,
-                    f"{callee} with {name}",
-                    f"the installed trl and transformers have no such option{hint}",
-                )
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and any(
-            alias.name == "DataCollatorForCompletionOnlyLM" for alias in node.names
-        ):
+def _gone_imports(code: Script) -> Iterator[Row]:
+    for node in code.imports:
+        if any(alias.name == "DataCollatorForCompletionOnlyLM" for alias in node.names):
             yield (
                 node.lineno,
                 "DataCollatorForCompletionOnlyLM with trl",
@@ -196,11 +184,11 @@ def _gone(tree: ast.Module, tables: Mapping[str, Options]) -> Iterator[Row]:
             )
 
 
-def _frozen_adapter(tree: ast.Module) -> Iterator[Row]:
+def _frozen_adapter(code: Script) -> Iterator[Row]:
     """An adapter that is loaded frozen in a module that trains."""
-    if not any(script.callee(call.func).endswith("Trainer") for call in script.calls(tree)):
+    if not any(callee.endswith("Trainer") for callee in _callees(code)):
         return
-    for call in script.calls(tree):
+    for call in code.calls:
         if script.callee(call.func).split(".")[-2:] != ["PeftModel", "from_pretrained"]:
             continue
         options = _options(call, {})
@@ -212,24 +200,22 @@ def _frozen_adapter(tree: ast.Module) -> Iterator[Row]:
             )
 
 
-def _merged_then_trained(tree: ast.Module) -> Iterator[Row]:
+def _merged_then_trained(code: Script) -> Iterator[Row]:
     """A function that merges its adapter away and then goes on to train."""
-    for scope in ast.walk(tree):
-        if not isinstance(scope, ast.FunctionDef | ast.Module):
-            continue
-        calls = sorted(_own_calls(scope), key=lambda call: (call.lineno, call.col_offset))
-        merged = [call.lineno for call in calls if script.callee(call.func).endswith("merge_and_unload")]
-        trained = [call.lineno for call in calls if script.callee(call.func).endswith("Trainer")]
-        if merged and any(line > merged[0] for line in trained):
+    merges = [call for call in code.calls if script.callee(call.func).endswith("merge_and_unload")]
+    trains = [call for call in code.calls if script.callee(call.func).endswith("Trainer")] if merges else []
+    for merge in merges:
+        scope = _scope(merge, code)
+        if any(_scope(call, code) is scope and call.lineno > merge.lineno for call in trains):
             yield (
-                merged[0],
+                merge.lineno,
                 "merge_and_unload before training",
                 'no adapter is left to train: "element 0 of tensors does not require grad"',
             )
 
 
-def _unmarked_template(tree: ast.Module, tables: Mapping[str, Options]) -> Iterator[Row]:
-    for call in script.calls(tree):
+def _unmarked_template(code: Script, tables: Mapping[str, Options]) -> Iterator[Row]:
+    for call in code.calls:
         if _is(_options(call, tables), "assistant_only_loss", True):
             yield (
                 call.lineno,
@@ -238,10 +224,14 @@ def _unmarked_template(tree: ast.Module, tables: Mapping[str, Options]) -> Itera
             )
 
 
-def _reentrant_by_hand(tree: ast.Module) -> Iterator[int]:
-    for call in script.calls(tree):
+def _reentrant_by_hand(code: Script) -> Iterator[Row]:
+    for call in code.calls:
         if script.callee(call.func).endswith("gradient_checkpointing_enable") and _reentrant(_options(call, {})):
-            yield call.lineno
+            yield (
+                call.lineno,
+                "reentrant gradient checkpointing without enable_input_require_grads",
+                '"element 0 of tensors does not require grad"',
+            )
 
 
 def _options(call: ast.Call, tables: Mapping[str, Options]) -> dict[str, Any]:
@@ -259,15 +249,23 @@ def _options(call: ast.Call, tables: Mapping[str, Options]) -> dict[str, Any]:
     return options
 
 
-def _returned_tables(trees: Mapping[str, ast.Module]) -> dict[str, Options]:
-    """What functions return that consist of one table: function name -> options."""
+def _returned_tables(scripts: Mapping[str, Script]) -> dict[str, Options]:
+    """What functions return whose result is spread with ``**`` in a call: function name -> options."""
+    spread = {
+        script.callee(keyword.value.func).rpartition(".")[2]
+        for code in scripts.values()
+        for call in code.calls
+        for keyword in call.keywords
+        if keyword.arg is None and isinstance(keyword.value, ast.Call)
+    }
     tables: dict[str, Options] = {}
-    for tree in trees.values():
-        for function in ast.walk(tree):
-            if isinstance(function, ast.FunctionDef):
-                returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
-                if len(returned) == 1 and isinstance(returned[0], ast.Dict):
-                    tables[function.name] = _table(returned[0])
+    for code in scripts.values():
+        for function in code.functions:
+            if function.name not in spread:
+                continue
+            returned = [node.value for node in script.nodes(function) if isinstance(node, ast.Return)]
+            if len(returned) == 1 and isinstance(returned[0], ast.Dict):
+                tables[function.name] = _table(returned[0])
     return tables
 
 
@@ -283,23 +281,17 @@ def _value(node: ast.expr) -> Any:
         return _UNREAD
 
 
-def _own_calls(scope: ast.AST) -> Iterator[ast.Call]:
-    """The calls of a function's own body, without those of functions in it."""
-    for child in ast.iter_child_nodes(scope):
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            continue
-        if isinstance(child, ast.Call):
-            yield child
-        yield from _own_calls(child)
+def _callees(code: Script) -> Iterator[str]:
+    return (script.callee(call.func) for call in code.calls)
 
 
-def _all_calls(trees: Mapping[str, ast.Module]) -> Iterator[ast.Call]:
-    return (call for tree in trees.values() for call in script.calls(tree))
+def _scope(call: ast.Call, code: Script) -> object:
+    """The innermost function around a call; None at the top level of the script."""
+    around = [function for function in code.functions if function.lineno <= call.lineno <= (function.end_lineno or 0)]
+    return max(around, key=lambda function: function.lineno, default=None)
 
 
-def _strings(trees: Mapping[str, ast.Module], sources: Sources) -> Iterator[str]:
-    yield from sources.texts.values()
-    for tree in trees.values():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield node.value
+def _has_generation_marks(scripts: Mapping[str, Script], sources: Sources) -> bool:
+    """Whether a chat template in the package says which turns are the assistant's."""
+    texts = (*sources.texts.values(), *(text for code in scripts.values() for text in code.strings))
+    return any("{% generation" in text or "{%- generation" in text for text in texts)

@@ -1,8 +1,7 @@
-"""The staged package's text files, each read once: Python as syntax trees, the rest as lines."""
+"""The staged package's text files, each read once: Python as syntax scripts, the rest as lines."""
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -23,7 +22,7 @@ class Sources:
     """What the package consists of; paths are relative and POSIX. ``unread`` says which texts could not be read."""
 
     files: frozenset[str]
-    trees: Mapping[str, ast.Module] = field(default_factory=dict)
+    scripts: Mapping[str, script.Script] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     broken: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
@@ -34,22 +33,22 @@ class Sources:
             raise CouldNotLook("; ".join(self.unread[:5]))
         return self
 
-    def reachable(self, entry: str) -> Mapping[str, ast.Module]:
+    def reachable(self, entry: str) -> Mapping[str, script.Script]:
         """The entry script and every module of the package that it imports, directly or not."""
         if entry not in self.files:
             raise CouldNotLook(f"{entry} is not in the package")
-        found: dict[str, ast.Module] = {}
+        found: dict[str, script.Script] = {}
         pending = [entry]
         entry_folder = PurePosixPath(entry).parent.as_posix().replace(".", "")
         while pending:
             path = pending.pop()
             if path in found or path not in self.files:
                 continue
-            if path not in self.trees:
+            if path not in self.scripts:
                 raise CouldNotLook(next((text for text in self.broken if text.startswith(path)), f"{path} is unread"))
-            found[path] = self.trees[path]
+            found[path] = self.scripts[path]
             folder = ".".join(PurePosixPath(path).parent.parts)
-            for name in script.imports(self.trees[path], folder):
+            for name in script.imported(self.scripts[path], folder):
                 pending += _module_files("", name) + _module_files(entry_folder, name)
         return found
 
@@ -57,7 +56,7 @@ class Sources:
 def read(root: Path, files: Iterable[str]) -> Sources:
     """Read every text of the package; what cannot be read or compiled is named, not left out."""
     names = frozenset(files)
-    trees: dict[str, ast.Module] = {}
+    scripts: dict[str, script.Script] = {}
     texts: dict[str, str] = {}
     broken: list[str] = []
     unread: list[str] = []
@@ -73,10 +72,10 @@ def read(root: Path, files: Iterable[str]) -> Sources:
             texts[name] = text
             continue
         try:
-            trees[name] = script.parse(text, name)
+            scripts[name] = script.parse(text, name)
         except CouldNotLook as error:
             broken.append(str(error))
-    return Sources(names, trees, texts, tuple(broken), tuple(unread))
+    return Sources(names, scripts, texts, tuple(broken), tuple(unread))
 
 
 def _is_text(name: str) -> bool:

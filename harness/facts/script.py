@@ -9,10 +9,14 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from harness.observed import CouldNotLook
+
+N = TypeVar("N", bound=ast.AST)
 
 BATCH_SIZE = "BATCH_SIZE"
 """The constant that the operating rules set with ``sed`` in the entry script."""
@@ -32,8 +36,30 @@ class Setting:
     source: str
 
 
-def parse(text: str, name: str = "the script") -> ast.Module:
-    """The syntax tree of a script that compiles; raises CouldNotLook with the line that does not."""
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A place that something is stored into; ``value`` is what a plain assignment puts there."""
+
+    target: ast.expr
+    value: ast.expr | None
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's syntax tree, walked once: its nodes by kind, and the names that stand for one literal."""
+
+    calls: tuple[ast.Call, ...]
+    stores: tuple[Store, ...]
+    imports: tuple[ast.Import | ast.ImportFrom, ...]
+    tables: tuple[ast.Dict, ...]
+    functions: tuple[ast.FunctionDef | ast.AsyncFunctionDef, ...]
+    strings: tuple[str, ...]
+    touched: frozenset[str]
+    constants: Mapping[str, str]
+
+
+def parse(text: str, name: str = "the script") -> Script:
+    """Read a script that compiles; raises CouldNotLook with the line that does not."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -43,7 +69,7 @@ def parse(text: str, name: str = "the script") -> ast.Module:
         raise CouldNotLook(f"{name}:{error.lineno or 0}: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise CouldNotLook(f"{name}: cannot be compiled: {error}") from None
-    return tree
+    return _gather(tree)
 
 
 def batch_size(text: str) -> int:
@@ -75,55 +101,76 @@ def device_maps(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def batch_size_settings(tree: ast.Module) -> tuple[Setting, ...]:
+def batch_size_settings(script: Script) -> tuple[Setting, ...]:
     """Every place that gives ``BATCH_SIZE`` a value, also from another module or by name."""
-    constants = _constants(tree)
-    found = [_setting(node, value, constants) for node, value in _bindings(tree) if _bound_name(node) == BATCH_SIZE]
+    stores = [store for store in script.stores if _stored_name(store.target) == BATCH_SIZE]
+    found = [_setting(store.target, store.value, script) for store in stores]
     found += [
-        _setting(call, call.args[2], constants)
-        for call in calls(tree)
-        if callee(call.func) == "setattr" and len(call.args) == 3 and _literal(call.args[1]) == BATCH_SIZE
+        _setting(call, call.args[2], script)
+        for call in script.calls
+        if callee(call.func) == "setattr" and len(call.args) == 3 and _constant(call.args[1]) == BATCH_SIZE
     ]
     return tuple(sorted(found, key=lambda setting: setting.line))
 
 
-def device_map_settings(tree: ast.Module) -> tuple[Setting, ...]:
+def device_map_settings(script: Script) -> tuple[Setting, ...]:
     """Every ``device_map`` that a call is given, and every model that is loaded without one.
 
     A call that is no loader may be told of a device map without using it (to log it), so that
     only a value that stands there counts; a helper that hands a variable on to the loader is
     found at the loader.
     """
-    constants = _constants(tree)
     found = []
-    for call in calls(tree):
-        options, whole = _keywords(call, tree)
+    for call in script.calls:
         loads = _loads_a_model(call)
+        options, whole = keywords(call, script)
         if DEVICE_MAP in options:
-            setting = _setting(call, options[DEVICE_MAP], constants)
+            setting = _setting(call, options[DEVICE_MAP], script)
             found += [setting] if loads or setting.value is not None else []
         elif loads:
             found.append(Setting(call.lineno, "None" if whole else None, f"{callee(call.func)}() without {DEVICE_MAP}"))
     return tuple(sorted(found, key=lambda setting: setting.line))
 
 
-def imports(tree: ast.Module, package: str) -> Iterator[str]:
-    """Dotted names of modules that a module may import; ``package`` is the dotted name of its own folder."""
-    for node in ast.walk(tree):
+def imported(script: Script, package: str) -> Iterator[str]:
+    """Dotted names of modules that a script may import; ``package`` is the dotted name of its own folder."""
+    for node in script.imports:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level and package else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield base
-            yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+            continue
+        above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level and package else []
+        base = ".".join([*above, *([node.module] if node.module else [])])
+        yield base
+        yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
 
 
-def _setting(node: ast.expr, value: ast.expr | None, constants: dict[str, str]) -> Setting:
-    if value is None:
-        return Setting(node.lineno, None, ast.unparse(node))
-    known = constants.get(value.id) if isinstance(value, ast.Name) else literal_text(value)
-    return Setting(node.lineno, known, f"{ast.unparse(node)[:80]} <- {ast.unparse(value)[:80]}")
+def callee(function: ast.expr) -> str:
+    """The dotted name of what is called, as far as it is one."""
+    names = []
+    while isinstance(function, ast.Attribute):
+        names.append(function.attr)
+        function = function.value
+    if isinstance(function, ast.Name):
+        names.append(function.id)
+    return ".".join(reversed(names))
+
+
+def keywords(call: ast.Call, script: Script) -> tuple[dict[str, ast.expr], bool]:
+    """A call's keywords by name, those of a table behind ``**`` included; and whether that is all of them."""
+    options: dict[str, ast.expr] = {}
+    whole = True
+    for keyword in call.keywords:
+        if keyword.arg is not None:
+            options[keyword.arg] = keyword.value
+            continue
+        table = _written_out(keyword.value, script)
+        whole = whole and table is not None
+        for key, value in zip(table.keys, table.values, strict=True) if table else ():
+            if isinstance(key, ast.Constant):
+                options[str(key.value)] = value
+            else:
+                whole = False
+    return options, whole
 
 
 def literal_text(value: ast.expr) -> str | None:
@@ -135,117 +182,117 @@ def literal_text(value: ast.expr) -> str | None:
     return plain if isinstance(plain, str) else repr(plain)
 
 
-def _literal(value: ast.expr) -> object:
-    return value.value if isinstance(value, ast.Constant) else None
+_LEAVES = (ast.expr_context, ast.operator, ast.cmpop, ast.unaryop, ast.boolop)
 
 
-def _constants(tree: ast.Module) -> dict[str, str]:
-    """Names that the module binds exactly once, at its top level, to a literal."""
-    bound: dict[str, int] = {}
-    for node, _ in _bindings(tree):
-        name = node.id if isinstance(node, ast.Name) else None
-        if name:
-            bound[name] = bound.get(name, 0) + 1
-    for parameter in ast.walk(tree):
-        if isinstance(parameter, ast.arg):
-            bound[parameter.arg] = bound.get(parameter.arg, 0) + 1
+def nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node of a tree but operators and contexts, which are half of all and say nothing here."""
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        yield node
+        for field in node._fields:
+            value = getattr(node, field, None)
+            if isinstance(value, list):
+                pending += [item for item in value if isinstance(item, ast.AST)]
+            elif isinstance(value, ast.AST) and not isinstance(value, _LEAVES):
+                pending.append(value)
+
+
+def _gather(tree: ast.Module) -> Script:
+    found: defaultdict[type, list[Any]] = defaultdict(list)
+    for node in nodes(tree):
+        found[type(node)].append(node)
+    imports: list[ast.Import | ast.ImportFrom] = [*_of(found, ast.Import), *_of(found, ast.ImportFrom)]
+    stores = (*_stores(found), *_imported_names(imports))
+    owners = [node.value for node in _of(found, ast.Attribute)] + [node.value for node in _of(found, ast.Subscript)]
+    return Script(
+        calls=tuple(_of(found, ast.Call)),
+        stores=stores,
+        imports=tuple(imports),
+        tables=tuple(_of(found, ast.Dict)),
+        functions=(*_of(found, ast.FunctionDef), *_of(found, ast.AsyncFunctionDef)),
+        strings=tuple(node.value for node in _of(found, ast.Constant) if isinstance(node.value, str)),
+        touched=frozenset(owner.id for owner in owners if isinstance(owner, ast.Name)),
+        constants=_constants(tree, stores, [node.arg for node in _of(found, ast.arg)]),
+    )
+
+
+def _of(found: Mapping[type, list[Any]], kind: type[N]) -> list[N]:
+    return found.get(kind, [])
+
+
+def _stores(found: Mapping[type, list[Any]]) -> Iterator[Store]:
+    values: dict[int, ast.expr | None] = {}
+    for assignment in _of(found, ast.Assign):
+        values |= {id(target): assignment.value for target in assignment.targets}
+    values |= {id(node.target): node.value for node in _of(found, ast.AnnAssign)}
+    values |= {id(node.target): node.value for node in _of(found, ast.NamedExpr)}
+    targets: list[ast.Name | ast.Attribute | ast.Subscript] = [*_of(found, ast.Name), *_of(found, ast.Attribute)]
+    for node in (*targets, *_of(found, ast.Subscript)):
+        if isinstance(node.ctx, ast.Store):
+            declared_only = id(node) in values and values[id(node)] is None  # "BATCH_SIZE: int" stores nothing
+            if not declared_only:
+                yield Store(node, values.get(id(node)))
+
+
+def _imported_names(imports: Iterable[ast.Import | ast.ImportFrom]) -> Iterator[Store]:
+    for statement in imports:
+        for alias in statement.names:
+            name = alias.asname or alias.name.split(".")[0]
+            yield Store(ast.Name(name, ast.Store(), lineno=statement.lineno, col_offset=0), None)
+
+
+def _constants(tree: ast.Module, stores: Iterable[Store], parameters: Iterable[str]) -> dict[str, str]:
+    """Names that the script binds exactly once, at its top level, to a literal."""
+    bound = Counter(store.target.id for store in stores if isinstance(store.target, ast.Name))
+    bound.update(parameters)
     found = {}
     for statement in tree.body:
-        target, value = _assignment(statement)
-        if isinstance(target, ast.Name) and value is not None and bound[target.id] == 1:
-            text = literal_text(value)
-            if text is not None:
-                found[target.id] = text
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if bound[name] == 1:
+                text = literal_text(value)
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if bound[name] == 1:
+                text = literal_text(value)
+            case _:
+                continue
+        if text is not None:
+            found[name] = text
     return found
 
 
-def _assignment(statement: ast.stmt) -> tuple[ast.expr | None, ast.expr | None]:
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        return statement.targets[0], statement.value
-    if isinstance(statement, ast.AnnAssign):
-        return statement.target, statement.value
-    return None, None
+def _setting(node: ast.expr, value: ast.expr | None, script: Script) -> Setting:
+    if value is None:
+        return Setting(node.lineno, None, ast.unparse(node))
+    known = script.constants.get(value.id) if isinstance(value, ast.Name) else literal_text(value)
+    return Setting(node.lineno, known, f"{ast.unparse(node)[:80]} <- {ast.unparse(value)[:80]}")
 
 
-def _bindings(tree: ast.Module) -> Iterator[tuple[ast.expr, ast.expr | None]]:
-    """Every expression that is stored into, with what is stored when a plain assignment says so."""
-    plain: dict[int, ast.expr] = {}
-    declared: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign):
-            plain |= {id(target): node.value for target in node.targets}
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            plain[id(node.target)] = node.value
-        elif isinstance(node, ast.AnnAssign):
-            declared.add(id(node.target))  # "BATCH_SIZE: int" alone binds nothing
-        elif isinstance(node, ast.NamedExpr):
-            plain[id(node.target)] = node.value
-    for stored in ast.walk(tree):
-        if isinstance(stored, ast.Name | ast.Attribute | ast.Subscript) and isinstance(stored.ctx, ast.Store):
-            if id(stored) not in declared:
-                yield stored, plain.get(id(stored))
-        elif isinstance(stored, ast.alias):
-            name = stored.asname or stored.name.split(".")[0]
-            yield ast.Name(name, ast.Store(), lineno=stored.lineno, col_offset=stored.col_offset), None
+def _constant(value: ast.expr) -> object:
+    return value.value if isinstance(value, ast.Constant) else None
 
 
-def _bound_name(node: ast.expr) -> object:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return _literal(node.slice) if isinstance(node, ast.Subscript) else None
+def _stored_name(target: ast.expr) -> object:
+    if isinstance(target, ast.Name):
+        return target.id
+    if isinstance(target, ast.Attribute):
+        return target.attr
+    return _constant(target.slice) if isinstance(target, ast.Subscript) else None
 
 
-def calls(tree: ast.AST) -> Iterator[ast.Call]:
-    """Every call in a tree."""
-    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
-
-
-def callee(function: ast.expr) -> str:
-    """The dotted name of what is called, as far as it is one."""
-    if isinstance(function, ast.Attribute):
-        inner = callee(function.value)
-        return f"{inner}.{function.attr}" if inner else function.attr
-    return function.id if isinstance(function, ast.Name) else ""
-
-
-def _keywords(call: ast.Call, tree: ast.Module) -> tuple[dict[str, ast.expr], bool]:
-    """A call's keywords by name, those of a table behind ``**`` included; and whether that is all of them."""
-    options: dict[str, ast.expr] = {}
-    whole = True
-    for keyword in call.keywords:
-        if keyword.arg is not None:
-            options[keyword.arg] = keyword.value
-            continue
-        table = _table(keyword.value, tree)
-        whole = whole and table is not None
-        for key, value in zip(table.keys, table.values, strict=True) if table else ():
-            if isinstance(key, ast.Constant):
-                options[str(key.value)] = value
-            else:
-                whole = False
-    return options, whole
-
-
-def _table(value: ast.expr, tree: ast.Module) -> ast.Dict | None:
-    """A dict that is written out, or the one that a name is bound to at one place and never changed by key."""
+def _written_out(value: ast.expr, script: Script) -> ast.Dict | None:
+    """A table that stands there, or the one that a name is bound to at one place and never changed afterwards."""
     if isinstance(value, ast.Dict):
         return value
-    if not isinstance(value, ast.Name):
+    if not isinstance(value, ast.Name) or value.id in script.touched:
         return None
-    bound = [stored for node, stored in _bindings(tree) if isinstance(node, ast.Name) and node.id == value.id]
-    changed = any(
-        isinstance(node, ast.Subscript | ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == value.id
-        for node in ast.walk(tree)
-    )
-    if len(bound) == 1 and isinstance(bound[0], ast.Dict) and not changed:
-        return bound[0]
-    return None
+    bound = [store for store in script.stores if isinstance(store.target, ast.Name) and store.target.id == value.id]
+    stored = bound[0].value if len(bound) == 1 else None
+    return stored if isinstance(stored, ast.Dict) else None
 
 
 def _loads_a_model(call: ast.Call) -> bool:
-    *owner, method = callee(call.func).split(".")
-    return method == "from_pretrained" and bool(owner) and _MODEL_CLASS.fullmatch(owner[-1]) is not None
+    if not (isinstance(call.func, ast.Attribute) and call.func.attr == "from_pretrained"):
+        return False
+    owner = callee(call.func).split(".")[-2:-1]
+    return bool(owner) and _MODEL_CLASS.fullmatch(owner[0]) is not None
