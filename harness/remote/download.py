@@ -53,7 +53,9 @@ def fetch(
                 journal.publish()
             return
         journal.forget(_wrong_chunks(journal, _unchanged(journal, source)))
-    raise TransferFailed(f"{remote.path} does not arrive as recorded, after {ROUNDS} attempts at its wrong chunks")
+    raise TransferFailed(
+        f"{remote.path} does not arrive as recorded in {ROUNDS} attempts: it is touched or damaged anew each time"
+    )
 
 
 def is_whole(destination: Path, remote: RemoteFile) -> bool:
@@ -71,8 +73,8 @@ def is_whole(destination: Path, remote: RemoteFile) -> bool:
 
 def _unchanged(journal: Journal, source: Source) -> RemoteDigests:
     """The box's digests, when the file there is still the recorded one; else what was fetched is worthless."""
-    now = source.digests(journal.remote.path, journal.remote.size, journal.chunk)
-    if now.whole != journal.remote.sha256:
+    now = source.digests(journal.remote, journal.chunk)
+    if now.whole != journal.remote.sha256 or len(now.chunks) != journal.count:
         journal.discard()
         raise RemoteChanged(
             f"{journal.remote.path} on the box has the SHA-256 {now.whole}; recorded was {journal.remote.sha256}"

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from harness.errors import RemoteChanged, TransferFailed
+from harness.errors import TransferFailed
 from harness.ids import Sha256, sha256
 from harness.ports import Answers, Clock, Json, OnProgress, Question, RemoteFile, RunResult
 from harness.remote import download, openssh, probe, program, upload
@@ -105,24 +105,21 @@ class SshHost:
             return Line(1 if near else 4, (PARAMIKO,), PARAMIKO)
         return Line(1, (SSH, PARAMIKO), PARAMIKO) if near else Line(4, (PARAMIKO, SSH), PARAMIKO)
 
-    def open(self, path: str, carrier: str, give_up: Callable[[], bool]) -> RangeStream:
+    def open(self, remote: RemoteFile, carrier: str, give_up: Callable[[], bool]) -> RangeStream:
         """A stream of a file's ranges, on a connection of its own unless the file is small."""
-        request: dict[str, Json] = {"path": path, "nice": self._limits.nice, "chunk": 0}
-        return RangeStream(self._pipe(program.RANGES, request, carrier, give_up), path)
+        request: dict[str, Json] = {"path": remote.path, "nice": self._limits.nice, "chunk": 0}
+        return RangeStream(self._pipe(program.RANGES, request, carrier, give_up), remote.path, remote.size)
 
-    def digests(self, path: str, size: int, chunk: int) -> RemoteDigests:
+    def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:
         """The digests of the file and its chunks on the box now."""
-        argv, begin = program.streamed(program.RANGES, {"path": path, "nice": 0, "chunk": chunk})
-        ran = self.run(argv, stdin=begin, timeout=120.0 + 2 * size / DIGEST_BYTES_PER_S, limit=64 << 20)
+        argv, begin = program.streamed(program.RANGES, {"path": remote.path, "nice": self._limits.nice, "chunk": chunk})
+        ran = self.run(argv, stdin=begin, timeout=120.0 + 2 * remote.size / DIGEST_BYTES_PER_S, limit=64 << 20)
         try:
             answer = json.loads(ran.stdout)
-            found = RemoteDigests(sha256(answer["whole"]), tuple(map(sha256, answer["chunks"])))
+            return RemoteDigests(sha256(answer["whole"]), tuple(map(sha256, answer["chunks"])))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             said = ran.stdout[:300].decode("utf-8", "replace")
-            raise TransferFailed(f"the box does not tell the digests of {path}: {said!r}") from error
-        if len(found.chunks) != -(-size // chunk):
-            raise RemoteChanged(f"{path} on the box no longer has the {size} bytes that were recorded")
-        return found
+            raise TransferFailed(f"the box does not tell the digests of {remote.path}: {said!r}") from error
 
     # ---
 

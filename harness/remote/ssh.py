@@ -10,6 +10,7 @@ its cipher's limits.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import sys
@@ -247,7 +248,8 @@ def exchange(
         what = f"{timeout:.0f} s passed" if slow else f"the connection was cut: {describe(error)}"
         raise HostUnreachable(f"a command on {_name(connection.endpoint)} did not end: {what}") from error
     finally:
-        channel.close()
+        with contextlib.suppress(SSHException, OSError, EOFError):  # a dead connection cannot be told
+            channel.close()
     status = channel.exit_status
     if not ended or (status == -1 and not connection.alive()):
         what = "the connection was cut" if ended else f"{timeout:.0f} s passed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -85,9 +86,10 @@ class ParamikoPipe:
 
     def close(self) -> None:
         """End the command, and the connection unless others use it."""
-        self._channel.close()
         if not self._shared:
             self._connection.close()
+        with contextlib.suppress(SSHException, OSError, EOFError):  # a dead connection cannot be told
+            self._channel.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +103,10 @@ class Range:
 class RangeStream:
     """Asks for ranges and receives them in that order."""
 
-    def __init__(self, pipe: Pipe, path: str) -> None:
+    def __init__(self, pipe: Pipe, path: str, size: int) -> None:
         self._pipe = pipe
         self._path = path
+        self._size = size
         self._rest = b""
         self._answered = False
         self.carrier = pipe.carrier
@@ -153,6 +156,8 @@ class RangeStream:
             raise TransferFailed(f"the box cannot read {self._path}: {' '.join(words[1:])[:300]!r}")
         if words[:3] != ["ok", str(wanted.offset), str(wanted.length)] or len(words) != 4:
             raise TransferFailed(f"the box answers oddly for {self._path}: {line[:100]!r}")
+        if words[3].split(":")[0] != str(self._size):
+            raise RemoteChanged(f"{self._path} on the box no longer has the {self._size} bytes that were recorded")
         return words[3]
 
     def _explain_end(self) -> None:

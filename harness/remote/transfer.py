@@ -9,7 +9,7 @@ from typing import Protocol
 
 from harness.errors import HostUnreachable, TransferFailed
 from harness.ids import Sha256
-from harness.ports import Clock, OnProgress, Progress
+from harness.ports import Clock, OnProgress, Progress, RemoteFile
 from harness.remote.journal import Journal
 from harness.remote.progress import Carriers, Meter, Ramp, Stall
 from harness.remote.streams import RangeStream
@@ -47,11 +47,11 @@ class Source(Protocol):
     def line(self, size: int) -> Line:
         """The way to the box, for a file of ``size`` bytes. Raises HostUnreachable."""
 
-    def open(self, path: str, carrier: str, give_up: Callable[[], bool]) -> RangeStream:
+    def open(self, remote: RemoteFile, carrier: str, give_up: Callable[[], bool]) -> RangeStream:
         """A stream of a file's ranges, connecting patiently until told to give up. Raises HostUnreachable."""
 
-    def digests(self, path: str, size: int, chunk: int) -> RemoteDigests:
-        """The digests on the box now. Raises RemoteChanged, HostUnreachable."""
+    def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:
+        """The digests on the box now. Raises TransferFailed, HostUnreachable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,4 +201,4 @@ class Transfer:
         if slot.worker.received == slot.opened_at:
             slot.carrier = self._carriers.without(slot.carrier)
         slot.opened_at = slot.worker.received
-        return self._source.open(self._journal.remote.path, slot.carrier, give_up)
+        return self._source.open(self._journal.remote, slot.carrier, give_up)

@@ -147,9 +147,9 @@ class Worker:
         return not self._thread.is_alive()
 
     def join(self) -> None:
-        """Wait for its end, cutting whatever it waits for."""
+        """Wait for the end of its stream, cutting it. One that still connects ends by itself and writes nothing."""
         self.retire()
-        while self._thread.is_alive():
+        while self._thread.is_alive() and self._stream is not None:
             self.kick()
             self._thread.join(0.05)
 

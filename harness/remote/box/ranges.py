@@ -6,7 +6,7 @@ the bytes, or a line ``changed`` or ``problem <text>``, after which the program 
 """
 
 # os.path throughout, as strings are what crosses the wire.
-# ruff: noqa: PTH111
+# ruff: noqa: PTH111, PTH116
 from __future__ import annotations
 
 import concurrent.futures
@@ -44,8 +44,10 @@ def serve(path: str, file: int) -> None:
         if not line:
             return
         offset, length = (int(word) for word in line.split())
-        now = os.stat(path)  # noqa: PTH116 - as above
-        if identity(file) != first or (now.st_dev, now.st_ino) != (os.fstat(file).st_dev, os.fstat(file).st_ino):
+        named = os.stat(path)
+        opened = os.fstat(file)
+        same_file = (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino)
+        if identity(file) != first or not same_file or offset + length > opened.st_size:
             say("changed")
             return
         say(f"ok {offset} {length} {first}")

@@ -1,0 +1,419 @@
+"""Real cuts of real connections to a real sshd: a download ends verified or held, and never wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.delay_proxy import Proxy
+from benchmarks.local_sshd import SSHD, LocalSshd
+from harness.clock import SystemClock
+from harness.errors import HarnessError, HostUnreachable, LocalDiskFull, RemoteChanged, TransferFailed
+from harness.ids import Sha256
+from harness.ports import Endpoint, Progress, RemoteFile
+from harness.remote import journal as journals
+from harness.remote import openssh
+from harness.remote.host import SshHost
+from harness.remote.ssh import Login
+from harness.remote.transfer import Limits
+
+pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
+
+MIB = 1 << 20
+LIMITS = Limits(stall=1.0, patience=8.0)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[LocalSshd]:
+    server = LocalSshd(tmp_path / "box")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["paramiko", "any"])
+def carriers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Once over paramiko alone, once over whatever the measurement chooses."""
+    if request.param == "paramiko":
+        monkeypatch.setattr(openssh, "installed", lambda: None)
+    return str(request.param)
+
+
+def model(box: LocalSshd, size: int, name: str = "model.gguf") -> RemoteFile:
+    data = random.Random(size).randbytes(size)
+    (box.home / name).write_bytes(data)
+    return RemoteFile(name, size, Sha256(hashlib.sha256(data).hexdigest()))
+
+
+def host_behind(box: LocalSshd, proxy: Proxy, limits: Limits = LIMITS) -> SshHost:
+    return SshHost(box.login(proxy.port), SystemClock(), patience=5.0, limits=limits)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def assert_home(remote: RemoteFile, destination: Path) -> None:
+    assert digest(destination) == remote.sha256
+    assert [path.name for path in destination.parent.iterdir()] == [destination.name]
+    assert not os.access(destination, os.W_OK) or os.geteuid() == 0
+    assert destination.stat().st_mode & 0o222 == 0
+
+
+def test_twenty_cuts_at_random_bytes_cost_nearly_nothing(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
+    assert carriers
+    remote = model(box, 96 * MIB)
+    with Proxy(box.port, rate=60e6) as proxy:
+        proxy.faults.cuts = sorted(random.Random(7).sample(range(MIB, 96 * MIB), 20))
+        host = host_behind(box, proxy)
+        host.fetch(remote, tmp_path / "home" / "model.gguf")
+        host.close()
+        assert proxy.cuts_made == 20
+        # What a cut costs is what was under way in the proxy and the windows, and the new connections' handshakes.
+        assert proxy.home_bytes < remote.size * 1.05
+    assert_home(remote, tmp_path / "home" / "model.gguf")
+
+
+def test_bytes_received_are_not_fetched_twice(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
+    assert carriers
+    remote = model(box, 64 * MIB)
+    told: list[Progress] = []
+    with Proxy(box.port, rate=60e6) as proxy:
+        proxy.faults.cuts = [10 * MIB, 30 * MIB, 50 * MIB]
+        host = host_behind(box, proxy)
+        host.fetch(remote, tmp_path / "home" / "model.gguf", told.append)
+        host.close()
+    assert max(progress.done for progress in told) == remote.size
+    done = [progress.done for progress in told]
+    assert done == sorted(done)
+
+
+def test_a_stall_is_cut_and_the_rest_fetched(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
+    assert carriers
+    remote = model(box, 24 * MIB)
+    with Proxy(box.port, rate=20e6) as proxy:
+        host = host_behind(box, proxy)
+
+        silenced = threading.Event()
+
+        def speak() -> None:
+            proxy.faults.silent = False
+            proxy.cut()
+
+        def fall_silent(progress: Progress) -> None:
+            if progress.done > 4 * MIB and not silenced.is_set():
+                silenced.set()
+                proxy.faults.silent = True
+                threading.Timer(3.0, speak).start()
+
+        host.fetch(remote, tmp_path / "home" / "model.gguf", fall_silent)
+        host.close()
+        assert silenced.is_set()
+    assert_home(remote, tmp_path / "home" / "model.gguf")
+
+
+def test_silence_without_end_is_held_and_continued_later(box: LocalSshd, tmp_path: Path) -> None:
+    remote = model(box, 24 * MIB)
+    target = tmp_path / "home" / "model.gguf"
+    with Proxy(box.port, rate=20e6) as proxy:
+        host = host_behind(box, proxy, Limits(stall=0.5, patience=2.0))
+
+        def fall_silent(progress: Progress) -> None:
+            proxy.faults.silent = progress.done > 8 * MIB
+
+        with pytest.raises(HostUnreachable):
+            host.fetch(remote, target, fall_silent)
+        host.close()
+        assert not target.exists()
+        proxy.faults.silent = False
+        proxy.cut()
+        before = proxy.home_bytes
+        again = host_behind(box, proxy)
+        again.fetch(remote, target)
+        again.close()
+        assert proxy.home_bytes - before < remote.size * 0.9
+    assert_home(remote, target)
+
+
+def test_a_server_that_was_killed_and_came_back(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
+    assert carriers
+    remote = model(box, 32 * MIB)
+    with Proxy(box.port, rate=20e6) as proxy:
+        host = host_behind(box, proxy)
+        died = threading.Event()
+
+        def die(progress: Progress) -> None:
+            if progress.done > 8 * MIB and not died.is_set():
+                died.set()
+                box.kill()
+                threading.Timer(1.5, box.start).start()
+
+        host.fetch(remote, tmp_path / "home" / "model.gguf", die)
+        host.close()
+        assert died.is_set()
+    assert_home(remote, tmp_path / "home" / "model.gguf")
+
+
+def test_a_box_that_came_back_on_another_port(box: LocalSshd, tmp_path: Path) -> None:
+    remote = model(box, 32 * MIB)
+    with Proxy(box.port, rate=20e6) as old, Proxy(box.port, rate=20e6) as new:
+        moved = threading.Event()
+
+        def whereabouts() -> Login:
+            return box.login(new.port if moved.is_set() else old.port)
+
+        host = SshHost(box.login(old.port), SystemClock(), whereabouts=whereabouts, patience=5.0, limits=LIMITS)
+
+        def move(progress: Progress) -> None:
+            if progress.done > 8 * MIB and not moved.is_set():
+                moved.set()
+                old.faults.refuse = True
+                old.cut()
+
+        host.fetch(remote, tmp_path / "home" / "model.gguf", move)
+        host.close()
+        assert new.home_bytes > 8 * MIB
+    assert_home(remote, tmp_path / "home" / "model.gguf")
+
+
+def test_the_second_route_is_taken_when_the_first_is_closed(box: LocalSshd, tmp_path: Path) -> None:
+    remote = model(box, MIB)
+    login = box.login()
+    closed = Endpoint("127.0.0.1", 1, "direct")
+    both = Login(login.user, (closed, Endpoint("127.0.0.1", box.port, "proxy")), login.key_file, login.host_keys)
+    host = SshHost(both, SystemClock(), patience=5.0)
+    host.fetch(remote, tmp_path / "home" / "m")
+    host.close()
+    assert_home(remote, tmp_path / "home" / "m")
+
+
+def test_a_flipped_byte_on_the_local_disk_costs_its_chunk_alone(box: LocalSshd, tmp_path: Path) -> None:
+    remote = model(box, 64 * MIB)
+    target = tmp_path / "home" / "model.gguf"
+    part = target.with_name("model.gguf.part")
+    with Proxy(box.port) as proxy:
+        proxy.faults.cuts = [56 * MIB]
+        host = host_behind(box, proxy, Limits(stall=1.0, patience=1.0))
+
+        def refuse(progress: Progress) -> None:
+            proxy.faults.refuse = progress.done > 8 * MIB
+
+        with pytest.raises(HostUnreachable):
+            host.fetch(remote, target, refuse)
+        host.close()
+        proxy.faults.refuse = False
+        with part.open("r+b") as file:
+            file.seek(3 * MIB + 17)
+            byte = file.read(1)[0]
+            file.seek(3 * MIB + 17)
+            file.write(bytes([byte ^ 1]))
+        before = proxy.home_bytes
+        again = host_behind(box, proxy)
+        again.fetch(remote, target)
+        again.close()
+        assert proxy.home_bytes - before < 24 * MIB
+    assert_home(remote, target)
+
+
+def test_a_flipped_byte_on_the_box_is_refused(box: LocalSshd, tmp_path: Path) -> None:
+    remote = model(box, 8 * MIB)
+    with (box.home / remote.path).open("r+b") as file:
+        file.seek(5 * MIB)
+        byte = file.read(1)[0]
+        file.seek(5 * MIB)
+        file.write(bytes([byte ^ 1]))
+    refused(box, remote, tmp_path, RemoteChanged)
+
+
+@pytest.mark.parametrize("size", [0, 5 * MIB, 8 * MIB - 1])
+def test_a_truncated_file_is_refused(box: LocalSshd, tmp_path: Path, size: int) -> None:
+    remote = model(box, 8 * MIB)
+    os.truncate(box.home / remote.path, size)
+    refused(box, remote, tmp_path, TransferFailed)
+
+
+def test_a_file_cut_and_zero_extended_is_refused(box: LocalSshd, tmp_path: Path) -> None:
+    remote = model(box, 8 * MIB)
+    os.truncate(box.home / remote.path, 5 * MIB)
+    os.truncate(box.home / remote.path, 8 * MIB)
+    refused(box, remote, tmp_path, RemoteChanged)
+
+
+def test_a_file_that_grew_is_refused(box: LocalSshd, tmp_path: Path) -> None:
+    remote = model(box, 8 * MIB)
+    os.truncate(box.home / remote.path, 9 * MIB)
+    refused(box, remote, tmp_path, RemoteChanged)
+
+
+def test_a_missing_file_is_refused(box: LocalSshd, tmp_path: Path) -> None:
+    refused(box, RemoteFile("absent", 8 * MIB, Sha256("0" * 64)), tmp_path, TransferFailed)
+
+
+def refused(box: LocalSshd, remote: RemoteFile, tmp_path: Path, error: type[HarnessError]) -> None:
+    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=LIMITS)
+    target = tmp_path / "home" / "model.gguf"
+    with pytest.raises(error):
+        host.fetch(remote, target)
+    host.close()
+    assert not target.exists()
+
+
+def test_a_file_replaced_in_mid_download_is_noticed(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
+    assert carriers
+    remote = model(box, 32 * MIB)
+    target = tmp_path / "home" / "model.gguf"
+    with Proxy(box.port, rate=20e6) as proxy:
+        host = host_behind(box, proxy)
+
+        def replace(progress: Progress) -> None:
+            if 8 * MIB < progress.done < 24 * MIB and not (box.home / "swapped").exists():
+                (box.home / "swapped").touch()
+                (box.home / "new").write_bytes(random.Random(1).randbytes(32 * MIB))
+                (box.home / "new").replace(box.home / remote.path)
+
+        with pytest.raises(RemoteChanged):
+            host.fetch(remote, target, replace)
+        assert not target.exists()
+        data = (box.home / remote.path).read_bytes()
+        anew = RemoteFile(remote.path, len(data), Sha256(hashlib.sha256(data).hexdigest()))
+        host.fetch(anew, target)
+        host.close()
+    assert_home(anew, target)
+
+
+def test_a_file_touched_in_mid_download_goes_on(box: LocalSshd, tmp_path: Path) -> None:
+    remote = model(box, 32 * MIB)
+    target = tmp_path / "home" / "model.gguf"
+    with Proxy(box.port, rate=20e6) as proxy:
+        host = host_behind(box, proxy)
+
+        touched = threading.Event()
+
+        def touch(progress: Progress) -> None:
+            if 8 * MIB < progress.done < 24 * MIB and not touched.is_set():
+                touched.set()
+                os.utime(box.home / remote.path, (1, 1))
+
+        host.fetch(remote, target, touch)
+        host.close()
+        assert touched.is_set()
+        assert proxy.home_bytes < remote.size * 1.5
+    assert_home(remote, target)
+
+
+def test_a_full_disk_is_seen_before_the_first_byte(
+    box: LocalSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = model(box, 8 * MIB)
+    monkeypatch.setattr(journals, "SPARE", 1 << 60)
+    refused(box, remote, tmp_path, LocalDiskFull)
+    assert list((tmp_path / "home").iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="needs root to mount a small disk")
+def test_a_disk_that_fills_up_meanwhile_is_told_and_continued(
+    box: LocalSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "none", str(small)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("cannot mount here")
+    try:
+        remote = model(box, 16 * MIB)
+        monkeypatch.setattr(journals, "SPARE", -64 * MIB)  # the room was there when it was looked at
+        monkeypatch.setattr(os, "posix_fallocate", lambda *_: None)  # as on a file system that cannot reserve
+        host = SshHost(box.login(), SystemClock(), patience=5.0, limits=LIMITS)
+        with pytest.raises(LocalDiskFull):
+            host.fetch(remote, small / "model.gguf")
+        assert not (small / "model.gguf").exists()
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        host.fetch(remote, small / "model.gguf")
+        host.close()
+        assert digest(small / "model.gguf") == remote.sha256
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+CLIENT = """
+import sys
+from pathlib import Path
+from harness.clock import SystemClock
+from harness.ports import Endpoint, RemoteFile
+from harness.remote.host import SshHost
+from harness.remote.ssh import Login
+user, port, key, pin, path, size, digest, target = sys.argv[1:]
+login = Login(user, (Endpoint("127.0.0.1", int(port)),), Path(key), (pin,))
+SshHost(login, SystemClock(), patience=5.0).fetch(RemoteFile(path, int(size), digest), Path(target))
+"""
+
+
+def test_kill_nine_of_the_client_keeps_the_proven_chunks(box: LocalSshd, tmp_path: Path) -> None:
+    remote = model(box, 64 * MIB)
+    target = tmp_path / "home" / "model.gguf"
+    login = box.login()
+    with Proxy(box.port, rate=15e6) as proxy:
+        where = [login.user, str(proxy.port), str(login.key_file), *login.host_keys]
+        arguments = [*where, remote.path, str(remote.size), remote.sha256, str(target)]
+        for _ in range(3):
+            before = proxy.home_bytes
+            client = subprocess.Popen(
+                [sys.executable, "-c", CLIENT, *arguments],
+            )
+            deadline = time.monotonic() + 20
+            while proxy.home_bytes - before < 16 * MIB and time.monotonic() < deadline and client.poll() is None:
+                time.sleep(0.02)
+            client.send_signal(signal.SIGKILL)
+            client.wait()
+            assert not target.exists()
+        spent = proxy.home_bytes
+        host = host_behind(box, proxy)
+        host.fetch(remote, target)
+        host.close()
+        assert spent > 40 * MIB
+        assert proxy.home_bytes < remote.size + 4 * 8 * 2 * MIB * 2
+    assert_home(remote, target)
+
+
+def test_a_finished_file_is_recognised_and_not_fetched_again(box: LocalSshd, tmp_path: Path) -> None:
+    remote = model(box, 8 * MIB)
+    target = tmp_path / "home" / "model.gguf"
+    with Proxy(box.port) as proxy:
+        host = host_behind(box, proxy)
+        host.fetch(remote, target)
+        before = proxy.home_bytes
+        target.with_name("model.gguf.part.journal").write_text("left by a crash after the rename")
+        host.fetch(remote, target)
+        assert proxy.home_bytes == before
+        host.close()
+    assert_home(remote, target)
+
+
+def test_an_older_file_at_the_destination_is_replaced_whole(box: LocalSshd, tmp_path: Path) -> None:
+    remote = model(box, 3 * MIB)
+    target = tmp_path / "home" / "training.log"
+    target.parent.mkdir()
+    target.write_bytes(b"older")
+    target.chmod(0o444)
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    host.fetch(remote, target)
+    host.close()
+    assert_home(remote, target)
+
+
+def test_an_empty_file_arrives(box: LocalSshd, tmp_path: Path) -> None:
+    remote = model(box, 0)
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    host.fetch(remote, tmp_path / "home" / "empty")
+    host.close()
+    assert (tmp_path / "home" / "empty").read_bytes() == b""
