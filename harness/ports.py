@@ -45,7 +45,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class OfferQuery:
-    """What to look for in the market. ``gpu_names`` are the provider's own spellings."""
+    """What to look for in the market: at least ``num_gpus`` of them. ``gpu_names`` may be short: ``H100`` is any H100."""
 
     gpu_names: tuple[str, ...]
     num_gpus: int

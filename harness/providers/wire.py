@@ -192,6 +192,8 @@ class Wire:
             raise ProviderUnavailable(
                 f"{call} got no reply: {self._safe(f'{type(error).__name__}: {error}')}"
             ) from error
+        finally:
+            self._keep_distance(call.lane)
         return self._reply(call, response), _asked_wait(response.headers)
 
     def _wait_for_turn(self, lane: Lane) -> None:
@@ -201,6 +203,11 @@ class Wire:
             self._next[lane] = turn + self._pace.interval(lane)
         if turn > now:
             self._clock.sleep(turn - now)
+
+    def _keep_distance(self, lane: Lane) -> None:
+        """The provider counts from when a call arrived, which may be as late as its reply."""
+        with self._lock:
+            self._next[lane] = max(self._next[lane], self._clock.monotonic() + self._pace.interval(lane))
 
     def _reply(self, call: Call, response: Any) -> Reply:
         if len(response.content) > MAX_REPLY_BYTES:

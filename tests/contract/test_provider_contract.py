@@ -16,7 +16,7 @@ import pytest
 from harness.absence import billing_stopped, prove_absence
 from harness.emulator.clock import TurnableClock
 from harness.emulator.running import Emulator, running
-from harness.emulator.scenario import ApiFault
+from harness.emulator.scenario import ApiFault, Pace, Scenario
 from harness.errors import AmbiguousCreate, HarnessError, NotProven, OfferGone, ProviderUnavailable
 from harness.ids import InstanceId, OfferId, label, new_nonce
 from harness.ids import job_name as named
@@ -237,6 +237,18 @@ def test_a_destroyed_instance_is_proven_gone_and_stops_billing(bench: Bench) -> 
     assert bench.provider.destroy(rented) is DestroyReply.NO_SUCH_INSTANCE
 
 
+def test_an_instance_that_is_destroyed_late_is_proven_gone_later(tmp_path: Path) -> None:
+    with running(tmp_path / "vast", scenario=Scenario(pace=Pace(destroy_lag_s=45.0))) as emulator:
+        vast = VastProvider(Credentials(emulator.url, emulator.key), emulator.clock, pace=UNPACED, patience=IMPATIENT)
+        rented = rent(VastBench(vast, emulator.clock, emulator))
+        asked_at = emulator.clock.now()
+        vast.destroy(rented)
+        with pytest.raises(NotProven, match="still shown"):
+            prove_absence(vast, rented, emulator.clock, deadline_s=30)
+        proof = prove_absence(vast, rented, emulator.clock, deadline_s=600)
+        assert proof.looks[0].at - asked_at >= 45
+
+
 def test_an_instance_beside_it_controls_the_proof(bench: Bench) -> None:
     first, second = rent(bench), rent(bench)
     bench.provider.destroy(first)
@@ -284,3 +296,39 @@ def test_a_revoked_key_sees_nothing_and_says_so(bench: Bench) -> None:
             act(rented)
     with pytest.raises(NotProven):
         prove_absence(provider, rented, bench.clock, deadline_s=300)
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[Emulator]:
+    with running(tmp_path / "vast", scenario=Scenario(rate_limits=True)) as served:
+        yield served
+
+
+def live(provider: Provider) -> None:
+    """A short life, every call twice."""
+    for _ in range(2):
+        provider.account()
+        offer = provider.search(QUERY)[0]
+        rented = provider.create(offer.id, request())
+        for _ in range(2):
+            provider.instance(rented)
+            provider.instances()
+            provider.charges(rented)
+            provider.stop(rented)
+            provider.start(rented)
+        provider.destroy(rented)
+
+
+def test_the_adapters_pace_keeps_the_services_limits(limited: Emulator) -> None:
+    live(VastProvider(Credentials(limited.url, limited.key), limited.clock, patience=IMPATIENT))
+
+
+def test_without_that_pace_the_service_does_limit(limited: Emulator) -> None:
+    hasty = VastProvider(Credentials(limited.url, limited.key), limited.clock, pace=UNPACED, patience=IMPATIENT)
+    with pytest.raises(ProviderUnavailable, match="answered 429"):
+        live(hasty)
+
+
+def test_a_read_that_was_limited_is_made_later(limited: Emulator) -> None:
+    patient = VastProvider(Credentials(limited.url, limited.key), limited.clock, pace=UNPACED)
+    assert [patient.instance(NEVER) for _ in range(3)] == [None, None, None]
