@@ -127,8 +127,7 @@ class _Telling:
                 self.screen.line(line)
             if gate.verdict is not Verdict.PASS:
                 self.screen.line(count_line(gate))
-            passed = sum(result.verdict is Verdict.PASS for result in gate.results)
-            self.screen.status(f"{passed}/{len(gate.required)} checks passed")
+            self.screen.status(f"{_passed(gate)}/{len(gate.required)} checks passed")
             course.gate = gate
 
     def end(self, *, interrupted: bool) -> None:
@@ -152,7 +151,7 @@ class _Telling:
         mark = MARKS[verdict] + " " if verdict and word == verdict.name and self.unicode else ""
         spent = self.spent()
         usd = f"${spent - (course.spent or 0.0):.2f}" if spent is not None else ""
-        checks = f"{len(gate.results)} checks" if gate else ""
+        checks = f"{_passed(gate)}/{len(gate.required)} checks" if gate else ""
         took = human_seconds(self.clock.monotonic() - course.began)
         return stage_line(one_line(course.stage.value), mark + word, style, (checks, took, usd))
 
@@ -169,6 +168,10 @@ def _news(gate: GateResult, course: _Course, *, verbose: bool) -> tuple[CheckRes
             told.append(result)
         course.shown[result.id] = now
     return tuple(sorted(told, key=lambda result: (result.verdict is not Verdict.FAIL, result.id)))
+
+
+def _passed(gate: GateResult) -> int:
+    return sum(result.verdict is Verdict.PASS for result in gate.results)
 
 
 def _nothing() -> None:

@@ -66,7 +66,7 @@ def meter_words(meter: str, reading: Reading, detail: str) -> list[str]:
     """Done and total, percent, rate and time left, and what else is known."""
     if meter == "steps":
         amount = f"{reading.done}/{reading.total}"
-        rate = f"{1 / reading.rate:.1f} s/step" if reading.rate else ""
+        rate = _step_rate(reading.rate) if reading.rate else ""
     else:
         amount = f"{human_bytes(reading.done)} of {human_bytes(reading.total)}"
         rate = f"{human_bytes(reading.rate)}/s" if reading.rate else ""
@@ -76,6 +76,10 @@ def meter_words(meter: str, reading: Reading, detail: str) -> list[str]:
     if said and not (rate and said.endswith("/s")):  # a transfer's own rate and ours are the same thing twice
         words.append(said)
     return [word for word in words if word]
+
+
+def _step_rate(rate: float) -> str:
+    return f"{rate:.1f} steps/s" if rate >= 1 else f"{1 / rate:.1f} s/step"
 
 
 def summary_line(meter: str, amount: int, seconds: float) -> Text:

@@ -1,0 +1,199 @@
+"""From a job's history to its report. Pure: reads no file and asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from harness import plan
+from harness.evidence import CheckResult, Sight
+from harness.gate import result_from_json
+from harness.history import GateRecord, History
+from harness.ids import CheckId
+from harness.intoto import Release
+from harness.lifecycle import ORDER, Stage
+from harness.ports import Charge
+from harness.report import money, standing
+from harness.report.model import (
+    ArtifactReport,
+    BilledKind,
+    Hold,
+    InstanceReport,
+    MoneyReport,
+    ReleaseReport,
+    Report,
+    StageReport,
+    StageState,
+)
+from harness.report.moments import clean, timeline
+
+
+def build(
+    history: History, *, now: float, charges: tuple[Charge, ...] | None, release: Release | None = None
+) -> Report:
+    """The report of a job at ``now``.
+
+    ``charges`` is the provider's bill of its instance, None when it was not asked. ``release``
+    is the statement that the log names, when its file was read.
+    """
+    spans = money.paid_spans(history.events, now)
+    stages = tuple(_stage(stage, history, spans, now) for stage in ORDER)
+    artifact, instance = _artifact(history), _instance(history)
+    stands = standing.of(history)
+    return Report(
+        job=history.job.name,
+        standing=stands,
+        headline=clean(standing.headline(stands, history, stages)),
+        safety=clean(standing.safety(artifact, instance)),
+        next_step=clean(standing.next_step(stands, history)),
+        written_at=now,
+        log_seq=history.events[-1].seq if history.events else 0,
+        log_digest=history.head,
+        stages=stages,
+        artifact=artifact,
+        instance=instance,
+        money=_money(history, spans, charges, now),
+        release=_release(history, release),
+        holds=_holds(history),
+        timeline=timeline(history.events),
+    )
+
+
+def _stage(stage: Stage, history: History, spans: Sequence[money.PaidSpan], now: float) -> StageReport:
+    entered, gate = history.entered.get(stage), history.gates.get(stage)
+    state = _state(stage, history)
+    left = gate.at if gate is not None and state is StageState.PASSED else None
+    began, ended = (None, None) if entered is None else (entered, max(entered, now if left is None else left))
+    checks, silent, problems = _judged(stage, gate, history)
+    return StageReport(
+        stage=stage,
+        state=state,
+        verdict=gate.verdict if gate else None,
+        entered_at=entered,
+        left_at=left,
+        seconds=None if began is None or ended is None else ended - began,
+        usd=money.usd_within(spans, began, ended) if spans and began is not None and ended is not None else None,
+        checks=checks,
+        silent=silent,
+        left_out=tuple(sorted(plan.left_out(stage, history.job))),
+        problems=problems,
+        plan_digest=gate.plan_digest if gate else None,
+        facts_path=clean(gate.facts_path) if gate else None,
+        facts_sha256=gate.facts_sha256 if gate else None,
+    )
+
+
+def _judged(
+    stage: Stage, gate: GateRecord | None, history: History
+) -> tuple[tuple[CheckResult, ...], tuple[str, ...], tuple[str, ...]]:
+    """Each check's result, the required ones that did not report, and what kept the gate from being judged."""
+    declared = plan.declared(stage, history.job)
+    if gate is None:
+        return (), declared, ()
+    try:
+        result = result_from_json(gate.result)
+    except ValueError as error:
+        return (), declared, (clean(f"the record of this gate does not read: {error}"),)
+    return (
+        tuple(_clean_check(check) for check in result.results),
+        tuple(clean(check) for check in result.missing),
+        tuple(clean(problem) for problem in result.problems),
+    )
+
+
+def _clean_check(check: CheckResult) -> CheckResult:
+    return replace(
+        check,
+        id=CheckId(clean(check.id, 200)),
+        claim=clean(check.claim),
+        saw=_clean_sights(check.saw),
+        expected=_clean_sights(check.expected),
+        message=clean(check.message, 4000),
+        remedy=clean(check.remedy),
+    )
+
+
+def _clean_sights(sights: Sequence[Sight]) -> tuple[Sight, ...]:
+    return tuple(Sight(clean(sight.name, 200), clean(sight.value)) for sight in sights)
+
+
+def _state(stage: Stage, history: History) -> StageState:
+    if history.passed(stage):
+        return StageState.PASSED
+    if stage is not history.stage or stage not in history.entered:
+        return StageState.AHEAD
+    return StageState.HELD if history.held is not None else StageState.UNDER_WAY
+
+
+def _artifact(history: History) -> ArtifactReport | None:
+    remote = history.artifact
+    if remote is None:
+        return None
+    local = history.fetched
+    return ArtifactReport(
+        remote_path=clean(remote.path),
+        remote_size=remote.size,
+        remote_sha256=remote.sha256,
+        local_path=clean(str(local.path)) if local else None,
+        local_size=local.size if local else None,
+        local_sha256=local.sha256 if local else None,
+        verified=history.verified is not None and history.verified == local,
+    )
+
+
+def _instance(history: History) -> InstanceReport | None:
+    rental = history.rental
+    if rental is None:
+        return None
+    offer = rental.offer
+    return InstanceReport(
+        id=rental.instance_id,
+        label=clean(rental.label),
+        provider=history.job.provider.kind,
+        machine=clean(f"{offer.get('num_gpus', '?')}x {offer.get('gpu_name', '?')}", 200),
+        usd_per_hour=rental.usd_per_hour,
+        rented_at=rental.at,
+        stopped=history.instance_stopped,
+        destroy_requested=history.destroy_reply is not None,
+        gone_at=money.gone_at(history),
+    )
+
+
+def _money(
+    history: History, spans: Sequence[money.PaidSpan], charges: tuple[Charge, ...] | None, now: float
+) -> MoneyReport:
+    ended = money.training_ended_at(history)
+    idle = (now, now) if ended is None else (ended, now)
+    kinds = sorted({charge.kind for charge in charges or ()})
+    return MoneyReport(
+        usd=money.usd_within(spans, 0.0, now),
+        paid_s=money.seconds_within(spans, 0.0, now),
+        idle_s=money.seconds_within(spans, *idle),
+        idle_usd=money.usd_within(spans, *idle),
+        budget_usd=history.job.limits.budget_usd,
+        billed=None
+        if charges is None
+        else tuple(
+            BilledKind(clean(kind, 80), sum(charge.usd for charge in charges if charge.kind == kind)) for kind in kinds
+        ),
+    )
+
+
+def _release(history: History, release: Release | None) -> ReleaseReport | None:
+    if history.release_path is None or history.release_sha256 is None:
+        return None
+    return ReleaseReport(clean(history.release_path), history.release_sha256, release)
+
+
+def _holds(history: History) -> tuple[Hold, ...]:
+    held = [event for event in history.events if event.kind == "held"]
+    return tuple(
+        Hold(
+            at=event.at,
+            stage=clean(str(event.data.get("stage", "?")), 80),
+            error=clean(str(event.data.get("error", "?")), 80),
+            reason=clean(str(event.data.get("reason", "no reason was recorded"))),
+            over=history.held is not event.data,
+        )
+        for event in held
+    )

@@ -1,0 +1,181 @@
+"""What the gold-standard report says, as plain values; every rendering is made from these. Pure.
+
+Times are seconds since the epoch, durations seconds, sizes bytes, money USD. Every string
+is printable and bounded; each rendering still escapes what its own format gives a meaning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from harness.evidence import CheckResult
+from harness.intoto import Release
+from harness.lifecycle import Stage
+from harness.verdict import Verdict
+
+FORMAT = 1
+"""The version of the JSON form; a reader refuses others."""
+
+
+class Standing(StrEnum):
+    """How a job stands."""
+
+    UNDER_WAY = "under way"
+    HELD = "held"
+    CLOSED = "closed"
+    LOST = "lost"
+
+
+class StageState(StrEnum):
+    """How a stage stands."""
+
+    PASSED = "passed"
+    HELD = "held"
+    UNDER_WAY = "under way"
+    AHEAD = "ahead"
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """One stage: when, for how long, at what cost, and what each check of its gate said.
+
+    ``verdict`` is that of the last judgement, None before the first. ``silent`` are required
+    checks that did not report, of a stage that was not judged yet all that its plan declares.
+    """
+
+    stage: Stage
+    state: StageState
+    verdict: Verdict | None
+    entered_at: float | None
+    left_at: float | None
+    seconds: float | None
+    usd: float | None
+    checks: tuple[CheckResult, ...]
+    silent: tuple[str, ...]
+    left_out: tuple[str, ...]
+    problems: tuple[str, ...]
+    plan_digest: str | None
+    facts_path: str | None
+    facts_sha256: str | None
+
+    @property
+    def shut(self) -> tuple[CheckResult, ...]:
+        """The checks that did not pass, failures first."""
+        found = [check for check in self.checks if check.verdict is not Verdict.PASS]
+        return tuple(sorted(found, key=lambda check: (check.verdict is not Verdict.FAIL, check.id)))
+
+    @property
+    def passed(self) -> int:
+        """How many checks passed."""
+        return len(self.checks) - len(self.shut)
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactReport:
+    """The model file at both ends; what was not recorded yet is None."""
+
+    remote_path: str
+    remote_size: int
+    remote_sha256: str
+    local_path: str | None
+    local_size: int | None
+    local_sha256: str | None
+    verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceReport:
+    """The rented machine. ``gone_at`` is when its destruction was requested, None unless absence was proven."""
+
+    id: int
+    label: str
+    provider: str
+    machine: str
+    usd_per_hour: float
+    rented_at: float
+    stopped: bool
+    destroy_requested: bool
+    gone_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BilledKind:
+    """What the provider billed for one kind of thing."""
+
+    kind: str
+    usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class MoneyReport:
+    """What it cost. ``idle_s`` is paid time between the training's end and the instance's.
+
+    ``usd`` is the rental's price times the time it was rented and not stopped; ``billed`` is the
+    provider's own account, None when it was not asked.
+    """
+
+    usd: float
+    paid_s: float
+    idle_s: float
+    idle_usd: float
+    budget_usd: float
+    billed: tuple[BilledKind, ...] | None
+
+    @property
+    def billed_usd(self) -> float | None:
+        """Everything that the provider billed, None when it was not asked."""
+        return None if self.billed is None else sum(one.usd for one in self.billed)
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseReport:
+    """The release that the log records; ``statement`` is None when its file was not read."""
+
+    path: str
+    sha256: str
+    statement: Release | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Something that stood in the job's way. ``over`` when the job has gone on since."""
+
+    at: float
+    stage: str
+    error: str
+    reason: str
+    over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One event of the log; ``times`` counts equal ones in a row, of which the last is at ``at``."""
+
+    seq: int
+    at: float
+    kind: str
+    text: str
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A whole job. ``headline`` says how it stands, ``safety`` what could be lost, ``next_step`` what to do now."""
+
+    job: str
+    standing: Standing
+    headline: str
+    safety: str
+    next_step: str
+    written_at: float
+    log_seq: int
+    log_digest: str
+    stages: tuple[StageReport, ...]
+    artifact: ArtifactReport | None
+    instance: InstanceReport | None
+    money: MoneyReport
+    release: ReleaseReport | None
+    holds: tuple[Hold, ...]
+    timeline: tuple[Moment, ...]
+    format: int = FORMAT

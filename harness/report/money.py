@@ -1,0 +1,91 @@
+"""What a job costs at its rental's price: pure arithmetic on the event log.
+
+Time is paid from the rental until destruction was requested, when absence was proven
+afterwards, else until now. A stopped instance bills its disk only, which the price by the
+hour does not tell apart; it counts as unpaid here, and the provider's own bill says more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.events import Event
+from harness.history import History
+from harness.lifecycle import Stage
+
+_HOUR_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class PaidSpan:
+    """Time that was billed at one price. Seconds since the epoch, USD an hour."""
+
+    start: float
+    end: float
+    usd_per_hour: float
+
+
+def paid_spans(events: Sequence[Event], now: float) -> tuple[PaidSpan, ...]:
+    """The spans in which an instance ran and was billed, in order."""
+    spans: list[PaidSpan] = []
+    since: float | None = None
+    price = 0.0
+    gone = _gone_at(events)
+    for event in events:
+        match event.kind:
+            case "rented":
+                since, price = event.at, float(str(event.data["usd_per_hour"]))
+            case "instance_started" if since is None:
+                since = event.at
+            case "instance_stopped" | "destroy_requested" if since is not None:
+                if event.kind == "instance_stopped" or event.at == gone:
+                    spans.append(PaidSpan(since, event.at, price))
+                    since = None
+            case _:
+                pass
+    if since is not None:
+        spans.append(PaidSpan(since, max(since, now if gone is None else gone), price))
+    return tuple(spans)
+
+
+def seconds_within(spans: Sequence[PaidSpan], start: float, end: float) -> float:
+    """Paid seconds between two times."""
+    return sum(max(0.0, min(end, span.end) - max(start, span.start)) for span in spans)
+
+
+def usd_within(spans: Sequence[PaidSpan], start: float, end: float) -> float:
+    """What the time between two times cost (USD)."""
+    return sum(seconds_within([span], start, end) * span.usd_per_hour / _HOUR_S for span in spans)
+
+
+def spent(history: History, now: float) -> float | None:
+    """What the job's instance has cost until ``now`` (USD); None before one was rented."""
+    if history.rental is None:
+        return None
+    return usd_within(paid_spans(history.events, now), 0.0, now)
+
+
+def gone_at(history: History) -> float | None:
+    """When the destruction was requested that was proven afterwards; None while the instance may bill."""
+    return _gone_at(history.events)
+
+
+def training_ended_at(history: History) -> float | None:
+    """When the training gate opened: the training was seen to have ended by then."""
+    gate = history.gates.get(Stage.TRAINING)
+    return gate.at if gate is not None and history.passed(Stage.TRAINING) else None
+
+
+def _gone_at(events: Sequence[Event]) -> float | None:
+    """The first request since the last rental, when a proof of absence follows; the proof's time without one."""
+    requested: float | None = None
+    gone: float | None = None
+    for event in events:
+        if event.kind == "rented":
+            requested = gone = None
+        elif event.kind == "destroy_requested":
+            requested = event.at
+        elif event.kind == "destroyed":
+            gone = event.at if requested is None else requested
+    return gone

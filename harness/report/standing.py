@@ -1,0 +1,70 @@
+"""How a job stands, what could be lost, and what to do now: the sentences at the top of a report. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.evidence import CheckResult
+from harness.history import History
+from harness.report.model import ArtifactReport, InstanceReport, StageReport, Standing
+
+
+def of(history: History) -> Standing:
+    """How the job stands."""
+    if history.destroyed is not None and history.verified is None:
+        return Standing.LOST
+    if history.closed:
+        return Standing.CLOSED
+    return Standing.HELD if history.held is not None else Standing.UNDER_WAY
+
+
+def headline(stands: Standing, history: History, stages: Sequence[StageReport]) -> str:
+    """The state in one sentence."""
+    now = history.stage
+    if stands is Standing.LOST:
+        return "The instance is gone and no verified file is here."
+    if stands is Standing.CLOSED:
+        return "Every gate has opened; the model is home and the instance is proven to be gone."
+    if stands is Standing.HELD:
+        held = history.held or {}
+        return f"Held at {held.get('stage', now)}: {held.get('reason', 'no reason was recorded')}"
+    passed = sum(stage.verdict is not None and stage.left_at is not None for stage in stages)
+    return f"In stage {now}; {passed} of {len(stages)} gates have opened." if now else "Every gate has opened."
+
+
+def safety(artifact: ArtifactReport | None, instance: InstanceReport | None) -> str:
+    """What could be lost, and what still costs money."""
+    home = artifact is not None and artifact.verified
+    if instance is None:
+        return "Nothing is rented, so nothing can be lost and nothing is billed."
+    if instance.gone_at is not None:
+        return "Nothing is lost and nothing is billed." if home else "What was on the instance is lost."
+    if instance.destroy_requested:
+        bill = f"Destruction of instance {instance.id} was requested and is not proven: it may still be billed."
+    elif instance.stopped:
+        bill = f"Instance {instance.id} is stopped: its disk is kept, and billed."
+    else:
+        bill = f"Instance {instance.id} is alive and bills ${instance.usd_per_hour:.2f}/h."
+    where = "the verified model is here" if home else "everything there is is on that instance: do not destroy it"
+    return f"{bill} Nothing is lost: {where}." if home or not instance.destroy_requested else bill
+
+
+def next_step(stands: Standing, history: History) -> str:
+    """The next command to type."""
+    file = next(
+        (str(event.data.get("file")) for event in reversed(history.events) if event.kind == "opened"), "JOBFILE"
+    )
+    if stands is Standing.CLOSED:
+        return f"Nothing is left to do. harness verify checks the file again: harness verify {_local(history)}"
+    if stands is Standing.LOST:
+        return f"Train again under another name; the mirrored adapters are in the job's directory. Job file: {file}"
+    return f"harness run {file}"
+
+
+def keeping_shut(stages: Sequence[StageReport]) -> tuple[CheckResult, ...]:
+    """The checks that keep the current gate shut."""
+    return next((stage.shut for stage in stages if stage.left_at is None), ())
+
+
+def _local(history: History) -> str:
+    return str(history.verified.path) if history.verified else "FILE"
