@@ -19,12 +19,14 @@ from . import runlog
 REQUIRED = (
     "adapter_model.safetensors",
     "adapter_config.json",
-    "trainer_state.json",
+    "training_args.bin",
     "optimizer.pt",
     "scheduler.pt",
     "rng_state.pth",
-    "training_args.bin",
+    "trainer_state.json",
 )
+"""In the order in which the trainer writes them."""
+
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STATE_LIMIT = 64 << 20
 _HEADER_LIMIT = 100 << 20

@@ -73,9 +73,10 @@ def _quiet() -> None:
         HF_HUB_DISABLE_PROGRESS_BARS="1",
         HF_DATASETS_DISABLE_PROGRESS_BARS="1",
         TRANSFORMERS_VERBOSITY="error",
-        TRL_EXPERIMENTAL_SILENCE="1",
         TOKENIZERS_PARALLELISM="true",
         WANDB_DISABLED="true",
     )
+    # Threads that wait by spinning starve each other when the machine has other work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # trl 1.16 still calls activation checkpointing by its old name.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)

@@ -79,12 +79,16 @@ class Dpo:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What holds for both trainings. ``checkpoint_limit`` newest checkpoints are kept in each stage."""
+    """What holds for both trainings. ``checkpoint_limit`` newest checkpoints are kept in each stage.
+
+    ``threads`` is torch's on the CPU; 0 leaves the choice to torch.
+    """
 
     seed: int = 17
     checkpoint_every: int = 100
     checkpoint_limit: int = 5
     gradient_checkpointing: bool = True
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)

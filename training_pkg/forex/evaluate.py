@@ -55,8 +55,8 @@ def judge(train: list[Example], later: list[Example], trained: Decide, untrained
         "majority": judging.accuracy(later, [among[0]] * len(later)),
     }
     doubts = judging.leaks(train, later)
-    if found["trained"].low > judging.SUSPICIOUS:
-        doubts.append(f"accuracy is above {judging.SUSPICIOUS:.0%} beyond chance: a leak until proven otherwise")
+    if found["trained"].low > found["majority"].share + judging.SUSPICIOUS:
+        doubts.append(f"more than {judging.SUSPICIOUS:.0%} above the majority class: a leak until proven otherwise")
     return {
         "rows": len(later),
         "choices": list(among),

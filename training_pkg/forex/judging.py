@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from .rows import Example
 
-SUSPICIOUS = 0.65
-"""A lower bound of accuracy above this is a leak until proven otherwise: daily FX direction is close to a coin toss."""
+SUSPICIOUS = 0.05
+"""Beyond chance this much above the majority class is a leak until proven otherwise: daily FX is close to a coin toss."""
 
 _Z = 1.959963984540054
 """The normal quantile of a two-sided interval of 95 %."""

@@ -85,6 +85,7 @@ class Pipeline:
     def __init__(self, config: Config, load_base_model: Callable[..., Any], data: Data) -> None:
         from . import announce, training  # noqa: PLC0415 - imports torch, and preparing data needs none
 
+        training.use_threads(config.run.threads)
         self._config, self._load, self._data = config, load_base_model, data
         self._announced = False
         self.sft = training.Stage("sft", OUTPUT / "sft", self._total(len(data.examples), config.sft))
@@ -210,6 +211,9 @@ class Pipeline:
         """The base model on its devices, fresh; the first load writes run.json and prints the plan."""
         from . import announce, training  # noqa: PLC0415 - imports torch
 
+        from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - slow to import
+
+        disable_progress_bar()  # a bar's carriage returns have no place in the log
         gc.collect()  # the model of the stage before is in reference cycles
         model = self._load(str(self.base), training.compute_dtype(), self._config.model.attention)
         if not self._announced:
@@ -219,11 +223,17 @@ class Pipeline:
 
     def _publish_adapter(self, checkpoint: Path) -> None:
         """The last checkpoint's adapter and the tokenizer, as one folder that is whole or absent."""
+        from . import gguf_vocab  # noqa: PLC0415 - as the other heavy stages
+
         partial = ADAPTER.with_name(ADAPTER.name + durable.PARTIAL)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for name in ("adapter_model.safetensors", "adapter_config.json"):
             shutil.copyfile(checkpoint / name, partial / name)
-        self.tokenizer.save_pretrained(partial)
+        # The base's own files: Transformers 5 writes an unknown token back as a new id that the model does not have.
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copyfile(self.base / name, partial / name)
+        text = gguf_vocab.chat_template(self.tokenizer)
+        (partial / "chat_template.jinja").write_text(text, encoding="utf-8", newline="")
         shutil.rmtree(ADAPTER, ignore_errors=True)
         partial.rename(ADAPTER)

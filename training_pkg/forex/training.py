@@ -37,6 +37,12 @@ class Stage:
         return last.path if last and last.step >= self.total else None
 
 
+def use_threads(count: int) -> None:
+    """Let torch compute on this many CPU threads; 0 leaves the choice to torch."""
+    if count:
+        torch.set_num_threads(count)
+
+
 def compute_dtype() -> torch.dtype:
     """bfloat16 where a GPU computes in it, else float32."""
     return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32

@@ -1,0 +1,111 @@
+"""The package as it runs on the box: its own directory is the root of its imports; one small finished run for all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "training_pkg"
+DRIVER = Path(__file__).with_name("crash_driver.py")
+sys.path.insert(0, str(PACKAGE))
+
+SMALL = """
+[model]
+max_length = 256
+[model.built]
+hidden_size = 64
+[sft]
+learning_rate = 5e-3
+max_steps = 7
+warmup_steps = 1
+micro_batch = 16
+[dpo]
+learning_rate = 1e-3
+epochs = 2.0
+warmup_steps = 1
+micro_batch = 16
+[run]
+checkpoint_every = 2
+checkpoint_limit = 2
+gradient_checkpointing = false
+threads = 1
+[export]
+name = "small"
+"""
+
+
+@pytest.fixture(scope="session")
+def built_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole data set, built from the bank's rates."""
+    from forex import builder, rates
+
+    folder = tmp_path_factory.mktemp("built") / "data"
+    builder.build(folder, history=rates.default_file(), eval_from="2025-01-01", seed=17)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def new_workdir(built_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Makes a directory with a small configuration and a slice of the real data: 7 SFT and 4 DPO steps."""
+    counts = {
+        "real_feature_examples.jsonl": 80,
+        "real_trade_scenarios.jsonl": 48,
+        "real_dpo_pairs.jsonl": 64,
+        "eval_feature_examples.jsonl": 12,
+        "eval_trade_scenarios.jsonl": 8,
+    }
+
+    def make() -> Path:
+        workdir = tmp_path_factory.mktemp("run")
+        folder = workdir / "data" / "forex_integrated"
+        folder.mkdir(parents=True)
+        for name, count in counts.items():
+            lines = (built_data / name).read_text(encoding="utf-8").splitlines(keepends=True)
+            (folder / name).write_text("".join(lines[:: len(lines) // count][:count]), encoding="utf-8")
+        (workdir / "small.toml").write_text(SMALL, encoding="utf-8")
+        return workdir
+
+    return make
+
+
+Attempts = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="session")
+def attempt() -> Attempts:
+    """Runs the package several times in one directory, each attempt a process that may be killed at a named point.
+
+    Answers, for each attempt, its ``signal`` (0 when it ended by itself), ``status`` and ``log``.
+    """
+
+    def run(workdir: Path, points: list[dict[str, Any] | None], *options: str) -> list[dict[str, Any]]:
+        done = subprocess.run(
+            [sys.executable, str(DRIVER), json.dumps(points), "--config", "small.toml", *options],
+            cwd=workdir,
+            env={**os.environ, "PYTHONPATH": str(PACKAGE), "TMPDIR": str(workdir)},
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        ends: list[dict[str, Any]] = json.loads((workdir / "attempts.json").read_text(encoding="utf-8"))
+        return ends
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(new_workdir: Callable[[], Path], attempt: Attempts) -> Path:
+    """The directory of one uninterrupted run."""
+    workdir = new_workdir()
+    (end,) = attempt(workdir, [None])
+    assert end["status"] == 0, end["log"]
+    return workdir
