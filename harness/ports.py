@@ -45,7 +45,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class OfferQuery:
-    """What to look for in the market: at least ``num_gpus`` of them. ``gpu_names`` may be short: ``H100`` is any H100."""
+    """What to look for in the market: ``num_gpus`` or more. ``H100`` in ``gpu_names`` stands for every kind of H100."""
 
     gpu_names: tuple[str, ...]
     num_gpus: int

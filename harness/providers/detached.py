@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.text import printable
 
 _HELPER_S = 30
 
@@ -23,6 +24,9 @@ def spawn(argv: Sequence[str], *, cwd: Path, output: Path) -> int:
     try:
         done = subprocess.run(helper, capture_output=True, text=True, timeout=_HELPER_S, check=True)
         return int(done.stdout)
+    except subprocess.CalledProcessError as error:
+        reason = str(error.stderr).strip().rpartition("\n")[2]
+        raise HarnessError(f"cannot start {argv[0]}: {printable(reason, 300)}") from error
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise HarnessError(f"cannot start {argv[0]}: {error}") from error
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import pytest
 
 from harness.absence import billing_stopped, prove_absence
+from harness.clock import SystemClock
 from harness.emulator.clock import TurnableClock
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import ApiFault, Pace, Scenario
@@ -203,7 +204,11 @@ def test_a_running_instance_can_be_reached_and_read(bench: Bench) -> None:
     assert {way.route for way in instance.endpoints} == {"direct", "proxy"}
     bench.provider.attach_key(rented, PUBLIC_KEY)
     bench.provider.attach_key(rented, PUBLIC_KEY)
-    assert "begun" in bench.provider.container_log(rented)
+    real = SystemClock()
+    deadline = real.monotonic() + 20.0
+    while "begun" not in (said := bench.provider.container_log(rented)) and real.monotonic() < deadline:
+        real.sleep(0.05)  # onstart runs in a process of its own
+    assert "begun" in said
 
 
 def test_a_stopped_instance_is_still_there_and_starts_again(bench: Bench) -> None:

@@ -51,6 +51,12 @@ def test_an_empty_key_file_is_no_key(tmp_path: Path) -> None:
         resolve({}, tmp_path)
 
 
+def test_a_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".vast_api_key").mkdir()
+    with pytest.raises(BadInput, match=r"cannot read the API key file .*\.vast_api_key"):
+        resolve({}, tmp_path)
+
+
 @pytest.mark.parametrize("key", ["two words", "line\nbreak", "tab\there", "ключ", "nul\0byte"])
 def test_what_cannot_be_a_key_is_refused_without_being_shown(key: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:

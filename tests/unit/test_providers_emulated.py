@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from harness.clock import SystemClock
-from harness.errors import BadInput, ProviderUnavailable
+from harness.errors import BadInput, HarnessError, MissingExtra, ProviderUnavailable
 from harness.ports import CreateRequest, OfferQuery
+from harness.providers.detached import spawn
 from harness.providers.emulated import ensure_emulator, open_emulated, stop_emulator
 
 pytestmark = [
@@ -52,6 +53,7 @@ ENSURE = """
 import os, signal, sys
 from pathlib import Path
 from harness.clock import SystemClock
+from harness.providers.detached import spawn
 from harness.providers.emulated import ensure_emulator
 print(ensure_emulator(Path(sys.argv[1]), SystemClock()).server_url, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -154,3 +156,22 @@ def test_a_home_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 def test_stopping_what_never_was_makes_nothing(tmp_path: Path) -> None:
     assert not stop_emulator(tmp_path / "never")
     assert not (tmp_path / "never").exists()
+
+
+def test_without_its_packages_the_missing_extra_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    with pytest.raises(MissingExtra, match="the embedded provider"):
+        ensure_emulator(home, CLOCK)
+
+
+def test_one_that_does_not_answer_is_not_handed_out(home: Path) -> None:
+    ensure_emulator(home, CLOCK)
+    record = json.loads((home / "emulator.json").read_text())
+    (home / "emulator.json").write_text(json.dumps({**record, "url": "http://127.0.0.1:1"}))
+    with pytest.raises(ProviderUnavailable, match=r"runs, but http://127\.0\.0\.1:1 does not answer"):
+        ensure_emulator(home, CLOCK)
+
+
+def test_a_program_that_is_not_there_is_not_started(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"cannot start no-such-program: FileNotFoundError"):
+        spawn(["no-such-program"], cwd=tmp_path, output=tmp_path / "out")

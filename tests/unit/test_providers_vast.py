@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import AmbiguousCreate, BadInput, OfferGone, ProviderUnavailable
+from harness.errors import AmbiguousCreate, BadInput, MissingExtra, OfferGone, ProviderUnavailable
 from harness.ids import InstanceId, OfferId
 from harness.ports import CreateRequest, DestroyReply, OfferQuery, Provider
 from harness.providers.credentials import Credentials
@@ -355,6 +355,27 @@ def test_a_list_that_is_not_whole_is_no_list(pages: tuple[Answer, ...], script: 
         vast.instances()
 
 
+def test_a_list_without_end_is_given_up(script: Script, vast: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.providers.vast._MAX_PAGES", 5)
+    script.on(f"GET {LIST}", lambda asked: page([], 0, token=f"{asked.query.get('after_token', '')}x"))
+    with pytest.raises(ProviderUnavailable, match="more than 5 pages"):
+        vast.instances()
+
+
+def test_a_reply_without_end_is_not_believed(script: Script, vast: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.providers.wire.MAX_REPLY_BYTES", 1000)
+    script.on("GET /api/v0/users/current", reply(user(padding="x" * 2000)))
+    with pytest.raises(ProviderUnavailable, match="at most 1000 are read"):
+        vast.account()
+
+
+def test_without_the_client_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vastai.api.client", None)
+    with pytest.raises(MissingExtra) as caught:
+        VastProvider(Credentials("https://vast.example", KEY), FakeClock())
+    assert caught.value.remedy == "pip install 'gold-standard-harness[vast]'"
+
+
 def test_a_retired_list_is_not_an_empty_one(script: Script, vast: Provider) -> None:
     script.on(f"GET {LIST}", RETIRED_410)
     with pytest.raises(ProviderUnavailable, match="410 deprecated_endpoint"):
@@ -444,6 +465,13 @@ def test_a_log_that_never_appears_was_not_read(script: Script, vast: Provider) -
 def test_a_log_is_not_fetched_from_anywhere(url: object, script: Script, vast: Provider) -> None:
     script.on("PUT /api/v0/instances/request_logs/7001", reply({"success": True, "result_url": url}))
     with pytest.raises(ProviderUnavailable):
+        vast.container_log(ID)
+
+
+def test_a_log_whose_store_cannot_be_reached_was_not_read(script: Script, vast: Provider) -> None:
+    script.on("PUT /api/v0/instances/request_logs/7001", reply({"success": True, "result_url": f"{script.url}/x"}))
+    script.on("GET /x", DROP)
+    with pytest.raises(ProviderUnavailable, match=r"did not appear within 5 s \(last answer: ConnectionError\)"):
         vast.container_log(ID)
 
 
