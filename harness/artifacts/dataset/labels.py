@@ -10,7 +10,7 @@ from typing import Final
 from harness.artifacts.dataset.rows import Defect
 from harness.artifacts.dataset.texts import Texts, bounded
 
-_SAMPLE: Final = 200
+_SAMPLE: Final = 100
 _SHORT: Final = 24  # characters; an answer of one such line is itself the label
 _LONG: Final = 40  # characters; so long an answer is not in its prompt by chance
 _MAX_CLASSES: Final = 50
@@ -56,14 +56,12 @@ def judge(file: Texts, labels: Sequence[str], share: float, named: int) -> Itera
 
 
 def _behind(answers: Sequence[str], announcement: str) -> list[str]:
-    found = []
-    length = len(announcement)
-    for answer in answers:
-        start = answer.rfind(announcement)
-        words = answer[start + length : start + length + _SHORT].split(None, 1) if start >= 0 else ()
-        found.append(words[0] if words else "")
-    plain = {word: word.strip("*_`\"'.,;:!()[]").upper() for word in set(found)}
-    return [plain[word] for word in found]
+    tails = [answer.rpartition(announcement)[1:] for answer in answers]
+    labels = {}
+    for announced, tail in set(tails):
+        words = tail[:_SHORT].split(None, 1) if announced else ()
+        labels[announced, tail] = words[0].strip("*_`\"'.,;:!()[]").upper() if words else ""
+    return [labels[tail] for tail in tails]
 
 
 def _given_away(file: Texts, labels: Sequence[str], classes: Sequence[str]) -> Iterator[Defect]:

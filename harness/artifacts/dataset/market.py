@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import Final
+from typing import Any, Final
 
 from harness.artifacts.dataset.rows import Defect
 from harness.artifacts.dataset.texts import Texts, bounded
@@ -23,7 +23,7 @@ CURRENCIES: Final = frozenset(
 )
 """ISO 4217 codes; with CNH, gold and silver as markets quote them, and those of the ECB's series since 1999."""
 
-_PAIR: Final = re.compile(r"\b([A-Z]{3})/([A-Z]{3})\b")
+_PAIR: Final = re.compile(r"\b([A-Z]{3})/?([A-Z]{3})\b")
 
 
 def pair_problem(name: object) -> str | None:
@@ -56,12 +56,13 @@ def judge_dates(training: Sequence[Texts], evaluation: Sequence[Texts], named: i
         days = file.column("date")
         if days is None:
             continue
-        wrong = {day for day in _distinct(days) if not _is_day(day)}
+        distinct = _distinct(days)
+        wrong = _no_days(distinct)
         if wrong:
             bad = (row for row, day in enumerate(days) if day in wrong)
             yield from bounded((file.defect(row, "date", "not a day, YYYY-MM-DD") for row in bad), named)
         elif file in training and days:
-            newest = max(newest, *map(str, days))
+            newest = max(newest, *map(str, distinct))
     for file in evaluation:
         days = file.column("date")
         if days is None or not newest:
@@ -85,15 +86,26 @@ def _distinct(values: Sequence[object]) -> set[object]:
 
 def _other_pairs(file: Texts, pairs: Sequence[object], wrong: set[object]) -> Iterator[Defect]:
     crossed = {name: f"{name[:3]}/{name[-3:]}" for name in _distinct(pairs) - wrong if isinstance(name, str)}
+    named: list[Any] = list(pairs)
     elsewhere = [
         row
-        for row, (prompt, name) in enumerate(zip(file.prompts, pairs, strict=True))
-        if name in crossed and crossed[name] not in prompt
+        for row, (prompt, name) in enumerate(zip(file.prompts, named, strict=True))
+        if name in crossed and name not in prompt and crossed[name] not in prompt
     ]
     for row in elsewhere:
         match = _PAIR.search(file.prompts[row])
         if match is not None and match[1] in CURRENCIES and match[2] in CURRENCIES:
             yield file.defect(row, "wrong_pair", f"the row is of {pairs[row]}, its prompt speaks of {match[0]}")
+
+
+def _no_days(values: set[Any]) -> set[Any]:
+    try:
+        if set(map(len, values)) <= {10}:
+            set(map(date.fromisoformat, values))
+            return set()
+    except (TypeError, ValueError):
+        pass  # at least one is none: look at each
+    return {value for value in values if not _is_day(value)}
 
 
 def _is_day(value: object) -> bool:

@@ -23,16 +23,17 @@ def judge(files: Sequence[Texts], labels: Sequence[Sequence[str]], share: float,
     ``labels`` are parallel to the files' rows; a file whose rows have no labels has none.
     """
     total = sum(len(file.prompts) for file in files)
-    all_differ = len(set().union(*(file.prompts for file in files))) == total
-    exact = [] if all_differ else list(_repeated(files))
+    keys = [_essences(file.prompts) for file in files]
+    if len(set().union(*keys)) == total:
+        return  # no two prompts have even their data in common
+    exact = list(_repeated(files))
     if len(exact) > share * total:
         yield from _over("duplicate", exact, total, share, named)
-    for file in files:
-        near = list(_near(file))
+    for file, column in zip(files, keys, strict=True):
+        near = list(_near(file, column))
         if len(near) > share * len(file.prompts):
             yield from _over("near_duplicate", near, len(file.prompts), share, named)
-    if not all_differ:
-        yield from bounded(_contradictions(files, labels), named)
+    yield from bounded(_contradictions(files, labels), named)
 
 
 def unlike_evaluation(training: Sequence[Texts], evaluation: Sequence[Texts], named: int) -> Iterator[Defect]:
@@ -67,10 +68,7 @@ def _repeated(files: Sequence[Texts]) -> Iterator[Defect]:
                 yield file.defect(row, "duplicate", f"the same row as {before.file}:{before.line}")
 
 
-def _near(file: Texts) -> Iterator[Defect]:
-    keys = _essences(file.prompts)
-    if len(set(keys)) == len(keys):
-        return
+def _near(file: Texts, keys: list[bytes]) -> Iterator[Defect]:
     first: dict[bytes, int] = {}
     for row, key in enumerate(keys):
         before = first.setdefault(key, row)

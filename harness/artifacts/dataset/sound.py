@@ -5,7 +5,7 @@ What it cannot see: whether a label is true, and near duplicates that differ in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.artifacts.dataset import labels, market, phrases, repeats, texts
@@ -72,12 +72,7 @@ def _empty(file: Texts, named: int) -> Iterator[Defect]:
 
 
 def _equal_answers(file: Texts, named: int) -> Iterator[Defect]:
-    same: Callable[[tuple[str, str]], bool] = _same
-    rows = (row for row, pair in enumerate(zip(file.answers, file.rejected, strict=False)) if same(pair))
+    pairs = enumerate(zip(file.answers, file.rejected, strict=False))
+    same = (row for row, (chosen, rejected) in pairs if chosen.strip() == rejected.strip())
     detail = "there is nothing to prefer"
-    yield from bounded((file.defect(row, "chosen_equals_rejected", detail) for row in rows), named)
-
-
-def _same(pair: tuple[str, str]) -> bool:
-    chosen, rejected = pair
-    return chosen == rejected or (abs(len(chosen) - len(rejected)) < 8 and chosen.split() == rejected.split())
+    yield from bounded((file.defect(row, "chosen_equals_rejected", detail) for row in same), named)
