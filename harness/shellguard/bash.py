@@ -18,6 +18,8 @@ _PRINTERS = frozenset({"echo", "printf", "cat"})
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _STRING_ESCAPE = re.compile(r"\\([\"\\$`\n])")
 _CONTINUED = re.compile(rb"(?<!\\)((?:\\\\)*)\\\n")
+# The grammar takes the end of a line into the word behind it when that word starts with a backslash.
+_LINE_AT_BACKSLASH = re.compile(rb"((?<!\\)(?:\\\\)*\n)(?=\\)")
 # The grammar's scanner indexes C's character tables with whole code points and dies on large ones; to bash every
 # byte beyond ASCII is a letter of a word. Offsets stay as they are.
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
@@ -34,7 +36,7 @@ def read(text: str) -> Reading:
     text = text.replace("\r\n", "\n")
     if len(text) > MAX_TEXT:
         return Reading((), (f"it is longer than {MAX_TEXT} characters",))
-    source = text.encode("utf-8", "surrogatepass")
+    source = _LINE_AT_BACKSLASH.sub(rb"\1 ", text.encode("utf-8", "surrogatepass"))
     reading, comments = _read_once(source)
     if _CONTINUED.search(source):
         # The grammar ends a word at a continued line; the shell does not. Both readings count.
@@ -220,7 +222,13 @@ class _Reader:
             case _ if node.named_child_count:
                 value = self._pieces(node, depth)
             case _:
-                value = _ESCAPE.sub(lambda found: "" if found[1] == "\n" else found[1], self.text(node))
+                value = self._bare(node)
+        return value
+
+    def _bare(self, node: tree_sitter.Node) -> str:
+        value = _ESCAPE.sub(lambda found: "" if found[1] == "\n" else found[1], self.text(node))
+        if "\n" in value:
+            self.doubts.append("a word runs over the end of its line")
         return value
 
     def _pieces(self, node: tree_sitter.Node, depth: int) -> str:

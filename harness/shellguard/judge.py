@@ -86,7 +86,8 @@ def _script(script: Script, place: Place, depth: int) -> Iterator[Finding]:
     )
     for call in reading.calls:
         yield from _call(call, place, depth)
-    if reading.doubts and mentions(script.text):
+    speaks = any(call.words and program(call.words[0]) in vastcli.NAMES for call in reading.calls)
+    if reading.doubts and (speaks or mentions(script.text)):
         yield Finding(rules.UNREADABLE, script.text)
 
 

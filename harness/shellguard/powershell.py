@@ -124,7 +124,7 @@ class _Reader:
             self.calls.insert(at, Call(tuple(words), (), stdin, piped, background))
 
     def _assign(self, node: tree_sitter.Node, depth: int) -> None:
-        parts = node.named_children
+        parts = [child for child in node.named_children if child.type != "comment"]
         name = self.text(parts[0]).strip().removeprefix("$").strip("{}").lower()
         words = self.words(parts[-1], depth + 1)
         if name.startswith("env:"):

@@ -119,7 +119,7 @@ BACKGROUND = Rule(
     Decision.DENY,
     "Never download an artifact in the background",
     "a copy that nobody waits for looks finished while it is not, and the next command may destroy its source",
-    "harness download --job JOB, in the foreground: it resumes, verifies and says when the file is whole",
+    "harness download, in the foreground: it resumes, verifies and says when the file is whole",
 )
 COPY = Rule(
     "unverified-copy",

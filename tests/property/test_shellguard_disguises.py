@@ -72,7 +72,7 @@ _BLOCKS = (
     "cat < <( @ )",
     "true # no \\\n@",
 )
-_LAST = ("@", "@ ;", "@ &", "@ #", "! @", "bash <<'END'\n@\nEND", "cat <<'END' | bash\n@\nEND")
+_LAST = ("@", "@ ;", "@ &", "@ #", "bash <<'END'\n@\nEND", "cat <<'END' | bash\n@\nEND")
 _CARRIED = (
     "@",
     "eval %",

@@ -1,0 +1,41 @@
+"""``harness rules``: the operating rules, to be read before anything else."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness import rules as operating_rules
+
+app = typer.Typer(help="The operating rules: what the guard holds, and what every gate demands.")
+
+
+class Format(StrEnum):
+    """How the rules are printed."""
+
+    MD = "md"
+    JSON = "json"
+
+
+@app.callback(invoke_without_command=True)
+def rules(
+    form: Annotated[Format, typer.Option("--format", help="Markdown for people and agents, JSON for machines.")] = (
+        Format.MD
+    ),
+    write: Annotated[
+        Path | None, typer.Option("--write", help="Bring the rules between the markers of a document up to date.")
+    ] = None,
+) -> None:
+    """Print the operating rules, or write them into a document."""
+    claims = operating_rules.claims(operating_rules.built_in_checks())
+    if write is not None:
+        changed = operating_rules.write(write, operating_rules.as_markdown(claims))
+        typer.echo(f"{write} is up to date" + ("" if changed else " already"))
+    elif form is Format.JSON:
+        typer.echo(json.dumps(operating_rules.as_data(claims), indent=2))
+    else:
+        typer.echo(operating_rules.as_markdown(claims), nl=False)

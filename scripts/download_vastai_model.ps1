@@ -1,0 +1,92 @@
+#Requires -Version 5.1
+<#
+.SYNOPSIS
+    Brings a trained model home from a Vast.ai instance, verifies it, and only then offers to destroy the instance.
+
+.DESCRIPTION
+    A thin wrapper over the harness. "harness download" checks that the remote file exists, downloads it with
+    progress, resumes a broken download, and compares size and SHA-256 with the remote file. Only when that has
+    succeeded does "harness destroy" ask whether the instance may go; it re-reads the local file first and refuses
+    without a verified one. With -WhatIf nothing is destroyed; with -Confirm PowerShell asks as well.
+
+    The script itself deletes nothing, and needs nothing but the harness on PATH: pip install gold-standard-harness.
+
+.PARAMETER InstanceId
+    The instance's number at Vast.ai.
+
+.PARAMETER Port
+    The port of its SSH server.
+
+.PARAMETER SshHost
+    The name or address of its SSH server, such as ssh5.vast.ai.
+
+.PARAMETER RemotePath
+    The model file on the instance, or a pattern that names exactly one.
+
+.PARAMETER LocalPath
+    The folder to bring it to. It is made when it does not exist.
+
+.EXAMPLE
+    .\scripts\download_vastai_model.ps1 -InstanceId 1234567 -Port 20022 -SshHost ssh5.vast.ai
+
+    Downloads and verifies the model, then asks before the instance is destroyed.
+
+.EXAMPLE
+    .\scripts\download_vastai_model.ps1 1234567 20022 ssh5.vast.ai -LocalPath 'D:\my models\forex-r1-v3' -WhatIf
+
+    Downloads and verifies the model, and says what would happen then; the instance is kept.
+
+.OUTPUTS
+    None. The exit code is the harness's: 0 when all went well, 5 when destroying was refused, 8 when the instance
+    could not be reached, 9 when the file could not be brought home whole.
+#>
+[CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'Medium')]
+param(
+    [Parameter(Mandatory = $true, Position = 0)]
+    [ValidateRange(1, 9223372036854775807)]
+    [long] $InstanceId,
+
+    [Parameter(Mandatory = $true, Position = 1)]
+    [ValidateRange(1, 65535)]
+    [int] $Port,
+
+    [Parameter(Mandatory = $true, Position = 2)]
+    [ValidatePattern('^[A-Za-z0-9][A-Za-z0-9.:-]*$')]
+    [string] $SshHost,
+
+    [ValidateNotNullOrEmpty()]
+    [string] $RemotePath = '/workspace/vastai_llm_training/models/output/final/*.gguf',
+
+    [ValidateNotNullOrEmpty()]
+    [string] $LocalPath = (Join-Path -Path (Get-Location).ProviderPath -ChildPath 'models')
+)
+
+Set-StrictMode -Version Latest
+$ErrorActionPreference = 'Stop'
+# A failed download must reach the line that reads its exit code (PowerShell 7.4 can make it an exception instead).
+$PSNativeCommandUseErrorActionPreference = $false
+
+if (-not (Get-Command -Name 'harness' -CommandType Application -ErrorAction SilentlyContinue)) {
+    Write-Warning 'The harness is not on PATH. Install it: pip install gold-standard-harness'
+    exit 127
+}
+
+# PowerShell before 7.3 drops a backslash in front of the closing quote of an argument with blanks: C:\my models\
+$LocalPath = $LocalPath.TrimEnd('\')
+if ($LocalPath -match '^[A-Za-z]:$') {
+    $LocalPath = $LocalPath + '/'
+}
+
+harness download --instance-id $InstanceId --port $Port --ssh-host $SshHost --remote-path $RemotePath --local-path $LocalPath
+if ($LASTEXITCODE -ne 0) {
+    Write-Warning "The model is not verified at home. Instance $InstanceId is kept; run this script again."
+    exit $LASTEXITCODE
+}
+
+if ($PSCmdlet.ShouldProcess("instance $InstanceId", 'Destroy: its disk and everything on it are deleted')) {
+    harness destroy --instance-id $InstanceId
+    exit $LASTEXITCODE
+}
+
+Write-Warning "Instance $InstanceId is kept, and it bills on. To end it: harness destroy --instance-id $InstanceId"
+exit 0
