@@ -39,7 +39,7 @@ def main(package: Path) -> None:
         "json.loads": rival,
         "read the rows": lambda: preflight_data.read(job, package),
         "judge the rows": lambda: preflight_data.unsound(job, data),
-        "fit the context": lambda: preflight_data.context(job, data, [package]),
+        "fit the context": lambda: preflight_data.context(job, data, package, None),
         "read the scripts": lambda: preflight._sources(package),  # noqa: SLF001
         "find launchers": lambda: preflight_launchers.find(sources, {}),
         "find option pairs": lambda: preflight_options.find(sources, job.package.entry),

@@ -1,8 +1,9 @@
 """Builds the programs that are sent to the box from the modules in ``harness.remote.box``. Pure but for reading them.
 
-A program is one text for the standard input of ``python3 -I -``: the modules' compressed
+A program is one text for the standard input of ``python3 -I -S -``: the modules' compressed
 sources, loaded under their own names, and a request as JSON. Nothing is written on the box.
-``-I`` keeps files in the box's home from standing in for the standard library.
+``-I`` keeps files in the box's home from standing in for the standard library, ``-S`` leaves out
+its installed packages, which makes the start twice as fast.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.ports import Json
 
-INTERPRETER = ("python3", "-I", "-")
+INTERPRETER = ("python3", "-I", "-S", "-")
 PROBE = (
     "harness.remote.box.files",
     "harness.remote.box.machine",
@@ -68,4 +69,4 @@ def streamed(modules: tuple[str, ...], request: Mapping[str, Json]) -> tuple[tup
     """A program that goes on reading its standard input: its command, and what to send first."""
     text = program(modules, request).encode()
     loader = "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline(20))))"
-    return ("python3", "-I", "-c", loader), b"%d\n%b" % (len(text), text)
+    return (*INTERPRETER[:-1], "-c", loader), b"%d\n%b" % (len(text), text)

@@ -30,7 +30,7 @@ from harness.remote.transfer import Limits
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
 
 MIB = 1 << 20
-LIMITS = Limits(stall=1.0, patience=8.0)
+LIMITS = Limits(stall=1.0, patience=30.0)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import time
-import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -165,6 +164,8 @@ def _process(pid: int, known: Any) -> Any:
 
 def download_rate(url: str, limit: int = 64 << 20, timeout: float = 20.0) -> Any:
     """``{bytes, seconds}`` of fetching at most ``limit`` bytes of an http(s) URL for at most ``timeout`` seconds."""
+    import urllib.request  # noqa: PLC0415 - slow to load, seldom asked for
+
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"not an http(s) address: {url}")
     started = time.monotonic()

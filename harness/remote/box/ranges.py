@@ -9,9 +9,6 @@ the bytes, or a line ``changed`` or ``problem <text>``, after which the program 
 # ruff: noqa: PTH111, PTH116
 from __future__ import annotations
 
-import concurrent.futures
-import hashlib
-import json
 import os
 import sys
 from typing import Any
@@ -27,6 +24,8 @@ def main(request: Any) -> None:
     try:
         file = os.open(path, os.O_RDONLY)
         if request["chunk"]:
+            import json  # noqa: PLC0415 - as above
+
             say(json.dumps(digests(file, request["chunk"])))
         else:
             serve(path, file)
@@ -76,6 +75,8 @@ def send(file: int, offset: int, length: int) -> None:
 
 def digests(file: int, chunk: int) -> Any:
     """``{whole, chunks}``: the SHA-256 of the file and of every chunk, on all cores."""
+    import concurrent.futures  # noqa: PLC0415 - only digests need it, and every stream pays for its start
+
     size = os.fstat(file).st_size
     with concurrent.futures.ThreadPoolExecutor(1 + (os.cpu_count() or 1)) as pool:
         whole = pool.submit(_digest, file, 0, size)
@@ -84,6 +85,8 @@ def digests(file: int, chunk: int) -> Any:
 
 
 def _digest(file: int, offset: int, length: int) -> str:
+    import hashlib  # noqa: PLC0415 - as above
+
     digest = hashlib.sha256()
     end = offset + length
     while offset < end:
