@@ -17,7 +17,7 @@ from harness.cli.wording import meter_words
 from harness.ports import Clock
 from harness.text import human_seconds
 
-_PLAIN_SHARE = 0.05
+_PLAIN_PARTS = 20
 _PLAIN_EVERY_S = 10.0
 _STILL_EVERY_S = 60.0
 _REFRESH_PER_S = 4
@@ -81,7 +81,7 @@ class PlainScreen:
             return now - at >= _STILL_EVERY_S
         if reading.done >= reading.total or reading.done < last.done:
             return True
-        return reading.share - last.share >= _PLAIN_SHARE or now - at >= _PLAIN_EVERY_S
+        return _part(reading) > _part(last) or now - at >= _PLAIN_EVERY_S
 
 
 class LiveScreen:
@@ -139,6 +139,11 @@ class LiveScreen:
             words = "  ".join(meter_words(meter, reading, detail))
             bars.add_row(Text(f"  {meter}"), bar, Text(encodable_text(self._console, words)))
         return Group(self._spinner, bars) if self._meters else self._spinner
+
+
+def _part(reading: Reading) -> int:
+    """Which twentieth of the whole it is in."""
+    return reading.done * _PLAIN_PARTS // max(1, reading.total)
 
 
 def write(console: Console, text: str) -> None:

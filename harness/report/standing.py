@@ -13,7 +13,7 @@ def of(history: History) -> Standing:
     """How the job stands."""
     if history.destroyed is not None and history.verified is None:
         return Standing.LOST
-    if history.closed:
+    if history.closed and history.alive is None:
         return Standing.CLOSED
     return Standing.HELD if history.held is not None else Standing.UNDER_WAY
 
@@ -55,9 +55,9 @@ def next_step(stands: Standing, history: History) -> str:
         (str(event.data.get("file")) for event in reversed(history.events) if event.kind == "opened"), "JOBFILE"
     )
     if stands is Standing.CLOSED:
-        return f"Nothing is left to do. harness verify checks the file again: harness verify {_local(history)}"
+        return f"harness verify {_local(history)}"
     if stands is Standing.LOST:
-        return f"Train again under another name; the mirrored adapters are in the job's directory. Job file: {file}"
+        return "harness status"
     return f"harness run {file}"
 
 

@@ -1,0 +1,49 @@
+"""The table of exit codes, made from the error tree: ``python -m harness.cli.exit_codes > docs/exit-codes.md``."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+
+from harness.errors import HarnessError, MissingExtra
+
+_HEAD = """\
+# Exit codes
+
+Every command of `harness` ends with one of these. Scripts may rely on them: a code never changes its meaning.
+On failure the command prints what was wrong, what to do next, and the code. `pytest checks/ --stage=...` keeps
+pytest's own codes (0 open, 1 not open; 4 and 5 when nothing could be judged).
+
+| code | name | meaning | what to do |
+|---:|---|---|---|
+| 0 | | It is done, or the answer is yes. | |
+"""
+
+
+def table() -> str:
+    """The page in Markdown."""
+    rows = sorted(_tree(HarnessError), key=lambda error: error.exit_code)
+    return _HEAD + "".join(f"{_row(error)}\n" for error in rows)
+
+
+def _tree(root: type[HarnessError]) -> Iterator[type[HarnessError]]:
+    """The classes of the harness's own tree, each before its special cases."""
+    if root.__module__ == HarnessError.__module__:
+        yield root
+        for special in root.__subclasses__():
+            yield from _tree(special)
+
+
+def _row(error: type[HarnessError]) -> str:
+    meaning = inspect.getdoc(error) or ""
+    remedy = MissingExtra("it", "extra").remedy if error is MissingExtra else error.default_remedy
+    return f"| {error.exit_code} | `{error.__name__}` | {_cell(meaning)} | {_cell(remedy)} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())
