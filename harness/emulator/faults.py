@@ -68,9 +68,9 @@ class FaultBook:
             SshFault, lambda f: f.do in kinds and f.route in {"both", route} and sent >= f.after_bytes, holds
         )
 
-    def life(self, holds: Holds) -> LifeEvent | None:
-        """The next thing that happens to an instance, counted."""
-        return self._next(LifeEvent, lambda _: True, holds)
+    def life(self, kinds: frozenset[str], holds: Holds) -> LifeEvent | None:
+        """The next thing of those kinds that happens to an instance, counted."""
+        return self._next(LifeEvent, lambda event: event.do in kinds, holds)
 
     def _next(self, kind: type[F], fits: Callable[[F], bool], holds: Holds) -> F | None:
         with self._lock:

@@ -16,8 +16,9 @@ from pathlib import Path
 import asyncssh
 
 from harness.emulator.box.container import BoxFailed, Container, can_isolate
-from harness.emulator.box.layout import Gpus, Layout, furnish, wipe
+from harness.emulator.box.layout import Gpus, Layout, furnish, layout_of, wipe
 from harness.emulator.box.server import BoxServer
+from harness.emulator.conditions import holds
 from harness.emulator.refusal import Refusal
 from harness.emulator.rental import Rental, Status
 from harness.emulator.scenario import SshFault
@@ -119,14 +120,15 @@ class Keeper:
 
     def _box(self, instance_id: int) -> _Box:
         if instance_id not in self._boxes:
-            layout = Layout(self._folder / str(instance_id))
+            layout = layout_of(self._world.state_dir, instance_id)
             layout.base.mkdir(parents=True, exist_ok=True)
             container = Container(layout, self._isolated)
             self._boxes[instance_id] = _Box(layout, container, Watch(container), _read_done(layout.base))
         return self._boxes[instance_id]
 
     async def _tend(self, box: _Box, rental: Rental) -> None:
-        now = self._world.settle()
+        await asyncio.to_thread(box.watch.events, self._world, rental)
+        rental, now = self._world.rental(rental.id), self._world.settle()
         if box.done.wipes != rental.wipes:
             await self._down(box)
             await asyncio.to_thread(wipe, box.layout)
@@ -144,7 +146,7 @@ class Keeper:
         if rental.running_since is not None and now >= rental.running_since + self._world.timing.ssh_s:
             await self._open(box, rental)
         self._account(box, rental)
-        await asyncio.to_thread(box.watch.look, self._world, rental)
+        await asyncio.to_thread(box.watch.disk, rental)
 
     async def _boot(self, box: _Box, rental: Rental) -> None:
         await self._down(box)
@@ -164,8 +166,7 @@ class Keeper:
             await box.server.close()
 
         def fault(kinds: frozenset[str], route: str, sent: int) -> SshFault | None:
-            holds = box.watch.holds(self._world, rental.id)
-            return self._world.faults.ssh(kinds, route, sent, holds)
+            return self._world.faults.ssh(kinds, route, sent, lambda when: holds(self._world, rental.id, when))
 
         server = BoxServer(box.container, fault, lambda: box.watch.room(rental), box.watch.wrote)
         await server.listen(

@@ -148,6 +148,7 @@ def test_the_sdk(emulator: Emulator, tmp_path: Path) -> None:
     assert sdk.show_instance(id=instance_id) is None
     with pytest.raises(requests.HTTPError) as second:
         sdk.destroy_instance(id=instance_id)
+    assert second.value.response is not None
     assert second.value.response.json()["error"] == "no_such_instance"
 
 
@@ -171,7 +172,9 @@ def test_the_sdks_old_listing_is_answered_with_410(emulator: Emulator) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("rsync") or not CLI.exists(), reason="no rsync or no client on this machine")
-def test_the_clients_copy_reports_success_and_brings_nothing(emulator: Emulator, vastai: Vastai, tmp_path: Path) -> None:
+def test_the_clients_copy_reports_success_and_brings_nothing(
+    emulator: Emulator, vastai: Vastai, tmp_path: Path
+) -> None:
     rental = emulator.world.create(7_100_009, wanted())
     emulator.settle()
     done = vastai("copy", f"{rental.id}:/workspace/", f"local:{tmp_path}/home")

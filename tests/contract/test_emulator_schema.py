@@ -31,7 +31,16 @@ CLIENT_WINS = {
 LEFT_OUT = {
     "GET /api/v0/instances/{id}": {"ports"},
     "GET /api/v1/instances": {"ports"},
-    "GET /api/v0/volumes": {"cuda_max_good", "public_ipaddr", "cpu_name", "mobo_name", "storage_total_cost", "os_version", "static_ip", "cpu_arch"},
+    "GET /api/v0/volumes": {
+        "cuda_max_good",
+        "public_ipaddr",
+        "cpu_name",
+        "mobo_name",
+        "storage_total_cost",
+        "os_version",
+        "static_ip",
+        "cpu_arch",
+    },
 }
 """Described members that an answer may lack."""
 

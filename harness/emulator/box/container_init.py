@@ -27,6 +27,9 @@ KEPT_FLAGS = {1: 1, 2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 
 LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
+LOOK_S = 10.0
+"""How often it is looked whether the box's directory is still there, in seconds."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -94,9 +97,10 @@ def main() -> int:
     os.write(ready, outside.encode())
     os.close(ready)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # only now: onstart must not inherit it
-    while True:
+    while Path("/").stat().st_nlink:  # nothing links to it when the box's directory was removed: nobody wants the box
         reap()
-        signal.sigwait({signal.SIGCHLD})
+        signal.sigtimedwait({signal.SIGCHLD}, LOOK_S)
+    return 0
 
 
 def reap() -> None:

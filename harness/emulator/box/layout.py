@@ -70,6 +70,11 @@ class Layout:
         return self.base / f"host_key.{identity}"
 
 
+def layout_of(state_dir: Path, instance_id: int) -> Layout:
+    """Where an instance's box lies under the emulator's state directory."""
+    return Layout(state_dir / "boxes" / str(instance_id))
+
+
 def furnish(layout: Layout, gpus: Gpus, path: str) -> None:
     """Make the box's root directory; what is there already stays."""
     for folder in ("workspace", "root/.ssh", "tmp", TOOLS, "var/log"):
@@ -81,7 +86,8 @@ def furnish(layout: Layout, gpus: Gpus, path: str) -> None:
     profile = layout.home / ".profile"
     if not profile.exists():  # a login shell's /etc/profile sets PATH anew
         profile.write_text(f'export PATH="{path}"\n', "utf-8")
-    put_nvidia_smi(layout, gpus)
+    if not (layout.root / TOOLS / "nvidia-smi").exists():
+        put_nvidia_smi(layout, gpus)
     if not (layout.root / VENV / "pyvenv.cfg").exists():
         _make_venv(layout.root / VENV)
 

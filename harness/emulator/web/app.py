@@ -9,8 +9,9 @@ from typing import Any
 
 from aiohttp import web
 
+from harness.emulator.conditions import holds_for_any
 from harness.emulator.refusal import Refusal
-from harness.emulator.scenario import ApiFault, When
+from harness.emulator.scenario import ApiFault
 from harness.emulator.web import account, instances, results, storage
 from harness.emulator.web.asking import MAX_BODY, WORLD, json_answer, world_of
 from harness.emulator.web.pacing import Pacing
@@ -113,7 +114,7 @@ async def _pace(request: web.Request, handler: Any) -> web.StreamResponse:
 async def _spoil(request: web.Request, handler: Any) -> web.StreamResponse:
     """Let the scenario's fault have this request, or pass it on."""
     world = world_of(request)
-    fault = world.faults.api(request.method, request.path, lambda when: _holds(world, when))
+    fault = world.faults.api(request.method, request.path, lambda when: holds_for_any(world, when))
     if fault is None:
         response: web.StreamResponse = await handler(request)
         return response
@@ -144,13 +145,3 @@ async def _spoiled(request: web.Request, fault: ApiFault, response: web.StreamRe
     if request.transport is not None:
         request.transport.abort()
     return response
-
-
-def _holds(world: World, when: When) -> bool:
-    if when.running_s:
-        now = world.clock.now()
-        with world.lock:
-            since = [rental.running_since for rental in world.rentals().values()]
-        if not any(start is not None and now >= start + when.running_s for start in since):
-            return False
-    return True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from harness.emulator.box.commands import run
-from harness.emulator.box.layout import Layout
+from harness.emulator.box.layout import Layout, layout_of
 from harness.emulator.refusal import Refusal, invalid
 from harness.emulator.web.asking import Answer, body_of, caller_of, id_of, world_of
 from harness.emulator.world import World
@@ -36,7 +36,7 @@ async def request_logs(request: web.Request) -> Answer:
     caller, world, instance_id = caller_of(request), world_of(request), id_of(request)
     asked = await body_of(request)
     world.rental(instance_id, caller)
-    lines = [] if asked.get("daemon_logs") else _log(layout_of(world, instance_id)).splitlines(keepends=True)
+    lines = [] if asked.get("daemon_logs") else _log(layout_of(world.state_dir, instance_id)).splitlines(keepends=True)
     if asked.get("filter"):
         lines = [line for line in lines if str(asked["filter"]) in line]
     if asked.get("tail"):
@@ -54,7 +54,7 @@ async def command(request: web.Request) -> Answer:
     line = asked.get("command")
     if not isinstance(line, str):
         raise invalid("command is required")
-    text = await asyncio.to_thread(run, layout_of(world, instance_id), line)
+    text = await asyncio.to_thread(run, layout_of(world.state_dir, instance_id), line)
     return {"success": True, "writeable_path": "/workspace", "result_url": _leave(request, world, text), "msg": ""}
 
 
@@ -64,11 +64,6 @@ async def result(request: web.Request) -> web.Response:
     if found is None or world_of(request).clock.now() < found.ready_at:
         raise Refusal(404, "not_found", "Not there yet.")
     return web.Response(text=found.text, content_type="text/plain")
-
-
-def layout_of(world: World, instance_id: int) -> Layout:
-    """Where an instance's box lies."""
-    return Layout(world.state_dir / "boxes" / str(instance_id))
 
 
 def _leave(request: web.Request, world: World, text: str) -> str:

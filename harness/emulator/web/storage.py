@@ -9,11 +9,11 @@ from typing import Any
 
 from aiohttp import web
 
+from harness.emulator.box.layout import layout_of
 from harness.emulator.box.paths import resolve
 from harness.emulator.refusal import invalid
 from harness.emulator.state import Volume
 from harness.emulator.web.asking import Answer, body_of, owner_of
-from harness.emulator.web.results import layout_of
 from harness.emulator.web.rows import HOST
 from harness.emulator.world import World
 
@@ -78,7 +78,7 @@ def _on_disk(world: World, instance_id: int, path: Any) -> Path:
     if not isinstance(path, str) or not path.startswith("/"):
         raise invalid("src_path and dst_path must be absolute")
     world.rental(instance_id)
-    return resolve(layout_of(world, instance_id).root, path)
+    return resolve(layout_of(world.state_dir, instance_id).root, path)
 
 
 def _instance(value: Any) -> int | None:

@@ -1,0 +1,86 @@
+"""Every scenario of the library: its faults really strike, and a careful renter ends as the scenario says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.emulator.box.container import can_isolate
+from harness.emulator.running import running
+from harness.emulator.scenario import Pace, Scenario, load, names
+from harness.errors import BadInput
+from tests.support.careful_renter import LABEL, Held, Renter
+from tests.support.emulator_kit import FAST, key_pair
+
+
+def quick(name: str) -> Scenario:
+    """The scenario, its own slowness kept and everything else made fast."""
+    found = load(name)
+    return found.model_copy(update={"pace": Pace(**{**FAST, **found.pace.model_dump(exclude_none=True)})})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names())
+def test_a_careful_renter_ends_as_the_scenario_says(name: str, tmp_path: Path) -> None:
+    scenario = quick(name)
+    if any(event.do == "disk" for event in scenario.life) and not can_isolate():
+        pytest.skip("a full disk needs an isolated box")
+    with running(tmp_path / "state", scenario=scenario) as emulator:
+        renter = Renter(emulator.url, emulator.key, emulator.clock, key_pair(tmp_path), tmp_path / "model.gguf")
+        end = "closed"
+        try:
+            renter.run()
+        except Held as reason:
+            end = f"held: {reason}"
+        mine = [rental for rental in emulator.world.rentals().values() if rental.label == LABEL]
+        struck = emulator.world.faults.struck()
+        assert end.split(":")[0] == scenario.ends, end
+        assert all(fault in struck for fault in (*scenario.api, *scenario.ssh, *scenario.life)), "a fault never struck"
+        if scenario.ends == "closed":
+            assert (tmp_path / "model.gguf").stat().st_size == 1_000_000
+            assert not mine
+        else:
+            assert len(mine) == 1
+            assert (tmp_path / f"state/boxes/{mine[0].id}/root/workspace").is_dir() or mine[0].boots == 0
+        if scenario.rate_limits:
+            assert any(status == 429 for _, status in renter.asked)
+
+
+def test_a_calm_life(tmp_path: Path) -> None:
+    calm = Scenario(name="calm", pace=Pace(**FAST))
+    with running(tmp_path / "state", scenario=calm) as emulator:
+        renter = Renter(emulator.url, emulator.key, emulator.clock, key_pair(tmp_path), tmp_path / "model.gguf")
+        renter.run()
+        assert not emulator.world.rentals()
+
+
+def test_every_scenario_says_what_happened(subtests: pytest.Subtests) -> None:
+    for name in names():
+        with subtests.test(name):
+            assert load(name).about.endswith(".")
+            assert load(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("nonsense = 1", "nonsense"),
+        ("[[api]]\nroute = 'GET /x'\ndo = 'explode'", "api.0.do"),
+        ("[[api]]\nroute = 'FETCH /x'\ndo = 'drop'", "api.0.route"),
+        ("[[ssh]]\ndo = 'cut'\nafter_byte = 3", "ssh.0.after_byte"),
+        ("market = 'own'", "needs at least one"),
+        ("not toml", "not TOML"),
+    ],
+)
+def test_a_scenario_that_is_misspelt_is_refused_by_name(tmp_path: Path, text: str, named: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(BadInput, match=named):
+        load(file)
+
+
+def test_a_scenario_that_is_not_there_names_those_that_are() -> None:
+    with pytest.raises(BadInput) as refused:
+        load("no-such-thing")
+    assert "create-reply-lost" in refused.value.remedy
