@@ -19,12 +19,13 @@ pytest's own codes (0 open, 1 not open; 4 and 5 when nothing could be judged).
 |---:|---|---|---|
 | 0 | | It is done, or the answer is yes. | |
 """
+_FOOT = "| 130 | | Interrupted with Ctrl-C. Nothing is lost. | Run the same command again: it goes on. |\n"
 
 
 def table() -> str:
     """The page in Markdown."""
     rows = sorted(_tree(HarnessError), key=lambda error: error.exit_code)
-    return _HEAD + "".join(f"{_row(error)}\n" for error in rows)
+    return _HEAD + "".join(f"{_row(error)}\n" for error in rows) + _FOOT
 
 
 def _tree(root: type[HarnessError]) -> Iterator[type[HarnessError]]:
