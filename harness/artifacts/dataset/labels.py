@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from harness.artifacts.dataset.rows import Defect
@@ -51,8 +51,8 @@ def judge(file: Texts, labels: Sequence[str], share: float, named: int) -> Itera
         if most > share * stated:
             detail = f"{most} of {stated} rows ({most / stated:.1%}) answer {label[:40]!r}, at most {share:.1%} may"
             yield Defect(file.source.name, 0, "class_collapse", detail)
-        yield from bounded(_given_away(file, labels, list(classes)), named)
-    yield from bounded(_copied(file), named)
+    given = {defect.line: defect for defect in (*_copied(file), *_given_away(file, labels, classes))}
+    yield from bounded(iter(given.values()), named)
 
 
 def _behind(answers: Sequence[str], announcement: str) -> list[str]:
@@ -64,12 +64,12 @@ def _behind(answers: Sequence[str], announcement: str) -> list[str]:
     return [labels[tail] for tail in tails]
 
 
-def _given_away(file: Texts, labels: Sequence[str], classes: Sequence[str]) -> Iterator[Defect]:
+def _given_away(file: Texts, labels: Sequence[str], classes: Mapping[str, int]) -> Iterator[Defect]:
     """A prompt that announces the row's own label; one that names other classes too only lists the choices.
 
     The announcing words are learned from a sample of prompts and answers: a leak is a template's, in many rows.
     """
-    words = [word for word in classes if _WORD.fullmatch(word)]
+    words = [word for word in classes if _WORD.fullmatch(word)] if len(classes) <= _MAX_CLASSES else []
     sample = file.prompts[:: max(1, len(file.prompts) // _SAMPLE)]
     told = {match[1] for text in (*sample, *map(_spoken, file.answers[:_SAMPLE])) for match in _STATED.finditer(text)}
     if not words or not told:
