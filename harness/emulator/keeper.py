@@ -77,17 +77,19 @@ class Keeper:
     async def look(self) -> None:
         """Bring every box once to where it should be."""
         rentals = self._world.rentals()
-        for instance_id, rental in rentals.items():
-            try:
-                await self._tend(self._box(instance_id), rental)
-            except Refusal:
-                continue  # it was destroyed meanwhile; the next look clears it away
-            except (BoxFailed, OSError, asyncssh.Error) as error:
-                _log.exception("box %s", instance_id)
-                self._world.become(instance_id, Status.EXITED, f"OCI runtime create failed: {error}")
+        await asyncio.gather(*(self._look_at(rental) for rental in rentals.values()))
         for folder in self._folder.glob("*"):
             if folder.name.isdecimal() and int(folder.name) not in rentals:
                 await self._remove(int(folder.name))
+
+    async def _look_at(self, rental: Rental) -> None:
+        try:
+            await self._tend(self._box(rental.id), rental)
+        except Refusal:
+            return  # it was destroyed meanwhile; the next look clears it away
+        except (BoxFailed, OSError, asyncssh.Error) as error:
+            _log.exception("box %s", rental.id)
+            self._world.become(rental.id, Status.EXITED, f"OCI runtime create failed: {error}")
 
     async def close(self, *, kill: bool) -> None:
         """Close the listeners; ``kill`` also ends the boxes' processes."""
