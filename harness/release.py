@@ -48,7 +48,7 @@ def statement(history: History, provider_name: str, now: float) -> Release:
         gates=gates,
         log=Head(history.events[-1].seq, history.head),
         issued=issued,
-        expires=issued + math.floor(history.job.limits.release_valid_s),
+        expires=issued + math.ceil(history.job.limits.release_valid_s),
     )
     found = (*_gate_problems(release, history), *_subject_problems(release, history))
     if found:

@@ -61,6 +61,19 @@ def open_narrator(
         screen.close()
 
 
+@contextmanager
+def paused(narrator: Narrator) -> Iterator[None]:
+    """The terminal is free for a question meanwhile; a narrator of another kind has nothing to pause."""
+    screen = narrator.screen if isinstance(narrator, _Telling) else None
+    if screen is not None:
+        screen.pause()
+    try:
+        yield
+    finally:
+        if screen is not None:
+            screen.resume()
+
+
 def show_failure(console: Console, error: HarnessError) -> None:
     """What was wrong, what to do next, and the exit code."""
     for line in failure_lines(error):
@@ -99,7 +112,7 @@ class _Telling:
         """End the stage before, and begin this one."""
         with self._lock:
             self.end(interrupted=False)
-            self._course = _Course(stage, self.clock.monotonic(), self.spent())
+            self._course = _Course(stage, self.clock.monotonic(), self._spent())
             self.screen.stage(stage.value)
 
     def note(self, text: str) -> None:
@@ -142,6 +155,13 @@ class _Telling:
                     self.screen.line(summary_line(meter, amount, seconds))
             self.screen.line(self._stage_line(course, interrupted=interrupted))
 
+    def _spent(self) -> float | None:
+        """A cost that cannot be read must not hide what went wrong."""
+        try:
+            return self.spent()
+        except HarnessError:
+            return None
+
     def _stage_line(self, course: _Course, *, interrupted: bool) -> Text:
         gate = course.gate
         verdict = gate.verdict if gate else None
@@ -149,7 +169,7 @@ class _Telling:
         if verdict is not None and not (interrupted and verdict is Verdict.PASS):
             word, style = verdict.name, STYLES[verdict]
         mark = MARKS[verdict] + " " if verdict and word == verdict.name and self.unicode else ""
-        spent = self.spent()
+        spent = self._spent()
         usd = f"${spent - (course.spent or 0.0):.2f}" if spent is not None else ""
         checks = f"{_passed(gate)}/{len(gate.required)} checks" if gate else ""
         took = human_seconds(self.clock.monotonic() - course.began)

@@ -39,6 +39,12 @@ class Screen(Protocol):
     def status(self, text: str) -> None:
         """What the last look said, in a few words."""
 
+    def pause(self) -> None:
+        """Leave the terminal to somebody else."""
+
+    def resume(self) -> None:
+        """Take it back."""
+
     def close(self) -> None:
         """Nothing more comes."""
 
@@ -70,6 +76,12 @@ class PlainScreen:
     def status(self, text: str) -> None:
         """Polls that pass are no line in a log."""
 
+    def pause(self) -> None:
+        """Nothing moves here."""
+
+    def resume(self) -> None:
+        """Nothing was taken away."""
+
     def close(self) -> None:
         """Nothing is held open."""
 
@@ -95,15 +107,7 @@ class LiveScreen:
         self._since = clock.monotonic()
         self._meters: dict[str, tuple[Reading, str]] = {}
         self._spinner = Spinner("dots" if is_unicode(console) else "line")
-        self._live = Live(
-            console=console,
-            get_renderable=self._region,
-            refresh_per_second=_REFRESH_PER_S,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._live.start()
+        self._live = self._begin()
 
     def line(self, text: Text) -> None:
         """A line that stays, above the region."""
@@ -124,9 +128,29 @@ class LiveScreen:
         """Beside the stage's name."""
         self._status = text
 
+    def pause(self) -> None:
+        """Take the region away, so that what is typed is not drawn over."""
+        self._live.stop()
+
+    def resume(self) -> None:
+        """Draw it again."""
+        self._live = self._begin()  # a new one: the old one would wipe as many lines as it had drawn
+
     def close(self) -> None:
         """Take the region away."""
         self._live.stop()
+
+    def _begin(self) -> Live:
+        live = Live(
+            console=self._console,
+            get_renderable=self._region,
+            refresh_per_second=_REFRESH_PER_S,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        live.start(refresh=True)
+        return live
 
     def _region(self) -> RenderableType:
         if not self._name:

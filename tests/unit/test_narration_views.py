@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from harness.cli import exit_codes
-from harness.cli.narration import open_narrator, show_failure
+from harness.cli.narration import open_narrator, paused, show_failure
 from harness.cli.pace import Pace
-from harness.errors import GateHeld, HarnessError, NotProven
+from harness.errors import GateHeld, HarnessError, NotProven, StoreFailed
 from harness.evidence import GateResult, Sight
 from harness.lifecycle import Stage
 from harness.verdict import Verdict
@@ -201,6 +201,36 @@ def test_a_terminal_shows_bars_and_leaves_only_lines() -> None:
     assert "owned" not in said
     assert "\x1b[?25h" in said  # the cursor is back
     assert "✓ PASS" in said
+
+
+def test_a_question_is_not_drawn_over() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
+    with open_narrator(console, plain=False, clock=FakeClock()) as narrator:
+        narrator.stage(Stage.TEARDOWN)
+        narrator.meter("steps", 0, 2)
+        narrator.meter("download", 0, 2)
+        with paused(narrator):
+            before = _said(console)
+            narrator.meter("steps", 1, 2)
+            console.print("type the instance id: ", end="")
+            assert _said(console).removeprefix(before) == "type the instance id: "
+            asked = _said(console)
+        back = _said(console).removeprefix(asked)
+        assert "teardown" in back
+        assert "\x1b[1A" not in back.partition("teardown")[0]  # and has wiped no line above it
+
+
+def test_a_cost_that_cannot_be_read_hides_no_failure() -> None:
+    def spent() -> float:
+        raise StoreFailed("the disk is gone")
+
+    def job_run() -> None:
+        with open_narrator(_plain(), plain=True, clock=FakeClock(), spent=spent) as narrator:
+            narrator.stage(Stage.TRAINING)
+            raise GateHeld("what really happened")
+
+    with pytest.raises(GateHeld, match="what really happened"):
+        job_run()
 
 
 @pytest.mark.parametrize("terminal", [False, True])
