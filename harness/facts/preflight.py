@@ -69,9 +69,11 @@ def look(desk: Desk) -> PreflightFacts:
     root = desk.directory / staging.PACKAGE
     sources = attempt(lambda: _sources(root))
     with tempfile.TemporaryDirectory(prefix="harness-preflight-", ignore_cleanup_errors=True) as scratch:
-        smoke = attempt(lambda: preflight_smoke.run(job, root, Path(scratch) / "smoke"))
+        tried = Path(scratch) / "package"
+        smoke = attempt(lambda: preflight_smoke.run(job, root, tried))
+        built = preflight_smoke.built_tokenizer(job, smoke.value, tried) if smoke.value else None
         data = attempt(lambda: preflight_data.read(job, root))
-        context = attempt(lambda: preflight_data.context(job, data.get(), [root, Path(scratch) / "smoke"]))
+        context = attempt(lambda: preflight_data.context(job, data.get(), root, built))
     return PreflightFacts(
         missing_files=attempt(lambda: _missing(job, root, sources.get())),
         compile_errors=attempt(lambda: sources.get().broken),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,12 +85,13 @@ def unsound(job: Job, data: Data) -> tuple[str, ...]:
     return tuple(str(defect) for defect in sound.judge(data.training, data.evaluation, limits))
 
 
-def context(job: Job, data: Data, places: Sequence[Path]) -> Context:
+def context(job: Job, data: Data, package: Path, built: Path | None) -> Context:
     """How many training rows exceed ``model.max_length`` tokens.
 
     A tokenizer that falls back to bytes never makes more tokens than there are bytes: what fits by
     its bytes fits. Only longer rows are tokenised, with the tokenizer of ``model.base`` as it is
-    found in ``places`` or in the local cache of the hub. Raises CouldNotLook when there is none.
+    found in the package, in the local cache of the hub, or ``built`` by the package's own smoke run.
+    Raises CouldNotLook when there is none.
     """
     limit = job.model.max_length - job.model.template_tokens
     total = sum(len(file.rows) for file in data.training)
@@ -99,7 +100,7 @@ def context(job: Job, data: Data, places: Sequence[Path]) -> Context:
         raise CouldNotLook("no row could be read")
     if not long:
         return Context(total, 0, f"no row has more than {limit} bytes, so none has more tokens")
-    path = _tokenizer(job, places)
+    path = _tokenizer(job.model.base, package) or built
     if path is None:
         raise CouldNotLook(
             f"{len(long)} of {total} rows have more than {limit} bytes, and the tokenizer of {job.model.base} "
@@ -148,12 +149,11 @@ def _lengths(path: Path, long: list[tuple[str, ...]]) -> Iterator[int]:
         yield sum(len(encoded.ids) for encoded in tokenizer.encode_batch(list(turns), add_special_tokens=False))
 
 
-def _tokenizer(job: Job, places: Sequence[Path]) -> Path | None:
-    for place in places:
-        path = place / job.model.base / "tokenizer.json"
-        if path.is_file() and path.stat().st_size <= _MAX_TOKENIZER_BYTES:
-            return path
-    return _cached(job.model.base)
+def _tokenizer(base: str, package: Path) -> Path | None:
+    path = package / base / "tokenizer.json"
+    if path.is_file() and path.stat().st_size <= _MAX_TOKENIZER_BYTES:
+        return path
+    return _cached(base)
 
 
 def _cached(base: str) -> Path | None:

@@ -1,4 +1,8 @@
-"""The package's own smoke run on this machine: the real code on a tiny model, in a copy that is thrown away."""
+"""The package's own smoke run on this machine: the real code on a tiny model, in a copy that is thrown away.
+
+It runs ``gates.smoke_command`` to its end, verifies the model file that it made, then takes away what
+a death during the last stage would have cost, runs the same command again, and wants the same file.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,28 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness import process
-from harness.artifacts import gguf
-from harness.errors import MissingExtra
+from harness.artifacts import checkpoint, digest
+from harness.artifacts.expectation import Expectation
+from harness.artifacts.manifest import safe_path
+from harness.artifacts.verify import verify_file
+from harness.errors import BadInput, MissingExtra
 from harness.job.model import Job
 from harness.observed import CouldNotLook
+from harness.process import Finished
+from harness.verdict import Verdict
 
-_RUN_FILE = "run.json"
+RUN_FILE = "run.json"
 _MAX_RUN_BYTES = 1 << 20
 _LARGE = 256 << 20
 """Bytes; larger files are weights of the real model, which the smoke run does without."""
+
+_STAGES = ("dpo", "sft")
+_RESUMED = re.compile(r"RESUME from \S+ at step (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +42,25 @@ class Resolved:
     device_map: str
     world_size: int
     checkpoint_every: int
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
 class Smoke:
-    """How it ended: exit status, last lines, the model file it made (bytes), and what is wrong with that file."""
+    """How it ended: exit status, last lines, the model file, what is wrong with it, and with going on after a death."""
 
     status: int
     tail: str
-    seconds_limit: float
     timed_out: bool
     gguf: str | None
     gguf_bytes: int
     gguf_problem: str | None
+    resume_problem: str | None
     resolved: Resolved | None
 
 
 def run(job: Job, package: Path, scratch: Path) -> Smoke:
-    """Run ``gates.smoke_command`` in a copy of the package; raises CouldNotLook or BadInput when it cannot be run."""
+    """Try the package in ``scratch``; raises CouldNotLook or a HarnessError when it cannot be tried."""
     if not job.gates.smoke_run:
         raise CouldNotLook("the job's plan does without a smoke run (gates.smoke_run = false)")
     if not job.gates.smoke_command:
@@ -55,51 +68,102 @@ def run(job: Job, package: Path, scratch: Path) -> Smoke:
     if not package.is_dir():
         raise CouldNotLook("the package is not staged yet: harness run stages it")
     shutil.copytree(package, scratch, ignore=_large)
-    timeout = job.gates.smoke_timeout_s
-    done = process.run(job.gates.smoke_command, cwd=scratch, timeout=timeout)
-    absent = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", done.tail)
-    if done.status != 0 and absent and not (scratch / absent.group(1).split(".")[0]).exists():
-        raise MissingExtra(f"the smoke run (it imports {absent.group(1)})", "training")
-    made, size, problem = _model_file(job, scratch)
-    return Smoke(
-        status=done.status,
-        tail=done.tail[-2000:],
-        seconds_limit=timeout,
-        timed_out=done.timed_out,
-        gguf=made,
-        gguf_bytes=size,
-        gguf_problem=problem,
-        resolved=_resolved(scratch / _RUN_FILE),
-    )
-
-
-def _model_file(job: Job, scratch: Path) -> tuple[str | None, int, str | None]:
-    folder = scratch / job.artifact.remote_dir
-    made = sorted(folder.glob("*.gguf"))
+    _add_files(job, scratch)
+    done = _command(job, scratch)
+    resolved = _resolved(scratch / RUN_FILE)
+    tried = Smoke(done.status, done.tail[-2000:], done.timed_out, None, 0, "it was not made", "not tried", resolved)
+    if done.status != 0 or done.timed_out:
+        return tried
+    made = sorted((scratch / job.artifact.remote_dir).glob("*.gguf"))
     if len(made) != 1:
-        return None, 0, f"{job.artifact.remote_dir} holds {len(made)} model files, expected exactly one"
+        return replace(tried, gguf_problem=f"{job.artifact.remote_dir} holds {len(made)} model files, expected one")
+    tried = replace(tried, gguf=made[0].name, gguf_bytes=made[0].stat().st_size)
+    problem = _wrong_with(made[0], scratch / RUN_FILE)
+    if problem is not None:
+        return replace(tried, gguf_problem=problem)
+    return replace(tried, gguf_problem=None, resume_problem=_resumes(job, scratch, made[0]))
+
+
+def built_tokenizer(job: Job, smoke: Smoke, scratch: Path) -> Path | None:
+    """The tokenizer that the package built on the spot, where the job's base model is no folder and not of the hub."""
+    if smoke.resolved is None or "/" in job.model.base:
+        return None
     try:
-        header = gguf.parse(made[0])
-    except (gguf.GgufError, OSError) as error:
-        return made[0].name, 0, f"{made[0].name}: {error}"
-    if not header.tensors:
-        return made[0].name, 0, f"{made[0].name} holds no tensors"
-    return made[0].name, made[0].stat().st_size, None
+        path = scratch / safe_path(smoke.resolved.model) / "tokenizer.json"
+    except ValueError:
+        return None
+    return path if path.is_file() else None
+
+
+def _command(job: Job, scratch: Path) -> Finished:
+    done = process.run(job.gates.smoke_command, cwd=scratch, timeout=job.gates.smoke_timeout_s)
+    absent = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", done.tail)
+    if done.status != 0 and absent and not list(scratch.glob(f"{absent.group(1).split('.')[0]}*")):
+        raise MissingExtra(f"the smoke run (it imports {absent.group(1)})", "training")
+    return done
+
+
+def _add_files(job: Job, scratch: Path) -> None:
+    for name, text in job.gates.smoke_files.items():
+        try:
+            path = scratch / safe_path(name)
+        except ValueError as error:
+            raise BadInput(f"gates.smoke_files: {error}") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def _wrong_with(made: Path, run_file: Path) -> str | None:
+    """The first claim about the model file that does not hold, in words; None when all hold."""
+    config = _run(run_file).get("model")
+    known = Expectation(config=config.get("config") if isinstance(config, dict) else None)
+    for finding in verify_file(made, known):
+        if finding.verdict is not Verdict.PASS:
+            return f"{made.name}: {finding.claim}: saw {finding.seen}, expected {finding.expected}"
+    return None
+
+
+def _resumes(job: Job, scratch: Path, made: Path) -> str | None:
+    """What is wrong with the run that goes on after a death in the last stage; None when it makes the same file."""
+    before = digest.of_file(made).sha256
+    output = (scratch / job.artifact.remote_dir).parent
+    found = next((found for stage in _STAGES if len(found := checkpoint.find(output / stage)) > 1), ())
+    if not found:
+        return f"there are no two checkpoints in {output.name}/sft or {output.name}/dpo, so there is none to go on from"
+    for name in ("MANIFEST.json", made.relative_to(scratch)):
+        (scratch / name).unlink(missing_ok=True)
+    shutil.rmtree(found[-1].path)
+    done = _command(job, scratch)
+    if done.status != 0 or done.timed_out:
+        return f"run again without {found[-1].path.name}, it ended with status {done.status}: {done.tail[-500:]}"
+    resumed = _RESUMED.search(done.tail)
+    if resumed is None or int(resumed.group(1)) != found[-2].step:
+        return f"run again without {found[-1].path.name}, it did not say that it goes on at step {found[-2].step}"
+    if not made.is_file() or digest.of_file(made).sha256 != before:
+        return f"run again without {found[-1].path.name}, it made another model file than without the death"
+    return None
+
+
+def _run(path: Path) -> dict[str, Any]:
+    """``run.json``; empty when there is none that can be read."""
+    try:
+        body = json.loads(path.read_bytes()) if path.stat().st_size <= _MAX_RUN_BYTES else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def _resolved(path: Path) -> Resolved | None:
-    """The resolved configuration; None when the run wrote none that can be read."""
+    body = _run(path)
     try:
-        if path.stat().st_size > _MAX_RUN_BYTES:
-            return None
-        body: Any = json.loads(path.read_bytes())
         return Resolved(
             batch_size=int(body["batch_size"]),
             device_map=str(body["device_map"])[:100],
             world_size=int(body["world_size"]),
             checkpoint_every=int(body["checkpoint_every"]),
+            model=str(body["model"]["name"])[:200],
         )
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

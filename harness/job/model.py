@@ -207,8 +207,10 @@ class GatesTable(_Table):
     smoke_run: bool = True
     smoke_command: tuple[str, ...] = ()
     smoke_timeout_s: Positive = 600
+    smoke_files: dict[str, str] = {}
+    """Files that the smoke run adds to its copy of the package: relative path -> text."""
+    context: bool = True
     generate: bool = True
-    tokenizer: bool = True
     checks: tuple[Path, ...] = ()
     """Folders beside the built-in ``checks/`` whose checks count too."""
 

@@ -23,13 +23,14 @@ from harness.job.model import Job
 from harness.lifecycle import Stage
 from harness.ports import Account, Instance, InstanceStatus, Listing, RemoteFile
 from harness.verdict import Verdict
+from tests.support.model_files import TINY, write_gguf
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8Qp0o0l1h2nq7o3ZrZc5sPp8y4kS7vYQk1lq0Yh3uT gsh"
 
 ENTRY = textwrap.dedent(
     '''
     """Trains; never torchrun, never accelerate launch."""
-    import json, pathlib, struct, sys
+    import json, pathlib, sys
 
     from lib import settings
 
@@ -44,23 +45,30 @@ ENTRY = textwrap.dedent(
         return SFTConfig(save_strategy="steps", save_steps=100, save_total_limit=5)
 
     def smoke():
+        config = json.loads(pathlib.Path("lib/config.json").read_text())
         run = {"batch_size": settings.RESOLVED or BATCH_SIZE, "device_map": settings.MAPPED}
-        run |= {"world_size": 1, "checkpoint_every": 1}
+        run |= {"world_size": 1, "checkpoint_every": 1, "model": {"name": "models/base", "config": config}}
         pathlib.Path("run.json").write_text(json.dumps(run))
-        folder = pathlib.Path("models/output/final")
-        folder.mkdir(parents=True)
-        text = lambda value: struct.pack("<Q", len(value)) + value
-        head = b"GGUF" + struct.pack("<IQQ", 3, 1, 1)
-        head += text(b"general.architecture") + struct.pack("<I", 8) + text(b"qwen2")
-        head += text(b"token_embd.weight") + struct.pack("<IQIQ", 1, 32, 0, 0)
-        head += b"\\0" * (-len(head) % 32)
-        (folder / "tiny.Q8_0.gguf").write_bytes(head + struct.pack("<32f", *range(32))[: settings.BYTES])
+        output = pathlib.Path("models/output")
+        again = (output / "dpo" / "checkpoint-1").is_dir()
+        if again and settings.RESUMES:
+            print("[dpo] RESUME from models/output/dpo/checkpoint-1 at step 1")
+        for step in (1, 2):
+            (output / "dpo" / f"checkpoint-{step}").mkdir(parents=True, exist_ok=True)
+        (output / "final").mkdir(exist_ok=True)
+        made = bytearray(pathlib.Path("lib/made.bin").read_bytes()[: settings.BYTES])
+        if again and settings.CHANGES:
+            made[-1] ^= 1
+        (output / "final" / "tiny.Q8_0.gguf").write_bytes(made)
         print("TRAINING COMPLETE")
 
     if "--smoke" in sys.argv:
         smoke()
     '''
 )
+
+
+SETTINGS = "RESOLVED = 0\nMAPPED = 'auto'\nBYTES = None\nRESUMES = True\nCHANGES = False\n"
 
 
 def rows(kind: str, count: int) -> str:
@@ -82,7 +90,9 @@ def make_package(root: Path) -> Path:
     data.mkdir()
     (package / "train.py").write_text(ENTRY)
     (package / "lib" / "__init__.py").write_text("")
-    (package / "lib" / "settings.py").write_text("RESOLVED = 0\nMAPPED = 'auto'\nBYTES = 128\n")
+    (package / "lib" / "settings.py").write_text(SETTINGS)
+    write_gguf(package / "lib" / "made.bin", TINY)
+    (package / "lib" / "config.json").write_text(json.dumps(TINY))
     (package / "requirements.txt").write_text("# deepspeed is not needed\ntrl>=1.16\n")
     (package / "README.md").write_text("Never use torchrun.\n")
     (package / "run.sh").write_text("# not torchrun\necho 'never: torchrun'\npython3 train.py\n")
@@ -347,7 +357,7 @@ def test_a_forbidden_option_pair(world: World) -> None:
 
 
 def test_a_smoke_run_that_fails(world: World) -> None:
-    world.edit("lib/settings.py", "BYTES = 128", "BYTES = 1 / 0")
+    world.edit("lib/settings.py", "BYTES = None", "BYTES = 1 / 0")
     result = world.judge()
     found = {check.id: check for check in result.not_passed()}
     assert found["smoke_run_passes"].verdict is Verdict.FAIL  # type: ignore[index]  # an id is a string
@@ -355,12 +365,27 @@ def test_a_smoke_run_that_fails(world: World) -> None:
 
 
 def test_a_smoke_run_whose_model_file_is_cut(world: World) -> None:
-    world.edit("lib/settings.py", "BYTES = 128", "BYTES = 100")
+    world.edit("lib/settings.py", "BYTES = None", "BYTES = -40")
     only(world.judge(), "smoke_run_passes", Verdict.FAIL, "tiny.Q8_0.gguf")
 
 
+def test_a_smoke_run_whose_model_file_lacks_a_tensor(world: World) -> None:
+    write_gguf(world.package / "lib" / "made.bin", TINY, leave_out=frozenset({"output.weight"}))
+    only(world.judge(), "smoke_run_passes", Verdict.FAIL, "every tensor is there", "output.weight")
+
+
+def test_a_smoke_run_that_begins_anew_after_a_death(world: World) -> None:
+    world.edit("lib/settings.py", "RESUMES = True", "RESUMES = False")
+    only(world.judge(), "smoke_run_passes", Verdict.FAIL, "did not say that it goes on at step 1")
+
+
+def test_a_smoke_run_that_makes_another_file_after_a_death(world: World) -> None:
+    world.edit("lib/settings.py", "CHANGES = False", "CHANGES = True")
+    only(world.judge(), "smoke_run_passes", Verdict.FAIL, "another model file than without the death")
+
+
 def test_a_smoke_run_that_hangs_is_ended(world: World) -> None:
-    world.edit("train.py", "    folder =", "    import time; time.sleep(60)\n    folder =")
+    world.edit("train.py", "    output =", "    import time; time.sleep(60)\n    output =")
     world.changes["gates"] = {"smoke_timeout_s": 1}
     only(world.judge(), "smoke_run_passes", Verdict.FAIL, "did not end within 1 s")
 
