@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -146,12 +146,46 @@ def test_a_harmless_command_loads_no_grammar() -> None:
     assert _process(b'{"tool_name": "Bash", "tool_input": {"command": "ls -la"}}', "-c", code).returncode == 0
 
 
+def test_the_command_that_the_example_settings_name_is_the_hook() -> None:
+    settings = json.loads((Path(__file__).parents[2] / "examples" / "agent-settings.json").read_text(encoding="utf-8"))
+    (entry,) = settings["hooks"]["PreToolUse"]
+    assert set(entry["matcher"].split("|")) == {"Bash", "PowerShell"}
+    (command,) = entry["hooks"]
+    assert command["type"] == "command"
+    name, *args = command["command"].split()
+    assert name == "harness"
+    start = f"import sys; sys.argv = {[name, *args]}; from harness.cli.entry import main; main()"
+    done = _process(b'{"tool_name": "Bash", "tool_input": {"command": "vastai destroy instance 5"}}', "-c", start)
+    assert b'"deny"' in done.stdout
+    assert _process(b"", "-c", start).returncode == 2
+
+
+def test_the_hook_needs_no_other_part_of_the_command_line() -> None:
+    start = (
+        "import sys; sys.modules['harness.cli.main'] = None; sys.modules['typer'] = None; "
+        "sys.argv = ['harness', 'guard', '--hook']; from harness.cli.entry import main; main()"
+    )
+    done = _process(b'{"tool_name": "Bash", "tool_input": {"command": "vastai destroy instance 5"}}', "-c", start)
+    assert (done.returncode, b'"deny"' in done.stdout) == (0, True)
+
+
+def test_every_other_command_is_the_command_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.cli import entry, main
+
+    called = []
+    monkeypatch.setattr(main, "main", lambda: called.append(sys.argv[1:]))
+    monkeypatch.setattr(sys, "argv", ["harness", "guard", "--", "guard", "--hook"])
+    entry.main()
+    assert called == [["guard", "--", "guard", "--hook"]]
+
+
 def test_the_hook_starts_fast() -> None:
-    asked = b'{"tool_name": "Bash", "tool_input": {"command": "vastai destroy instance 5"}}'
-    spent = []
-    for _ in range(3):
-        start = time.perf_counter()
-        _process(asked)
-        spent.append(time.perf_counter() - start)
-    # It takes 0.1 s where nothing else runs; an agent waits for it before every command.
-    assert min(spent) < 1.0
+    def spent() -> float:
+        times = os.times()
+        return times.children_user + times.children_system
+
+    before = spent()
+    _process(b'{"tool_name": "Bash", "tool_input": {"command": "vastai destroy instance 5"}}')
+    # Seconds of processor time, whatever else this machine does; 0.15 where it is quiet. An agent waits for it
+    # before every command.
+    assert spent() - before < 1.0
