@@ -174,9 +174,9 @@ def _statement(release: Release) -> Iterator[str]:
 
 
 def _stage(stage: StageReport) -> Iterator[str]:
-    when = f", {_time(stage.entered_at)}" if stage.entered_at is not None else ""
-    took = f", {_duration(stage.seconds)}, {_usd(stage.usd)}" if stage.seconds is not None else ""
-    yield f"### {stage.stage}: {stage.state.value}{when}{took}"
+    when = _time(stage.entered_at) if stage.entered_at is not None else ""
+    told = [stage.state.value, when, _duration(stage.seconds), _usd(stage.usd)]
+    yield f"### {stage.stage}: " + ", ".join(part for part in told if part)
     yield ""
     for check in stage.checks:
         yield from _check(check)
