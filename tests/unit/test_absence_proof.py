@@ -34,7 +34,7 @@ from tests.support.vast_rows import (
 )
 
 ID = InstanceId(7001)
-OTHER = 7005
+OTHER = 6005
 ME = "GET /api/v0/users/current"
 ONE = "GET /api/v0/instances/7001"
 CONTROL = f"GET /api/v0/instances/{OTHER}"
@@ -46,7 +46,7 @@ ALIVE = reply({"instances": instance_row(7001)})
 
 @pytest.fixture
 def script() -> Iterator[Script]:
-    """A provider that has destroyed instance 7001 and still runs 7005."""
+    """A provider that has destroyed instance 7001 and still runs 6005."""
     with serving() as served:
         served.on(ME, reply(user()))
         served.on(ONE, NONE)

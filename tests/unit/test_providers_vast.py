@@ -42,6 +42,7 @@ IMPATIENT = Patience(connect_s=2.0, reply_s=0.4, create_reply_s=0.4, log_s=5.0)
 
 NOT_ANSWERS = {
     "auth error as 404": AUTH_404,
+    "auth error in other words": reply({"success": False, "error": "auth_error", "msg": "no_such_instance"}, 404),
     "no key": reply({"success": False, "error": "auth_error", "msg": "This action requires login."}, 403),
     "not found elsewhere": Said(404, b"<html>not found</html>"),
     "retired": RETIRED_410,
@@ -353,6 +354,13 @@ def test_a_list_that_is_not_whole_is_no_list(pages: tuple[Answer, ...], script: 
     script.on(f"GET {LIST}", *pages)
     with pytest.raises(ProviderUnavailable):
         vast.instances()
+
+
+def test_a_list_that_goes_in_a_circle_is_noticed_at_once(script: Script, vast: Provider) -> None:
+    script.on(f"GET {LIST}", page(ROWS, total=9, token="t"))
+    with pytest.raises(ProviderUnavailable, match="the pages go round in a circle"):
+        vast.instances()
+    assert len(script.asked) == 2
 
 
 def test_a_list_without_end_is_given_up(script: Script, vast: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
