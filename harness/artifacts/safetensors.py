@@ -96,7 +96,11 @@ def _entry(name: str, row: Any, data_start: int) -> Entry:
         numbers = [*shape, start, end]
     except (TypeError, KeyError, ValueError) as error:
         raise SafetensorsError(f"{name[:80]!r}: not a tensor entry") from error
-    if dtype not in WIDTHS or any(type(number) is not int or number < 0 for number in numbers):
+    if (
+        not isinstance(dtype, str)
+        or dtype not in WIDTHS
+        or any(type(number) is not int or number < 0 for number in numbers)
+    ):
         raise SafetensorsError(f"{name[:80]!r}: unknown type {str(dtype)[:20]!r}, or a length that is none")
     size = WIDTHS[dtype]
     for extent in shape:

@@ -76,6 +76,7 @@ def test_sound_rows_have_no_defects(tmp_path: Path) -> None:
         ('{"messages": []}', "schema"),
         ('{"messages": [{"role": "robot", "content": "x"}]}', "schema"),
         ('{"messages": [{"role": "user", "content": "x"}]}', "schema"),
+        ('{"messages": [{"role": ["user"], "content": "x"}]}', "schema"),
         ('{"instruction": "x", "input": 3, "output": "y"}', "schema"),
     ],
 )
@@ -148,7 +149,9 @@ def leak_answer(row: Row) -> None:
         (put("pair", lambda _: "EURXXQ"), "wrong_pair"),
         (put("pair", lambda _: "EUREUR"), "wrong_pair"),
         (put("pair", lambda _: "CHFNOK"), "wrong_pair"),
+        (lambda row: row.update(pair=["EURUSD"]), "wrong_pair"),
         (put("date", lambda _: "2020-02-31"), "date"),
+        (lambda row: row.update(date=20200101), "date"),
     ],
 )
 def test_one_bad_row_among_good_ones_is_named(tmp_path: Path, damage: Callable[[Row], None], rule: str) -> None:

@@ -31,7 +31,7 @@ def of(file: Texts) -> list[str]:
     """
     column = file.column("label")
     if column:
-        return [str(value) for value in column]
+        return column
     sample = file.answers[:_SAMPLE]
     announced = Counter(match[1] for match in map(_STATED.search, map(_spoken, sample)) if match is not None)
     if announced and announced.most_common(1)[0][1] * 2 > len(sample):

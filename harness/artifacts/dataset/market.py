@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
-from typing import Any, Final
+from typing import Final
 
 from harness.artifacts.dataset.rows import Defect
 from harness.artifacts.dataset.texts import Texts, bounded
@@ -26,10 +26,8 @@ CURRENCIES: Final = frozenset(
 _PAIR: Final = re.compile(r"\b([A-Z]{3})/?([A-Z]{3})\b")
 
 
-def pair_problem(name: object) -> str | None:
+def pair_problem(name: str) -> str | None:
     """What is wrong with a pair's name (``EURUSD`` or ``EUR/USD``), or None."""
-    if not isinstance(name, str):
-        return f"the pair is not text: {str(name)[:40]!r}"
     letters = name.replace("/", "", 1)
     base, quote = letters[:3], letters[3:]
     if len(letters) != 6 or base not in CURRENCIES or quote not in CURRENCIES or base == quote:
@@ -42,7 +40,7 @@ def judge_pairs(file: Texts, named: int) -> Iterator[Defect]:
     pairs = file.column("pair")
     if pairs is None:
         return
-    wrong = {name: problem for name in _distinct(pairs) if (problem := pair_problem(name)) is not None}
+    wrong = {name: problem for name in set(pairs) if (problem := pair_problem(name)) is not None}
     if wrong:
         bad = (file.defect(row, "wrong_pair", wrong[name]) for row, name in enumerate(pairs) if name in wrong)
         yield from bounded(bad, named)
@@ -56,13 +54,13 @@ def judge_dates(training: Sequence[Texts], evaluation: Sequence[Texts], named: i
         days = file.column("date")
         if days is None:
             continue
-        distinct = _distinct(days)
+        distinct = set(days)
         wrong = _no_days(distinct)
         if wrong:
             bad = (row for row, day in enumerate(days) if day in wrong)
             yield from bounded((file.defect(row, "date", "not a day, YYYY-MM-DD") for row in bad), named)
         elif file in training and days:
-            newest = max(newest, *map(str, distinct))
+            newest = max(newest, *distinct)
     for file in evaluation:
         days = file.column("date")
         if days is None or not newest:
@@ -72,24 +70,16 @@ def judge_dates(training: Sequence[Texts], evaluation: Sequence[Texts], named: i
         early = (
             file.defect(row, "time_order", f"{day} is not after the newest training row, {newest}")
             for row, day in enumerate(days)
-            if str(day) <= newest
+            if day <= newest
         )
         yield from bounded(early, named)
 
 
-def _distinct(values: Sequence[object]) -> set[object]:
-    try:
-        return set(values)
-    except TypeError:  # a list or an object where a name should be
-        return {value for value in values if isinstance(value, str)} | {"a value that is not text"}
-
-
-def _other_pairs(file: Texts, pairs: Sequence[object], wrong: set[object]) -> Iterator[Defect]:
-    crossed = {name: f"{name[:3]}/{name[-3:]}" for name in _distinct(pairs) - wrong if isinstance(name, str)}
-    named: list[Any] = list(pairs)
+def _other_pairs(file: Texts, pairs: Sequence[str], wrong: set[str]) -> Iterator[Defect]:
+    crossed = {name: f"{name[:3]}/{name[-3:]}" for name in set(pairs) - wrong}
     elsewhere = [
         row
-        for row, (prompt, name) in enumerate(zip(file.prompts, named, strict=True))
+        for row, (prompt, name) in enumerate(zip(file.prompts, pairs, strict=True))
         if name in crossed and name not in prompt and crossed[name] not in prompt
     ]
     for row in elsewhere:
@@ -98,21 +88,19 @@ def _other_pairs(file: Texts, pairs: Sequence[object], wrong: set[object]) -> It
             yield file.defect(row, "wrong_pair", f"the row is of {pairs[row]}, its prompt speaks of {match[0]}")
 
 
-def _no_days(values: set[Any]) -> set[Any]:
+def _no_days(values: set[str]) -> set[str]:
     try:
         if set(map(len, values)) <= {10}:
             set(map(date.fromisoformat, values))
             return set()
-    except (TypeError, ValueError):
+    except ValueError:
         pass  # at least one is none: look at each
     return {value for value in values if not _is_day(value)}
 
 
-def _is_day(value: object) -> bool:
-    if not isinstance(value, str) or len(value) != 10:
-        return False
+def _is_day(value: str) -> bool:
     try:
         date.fromisoformat(value)
     except ValueError:
         return False
-    return True
+    return len(value) == 10

@@ -201,7 +201,11 @@ def _bad_messages(messages: object) -> str | None:
     if not isinstance(messages, list) or not messages:
         return "messages is not a list of turns"
     for turn in messages:
-        if not isinstance(turn, dict) or turn.get("role") not in _ROLES or not isinstance(turn.get("content"), str):
+        if (
+            not isinstance(turn, dict)
+            or str(turn.get("role")) not in _ROLES
+            or not isinstance(turn.get("content"), str)
+        ):
             return "a turn is not {role, content}"
     if messages[-1]["role"] != "assistant":
         return "the last turn is not the assistant's"

@@ -24,12 +24,13 @@ class Texts:
         """A defect of one row, by its index."""
         return Defect(self.source.name, self.source.lines[row], rule, detail)
 
-    def column(self, field: str) -> list[object] | None:
-        """A further field of every row, or None when not every row has it."""
+    def column(self, field: str) -> list[str] | None:
+        """A further field of every row, or None when not every row has it; what is not text as it is spelled."""
         try:
-            return list(map(itemgetter(field), self.source.rows))
+            values = list(map(itemgetter(field), self.source.rows))
         except KeyError:
             return None
+        return values if set(map(type, values)) == {str} else [str(value)[:80] for value in values]
 
 
 def of(source: Rows) -> Texts:
