@@ -49,7 +49,7 @@ _KEYS: Final = (
 )
 _KEY: Final = re.compile(
     rf"""^[ \t]*(?:-[ \t]+)?(?P<bare>{_KEYS})[ \t]*[:=][ \t]*(?P<bare_value>.*)$"""
-    rf"""|["'](?P<quoted>{_KEYS})["'][ \t]*[:=][ \t]*(?P<quoted_value>[^,}}\n]*)""",
+    rf"""|["'](?P<quoted>{_KEYS})["'][ \t]*[:=][ \t]*(?P<quoted_value>\{{\s*\}}|[^,}}\n]*)""",
     re.MULTILINE,
 )
 """A key of YAML or TOML at the start of a line, or a quoted one anywhere, as in JSON on one line."""

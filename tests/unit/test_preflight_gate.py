@@ -248,8 +248,6 @@ def test_a_line_that_is_no_json_is_named_with_its_line(world: World) -> None:
     [
         ("feature 3: EURUSD", "feature 3: {price:.4f} EURUSD", "f.jsonl:4"),
         ("The trend of 24 points decides", "The trend of nan points decides", "f.jsonl:4"),
-        ("feature 3: EURUSD", "feature 3: Direction: DOWN EURUSD", "answer_in_prompt"),
-        ('"pair": "EURUSD", "date": "2020-01-04"', '"pair": "EURXQZ", "date": "2020-01-04"', "f.jsonl:4"),
     ],
 )
 def test_an_unsound_row_is_named(world: World, old: str, new: str, rule: str) -> None:
@@ -312,10 +310,8 @@ def test_a_script_that_states_32_and_trains_8(world: World) -> None:
     ("text", "verdict", "said"),
     [
         ('name, device_map="cuda:0"', Verdict.FAIL, "device_map=cuda:0, expected auto"),
-        ("name, device_map=None", Verdict.FAIL, "device_map=None, expected auto"),
         ("name", Verdict.FAIL, "device_map=None, expected auto"),
         ("name, device_map=pick()", Verdict.UNKNOWN, "cannot be read"),
-        ("name, **options", Verdict.UNKNOWN, "cannot be read"),
     ],
 )
 def test_another_device_map(world: World, text: str, verdict: Verdict, said: str) -> None:
@@ -332,9 +328,7 @@ def test_a_device_map_that_is_resolved_otherwise(world: World) -> None:
     ("name", "text", "said"),
     [
         ("go.sh", "set -e\ntorchrun --nproc_per_node 8 train.py\n", "go.sh:2: torchrun"),
-        ("ds.json", '{"zero_optimization": {"stage": 3}}', "ds.json:1: zero_optimization"),
         ("accelerate.yaml", "compute_environment: X\ndistributed_type: FSDP\n", "accelerate.yaml:2: distributed_type"),
-        ("requirements-gpu.txt", "torch\ndeepspeed==0.19.8\n", "requirements-gpu.txt:2: requires deepspeed"),
         ("lib/go.py", "import subprocess\nsubprocess.run(['accelerate', 'launch', 'x.py'])\n", "lib/go.py:2"),
         ("lib/shard.py", "from trl import SFTConfig\nSFTConfig(fsdp='full_shard')\n", "lib/shard.py:2: fsdp"),
     ],
