@@ -23,7 +23,7 @@ SHARED = "shared"
 """The connection for questions, for files too small to deserve one of their own."""
 
 SMALL = 4 << 20
-NEAR_S = 0.005
+NEAR_S = 0.02
 
 PATIENCE_S = 60.0
 """How long one question waits for a box that does not answer before it is given up."""
@@ -98,9 +98,9 @@ class SshHost:
 
     def line(self, size: int) -> Line:
         """Nearby one connection, and ssh before paramiko, for the CPU is the limit; far away four, with big windows."""
-        near = self._live().round_trip < NEAR_S
         if size <= SMALL:
             return Line(1, (SHARED,), SHARED)
+        near = self._live().round_trip(self._clock) < NEAR_S
         if openssh.installed() is None:
             return Line(1 if near else 4, (PARAMIKO,), PARAMIKO)
         return Line(1, (SSH, PARAMIKO), PARAMIKO) if near else Line(4, (PARAMIKO, SSH), PARAMIKO)

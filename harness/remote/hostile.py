@@ -17,9 +17,12 @@ _PATH_FIELDS = frozenset({"path"})
 
 
 def problem_of_text(text: str) -> str | None:
-    """Why a text cannot be part of a file name: control characters, lone surrogates, direction overrides."""
+    """Why a text cannot be part of a file name: control characters, lone surrogates, direction overrides, expansions.
+
+    Nothing here ever reaches a shell unquoted; a name that tries to be expanded is still not one of ours.
+    """
     for character in text:
-        if unicodedata.category(character) in {"Cc", "Cs", "Cf", "Zl", "Zp"}:
+        if character in "$`" or unicodedata.category(character) in {"Cc", "Cs", "Cf", "Zl", "Zp"}:
             return f"it holds the character U+{ord(character):04X}"
     return None
 
@@ -73,7 +76,8 @@ def unsafe_paths(question: Question, value: Json) -> list[str]:
 
 
 def _plausible(path: str, *, relative: bool, prefix: str) -> bool:
-    if problem_of_remote(path) is not None or ".." in path.split("/"):
+    parts = path.split("/")
+    if problem_of_remote(path) is not None or ".." in parts or any(part.startswith("-") for part in parts):
         return False
     if relative:
         return not path.startswith("/")

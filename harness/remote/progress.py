@@ -62,13 +62,13 @@ class Ramp:
         self._mark: tuple[float, int] | None = None
         self._held_until: float | None = None
 
-    def advise(self, now: float, received: int, streaming: int) -> int:
-        """The number of connections to have, given the bytes received so far over ``streaming`` of them."""
+    def advise(self, now: float, received: int, flowing: int) -> int:
+        """The number of connections to have, given the bytes received so far and how many bring any now."""
         if self._held_until is not None:
             if now < self._held_until:
                 return self._wanted
             self._held_until, self._mark, self._best = None, None, (0.0, self._wanted)
-        if streaming < self._wanted:
+        if flowing < self._wanted:
             self._mark = None
             return self._wanted
         if self._mark is None:

@@ -55,13 +55,12 @@ class Login:
 
 
 class Connection:
-    """One authenticated SSH connection. ``round_trip`` is what its TCP connect took, in seconds."""
+    """One authenticated SSH connection."""
 
-    def __init__(self, transport: paramiko.Transport, endpoint: Endpoint, host_key: str, round_trip: float) -> None:
+    def __init__(self, transport: paramiko.Transport, endpoint: Endpoint, host_key: str) -> None:
         self._transport = transport
         self.endpoint = endpoint
         self.host_key = host_key
-        self.round_trip = round_trip
 
     def alive(self) -> bool:
         """Whether the connection is not known to be dead."""
@@ -76,6 +75,15 @@ class Connection:
         except (SSHException, OSError, EOFError) as error:
             raise HostUnreachable(f"{_name(self.endpoint)} does not start commands: {describe(error)}") from error
         return channel
+
+    def round_trip(self, clock: Clock) -> float:
+        """Seconds until the box itself answers, behind whatever accepts connections for it. Raises HostUnreachable."""
+        started = clock.monotonic()
+        try:
+            self._transport.open_session(timeout=CONNECT_TIMEOUT_S).close()
+        except (SSHException, OSError, EOFError) as error:
+            raise HostUnreachable(f"{_name(self.endpoint)} does not answer: {describe(error)}") from error
+        return clock.monotonic() - started
 
     def close(self) -> None:
         """End the connection and everything running over it."""
@@ -137,7 +145,7 @@ class Dialer:
         problems: list[HostUnreachable] = []
         for endpoint in login.endpoints:
             try:
-                connection = connect(login, endpoint, self._clock)
+                connection = connect(login, endpoint)
             except HostUnreachable as error:
                 problems.append(error)
                 continue
@@ -154,15 +162,13 @@ class Dialer:
         raise HostUnreachable("; ".join(str(error) for error in problems)) from problems[0]
 
 
-def connect(login: Login, endpoint: Endpoint, clock: Clock, timeout: float = CONNECT_TIMEOUT_S) -> Connection:
+def connect(login: Login, endpoint: Endpoint, timeout: float = CONNECT_TIMEOUT_S) -> Connection:
     """One connection to one endpoint. Raises HostKeyChanged, HostUnreachable, BadInput (the key file)."""
     public_key(login.key_file)  # a clear error for an unusable key, before the network is touched
-    started = clock.monotonic()
     try:
         connected = socket.create_connection((endpoint.host, endpoint.port), timeout)
     except OSError as error:
         raise HostUnreachable(f"{_name(endpoint)} does not answer: {describe(error)}") from error
-    round_trip = clock.monotonic() - started
     _notice_dead_peers(connected)
     transport = paramiko.Transport(connected, default_window_size=WINDOW, default_max_packet_size=PACKET)
     try:
@@ -173,7 +179,7 @@ def connect(login: Login, endpoint: Endpoint, clock: Clock, timeout: float = CON
     except BaseException:
         transport.close()
         raise
-    return Connection(transport, endpoint, host_key, round_trip)
+    return Connection(transport, endpoint, host_key)
 
 
 def _greet(transport: paramiko.Transport, login: Login, endpoint: Endpoint, timeout: float) -> str:

@@ -76,7 +76,7 @@ class Cancelled(TransferFailed):
 
 @dataclass(slots=True)
 class _Slot:
-    """A worker and what is known of it. ``mark`` is when its stream was first seen, and its bytes then."""
+    """A worker and what is known of it. ``mark`` is when its stream was first seen to flow, and its bytes then."""
 
     worker: Worker
     carrier: str
@@ -144,8 +144,8 @@ class Transfer:
             self._judge(now)
             self._compare(now)
             if progress.total - progress.done > WORTH_S * progress.rate:
-                streaming = sum(slot.worker.carrier is not None for slot in self._active())
-                wanted = ramp.advise(now, received, streaming)
+                flowing = sum(slot.mark is not None for slot in self._active())
+                wanted = ramp.advise(now, received, flowing)
             self._staff(wanted)
             with self._work.changed:
                 if not self._work.complete and not self._work.stopped:
@@ -168,7 +168,7 @@ class Transfer:
             elif slot.stall.over(now, worker.received):
                 worker.kick()
                 slot.stall.reset()
-            elif slot.mark is None:
+            elif slot.mark is None and worker.received > slot.opened_at:
                 slot.mark = (now, worker.received)
 
     def _compare(self, now: float) -> None:
