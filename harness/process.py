@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import environment
 from harness.errors import BadInput
 from harness.text import printable
+
+_SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
 
 PYTHON = "python3"
 """This word in a job's command means the interpreter that runs the harness."""
@@ -31,13 +35,15 @@ class Finished:
 def run(argv: Sequence[str], *, cwd: Path, timeout: float, tail: int = 4000) -> Finished:
     """Run a command to its end, or to ``timeout`` seconds, when it is killed with its children.
 
-    Keeps the last ``tail`` bytes of what it prints. Raises BadInput when it cannot be started.
+    Keeps the last ``tail`` bytes of what it prints; keys and tokens in the environment are not handed
+    on. Raises BadInput when it cannot be started.
     """
     words = [sys.executable if word == PYTHON else word for word in argv]
     try:
         process = subprocess.Popen(
             words,
             cwd=cwd,
+            env={name: value for name, value in environment.variables().items() if not _SECRET.search(name)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -42,3 +42,11 @@ def test_a_child_that_holds_the_output_does_not_hold_the_caller(tmp_path: Path, 
 def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot run nothing-like-this"):
         process.run(["nothing-like-this"], cwd=tmp_path, timeout=1)
+
+
+def test_keys_are_not_handed_to_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("VAST_API_KEY", "HF_TOKEN", "DB_PASSWORD", "TOKENIZERS_PARALLELISM"):
+        monkeypatch.setenv(name, f"value-of-{name}")
+    done = process.run(["python3", "-c", "import os; print(*os.environ.values())"], cwd=tmp_path, timeout=30)
+    assert "value-of-TOKENIZERS_PARALLELISM" in done.tail
+    assert not any(f"value-of-{name}" in done.tail for name in ("VAST_API_KEY", "HF_TOKEN", "DB_PASSWORD"))
