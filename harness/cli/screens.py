@@ -21,7 +21,7 @@ _PLAIN_PARTS = 20
 _PLAIN_EVERY_S = 10.0
 _STILL_EVERY_S = 60.0
 _REFRESH_PER_S = 4
-_BAR_WIDTH = 30
+_BAR_WIDTH = 20
 
 
 class Screen(Protocol):
@@ -161,7 +161,11 @@ class LiveScreen:
         for meter, (reading, detail) in self._meters.items():
             bar = ProgressBar(total=1.0, completed=reading.share, width=_BAR_WIDTH)
             words = "  ".join(meter_words(meter, reading, detail))
-            bars.add_row(Text(f"  {meter}"), bar, Text(encodable_text(self._console, words)))
+            bars.add_row(
+                Text(f"  {meter}", no_wrap=True),
+                bar,
+                Text(encodable_text(self._console, words), no_wrap=True, overflow="ellipsis"),
+            )
         return Group(self._spinner, bars) if self._meters else self._spinner
 
 

@@ -267,6 +267,13 @@ def test_rubbish_is_bad_input(data: bytes, tmp_path: Path) -> None:
         releases.read(tmp_path / "release.json")
 
 
+def test_a_field_that_is_there_twice_is_bad_input() -> None:
+    data = releases.to_json(_made(Log().verified()))
+    twice = data.replace(b'"expiresOn":', b'"expiresOn":"2099-01-01T00:00:00Z","expiresOn":')
+    with pytest.raises(BadInput, match="twice"):
+        releases.read(twice)
+
+
 def test_a_missing_file_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot read"):
         releases.read(tmp_path / "none.json")

@@ -90,6 +90,10 @@ def test_no_text_of_punctuation_becomes_markup(evil: str) -> None:
     assert _structure(text) == _BENIGN
 
 
+def test_sentences_hold_no_tag_and_no_link() -> None:
+    assert markdown.words("<b> & [x](http://e)") == "&lt;b&gt; &amp; \\[x\\](http:&#47;&#47;e)"
+
+
 def test_no_table_row_is_broken_by_a_pipe() -> None:
     rows = [line for line in _render("a|b").splitlines() if line.startswith("|")]
     assert {row.count("|") for row in rows} == {6}
