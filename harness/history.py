@@ -4,11 +4,11 @@ The kinds of events, in the order in which a good run writes them; each is a com
 point, and a process killed between any two goes on from the last one written:
 
 ``opened  stage  staged  rent_intended  rented  pinned  uploaded  installed  launched
-artifact  fetched  gate  verified  released  confirmed  destroy_intended
+artifact  fetched  gate  verified  released  confirmed  guarded  destroy_intended
 destroy_requested  destroyed  closed``
 
 and, when something stands in the way: ``rent_failed  relaunched  held  training_stopped
-instance_stopped``.
+instance_stopped  instance_started``.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from harness.verdict import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Rental:
-    """The instance that this job rented; ``offer`` is the offer as it was agreed to (JSON)."""
+    """The instance that this job rented: the offer as it was agreed to (JSON), the owner's user id."""
 
     instance_id: InstanceId
     label: str
     usd_per_hour: float
     offer: Mapping[str, Any]
     at: float
+    owner: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class History:
     release_path: str | None = None
     release_sha256: str | None = None
     confirmed: str | None = None
+    guarded: Mapping[str, Any] | None = None
     destroy_intended: bool = False
     destroy_reply: str | None = None
     destroyed: Mapping[str, Any] | None = None
@@ -121,7 +123,7 @@ def fold(events: Iterable[Event]) -> History:
     history: History | None = None
     for event in events:
         if event.kind == "opened":
-            job = Job.model_validate(event.data["job"])
+            job = Job.model_validate(event.data["job"], extra="ignore")  # a later version may have dropped a field
             history = History(job=job) if history is None else replace(history, job=job)
         if history is None:
             raise ValueError("the event log does not begin with 'opened'")
@@ -170,6 +172,8 @@ def _apply(history: History, event: Event) -> History:  # noqa: C901, PLR0911, P
             return replace(history, release_path=data["path"], release_sha256=data["sha256"])
         case "confirmed":
             return replace(history, confirmed=data["how"])
+        case "guarded":
+            return replace(history, guarded=data)
         case "destroy_intended":
             return replace(history, destroy_intended=True)
         case "destroy_requested":
@@ -195,6 +199,7 @@ def _rental(data: Mapping[str, Any], at: float) -> Rental:
         usd_per_hour=data["usd_per_hour"],
         offer=data["offer"],
         at=at,
+        owner=data.get("owner"),
     )
 
 

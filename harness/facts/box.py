@@ -174,17 +174,6 @@ class Processes:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionState:
-    """The training's session: ``exit_status`` is None while it runs and when it was killed."""
-
-    started: bool
-    alive: bool
-    pid: int | None = None
-    exit_status: int | None = None
-    carrier: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Attempt:
     """One of several looks inside one answer: a value or a problem."""
 

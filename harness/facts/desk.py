@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.history import History
+from harness.ids import InstanceId
 from harness.job.model import Job
 from harness.ports import Clock, Host, Provider
 
@@ -36,6 +37,9 @@ class Desk(Protocol):
     @property
     def destination(self) -> Path:
         """The folder on this machine where the artifact is to arrive."""
+
+    def known_instances(self) -> frozenset[InstanceId]:
+        """Every instance that any job in the ledger has rented."""
 
     def provider(self) -> Provider:
         """The marketplace; raises a HarnessError when it cannot be opened."""

@@ -14,7 +14,7 @@ from harness.facts.box import Ran, Terminals
 from harness.facts.desk import Desk
 from harness.facts.reading import ask, attempt, typed
 from harness.observed import CouldNotLook, Observed, seen
-from harness.ports import Question
+from harness.ports import Json, Question
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "datasets")
 _IMPORTS = f"""
@@ -69,7 +69,7 @@ def look(desk: Desk) -> InstallFacts:
     """One probe: versions, an import of everything together, the package's own readiness command, tmux."""
     job = desk.job
     wanted = attempt(lambda: _wanted(desk))
-    names = [requirement.name for requirement in wanted.value or ()]
+    names: list[Json] = [requirement.name for requirement in wanted.value or ()]
     directory = job.package.remote_dir
     python = job.package.install[0] if job.package.install else "python3"
     questions = [
@@ -78,8 +78,11 @@ def look(desk: Desk) -> InstallFacts:
         Question("tmux", "tmux_sessions"),
     ]
     if job.package.readiness:
-        argv = list(job.package.readiness)
-        arguments = {"argv": argv, "cwd": directory, "timeout": job.package.readiness_timeout_s}
+        arguments: dict[str, Json] = {
+            "argv": list(job.package.readiness),
+            "cwd": directory,
+            "timeout": job.package.readiness_timeout_s,
+        }
         questions.append(Question("readiness", "command", arguments))
     answers = ask(desk, questions, timeout=300.0 + job.package.readiness_timeout_s)
     imports = typed(answers.get("imports"), Ran)

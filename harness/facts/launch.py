@@ -6,12 +6,13 @@ import posixpath
 from dataclasses import dataclass
 
 from harness.facts import traininglog
-from harness.facts.box import JsonFile, Matches, Processes, SessionState
+from harness.facts.box import JsonFile, Matches, Processes, Text
 from harness.facts.desk import Desk
-from harness.facts.reading import ask, typed
+from harness.facts.reading import ask, json_text, typed
 from harness.log.summary import LogSummary
 from harness.observed import Observed
 from harness.ports import Question
+from harness.remote.session import SessionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def look(desk: Desk) -> LaunchFacts:
     questions = [
         Question("session", "session", {"directory": directory}),
         Question("processes", "processes", {"cwd_under": directory}),
-        Question("run", "read_json", {"path": posixpath.join(directory, "run.json")}),
+        Question("run", "read_text", {"path": posixpath.join(directory, "run.json"), "limit": 1 << 20}),
         Question(
             "integration",
             "grep",
@@ -50,6 +51,6 @@ def look(desk: Desk) -> LaunchFacts:
         log_age_s=traininglog.log_age_s(answers),
         integration=typed(answers.get("integration"), Matches),
         processes=typed(answers.get("processes"), Processes),
-        run=typed(answers.get("run"), JsonFile),
+        run=json_text(typed(answers.get("run"), Text)),
         since_launch_s=since,
     )

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from harness.artifacts import adapter
+from harness.artifacts import model_shape
+from harness.artifacts.adapter import AdapterFindings
+from harness.artifacts.adapter import inspect as inspect_adapter
 from harness.facts import traininglog
-from harness.facts.box import Digest, Entry, JsonFile, Matches, SessionState
+from harness.facts.box import Entry, JsonFile, Matches, Text
 from harness.facts.desk import Desk
-from harness.facts.reading import ask, attempt, typed
+from harness.facts.reading import ask, attempt, json_text, typed
 from harness.log.summary import LogSummary
 from harness.observed import CouldNotLook, Observed
-from harness.ports import Json, Question, RemoteFile
+from harness.ports import Question, RemoteFile
+from harness.remote.session import SessionState
+
+
+@dataclass(frozen=True, slots=True)
+class GgufHeader:
+    """What the strict parser, run on the box, read there (bytes); tensors as name, shape, type, offset, bytes."""
+
+    size: int
+    data_start: int
+    data_bytes: int
+    metadata: Mapping[str, Any]
+    tensors: tuple[tuple[str, tuple[int, ...], str, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class GgufOnBox:
-    """A GGUF file's structure as the strict parser, run on the box, describes it (bytes)."""
+    """The artifact's header as it lies on the box."""
 
-    size: int
-    data_bytes: int
-    tensors: int
-    types: tuple[str, ...]
+    exists: bool
+    gguf: GgufHeader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +49,9 @@ class PosttrainFacts:
     finals: Observed[tuple[Entry, ...]]
     unfinished: Observed[tuple[Entry, ...]]
     manifest: Observed[JsonFile]
-    gguf: Observed[Json]
-    digest: Observed[Digest]
+    gguf: Observed[GgufOnBox]
     recorded: Observed[RemoteFile]
-    adapter: Observed[adapter.AdapterFindings]
+    adapter: Observed[AdapterFindings]
     predicted_bytes: Observed[int]
 
 
@@ -58,12 +70,11 @@ def look(desk: Desk) -> PosttrainFacts:
         ),
         Question("finals", "glob", {"pattern": posixpath.join(final, "*.gguf")}),
         Question("unfinished", "glob", {"pattern": posixpath.join(final, "*.partial")}),
-        Question("manifest", "read_json", {"path": posixpath.join(directory, "MANIFEST.json")}),
+        Question("manifest", "read_text", {"path": posixpath.join(directory, "MANIFEST.json"), "limit": 4 << 20}),
         *traininglog.questions(desk),
     ]
     if recorded.value is not None:
         questions.append(Question("gguf", "gguf", {"path": recorded.value.path}))
-        questions.append(Question("digest", "sha256", {"path": recorded.value.path}))
     answers = ask(desk, questions, timeout=600)
     return PosttrainFacts(
         session=typed(answers.get("session"), SessionState),
@@ -71,13 +82,17 @@ def look(desk: Desk) -> PosttrainFacts:
         completion=typed(answers.get("completion"), Matches),
         finals=typed(answers.get("finals"), tuple[Entry, ...]),
         unfinished=typed(answers.get("unfinished"), tuple[Entry, ...]),
-        manifest=typed(answers.get("manifest"), JsonFile),
-        gguf=answers.get("gguf"),
-        digest=typed(answers.get("digest"), Digest),
+        manifest=json_text(typed(answers.get("manifest"), Text)),
+        gguf=typed(answers.get("gguf"), GgufOnBox),
         recorded=recorded,
-        adapter=attempt(lambda: adapter.inspect(desk.directory / "companions" / "models" / "output" / "adapter")),
+        adapter=attempt(lambda: inspect_adapter(desk.directory / "companions" / "models" / "output" / "adapter")),
         predicted_bytes=attempt(lambda: _predicted(desk)),
     )
+
+
+def _predicted(desk: Desk) -> int:
+    shape = model_shape.from_config(desk.job.model.model_dump())
+    return model_shape.data_bytes(shape, desk.job.artifact.quantization)
 
 
 def _recorded(desk: Desk) -> RemoteFile:

@@ -14,6 +14,7 @@ from harness.facts.desk import Desk
 from harness.facts.reading import ask, attempt, typed
 from harness.observed import CouldNotLook, Observed
 from harness.ports import Instance, Offer, Question
+from harness.providers.offers import gpu_names
 
 _RATE_BYTES = 4 << 20
 
@@ -28,8 +29,9 @@ class PinFacts:
 
 @dataclass(frozen=True, slots=True)
 class ProvisionFacts:
-    """One look at the rented machine."""
+    """One look at the rented machine; ``gpu_names`` are the provider's spellings of what the job asks for."""
 
+    gpu_names: tuple[str, ...]
     offer: Observed[Offer]
     instance: Observed[Instance]
     labelled: Observed[tuple[int, ...]]
@@ -45,6 +47,7 @@ def look(desk: Desk) -> ProvisionFacts:
     """Ask the provider, and the box over a connection of its own."""
     answers = ask(desk, [Question("gpus", "gpus"), Question("disk", "disk", {"path": desk.job.package.remote_dir})])
     return ProvisionFacts(
+        gpu_names=gpu_names(desk.job.machine.gpu),
         offer=attempt(lambda: _offer(desk)),
         instance=attempt(lambda: _instance(desk)),
         labelled=attempt(lambda: _labelled(desk)),

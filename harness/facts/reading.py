@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import HarnessError
+from harness.facts.box import JsonFile, Text
 from harness.facts.desk import Desk
 from harness.observed import CouldNotLook, Observed, seen, unseen
 from harness.ports import Answers, Json, Question
@@ -41,6 +43,22 @@ def typed(observed: Observed[Json], kind: type[T]) -> Observed[T]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return unseen(f"the box's answer does not fit: {where}: {first['msg']}")
+
+
+def json_text(observed: Observed[Text]) -> Observed[JsonFile]:
+    """A text file's JSON. The probe's own ``read_json`` would judge paths inside it as paths on the box."""
+    return attempt(lambda: _parsed(observed.get()))
+
+
+def _parsed(text: Text) -> JsonFile:
+    if not text.exists:
+        return JsonFile(exists=False)
+    if text.truncated:
+        raise CouldNotLook(f"the file is too large to read: {text.bytes} bytes")
+    try:
+        return JsonFile(exists=True, bytes=text.bytes, json=json.loads(text.text))
+    except (ValueError, RecursionError) as error:
+        raise CouldNotLook(f"not JSON: {error}") from error
 
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}

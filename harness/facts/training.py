@@ -6,13 +6,14 @@ import posixpath
 from dataclasses import dataclass
 
 from harness.facts import traininglog
-from harness.facts.box import BoxCheckpoint, Disk, Gpus, SessionState
+from harness.facts.box import BoxCheckpoint, Disk, Gpus
 from harness.facts.desk import Desk
+from harness.facts.mirror import Mirrored, mirrored
 from harness.facts.reading import ask, attempt, typed
 from harness.log.summary import LogSummary
-from harness.mirror import Mirrored, mirrored
 from harness.observed import Observed
 from harness.ports import Question
+from harness.remote.session import SessionState
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,36 @@
 Loaded by entry point where the harness is installed, and by the root conftest.py of this repository.
 """
 
-from harness.plugin.fixtures import STAGE_FIXTURES, evidence, facts, job
+from harness.plugin.fixtures import (
+    evidence,
+    facts,
+    install,
+    job,
+    launch,
+    postdownload,
+    posttrain,
+    preflight,
+    provision,
+    teardown,
+    training,
+    upload,
+)
 from harness.plugin.options import pytest_addhooks, pytest_addoption, pytest_configure
 
-__all__ = ["evidence", "facts", "job", "pytest_addhooks", "pytest_addoption", "pytest_configure"]
-
-globals().update(STAGE_FIXTURES)
+__all__ = [
+    "evidence",
+    "facts",
+    "install",
+    "job",
+    "launch",
+    "postdownload",
+    "posttrain",
+    "preflight",
+    "provision",
+    "pytest_addhooks",
+    "pytest_addoption",
+    "pytest_configure",
+    "teardown",
+    "training",
+    "upload",
+]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from harness.facts import typed
+from harness.facts.file import FactsFile
 from harness.job.model import Job
-from harness.lifecycle import ORDER
 from harness.observed import CouldNotLook
 from harness.plugin import session
 from harness.plugin.looking import Evidence
@@ -36,22 +36,63 @@ def facts(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     return _facts_file(request).facts
 
 
-def _facts_file(request: pytest.FixtureRequest) -> session.FactsFile:
+@pytest.fixture
+def preflight(request: pytest.FixtureRequest) -> object:
+    """The facts of stage preflight: harness.facts.preflight.PreflightFacts."""
+    return typed(_facts_file(request))
+
+
+@pytest.fixture
+def provision(request: pytest.FixtureRequest) -> object:
+    """The facts of stage provision: harness.facts.provision.ProvisionFacts."""
+    return typed(_facts_file(request))
+
+
+@pytest.fixture
+def upload(request: pytest.FixtureRequest) -> object:
+    """The facts of stage upload: harness.facts.upload.UploadFacts."""
+    return typed(_facts_file(request))
+
+
+@pytest.fixture
+def install(request: pytest.FixtureRequest) -> object:
+    """The facts of stage install: harness.facts.install.InstallFacts."""
+    return typed(_facts_file(request))
+
+
+@pytest.fixture
+def launch(request: pytest.FixtureRequest) -> object:
+    """The facts of stage launch: harness.facts.launch.LaunchFacts."""
+    return typed(_facts_file(request))
+
+
+@pytest.fixture
+def training(request: pytest.FixtureRequest) -> object:
+    """The facts of stage training: harness.facts.training.TrainingFacts."""
+    return typed(_facts_file(request))
+
+
+@pytest.fixture
+def posttrain(request: pytest.FixtureRequest) -> object:
+    """The facts of stage posttrain: harness.facts.posttrain.PosttrainFacts."""
+    return typed(_facts_file(request))
+
+
+@pytest.fixture
+def postdownload(request: pytest.FixtureRequest) -> object:
+    """The facts of stage postdownload: harness.facts.postdownload.PostdownloadFacts."""
+    return typed(_facts_file(request))
+
+
+@pytest.fixture
+def teardown(request: pytest.FixtureRequest) -> object:
+    """The facts of stage teardown: harness.facts.teardown.TeardownFacts."""
+    return typed(_facts_file(request))
+
+
+def _facts_file(request: pytest.FixtureRequest) -> FactsFile:
     judging = request.config.stash.get(session.KEY, None)
     stage = judging.stage_of(request.node) if judging else None
     if judging is None or stage is None:
         raise CouldNotLook("no --stage was given for this check, so nothing was looked at")
     return judging.facts[stage]
-
-
-def _stage_fixture(stage: str) -> Any:
-    @pytest.fixture(name=stage)
-    def facts_of_stage(request: pytest.FixtureRequest) -> object:
-        return typed(_facts_file(request))
-
-    facts_of_stage.__doc__ = f"The typed facts of stage {stage}."
-    return facts_of_stage
-
-
-STAGE_FIXTURES = {f"{stage}_facts": _stage_fixture(str(stage)) for stage in ORDER}
-"""One fixture a stage, by the stage's name: ``preflight`` ... ``teardown``."""

@@ -12,7 +12,7 @@ from harness import environment
 from harness.evidence import GateResult
 from harness.plugin.session import Judging
 from harness.plugin.verdicts import result_of
-from harness.plugin.writing import annotations, summary_markdown, verdicts_json
+from harness.plugin.writing import summary_markdown, verdicts_json, workflow_commands
 from harness.verdict import Verdict, worst
 
 WORKER_FACTS = "harness_facts"
@@ -23,7 +23,7 @@ _NOT_JUDGED = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # pytest keeps plugins in sets
 class Gatekeeping:
     """A gate is open when the passed ids are the required ones; pytest's own exit status is only a hint."""
 
@@ -73,13 +73,12 @@ class Gatekeeping:
             passed = sum(result.verdict is Verdict.PASS for result in gate.results)
             opened = gate.verdict is Verdict.PASS
             word = "OPEN" if opened else f"HELD ({gate.verdict.name})"
-            terminalreporter.write_line(
-                f"gate {gate.stage}: {word}, {passed} of {len(gate.required)} checks passed", green=opened, red=not opened
-            )
+            line = f"gate {gate.stage}: {word}, {passed} of {len(gate.required)} checks passed"
+            terminalreporter.write_line(line, green=opened, red=not opened)
             for check in gate.missing:
                 terminalreporter.write_line(f"  UNKNOWN {check}: it did not report", yellow=True)
             for problem in gate.problems:
                 terminalreporter.write_line(f"  UNKNOWN {problem}", yellow=True)
         if environment.on_github():
-            for line in annotations(self.gates):
+            for line in workflow_commands(self.gates):
                 terminalreporter.write_line(line)

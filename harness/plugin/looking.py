@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from harness.evidence import Sight
 from harness.observed import CouldNotLook, Observed
+from harness.plugin.showing import brief
 from harness.text import printable
 
 T = TypeVar("T")
@@ -27,15 +28,15 @@ class Evidence:
         except CouldNotLook as error:
             self.sights.append(Sight(name, f"could not look: {printable(str(error), _LIMIT)}"))
             raise CouldNotLook(f"{name}: {error}") from None
-        self.sights.append(Sight(name, printable(str(value), _LIMIT)))
+        self.sights.append(Sight(name, printable(brief(value), _LIMIT)))
         return value
 
     def note(self, name: str, value: T) -> T:
         """A value that needed no look, such as one computed from the job's own plan, kept as evidence."""
-        self.sights.append(Sight(name, printable(str(value), _LIMIT)))
+        self.sights.append(Sight(name, printable(brief(value), _LIMIT)))
         return value
 
     def wants(self, name: str, value: T) -> T:
         """What the check expects, kept beside what it saw."""
-        self.expectations.append(Sight(name, printable(str(value), _LIMIT)))
+        self.expectations.append(Sight(name, printable(brief(value), _LIMIT)))
         return value

@@ -16,7 +16,7 @@ from harness.plugin.session import Judging, check_id
 _WORKER_COLLECTED = "harness_collected"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # pytest keeps plugins in sets
 class Selecting:
     """Keeps the judged stages' checks and remembers them all, whatever ``-k`` removes afterwards."""
 

@@ -12,6 +12,7 @@ import pytest
 
 from harness.evidence import CheckResult, Sight
 from harness.ids import CheckId
+from harness.observed import CouldNotLook
 from harness.plugin.looking import Evidence
 from harness.plugin.session import Judging, check_id
 from harness.text import printable
@@ -22,7 +23,7 @@ EVIDENCE = pytest.StashKey[Evidence]()
 _MESSAGE_LIMIT = 4000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # pytest keeps plugins in sets
 class Speaking:
     """Turns each check's report into a verdict with evidence, and says it in words."""
 
@@ -100,22 +101,31 @@ def in_words(result: CheckResult) -> str:
 
 
 def _judge(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: Evidence) -> tuple[Verdict, str]:
-    if hasattr(report, "wasxfail"):
-        return Verdict.UNKNOWN, f"marked xfail: {report.wasxfail or 'no reason given'}"
-    if report.skipped:
-        return Verdict.UNKNOWN, f"skipped: {call.excinfo.value if call.excinfo else 'no reason given'}"
+    not_run = _not_run(report, call, evidence)
+    if not_run is not None:
+        return Verdict.UNKNOWN, not_run
     if call.excinfo is None:
-        # A strict xfail that passed fails without an exception.
-        if report.failed:
-            return Verdict.UNKNOWN, str(report.longrepr)
-        if not evidence.sights:
-            return Verdict.UNKNOWN, "the check looked at nothing: it must call evidence.saw or evidence.note"
         return Verdict.PASS, ""
     error = call.excinfo.value
     if report.when == "call" and isinstance(error, AssertionError | pytest.fail.Exception):
-        return Verdict.FAIL, str(error)
+        return Verdict.FAIL, str(error).split("\n +  where")[0]
+    if isinstance(error, CouldNotLook):
+        return Verdict.UNKNOWN, f"could not look: {error}"
     where = call.excinfo.traceback[-1]
-    return Verdict.UNKNOWN, f"could not judge: {type(error).__name__}: {error} ({where.path.name}:{where.lineno + 1})"
+    return Verdict.UNKNOWN, f"could not judge: {type(error).__name__}: {error} ({where.path}:{where.lineno + 1})"
+
+
+def _not_run(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: Evidence) -> str | None:
+    """Why an outcome says nothing about the claim; None when the check ran and looked."""
+    if hasattr(report, "wasxfail"):
+        return f"marked xfail: {report.wasxfail or 'no reason given'}"
+    if report.skipped:
+        return f"skipped: {call.excinfo.value if call.excinfo else 'no reason given'}"
+    if call.excinfo is None and report.failed:
+        return str(report.longrepr)  # a strict xfail that passed fails without an exception
+    if call.excinfo is None and not evidence.sights:
+        return "the check looked at nothing: it must call evidence.saw or evidence.note"
+    return None
 
 
 def _claim(item: pytest.Item) -> str:

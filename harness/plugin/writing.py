@@ -30,7 +30,7 @@ def verdicts_json(gates: Iterable[GateResult], judging: Judging) -> bytes:
     return json.dumps({"format": 1, "gates": body}, indent=1).encode()
 
 
-def annotations(gates: Iterable[GateResult]) -> Iterator[str]:
+def workflow_commands(gates: Iterable[GateResult]) -> Iterator[str]:
     """GitHub's workflow commands, one for each check that did not pass."""
     for gate in gates:
         for result in gate.not_passed():

@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,9 @@ _ = trl.SFTTrainer, trl.DPOTrainer
 def arm(point: dict[str, Any]) -> None:
     """Put the kill in place."""
     if "after" in point:
-        threading.Thread(target=lambda: (time.sleep(point["after"]), kill()), daemon=True).start()
+        timer = threading.Timer(point["after"], kill)
+        timer.daemon = True
+        timer.start()
         return
     module_name, _, path = point["target"].partition(":")
     owner: Any = importlib.import_module(module_name)

@@ -209,9 +209,9 @@ class Pipeline:
 
     def _loaded(self) -> Any:
         """The base model on its devices, fresh; the first load writes run.json and prints the plan."""
-        from . import announce, training  # noqa: PLC0415 - imports torch
-
         from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - slow to import
+
+        from . import announce, training  # noqa: PLC0415 - imports torch
 
         disable_progress_bar()  # a bar's carriage returns have no place in the log
         gc.collect()  # the model of the stage before is in reference cycles

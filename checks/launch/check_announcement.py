@@ -1,0 +1,75 @@
+"""What the training says of itself in its first minutes is what was planned."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from harness.facts.launch import LaunchFacts
+from harness.job.model import Job
+from harness.log.grammar import Trainer
+from harness.plugin.looking import Evidence
+
+
+@pytest.mark.remedy("your data is not in the training: it was stopped; mend the package, then: harness run {job}")
+@pytest.mark.seed("rule 3")
+def check_v2_forex_integration_logged(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
+    """The log shows the V2 line with these very counts."""
+    found = evidence.saw("lines with V2 FOREX INTEGRATION", launch.integration)
+    evidence.note("seconds since launch", round(launch.since_launch_s, 1))
+    wanted = evidence.wants("line", job.data.integration_line)
+    assert found.exists, "there is no training.log"
+    assert found.matches, f"the line did not appear within {launch.since_launch_s:.0f} s"
+    newest = found.matches[-1].text.strip()
+    assert newest == wanted, f"the log says {newest!r}"
+
+
+@pytest.mark.remedy("see devices= in the log's PLAN line")
+@pytest.mark.seed("rule 2")
+def check_model_is_sharded_as_planned(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
+    """The logged device map is the required one and covers the devices that the plan names."""
+    plan = evidence.saw("log", launch.log).plan
+    wanted = evidence.wants("device_map", job.training.device_map)
+    assert plan is not None, "the log announces no plan"
+    evidence.note("devices", plan.devices)
+    assert plan.device_map == wanted, f"device_map={plan.device_map}"
+    assert plan.devices, "no device holds weights"
+    least = evidence.wants("devices, at least", job.training.devices or 1)
+    assert len(plan.devices) >= least, f"weights are on {', '.join(plan.devices)} only"
+
+
+@pytest.mark.remedy("the run is not the one that was planned: stop it, compare the job file with run.json")
+def check_effective_config_logged(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
+    """Batch size, steps, adapter and dtype are as planned; the announced totals equal the computed ones."""
+    plan = evidence.saw("log", launch.log).plan
+    run = evidence.saw("run.json", launch.run)
+    assert plan is not None, "the log announces no plan"
+    training, model = job.training, job.model
+    wanted = {
+        "batch_size": training.batch_size,
+        "sft_steps": training.sft_steps,
+        "dpo_steps": training.dpo_steps,
+        "checkpoint_every": training.checkpoint_every,
+        "lora_r": model.lora_r,
+        "lora_alpha": model.lora_alpha,
+        "dtype": model.dtype,
+    }
+    evidence.wants("plan", wanted)
+    said = {name: getattr(plan, name) for name in wanted}
+    evidence.note("plan", said)
+    assert said == wanted, "the announced plan differs in " + ", ".join(n for n in wanted if said[n] != wanted[n])
+    assert run.exists, "there is no run.json"
+    announced = run.json.get("steps") if isinstance(run.json, dict) else None
+    assert announced == {"sft": training.sft_steps, "dpo": training.dpo_steps}, f"run.json announces {announced}"
+
+
+@pytest.mark.remedy("a loss that is not finite in the first steps never recovers: stop it, look at the data")
+def check_first_losses_finite(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
+    """The first losses are finite numbers."""
+    log = evidence.saw("log", launch.log)
+    steps = log.of(Trainer.SFT).steps[:10]
+    losses = evidence.note("losses", [step.loss for step in steps])
+    evidence.wants("max_loss", job.limits.max_loss)
+    assert losses, "no loss is logged yet"
+    assert all(math.isfinite(loss) and loss <= job.limits.max_loss for loss in losses)

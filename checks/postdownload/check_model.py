@@ -1,0 +1,47 @@
+"""The file is a model that loads and speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from harness.artifacts.verify import Finding
+from harness.facts.postdownload import PostdownloadFacts
+from harness.observed import CouldNotLook
+from harness.plugin.looking import Evidence
+from harness.verdict import Verdict
+
+_TOKENIZER = "tokenizer_"
+_AS_TRAINED = "tokenizer_as_trained"
+
+
+@pytest.mark.remedy("harness verify FILE shows every finding; harness run {job} fetches it again")
+def check_local_gguf_well_formed(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
+    """It parses to the last byte, its tensors are those of the model, and no block scale is zero or not finite."""
+    _all_pass([one for one in evidence.saw("findings", postdownload.findings) if not one.id.startswith(_TOKENIZER)])
+
+
+@pytest.mark.remedy("a GGUF with another tokenizer or template speaks gibberish: export it again")
+def check_gguf_tokenizer_and_template_match(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
+    """Its vocabulary, special ids and chat template are the ones that the training used."""
+    findings = [one for one in evidence.saw("findings", postdownload.findings) if one.id.startswith(_TOKENIZER)]
+    _all_pass(findings)
+    assert _AS_TRAINED in {one.id for one in findings}, "the file was not compared with the training's tokenizer"
+
+
+@pytest.mark.remedy("the file does not work in llama.cpp, whatever its checksum: export it again before you destroy")
+def check_gguf_generates(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
+    """A llama.cpp runtime loads the file and generates tokens."""
+    generation = evidence.saw("generation", postdownload.generation)
+    evidence.wants("tokens, more than", 0)
+    assert generation.loaded, f"it does not load: {generation.error}"
+    assert generation.tokens > 0, "it loads and generates nothing"
+
+
+def _all_pass(findings: Sequence[Finding]) -> None:
+    failed = [f"{one.claim}: {one.seen}, expected {one.expected}" for one in findings if one.verdict is Verdict.FAIL]
+    assert not failed, "; ".join(failed[:3])
+    unknown = [one.claim for one in findings if one.verdict is Verdict.UNKNOWN]
+    if unknown or not findings:
+        raise CouldNotLook("; ".join(unknown) or "nothing was found out about the file")

@@ -1,0 +1,66 @@
+"""The artifact lies on the box, finished, well formed, of the right size, and its digest is known."""
+
+from __future__ import annotations
+
+import posixpath
+
+import pytest
+
+from harness.facts.posttrain import PosttrainFacts
+from harness.job.model import Job
+from harness.plugin.looking import Evidence
+
+
+@pytest.mark.remedy("ls -la models/output/final on the box; harness run {job} exports again when none is there")
+@pytest.mark.seed("step 1")
+def check_final_gguf_exists(posttrain: PosttrainFacts, evidence: Evidence) -> None:
+    """Exactly one GGUF lies in the final folder, and nothing unfinished beside it."""
+    finals = evidence.saw("*.gguf", posttrain.finals)
+    unfinished = evidence.saw("*.partial", posttrain.unfinished)
+    evidence.wants("files", 1)
+    assert len(finals) == 1, f"{len(finals)} files match"
+    assert finals[0].kind == "file", f"it is a {finals[0].kind}"
+    assert not finals[0].is_symlink, "it is a symbolic link"
+    assert not unfinished, f"still being written: {', '.join(one.path for one in unfinished)}"
+
+
+@pytest.mark.remedy("a file under the floor is not the model: look at the export's log lines")
+@pytest.mark.seed("step 1")
+def check_remote_gguf_over_floor(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:
+    """The file on the box is larger than its quantization's floor (> 5 GB for Q8_0, > 3 GB for Q4_K_M)."""
+    recorded = evidence.saw("artifact", posttrain.recorded)
+    floor = evidence.wants(f"bytes, more than ({job.artifact.quantization})", job.artifact.floor_bytes)
+    assert recorded.size > floor, f"{recorded.size} bytes"
+
+
+@pytest.mark.remedy("the file is not the model of the job file: cut short, or another base")
+def check_remote_gguf_size_as_predicted(posttrain: PosttrainFacts, evidence: Evidence) -> None:
+    """Its tensor data has exactly the bytes that the model's configuration gives."""
+    header = evidence.saw("header", posttrain.gguf).gguf
+    predicted = evidence.wants("bytes of tensor data", evidence.saw("predicted", posttrain.predicted_bytes))
+    recorded = evidence.saw("artifact", posttrain.recorded)
+    assert header is not None, "the file is no longer there"
+    assert header.data_bytes == predicted, f"{header.data_bytes} bytes of tensors"
+    assert header.size == recorded.size, f"the file has {header.size} bytes, {recorded.size} were recorded"
+
+
+@pytest.mark.remedy("the parser names the place; export again: harness run {job}")
+def check_remote_gguf_well_formed(posttrain: PosttrainFacts, evidence: Evidence) -> None:
+    """Magic, version, metadata are whole, and every tensor lies inside the file."""
+    answer = evidence.saw("header", posttrain.gguf)
+    assert answer.gguf is not None, "the file is no longer there"
+    assert answer.gguf.tensors, "it holds no tensor"
+    evidence.note("tensors", len(answer.gguf.tensors))
+
+
+@pytest.mark.remedy("harness run {job} records it again")
+def check_remote_sha256_recorded(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:
+    """The artifact's SHA-256 was computed on the box and equals what the package's manifest states."""
+    recorded = evidence.saw("recorded", posttrain.recorded)
+    told = evidence.saw("MANIFEST.json", posttrain.manifest)
+    assert told.exists, "there is no MANIFEST.json"
+    relative = posixpath.join(job.artifact.remote_dir, posixpath.basename(recorded.path))
+    files = told.json.get("files", []) if isinstance(told.json, dict) else []
+    stated = [one.get("sha256") for one in files if isinstance(one, dict) and one.get("path") == relative]
+    evidence.wants("sha256 in the manifest", recorded.sha256)
+    assert stated == [recorded.sha256], f"the manifest states {stated} for {relative}"

@@ -1,0 +1,51 @@
+"""The run ended, wholly and well."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from harness.facts.posttrain import PosttrainFacts
+from harness.job.model import Job
+from harness.log.grammar import Trainer
+from harness.plugin.looking import Evidence
+
+_COMPLETION = re.compile(r"(COMPLETE|GGUF|Saved)")
+
+
+@pytest.mark.remedy("tail training.log on the box; harness run {job} resumes a training that ended early")
+@pytest.mark.seed("step 1")
+def check_completion_logged(posttrain: PosttrainFacts, evidence: Evidence) -> None:
+    """The log's end matches (COMPLETE|GGUF|Saved) and the process ended with status 0."""
+    found = evidence.saw("last lines of (COMPLETE|GGUF|Saved)", posttrain.completion)
+    session = evidence.saw("session", posttrain.session)
+    log = evidence.saw("log", posttrain.log)
+    evidence.wants("exit status", 0)
+    assert found.exists, "there is no training.log"
+    assert any(_COMPLETION.search(match.text) for match in found.matches), "no line of completion"
+    assert not session.alive, "the training still runs"
+    assert session.exit_status == 0, f"it ended with status {session.exit_status}"
+    assert log.complete, "the log does not end with TRAINING COMPLETE"
+
+
+@pytest.mark.remedy("harness run {job} resumes from the newest complete checkpoint")
+@pytest.mark.seed("timeline")
+def check_all_steps_done(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:
+    """SFT and DPO reached their last steps."""
+    log = evidence.saw("log", posttrain.log)
+    wanted = {Trainer.SFT: job.training.sft_steps, Trainer.DPO: job.training.dpo_steps}
+    evidence.wants("last steps", {str(trainer): steps for trainer, steps in wanted.items()})
+    for trainer, steps in wanted.items():
+        complete = log.of(trainer).complete
+        assert complete is not None, f"{trainer} did not say that it is complete"
+        assert (complete.step, complete.total) == (steps, steps), f"{trainer} ended at {complete.step}/{complete.total}"
+
+
+@pytest.mark.remedy("an adapter that never moved is the base model: do not ship it; look at requires_grad")
+def check_adapters_are_trained(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:
+    """Every LoRA B matrix has a non-zero finite norm, and the adapter's shapes follow from its rank."""
+    adapter = evidence.saw("adapter", posttrain.adapter)
+    rank = evidence.wants("rank", job.model.lora_r)
+    assert adapter.rank == rank, f"rank {adapter.rank}"
+    assert not adapter.problems, "; ".join(adapter.problems[:3])

@@ -1,0 +1,34 @@
+"""The offer that was agreed to is the one that was asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.facts.provision import ProvisionFacts
+from harness.job.model import Job
+from harness.plugin.looking import Evidence
+
+
+@pytest.mark.remedy("change [machine] in the job file, or give the instance back: harness abandon {job}")
+@pytest.mark.seed("quick start 1")
+def check_offer_meets_spec(provision: ProvisionFacts, job: Job, evidence: Evidence) -> None:
+    """The rented offer has the GPUs, disk, reliability, CUDA, direct port and duration that the job asks for."""
+    offer = evidence.saw("offer", provision.offer)
+    machine = evidence.wants("machine", job.machine)
+    assert offer.gpu_name in provision.gpu_names, f"the GPU is {offer.gpu_name}, not {machine.gpu}"
+    assert offer.num_gpus == machine.gpus, f"{offer.num_gpus} GPUs, {machine.gpus} were asked for"
+    assert offer.disk_gb >= machine.disk_gb, f"{offer.disk_gb:.0f} GB of disk"
+    assert offer.reliability >= machine.min_reliability, f"reliability {offer.reliability:.3f}"
+    assert offer.cuda_max >= machine.min_cuda, f"its driver supports CUDA up to {offer.cuda_max}"
+    assert offer.direct_ports > 0 or not machine.direct_port, "it has no direct port"
+
+
+@pytest.mark.remedy("harness abandon {job}, or raise max_usd_per_hour in the job file")
+@pytest.mark.seed("cost table")
+def check_price_within_cap(provision: ProvisionFacts, job: Job, evidence: Evidence) -> None:
+    """What is billed by the hour is what was agreed, and within the cap."""
+    agreed = evidence.saw("offer", provision.offer).usd_per_hour
+    billed = evidence.saw("instance", provision.instance).usd_per_hour
+    cap = evidence.wants("max_usd_per_hour", job.machine.max_usd_per_hour)
+    assert billed <= cap, f"${billed:.2f}/h is billed, the cap is ${cap:.2f}/h"
+    assert billed <= agreed * 1.01, f"${billed:.2f}/h is billed, ${agreed:.2f}/h was agreed"

@@ -1,0 +1,31 @@
+"""After the instance went: gone, no longer billed, nothing forgotten."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.facts.teardown import TeardownFacts
+from harness.plugin.looking import Evidence
+
+
+@pytest.mark.remedy("harness destroy {job} goes on trying; look at the provider's console")
+def check_instance_is_gone(teardown: TeardownFacts, evidence: Evidence) -> None:
+    """Several whole listings lack it, each with a positive control."""
+    proof = evidence.saw("proof of absence", teardown.absence)
+    least = evidence.wants("looks that agree, at least", 3)
+    assert len(proof.looks) >= least, f"{len(proof.looks)} looks agree"
+
+
+@pytest.mark.remedy("look at the provider's billing page: storage and volumes bill on their own")
+def check_billing_stopped(teardown: TeardownFacts, evidence: Evidence) -> None:
+    """The instance's charges no longer grow."""
+    proof = evidence.saw("charges", teardown.billing)
+    least = evidence.wants("looks with the same sum, at least", 2)
+    assert len(proof.looks) >= least, f"{len(proof.looks)} looks"
+
+
+@pytest.mark.remedy("harness status lists what is known; destroy strangers with this tool's label in the console")
+def check_no_orphans_left(teardown: TeardownFacts, evidence: Evidence) -> None:
+    """No instance with this tool's label is alive that no job in the ledger owns."""
+    orphans = evidence.saw("orphans", teardown.orphans)
+    assert not orphans, ", ".join(orphans)

@@ -1,0 +1,48 @@
+"""The training lives, moves, and moves at the pace that was paid for."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.facts.training import TrainingFacts
+from harness.job.model import Job
+from harness.log.grammar import Trainer
+from harness.plugin.looking import Evidence
+
+
+@pytest.mark.remedy("harness run {job} launches it again: it goes on from the newest complete checkpoint")
+def check_training_process_alive_or_done(training: TrainingFacts, evidence: Evidence) -> None:
+    """The training runs, or has ended with status 0."""
+    session = evidence.saw("session", training.session)
+    assert session.started, "it was never started"
+    assert session.alive or session.exit_status == 0, (
+        "it was killed" if session.exit_status is None else f"it ended with status {session.exit_status}"
+    )
+
+
+@pytest.mark.remedy("nvidia-smi and tail training.log on the box; harness run {job} stops and resumes a hung training")
+@pytest.mark.seed("quick reference")
+def check_progress_is_advancing(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
+    """The log grew within the stall limit, or the training has ended."""
+    session = evidence.saw("session", training.session)
+    age = evidence.saw("seconds since the log grew", training.log_age_s)
+    limit = evidence.wants("stall_s", job.limits.stall_s)
+    assert not session.alive or age <= limit, f"nothing was written for {age:.0f} s"
+
+
+@pytest.mark.remedy("compare nvidia-smi with a run of the right pace; raise pace_tolerance only if you accept the cost")
+@pytest.mark.seed("rule 5")
+def check_pace_within_timeline(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
+    """Seconds a step are within the timeline, and the projected cost is under the cap."""
+    log = evidence.saw("log", training.log)
+    limits = job.limits
+    for trainer, planned in ((Trainer.SFT, limits.sft_s_per_step), (Trainer.DPO, limits.dpo_s_per_step)):
+        pace = log.of(trainer).s_per_step
+        if pace is None:
+            continue
+        evidence.note(f"{trainer} s/step", pace)
+        most = evidence.wants(f"{trainer} s/step, at most", planned * limits.pace_tolerance)
+        assert pace <= most, f"{trainer} takes {pace:.2f} s a step, {planned:.2f} are planned"
+    evidence.note("spent USD", round(training.spent_usd, 4))
+    evidence.wants("budget_usd", limits.budget_usd)
+    assert training.spent_usd <= limits.budget_usd, f"${training.spent_usd:.2f} are spent"

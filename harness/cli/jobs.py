@@ -1,0 +1,160 @@
+"""``harness run``, ``demo``, ``status``, ``report``: drive a job, and say where it stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness import release as releases
+from harness import report as reports
+from harness.cli.confirming import confirming
+from harness.cli.narration import open_narrator
+from harness.errors import BadInput, HarnessError
+from harness.ids import JobName, job_name
+from harness.job.load import load_job
+from harness.job.model import Job
+from harness.lifecycle import Stage
+from harness.ports import Charge
+from harness.runner.run import open_job
+from harness.runner.run import run as run_job
+from harness.wiring import JobDesk, open_desk, open_ledger
+
+Yes = Annotated[bool, typer.Option("--yes", help="Agree in advance to the destruction, once everything is verified.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Plain lines, also on a terminal.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the checks that passed, too.")]
+Until = Annotated[Stage | None, typer.Option(help="Stop after this stage's gate has opened.")]
+
+
+def run(
+    file: Annotated[Path, typer.Argument(help="The job file (TOML).", metavar="JOBFILE")],
+    yes: Yes = False,
+    until: Until = None,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Go on although the job file changed since the job began.")
+    ] = False,
+    plain: Plain = False,
+    verbose: Verbose = False,
+) -> None:
+    """Drive a job from where it stands to its end: every stage, every gate, the verified file, the release."""
+    drive(load_job(file), file, yes=yes, until=until, accept_changes=accept_changes, plain=plain, verbose=verbose)
+
+
+def demo(
+    scenario: Annotated[str | None, typer.Option(help="Play one of the emulator's scenarios.")] = None,
+    until: Until = None,
+    plain: Plain = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run a whole job on this machine: an embedded Vast.ai, a real training of a tiny model, real data."""
+    file = Path(__file__).resolve().parents[2] / "examples" / "local.toml"
+    if not file.exists():
+        raise BadInput(f"{file} is not there: the demo needs a checkout of the repository")
+    job = load_job(file)
+    name = f"{job.name}-{scenario}" if scenario else str(job.name)
+    changes: dict[str, object] = {"provider": job.provider.model_copy(update={"scenario": scenario})}
+    with open_ledger() as ledger:
+        job = job.model_copy(update={**changes, "name": _unfinished(name, ledger.closed())})
+    drive(job, file, yes=True, until=until, accept_changes=True, plain=plain, verbose=verbose)
+
+
+def drive(
+    job: Job, file: Path, *, yes: bool, until: Stage | None, accept_changes: bool, plain: bool, verbose: bool
+) -> None:
+    """Run a job under its lock, narrating; whatever happens, leave the report."""
+    console = Console()
+    with open_desk(job.name, new=True) as desk, desk.store.lock(job.name):
+        open_job(desk.store, job, file.resolve(), accept_changes=accept_changes)
+        telling = open_narrator(console, plain, verbose=verbose, spent=lambda: spent(desk))
+        with _reported(desk, console), telling as narrator:
+            run_job(desk, narrator, confirming(desk.job, console, yes=yes), until=until)
+
+
+def status(
+    job: Annotated[str | None, typer.Argument(help="The job's name.", show_default="all jobs")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Where jobs stand, and which instances may be billing."""
+    with open_ledger() as ledger:
+        names = (job_name(job),) if job else ledger.store.jobs()
+        rows = [ledger.row(name) for name in names]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        typer.echo("no job has been run yet; harness demo runs one on this machine")
+    for row in rows:
+        billing = (
+            f"instance {row['instance_id']} at ${row['usd_per_hour']:.2f}/h" if row["alive"] else "nothing billing"
+        )
+        typer.echo(f"{row['job']:<24} {row['stage']:<14} {billing}")
+        if row["held"]:
+            typer.echo(f"{'':<24} held: {row['held']}")
+
+
+def report(
+    job: Annotated[str | None, typer.Argument(help="The job's name.", show_default="the one that moved last")] = None,
+) -> None:
+    """Write the gold-standard report anew and say where it is."""
+    with open_desk(job) as desk:
+        for path in write_report(desk):
+            typer.echo(str(path))
+
+
+def write_report(desk: JobDesk) -> tuple[Path, ...]:
+    """The report of a job as it stands, in its directory."""
+    return reports.write(
+        reports.build(desk.history, now=desk.clock.now(), charges=_charges(desk), release=_release(desk)),
+        desk.directory,
+    )
+
+
+def _charges(desk: JobDesk) -> tuple[Charge, ...] | None:
+    """The provider's bill; None when it cannot be had, which the report says."""
+    rental = desk.history.rental
+    if rental is None:
+        return None
+    try:
+        return desk.provider().charges(rental.instance_id)
+    except HarnessError:
+        return None
+
+
+def _release(desk: JobDesk) -> releases.Release | None:
+    path = desk.history.release_path
+    try:
+        return releases.read(Path(path)) if path else None
+    except HarnessError:
+        return None
+
+
+def spent(desk: JobDesk) -> float | None:
+    """What the instance has cost so far at the agreed price (USD); None before there is one."""
+    rental = desk.history.rental
+    return None if rental is None else (desk.clock.now() - rental.at) / 3600 * rental.usd_per_hour
+
+
+@contextmanager
+def _reported(desk: JobDesk, console: Console) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        try:
+            markdown, *_ = write_report(desk)
+        except HarnessError as error:
+            console.print(f"the report could not be written: {error}", markup=False, style="red")
+        else:
+            console.print(f"report: {markdown}", markup=False, soft_wrap=True, highlight=False)
+
+
+def _unfinished(name: str, closed: frozenset[JobName]) -> JobName:
+    """The job to go on with, or the next name when all of that name are closed."""
+    number = 1
+    while (candidate := job_name(name if number == 1 else f"{name}-{number}")) in closed:
+        number += 1
+    return candidate

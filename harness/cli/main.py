@@ -1,0 +1,45 @@
+"""The command line: prints, never decides. Every failure ends with what to do next and a documented exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from harness.cli import emulator, guard, jobs, release, rules, teardown, transfer
+from harness.cli.narration import show_failure
+from harness.errors import HarnessError
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C; nothing is lost, the same command goes on."""
+
+app = typer.Typer(
+    name="harness",
+    help="Fine-tune on rented GPUs: no gate opens without proof, nothing is destroyed before the model is home.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+app.command("run")(jobs.run)
+app.command("demo")(jobs.demo)
+app.command("status")(jobs.status)
+app.command("report")(jobs.report)
+app.command("download")(transfer.download)
+app.command("destroy")(teardown.destroy)
+app.command("emulator")(emulator.emulator)
+app.add_typer(guard.app, name="guard")
+app.add_typer(release.app, name="release")
+app.add_typer(rules.app, name="rules")
+
+
+def main() -> None:
+    """The entry point."""
+    try:
+        app()
+    except HarnessError as error:
+        show_failure(Console(stderr=True), error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; nothing is lost: the same command goes on", err=True)
+        sys.exit(INTERRUPTED)

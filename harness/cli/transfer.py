@@ -1,0 +1,106 @@
+"""``harness download``: the verified download, by job or by address."""
+
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness import environment
+from harness.artifacts import manifest
+from harness.artifacts.expectation import Expectation
+from harness.artifacts.verify import verify_file
+from harness.cli.jobs import Plain, spent
+from harness.cli.narration import open_narrator
+from harness.errors import BadInput, GateHeld, GateUnknown
+from harness.facts.box import Digest, Entry
+from harness.facts.reading import typed
+from harness.lifecycle import ORDER, Stage
+from harness.observed import CouldNotLook
+from harness.ports import Endpoint, Host, Progress, Question, RemoteFile
+from harness.runner.narrator import Narrator
+from harness.runner.run import run as run_job
+from harness.verdict import Verdict, worst
+from harness.wiring import open_box, open_desk
+
+DEFAULT_REMOTE = "/workspace/vastai_llm_training/models/output/final/*.gguf"
+
+
+def download(
+    job: Annotated[str | None, typer.Argument(help="The job's name, in place of an address.")] = None,
+    instance_id: Annotated[int | None, typer.Option(help="The instance, for the record.")] = None,
+    port: Annotated[int | None, typer.Option(help="The box's SSH port.")] = None,
+    ssh_host: Annotated[str | None, typer.Option(help="The box's SSH host.")] = None,
+    remote_path: Annotated[str, typer.Option(help="The file on the box; * and ? match.")] = DEFAULT_REMOTE,
+    local_path: Annotated[Path | None, typer.Option(help="The folder to put it in.")] = None,
+    user: Annotated[str, typer.Option(help="The box's user.")] = "root",
+    key: Annotated[Path | None, typer.Option(help="The SSH key.", show_default="the harness's own")] = None,
+    plain: Plain = False,
+) -> None:
+    """Bring the model home: resumable, hashed at both ends, judged from the local disk before it gets its name."""
+    if ssh_host is None:
+        _of_job(job, plain=plain)
+        return
+    if port is None or local_path is None:
+        raise BadInput("--ssh-host needs --port and --local-path")
+    key_file = key or environment.home() / "ssh" / "id_ed25519"
+    pin = environment.home() / "hosts" / f"{instance_id or ssh_host}-{port}"
+    host = open_box(Endpoint(ssh_host, port), user, key_file, pin)
+    console = Console()
+    try:
+        with open_narrator(console, plain) as narrator:
+            local = _fetch(host, remote_path, local_path, narrator)
+    finally:
+        host.close()
+    console.print(f"verified: {local}", markup=False, soft_wrap=True, highlight=False)
+
+
+def _of_job(job: str | None, *, plain: bool) -> None:
+    with open_desk(job) as desk, desk.store.lock(desk.name):
+        stage = desk.history.stage
+        if stage is not None and ORDER.index(stage) < ORDER.index(Stage.POSTTRAIN):
+            raise BadInput(f"job {desk.name} is at stage {stage}: there is nothing to download yet")
+        if desk.history.passed(Stage.POSTDOWNLOAD):
+            typer.echo(f"already verified: {desk.history.verified.path if desk.history.verified else ''}")
+            return
+        with open_narrator(Console(), plain, spent=lambda: spent(desk)) as narrator:
+            run_job(desk, narrator, lambda _id, _file: None, until=Stage.POSTDOWNLOAD)
+
+
+def _fetch(host: Host, pattern: str, folder: Path, narrator: Narrator) -> Path:
+    """The one file that matches, fetched and judged; raises GateHeld or GateUnknown when it is no whole model."""
+    remote = _recorded(host, pattern)
+    folder.mkdir(parents=True, exist_ok=True)
+    local = folder / posixpath.basename(remote.path)
+
+    def show(progress: Progress) -> None:
+        narrator.meter("download", progress.done, progress.total)
+
+    host.fetch(remote, local, show)
+    findings = verify_file(local, Expectation(size=remote.size, sha256=remote.sha256))
+    verdict = worst(finding.verdict for finding in findings)
+    if verdict is not Verdict.PASS:
+        told = "; ".join(f"{one.claim}: {one.seen}" for one in findings if one.verdict is not Verdict.PASS)
+        raise GateHeld(told) if verdict is Verdict.FAIL else GateUnknown(told)
+    return local
+
+
+def _recorded(host: Host, pattern: str) -> RemoteFile:
+    try:
+        answers = host.probe([Question("finals", "glob", {"pattern": pattern})])
+        found = [one for one in typed(answers.get("finals"), tuple[Entry, ...]).get() if one.kind == "file"]
+        if len(found) != 1:
+            raise BadInput(f"{len(found)} files match {pattern} on the box, exactly one is needed")
+        manifest.safe_path(posixpath.basename(found[0].path))
+        answers = host.probe([Question("sha256", "sha256", {"path": found[0].path})], timeout=600)
+        digest = typed(answers.get("sha256"), Digest).get()
+    except CouldNotLook as error:
+        raise GateUnknown(f"the box could not be looked at: {error}") from error
+    except ValueError as error:
+        raise BadInput(f"the box names a file that cannot be trusted: {error}") from error
+    if digest.sha256 is None:
+        raise BadInput(f"{found[0].path} is no longer on the box")
+    return RemoteFile(found[0].path, digest.bytes, digest.sha256)

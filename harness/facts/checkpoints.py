@@ -1,0 +1,33 @@
+"""Which checkpoints on the box are complete: by their files and a parse, never by their directory's name. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.artifacts.checkpoint import REQUIRED
+from harness.facts.box import BoxCheckpoint
+
+
+def problems(checkpoint: BoxCheckpoint) -> tuple[str, ...]:
+    """What keeps a checkpoint from being one that training can go on from; empty when it is complete."""
+    found = [f"{name} is missing" for name in REQUIRED if name not in checkpoint.files]
+    found += [f"{name} is empty" for name, size in sorted(checkpoint.files.items()) if size == 0]
+    found += [f"{name}: {parse.problem}" for name, parse in sorted(checkpoint.parsed.items()) if parse.problem]
+    if checkpoint.global_step.problem:
+        found.append(f"trainer_state.json: {checkpoint.global_step.problem}")
+    elif checkpoint.global_step.value != checkpoint.step:
+        found.append(f"trainer_state.json is of step {checkpoint.global_step.value}")
+    return tuple(found)
+
+
+def complete_steps(checkpoints: Iterable[BoxCheckpoint]) -> tuple[int, ...]:
+    """The steps of the complete ones, ascending."""
+    return tuple(sorted(one.step for one in checkpoints if not problems(one)))
+
+
+def due_steps(last_step: int, every: int, total: int) -> tuple[int, ...]:
+    """The steps at which a checkpoint must exist once ``last_step`` was reached: every so many, and the last."""
+    due = list(range(every, last_step + 1, every))
+    if last_step >= total and (not due or due[-1] != total):
+        due.append(total)
+    return tuple(due)

@@ -1,0 +1,128 @@
+"""Postdownload: the file on this machine, read from its disk now, beside what was recorded on the box."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.artifacts import digest, manifest
+from harness.artifacts.expectation import Expectation
+from harness.artifacts.tokenizer import read_trained
+from harness.artifacts.verify import Finding, verify_file
+from harness.durable import PART_SUFFIX
+from harness.facts import runtime
+from harness.facts.desk import Desk
+from harness.facts.reading import attempt
+from harness.observed import CouldNotLook, Observed
+from harness.ports import RemoteFile
+
+_TOKENIZER = Path("models") / "output" / "adapter"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalArtifact:
+    """The artifact's place on this machine; ``partial`` are unfinished files beside it."""
+
+    path: str
+    exists: bool
+    regular: bool
+    partial: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Companions:
+    """The small files that came with the model: how many have their digest, and what is wrong with others."""
+
+    verified: int
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PostdownloadFacts:
+    """One look at what came home. Optional looks that the job does not ask for say so."""
+
+    local: Observed[LocalArtifact]
+    hashed: Observed[digest.Hashed]
+    remote: Observed[RemoteFile]
+    findings: Observed[tuple[Finding, ...]]
+    generation: Observed[runtime.Generation]
+    companions: Observed[Companions]
+    second_copy: Observed[digest.Hashed]
+
+
+def look(desk: Desk) -> PostdownloadFacts:
+    """Read the file once for its digest, and its structure; the box is not needed any more."""
+    path = attempt(lambda: _path(desk))
+    with ThreadPoolExecutor(1) as pool:
+        hashed = pool.submit(attempt, lambda: digest.of_file(path.get()))
+        findings = attempt(lambda: _findings(desk, path.get()))
+    return PostdownloadFacts(
+        local=attempt(lambda: _local(path.get())),
+        hashed=hashed.result(),
+        remote=attempt(lambda: _recorded(desk)),
+        findings=findings,
+        generation=attempt(lambda: _generation(desk, path.get())),
+        companions=attempt(lambda: _companions(desk)),
+        second_copy=attempt(lambda: _second_copy(desk, path.get())),
+    )
+
+
+def _path(desk: Desk) -> Path:
+    if desk.history.fetched is None:
+        raise CouldNotLook("no file was fetched by this job")
+    return Path(desk.history.fetched.path)
+
+
+def _recorded(desk: Desk) -> RemoteFile:
+    if desk.history.artifact is None:
+        raise CouldNotLook("no artifact was recorded on the box")
+    return desk.history.artifact
+
+
+def _local(path: Path) -> LocalArtifact:
+    beside = path.parent.glob(f"*{path.name}*{PART_SUFFIX}*") if path.parent.is_dir() else ()
+    partial = tuple(sorted(one.name for one in beside))
+    return LocalArtifact(str(path), path.exists(), path.is_file() and not path.is_symlink(), partial)
+
+
+def _findings(desk: Desk, path: Path) -> tuple[Finding, ...]:
+    """The file against what the operator's job file and the training's own tokenizer demand of it."""
+    trained = desk.directory / "companions" / _TOKENIZER
+    expectation = Expectation(
+        config=desk.job.model.model_dump(),
+        trained=read_trained(trained),
+        quantization=desk.job.artifact.quantization,
+    )
+    return verify_file(path, expectation)
+
+
+def _generation(desk: Desk, path: Path) -> runtime.Generation:
+    if not desk.job.gates.generate:
+        raise CouldNotLook("the job asks for no generation")
+    return runtime.generate(path)
+
+
+def _companions(desk: Desk) -> Companions:
+    folder = desk.directory / "companions"
+    outputs = manifest.read_output_manifest((folder / "MANIFEST.json").read_bytes())
+    problems = [f"{name} is missing" for name in ("training.log", "run.json") if not (folder / name).is_file()]
+    verified = 0
+    for entry in outputs.files:
+        if entry.kind == "gguf":
+            continue
+        local = folder / entry.path
+        if not local.is_file():
+            problems.append(f"{entry.path} is missing")
+        elif digest.of_file(local).sha256 != entry.sha256:
+            problems.append(f"{entry.path} is not the file that the manifest states")
+        else:
+            verified += 1
+    return Companions(verified, tuple(problems))
+
+
+def _second_copy(desk: Desk, path: Path) -> digest.Hashed:
+    folder = desk.job.artifact.second_copy
+    if folder is None:
+        raise CouldNotLook("the job asks for no second copy")
+    return digest.of_file(folder / path.name)

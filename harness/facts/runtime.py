@@ -1,0 +1,58 @@
+"""Loads a GGUF in a llama.cpp runtime, in a process of its own: a file that crashes it crashes nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from harness.observed import CouldNotLook
+from harness.text import printable
+
+_TIMEOUT_S = 600.0
+_MARK = "GENERATED "
+_PROGRAM = f"""
+import json, sys
+import xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path = sys.argv[1]
+params.n_ctx = 256
+params.n_predict = 16
+params.warmup = False
+answer = xllamacpp.Server(params).handle_completions(
+    {{"prompt": "EURUSD", "n_predict": 16, "temperature": 0.0, "cache_prompt": False}}
+)
+said = {{"tokens": answer["usage"]["completion_tokens"], "text": answer["choices"][0]["text"]}}
+print({_MARK!r} + json.dumps(said), flush=True)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Whether the runtime loaded the file, how many tokens it generated, and what it said."""
+
+    loaded: bool
+    tokens: int = 0
+    text: str = ""
+    error: str = ""
+
+
+def generate(path: Path) -> Generation:
+    """Load the file and generate up to 16 tokens; raises CouldNotLook when there is no runtime to try it with."""
+    if find_spec("xllamacpp") is None:
+        raise CouldNotLook("no llama.cpp runtime is installed: pip install 'gold-standard-harness[runtime]'")
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-c", _PROGRAM, str(path)], capture_output=True, check=False, timeout=_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CouldNotLook(f"the runtime did not answer within {_TIMEOUT_S:.0f} s") from error
+    lines = ran.stdout.decode("utf-8", "replace").splitlines()
+    told = next((line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)), None)
+    if ran.returncode != 0 or told is None:
+        return Generation(loaded=False, error=printable(ran.stderr.decode("utf-8", "replace")[-400:], 400))
+    answer = json.loads(told)
+    return Generation(loaded=True, tokens=int(answer["tokens"]), text=printable(str(answer["text"]), 200))

@@ -1,0 +1,99 @@
+"""Teardown: what the guard saw before it destroyed, and what is left afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from harness import release
+from harness.absence import AbsenceProof, BillingProof
+from harness.facts.desk import Desk
+from harness.facts.reading import attempt
+from harness.ids import is_our_label
+from harness.observed import CouldNotLook, Observed
+
+
+@dataclass(frozen=True, slots=True)
+class TeardownFacts:
+    """One look after the instance was destroyed; ``release_problems`` is empty for a valid release."""
+
+    release_problems: Observed[tuple[str, ...]]
+    file_problems: Observed[tuple[str, ...]]
+    running: Observed[tuple[str, ...]]
+    confirmed: Observed[str]
+    absence: Observed[AbsenceProof]
+    billing: Observed[BillingProof]
+    orphans: Observed[tuple[str, ...]]
+
+
+def look(desk: Desk) -> TeardownFacts:
+    """Read the guard's record, the local file, and the provider's listing."""
+    return TeardownFacts(
+        release_problems=attempt(lambda: _release_problems(desk)),
+        file_problems=attempt(lambda: _file_problems(desk)),
+        running=attempt(lambda: tuple(str(one) for one in _guarded(desk)["running"])),
+        confirmed=attempt(lambda: _confirmed(desk)),
+        absence=attempt(lambda: _absence(desk)),
+        billing=attempt(lambda: _billing(desk)),
+        orphans=attempt(lambda: orphans(desk)),
+    )
+
+
+def orphans(desk: Desk) -> tuple[str, ...]:
+    """Instances that carry this tool's label and belong to no job in the ledger."""
+    known = desk.known_instances()
+    listing = desk.provider().instances()
+    return tuple(
+        f"{instance.id} ({instance.label}, {instance.status})"
+        for instance in listing.instances
+        if is_our_label(instance.label) and instance.id not in known
+    )
+
+
+def _release(desk: Desk) -> release.Release:
+    if desk.history.release_path is None:
+        raise CouldNotLook("no release was made")
+    return release.read(Path(desk.history.release_path))
+
+
+def _release_problems(desk: Desk) -> tuple[str, ...]:
+    # The release was short-lived on purpose: it had to be valid when the guard used it.
+    return release.problems(_release(desk), desk.history, float(_guarded(desk)["at"]))
+
+
+def _file_problems(desk: Desk) -> tuple[str, ...]:
+    if desk.history.verified is None:
+        raise CouldNotLook("no verified file is recorded")
+    problem = release.file_problem(_release(desk), Path(desk.history.verified.path))
+    return (problem,) if problem else ()
+
+
+def _guarded(desk: Desk) -> Mapping[str, Any]:
+    if desk.history.guarded is None:
+        raise CouldNotLook("the guard has not looked yet")
+    return desk.history.guarded
+
+
+def _confirmed(desk: Desk) -> str:
+    if desk.history.confirmed is None:
+        raise CouldNotLook("nobody confirmed the destruction")
+    return desk.history.confirmed
+
+
+def _destroyed(desk: Desk, proof: str) -> Any:
+    told = (desk.history.destroyed or {}).get(proof)
+    if told is None:
+        raise CouldNotLook(f"there is no proof of {proof}: the destroy was requested at most")
+    return told
+
+
+def _absence(desk: Desk) -> AbsenceProof:
+    return TypeAdapter(AbsenceProof).validate_python(_destroyed(desk, "absence"))
+
+
+def _billing(desk: Desk) -> BillingProof:
+    return TypeAdapter(BillingProof).validate_python(_destroyed(desk, "billing"))

@@ -1,0 +1,191 @@
+"""The one door: the only caller of ``Provider.destroy``. On any doubt the answer is hold.
+
+Before the request, every precondition is looked at anew; after it, absence is proven. The
+intent is in the event log before the request leaves this machine, so that a process killed
+anywhere goes on from what is known: an instance that was asked to go is proven gone, or
+asked again after the same looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness import release as releases
+from harness.absence import billing_stopped, prove_absence
+from harness.canonical import Json
+from harness.errors import HarnessError, HostUnreachable, NotProven, Refused
+from harness.facts.box import Digest, Processes
+from harness.facts.desk import Desk
+from harness.facts.reading import typed
+from harness.history import Rental
+from harness.observed import CouldNotLook
+from harness.ports import Instance, InstanceStatus, Question
+
+Confirm = Callable[[int, str], str | None]
+"""Asks a person, given the instance's id and what will be destroyed: how they agreed, or None."""
+
+_CANNOT_RUN = frozenset({InstanceStatus.STOPPED, InstanceStatus.EXITED})
+"""States in which no process runs on the box; its disk can wait."""
+
+
+class RecordingDesk(Desk, Protocol):
+    """A desk that can also write to the job's event log."""
+
+    def record(self, kind: str, data: Mapping[str, Json]) -> None:
+        """Append an event; it is on the disk when this returns."""
+
+
+def destroy(desk: RecordingDesk, confirm: Confirm, note: Callable[[str], None]) -> None:
+    """Destroy the job's instance and prove it gone.
+
+    Raises Refused, leaving the instance alive, when any precondition does not hold or cannot be
+    looked at; NotProven when the request was made but absence could not be shown in time.
+    """
+    rental = desk.history.rental
+    if rental is None:
+        raise Refused("this job has rented no instance", remedy="harness orphans shows what else is alive.")
+    if desk.history.destroyed is not None:
+        note(f"instance {rental.instance_id} is already proven to be gone")
+        return
+    instance = desk.provider().instance(rental.instance_id)
+    if instance is None and desk.history.destroy_intended:
+        note(f"instance {rental.instance_id} no longer shows; proving that it is gone")
+    elif instance is None:
+        raise Refused(
+            f"the provider shows no instance {rental.instance_id}, and this job never asked for its destruction",
+            remedy="Look at the provider's console: the key may belong to another account, or somebody destroyed it.",
+        )
+    else:
+        record = inspect(desk, rental, instance)
+        _confirmed(desk, rental, confirm)
+        desk.record("guarded", record)
+        desk.record("destroy_intended", {"instance_id": rental.instance_id, "release": desk.history.release_sha256})
+        reply = desk.provider().destroy(rental.instance_id)
+        desk.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply.value})
+    _prove(desk, rental)
+
+
+def inspect(desk: Desk, rental: Rental, instance: Instance) -> dict[str, Json]:
+    """Look at every precondition but the operator's word; raises Refused naming the first that does not hold."""
+    now = desk.clock.now()
+    release = _release(desk, now)
+    _local_file(desk, release)
+    _ours(rental, instance)
+    running, remote = _box(desk, instance)
+    return {
+        "at": now,
+        "instance_id": rental.instance_id,
+        "label": instance.label,
+        "release": desk.history.release_sha256,
+        "sha256": release.sha256,
+        "running": list(running),
+        "remote": remote,
+    }
+
+
+def _release(desk: Desk, now: float) -> releases.Release:
+    path = desk.history.release_path
+    if path is None:
+        raise Refused("there is no release: no artifact of this job has passed the postdownload gate")
+    try:
+        release = releases.read(Path(path))
+    except HarnessError as error:
+        raise Refused(f"the release cannot be read: {error}") from error
+    problems = releases.problems(release, desk.history, now)
+    if problems:
+        raise Refused("the release is not valid: " + "; ".join(problems))
+    return release
+
+
+def _local_file(desk: Desk, release: releases.Release) -> None:
+    verified = desk.history.verified
+    if verified is None:
+        raise Refused("no verified file of this job is recorded")
+    problem = releases.file_problem(release, Path(verified.path))
+    if problem is not None:
+        raise Refused(
+            f"the verified file no longer matches its release: {problem}",
+            remedy="The instance still has it: harness run JOBFILE fetches and verifies it again.",
+        )
+
+
+def _ours(rental: Rental, instance: Instance) -> None:
+    if instance.label != rental.label:
+        raise Refused(
+            f"instance {instance.id} carries the label {instance.label!r}, this job's is {rental.label!r}",
+            remedy="It may be somebody else's by now: look at the provider's console.",
+        )
+
+
+def _box(desk: Desk, instance: Instance) -> tuple[tuple[str, ...], str]:
+    """What still runs on the box, and how the artifact there stands; raises Refused when neither can be known."""
+    if instance.status in _CANNOT_RUN:
+        return (), f"not asked: the instance is {instance.status}"
+    artifact = desk.history.artifact
+    if artifact is None:
+        raise Refused("no artifact was recorded on the box")
+    try:
+        answers = desk.host().probe(
+            [
+                Question("processes", "processes", {"cwd_under": desk.job.package.remote_dir}),
+                Question("artifact", "sha256", {"path": artifact.path}),
+            ],
+            timeout=600,
+        )
+        running = tuple(
+            f"{process.pid} {' '.join(process.argv)[:200]}"
+            for process in typed(answers.get("processes"), Processes).get().processes
+            if process.state not in {"Z", "X"}
+        )
+        digest = typed(answers.get("artifact"), Digest).get()
+    except (HostUnreachable, CouldNotLook) as error:
+        raise Refused(
+            f"the box could not be looked at: {error}",
+            remedy="When it answers again: harness destroy. To save money meanwhile, stop it: the disk is kept.",
+        ) from error
+    if running:
+        raise Refused(
+            "something still runs on the box: " + "; ".join(running[:5]),
+            remedy="Wait for it to end or end it, then: harness destroy.",
+        )
+    if digest.exists and digest.sha256 != artifact.sha256:
+        raise Refused(
+            f"{artifact.path} on the box has changed since it was verified: it is {digest.sha256} now",
+            remedy="harness run JOBFILE looks at it again.",
+        )
+    return running, "unchanged" if digest.exists else "no longer there"
+
+
+def _confirmed(desk: RecordingDesk, rental: Rental, confirm: Confirm) -> None:
+    verified = desk.history.verified
+    how = confirm(rental.instance_id, str(verified.path) if verified else "")
+    if not how:
+        raise Refused("nobody confirmed the destruction", remedy="harness destroy asks again; --yes agrees in advance.")
+    desk.record("confirmed", {"how": how, "instance_id": rental.instance_id})
+
+
+def _prove(desk: RecordingDesk, rental: Rental) -> None:
+    limits = desk.job.limits
+    absence = prove_absence(
+        desk.provider(),
+        rental.instance_id,
+        desk.clock,
+        deadline_s=limits.absence_deadline_s,
+        window_s=limits.absence_window_s,
+        owner=rental.owner,
+    )
+    proof: dict[str, Any] = {"instance_id": rental.instance_id, "absence": absence.as_json()}
+    try:
+        billing = billing_stopped(
+            desk.provider(),
+            rental.instance_id,
+            desk.clock,
+            deadline_s=limits.absence_deadline_s,
+            window_s=limits.absence_window_s,
+        )
+    except NotProven as error:
+        desk.record("destroyed", proof)
+        raise NotProven(f"instance {rental.instance_id} is gone, but {error}") from error
+    desk.record("destroyed", {**proof, "billing": billing.as_json()})

@@ -1,0 +1,127 @@
+"""Posttrain and postdownload: the artifact's digest is recorded on the box, then the file comes home."""
+
+from __future__ import annotations
+
+import posixpath
+import shutil
+from pathlib import Path
+
+from harness import durable
+from harness.artifacts import digest, manifest
+from harness.errors import HarnessError
+from harness.facts.box import Digest, Entry, Text
+from harness.facts.reading import typed
+from harness.ids import new_nonce
+from harness.observed import CouldNotLook
+from harness.ports import Progress, Question, RemoteFile
+from harness.runner.desk import RunnerDesk
+from harness.runner.narrator import Narrator
+from harness.text import printable
+
+_COMPANION_KINDS = ("adapter", "trainer_state", "modelfile", "run")
+_DIGEST_TIMEOUT_S = 600.0
+
+
+def posttrain(desk: RunnerDesk, narrator: Narrator) -> None:
+    """Record the finished artifact's size and digest, and bring its small companions home."""
+    try:
+        artifact = _find_artifact(desk)
+    except CouldNotLook as error:
+        narrator.note(f"no artifact to record: {printable(str(error))}")
+        return
+    if desk.history.artifact != artifact:
+        desk.record("artifact", {"path": artifact.path, "size": artifact.size, "sha256": artifact.sha256})
+    try:
+        _fetch_companions(desk)
+    except (HarnessError, CouldNotLook, OSError, ValueError) as error:
+        narrator.note(f"the companions are not all here: {printable(str(error))}")
+
+
+def download(desk: RunnerDesk, narrator: Narrator) -> None:
+    """Bring the recorded artifact home, unless the very file is here already."""
+    artifact = desk.history.artifact
+    if artifact is None:
+        raise CouldNotLook("no artifact was recorded on the box")
+    desk.destination.mkdir(parents=True, exist_ok=True)
+    local = desk.destination / manifest.safe_path(posixpath.basename(artifact.path))
+    if not _is_here(desk, local, artifact, narrator):
+
+        def show(progress: Progress) -> None:
+            narrator.meter("download", progress.done, progress.total, f"{progress.rate / 1e6:.1f} MB/s")
+
+        desk.host().fetch(artifact, local, show)
+        desk.record("fetched", {"path": str(local), "size": artifact.size, "sha256": artifact.sha256})
+    _copy_again(desk, local, artifact)
+
+
+def _is_here(desk: RunnerDesk, local: Path, artifact: RemoteFile, narrator: Narrator) -> bool:
+    """Whether this job fetched the file and it still is what it was; a spoilt one is put aside, never deleted."""
+    if not local.exists():
+        return False
+    fetched = desk.history.fetched
+    if fetched is not None and Path(fetched.path) == local and digest.of_file(local).sha256 == artifact.sha256:
+        return True
+    aside = local.with_name(f"{local.name}.rejected-{new_nonce()}")
+    local.rename(aside)
+    narrator.note(f"the file at {local} is not the recorded artifact: kept as {aside.name}, fetching it again")
+    return False
+
+
+def _copy_again(desk: RunnerDesk, local: Path, artifact: RemoteFile) -> None:
+    folder = desk.job.artifact.second_copy
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / local.name
+    if not copy.exists() or digest.of_file(copy).sha256 != artifact.sha256:
+        temporary = copy.with_name(copy.name + durable.PART_SUFFIX)
+        shutil.copyfile(local, temporary)
+        with temporary.open("rb+") as file:
+            durable.flush(file.fileno())
+        durable.publish(temporary, copy)
+
+
+def _find_artifact(desk: RunnerDesk) -> RemoteFile:
+    pattern = posixpath.join(desk.job.package.remote_dir, desk.job.artifact.remote_dir, "*.gguf")
+    answers = desk.host().probe([Question("finals", "glob", {"pattern": pattern})])
+    finals = [one for one in typed(answers.get("finals"), tuple[Entry, ...]).get() if one.kind == "file"]
+    if len(finals) != 1:
+        raise CouldNotLook(f"{len(finals)} files match {pattern} on the box, exactly one is needed")
+    manifest.safe_path(posixpath.basename(finals[0].path))
+    return _digest(desk, finals[0].path)
+
+
+def _digest(desk: RunnerDesk, path: str) -> RemoteFile:
+    answers = desk.host().probe([Question("sha256", "sha256", {"path": path})], timeout=_DIGEST_TIMEOUT_S)
+    seen = typed(answers.get("sha256"), Digest).get()
+    if seen.sha256 is None:
+        raise CouldNotLook(f"{path} is no longer on the box")
+    return RemoteFile(path, seen.bytes, seen.sha256)
+
+
+def _fetch_companions(desk: RunnerDesk) -> None:
+    """Everything that the package's manifest names beside the model, the manifest itself, and the log."""
+    directory = desk.job.package.remote_dir
+    path = posixpath.join(directory, "MANIFEST.json")
+    answers = desk.host().probe(
+        [Question("manifest", "read_text", {"path": path, "limit": manifest.MAX_MANIFEST_BYTES})]
+    )
+    told = typed(answers.get("manifest"), Text).get()
+    if not told.exists or told.truncated:
+        raise CouldNotLook(f"there is no {path} of a sane size on the box")
+    outputs = manifest.read_output_manifest(told.text)
+    companions = desk.directory / "companions"
+    for kind in _COMPANION_KINDS:
+        for entry in outputs.of_kind(kind):
+            remote = RemoteFile(posixpath.join(directory, entry.path), entry.size, entry.sha256)
+            _fetch_companion(desk, remote, companions / entry.path)
+    for name in ("MANIFEST.json", "training.log", "run.json"):
+        _fetch_companion(desk, _digest(desk, posixpath.join(directory, name)), companions / name)
+
+
+def _fetch_companion(desk: RunnerDesk, remote: RemoteFile, local: Path) -> None:
+    local.parent.mkdir(parents=True, exist_ok=True)
+    if local.exists() and digest.of_file(local).sha256 == remote.sha256:
+        return
+    local.unlink(missing_ok=True)
+    desk.host().fetch(remote, local)

@@ -1,0 +1,230 @@
+"""Provision: one instance, rented at most once, running, its host key pinned, logged in to."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+from harness.errors import (
+    AmbiguousCreate,
+    GateHeld,
+    HostKeyChanged,
+    HostUnreachable,
+    OfferGone,
+    ProviderUnavailable,
+)
+from harness.estimate import timeline
+from harness.ids import InstanceId, label, new_nonce
+from harness.ports import CreateRequest, Instance, InstanceStatus, Offer, OfferQuery
+from harness.runner.desk import RunnerDesk
+from harness.runner.narrator import Narrator
+from harness.text import printable
+
+_POLL_S = 2.0
+_RECONCILE_S = 60.0
+"""How long a created instance may stay invisible after the reply to its create was lost."""
+_LOG_S = 60.0
+_OFFERS_TRIED = 5
+_NEVER_RUNS = {InstanceStatus.EXITED, InstanceStatus.OFFLINE}
+_FATAL_MESSAGES = (
+    "pull rate limit",
+    "manifest unknown",
+    "unauthorized",
+    "no space left on device",
+    "OCI runtime create failed",
+)
+"""Fragments of ``status_msg`` after which an instance never runs."""
+
+_HOST_KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
+_KEY_LINE = re.compile(r"^((?:ssh|ecdsa)-[a-z0-9-]+ [A-Za-z0-9+/=]+)", re.MULTILINE)
+
+ONSTART = """touch ~/.no_auto_tmux
+echo '-----BEGIN SSH HOST KEY KEYS-----'
+cat /etc/ssh/ssh_host_*_key.pub
+echo '-----END SSH HOST KEY KEYS-----'
+"""
+"""Prints the host keys into the container log, in cloud-init's form, to be read back over the provider's TLS API."""
+
+
+def provision(desk: RunnerDesk, narrator: Narrator) -> None:
+    """Rent, or find what was rented; wait until it runs, can be trusted and lets us in."""
+    if desk.history.rental is None:
+        _reconcile(desk, narrator)
+    if desk.history.rental is None:
+        _rent(desk, narrator)
+    instance = _wait_until_running(desk, narrator)
+    desk.provider().attach_key(instance.id, desk.public_key)
+    if desk.history.pin is None:
+        _pin(desk, instance.id, narrator)
+    _wait_for_login(desk, narrator)
+
+
+def _reconcile(desk: RunnerDesk, narrator: Narrator) -> None:
+    """A rent that was intended and not recorded may have happened: look for its label before renting again."""
+    wanted = desk.history.intended_label
+    if wanted is None:
+        return
+    narrator.note(f"a rent was begun before ({wanted}): looking for it")
+    found = _labelled(desk, wanted)
+    if found is None:
+        desk.record("rent_failed", {"label": wanted, "why": "no instance carries the label"})
+        return
+    _record_rented(desk, found.id)
+
+
+def _labelled(desk: RunnerDesk, wanted: str) -> Instance | None:
+    deadline = desk.clock.monotonic() + _RECONCILE_S
+    while True:
+        matching = [one for one in desk.provider().instances().instances if one.label == wanted]
+        if len(matching) > 1:
+            ids = ", ".join(str(one.id) for one in matching)
+            raise GateHeld(
+                f"several instances carry the label {wanted}: {ids}",
+                remedy="Keep one and destroy the others in the provider's console, then run the same command again.",
+            )
+        if matching:
+            return matching[0]
+        if desk.clock.monotonic() > deadline:
+            return None
+        desk.clock.sleep(_POLL_S)
+
+
+def _rent(desk: RunnerDesk, narrator: Narrator) -> None:
+    machine = desk.job.machine
+    query = OfferQuery(
+        gpu_names=(machine.gpu,),
+        num_gpus=machine.gpus,
+        disk_gb=machine.disk_gb,
+        max_usd_per_hour=machine.max_usd_per_hour,
+        min_reliability=machine.min_reliability,
+        min_cuda=machine.min_cuda,
+        min_duration_s=timeline(desk.job).total,
+        min_inet_down_mbps=machine.min_inet_down_mbps,
+        direct_port=machine.direct_port,
+    )
+    offers = desk.provider().search(query)
+    if not offers:
+        raise GateHeld(
+            f"no offer has {machine.gpus}x {machine.gpu} for at most ${machine.max_usd_per_hour:.2f}/h",
+            remedy="Wait, or change [machine] in the job file, and run the same command again.",
+        )
+    for offer in offers[:_OFFERS_TRIED]:
+        if _take(desk, offer, narrator):
+            return
+    raise OfferGone(f"{min(len(offers), _OFFERS_TRIED)} offers were gone before they could be rented")
+
+
+def _take(desk: RunnerDesk, offer: Offer, narrator: Narrator) -> bool:
+    wanted = label(desk.job.name, new_nonce())
+    agreed: dict[str, Any] = dataclasses.asdict(offer)
+    desk.record("rent_intended", {"label": wanted, "offer": agreed})
+    request = CreateRequest(
+        image=desk.job.machine.image, disk_gb=desk.job.machine.disk_gb, label=wanted, onstart=ONSTART
+    )
+    try:
+        instance_id = desk.provider().create(offer.id, request)
+    except OfferGone as error:
+        desk.record("rent_failed", {"label": wanted, "why": str(error)})
+        return False
+    except AmbiguousCreate:
+        narrator.note("the reply to the rent was lost: looking for the instance by its label")
+        _reconcile(desk, narrator)
+        return desk.history.rental is not None
+    _record_rented(desk, instance_id)
+    narrator.note(f"rented {offer.num_gpus}x {offer.gpu_name} at ${offer.usd_per_hour:.2f}/h: instance {instance_id}")
+    return True
+
+
+def _record_rented(desk: RunnerDesk, instance_id: InstanceId) -> None:
+    offer = dict(desk.history.intended_offer or {})
+    desk.record(
+        "rented",
+        {
+            "instance_id": instance_id,
+            "label": desk.history.intended_label,
+            "offer": offer,
+            "usd_per_hour": offer["usd_per_hour"],
+            "owner": desk.provider().account().user_id,
+        },
+    )
+
+
+def _wait_until_running(desk: RunnerDesk, narrator: Narrator) -> Instance:
+    rental = desk.history.rental
+    assert rental is not None  # noqa: S101 - provision recorded it just before
+    deadline = desk.clock.monotonic() + desk.job.machine.ready_timeout_s
+    told = None
+    while True:
+        instance = desk.provider().instance(rental.instance_id)
+        if instance is None:
+            raise ProviderUnavailable(
+                f"the provider shows no instance {rental.instance_id}, which this job rented",
+                remedy="Look at the provider's console; a fresh instance is visible after some seconds.",
+            )
+        if instance.status is InstanceStatus.RUNNING and instance.endpoints:
+            return instance
+        if instance.status is InstanceStatus.STOPPED and instance.intended_status == "stopped":
+            narrator.note(f"instance {instance.id} is stopped; starting it again")
+            desk.provider().start(instance.id)
+            desk.record("instance_started", {"instance_id": instance.id})
+        message = printable(instance.status_message, 300)
+        if instance.status in _NEVER_RUNS or any(fatal in message for fatal in _FATAL_MESSAGES):
+            raise ProviderUnavailable(
+                f"instance {instance.id} will not run: {instance.status}: {message}",
+                remedy="harness abandon gives it back when it holds nothing of value; then run the job again.",
+            )
+        if told != instance.status:
+            told = instance.status
+            narrator.note(f"instance {instance.id}: {told}")
+        if desk.clock.monotonic() > deadline:
+            raise ProviderUnavailable(
+                f"instance {instance.id} is {instance.status} after {desk.job.machine.ready_timeout_s:.0f} s: {message}"
+            )
+        desk.clock.sleep(_POLL_S)
+
+
+def _pin(desk: RunnerDesk, instance_id: InstanceId, narrator: Narrator) -> None:
+    """Pin the host keys that the container log shows; when it shows none, say so and pin at first use."""
+    deadline = desk.clock.monotonic() + _LOG_S
+    while True:
+        try:
+            keys = host_keys(desk.provider().container_log(instance_id))
+        except ProviderUnavailable:
+            keys = ()
+        if keys:
+            desk.record("pinned", {"keys": list(keys), "how": "container log over the provider's TLS API"})
+            return
+        if desk.clock.monotonic() > deadline:
+            break
+        desk.clock.sleep(_POLL_S)
+    narrator.note("the container log shows no host key: the first one that the box shows will be required from then on")
+    shown = _patiently(desk, desk.shown_host_key)
+    desk.record("pinned", {"keys": [shown], "how": "first use"})
+
+
+def host_keys(log: str) -> tuple[str, ...]:
+    """The host keys (``type base64``) in the first block that the container printed."""
+    block = _HOST_KEYS.search(log)
+    return tuple(dict.fromkeys(_KEY_LINE.findall(block.group(1)))) if block else ()
+
+
+def _wait_for_login(desk: RunnerDesk, narrator: Narrator) -> None:
+    narrator.note("waiting for the box to let us in")
+    desk.forget_connections()
+    _patiently(desk, lambda: desk.host().run(["true"], timeout=30))
+
+
+def _patiently(desk: RunnerDesk, ask: Callable[[], Any]) -> Any:
+    """``running`` comes minutes before sshd accepts the key: ask until the machine's own deadline."""
+    deadline = desk.clock.monotonic() + desk.job.machine.ready_timeout_s
+    while True:
+        try:
+            return ask()
+        except HostKeyChanged:
+            raise
+        except HostUnreachable:
+            if desk.clock.monotonic() > deadline:
+                raise
+        desk.clock.sleep(_POLL_S)

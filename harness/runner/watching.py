@@ -1,0 +1,161 @@
+"""Launch and training: started once, stopped early when it is wrong, seen through when it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+
+from harness.errors import GateHeld, HarnessError
+from harness.evidence import GateResult
+from harness.facts import launch as launch_facts
+from harness.facts import training as training_facts
+from harness.facts.training import TrainingFacts
+from harness.ids import CheckId
+from harness.lifecycle import Stage
+from harness.log.grammar import Trainer
+from harness.log.summary import LogSummary
+from harness.remote.session import SessionState, TrainingSession
+from harness.runner.desk import RunnerDesk
+from harness.runner.mirroring import mirror_newest
+from harness.runner.narrator import Narrator
+from harness.text import printable
+from harness.verdict import Verdict
+
+Judge = Callable[[Stage], GateResult]
+_LAUNCH_POLL_S = 2.0
+_HANGS = CheckId("progress_is_advancing")
+_HOPELESS = CheckId("loss_is_sane")
+
+
+class _Next(Enum):
+    """What follows from one look at a training."""
+
+    WATCH_ON = auto()
+    END = auto()
+
+
+def training_session(desk: RunnerDesk) -> TrainingSession:
+    """The job's session on its box."""
+    return TrainingSession(desk.host(), desk.job.package.remote_dir, desk.job.training.session)
+
+
+def launch(desk: RunnerDesk, narrator: Narrator) -> None:
+    """Start the training unless it runs or has ended well; wait for its first words, its end, or the deadline."""
+    session = training_session(desk)
+    if session.exit_status() != 0 and session.start(desk.job.training.command):
+        _record_launch(desk, "launch")
+        narrator.note(f"training started in session {desk.job.training.session!r}")
+    deadline = desk.clock.monotonic() + desk.job.limits.launch_deadline_s
+    while desk.clock.monotonic() < deadline:
+        seen = launch_facts.look(desk)
+        state = seen.session.value
+        if _has_spoken(seen.log.value) or (state is not None and not state.alive):
+            return
+        desk.clock.sleep(_LAUNCH_POLL_S)
+
+
+def watch(desk: RunnerDesk, narrator: Narrator, judge: Judge) -> None:
+    """Watch until the training has ended; after a death launch it again, as often as the job allows.
+
+    Raises GateHeld when the budget or the deadline is used up: the newest adapter is mirrored and
+    the instance stopped, its disk kept.
+    """
+    limits = desk.job.limits
+    judged_at = desk.clock.monotonic()
+    while True:
+        seen = training_facts.look(desk)
+        _show(seen, narrator)
+        mirror_newest(desk, seen, narrator)
+        _enforce_limits(desk, seen, narrator)
+        state = seen.session.value
+        if state is not None and not state.alive and _after_death(desk, state, narrator) is _Next.END:
+            return
+        if desk.clock.monotonic() - judged_at >= limits.judge_every_s:
+            judged_at = desk.clock.monotonic()
+            if _act_on(judge(Stage.TRAINING), desk, narrator) is _Next.END:
+                return
+        desk.clock.sleep(limits.poll_s)
+
+
+def stop_training(desk: RunnerDesk, narrator: Narrator, why: str) -> None:
+    """End the training on the box; the instance and its disk stay."""
+    try:
+        state = training_session(desk).stop()
+    except HarnessError as error:
+        narrator.note(f"the training could not be stopped: {printable(str(error))}")
+        return
+    desk.record("training_stopped", {"why": why, "exit_status": state.exit_status})
+    narrator.note(f"the training was stopped: {why}")
+
+
+def stop_instance(desk: RunnerDesk, narrator: Narrator, why: str) -> None:
+    """Stop the instance: its GPUs are no longer billed, its disk is kept (and billed)."""
+    rental = desk.history.alive
+    if rental is None or desk.history.instance_stopped:
+        return
+    try:
+        desk.provider().stop(rental.instance_id)
+    except HarnessError as error:
+        narrator.note(f"instance {rental.instance_id} could not be stopped: {error}")
+        return
+    desk.record("instance_stopped", {"instance_id": rental.instance_id, "why": why})
+    narrator.note(f"instance {rental.instance_id} was stopped, its disk kept: {why}")
+
+
+def _record_launch(desk: RunnerDesk, why: str) -> None:
+    kind = "relaunched" if desk.history.launches else "launched"
+    desk.record(kind, {"command": list(desk.job.training.command), "why": why})
+
+
+def _after_death(desk: RunnerDesk, state: SessionState, narrator: Narrator) -> _Next:
+    """The session no longer runs: it ended well, or it is launched again, or that was tried often enough."""
+    if state.exit_status == 0:
+        return _Next.END
+    how = "was killed" if state.exit_status is None else f"ended with status {state.exit_status}"
+    if desk.history.launches > desk.job.limits.relaunches:
+        narrator.note(f"the training {how}, and has been launched {desk.history.launches} times")
+        return _Next.END
+    narrator.note(f"the training {how}: launching it again, it goes on from its newest complete checkpoint")
+    if training_session(desk).start(desk.job.training.command):
+        _record_launch(desk, f"the training {how}")
+    return _Next.WATCH_ON
+
+
+def _act_on(gate: GateResult, desk: RunnerDesk, narrator: Narrator) -> _Next:
+    """In mid-training only what cannot mend itself has consequences; the rest is told, and judged at the end."""
+    failed = {result.id for result in gate.results if result.verdict is Verdict.FAIL}
+    if _HOPELESS in failed:
+        stop_training(desk, narrator, "the loss is not sane")
+        return _Next.END
+    if _HANGS in failed:
+        stop_training(desk, narrator, "it made no progress")
+    return _Next.WATCH_ON
+
+
+def _enforce_limits(desk: RunnerDesk, seen: TrainingFacts, narrator: Narrator) -> None:
+    limits = desk.job.limits
+    over = None
+    if seen.spent_usd > limits.budget_usd:
+        over = f"${seen.spent_usd:.2f} are spent, the budget is ${limits.budget_usd:.2f}"
+    elif seen.since_launch_s > limits.training_deadline_s:
+        over = f"the training takes longer than {limits.training_deadline_s:.0f} s"
+    if over is not None:
+        stop_instance(desk, narrator, over)
+        raise GateHeld(
+            over, remedy="Raise the limit in the job file and run the same command again: it starts the instance again."
+        )
+
+
+def _has_spoken(log: LogSummary | None) -> bool:
+    return log is not None and log.plan is not None and any(trainer.steps for trainer in log.trainers.values())
+
+
+def _show(seen: TrainingFacts, narrator: Narrator) -> None:
+    log = seen.log.value
+    if log is None or log.plan is None:
+        return
+    sft, dpo = log.of(Trainer.SFT).last, log.of(Trainer.DPO).last
+    done = (sft.step if sft else 0) + (dpo.step if dpo else 0)
+    newest = dpo or sft
+    detail = f"{newest.trainer} loss {newest.loss:.4g}" if newest else ""
+    narrator.meter("steps", done, log.plan.sft_steps + log.plan.dpo_steps, detail)

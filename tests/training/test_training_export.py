@@ -1,0 +1,283 @@
+"""The exported file is the trained model: by an independent reader, by a llama.cpp runtime, and by its own judge."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from forex import export, ggml, gguf_file, gguf_model, manifest, merged, template, verify
+from forex.errors import ExportDefect
+from forex.weights import Weights
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+GGUF = "models/output/final/small.Q8_0.gguf"
+
+
+@given(
+    st.lists(st.floats(-1e4, 1e4, width=32), min_size=64, max_size=64),
+    st.sampled_from([1.0, 1e-3, 1e-8, 127.0]),
+)
+@settings(deadline=None)
+def test_q8_0_bytes_are_those_of_the_reference(values: list[float], scale: float) -> None:
+    from gguf import GGMLQuantizationType, quants
+
+    rows = np.array(values, dtype=np.float32).reshape(2, 32) * np.float32(scale)
+    wanted = quants.quantize(rows, GGMLQuantizationType.Q8_0)
+    assert ggml.encode(ggml.Type.Q8_0, torch.from_numpy(rows)).tobytes() == wanted.tobytes()
+
+
+def test_q8_0_rounds_halves_away_from_zero_as_the_reference() -> None:
+    from gguf import GGMLQuantizationType, quants
+
+    halves = torch.tensor([[127.0, *(at / 2 for at in range(-16, 15))], [0.0] * 32])
+    wanted = quants.quantize(halves.numpy(), GGMLQuantizationType.Q8_0)
+    assert ggml.encode(ggml.Type.Q8_0, halves).tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "F16", "F32"])
+def test_what_is_encoded_decodes_to_nearly_the_same(kind: str) -> None:
+    torch.manual_seed(0)
+    rows = torch.randn(4, 64)
+    again = ggml.decode(ggml.Type[kind], ggml.encode(ggml.Type[kind], rows), 64)
+    assert np.abs(again - rows.numpy()).max() <= {"Q8_0": 0.02, "F16": 0.002, "F32": 0.0}[kind]
+
+
+def test_rows_that_do_not_fill_blocks_are_refused() -> None:
+    with pytest.raises(ExportDefect, match="no multiple of 32"):
+        ggml.row_bytes(ggml.Type.Q8_0, 48)
+
+
+SEVEN_B: dict[str, Any] = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "hidden_size": 3584,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "intermediate_size": 18944,
+    "vocab_size": 152064,
+}
+
+
+@pytest.mark.parametrize(
+    ("quantization", "size"), [("F16", 15_231_899_648), ("Q8_0", 8_092_571_648), ("Q4_K_M", 4_677_120_000)]
+)
+def test_the_real_models_sizes_are_predicted_to_the_byte(quantization: str, size: int) -> None:
+    from forex import disk
+
+    assert len(gguf_model.expected(SEVEN_B)) == 339
+    assert disk.gguf_bytes(SEVEN_B, quantization) == size
+
+
+def test_the_real_adapters_size_is_predicted_to_the_byte() -> None:
+    from forex import config, disk
+
+    assert disk.lora_bytes(config.load(None, batch_size=32), SEVEN_B) == 4 * 161_480_704
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"architectures": ["GemmaForCausalLM"]}, "GemmaForCausalLM is not exported"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope scaling of type yarn"),
+    ],
+)
+def test_a_model_that_cannot_be_exported_is_refused(change: dict[str, Any], said: str) -> None:
+    described = {**SEVEN_B, "max_position_embeddings": 9, "rms_norm_eps": 1e-6, **change}
+    with pytest.raises(ExportDefect, match=said):
+        gguf_model.metadata(described, name="x", quantization="Q8_0")
+
+
+# --- with a real, finished run ---------------------------------------------------------------
+
+
+@pytest.fixture
+def source(finished: Path) -> export.Source:
+    from transformers import AutoTokenizer
+
+    base = finished / "models/base"
+    return export.Source.of(base, finished / "models/output/adapter", AutoTokenizer.from_pretrained(base))
+
+
+@pytest.mark.slow
+def test_an_independent_reader_finds_the_model_and_its_tokenizer(finished: Path, source: export.Source) -> None:
+    from gguf import GGUFReader
+
+    reader = GGUFReader(finished / GGUF)
+    assert {tensor.name for tensor in reader.tensors} == set(gguf_model.expected(source.config))
+
+    def text(key: str) -> str:
+        return str(reader.fields[key].contents())
+
+    assert text("general.architecture") == "qwen2"
+    assert text("tokenizer.ggml.pre") == "deepseek-r1-qwen"
+    assert text("tokenizer.chat_template") == template.CHAT_TEMPLATE
+    tokens = reader.fields["tokenizer.ggml.tokens"].contents()
+    assert tokens == source.tokenizer.convert_ids_to_tokens(range(len(source.tokenizer)))
+    assert reader.fields["tokenizer.ggml.eos_token_id"].contents() == source.tokenizer.eos_token_id
+    assert reader.fields["tokenizer.ggml.bos_token_id"].contents() == source.tokenizer.bos_token_id
+
+
+def merged_model(finished: Path) -> Any:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(finished / "models/base", dtype=torch.float32)
+    return PeftModel.from_pretrained(base, str(finished / "models/output/adapter")).merge_and_unload().eval()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_the_stream_merges_as_peft_does(finished: Path, source: export.Source) -> None:
+    wanted = merged_model(finished).state_dict()
+    base = Weights(source.base)
+    with Weights(source.base, source.adapter) as weights:
+        changed = 0
+        for name, shape in weights.shapes().items():
+            ours = weights.rows(name, 0, shape[0])
+            assert torch.allclose(ours, wanted[name], atol=1e-5), name
+            changed += not torch.equal(ours, base.rows(name, 0, shape[0]))
+    assert changed == 7 * 2  # seven projections in each of two layers, and nothing else
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_llama_cpp_runtime_says_what_transformers_says(finished: Path, source: export.Source) -> None:
+    import xllamacpp
+
+    row = json.loads((finished / "data/forex_integrated/eval_feature_examples.jsonl").read_text().splitlines()[0])
+    (ids,) = template.encode_prompts(source.tokenizer, [(row["prompt"], "")])
+    wanted = merged_model(finished).generate(
+        torch.tensor([ids]), max_new_tokens=24, do_sample=False, pad_token_id=source.tokenizer.pad_token_id
+    )[0, len(ids) :]
+    params = xllamacpp.CommonParams()
+    params.model.path = str(finished / GGUF)
+    params.n_ctx, params.n_parallel, params.warmup, params.verbosity = 512, 1, False, -1
+    params.cpuparams.n_threads = 1
+    server = xllamacpp.Server(params)
+    asked = {"n_predict": 24, "temperature": 0, "prompt": ids}
+    answer = server.handle_completions(asked)
+    assert answer["choices"][0]["text"] == source.tokenizer.decode(wanted, skip_special_tokens=True)
+    # The runtime's own tokenizer, given the text, comes to the same ids: as many, and the same answer.
+    spelled = server.handle_completions({**asked, "prompt": template.prompt_text(row["prompt"])})
+    assert spelled["usage"]["prompt_tokens"] == len(ids)
+    assert spelled["choices"][0]["text"] == answer["choices"][0]["text"]
+
+
+@pytest.mark.slow
+def test_the_manifest_lists_what_is_there_and_notices_one_changed_byte(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    listed = json.loads(Path("MANIFEST.json").read_text(encoding="utf-8"))
+    assert listed["contract"] == 1
+    assert listed["steps"] == {"sft": 7, "dpo": 4}
+    assert {file["kind"] for file in listed["files"]} == {"gguf", "adapter", "trainer_state", "modelfile", "run"}
+    assert manifest.holds(Path("MANIFEST.json"), [Path(GGUF)])
+    assert not manifest.holds(Path("MANIFEST.json"), [Path("other.gguf")])
+    file = Path("models/output/final/Modelfile")
+    before = file.read_bytes()
+    file.write_bytes(before.replace(b"0", b"1", 1))
+    try:
+        assert not manifest.holds(Path("MANIFEST.json"), [Path(GGUF)])
+    finally:
+        file.write_bytes(before)
+
+
+@pytest.fixture
+def judged(finished: Path, source: export.Source, tmp_path: Path) -> Iterator[tuple[Path, Any]]:
+    """A copy of the exported file, and its judge."""
+    copy = tmp_path / "copy.gguf"
+    shutil.copyfile(finished / GGUF, copy)
+    tensors = export.plan(source, "Q8_0")
+    head = export.header(source, "Q8_0", "small")
+    with Weights(source.base, source.adapter) as weights:
+        rows = merged.Rows(weights, tensors, source.config)
+        yield copy, lambda: verify.verify(copy, head, tensors, rows)
+
+
+@pytest.mark.slow
+def test_the_judge_passes_the_whole_file(judged: tuple[Path, Any]) -> None:
+    judged[1]()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("cut", "its tensors end at"),
+        ("junk", "its tensors end at"),
+        ("cut and filled", "the file says 0"),
+        ("zero tensor", "the file says 0"),
+        ("nan scale", "not a finite number"),
+        ("base instead of merged", "the merged model"),
+        ("eos id", "not the one that was written"),
+        ("magic", "does not begin with GGUF"),
+        ("version", "its version is 2"),
+        ("offset", "is contiguous"),
+    ],
+)
+def test_the_judge_names_each_damage(judged: tuple[Path, Any], source: export.Source, damage: str, said: str) -> None:
+    path, judge = judged
+    data = bytearray(path.read_bytes())
+    parsed = gguf_file.parse(path)
+    tensor = next(tensor for tensor in parsed.tensors if tensor.name == "blk.1.ffn_up.weight")
+    at = parsed.data_start + tensor.offset
+    if damage == "cut":
+        del data[-40:]
+    elif damage == "junk":
+        data += bytes(32)
+    elif damage == "cut and filled":
+        data[-4000:] = bytes(4000)
+    elif damage == "zero tensor":
+        data[at : at + tensor.size] = bytes(tensor.size)
+    elif damage == "nan scale":
+        data[at + 34 * 5 : at + 34 * 5 + 2] = b"\x00\x7e"
+    elif damage == "base instead of merged":
+        with Weights(source.base) as base:
+            rows = base.rows("model.layers.1.mlp.up_proj.weight", 0, tensor.shape[0])
+        data[at : at + tensor.size] = ggml.encode(ggml.Type.Q8_0, rows).tobytes()
+    elif damage == "eos id":
+        key = b"tokenizer.ggml.eos_token_id"
+        data[data.index(key) + len(key) + 4] ^= 1
+    elif damage == "magic":
+        data[0] = 0
+    elif damage == "version":
+        data[4] = 2
+    else:
+        name = b"blk.1.ffn_up.weight"
+        data[data.index(name) + len(name) + 4 + 16 + 4] ^= 32
+    path.write_bytes(bytes(data))
+    with pytest.raises(ExportDefect, match=said):
+        judge()
+
+
+@pytest.mark.slow
+def test_an_export_that_fails_leaves_no_file_with_the_final_name(
+    source: export.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(rows: torch.Tensor) -> Any:
+        return original(rows * 1.1)
+
+    original = ggml._q8_0
+    monkeypatch.setattr(ggml, "_q8_0", wrong)
+    target = tmp_path / "x.gguf"
+    with pytest.raises(ExportDefect, match="the merged model"):
+        export.write(source, target, quantization="Q8_0", name="small")
+    assert not target.exists()
+
+
+@pytest.mark.slow
+def test_f16_is_written_too(source: export.Source, tmp_path: Path) -> None:
+    from gguf import GGUFReader
+
+    written = export.write(source, tmp_path / "x.F16.gguf", quantization="F16", name="small")
+    assert written.size == written.path.stat().st_size
+    kinds = {tensor.tensor_type.name for tensor in GGUFReader(written.path).tensors}
+    assert kinds == {"F16", "F32"}

@@ -1,0 +1,67 @@
+"""Accuracy with an interval that is not too narrow, and leaks found when they are there."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from forex import evaluate, judging
+from forex.errors import DataDefect
+from forex.rows import Example
+
+UP, DOWN = "Direction: UP", "Direction: DOWN"
+
+
+def rows(answers: list[str], first: dt.date, step: int = 7) -> list[Example]:
+    return [
+        Example(f"p{first}{at}", f"<think>\nx\n</think>\n\n{answer}", date=str(first + dt.timedelta(days=step * at)))
+        for at, answer in enumerate(answers)
+    ]
+
+
+TRAIN = rows([UP, DOWN, DOWN], dt.date(2001, 1, 1))
+LATER = rows([UP, DOWN] * 50, dt.date(2025, 1, 6))
+
+
+def test_wilson_interval_of_independent_weeks() -> None:
+    found = judging.accuracy(LATER, [UP] * 100)
+    assert (found.right, found.of) == (50, 100)
+    assert (found.low, found.high) == pytest.approx((0.40, 0.60), abs=0.005)
+
+
+def test_rows_of_one_week_that_move_together_widen_the_interval() -> None:
+    together = [
+        Example(f"p{at}", UP if at < 50 else DOWN, date="2025-01-06" if at < 50 else "2025-03-03") for at in range(100)
+    ]
+    found = judging.accuracy(together, [UP] * 100)
+    assert found.low < 0.2
+    assert found.high > 0.8
+
+
+def test_leaks_are_named() -> None:
+    assert judging.leaks(TRAIN, LATER) == []
+    assert "not later" in judging.leaks(TRAIN, rows([UP], dt.date(2000, 1, 1)))[0]
+    assert "among the training prompts" in judging.leaks(TRAIN, [Example(TRAIN[0].prompt, UP, date="2025-01-06")])[0]
+    assert "hold their own answer" in judging.leaks(TRAIN, [Example(f"is it {UP}?", UP, date="2025-01-06")])[0]
+    assert "no date" in judging.leaks(TRAIN, [Example("p", UP)])[0]
+
+
+def test_foresight_is_doubted_and_a_coin_toss_is_not_praised() -> None:
+    def perfect(asked: list[Example], _: object) -> list[str]:
+        return [judging.answer_of(row) for row in asked]
+
+    def constant(asked: list[Example], among: tuple[str, ...]) -> list[str]:
+        return [among[0]] * len(asked)
+
+    found = evaluate.judge(TRAIN, LATER, perfect, constant)  # type: ignore[arg-type]  # lists are sequences
+    assert found["trained"]["accuracy"] == 1.0
+    assert "a leak until proven otherwise" in found["doubts"][0]
+    found = evaluate.judge(TRAIN, LATER, constant, constant)  # type: ignore[arg-type]  # lists are sequences
+    assert not found["beats_majority"]
+    assert found["doubts"] == []
+
+
+def test_rows_without_a_choice_cannot_be_judged() -> None:
+    free = rows([f"answer {at}" for at in range(20)], dt.date(2001, 1, 1))
+    with pytest.raises(DataDefect, match="no choice among a few answers"):
+        evaluate.judge(free, LATER, lambda asked, _: [""] * len(asked), lambda asked, _: [""] * len(asked))

@@ -1,0 +1,96 @@
+"""What is planned before anything is loaded: steps, order, configuration, refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from forex import config, order, refusals
+from forex.errors import BadConfig, Refused
+from hypothesis import given
+from hypothesis import strategies as st
+
+TINY = Path(config.__file__).parents[1] / "configs" / "tiny.toml"
+
+
+def test_the_real_run_announces_330_and_80_steps() -> None:
+    real = config.load(None, batch_size=32)
+    assert config.total_steps(15_300, real.sft.epochs, real.batch_size, real.sft.max_steps) == 330
+    assert config.total_steps(2_550, real.dpo.epochs, real.batch_size, real.dpo.max_steps) == 80
+    assert (real.lora.r, real.lora.alpha, real.lora.dropout, len(real.lora.target_modules)) == (64, 128, 0.05, 7)
+    assert (real.sft.learning_rate, real.sft.epochs, real.dpo.learning_rate, real.dpo.beta) == (2e-5, 3.0, 2e-6, 0.1)
+
+
+def test_the_rehearsal_differs_only_in_size() -> None:
+    tiny = config.load(TINY, batch_size=32)
+    assert tiny.lora == config.Lora()
+    assert tiny.run.checkpoint_every == 100 < tiny.sft.max_steps
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[sft]\nepoch = 3", r"sft: unknown field 'epoch'; allowed: .*epochs"),
+        ("[sft]\nmax_steps = 'x'", "sft: max_steps is 'x', not int"),
+        ("[sft]\nmax_steps = true", "sft: max_steps is True, not int"),
+        ("sft = 3", "sft is not a table"),
+        ("[lora]\ntarget_modules = 'q'", "target_modules is not a list"),
+        ("[run]\ncheckpoint_limit = 1", "at least 2"),
+        ("[run]\ncheckpoint_every = 0", "checkpoint_every is 0"),
+        ("[export]\nquantizations = ['Q3']", "'Q3' is unknown; allowed: Q8_0"),
+        ("[export]\nname = '../x'", "letters, digits"),
+        ("[", "cannot read"),
+    ],
+)
+def test_a_bad_configuration_names_the_field(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(BadConfig, match=said):
+        config.load(path, batch_size=32)
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=60), st.integers(1, 8), st.integers(1, 16), st.integers(0, 9))
+def test_every_epoch_sees_every_row_once(lengths: list[int], steps: int, batch: int, seed: int) -> None:
+    picked = order.rows_of_run(lengths, steps=steps, batch_size=batch, seed=seed)
+    assert len(picked) == steps * batch
+    counts = [picked.count(row) for row in range(len(lengths))]
+    assert max(counts) - min(counts) <= 2  # a step may straddle two epochs, and the last epoch may be cut
+    for start in range(0, len(picked), batch):
+        step = [lengths[row] for row in picked[start : start + batch]]
+        assert step == sorted(step, reverse=True)
+    assert picked == order.rows_of_run(lengths, steps=steps, batch_size=batch, seed=seed)
+
+
+@given(st.integers(1, 256), st.integers(1, 64))
+def test_a_micro_batch_divides_the_batch(batch: int, at_most: int) -> None:
+    size = config.micro_batch(batch, at_most)
+    assert batch % size == 0
+    assert size <= at_most
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"WORLD_SIZE": "8"},
+        {"LOCAL_WORLD_SIZE": "2"},
+        {"TORCHELASTIC_RUN_ID": "none"},
+        {"ACCELERATE_USE_DEEPSPEED": "true"},
+        {"ACCELERATE_USE_FSDP": "true"},
+        {"ACCELERATE_MIXED_PRECISION": "bf16"},
+        {"ACCELERATE_DEEPSPEED_CONFIG_FILE": "ds.json"},
+    ],
+)
+def test_a_launcher_is_refused_with_the_remedy(environment: dict[str, str]) -> None:
+    with pytest.raises(Refused, match=r"run it as: python3 train_deepseek_forex\.py --stage all"):
+        refusals.refuse_launchers(environment)
+
+
+def test_a_plain_start_is_not_refused() -> None:
+    refusals.refuse_launchers({"PATH": "/usr/bin", "WORLD_SIZE": "1", "ACCELERATE_USE_FSDP": "false"})
+
+
+def test_a_model_on_one_of_several_gpus_is_refused() -> None:
+    with pytest.raises(Refused, match="device_map=None with 8 GPUs"):
+        refusals.refuse_unmapped(None, 8)
+    refusals.refuse_unmapped(None, 1)
+    refusals.refuse_unmapped({"": "cpu"}, 8)

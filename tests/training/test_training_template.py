@@ -1,0 +1,77 @@
+"""Turns in DeepSeek-R1's format: the reasoning survives, one BOS, one EOS, only the answer is learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forex import base, template
+from forex.config import Model, Shape
+from forex.errors import DataDefect
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("base") / "model"
+    texts = ["Where will EURUSD stand, compared with today? End with a direction. +0.33%, RSI 20.2"] * 3
+    made = base.directory(Model(name=str(folder), built=Shape(vocab_size=400)), texts, 1)
+    return AutoTokenizer.from_pretrained(made)
+
+
+@pytest.mark.parametrize(
+    ("completion", "rest"),
+    [
+        ("<think>\nwhy\n</think>\n\nUP", "why\n</think>\n\nUP"),
+        ("why\n</think>\n\nUP", "why\n</think>\n\nUP"),
+        ("UP", "\n</think>\n\nUP"),
+    ],
+)
+def test_the_answer_goes_on_where_the_prompt_ends(completion: str, rest: str) -> None:
+    assert template.completion_text(completion) == rest
+    assert template.prompt_text("q").endswith("<think>\n")
+
+
+def test_one_bos_one_eos_and_marks_are_single_tokens(tokenizer: Any) -> None:
+    (prompt,) = template.encode_prompts(tokenizer, [("Where will EURUSD stand?", "")])
+    (answer,) = template.encode_completions(tokenizer, ["<think>\nwhy\n</think>\n\nUP"])
+    ids = prompt + answer
+    assert ids.count(tokenizer.bos_token_id) == 1
+    assert ids[0] == tokenizer.bos_token_id
+    assert ids.count(tokenizer.eos_token_id) == 1
+    assert ids[-1] == tokenizer.eos_token_id
+    for mark in (template.USER, template.ASSISTANT, template.THINK, template.END_THINK):
+        assert ids.count(tokenizer.convert_tokens_to_ids(mark)) == 1
+    assert tokenizer.decode(ids[1:-1]) == (
+        "<｜User｜>Where will EURUSD stand?<｜Assistant｜><think>\nwhy\n</think>\n\nUP"  # noqa: RUF001
+    )
+
+
+def test_the_published_template_asks_as_the_training_does(tokenizer: Any) -> None:
+    from forex import gguf_vocab
+
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "q"}], add_generation_prompt=True, tokenize=False
+    )
+    assert asked == template.BOS + template.prompt_text("q")
+    assert gguf_vocab.chat_template(tokenizer) == template.CHAT_TEMPLATE
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    assert gguf_vocab.chat_template(tokenizer) == template.CHAT_TEMPLATE
+
+
+def test_token_ids_survive_saving(tokenizer: Any, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    before = template.encode_prompts(tokenizer, [("Where will EURUSD stand? +0.33%", "s")])
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert template.encode_prompts(again, [("Where will EURUSD stand? +0.33%", "s")]) == before
+    assert len(again) == len(tokenizer)
+
+
+def test_prompts_that_leave_no_room_are_a_defect() -> None:
+    assert template.room([[1] * 3, [1] * 7], 8) == [5, 1]
+    with pytest.raises(DataDefect, match="1 prompts fill max_length = 7"):
+        template.room([[1] * 3, [1] * 7], 7)
