@@ -24,8 +24,8 @@ from harness.errors import BadInput, HarnessError, MissingExtra, ProviderUnavail
 from harness.ports import Clock
 from harness.providers.credentials import Credentials
 from harness.providers.detached import spawn
+from harness.providers.terms import UNPACED
 from harness.providers.vast import VastProvider
-from harness.providers.wire import UNPACED
 from harness.text import printable
 
 NAME = "emulated"

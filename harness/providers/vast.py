@@ -29,7 +29,8 @@ from harness.providers import offers, rows
 from harness.providers.container_log import fetch_text
 from harness.providers.credentials import Credentials
 from harness.providers.rows import Row
-from harness.providers.wire import Call, Lane, Pace, Patience, Reply, Wire
+from harness.providers.terms import Lane, Pace, Patience
+from harness.providers.wire import Call, Reply, Wire
 
 _GONE = ("not_found", "no_such_instance")
 _MAX_PAGES = 1000

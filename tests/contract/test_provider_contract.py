@@ -23,8 +23,8 @@ from harness.ids import InstanceId, OfferId, label, new_nonce
 from harness.ids import job_name as named
 from harness.ports import CreateRequest, DestroyReply, Instance, InstanceStatus, Listing, Offer, OfferQuery, Provider
 from harness.providers.credentials import Credentials
+from harness.providers.terms import UNPACED, Patience
 from harness.providers.vast import VastProvider
-from harness.providers.wire import UNPACED, Patience
 from tests.support.faulty_provider import FaultyProvider
 
 QUERY = OfferQuery(gpu_names=("H100",), num_gpus=1, disk_gb=20.0, max_usd_per_hour=100.0)

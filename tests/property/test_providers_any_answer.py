@@ -13,8 +13,8 @@ from harness.errors import AmbiguousCreate, BadInput, HarnessError, OfferGone, P
 from harness.ids import InstanceId, OfferId
 from harness.ports import CreateRequest, DestroyReply
 from harness.providers.credentials import Credentials
+from harness.providers.terms import UNPACED, Patience
 from harness.providers.vast import VastProvider
-from harness.providers.wire import UNPACED, Patience
 from tests.support.fake_clock import FakeClock
 from tests.support.scripted_http import Said, Script, reply, serving
 from tests.support.vast_rows import instance_row

@@ -12,8 +12,8 @@ from harness.errors import NotProven, ProviderUnavailable
 from harness.ids import InstanceId
 from harness.ports import DestroyReply
 from harness.providers.credentials import Credentials
+from harness.providers.terms import UNPACED, Patience
 from harness.providers.vast import VastProvider
-from harness.providers.wire import UNPACED, Patience
 from tests.support.fake_clock import FakeClock
 from tests.support.faulty_provider import FaultyProvider
 from tests.support.scripted_http import DROP, Answer, Asked, Said, Script, reply, serving

@@ -12,8 +12,8 @@ from harness.errors import AmbiguousCreate, BadInput, MissingExtra, OfferGone, P
 from harness.ids import InstanceId, OfferId
 from harness.ports import CreateRequest, DestroyReply, OfferQuery, Provider
 from harness.providers.credentials import Credentials
+from harness.providers.terms import UNPACED, Lane, Pace, Patience
 from harness.providers.vast import VastProvider
-from harness.providers.wire import UNPACED, Lane, Pace, Patience
 from tests.support.fake_clock import FakeClock
 from tests.support.scripted_http import DROP, HANG, Answer, Said, Script, reply, serving
 from tests.support.vast_rows import (
