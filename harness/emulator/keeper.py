@@ -15,6 +15,7 @@ from pathlib import Path
 
 import asyncssh
 
+from harness import durable
 from harness.emulator.box.container import BoxFailed, Container, can_isolate
 from harness.emulator.box.layout import Gpus, Layout, furnish, layout_of, wipe
 from harness.emulator.box.server import BoxServer
@@ -196,7 +197,7 @@ class Keeper:
         keys = _due_keys(rental, now, timing.key_s)
         if force or keys != box.keys_written or now >= box.keys_written_at + timing.keys_rewritten_s:
             box.layout.authorized_keys.parent.mkdir(parents=True, exist_ok=True)
-            box.layout.authorized_keys.write_text("".join(f"{key}\n" for key in keys), "utf-8")
+            durable.write(box.layout.authorized_keys, "".join(f"{key}\n" for key in keys).encode(), mode=0o600)
             box.keys_written, box.keys_written_at = keys, now
 
     def _account(self, box: _Box, rental: Rental) -> None:
@@ -207,7 +208,7 @@ class Keeper:
 
     def _did(self, box: _Box, done: _Done) -> None:
         box.done = done
-        (box.layout.base / "done.json").write_text(json.dumps(asdict(done)), "utf-8")
+        durable.write(box.layout.base / "done.json", json.dumps(asdict(done)).encode())
 
 
 def _due_keys(rental: Rental, now: float, delay: float) -> tuple[str, ...]:
@@ -228,7 +229,7 @@ def _announce(layout: Layout, rental: Rental) -> None:
         for old in layout.base.glob("host_key.*"):
             old.unlink()
         key = asyncssh.generate_private_key("ssh-ed25519", comment=f"root@{rental.id}")
-        key.write_private_key(str(private))
+        durable.write(private, key.export_private_key(), mode=0o600)
     public = asyncssh.read_private_key(str(private)).export_public_key().decode().strip()
     (layout.etc_ssh / "ssh_host_ed25519_key.pub").write_text(public + "\n", "utf-8")
     with layout.log.open("a", encoding="utf-8") as log:

@@ -6,12 +6,13 @@ a fault that is misspelt is not a fault that silently never happens.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from harness.errors import BadInput
 from harness.ports import InstanceStatus
@@ -30,6 +31,22 @@ class When(_Table):
     """A file on the box, relative to its root, with ``*`` allowed: it must exist and match ``text``."""
     text: str = ""
     """A regular expression, searched in the last 64 KiB of the file."""
+
+    @field_validator("file")
+    @classmethod
+    def _inside_the_box(cls, value: str) -> str:
+        if value.startswith("/") or ".." in value.split("/"):
+            raise ValueError("a path inside the box, without a leading slash or '..'")
+        return value
+
+    @field_validator("text")
+    @classmethod
+    def _is_an_expression(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return value
 
 
 class ApiFault(_Table):

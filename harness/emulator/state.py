@@ -1,19 +1,15 @@
-"""What the emulated service remembers, and how it is written down: one JSON file, replaced as a whole.
-
-A crash between two writes leaves the older file; a new one appears only by a
-rename. Nothing here is meant to survive a power loss: it is a rehearsal.
-"""
+"""What the emulated service remembers, and how it is written down: one JSON file, replaced as a whole."""
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness import durable
 from harness.emulator.ledger import Entry, Ledger
 from harness.emulator.market import Ask
 from harness.emulator.rental import AttachedKey, Rental
@@ -104,12 +100,7 @@ def write(state_dir: Path, state: State, now: float) -> None:
             "last_key_id": state.last_key_id,
         },
     }
-    path = state_dir / _NAME
-    partial = path.with_suffix(".partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(data, file)
-    partial.replace(path)
+    durable.write(state_dir / _NAME, json.dumps(data).encode(), mode=0o600)
 
 
 def _state(data: Mapping[str, Any]) -> State:

@@ -68,7 +68,7 @@ def used_bytes(folder: Path) -> int:
         for name in names:
             try:
                 total += Path(where, name).lstat().st_blocks * 512
-            except FileNotFoundError:  # removed while we looked
+            except OSError:  # removed while we looked
                 continue
     return total
 

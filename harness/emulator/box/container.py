@@ -24,6 +24,7 @@ from pathlib import Path
 
 import psutil
 
+from harness import durable
 from harness.emulator.box.layout import TOOLS, VENV, Layout, operator_packages
 from harness.errors import HarnessError
 
@@ -65,7 +66,7 @@ class Container:
                 self._start_isolated(command, full, log.fileno())
             else:
                 _detach(command, "", log.fileno(), full, self.layout.home)
-                self._holder_file.write_text("{}", "utf-8")
+                durable.write(self._holder_file, b"{}")
 
     def alive(self) -> bool:
         """Whether the container runs; without isolation nobody can tell, and it counts as running once started."""
@@ -168,13 +169,19 @@ class Container:
         while time.monotonic() < deadline:
             said = ready.read_text("utf-8") if ready.exists() else ""
             if said.isdecimal():
-                started = psutil.Process(int(said)).create_time()
-                self._holder_file.write_text(json.dumps({"pid": int(said), "started": started}), "utf-8")
+                self._remember(int(said))
                 return
             if said:
                 raise BoxFailed(f"the container did not start: {said.strip()}")
             time.sleep(0.005)
         raise BoxFailed(f"the container did not start in {START_S:g} s; see {self.layout.log}")
+
+    def _remember(self, pid: int) -> None:
+        try:
+            started = psutil.Process(pid).create_time()
+        except psutil.Error:
+            raise BoxFailed(f"the container ended at once; see {self.layout.log}") from None
+        durable.write(self._holder_file, json.dumps({"pid": pid, "started": started}).encode())
 
     def _holder(self) -> psutil.Process | None:
         try:
@@ -232,17 +239,20 @@ def _shell() -> str:
 def _detach(command: Sequence[str], ended: str, log: int, env: Mapping[str, str], cwd: Path) -> None:
     """Start a command that is nobody's child; a word is left in the file ``ended``, if one is named, when it ends."""
     script = '("$@"; [ -z "$0" ] || [ -s "$0" ] || echo "it ended at once" >"$0") </dev/null &'
-    subprocess.run(
-        ["/bin/sh", "-c", script, ended, *command],
-        cwd=cwd,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-        check=True,
-        timeout=START_S,
-    )
+    try:
+        subprocess.run(
+            ["/bin/sh", "-c", script, ended, *command],
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            check=True,
+            timeout=START_S,
+        )
+    except subprocess.SubprocessError as error:
+        raise BoxFailed(f"a process of the box could not be started: {error}") from None
 
 
 def _end(processes: list[psutil.Process]) -> None:

@@ -8,13 +8,14 @@ this machine and never changes them.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import sysconfig
 import venv
 from dataclasses import dataclass
 from pathlib import Path
+
+from harness import durable
 
 TOOLS = "emulated/bin"
 VENV = "venv/main"
@@ -77,7 +78,7 @@ def layout_of(state_dir: Path, instance_id: int) -> Layout:
 
 def furnish(layout: Layout, gpus: Gpus, path: str) -> None:
     """Make the box's root directory; what is there already stays."""
-    for folder in ("workspace", "root/.ssh", "tmp", TOOLS, "var/log"):
+    for folder in ("workspace", "root/.ssh", "tmp", TOOLS, "var/log", "venv"):
         (layout.root / folder).mkdir(parents=True, exist_ok=True)
     link = layout.home / "workspace"
     if not link.is_symlink() and not link.exists():
@@ -85,10 +86,10 @@ def furnish(layout: Layout, gpus: Gpus, path: str) -> None:
     layout.etc_ssh.mkdir(exist_ok=True)
     profile = layout.home / ".profile"
     if not profile.exists():  # a login shell's /etc/profile sets PATH anew
-        profile.write_text(f'export PATH="{path}"\n', "utf-8")
+        durable.write(profile, f'export PATH="{path}"\n'.encode())
     if not (layout.root / TOOLS / "nvidia-smi").exists():
         put_nvidia_smi(layout, gpus)
-    if not (layout.root / VENV / "pyvenv.cfg").exists():
+    if not (layout.root / VENV).exists():
         _make_venv(layout.root / VENV)
 
 
@@ -117,14 +118,15 @@ def operator_packages() -> list[Path]:
 
 
 def _make_venv(where: Path) -> None:
-    venv.EnvBuilder(with_pip=False, symlinks=True).create(where)
-    packages = where / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    unfinished = where.with_name(".unfinished")  # a kill in the middle must not leave half an environment
+    shutil.rmtree(unfinished, ignore_errors=True)
+    venv.EnvBuilder(with_pip=False, symlinks=True).create(unfinished)
+    packages = unfinished / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
     (packages / "operator.pth").write_text("".join(f"{path}\n" for path in operator_packages()), "utf-8")
     for name in ("pip", "pip3"):
-        _script(where / "bin" / name, _PIP)
+        _script(unfinished / "bin" / name, _PIP)
+    unfinished.rename(where)
 
 
 def _script(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, "utf-8")
-    os.chmod(path, 0o755)  # noqa: PTH101, S103  # the box's users run it
+    durable.write(path, text.encode(), mode=0o755)

@@ -122,19 +122,18 @@ class Session:
     ) -> None:
         gone = asyncio.create_task(process.channel.wait_closed())
         ended = asyncio.create_task(child.wait())
-        emptied = asyncio.gather(*drains)
         try:
             if terminal:
-                await asyncio.wait({ended, gone}, return_when=asyncio.FIRST_COMPLETED)
-                await asyncio.wait({emptied}, timeout=TERMINAL_LINGER_S)
+                await _all_done({ended}, gone)
+                await asyncio.wait(drains, timeout=TERMINAL_LINGER_S)
             else:
-                await _first(emptied, gone)
-                await _first(ended, gone)
-            if emptied.done():
-                emptied.result()
+                await _all_done({*drains}, gone)
+                await _all_done({ended}, gone)
         finally:
-            for task in (emptied, feeding, gone, ended):
-                task.cancel()
+            await _call_off(gone, ended, feeding, *drains)
+        for drain in drains:
+            if not drain.cancelled():
+                drain.result()
         if child.returncode is None:
             if terminal:
                 _signal(child, signal.SIGHUP)
@@ -204,9 +203,24 @@ class Session:
                 _signal(child, signal.SIGINT)
 
 
-async def _first(awaited: asyncio.Future[Any], gone: asyncio.Task[None]) -> None:
-    """Wait for something, but no longer than the client is there."""
-    await asyncio.wait([asyncio.ensure_future(awaited), gone], return_when=asyncio.FIRST_COMPLETED)
+async def _all_done(tasks: set[asyncio.Task[Any]], gone: asyncio.Task[None]) -> None:
+    """Wait until all are done or one has failed, but no longer than the client is there."""
+    waiting = set(tasks)
+    while waiting and not gone.done():
+        done, _ = await asyncio.wait({*waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
+        waiting -= done
+        if any(task.exception() for task in done):
+            return
+
+
+async def _call_off(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel what still runs, and see it end."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:
