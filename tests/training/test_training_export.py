@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forex import base as base_model
 from forex import export, ggml, gguf_file, gguf_model, manifest, merged, template, verify
 from forex.errors import ExportDefect
 from forex.weights import Weights
@@ -99,10 +100,8 @@ def test_a_model_that_cannot_be_exported_is_refused(change: dict[str, Any], said
 
 @pytest.fixture
 def source(finished: Path) -> export.Source:
-    from transformers import AutoTokenizer
-
     base = finished / "models/base"
-    return export.Source.of(base, finished / "models/output/adapter", AutoTokenizer.from_pretrained(base))
+    return export.Source.of(base, finished / "models/output/adapter", base_model.tokenizer(base))
 
 
 @pytest.mark.slow

@@ -13,12 +13,10 @@ from forex.errors import DataDefect
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from transformers import AutoTokenizer
-
     folder = tmp_path_factory.mktemp("base") / "model"
     texts = ["Where will EURUSD stand, compared with today? End with a direction. +0.33%, RSI 20.2"] * 3
     made = base.directory(Model(name=str(folder), built=Shape(vocab_size=400)), texts, 1)
-    return AutoTokenizer.from_pretrained(made)
+    return base.tokenizer(made)
 
 
 @pytest.mark.parametrize(
@@ -62,11 +60,9 @@ def test_the_published_template_asks_as_the_training_does(tokenizer: Any) -> Non
 
 
 def test_token_ids_survive_saving(tokenizer: Any, tmp_path: Path) -> None:
-    from transformers import AutoTokenizer
-
     before = template.encode_prompts(tokenizer, [("Where will EURUSD stand? +0.33%", "s")])
     tokenizer.save_pretrained(tmp_path)
-    again = AutoTokenizer.from_pretrained(tmp_path)
+    again = base.tokenizer(tmp_path)
     assert template.encode_prompts(again, [("Where will EURUSD stand? +0.33%", "s")]) == before
     assert len(again) == len(tokenizer)
 

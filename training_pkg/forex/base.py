@@ -16,6 +16,9 @@ from .errors import BadConfig
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "vocab.txt")
 """What a causal language model needs; pickled weights (*.bin) are never fetched."""
 
+_SPREAD = 0.1
+"""Of the biases and norms of a model that is built on the spot; a trained model's are of this order."""
+
 _QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -32,6 +35,17 @@ def directory(model: Model, texts: Iterable[str], seed: int) -> Path:
     if os.sep in model.name and model.name.count("/") != 1:
         raise BadConfig(f"the base model's directory {model.name} does not exist")
     return _fetched(model.name)
+
+
+def tokenizer(path: Path) -> Any:
+    """A model's tokenizer as its tokenizer.json has it.
+
+    The class that transformers would pick for it may add a token of its own under a new id (Qwen2Tokenizer
+    adds ``<|endoftext|>`` to a vocabulary that lacks it).
+    """
+    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - slow to import, and preparing data needs none
+
+    return PreTrainedTokenizerFast.from_pretrained(str(path))
 
 
 def _fetched(name: str) -> Path:
@@ -52,23 +66,23 @@ def _built(path: Path, shape: Shape, texts: Iterable[str], seed: int) -> Path:
         return path
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    tokenizer = _tokenizer(texts, shape.vocab_size)
-    _weights(shape, tokenizer, seed).save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
+    learned = _learned_tokenizer(texts, shape.vocab_size)
+    _weights(shape, learned, seed).save_pretrained(partial)
+    learned.save_pretrained(partial)
     (partial / note.name).write_text(json.dumps(wanted), encoding="utf-8")
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
     return path
 
 
-def _weights(shape: Shape, tokenizer: Any, seed: int) -> Any:
+def _weights(shape: Shape, words: Any, seed: int) -> Any:
     import torch  # noqa: PLC0415 - slow to import, and preparing data needs none
     from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
 
     torch.manual_seed(seed)
-    return Qwen2ForCausalLM(
+    model = Qwen2ForCausalLM(
         Qwen2Config(
-            vocab_size=len(tokenizer),
+            vocab_size=len(words),
             hidden_size=shape.hidden_size,
             num_hidden_layers=shape.num_hidden_layers,
             num_attention_heads=shape.num_attention_heads,
@@ -78,14 +92,19 @@ def _weights(shape: Shape, tokenizer: Any, seed: int) -> Any:
             tie_word_embeddings=False,
             rms_norm_eps=1e-6,
             rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=words.bos_token_id,
+            eos_token_id=words.eos_token_id,
+            pad_token_id=words.pad_token_id,
         )
     )
+    # Fresh biases are zero and fresh norms one: an export that lost or swapped them would go unnoticed.
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias") or "norm" in name:
+            torch.nn.init.normal_(parameter, mean=float("norm" in name), std=_SPREAD)
+    return model
 
 
-def _tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+def _learned_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     """A byte-level BPE learned from the texts, with R1's special tokens and Qwen2's way of splitting."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
     from transformers import PreTrainedTokenizerFast  # noqa: PLC0415

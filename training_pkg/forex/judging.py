@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .rows import Example
 
 SUSPICIOUS = 0.05
-"""Beyond chance this much above the majority class is a leak until proven otherwise: daily FX is close to a coin toss."""
+"""Beyond chance this much above the majority class is a leak until proven otherwise: FX is close to a coin toss."""
 
 _Z = 1.959963984540054
 """The normal quantile of a two-sided interval of 95 %."""

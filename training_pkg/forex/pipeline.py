@@ -175,9 +175,7 @@ class Pipeline:
     @cached_property
     def tokenizer(self) -> Any:
         """The base model's tokenizer."""
-        from transformers import AutoTokenizer  # noqa: PLC0415 - slow to import
-
-        return AutoTokenizer.from_pretrained(str(self.base))
+        return base.tokenizer(self.base)
 
     @property
     def _stages(self) -> tuple[training.Stage, training.Stage]:
@@ -223,14 +221,14 @@ class Pipeline:
 
     def _publish_adapter(self, checkpoint: Path) -> None:
         """The last checkpoint's adapter and the tokenizer, as one folder that is whole or absent."""
-        from . import gguf_vocab  # noqa: PLC0415 - as the other heavy stages
+        from . import gguf_vocab  # noqa: PLC0415 - imports torch
 
         partial = ADAPTER.with_name(ADAPTER.name + durable.PARTIAL)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for name in ("adapter_model.safetensors", "adapter_config.json"):
             shutil.copyfile(checkpoint / name, partial / name)
-        # The base's own files: Transformers 5 writes an unknown token back as a new id that the model does not have.
+        # The base's own files: transformers 5 may write an unknown token back as a new id that the model does not have.
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(self.base / name, partial / name)
         text = gguf_vocab.chat_template(self.tokenizer)
