@@ -114,6 +114,8 @@ class _Reader:
                 env.extend(self.word(child, depth))
             elif child.type in _REDIRECTS:
                 stdin = self._redirect(child, depth) or stdin
+            elif child.type == "comment":
+                self.comments.append((child.start_byte, child.end_byte))
             else:
                 more = self.word(child, depth)
                 if child.start_byte == end and words and more:

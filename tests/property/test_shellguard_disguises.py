@@ -67,12 +67,11 @@ _BLOCKS = (
     'echo "$( @ )"',
     "if true; then @; fi",
     "for i in 1; do @; done",
-    "f() { @; }; f",
     "case x in x) @;; esac",
     "cat < <( @ )",
     "true # no \\\n@",
 )
-_LAST = ("@", "@ ;", "@ &", "@ #", "bash <<'END'\n@\nEND", "cat <<'END' | bash\n@\nEND")
+_LAST = ("@", "@ ;", "@ &", "@ #", "f() { @; }; f", "bash <<'END'\n@\nEND", "cat <<'END' | bash\n@\nEND")
 _CARRIED = (
     "@",
     "eval %",

@@ -76,6 +76,7 @@ BASH: tuple[tuple[Rule | None, str], ...] = (
     (rules.DESTROY, "ls\n\\vastai destroy instance 5"),
     (rules.DESTROY, "ls # c\n\n\\vastai destroy instance 5"),
     (rules.DESTROY, "vast\\\n\\ai destroy instance 5"),
+    (rules.DESTROY, "ls # c \\\n\\\nvastai destroy instance 5"),
     # carried by another program
     (rules.DESTROY, "sh -c 'vastai destroy instance 5'"),
     (rules.DESTROY, 'bash -lc "cd x && vastai destroy instance 5"'),
