@@ -32,7 +32,7 @@ def check_credentials_work(preflight: PreflightFacts, job: Job, evidence: Eviden
     assert kind.encode() in inner, "the SSH public key is damaged"
 
 
-@pytest.mark.remedy("look at them in the provider's console: they bill and no job here knows them")
+@pytest.mark.remedy("look at what is named above in the provider's console, where it may bill, then: harness run {job}")
 def check_no_orphans(preflight: PreflightFacts, evidence: Evidence) -> None:
     """No instance of this tool is alive that no job knows of."""
     orphans = evidence.saw("unknown instances", preflight.orphans)
