@@ -84,3 +84,18 @@ def test_a_scenario_that_is_not_there_names_those_that_are() -> None:
     with pytest.raises(BadInput) as refused:
         load("no-such-thing")
     assert "create-reply-lost" in refused.value.remedy
+
+
+def test_the_documentation_lists_every_scenario_with_its_story_and_end() -> None:
+    text = (Path(__file__).parents[2] / "docs/emulator.md").read_text("utf-8")
+    for name in names():
+        found = load(name)
+        assert f"| `{name}` | {found.about} | {found.ends} |" in text
+
+
+def test_the_documentations_scenario_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/emulator.md").read_text("utf-8")
+    file = tmp_path / "documented.toml"
+    file.write_text(text.partition("```toml\n")[2].partition("```")[0])
+    found = load(file)
+    assert (len(found.api), len(found.ssh), len(found.life)) == (1, 1, 1)

@@ -214,11 +214,13 @@ _UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork"
 @cache
 def can_isolate() -> bool:
     """Whether this machine lets an ordinary user make a container."""
-    if sys.platform != "linux" or not shutil.which("unshare") or not shutil.which("nsenter"):
+    tools = ("unshare", "nsenter")
+    if sys.platform != "linux" or not all(shutil.which(tool, path=_SYSTEM_PATH) for tool in tools):
         return False
-    script = "mount -t proc proc /proc && chroot / true"
+    env = {"PATH": _SYSTEM_PATH}
+    line = [*_UNSHARE, "sh", "-c", "mount -t proc proc /proc && chroot / true"]
     try:
-        done = subprocess.run([*_UNSHARE, "sh", "-c", script], capture_output=True, timeout=10, check=False)
+        done = subprocess.run(line, env=env, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
