@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness.errors import BadInput, Refused
-from harness.shellguard.explain import explanation
+from harness.shellguard.explain import explanation, reasons
 from harness.shellguard.judge import judge, judge_argv
 from harness.shellguard.reading import Shell
 from harness.shellguard.rules import Decision
@@ -64,7 +64,7 @@ def judge_words(ctx: typer.Context, words: Annotated[list[str], typer.Argument(m
     if leading is None:
         typer.echo("allow")
     elif judgement.decision is Decision.DENY:
-        raise Refused(explanation(judgement), remedy=leading.rule.instead)
+        raise Refused(reasons(judgement), remedy=leading.rule.instead)
     else:
         typer.echo("allow, with a warning")
         typer.echo(explanation(judgement), err=True)

@@ -20,11 +20,17 @@ def reason(finding: Finding) -> str:
     return f"{finding.rule.what}: {finding.rule.why}. Seen: {shown(finding.words)}"
 
 
+def reasons(judgement: Judgement) -> str:
+    """Every rule that the line breaks, once each, with its reason."""
+    return "\n".join(f"[{finding.rule.id}] {reason(finding)}" for finding in _one_a_rule(judgement))
+
+
 def explanation(judgement: Judgement) -> str:
-    """Every rule that the line breaks, once each, with the way that is open."""
-    said: list[str] = []
-    for finding in judgement.findings:
-        text = f"[{finding.rule.id}] {reason(finding)}. Instead: {finding.rule.instead}."
-        if not any(line.startswith(f"[{finding.rule.id}]") for line in said):
-            said.append(text)
-    return "\n".join(said)
+    """Every rule that the line breaks, once each, with its reason and the way that is open."""
+    return "\n".join(
+        f"[{finding.rule.id}] {reason(finding)}. Instead: {finding.rule.instead}." for finding in _one_a_rule(judgement)
+    )
+
+
+def _one_a_rule(judgement: Judgement) -> tuple[Finding, ...]:
+    return tuple({finding.rule.id: finding for finding in reversed(judgement.findings)}.values())[::-1]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness import environment
 from harness.errors import BadInput, Refused
-from harness.shellguard.explain import explanation
+from harness.shellguard.explain import explanation, reasons
 from harness.shellguard.judge import judge_argv
 from harness.shellguard.rules import Decision
 
@@ -117,7 +117,7 @@ def check(args: tuple[str, ...]) -> str | None:
     if leading is None:
         return None
     if judgement.decision is Decision.DENY:
-        raise Refused(explanation(judgement), remedy=leading.rule.instead)
+        raise Refused(reasons(judgement), remedy=leading.rule.instead)
     return explanation(judgement)
 
 
@@ -126,7 +126,7 @@ def main(args: tuple[str, ...]) -> int:
     try:
         warning = check(args)
     except Refused as refused:
-        sys.stderr.write(f"harness guard: held. {refused}\n")
+        sys.stderr.write(f"harness guard: held. {refused}\nnext: {refused.remedy}\n")
         return refused.exit_code
     if warning:
         sys.stderr.write(f"harness guard: {warning}\n")

@@ -36,7 +36,7 @@ def test_the_rules_in_the_package_are_the_rules() -> None:
 def test_claims_come_from_the_text_of_the_checks_and_nothing_runs(tmp_path: Path) -> None:
     (tmp_path / "launch").mkdir()
     (tmp_path / "launch" / "check_own.py").write_text(
-        'raise SystemExit("imported")\n\n\ndef check_mine(launch):\n    """The thing holds.\n\n    And more.\n    """\n',
+        'raise SystemExit("imported")\n\ndef check_mine(launch):\n    """The thing holds.\n\n    And more.\n    """\n',
         encoding="utf-8",
     )
     assert claims(tmp_path) == (Claim(Stage.LAUNCH, "mine", "The thing holds."),)
