@@ -33,8 +33,9 @@ def check_progress_is_advancing(training: TrainingFacts, job: Job, evidence: Evi
 @pytest.mark.remedy("compare nvidia-smi with a run of the right pace; raise pace_tolerance only if you accept the cost")
 @pytest.mark.seed("rule 5")
 def check_pace_within_timeline(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
-    """Seconds a step are within the timeline, and the projected cost is under the cap."""
+    """While it runs, seconds a step are within the timeline; in the end, what it cost is under the cap."""
     log = evidence.saw("log", training.log)
+    session = evidence.saw("session", training.session)
     limits = job.limits
     for trainer, planned in ((Trainer.SFT, limits.sft_s_per_step), (Trainer.DPO, limits.dpo_s_per_step)):
         pace = log.of(trainer).s_per_step
@@ -42,7 +43,7 @@ def check_pace_within_timeline(training: TrainingFacts, job: Job, evidence: Evid
             continue
         evidence.note(f"{trainer} s/step", pace)
         most = evidence.wants(f"{trainer} s/step, at most", planned * limits.pace_tolerance)
-        assert pace <= most, f"{trainer} takes {pace:.2f} s a step, {planned:.2f} are planned"
+        assert pace <= most or not session.alive, f"{trainer} takes {pace:.2f} s a step, {planned:.2f} are planned"
     evidence.note("spent USD", round(training.spent_usd, 4))
     evidence.wants("budget_usd", limits.budget_usd)
     assert training.spent_usd <= limits.budget_usd, f"${training.spent_usd:.2f} are spent"

@@ -42,14 +42,17 @@ def training_session(desk: RunnerDesk) -> TrainingSession:
 def launch(desk: RunnerDesk, narrator: Narrator) -> None:
     """Start the training unless it runs or has ended well; wait for its first words, its end, or the deadline."""
     session = training_session(desk)
+    spoken_before = _attempts(launch_facts.look(desk).log.value)
     if session.exit_status() != 0 and session.start(desk.job.training.command):
         _record_launch(desk, "launch")
         narrator.note(f"training started in session {desk.job.training.session!r}")
+    else:
+        spoken_before = 0
     deadline = desk.clock.monotonic() + desk.job.limits.launch_deadline_s
     while desk.clock.monotonic() < deadline:
         seen = launch_facts.look(desk)
-        state = seen.session.value
-        if _has_spoken(seen.log.value) or (state is not None and not state.alive):
+        state, log = seen.session.value, seen.log.value
+        if (_attempts(log) > spoken_before and _has_spoken(log)) or (state is not None and not state.alive):
             return
         desk.clock.sleep(_LAUNCH_POLL_S)
 
@@ -144,6 +147,11 @@ def _enforce_limits(desk: RunnerDesk, seen: TrainingFacts, narrator: Narrator) -
         raise GateHeld(
             over, remedy="Raise the limit in the job file and run the same command again: it starts the instance again."
         )
+
+
+def _attempts(log: LogSummary | None) -> int:
+    """How often a training has begun in this log: what an earlier attempt said is not this one's word."""
+    return log.attempts if log is not None else 0
 
 
 def _has_spoken(log: LogSummary | None) -> bool:
