@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 import threading
@@ -11,9 +12,10 @@ from pathlib import Path
 from harness.errors import TransferFailed
 from harness.ids import Sha256, sha256
 from harness.ports import Answers, Clock, Json, OnProgress, Question, RemoteFile, RunResult
-from harness.remote import download, openssh, probe, program, upload
+from harness.remote import download, mirror, openssh, probe, program, upload
+from harness.remote.exchange import exchange
 from harness.remote.openssh import OpensshPipe
-from harness.remote.ssh import Connection, Dialer, Login, exchange
+from harness.remote.ssh import Connection, Dialer, Login
 from harness.remote.streams import ParamikoPipe, Pipe, RangeStream
 from harness.remote.transfer import NO_LIMITS, Limits, Line, RemoteDigests
 
@@ -66,6 +68,35 @@ class SshHost:
         """Bring one file home; see ``ports.Host.fetch``."""
         download.fetch(remote, destination, self, self._clock, on_progress=on_progress, limits=self._limits)
 
+    def mirror(
+        self,
+        checkpoints: str,
+        destination: Path,
+        *,
+        everything: bool = False,
+        on_progress: OnProgress | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> int | None:
+        """Bring the newest complete checkpoint home at low priority; see ``mirror.mirror``."""
+        gentle = dataclasses.replace(self._limits, connections=1)
+
+        def fetch(
+            remote: RemoteFile, file: Path, on_progress: OnProgress | None, cancelled: Callable[[], bool]
+        ) -> None:
+            download.fetch(
+                remote, file, _Gentle(self), self._clock, on_progress=on_progress, limits=gentle, cancelled=cancelled
+            )
+
+        return mirror.mirror(
+            lambda question: self.probe([question], timeout=300.0),
+            fetch,
+            checkpoints,
+            destination,
+            everything=everything,
+            on_progress=on_progress,
+            cancelled=cancelled,
+        )
+
     def send(
         self, source: Path, remote_dir: str, files: Mapping[str, Sha256], on_progress: OnProgress | None = None
     ) -> None:
@@ -107,12 +138,16 @@ class SshHost:
 
     def open(self, remote: RemoteFile, carrier: str, give_up: Callable[[], bool]) -> RangeStream:
         """A stream of a file's ranges, on a connection of its own unless the file is small."""
-        request: dict[str, Json] = {"path": remote.path, "nice": self._limits.nice, "chunk": 0}
+        return self.stream(remote, carrier, give_up, nice=0)
+
+    def stream(self, remote: RemoteFile, carrier: str, give_up: Callable[[], bool], *, nice: int) -> RangeStream:
+        """A stream of a file's ranges, as far behind the box's other work as nice(1) says."""
+        request: dict[str, Json] = {"path": remote.path, "nice": nice, "chunk": 0}
         return RangeStream(self._pipe(program.RANGES, request, carrier, give_up), remote.path, remote.size)
 
     def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:
         """The digests of the file and its chunks on the box now."""
-        argv, begin = program.streamed(program.RANGES, {"path": remote.path, "nice": self._limits.nice, "chunk": chunk})
+        argv, begin = program.streamed(program.RANGES, {"path": remote.path, "nice": 0, "chunk": chunk})
         ran = self.run(argv, stdin=begin, timeout=120.0 + 2 * remote.size / DIGEST_BYTES_PER_S, limit=64 << 20)
         try:
             answer = json.loads(ran.stdout)
@@ -157,3 +192,23 @@ class SshHost:
                 self._connection.close()
             self._connection = self._dialer.connect_patiently(self._patience)
             return self._connection
+
+
+class _Gentle:
+    """The same box as a source that takes one connection and waits behind the training."""
+
+    def __init__(self, host: SshHost) -> None:
+        self._host = host
+
+    def line(self, size: int) -> Line:
+        """One connection, whatever the distance."""
+        line = self._host.line(size)
+        return Line(1, (line.fallback,), line.fallback)
+
+    def open(self, remote: RemoteFile, carrier: str, give_up: Callable[[], bool]) -> RangeStream:
+        """A stream behind the box's other work."""
+        return self._host.stream(remote, carrier, give_up, nice=19)
+
+    def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:
+        """The digests on the box now."""
+        return self._host.digests(remote, chunk)

@@ -99,10 +99,12 @@ class Carriers:
         self._names = tuple(names)
         self._fallback = fallback
         self._better = better
+        self.beaten: frozenset[str] = frozenset()
+        """Carriers that were clearly slower than another: what they carry now is better carried otherwise."""
 
     @property
     def admitted(self) -> tuple[str, ...]:
-        """The carriers that are still in the race, the preferred one first."""
+        """The carriers that new streams may take, the preferred one first."""
         return self._names
 
     def next(self, in_use: Sequence[str]) -> str:
@@ -117,6 +119,7 @@ class Carriers:
         mean = {name: sum(rates[name]) / len(rates[name]) for name in self._names}
         first = self._names[0]
         best = max(self._names, key=lambda name: mean[name] / (self._better if name != first else 1.0))
+        self.beaten = frozenset(name for name in self._names if mean[name] * self._better < mean[best])
         self._names = (best,)
 
     def without(self, name: str) -> str:

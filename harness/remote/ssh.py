@@ -10,7 +10,6 @@ its cipher's limits.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 import sys
@@ -23,7 +22,7 @@ import paramiko
 from paramiko.ssh_exception import SSHException
 
 from harness.errors import HostKeyChanged, HostUnreachable
-from harness.ports import Clock, Endpoint, RunResult
+from harness.ports import Clock, Endpoint
 from harness.remote.keys import public_key
 from harness.remote.pinning import HostKeys
 
@@ -73,7 +72,7 @@ class Connection:
             channel.settimeout(timeout)
             channel.exec_command(command)
         except (SSHException, OSError, EOFError) as error:
-            raise HostUnreachable(f"{_name(self.endpoint)} does not start commands: {describe(error)}") from error
+            raise HostUnreachable(f"{name(self.endpoint)} does not start commands: {describe(error)}") from error
         return channel
 
     def round_trip(self, clock: Clock) -> float:
@@ -82,7 +81,7 @@ class Connection:
         try:
             self._transport.open_session(timeout=CONNECT_TIMEOUT_S).close()
         except (SSHException, OSError, EOFError) as error:
-            raise HostUnreachable(f"{_name(self.endpoint)} does not answer: {describe(error)}") from error
+            raise HostUnreachable(f"{name(self.endpoint)} does not answer: {describe(error)}") from error
         return clock.monotonic() - started
 
     def close(self) -> None:
@@ -168,14 +167,14 @@ def connect(login: Login, endpoint: Endpoint, timeout: float = CONNECT_TIMEOUT_S
     try:
         connected = socket.create_connection((endpoint.host, endpoint.port), timeout)
     except OSError as error:
-        raise HostUnreachable(f"{_name(endpoint)} does not answer: {describe(error)}") from error
+        raise HostUnreachable(f"{name(endpoint)} does not answer: {describe(error)}") from error
     _notice_dead_peers(connected)
     transport = paramiko.Transport(connected, default_window_size=WINDOW, default_max_packet_size=PACKET)
     try:
         host_key = _greet(transport, login, endpoint, timeout)
     except (SSHException, OSError, EOFError) as error:
         transport.close()
-        raise HostUnreachable(f"{_name(endpoint)} does not let us in: {describe(error)}") from error
+        raise HostUnreachable(f"{name(endpoint)} does not let us in: {describe(error)}") from error
     except BaseException:
         transport.close()
         raise
@@ -197,7 +196,7 @@ def _greet(transport: paramiko.Transport, login: Login, endpoint: Endpoint, time
     transport.start_client(timeout=timeout)
     key = transport.get_remote_server_key()
     host_key = f"{key.get_name()} {key.get_base64()}"
-    pinning.require(host_key, _name(endpoint))
+    pinning.require(host_key, name(endpoint))
     transport.auth_publickey(login.user, paramiko.PKey.from_path(login.key_file))
     transport.set_keepalive(KEEPALIVE_S)
     return host_key
@@ -214,95 +213,11 @@ def _notice_dead_peers(connected: socket.socket) -> None:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_S * 1000)
 
 
-def exchange(
-    connection: Connection,
-    command: str,
-    clock: Clock,
-    *,
-    stdin: bytes = b"",
-    timeout: float = 60.0,
-    limit: int = 1 << 20,
-    stop_at_limit: bool = False,
-) -> RunResult:
-    """Run a command to its end: what it printed, each stream cut at ``limit`` bytes, and its exit status.
-
-    Status -1 means that a signal ended it. With ``stop_at_limit`` more output than that ends the command
-    too. Raises HostUnreachable when the connection fails or ``timeout`` seconds pass; the command is
-    never sent twice, for it may have run.
-    """
-    deadline = clock.monotonic() + timeout
-    channel = connection.open(command, timeout)
-    errors = _Gathered(limit)
-    drain = threading.Thread(target=errors.take, args=(channel.recv_stderr,), daemon=True)
-    feed = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
-    drain.start()
-    feed.start()
-    output = _Gathered(limit)
-    try:
-        while True:
-            channel.settimeout(max(deadline - clock.monotonic(), 0.001))
-            data = channel.recv(1 << 20)
-            output.add(data)
-            if not data or (stop_at_limit and output.overflowed):
-                break
-        if stop_at_limit and output.overflowed:
-            return RunResult(-1, output.bytes(), b"")
-        ended = channel.status_event.wait(max(deadline - clock.monotonic(), 0.001))
-        drain.join(max(deadline - clock.monotonic(), 0.001))
-    except (SSHException, OSError, EOFError) as error:
-        slow = isinstance(error, TimeoutError)
-        what = f"{timeout:.0f} s passed" if slow else f"the connection was cut: {describe(error)}"
-        raise HostUnreachable(f"a command on {_name(connection.endpoint)} did not end: {what}") from error
-    finally:
-        with contextlib.suppress(SSHException, OSError, EOFError):  # a dead connection cannot be told
-            channel.close()
-    status = channel.exit_status
-    if not ended or (status == -1 and not connection.alive()):
-        what = "the connection was cut" if ended else f"{timeout:.0f} s passed"
-        raise HostUnreachable(f"a command on {_name(connection.endpoint)} did not end: {what}")
-    return RunResult(status, output.bytes(), errors.bytes())
-
-
-class _Gathered:
-    """Bytes up to a limit; the rest is counted away."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = 0
-        self.overflowed = False
-
-    def add(self, data: bytes) -> None:
-        room = self._limit - self._size
-        self.overflowed = self.overflowed or len(data) > room
-        if room > 0:
-            self._parts.append(data[:room])
-            self._size += min(len(data), room)
-
-    def take(self, receive: Callable[[int], bytes]) -> None:
-        try:
-            while data := receive(1 << 16):
-                self.add(data)
-        except OSError:
-            return  # the connection's fate is told by standard output
-
-    def bytes(self) -> bytes:
-        return b"".join(self._parts)
-
-
-def _feed(channel: paramiko.Channel, data: bytes) -> None:
-    try:
-        if data:
-            channel.sendall(data)
-        channel.shutdown_write()
-    except OSError:
-        return  # a command may end without reading its input; its status tells
-
-
 def describe(error: BaseException) -> str:
     """A short text for an error of the network, also for those that carry none."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def _name(endpoint: Endpoint) -> str:
+def name(endpoint: Endpoint) -> str:
+    """An endpoint as people read it."""
     return f"{endpoint.host}:{endpoint.port} ({endpoint.route})"

@@ -63,8 +63,6 @@ class Limits:
     """A stream that moves next to nothing for so long is cut."""
     patience: float = 300.0
     """The transfer is given up, to be continued by the next one, when nothing at all arrives for so long."""
-    nice: int = 0
-    """How far the box puts the transfer behind the training, as in nice(1)."""
 
 
 NO_LIMITS = Limits()
@@ -181,7 +179,7 @@ class Transfer:
                 rates.setdefault(carrier, []).append(rate)
         self._carriers.compare(rates)
         for slot in self._active():
-            if slot.carrier not in self._carriers.admitted:
+            if slot.carrier in self._carriers.beaten:
                 slot.worker.retire()
 
     def _staff(self, wanted: int) -> None:

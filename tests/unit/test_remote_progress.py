@@ -83,12 +83,14 @@ def test_the_preferred_carrier_stays_unless_clearly_beaten() -> None:
     assert list(carriers.admitted) == ["ssh", "paramiko"]
     carriers.compare({"ssh": [100.0], "paramiko": [110.0]})
     assert list(carriers.admitted) == ["ssh"]
+    assert not carriers.beaten
 
 
 def test_a_clearly_better_carrier_takes_over() -> None:
     carriers = Carriers(("paramiko", "ssh"), "paramiko")
     carriers.compare({"ssh": [200.0], "paramiko": [100.0, 110.0]})
     assert carriers.next(["paramiko"]) == "ssh"
+    assert carriers.beaten == {"paramiko"}
 
 
 def test_a_failing_carrier_is_dropped_and_the_fallback_never() -> None:

@@ -1,0 +1,153 @@
+"""Packages to a real box: only what differs, over cuts, nothing stale, nothing half."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.delay_proxy import Proxy
+from benchmarks.local_sshd import SSHD, LocalSshd
+from harness.clock import SystemClock
+from harness.errors import BadInput, TransferFailed
+from harness.ids import Sha256
+from harness.ports import Progress
+from harness.remote.host import SshHost
+from harness.remote.transfer import Limits
+
+pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
+MIB = 1 << 20
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[LocalSshd]:
+    server = LocalSshd(tmp_path / "box")
+    server.start()
+    yield server
+    server.stop()
+
+
+def package(tmp_path: Path, contents: dict[str, bytes]) -> tuple[Path, dict[str, Sha256]]:
+    source = tmp_path / "source"
+    for name, data in contents.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(data)
+    return source, {name: Sha256(hashlib.sha256(data).hexdigest()) for name, data in contents.items()}
+
+
+def held(box: LocalSshd) -> dict[str, bytes]:
+    root = box.home / "package"
+    found = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {name: data for name, data in found.items() if not name.startswith(".harness/")}
+
+
+def test_only_what_differs_is_sent(box: LocalSshd, tmp_path: Path) -> None:
+    contents = {"data/rows.jsonl": random.Random(1).randbytes(8 * MIB), "train.py": b"print()\n", "empty": b""}
+    source, files = package(tmp_path, contents)
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    first: list[Progress] = []
+    host.send(source, "package", files, first.append)
+    assert held(box) == contents
+    assert (first[-1].done, first[-1].total) == (8 * MIB + 8, 8 * MIB + 8)
+    before = (box.home / "package" / "data" / "rows.jsonl").stat().st_ino
+    (source / "train.py").write_bytes(b"print(1)\n")
+    files["train.py"] = Sha256(hashlib.sha256(b"print(1)\n").hexdigest())
+    host.send(source, "package", files)
+    host.close()
+    assert held(box)["train.py"] == b"print(1)\n"
+    assert (box.home / "package" / "data" / "rows.jsonl").stat().st_ino == before
+
+
+def test_strays_are_moved_aside_and_not_lost(box: LocalSshd, tmp_path: Path) -> None:
+    source, files = package(tmp_path, {"train.py": b"new"})
+    (box.home / "package" / "old").mkdir(parents=True)
+    (box.home / "package" / "old" / "stale.py").write_text("stale")
+    (box.home / "package" / "link").symlink_to("/etc/passwd")
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    host.send(source, "package", files)
+    host.close()
+    assert held(box) == {"train.py": b"new"}
+    assert not (box.home / "package" / "old").exists()
+    aside = list((box.home / "package" / ".harness" / "aside").rglob("stale.py"))
+    assert [path.read_text() for path in aside] == ["stale"]
+
+
+def test_what_a_training_wrote_is_never_moved(box: LocalSshd, tmp_path: Path) -> None:
+    source, files = package(tmp_path, {"train.py": b"new"})
+    (box.home / "package" / ".harness").mkdir(parents=True)
+    (box.home / "package" / ".harness" / "launch.json").write_text("{}")
+    (box.home / "package" / "model.gguf").write_text("hours of work")
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    with pytest.raises(TransferFailed, match="a training was started here"):
+        host.send(source, "package", files)
+    host.close()
+    assert (box.home / "package" / "model.gguf").read_text() == "hours of work"
+
+
+def test_cuts_cost_what_was_under_way(box: LocalSshd, tmp_path: Path) -> None:
+    data = random.Random(3).randbytes(24 * MIB)
+    source, files = package(tmp_path, {"data.bin": data, "small": b"x"})
+    with Proxy(box.port, rate=20e6) as proxy:
+        host = SshHost(box.login(proxy.port), SystemClock(), patience=10.0, limits=Limits(patience=20.0))
+        cuts = [6 * MIB, 12 * MIB, 18 * MIB]
+        sent: list[int] = []
+
+        def cut(progress: Progress) -> None:
+            sent.append(progress.done)
+            if cuts and progress.done > cuts[0]:
+                cuts.pop(0)
+                proxy.cut()
+
+        host.send(source, "package", files, cut)
+        host.close()
+        assert proxy.cuts_made == 3
+    assert held(box) == {"data.bin": data, "small": b"x"}
+    assert not list((box.home / "package" / ".harness" / "incoming").iterdir())
+
+
+def test_a_damaged_staged_part_is_not_kept(box: LocalSshd, tmp_path: Path) -> None:
+    data = random.Random(4).randbytes(3 * MIB)
+    source, files = package(tmp_path, {"data.bin": data})
+    staging = box.home / "package" / ".harness" / "incoming"
+    staging.mkdir(parents=True)
+    (staging / files["data.bin"]).write_bytes(b"\0" * MIB)
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    with pytest.raises(TransferFailed, match="arrived with the SHA-256"):
+        host.send(source, "package", files)
+    host.send(source, "package", files)
+    host.close()
+    assert held(box) == {"data.bin": data}
+
+
+def test_a_local_file_that_changed_since_the_manifest_is_refused(box: LocalSshd, tmp_path: Path) -> None:
+    source, files = package(tmp_path, {"a": b"one"})
+    (source / "a").write_bytes(b"two")
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    with pytest.raises(BadInput, match="changed since"):
+        host.send(source, "package", files)
+    (source / "a").unlink()
+    with pytest.raises(BadInput, match="cannot be read"):
+        host.send(source, "package", files)
+    host.close()
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a\nb", "$(id)", "-rf"])
+def test_names_that_could_deceive_are_refused(box: LocalSshd, tmp_path: Path, name: str) -> None:
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    with pytest.raises(TransferFailed, match="refused"):
+        host.send(tmp_path, "package", {name: Sha256("0" * 64)})
+    with pytest.raises(BadInput, match="refused"):
+        host.send(tmp_path, "package\n", {})
+    host.close()
+
+
+def test_a_box_without_room_says_so(box: LocalSshd, tmp_path: Path) -> None:
+    source, files = package(tmp_path, {"a": b"one"})
+    (box.home / "package").write_text("a file where the directory should be")
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    with pytest.raises(TransferFailed, match="cannot take the upload"):
+        host.send(source, "package", files)
+    host.close()
