@@ -91,7 +91,7 @@ def _append_many(path: Path, count: int) -> None:
 def test_processes_that_append_at_once_make_one_chain(tmp_path: Path) -> None:
     path, each = tmp_path / "events.db", 15
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_append_many, args=(path, each)) for _ in range(3)]
+    writers = [context.Process(target=_append_many, args=(path, each), daemon=True) for _ in range(3)]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -104,7 +104,7 @@ def test_processes_that_append_at_once_make_one_chain(tmp_path: Path) -> None:
 
 def _race(path: Path, barrier: object, won: object) -> None:
     store = open_store(path, SystemClock())
-    barrier.wait()  # type: ignore[attr-defined]  # a multiprocessing proxy
+    barrier.wait(30)  # type: ignore[attr-defined]  # a multiprocessing proxy
     with contextlib.suppress(Conflict):
         store.append(JOB, "destroy_intended", {}, expected_seq=0)
         won.put(os.getpid())  # type: ignore[attr-defined]  # a multiprocessing queue
@@ -113,7 +113,7 @@ def _race(path: Path, barrier: object, won: object) -> None:
 def test_of_processes_that_take_the_same_step_one_wins(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, won = context.Barrier(3), context.Queue()
-    racers = [context.Process(target=_race, args=(tmp_path / "events.db", barrier, won)) for _ in range(3)]
+    racers = [context.Process(target=_race, args=(tmp_path / "events.db", barrier, won), daemon=True) for _ in range(3)]
     for racer in racers:
         racer.start()
     for racer in racers:
