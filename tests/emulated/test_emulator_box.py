@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.emulator.box.container import can_isolate
+from harness.emulator.box.container import Container, can_isolate
+from harness.emulator.box.layout import Layout
 from harness.emulator.running import running
 from tests.support.emulator_kit import Box, key_pair, rent, rented, scenario
 
@@ -341,3 +342,21 @@ def wait_for(holds: object, seconds: float = 15.0) -> None:
     while not holds():
         assert time.monotonic() < deadline, "did not happen in time"
         time.sleep(0.05)
+
+
+@isolated_only
+def test_this_machines_disks_are_not_on_the_box(tmp_path: Path) -> None:
+    with rented(tmp_path) as box:
+        assert box.ssh('for node in /dev/*; do [ ! -b "$node" ] || echo "$node"; done').stdout == b""
+        assert box.ssh("head -c 5 /dev/urandom | wc -c; echo x > /dev/null && touch /dev/shm/own").stdout == b"5\n"
+        assert not Path("/dev/shm/own").exists()
+
+
+@isolated_only
+def test_a_box_whose_directory_was_deleted_ends_by_itself(tmp_path: Path) -> None:
+    with running(tmp_path / "state", scenario=scenario(), keep_boxes=True) as emulator:
+        box = rent(emulator, key_pair(tmp_path))
+        holder = Container(Layout(box.root.parent), isolated=True)._holder()
+    assert holder is not None
+    shutil.rmtree(box.root.parent)
+    wait_for(lambda: not holder.is_running() or holder.status() == "zombie", 25)

@@ -37,7 +37,6 @@ SAME_START_S = 5.0
 _TMP = "/tmp"  # noqa: S108  # the box's own
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _READ_ONLY = ("/usr", "/etc", "/opt", "/nix", "/sys", "/run/systemd/resolve")
-_WRITABLE = ("/dev",)
 
 
 class BoxFailed(HarnessError):
@@ -152,7 +151,6 @@ class Container:
                 {
                     "root": str(self.layout.root),
                     "read_only": [p for p in (*_READ_ONLY, *_python_paths()) if Path(p).exists()],
-                    "writable": [p for p in _WRITABLE if Path(p).exists()],
                     "env": dict(env),
                     "home": "/root",
                     "own": [["/etc/ssh", str(self.layout.base / "etc_ssh")]],

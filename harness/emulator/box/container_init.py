@@ -4,10 +4,9 @@ It runs alone (``python -I -S container_init.py SPEC``), standard library only, 
 process 1 of new user, mount and process namespaces made by util-linux's ``unshare``.
 When it ends, the kernel ends every process of the box.
 
-SPEC is JSON: root (directory), read_only (list), writable (list), hidden (list),
-own (pairs of a box path and the directory shown there),
-env (object), home (str), command (list: onstart), ready (file written with this
-process's number as seen from outside).
+SPEC is JSON: root (directory), read_only (list of paths shown in the box), own (pairs
+of a box path and the directory shown there), home (str), command (list: onstart), env
+(object), ready (file written with this process's number as seen from outside).
 """
 
 from __future__ import annotations
@@ -20,7 +19,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 32, 4096, 16384, 1 << 18
+
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
+"""What a box keeps of ``/dev``; its ``/dev/shm`` is its own."""
 
 KEPT_FLAGS = {1: 1, 2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 """statvfs flag -> mount flag (ro, nosuid, nodev, noexec, noatime, nodiratime, relatime)."""
@@ -54,6 +56,21 @@ def bind(source: Path, target: Path, *, read_only: bool) -> None:
         mount("", target, "", MS_REMOUNT | MS_BIND | MS_RDONLY | kept)
 
 
+def make_devices(place: Path) -> None:
+    """This machine's ``/dev``, of which only harmless devices and the terminals are left; disks are hidden.
+
+    The directory itself must be the machine's own: ``ptmx`` finds its terminals beside it (devpts(5)).
+    """
+    bind(Path("/dev"), place, read_only=False)
+    for entry in sorted(place.iterdir()):
+        if entry.name in DEVICES or entry.is_symlink():
+            continue
+        if entry.is_dir():
+            mount("tmpfs", entry, "tmpfs", MS_NOSUID)
+        elif entry.is_block_device() or entry.is_char_device():
+            mount("/dev/null", entry, "", MS_BIND)
+
+
 def enter(spec: dict[str, Any]) -> None:
     """Make the box's root the root."""
     root = Path(spec["root"])
@@ -68,8 +85,7 @@ def enter(spec: dict[str, Any]) -> None:
             bind(host, ours, read_only=True)
     for path in spec["read_only"]:
         bind(Path(path), root / path.lstrip("/"), read_only=True)
-    for path in spec["writable"]:
-        bind(Path(path), root / path.lstrip("/"), read_only=False)
+    make_devices(root / "dev")
     for path, source in spec["own"]:
         place = root / path.lstrip("/")
         if place.is_dir():

@@ -33,13 +33,13 @@ class Outlet:
 
     async def pass_on(self, data: bytes) -> bytes:
         """What goes over the wire instead of ``data``; raises Cut."""
+        if self._zeros:
+            data = bytes(len(data))
         fault = self.claim(self.sent + len(data))
         if fault is not None:
             data = await self._strike(fault, data)
         if self.ended:
             return b""
-        if self._zeros:
-            data = bytes(len(data))
         if self._rate:
             await self._wait_for_rate(len(data))
         self.sent += len(data)
