@@ -16,6 +16,7 @@ from harness.remote.ssh import Connection, describe, name
 
 def exchange(
     connection: Connection,
+    channel: paramiko.Channel,
     command: str,
     clock: Clock,
     *,
@@ -24,14 +25,14 @@ def exchange(
     limit: int = 1 << 20,
     stop_at_limit: bool = False,
 ) -> RunResult:
-    """Run a command to its end: what it printed, each stream cut at ``limit`` bytes, and its exit status.
+    """Run a command to its end on a fresh channel: its output, each stream cut at ``limit`` bytes, and its exit status.
 
     Status -1 means that a signal ended it. With ``stop_at_limit`` more output than that ends the command
     too. Raises HostUnreachable when the connection fails or ``timeout`` seconds pass; the command is
     never sent twice, for it may have run.
     """
     deadline = clock.monotonic() + timeout
-    channel = connection.open(command, timeout)
+    connection.start(channel, command, timeout)
     errors = _Gathered(limit)
     drain = threading.Thread(target=errors.take, args=(channel.recv_stderr,), daemon=True)
     feed = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)

@@ -9,7 +9,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from harness.errors import TransferFailed
+from paramiko import Channel
+
+from harness.errors import HostUnreachable, TransferFailed
 from harness.ids import Sha256, sha256
 from harness.ports import Answers, Clock, Json, OnProgress, Question, RemoteFile, RunResult
 from harness.remote import download, mirror, openssh, probe, program, upload
@@ -58,7 +60,8 @@ class SshHost:
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, limit: int = 1 << 20) -> RunResult:
         """Run one command; see ``ports.Host.run``. A command that was sent is never sent again."""
-        return exchange(self._live(), shlex.join(argv), self._clock, stdin=stdin, timeout=timeout, limit=limit)
+        connection, channel = self._channel()
+        return exchange(connection, channel, shlex.join(argv), self._clock, stdin=stdin, timeout=timeout, limit=limit)
 
     def probe(self, questions: Sequence[Question], *, timeout: float = 120.0) -> Answers:
         """Ask all questions in one round trip; raises HostUnreachable when the box cannot be asked at all."""
@@ -106,7 +109,9 @@ class SshHost:
             source,
             remote_dir,
             files,
-            connect=lambda request: self._pipe(program.RECEIVE, request, PARAMIKO, lambda: False),
+            connect=lambda request: self._pipe(
+                program.RECEIVE, request, PARAMIKO, lambda: False, self._limits.patience
+            ),
             probe=lambda question: self.probe([question], timeout=120.0 + size / DIGEST_BYTES_PER_S),
             clock=self._clock,
             on_progress=on_progress,
@@ -159,7 +164,12 @@ class SshHost:
     # ---
 
     def _pipe(
-        self, modules: tuple[str, ...], request: Mapping[str, Json], carrier: str, give_up: Callable[[], bool]
+        self,
+        modules: tuple[str, ...],
+        request: Mapping[str, Json],
+        carrier: str,
+        give_up: Callable[[], bool],
+        silence: float | None = None,
     ) -> Pipe:
         """A program on the box that reads on."""
         argv, begin = program.streamed(modules, request)
@@ -170,7 +180,8 @@ class SshHost:
         elif carrier == SHARED:
             pipe = ParamikoPipe(self._live(), command, shared=True)
         else:
-            pipe = ParamikoPipe(self._dialer.connect_patiently(self._limits.patience, give_up), command)
+            connection = self._dialer.connect_patiently(self._limits.patience, give_up)
+            pipe = ParamikoPipe(connection, command, silence=silence)
         try:
             pipe.write(begin)
         except BaseException:
@@ -179,9 +190,27 @@ class SshHost:
         return pipe
 
     def _look(self, argv: Sequence[str], stdin: bytes, timeout: float, limit: int) -> RunResult:
+        connection, channel = self._channel()
         return exchange(
-            self._live(), shlex.join(argv), self._clock, stdin=stdin, timeout=timeout, limit=limit, stop_at_limit=True
+            connection,
+            channel,
+            shlex.join(argv),
+            self._clock,
+            stdin=stdin,
+            timeout=timeout,
+            limit=limit,
+            stop_at_limit=True,
         )
+
+    def _channel(self) -> tuple[Connection, Channel]:
+        """A channel for one command; a connection that turns out to be dead is replaced, for nothing was asked yet."""
+        connection = self._live()
+        try:
+            return connection, connection.session()
+        except HostUnreachable:
+            connection.close()
+            connection = self._live()
+            return connection, connection.session()
 
     def _live(self) -> Connection:
         """The connection for questions, made when there is none or the last one died."""

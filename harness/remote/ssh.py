@@ -65,24 +65,28 @@ class Connection:
         """Whether the connection is not known to be dead."""
         return self._transport.is_active()
 
-    def open(self, command: str, timeout: float) -> paramiko.Channel:
-        """Start a command for the box's login shell; its channel. Raises HostUnreachable."""
+    def session(self) -> paramiko.Channel:
+        """A channel on which nothing was asked yet: after a failure here it is safe to try again elsewhere."""
         try:
-            channel = self._transport.open_session(window_size=WINDOW, max_packet_size=PACKET, timeout=timeout)
+            return self._transport.open_session(window_size=WINDOW, max_packet_size=PACKET, timeout=CONNECT_TIMEOUT_S)
+        except (SSHException, OSError, EOFError) as error:
+            raise HostUnreachable(f"{name(self.endpoint)} opens no channel: {describe(error)}") from error
+
+    def start(self, channel: paramiko.Channel, command: str, timeout: float) -> None:
+        """Start a command for the box's login shell. After a failure it may or may not have run."""
+        try:
             channel.settimeout(timeout)
             channel.exec_command(command)
         except (SSHException, OSError, EOFError) as error:
             raise HostUnreachable(f"{name(self.endpoint)} does not start commands: {describe(error)}") from error
-        return channel
 
     def round_trip(self, clock: Clock) -> float:
         """Seconds until the box itself answers, behind whatever accepts connections for it. Raises HostUnreachable."""
         started = clock.monotonic()
-        try:
-            self._transport.open_session(timeout=CONNECT_TIMEOUT_S).close()
-        except (SSHException, OSError, EOFError) as error:
-            raise HostUnreachable(f"{name(self.endpoint)} does not answer: {describe(error)}") from error
-        return clock.monotonic() - started
+        channel = self.session()
+        passed = clock.monotonic() - started
+        channel.close()
+        return passed
 
     def close(self) -> None:
         """End the connection and everything running over it."""

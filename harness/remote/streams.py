@@ -46,20 +46,26 @@ class Pipe(Protocol):
 
 
 class ParamikoPipe:
-    """A command on a connection: its own one, unless it is ``shared`` and outlives the pipe."""
+    """A command on a connection: its own one, unless it is ``shared`` and outlives the pipe.
+
+    ``silence`` is how many seconds a read or write may take; none where somebody else counts the bytes.
+    """
 
     carrier = "paramiko"
 
-    def __init__(self, connection: Connection, command: str, *, shared: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, command: str, *, shared: bool = False, silence: float | None = None
+    ) -> None:
         self._connection = connection
         self._shared = shared
         try:
-            self._channel: Channel = connection.open(command, OPEN_TIMEOUT_S)
+            self._channel: Channel = connection.session()
+            connection.start(self._channel, command, OPEN_TIMEOUT_S)
         except BaseException:
             if not shared:
                 connection.close()
             raise
-        self._channel.settimeout(None)  # silence is judged by the one who counts the bytes of all streams
+        self._channel.settimeout(silence)
 
     def write(self, data: bytes) -> None:
         """Send all of it."""

@@ -19,7 +19,7 @@ from harness.remote.streams import Pipe
 
 BLOCK = 256 << 10
 LINE_LIMIT = 16 << 20
-ATTEMPTS = 8
+ATTEMPTS = 3
 """Connections that may be cut, one after the other, without a single byte having been sent."""
 
 OURS = ".harness/"

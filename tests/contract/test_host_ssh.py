@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.delay_proxy import Proxy
 from benchmarks.local_sshd import SSHD, LocalSshd
 from harness.clock import SystemClock
+from harness.errors import HostUnreachable, TransferFailed
 from harness.ids import Sha256
 from harness.ports import Host, Question, RemoteFile
 from harness.remote.host import SshHost
@@ -72,3 +77,91 @@ def test_send_makes_the_directory_hold_exactly_the_files(host: Host, box: LocalS
     host.send(tmp_path, "package", {"a": digest(b"one"), "sub/b": digest(b"two")})
     there = {str(p.relative_to(box.home / "package")) for p in (box.home / "package").rglob("*") if p.is_file()}
     assert {name for name in there if not name.startswith(".harness/")} == {"a", "sub/b"}
+
+
+def test_a_big_input_and_a_big_output_do_not_block_each_other(host: Host) -> None:
+    data = bytes(range(256)) * 40_000
+    assert host.run(["cat"], stdin=data, limit=len(data)).stdout == data
+
+
+def test_output_is_cut_at_the_limit_and_the_status_still_told(host: Host) -> None:
+    ran = host.run(["sh", "-c", "head -c 5000000 /dev/zero; echo x >&2; exit 4"], limit=1000)
+    assert (ran.status, len(ran.stdout), ran.stderr) == (4, 1000, b"x\n")
+
+
+def test_a_command_killed_by_a_signal_has_no_exit_status(host: Host) -> None:
+    assert host.run(["sh", "-c", "kill -9 $$"]).status in (-1, 137)
+
+
+def test_a_command_that_does_not_end_is_given_up(host: Host) -> None:
+    with pytest.raises(HostUnreachable, match="did not end"):
+        host.run(["sleep", "30"], timeout=0.5)
+    assert host.run(["true"]).status == 0
+
+
+def test_a_gigabyte_where_an_answer_should_be_is_refused_early(box: LocalSshd, host: Host) -> None:
+    script = box.home / "python3"
+    script.write_text("#!/bin/sh\nexec head -c 1000000000 /dev/zero\n")
+    script.chmod(0o755)
+    liar = LocalSshd(box.directory / "liar", {"PATH": f"{box.home}:{os.environ['PATH']}"})
+    liar.start()
+    asked = SshHost(liar.login(), SystemClock(), patience=5.0)
+    try:
+        answers = asked.probe([Question("q", "stat", {"path": "x"})], timeout=60.0)
+        assert "no answer" in str(answers.get("q").problem)
+        with pytest.raises(TransferFailed, match="answers oddly"):
+            asked.fetch(RemoteFile("x", 10, digest(b"")), box.directory / "x")
+        (box.directory / "s").mkdir()
+        with pytest.raises(TransferFailed, match="more than it may"):
+            asked.send(box.directory / "s", "package", {})
+    finally:
+        asked.close()
+        liar.stop()
+    assert host.run(["true"]).status == 0
+
+
+def test_a_box_without_python_says_so(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("sh", "stat", "cat"):
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    bare = LocalSshd(tmp_path / "bare", {"PATH": str(tools)})
+    bare.start()
+    asked = SshHost(bare.login(), SystemClock(), patience=5.0)
+    try:
+        (bare.home / "x").write_text("abc")
+        seen = asked.probe([Question("q", "stat", {"path": "x"}), Question("g", "gpus")])
+        stat = seen.get("q").get()
+        assert isinstance(stat, dict)
+        assert stat["bytes"] == 3
+        assert "needs python3" in str(seen.get("g").problem)
+        with pytest.raises(TransferFailed, match="no python3"):
+            asked.fetch(RemoteFile("x", 3, digest(b"abc")), tmp_path / "x")
+    finally:
+        asked.close()
+        bare.stop()
+
+
+def test_a_dropped_connection_is_made_again_for_the_next_question(box: LocalSshd) -> None:
+    with Proxy(box.port) as proxy:
+        asked = SshHost(box.login(proxy.port), SystemClock(), patience=5.0)
+        assert asked.run(["true"]).status == 0
+        proxy.cut()
+        assert asked.run(["echo", "again"]).stdout == b"again\n"
+        threading.Timer(0.3, proxy.cut).start()
+        with pytest.raises(HostUnreachable):
+            asked.run(["sh", "-c", "echo once >> ran; sleep 30"], timeout=20)
+        assert (box.home / "ran").read_text() == "once\n"
+        asked.close()
+
+
+@pytest.mark.parametrize("path", ["a\nb", "", "$(id)"])
+def test_a_remote_path_that_deceives_is_refused(host: Host, tmp_path: Path, path: str) -> None:
+    with pytest.raises(TransferFailed, match="refused"):
+        host.fetch(RemoteFile(path, 1, digest(b"x")), tmp_path / "x")
+
+
+def test_a_path_with_spaces_and_quotes_is_only_a_path(host: Host, box: LocalSshd, tmp_path: Path) -> None:
+    (box.home / "it's a 'model'.gguf").write_bytes(b"x")
+    host.fetch(RemoteFile("it's a 'model'.gguf", 1, digest(b"x")), tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == b"x"
