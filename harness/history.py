@@ -166,6 +166,9 @@ def _apply(history: History, event: Event) -> History:  # noqa: C901, PLR0911, P
                 facts_sha256=data["facts_sha256"],
             )
             return replace(history, gates={**history.gates, Stage(data["stage"]): gate})
+        case "reopened":
+            gates = {stage: gate for stage, gate in history.gates.items() if stage != data["stage"]}
+            return replace(history, gates=gates, verified=None, release_path=None, release_sha256=None, confirmed=None)
         case "verified":
             return replace(history, verified=_local(data))
         case "released":

@@ -21,7 +21,7 @@ from harness.job.load import load_job
 from harness.job.model import Job
 from harness.lifecycle import Stage
 from harness.ports import Charge
-from harness.runner.run import open_job
+from harness.runner.run import open_job, reopen_if_spoilt
 from harness.runner.run import run as run_job
 from harness.wiring import JobDesk, open_desk, open_ledger
 
@@ -72,6 +72,7 @@ def drive(
         open_job(desk.store, job, file.resolve(), accept_changes=accept_changes)
         telling = open_narrator(console, plain, verbose=verbose, spent=lambda: spent(desk))
         with _reported(desk, console), telling as narrator:
+            reopen_if_spoilt(desk, narrator)
             run_job(desk, narrator, confirming(desk.job, console, yes=yes), until=until)
 
 

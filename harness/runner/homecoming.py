@@ -54,6 +54,17 @@ def download(desk: RunnerDesk, narrator: Narrator) -> None:
     _copy_again(desk, local, artifact)
 
 
+def local_problem(desk: RunnerDesk, artifact: RemoteFile) -> str | None:
+    """What is wrong with the fetched file on this machine, read now; None when it is the recorded artifact."""
+    fetched = desk.history.fetched
+    if fetched is None:
+        return "the artifact was never fetched"
+    path = Path(fetched.path)
+    if not path.is_file():
+        return f"{path} is gone"
+    return None if digest.of_file(path).sha256 == artifact.sha256 else f"{path} has changed"
+
+
 def _is_here(desk: RunnerDesk, local: Path, artifact: RemoteFile, narrator: Narrator) -> bool:
     """Whether this job fetched the file and it still is what it was; a spoilt one is put aside, never deleted."""
     if not local.exists():

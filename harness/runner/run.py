@@ -71,6 +71,17 @@ def run(desk: RunnerDesk, narrator: Narrator, confirm: Confirm, *, until: Stage 
         desk.record("closed", {})
 
 
+def reopen_if_spoilt(desk: RunnerDesk, narrator: Narrator) -> None:
+    """Go back to postdownload when the verified file is gone or changed and the instance still has it."""
+    history, artifact = desk.history, desk.history.artifact
+    if artifact is None or not history.passed(Stage.POSTDOWNLOAD) or history.destroy_intended:
+        return
+    problem = homecoming.local_problem(desk, artifact)
+    if problem is not None:
+        desk.record("reopened", {"stage": Stage.POSTDOWNLOAD.value, "why": problem})
+        narrator.note(f"{problem}: going back to fetch and verify it again")
+
+
 def judge(stage: Stage, desk: RunnerDesk, narrator: Narrator, *, kind: str = "gate") -> GateResult:
     """Take the stage's facts, judge them, and record what was decided with the facts that it rests on.
 
