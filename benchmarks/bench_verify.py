@@ -40,9 +40,8 @@ def compare(title: str, ours: Callable[[], object], theirs: Callable[[], object]
     rivals, own = (median(column) for column in zip(*pairs, strict=True))
     ratio = median(mine / other for other, mine in pairs)
     within = ratio <= bar
-    print(
-        f"{title:<44} {own:8.3f} s   rival {rivals:8.3f} s   ratio {ratio:6.3f}   bar {bar}   {'ok' if within else 'MISSED'}"
-    )
+    word = "ok" if within else "MISSED"
+    print(f"{title:<40} {own:8.3f} s   rival {rivals:8.3f} s   ratio {ratio:6.3f}   bar {bar:<5} {word}")
     return within
 
 

@@ -3,12 +3,13 @@
 A file that was cut and extended with zeros to its right size, a hole that a broken
 transfer left, a tensor that was never written, a scale that became NaN: both gguf-py
 and llama.cpp load all of them. The scan reads every scale of every block (a block's
-scales decide all its weights); 8 GB of Q8_0 take half a second when the file is in memory.
+scales decide all its weights); 8 GB of Q8_0 take less than a second when the file is in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ WINDOW: Final = 8 << 10
 """Zeros are damage when they fill a window of this many bytes, counted from the tensor's beginning, or its end."""
 
 _SLICE: Final = 8 << 20  # bytes at a time: the scales in them fit the processor's cache
+_WORKERS: Final = 2  # most of the time is the kernel mapping the file's pages, which goes on beside the arithmetic
 _TAIL: Final = 32  # bytes at a tensor's end that must not all be zero: what alignment alone could have cut
 _NAMED: Final = 20
 _VOCABULARY: Final = frozenset({"token_embd.weight", "output.weight"})
@@ -84,9 +86,10 @@ def scan(path: Path, header: gguf.Gguf, *, zero_rows: bool = False) -> Scan:
     zero_biases: list[Damage] = []
     biases = [tensor.name for tensor in header.tensors if tensor.name.endswith(".bias")]
     judged = [tensor for tensor in header.tensors if tensor.type in _SCALES or tensor.type in _NUMBERS]
-    for tensor in judged:
-        start = header.data_start + tensor.offset
-        found = list(_judge(data, tensor, start))
+    starts = [header.data_start + tensor.offset for tensor in judged]
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        by_tensor = list(pool.map(lambda tensor, start: list(_judge(data, tensor, start)), judged, starts))
+    for tensor, start, found in zip(judged, starts, by_tensor, strict=True):
         if tensor.name in biases and not data[start : start + tensor.nbytes].any():
             zero_biases += found[:1]
         elif tensor.name in _VOCABULARY and zero_rows:

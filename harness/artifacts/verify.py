@@ -8,13 +8,12 @@ about which nothing is known beforehand (no digest, no configuration) is not mad
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from harness.artifacts import digest, gguf, model_shape, scales, tokenizer
-from harness.artifacts.digest import Hashed
 from harness.artifacts.expectation import HYPERPARAMETERS, Expectation, config_of, quantization_of
 from harness.errors import BadInput
 from harness.text import printable
@@ -41,19 +40,21 @@ class Finding:
 def verify_file(
     path: Path, expectation: Expectation, on_progress: Callable[[int], None] | None = None
 ) -> tuple[Finding, ...]:
-    """Judge one file. The digest, when one is expected, is computed beside the other claims.
+    """Judge one file. The digest, when one is expected, and the scan of the weights go on beside the rest.
 
     ``on_progress`` is told the bytes hashed so far, from another thread. Raises BadInput when the file
     is not there or cannot be read.
     """
     if not path.is_file():
         raise BadInput(f"{path} is not a file")
-    with ThreadPoolExecutor(1) as pool:
-        hashed = pool.submit(digest.of_file, path, on_progress) if expectation.sha256 is not None else None
-        return tuple(_judge(path, expectation, hashed))
+    with ThreadPoolExecutor(2) as pool:
+        return tuple(_judge(path, expectation, on_progress, pool))
 
 
-def _judge(path: Path, known: Expectation, hashed: Future[Hashed] | None) -> Iterator[Finding]:
+def _judge(
+    path: Path, known: Expectation, on_progress: Callable[[int], None] | None, pool: ThreadPoolExecutor
+) -> Iterator[Finding]:
+    hashed = pool.submit(digest.of_file, path, on_progress) if known.sha256 is not None else None
     size = path.stat().st_size
     if known.over_bytes is not None:
         sides = (f"{size} bytes", f"more than {known.over_bytes}")
@@ -65,7 +66,7 @@ def _judge(path: Path, known: Expectation, hashed: Future[Hashed] | None) -> Ite
     try:
         header = gguf.parse(path)
         yield _finding("well_formed", claim, True, (f"{len(header.tensors)} tensors, {size} bytes", _WHOLE))
-        yield from _inside(path, header, known)
+        yield from _inside(path, header, known, pool)
     except gguf.GgufError as error:
         yield _finding("well_formed", claim, False, (printable(str(error), 300), _WHOLE), _FETCH)
     except OSError as error:
@@ -75,19 +76,17 @@ def _judge(path: Path, known: Expectation, hashed: Future[Hashed] | None) -> Ite
         yield _finding("sha256", "the file's SHA-256 is the recorded one", sides[0] == sides[1], sides, _FETCH)
 
 
-def _inside(path: Path, header: gguf.Gguf, known: Expectation) -> Iterator[Finding]:
+def _inside(path: Path, header: gguf.Gguf, known: Expectation, pool: ThreadPoolExecutor) -> Iterator[Finding]:
+    scanned = pool.submit(scales.scan, path, header, zero_rows=known.zero_rows)
     yield _tensors(header, known)
     if known.config is not None:
         yield _hyperparameters(header, known.config)
-    yield _weights(path, header, zero_rows=known.zero_rows)
-    yield _differences(
-        "tokenizer_consistent",
-        "the tokenizer's fields fit each other and the tensors",
-        tokenizer.self_check(path, header),
-    )
+    claim = "the tokenizer's fields fit each other and the tensors"
+    yield _differences("tokenizer_consistent", claim, tokenizer.self_check(path, header))
     if known.trained is not None:
         claim = "vocabulary, special ids and chat template are those that trained"
         yield _differences("tokenizer_as_trained", claim, tokenizer.compare(path, header, known.trained))
+    yield _weights(scanned.result())
 
 
 def _tensors(header: gguf.Gguf, known: Expectation) -> Finding:
@@ -136,9 +135,8 @@ def _hyperparameters(header: gguf.Gguf, config: Mapping[str, Any]) -> Finding:
     return _finding("hyperparameters", claim, not wrong, (_few(wrong) or "all equal", "all equal"), _EXPORT)
 
 
-def _weights(path: Path, header: gguf.Gguf, *, zero_rows: bool) -> Finding:
+def _weights(found: scales.Scan) -> Finding:
     claim = "every block's scale is finite, and no stretch of weights is zeros"
-    found = scales.scan(path, header, zero_rows=zero_rows)
     seen = _few(list(map(str, found.damage))) or f"{found.blocks} blocks looked at"
     if found.unknown_types and not found.damage:
         seen = f"tensors of type {', '.join(found.unknown_types)} cannot be judged"
