@@ -35,15 +35,18 @@ def sha256(text: str) -> Sha256:
 def job_name(text: str) -> JobName:
     """Parse a job's name; raises ValueError on a name that could not be a directory and a label."""
     if not _JOB_NAME.fullmatch(text):
-        raise ValueError(
-            f"not a job name: {text[:80]!r} (up to 64 of a-z 0-9 . _ -, starting with a letter or digit)"
-        )
+        raise ValueError(f"not a job name: {text[:80]!r} (up to 64 of a-z 0-9 . _ -, starting with a letter or digit)")
     return JobName(text)
 
 
 def new_nonce() -> str:
     """Eight random hexadecimal digits, to tell one attempt from another."""
     return secrets.token_hex(4)
+
+
+def new_secret() -> str:
+    """64 random hexadecimal digits: a key that nobody guesses."""
+    return secrets.token_hex(32)
 
 
 def label(job: JobName, nonce: str) -> str:

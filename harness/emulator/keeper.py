@@ -130,7 +130,8 @@ class Keeper:
         return self._boxes[instance_id]
 
     async def _tend(self, box: _Box, rental: Rental) -> None:
-        await asyncio.to_thread(box.watch.events, self._world, rental)
+        booted = rental.container_up and box.done.boots == rental.boots
+        await asyncio.to_thread(box.watch.events, self._world, rental, booted=booted)
         rental, now = self._world.rental(rental.id), self._world.settle()
         if box.done.wipes != rental.wipes:
             await self._down(box)

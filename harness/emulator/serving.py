@@ -17,8 +17,10 @@ from harness.emulator.keeper import Keeper
 from harness.emulator.web.app import build
 from harness.emulator.world import World
 from harness.errors import BadInput
+from harness.ids import new_nonce
 
 HOST = "127.0.0.1"
+FIRST_PORT, PORTS = 20_000, 12_000
 SHUTDOWN_S = 0.5
 """How long open requests are waited for at the end."""
 
@@ -81,8 +83,16 @@ def owning(state_dir: Path) -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A loopback port that nothing uses now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nothing uses now, below the range from which systems give ports to outgoing connections.
+
+    It is to stay free while the emulator is down (Linux gives out 32768-60999, macOS and Windows 49152-65535).
+    """
+    for _ in range(200):
+        port = FIRST_PORT + int(new_nonce(), 16) % PORTS
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise BadInput("no loopback port is free", remedy="End programs that listen on ports 20000 to 31999.")

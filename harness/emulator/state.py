@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from harness.emulator.ledger import Entry, Ledger
 from harness.emulator.market import Ask
 from harness.emulator.rental import AttachedKey, Rental
 from harness.errors import BadInput
+from harness.ids import new_secret
 from harness.ports import InstanceStatus, Json
 
 VERSION = 1
@@ -38,7 +38,7 @@ class Volume:
 class State:
     """Everything that outlives the process; changed only under the world's lock."""
 
-    key: str = field(default_factory=lambda: secrets.token_hex(32))
+    key: str = field(default_factory=new_secret)
     credit_given: float = 0.0
     broke_at: float | None = None
     asks: dict[int, Ask] = field(default_factory=dict)

@@ -53,9 +53,9 @@ class Watch:
         """Bytes were written from outside since the last measure."""
         self.used += count
 
-    def events(self, world: World, rental: Rental) -> None:
-        """Let happen what the scenario has in store for this instance."""
-        kinds = frozenset({*SERVICE_EVENTS, *(BOX_EVENTS if rental.container_up else ())})
+    def events(self, world: World, rental: Rental, *, booted: bool) -> None:
+        """Let happen what the scenario has in store for this instance; in the box only once it has booted."""
+        kinds = SERVICE_EVENTS | BOX_EVENTS if booted else SERVICE_EVENTS
         event = world.faults.life(kinds, lambda when: holds(world, rental.id, when))
         if event is None:
             return

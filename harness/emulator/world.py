@@ -6,7 +6,7 @@ world is always as old as its clock says.
 
 from __future__ import annotations
 
-import secrets
+import hmac
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ from harness.emulator.market import Ask
 from harness.emulator.refusal import Refusal, invalid, no_such_instance
 from harness.emulator.rental import AttachedKey, Rental, Status, Timing, latest_end
 from harness.emulator.scenario import CALM, Scenario
+from harness.ids import new_secret
 from harness.ports import Json
 
 MAX_AUDIT = 1000
@@ -92,10 +93,11 @@ class World:
         if not key:
             raise Refusal(403, "auth_error", "Invalid user key")
         with self.lock:
-            if secrets.compare_digest(key.encode(), self.key.encode()):
+            given = key.encode(errors="replace")
+            if hmac.compare_digest(given, self.key.encode()):
                 return Caller()
             for rental in self.state.rentals.values():
-                if secrets.compare_digest(key.encode(), rental.api_key.encode()):
+                if hmac.compare_digest(given, rental.api_key.encode()):
                     return Caller(rental.id)
         raise Refusal(self.scenario.bad_key_status, "auth_error", "Invalid user key")
 
@@ -143,7 +145,7 @@ class World:
             rental = Rental(
                 id=self.state.new_id(),
                 ask=ask,
-                api_key=secrets.token_hex(32),
+                api_key=new_secret(),
                 label=wanted.label,
                 image=wanted.image,
                 disk_gb=wanted.disk_gb,

@@ -32,6 +32,7 @@ MARK = "HARNESS_EMULATED_BOX"
 """The environment variable that says which box a process belongs to."""
 
 START_S = 20.0
+KILL_ROUNDS = 20
 SAME_START_S = 5.0
 """Start times are reckoned from the machine's boot time, which moves a little when its clock is set."""
 _TMP = "/tmp"  # noqa: S108  # the box's own
@@ -78,7 +79,10 @@ class Container:
         holder = self._holder() if self.isolated else None
         if holder is not None:
             _end([holder])
-        while left := self.processes():  # one that is just being started is seen by the next look
+        for _ in range(KILL_ROUNDS):  # one that is just being started is seen by the next look
+            left = self.processes()
+            if not left:
+                break
             _end(left)
         self._holder_file.unlink(missing_ok=True)
 

@@ -53,9 +53,9 @@ async def body_of(request: web.Request) -> Mapping[str, Any]:
     if request.content_type != "application/json":
         raise invalid("Content-Type must be application/json")
     try:
-        data = json.loads(raw)
-    except ValueError:
-        raise invalid("the body is not JSON") from None
+        data = _plain(raw)
+    except ValueError as error:
+        raise invalid(f"the body is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise invalid("the body must be a JSON object")
     return data
@@ -67,9 +67,26 @@ def query_json(request: web.Request, name: str, default: Any) -> Any:
     if text is None:
         return default
     try:
-        return json.loads(text)
-    except ValueError:
-        raise Refusal(400, "invalid_request", f"{name} is not JSON") from None
+        return _plain(text)
+    except ValueError as error:
+        raise Refusal(400, "invalid_request", f"{name} is not JSON: {error}") from None
+
+
+def _plain(text: bytes | str) -> Any:
+    """JSON as others can read it too: no NaN, no NUL, no half characters, not nested without end; raises ValueError."""
+    try:
+        data = json.loads(text, parse_constant=_no_number)
+        shown = json.dumps(data, ensure_ascii=False)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    shown.encode()
+    if "\\u0000" in shown:
+        raise ValueError("a text holds a NUL")
+    return data
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
 
 
 def page_of(request: web.Request, *, default: int, most: int) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -13,6 +12,7 @@ from harness.emulator.box.layout import Layout, layout_of
 from harness.emulator.refusal import Refusal, invalid
 from harness.emulator.web.asking import Answer, body_of, caller_of, id_of, world_of
 from harness.emulator.world import World
+from harness.ids import new_secret
 
 MAX_LOG = 1 << 20
 """Bytes of a log that are served, its end."""
@@ -68,7 +68,7 @@ async def result(request: web.Request) -> web.Response:
 
 def _leave(request: web.Request, world: World, text: str) -> str:
     results = request.app[RESULTS]
-    name = secrets.token_hex(16)
+    name = new_secret()
     results[name] = Result(text, world.clock.now() + world.timing.log_s)
     while len(results) > MAX_RESULTS:
         del results[next(iter(results))]
