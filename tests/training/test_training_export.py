@@ -280,3 +280,79 @@ def test_f16_is_written_too(source: export.Source, tmp_path: Path) -> None:
     assert written.size == written.path.stat().st_size
     kinds = {tensor.tensor_type.name for tensor in GGUFReader(written.path).tensors}
     assert kinds == {"F16", "F32"}
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> export.Source:
+    """A base model whose rows fill the K-quants' blocks of 256."""
+    from forex.config import Model, Shape
+
+    shape = Shape(hidden_size=256, intermediate_size=256, num_hidden_layers=3, vocab_size=400)
+    folder = tmp_path_factory.mktemp("wide") / "base"
+    path = base_model.directory(Model(name=str(folder), built=shape), ["EURUSD +0.33%"] * 5, 3)
+    return export.Source.of(path, None, base_model.tokenizer(path))
+
+
+@pytest.mark.slow
+def test_q4_k_m_is_llama_cpps_mix_and_reads_back_as_the_model(wide: export.Source, tmp_path: Path) -> None:
+    from gguf import GGUFReader, quants
+
+    written = export.write(wide, tmp_path / "x.Q4_K_M.gguf", quantization="Q4_K_M", name="wide")
+    tensors = {tensor.name: tensor for tensor in GGUFReader(written.path).tensors}
+    kinds = {name: tensor.tensor_type.name for name, tensor in tensors.items()}
+    assert kinds["output.weight"] == "Q6_K"
+    assert kinds["token_embd.weight"] == "Q4_K"
+    # Three layers: the last eighth (from layer 2 on) and every third after the first eighth get more bits.
+    assert [kinds[f"blk.{layer}.attn_v.weight"] for layer in range(3)] == ["Q4_K", "Q4_K", "Q6_K"]
+    assert kinds["blk.0.attn_q.bias"] == "F32"
+    with Weights(wide.base) as weights:
+        for ours, theirs in (
+            ("blk.0.ffn_up.weight", "model.layers.0.mlp.up_proj.weight"),
+            ("output.weight", "lm_head.weight"),
+        ):
+            read = quants.dequantize(tensors[ours].data, tensors[ours].tensor_type)
+            wanted = weights.rows(theirs, 0, read.shape[0]).numpy()
+            assert np.abs(read - wanted).max() < 0.15 * np.abs(wanted).max()
+
+
+def test_k_quants_without_the_library_name_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    from forex import ggml_library
+
+    monkeypatch.setattr(ggml_library, "_library", lambda: None)
+    with pytest.raises(ExportDefect, match="pip install xllamacpp, or export Q8_0"):
+        ggml.encode(ggml.Type.Q4_K, torch.zeros(1, 256))
+
+
+@pytest.mark.slow
+def test_a_llama_model_is_exported_as_the_runtime_rotates_it(tmp_path: Path, wide: export.Source) -> None:
+    import xllamacpp
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    words = wide.tokenizer
+    torch.manual_seed(3)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(words),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            initializer_range=0.3,
+            bos_token_id=words.bos_token_id,
+            eos_token_id=words.eos_token_id,
+        )
+    ).eval()
+    base = tmp_path / "llama"
+    model.save_pretrained(base)
+    words.save_pretrained(base)
+    source = export.Source.of(base, None, base_model.tokenizer(base))
+    written = export.write(source, tmp_path / "x.F16.gguf", quantization="F16", name="llama")
+    (ids,) = template.encode_prompts(words, [("EURUSD +0.33%", "")])
+    wanted = model.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False, pad_token_id=words.pad_token_id)
+    params = xllamacpp.CommonParams()
+    params.model.path = str(written.path)
+    params.n_ctx, params.n_parallel, params.warmup, params.verbosity = 128, 1, False, -1
+    params.cpuparams.n_threads = 1
+    answer = xllamacpp.Server(params).handle_completions({"n_predict": 12, "temperature": 0, "prompt": ids})
+    assert answer["choices"][0]["text"] == words.decode(wanted[0, len(ids) :], skip_special_tokens=True)

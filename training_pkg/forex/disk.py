@@ -50,10 +50,9 @@ def lora_bytes(config: Config, model: Mapping[str, Any]) -> int:
 
 def gguf_bytes(model: Mapping[str, Any], quantization: str) -> int:
     """Bytes of a GGUF's data part, from the model's configuration."""
-    layers = model["num_hidden_layers"]
     tensors = gguf_file.layout(
         [
-            (name, gguf_model.kind_of(name, shape, quantization, layers), shape)
+            (name, gguf_model.kind_of(name, shape, quantization, model), shape)
             for name, shape in gguf_model.expected(model).items()
         ]
     )

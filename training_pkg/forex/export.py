@@ -62,11 +62,10 @@ def read_config(base: Path) -> dict[str, Any]:
 
 def plan(source: Source, quantization: str) -> tuple[gguf_file.Tensor, ...]:
     """The tensors of the file, from the model's configuration alone."""
-    layers = source.config["num_hidden_layers"]
     shapes = gguf_model.expected(source.config)
     return gguf_file.layout(
         [
-            (name, gguf_model.kind_of(name, shapes[name], quantization, layers), shapes[name])
+            (name, gguf_model.kind_of(name, shapes[name], quantization, source.config), shapes[name])
             for name in sorted(shapes, key=gguf_model.rank)
         ]
     )

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from . import ggml_library
 from .errors import ExportDefect
 
 Bytes = npt.NDArray[np.uint8]
@@ -25,6 +26,10 @@ class Type(IntEnum):
     Q8_0 = 8
     Q4_K = 12
     Q6_K = 14
+
+
+_BELOW_HALF = 0.49999997
+"""The largest float32 below one half: a number just short of k + 1/2 stays below k + 1 with it, not with one half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ def encode(kind: Type, rows: torch.Tensor) -> Bytes:
         return rows.to(torch.float16).contiguous().numpy().view(np.uint8).ravel()
     if kind is Type.Q8_0:
         return _q8_0(rows)
-    raise ExportDefect(f"{kind.name} needs ggml's own quantiser")
+    return ggml_library.quantize(kind, rows, row_bytes(kind, rows.shape[-1]))
 
 
 def decode(kind: Type, data: Bytes, columns: int) -> npt.NDArray[np.float32]:
@@ -85,9 +90,9 @@ def _q8_0(rows: torch.Tensor) -> Bytes:
     scale = blocks.abs().amax(dim=1, keepdim=True).div_(127)
     inverse = torch.where(scale == 0, scale, scale.reciprocal())
     values = blocks * inverse
-    whole = values.trunc()
-    values.sub_(whole).mul_(2).trunc_().add_(whole)
+    # The conversion to int8 drops the fraction; adding the float below one half makes that a rounding.
+    values.add_(values.sign().mul_(_BELOW_HALF))
     out = np.empty((len(blocks), 34), dtype=np.uint8)
-    out[:, :2] = scale.to(torch.float16).numpy().view(np.uint8)
+    out.view(np.uint16)[:, 0] = scale.to(torch.float16).numpy().view(np.uint16).ravel()
     out[:, 2:] = values.to(torch.int8).numpy().view(np.uint8)
     return out.ravel()

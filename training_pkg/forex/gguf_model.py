@@ -119,16 +119,16 @@ def metadata(config: Mapping[str, Any], *, name: str, quantization: str) -> dict
     return values
 
 
-def kind_of(name: str, shape: tuple[int, ...], quantization: str, layers: int) -> ggml.Type:
-    """The type a tensor is written in: one-dimensional ones stay float32, as in llama.cpp."""
+def kind_of(name: str, shape: tuple[int, ...], quantization: str, config: Mapping[str, Any]) -> ggml.Type:
+    """The type a tensor is written in, as llama.cpp chooses it: one-dimensional ones stay float32."""
     if len(shape) == 1:
         return ggml.Type.F32
     if quantization != "Q4_K_M":
         return ggml.Type[quantization]
-    if name == "output.weight":
+    if name == ("token_embd.weight" if config.get("tie_word_embeddings") else "output.weight"):
         return ggml.Type.Q6_K
     part = name.split(".")
-    if part[-2] in {"attn_v", "ffn_down"} and _more_bits(int(part[1]), layers):
+    if part[-2] in {"attn_v", "ffn_down"} and _more_bits(int(part[1]), config["num_hidden_layers"]):
         return ggml.Type.Q6_K
     return ggml.Type.Q4_K
 

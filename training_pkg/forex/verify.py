@@ -29,9 +29,11 @@ def verify(path: Path, head: bytes, tensors: Sequence[gguf_file.Tensor], rows: R
     for tensor in parsed.tensors:
         part = data[tensor.offset : tensor.offset + tensor.size]
         _check_scales(tensor, part)
-        if tensor.kind in _ERROR_OF_SCALE:
-            for start, stop in _sampled(list(rows.blocks(tensor))):
+        for start, stop in _sampled(list(rows.blocks(tensor))):
+            if tensor.kind in _ERROR_OF_SCALE:
                 _check_rows(tensor, part, rows, start, stop)
+            else:
+                _check_bytes(tensor, part, rows, start, stop)
 
 
 def _sampled(blocks: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -56,6 +58,13 @@ def _check_rows(tensor: gguf_file.Tensor, part: ggml.Bytes, rows: Rows, start: i
             f"{tensor.name}, row {start + at // columns}: the file says {found[at]:.6g}, "
             f"the merged model {wanted[at]:.6g}"
         )
+
+
+def _check_bytes(tensor: gguf_file.Tensor, part: ggml.Bytes, rows: Rows, start: int, stop: int) -> None:
+    """A K-quant is not decoded here: encoding the merged rows again must give the same bytes."""
+    size = ggml.row_bytes(tensor.kind, tensor.shape[-1])
+    if not np.array_equal(part[start * size : stop * size], ggml.encode(tensor.kind, rows.read(tensor, start, stop))):
+        raise ExportDefect(f"{tensor.name}, rows {start} to {stop}: the file does not hold the merged model")
 
 
 def _check_scales(tensor: gguf_file.Tensor, part: ggml.Bytes) -> None:
