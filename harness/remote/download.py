@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from harness import durable
 from harness.errors import RemoteChanged, TransferFailed
 from harness.ports import Clock, OnProgress, RemoteFile
 from harness.remote.hostile import problem_of_remote
@@ -37,20 +38,36 @@ def fetch(
     odd = problem_of_remote(remote.path)
     if odd is not None or remote.size < 0:
         raise TransferFailed(f"the remote file {remote.path[:200]!r} is refused: {odd or 'its size is negative'}")
-    journal = Journal(remote, destination)
-    if is_whole(destination, remote):
+    lock = destination.with_name(f"{destination.name}{durable.PART_SUFFIX}.lock")
+
+    def attempt(journal: Journal) -> str:
+        return Transfer(journal, source, clock, limits).run(on_progress or (lambda _: None), cancelled)
+
+    try:
+        with no_room_told(destination):
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            with durable.exclusive(lock):
+                _fetch(Journal(remote, destination), source, attempt)
+    except durable.Busy as error:
+        raise TransferFailed(
+            f"another process is fetching {destination}", remedy="Let it finish, or end it; then run the command again."
+        ) from error
+
+
+def _fetch(journal: Journal, source: Source, attempt: Callable[[Journal], str]) -> None:
+    remote = journal.remote
+    if is_whole(journal.destination, remote):
         journal.discard()
         return
     journal.open()
     for _ in range(ROUNDS):
         try:
-            digest = Transfer(journal, source, clock, limits).run(on_progress or (lambda _: None), cancelled)
+            digest = attempt(journal)
         except RemoteChanged:
             _unchanged(journal, source)  # touched or replaced by the same bytes: go on
             continue
         if digest == remote.sha256:
-            with no_room_told(journal.part):
-                journal.publish()
+            journal.publish()
             return
         journal.forget(_wrong_chunks(journal, _unchanged(journal, source)))
     raise TransferFailed(

@@ -70,6 +70,7 @@ def assert_home(remote: RemoteFile, destination: Path) -> None:
     assert destination.stat().st_mode & 0o222 == 0
 
 
+@pytest.mark.slow
 def test_twenty_cuts_at_random_bytes_cost_nearly_nothing(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
     assert carriers
     remote = model(box, 96 * MIB)
