@@ -11,11 +11,15 @@ from harness.job.model import Job
 from harness.log.grammar import Trainer
 from harness.plugin.looking import Evidence
 
+_NO_GPU = {"cpu", "disk", "meta"}
+"""Where ``device_map`` puts what does not fit on the GPUs (accelerate's names)."""
+
 
 @pytest.mark.remedy("your data is not in the training: it was stopped; mend the package, then: harness run {job}")
 @pytest.mark.seed("rule 3")
 def check_v2_forex_integration_logged(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
-    """The log shows the V2 line with these very counts."""
+    """The log of this attempt shows the V2 line with these very counts."""
+    log = evidence.saw("log", launch.log)
     found = evidence.saw("lines with V2 FOREX INTEGRATION", launch.integration)
     evidence.note("seconds since launch", round(launch.since_launch_s, 1))
     wanted = evidence.wants("line", job.data.integration_line)
@@ -23,6 +27,8 @@ def check_v2_forex_integration_logged(launch: LaunchFacts, job: Job, evidence: E
     assert found.matches, f"the line did not appear within {launch.since_launch_s:.0f} s"
     newest = found.matches[-1].text.strip()
     assert newest == wanted, f"the log says {newest!r}"
+    assert log.v2 is not None, "only an earlier attempt said so"
+    assert (log.v2.sft, log.v2.dpo) == (job.data.sft, job.data.pairs), f"{log.v2.sft} SFT + {log.v2.dpo} DPO"
 
 
 @pytest.mark.remedy("see devices= in the log's PLAN line")
@@ -35,6 +41,8 @@ def check_model_is_sharded_as_planned(launch: LaunchFacts, job: Job, evidence: E
     evidence.note("devices", plan.devices)
     assert plan.device_map == wanted, f"device_map={plan.device_map}"
     assert plan.devices, "no device holds weights"
+    offloaded = [device for device in plan.devices if device in _NO_GPU]
+    assert job.training.accelerator == "cpu" or not offloaded, f"weights are on {', '.join(offloaded)}, not on a GPU"
     least = evidence.wants("devices, at least", job.training.devices or 1)
     assert len(plan.devices) >= least, f"weights are on {', '.join(plan.devices)} only"
 
@@ -68,8 +76,13 @@ def check_effective_config_logged(launch: LaunchFacts, job: Job, evidence: Evide
 def check_first_losses_finite(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
     """The first losses are finite numbers."""
     log = evidence.saw("log", launch.log)
-    steps = log.of(Trainer.SFT).steps[:10]
+    steps = [step for trainer in Trainer for step in log.of(trainer).steps[:10]]
     losses = evidence.note("losses", [step.loss for step in steps])
     evidence.wants("max_loss", job.limits.max_loss)
     assert losses, "no loss is logged yet"
-    assert all(math.isfinite(loss) and loss <= job.limits.max_loss for loss in losses)
+    odd = [f"{step.trainer} step {step.step}: {step.loss}" for step in steps if not _sane(step.loss, job)]
+    assert not odd, f"not sane: {', '.join(odd[:3])}"
+
+
+def _sane(loss: float, job: Job) -> bool:
+    return math.isfinite(loss) and loss <= job.limits.max_loss

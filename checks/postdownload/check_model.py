@@ -14,12 +14,16 @@ from harness.verdict import Verdict
 
 _TOKENIZER = "tokenizer_"
 _AS_TRAINED = "tokenizer_as_trained"
+_WHOLE = {"well_formed", "tensors_as_predicted", "weights_present"}
 
 
 @pytest.mark.remedy("harness verify FILE shows every finding; harness run {job} fetches it again")
 def check_local_gguf_well_formed(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
     """It parses to the last byte, its tensors are those of the model, and no block scale is zero or not finite."""
-    _all_pass([one for one in evidence.saw("findings", postdownload.findings) if not one.id.startswith(_TOKENIZER)])
+    findings = [one for one in evidence.saw("findings", postdownload.findings) if not one.id.startswith(_TOKENIZER)]
+    _all_pass(findings)
+    lacking = _WHOLE - {one.id for one in findings}
+    assert not lacking, f"the file was not looked at for {', '.join(sorted(lacking))}"
 
 
 @pytest.mark.remedy("a GGUF with another tokenizer or template speaks gibberish: export it again")

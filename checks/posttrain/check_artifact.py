@@ -8,6 +8,7 @@ import pytest
 
 from harness.facts.posttrain import PosttrainFacts
 from harness.job.model import Job
+from harness.observed import CouldNotLook
 from harness.plugin.looking import Evidence
 
 
@@ -39,7 +40,8 @@ def check_remote_gguf_size_as_predicted(posttrain: PosttrainFacts, evidence: Evi
     header = evidence.saw("header", posttrain.gguf).gguf
     predicted = evidence.wants("bytes of tensor data", evidence.saw("predicted", posttrain.predicted_bytes))
     recorded = evidence.saw("artifact", posttrain.recorded)
-    assert header is not None, "the file is no longer there"
+    if header is None:
+        raise CouldNotLook("the file's header was not read, see remote_gguf_well_formed")
     assert header.data_bytes == predicted, f"{header.data_bytes} bytes of tensors"
     assert header.size == recorded.size, f"the file has {header.size} bytes, {recorded.size} were recorded"
 
@@ -48,7 +50,9 @@ def check_remote_gguf_size_as_predicted(posttrain: PosttrainFacts, evidence: Evi
 def check_remote_gguf_well_formed(posttrain: PosttrainFacts, evidence: Evidence) -> None:
     """Magic, version, metadata are whole, and every tensor lies inside the file."""
     answer = evidence.saw("header", posttrain.gguf)
-    assert answer.gguf is not None, "the file is no longer there"
+    assert answer.exists, "the file is no longer there"
+    assert answer.malformed is None, str(answer.malformed)
+    assert answer.gguf is not None, "the parser says nothing about it"
     assert answer.gguf.tensors, "it holds no tensor"
     evidence.note("tensors", len(answer.gguf.tensors))
 

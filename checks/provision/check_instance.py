@@ -42,6 +42,6 @@ def check_host_key_pinned(provision: ProvisionFacts, evidence: Evidence) -> None
 @pytest.mark.remedy("ssh to the box by hand to see why; then: harness run {job}")
 def check_ssh_answers_fresh(provision: ProvisionFacts, job: Job, evidence: Evidence) -> None:
     """A new connection, not one that was open before, logs in."""
+    evidence.note("login as", job.machine.ssh_user)
     user = evidence.saw("user", provision.fresh_login)
     assert user, "the login answered with no user name"
-    evidence.wants("login as", job.machine.ssh_user)

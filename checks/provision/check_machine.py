@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from harness import estimate
@@ -9,17 +11,20 @@ from harness.facts.provision import ProvisionFacts
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
+_FORMS = ("SXM", "PCIE", "NVL")
+"""How a data-centre GPU is built in; the driver's name of an SXM board often does not say so."""
+
 
 @pytest.mark.remedy("the host lies or is broken: harness abandon {job}, and report the machine to the provider")
 @pytest.mark.seed("quick reference")
-def check_gpus_match_offer(provision: ProvisionFacts, job: Job, evidence: Evidence) -> None:
+def check_gpus_match_offer(provision: ProvisionFacts, evidence: Evidence) -> None:
     """nvidia-smi shows the rented GPUs, all of them."""
     shown = evidence.saw("nvidia-smi", provision.gpus)
-    evidence.wants("GPUs", f"{job.machine.gpus}x {job.machine.gpu}")
-    assert len(shown.gpus) == job.machine.gpus, f"{len(shown.gpus)} GPUs are shown"
-    model = job.machine.gpu.split()[0].upper()
-    strangers = [gpu.name for gpu in shown.gpus if model not in gpu.name.upper()]
-    assert not strangers, f"not a {model}: {', '.join(strangers)}"
+    offer = evidence.saw("offer", provision.offer)
+    evidence.wants("GPUs", f"{offer.num_gpus}x {offer.gpu_name}")
+    assert len(shown.gpus) == offer.num_gpus, f"{len(shown.gpus)} GPUs are shown"
+    strangers = [gpu.name for gpu in shown.gpus if not _same_model(offer.gpu_name, gpu.name)]
+    assert not strangers, f"not a {offer.gpu_name}: {', '.join(strangers)}"
 
 
 @pytest.mark.remedy("rent a host with a newer driver: harness abandon {job}, then raise min_cuda in the job file")
@@ -47,3 +52,20 @@ def check_bandwidth_sufficient(provision: ProvisionFacts, job: Job, evidence: Ev
     planned = evidence.wants("planned seconds of download", job.limits.download_s)
     seconds = estimate.artifact_bytes(job) / rate
     assert seconds <= planned, f"the artifact would take {seconds:.0f} s at {rate / 1e6:.1f} MB/s"
+
+
+def _same_model(offered: str, shown: str) -> bool:
+    """Whether the market's name (``H100 SXM``) and the driver's (``NVIDIA H100 80GB HBM3``) are of one GPU.
+
+    The model is the first word with a digit, a whole word of the other: neither an L40S nor a
+    GH200 passes for an L40 or an H200, nor one RTX for another. What both say of the form must agree.
+    """
+    asked, found = _words(offered), _words(shown)
+    model = next((word for word in asked if any(letter.isdigit() for letter in word)), None)
+    forms = [{form for form in _FORMS for word in words if word.startswith(form)} for words in (asked, found)]
+    return model is not None and model in found and (forms[0] == forms[1] or not all(forms))
+
+
+def _words(name: str) -> list[str]:
+    apart = re.sub(r"(?<=[0-9])(?=[A-Z][a-z])", " ", name)  # the market writes "RTX 6000Ada"
+    return re.findall(r"[A-Z0-9]+", apart.upper())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness import estimate
 from harness.facts.provision import ProvisionFacts
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
@@ -12,15 +13,19 @@ from harness.plugin.looking import Evidence
 @pytest.mark.remedy("change [machine] in the job file, or give the instance back: harness abandon {job}")
 @pytest.mark.seed("quick start 1")
 def check_offer_meets_spec(provision: ProvisionFacts, job: Job, evidence: Evidence) -> None:
-    """The rented offer has the GPUs, disk, reliability, CUDA, direct port and duration that the job asks for."""
+    """The rented offer has the GPUs, disk, reliability, CUDA, direct port and duration; it is on demand."""
     offer = evidence.saw("offer", provision.offer)
+    is_bid = evidence.saw("instance", provision.instance).is_bid
     machine = evidence.wants("machine", job.machine)
+    planned = evidence.wants("seconds, more than", estimate.timeline(job).total)
     assert offer.gpu_name in provision.gpu_names, f"the GPU is {offer.gpu_name}, not {machine.gpu}"
-    assert offer.num_gpus == machine.gpus, f"{offer.num_gpus} GPUs, {machine.gpus} were asked for"
+    assert offer.num_gpus >= machine.gpus, f"{offer.num_gpus} GPUs, {machine.gpus} were asked for"
     assert offer.disk_gb >= machine.disk_gb, f"{offer.disk_gb:.0f} GB of disk"
     assert offer.reliability >= machine.min_reliability, f"reliability {offer.reliability:.3f}"
     assert offer.cuda_max >= machine.min_cuda, f"its driver supports CUDA up to {offer.cuda_max}"
     assert offer.direct_ports > 0 or not machine.direct_port, "it has no direct port"
+    assert offer.duration_s > planned, f"it may be rented for {offer.duration_s:.0f} s, the plan takes {planned:.0f} s"
+    assert not is_bid, "it is a bid: whoever pays more takes it away"
 
 
 @pytest.mark.remedy("harness abandon {job}, or raise max_usd_per_hour in the job file")

@@ -7,6 +7,9 @@ import pytest
 from harness.facts.teardown import TeardownFacts
 from harness.plugin.looking import Evidence
 
+_NOISE_USD = 1e-4
+"""A hundredth of a cent (USD): less is rounding."""
+
 
 @pytest.mark.remedy("harness destroy {job} goes on trying; look at the provider's console")
 def check_instance_is_gone(teardown: TeardownFacts, evidence: Evidence) -> None:
@@ -14,6 +17,7 @@ def check_instance_is_gone(teardown: TeardownFacts, evidence: Evidence) -> None:
     proof = evidence.saw("proof of absence", teardown.absence)
     least = evidence.wants("looks that agree, at least", 3)
     assert len(proof.looks) >= least, f"{len(proof.looks)} looks agree"
+    assert len({look.user_id for look in proof.looks}) == 1, "the looks were taken with the keys of several accounts"
 
 
 @pytest.mark.remedy("look at the provider's billing page: storage and volumes bill on their own")
@@ -22,6 +26,8 @@ def check_billing_stopped(teardown: TeardownFacts, evidence: Evidence) -> None:
     proof = evidence.saw("charges", teardown.billing)
     least = evidence.wants("looks with the same sum, at least", 2)
     assert len(proof.looks) >= least, f"{len(proof.looks)} looks"
+    grown = max(look.usd for look in proof.looks) - min(look.usd for look in proof.looks)
+    assert grown < _NOISE_USD, f"the charges went from ${proof.looks[0].usd:.4f} to ${proof.looks[-1].usd:.4f}"
 
 
 @pytest.mark.remedy("harness status lists what is known; destroy strangers with this tool's label in the console")

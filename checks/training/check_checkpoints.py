@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from harness.facts.checkpoints import complete_steps, due_steps, problems
+from harness.facts.checkpoints import ADAPTER, complete_steps, due_steps, problems
 from harness.facts.training import TrainingFacts
 from harness.job.model import Job
 from harness.log.grammar import Trainer
+from harness.log.summary import TrainerLog
 from harness.plugin.looking import Evidence
 
 
 @pytest.mark.remedy("ls -la models/output/sft/checkpoint-* on the box")
 @pytest.mark.seed("rule 4")
 def check_checkpoints_every_100_steps(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
-    """The newest due checkpoint of each trainer exists and is complete."""
+    """The newest due checkpoint of each trainer is complete, and none was left out before it."""
     log = evidence.saw("log", training.log)
     every = evidence.wants("checkpoint_every", job.training.checkpoint_every)
     looked = {
@@ -24,15 +25,17 @@ def check_checkpoints_every_100_steps(training: TrainingFacts, job: Job, evidenc
     for trainer, (observed, total) in looked.items():
         checkpoints = evidence.saw(f"{trainer} checkpoints", observed)
         complete = complete_steps(checkpoints)
-        last = log.of(trainer).last
-        reached = last.step if last is not None else 0
-        # A step is logged a moment before its checkpoint is written, and older ones may be removed by then.
-        due = [step for step in due_steps(reached - 1, every, total) if step not in complete]
-        newest_due = max(due_steps(reached - 1, every, total), default=None)
-        assert newest_due is None or newest_due not in due, (
-            f"{trainer} is past step {newest_due}, and that checkpoint is not complete: "
-            + "; ".join(text for one in checkpoints if one.step == newest_due for text in problems(one))
+        due = due_steps(_saved_up_to(log.of(trainer)), every, total)
+        if not due:
+            continue
+        told = [text for one in checkpoints if one.step == due[-1] for text in problems(one)]
+        assert due[-1] in complete, f"{trainer} is past step {due[-1]}, and that checkpoint is not complete: " + (
+            "; ".join(told) or "it is not there"
         )
+        # Older ones may be removed again, but they must have been written.
+        logged = {step.step for step in log.of(trainer).steps}
+        left_out = [step for step in due if step in logged and step not in {*complete, *log.of(trainer).saved}]
+        assert not left_out, f"{trainer} wrote no checkpoint at step {', '.join(map(str, left_out))}"
 
 
 @pytest.mark.remedy("a training without a complete checkpoint starts from zero when it dies: look at save_total_limit")
@@ -42,8 +45,9 @@ def check_one_complete_checkpoint_always(training: TrainingFacts, job: Job, evid
     log = evidence.saw("log", training.log)
     sft = evidence.saw("sft checkpoints", training.sft_checkpoints)
     dpo = evidence.saw("dpo checkpoints", training.dpo_checkpoints)
-    last = log.of(Trainer.SFT).last
-    due = last is not None and last.step > job.training.checkpoint_every
+    steps = {Trainer.SFT: job.training.sft_steps, Trainer.DPO: job.training.dpo_steps}
+    every = job.training.checkpoint_every
+    due = any(due_steps(_saved_up_to(log.of(trainer)), every, total) for trainer, total in steps.items())
     evidence.wants("complete checkpoints, at least", 1 if due else 0)
     assert not due or complete_steps(sft) or complete_steps(dpo), "no complete checkpoint is on the box"
 
@@ -52,8 +56,22 @@ def check_one_complete_checkpoint_always(training: TrainingFacts, job: Job, evid
 @pytest.mark.seed("checkpoints are lost with the instance")
 def check_checkpoints_mirrored(training: TrainingFacts, evidence: Evidence) -> None:
     """The newest complete adapter is also on this machine, not only on the box."""
-    here = {(one.trainer, one.step) for one in evidence.saw("mirror", training.mirror) if one.problem is None}
-    sft = complete_steps(evidence.saw("sft checkpoints", training.sft_checkpoints))
-    dpo = complete_steps(evidence.saw("dpo checkpoints", training.dpo_checkpoints))
-    newest = ("dpo", dpo[-1]) if dpo else ("sft", sft[-1]) if sft else None
-    assert newest is None or newest in here, f"{newest[0]} step {newest[1]} is not mirrored" if newest else ""
+    mirror = evidence.saw("mirror", training.mirror)
+    sft = evidence.saw("sft checkpoints", training.sft_checkpoints)
+    dpo = evidence.saw("dpo checkpoints", training.dpo_checkpoints)
+    found = [("sft", one) for one in sft if not problems(one)] + [("dpo", one) for one in dpo if not problems(one)]
+    if not found:
+        return
+    trainer, newest = max(found, key=lambda one: (one[0] == "dpo", one[1].step))
+    here = next((one for one in mirror if (one.trainer, one.step) == (trainer, newest.step)), None)
+    assert here is not None, f"{trainer} step {newest.step} is not mirrored"
+    assert here.problem is None, f"the mirrored {trainer} step {newest.step} is damaged: {here.problem}"
+    there = newest.files[ADAPTER]
+    assert here.bytes == there, f"the mirrored {trainer} step {newest.step} has {here.bytes} bytes, {there} on the box"
+
+
+def _saved_up_to(said: TrainerLog) -> int:
+    """The last step whose checkpoint must be on the disk: a step is logged a moment before it is saved."""
+    if said.complete is not None:
+        return said.complete.step
+    return said.last.step - 1 if said.last is not None else 0

@@ -175,9 +175,10 @@ class Processes:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One of several looks inside one answer: a value or a problem."""
+    """One of several looks inside one answer: a value, why the file is damaged, or why it could not be read."""
 
     value: Any = None
+    malformed: str | None = None
     problem: str | None = None
 
 

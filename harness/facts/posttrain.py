@@ -33,10 +33,11 @@ class GgufHeader:
 
 @dataclass(frozen=True, slots=True)
 class GgufOnBox:
-    """The artifact's header as it lies on the box."""
+    """The artifact's header as it lies on the box, or what is wrong with it."""
 
     exists: bool
     gguf: GgufHeader | None = None
+    malformed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
