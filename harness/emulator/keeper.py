@@ -7,6 +7,7 @@ one was killed: same directories, ports and host keys, processes still running.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import shutil
@@ -51,6 +52,7 @@ class _Box:
     done: _Done
     server: BoxServer | None = None
     identity: int = -1
+    waits_for_port: bool = False
     keys_written_at: float = -1.0
     keys_written: tuple[str, ...] = ()
 
@@ -173,10 +175,18 @@ class Keeper:
             return self._world.faults.ssh(kinds, route, sent, lambda when: holds(self._world, rental.id, when))
 
         server = BoxServer(box.container, fault, lambda: box.watch.room(rental), box.watch.wrote)
-        await server.listen(
-            box.layout.host_key(rental.identity), {"direct": rental.ssh_port, "proxy": rental.proxy_port}
-        )
-        box.server, box.identity = server, rental.identity
+        ports = {"direct": rental.ssh_port, "proxy": rental.proxy_port}
+        try:
+            await server.listen(box.layout.host_key(rental.identity), ports)
+        except OSError as error:
+            await server.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+            if not box.waits_for_port:
+                _log.warning("box %s waits for a port that another program holds: %s", rental.id, error)
+            box.waits_for_port = True
+            return
+        box.server, box.identity, box.waits_for_port = server, rental.identity, False
 
     async def _down(self, box: _Box) -> None:
         if box.server is not None:

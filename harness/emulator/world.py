@@ -10,6 +10,7 @@ import hmac
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from harness.ids import new_secret
 from harness.ports import Json
 
 MAX_AUDIT = 1000
+FIRST_PORT = 20_000
+"""Without boxes a world needs no real ports: it counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class World:
         state_dir: Path,
         clock: TurnableClock,
         scenario: Scenario = CALM,
-        free_port: Callable[[], int] = lambda: 0,
+        free_port: Callable[[], int] | None = None,
     ) -> None:
         self.state_dir = state_dir
         self.clock = clock
@@ -69,7 +72,7 @@ class World:
         self.faults = FaultBook((*scenario.api, *scenario.ssh, *scenario.life))
         self.lock = threading.RLock()
         self._pace = Pace(self.timing, scenario.account.grace_s)
-        self._free_port = free_port
+        self._free_port = free_port or count(FIRST_PORT).__next__
         known = state.read(state_dir)
         if known is None:
             self.state = state.State(
@@ -142,6 +145,7 @@ class World:
             now = self.settle()
             ask = self._rentable(ask_id, wanted)
             self.state.asks[ask_id] = replace(ask, rented=True)
+            ssh_port, proxy_port = self._two_ports()
             rental = Rental(
                 id=self.state.new_id(),
                 ask=ask,
@@ -156,8 +160,8 @@ class World:
                 boot_at=now,
                 end_at=latest_end(ask, now),
                 billed_until=now,
-                ssh_port=self._free_port(),
-                proxy_port=self._free_port(),
+                ssh_port=ssh_port,
+                proxy_port=proxy_port,
                 price_per_hour=ask.dph_base if wanted.bid is None else wanted.bid,
                 is_bid=wanted.bid is not None,
                 keys=self.state.account_keys,
@@ -188,13 +192,14 @@ class World:
         """Restart with a new port and host key; ``wipe`` also loses the container's data."""
         with self.lock:
             rental = self.rental(instance_id)
+            ssh_port, proxy_port = self._two_ports()
             self._put(
                 replace(
                     _booting(rental, Status.REBOOTING, self.settle()),
                     identity=rental.identity + 1,
                     wipes=rental.wipes + wipe,
-                    ssh_port=self._free_port(),
-                    proxy_port=self._free_port(),
+                    ssh_port=ssh_port,
+                    proxy_port=proxy_port,
                     **changes,
                 )
             )
@@ -352,6 +357,17 @@ class World:
         if wanted.disk_gb > ask.disk_space:
             raise invalid(f"disk is larger than the {ask.disk_space:g} GB that the machine has")
         return ask
+
+    def _two_ports(self) -> tuple[int, int]:
+        known = self.state.rentals.values()
+        taken = {port for rental in known for port in (rental.ssh_port, rental.proxy_port)}
+        found: list[int] = []
+        while len(found) < 2:
+            port = self._free_port()
+            if port not in taken:
+                taken.add(port)
+                found.append(port)
+        return found[0], found[1]
 
     def _needs_credit(self) -> None:
         if self.state.credit() <= 0:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 
 from harness.emulator.box.container import Container, can_isolate
 from harness.emulator.box.layout import Layout
-from harness.emulator.running import running
+from harness.emulator.running import NotSettled, running
 from tests.support.emulator_kit import Box, key_pair, rent, rented, scenario
 
 isolated_only = pytest.mark.skipif(not can_isolate(), reason="this machine permits no user namespaces")
@@ -360,3 +361,18 @@ def test_a_box_whose_directory_was_deleted_ends_by_itself(tmp_path: Path) -> Non
     assert holder is not None
     shutil.rmtree(box.root.parent)
     wait_for(lambda: not holder.is_running() or holder.status() == "zombie", 25)
+
+
+def test_a_port_that_was_taken_meanwhile_is_waited_for(tmp_path: Path) -> None:
+    with rented(tmp_path) as box:
+        box.emulator.world.stop(box.id)
+        box.emulator.settle()
+        with socket.socket() as thief:
+            thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            thief.bind(("127.0.0.1", int(box.port())))
+            thief.listen()
+            box.emulator.world.start(box.id)
+            with pytest.raises(NotSettled):
+                box.emulator.settle(1.0)
+        box.emulator.settle()
+        assert box.ssh("echo in").stdout == b"in\n"

@@ -101,6 +101,7 @@ class Renter:
             if self.ssh(instance_id, "echo in") == "in\n":
                 return
             self.clock.turn(1)
+            time.sleep(0.1)  # processes start in real time
         raise Held("the box does not answer")
 
     def wait_for_the_end(self, instance_id: int) -> None:
