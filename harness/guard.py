@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from harness import release as releases
 from harness.absence import billing_stopped, prove_absence
 from harness.canonical import Json
-from harness.errors import HarnessError, HostUnreachable, NotProven, Refused
+from harness.errors import HarnessError, HostUnreachable, NotProven, ProviderUnavailable, Refused
 from harness.facts.box import Digest, Processes
 from harness.facts.desk import Desk
 from harness.facts.reading import typed
 from harness.history import Rental
 from harness.observed import CouldNotLook
 from harness.ports import Instance, InstanceStatus, Question
+from harness.text import printable
 
 Confirm = Callable[[int, str], str | None]
 """Asks a person, given the instance's id and what will be destroyed: how they agreed, or None."""
@@ -37,17 +38,24 @@ class RecordingDesk(Desk, Protocol):
         """Append an event; it is on the disk when this returns."""
 
 
-def destroy(desk: RecordingDesk, confirm: Confirm, note: Callable[[str], None]) -> None:
+def destroy(
+    desk: RecordingDesk, confirm: Confirm, note: Callable[[str], None], release: Callable[[], None] = lambda: None
+) -> None:
     """Destroy the job's instance and prove it gone.
 
-    Raises Refused, leaving the instance alive, when any precondition does not hold or cannot be
-    looked at; NotProven when the request was made but absence could not be shown in time.
+    ``release`` is called first when there is something to destroy: a chance to record a release
+    in place of one that has expired. Raises Refused, leaving the instance alive, when any
+    precondition does not hold or cannot be looked at; NotProven when the request was made but
+    absence, or the end of billing, could not be shown in time.
     """
     rental = desk.history.rental
     if rental is None:
         raise Refused("this job has rented no instance", remedy="harness orphans shows what else is alive.")
-    if desk.history.destroyed is not None:
+    gone = desk.history.destroyed
+    if gone is not None:
         note(f"instance {rental.instance_id} is already proven to be gone")
+        if "billing" not in gone:
+            _prove_unbilled(desk, rental, gone["absence"])
         return
     instance = desk.provider().instance(rental.instance_id)
     if instance is None and desk.history.destroy_intended:
@@ -58,13 +66,24 @@ def destroy(desk: RecordingDesk, confirm: Confirm, note: Callable[[str], None]) 
             remedy="Look at the provider's console: the key may belong to another account, or somebody destroyed it.",
         )
     else:
+        release()
         record = inspect(desk, rental, instance)
         _confirmed(desk, rental, confirm)
         desk.record("guarded", record)
         desk.record("destroy_intended", {"instance_id": rental.instance_id, "release": desk.history.release_sha256})
-        reply = desk.provider().destroy(rental.instance_id)
-        desk.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply.value})
-    _prove(desk, rental)
+        reply = _request(desk, rental, note)
+        desk.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply})
+    _prove_unbilled(desk, rental, _prove_gone(desk, rental))
+
+
+def _request(desk: RecordingDesk, rental: Rental, note: Callable[[str], None]) -> str:
+    """Ask once. An answer that cannot be read may stand for a request that was carried out: the proof will tell."""
+    try:
+        return desk.provider().destroy(rental.instance_id).value
+    except ProviderUnavailable as error:
+        said = printable(str(error), 500)
+        note(f"the answer to the request cannot be relied on ({said}); looking whether the instance goes")
+        return f"unclear: {said}"
 
 
 def inspect(desk: Desk, rental: Rental, instance: Instance) -> dict[str, Json]:
@@ -72,7 +91,7 @@ def inspect(desk: Desk, rental: Rental, instance: Instance) -> dict[str, Json]:
     now = desk.clock.now()
     release = _release(desk, now)
     _local_file(desk, release)
-    _ours(rental, instance)
+    _ours(desk, rental, instance)
     running, remote = _box(desk, instance)
     return {
         "at": now,
@@ -96,6 +115,9 @@ def _release(desk: Desk, now: float) -> releases.Release:
     problems = releases.problems(release, desk.history, now)
     if problems:
         raise Refused("the release is not valid: " + "; ".join(problems))
+    here = desk.provider().name
+    if release.provider != here:
+        raise Refused(f"the release is for an instance of {release.provider}, this job's provider is {here} now")
     return release
 
 
@@ -111,7 +133,13 @@ def _local_file(desk: Desk, release: releases.Release) -> None:
         )
 
 
-def _ours(rental: Rental, instance: Instance) -> None:
+def _ours(desk: Desk, rental: Rental, instance: Instance) -> None:
+    user = desk.provider().account().user_id
+    if rental.owner is not None and user != rental.owner:
+        raise Refused(
+            f"instance {instance.id} was rented by user {rental.owner}, the API key is user {user}'s",
+            remedy="Use the API key of the account that rented it.",
+        )
     if instance.label != rental.label:
         raise Refused(
             f"instance {instance.id} carries the label {instance.label!r}, this job's is {rental.label!r}",
@@ -166,17 +194,22 @@ def _confirmed(desk: RecordingDesk, rental: Rental, confirm: Confirm) -> None:
     desk.record("confirmed", {"how": how, "instance_id": rental.instance_id})
 
 
-def _prove(desk: RecordingDesk, rental: Rental) -> None:
+def _prove_gone(desk: RecordingDesk, rental: Rental) -> dict[str, Json]:
     limits = desk.job.limits
-    absence = prove_absence(
+    return prove_absence(
         desk.provider(),
         rental.instance_id,
         desk.clock,
         deadline_s=limits.absence_deadline_s,
         window_s=limits.absence_window_s,
         owner=rental.owner,
-    )
-    proof: dict[str, Any] = {"instance_id": rental.instance_id, "absence": absence.as_json()}
+    ).as_json()
+
+
+def _prove_unbilled(desk: RecordingDesk, rental: Rental, absence: Json) -> None:
+    """Record the destruction with the end of its billing; without it when that does not show, to be proven later."""
+    limits = desk.job.limits
+    proof: dict[str, Json] = {"instance_id": rental.instance_id, "absence": absence}
     try:
         billing = billing_stopped(
             desk.provider(),
@@ -186,6 +219,10 @@ def _prove(desk: RecordingDesk, rental: Rental) -> None:
             window_s=limits.absence_window_s,
         )
     except NotProven as error:
-        desk.record("destroyed", proof)
-        raise NotProven(f"instance {rental.instance_id} is gone, but {error}") from error
+        if desk.history.destroyed is None:
+            desk.record("destroyed", proof)
+        raise NotProven(
+            f"instance {rental.instance_id} is gone, but {error}",
+            remedy="Run the same command again: it looks at the bill anew. The provider's billing page shows it, too.",
+        ) from error
     desk.record("destroyed", {**proof, "billing": billing.as_json()})

@@ -4,11 +4,13 @@ The kinds of events, in the order in which a good run writes them; each is a com
 point, and a process killed between any two goes on from the last one written:
 
 ``opened  stage  staged  rent_intended  rented  pinned  uploaded  installed  launched
-artifact  fetched  gate  verified  released  confirmed  guarded  destroy_intended
-destroy_requested  destroyed  closed``
+poll  mirrored  artifact  fetched  gate  verified  released  confirmed  guarded
+destroy_intended  destroy_requested  destroyed  closed``
 
-and, when something stands in the way: ``rent_failed  relaunched  held  training_stopped
-instance_stopped  instance_started``.
+``stage`` and ``gate`` come with every stage; ``poll`` is a judgement in mid-training, which
+opens nothing. When something stands in the way: ``rent_failed  relaunched  held  reopened
+training_stopped  instance_stopped  instance_started``. Kinds that change nothing here are
+for the report.
 """
 
 from __future__ import annotations
@@ -78,6 +80,8 @@ class History:
     staged: Mapping[str, Any] | None = None
     intended_label: str | None = None
     intended_offer: Mapping[str, Any] | None = None
+    intended_owner: int | None = None
+    intended_at: float | None = None
     labels: tuple[str, ...] = ()
     rental: Rental | None = None
     pin: Pin | None = None
@@ -121,16 +125,27 @@ class History:
 def fold(events: Iterable[Event]) -> History:
     """The history that a job's events tell; raises ValueError when they do not begin with ``opened``."""
     history: History | None = None
+    known: list[Event] = []
     for event in events:
-        if event.kind == "opened":
-            job = Job.model_validate(event.data["job"], extra="ignore")  # a later version may have dropped a field
-            history = History(job=job) if history is None else replace(history, job=job)
-        if history is None:
-            raise ValueError("the event log does not begin with 'opened'")
-        history = replace(_apply(history, event), events=(*history.events, event))
+        history = _after(history, event)
+        known.append(event)
     if history is None:
         raise ValueError("the event log is empty")
-    return history
+    return replace(history, events=tuple(known))
+
+
+def extended(history: History, event: Event) -> History:
+    """The history after one more event: what folding all of them again would give."""
+    return replace(_after(history, event), events=(*history.events, event))
+
+
+def _after(history: History | None, event: Event) -> History:
+    if event.kind == "opened":
+        job = Job.model_validate(event.data["job"], extra="ignore")  # a later version may have dropped a field
+        history = History(job=job) if history is None else replace(history, job=job)
+    if history is None:
+        raise ValueError("the event log does not begin with 'opened'")
+    return _apply(history, event)
 
 
 def _apply(history: History, event: Event) -> History:  # noqa: C901, PLR0911, PLR0912 - one case an event kind
@@ -143,7 +158,14 @@ def _apply(history: History, event: Event) -> History:  # noqa: C901, PLR0911, P
             return replace(history, staged=data)
         case "rent_intended":
             labels = (*history.labels, data["label"])
-            return replace(history, intended_label=data["label"], intended_offer=data["offer"], labels=labels)
+            return replace(
+                history,
+                intended_label=data["label"],
+                intended_offer=data["offer"],
+                intended_owner=data.get("owner"),
+                intended_at=event.at,
+                labels=labels,
+            )
         case "rent_failed":
             return replace(history, intended_label=None, intended_offer=None)
         case "rented":
@@ -190,7 +212,9 @@ def _apply(history: History, event: Event) -> History:  # noqa: C901, PLR0911, P
         case "instance_stopped":
             return replace(history, instance_stopped=True)
         case "instance_started":
-            return replace(history, instance_stopped=False)
+            # No training runs on a box that was just started: its time counts from here.
+            launched = event.at if history.launched_at is not None else None
+            return replace(history, instance_stopped=False, launched_at=launched)
         case _:
             return history
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 def printable(text: str, limit: int = 2000) -> str:
-    """The text without terminal escapes, control and direction-changing characters, cut at ``limit`` characters."""
+    """The text without terminal escapes, control and direction-changing characters and lone surrogates.
+
+    Cut at ``limit`` characters.
+    """
     clean = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text[: limit * 4]))
     return clean if len(clean) <= limit and len(text) <= limit * 4 else clean[:limit] + "…"
 

@@ -14,7 +14,7 @@ from harness.clock import SystemClock
 from harness.errors import BadInput, HostUnreachable, StoreFailed
 from harness.events import Event
 from harness.facts.file import FactsFile, digest
-from harness.history import History, fold
+from harness.history import History, extended, fold
 from harness.ids import InstanceId, JobName, job_name
 from harness.job.model import Job
 from harness.lifecycle import Stage
@@ -23,6 +23,13 @@ from harness.store.sql import open_store
 
 if TYPE_CHECKING:
     from harness.remote.host import SshHost
+
+
+NOT_SHOWN = (
+    "Look at the provider's console: somebody destroyed the instance, or the key belongs to another account. "
+    "If it is gone, begin anew under another job name."
+)
+"""What to do about an instance that this job rented, never asked to destroy, and that does not show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +81,10 @@ class JobDesk:
 
     def record(self, kind: str, data: Mapping[str, Json]) -> None:
         """Append an event; it is on the disk when this returns."""
-        known = self._history.events[-1].seq if self._history is not None else None
-        self.store.append(self.name, kind, data, expected_seq=known)
-        self._history = None
+        known = self.history
+        self._history = None  # what an append that failed has left is read anew
+        event = self.store.append(self.name, kind, data, expected_seq=known.events[-1].seq)
+        self._history = extended(known, event)
 
     def take_facts(self, stage: str) -> TakenFacts:
         """Look at a stage's world once and write down what was seen."""
@@ -136,7 +144,7 @@ class JobDesk:
                 raise HostUnreachable("no instance of this job is alive")
             instance = self.provider().instance(rental.instance_id)
             if instance is None:
-                raise HostUnreachable(f"the provider shows no instance {rental.instance_id}")
+                raise HostUnreachable(f"the provider shows no instance {rental.instance_id}", remedy=NOT_SHOWN)
             return Login(
                 user=self.job.machine.ssh_user,
                 endpoints=instance.endpoints,
@@ -226,7 +234,7 @@ def open_desk(name: str | None, *, home: Path | None = None, new: bool = False) 
     place = home or environment.home()
     clock = SystemClock()
     store = open_store(place / "state.db", clock)
-    desk = JobDesk(_named(name) if name else latest(store), place, store, clock, open_provider)
+    desk = JobDesk(named(name) if name else latest(store), place, store, clock, open_provider)
     if not new:
         _ = desk.history
     try:
@@ -259,7 +267,8 @@ def _fold(name: JobName, events: tuple[Event, ...]) -> History:
         raise StoreFailed(f"the event log of job {name} does not read: {error}") from error
 
 
-def _named(name: str) -> JobName:
+def named(name: str) -> JobName:
+    """A job's name as it was typed; raises BadInput when it cannot be one."""
     try:
         return job_name(name)
     except ValueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,15 +17,17 @@ from harness import report as reports
 from harness.cli.confirming import confirming
 from harness.cli.narration import open_narrator
 from harness.errors import BadInput, HarnessError
-from harness.ids import JobName, job_name
+from harness.ids import JobName
 from harness.job.load import load_job
 from harness.job.model import Job
 from harness.lifecycle import Stage
 from harness.ports import Charge
+from harness.report import money
 from harness.runner.run import open_job, reopen_if_spoilt
 from harness.runner.run import run as run_job
-from harness.wiring import JobDesk, open_desk, open_ledger
+from harness.wiring import JobDesk, named, open_desk, open_ledger
 
+_NOT_A_NAME = re.compile(r"[^a-z0-9._-]+")
 Yes = Annotated[bool, typer.Option("--yes", help="Agree in advance to the destruction, once everything is verified.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Plain lines, also on a terminal.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the checks that passed, too.")]
@@ -56,7 +59,7 @@ def demo(
     if not file.exists():
         raise BadInput(f"{file} is not there: the demo needs a checkout of the repository")
     job = load_job(file)
-    name = f"{job.name}-{scenario}" if scenario else str(job.name)
+    name = f"{job.name}-{_NOT_A_NAME.sub('-', Path(scenario).stem.lower())}" if scenario else str(job.name)
     changes: dict[str, object] = {"provider": job.provider.model_copy(update={"scenario": scenario})}
     with open_ledger() as ledger:
         job = job.model_copy(update={**changes, "name": _unfinished(name, ledger.closed())})
@@ -72,8 +75,11 @@ def drive(
         open_job(desk.store, job, file.resolve(), accept_changes=accept_changes)
         telling = open_narrator(console, plain, verbose=verbose, spent=lambda: spent(desk))
         with _reported(desk, console), telling as narrator:
+            if desk.history.closed:
+                narrator.note(f"job {desk.name} is closed: its file is verified, its instance destroyed")
+                return
             reopen_if_spoilt(desk, narrator)
-            run_job(desk, narrator, confirming(desk.job, console, yes=yes), until=until)
+            run_job(desk, narrator, confirming(desk.job, console, narrator, yes=yes), until=until)
 
 
 def status(
@@ -82,7 +88,7 @@ def status(
 ) -> None:
     """Where jobs stand, and which instances may be billing."""
     with open_ledger() as ledger:
-        names = (job_name(job),) if job else ledger.store.jobs()
+        names = (named(job),) if job else ledger.store.jobs()
         rows = [ledger.row(name) for name in names]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
@@ -136,8 +142,7 @@ def _release(desk: JobDesk) -> releases.Release | None:
 
 def spent(desk: JobDesk) -> float | None:
     """What the instance has cost so far at the agreed price (USD); None before there is one."""
-    rental = desk.history.rental
-    return None if rental is None else (desk.clock.now() - rental.at) / 3600 * rental.usd_per_hour
+    return money.spent(desk.history, desk.clock.now())
 
 
 @contextmanager
@@ -147,7 +152,7 @@ def _reported(desk: JobDesk, console: Console) -> Iterator[None]:
     finally:
         try:
             markdown, *_ = write_report(desk)
-        except HarnessError as error:
+        except (HarnessError, OSError) as error:
             console.print(f"the report could not be written: {error}", markup=False, style="red")
         else:
             console.print(f"report: {markdown}", markup=False, soft_wrap=True, highlight=False)
@@ -156,6 +161,6 @@ def _reported(desk: JobDesk, console: Console) -> Iterator[None]:
 def _unfinished(name: str, closed: frozenset[JobName]) -> JobName:
     """The job to go on with, or the next name when all of that name are closed."""
     number = 1
-    while (candidate := job_name(name if number == 1 else f"{name}-{number}")) in closed:
+    while (candidate := named(name[:60] if number == 1 else f"{name[:60]}-{number}")) in closed:
         number += 1
     return candidate

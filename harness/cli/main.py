@@ -40,6 +40,11 @@ def main() -> None:
     except HarnessError as error:
         show_failure(Console(stderr=True), error)
         sys.exit(error.exit_code)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        failure = HarnessError(f"this machine failed: {where}{error.strerror or error}")
+        show_failure(Console(stderr=True), failure)
+        sys.exit(failure.exit_code)
     except KeyboardInterrupt:
         typer.echo("interrupted; nothing is lost: the same command goes on", err=True)
         sys.exit(INTERRUPTED)

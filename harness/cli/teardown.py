@@ -29,7 +29,7 @@ def destroy(
     with open_desk(name) as desk, desk.store.lock(desk.name):
         _require_verified(desk)
         with open_narrator(console, plain, spent=lambda: spent(desk)) as narrator:
-            run_job(desk, narrator, confirming(desk.job, console, yes=yes))
+            run_job(desk, narrator, confirming(desk.job, console, narrator, yes=yes))
         markdown, *_ = write_report(desk)
         console.print(f"report: {markdown}", markup=False, soft_wrap=True, highlight=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ from harness.runner.run import run as run_job
 from harness.verdict import Verdict, worst
 from harness.wiring import open_box, open_desk
 
+_NOT_A_FILE_NAME = re.compile(r"[^A-Za-z0-9.-]")
 DEFAULT_REMOTE = "/workspace/vastai_llm_training/models/output/final/*.gguf"
 
 
@@ -47,7 +49,7 @@ def download(
     if port is None or local_path is None:
         raise BadInput("--ssh-host needs --port and --local-path")
     key_file = key or environment.home() / "ssh" / "id_ed25519"
-    pin = environment.home() / "hosts" / f"{instance_id or ssh_host}-{port}"
+    pin = environment.home() / "hosts" / _NOT_A_FILE_NAME.sub("_", f"{instance_id or ssh_host}-{port}")
     host = open_box(Endpoint(ssh_host, port), user, key_file, pin)
     console = Console()
     try:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from harness import durable
 from harness.artifacts import digest, manifest
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RemoteChanged
 from harness.facts.box import Digest, Entry, Text
 from harness.facts.reading import typed
+from harness.history import LocalFile
 from harness.ids import new_nonce
+from harness.lifecycle import Stage
 from harness.observed import CouldNotLook
 from harness.ports import Progress, Question, RemoteFile
 from harness.runner.desk import RunnerDesk
@@ -31,10 +33,7 @@ def posttrain(desk: RunnerDesk, narrator: Narrator) -> None:
         return
     if desk.history.artifact != artifact:
         desk.record("artifact", {"path": artifact.path, "size": artifact.size, "sha256": artifact.sha256})
-    try:
-        _fetch_companions(desk)
-    except (HarnessError, CouldNotLook, OSError, ValueError) as error:
-        narrator.note(f"the companions are not all here: {printable(str(error))}")
+    _bring_companions(desk, narrator)
 
 
 def download(desk: RunnerDesk, narrator: Narrator) -> None:
@@ -44,13 +43,21 @@ def download(desk: RunnerDesk, narrator: Narrator) -> None:
         raise CouldNotLook("no artifact was recorded on the box")
     desk.destination.mkdir(parents=True, exist_ok=True)
     local = desk.destination / manifest.safe_path(posixpath.basename(artifact.path))
-    if not _is_here(desk, local, artifact, narrator):
+    if not _is_here(local, artifact, narrator):
 
         def show(progress: Progress) -> None:
             narrator.meter("download", progress.done, progress.total, f"{progress.rate / 1e6:.1f} MB/s")
 
-        desk.host().fetch(artifact, local, show)
+        try:
+            desk.host().fetch(artifact, local, show)
+        except RemoteChanged as error:
+            # What was judged on the box is no more: the next run judges what is there now.
+            desk.record("reopened", {"stage": Stage.POSTTRAIN.value, "why": str(error)})
+            raise
+    fetched = LocalFile(local, artifact.size, artifact.sha256)
+    if desk.history.fetched != fetched:
         desk.record("fetched", {"path": str(local), "size": artifact.size, "sha256": artifact.sha256})
+    _bring_companions(desk, narrator)
     _copy_again(desk, local, artifact)
 
 
@@ -65,16 +72,18 @@ def local_problem(desk: RunnerDesk, artifact: RemoteFile) -> str | None:
     return None if digest.of_file(path).sha256 == artifact.sha256 else f"{path} has changed"
 
 
-def _is_here(desk: RunnerDesk, local: Path, artifact: RemoteFile, narrator: Narrator) -> bool:
-    """Whether this job fetched the file and it still is what it was; a spoilt one is put aside, never deleted."""
-    if not local.exists():
-        return False
-    fetched = desk.history.fetched
-    if fetched is not None and Path(fetched.path) == local and digest.of_file(local).sha256 == artifact.sha256:
+def _is_here(local: Path, artifact: RemoteFile, narrator: Narrator) -> bool:
+    """Whether the very file is in its place, whoever brought it; another one is put aside, never deleted.
+
+    A file gets its name only when it is whole, and only then is it recorded as fetched: killed
+    in between, it is here and not recorded.
+    """
+    if local.is_file() and not local.is_symlink() and digest.of_file(local).sha256 == artifact.sha256:
         return True
-    aside = local.with_name(f"{local.name}.rejected-{new_nonce()}")
-    local.rename(aside)
-    narrator.note(f"the file at {local} is not the recorded artifact: kept as {aside.name}, fetching it again")
+    if local.exists() or local.is_symlink():
+        aside = local.with_name(f"{local.name}.rejected-{new_nonce()}")
+        local.rename(aside)
+        narrator.note(f"the file at {local} is not the recorded artifact: kept as {aside.name}, fetching it again")
     return False
 
 
@@ -98,7 +107,10 @@ def _find_artifact(desk: RunnerDesk) -> RemoteFile:
     finals = [one for one in typed(answers.get("finals"), tuple[Entry, ...]).get() if one.kind == "file"]
     if len(finals) != 1:
         raise CouldNotLook(f"{len(finals)} files match {pattern} on the box, exactly one is needed")
-    manifest.safe_path(posixpath.basename(finals[0].path))
+    try:
+        manifest.safe_path(posixpath.basename(finals[0].path))
+    except ValueError as error:
+        raise CouldNotLook(f"the box names its artifact in a way that cannot be trusted: {error}") from error
     return _digest(desk, finals[0].path)
 
 
@@ -108,6 +120,14 @@ def _digest(desk: RunnerDesk, path: str) -> RemoteFile:
     if seen.sha256 is None:
         raise CouldNotLook(f"{path} is no longer on the box")
     return RemoteFile(path, seen.bytes, seen.sha256)
+
+
+def _bring_companions(desk: RunnerDesk, narrator: Narrator) -> None:
+    """What is not here yet of the small files; a failure is told, and the gate sees what is missing."""
+    try:
+        _fetch_companions(desk)
+    except (HarnessError, CouldNotLook, OSError, ValueError) as error:
+        narrator.note(f"the companions are not all here: {printable(str(error))}")
 
 
 def _fetch_companions(desk: RunnerDesk) -> None:

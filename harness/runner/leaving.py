@@ -15,9 +15,12 @@ from harness.runner.narrator import Narrator
 
 def teardown(desk: RunnerDesk, narrator: Narrator, confirm: Confirm) -> None:
     """Release the instance and have the guard destroy it; raises Refused or NotProven, as the guard does."""
-    if desk.history.destroyed is None and not _has_valid_release(desk):
-        _release(desk)
-    guard.destroy(desk, confirm, narrator.note)
+
+    def release() -> None:
+        if not _has_valid_release(desk):
+            _release(desk)
+
+    guard.destroy(desk, confirm, narrator.note, release)
 
 
 def _has_valid_release(desk: RunnerDesk) -> bool:

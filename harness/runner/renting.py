@@ -16,17 +16,22 @@ from harness.errors import (
     ProviderUnavailable,
 )
 from harness.estimate import timeline
+from harness.history import Rental
 from harness.ids import InstanceId, label, new_nonce
 from harness.ports import CreateRequest, Instance, InstanceStatus, Offer, OfferQuery
 from harness.runner.desk import RunnerDesk
 from harness.runner.narrator import Narrator
 from harness.text import printable
+from harness.wiring import NOT_SHOWN
 
 _POLL_S = 2.0
-_RECONCILE_S = 60.0
-"""How long a created instance may stay invisible after the reply to its create was lost."""
+_RECONCILE_S = 180.0
+"""How long a created instance may stay invisible after the reply to its create was lost, counted from the intent."""
+_INVISIBLE_S = 60.0
+"""How long an instance whose create was answered may be missing where single instances are shown."""
 _LOG_S = 60.0
 _OFFERS_TRIED = 5
+_STARTABLE = {InstanceStatus.STOPPED, InstanceStatus.EXITED}
 _NEVER_RUNS = {InstanceStatus.EXITED, InstanceStatus.OFFLINE}
 _FATAL_MESSAGES = (
     "pull rate limit",
@@ -38,7 +43,8 @@ _FATAL_MESSAGES = (
 """Fragments of ``status_msg`` after which an instance never runs."""
 
 _HOST_KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
-_KEY_LINE = re.compile(r"^((?:ssh|ecdsa)-[a-z0-9-]+ [A-Za-z0-9+/=]+)", re.MULTILINE)
+_KEY_LINE = re.compile(r"^((?:ssh|ecdsa)-[a-z0-9-]{1,40} [A-Za-z0-9+/=]{16,2000})(?=\s)", re.MULTILINE)
+_KEYS_SHOWN = 8
 
 ONSTART = """touch ~/.no_auto_tmux
 echo '-----BEGIN SSH HOST KEY KEYS-----'
@@ -54,11 +60,59 @@ def provision(desk: RunnerDesk, narrator: Narrator) -> None:
         _reconcile(desk, narrator)
     if desk.history.rental is None:
         _rent(desk, narrator)
+    _make_ready(desk, narrator)
+
+
+def resume(desk: RunnerDesk, narrator: Narrator) -> None:
+    """Before a later stage goes on: the instance is still there and runs; a stopped one is started again.
+
+    Raises ProviderUnavailable when the provider no longer shows it.
+    """
+    rental = desk.history.alive
+    if rental is None:
+        return
+    instance = _shown(desk, rental)
+    if instance.status is not InstanceStatus.RUNNING or not instance.endpoints:
+        _make_ready(desk, narrator)
+    elif desk.history.instance_stopped:
+        desk.record("instance_started", {"instance_id": instance.id})
+
+
+def require_running(desk: RunnerDesk) -> None:
+    """In the midst of a stage: raises GateHeld when somebody stopped the instance, ProviderUnavailable when it is gone.
+
+    What a person or the provider has just stopped is not started behind their back.
+    """
+    rental = desk.history.alive
+    if rental is None:
+        return
+    instance = _shown(desk, rental)
+    if instance.status in _STARTABLE:
+        raise GateHeld(
+            f"instance {instance.id} is {instance.status}, and not by this job; its disk is kept: "
+            f"{printable(instance.status_message, 300)}",
+            remedy="Find out why (the provider's console, the account's credit); the same command starts it again.",
+        )
+
+
+def _make_ready(desk: RunnerDesk, narrator: Narrator) -> None:
+    started_before = _starts(desk)
     instance = _wait_until_running(desk, narrator)
     desk.provider().attach_key(instance.id, desk.public_key)
     if desk.history.pin is None:
         _pin(desk, instance.id, narrator)
-    _wait_for_login(desk, narrator)
+    try:
+        _wait_for_login(desk, narrator)
+    except HostKeyChanged:
+        # A start may give a box new host keys: then its log, which comes over the provider's TLS API, shows them.
+        if _starts(desk) == started_before or not _pin_anew(desk, instance.id):
+            raise
+        narrator.note("the box was started again and shows new host keys: they are those of the container log")
+        _wait_for_login(desk, narrator)
+
+
+def _starts(desk: RunnerDesk) -> int:
+    return sum(event.kind == "instance_started" for event in desk.history.events)
 
 
 def _reconcile(desk: RunnerDesk, narrator: Narrator) -> None:
@@ -72,10 +126,12 @@ def _reconcile(desk: RunnerDesk, narrator: Narrator) -> None:
         desk.record("rent_failed", {"label": wanted, "why": "no instance carries the label"})
         return
     _record_rented(desk, found.id)
+    narrator.note(f"found it: instance {found.id}")
 
 
 def _labelled(desk: RunnerDesk, wanted: str) -> Instance | None:
-    deadline = desk.clock.monotonic() + _RECONCILE_S
+    since = desk.clock.now() - (desk.history.intended_at or 0.0)
+    deadline = desk.clock.monotonic() + _RECONCILE_S - max(0.0, since)
     while True:
         matching = [one for one in desk.provider().instances().instances if one.label == wanted]
         if len(matching) > 1:
@@ -119,7 +175,8 @@ def _rent(desk: RunnerDesk, narrator: Narrator) -> None:
 def _take(desk: RunnerDesk, offer: Offer, narrator: Narrator) -> bool:
     wanted = label(desk.job.name, new_nonce())
     agreed: dict[str, Any] = dataclasses.asdict(offer)
-    desk.record("rent_intended", {"label": wanted, "offer": agreed})
+    owner = desk.provider().account().user_id  # asked now: nothing may stand between the create and its record
+    desk.record("rent_intended", {"label": wanted, "offer": agreed, "owner": owner})
     request = CreateRequest(
         image=desk.job.machine.image, disk_gb=desk.job.machine.disk_gb, label=wanted, onstart=ONSTART
     )
@@ -138,42 +195,56 @@ def _take(desk: RunnerDesk, offer: Offer, narrator: Narrator) -> bool:
 
 
 def _record_rented(desk: RunnerDesk, instance_id: InstanceId) -> None:
-    offer = dict(desk.history.intended_offer or {})
+    history = desk.history
+    offer = dict(history.intended_offer or {})
     desk.record(
         "rented",
         {
             "instance_id": instance_id,
-            "label": desk.history.intended_label,
+            "label": history.intended_label,
             "offer": offer,
             "usd_per_hour": offer["usd_per_hour"],
-            "owner": desk.provider().account().user_id,
+            "owner": history.intended_owner,
         },
     )
+
+
+def _shown(desk: RunnerDesk, rental: Rental) -> Instance:
+    """The instance as the provider shows it; a fresh one may be missing for some seconds."""
+    deadline = rental.at + _INVISIBLE_S
+    while True:
+        instance = desk.provider().instance(rental.instance_id)
+        if instance is not None:
+            return instance
+        if desk.clock.now() > deadline:
+            raise ProviderUnavailable(
+                f"the provider shows no instance {rental.instance_id}, which this job rented", remedy=NOT_SHOWN
+            )
+        desk.clock.sleep(_POLL_S)
 
 
 def _wait_until_running(desk: RunnerDesk, narrator: Narrator) -> Instance:
     rental = desk.history.rental
     assert rental is not None  # noqa: S101 - provision recorded it just before
     deadline = desk.clock.monotonic() + desk.job.machine.ready_timeout_s
-    told = None
+    told, asked = None, False
     while True:
-        instance = desk.provider().instance(rental.instance_id)
-        if instance is None:
-            raise ProviderUnavailable(
-                f"the provider shows no instance {rental.instance_id}, which this job rented",
-                remedy="Look at the provider's console; a fresh instance is visible after some seconds.",
-            )
+        instance = _shown(desk, rental)
         if instance.status is InstanceStatus.RUNNING and instance.endpoints:
             return instance
-        if instance.status is InstanceStatus.STOPPED and instance.intended_status == "stopped":
+        if instance.status in _STARTABLE and instance.intended_status == "stopped" and not asked:
             narrator.note(f"instance {instance.id} is stopped; starting it again")
-            desk.provider().start(instance.id)
+            # Recorded first: killed in between, it counts as billing although it is not, never the other way round.
             desk.record("instance_started", {"instance_id": instance.id})
+            desk.provider().start(instance.id)
+            asked = True
         message = printable(instance.status_message, 300)
-        if instance.status in _NEVER_RUNS or any(fatal in message for fatal in _FATAL_MESSAGES):
+        hopeless = instance.status in _NEVER_RUNS and not asked
+        if hopeless or any(fatal.lower() in message.lower() for fatal in _FATAL_MESSAGES):
             raise ProviderUnavailable(
                 f"instance {instance.id} will not run: {instance.status}: {message}",
-                remedy="harness abandon gives it back when it holds nothing of value; then run the job again.",
+                remedy="It still bills its disk. When it holds nothing of value, destroy it in the provider's console "
+                "and begin anew under another job name.",
             )
         if told != instance.status:
             told = instance.status
@@ -204,10 +275,24 @@ def _pin(desk: RunnerDesk, instance_id: InstanceId, narrator: Narrator) -> None:
     desk.record("pinned", {"keys": [shown], "how": "first use"})
 
 
-def host_keys(log: str) -> tuple[str, ...]:
-    """The host keys (``type base64``) in the first block that the container printed."""
-    block = _HOST_KEYS.search(log)
-    return tuple(dict.fromkeys(_KEY_LINE.findall(block.group(1)))) if block else ()
+def _pin_anew(desk: RunnerDesk, instance_id: InstanceId) -> bool:
+    """Pin what the container printed at its newest start; False when that tells nothing new."""
+    keys = host_keys(desk.provider().container_log(instance_id), newest=True)
+    if not keys or (desk.history.pin is not None and desk.history.pin.keys == keys):
+        return False
+    desk.record("pinned", {"keys": list(keys), "how": "container log over the provider's TLS API, after a start"})
+    return True
+
+
+def host_keys(log: str, *, newest: bool = False) -> tuple[str, ...]:
+    """The host keys (``type base64``) in the first block that the container printed, or in its newest.
+
+    What the first block says cannot be changed by anything that the container prints later.
+    """
+    blocks = _HOST_KEYS.findall(log)
+    if not blocks:
+        return ()
+    return tuple(dict.fromkeys(_KEY_LINE.findall(blocks[-1 if newest else 0])))[:_KEYS_SHOWN]
 
 
 def _wait_for_login(desk: RunnerDesk, narrator: Narrator) -> None:

@@ -7,13 +7,16 @@ event log and the world already hold, and a stage is left only by its gate's eve
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness import gate as gates
 from harness.canonical import Json
-from harness.errors import BadInput, GateHeld, GateUnknown, HarnessError
+from harness.errors import BadInput, GateHeld, GateUnknown, HarnessError, LocalDiskFull, StoreFailed
+from harness.events import Event
 from harness.evidence import GateResult
 from harness.guard import Confirm
 from harness.job.model import Job
@@ -23,27 +26,38 @@ from harness.ports import EventStore
 from harness.runner import homecoming, leaving, packing, renting, watching
 from harness.runner.desk import RunnerDesk
 from harness.runner.narrator import Narrator
+from harness.text import printable
 from harness.verdict import Verdict
 
 _UNKNOWN_RETRIES = 2
 _RETRY_AFTER_S = 3.0
+_ELSEWHERE = {"provider.kind", "provider.server_url"}
+"""Fields of the job file that say where its instance is to be found."""
 
 
 def open_job(store: EventStore, job: Job, file: Path, *, accept_changes: bool) -> None:
     """Record a job's configuration before its first step; later, that it changed, when that was agreed to.
 
-    Raises BadInput when the job is under way with another configuration.
+    Raises BadInput when the job is under way with another configuration, or would change hands: an
+    instance that is alive at one provider is not looked for at another.
     """
     data: dict[str, Json] = {"job": job.model_dump(mode="json"), "file": str(file)}
-    known = [event.data for event in store.events(job.name) if event.kind == "opened"]
+    events = store.events(job.name)
+    known = [event.data for event in events if event.kind == "opened"]
     if known and known[-1]["job"] == data["job"]:
         return
-    if known and not accept_changes:
-        fields = ", ".join(_changed(known[-1]["job"], data["job"]))
-        raise BadInput(
-            f"job {job.name} is under way with another configuration; {file} changes {fields}",
-            remedy="Undo the change, give the job another name, or agree to it with --accept-changes.",
-        )
+    if known:
+        fields = _changed(known[-1]["job"], data["job"])
+        if not accept_changes:
+            raise BadInput(
+                f"job {job.name} is under way with another configuration; {file} changes {', '.join(fields)}",
+                remedy="Undo the change, give the job another name, or agree to it with --accept-changes.",
+            )
+        if _ELSEWHERE & set(fields) and _may_bill(events):
+            raise BadInput(
+                f"job {job.name} has rented an instance; {file} changes its provider ({', '.join(fields)})",
+                remedy="Undo the change, or give the job another name.",
+            )
     store.append(job.name, "opened", data)
 
 
@@ -53,21 +67,22 @@ def run(desk: RunnerDesk, narrator: Narrator, confirm: Confirm, *, until: Stage 
     Raises GateHeld or GateUnknown when a gate stays shut, and whatever kept an act from being done;
     each is recorded as ``held`` before it is raised. Nothing is ever destroyed on that way.
     """
-    while (stage := desk.history.stage) is not None:
+    while (stage := desk.history.stage) is not None and not (until and desk.history.passed(until)):
         if desk.history.held is not None or stage not in desk.history.entered:
             desk.record("stage", {"stage": stage.value})
         narrator.stage(stage)
         try:
+            if _needs_the_box(stage, desk):
+                renting.resume(desk, narrator)
             _act(stage, desk, narrator, confirm)
             _pass_gate(stage, desk, narrator)
-        except (HarnessError, CouldNotLook) as error:
-            desk.record("held", {"stage": stage.value, "error": type(error).__name__, "reason": str(error)})
-            if isinstance(error, CouldNotLook):
-                raise GateUnknown(str(error)) from error
-            raise
-        if stage is until:
-            return
-    if not desk.history.closed:
+        except (HarnessError, CouldNotLook, OSError) as error:
+            explained = _explained(error)
+            _record_held(desk, narrator, stage, explained)
+            if explained is error:
+                raise
+            raise explained from error
+    if desk.history.stage is None and not desk.history.closed:
         desk.record("closed", {})
 
 
@@ -103,6 +118,33 @@ def judge(stage: Stage, desk: RunnerDesk, narrator: Narrator, *, kind: str = "ga
     )
     narrator.judged(stage, result)
     return result
+
+
+def _needs_the_box(stage: Stage, desk: RunnerDesk) -> bool:
+    """Whether a stage works on the box that an earlier one has made ready: it may be stopped or gone by now."""
+    if stage is Stage.POSTDOWNLOAD and desk.history.artifact is not None:
+        return homecoming.local_problem(desk, desk.history.artifact) is not None
+    return stage not in {Stage.PREFLIGHT, Stage.PROVISION, Stage.TEARDOWN}
+
+
+def _explained(error: HarnessError | CouldNotLook | OSError) -> HarnessError:
+    """What kept a stage from being passed, as an error with a remedy."""
+    if isinstance(error, HarnessError):
+        return error
+    if isinstance(error, CouldNotLook):
+        return GateUnknown(str(error))
+    where = f"{error.filename}: " if error.filename else ""
+    text = f"this machine failed: {where}{error.strerror or error}"
+    return LocalDiskFull(text) if error.errno in {errno.ENOSPC, errno.EDQUOT} else HarnessError(text)
+
+
+def _record_held(desk: RunnerDesk, narrator: Narrator, stage: Stage, error: HarnessError) -> None:
+    """Say in the log why the job stands still; a log that cannot be written hides no cause."""
+    data: dict[str, Json] = {"stage": stage.value, "error": type(error).__name__, "reason": printable(str(error), 4000)}
+    try:
+        desk.record("held", data)
+    except StoreFailed as failed:
+        narrator.note(f"the event log does not take that the job is held: {printable(str(failed))}")
 
 
 def _act(stage: Stage, desk: RunnerDesk, narrator: Narrator, confirm: Confirm) -> None:
@@ -153,6 +195,12 @@ def _record_verified(desk: RunnerDesk) -> None:
     fetched = desk.history.fetched
     if fetched is not None and desk.history.verified != fetched:
         desk.record("verified", {"path": str(fetched.path), "size": fetched.size, "sha256": fetched.sha256})
+
+
+def _may_bill(events: Sequence[Event]) -> bool:
+    """Whether a rent was begun and no destruction proven since."""
+    kinds = [event.kind for event in events if event.kind in {"rent_intended", "rent_failed", "rented", "destroyed"}]
+    return bool(kinds) and kinds[-1] in {"rent_intended", "rented"}
 
 
 def _changed(before: Any, after: Any, prefix: str = "") -> list[str]:

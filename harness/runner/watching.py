@@ -15,6 +15,8 @@ from harness.lifecycle import Stage
 from harness.log.grammar import Trainer
 from harness.log.summary import LogSummary
 from harness.remote.session import SessionState, TrainingSession
+from harness.report.money import spent
+from harness.runner import renting
 from harness.runner.desk import RunnerDesk
 from harness.runner.mirroring import mirror_newest
 from harness.runner.narrator import Narrator
@@ -23,6 +25,8 @@ from harness.verdict import Verdict
 
 Judge = Callable[[Stage], GateResult]
 _LAUNCH_POLL_S = 2.0
+_STOP_ATTEMPTS = 3
+_STOP_AGAIN_S = 5.0
 _HANGS = CheckId("progress_is_advancing")
 _HOPELESS = CheckId("loss_is_sane")
 
@@ -48,6 +52,8 @@ def launch(desk: RunnerDesk, narrator: Narrator) -> None:
         narrator.note(f"training started in session {desk.job.training.session!r}")
     else:
         spoken_before = 0
+        if not desk.history.launches:
+            _record_launch(desk, "it was started before, and this was not recorded")
     deadline = desk.clock.monotonic() + desk.job.limits.launch_deadline_s
     while desk.clock.monotonic() < deadline:
         seen = launch_facts.look(desk)
@@ -71,7 +77,9 @@ def watch(desk: RunnerDesk, narrator: Narrator, judge: Judge) -> None:
         mirror_newest(desk, seen, narrator)
         _enforce_limits(desk, seen, narrator)
         state = seen.session.value
-        if state is not None and not state.alive and _after_death(desk, state, narrator) is _Next.END:
+        if state is None:
+            renting.require_running(desk)  # a box that cannot be asked may be stopped, or gone
+        elif not state.alive and _after_death(desk, state, narrator) is _Next.END:
             return
         if desk.clock.monotonic() - judged_at >= limits.judge_every_s:
             judged_at = desk.clock.monotonic()
@@ -91,18 +99,23 @@ def stop_training(desk: RunnerDesk, narrator: Narrator, why: str) -> None:
     narrator.note(f"the training was stopped: {why}")
 
 
-def stop_instance(desk: RunnerDesk, narrator: Narrator, why: str) -> None:
-    """Stop the instance: its GPUs are no longer billed, its disk is kept (and billed)."""
+def stop_instance(desk: RunnerDesk, narrator: Narrator, why: str) -> bool:
+    """Stop the instance: its GPUs are no longer billed, its disk is kept (and billed). Whether it was done."""
     rental = desk.history.alive
-    if rental is None or desk.history.instance_stopped:
-        return
-    try:
-        desk.provider().stop(rental.instance_id)
-    except HarnessError as error:
-        narrator.note(f"instance {rental.instance_id} could not be stopped: {error}")
-        return
-    desk.record("instance_stopped", {"instance_id": rental.instance_id, "why": why})
-    narrator.note(f"instance {rental.instance_id} was stopped, its disk kept: {why}")
+    if rental is None:
+        return False
+    for attempt in range(_STOP_ATTEMPTS):
+        try:
+            desk.provider().stop(rental.instance_id)
+        except HarnessError as error:
+            narrator.note(f"instance {rental.instance_id} could not be stopped: {printable(str(error))}")
+            if attempt + 1 < _STOP_ATTEMPTS:
+                desk.clock.sleep(_STOP_AGAIN_S)
+        else:
+            desk.record("instance_stopped", {"instance_id": rental.instance_id, "why": why})
+            narrator.note(f"instance {rental.instance_id} was stopped, its disk kept: {why}")
+            return True
+    return False
 
 
 def _record_launch(desk: RunnerDesk, why: str) -> None:
@@ -130,23 +143,30 @@ def _act_on(gate: GateResult, desk: RunnerDesk, narrator: Narrator) -> _Next:
     if _HOPELESS in failed:
         stop_training(desk, narrator, "the loss is not sane")
         return _Next.END
-    if _HANGS in failed:
+    since = desk.clock.now() - (desk.history.launched_at or 0.0)
+    if _HANGS in failed and since > desk.job.limits.stall_s:  # a fresh attempt has its own time to speak
         stop_training(desk, narrator, "it made no progress")
     return _Next.WATCH_ON
 
 
 def _enforce_limits(desk: RunnerDesk, seen: TrainingFacts, narrator: Narrator) -> None:
     limits = desk.job.limits
+    usd = spent(desk.history, desk.clock.now()) or 0.0
     over = None
-    if seen.spent_usd > limits.budget_usd:
-        over = f"${seen.spent_usd:.2f} are spent, the budget is ${limits.budget_usd:.2f}"
+    if usd > limits.budget_usd:
+        over = f"${usd:.2f} are spent, the budget is ${limits.budget_usd:.2f}"
     elif seen.since_launch_s > limits.training_deadline_s:
         over = f"the training takes longer than {limits.training_deadline_s:.0f} s"
-    if over is not None:
-        stop_instance(desk, narrator, over)
+    if over is None:
+        return
+    if stop_instance(desk, narrator, over):
         raise GateHeld(
             over, remedy="Raise the limit in the job file and run the same command again: it starts the instance again."
         )
+    raise GateHeld(
+        f"{over}, and the instance could not be stopped: it still bills",
+        remedy="Stop it in the provider's console (its disk is kept), or run the same command again to try anew.",
+    )
 
 
 def _attempts(log: LogSummary | None) -> int:
