@@ -21,7 +21,7 @@ from pathlib import Path
 import paramiko
 from paramiko.ssh_exception import SSHException
 
-from harness.errors import HostKeyChanged, HostUnreachable
+from harness.errors import HarnessError, HostKeyChanged, HostUnreachable
 from harness.ports import Clock, Endpoint
 from harness.remote.keys import public_key
 from harness.remote.pinning import HostKeys
@@ -31,6 +31,9 @@ PACKET = 256 << 10
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
 CONNECT_TIMEOUT_S = 15.0
 KEEPALIVE_S = 15
+ASK_AGAIN_S = 5.0
+"""How long an answer to where the box is now stands before it is asked again."""
+
 DEAD_AFTER_S = 45
 """Unacknowledged bytes for so long mean a dead connection, where the operating system can be told so."""
 
@@ -104,6 +107,8 @@ class Dialer:
         self._clock = clock
         self._whereabouts = whereabouts
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._asked_at: float | None = None
 
     @property
     def login(self) -> Login:
@@ -112,17 +117,30 @@ class Dialer:
 
     def connect(self) -> Connection:
         """A new connection over the first route that answers. Raises HostKeyChanged, HostUnreachable."""
+        tried = self._login
         try:
-            return self._try_routes(self._login)
+            return self._try_routes(tried)
         except HostUnreachable:
-            if self._whereabouts is None:
+            login = self._asked_anew(tried)
+            if login is None:
                 raise
-            login = self._whereabouts()
-            with self._lock:
-                if login.endpoints == self._login.endpoints and login.host_keys == self._login.host_keys:
-                    raise
-                self._login = login
-            return self._try_routes(login)
+        return self._try_routes(login)
+
+    def _asked_anew(self, tried: Login) -> Login | None:
+        """Where the box is now, if that is known to be elsewhere than was tried; asked by one thread at a time."""
+        if self._whereabouts is None:
+            return None
+        with self._asking:
+            now = self._clock.monotonic()
+            if _same_way(self._login, tried) and (self._asked_at is None or now - self._asked_at >= ASK_AGAIN_S):
+                self._asked_at = now
+                try:
+                    login = self._whereabouts()
+                except HarnessError:  # who cannot be asked says nothing; the box stays unreachable, and why is known
+                    return None
+                with self._lock:
+                    self._login = self._login if _same_way(login, self._login) else login
+            return None if _same_way(self._login, tried) else self._login
 
     def connect_patiently(self, patience: float, give_up: Callable[[], bool] = lambda: False) -> Connection:
         """Like ``connect``, tried again with growing pauses for ``patience`` seconds, until ``give_up`` says so.
@@ -220,6 +238,11 @@ def _notice_dead_peers(connected: socket.socket) -> None:
 def describe(error: BaseException) -> str:
     """A short text for an error of the network, also for those that carry none."""
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _same_way(one: Login, other: Login) -> bool:
+    """Whether two logins differ in the order of their routes at most."""
+    return set(one.endpoints) == set(other.endpoints) and set(one.host_keys) == set(other.host_keys)
 
 
 def name(endpoint: Endpoint) -> str:

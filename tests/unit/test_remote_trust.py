@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from benchmarks.local_sshd import SSHD, LocalSshd
 from harness.clock import SystemClock
-from harness.errors import BadInput, HostKeyChanged, HostUnreachable, TransferFailed
+from harness.errors import BadInput, HostKeyChanged, HostUnreachable, ProviderUnavailable, TransferFailed
 from harness.ports import Endpoint, Question
 from harness.remote import openssh
 from harness.remote.hostile import problem_of_relative, safe_relative, unsafe_paths
@@ -181,6 +182,22 @@ def test_reconnecting_waits_longer_each_time_and_ends(tmp_path: Path) -> None:
     assert clock.sleeps[:4] == [0.25, 0.5, 1.0, 2.0]
     assert max(clock.sleeps) <= 15.0
     assert sum(clock.sleeps) <= 60.0
+
+
+def test_a_provider_that_cannot_be_asked_leaves_the_box_unreachable(tmp_path: Path) -> None:
+    generate_keypair(tmp_path / "id")
+    clock = TurnedClock()
+    asked: list[float] = []
+
+    def offline() -> Login:
+        asked.append(clock.time)
+        raise ProviderUnavailable("offline too")
+
+    login = Login("u", (Endpoint("127.0.0.1", 1),), tmp_path / "id", (KEY,))
+    with pytest.raises(HostUnreachable):
+        Dialer(login, clock, offline).connect_patiently(60.0)
+    assert len(asked) >= 3
+    assert all(later - earlier >= 5.0 for earlier, later in itertools.pairwise(asked))
 
 
 GOOD = ["a", "a/b.txt", "models/output/final/x.Q8_0.gguf", ".harness/launch.json", "ü/é"]
