@@ -16,6 +16,13 @@ def variables() -> Mapping[str, str]:
     return dict(os.environ)
 
 
+def keep_loopback_direct() -> None:
+    """Have HTTP clients of this process ask this machine itself, whatever proxy the environment names."""
+    for name in ("NO_PROXY", "no_proxy"):
+        known = [entry for entry in os.environ.get(name, "").split(",") if entry]
+        os.environ[name] = ",".join(dict.fromkeys([*known, "127.0.0.1", "localhost"]))
+
+
 def home() -> Path:
     """Where jobs, their event log and the harness's SSH key are kept: HARNESS_HOME, else the user's data directory.
 

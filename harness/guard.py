@@ -8,6 +8,7 @@ asked again after the same looks.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,7 @@ from harness import release as releases
 from harness.absence import billing_stopped, prove_absence
 from harness.canonical import Json
 from harness.errors import HarnessError, HostUnreachable, NotProven, ProviderUnavailable, Refused
-from harness.facts.box import Digest, Processes
+from harness.facts.box import Digest, Entry, Processes
 from harness.facts.desk import Desk
 from harness.facts.reading import typed
 from harness.history import Rental
@@ -226,3 +227,67 @@ def _prove_unbilled(desk: RecordingDesk, rental: Rental, absence: Json) -> None:
             remedy="Run the same command again: it looks at the bill anew. The provider's billing page shows it, too.",
         ) from error
     desk.record("destroyed", {**proof, "billing": billing.as_json()})
+
+
+LOSS_SENTENCE = "I accept the loss of everything on instance {instance_id}"
+"""What a person must type when an instance may hold something of value that is not at home."""
+
+
+def abandon(desk: RecordingDesk, accepts: Callable[[str], bool], note: Callable[[str], None]) -> None:
+    """Give back an instance that holds nothing of value, or whose loss a person accepts in so many words.
+
+    ``accepts`` is asked with the sentence to type, only when something of value lies there or it could not
+    be looked at. Raises Refused, leaving the instance alive, and NotProven as ``destroy`` does.
+    """
+    rental = desk.history.alive
+    if rental is None:
+        raise Refused("no instance of this job is alive", remedy="harness orphans shows what else is alive.")
+    instance = desk.provider().instance(rental.instance_id)
+    if instance is None and not desk.history.destroy_intended:
+        raise Refused(
+            f"the provider shows no instance {rental.instance_id}, and this job never asked for its destruction",
+            remedy="Look at the provider's console: the key may belong to another account, or somebody destroyed it.",
+        )
+    if instance is not None:
+        _ours(desk, rental, instance)
+        _accept_loss(desk, rental, _of_value(desk, instance), accepts, note)
+        desk.record("destroy_intended", {"instance_id": rental.instance_id, "release": None})
+        reply = _request(desk, rental, note)
+        desk.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply})
+    absence = _prove_gone(desk, rental)
+    desk.record("abandoned", {"instance_id": rental.instance_id, "absence": absence})
+
+
+def _of_value(desk: Desk, instance: Instance) -> tuple[str, ...]:
+    """Checkpoints, adapters and model files on the box, or why they could not be looked for; empty when none is."""
+    if instance.started_at is None:
+        return ()
+    output = posixpath.join(desk.job.package.remote_dir, "models/output")
+    patterns = {"checkpoints": f"{output}/*/checkpoint-*", "adapter": f"{output}/adapter", "model": f"{output}/final/*"}
+    try:
+        answers = desk.host().probe([Question(name, "glob", {"pattern": one}) for name, one in patterns.items()])
+        found = [typed(answers.get(name), tuple[Entry, ...]).get() for name in patterns]
+    except (HostUnreachable, CouldNotLook) as error:
+        return (f"the box could not be looked at: {error}",)
+    return tuple(entry.path for entries in found for entry in entries)
+
+
+def _accept_loss(
+    desk: RecordingDesk,
+    rental: Rental,
+    value: tuple[str, ...],
+    accepts: Callable[[str], bool],
+    note: Callable[[str], None],
+) -> None:
+    if not value:
+        note(f"instance {rental.instance_id} holds no checkpoint, no adapter and no model file")
+        return
+    for one in value[:20]:
+        note(f"would be lost: {printable(one, 200)}")
+    sentence = LOSS_SENTENCE.format(instance_id=rental.instance_id)
+    if not accepts(sentence):
+        raise Refused(
+            f"instance {rental.instance_id} may hold something of value: {printable(value[0], 200)}",
+            remedy=f"harness run JOBFILE brings it home; to lose it for good, type: {sentence}",
+        )
+    desk.record("loss_accepted", {"instance_id": rental.instance_id, "sentence": sentence, "value": list(value[:100])})

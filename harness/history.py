@@ -205,6 +205,9 @@ def _apply(history: History, event: Event) -> History:  # noqa: C901, PLR0911, P
             return replace(history, destroy_reply=data["reply"])
         case "destroyed":
             return replace(history, destroyed=data)
+        case "abandoned":
+            # Nothing of the job is left but its configuration: the next run begins with preflight.
+            return History(job=history.job, events=history.events, labels=history.labels)
         case "closed":
             return replace(history, closed=True, held=None)
         case "held":

@@ -167,15 +167,23 @@ class JobDesk:
 
 def open_provider(job: Job, home: Path, clock: Clock) -> Provider:
     """The provider that a job names; raises BadInput when its key is missing."""
-    if job.provider.kind == "emulated":
+    table = job.provider
+    return open_provider_named(table.kind, home, clock, server_url=table.server_url, scenario=table.scenario)
+
+
+def open_provider_named(
+    kind: str, home: Path, clock: Clock, *, server_url: str | None = None, scenario: str | None = None
+) -> Provider:
+    """``vast`` or ``emulated``; raises BadInput when its key is missing."""
+    if kind == "emulated":
         from harness.providers.emulated import open_emulated  # noqa: PLC0415 - needs the emulator's extra
 
-        return open_emulated(home / "emulator", clock, scenario=job.provider.scenario)
+        environment.keep_loopback_direct()
+        return open_emulated(home / "emulator", clock, scenario=scenario)
     from harness.providers.credentials import resolve  # noqa: PLC0415 - adapters load when they are needed
     from harness.providers.vast import VastProvider  # noqa: PLC0415 - loads the client
 
-    credentials = resolve(environment.variables(), Path.home(), server_url=job.provider.server_url)
-    return VastProvider(credentials, clock)
+    return VastProvider(resolve(environment.variables(), Path.home(), server_url=server_url), clock)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from harness.cli import emulator, guard, jobs, release, rules, teardown, transfer
+from harness.cli import abandon, emulator, guard, jobs, orphans, release, rules, teardown, transfer, verify
 from harness.cli.narration import show_failure
 from harness.errors import HarnessError
 
@@ -26,7 +26,10 @@ app.command("demo")(jobs.demo)
 app.command("status")(jobs.status)
 app.command("report")(jobs.report)
 app.command("download")(transfer.download)
+app.command("verify")(verify.verify)
 app.command("destroy")(teardown.destroy)
+app.command("abandon")(abandon.abandon)
+app.command("orphans")(orphans.orphans)
 app.command("emulator")(emulator.emulator)
 app.add_typer(guard.app, name="guard")
 app.add_typer(release.app, name="release")

@@ -1,0 +1,37 @@
+"""``harness abandon``: give an instance back without a verified file, when nothing is lost or the loss is accepted."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness.cli.jobs import Plain
+from harness.cli.narration import open_narrator, paused
+from harness.guard import abandon as abandon_instance
+from harness.wiring import open_desk
+
+
+def abandon(
+    job: Annotated[str, typer.Argument(help="The job's name.")],
+    accept_loss: Annotated[
+        str | None, typer.Option(help="The sentence that accepts the loss, typed in advance; the refusal names it.")
+    ] = None,
+    plain: Plain = False,
+) -> None:
+    """Destroy an instance that holds no checkpoint and no model file; else only for the typed sentence."""
+    console = Console()
+    with open_desk(job) as desk, desk.store.lock(desk.name), open_narrator(console, plain) as narrator:
+
+        def accepts(sentence: str) -> bool:
+            if accept_loss is not None:
+                return accept_loss.strip() == sentence
+            if not sys.stdin.isatty():
+                return False
+            with paused(narrator):
+                return console.input(f"type '{sentence}': ", markup=False).strip() == sentence
+
+        abandon_instance(desk, accepts, narrator.note)
+    typer.echo(f"job {job} is abandoned; harness run begins it anew")
