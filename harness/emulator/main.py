@@ -8,14 +8,14 @@ import signal
 import sys
 from pathlib import Path
 
-from harness.errors import BadInput, HarnessError
+from harness.errors import BadInput, HarnessError, MissingExtra
 
 
 def serve(port: int, state_dir: Path, scenario: str | Path | None) -> None:
     """Serve on a loopback port (0: any free one) until SIGINT or SIGTERM.
 
     Prints the address and the API key first. Instances and their processes stay, and a
-    new call with the same ``state_dir`` goes on with them. Raises BadInput.
+    new call with the same ``state_dir`` goes on with them. Raises BadInput, MissingExtra.
     """
     if sys.platform == "win32":
         raise BadInput("the emulated boxes need Linux or macOS", remedy="Run the emulator inside WSL.")
@@ -23,12 +23,15 @@ def serve(port: int, state_dir: Path, scenario: str | Path | None) -> None:
 
 
 async def _serve(port: int, state_dir: Path, scenario: str | Path | None) -> None:
-    # Imported here: terminals and signals exist only where the boxes can run.
-    from harness.emulator.clock import TurnableClock  # noqa: PLC0415
-    from harness.emulator.keeper import Keeper  # noqa: PLC0415
-    from harness.emulator.scenario import load  # noqa: PLC0415
-    from harness.emulator.serving import free_port, owning, serving  # noqa: PLC0415
-    from harness.emulator.world import World  # noqa: PLC0415
+    # Imported here: the libraries come with an extra, and terminals exist only where boxes can run.
+    try:
+        from harness.emulator.clock import TurnableClock  # noqa: PLC0415
+        from harness.emulator.keeper import Keeper  # noqa: PLC0415
+        from harness.emulator.scenario import load  # noqa: PLC0415
+        from harness.emulator.serving import free_port, owning, serving  # noqa: PLC0415
+        from harness.emulator.world import World  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtra("the emulator", "emulator") from error
 
     with owning(state_dir):
         world = World(state_dir, TurnableClock(), load(scenario), free_port)

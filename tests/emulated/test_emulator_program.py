@@ -119,3 +119,12 @@ def test_the_state_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     World(tmp_path, TurnableClock(), Scenario())
     mode = (tmp_path / "emulator.json").stat().st_mode
     assert mode & 0o077 == 0
+
+
+def test_without_its_libraries_the_extra_is_named(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['asyncssh'] = None\n"
+    program += "from harness.emulator.main import main; sys.exit(main(sys.argv[1:]))"
+    line = [sys.executable, "-c", program, "--state", str(tmp_path)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (11, False)
+    assert "gold-standard-harness[emulator]" in done.stderr

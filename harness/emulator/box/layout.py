@@ -109,7 +109,7 @@ def put_nvidia_smi(layout: Layout, gpus: Gpus) -> None:
         "DRIVER": gpus.driver,
     }
     own = "".join(f"{name} = {value!r}\n" for name, value in facts.items())
-    _script(layout.root / TOOLS / "nvidia-smi", head + own + rest)
+    _script(layout.root / TOOLS / "nvidia-smi", "#!/usr/bin/env python3\n" + head + own + rest)
 
 
 def operator_packages() -> list[Path]:

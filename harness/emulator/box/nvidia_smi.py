@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """An emulated nvidia-smi: it answers for the GPUs that were rented, and says that it is emulated.
 
 It runs on the box, alone: standard library only. The first block is replaced when

@@ -1,0 +1,1 @@
+"""What happened to somebody, as data: one TOML file a story."""
