@@ -108,4 +108,5 @@ def finished(new_workdir: Callable[[], Path], attempt: Attempts) -> Path:
     workdir = new_workdir()
     (end,) = attempt(workdir, [None])
     assert end["status"] == 0, end["log"]
+    (workdir / "training.log").write_text(end["log"], encoding="utf-8", newline="")
     return workdir

@@ -324,6 +324,25 @@ def test_k_quants_without_the_library_name_the_remedy(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
+def test_what_could_not_be_exported_is_refused_before_the_training(
+    wide: export.Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from forex import ggml_library
+
+    export.refuse_impossible(wide, ("Q8_0", "Q4_K_M"), "x")
+    with pytest.raises(ExportDefect, match=r"blk\.3.* missing from the base model"):
+        export.refuse_impossible(replace(wide, config={**wide.config, "num_hidden_layers": 4}), ("Q8_0",), "x")
+    narrow = {**wide.config, "intermediate_size": 128}
+    with pytest.raises(ExportDefect, match="no multiple of 256"):
+        export.refuse_impossible(replace(wide, config=narrow), ("Q4_K_M",), "x")
+    monkeypatch.setattr(ggml_library, "_library", lambda: None)
+    with pytest.raises(ExportDefect, match="pip install xllamacpp"):
+        export.refuse_impossible(wide, ("Q8_0", "Q4_K_M"), "x")
+
+
+@pytest.mark.slow
 def test_a_llama_model_is_exported_as_the_runtime_rotates_it(tmp_path: Path, wide: export.Source) -> None:
     import xllamacpp
     from transformers import LlamaConfig, LlamaForCausalLM

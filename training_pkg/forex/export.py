@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from . import durable, ggml, gguf_file, gguf_model, gguf_vocab, merged, verify
+from . import durable, ggml, ggml_library, gguf_file, gguf_model, gguf_vocab, merged, verify
 from .errors import ExportDefect
 from .weights import Weights
 
@@ -76,6 +76,17 @@ def header(source: Source, quantization: str, name: str) -> bytes:
     keys = gguf_model.metadata(source.config, name=name, quantization=quantization)
     keys |= gguf_vocab.metadata(source.base, source.config["vocab_size"], source.tokenizer)
     return gguf_file.header(keys, plan(source, quantization))
+
+
+def refuse_impossible(source: Source, quantizations: Sequence[str], name: str) -> None:
+    """Raise ExportDefect for a model that could not be exported after it was trained: to be asked before."""
+    for quantization in quantizations:
+        header(source, quantization, name)
+        tensors = plan(source, quantization)
+        if any(tensor.kind in ggml.LIBRARY_KINDS for tensor in tensors) and not ggml_library.available():
+            raise ExportDefect(ggml_library.MISSING)
+        with Weights(source.base) as weights:
+            merged.Rows(weights, tensors, source.config)
 
 
 def write(source: Source, target: Path, *, quantization: str, name: str) -> Written:

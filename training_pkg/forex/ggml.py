@@ -28,6 +28,9 @@ class Type(IntEnum):
     Q6_K = 14
 
 
+LIBRARY_KINDS = frozenset({Type.Q4_K, Type.Q6_K})
+"""Types that only ggml's own quantiser writes."""
+
 _BELOW_HALF = 0.49999997
 """The largest float32 below one half: a number just short of k + 1/2 stays below k + 1 with it, not with one half."""
 

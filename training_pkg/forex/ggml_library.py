@@ -16,6 +16,8 @@ import torch
 
 from .errors import ExportDefect
 
+MISSING = "the K-quants need ggml's quantiser: pip install xllamacpp, or export Q8_0 or F16"
+
 _FUNCTION = "ggml_quantize_chunk"
 
 
@@ -28,7 +30,7 @@ def quantize(kind: int, rows: torch.Tensor, row_bytes: int) -> npt.NDArray[np.ui
     """Float32 rows as the bytes of a ggml type; raises ExportDefect without the library. Frees the GIL meanwhile."""
     library = _library()
     if library is None:
-        raise ExportDefect("the K-quants need ggml's quantiser: pip install xllamacpp, or export Q8_0 or F16")
+        raise ExportDefect(MISSING)
     source = rows.contiguous()
     count, columns = source.shape
     out = np.empty(count * row_bytes, dtype=np.uint8)

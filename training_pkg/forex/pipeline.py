@@ -83,8 +83,11 @@ class Pipeline:
     """One run in the current directory; raises Refused when another run's checkpoints lie there."""
 
     def __init__(self, config: Config, load_base_model: Callable[..., Any], data: Data) -> None:
+        from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - slow to import
+
         from . import announce, training  # noqa: PLC0415 - imports torch, and preparing data needs none
 
+        disable_progress_bar()  # a bar's carriage returns have no place in the log
         training.use_threads(config.run.threads)
         self._config, self._load, self._data = config, load_base_model, data
         self._announced = False
@@ -207,11 +210,11 @@ class Pipeline:
 
     def _loaded(self) -> Any:
         """The base model on its devices, fresh; the first load writes run.json and prints the plan."""
-        from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - slow to import
+        from . import announce, export, training  # noqa: PLC0415 - imports torch
 
-        from . import announce, training  # noqa: PLC0415 - imports torch
-
-        disable_progress_bar()  # a bar's carriage returns have no place in the log
+        if not self._announced:
+            source = export.Source.of(self.base, None, self.tokenizer)
+            export.refuse_impossible(source, self._config.export.quantizations, self._config.export.name)
         gc.collect()  # the model of the stage before is in reference cycles
         model = self._load(str(self.base), training.compute_dtype(), self._config.model.attention)
         if not self._announced:
