@@ -57,6 +57,7 @@ class SshHost:
         self._limits = limits
         self._lock = threading.Lock()
         self._connection: Connection | None = None
+        self._spare: Connection | None = None
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, limit: int = 1 << 20) -> RunResult:
         """Run one command; see ``ports.Host.run``. A command that was sent is never sent again."""
@@ -126,9 +127,10 @@ class SshHost:
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
+            for connection in (self._connection, self._spare):
+                if connection is not None:
+                    connection.close()
+            self._connection = self._spare = None
 
     # --- where downloads come from: transfer.Source ---
 
@@ -136,7 +138,7 @@ class SshHost:
         """Nearby one connection, and ssh before paramiko, for the CPU is the limit; far away four, with big windows."""
         if size <= SMALL:
             return Line(1, (SHARED,), SHARED)
-        near = self._live().round_trip(self._clock) < NEAR_S
+        near = self._any().round_trip(self._clock) < NEAR_S
         if openssh.installed() is None:
             return Line(1 if near else 4, (PARAMIKO,), PARAMIKO)
         return Line(1, (SSH, PARAMIKO), PARAMIKO) if near else Line(4, (PARAMIKO, SSH), PARAMIKO)
@@ -180,7 +182,7 @@ class SshHost:
         elif carrier == SHARED:
             pipe = ParamikoPipe(self._live(), command, shared=True)
         else:
-            connection = self._dialer.connect_patiently(self._limits.patience, give_up)
+            connection = self._taken_spare() or self._dialer.connect_patiently(self._limits.patience, give_up)
             pipe = ParamikoPipe(connection, command, silence=silence)
         try:
             pipe.write(begin)
@@ -219,8 +221,24 @@ class SshHost:
                 return self._connection
             if self._connection is not None:
                 self._connection.close()
-            self._connection = self._dialer.connect_patiently(self._patience)
+            self._connection, self._spare = self._spare, None
+            if self._connection is None or not self._connection.alive():
+                self._connection = self._dialer.connect_patiently(self._patience)
             return self._connection
+
+    def _any(self) -> Connection:
+        """The connection for questions, or a new one that is nobody's yet: the first who needs one takes it."""
+        with self._lock:
+            if self._connection is not None and self._connection.alive():
+                return self._connection
+            if self._spare is None or not self._spare.alive():
+                self._spare = self._dialer.connect_patiently(self._limits.patience)
+            return self._spare
+
+    def _taken_spare(self) -> Connection | None:
+        with self._lock:
+            taken, self._spare = self._spare, None
+        return taken if taken is not None and taken.alive() else None
 
 
 class _Gentle:
