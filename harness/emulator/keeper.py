@@ -81,6 +81,11 @@ class Keeper:
         """Bring every box once to where it should be."""
         rentals = self._world.rentals()
         await asyncio.gather(*(self._look_at(rental) for rental in rentals.values()))
+        await self._clear_away()
+
+    async def _clear_away(self) -> None:
+        """Remove the boxes of instances that are gone, their processes and disks with them."""
+        rentals = self._world.rentals()
         for folder in self._folder.glob("*"):
             if folder.name.isdecimal() and int(folder.name) not in rentals:
                 await self._remove(int(folder.name))
@@ -95,7 +100,8 @@ class Keeper:
             self._world.become(rental.id, Status.EXITED, f"OCI runtime create failed: {error}")
 
     async def close(self, *, kill: bool) -> None:
-        """Close the listeners; ``kill`` also ends the boxes' processes."""
+        """Close the listeners, and clear away what was destroyed; ``kill`` also ends the processes of the rest."""
+        await self._clear_away()
         for box in self._boxes.values():
             if box.server is not None:
                 await box.server.close()

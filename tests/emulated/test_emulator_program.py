@@ -73,6 +73,7 @@ def test_killed_and_started_again_it_goes_on_with_the_same_box(tmp_path: Path) -
     finally:
         end(process, signal.SIGTERM)
     assert process.returncode == 0
+    assert not any((tmp_path / "state/boxes").iterdir()), "destroyed, then stopped at once: nothing is left behind"
 
 
 def test_the_program_says_what_stays(tmp_path: Path) -> None:
