@@ -10,6 +10,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+if sys.version_info < (3, 11):  # noqa: UP036 - the box's Python is whatever its image brought
+    sys.exit(f"TRAINING FAILED: Python {sys.version.split()[0]} is too old; use an image with 3.11 or newer")
+
 from forex.cli import main
 
 BATCH_SIZE = 32  # samples an optimizer step

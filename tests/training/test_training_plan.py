@@ -89,6 +89,15 @@ def test_a_plain_start_is_not_refused() -> None:
     refusals.refuse_launchers({"PATH": "/usr/bin", "WORLD_SIZE": "1", "ACCELERATE_USE_FSDP": "false"})
 
 
+@pytest.mark.parametrize(
+    ("version", "said"), [(None, "not installed"), ("2.1.0+cu121", "torch 2.1.0"), ("1.13", "too old")]
+)
+def test_a_torch_that_would_be_switched_off_is_refused(version: str | None, said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        refusals.refuse_torch(version)
+    refusals.refuse_torch("2.13.0+cpu")
+
+
 def test_a_model_on_one_of_several_gpus_is_refused() -> None:
     with pytest.raises(Refused, match="device_map=None with 8 GPUs"):
         refusals.refuse_unmapped(None, 8)

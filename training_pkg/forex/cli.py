@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import os
 import traceback
 import warnings
@@ -44,6 +45,7 @@ def _run(stage: str, settings: config.Config, load_base_model: Callable[..., Any
     data = pipeline.prepare(settings)
     if stage == "prepare":
         return
+    refusals.refuse_torch(_installed("torch"))
     run = pipeline.Pipeline(settings, load_base_model, data)
     if stage in {"sft", "all"}:
         run.run_sft()
@@ -54,6 +56,14 @@ def _run(stage: str, settings: config.Config, load_base_model: Callable[..., Any
         runlog.complete()
     if stage == "evaluate":
         run.run_evaluate()
+
+
+def _installed(package: str) -> str | None:
+    """A package's version, without importing it."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -25,6 +25,9 @@ _LAUNCHERS = {
 }
 """Variables that launchers set, and which launcher it is (accelerate 1.15, torch 2.13)."""
 
+_OLDEST_TORCH = (2, 6)
+"""transformers 5.23, utils/import_utils.py."""
+
 _OFF = {"", "0", "false", "no"}
 
 
@@ -37,6 +40,15 @@ def refuse_launchers(environment: Mapping[str, str]) -> None:
         size = environment.get(name, "1").strip()
         if size not in {"", "1"}:
             raise Refused(f"{name}={size[:20]}: several processes; device_map=auto needs exactly one: {_REMEDY}")
+
+
+def refuse_torch(version: str | None) -> None:
+    """Raise Refused for a torch that transformers 5 switches off in silence (below 2.6), or for none."""
+    if version is None:
+        raise Refused("torch is not installed; use an image that brings it, or pip install torch")
+    major, minor = (int(part) for part in version.split(".")[:2])
+    if (major, minor) < _OLDEST_TORCH:
+        raise Refused(f"torch {version} is too old for transformers 5; use an image with torch 2.6 or newer")
 
 
 def refuse_unmapped(device_map: object, gpus: int) -> None:
