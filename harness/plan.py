@@ -90,6 +90,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "remote_gguf_over_floor",
         "remote_gguf_size_as_predicted",
         "remote_gguf_well_formed",
+        "gguf_carries_the_finetune",
         "remote_sha256_recorded",
     ),
     "postdownload": (

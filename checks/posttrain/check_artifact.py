@@ -68,3 +68,20 @@ def check_remote_sha256_recorded(posttrain: PosttrainFacts, job: Job, evidence: 
     stated = [one.get("sha256") for one in files if isinstance(one, dict) and one.get("path") == relative]
     evidence.wants("sha256 in the manifest", recorded.sha256)
     assert stated == [recorded.sha256], f"the manifest states {stated} for {relative}"
+
+
+@pytest.mark.remedy(
+    "the file is not the merged model: export it again on the box, harness run {job} fetches the new one"
+)
+def check_gguf_carries_the_finetune(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:
+    """Sampled tensors equal the merged weights within the quantizer's error, and differ from the base as trained."""
+    carried = evidence.saw("tensors", posttrain.carried)
+    low, high = evidence.wants(
+        "share of the adapter's change", (1 - job.limits.carried_off_by, 1 + job.limits.carried_off_by)
+    )
+    most = evidence.wants("relative error, at most", job.limits.quantizer_error[job.artifact.quantization])
+    assert carried, "no tensor was compared"
+    for name, one in carried.items():
+        assert one.change > 0, f"{name}: the adapter changes nothing there"
+        assert low <= one.projection <= high, f"{name} carries {one.projection:.2f} of the adapter's change"
+        assert one.relative_error <= most, f"{name} is {one.relative_error:.4f} away from the merged weights"

@@ -10,7 +10,7 @@ from typing import Any
 from harness.artifacts import model_shape
 from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.adapter import inspect as inspect_adapter
-from harness.facts import traininglog
+from harness.facts import finetune, traininglog
 from harness.facts.box import Entry, JsonFile, Matches, Text
 from harness.facts.desk import Desk
 from harness.facts.reading import ask, attempt, json_text, typed
@@ -54,6 +54,7 @@ class PosttrainFacts:
     recorded: Observed[RemoteFile]
     adapter: Observed[AdapterFindings]
     predicted_bytes: Observed[int]
+    carried: Observed[dict[str, finetune.Carried]]
 
 
 def look(desk: Desk) -> PosttrainFacts:
@@ -88,7 +89,14 @@ def look(desk: Desk) -> PosttrainFacts:
         recorded=recorded,
         adapter=attempt(lambda: inspect_adapter(desk.directory / "companions" / "models" / "output" / "adapter")),
         predicted_bytes=attempt(lambda: _predicted(desk)),
+        carried=attempt(lambda: _carried(desk, typed(answers.get("gguf"), GgufOnBox).get())),
     )
+
+
+def _carried(desk: Desk, answer: GgufOnBox) -> dict[str, finetune.Carried]:
+    if answer.gguf is None:
+        raise CouldNotLook("the file is no longer there")
+    return finetune.look(desk, answer.gguf.tensors, answer.gguf.data_start)
 
 
 def _predicted(desk: Desk) -> int:

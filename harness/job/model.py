@@ -140,7 +140,7 @@ class TrainingTable(_Table):
     """How many devices must hold weights; not given, at least one."""
     checkpoint_every: Count = 100
     checkpoints_kept: Annotated[int, Field(ge=2)] = 5
-    """Checkpoints that each training stage leaves on the disk; with fewer than two, a kill while one is written leaves none."""
+    """Checkpoints that each training stage leaves; with fewer than two, a kill while one is written leaves none."""
     sft_steps: Count
     dpo_steps: Count
     session: str = "train"
@@ -199,6 +199,10 @@ class LimitsTable(_Table):
     absence_window_s: Annotated[float, Field(ge=0)] = 60
     absence_deadline_s: Positive = 600
     release_valid_s: Positive = 3600
+    carried_off_by: Share = 0.5
+    """How far from 1 a sampled tensor's share of the adapter's change may be: a small change drowns in rounding."""
+    quantizer_error: dict[Quantization, Share] = {"F16": 0.01, "Q8_0": 0.02, "Q4_K_M": 0.2}
+    """How far a sampled tensor may be from the merged weights, as a share of their norm."""
 
 
 class GatesTable(_Table):

@@ -1,0 +1,80 @@
+"""Whether the artifact on the box carries the fine-tune: its own tensors against base weights and adapter there."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+from harness.facts.box import Ran
+from harness.facts.desk import Desk
+from harness.facts.reading import ask, typed
+from harness.observed import CouldNotLook, Observed, seen
+from harness.ports import Json, Question
+
+_PROJECTIONS = {"ffn_gate": "mlp.gate_proj", "attn_output": "self_attn.o_proj"}
+"""Projections that the converter leaves in place (it permutes Llama's q and k) and Q4_K_M stores as Q4_K."""
+_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """One sampled tensor: the share of the adapter's change that it carries (1: all, 0: it is the base model's).
+
+    ``relative_error`` is its distance from the merged weights, ``change`` the size (2-norm) of the adapter's change.
+    """
+
+    projection: float
+    relative_error: float
+    change: float
+
+
+def look(
+    desk: Desk, tensors: tuple[tuple[str, tuple[int, ...], str, int, int], ...], data_start: int
+) -> dict[str, Carried]:
+    """Compare tensors of the first and the last layer, on the box; raises CouldNotLook."""
+    artifact = desk.history.artifact
+    if artifact is None:
+        raise CouldNotLook("no artifact was recorded on the box")
+    directory = desk.job.package.remote_dir
+    request = {
+        "gguf": posixpath.relpath(artifact.path, directory),
+        "adapter": "models/output/adapter",
+        "base": "",
+        "tensors": _sampled(desk.job.model.num_hidden_layers, tensors, data_start),
+    }
+    program = (resources.files("harness.remote.box") / "finetune.py").read_text(encoding="utf-8")
+    python = desk.job.package.install[0] if desk.job.package.install else "python3"
+    arguments: dict[str, Json] = {
+        "code": program,
+        "python": python,
+        "timeout": _TIMEOUT_S,
+        "cwd": directory,
+        "args": [json.dumps(request)],
+    }
+    answers = ask(desk, [Question("finetune", "python_check", arguments)], timeout=_TIMEOUT_S + 30)
+    ran = typed(answers.get("finetune"), Ran).get()
+    if ran.status != 0:
+        raise CouldNotLook(f"the comparison ended with status {ran.status}: {ran.err[-300:]}")
+    told: Observed[Mapping[str, Carried]] = typed(seen(json.loads(ran.out)), dict[str, Carried])
+    return dict(told.get())
+
+
+def _sampled(
+    layers: int, tensors: tuple[tuple[str, tuple[int, ...], str, int, int], ...], data_start: int
+) -> list[dict[str, object]]:
+    wanted = {
+        f"blk.{layer}.{name}.weight": f"model.layers.{layer}.{module}"
+        for layer in sorted({0, layers - 1})
+        for name, module in _PROJECTIONS.items()
+    }
+    found: list[dict[str, object]] = [
+        {"module": wanted[name], "shape": list(shape), "type": kind, "offset": data_start + offset}
+        for name, shape, kind, offset, _ in tensors
+        if name in wanted
+    ]
+    if len(found) != len(wanted):
+        raise CouldNotLook(f"the file lacks {', '.join(sorted(wanted)[:3])}")
+    return found
