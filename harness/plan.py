@@ -117,8 +117,6 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
 
 _ONLY_WHEN: Final[Mapping[str, Callable[[Job], bool]]] = {
     "smoke_run_passes": lambda job: job.gates.smoke_run,
-    "base_model_available": lambda job: bool(job.package.readiness),
-    "gguf_export_ready": lambda job: bool(job.package.readiness),
     "dataset_fits_context": lambda job: job.gates.context,
     "gguf_generates": lambda job: job.gates.generate,
     "second_copy_verified": lambda job: job.artifact.second_copy is not None,

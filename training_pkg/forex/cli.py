@@ -14,7 +14,7 @@ from typing import Any
 from . import config, pipeline, refusals, runlog, smoke
 from .errors import PackageError
 
-STAGES = ("prepare", "sft", "dpo", "export", "evaluate", "all")
+STAGES = ("prepare", "sft", "dpo", "export", "evaluate", "ready", "all")
 
 
 def main(arguments: Sequence[str], *, batch_size: int, load_base_model: Callable[..., Any]) -> int:
@@ -47,6 +47,8 @@ def _run(stage: str, settings: config.Config, load_base_model: Callable[..., Any
         return
     refusals.refuse_torch(_installed("torch"))
     run = pipeline.Pipeline(settings, load_base_model, data)
+    if stage == "ready":
+        run.run_ready()
     if stage in {"sft", "all"}:
         run.run_sft()
     if stage in {"dpo", "all"}:

@@ -23,19 +23,20 @@ class IdsTrainer(DPOTrainer):  # type: ignore[misc]  # trl publishes no types
 
 def dataset(rows: list[Preference], tokenizer: Any, *, config: Config, steps: int) -> Dataset:
     """Token ids of prompts and of both answers in the order of the run, each cut to ``max_length``."""
-    prompts = template.encode_prompts(tokenizer, [(row.prompt, row.system) for row in rows])
-    chosen = template.encode_completions(tokenizer, [row.chosen for row in rows])
-    rejected = template.encode_completions(tokenizer, [row.rejected for row in rows])
+    seen = [rows[at] for at in order.drawn(len(rows), steps=steps, batch_size=config.batch_size, seed=config.run.seed)]
+    prompts = template.encode_prompts(tokenizer, [(row.prompt, row.system) for row in seen])
+    chosen = template.encode_completions(tokenizer, [row.chosen for row in seen])
+    rejected = template.encode_completions(tokenizer, [row.rejected for row in seen])
     room = template.room(prompts, config.model.max_length)
     longest = [max(len(one), len(other)) for one, other in zip(chosen, rejected, strict=True)]
-    runlog.cut("dpo", sum(size > space for size, space in zip(longest, room, strict=True)), len(rows))
+    runlog.cut("dpo", sum(size > space for size, space in zip(longest, room, strict=True)), len(seen))
     columns = {
         "prompt_ids": prompts,
         "chosen_ids": [ids[:space] for ids, space in zip(chosen, room, strict=True)],
         "rejected_ids": [ids[:space] for ids, space in zip(rejected, room, strict=True)],
     }
     lengths = [len(prompt) + size for prompt, size in zip(prompts, longest, strict=True)]
-    picked = order.rows_of_run(lengths, steps=steps, batch_size=config.batch_size, seed=config.run.seed)
+    picked = order.by_length(lengths, config.batch_size)
     return Dataset.from_dict({name: [column[at] for at in picked] for name, column in columns.items()})
 
 

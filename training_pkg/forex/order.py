@@ -11,13 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def rows_of_run(lengths: Sequence[int], *, steps: int, batch_size: int, seed: int) -> list[int]:
-    """Row indices, ``batch_size`` a step; ``lengths`` are the rows' lengths in tokens."""
+def drawn(rows: int, *, steps: int, batch_size: int, seed: int) -> list[int]:
+    """Row numbers in the order in which ``steps`` steps of ``batch_size`` samples see them."""
     needed = steps * batch_size
-    epochs = -(-needed // len(lengths))
-    shuffled = np.concatenate(
-        [np.random.default_rng([seed, epoch]).permutation(len(lengths)) for epoch in range(epochs)]
-    )
-    blocks = shuffled[:needed].reshape(steps, batch_size)
-    size = np.asarray(lengths)[blocks]
-    return [int(row) for row in np.take_along_axis(blocks, np.argsort(-size, axis=1, kind="stable"), axis=1).ravel()]
+    epochs = -(-needed // rows)
+    shuffled = np.concatenate([np.random.default_rng([seed, epoch]).permutation(rows) for epoch in range(epochs)])
+    return [int(row) for row in shuffled[:needed]]
+
+
+def by_length(lengths: Sequence[int], batch_size: int) -> list[int]:
+    """Positions of samples of these lengths, the longest of each step first; steps keep their samples."""
+    steps = np.asarray(lengths).reshape(-1, batch_size)
+    within = np.argsort(-steps, axis=1, kind="stable")
+    return [int(at) for at in (within + np.arange(len(steps))[:, None] * batch_size).ravel()]

@@ -169,6 +169,12 @@ class Pipeline:
             },
         )
 
+    def run_ready(self) -> None:
+        """Prove before the training that the base model is here and that the export writes files."""
+        from . import ready  # noqa: PLC0415 - imports torch
+
+        ready.run(self._config, self.base, self.tokenizer)
+
     @cached_property
     def base(self) -> Path:
         """The base model's directory."""

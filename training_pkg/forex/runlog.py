@@ -23,6 +23,11 @@ def plan(values: Mapping[str, object], devices: Sequence[str]) -> None:
     say(f"PLAN {pairs} devices={','.join(devices)}")
 
 
+def ready(what: str, detail: str) -> None:
+    """Something that the run will need works here."""
+    say(f"READY {what} {detail}")
+
+
 def step(stage: str, number: int, total: int, *, loss: float, rate: float, seconds: float) -> None:
     """One optimizer step; a loss that is not finite is written as such."""
     percent = 100 * number // total

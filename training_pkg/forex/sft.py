@@ -19,16 +19,15 @@ IGNORED = -100
 
 def dataset(rows: list[Example], tokenizer: Any, *, config: Config, steps: int) -> Dataset:
     """Token ids and labels in the order of the run; a completion that exceeds ``max_length`` is cut and counted."""
-    prompts = template.encode_prompts(tokenizer, [(row.prompt, row.system) for row in rows])
-    completions = template.encode_completions(tokenizer, [row.completion for row in rows])
+    seen = [rows[at] for at in order.drawn(len(rows), steps=steps, batch_size=config.batch_size, seed=config.run.seed)]
+    prompts = template.encode_prompts(tokenizer, [(row.prompt, row.system) for row in seen])
+    completions = template.encode_completions(tokenizer, [row.completion for row in seen])
     room = template.room(prompts, config.model.max_length)
-    runlog.cut("sft", sum(len(ids) > space for ids, space in zip(completions, room, strict=True)), len(rows))
+    runlog.cut("sft", sum(len(ids) > space for ids, space in zip(completions, room, strict=True)), len(seen))
     kept = [ids[:space] for ids, space in zip(completions, room, strict=True)]
     inputs = [prompt + ids for prompt, ids in zip(prompts, kept, strict=True)]
     labels = [[IGNORED] * len(prompt) + ids for prompt, ids in zip(prompts, kept, strict=True)]
-    picked = order.rows_of_run(
-        [len(ids) for ids in inputs], steps=steps, batch_size=config.batch_size, seed=config.run.seed
-    )
+    picked = order.by_length([len(ids) for ids in inputs], config.batch_size)
     return Dataset.from_dict({"input_ids": [inputs[at] for at in picked], "labels": [labels[at] for at in picked]})
 
 
