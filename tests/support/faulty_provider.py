@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Fault:
-    """What goes wrong with one method: ``outcome`` is raised when it is an exception, else returned.
+    """What goes wrong with one method: ``outcome`` is raised when it is an exception (or a kill), else returned.
 
     ``after`` calls pass first, ``times`` are hit (0: all that follow). With ``commit`` the
     call takes effect at the provider before its answer is replaced: a lost reply.
@@ -93,7 +93,7 @@ class FaultyProvider:
             if fault.method == name and fault.strikes():
                 if fault.commit:
                     method(*arguments)
-                if isinstance(fault.outcome, Exception):
+                if isinstance(fault.outcome, BaseException):
                     raise fault.outcome
                 return cast("T", fault.outcome)
         return method(*arguments)

@@ -1,0 +1,314 @@
+"""A marketplace with one kind of machine, and the box behind it: real files, a training that is only words."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness import durable
+from harness.errors import HostKeyChanged, HostUnreachable, OfferGone, RemoteChanged
+from harness.ids import InstanceId, OfferId, Sha256
+from harness.observed import Observed
+from harness.ports import (
+    Account,
+    Answers,
+    Charge,
+    CreateRequest,
+    DestroyReply,
+    Endpoint,
+    Instance,
+    InstanceStatus,
+    Listing,
+    Offer,
+    OfferQuery,
+    OnProgress,
+    Progress,
+    Question,
+    RemoteFile,
+    RunResult,
+)
+from harness.remote.box import files as box_files
+from harness.remote.box import training as box_training
+from tests.support.fake_clock import FakeClock
+
+USER = 7
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBoxKeyBoxKeyBoxKeyBoxKeyBoxKey"
+MODEL = b"GGUF" + bytes(range(256)) * 64
+_REQUEST = re.compile(rb"main\(json\.loads\((.*)\)\)\s*\Z", re.DOTALL)
+
+
+def offer(number: int = 501) -> Offer:
+    """Eight H100."""
+    return Offer(OfferId(number), 12, "H100 SXM", 8, 81_559.0, 15.9, 0.995, 12.8, "570.86.15", 2000, 2e6, 42, 6e3, 4e3)
+
+
+@dataclass(slots=True)
+class Market:
+    """A ``ports.Provider`` in memory. ``lag`` is how many looks a destroyed instance goes on showing."""
+
+    clock: FakeClock
+    offers: list[Offer] = field(default_factory=lambda: [offer(501), offer(502)])
+    rented: dict[InstanceId, Instance] = field(default_factory=dict)
+    log: str = f"boot\n-----BEGIN SSH HOST KEY KEYS-----\n{HOST_KEY} box\n-----END SSH HOST KEY KEYS-----\n"
+    user: int = USER
+    lag: int = 0
+    usd: float = 1.0
+    name: str = "scripted"
+    _going: set[InstanceId] = field(default_factory=set)
+
+    def account(self) -> Account:
+        return Account(self.user, 100.0)
+
+    def search(self, query: OfferQuery) -> tuple[Offer, ...]:
+        return tuple(one for one in self.offers if one.usd_per_hour <= query.max_usd_per_hour)
+
+    def create(self, offer: OfferId, request: CreateRequest) -> InstanceId:
+        taken = next((one for one in self.offers if one.id == offer), None)
+        if taken is None:
+            raise OfferGone(f"offer {offer} is gone")
+        self.offers.remove(taken)
+        return self.add(4711 + len(self.rented), request.label)
+
+    def add(self, number: int, label: str | None, status: InstanceStatus = InstanceStatus.RUNNING) -> InstanceId:
+        """One more instance, whoever rented it."""
+        instance_id = InstanceId(number)
+        self.rented[instance_id] = Instance(
+            id=instance_id,
+            label=label,
+            status=status,
+            intended_status="running",
+            status_message="",
+            machine_id=12,
+            gpu_name="H100 SXM",
+            num_gpus=8,
+            usd_per_hour=15.9,
+            disk_gb=150,
+            endpoints=(Endpoint("192.0.2.1", 22),),
+            started_at=self.clock.now(),
+            ends_at=None,
+            is_bid=False,
+        )
+        return instance_id
+
+    def change(self, instance_id: InstanceId, **fields: Any) -> None:
+        """Something happens to an instance."""
+        self.rented[instance_id] = dataclasses.replace(self.rented[instance_id], **fields)
+
+    def instance(self, instance_id: InstanceId) -> Instance | None:
+        if instance_id in self._going:
+            self.lag -= 1
+            if self.lag < 0:
+                self._going.discard(instance_id)
+                del self.rented[instance_id]
+        return self.rented.get(instance_id)
+
+    def instances(self) -> Listing:
+        return Listing(tuple(self.rented.values()))
+
+    def attach_key(self, instance_id: InstanceId, public_key: str) -> None:
+        del instance_id, public_key
+
+    def container_log(self, instance_id: InstanceId) -> str:
+        del instance_id
+        return self.log
+
+    def start(self, instance_id: InstanceId) -> None:
+        self.change(instance_id, status=InstanceStatus.RUNNING, intended_status="running")
+
+    def stop(self, instance_id: InstanceId) -> None:
+        self.change(instance_id, status=InstanceStatus.STOPPED, intended_status="stopped")
+
+    def destroy(self, instance_id: InstanceId) -> DestroyReply:
+        if instance_id not in self.rented:
+            return DestroyReply.NO_SUCH_INSTANCE
+        if self.lag > 0:
+            self._going.add(instance_id)
+        else:
+            del self.rented[instance_id]
+        return DestroyReply.ACCEPTED
+
+    def charges(self, instance_id: InstanceId) -> tuple[Charge, ...]:
+        return (Charge(instance_id, "gpu", self.usd, 0.0, 1.0),)
+
+
+@dataclass(slots=True)
+class Box:
+    """The rented machine: ``root`` is the package's directory. A training says its words and ends when looked at.
+
+    ``takes``: how many looks a training takes. ``deaths``: how many attempts die first. ``hangs``: how many then
+    say nothing any more.
+    """
+
+    root: Path
+    clock: FakeClock
+    deaths: int = 0
+    takes: int = 2
+    hangs: int = 0
+    started: bool = False
+    alive: bool = False
+    exit_status: int | None = None
+    attempts: int = 0
+    stops: int = 0
+    looks: int = 0
+    host_key: str = HOST_KEY
+    reachable: Callable[[], bool] = lambda: True
+    processes: list[dict[str, Any]] = field(default_factory=list)
+    on_fetch: Callable[[RemoteFile], None] = lambda _: None
+    spoken_at: float = 0.0
+
+    @property
+    def artifact(self) -> Path:
+        """Where the training leaves its model."""
+        return self.root / "models" / "output" / "final" / "model.Q8_0.gguf"
+
+    def start(self) -> dict[str, Any]:
+        """Launch the training, unless it runs."""
+        fresh = not self.alive
+        if fresh:
+            self.started, self.alive, self.exit_status, self.looks = True, True, None, 0
+            self.attempts += 1
+            self.say("V2 FOREX INTEGRATION: 15300 SFT + 2550 DPO samples from YOUR data")
+            self.say(
+                "PLAN sft_steps=330 dpo_steps=80 batch_size=32 checkpoint_every=100 lora_r=64 lora_alpha=128 "
+                "dtype=bfloat16 world_size=1 device_map=auto devices=cuda:0"
+            )
+            self.say("[sft] step 1/330 (0%) loss=2.5 lr=0.0001 s/step=4.4")
+        return {**self.state(), "fresh": fresh}
+
+    def stop(self) -> dict[str, Any]:
+        """End the training."""
+        self.stops += 1
+        if self.alive:
+            self.alive, self.exit_status = False, 143
+        return self.state()
+
+    def say(self, line: str) -> None:
+        """One line of the training's log."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "training.log").open("a") as log:
+            log.write(line + "\n")
+        self.spoken_at = self.clock.now()
+
+    def state(self) -> dict[str, Any]:
+        """What the probe says of the session."""
+        pid = 100 if self.started else None
+        status = None if self.alive else self.exit_status
+        return {"started": self.started, "alive": self.alive, "pid": pid, "exit_status": status, "carrier": "tmux"}
+
+    def look(self) -> dict[str, Any]:
+        """A look at the session; time goes on for the training."""
+        self.looks += 1
+        if self.alive and self.looks > self.takes:
+            if self.attempts <= self.deaths:
+                self.alive, self.exit_status = False, 1
+            elif self.attempts > self.deaths + self.hangs:
+                self.finish()
+        return self.state()
+
+    def finish(self) -> None:
+        """The training ends well."""
+        self.artifact.parent.mkdir(parents=True, exist_ok=True)
+        self.artifact.write_bytes(MODEL)
+        adapter = self.root / "models" / "output" / "adapter" / "adapter_config.json"
+        adapter.parent.mkdir(parents=True, exist_ok=True)
+        adapter.write_text("{}")
+        (self.root / "run.json").write_text("{}")
+        files = [("adapter", adapter), ("gguf", self.artifact), ("run", self.root / "run.json")]
+        told = [
+            {
+                "path": path.relative_to(self.root).as_posix(),
+                "bytes": path.stat().st_size,
+                "kind": kind,
+                **_hashed(path),
+            }
+            for kind, path in files
+        ]
+        self.say("TRAINING COMPLETE")
+        (self.root / "MANIFEST.json").write_text(json.dumps({"contract": 1, "steps": {}, "files": told}))
+        self.alive, self.exit_status = False, 0
+
+
+def _hashed(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+@dataclass(slots=True)
+class BoxHost:
+    """A ``ports.Host``: a connection to the box, which shows its key at every use."""
+
+    box: Box
+    pins: tuple[str, ...]
+
+    def _reach(self) -> None:
+        if not self.box.reachable():
+            raise HostUnreachable("the box does not answer")
+        if self.pins and self.box.host_key not in self.pins:
+            raise HostKeyChanged(f"the box shows {self.box.host_key}")
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, limit: int = 1 << 20) -> RunResult:
+        del timeout, limit
+        self._reach()
+        asked = _REQUEST.search(stdin)
+        if asked is None:
+            return RunResult(0, " ".join(argv).encode(), b"")
+        request = json.loads(ast.literal_eval(asked.group(1).decode()))
+        answer = self.box.start() if request["verb"] == "start" else self.box.stop()
+        return RunResult(0, (request["marker"] + json.dumps({"value": answer})).encode(), b"")
+
+    def probe(self, questions: Sequence[Question], *, timeout: float = 120.0) -> Answers:
+        del timeout
+        self._reach()
+        return Answers({question.id: self._answer(question) for question in questions})
+
+    def _answer(self, question: Question) -> Observed[Any]:
+        args: Any = dict(question.args)
+        try:
+            match question.op:
+                case "session":
+                    value: Any = self.box.look()
+                case "processes":
+                    value = {"processes": self.box.processes, "unreadable": 0}
+                case "gpus":
+                    value = {"installed": False, "gpus": []}
+                case "now":
+                    value = {"time": self.box.clock.now()}
+                case "checkpoints":
+                    value = box_training.checkpoints(**args)
+                case "tail":
+                    value = {**box_files.tail(**args), "mtime": self.box.spoken_at}
+                case operation:
+                    value = getattr(box_files, operation)(**args)
+        except (OSError, ValueError) as error:
+            return Observed(problem=str(error))
+        return Observed(value=value)
+
+    def fetch(self, remote: RemoteFile, destination: Path, on_progress: OnProgress | None = None) -> None:
+        self._reach()
+        self.box.on_fetch(remote)
+        data = Path(remote.path).read_bytes()
+        if hashlib.sha256(data).hexdigest() != remote.sha256:
+            raise RemoteChanged(f"{remote.path} has changed")
+        if on_progress is not None:
+            on_progress(Progress(len(data), remote.size, 1e6))
+        durable.write(destination, data)
+
+    def send(
+        self, source: Path, remote_dir: str, files: Mapping[str, Sha256], on_progress: OnProgress | None = None
+    ) -> None:
+        del on_progress
+        self._reach()
+        for name in files:
+            target = Path(remote_dir) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, target)
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,238 @@
+"""Launch and training: started once, stopped early when it is wrong, relaunched when it dies, never destroyed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import GateHeld, GateUnknown, ProviderUnavailable
+from harness.lifecycle import Stage
+from harness.ports import InstanceStatus
+from harness.report.money import spent
+from harness.runner.run import open_job
+from harness.verdict import Verdict
+from tests.support.desk import Killed, World, make_world
+from tests.support.job_histories import check
+
+_STALLED = (check(Stage.TRAINING, "progress_is_advancing", Verdict.FAIL),)
+_MAD = (check(Stage.TRAINING, "loss_is_sane", Verdict.FAIL),)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return make_world(tmp_path, monkeypatch, fast=True)
+
+
+def _nothing_destroyed(world: World) -> None:
+    assert world.provider.count("destroy") == 0
+    assert len(world.market.rented) == 1
+
+
+def test_a_failed_launch_gate_stops_the_training_and_keeps_the_instance(world: World) -> None:
+    world.gates[Stage.LAUNCH] = [(check(Stage.LAUNCH, "v2_forex_integration_logged", Verdict.FAIL),)]
+    with pytest.raises(GateHeld, match="v2_forex_integration_logged"):
+        world.run()
+    assert not world.box.alive
+    assert world.box.stops == 1
+    assert "training_stopped" in world.kinds()
+    assert world.provider.count("stop") == 0
+    _nothing_destroyed(world)
+
+
+def test_a_launch_gate_that_could_not_look_leaves_the_training_alone(world: World) -> None:
+    unknown = (check(Stage.LAUNCH, "log_is_growing", Verdict.UNKNOWN),)
+    world.gates[Stage.LAUNCH] = [unknown] * 3
+    with pytest.raises(GateUnknown):
+        world.run()
+    assert world.box.stops == 0
+
+
+def test_a_training_that_was_started_unrecorded_is_not_started_twice(world: World) -> None:
+    def kill(kind: str, done: bool) -> None:
+        if kind == "launched" and not done:
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.run(on_record=kill)
+    world.run(until=Stage.LAUNCH)
+    assert world.box.attempts == 1
+    assert world.history.launches == 1
+    assert world.history.launched_at is not None
+
+
+def test_a_dead_training_is_launched_again_as_often_as_the_job_allows(world: World) -> None:
+    world.box.deaths = 2
+    world.run(until=Stage.TRAINING)
+    assert world.box.attempts == 3
+    assert world.kinds().count("relaunched") == 2
+    assert world.history.passed(Stage.TRAINING)
+
+
+def test_a_training_that_goes_on_dying_is_judged_at_last(world: World) -> None:
+    world.box.deaths = 99
+    world.gates[Stage.TRAINING] = [(check(Stage.TRAINING, "training_process_alive_or_done", Verdict.FAIL),)]
+    with pytest.raises(GateHeld, match="training_process_alive_or_done"):
+        world.run()
+    assert world.box.attempts == 1 + world.job.limits.relaunches
+    _nothing_destroyed(world)
+
+
+def test_a_stalled_training_is_stopped_and_launched_again(world: World) -> None:
+    world.box.hangs = 1
+    world.gates[Stage.TRAINING] = [(), (), _STALLED]
+    world.run(until=Stage.TRAINING)
+    assert (world.box.stops, world.box.attempts) == (1, 2)
+
+
+def test_a_fresh_attempt_has_its_own_time_to_speak(world: World) -> None:
+    """The log of a hung attempt is old; that is no word about the one that was just launched."""
+    world.box.hangs, world.box.takes = 1, 20
+    world.gates[Stage.TRAINING] = [(), (), _STALLED, _STALLED, _STALLED]
+    world.run(until=Stage.TRAINING)
+    assert world.box.stops == 1
+
+
+def test_a_loss_that_is_not_sane_stops_the_training_for_good(world: World) -> None:
+    world.box.hangs = 9
+    world.gates[Stage.TRAINING] = [_MAD, _MAD]
+    with pytest.raises(GateHeld, match="loss_is_sane"):
+        world.run()
+    assert (world.box.stops, world.box.attempts) == (1, 1)
+    _nothing_destroyed(world)
+
+
+def test_a_judgement_in_mid_training_opens_no_gate(world: World) -> None:
+    world.box.hangs = 9
+
+    def kill(kind: str, done: bool) -> None:
+        if kind == "poll" and done:
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.run(on_record=kill)
+    assert "poll" in world.kinds()
+    assert world.history.stage is Stage.TRAINING
+    assert Stage.TRAINING not in world.history.gates
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        ({"budget_usd": 2.0}, r"the budget is \$2.00"),
+        ({"training_deadline_s": 600.0}, "takes longer than 600 s"),
+    ],
+)
+def test_a_used_up_limit_stops_the_instance_and_more_of_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], why: str
+) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits=limits)
+    world.box.hangs = 1
+    with pytest.raises(GateHeld, match=why):
+        world.run()
+    (instance,) = world.market.rented.values()
+    assert instance.status is InstanceStatus.STOPPED
+    assert world.history.instance_stopped
+    _nothing_destroyed(world)
+    world.box.alive, world.box.exit_status = False, None  # what ran on the box died with its container
+    before = spent(world.history, world.clock.now())
+    world.clock.turn(10 * 3600)
+    assert spent(world.history, world.clock.now()) == before, "a stopped instance's night counts as spent"
+    raised = {name: value * 2 for name, value in limits.items()}
+    world.job = world.job.model_copy(update={"limits": world.job.limits.model_copy(update=raised)})
+    open_job(world.store, world.job, world.home / "job.toml", accept_changes=True)
+    world.run()
+    assert world.provider.count("start") == 1
+    assert world.history.closed
+
+
+def test_an_instance_that_cannot_be_stopped_is_said_to_bill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"budget_usd": 2.0})
+    world.box.hangs = 1
+    world.provider.break_("stop", ProviderUnavailable("503"), times=0)
+    with pytest.raises(GateHeld, match="still bills") as raised:
+        world.run()
+    assert "console" in raised.value.remedy
+    assert world.provider.count("stop") == 3
+    assert not world.history.instance_stopped
+
+
+def test_one_refusal_to_stop_is_not_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"budget_usd": 2.0})
+    world.box.hangs = 1
+    world.provider.break_("stop", ProviderUnavailable("429"))
+    with pytest.raises(GateHeld, match="the budget is"):
+        world.run()
+    assert world.history.instance_stopped
+
+
+def test_a_box_that_is_silent_for_a_while_is_watched_on(world: World) -> None:
+    silent = iter([True] * 4 + [False] * 9 + [True] * 999)
+    world.run(until=Stage.LAUNCH)
+    world.box.reachable = lambda: next(silent)
+    world.run(until=Stage.TRAINING)
+    assert world.history.passed(Stage.TRAINING)
+    assert world.box.attempts == 1
+
+
+def test_an_instance_that_somebody_stops_in_mid_training_holds_the_job(world: World) -> None:
+    world.box.hangs = 1
+    world.run(until=Stage.LAUNCH)
+    looks = 0
+
+    def reachable() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            (only,) = world.market.rented
+            world.market.stop(only)
+        return looks < 3
+
+    world.box.reachable = reachable
+    with pytest.raises(GateHeld, match="and not by this job"):
+        world.run()
+    assert world.provider.count("start") == 0
+    world.box.reachable = lambda: True
+    world.box.alive, world.box.exit_status = False, None
+    world.run()
+    assert world.provider.count("start") == 1
+    assert world.history.closed
+
+
+def test_an_instance_that_vanishes_in_mid_training_holds_the_job(world: World) -> None:
+    world.box.hangs = 9
+    world.run(until=Stage.LAUNCH)
+
+    def gone() -> bool:
+        world.market.rented.clear()
+        return False
+
+    world.box.reachable = gone
+    with pytest.raises(ProviderUnavailable, match="shows no instance"):
+        world.run()
+    assert sum(world.clock.slept) < 600
+
+
+def test_a_budget_that_is_used_up_twice_is_stopped_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the start and its record or not, an instance that runs again is stopped again."""
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"budget_usd": 2.0})
+    world.box.hangs = 9
+    for _ in range(2):
+        with pytest.raises(GateHeld, match="the budget is"):
+            world.run()
+        (instance,) = world.market.rented.values()
+        assert instance.status is InstanceStatus.STOPPED
+    assert world.provider.count("stop") == 2
+
+
+def test_a_start_behind_our_back_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"budget_usd": 2.0})
+    world.box.hangs = 9
+    with pytest.raises(GateHeld):
+        world.run()
+    (only,) = world.market.rented
+    world.market.start(only)
+    with pytest.raises(GateHeld):
+        world.run()
+    assert world.kinds().count("instance_started") == 1
+    assert world.market.rented[only].status is InstanceStatus.STOPPED
