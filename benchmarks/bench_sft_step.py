@@ -101,8 +101,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         lengths = examples(Path(name) / "data", 2048)
     total = [prompt + answer for prompt, answer in lengths]
-    picked = order.rows_of_run(total, steps=options.steps + 1, batch_size=BATCH, seed=17)
-    drawn = order.rows_of_run([1] * len(total), steps=options.steps + 1, batch_size=BATCH, seed=17)
+    drawn = order.drawn(len(total), steps=options.steps + 1, batch_size=BATCH, seed=17)
+    picked = [drawn[at] for at in order.by_length([total[at] for at in drawn], BATCH)]
     model = model_of(shape)
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-5)
     seconds: dict[str, list[float]] = {"ours": [], "plain": []}

@@ -49,16 +49,24 @@ def test_a_bad_configuration_names_the_field(tmp_path: Path, text: str, said: st
         config.load(path, batch_size=32)
 
 
-@given(st.lists(st.integers(1, 500), min_size=1, max_size=60), st.integers(1, 8), st.integers(1, 16), st.integers(0, 9))
-def test_every_epoch_sees_every_row_once(lengths: list[int], steps: int, batch: int, seed: int) -> None:
-    picked = order.rows_of_run(lengths, steps=steps, batch_size=batch, seed=seed)
-    assert len(picked) == steps * batch
-    counts = [picked.count(row) for row in range(len(lengths))]
-    assert max(counts) - min(counts) <= 2  # a step may straddle two epochs, and the last epoch may be cut
-    for start in range(0, len(picked), batch):
-        step = [lengths[row] for row in picked[start : start + batch]]
-        assert step == sorted(step, reverse=True)
-    assert picked == order.rows_of_run(lengths, steps=steps, batch_size=batch, seed=seed)
+@given(st.integers(1, 60), st.integers(1, 8), st.integers(1, 16), st.integers(0, 9))
+def test_every_epoch_sees_every_row_once(rows: int, steps: int, batch: int, seed: int) -> None:
+    seen = order.drawn(rows, steps=steps, batch_size=batch, seed=seed)
+    assert len(seen) == steps * batch
+    for start in range(0, len(seen), rows):
+        epoch = seen[start : start + rows]
+        assert len(set(epoch)) == len(epoch)
+    assert seen == order.drawn(rows, steps=steps, batch_size=batch, seed=seed)
+
+
+@given(st.lists(st.lists(st.integers(1, 500), min_size=4, max_size=4), min_size=1, max_size=9))
+def test_a_step_keeps_its_samples_and_puts_the_longest_first(steps: list[list[int]]) -> None:
+    lengths = [length for step in steps for length in step]
+    positions = order.by_length(lengths, 4)
+    for number, step in enumerate(steps):
+        block = positions[4 * number : 4 * number + 4]
+        assert sorted(block) == list(range(4 * number, 4 * number + 4))
+        assert [lengths[at] for at in block] == sorted(step, reverse=True)
 
 
 @given(st.integers(1, 256), st.integers(1, 64))

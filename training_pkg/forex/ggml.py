@@ -91,7 +91,8 @@ def _q8_0(rows: torch.Tensor) -> Bytes:
     """
     blocks = rows.reshape(-1, 32)
     scale = blocks.abs().amax(dim=1, keepdim=True).div_(127)
-    inverse = torch.where(scale == 0, scale, scale.reciprocal())
+    inverse = scale.reciprocal()
+    inverse.masked_fill_(inverse.isinf(), 0)  # a block of zeros, or so near to it that float16 has no scale for it
     values = blocks * inverse
     # The conversion to int8 drops the fraction; adding the float below one half makes that a rounding.
     values.add_(values.sign().mul_(_BELOW_HALF))
