@@ -35,6 +35,7 @@ sleep 0.5
 mkdir -p models/output/final
 head -c 1000000 /dev/urandom > models/output/final/model.Q8_0.gguf || { say "TRAINING FAILED: no space"; exit 1; }
 sha256sum < models/output/final/model.Q8_0.gguf | cut -c1-64 > digest
+echo '{}' > MANIFEST.json
 say "TRAINING COMPLETE"
 """
 
