@@ -179,11 +179,16 @@ def open_provider_named(
         from harness.providers.emulated import open_emulated  # noqa: PLC0415 - needs the emulator's extra
 
         environment.keep_loopback_direct()
-        return open_emulated(home / "emulator", clock, scenario=scenario)
+        return open_emulated(emulator_home(home, scenario), clock, scenario=scenario)
     from harness.providers.credentials import resolve  # noqa: PLC0415 - adapters load when they are needed
     from harness.providers.vast import VastProvider  # noqa: PLC0415 - loads the client
 
     return VastProvider(resolve(environment.variables(), Path.home(), server_url=server_url), clock)
+
+
+def emulator_home(home: Path, scenario: str | None) -> Path:
+    """Where the embedded provider keeps its state: one for ordinary jobs, one of its own for each scenario."""
+    return home / ("emulator" if scenario is None else f"emulator-{Path(scenario).stem}")
 
 
 @dataclass(frozen=True, slots=True)
