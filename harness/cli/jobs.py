@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from harness import environment
 from harness import release as releases
 from harness import report as reports
 from harness.cli.confirming import confirming
@@ -25,7 +26,7 @@ from harness.ports import Charge
 from harness.report import money
 from harness.runner.run import open_job, reopen_if_spoilt
 from harness.runner.run import run as run_job
-from harness.wiring import JobDesk, named, open_desk, open_ledger
+from harness.wiring import JobDesk, emulator_home, named, open_desk, open_ledger
 
 _NOT_A_NAME = re.compile(r"[^a-z0-9._-]+")
 Yes = Annotated[bool, typer.Option("--yes", help="Agree in advance to the destruction, once everything is verified.")]
@@ -63,7 +64,19 @@ def demo(
     changes: dict[str, object] = {"provider": job.provider.model_copy(update={"scenario": scenario})}
     with open_ledger() as ledger:
         job = job.model_copy(update={**changes, "name": _unfinished(name, ledger.closed())})
-    drive(job, file, yes=True, until=until, accept_changes=True, plain=plain, verbose=verbose)
+    try:
+        drive(job, file, yes=True, until=until, accept_changes=True, plain=plain, verbose=verbose)
+    finally:
+        _stop_idle_emulator(job)
+
+
+def _stop_idle_emulator(job: Job) -> None:
+    """End the embedded provider when nothing lives in it; else it stays, as a real one would."""
+    from harness.providers.emulated import stop_emulator  # noqa: PLC0415 - needs the emulator's extra
+
+    with open_ledger() as ledger:
+        if not any(history.alive for _, history in ledger.histories() if history.job.provider.kind == "emulated"):
+            stop_emulator(emulator_home(environment.home(), job.provider.scenario))
 
 
 def drive(

@@ -84,7 +84,7 @@ class Rehearsal:
 
     def alive_at_the_provider(self) -> list[int]:
         provider = open_emulated(
-            self.home / "emulator", SystemClock(), scenario=str(self.file.parent / "slow-line.toml")
+            self.home / "emulator-slow-line", SystemClock(), scenario=str(self.file.parent / "slow-line.toml")
         )
         return sorted(provider.instances().ids())
 
@@ -93,7 +93,7 @@ class Rehearsal:
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     made = Rehearsal(tmp_path_factory.mktemp("whole-job"))
     yield made
-    stop_emulator(made.home / "emulator")
+    stop_emulator(made.home / "emulator-slow-line")
 
 
 def _entered(rehearsal: Rehearsal, stage: str) -> bool:
@@ -119,7 +119,7 @@ def test_a_job_survives_kills_and_gives_nothing_up(rehearsal: Rehearsal) -> None
 
     (recorded,) = [event.data for event in rehearsal.events() if event.kind == "artifact"]
     (local,) = artifact_folder.glob("*.gguf")
-    on_the_box = rehearsal.home.glob(f"emulator/**/boxes/{instance}/**/final/{local.name}")
+    on_the_box = rehearsal.home.glob(f"emulator-slow-line/**/boxes/{instance}/**/final/{local.name}")
     digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (local, *on_the_box)}
     assert digests == {recorded["sha256"]}
 
