@@ -112,6 +112,7 @@ class Transfer:
                 self._work.stop()
             for slot in self._slots:
                 slot.worker.join()
+            prover.join()
         digest = prover.digest()
         on_progress(Progress(self._journal.remote.size, self._journal.remote.size, 0.0))
         return digest

@@ -225,6 +225,10 @@ class Prover:
         """Begin, with the chunks that the journal knows."""
         self._thread.start()
 
+    def join(self) -> None:
+        """Wait for its end; nothing is written to the journal after it."""
+        self._thread.join()
+
     def digest(self) -> str:
         """Wait for the end; the digest of the whole file. Raises what went wrong with the local disk."""
         self._thread.join()

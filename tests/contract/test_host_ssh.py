@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,9 +149,18 @@ def test_a_dropped_connection_is_made_again_for_the_next_question(box: LocalSshd
         assert asked.run(["true"]).status == 0
         proxy.cut()
         assert asked.run(["echo", "again"]).stdout == b"again\n"
-        threading.Timer(0.3, proxy.cut).start()
+
+        def cut_once_it_runs() -> None:
+            deadline = time.monotonic() + 20
+            while not (box.home / "ran").exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            proxy.cut()
+
+        watcher = threading.Thread(target=cut_once_it_runs)
+        watcher.start()
         with pytest.raises(HostUnreachable):
-            asked.run(["sh", "-c", "echo once >> ran; sleep 30"], timeout=20)
+            asked.run(["sh", "-c", "echo once >> ran; sleep 30"], timeout=40)
+        watcher.join()
         assert (box.home / "ran").read_text() == "once\n"
         asked.close()
 
