@@ -36,7 +36,11 @@ def check_folders(job: Job) -> tuple[Path, ...]:
 
 def judge(facts_path: Path, *, timeout: float = TIMEOUT_S) -> GateResult:
     """Judge recorded facts. Whatever keeps pytest from judging is a problem in the result, never an exception."""
+    facts_path = facts_path.resolve()  # pytest runs elsewhere
     facts = read_facts(facts_path)
+    gone = [str(folder) for folder in check_folders(facts.job) if not folder.is_dir()]
+    if gone:
+        return _nothing(facts, (f"there is no folder of checks {', '.join(gone)}",))
     with tempfile.TemporaryDirectory(prefix="harness-gate-") as scratch:
         verdicts = Path(scratch) / "verdicts.json"
         command = _command(facts, facts_path, verdicts, Path(scratch))

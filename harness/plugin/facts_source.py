@@ -18,7 +18,10 @@ def gather(stages: Sequence[str], config: pytest.Config, scratch: Path) -> dict[
     """The facts file of every stage; raises a HarnessError when one cannot be had."""
     given: dict[str, Path] = {}
     for path in config.option.facts:
-        given[read_facts(path).stage] = path
+        stage = read_facts(path).stage
+        if stage in given:
+            raise BadInput(f"--facts has two files for stage {stage}: {given[stage]} and {path}")
+        given[stage] = path
     unwanted = sorted(set(given) - set(stages))
     if unwanted:
         raise BadInput(f"--facts has stage {', '.join(unwanted)}, --stage asks for {', '.join(stages)}")

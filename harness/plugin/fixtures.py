@@ -10,6 +10,7 @@ import pytest
 from harness.facts import typed
 from harness.facts.file import FactsFile
 from harness.job.model import Job
+from harness.lifecycle import Stage
 from harness.observed import CouldNotLook
 from harness.plugin import session
 from harness.plugin.looking import Evidence
@@ -39,55 +40,62 @@ def facts(request: pytest.FixtureRequest) -> Mapping[str, Any]:
 @pytest.fixture
 def preflight(request: pytest.FixtureRequest) -> object:
     """The facts of stage preflight: harness.facts.preflight.PreflightFacts."""
-    return typed(_facts_file(request))
+    return _typed(request, Stage.PREFLIGHT)
 
 
 @pytest.fixture
 def provision(request: pytest.FixtureRequest) -> object:
     """The facts of stage provision: harness.facts.provision.ProvisionFacts."""
-    return typed(_facts_file(request))
+    return _typed(request, Stage.PROVISION)
 
 
 @pytest.fixture
 def upload(request: pytest.FixtureRequest) -> object:
     """The facts of stage upload: harness.facts.upload.UploadFacts."""
-    return typed(_facts_file(request))
+    return _typed(request, Stage.UPLOAD)
 
 
 @pytest.fixture
 def install(request: pytest.FixtureRequest) -> object:
     """The facts of stage install: harness.facts.install.InstallFacts."""
-    return typed(_facts_file(request))
+    return _typed(request, Stage.INSTALL)
 
 
 @pytest.fixture
 def launch(request: pytest.FixtureRequest) -> object:
     """The facts of stage launch: harness.facts.launch.LaunchFacts."""
-    return typed(_facts_file(request))
+    return _typed(request, Stage.LAUNCH)
 
 
 @pytest.fixture
 def training(request: pytest.FixtureRequest) -> object:
     """The facts of stage training: harness.facts.training.TrainingFacts."""
-    return typed(_facts_file(request))
+    return _typed(request, Stage.TRAINING)
 
 
 @pytest.fixture
 def posttrain(request: pytest.FixtureRequest) -> object:
     """The facts of stage posttrain: harness.facts.posttrain.PosttrainFacts."""
-    return typed(_facts_file(request))
+    return _typed(request, Stage.POSTTRAIN)
 
 
 @pytest.fixture
 def postdownload(request: pytest.FixtureRequest) -> object:
     """The facts of stage postdownload: harness.facts.postdownload.PostdownloadFacts."""
-    return typed(_facts_file(request))
+    return _typed(request, Stage.POSTDOWNLOAD)
 
 
 @pytest.fixture
 def teardown(request: pytest.FixtureRequest) -> object:
     """The facts of stage teardown: harness.facts.teardown.TeardownFacts."""
-    return typed(_facts_file(request))
+    return _typed(request, Stage.TEARDOWN)
+
+
+def _typed(request: pytest.FixtureRequest, stage: Stage) -> object:
+    file = _facts_file(request)
+    if file.stage != stage:
+        raise CouldNotLook(f"a check of stage {file.stage} sees no facts of stage {stage}")
+    return typed(file)
 
 
 def _facts_file(request: pytest.FixtureRequest) -> FactsFile:

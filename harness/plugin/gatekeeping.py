@@ -31,6 +31,12 @@ class Gatekeeping:
     config: pytest.Config
     gates: list[GateResult] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
+    session: pytest.Session | None = None
+    unwritten: str = ""
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Remember whose exit status is to be set."""
+        self.session = session
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -58,9 +64,24 @@ class Gatekeeping:
             self.judging.problems.append(_NOT_JUDGED[pytest.ExitCode(exitstatus)])
         seconds = time.monotonic() - self.began
         self.gates = [self.judging.gate(stage, seconds) for stage in self.judging.facts]
-        held = any(gate.verdict is not Verdict.PASS for gate in self.gates)
-        if held and exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+        self._hold(session)
+        try:
+            self._write()
+        except OSError as error:
+            self.unwritten = str(error)
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+
+    def pytest_unconfigure(self) -> None:
+        """Once more, behind every hook of the session: none of them turns a held gate's status into success."""
+        if self.session is not None:
+            self._hold(self.session)
+
+    def _hold(self, session: pytest.Session) -> None:
+        opened = bool(self.gates) and all(gate.verdict is Verdict.PASS for gate in self.gates)
+        if not opened and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _write(self) -> None:
         if self.config.option.verdicts:
             self.config.option.verdicts.write_bytes(verdicts_json(self.gates, self.judging))
         if summary := environment.github_step_summary():
@@ -79,6 +100,8 @@ class Gatekeeping:
                 terminalreporter.write_line(f"  UNKNOWN {check}: it did not report", yellow=True)
             for problem in gate.problems:
                 terminalreporter.write_line(f"  UNKNOWN {problem}", yellow=True)
+        if self.unwritten:
+            terminalreporter.write_line(f"the verdicts could not be written: {self.unwritten}", red=True)
         if environment.on_github():
             for line in workflow_commands(self.gates):
                 terminalreporter.write_line(line)

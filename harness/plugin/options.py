@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import BadInput, HarnessError
 from harness.lifecycle import ORDER
 from harness.plugin import newhooks, session
+from harness.plugin.declaring import PREFIX
 from harness.plugin.facts_source import gather
 from harness.plugin.gatekeeping import WORKER_FACTS, Gatekeeping
 from harness.plugin.selecting import Selecting
@@ -54,17 +55,20 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if sys.flags.optimize:
         raise pytest.UsageError("checks are assertions, and python -O removes them: run without -O")
-    config.addinivalue_line("python_files", f"{session.PREFIX}*.py")
-    config.addinivalue_line("python_functions", f"{session.PREFIX}*")
+    config.addinivalue_line("python_files", f"{PREFIX}*.py")
+    config.addinivalue_line("python_functions", f"{PREFIX}*")
+    config.addinivalue_line("python_classes", "Check*")
     try:
         judging = session.Judging.of(_facts(config))
     except HarnessError as error:
         raise pytest.UsageError(f"{error}\n  next: {error.remedy}") from error
     config.stash[session.KEY] = judging
-    config.pluginmanager.register(Selecting(judging), "harness-selecting")
-    config.pluginmanager.register(Speaking(judging), "harness-speaking")
+    parts: dict[str, object] = {"selecting": Selecting(judging), "speaking": Speaking(judging)}
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Gatekeeping(judging, config), "harness-gatekeeping")
+        parts["gatekeeping"] = Gatekeeping(judging, config)
+    for name, part in parts.items():
+        if config.pluginmanager.register(part, f"harness-{name}") is None:
+            raise pytest.UsageError(f"a stage cannot be judged with -p no:harness-{name}")
 
 
 def _facts(config: pytest.Config) -> dict[str, Path]:
@@ -73,4 +77,6 @@ def _facts(config: pytest.Config) -> dict[str, Path]:
         return {stage: Path(path) for stage, path in worker_input[WORKER_FACTS].items()}
     given = [stage for option in config.option.stage for stage in str(option).split(",") if stage]
     stages = [str(stage) for stage in ORDER] if "all" in given else list(dict.fromkeys(given))
+    if not stages:
+        raise BadInput(f"--stage names no stage: the stages are {', '.join(ORDER)}")
     return gather(stages, config, Path(tempfile.mkdtemp(prefix="harness-facts-")))

@@ -11,9 +11,12 @@ import pytest
 from harness import plan
 from harness.ids import CheckId
 from harness.lifecycle import ORDER
+from harness.plugin.declaring import in_folders
 from harness.plugin.session import Judging, check_id
 
 _WORKER_COLLECTED = "harness_collected"
+_WORKER_DECLARED = "harness_declared"
+_WORKER_PROBLEMS = "harness_problems"
 
 
 @dataclass(slots=True, eq=False)  # pytest keeps plugins in sets
@@ -42,11 +45,24 @@ class Selecting:
         if others:
             config.hook.pytest_deselected(items=others)
         items[:] = kept
+        self._declare(config, kept)
+
+    def _declare(self, config: pytest.Config, kept: list[pytest.Item]) -> None:
+        """What the files of the stages' folders declare counts, whether or not it was collected."""
+        for stage, facts in self.judging.facts.items():
+            own = [folder / stage for folder in facts.job.gates.checks]
+            beside = {item.path.parent for item in kept if item.path.parent.name == stage}
+            found = in_folders({*beside, *own, config.rootpath / "checks" / stage})
+            left_out = plan.left_out(stage, facts.job)
+            self.judging.declared[stage] = [check for check in found.checks if check not in left_out]
+            self.judging.problems += [one for one in found.problems if one not in self.judging.problems]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A check file that cannot be imported hides its checks; the gate must know."""
         if report.failed:
-            self.judging.problems.append(f"cannot collect {report.nodeid}")
+            problem = f"cannot collect {report.nodeid}"
+            if problem not in self.judging.problems:
+                self.judging.problems.append(problem)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -54,14 +70,20 @@ class Selecting:
         worker_output = getattr(session.config, "workeroutput", None)
         if worker_output is not None:
             worker_output[_WORKER_COLLECTED] = self.judging.collected
+            worker_output[_WORKER_DECLARED] = self.judging.declared
+            worker_output[_WORKER_PROBLEMS] = self.judging.problems
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """The controller hears what a worker collected, or that it died."""
         if error:
             self.judging.problems.append(f"a worker process died: {str(error)[:200]}")
-        told: dict[str, list[str]] = getattr(node, "workeroutput", {}).get(_WORKER_COLLECTED, {})
-        for stage, checks in told.items():
+        told: dict[str, Any] = getattr(node, "workeroutput", {})
+        for stage, checks in told.get(_WORKER_DECLARED, {}).items():
+            self.judging.declared[stage] = [CheckId(check) for check in checks]
+        said = [str(problem) for problem in told.get(_WORKER_PROBLEMS, ())]
+        self.judging.problems += [problem for problem in said if problem not in self.judging.problems]
+        for stage, checks in told.get(_WORKER_COLLECTED, {}).items():
             # Every worker collects the same items; a duplicate inside one worker's list must stay visible.
             if len(checks) > len(self.judging.collected.get(stage, [])):
                 self.judging.collected[stage] = [CheckId(check) for check in checks]

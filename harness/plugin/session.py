@@ -12,8 +12,7 @@ from harness import plan
 from harness.evidence import CheckResult, GateResult
 from harness.facts.file import FactsFile, read_facts
 from harness.ids import CheckId
-
-PREFIX = "check_"
+from harness.plugin.declaring import PREFIX
 
 
 @dataclass(slots=True)
@@ -23,6 +22,7 @@ class Judging:
     facts: Mapping[str, FactsFile]
     paths: Mapping[str, Path]
     collected: dict[str, list[CheckId]] = field(default_factory=dict)
+    declared: dict[str, list[CheckId]] = field(default_factory=dict)
     results: dict[str, dict[CheckId, CheckResult]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -35,7 +35,9 @@ class Judging:
     def gate(self, stage: str, seconds: float) -> GateResult:
         """What the stage's gate decides, given everything that reported."""
         collected = self.collected.get(stage, [])
-        required = plan.required(stage, self.facts[stage].job, collected)
+        whole = {_function(check) for check in collected}
+        left_out = [check for check in self.declared.get(stage, []) if check not in whole]
+        required = plan.required(stage, self.facts[stage].job, [*collected, *left_out])
         twice = sorted({check for check in collected if collected.count(check) > 1})
         problems = [f"two checks are named {check}" for check in twice]
         if not required:
@@ -52,7 +54,8 @@ class Judging:
 
     def stage_of(self, item: pytest.Item) -> str | None:
         """The judged stage that an item is a check of: its ``stage`` marker, else its folder's name."""
-        if not (item.path.name.startswith(PREFIX) and item.name.startswith(PREFIX)):
+        named = item.path.name.startswith(PREFIX) and item.name.startswith(PREFIX)
+        if not (named and isinstance(item, pytest.Function)):
             return None
         marker = item.get_closest_marker("stage")
         stage = str(marker.args[0]) if marker and marker.args else item.path.parent.name
@@ -65,3 +68,8 @@ KEY = pytest.StashKey[Judging]()
 def check_id(item: pytest.Item) -> CheckId:
     """A check's id: its function's name without the prefix."""
     return CheckId(item.name.removeprefix(PREFIX))
+
+
+def _function(check: CheckId) -> CheckId:
+    """The id without the parameters of one of its cases."""
+    return CheckId(check.partition("[")[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -29,10 +30,19 @@ class Speaking:
 
     judging: Judging
 
-    def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """A check that returns something asserts nothing: an error, not a warning."""
-        if self.judging.stage_of(item) is not None:
-            item.add_marker(pytest.mark.filterwarnings("error::pytest.PytestReturnNotNoneWarning"))
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
+        """Call a check; one that returns something, or returns before it ran, asserts nothing."""
+        if self.judging.stage_of(pyfuncitem) is None:
+            return None
+        function = pyfuncitem.obj
+        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError("a check is a plain function: neither async nor a generator")
+        names = [name for name in inspect.signature(function).parameters if name in pyfuncitem.funcargs]
+        returned = function(**{name: pyfuncitem.funcargs[name] for name in names})
+        if returned is not None:
+            raise TypeError(f"the check returns {str(returned)[:80]!r} where it should assert")
+        return True
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -57,7 +67,7 @@ class Speaking:
             remedy=_remedy(item).replace("{job}", job.name) if verdict is not Verdict.PASS else "",
             seconds=round(report.duration, 6),
         )
-        setattr(report, REPORT_ATTRIBUTE, dataclasses.asdict(result))
+        setattr(report, REPORT_ATTRIBUTE, _plain(result))
         if verdict is not Verdict.PASS:
             report.outcome = "failed"
             report.longrepr = in_words(result)
@@ -89,15 +99,25 @@ def result_of(report: object) -> CheckResult | None:
     return CheckResult(**{**data, **sights, "id": CheckId(data["id"]), "verdict": Verdict(data["verdict"])})
 
 
+def _plain(result: CheckResult) -> Any:
+    """Plain JSON values: execnet, by which xdist's workers report, sends no enum and no lone surrogate."""
+    return json.loads(json.dumps(dataclasses.asdict(result), ensure_ascii=False).encode("utf-8", "replace"))
+
+
 def in_words(result: CheckResult) -> str:
     """What a tired person needs: the claim, what was seen, what was expected, the next command."""
     lines = [f"{result.verdict.name} {result.id}: {result.claim}"]
-    lines += [f"  saw       {sight.name} = {sight.value}" for sight in result.saw]
-    lines += [f"  expected  {sight.name} = {sight.value}" for sight in result.expected]
+    lines += [f"  saw       {_in_line(sight.name)} = {_in_line(sight.value)}" for sight in result.saw]
+    lines += [f"  expected  {_in_line(sight.name)} = {_in_line(sight.value)}" for sight in result.expected]
     if result.message:
-        lines.append("  because   " + result.message.replace("\n", "\n            "))
+        lines.append("  because   " + result.message.replace("\n", "\n          | "))
     lines.append(f"  next      {result.remedy}")
     return "\n".join(lines)
+
+
+def _in_line(text: str) -> str:
+    """One line: what a box says at the beginning of a line would be a command to some readers of this output."""
+    return text.replace("\n", "\\n")
 
 
 def _judge(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: Evidence) -> tuple[Verdict, str]:

@@ -50,7 +50,7 @@ def summary_markdown(gates: Iterable[GateResult], judging: Judging) -> str:
         lines.append("| check | verdict | saw |\n|---|---|---|")
         for result in gate.results:
             saw = "; ".join(f"{sight.name} = {sight.value}" for sight in result.saw)
-            lines.append(f"| {result.id} | {result.verdict.name} | {_cell(saw)} |")
+            lines.append(f"| {_cell(result.id)} | {result.verdict.name} | {_cell(saw)} |")
         lines += [f"| {check} | UNKNOWN | did not report |" for check in gate.missing]
         lines += [f"| | UNKNOWN | {_cell(problem)} |" for problem in gate.problems]
         lines.append("")
@@ -58,8 +58,12 @@ def summary_markdown(gates: Iterable[GateResult], judging: Judging) -> str:
 
 
 def _command(kind: str, title: str, message: str) -> str:
-    escaped = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return f"::{kind} title={title}::{escaped}"
+    return f"::{kind} title={_escaped(title).replace(':', '%3A').replace(',', '%2C')}::{_escaped(message)}"
+
+
+def _escaped(text: str) -> str:
+    """As GitHub's own toolkit escapes what it writes (actions/toolkit, packages/core/src/command.ts)."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _cell(text: str) -> str:
