@@ -1,0 +1,83 @@
+"""The safe download by address, with the very command lines of the PowerShell script, on a box with a real model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.shellguard import powershell
+from harness.shellguard.reading import HOLE
+from tests.support.emulator_kit import Box, rented
+from tests.support.model_files import TINY, write_gguf
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
+SCRIPT = Path(__file__).parents[2] / "scripts" / "download_vastai_model.ps1"
+FINAL = "workspace/vastai_llm_training/models/output/final"
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    with rented(tmp_path) as one:
+        folder = one.root / "root" / FINAL
+        folder.mkdir(parents=True)
+        write_gguf(folder / "forex.Q8_0.gguf", TINY)
+        key = tmp_path / "home" / "ssh" / "id_ed25519"
+        key.parent.mkdir(parents=True)
+        key.write_bytes(one.key.read_bytes())
+        key.chmod(0o600)
+        yield one
+
+
+def _script_line(verb: str, *values: str) -> list[str]:
+    """A command line of the script, its variables filled in."""
+    calls = powershell.read(SCRIPT.read_text(encoding="ascii")).calls
+    (line,) = [call.words for call in calls if call.words[:2] == ("harness", verb)]
+    fill = iter(values)
+    return [next(fill) if word == HOLE else word for word in line[1:]]
+
+
+def _harness(tmp_path: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HARNESS_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "harness", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_scripts_lines_bring_the_model_home_and_destroy_nothing_unknown(box: Box, tmp_path: Path) -> None:
+    local = tmp_path / "my models"
+    words = _script_line("download", str(box.id), box.port(), "127.0.0.1", f"{FINAL}/*.gguf", str(local))
+    done = _harness(tmp_path, words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    remote = box.root / "root" / FINAL / "forex.Q8_0.gguf"
+    assert hashlib.sha256((local / remote.name).read_bytes()).digest() == hashlib.sha256(remote.read_bytes()).digest()
+
+    refused = _harness(tmp_path, _script_line("destroy", str(box.id)))
+    assert refused.returncode == 5
+    assert "no job in this ledger" in refused.stderr
+    assert box.ssh("true").returncode == 0
+
+
+def test_a_damaged_model_is_not_called_verified(box: Box, tmp_path: Path) -> None:
+    remote = box.root / "root" / FINAL / "forex.Q8_0.gguf"
+    whole = remote.read_bytes()
+    remote.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    words = _script_line("download", str(box.id), box.port(), "127.0.0.1", f"{FINAL}/*.gguf", str(tmp_path / "here"))
+    done = _harness(tmp_path, words)
+    assert done.returncode == 3
+    assert "verified:" not in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("pattern", "code", "said"), [("nothing/*.gguf", 2, "0 files match"), (f"{FINAL}", 2, "0 files match")]
+)
+def test_what_is_no_model_file_is_a_clear_error(box: Box, tmp_path: Path, pattern: str, code: int, said: str) -> None:
+    words = _script_line("download", str(box.id), box.port(), "127.0.0.1", pattern, str(tmp_path / "here"))
+    done = _harness(tmp_path, words)
+    assert done.returncode == code
+    assert said in done.stderr
