@@ -164,7 +164,7 @@ def _box(desk: Desk, instance: Instance) -> tuple[tuple[str, ...], str]:
             timeout=600,
         )
         running = tuple(
-            f"{process.pid} {' '.join(process.argv)[:200]}"
+            f"{process.pid} {printable(' '.join(process.argv), 200)}"
             for process in typed(answers.get("processes"), Processes).get().processes
             if process.state not in {"Z", "X"}
         )
@@ -181,7 +181,7 @@ def _box(desk: Desk, instance: Instance) -> tuple[tuple[str, ...], str]:
         )
     if digest.exists and digest.sha256 != artifact.sha256:
         raise Refused(
-            f"{artifact.path} on the box has changed since it was verified: it is {digest.sha256} now",
+            f"{printable(artifact.path, 300)} on the box has changed since it was verified: it is {digest.sha256} now",
             remedy="harness run JOBFILE looks at it again.",
         )
     return running, "unchanged" if digest.exists else "no longer there"
