@@ -19,6 +19,7 @@ from harness.text import human_seconds
 
 _PLAIN_PARTS = 20
 _PLAIN_EVERY_S = 10.0
+_PLAIN_REST_S = 2.0
 _STILL_EVERY_S = 60.0
 _REFRESH_PER_S = 4
 _BAR_WIDTH = 20
@@ -51,7 +52,7 @@ class Screen(Protocol):
 
 @dataclass(slots=True)
 class PlainScreen:
-    """Lines without control characters; a meter speaks every 5 % or 10 s, one that stands still every minute."""
+    """Lines without control characters; a meter speaks every 5 % (at most every 2 s) or 10 s, one that stands still every minute."""
 
     console: Console
     clock: Clock
@@ -93,7 +94,8 @@ class PlainScreen:
             return now - at >= _STILL_EVERY_S
         if reading.done >= reading.total or reading.done < last.done:
             return True
-        return _part(reading) > _part(last) or now - at >= _PLAIN_EVERY_S
+        quiet = now - at
+        return (_part(reading) > _part(last) and quiet >= _PLAIN_REST_S) or quiet >= _PLAIN_EVERY_S
 
 
 class LiveScreen:

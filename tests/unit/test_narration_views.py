@@ -140,12 +140,22 @@ def test_plain_meters_speak_every_five_percent_or_ten_seconds() -> None:
         narrator.stage(Stage.POSTDOWNLOAD)
         for done in range(1001):
             narrator.meter("download", done * 8_000_000, 8_000_000_000)
-            clock.turn(0.01)
+            clock.turn(0.05)
     lines = [line for line in _said(console).splitlines() if line.startswith("  download ")]
     assert len(lines) == 21
     assert lines[10] == "  download 4.00 GB of 8.00 GB, 50%, 800.00 MB/s, 5.0 s left"
     assert lines[-1].startswith("  download 8.00 GB of 8.00 GB, 100%")
-    assert "  download: 8.00 GB in 10.0 s, 800.00 MB/s" in _said(console)
+    assert "  download: 8.00 GB in 50 s, 160.00 MB/s" in _said(console)
+
+
+def test_a_fast_meter_does_not_flood_a_log() -> None:
+    console, clock = _plain(), FakeClock()
+    with open_narrator(console, plain=True, clock=clock) as narrator:
+        narrator.stage(Stage.POSTDOWNLOAD)
+        for done in range(101):
+            narrator.meter("upload", done, 100)
+            clock.turn(0.01)
+    assert len([line for line in _said(console).splitlines() if line.startswith("  upload ")]) == 2
 
 
 def test_a_slow_meter_speaks_every_ten_seconds_and_a_still_one_every_minute() -> None:
