@@ -143,7 +143,7 @@ def test_plain_meters_speak_every_five_percent_or_ten_seconds() -> None:
             clock.turn(0.05)
     lines = [line for line in _said(console).splitlines() if line.startswith("  download ")]
     assert len(lines) == 21
-    assert lines[10] == "  download 4.00 GB of 8.00 GB, 50%, 800.00 MB/s, 5.0 s left"
+    assert lines[10] == "  download 4.00 GB of 8.00 GB, 50%, 160.00 MB/s, 25 s left"
     assert lines[-1].startswith("  download 8.00 GB of 8.00 GB, 100%")
     assert "  download: 8.00 GB in 50 s, 160.00 MB/s" in _said(console)
 
