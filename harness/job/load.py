@@ -9,11 +9,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from harness.errors import BadInput
 from harness.job.model import Job
+from harness.text import printable
 
+_HEADER = re.compile(r"\s*\[+([^\[\]]+)\]")
+_KEY = re.compile(r"\s*([\w\"'.\s-]+?)\s*=")
+_WINDOWS = "; write Windows paths in single quotes: 'C:\\models\\forex'"
 _PATH_FIELDS = (("package", "source"), ("artifact", "destination"), ("artifact", "second_copy"))
 
 
@@ -26,13 +31,14 @@ def load_job(path: Path) -> Job:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{path}: not TOML: {error}") from error
+        hint = _WINDOWS if "\\" in str(error) or "escape" in str(error).lower() else ""
+        raise BadInput(f"{path}: not TOML: {error}{hint}") from error
     profile = table.pop("profile", None)
     merged = _merge(_profile(str(profile), path), table) if profile is not None else table
     try:
-        return Job.model_validate(_absolute(merged, path.resolve().parent))
+        return Job.model_validate(_absolute(merged, path.resolve().parent, path))
     except ValidationError as error:
-        raise BadInput(_explain(path, text, error)) from error
+        raise BadInput(_explain(path, text, error, has_profile=profile is not None)) from error
 
 
 def profiles() -> tuple[str, ...]:
@@ -57,40 +63,70 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _absolute(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _absolute(table: dict[str, Any], folder: Path, file: Path) -> dict[str, Any]:
     for section, field in _PATH_FIELDS:
         inner = table.get(section)
         if isinstance(inner, dict) and isinstance(inner.get(field), str):
-            table[section] = {**inner, field: str((folder / Path(inner[field]).expanduser()).resolve())}
+            table[section] = {**inner, field: _path(inner[field], folder, f"{file}: {section}.{field}")}
     gates = table.get("gates")
     if isinstance(gates, dict) and isinstance(gates.get("checks"), list):
-        checks = [str((folder / Path(str(item)).expanduser()).resolve()) for item in gates["checks"]]
+        checks = [_path(str(item), folder, f"{file}: gates.checks") for item in gates["checks"]]
         table["gates"] = {**gates, "checks": checks}
     return table
 
 
-def _explain(path: Path, text: str, error: ValidationError) -> str:
+def _path(text: str, folder: Path, where: str) -> str:
+    """An absolute path; a line feed or a tab in one is a Windows path whose backslashes TOML has read as escapes."""
+    if any(character < " " or character == "\x7f" for character in text):
+        raise BadInput(f"{where}: {text!r} holds a control character{_WINDOWS}")
+    try:
+        return str((folder / Path(text).expanduser()).resolve())
+    except (RuntimeError, OSError, ValueError) as error:
+        raise BadInput(f"{where}: {text!r} is no path on this machine: {error}") from error
+
+
+def _explain(path: Path, text: str, error: ValidationError, *, has_profile: bool) -> str:
     lines = [f"{path}: the job file does not fit:"]
     for problem in error.errors():
-        location = [str(part) for part in problem["loc"]]
+        location = [str(part) for part in problem["loc"] if part != "[key]"]
         field = ".".join(location) or "(the whole file)"
         line = _line_of(text, location)
         where = f"line {line}: " if line else ""
-        got = "" if problem["type"] == "missing" else f" (got {str(problem.get('input'))[:80]!r})"
-        lines.append(f"  {where}{field}: {problem['msg']}{got}")
+        got = "" if problem["type"] == "missing" else f" (got {printable(repr(problem.get('input')), 80)})"
+        lines.append(f"  {where}{field}: {_reason(problem, location)}{got}")
+    if not has_profile and any(problem["type"] == "missing" for problem in error.errors()):
+        lines.append(f"  a profile fills in what the file leaves out: profile = {' or '.join(map(repr, profiles()))}")
     return "\n".join(lines)
 
 
+def _reason(problem: ErrorDetails, location: list[str]) -> str:
+    """What is wrong, in a job file's words: with the fields that are allowed where one is not known."""
+    if problem["type"] != "extra_forbidden":
+        return problem["msg"].removeprefix("Value error, ")
+    table: type[BaseModel] | None = Job
+    for name in location[:-1]:
+        known = table.model_fields.get(name) if table else None
+        kind = known.annotation if known else None
+        table = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    allowed = ", ".join(table.model_fields) if table else "nothing"
+    return f"there is no such field; allowed: {allowed}"
+
+
 def _line_of(text: str, location: list[str]) -> int | None:
-    """The line where a field, or else its table, stands in the file; None when it is not there."""
-    table, wanted, found = "", location[:-1], None
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
-            table = header.group(1).strip()
-            if table == ".".join(location):
+    """The line where a field stands, or what it is part of: its list, its table; None when none of them is there."""
+    wanted = location
+    while wanted:
+        table: list[str] = []
+        for number, line in enumerate(text.splitlines(), start=1):
+            if header := _HEADER.match(line):
+                table = _words(header[1])
+                if table == wanted:
+                    return number
+            elif (key := _KEY.match(line)) and [*table, *_words(key[1])] == wanted:
                 return number
-            if table == ".".join(wanted):
-                found = number
-        elif (key := re.match(r"\s*([\w-]+)\s*=", line)) and table == ".".join(wanted) and key.group(1) == location[-1]:
-            return number
-    return found
+        wanted = wanted[:-1]
+    return None
+
+
+def _words(key: str) -> list[str]:
+    return [word.strip().strip("\"'") for word in key.split(".")]
