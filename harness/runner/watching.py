@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
-from harness.errors import GateHeld, HarnessError
+from harness.errors import GateHeld, HarnessError, HostKeyChanged, HostUnreachable
 from harness.evidence import GateResult
 from harness.facts import launch as launch_facts
 from harness.facts import training as training_facts
@@ -25,6 +25,7 @@ from harness.verdict import Verdict
 
 Judge = Callable[[Stage], GateResult]
 _LAUNCH_POLL_S = 2.0
+_ASK_S = 30.0
 _STOP_ATTEMPTS = 3
 _STOP_AGAIN_S = 5.0
 _HANGS = CheckId("progress_is_advancing")
@@ -60,6 +61,8 @@ def launch(desk: RunnerDesk, narrator: Narrator) -> None:
         state, log = seen.session.value, seen.log.value
         if (_attempts(log) > spoken_before and _has_spoken(log)) or (state is not None and not state.alive):
             return
+        if state is None:
+            _require_box(desk)
         desk.clock.sleep(_LAUNCH_POLL_S)
 
 
@@ -78,7 +81,7 @@ def watch(desk: RunnerDesk, narrator: Narrator, judge: Judge) -> None:
         _enforce_limits(desk, seen, narrator)
         state = seen.session.value
         if state is None:
-            renting.require_running(desk)  # a box that cannot be asked may be stopped, or gone
+            _require_box(desk)
         elif not state.alive and _after_death(desk, state, narrator) is _Next.END:
             return
         if desk.clock.monotonic() - judged_at >= limits.judge_every_s:
@@ -116,6 +119,17 @@ def stop_instance(desk: RunnerDesk, narrator: Narrator, why: str) -> bool:
             narrator.note(f"instance {rental.instance_id} was stopped, its disk kept: {why}")
             return True
     return False
+
+
+def _require_box(desk: RunnerDesk) -> None:
+    """For a box that could not be asked: raises what no waiting mends, that it was stopped, is gone, or is another."""
+    renting.require_running(desk)
+    try:
+        desk.host().run(["true"], timeout=_ASK_S)
+    except HostKeyChanged:
+        raise
+    except HostUnreachable:
+        return
 
 
 def _record_launch(desk: RunnerDesk, why: str) -> None:

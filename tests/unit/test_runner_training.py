@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import GateHeld, GateUnknown, ProviderUnavailable
+from harness.errors import GateHeld, GateUnknown, HostKeyChanged, ProviderUnavailable
 from harness.lifecycle import Stage
 from harness.ports import InstanceStatus
 from harness.report.money import spent
@@ -211,6 +211,23 @@ def test_an_instance_that_vanishes_in_mid_training_holds_the_job(world: World) -
     with pytest.raises(ProviderUnavailable, match="shows no instance"):
         world.run()
     assert sum(world.clock.slept) < 600
+
+
+@pytest.mark.parametrize("stage", [Stage.LAUNCH, Stage.TRAINING])
+def test_a_box_that_shows_another_host_key_holds_the_job_at_once(world: World, stage: Stage) -> None:
+    """No waiting mends it, and every hour of waiting is paid for."""
+    world.box.hangs = 9
+    began = {Stage.LAUNCH: "launched", Stage.TRAINING: "gate"}[stage]
+
+    def another(kind: str, done: bool) -> None:
+        if done and kind == began and (stage is Stage.LAUNCH or world.history.passed(Stage.LAUNCH)):
+            world.box.host_key = "ssh-ed25519 AAAA another"
+
+    with pytest.raises(HostKeyChanged):
+        world.run(on_record=another)
+    assert world.history.stage is stage
+    assert sum(world.clock.slept) < 600
+    _nothing_destroyed(world)
 
 
 def test_a_budget_that_is_used_up_twice_is_stopped_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,199 @@
+"""Every scenario, played by the whole harness in real processes: it ends as the scenario says, and nothing is lost.
+
+What the harness says of itself (its event log, its report, its exit code) is held against what the emulated
+service knows: who was billed, what is alive, what lies on the boxes' disks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.clock import SystemClock
+from harness.emulator.box.container import Container, can_isolate
+from harness.emulator.box.layout import layout_of
+from harness.emulator.scenario import Scenario, load, names
+from harness.emulator.state import FIRST_ID, State, read
+from harness.events import Event
+from harness.history import fold
+from harness.ids import JobName
+from harness.providers.emulated import stop_emulator
+from harness.store import open_store
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
+ROOT = Path(__file__).resolve().parents[2]
+SUPPORT = ROOT / "tests" / "support"
+JOB = JobName("quick")
+PACKAGE = "workspace/vastai_llm_training"
+RUN_S = 240.0
+RUNS = {"closed": 4, "held": 2}
+"""How often an operator types the command: until it is closed, or once more to see that it stays held."""
+DOCUMENTED = {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", (ROOT / "docs/exit-codes.md").read_text("utf-8"))}
+
+
+@dataclass(slots=True)
+class Operator:
+    """A home with one job in it, and the command that is typed again and again."""
+
+    folder: Path
+    scenario: str
+    said: list[subprocess.CompletedProcess[str]] = field(default_factory=list)
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def directory(self) -> Path:
+        return self.home / "jobs" / JOB
+
+    def run(self) -> int:
+        text = (SUPPORT / "quick_job.toml").read_text(encoding="utf-8")
+        text = text.replace('"quick_package"', json.dumps((SUPPORT / "quick_package").as_posix()))
+        text = text.replace('kind = "emulated"', f'kind = "emulated"\nscenario = "{self.scenario}"')
+        file = self.folder / "job.toml"
+        file.write_text(text, encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness", "run", str(file), "--yes", "--plain"],
+            env={**os.environ, "HARNESS_HOME": str(self.home)},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            out, err = process.communicate(timeout=RUN_S)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self.said.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
+        sys.stdout.write(f"{out}{err}--- exit {process.returncode}\n")  # pytest shows it when something does not hold
+        return process.returncode
+
+    @property
+    def service(self) -> Path:
+        """The emulator's own home."""
+        (found,) = self.home.glob("emulator*")
+        return found
+
+    def events(self) -> tuple[Event, ...]:
+        return open_store(self.home / "state.db", SystemClock()).events(JOB)
+
+    def world(self) -> State:
+        """What the service knows; it is stopped first, so that everything is written down."""
+        stop_emulator(self.service)
+        known = read(self.service / "state")
+        assert known is not None
+        return known[0]
+
+    def box(self, instance_id: int) -> Path:
+        return layout_of(self.service / "state", instance_id).root
+
+    def close(self) -> None:
+        """Leave no process behind: boxes outlive their emulator."""
+        for service in self.home.glob("emulator*"):
+            stop_emulator(service)
+            for box in (service / "state" / "boxes").glob("*"):
+                Container(layout_of(service / "state", int(box.name)), can_isolate()).kill()
+
+
+@pytest.fixture
+def operator(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Operator]:
+    made = Operator(tmp_path, request.getfixturevalue("name"))
+    yield made
+    made.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", names())
+def test_a_job_ends_as_the_scenario_says(name: str, operator: Operator) -> None:
+    scenario = load(name)
+    if any(event.do == "disk" for event in scenario.life) and not can_isolate():
+        pytest.skip("a full disk needs an isolated box")
+    for _ in range(RUNS[scenario.ends]):
+        if operator.run() == 0:
+            break
+    world, events = operator.world(), operator.events()
+    _nothing_is_unsaid(operator, events)
+    _billed_once(world, events)
+    _really_struck(scenario, world)
+    if scenario.ends == "closed":
+        _closed(operator, events, world)
+    else:
+        _held(operator, events, world)
+
+
+def _nothing_is_unsaid(operator: Operator, events: tuple[Event, ...]) -> None:
+    """Every run ends with a documented code, in words, with a report; an unhappy one with its reason in the log."""
+    for one in operator.said:
+        assert one.returncode in DOCUMENTED
+        assert "Traceback" not in one.stdout + one.stderr
+        assert (one.returncode == 0) == ("exit code" not in one.stderr)
+    reasons = [event.data for event in events if event.kind == "held"]
+    assert len(reasons) == sum(one.returncode != 0 for one in operator.said)
+    assert all(str(reason["reason"]).strip() for reason in reasons)
+    for name in ("GOLD_STANDARD.md", "GOLD_STANDARD.json"):
+        assert (operator.directory / name).stat().st_size > 0
+
+
+def _billed_once(world: State, events: tuple[Event, ...]) -> None:
+    """One contract was ever made, and the job knows it."""
+    rented = [event.data["instance_id"] for event in events if event.kind == "rented"]
+    assert rented == [FIRST_ID]
+    assert world.last_id == FIRST_ID
+    assert {entry.instance_id for entry in world.ledger.entries} == {FIRST_ID}
+
+
+def _really_struck(scenario: Scenario, world: State) -> None:
+    """A scenario whose faults never happened proves nothing."""
+    faults = (*scenario.api, *scenario.ssh, *scenario.life)
+    assert len(world.faults) == len(faults)
+    missed = [fault for fault, (_, struck) in zip(faults, world.faults, strict=True) if not struck]
+    assert not missed
+
+
+def _closed(operator: Operator, events: tuple[Event, ...], world: State) -> None:
+    """The file is here and is the released one; the instance is gone, and was gone when that was said."""
+    assert operator.said[-1].returncode == 0, "it was never closed"
+    assert events[-1].kind == "closed"
+    history = fold(events)
+    assert history.verified is not None
+    assert history.release_path is not None
+    local = Path(history.verified.path)
+    digest = hashlib.sha256(local.read_bytes()).hexdigest()
+    assert digest == history.verified.sha256
+    release: dict[str, Any] = json.loads(Path(history.release_path).read_bytes())
+    assert [subject["digest"]["sha256"] for subject in release["subject"]] == [digest]
+    assert world.rentals == {}
+    assert not operator.box(FIRST_ID).exists()
+
+
+def _held(operator: Operator, events: tuple[Event, ...], world: State) -> None:
+    """The job stands still with a reason; the instance is there, with everything that was brought to its disk."""
+    assert all(one.returncode != 0 for one in operator.said), "it was closed"
+    kinds = [event.kind for event in events]
+    assert kinds[-1] == "held"
+    assert not {"destroy_intended", "destroyed", "abandoned", "closed"} & set(kinds)
+    (rental,) = world.rentals.values()
+    assert rental.gone_at is None
+    if "uploaded" in kinds:
+        assert (operator.box(FIRST_ID) / PACKAGE / "train_quick.py").is_file()
+    mirrored = [event.data for event in events if event.kind == "mirrored"]
+    for one in mirrored:
+        folder = f"{one['trainer']}/checkpoint-{one['step']}"
+        assert (operator.box(FIRST_ID) / PACKAGE / "models/output" / folder / "adapter_model.safetensors").is_file()
+        assert (operator.directory / "mirror" / folder / "adapter_model.safetensors").is_file()
