@@ -58,14 +58,20 @@ class Operator:
     def directory(self) -> Path:
         return self.home / "jobs" / JOB
 
+    @property
+    def file(self) -> Path:
+        """The job file, written once."""
+        path = self.folder / "job.toml"
+        if not path.exists():
+            text = (SUPPORT / "quick_job.toml").read_text(encoding="utf-8")
+            text = text.replace('"quick_package"', json.dumps((SUPPORT / "quick_package").as_posix()))
+            text = text.replace('kind = "emulated"', f'kind = "emulated"\nscenario = "{self.scenario}"')
+            path.write_text(text, encoding="utf-8")
+        return path
+
     def run(self) -> int:
-        text = (SUPPORT / "quick_job.toml").read_text(encoding="utf-8")
-        text = text.replace('"quick_package"', json.dumps((SUPPORT / "quick_package").as_posix()))
-        text = text.replace('kind = "emulated"', f'kind = "emulated"\nscenario = "{self.scenario}"')
-        file = self.folder / "job.toml"
-        file.write_text(text, encoding="utf-8")
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness", "run", str(file), "--yes", "--plain"],
+            [sys.executable, "-m", "harness", "run", str(self.file), "--yes", "--plain"],
             env={**os.environ, "HARNESS_HOME": str(self.home)},
             cwd=ROOT,
             stdout=subprocess.PIPE,
