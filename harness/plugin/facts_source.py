@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from harness.errors import BadInput
+from harness.errors import BadInput, GateUnknown
 from harness.facts.file import FactsFile, read_facts
 from harness.job.model import Job
 from harness.lifecycle import ORDER
+from harness.observed import CouldNotLook
 
 
 def gather(stages: Sequence[str], config: pytest.Config, scratch: Path) -> dict[str, Path]:
@@ -47,12 +48,20 @@ def _look(stages: Sequence[str], config: pytest.Config, scratch: Path) -> dict[s
 
 def _own_stage(stage: str, job: Job, config: pytest.Config, scratch: Path) -> Path:
     began = time.time()
-    facts = config.hook.pytest_harness_look(stage=stage, job=job)
+    try:
+        facts = config.hook.pytest_harness_look(stage=stage, job=job)
+    except CouldNotLook as error:
+        raise GateUnknown(f"stage {stage} could not be looked at: {error}") from error
     if facts is None:
         raise BadInput(
             f"no stage is named {stage!r}: the stages are {', '.join(ORDER)}",
             remedy="For a stage of your own, answer the hook pytest_harness_look in your conftest.py.",
         )
     path = scratch / f"{stage}.json"
-    path.write_bytes(FactsFile(stage, job, began, time.time() - began, dict(facts)).dump())
+    if not isinstance(facts, Mapping):
+        raise BadInput(f"pytest_harness_look answered no JSON object for stage {stage}: {str(facts)[:80]}")
+    try:
+        path.write_bytes(FactsFile(stage, job, began, time.time() - began, dict(facts)).dump())
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"pytest_harness_look answered no JSON object for stage {stage}: {error}") from error
     return path

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import pytest
 from pydantic import TypeAdapter
@@ -44,6 +44,7 @@ from harness.facts.box import (
     Terminals,
 )
 from harness.facts.file import FactsFile
+from harness.facts.finetune import Carried
 from harness.facts.install import InstallFacts, Libraries, Requirements
 from harness.facts.launch import LaunchFacts
 from harness.facts.mirror import Mirrored
@@ -60,7 +61,7 @@ from harness.job.load import load_job
 from harness.job.model import Job
 from harness.lifecycle import Stage
 from harness.log import summary
-from harness.observed import seen
+from harness.observed import Observed, seen
 from harness.plugin.looking import Evidence
 from harness.plugin.verdicts import _judge
 from harness.ports import Instance, InstanceStatus, Offer, RemoteFile
@@ -286,6 +287,7 @@ def posttrain() -> PosttrainFacts:
         recorded=seen(RemoteFile(MODEL, FILE_BYTES, SHA)),
         adapter=seen(AdapterFindings(161_480_704, 64, 392, (), (), ())),
         predicted_bytes=seen(DATA_BYTES),
+        carried=seen({"blk.0.attn_q.weight": Carried(projection=0.98, relative_error=0.006, change=0.4)}),
     )
 
 
@@ -381,3 +383,13 @@ def assert_only(judged: Mapping[str, Judged], verdict: Verdict, expected: Mappin
     assert {name: said.verdict for name, said in shut.items()} == dict.fromkeys(expected, verdict), shut
     for name, words in expected.items():
         assert words in shut[name].message, shut[name].message
+
+
+F = TypeVar("F")
+
+
+def changed(facts: F, changes: Mapping[str, Any]) -> F:
+    """The facts with other values; what was observed stays an observation."""
+    fields = {name: seen(one) if isinstance(getattr(facts, name), Observed) else one for name, one in changes.items()}
+    body: Any = facts
+    return cast("F", replace(body, **fields))

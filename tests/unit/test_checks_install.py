@@ -14,7 +14,7 @@ from harness.facts.install import Libraries, Requirements, Unsatisfied
 from harness.lifecycle import Stage
 from harness.observed import seen, unseen
 from harness.verdict import Verdict
-from tests.support.facts import assert_only, install, judge, sound_job
+from tests.support.facts import assert_only, changed, install, judge, sound_job
 
 H100 = "NVIDIA H100 80GB HBM3"
 BASE, EXPORT = "base_model_available", "gguf_export_ready"
@@ -60,7 +60,7 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
 
 @pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
 def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
-    facts = replace(install(), **{name: seen(value) for name, value in changes.items()})
+    facts = changed(install(), changes)
     assert_only(judge(Stage.INSTALL, facts), Verdict.FAIL, expected)
 
 

@@ -20,6 +20,7 @@ from tests.support.facts import (
     PLAN,
     V2,
     assert_only,
+    changed,
     judge,
     launch,
     log,
@@ -106,7 +107,7 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
 
 @pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
 def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
-    facts = replace(launch(), **{name: seen(value) for name, value in changes.items()})
+    facts = changed(launch(), changes)
     assert_only(judge(Stage.LAUNCH, facts), Verdict.FAIL, expected)
 
 
@@ -134,9 +135,7 @@ def test_a_training_whose_processes_cannot_be_seen_is_unknown() -> None:
     ],
 )
 def test_a_name_that_merely_holds_a_launchers_name_is_none(argv: tuple[str, ...]) -> None:
-    assert_only(
-        judge(Stage.LAUNCH, replace(launch(), **{k: seen(v) for k, v in with_process(*argv).items()})), Verdict.FAIL, {}
-    )
+    assert_only(judge(Stage.LAUNCH, changed(launch(), with_process(*argv))), Verdict.FAIL, {})
 
 
 def test_a_run_that_has_ended_well_need_not_write_on() -> None:

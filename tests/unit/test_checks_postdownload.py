@@ -22,6 +22,7 @@ from tests.support.facts import (
     OTHER_SHA,
     SHA,
     assert_only,
+    changed,
     finding,
     judge,
     postdownload,
@@ -74,7 +75,7 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
 
 @pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
 def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
-    facts = replace(postdownload(), **{name: seen(value) for name, value in changes.items()})
+    facts = changed(postdownload(), changes)
     assert_only(judge(Stage.POSTDOWNLOAD, facts), Verdict.FAIL, expected)
 
 

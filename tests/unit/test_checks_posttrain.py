@@ -27,6 +27,7 @@ from tests.support.facts import (
     RUNNING,
     SHA,
     assert_only,
+    changed,
     judge,
     log,
     posttrain,
@@ -37,6 +38,7 @@ DONE, STEPS, TRAINED = "completion_logged", "all_steps_done", "adapters_are_trai
 EXISTS, FLOOR, SIZE = "final_gguf_exists", "remote_gguf_over_floor", "remote_gguf_size_as_predicted"
 FORMED, DIGEST = "remote_gguf_well_formed", "remote_sha256_recorded"
 FINAL = Entry(MODEL, "file", FILE_BYTES, NOW)
+CARRIES = "gguf_carries_the_finetune"
 SOUND = AdapterFindings(161_480_704, 64, 392, (), (), ())
 RELATIVE = MODEL.removeprefix(f"{BOX}/")
 HEADER = posttrain().gguf.get().gguf
@@ -54,6 +56,10 @@ def manifest(*files: Any) -> dict[str, Any]:
 def header(**changes: Any) -> dict[str, Any]:
     assert HEADER is not None
     return {"gguf": GgufOnBox(exists=True, gguf=replace(HEADER, **changes))}
+
+
+def carried(**changes: float) -> dict[str, Any]:
+    return {"carried": {name: replace(one, **changes) for name, one in posttrain().carried.get().items()}}
 
 
 BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
@@ -94,6 +100,10 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("another model", header(data_bytes=DATA_BYTES - 32), {SIZE: f"{DATA_BYTES - 32} bytes of tensors"}),
     ("it has changed", header(size=FILE_BYTES + 1), {SIZE: f"{FILE_BYTES} were recorded"}),
     ("no tensor", header(tensors=()), {FORMED: "no tensor"}),
+    ("the base model", carried(projection=0.02), {CARRIES: "carries 0.02"}),
+    ("another finetune", carried(relative_error=0.5), {CARRIES: "0.5000 away"}),
+    ("an adapter of zeros", carried(change=0.0), {CARRIES: "changes nothing"}),
+    ("nothing was compared", {"carried": {}}, {CARRIES: "no tensor was compared"}),
     ("no manifest", {"manifest": JsonFile(exists=False)}, {DIGEST: "no MANIFEST.json"}),
     ("a manifest that is a list", {"manifest": JsonFile(exists=True, json=[1])}, {DIGEST: "states []"}),
     ("not in the manifest", manifest(), {DIGEST: f"states [] for {RELATIVE}"}),
@@ -108,7 +118,7 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
 
 @pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
 def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
-    facts = replace(posttrain(), **{name: seen(value) for name, value in changes.items()})
+    facts = changed(posttrain(), changes)
     assert_only(judge(Stage.POSTTRAIN, facts), Verdict.FAIL, expected)
 
 

@@ -14,7 +14,18 @@ from harness.lifecycle import Stage
 from harness.observed import seen
 from harness.ports import InstanceStatus
 from harness.verdict import Verdict
-from tests.support.facts import INSTANCE, NOW, assert_only, eight_h100, instance, judge, offer, provision, sound_job
+from tests.support.facts import (
+    INSTANCE,
+    NOW,
+    assert_only,
+    changed,
+    eight_h100,
+    instance,
+    judge,
+    offer,
+    provision,
+    sound_job,
+)
 
 BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("another GPU", {"offer": offer(gpu_name="H200")}, {"offer_meets_spec": "H200", "gpus_match_offer": "not a H200"}),
@@ -54,7 +65,7 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
 
 @pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
 def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
-    facts = replace(provision(), **{name: seen(value) for name, value in changes.items()})
+    facts = changed(provision(), changes)
     assert_only(judge(Stage.PROVISION, facts), Verdict.FAIL, expected)
 
 

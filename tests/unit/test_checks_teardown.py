@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from harness.lifecycle import Stage
-from harness.observed import seen
 from harness.verdict import Verdict
-from tests.support.facts import assert_only, judge, teardown
+from tests.support.facts import assert_only, changed, judge, teardown
 
 ABSENCE = teardown().absence.get()
 BILLING = teardown().billing.get()
@@ -37,5 +36,5 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
 
 @pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
 def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
-    facts = replace(teardown(), **{name: seen(value) for name, value in changes.items()})
+    facts = changed(teardown(), changes)
     assert_only(judge(Stage.TEARDOWN, facts), Verdict.FAIL, expected)

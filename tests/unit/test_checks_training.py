@@ -23,6 +23,7 @@ from tests.support.facts import (
     RUNNING,
     V2,
     assert_only,
+    changed,
     checkpoint,
     eight_h100,
     judge,
@@ -69,11 +70,6 @@ def parsed(name: str, attempt: Attempt) -> dict[str, Any]:
 def without(name: str) -> dict[str, Any]:
     files = {key: size for key, size in checkpoint("sft", 200).files.items() if key != name}
     return torn(200, files=files)
-
-
-def changed(**changes: Any) -> TrainingFacts:
-    plain = {"since_launch_s", "spent_usd"}
-    return replace(training(), **{name: one if name in plain else seen(one) for name, one in changes.items()})
 
 
 BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
@@ -171,32 +167,38 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
 
 @pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
 def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
-    assert_only(judge(Stage.TRAINING, changed(**changes)), Verdict.FAIL, expected)
+    assert_only(judge(Stage.TRAINING, changed(training(), changes)), Verdict.FAIL, expected)
 
 
 def test_no_complete_checkpoint_at_all() -> None:
     bare = [checkpoint("sft", step, files={}) for step in (100, 200)]
     expected = {DUE: f"{ADAPTER} is missing", ONE: "no complete checkpoint"}
-    assert_only(judge(Stage.TRAINING, changed(**checkpoints(*bare))), Verdict.FAIL, expected)
+    assert_only(judge(Stage.TRAINING, changed(training(), checkpoints(*bare))), Verdict.FAIL, expected)
 
 
 def test_a_finished_trainer_has_its_last_checkpoint() -> None:
     facts = changed(
-        session=ENDED,
-        log=log(*whole_log()),
-        sft_checkpoints=(checkpoint("sft", 300),),
-        dpo_checkpoints=(checkpoint("dpo", 80),),
-        mirror=(Mirrored("dpo", 80, 1000),),
+        training(),
+        {
+            "session": ENDED,
+            "log": log(*whole_log()),
+            "sft_checkpoints": (checkpoint("sft", 300),),
+            "dpo_checkpoints": (checkpoint("dpo", 80),),
+            "mirror": (Mirrored("dpo", 80, 1000),),
+        },
     )
     assert_only(judge(Stage.TRAINING, facts), Verdict.FAIL, {DUE: "sft is past step 330"})
 
 
 def test_the_newest_adapter_is_that_of_dpo() -> None:
     facts = changed(
-        log=log(*whole_log()[:-3]),
-        sft_checkpoints=(checkpoint("sft", 330),),
-        dpo_checkpoints=(checkpoint("dpo", 80),),
-        mirror=(Mirrored("sft", 330, 1000),),
+        training(),
+        {
+            "log": log(*whole_log()[:-3]),
+            "sft_checkpoints": (checkpoint("sft", 330),),
+            "dpo_checkpoints": (checkpoint("dpo", 80),),
+            "mirror": (Mirrored("sft", 330, 1000),),
+        },
     )
     expected = {MIRRORED: "dpo step 80 is not mirrored"}
     assert_only(judge(Stage.TRAINING, facts), Verdict.FAIL, expected)
@@ -213,7 +215,7 @@ def test_the_newest_adapter_is_that_of_dpo() -> None:
     ],
 )
 def test_what_says_nothing_yet_is_unknown(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
-    assert_only(judge(Stage.TRAINING, changed(**changes)), Verdict.UNKNOWN, expected)
+    assert_only(judge(Stage.TRAINING, changed(training(), changes)), Verdict.UNKNOWN, expected)
 
 
 DPO = ["[sft] COMPLETE 330/330 steps", "[dpo] first loss=0.693147"]
@@ -247,12 +249,12 @@ HEALTHY: list[tuple[str, Mapping[str, Any]]] = [
 
 @pytest.mark.parametrize("changes", [case[1] for case in HEALTHY], ids=[case[0] for case in HEALTHY])
 def test_a_healthy_run_is_not_held(changes: Mapping[str, Any]) -> None:
-    assert_only(judge(Stage.TRAINING, changed(**changes)), Verdict.FAIL, {})
+    assert_only(judge(Stage.TRAINING, changed(training(), changes)), Verdict.FAIL, {})
 
 
 def in_dpo(*lines: str, **changes: Any) -> TrainingFacts:
     facts = {"sft_checkpoints": (checkpoint("sft", 330),), "mirror": (Mirrored("sft", 330, 1000),)}
-    return changed(**facts, **logged(*step_lines("sft", 1, 330), *lines), **changes)
+    return changed(training(), {**facts, **logged(*step_lines("sft", 1, 330), *lines), **changes})
 
 
 def test_noisy_losses_of_dpo_are_no_jump() -> None:
@@ -278,5 +280,5 @@ def test_the_exports_own_files_may_take_the_room_that_was_kept_for_them() -> Non
 
 
 def test_a_rehearsal_without_a_gpu_is_not_asked_for_one() -> None:
-    facts = changed(gpus=Gpus(installed=False, gpus=()))
+    facts = changed(training(), {"gpus": Gpus(installed=False, gpus=())})
     assert_only(judge(Stage.TRAINING, facts, sound_job(training={"accelerator": "cpu"})), Verdict.FAIL, {})

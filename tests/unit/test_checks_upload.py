@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +10,8 @@ import pytest
 from harness.facts.preflight import RowCounts
 from harness.facts.upload import Difference
 from harness.lifecycle import Stage
-from harness.observed import seen
 from harness.verdict import Verdict
-from tests.support.facts import assert_only, judge, upload
+from tests.support.facts import assert_only, changed, judge, upload
 
 MANIFEST = "remote_package_matches_manifest"
 CONFIG = "remote_config_as_required"
@@ -34,5 +32,5 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
 
 @pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
 def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
-    facts = replace(upload(), **{name: seen(value) for name, value in changes.items()})
+    facts = changed(upload(), changes)
     assert_only(judge(Stage.UPLOAD, facts), Verdict.FAIL, expected)
