@@ -31,6 +31,9 @@ Confirm = Callable[[int, str], str | None]
 _CANNOT_RUN = frozenset({InstanceStatus.STOPPED, InstanceStatus.EXITED})
 """States in which no process runs on the box; its disk can wait."""
 
+_NOT_YET = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.CREATED, InstanceStatus.LOADING})
+"""States on the way to a first start. A missing start time alone says nothing: the provider leaves it out at times."""
+
 
 class RecordingDesk(Desk, Protocol):
     """A desk that can also write to the job's event log."""
@@ -260,8 +263,8 @@ def abandon(desk: RecordingDesk, accepts: Callable[[str], bool], note: Callable[
 
 def _of_value(desk: Desk, instance: Instance) -> tuple[str, ...]:
     """Checkpoints, adapters and model files on the box, or why they could not be looked for; empty when none is."""
-    if instance.started_at is None:
-        return ()
+    if instance.started_at is None and instance.status in _NOT_YET and desk.history.pin is None:
+        return ()  # it has never run, and this job has never been in
     output = posixpath.join(desk.job.package.remote_dir, "models/output")
     patterns = {"checkpoints": f"{output}/*/checkpoint-*", "adapter": f"{output}/adapter", "model": f"{output}/final/*"}
     try:

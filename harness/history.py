@@ -9,7 +9,7 @@ destroy_intended  destroy_requested  destroyed  closed``
 
 ``stage`` and ``gate`` come with every stage; ``poll`` is a judgement in mid-training, which
 opens nothing. When something stands in the way: ``rent_failed  relaunched  held  reopened
-training_stopped  instance_stopped  instance_started``. Kinds that change nothing here are
+training_stopped  instance_stopped  instance_started  loss_accepted  abandoned``. Kinds that change nothing here are
 for the report.
 """
 

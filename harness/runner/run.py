@@ -173,7 +173,9 @@ def _act(stage: Stage, desk: RunnerDesk, narrator: Narrator, confirm: Confirm) -
 def _pass_gate(stage: Stage, desk: RunnerDesk, narrator: Narrator) -> None:
     """Judge until the answer is not UNKNOWN, a few times; then the gate is open, or holds."""
     result = judge(stage, desk, narrator)
-    for _ in range(_UNKNOWN_RETRIES):
+    for _ in range(
+        0 if stage is Stage.PREFLIGHT else _UNKNOWN_RETRIES
+    ):  # whose look is long
         if result.verdict is not Verdict.UNKNOWN:
             break
         desk.clock.sleep(_RETRY_AFTER_S)
@@ -185,9 +187,12 @@ def _pass_gate(stage: Stage, desk: RunnerDesk, narrator: Narrator) -> None:
         return
     if stage is Stage.LAUNCH and result.verdict is Verdict.FAIL:
         watching.stop_training(desk, narrator, "the launch gate failed")
-    names = ", ".join([*(one.id for one in result.not_passed()), *result.missing]) or "; ".join(result.problems)
-    text = f"stage {stage} is held: {names}"
-    raise GateHeld(text) if result.verdict is Verdict.FAIL else GateUnknown(text)
+    shut = result.not_passed()
+    told = [f"{one.id} ({printable(one.message.strip(), 200)})" if one.message else one.id for one in shut]
+    told += [f"{check} did not report" for check in result.missing]
+    text = f"stage {stage} is held: " + ("; ".join(told) or "; ".join(result.problems))
+    remedy = next((one.remedy for one in shut if one.remedy), None)
+    raise GateHeld(text, remedy=remedy) if result.verdict is Verdict.FAIL else GateUnknown(text, remedy=remedy)
 
 
 def _record_verified(desk: RunnerDesk) -> None:
@@ -199,8 +204,9 @@ def _record_verified(desk: RunnerDesk) -> None:
 
 def _may_bill(events: Sequence[Event]) -> bool:
     """Whether a rent was begun and no destruction proven since."""
-    kinds = [event.kind for event in events if event.kind in {"rent_intended", "rent_failed", "rented", "destroyed"}]
-    return bool(kinds) and kinds[-1] in {"rent_intended", "rented"}
+    begun, over = {"rent_intended", "rented"}, {"rent_failed", "destroyed", "abandoned"}
+    kinds = [event.kind for event in events if event.kind in begun | over]
+    return bool(kinds) and kinds[-1] in begun
 
 
 def _changed(before: Any, after: Any, prefix: str = "") -> list[str]:

@@ -1,0 +1,141 @@
+"""Giving an instance back without a verified file: nothing of value is on it, or a person accepts the loss in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import guard
+from harness.errors import NotProven, ProviderUnavailable, Refused
+from harness.ids import InstanceId
+from harness.lifecycle import Stage
+from harness.ports import DestroyReply, InstanceStatus
+from tests.support.desk import World, make_world
+
+INSTANCE = InstanceId(4711)
+SENTENCE = "I accept the loss of everything on instance 4711"
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A job whose package is on the box; nothing was trained."""
+    made = make_world(tmp_path, monkeypatch, fast=True)
+    made.run(until=Stage.UPLOAD)
+    return made
+
+
+def _no(_sentence: str) -> bool:
+    return False
+
+
+def _abandon(world: World, accepts: Callable[[str], bool] = _no) -> None:
+    guard.abandon(world.desk(), accepts, lambda _: None)
+
+
+def _put(world: World, path: str) -> None:
+    file = world.box.root / "models" / "output" / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"something")
+
+
+def _nothing_happened(world: World) -> None:
+    assert world.provider.count("destroy") == 0
+    assert "destroy_intended" not in world.kinds()
+    assert world.market.rented
+
+
+def test_a_box_that_holds_nothing_goes_and_the_job_begins_anew(world: World) -> None:
+    _abandon(world)
+    assert not world.market.rented
+    assert world.history.stage is Stage.PREFLIGHT
+    assert world.history.alive is None
+    world.run()
+    assert world.history.closed
+    assert world.provider.count("create") == 2
+
+
+@pytest.mark.parametrize(
+    "path", ["sft/checkpoint-100/adapter_model.safetensors", "dpo/checkpoint-1/x", "adapter/x", "final/m.gguf.partial"]
+)
+def test_anything_of_value_wants_the_sentence(world: World, path: str) -> None:
+    _put(world, path)
+    with pytest.raises(Refused, match="may hold something of value") as refused:
+        _abandon(world)
+    assert SENTENCE in refused.value.remedy
+    _nothing_happened(world)
+    _abandon(world, lambda sentence: sentence == SENTENCE)
+    assert not world.market.rented
+    assert "loss_accepted" in world.kinds()
+
+
+def test_a_row_without_a_start_time_is_no_empty_box(world: World) -> None:
+    """The provider leaves the field out at times."""
+    _put(world, "final/model.gguf")
+    for status in InstanceStatus:
+        world.market.change(INSTANCE, started_at=None, status=status)
+        with pytest.raises(Refused, match="something of value"):
+            _abandon(world)
+    _nothing_happened(world)
+
+
+@pytest.mark.parametrize("status", [InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.OFFLINE])
+def test_a_box_that_cannot_be_looked_at_may_hold_anything(world: World, status: InstanceStatus) -> None:
+    world.market.change(INSTANCE, status=status)
+    world.box.reachable = lambda: False
+    with pytest.raises(Refused, match="could not be looked at"):
+        _abandon(world)
+    _nothing_happened(world)
+
+
+def test_an_instance_that_never_ran_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True)
+    world.run(until=Stage.PREFLIGHT)
+    world.provider.break_("instance", ProviderUnavailable("away"))
+    with pytest.raises(ProviderUnavailable):
+        world.run()
+    world.market.change(INSTANCE, status=InstanceStatus.LOADING, started_at=None)
+    world.box.reachable = lambda: False
+    _abandon(world)
+    assert not world.market.rented
+
+
+@pytest.mark.parametrize("label", [None, "gsh-night-ffffffff", "mine"])
+def test_what_is_not_ours_stays(world: World, label: str | None) -> None:
+    world.market.change(INSTANCE, label=label)
+    with pytest.raises(Refused, match="carries the label"):
+        _abandon(world, lambda _: True)
+    _nothing_happened(world)
+
+
+def test_another_accounts_key_abandons_nothing(world: World) -> None:
+    world.market.user = 8
+    with pytest.raises(Refused, match="rented by user 7"):
+        _abandon(world, lambda _: True)
+    _nothing_happened(world)
+
+
+def test_an_instance_that_does_not_show_is_not_called_gone(world: World) -> None:
+    world.market.rented.clear()
+    with pytest.raises(Refused, match="never asked"):
+        _abandon(world)
+    assert "abandoned" not in world.kinds()
+
+
+def test_a_request_that_is_not_carried_out_is_not_called_done(world: World) -> None:
+    world.provider.break_("destroy", DestroyReply.ACCEPTED)
+    with pytest.raises(NotProven):
+        _abandon(world)
+    assert "abandoned" not in world.kinds()
+    assert world.history.alive is not None
+    _abandon(world)
+    assert "abandoned" in world.kinds()
+    assert not world.market.rented
+
+
+def test_without_an_instance_there_is_nothing_to_give_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True)
+    world.open()
+    with pytest.raises(Refused, match="no instance of this job is alive"):
+        _abandon(world)
