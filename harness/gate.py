@@ -38,6 +38,7 @@ def judge(facts_path: Path, *, timeout: float = TIMEOUT_S) -> GateResult:
     """Judge recorded facts. Whatever keeps pytest from judging is a problem in the result, never an exception."""
     facts_path = facts_path.resolve()  # pytest runs elsewhere
     facts = read_facts(facts_path)
+    judged = _digest(facts_path)
     gone = [str(folder) for folder in check_folders(facts.job) if not folder.is_dir()]
     if gone:
         return _nothing(facts, (f"there is no folder of checks {', '.join(gone)}",))
@@ -51,7 +52,10 @@ def judge(facts_path: Path, *, timeout: float = TIMEOUT_S) -> GateResult:
         except subprocess.TimeoutExpired:
             return _nothing(facts, (f"the checks did not end within {timeout:.0f} s",))
         output = printable((done.stdout + done.stderr).decode("utf-8", "replace")[-3000:], 3000)
-        return _read(facts, facts_path, verdicts, done.returncode, output)
+        result = _read(facts, judged, verdicts, done.returncode, output)
+        if _digest(facts_path) != judged:
+            return _nothing(facts, ("the facts changed while they were judged",))
+        return result
 
 
 def _command(facts: FactsFile, facts_path: Path, verdicts: Path, scratch: Path) -> list[str]:
@@ -63,18 +67,22 @@ def _command(facts: FactsFile, facts_path: Path, verdicts: Path, scratch: Path) 
     return [sys.executable, "-m", "pytest", "-c", str(ini), "--rootdir", str(scratch), *options, *judged, *folders]
 
 
-def _read(facts: FactsFile, facts_path: Path, verdicts: Path, status: int, output: str) -> GateResult:
+def _digest(path: Path) -> str:
+    return digest(path.read_bytes()) if path.is_file() else ""
+
+
+def _read(facts: FactsFile, judged: str, verdicts: Path, status: int, output: str) -> GateResult:
     try:
         (said,) = json.loads(verdicts.read_bytes())["gates"]
         results = _RESULTS.validate_python(said["results"])
         collected = [CheckId(check) for check in said["required"]]
         problems = [str(problem) for problem in said["problems"]]
         seconds, judged_facts = float(said["seconds"]), said["facts_sha256"]
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError):
         return _nothing(facts, (f"pytest left no verdicts (exit status {status}): {output}",))
     required = plan.required(facts.stage, facts.job, collected)
-    if judged_facts != digest(facts_path.read_bytes()):
-        problems.append("the facts changed while they were judged")
+    if judged_facts != judged:
+        problems.append("other facts than these were judged")
     result = GateResult(
         stage=facts.stage,
         plan_digest=plan.digest(facts.stage, required),

@@ -10,7 +10,7 @@ import pytest
 
 from harness import plan
 from harness.evidence import CheckResult, GateResult
-from harness.facts.file import FactsFile, read_facts
+from harness.facts.file import FactsFile, digest, read_facts
 from harness.ids import CheckId
 from harness.plugin.declaring import PREFIX
 
@@ -21,6 +21,7 @@ class Judging:
 
     facts: Mapping[str, FactsFile]
     paths: Mapping[str, Path]
+    digests: Mapping[str, str]
     collected: dict[str, list[CheckId]] = field(default_factory=dict)
     declared: dict[str, list[CheckId]] = field(default_factory=dict)
     results: dict[str, dict[CheckId, CheckResult]] = field(default_factory=dict)
@@ -29,8 +30,9 @@ class Judging:
     @classmethod
     def of(cls, paths: Mapping[str, Path]) -> Judging:
         """A run over facts files, by stage; raises BadInput when one cannot be read."""
+        digests = {stage: _digest(path) for stage, path in paths.items()}
         facts = {stage: read_facts(path) for stage, path in paths.items()}
-        return cls(facts=facts, paths=paths)
+        return cls(facts=facts, paths=paths, digests=digests)
 
     def gate(self, stage: str, seconds: float) -> GateResult:
         """What the stage's gate decides, given everything that reported."""
@@ -68,6 +70,10 @@ KEY = pytest.StashKey[Judging]()
 def check_id(item: pytest.Item) -> CheckId:
     """A check's id: its function's name without the prefix."""
     return CheckId(item.name.removeprefix(PREFIX))
+
+
+def _digest(path: Path) -> str:
+    return digest(path.read_bytes()) if path.is_file() else ""  # that it cannot be read is said when it is
 
 
 def _function(check: CheckId) -> CheckId:

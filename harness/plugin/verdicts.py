@@ -128,7 +128,8 @@ def _judge(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: Evi
         return Verdict.PASS, ""
     error = call.excinfo.value
     if report.when == "call" and isinstance(error, AssertionError | pytest.fail.Exception):
-        return Verdict.FAIL, str(error).split("\n +  where")[0]
+        # pytest adds the expression and where its values come from; the check's own words are enough.
+        return Verdict.FAIL, str(error).partition("\nassert ")[0].partition("\n +  where")[0]
     if isinstance(error, CouldNotLook):
         return Verdict.UNKNOWN, f"could not look: {error}"
     where = call.excinfo.traceback[-1]

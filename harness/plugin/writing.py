@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Iterator
 
 from harness.evidence import GateResult
-from harness.facts.file import digest
 from harness.plugin.session import Judging
 from harness.verdict import Verdict
 
@@ -22,7 +21,7 @@ def verdicts_json(gates: Iterable[GateResult], judging: Judging) -> bytes:
             **dataclasses.asdict(gate),
             "verdict": gate.verdict,
             "missing": gate.missing,
-            "facts_sha256": digest(judging.paths[gate.stage].read_bytes()),
+            "facts_sha256": judging.digests[gate.stage],
             "job": judging.facts[gate.stage].job.name,
         }
         for gate in gates
