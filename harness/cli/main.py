@@ -48,6 +48,7 @@ def main() -> None:
         failure = HarnessError(f"this machine failed: {where}{error.strerror or error}")
         show_failure(Console(stderr=True), failure)
         sys.exit(failure.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; nothing is lost: the same command goes on", err=True)
-        sys.exit(INTERRUPTED)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # what the command line's library makes of Ctrl-C, without a word
+            typer.echo("interrupted; nothing is lost: the same command goes on", err=True)
+        raise

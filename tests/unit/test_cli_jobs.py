@@ -1,0 +1,280 @@
+"""The command line: every failure ends with a word, a remedy and its exit code; nothing ends in a traceback."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from harness.cli import jobs, main
+from harness.cli.confirming import confirming
+from harness.clock import SystemClock
+from harness.errors import BadInput, GateHeld, HarnessError, JobBusy, NotProven
+from harness.ids import JobName
+from harness.store import open_store
+from harness.wiring import JobDesk, open_desk, open_ledger
+from tests.support.desk import Telling
+from tests.support.job_histories import INSTANCE, Log, job
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A harness of its own, with nothing in it."""
+    for name in ("VAST_API_KEY", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    return tmp_path / "home"
+
+
+def _write(home: Path, log: Log) -> None:
+    home.mkdir(exist_ok=True)
+    store = open_store(home / "state.db", SystemClock())
+    for event in log.events:
+        store.append(JobName(log.job.name), event.kind, event.data)
+
+
+Ask = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def ask(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Types a command; exit code, standard output, standard error."""
+    del home
+
+    def typed(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", *words])
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err + said.out
+        return int(ended.value.code or 0), said.out, said.err
+
+    return typed
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["run", "/no/such/file.toml"], 2, "cannot read the job file"),
+        (["status", "No Such Name"], 2, "not a job name"),
+        (["status", "nothere"], 2, "there is no job"),
+        (["report"], 2, "no job has been run yet"),
+        (["report", "nothere"], 2, "there is no job"),
+        (["destroy"], 2, "no job has been run yet"),
+        (["destroy", "nothere"], 2, "there is no job"),
+        (["destroy", "../../etc"], 2, "not a job name"),
+        (["destroy", "--instance-id", "99"], 5, "no job in this ledger has rented instance 99"),
+        (["download"], 2, "no job has been run yet"),
+        (["download", "--ssh-host", "192.0.2.1"], 2, "needs --port and --local-path"),
+        (["emulator", "--scenario", "no-such-thing"], 2, "no-such-thing"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_what_cannot_be_done_is_said_with_its_code(ask: Ask, words: list[str], code: int, told: str) -> None:
+    seen, out, err = ask(*words)
+    assert seen == code, out + err
+    assert told in " ".join((out + err).split())
+
+
+def test_without_jobs_status_says_so(ask: Ask) -> None:
+    assert ask("status")[:2] == (
+        0,
+        "no job has been run yet; harness demo runs one on this machine\n",
+    )
+    assert json.loads(ask("status", "--json")[1]) == []
+
+
+def test_status_says_what_may_be_billing_and_why_a_job_is_held(home: Path, ask: Ask) -> None:
+    _write(home, Log().rented().add("held", {"stage": "provision", "error": "GateHeld", "reason": "driver too old"}))
+    code, out, _ = ask("status")
+    assert code == 0
+    assert f"instance {INSTANCE} at $16.00/h" in out
+    assert "held: driver too old" in out
+    (row,) = json.loads(ask("status", "night", "--json")[1])
+    assert (row["alive"], row["stage"], row["held"]) == (True, "provision", "driver too old")
+
+
+@pytest.mark.parametrize("words", [["destroy", "night", "--yes"], ["destroy", "--instance-id", str(INSTANCE), "--yes"]])
+def test_destroy_before_the_file_is_verified_is_refused_without_asking_anybody(
+    home: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask, words: list[str]
+) -> None:
+    _write(home, Log().trained())
+    monkeypatch.setattr(JobDesk, "provider", lambda _: pytest.fail("the provider was asked"))
+    code, out, err = ask(*words)
+    assert code == 5
+    assert "its artifact is not verified on this machine" in " ".join((out + err).split())
+
+
+def test_download_before_there_is_anything_says_where_the_job_stands(home: Path, ask: Ask) -> None:
+    _write(home, Log().rented())
+    code, out, err = ask("download", "night")
+    assert (code, "is at stage provision" in out + err) == (2, True)
+
+
+def test_download_of_what_is_home_says_where_it_is(home: Path, ask: Ask) -> None:
+    _write(home, Log().verified())
+    assert ask("download", "night")[:2] == (
+        0,
+        "already verified: /home/me/models/forex-r1-v3.Q8_0.gguf\n",
+    )
+
+
+def test_a_job_that_another_process_runs_is_left_to_it(home: Path, ask: Ask) -> None:
+    _write(home, Log().verified())
+    with open_store(home / "state.db", SystemClock()).lock(JobName("night")):
+        code, _, err = ask("destroy", "night", "--yes")
+    assert code == JobBusy.exit_code
+    assert f"process {os.getpid()}" in err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "told"),
+    [
+        (GateHeld("three checks failed"), 3, "three checks failed"),
+        (NotProven("it may still bill"), 6, "it may still bill"),
+        (OSError(28, "No space left on device", "/x"), 1, "/x: No space left on device"),
+        (KeyboardInterrupt(), 130, "the same command goes on"),
+    ],
+)
+def test_whatever_is_raised_ends_with_its_code(
+    monkeypatch: pytest.MonkeyPatch, ask: Ask, raised: BaseException, code: int, told: str
+) -> None:
+
+    def fail(*_arguments: Any, **_words: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(jobs, "open_ledger", fail)
+    seen, out, err = ask("status")
+    assert seen == code
+    assert told in " ".join((out + err).split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "agreed"),
+    [("4711", True), (" 4711 \n", True), ("4712", False), ("yes", False), ("y", False), ("", False), (None, False)],
+)
+def test_only_the_typed_instance_id_is_a_word(typed: str | None, agreed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(*_arguments: Any, **_words: Any) -> str:
+        if typed is None:
+            raise EOFError
+        return typed
+
+    console = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(console, "input", answer)
+    monkeypatch.setattr(sys, "stdin", _Terminal(is_one=True))
+    how = confirming(job(), console, Telling(), yes=False)(4711, "/home/me/[bold]model.gguf")
+    assert bool(how) is agreed
+    assert isinstance(console.file, io.StringIO)
+    assert "/home/me/[bold]model.gguf" in console.file.getvalue()
+
+
+class _Terminal:
+    def __init__(self, *, is_one: bool) -> None:
+        self._is_one = is_one
+
+    def isatty(self) -> bool:
+        return self._is_one
+
+
+def test_where_nobody_sits_nobody_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO())
+    monkeypatch.setattr(sys, "stdin", _Terminal(is_one=False))
+    assert confirming(job(), console, Telling(), yes=False)(4711, "x") is None
+    assert confirming(job(), console, Telling(), yes=True)(4711, "x") == "--yes, given in advance"
+    told = job(teardown={"confirm": "yes"})
+    assert confirming(told, console, Telling(), yes=False)(4711, "x") == "the job file agrees in advance"
+
+
+@pytest.mark.parametrize(
+    ("closed", "expected"), [(set(), "demo"), ({"demo"}, "demo-2"), ({"demo", "demo-2", "demo-3"}, "demo-4")]
+)
+def test_a_demo_takes_the_first_name_that_is_not_closed(closed: set[str], expected: str) -> None:
+    assert jobs._unfinished("demo", frozenset(map(JobName, closed))) == expected
+
+
+@pytest.mark.parametrize("scenario", ["create-reply-lost", "/tmp/My Scenario!.toml", "C:\\x\\Y.toml", "a" * 99])
+def test_a_demo_of_any_scenario_has_a_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask, scenario: str
+) -> None:
+    del home
+    named: list[str] = []
+
+    def drive(of: Any, *_: Any, **__: Any) -> None:
+        named.append(of.name)
+
+    monkeypatch.setattr(jobs, "drive", drive)
+    assert ask("demo", "--scenario", scenario)[0] == 0
+    assert JobName(named[0])
+    assert len(named[0]) <= 64
+
+
+def test_a_desk_knows_its_history_without_reading_it_again(home: Path) -> None:
+    _write(home, Log().rented())
+    with open_desk("night") as desk:
+        before = len(desk.history.events)
+        desk.record("held", {"stage": "provision", "error": "GateHeld", "reason": "x"})
+        known = desk.history
+    with open_desk("night") as desk:
+        assert desk.history == known
+        assert len(known.events) == before + 1
+
+
+def test_a_desk_that_lost_the_race_reads_what_the_other_did(home: Path) -> None:
+    _write(home, Log().rented())
+    with open_desk("night") as mine, open_desk("night") as other:
+        assert mine.history.held is None
+        other.record("held", {"stage": "provision", "error": "GateHeld", "reason": "theirs"})
+        with pytest.raises(HarnessError, match="expected to be the newest"):
+            mine.record("stage", {"stage": "provision"})
+        assert mine.history.held is not None
+
+
+def test_the_ledger_knows_who_rented_what(home: Path) -> None:
+    _write(home, Log().rented())
+    with open_ledger() as ledger:
+        assert ledger.owner(Log().rented().history.rental.instance_id) == "night"  # type: ignore[union-attr]  # it is rented
+        assert ledger.closed() == frozenset()
+    with pytest.raises(BadInput, match="there is no job"), open_desk("other"):
+        pass
+
+
+@pytest.mark.slow
+def test_the_real_job_without_an_account_says_what_is_missing(tmp_path: Path) -> None:
+    """Everything that needs no account runs; then a clear word, and nothing is rented."""
+    (tmp_path / "nobody").mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("VAST", "XDG", "HARNESS"))}
+    environment = {**kept, "HARNESS_HOME": str(tmp_path / "home"), "HOME": str(tmp_path / "nobody")}
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "run", str(ROOT / "examples" / "forex-r1-v3.toml"), "--plain"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 4, said
+    assert "Traceback" not in said
+    assert "credentials_work" in said
+    assert "no Vast.ai API key was found" in said
+    assert "VAST_API_KEY" in said
+    store = open_store(tmp_path / "home" / "state.db", SystemClock())
+    kinds = [event.kind for event in store.events(JobName("forex-r1-v3"))]
+    assert kinds == ["opened", "stage", "staged", "gate", "held"]
+    (gate,) = [event for event in store.events(JobName("forex-r1-v3")) if event.kind == "gate"]
+    results: Any = gate.data["result"]
+    shut = {one["id"] for one in results["results"] if one["verdict"] != "pass"}
+    assert shut == {"credentials_work", "no_orphans"}
+    assert len(results["results"]) == 18
