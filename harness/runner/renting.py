@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.errors import (
     AmbiguousCreate,
+    BadInput,
     GateHeld,
     HostKeyChanged,
     HostUnreachable,
@@ -78,14 +79,15 @@ def resume(desk: RunnerDesk, narrator: Narrator) -> None:
         desk.record("instance_started", {"instance_id": instance.id})
 
 
-def require_running(desk: RunnerDesk) -> None:
+def require_running(desk: RunnerDesk) -> bool:
     """In the midst of a stage: raises GateHeld when somebody stopped the instance, ProviderUnavailable when it is gone.
 
+    Otherwise whether it runs: it may be offline or restarting, and come back.
     What a person or the provider has just stopped is not started behind their back.
     """
     rental = desk.history.alive
     if rental is None:
-        return
+        return False
     instance = _shown(desk, rental)
     if instance.status in _STARTABLE:
         raise GateHeld(
@@ -93,6 +95,7 @@ def require_running(desk: RunnerDesk) -> None:
             f"{printable(instance.status_message, 300)}",
             remedy="Find out why (the provider's console, the account's credit); the same command starts it again.",
         )
+    return instance.status is InstanceStatus.RUNNING
 
 
 def _make_ready(desk: RunnerDesk, narrator: Narrator) -> None:
@@ -185,6 +188,9 @@ def _take(desk: RunnerDesk, offer: Offer, narrator: Narrator) -> bool:
     except OfferGone as error:
         desk.record("rent_failed", {"label": wanted, "why": str(error)})
         return False
+    except BadInput as error:
+        desk.record("rent_failed", {"label": wanted, "why": str(error)})
+        raise
     except AmbiguousCreate:
         narrator.note("the reply to the rent was lost: looking for the instance by its label")
         _reconcile(desk, narrator)

@@ -173,9 +173,7 @@ def _act(stage: Stage, desk: RunnerDesk, narrator: Narrator, confirm: Confirm) -
 def _pass_gate(stage: Stage, desk: RunnerDesk, narrator: Narrator) -> None:
     """Judge until the answer is not UNKNOWN, a few times; then the gate is open, or holds."""
     result = judge(stage, desk, narrator)
-    for _ in range(
-        0 if stage is Stage.PREFLIGHT else _UNKNOWN_RETRIES
-    ):  # whose look is long
+    for _ in range(0 if stage is Stage.PREFLIGHT else _UNKNOWN_RETRIES):  # whose look is long
         if result.verdict is not Verdict.UNKNOWN:
             break
         desk.clock.sleep(_RETRY_AFTER_S)

@@ -123,7 +123,8 @@ def stop_instance(desk: RunnerDesk, narrator: Narrator, why: str) -> bool:
 
 def _require_box(desk: RunnerDesk) -> None:
     """For a box that could not be asked: raises what no waiting mends, that it was stopped, is gone, or is another."""
-    renting.require_running(desk)
+    if not renting.require_running(desk):
+        return
     try:
         desk.host().run(["true"], timeout=_ASK_S)
     except HostKeyChanged:

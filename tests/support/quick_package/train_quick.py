@@ -38,7 +38,7 @@ CHECKPOINT_EVERY = 10
 SEED = 7
 RATE = 0.02
 BETA = 0.5
-STEP_SECONDS = 0.06  # a step lasts long enough for something to happen in the middle of a training
+STEP_SECONDS = 0.15  # a step lasts long enough for something to happen in the middle of a training
 EXPORT_SECONDS = 0.5
 
 FEATURES = 8  # numbers that are read from a row
