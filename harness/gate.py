@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ _RESULTS: TypeAdapter[tuple[CheckResult, ...]] = TypeAdapter(tuple[CheckResult, 
 
 def check_folders(job: Job) -> tuple[Path, ...]:
     """The folders whose checks count: the built-in ``checks/`` and the job's own."""
-    return (Path(str(resources.files("checks"))), *job.gates.checks)
+    return (plan.FOLDER, *job.gates.checks)
 
 
 def judge(facts_path: Path, *, timeout: float = TIMEOUT_S) -> GateResult:

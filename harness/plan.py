@@ -9,10 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Final
 
 from harness.ids import CheckId
 from harness.job.model import Job
+
+FOLDER: Final = Path(__file__).resolve().parent.parent / "checks"
+"""The built-in checks: beside this package, whatever folder of that name the working directory has."""
 
 _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
     "preflight": (

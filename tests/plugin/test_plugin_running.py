@@ -258,9 +258,17 @@ def test_another_stages_broken_checks_are_left_alone(mine: Project) -> None:
     assert mine.judge(mine.facts()).status == 0
 
 
-def test_a_built_in_stage_without_its_check_files_is_held(mine: Project, tmp_path: Path) -> None:
-    said = mine.judge(record(tmp_path, Stage.TEARDOWN), stage="teardown")
+def test_a_part_of_a_built_in_stage_is_not_the_stage(mine: Project, tmp_path: Path) -> None:
+    part = str(BUILT_IN / "teardown" / "check_gone.py")
+    said = mine.judge(record(tmp_path, Stage.TEARDOWN), stage="teardown", folder=part)
     assert said.status == 1
+    assert sorted(said.verdicts().values()) == ["missing"] * 4 + ["pass"] * 3
+
+
+def test_a_built_in_stage_without_its_check_files_is_held(mine: Project, tmp_path: Path) -> None:
+    ignored = f"--ignore={BUILT_IN / 'teardown'}"
+    said = mine.judge(record(tmp_path, Stage.TEARDOWN), ignored, stage="teardown")
+    assert said.status != 0
     assert said.verdicts() == dict.fromkeys(plan.declared("teardown", sound_job()), "missing")
 
 
