@@ -24,7 +24,7 @@ from harness.job.model import Job
 from harness.lifecycle import Stage
 from harness.ports import Charge
 from harness.report import money
-from harness.runner.run import open_job, reopen_if_spoilt
+from harness.runner.run import open_job, reopen_if_mended, reopen_if_spoilt
 from harness.runner.run import run as run_job
 from harness.wiring import JobDesk, emulator_home, named, open_desk, open_ledger
 
@@ -91,6 +91,7 @@ def drive(
             if desk.history.closed:
                 narrator.note(f"job {desk.name} is closed: its file is verified, its instance destroyed")
                 return
+            reopen_if_mended(desk, narrator)
             reopen_if_spoilt(desk, narrator)
             run_job(desk, narrator, confirming(desk.job, console, narrator, yes=yes), until=until)
 

@@ -38,5 +38,6 @@ def _release(desk: RunnerDesk) -> None:
     release = releases.statement(desk.history, desk.provider().name, desk.clock.now())
     data = releases.to_json(release)
     path = desk.directory / f"release-{len(desk.history.events)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     durable.write(path, data)
     desk.record("released", {"path": str(path), "sha256": digest.of_bytes(data)})

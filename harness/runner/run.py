@@ -26,11 +26,13 @@ from harness.ports import EventStore
 from harness.runner import homecoming, leaving, packing, renting, watching
 from harness.runner.desk import RunnerDesk
 from harness.runner.narrator import Narrator
+from harness.staging import stage_package
 from harness.text import printable
 from harness.verdict import Verdict
 
 _UNKNOWN_RETRIES = 2
 _RETRY_AFTER_S = 3.0
+_PACKAGE_MAY_CHANGE = {Stage.PROVISION, Stage.UPLOAD, Stage.INSTALL, Stage.LAUNCH}
 _ELSEWHERE = {"provider.kind", "provider.server_url"}
 """Fields of the job file that say where its instance is to be found."""
 
@@ -95,6 +97,24 @@ def reopen_if_spoilt(desk: RunnerDesk, narrator: Narrator) -> None:
     if problem is not None:
         desk.record("reopened", {"stage": Stage.POSTDOWNLOAD.value, "why": problem})
         narrator.note(f"{problem}: going back to fetch and verify it again")
+
+
+def reopen_if_mended(desk: RunnerDesk, narrator: Narrator) -> None:
+    """Go back to preflight when the package was changed since it was staged, and its training has not passed launch.
+
+    What a held gate asks to be mended is mended in the package; the instance is kept meanwhile.
+    """
+    history = desk.history
+    if history.staged is None or history.stage not in _PACKAGE_MAY_CHANGE:
+        return
+    if stage_package(desk.job, desk.directory).manifest == history.staged["files"]:
+        return
+    if history.launches:
+        watching.stop_training(desk, narrator, "its package has changed")
+    for stage in (Stage.LAUNCH, Stage.INSTALL, Stage.UPLOAD, Stage.PREFLIGHT):
+        if history.passed(stage):
+            desk.record("reopened", {"stage": stage.value, "why": "the package has changed"})
+    narrator.note("the package has changed: it is checked, sent and installed anew")
 
 
 def judge(stage: Stage, desk: RunnerDesk, narrator: Narrator, *, kind: str = "gate") -> GateResult:

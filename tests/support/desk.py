@@ -127,6 +127,7 @@ class World:
         telling = Telling()
         self.open()
         desk = self.desk(on_record)
+        runner.reopen_if_mended(desk, telling)
         runner.reopen_if_spoilt(desk, telling)
         runner.run(desk, telling, confirm, until=until)
         return telling

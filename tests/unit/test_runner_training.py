@@ -40,6 +40,32 @@ def test_a_failed_launch_gate_stops_the_training_and_keeps_the_instance(world: W
     _nothing_destroyed(world)
 
 
+def test_a_package_that_was_mended_is_checked_and_sent_anew_to_the_same_instance(world: World) -> None:
+    world.gates[Stage.LAUNCH] = [(check(Stage.LAUNCH, "v2_forex_integration_logged", Verdict.FAIL),)]
+    with pytest.raises(GateHeld):
+        world.run()
+    script = world.job.package.source / "train_deepseek_forex.py"
+    script.write_text("# mended\n")
+    told = world.run(until=Stage.LAUNCH)
+    assert [stage for stage in told.stages if stage is not Stage.LAUNCH] == [
+        Stage.PREFLIGHT,
+        Stage.UPLOAD,
+        Stage.INSTALL,
+    ]
+    assert (world.box.root / script.name).read_text() == "# mended\n"
+    assert world.provider.count("create") == 1
+    world.run()
+    assert world.history.closed
+
+
+def test_a_package_that_changes_once_the_training_runs_is_left_as_it_was_staged(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    (world.job.package.source / "train_deepseek_forex.py").write_text("# changed\n")
+    world.run()
+    assert world.history.closed
+    assert world.judged.count(Stage.PREFLIGHT) == 1
+
+
 def test_a_launch_gate_that_could_not_look_leaves_the_training_alone(world: World) -> None:
     unknown = (check(Stage.LAUNCH, "log_is_growing", Verdict.UNKNOWN),)
     world.gates[Stage.LAUNCH] = [unknown] * 3

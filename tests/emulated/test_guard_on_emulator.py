@@ -1,0 +1,211 @@
+"""The guard with the real client, real SSH and a real box: what is refused stays alive, what goes is proven gone."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import guard
+from harness.clock import SystemClock
+from harness.emulator.running import Emulator, running
+from harness.emulator.scenario import ApiFault
+from harness.errors import HarnessError, NotProven, ProviderUnavailable, Refused
+from harness.ids import InstanceId, JobName, OfferId
+from harness.job.model import Job
+from harness.lifecycle import Stage
+from harness.ports import Clock, CreateRequest, Provider
+from harness.providers.credentials import Credentials
+from harness.providers.terms import UNPACED
+from harness.providers.vast import VastProvider
+from harness.runner import leaving, renting
+from harness.store import open_store
+from harness.wiring import JobDesk
+from tests.support.desk import Telling
+from tests.support.emulator_kit import OFFER, scenario
+from tests.support.job_histories import gate, gate_data, job
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS"),
+]
+MODEL = b"GGUF" + bytes(range(256)) * 400
+LABEL = "gsh-night-0a1b2c3d"
+REMOTE = "workspace/vastai_llm_training"
+
+
+@dataclass(slots=True)
+class Scene:
+    """A job on the emulator whose file is verified and whose instance may go."""
+
+    emulator: Emulator
+    desk: JobDesk
+    local: Path
+    artifact: Path
+
+    @property
+    def instance_id(self) -> InstanceId:
+        assert self.desk.history.rental is not None
+        return self.desk.history.rental.instance_id
+
+    def destroy(self, word: str | None = "the test agrees") -> None:
+        leaving.teardown(self.desk, Telling(), lambda _id, _file: word)
+
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.desk.history.events]
+
+    def is_alive(self) -> bool:
+        return int(self.instance_id) in self.emulator.world.rentals()
+
+
+def _job(tmp_path: Path) -> Job:
+    limits = {"absence_window_s": 1.0, "absence_deadline_s": 6.0}
+    return job(limits=limits, package={"source": str(tmp_path), "remote_dir": REMOTE})
+
+
+def _put_on_the_box(box_root: Path) -> Path:
+    artifact = box_root / REMOTE / "models" / "output" / "final" / "model.Q8_0.gguf"
+    artifact.parent.mkdir(parents=True)
+    artifact.write_bytes(MODEL)
+    return artifact
+
+
+def _verified(desk: JobDesk, local: Path) -> None:
+    """What a run writes between the login and the teardown."""
+    for stage in (Stage.PREFLIGHT, Stage.PROVISION, Stage.UPLOAD, Stage.INSTALL, Stage.LAUNCH, Stage.TRAINING):
+        desk.record("gate", gate_data(gate(stage, desk.job)))
+    here: dict[str, Any] = {"size": len(MODEL), "sha256": hashlib.sha256(MODEL).hexdigest()}
+    desk.record("artifact", {"path": f"{REMOTE}/models/output/final/model.Q8_0.gguf", **here})
+    desk.record("gate", gate_data(gate(Stage.POSTTRAIN, desk.job)))
+    desk.record("fetched", {"path": str(local), **here})
+    desk.record("gate", gate_data(gate(Stage.POSTDOWNLOAD, desk.job)))
+    desk.record("verified", {"path": str(local), **here})
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    with running(tmp_path / "emulator", scenario=scenario()) as emulator:
+
+        def provider(_job: Job, _home: Path, clock: Clock) -> Provider:
+            return VastProvider(Credentials(emulator.url, emulator.key), clock, name="emulated", pace=UNPACED)
+
+        of, clock, home = _job(tmp_path), SystemClock(), tmp_path / "home"
+        desk = JobDesk(JobName(of.name), home, open_store(home / "state.db", clock), clock, provider)
+        desk.store.append(desk.name, "opened", {"job": of.model_dump(mode="json"), "file": "/x"})
+        instance_id = desk.provider().create(
+            OfferId(OFFER), CreateRequest("pytorch/pytorch", 20.0, LABEL, onstart=renting.ONSTART)
+        )
+        offer: dict[str, Any] = {"usd_per_hour": 16.0}
+        owner = desk.provider().account().user_id
+        desk.record("rent_intended", {"label": LABEL, "offer": offer, "owner": owner})
+        rented: dict[str, Any] = {
+            "instance_id": instance_id,
+            "label": LABEL,
+            "offer": offer,
+            "usd_per_hour": 16.0,
+            "owner": owner,
+        }
+        desk.record("rented", rented)
+        emulator.settle()
+        renting.provision(desk, Telling())
+        artifact = _put_on_the_box(emulator.world.state_dir / "boxes" / str(instance_id) / "root")
+        local = tmp_path / "model.Q8_0.gguf"
+        local.write_bytes(MODEL)
+        _verified(desk, local)
+        yield Scene(emulator, desk, local, artifact)
+        desk.forget_connections()
+
+
+def test_it_goes_and_is_proven_gone(scene: Scene) -> None:
+    scene.destroy()
+    assert not scene.is_alive()
+    destroyed = scene.desk.history.destroyed
+    assert destroyed is not None
+    assert len(destroyed["absence"]["looks"]) >= 3
+    assert len(destroyed["billing"]["looks"]) >= 2
+    kinds = scene.kinds()
+    order = ["verified", "released", "confirmed", "guarded", "destroy_intended", "destroy_requested", "destroyed"]
+    assert [kind for kind in kinds if kind in order] == order
+
+
+def _runs(scene: Scene) -> None:
+    scene.desk.host().run(["sh", "-c", f"cd {REMOTE} && (setsid sleep 60 >/dev/null 2>&1 </dev/null &)"])
+
+
+def _reboot(scene: Scene) -> None:
+    scene.emulator.world.reboot(scene.instance_id)
+    scene.emulator.settle()
+
+
+BREAKS: dict[str, tuple[Callable[[Scene], object], str]] = {
+    "a flipped byte": (lambda s: s.local.write_bytes(MODEL[:-1] + b"?"), "no longer matches its release"),
+    "no file": (lambda s: s.local.unlink(), "does not exist"),
+    "another label": (lambda s: s.emulator.world.label(s.instance_id, "mine"), "carries the label"),
+    "a running process": (_runs, "still runs on the box"),
+    "a changed artifact": (lambda s: s.artifact.write_bytes(b"?" + MODEL), "has changed since it was verified"),
+    "a rebooted box with new keys": (_reboot, "could not be looked at: .* host key"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_refused_it_stays_alive(scene: Scene, name: str) -> None:
+    spoil, why = BREAKS[name]
+    scene.desk.forget_connections()
+    spoil(scene)
+    scene.desk.forget_connections()
+    with pytest.raises(Refused, match=why):
+        scene.destroy()
+    assert scene.is_alive()
+    assert scene.artifact.exists()
+    assert "destroy_intended" not in scene.kinds()
+
+
+def test_without_a_word_it_stays_alive(scene: Scene) -> None:
+    with pytest.raises(Refused, match="nobody confirmed"):
+        scene.destroy(None)
+    assert scene.is_alive()
+
+
+def _fault(scene: Scene, route: str, **fields: Any) -> None:
+    scene.emulator.world.faults.add(ApiFault.model_validate({"route": route, **fields}))
+
+
+AUTH = {"do": "reply", "status": 404, "body": '{"success": false, "error": "auth_error", "msg": "Invalid user key"}'}
+ANSWERS: dict[str, dict[str, Any]] = {
+    "200 that does nothing": {"do": "reply", "status": 200, "body": '{"success": true}'},
+    "404 auth_error": AUTH,
+    "410": {"do": "reply", "status": 410, "body": '{"success": false, "error": "deprecated_endpoint"}'},
+    "an empty body": {"do": "reply", "status": 200, "body": ""},
+    "a dropped connection": {"do": "drop"},
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_is_no_proof(scene: Scene, name: str) -> None:
+    _fault(scene, "DELETE /api/v0/instances/{id}", times=1, **ANSWERS[name])
+    with pytest.raises(NotProven) as raised:
+        scene.destroy()
+    assert raised.value.exit_code == 6
+    assert scene.is_alive()
+    assert "destroyed" not in scene.kinds()
+    scene.destroy()
+    assert not scene.is_alive()
+    assert scene.desk.history.destroyed is not None
+
+
+def test_a_key_that_is_revoked_in_between_proves_nothing(scene: Scene) -> None:
+    """After the request every look is answered 404 auth_error: that is not the 404 of an instance that is gone."""
+
+    def confirm(_id: int, _file: str) -> str:
+        _fault(scene, "GET /api/v0/instances/{id}", times=0, **AUTH)
+        return "the test agrees"
+
+    with pytest.raises(HarnessError) as raised:
+        guard.destroy(scene.desk, confirm, lambda _: None, lambda: leaving._release(scene.desk))
+    assert isinstance(raised.value, NotProven | ProviderUnavailable)
+    assert "destroyed" not in scene.kinds()
