@@ -52,7 +52,7 @@ class Screen(Protocol):
 
 @dataclass(slots=True)
 class PlainScreen:
-    """Lines without control characters; a meter speaks every 5 % (at most every 2 s) or 10 s, one that stands still every minute."""
+    """Lines without control characters; a meter speaks every 5 % or 10 s, one that stands still each minute."""
 
     console: Console
     clock: Clock

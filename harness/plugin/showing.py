@@ -12,19 +12,22 @@ _TEXT = 160
 
 def brief(value: object, depth: int = 0) -> str:
     """A value as one short line: dataclasses by their set fields, long sequences by their length and ends."""
-    if isinstance(value, Enum):
-        return str(value.value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, str):
-        return value if len(value) <= _TEXT or depth == 0 else value[:_TEXT] + "…"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _fields({field.name: getattr(value, field.name) for field in dataclasses.fields(value)}, depth)
     if isinstance(value, Mapping):
         return _fields({str(key): one for key, one in value.items()}, depth)
     if isinstance(value, tuple | list | set | frozenset):
         return _sequence(list(value), depth)
-    return str(value)
+    return _scalar(value, depth)
+
+
+def _scalar(value: object, depth: int) -> str:
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = str(value)
+    return text if len(text) <= _TEXT or depth == 0 else text[:_TEXT] + "…"
 
 
 def _fields(fields: Mapping[str, object], depth: int) -> str:
