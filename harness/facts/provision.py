@@ -16,7 +16,7 @@ from harness.observed import CouldNotLook, Observed
 from harness.ports import Instance, Offer, Question
 from harness.providers.offers import gpu_names
 
-_RATE_BYTES = 4 << 20
+_RATE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,10 @@ def _instance(desk: Desk) -> Instance:
 
 
 def _labelled(desk: Desk) -> tuple[int, ...]:
-    labels = set(desk.history.labels)
+    labels, rental = set(desk.history.labels), desk.history.rental
     listing = desk.provider().instances()
+    if rental is not None and rental.instance_id not in listing.ids():
+        raise CouldNotLook(f"the listing lacks instance {rental.instance_id}, which was rented: it is not whole")
     return tuple(sorted(instance.id for instance in listing.instances if instance.label in labels))
 
 

@@ -14,11 +14,12 @@ from harness.log.summary import LogSummary
 from harness.observed import Observed
 from harness.ports import Question
 from harness.remote.session import SessionState
+from harness.report import money
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingFacts:
-    """One look at a training. Durations in seconds; ``spent_usd`` is time since renting at the agreed price."""
+    """One look at a training. Durations in seconds; ``spent_usd`` is the paid time at the agreed price."""
 
     session: Observed[SessionState]
     log: Observed[LogSummary]
@@ -37,9 +38,8 @@ def look(desk: Desk) -> TrainingFacts:
     """One probe, and the local mirror."""
     directory = desk.job.package.remote_dir
     now = desk.clock.now()
-    launched, rental = desk.history.launched_at, desk.history.rental
+    launched = desk.history.launched_at
     since = now - launched if launched is not None else 0.0
-    spent = (now - rental.at) / 3600 * rental.usd_per_hour if rental is not None else 0.0
     questions = [
         Question("session", "session", {"directory": directory}),
         Question("sft", "checkpoints", {"path": posixpath.join(directory, "models/output/sft")}),
@@ -60,5 +60,5 @@ def look(desk: Desk) -> TrainingFacts:
         gpus=typed(answers.get("gpus"), Gpus),
         disk=typed(answers.get("disk"), Disk),
         since_launch_s=since,
-        spent_usd=spent,
+        spent_usd=money.spent(desk.history, now) or 0.0,
     )
