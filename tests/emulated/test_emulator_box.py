@@ -42,6 +42,15 @@ def test_exit_status_and_both_outputs_come_back(box: Box) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (7, b"out\n", b"err\n")
 
 
+def test_a_cut_is_felt_at_once_whatever_the_command_has_in_mind(tmp_path: Path) -> None:
+    with rented(tmp_path, ssh=[{"do": "cut", "after_bytes": 1000}]) as box:
+        began = time.monotonic()
+        done = box.ssh("head -c 100000 /dev/zero; sleep 30")
+        assert done.returncode == 255
+        assert len(done.stdout) < 100_000
+        assert time.monotonic() - began < 20
+
+
 def test_a_command_killed_by_a_signal_is_not_a_success(box: Box) -> None:
     assert box.ssh("kill -9 $$").returncode == 255
 

@@ -126,8 +126,7 @@ class Session:
             if terminal:
                 await _all_done({ended}, gone)
                 await asyncio.wait(drains, timeout=TERMINAL_LINGER_S)
-            else:
-                await _all_done({*drains}, gone)
+            elif await _all_done({*drains}, gone):
                 await _all_done({ended}, gone)
         finally:
             await _call_off(gone, ended, feeding, *drains)
@@ -203,14 +202,15 @@ class Session:
                 _signal(child, signal.SIGINT)
 
 
-async def _all_done(tasks: set[asyncio.Task[Any]], gone: asyncio.Task[None]) -> None:
-    """Wait until all are done or one has failed, but no longer than the client is there."""
+async def _all_done(tasks: set[asyncio.Task[Any]], gone: asyncio.Task[None]) -> bool:
+    """Wait until all are done or one has failed, but no longer than the client is there; whether all went well."""
     waiting = set(tasks)
     while waiting and not gone.done():
         done, _ = await asyncio.wait({*waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
         waiting -= done
         if any(task.exception() for task in done):
-            return
+            return False
+    return not waiting
 
 
 async def _call_off(*tasks: asyncio.Task[Any]) -> None:
