@@ -64,11 +64,13 @@ def provision(desk: RunnerDesk, narrator: Narrator) -> None:
     _make_ready(desk, narrator)
 
 
-def resume(desk: RunnerDesk, narrator: Narrator) -> None:
-    """Before a later stage goes on: the instance is still there and runs; a stopped one is started again.
+def resume(desk: RunnerDesk, narrator: Narrator, *, may_start: bool) -> None:
+    """Before a later stage goes on: the instance is still there and runs; a stopped one ``may_start`` again.
 
-    Raises ProviderUnavailable when the provider no longer shows it.
+    Raises ProviderUnavailable when the provider no longer shows it, GateHeld when it was stopped and may not start.
     """
+    if not may_start:
+        require_running(desk)
     rental = desk.history.alive
     if rental is None:
         return

@@ -69,15 +69,17 @@ def run(desk: RunnerDesk, narrator: Narrator, confirm: Confirm, *, until: Stage 
     Raises GateHeld or GateUnknown when a gate stays shut, and whatever kept an act from being done;
     each is recorded as ``held`` before it is raised. Nothing is ever destroyed on that way.
     """
+    commanded = True  # what stands still is started for an operator's command, not behind anybody's back later
     while (stage := desk.history.stage) is not None and not (until and desk.history.passed(until)):
         if desk.history.held is not None or stage not in desk.history.entered:
             desk.record("stage", {"stage": stage.value})
         narrator.stage(stage)
         try:
             if _needs_the_box(stage, desk):
-                renting.resume(desk, narrator)
+                renting.resume(desk, narrator, may_start=commanded)
             _act(stage, desk, narrator, confirm)
             _pass_gate(stage, desk, narrator)
+            commanded = commanded and stage is Stage.PREFLIGHT
         except (HarnessError, CouldNotLook, OSError) as error:
             explained = _explained(error)
             _record_held(desk, narrator, stage, explained)

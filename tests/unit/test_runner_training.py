@@ -225,6 +225,21 @@ def test_an_instance_that_somebody_stops_in_mid_training_holds_the_job(world: Wo
     assert world.history.closed
 
 
+def test_an_instance_that_somebody_stops_between_two_stages_holds_the_job(world: World) -> None:
+    def stop(kind: str, done: bool) -> None:
+        if done and kind == "gate" and world.history.passed(Stage.LAUNCH):
+            (only,) = world.market.rented
+            world.market.stop(only)
+
+    with pytest.raises(GateHeld, match="and not by this job"):
+        world.run(on_record=stop)
+    assert world.provider.count("start") == 0
+    world.box.alive, world.box.exit_status = False, None
+    world.run()
+    assert world.provider.count("start") == 1
+    assert world.history.closed
+
+
 def test_an_instance_that_vanishes_in_mid_training_holds_the_job(world: World) -> None:
     world.box.hangs = 9
     world.run(until=Stage.LAUNCH)
