@@ -78,11 +78,11 @@ def watch(desk: RunnerDesk, narrator: Narrator, judge: Judge) -> None:
         seen = training_facts.look(desk)
         _show(seen, narrator)
         mirror_newest(desk, seen, narrator)
-        _enforce_limits(desk, seen, narrator)
         state = seen.session.value
         if state is None:
             _require_box(desk)
-        elif not state.alive and _after_death(desk, state, narrator) is _Next.END:
+        _enforce_limits(desk, seen, narrator)
+        if state is not None and not state.alive and _after_death(desk, state, narrator) is _Next.END:
             return
         if desk.clock.monotonic() - judged_at >= limits.judge_every_s:
             judged_at = desk.clock.monotonic()
