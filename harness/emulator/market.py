@@ -159,7 +159,7 @@ _SETTINGS = {"order", "limit", "type", "allocated_storage", "disable_bundling", 
 def search(asks: Iterable[Ask], query: Mapping[str, Json], now: float) -> list[dict[str, Json]]:
     """The offers that fit a query, in its order. Raises Refusal(400) on a query that cannot be read."""
     disk_gb = _number(query.get("allocated_storage", 5.0))
-    bid = query.get("type") in {"bid", "interruptible"}
+    bid = str(query.get("type")) in {"bid", "interruptible"}
     rows = [ask.row(now, disk_gb, bid=bid) for ask in asks]
     wanted = {field: test for field, test in query.items() if field not in _SETTINGS}
     found = [row for row in rows if all(_fits(row, field, test) for field, test in wanted.items())]
@@ -220,7 +220,7 @@ def _order(order: Json) -> Sequence[tuple[str, str]]:
         raise invalid("'order' needs a list of [field, direction]")
     pairs: list[tuple[str, str]] = []
     for item in order:
-        if not isinstance(item, list) or len(item) != 2 or item[1] not in {"asc", "desc"}:
+        if not isinstance(item, list) or len(item) != 2 or str(item[1]) not in {"asc", "desc"}:
             raise invalid("'order' needs a list of [field, 'asc' or 'desc']")
         pairs.append((str(item[0]), str(item[1])))
     return pairs

@@ -58,7 +58,7 @@ def test_killed_and_started_again_it_goes_on_with_the_same_box(tmp_path: Path) -
     public = {"ssh_key": key.with_suffix(".pub").read_text()}
     requests.post(f"{url}/api/v0/instances/{made}/ssh/", json=public, headers=headers, timeout=10).raise_for_status()
     first = wait_for_login(url, headers, made, key)
-    beat = "while :; do date +%s%N > workspace/beat; sleep 0.1; done"
+    beat = "while :; do date +%s%N > workspace/new && mv workspace/new workspace/beat; sleep 0.1; done"
     assert run(first, key, f"nohup setsid sh -c '{beat}' >/dev/null 2>&1 </dev/null & echo ok") == "ok\n"
     end(process, signal.SIGKILL)
 
