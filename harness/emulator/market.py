@@ -7,6 +7,7 @@ bandwidth in Mbit/s, prices in USD, numbers that may travel as strings.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -208,9 +209,12 @@ def _number(value: Json) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise invalid(f"not a number: {value!r}")
     try:
-        return float(value)
-    except ValueError:
-        raise invalid(f"not a number: {value!r}") from None
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise invalid(f"not a number: {str(value)[:80]!r}") from None
+    if not math.isfinite(number):
+        raise invalid(f"not a number: {value!r}")
+    return number
 
 
 def _order(order: Json) -> Sequence[tuple[str, str]]:
