@@ -47,12 +47,13 @@ class Session:
         """Run it to its end; never raises."""
         try:
             command = process.command
-            if command is None and process.term_type:
+            terminal = process.term_type is not None  # a client without TERM asks for one of no type
+            if command is None and terminal:
                 command = _LOGIN_IN_TMUX
             argv = self.container.login(command)
             env = {**_client_env(process), **self.container.environment()}
-            if process.term_type:
-                await self._with_terminal(process, argv, env | {"TERM": process.term_type})
+            if terminal:
+                await self._with_terminal(process, argv, env | {"TERM": process.term_type or "dumb"})
             else:
                 await self._with_pipes(process, argv, env)
         except Cut:
