@@ -83,11 +83,12 @@ class Pipeline:
     """One run in the current directory; raises Refused when another run's checkpoints lie there."""
 
     def __init__(self, config: Config, load_base_model: Callable[..., Any], data: Data) -> None:
-        from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415 - slow to import
+        from transformers.utils import logging  # noqa: PLC0415 - slow to import
 
         from . import announce, training  # noqa: PLC0415 - imports torch, and preparing data needs none
 
-        disable_progress_bar()  # a bar's carriage returns have no place in the log
+        logging.disable_progress_bar()  # a bar's carriage returns have no place in the log
+        logging.set_verbosity_error()  # whoever imported it first, and whatever level it was given then
         training.use_threads(config.run.threads)
         self._config, self._load, self._data = config, load_base_model, data
         self._announced = False
