@@ -46,7 +46,7 @@ class Refused(HarnessError):
     """The guard refused an irreversible act. Nothing was changed."""
 
     exit_code = 5
-    default_remedy = "Bring the artifact home and verify it first: harness run JOBFILE."
+    default_remedy = "Bring the artifact home and verify it first: harness run JOB."
 
 
 class NotProven(HarnessError):

@@ -133,7 +133,7 @@ def _local_file(desk: Desk, release: releases.Release) -> None:
     if problem is not None:
         raise Refused(
             f"the verified file no longer matches its release: {problem}",
-            remedy="The instance still has it: harness run JOBFILE fetches and verifies it again.",
+            remedy="The instance still has it: harness run JOB fetches and verifies it again.",
         )
 
 
@@ -185,7 +185,7 @@ def _box(desk: Desk, instance: Instance) -> tuple[tuple[str, ...], str]:
     if digest.exists and digest.sha256 != artifact.sha256:
         raise Refused(
             f"{printable(artifact.path, 300)} on the box has changed since it was verified: it is {digest.sha256} now",
-            remedy="harness run JOBFILE looks at it again.",
+            remedy="harness run JOB looks at it again.",
         )
     return running, "unchanged" if digest.exists else "no longer there"
 
@@ -291,6 +291,6 @@ def _accept_loss(
     if not accepts(sentence):
         raise Refused(
             f"instance {rental.instance_id} may hold something of value: {printable(value[0], 200)}",
-            remedy=f"harness run JOBFILE brings it home; to lose it for good, type: {sentence}",
+            remedy=f"harness run JOB brings it home; to lose it for good, type: {sentence}",
         )
     desk.record("loss_accepted", {"instance_id": rental.instance_id, "sentence": sentence, "value": list(value[:100])})

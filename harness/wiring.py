@@ -213,6 +213,14 @@ class Ledger:
                 return name
         return None
 
+    def begun(self, name: str) -> tuple[Job, Path] | None:
+        """The configuration that a job was last run with, and its file; None when no job has that name."""
+        if name not in self.store.jobs():
+            return None
+        events = self.store.events(named(name))
+        files = [str(event.data["file"]) for event in events if event.kind == "opened"]
+        return _fold(named(name), events).job, Path(files[-1])
+
     def row(self, name: JobName) -> dict[str, Json]:
         """Where a job stands, as JSON."""
         events = self.store.events(name)

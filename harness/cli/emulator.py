@@ -12,7 +12,7 @@ from harness.errors import MissingExtra
 
 
 def emulator(
-    port: Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(help="The port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 0,
     state: Annotated[
         Path | None, typer.Option(help="Where its instances and boxes live.", show_default="below the harness's home")
     ] = None,

@@ -17,6 +17,7 @@ from harness import release as releases
 from harness import report as reports
 from harness.cli.confirming import confirming
 from harness.cli.narration import open_narrator
+from harness.emulator.scenario import load as load_scenario
 from harness.errors import BadInput, HarnessError
 from harness.ids import JobName
 from harness.job.load import load_job
@@ -36,7 +37,9 @@ Until = Annotated[Stage | None, typer.Option(help="Stop after this stage's gate 
 
 
 def run(
-    file: Annotated[Path, typer.Argument(help="The job file (TOML).", metavar="JOBFILE")],
+    file: Annotated[
+        Path, typer.Argument(help="The job file (TOML), or the name of a job that has begun.", metavar="JOB")
+    ],
     yes: Yes = False,
     until: Until = None,
     accept_changes: Annotated[
@@ -46,7 +49,8 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Drive a job from where it stands to its end: every stage, every gate, the verified file, the release."""
-    drive(load_job(file), file, yes=yes, until=until, accept_changes=accept_changes, plain=plain, verbose=verbose)
+    job, file = _meant(file)
+    drive(job, file, yes=yes, until=until, accept_changes=accept_changes, plain=plain, verbose=verbose)
 
 
 def demo(
@@ -70,6 +74,28 @@ def demo(
         _stop_idle_emulator(job)
 
 
+def _meant(typed: Path) -> tuple[Job, Path]:
+    """The job that a file describes, or that has begun under a name, with its file.
+
+    A job that has begun is read from its file again, which may have been mended; where that now
+    describes another job, or none, what the job was last run with holds.
+    """
+    with open_ledger() as ledger:
+        begun = None if typed.is_file() else ledger.begun(str(typed))
+    if begun is None and not typed.exists():
+        raise BadInput(
+            f"cannot read the job file {typed}: there is none, and no job has begun under the name {typed}",
+            remedy="harness status lists the jobs that have begun; examples/ has job files to copy.",
+        )
+    if begun is None:
+        return load_job(typed), typed
+    job, file = begun
+    if not file.is_file():
+        return job, file
+    described = load_job(file)
+    return (described if described.name == job.name else job), file
+
+
 def _stop_idle_emulator(job: Job) -> None:
     """End the embedded provider when nothing lives in it; else it stays, as a real one would."""
     from harness.providers.emulated import stop_emulator  # noqa: PLC0415 - needs the emulator's extra
@@ -83,6 +109,7 @@ def drive(
     job: Job, file: Path, *, yes: bool, until: Stage | None, accept_changes: bool, plain: bool, verbose: bool
 ) -> None:
     """Run a job under its lock, narrating; whatever happens, leave the report."""
+    load_scenario(job.provider.scenario)  # one that cannot be read is said before the first stage
     console = Console()
     with open_desk(job.name, new=True) as desk, desk.store.lock(job.name):
         open_job(desk.store, job, file.resolve(), accept_changes=accept_changes)

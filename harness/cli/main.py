@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from harness import __version__
 from harness.cli import abandon, emulator, guard, jobs, orphans, release, rules, teardown, transfer, verify
 from harness.cli.narration import show_failure
 from harness.errors import HarnessError
@@ -16,7 +18,6 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="harness",
-    help="Fine-tune on rented GPUs: no gate opens without proof, nothing is destroyed before the model is home.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -34,6 +35,21 @@ app.command("emulator")(emulator.emulator)
 app.add_typer(guard.app, name="guard")
 app.add_typer(release.app, name="release")
 app.add_typer(rules.app, name="rules")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"gold-standard-harness {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Fine-tune on rented GPUs: no gate opens without proof, nothing is destroyed before the model is home."""
 
 
 def main() -> None:

@@ -60,6 +60,6 @@ def check(
     if found:
         raise Refused(
             f"{printable(str(file))} is not valid: " + "; ".join(found),
-            remedy=f"harness run JOBFILE verifies job {release.job} again and makes a new one.",
+            remedy=f"harness run {release.job} verifies it again and makes a new one.",
         )
     typer.echo(f"valid: {printable(str(path))} is the file for which instance {release.instance_id} is released")

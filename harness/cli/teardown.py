@@ -39,7 +39,7 @@ def _require_verified(desk: JobDesk) -> None:
     if stage is not None and ORDER.index(stage) <= ORDER.index(Stage.POSTDOWNLOAD):
         raise Refused(
             f"job {desk.name} is at stage {stage}: its artifact is not verified on this machine",
-            remedy="harness run JOBFILE brings it home and verifies it first.",
+            remedy="harness run JOB brings it home and verifies it first.",
         )
 
 

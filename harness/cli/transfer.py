@@ -34,7 +34,7 @@ DEFAULT_REMOTE = "/workspace/vastai_llm_training/models/output/final/*.gguf"
 def download(
     job: Annotated[str | None, typer.Argument(help="The job's name, in place of an address.")] = None,
     instance_id: Annotated[int | None, typer.Option(help="The instance, for the record.")] = None,
-    port: Annotated[int | None, typer.Option(help="The box's SSH port.")] = None,
+    port: Annotated[int | None, typer.Option(help="The box's SSH port.", min=1, max=65535)] = None,
     ssh_host: Annotated[str | None, typer.Option(help="The box's SSH host.")] = None,
     remote_path: Annotated[str, typer.Option(help="The file on the box; * and ? match.")] = DEFAULT_REMOTE,
     local_path: Annotated[Path | None, typer.Option(help="The folder to put it in.")] = None,

@@ -210,6 +210,7 @@ def _read(name: str) -> tuple[str, str]:
     try:
         return Path(name).read_text("utf-8"), name
     except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise BadInput(
-            f"no scenario {name!r}: {error}", remedy=f"Give a TOML file, or one of: {', '.join(names())}."
+            f"no scenario {name!r}: {reason}", remedy=f"Give a TOML file, or one of: {', '.join(names())}."
         ) from None

@@ -26,8 +26,10 @@ def load_job(path: Path) -> Job:
     """The job of a TOML file; relative paths in it are relative to the file. Raises BadInput."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"cannot read the job file {path}: {error}") from error
+    except OSError as error:
+        raise BadInput(f"cannot read the job file {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"cannot read the job file {path}: not UTF-8, byte {error.start}: {error.reason}") from error
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -51,14 +51,11 @@ def safety(artifact: ArtifactReport | None, instance: InstanceReport | None) -> 
 
 def next_step(stands: Standing, history: History) -> str:
     """The next command to type."""
-    file = next(
-        (str(event.data.get("file")) for event in reversed(history.events) if event.kind == "opened"), "JOBFILE"
-    )
     if stands is Standing.CLOSED:
         return f"harness verify {_local(history)}"
     if stands is Standing.LOST:
         return "harness status"
-    return f"harness run {file}"
+    return f"harness run {history.job.name}"
 
 
 def keeping_shut(stages: Sequence[StageReport]) -> tuple[CheckResult, ...]:

@@ -49,7 +49,7 @@ RECYCLE = Rule(
     Decision.DENY,
     "Never recycle an instance",
     "recycling makes a new container: everything that was trained in the old one is gone",
-    "harness run JOBFILE goes on from the newest complete checkpoint; to end the instance: harness destroy JOB",
+    "harness run JOB goes on from the newest complete checkpoint; to end the instance: harness destroy JOB",
 )
 UPDATE = Rule(
     "update-instance",
@@ -70,7 +70,7 @@ REMOVE = Rule(
     Decision.DENY,
     "Never remove training outputs on the box",
     "checkpoints and the artifact exist only there until the download is verified",
-    "harness run JOBFILE brings them home; the disk goes with harness destroy JOB afterwards",
+    "harness run JOB brings them home; the disk goes with harness destroy JOB afterwards",
 )
 REMOVE_UNKNOWN = Rule(
     "remove-on-box",

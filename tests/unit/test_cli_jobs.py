@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness import __version__
 from harness.cli import jobs, main
 from harness.cli.confirming import confirming
 from harness.clock import SystemClock
 from harness.errors import BadInput, GateHeld, HarnessError, JobBusy, NotProven
 from harness.ids import JobName
+from harness.job.load import load_job
+from harness.runner.run import open_job
 from harness.store import open_store
 from harness.wiring import JobDesk, open_desk, open_ledger
 from tests.support.desk import Telling
@@ -78,6 +81,8 @@ def ask(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         (["download"], 2, "no job has been run yet"),
         (["download", "--ssh-host", "192.0.2.1"], 2, "needs --port and --local-path"),
         (["emulator", "--scenario", "no-such-thing"], 2, "no-such-thing"),
+        (["emulator", "--port", "65536"], 2, "less than or equal to 65535"),
+        (["demo", "--scenario", "no-such-thing"], 2, "one of: answer-empty"),
         (["nonsense"], 2, "nonsense"),
     ],
 )
@@ -194,6 +199,64 @@ def test_where_nobody_sits_nobody_agrees(monkeypatch: pytest.MonkeyPatch) -> Non
     assert confirming(job(), console, Telling(), yes=True)(4711, "x") == "--yes, given in advance"
     told = job(teardown={"confirm": "yes"})
     assert confirming(told, console, Telling(), yes=False)(4711, "x") == "the job file agrees in advance"
+
+
+def _job_file(folder: Path, **limits: float) -> Path:
+    file = folder / "night.toml"
+    lines = [f"{name} = {value}" for name, value in limits.items()]
+    package = f"package.source = '{folder}'"
+    file.write_text(
+        "\n".join(['name = "night"', "profile = 'forex-r1-v3'", package, "[limits]", *lines]), encoding="utf-8"
+    )
+    return file
+
+
+@pytest.fixture
+def driven(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Path]]:
+    """What the runner was called with: the job and its file."""
+    seen: list[tuple[Any, Path]] = []
+    monkeypatch.setattr(jobs, "drive", lambda of, file, **_: seen.append((of, file)))
+    return seen
+
+
+def test_a_job_that_has_begun_goes_on_by_its_name_with_what_was_mended_in_its_file(
+    home: Path, tmp_path: Path, ask: Ask, driven: list[tuple[Any, Path]]
+) -> None:
+    file = _job_file(tmp_path, budget_usd=20)
+    home.mkdir()
+    store = open_store(home / "state.db", SystemClock())
+    open_job(store, load_job(file), file, accept_changes=False)
+    _job_file(tmp_path, budget_usd=40)
+    assert ask("run", "night")[0] == 0
+    ((of, told),) = driven
+    assert (of.limits.budget_usd, told) == (40, file)
+
+
+@pytest.mark.parametrize("left", ["nothing", "another job"])
+def test_a_job_whose_file_no_longer_describes_it_goes_on_as_it_was_last_run(
+    home: Path, tmp_path: Path, ask: Ask, driven: list[tuple[Any, Path]], left: str
+) -> None:
+    file = _job_file(tmp_path, budget_usd=20)
+    home.mkdir()
+    store = open_store(home / "state.db", SystemClock())
+    known = load_job(file)
+    open_job(store, known, file, accept_changes=False)
+    if left == "nothing":
+        file.unlink()
+    else:
+        file.write_text(file.read_text(encoding="utf-8").replace('"night"', '"day"'), encoding="utf-8")
+    assert ask("run", "night")[0] == 0
+    assert driven == [(known, file)]
+
+
+def test_a_name_that_no_job_has_is_said(ask: Ask, driven: list[tuple[Any, Path]]) -> None:
+    code, _, err = ask("run", "day")
+    assert (code, driven) == (2, [])
+    assert "no job has begun under the name day" in " ".join(err.split())
+
+
+def test_the_version_is_told(ask: Ask) -> None:
+    assert ask("--version")[:2] == (0, f"gold-standard-harness {__version__}\n")
 
 
 @pytest.mark.parametrize(
