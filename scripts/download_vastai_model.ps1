@@ -9,7 +9,7 @@
     succeeded does "harness destroy" ask whether the instance may go; it re-reads the local file first and refuses
     without a verified one. With -WhatIf nothing is destroyed; with -Confirm PowerShell asks as well.
 
-    The script itself deletes nothing, and needs nothing but the harness on PATH: pip install gold-standard-harness.
+    The script itself deletes nothing, and needs nothing but the harness on PATH: README.md says how to install it.
 
 .PARAMETER InstanceId
     The instance's number at Vast.ai.
@@ -67,7 +67,7 @@ $ErrorActionPreference = 'Stop'
 $PSNativeCommandUseErrorActionPreference = $false
 
 if (-not (Get-Command -Name 'harness' -CommandType Application -ErrorAction SilentlyContinue)) {
-    Write-Warning 'The harness is not on PATH. Install it: pip install gold-standard-harness'
+    Write-Warning 'The harness is not on PATH. README.md says how to install it.'
     exit 127
 }
 
