@@ -31,6 +31,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "no_forbidden_launcher",
         "no_forbidden_option_pairs",
         "smoke_run_passes",
+        "runtime_loads",
         "checkpoints_fit_plan",
         "disk_plan_fits",
         "artifact_size_predicted",
@@ -122,6 +123,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
 _ONLY_WHEN: Final[Mapping[str, Callable[[Job], bool]]] = {
     "smoke_run_passes": lambda job: job.gates.smoke_run,
     "dataset_fits_context": lambda job: job.gates.context,
+    "runtime_loads": lambda job: job.gates.generate,
     "gguf_generates": lambda job: job.gates.generate,
     "second_copy_verified": lambda job: job.artifact.second_copy is not None,
 }

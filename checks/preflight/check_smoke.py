@@ -1,4 +1,4 @@
-"""The package works at all, tried where it costs nothing."""
+"""The package works at all, and so does what will judge its model: tried where it costs nothing."""
 
 from __future__ import annotations
 
@@ -18,3 +18,12 @@ def check_smoke_run_passes(preflight: PreflightFacts, job: Job, evidence: Eviden
     assert smoke.status == 0, f"it ended with status {smoke.status}:\n{smoke.tail}"
     assert smoke.gguf_problem is None, f"it ended well, but: {smoke.gguf_problem}"
     assert smoke.resume_problem is None, f"it does not go on after a death: {smoke.resume_problem}"
+
+
+@pytest.mark.remedy(
+    "install what is missing, or do without that proof: gates.generate = false; then: harness run {job}"
+)
+def check_runtime_loads(preflight: PreflightFacts, evidence: Evidence) -> None:
+    """The llama.cpp runtime that the finished model must generate in loads on this machine."""
+    version = evidence.saw("llama.cpp runtime (xllamacpp)", preflight.runtime)
+    assert version, "the runtime does not tell its version"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from harness.facts import (
     preflight_options,
     preflight_smoke,
     preflight_sources,
+    runtime,
     script,
 )
 from harness.facts.desk import Desk
@@ -56,6 +58,7 @@ class PreflightFacts:
     option_pairs: Observed[tuple[str, ...]]
     save_steps: Observed[dict[str, int]]
     smoke: Observed[Smoke]
+    runtime: Observed[str]
     local_free_bytes: Observed[int]
     account: Observed[Account]
     public_key: Observed[str]
@@ -87,6 +90,7 @@ def look(desk: Desk) -> PreflightFacts:
         option_pairs=attempt(lambda: _first(preflight_options.find(sources.get().whole(), job.package.entry))),
         save_steps=attempt(lambda: preflight_options.save_steps(sources.get(), job.package.entry)),
         smoke=smoke,
+        runtime=attempt(runtime.ready),
         local_free_bytes=attempt(lambda: _free_bytes(desk.destination)),
         account=attempt(lambda: desk.provider().account()),
         public_key=attempt(lambda: desk.public_key),
@@ -139,6 +143,8 @@ def _commands(job: Job) -> dict[str, tuple[str, ...]]:
 def _free_bytes(folder: Path) -> int:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        raise CouldNotLook(f"nothing can be written to {folder}")
     return shutil.disk_usage(folder).free
 
 

@@ -13,6 +13,7 @@ from harness.observed import CouldNotLook
 from harness.text import printable
 
 _TIMEOUT_S = 600.0
+_IMPORT_TIMEOUT_S = 60.0
 _MARK = "GENERATED "
 _PROGRAM = f"""
 import json, sys
@@ -40,19 +41,33 @@ class Generation:
     error: str = ""
 
 
+def ready() -> str:
+    """The version of the runtime that loads here; raises CouldNotLook when none does."""
+    ran = _run("import xllamacpp; print(xllamacpp.__version__)", timeout=_IMPORT_TIMEOUT_S)
+    if ran.returncode != 0:
+        raise CouldNotLook(
+            f"the llama.cpp runtime does not load: {printable(ran.stderr.decode('utf-8', 'replace')[-400:], 400)}"
+        )
+    return printable(ran.stdout.decode("utf-8", "replace").strip(), 100)
+
+
 def generate(path: Path) -> Generation:
     """Load the file and generate up to 16 tokens; raises CouldNotLook when there is no runtime to try it with."""
-    if find_spec("xllamacpp") is None:
-        raise CouldNotLook("no llama.cpp runtime is installed: pip install 'gold-standard-harness[runtime]'")
-    try:
-        ran = subprocess.run(
-            [sys.executable, "-c", _PROGRAM, str(path)], capture_output=True, check=False, timeout=_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired as error:
-        raise CouldNotLook(f"the runtime did not answer within {_TIMEOUT_S:.0f} s") from error
+    ran = _run(_PROGRAM, str(path), timeout=_TIMEOUT_S)
     lines = ran.stdout.decode("utf-8", "replace").splitlines()
     told = next((line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)), None)
     if ran.returncode != 0 or told is None:
         return Generation(loaded=False, error=printable(ran.stderr.decode("utf-8", "replace")[-400:], 400))
     answer = json.loads(told)
     return Generation(loaded=True, tokens=int(answer["tokens"]), text=printable(str(answer["text"]), 200))
+
+
+def _run(program: str, *arguments: str, timeout: float) -> subprocess.CompletedProcess[bytes]:
+    if find_spec("xllamacpp") is None:
+        raise CouldNotLook("no llama.cpp runtime is installed: pip install 'gold-standard-harness[runtime]'")
+    try:
+        return subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, check=False, timeout=timeout
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CouldNotLook(f"the runtime did not answer within {timeout:.0f} s") from error

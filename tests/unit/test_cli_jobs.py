@@ -340,4 +340,4 @@ def test_the_real_job_without_an_account_says_what_is_missing(tmp_path: Path) ->
     results: Any = gate.data["result"]
     shut = {one["id"] for one in results["results"] if one["verdict"] != "pass"}
     assert shut == {"credentials_work", "no_orphans"}
-    assert len(results["results"]) == 18
+    assert len(results["results"]) == 19

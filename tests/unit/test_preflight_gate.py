@@ -213,7 +213,7 @@ def only(result: GateResult, check: str, verdict: Verdict, *words: str) -> Check
 def test_a_sound_package_opens_the_gate(world: World) -> None:
     result = world.judge()
     assert result.verdict is Verdict.PASS, [(found.id, found.message) for found in result.not_passed()] or result
-    assert len(result.results) == 18
+    assert len(result.results) == 19
     assert all(found.saw for found in result.results)
 
 
@@ -397,6 +397,32 @@ def test_a_job_may_do_without_a_smoke_run(world: World) -> None:
     result = world.judge()
     assert result.verdict is Verdict.PASS
     assert "smoke_run_passes" not in result.required
+
+
+def test_a_machine_without_the_runtime_that_will_be_needed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.facts.runtime.find_spec", lambda _: None)
+    only(world.judge(), "runtime_loads", Verdict.UNKNOWN, "no llama.cpp runtime is installed")
+
+
+def test_a_runtime_that_does_not_load(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    shadow = world.root / "shadow" / "xllamacpp.py"
+    shadow.parent.mkdir()
+    shadow.write_text("raise ImportError('libgomp.so.1: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", str(shadow.parent))
+    only(world.judge(), "runtime_loads", Verdict.UNKNOWN, "libgomp.so.1")
+
+
+def test_a_job_may_do_without_a_runtime(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.facts.runtime.find_spec", lambda _: None)
+    world.changes["gates"] = {"generate": False}
+    result = world.judge()
+    assert result.verdict is Verdict.PASS
+    assert "runtime_loads" not in result.required
+
+
+def test_a_destination_that_cannot_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    only(world.judge(), "artifact_size_predicted", Verdict.UNKNOWN, "nothing can be written to")
 
 
 def test_a_first_checkpoint_that_comes_too_late(world: World) -> None:
