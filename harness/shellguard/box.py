@@ -23,6 +23,10 @@ _REMOTE_SOURCE = re.compile(r"(?![A-Za-z]:[\\/])[^/\\\s]+:.*")
 # ssh(1) and scp(1), OpenSSH 9: the options that take a value.
 _SSH_VALUES = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
 _REMOVERS = frozenset({"rm", "shred", "unlink"})
+_ENDERS = frozenset({"kill", "pkill", "killall", "skill", "reboot", "shutdown", "poweroff", "halt"})
+_ONLY_ASKS = frozenset({"-0", "-l", "-L"})
+"""Options of kill(1) that send nothing."""
+_PYTHON_REMOVES = re.compile(r"\b(rmtree|unlink|rmdir|removedirs|os\.remove)\b")
 _STREAMERS = frozenset({"cat", "tar", "dd", "gzip", "zstd", "pigz", "base64"})
 
 
@@ -69,12 +73,35 @@ def _width(option: str) -> int:
     return 1
 
 
+def meddle(call: Call, place: Place) -> Iterator[Seen]:
+    """Any call that would run on the box: what ends its processes, overwrites outputs or takes them elsewhere."""
+    words = call.words
+    while words and (program(words[0]) in {"sudo", "doas"} or words[0].startswith("-")):
+        words = words[1:]
+    if not place.remote or not words:
+        return
+    name, args = program(words[0]), words[1:]
+    if (name in _ENDERS and not _ONLY_ASKS & set(args)) or (name == "tmux" and any(a.startswith("kill") for a in args)):
+        yield Finding(rules.INTERRUPT, said(call))
+    if name == "dd" and any(word.startswith("of=") and _OUTPUTS.search(word) for word in args):
+        yield Finding(rules.REMOVE, said(call))
+    if (name == "mv" and any(_OUTPUTS.search(word) for word in args[:-1])) or (name == "git" and "clean" in args):
+        yield Finding(rules.REMOVE_UNKNOWN, said(call))
+
+
+def python(code: str, place: Place) -> Iterator[Seen]:
+    """Python that would run on the box: a removal of outputs, or of what the guard cannot see into."""
+    if place.remote and _PYTHON_REMOVES.search(code):
+        yield Finding(rules.REMOVE if _OUTPUTS.search(code) else rules.REMOVE_UNKNOWN, code)
+
+
 def copy(call: Call, place: Place) -> Iterator[Seen]:
     """``scp``, ``rsync``, ``sftp``, ``lftp``: never an artifact in the background, never with removal of the source."""
     words = call.words[1:]
     sources = [word for word in words[:-1] if _REMOTE_SOURCE.fullmatch(word)]
     if program(call.words[0]) in {"sftp", "lftp", "ftp"}:
         sources = [*words, call.stdin or ""]
+        yield from (Script(text, remote=True) for text in sources if any(c.isspace() for c in text))
     if (call.background or place.background) and any(ARTIFACT.search(s) or HOLE in s for s in sources):
         yield Finding(rules.BACKGROUND, said(call))
     if sources and any(word.lower() == "--remove-source-files" for word in words):

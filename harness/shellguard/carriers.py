@@ -7,7 +7,7 @@ import binascii
 import re
 from collections.abc import Iterator
 
-from harness.shellguard import launchers, pycode, rules
+from harness.shellguard import box, launchers, pycode, rules
 from harness.shellguard.reading import HOLE, Call, Shell, program
 from harness.shellguard.seen import Finding, Inner, Place, Script, Seen, said
 from harness.shellguard.topics import mentions
@@ -122,7 +122,9 @@ def python(call: Call, place: Place) -> Iterator[Seen]:
     args = call.words[1:]
     for i, word in enumerate(args):
         if re.fullmatch(r"-[a-zA-Z]*c", word):
-            yield from pycode.look(args[i + 1] if i + 1 < len(args) else "")
+            code = args[i + 1] if i + 1 < len(args) else ""
+            yield from pycode.look(code)
+            yield from box.python(code, place)
             return
         if re.fullmatch(r"-[a-zA-Z]*m", word) and i + 1 < len(args):
             yield from _module(args[i + 1], args[i + 2 :], call)
@@ -132,6 +134,7 @@ def python(call: Call, place: Place) -> Iterator[Seen]:
             return
     if call.stdin is not None:
         yield from pycode.look(call.stdin)
+        yield from box.python(call.stdin, place)
     elif call.piped and mentions(place.line):
         yield Finding(rules.UNREADABLE, said(call))
 

@@ -106,6 +106,7 @@ def _resolve(seen: Iterator[Seen], place: Place, depth: int) -> Iterator[Finding
 
 def _call(call: Call, place: Place, depth: int) -> Iterator[Finding]:
     yield from _resolve(launchers.flags(call), place, depth)
+    yield from _resolve(box.meddle(call, place), place, depth)
     if not call.words or inert(call):
         return
     yield from _resolve(provider.http(call), place, depth)

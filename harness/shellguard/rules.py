@@ -149,6 +149,13 @@ REBOOT = Rule(
     "the training is cut off and goes on only if the relaunch hook works; address and host key may change",
     "harness status JOB, to see whether the training still runs",
 )
+INTERRUPT = Rule(
+    "interrupt-training",
+    Decision.ASK,
+    "Look twice before ending processes on the box",
+    "the training may be among them: it is cut off, and the box bills on",
+    "harness status JOB, to see whether it still runs; harness run JOB goes on from the newest complete checkpoint",
+)
 TEMPLATE = Rule(
     "update-template",
     Decision.ASK,
@@ -180,6 +187,6 @@ UNREADABLE = Rule(
 
 RULES: tuple[Rule, ...] = (
     DESTROY, RECYCLE, UPDATE, SCHEDULE, REMOVE, VOLUME, API_KEY, BID, DIRECT, LAUNCHER, BACKGROUND, HIDDEN, UNREADABLE,
-    STOP, REBOOT, TEMPLATE, COPY, REMOVE_UNKNOWN, LOCK_OUT, PRINTS_KEY,
+    STOP, REBOOT, INTERRUPT, TEMPLATE, COPY, REMOVE_UNKNOWN, LOCK_OUT, PRINTS_KEY,
 )  # fmt: skip
 """All rules, the irreversible first."""
