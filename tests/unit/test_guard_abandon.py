@@ -146,7 +146,7 @@ def test_a_bill_that_goes_on_is_not_the_end(world: World) -> None:
     charge = Charge(INSTANCE, "gpu", 1.0, 0.0, 1.0)
     for look in range(1000):
         world.provider.break_("charges", (dataclasses.replace(charge, usd=1.0 + look),), after=look)
-    with pytest.raises(NotProven, match="is gone, but .* may still bill") as raised:
+    with pytest.raises(NotProven, match=r"is gone, but .* may still bill") as raised:
         _abandon(world)
     assert raised.value.exit_code == 6
     assert "abandoned" not in world.kinds()
