@@ -74,7 +74,8 @@ def destroy(
         record = inspect(desk, rental, instance)
         _confirmed(desk, rental, confirm)
         desk.record("guarded", record)
-        desk.record("destroy_intended", {"instance_id": rental.instance_id, "release": desk.history.release_sha256})
+        intent: dict[str, Json] = {"instance_id": rental.instance_id, "release": desk.history.release_sha256}
+        desk.record("destroy_intended", {**intent, "volumes": list(instance.volumes)})
         reply = _request(desk, rental, note)
         desk.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply})
     _prove_unbilled(desk, rental, _prove_gone(desk, rental))
@@ -265,7 +266,8 @@ def abandon(desk: RecordingDesk, accepts: Callable[[str], bool], note: Callable[
         _ours(desk, rental, instance)
         _accept_loss(desk, rental, _of_value(desk, instance), accepts, note)
         intent: dict[str, Json] = {"instance_id": rental.instance_id, "release": None}
-        desk.record("destroy_intended", {**intent, "ran": _has_run(desk, instance)})
+        ran = _has_run(desk, instance)
+        desk.record("destroy_intended", {**intent, "volumes": list(instance.volumes), "ran": ran})
         reply = _request(desk, rental, note)
         desk.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply})
     absence = _prove_gone(desk, rental)

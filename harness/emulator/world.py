@@ -22,6 +22,7 @@ from harness.emulator.market import Ask
 from harness.emulator.refusal import Refusal, invalid, no_such_instance
 from harness.emulator.rental import AttachedKey, Rental, Status, Timing, latest_end
 from harness.emulator.scenario import CALM, Scenario
+from harness.emulator.wanted import Wanted, WantedVolume
 from harness.ids import new_secret
 from harness.ports import Json
 
@@ -39,32 +40,6 @@ class Caller:
     def may_touch(self, instance_id: int) -> bool:
         """Whether that instance is the caller's to act on."""
         return self.instance_id in {None, instance_id}
-
-
-@dataclass(frozen=True, slots=True)
-class WantedVolume:
-    """The volume that a create asks for: a new one (``id`` is an offer's number, size in GB), or one that is there."""
-
-    id: int
-    mount_path: str
-    create_new: bool = False
-    size_gb: float = 15.0
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a create asks for, read and checked. Disk in GB; ``bid`` in USD per hour, None on demand."""
-
-    image: str
-    disk_gb: float
-    label: str | None
-    onstart: str
-    env: Mapping[str, str]
-    runtype: str
-    bid: float | None
-    cancel_unavail: bool
-    volume: WantedVolume | None = None
 
 
 class World:
@@ -310,16 +285,11 @@ class World:
             now = self.settle()
             if volume_id not in self.state.volumes:
                 raise Refusal(404, "no_such_volume", f"Volume {volume_id} not found.")
-            if users := self.users_of(volume_id):
+            if users := self.state.users_of(volume_id):
                 raise invalid(f"Volume {volume_id} is used by instances {users}: destroy them first.")
             book_volume(self.state, volume_id, now)
             del self.state.volumes[volume_id]
             self.save()
-
-    def users_of(self, volume_id: int) -> list[int]:
-        """The instances in which a volume is mounted."""
-        with self.lock:
-            return [rental.id for rental in self.state.rentals.values() if rental.volume_id == volume_id]
 
     def traffic(self, instance_id: int, *, to_box: int, from_box: int) -> None:
         """Charge bytes that went over the wire, in whatever state the instance is."""

@@ -33,6 +33,8 @@ class ProviderTable(_Table):
     scenario: str | None = None
     user_id: int | None = None
     """The account that the API key must belong to; not given, any."""
+    kept_volumes: tuple[int, ...] = ()
+    """Volumes, by id, that are meant to outlive the job's instance and to go on billing."""
 
     @model_validator(mode="after")
     def _emulated_only(self) -> ProviderTable:

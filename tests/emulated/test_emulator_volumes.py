@@ -14,7 +14,7 @@ import pytest
 
 from harness.emulator.refusal import Refusal
 from harness.emulator.running import Emulator, running
-from harness.emulator.world import WantedVolume
+from harness.emulator.wanted import WantedVolume
 from tests.support.emulator_kit import OFFER, Box, ask, key_pair, rent, scenario, wanted
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")

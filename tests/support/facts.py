@@ -322,6 +322,7 @@ def teardown() -> TeardownFacts:
         confirmed=seen("typed at the terminal"),
         absence=seen(AbsenceProof(InstanceId(INSTANCE), looks)),
         billing=seen(BillingProof(InstanceId(INSTANCE), bills)),
+        volumes=seen(()),
         orphans=seen(()),
     )
 

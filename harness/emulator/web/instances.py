@@ -12,6 +12,7 @@ from aiohttp import web
 from harness.emulator import market
 from harness.emulator.refusal import Refusal, invalid
 from harness.emulator.rental import Rental
+from harness.emulator.wanted import Wanted, WantedVolume
 from harness.emulator.web.asking import (
     Answer,
     body_of,
@@ -24,7 +25,7 @@ from harness.emulator.web.asking import (
     world_of,
 )
 from harness.emulator.web.rows import instance_row
-from harness.emulator.world import Wanted, WantedVolume, World
+from harness.emulator.world import World
 from harness.ports import Json
 
 COMPUTED = frozenset({"dph_total", "num_gpus"})

@@ -22,7 +22,7 @@ async def volumes(request: web.Request) -> Answer:
     """GET /volumes/."""
     world = owner_of(request)
     world.settle()
-    return {"volumes": [_row(volume, world.users_of(volume.id)) for volume in world.state.volumes.values()]}
+    return {"volumes": [_row(volume, world.state.users_of(volume.id)) for volume in world.state.volumes.values()]}
 
 
 async def create_volume(request: web.Request) -> Answer:
