@@ -145,7 +145,7 @@ def _ours(desk: Desk, rental: Rental, instance: Instance) -> None:
             f"instance {instance.id} was rented by user {rental.owner}, the API key is user {user}'s",
             remedy="Use the API key of the account that rented it.",
         )
-    if instance.label != rental.label:
+    if (instance.label or "") != rental.label:
         raise Refused(
             f"instance {instance.id} carries the label {instance.label!r}, this job's is {rental.label!r}",
             remedy="It may be somebody else's by now: look at the provider's console.",

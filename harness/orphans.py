@@ -71,7 +71,9 @@ class Known:
         """Whose a listed instance is."""
         claim = self.instances.get(instance.id)
         if claim is None:
-            return _by_label(instance.label)
+            whose = _by_label(instance.label)
+            way = f"; harness destroy --instance-id {instance.id} --job-file FILE brings its model home first"
+            return Whose(whose.standing, whose.told + way) if whose.standing is Standing.ORPHAN else whose
         if claim.gone:
             return Whose(
                 Standing.FORGOTTEN,
@@ -143,7 +145,7 @@ def described(volume: Volume) -> str:
 
 def _learn(event: Event, job: JobName, now: str, instances: dict[InstanceId, Claim]) -> None:
     data: Mapping[str, Any] = event.data
-    if event.kind == "rented":
+    if event.kind in {"rented", "adopted"}:
         instance_id = InstanceId(int(data["instance_id"]))
         instances[instance_id] = Claim(job, instance_id, gone=False, usd=None, now=now)
     elif event.kind in {"destroyed", "abandoned"}:

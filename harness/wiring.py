@@ -209,6 +209,10 @@ class Ledger:
                 return name
         return None
 
+    def adopted(self, name: JobName) -> bool:
+        """Whether a job took its instance over."""
+        return _fold(name, self.store.events(name)).job.adopted
+
     def row(self, name: JobName) -> dict[str, Json]:
         """Where a job stands, as JSON."""
         events = self.store.events(name)

@@ -241,3 +241,5 @@ class Job(_Table):
     limits: LimitsTable
     gates: GatesTable = GatesTable()
     teardown: TeardownTable = TeardownTable()
+    adopted: bool = False
+    """Whether the job took over an instance that it did not rent. No job file says so: an adoption does."""
