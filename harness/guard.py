@@ -74,7 +74,8 @@ def destroy(
         record = inspect(desk, rental, instance)
         _confirmed(desk, rental, confirm)
         desk.record("guarded", record)
-        desk.record("destroy_intended", {"instance_id": rental.instance_id, "release": desk.history.release_sha256})
+        intent: dict[str, Json] = {"instance_id": rental.instance_id, "release": desk.history.release_sha256}
+        desk.record("destroy_intended", {**intent, "volumes": list(instance.volumes)})
         reply = _request(desk, rental, note)
         desk.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply})
     _prove_unbilled(desk, rental, _prove_gone(desk, rental))
@@ -144,7 +145,7 @@ def _ours(desk: Desk, rental: Rental, instance: Instance) -> None:
             f"instance {instance.id} was rented by user {rental.owner}, the API key is user {user}'s",
             remedy="Use the API key of the account that rented it.",
         )
-    if instance.label != rental.label:
+    if (instance.label or "") != rental.label:
         raise Refused(
             f"instance {instance.id} carries the label {instance.label!r}, this job's is {rental.label!r}",
             remedy="It may be somebody else's by now: look at the provider's console.",
@@ -212,24 +213,33 @@ def _prove_gone(desk: RecordingDesk, rental: Rental) -> dict[str, Json]:
 
 def _prove_unbilled(desk: RecordingDesk, rental: Rental, absence: Json) -> None:
     """Record the destruction with the end of its billing; without it when that does not show, to be proven later."""
-    limits = desk.job.limits
     proof: dict[str, Json] = {"instance_id": rental.instance_id, "absence": absence}
     try:
-        billing = billing_stopped(
+        billing = _billing_end(desk, rental)
+    except NotProven:
+        if desk.history.destroyed is None:
+            desk.record("destroyed", proof)
+        raise
+    desk.record("destroyed", {**proof, "billing": billing})
+
+
+def _billing_end(desk: RecordingDesk, rental: Rental, *, ran: bool = True) -> dict[str, Json]:
+    """Proof that an instance that is gone is no longer charged; ``ran``: that it was charged at all is expected."""
+    limits = desk.job.limits
+    try:
+        return billing_stopped(
             desk.provider(),
             rental.instance_id,
             desk.clock,
             deadline_s=limits.absence_deadline_s,
             window_s=limits.absence_window_s,
-        )
+            expect_charges=ran,
+        ).as_json()
     except NotProven as error:
-        if desk.history.destroyed is None:
-            desk.record("destroyed", proof)
         raise NotProven(
             f"instance {rental.instance_id} is gone, but {error}",
             remedy="Run the same command again: it looks at the bill anew. The provider's billing page shows it, too.",
         ) from error
-    desk.record("destroyed", {**proof, "billing": billing.as_json()})
 
 
 LOSS_SENTENCE = "I accept the loss of everything on instance {instance_id}"
@@ -240,7 +250,8 @@ def abandon(desk: RecordingDesk, accepts: Callable[[str], bool], note: Callable[
     """Give back an instance that holds nothing of value, or whose loss a person accepts in so many words.
 
     ``accepts`` is asked with the sentence to type, only when something of value lies there or it could not
-    be looked at. Raises Refused, leaving the instance alive, and NotProven as ``destroy`` does.
+    be looked at. Raises Refused, leaving the instance alive, and NotProven as ``destroy`` does: run again,
+    it goes on from what is proven.
     """
     rental = desk.history.alive
     if rental is None:
@@ -254,17 +265,31 @@ def abandon(desk: RecordingDesk, accepts: Callable[[str], bool], note: Callable[
     if instance is not None:
         _ours(desk, rental, instance)
         _accept_loss(desk, rental, _of_value(desk, instance), accepts, note)
-        desk.record("destroy_intended", {"instance_id": rental.instance_id, "release": None})
+        intent: dict[str, Json] = {"instance_id": rental.instance_id, "release": None}
+        ran = _has_run(desk, instance)
+        desk.record("destroy_intended", {**intent, "volumes": list(instance.volumes), "ran": ran})
         reply = _request(desk, rental, note)
         desk.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply})
     absence = _prove_gone(desk, rental)
-    desk.record("abandoned", {"instance_id": rental.instance_id, "absence": absence})
+    billing = _billing_end(desk, rental, ran=_had_run(desk))
+    desk.record("abandoned", {"instance_id": rental.instance_id, "absence": absence, "billing": billing})
+
+
+def _has_run(desk: Desk, instance: Instance) -> bool:
+    """Whether it ever ran, as far as its row and this job can tell; in doubt it did."""
+    return instance.started_at is not None or instance.status not in _NOT_YET or desk.history.pin is not None
+
+
+def _had_run(desk: Desk) -> bool:
+    """What was known of that when its destruction was last asked for."""
+    asked = [event.data for event in desk.history.events if event.kind == "destroy_intended"]
+    return asked[-1].get("ran") is not False if asked else True
 
 
 def _of_value(desk: Desk, instance: Instance) -> tuple[str, ...]:
     """Checkpoints, adapters and model files on the box, or why they could not be looked for; empty when none is."""
-    if instance.started_at is None and instance.status in _NOT_YET and desk.history.pin is None:
-        return ()  # it has never run, and this job has never been in
+    if not _has_run(desk, instance):
+        return ()
     output = posixpath.join(desk.job.package.remote_dir, "models/output")
     patterns = {"checkpoints": f"{output}/*/checkpoint-*", "adapter": f"{output}/adapter", "model": f"{output}/final/*"}
     try:

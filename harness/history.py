@@ -10,7 +10,7 @@ destroy_intended  destroy_requested  destroyed  closed``
 ``stage`` and ``gate`` come with every stage; ``poll`` is a judgement in mid-training, which
 opens nothing. When something stands in the way: ``rent_failed  relaunched  held  reopened
 training_stopped  instance_stopped  instance_started  loss_accepted  abandoned``. Kinds that change nothing here are
-for the report.
+for the report. A job that took over an instance has ``adopted`` in the place of everything up to ``rented``.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from typing import Any
 from harness.events import Event
 from harness.ids import InstanceId, Sha256
 from harness.job.model import Job
-from harness.lifecycle import ORDER, Stage
+from harness.lifecycle import ADOPTED, ORDER, Stage
 from harness.ports import RemoteFile
 from harness.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Rental:
-    """The instance that this job rented: the offer as it was agreed to (JSON), the owner's user id."""
+    """The instance that this job rented, or took over: the offer as agreed to (JSON), the owner's user id.
+
+    ``label`` is empty for one that was taken over without any.
+    """
 
     instance_id: InstanceId
     label: str
@@ -102,9 +105,14 @@ class History:
     instance_stopped: bool = False
 
     @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that this job goes through."""
+        return ADOPTED if self.job.adopted else ORDER
+
+    @property
     def stage(self) -> Stage | None:
         """The stage that the job is in: the first whose gate has not opened; None when all have."""
-        return next((stage for stage in ORDER if not self.passed(stage)), None)
+        return next((stage for stage in self.stages if not self.passed(stage)), None)
 
     def passed(self, stage: Stage) -> bool:
         """Whether the stage's gate has opened."""
@@ -168,7 +176,7 @@ def _apply(history: History, event: Event) -> History:  # noqa: C901, PLR0911, P
             )
         case "rent_failed":
             return replace(history, intended_label=None, intended_offer=None)
-        case "rented":
+        case "rented" | "adopted":
             return replace(history, rental=_rental(data, event.at), pin=None, instance_stopped=False)
         case "pinned":
             return replace(history, pin=Pin(tuple(data["keys"]), data["how"]))

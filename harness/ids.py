@@ -11,6 +11,7 @@ JobName = NewType("JobName", str)
 
 InstanceId = NewType("InstanceId", int)
 OfferId = NewType("OfferId", int)
+VolumeId = NewType("VolumeId", int)
 CheckId = NewType("CheckId", str)
 """A check's name: its function's name without the prefix ``check_``."""
 

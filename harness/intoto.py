@@ -76,6 +76,7 @@ class Release:
 _Digest = Annotated[str, AfterValidator(sha256)]
 _Natural = Annotated[int, Field(ge=0)]
 _Name = Annotated[str, Field(min_length=1, max_length=4096)]
+_Label = Annotated[str, Field(max_length=4096)]
 
 
 def _moment(text: str) -> str:
@@ -104,7 +105,7 @@ class _Subject(_Wire):
 
 class _Instance(_Wire):
     id: _Natural
-    label: _Name
+    label: _Label
 
 
 class _Artifact(_Wire):

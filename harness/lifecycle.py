@@ -25,6 +25,9 @@ class Stage(StrEnum):
 ORDER: tuple[Stage, ...] = tuple(Stage)
 """The stages in the order in which a job passes them."""
 
+ADOPTED: tuple[Stage, ...] = (Stage.POSTTRAIN, Stage.POSTDOWNLOAD, Stage.TEARDOWN)
+"""Those of a job that took over an instance whose training somebody else has run."""
+
 
 def following(stage: Stage) -> Stage | None:
     """The stage after this one, or None after the last."""

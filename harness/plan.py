@@ -14,6 +14,7 @@ from typing import Final
 
 from harness.ids import CheckId
 from harness.job.model import Job
+from harness.lifecycle import ADOPTED, ORDER
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "checks"
 """The built-in checks: beside this package, whatever folder of that name the working directory has."""
@@ -97,6 +98,8 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "remote_gguf_well_formed",
         "gguf_carries_the_finetune",
         "remote_sha256_recorded",
+        "adopted_run_is_over",
+        "adopted_run_is_as_planned",
     ),
     "postdownload": (
         "local_file_exists",
@@ -126,13 +129,20 @@ _ONLY_WHEN: Final[Mapping[str, Callable[[Job], bool]]] = {
     "runtime_loads": lambda job: job.gates.generate,
     "gguf_generates": lambda job: job.gates.generate,
     "second_copy_verified": lambda job: job.artifact.second_copy is not None,
+    # Whoever launched the training of an adopted instance may have recorded no exit status.
+    "completion_logged": lambda job: not job.adopted,
+    "adopted_run_is_over": lambda job: job.adopted,
+    "adopted_run_is_as_planned": lambda job: job.adopted,
 }
-"""Checks that a job may leave out of its plan; every other one is required of every job."""
+"""Checks that a job may leave out of its plan; every other one is required of every job.
+
+An adopted job also leaves out every stage before its adoption: what was true then, nobody can look at any more.
+"""
 
 
 def declared(stage: str, job: Job) -> tuple[CheckId, ...]:
     """The checks that the stage's gate requires of this job; none for a stage that a user added."""
-    checks = _DECLARED.get(stage, ())
+    checks = () if job.adopted and stage in set(ORDER) - set(ADOPTED) else _DECLARED.get(stage, ())
     return tuple(CheckId(check) for check in checks if _ONLY_WHEN.get(check, _always)(job))
 
 

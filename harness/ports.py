@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 from harness import canonical
 from harness.events import Event
-from harness.ids import InstanceId, JobName, OfferId, Sha256
+from harness.ids import InstanceId, JobName, OfferId, Sha256, VolumeId
 from harness.observed import Observed
 
 
@@ -117,7 +117,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A rented machine as the provider describes it now. Times are seconds since the epoch."""
+    """A rented machine as the provider describes it now. Times are seconds since the epoch.
+
+    ``volumes`` are mounted in it; they bill apart and outlive it.
+    """
 
     id: InstanceId
     label: str | None
@@ -133,6 +136,7 @@ class Instance:
     started_at: float | None
     ends_at: float | None
     is_bid: bool
+    volumes: tuple[VolumeId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +159,35 @@ class Charge:
     usd: float
     start: float
     end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """Storage that bills until it is deleted, whatever becomes of the instances that use it.
+
+    Size in GB, price in USD; None where the provider does not tell it. ``instances`` use it now.
+    """
+
+    id: VolumeId
+    label: str | None
+    machine_id: int
+    size_gb: float
+    usd_per_hour: float | None
+    instances: tuple[InstanceId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """All that one contract was charged (USD). ``kind`` is ``instance``, ``volume`` or what else the provider sells.
+
+    ``until``: the end of its last charge, seconds since the epoch.
+    """
+
+    kind: str
+    id: int
+    label: str | None
+    usd: float
+    until: float
 
 
 class DestroyReply(StrEnum):
@@ -203,6 +236,12 @@ class Provider(Protocol):
 
     def charges(self, instance_id: InstanceId) -> tuple[Charge, ...]:
         """What was billed for the instance so far."""
+
+    def volumes(self) -> tuple[Volume, ...]:
+        """Every volume of the account; raises rather than return a listing that is not whole."""
+
+    def bills(self) -> tuple[Bill, ...]:
+        """What every contract of the account was billed lately, gone ones too; whole, or it raises."""
 
 
 # --- the box ----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import durable, environment, facts
+from harness import durable, environment, facts, orphans
 from harness.canonical import Json
 from harness.clock import SystemClock
 from harness.errors import BadInput, HostUnreachable, StoreFailed
@@ -18,6 +18,7 @@ from harness.history import History, extended, fold
 from harness.ids import InstanceId, JobName, job_name
 from harness.job.model import Job
 from harness.lifecycle import Stage
+from harness.orphans import Known
 from harness.ports import Clock, Endpoint, EventStore, Host, Provider
 from harness.store.sql import open_store
 
@@ -104,14 +105,9 @@ class JobDesk:
 
         return generate_keypair(self._key_file())
 
-    def known_instances(self) -> frozenset[InstanceId]:
-        """Every instance that any job in the ledger has rented."""
-        found = set()
-        for name in self.store.jobs():
-            for event in self.store.events(name):
-                if event.kind == "rented":
-                    found.add(InstanceId(int(str(event.data["instance_id"]))))
-        return frozenset(found)
+    def known(self) -> Known:
+        """What all jobs in the ledger have had at this job's provider."""
+        return orphans.known((history for _, history in Ledger(self.store).histories()), self.job.provider)
 
     def provider(self) -> Provider:
         """The marketplace."""
@@ -220,6 +216,10 @@ class Ledger:
         events = self.store.events(named(name))
         files = [str(event.data["file"]) for event in events if event.kind == "opened"]
         return _fold(named(name), events).job, Path(files[-1])
+
+    def adopted(self, name: JobName) -> bool:
+        """Whether a job took its instance over."""
+        return _fold(name, self.store.events(name)).job.adopted
 
     def row(self, name: JobName) -> dict[str, Json]:
         """Where a job stands, as JSON."""

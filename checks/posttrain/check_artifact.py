@@ -12,7 +12,7 @@ from harness.observed import CouldNotLook
 from harness.plugin.looking import Evidence
 
 
-@pytest.mark.remedy("ls -la models/output/final on the box; harness run {job} exports again when none is there")
+@pytest.mark.remedy("ls -la models/output/final on the box; export again there if need be, then: harness run {job}")
 @pytest.mark.seed("step 1")
 def check_final_gguf_exists(posttrain: PosttrainFacts, evidence: Evidence) -> None:
     """Exactly one GGUF lies in the final folder, and nothing unfinished beside it."""
@@ -46,7 +46,7 @@ def check_remote_gguf_size_as_predicted(posttrain: PosttrainFacts, evidence: Evi
     assert header.size == recorded.size, f"the file has {header.size} bytes, {recorded.size} were recorded"
 
 
-@pytest.mark.remedy("the parser names the place; export again: harness run {job}")
+@pytest.mark.remedy("the parser names the place; export again on the box, then: harness run {job}")
 def check_remote_gguf_well_formed(posttrain: PosttrainFacts, evidence: Evidence) -> None:
     """Magic, version, metadata are whole, and every tensor lies inside the file."""
     answer = evidence.saw("header", posttrain.gguf)

@@ -14,7 +14,7 @@ from harness.plugin.looking import Evidence
 _COMPLETION = re.compile(r"(COMPLETE|GGUF|Saved)")
 
 
-@pytest.mark.remedy("tail training.log on the box; harness run {job} resumes a training that ended early")
+@pytest.mark.remedy("tail training.log on the box; train on there if it ended early, then: harness run {job}")
 @pytest.mark.seed("step 1")
 def check_completion_logged(posttrain: PosttrainFacts, evidence: Evidence) -> None:
     """The log's end matches (COMPLETE|GGUF|Saved) and the process ended with status 0."""
@@ -29,7 +29,7 @@ def check_completion_logged(posttrain: PosttrainFacts, evidence: Evidence) -> No
     assert log.complete, "the log does not end with TRAINING COMPLETE"
 
 
-@pytest.mark.remedy("harness run {job} resumes from the newest complete checkpoint")
+@pytest.mark.remedy("train on from the newest complete checkpoint on the box, then: harness run {job}")
 @pytest.mark.seed("timeline")
 def check_all_steps_done(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:
     """SFT and DPO reached their last steps."""

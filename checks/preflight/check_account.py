@@ -32,8 +32,8 @@ def check_credentials_work(preflight: PreflightFacts, job: Job, evidence: Eviden
     assert kind.encode() in inner, "the SSH public key is damaged"
 
 
-@pytest.mark.remedy("look at what is named above in the provider's console, where it may bill, then: harness run {job}")
+@pytest.mark.remedy("harness orphans tells more; look at it in the provider's console, then: harness run {job}")
 def check_no_orphans(preflight: PreflightFacts, evidence: Evidence) -> None:
-    """No instance of this tool is alive that no job knows of."""
-    orphans = evidence.saw("unknown instances", preflight.orphans)
+    """No instance and no volume of this tool bills that no job answers for."""
+    orphans = evidence.saw("orphans", preflight.orphans)
     assert not orphans, "; ".join(orphans)

@@ -20,18 +20,20 @@ def check_instance_is_gone(teardown: TeardownFacts, evidence: Evidence) -> None:
     assert len({look.user_id for look in proof.looks}) == 1, "the looks were taken with the keys of several accounts"
 
 
-@pytest.mark.remedy("look at the provider's billing page: storage and volumes bill on their own")
+@pytest.mark.remedy("look at the provider's billing page; delete a volume there, or name it in provider.kept_volumes")
 def check_billing_stopped(teardown: TeardownFacts, evidence: Evidence) -> None:
-    """The instance's charges no longer grow."""
+    """The instance's charges no longer grow, and no volume that was mounted in it bills on unless it is meant to."""
     proof = evidence.saw("charges", teardown.billing)
     least = evidence.wants("looks with the same sum, at least", 2)
     assert len(proof.looks) >= least, f"{len(proof.looks)} looks"
     grown = max(look.usd for look in proof.looks) - min(look.usd for look in proof.looks)
     assert grown < _NOISE_USD, f"the charges went from ${proof.looks[0].usd:.4f} to ${proof.looks[-1].usd:.4f}"
+    volumes = evidence.saw("volumes of the instance", teardown.volumes)
+    assert not volumes, f"still billed: {'; '.join(volumes)}"
 
 
-@pytest.mark.remedy("harness status lists what is known; destroy strangers with this tool's label in the console")
+@pytest.mark.remedy("harness orphans tells more; what it cannot place is to be looked at in the provider's console")
 def check_no_orphans_left(teardown: TeardownFacts, evidence: Evidence) -> None:
-    """No instance with this tool's label is alive that no job in the ledger owns."""
+    """No instance and no volume of this tool bills that no job in the ledger answers for."""
     orphans = evidence.saw("orphans", teardown.orphans)
     assert not orphans, ", ".join(orphans)

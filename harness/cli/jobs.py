@@ -114,7 +114,7 @@ def drive(
     with open_desk(job.name, new=True) as desk, desk.store.lock(job.name):
         open_job(desk.store, job, file.resolve(), accept_changes=accept_changes)
         telling = open_narrator(console, plain, verbose=verbose, spent=lambda: spent(desk))
-        with _reported(desk, console), telling as narrator:
+        with reported(desk, console), telling as narrator:
             if desk.history.closed:
                 narrator.note(f"job {desk.name} is closed: its file is verified, its instance destroyed")
                 return
@@ -187,7 +187,8 @@ def spent(desk: JobDesk) -> float | None:
 
 
 @contextmanager
-def _reported(desk: JobDesk, console: Console) -> Iterator[None]:
+def reported(desk: JobDesk, console: Console) -> Iterator[None]:
+    """Whatever happens, leave the report."""
     try:
         yield
     finally:

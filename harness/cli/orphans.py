@@ -1,76 +1,142 @@
-"""``harness orphans``: what bills and belongs to no job, or to one that was forgotten. It never destroys."""
+"""``harness orphans``: what bills, whose it is, and what no job answers for. It never destroys."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from harness import environment
+from harness import orphans as ownership
 from harness.clock import SystemClock
 from harness.errors import ProviderUnavailable
-from harness.ids import is_our_label
-from harness.ports import Instance, Provider
+from harness.facts.reading import attempt
+from harness.job.model import ProviderTable
+from harness.observed import Observed
+from harness.orphans import Known, Standing, Whose
+from harness.ports import Bill, Instance, Provider, Volume
 from harness.text import printable
-from harness.wiring import Ledger, open_ledger, open_provider_named
+from harness.wiring import open_ledger, open_provider_named
 
 
 class Kind(StrEnum):
-    """The providers whose instances can be listed."""
+    """The providers whose accounts can be looked at."""
 
     VAST = "vast"
     EMULATED = "emulated"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that bills or has billed. Money in USD; None where the provider could not be asked or does not tell."""
+
+    id: int
+    label: str
+    status: str
+    usd_per_hour: float | None
+    usd: float | None
+    standing: Standing
+    whose: str
+
+    def __str__(self) -> str:
+        """The row in one line."""
+        price = "" if self.usd_per_hour is None else f"${self.usd_per_hour:.4g}/h"
+        billed = "bill unknown" if self.usd is None else f"${self.usd:.2f} billed"
+        return f"  {self.id}  {self.status:<12} {price:<10} {billed:<14}  {self.whose}".rstrip()
 
 
 def orphans(
     provider: Annotated[Kind, typer.Option(help="Where to look.")] = Kind.VAST,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """List every instance of the account: whose it is, what it costs, and what to do about it."""
+    """List every instance, volume and charge of the account: whose it is, what it costs, what to do about it."""
     opened = open_provider_named(provider.value, environment.home(), SystemClock())
     with open_ledger() as ledger:
-        rows = [_row(instance, ledger, opened) for instance in opened.instances().instances]
+        known = ownership.known((history for _, history in ledger.histories()), ProviderTable(kind=provider.value))
+    found = survey(opened, known)
+    unknown = {name: rows.problem for name, rows in found.items() if rows.problem is not None}
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    for row in rows:
-        typer.echo(
-            f"{row['instance_id']}  {row['status']:<10} ${row['usd_per_hour']:.2f}/h  {row['spent']}  {row['whose']}"
-        )
-    if not rows:
-        typer.echo("no instance is alive")
+        told = {
+            name: None if rows.value is None else [asdict(row) for row in rows.value] for name, rows in found.items()
+        }
+        typer.echo(json.dumps({**told, "unknown": unknown}, indent=1))
+    else:
+        for name, rows in found.items():
+            _show(name, rows)
+    if unknown:
+        raise ProviderUnavailable("not everything could be looked at: " + "; ".join(dict.fromkeys(unknown.values())))
 
 
-def _row(instance: Instance, ledger: Ledger, provider: Provider) -> dict[str, str | int | float]:
+def survey(provider: Provider, known: Known) -> Mapping[str, Observed[tuple[Row, ...]]]:
+    """What the provider's account holds, by kind: ``instances``, ``volumes``, and the ``costs`` of what is neither."""
+    instances = attempt(lambda: provider.instances().instances)
+    volumes = attempt(provider.volumes)
+    bills = attempt(provider.bills)
     return {
-        "instance_id": instance.id,
-        "label": printable(instance.label or "", 80),
-        "status": instance.status.value,
-        "usd_per_hour": instance.usd_per_hour,
-        "spent": _spent(instance, provider),
-        "whose": _whose(instance, ledger),
+        "instances": attempt(lambda: _instances(instances.get(), known, bills)),
+        "volumes": attempt(lambda: tuple(_volume(one, known, bills) for one in volumes.get())),
+        "costs": attempt(lambda: _costs(bills.get(), instances.get(), volumes.get(), known)),
     }
 
 
-def _spent(instance: Instance, provider: Provider) -> str:
-    try:
-        return f"${sum(charge.usd for charge in provider.charges(instance.id)):.2f} billed"
-    except ProviderUnavailable:
-        return "bill unknown"
+def _show(name: str, rows: Observed[tuple[Row, ...]]) -> None:
+    typer.echo(f"{name}, gone and not accounted for" if name == "costs" else name)
+    if rows.value is None:
+        typer.echo(f"  UNKNOWN: {printable(rows.problem or '', 300)}")
+        return
+    for row in rows.value:
+        typer.echo(str(row))
+    if not rows.value:
+        typer.echo("  none")
 
 
-def _whose(instance: Instance, ledger: Ledger) -> str:
-    for name, history in ledger.histories():
-        if history.rental is None or history.rental.instance_id != instance.id:
-            continue
-        if history.closed:
-            return f"job {name} is CLOSED and this still lives: look at the provider's console"
-        held = f", held: {printable(str(history.held['reason']), 120)}" if history.held else ""
-        return f"job {name}, at stage {history.stage}{held}"
-    if is_our_label(instance.label):
-        return (
-            f"ORPHAN: {printable(instance.label or '', 80)} is in no ledger here; another machine's job, or a lost one"
-        )
-    return "not this tool's"
+def _instances(listed: Sequence[Instance], known: Known, bills: Observed[tuple[Bill, ...]]) -> tuple[Row, ...]:
+    """Every listed instance, and every one that a job believes to be alive and that is not listed."""
+    rows = [
+        _row(one.id, one.label, one.status.value, one.usd_per_hour, _billed("instance", one.id, bills), whose)
+        for one in listed
+        for whose in [known.of_instance(one)]
+    ]
+    for claim in known.missing(listed):
+        whose = Whose(Standing.FORGOTTEN, f"job {claim.job}, {claim.now}: alive in its log, and not in the list")
+        usd = _billed("instance", claim.instance_id, bills)
+        rows.append(_row(claim.instance_id, None, "not listed", None, usd, whose))
+    return tuple(rows)
+
+
+def _volume(volume: Volume, known: Known, bills: Observed[tuple[Bill, ...]]) -> Row:
+    usd = _billed("volume", volume.id, bills)
+    return _row(volume.id, volume.label, f"{volume.size_gb:g} GB", volume.usd_per_hour, usd, known.of_volume(volume))
+
+
+def _costs(
+    bills: Sequence[Bill], instances: Sequence[Instance], volumes: Sequence[Volume], known: Known
+) -> tuple[Row, ...]:
+    """Charges of what is in neither list, but those that a job has accounted for."""
+    listed = {("instance", int(one.id)) for one in instances} | {("volume", int(one.id)) for one in volumes}
+    rows = []
+    for bill in bills:
+        whose = known.of_bill(bill)
+        if (bill.kind, bill.id) not in listed and whose.standing is not Standing.OWNED:
+            until = datetime.fromtimestamp(bill.until, UTC).strftime("until %Y-%m-%d %H:%M UTC")
+            told = Whose(whose.standing, f"{until}; {whose.told}")
+            rows.append(_row(bill.id, bill.label, printable(bill.kind, 20), None, bill.usd, told))
+    return tuple(rows)
+
+
+def _row(
+    number: int, label: str | None, status: str, usd_per_hour: float | None, usd: float | None, whose: Whose
+) -> Row:
+    return Row(number, printable(label or "", 80), status, usd_per_hour, usd, whose.standing, whose.told)
+
+
+def _billed(kind: str, number: int, bills: Observed[tuple[Bill, ...]]) -> float | None:
+    """What a contract was billed; None when that is not known."""
+    if bills.value is None:
+        return None
+    return sum(bill.usd for bill in bills.value if (bill.kind, bill.id) == (kind, number))

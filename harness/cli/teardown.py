@@ -2,53 +2,92 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from harness import environment
 from harness.cli.confirming import confirming
-from harness.cli.jobs import Plain, Yes, spent, write_report
+from harness.cli.jobs import Plain, Yes, reported, spent
 from harness.cli.narration import open_narrator
-from harness.errors import Refused
-from harness.ids import InstanceId
+from harness.clock import SystemClock
+from harness.errors import BadInput, Refused
+from harness.ids import InstanceId, JobName
+from harness.job.load import load_job
+from harness.job.model import Job
 from harness.lifecycle import ORDER, Stage
+from harness.runner import adopting
+from harness.runner.run import reopen_if_spoilt
 from harness.runner.run import run as run_job
-from harness.wiring import JobDesk, open_desk, open_ledger
+from harness.wiring import JobDesk, open_desk, open_ledger, open_provider
 
 
 def destroy(
     job: Annotated[str | None, typer.Argument(help="The job's name.", show_default="the one that moved last")] = None,
     instance_id: Annotated[int | None, typer.Option(help="The instance, in place of the job's name.")] = None,
+    job_file: Annotated[
+        Path | None,
+        typer.Option(help="For an instance that no job here has rented: what its training should have been."),
+    ] = None,
     yes: Yes = False,
     plain: Plain = False,
 ) -> None:
-    """Destroy a job's instance: only when the verified file is here, matches its release, and you agree."""
-    name = job if instance_id is None else _owner(InstanceId(instance_id))
+    """Destroy an instance: only when the verified file is here, matches its release, and you agree.
+
+    One that no job here has rented is taken over first: with --job-file it is looked at, its model brought home
+    and verified; on any doubt it stays.
+    """
+    expected = None if job_file is None else load_job(job_file)
+    if expected is not None and (instance_id is None or job is not None):
+        raise BadInput("--job-file goes with --instance-id, and with no job's name")
+    name = job if instance_id is None else _job_of(InstanceId(instance_id), expected, job_file)
     console = Console()
     with open_desk(name) as desk, desk.store.lock(desk.name):
+        if expected is not None and job_file is not None:
+            adopting.expect(desk, expected, job_file.resolve())
         _require_verified(desk)
-        with open_narrator(console, plain, spent=lambda: spent(desk)) as narrator:
+        telling = open_narrator(console, plain, spent=lambda: spent(desk))
+        with reported(desk, console), telling as narrator:
+            if desk.job.adopted:
+                reopen_if_spoilt(desk, narrator)
             run_job(desk, narrator, confirming(desk.job, console, narrator, yes=yes))
-        markdown, *_ = write_report(desk)
-        console.print(f"report: {markdown}", markup=False, soft_wrap=True, highlight=False)
 
 
 def _require_verified(desk: JobDesk) -> None:
     stage = desk.history.stage
-    if stage is not None and ORDER.index(stage) <= ORDER.index(Stage.POSTDOWNLOAD):
+    if desk.job.adopted or stage is None:
+        return
+    if ORDER.index(stage) <= ORDER.index(Stage.POSTDOWNLOAD):
         raise Refused(
             f"job {desk.name} is at stage {stage}: its artifact is not verified on this machine",
             remedy="harness run JOB brings it home and verifies it first.",
         )
 
 
-def _owner(instance_id: InstanceId) -> str:
+def _job_of(instance_id: InstanceId, expected: Job | None, file: Path | None) -> JobName:
+    """The job that has the instance, or the one that takes it over now."""
     with open_ledger() as ledger:
         owner = ledger.owner(instance_id)
-    if owner is None:
-        raise Refused(
-            f"no job in this ledger has rented instance {instance_id}: nothing of it is known to be safe",
-            remedy="harness download --instance-id brings its file home and verifies it; the console can destroy it.",
+        if owner is not None:
+            _require_adopted(owner, ledger.adopted(owner), expected)
+            return owner
+        if expected is None or file is None:
+            raise Refused(
+                f"no job in this ledger has rented instance {instance_id}: nothing of it is known to be safe",
+                remedy="With --job-file FILE, which says what its training should have been, it is taken over: "
+                "looked at, its model brought home and verified, and only then destroyed.",
+            )
+        provider = open_provider(expected, environment.home(), SystemClock())
+        name = adopting.adopted_name(expected, instance_id)
+        with ledger.store.lock(name):
+            return adopting.adopt(ledger.store, provider, expected, file.resolve(), instance_id)
+
+
+def _require_adopted(owner: JobName, adopted: bool, expected: Job | None) -> None:
+    if expected is not None and not adopted:
+        raise BadInput(
+            f"job {owner} has rented this instance, and knows what its training should be",
+            remedy=f"Without --job-file: harness destroy {owner}.",
         )
-    return owner

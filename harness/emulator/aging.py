@@ -49,7 +49,7 @@ def book(state: State, instance_id: int, until: float) -> None:
 def book_volume(state: State, volume_id: int, until: float) -> None:
     """Charge a volume up to a time."""
     volume = state.volumes[volume_id]
-    state.ledger.hours(volume_id, "disk", volume.billed_until, until, volume.usd_per_hour)
+    state.ledger.hours(volume_id, "disk", volume.billed_until, until, volume.usd_per_hour, contract="volume")
     state.volumes[volume_id] = replace(volume, billed_until=max(until, volume.billed_until))
 
 

@@ -63,6 +63,7 @@ class Keeper:
     def __init__(self, world: World) -> None:
         self._world = world
         self._folder = world.state_dir / "boxes"
+        self._volumes = world.state_dir / "volumes"
         self._isolated = world.scenario.isolation == "auto" and can_isolate()
         if not self._isolated and any(event.do == "disk" for event in world.scenario.life):
             raise BadInput(
@@ -89,6 +90,12 @@ class Keeper:
         for folder in self._folder.glob("*"):
             if folder.name.isdecimal() and int(folder.name) not in rentals:
                 await self._remove(int(folder.name))
+        for folder in self._forsaken():
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    def _forsaken(self) -> list[Path]:
+        """The directories of volumes that were deleted."""
+        return [folder for folder in self._volumes.glob("*") if int(folder.name) not in self._world.state.volumes]
 
     async def _look_at(self, rental: Rental) -> None:
         try:
@@ -116,7 +123,7 @@ class Keeper:
             box = self._boxes.get(instance_id)
             if box is None or not self._is_right(box, rental, now):
                 return False
-        return set(self._boxes) == set(rentals)
+        return set(self._boxes) == set(rentals) and not self._forsaken()
 
     def _is_right(self, box: _Box, rental: Rental, now: float) -> bool:
         if not rental.container_up:
@@ -159,12 +166,15 @@ class Keeper:
             await self._open(box, rental)
         self._account(box, rental)
         await asyncio.to_thread(box.watch.disk, rental)
+        self._world.disk_used[rental.id] = box.watch.used
 
     async def _boot(self, box: _Box, rental: Rental) -> None:
         await self._down(box)
         ask, layout = rental.ask, box.layout
         gpus = Gpus(ask.gpu_name, ask.num_gpus, ask.gpu_ram_mb, ask.driver_version)
         await asyncio.to_thread(furnish, layout, gpus, box.container.environment()["PATH"])
+        if rental.volume_id is not None:
+            layout.mount(self._volumes / str(rental.volume_id), rental.mount_path, isolated=self._isolated)
         self._write_keys(box, rental, self._world.clock.now(), force=True)
         _announce(layout, rental)
         env = {"CONTAINER_ID": str(rental.id), "CONTAINER_API_KEY": rental.api_key, **rental.env}
@@ -207,6 +217,7 @@ class Keeper:
         await asyncio.to_thread(box.container.kill)
         await asyncio.to_thread(shutil.rmtree, box.layout.base, ignore_errors=True)
         del self._boxes[instance_id]
+        self._world.disk_used.pop(instance_id, None)
 
     def _write_keys(self, box: _Box, rental: Rental, now: float, *, force: bool = False) -> None:
         # The file is the attached set and nothing else: what somebody appended on the box vanishes again.

@@ -1,6 +1,6 @@
 """What was charged, for what and when. Pure.
 
-One entry is one kind of charge on one instance over one span within one UTC day:
+One entry is one kind of charge on one contract (an instance, a volume) over one span within one UTC day:
 ``gpu`` and ``disk`` by the hour, ``bwd`` and ``bwu`` (bytes to and from the
 instance, as the provider names them) by the byte.
 """
@@ -17,7 +17,10 @@ GB = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One charge. Times in seconds since the epoch, ``usd`` what it came to, ``rate`` USD per hour or per GB."""
+    """One charge. Times in seconds since the epoch, ``usd`` what it came to, ``rate`` USD per hour or per GB.
+
+    ``instance_id`` is the contract's number; a volume has one, too, and ``contract`` says which it is.
+    """
 
     instance_id: int
     kind: str
@@ -26,6 +29,7 @@ class Entry:
     usd: float
     rate: float
     quantity: float
+    contract: str = "instance"
 
 
 @dataclass(slots=True)
@@ -35,12 +39,15 @@ class Ledger:
     entries: list[Entry] = field(default_factory=list)
     _last: dict[tuple[int, str], int] = field(default_factory=dict)
 
-    def hours(self, instance_id: int, kind: str, start: float, end: float, usd_per_hour: float) -> None:
+    def hours(
+        self, instance_id: int, kind: str, start: float, end: float, usd_per_hour: float, *, contract: str = "instance"
+    ) -> None:
         """Charge a span of time, split at UTC midnights."""
         while start < end:
             stop = min(end, (start // DAY_S + 1) * DAY_S)
             span_h = (stop - start) / 3600.0
-            self._add(Entry(instance_id, kind, start, stop, span_h * usd_per_hour, usd_per_hour, span_h))
+            usd = span_h * usd_per_hour
+            self._add(Entry(instance_id, kind, start, stop, usd, usd_per_hour, span_h, contract))
             start = stop
 
     def traffic(self, instance_id: int, kind: str, when: float, count: int, usd_per_gb: float) -> None:

@@ -51,6 +51,7 @@ class Rental:
     """An instance.
 
     ``boots`` counts container starts, ``identity`` new addresses and host keys, ``wipes`` lost disks.
+    ``mount_path`` is where its volume shows in the box, absolute.
     """
 
     id: int
@@ -80,6 +81,8 @@ class Rental:
     identity: int = 0
     wipes: int = 0
     keys: tuple[AttachedKey, ...] = field(default=())
+    volume_id: int | None = None
+    mount_path: str = ""
 
     @property
     def booting(self) -> bool:

@@ -61,6 +61,10 @@ class State:
         self.last_key_id += 1
         return AttachedKey(self.last_key_id, public_key, now)
 
+    def users_of(self, volume_id: int) -> list[int]:
+        """The instances in which a volume is mounted."""
+        return [rental.id for rental in self.rentals.values() if rental.volume_id == volume_id]
+
     def credit(self) -> float:
         """USD left."""
         return self.credit_given - self.ledger.total()

@@ -22,6 +22,7 @@ from harness.emulator.market import Ask
 from harness.emulator.refusal import Refusal, invalid, no_such_instance
 from harness.emulator.rental import AttachedKey, Rental, Status, Timing, latest_end
 from harness.emulator.scenario import CALM, Scenario
+from harness.emulator.wanted import Wanted, WantedVolume
 from harness.ids import new_secret
 from harness.ports import Json
 
@@ -41,20 +42,6 @@ class Caller:
         return self.instance_id in {None, instance_id}
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a create asks for, read and checked. Disk in GB; ``bid`` in USD per hour, None on demand."""
-
-    image: str
-    disk_gb: float
-    label: str | None
-    onstart: str
-    env: Mapping[str, str]
-    runtype: str
-    bid: float | None
-    cancel_unavail: bool
-
-
 class World:
     """The service's state and what can be done to it, from any thread. What it refuses it refuses with ``Refusal``."""
 
@@ -71,6 +58,8 @@ class World:
         self.timing = replace(Timing(), **scenario.pace.model_dump(exclude_none=True))
         self.faults = FaultBook((*scenario.api, *scenario.ssh, *scenario.life))
         self.lock = threading.RLock()
+        self.disk_used: dict[int, int] = {}
+        """Bytes on each box's disk, as they were last measured."""
         self._pace = Pace(self.timing, scenario.account.grace_s)
         self._free_port = free_port or count(FIRST_PORT).__next__
         known = state.read(state_dir)
@@ -144,6 +133,7 @@ class World:
         with self.lock:
             now = self.settle()
             ask = self._rentable(ask_id, wanted)
+            volume = self._volume_for(ask, wanted.volume) if wanted.volume else None
             self.state.asks[ask_id] = replace(ask, rented=True)
             ssh_port, proxy_port = self._two_ports()
             rental = Rental(
@@ -165,6 +155,8 @@ class World:
                 price_per_hour=ask.dph_base if wanted.bid is None else wanted.bid,
                 is_bid=wanted.bid is not None,
                 keys=self.state.account_keys,
+                volume_id=volume.id if volume else None,
+                mount_path=wanted.volume.mount_path if wanted.volume else "",
             )
             return self._put(rental)
 
@@ -288,11 +280,13 @@ class World:
             return volume
 
     def delete_volume(self, volume_id: int) -> None:
-        """Delete a volume; its charges end."""
+        """Delete a volume that no instance uses; its charges end."""
         with self.lock:
             now = self.settle()
             if volume_id not in self.state.volumes:
                 raise Refusal(404, "no_such_volume", f"Volume {volume_id} not found.")
+            if users := self.state.users_of(volume_id):
+                raise invalid(f"Volume {volume_id} is used by instances {users}: destroy them first.")
             book_volume(self.state, volume_id, now)
             del self.state.volumes[volume_id]
             self.save()
@@ -357,6 +351,17 @@ class World:
         if wanted.disk_gb > ask.disk_space:
             raise invalid(f"disk is larger than the {ask.disk_space:g} GB that the machine has")
         return ask
+
+    def _volume_for(self, ask: Ask, wanted: WantedVolume) -> state.Volume:
+        """The volume of a new instance; refuses one that lies on another machine."""
+        offer = self.state.asks.get(wanted.id) if wanted.create_new else self.state.volumes.get(wanted.id)
+        if offer is None:
+            raise Refusal(404, "no_such_volume", f"Volume {wanted.id} not found.")
+        if offer.machine_id != ask.machine_id:
+            raise invalid(f"volume {wanted.id} is not on machine {ask.machine_id}")
+        if isinstance(offer, state.Volume):
+            return offer
+        return self.create_volume(wanted.id, wanted.size_gb, wanted.name)
 
     def _two_ports(self) -> tuple[int, int]:
         known = self.state.rentals.values()

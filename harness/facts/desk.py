@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.history import History
-from harness.ids import InstanceId
 from harness.job.model import Job
+from harness.orphans import Known
 from harness.ports import Clock, Host, Provider
 
 
@@ -38,8 +38,8 @@ class Desk(Protocol):
     def destination(self) -> Path:
         """The folder on this machine where the artifact is to arrive."""
 
-    def known_instances(self) -> frozenset[InstanceId]:
-        """Every instance that any job in the ledger has rented."""
+    def known(self) -> Known:
+        """What all jobs in the ledger have had at this job's provider; raises StoreFailed when a log does not read."""
 
     def provider(self) -> Provider:
         """The marketplace; raises a HarnessError when it cannot be opened."""

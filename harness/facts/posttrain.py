@@ -51,6 +51,7 @@ class PosttrainFacts:
     unfinished: Observed[tuple[Entry, ...]]
     manifest: Observed[JsonFile]
     gguf: Observed[GgufOnBox]
+    run: Observed[JsonFile]
     recorded: Observed[RemoteFile]
     adapter: Observed[AdapterFindings]
     predicted_bytes: Observed[int]
@@ -73,6 +74,7 @@ def look(desk: Desk) -> PosttrainFacts:
         Question("finals", "glob", {"pattern": posixpath.join(final, "*.gguf")}),
         Question("unfinished", "glob", {"pattern": posixpath.join(final, "*.partial")}),
         Question("manifest", "read_text", {"path": posixpath.join(directory, "MANIFEST.json"), "limit": 4 << 20}),
+        Question("run", "read_text", {"path": posixpath.join(directory, "run.json"), "limit": 1 << 20}),
         *traininglog.questions(desk),
     ]
     if recorded.value is not None:
@@ -85,6 +87,7 @@ def look(desk: Desk) -> PosttrainFacts:
         finals=typed(answers.get("finals"), tuple[Entry, ...]),
         unfinished=typed(answers.get("unfinished"), tuple[Entry, ...]),
         manifest=json_text(typed(answers.get("manifest"), Text)),
+        run=json_text(typed(answers.get("run"), Text)),
         gguf=typed(answers.get("gguf"), GgufOnBox),
         recorded=recorded,
         adapter=attempt(lambda: inspect_adapter(desk.directory / "companions" / "models" / "output" / "adapter")),

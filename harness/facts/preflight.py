@@ -18,13 +18,13 @@ from harness.facts import (
     preflight_sources,
     runtime,
     script,
+    teardown,
 )
 from harness.facts.desk import Desk
 from harness.facts.preflight_data import Context, RowCounts
 from harness.facts.preflight_smoke import Smoke
 from harness.facts.preflight_sources import Sources
 from harness.facts.reading import attempt
-from harness.ids import is_our_label
 from harness.job.model import Job
 from harness.observed import CouldNotLook, Observed
 from harness.ports import Account
@@ -94,7 +94,7 @@ def look(desk: Desk) -> PreflightFacts:
         local_free_bytes=attempt(lambda: _free_bytes(desk.destination)),
         account=attempt(lambda: desk.provider().account()),
         public_key=attempt(lambda: desk.public_key),
-        orphans=attempt(lambda: _orphans(desk)),
+        orphans=attempt(lambda: teardown.orphans(desk)),
         destination_files=attempt(lambda: _older(desk)),
     )
 
@@ -146,17 +146,6 @@ def _free_bytes(folder: Path) -> int:
     if not os.access(folder, os.W_OK):
         raise CouldNotLook(f"nothing can be written to {folder}")
     return shutil.disk_usage(folder).free
-
-
-def _orphans(desk: Desk) -> tuple[str, ...]:
-    """Instances with this tool's label that no job knows of."""
-    listed = desk.provider().instances().instances
-    known = desk.known_instances()
-    return tuple(
-        f"instance {instance.id} {instance.label} {instance.status} {instance.usd_per_hour:.2f} USD/h"
-        for instance in listed
-        if is_our_label(instance.label) and instance.id not in known
-    )
 
 
 def _older(desk: Desk) -> tuple[str, ...]:

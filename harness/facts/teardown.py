@@ -9,17 +9,20 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from harness import orphans as strays
 from harness import release
 from harness.absence import AbsenceProof, BillingProof
 from harness.facts.desk import Desk
 from harness.facts.reading import attempt
-from harness.ids import is_our_label
 from harness.observed import CouldNotLook, Observed
 
 
 @dataclass(frozen=True, slots=True)
 class TeardownFacts:
-    """One look after the instance was destroyed; ``release_problems`` is empty for a valid release."""
+    """One look after the instance was destroyed; ``release_problems`` is empty for a valid release.
+
+    ``volumes`` were mounted in the instance and still bill, and are not meant to.
+    """
 
     release_problems: Observed[tuple[str, ...]]
     file_problems: Observed[tuple[str, ...]]
@@ -27,6 +30,7 @@ class TeardownFacts:
     confirmed: Observed[str]
     absence: Observed[AbsenceProof]
     billing: Observed[BillingProof]
+    volumes: Observed[tuple[str, ...]]
     orphans: Observed[tuple[str, ...]]
 
 
@@ -39,19 +43,22 @@ def look(desk: Desk) -> TeardownFacts:
         confirmed=attempt(lambda: _confirmed(desk)),
         absence=attempt(lambda: _absence(desk)),
         billing=attempt(lambda: _billing(desk)),
+        volumes=attempt(lambda: _volumes(desk)),
         orphans=attempt(lambda: orphans(desk)),
     )
 
 
 def orphans(desk: Desk) -> tuple[str, ...]:
-    """Instances that carry this tool's label and belong to no job in the ledger."""
-    known = desk.known_instances()
-    listing = desk.provider().instances()
-    return tuple(
-        f"{instance.id} ({instance.label}, {instance.status})"
-        for instance in listing.instances
-        if is_our_label(instance.label) and instance.id not in known
-    )
+    """Instances and volumes that this tool has to do with and that no job in the ledger answers for."""
+    provider = desk.provider()
+    listed, stored = provider.instances().instances, provider.volumes()
+    return strays.stray(desk.known(), listed, stored, desk.job.provider.kept_volumes)
+
+
+def _volumes(desk: Desk) -> tuple[str, ...]:
+    mounted = {job_volume for job_volume, job in desk.known().volumes.items() if job == desk.job.name}
+    unwanted = mounted - set(desk.job.provider.kept_volumes)
+    return tuple(strays.described(one) for one in desk.provider().volumes() if one.id in unwanted)
 
 
 def _release(desk: Desk) -> release.Release:

@@ -35,6 +35,11 @@ def load_job(path: Path) -> Job:
     except tomllib.TOMLDecodeError as error:
         hint = _WINDOWS if "\\" in str(error) or "escape" in str(error).lower() else ""
         raise BadInput(f"{path}: not TOML: {error}{hint}") from error
+    if "adopted" in table:
+        raise BadInput(
+            f"{path}: a job file does not say whether an instance is adopted",
+            remedy="harness destroy --instance-id N --job-file FILE takes one over.",
+        )
     profile = table.pop("profile", None)
     merged = _merge(_profile(str(profile), path), table) if profile is not None else table
     try:

@@ -33,6 +33,8 @@ class ProviderTable(_Table):
     scenario: str | None = None
     user_id: int | None = None
     """The account that the API key must belong to; not given, any."""
+    kept_volumes: tuple[int, ...] = ()
+    """Volumes, by id, that are meant to outlive the job's instance and to go on billing."""
 
     @model_validator(mode="after")
     def _emulated_only(self) -> ProviderTable:
@@ -239,3 +241,5 @@ class Job(_Table):
     limits: LimitsTable
     gates: GatesTable = GatesTable()
     teardown: TeardownTable = TeardownTable()
+    adopted: bool = False
+    """Whether the job took over an instance that it did not rent. No job file says so: an adoption does."""

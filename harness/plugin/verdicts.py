@@ -13,6 +13,7 @@ import pytest
 
 from harness.evidence import CheckResult, Sight
 from harness.ids import CheckId
+from harness.job.model import Job
 from harness.observed import CouldNotLook
 from harness.plugin.looking import Evidence
 from harness.plugin.session import Judging, check_id
@@ -64,7 +65,7 @@ class Speaking:
             saw=tuple(evidence.sights),
             expected=tuple(evidence.expectations),
             message=printable(message, _MESSAGE_LIMIT),
-            remedy=_remedy(item).replace("{job}", job.name) if verdict is not Verdict.PASS else "",
+            remedy=_next(_remedy(item), job) if verdict is not Verdict.PASS else "",
             seconds=round(report.duration, 6),
         )
         setattr(report, REPORT_ATTRIBUTE, _plain(result))
@@ -153,6 +154,12 @@ def _claim(item: pytest.Item) -> str:
     function = getattr(item, "function", None)
     doc = inspect.getdoc(function) if function else None
     return doc.splitlines()[0].rstrip(".") if doc else item.name
+
+
+def _next(remedy: str, job: Job) -> str:
+    """A remedy for this job: an adopted one has no job file that ``harness run`` could drive."""
+    command = "harness destroy {job}" if job.adopted else "harness run {job}"
+    return remedy.replace("harness run {job}", command).replace("{job}", job.name)
 
 
 def _remedy(item: pytest.Item) -> str:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import ProviderUnavailable
-from harness.ids import InstanceId
-from harness.ports import Account, Charge, Endpoint, Instance, InstanceStatus
+from harness.ids import InstanceId, VolumeId
+from harness.ports import Account, Bill, Charge, Endpoint, Instance, InstanceStatus, Volume
 from harness.text import printable
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}")
 _SSH = "22/tcp"
+_SOURCE = re.compile(r"([a-z]+)-([0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,40 @@ def instance(value: object) -> Instance:
         started_at=row.number_or_none("start_date"),
         ends_at=row.number_or_none("end_date"),
         is_bid=row.fields.get("is_bid") is True,
+        volumes=tuple(VolumeId(number) for number in _numbered(row, "volume_info")),
+    )
+
+
+def volume(value: object) -> Volume:
+    """A volume of the list."""
+    row = Row.of("a volume row", value)
+    identity = VolumeId(row.identifier("id"))
+    row = Row(f"volume {identity}", row.fields)
+    return Volume(
+        id=identity,
+        label=row.text("label") or None,
+        machine_id=int(row.number_or_none("machine_id") or 0),  # a network volume is on none
+        size_gb=row.number("disk_space"),
+        usd_per_hour=row.number_or_none("storage_total_cost"),
+        instances=tuple(InstanceId(number) for number in _numbered(row, "instances")),
+    )
+
+
+def bill(value: object) -> Bill:
+    """What one result of ``/charges/`` comes to; its contract is named ``<kind>-<number>``."""
+    row = Row.of("a charge", value)
+    source = _SOURCE.fullmatch(row.text("source"))
+    if source is None:
+        raise row.odd("source", "the name of a contract")
+    details = row.fields.get("metadata")
+    label = Row(row.what, details).text("label") if isinstance(details, Mapping) else ""
+    parts = _parts(row)
+    return Bill(
+        kind=source[1],
+        id=int(source[2]),
+        label=label or None,
+        usd=math.fsum(part.number("amount") for part in parts),
+        until=max(part.number("end") for part in parts),
     )
 
 
@@ -128,11 +163,23 @@ def charges_of(instance_id: InstanceId, value: object) -> tuple[Charge, ...]:
     row = Row.of("a charge", value)
     if row.text("source") != f"instance-{instance_id}":
         return ()
-    parts = [Row.of("a charge's item", item) for item in row.items("items")] or [row]
     return tuple(
         Charge(instance_id, part.text("type"), part.number("amount"), part.number("start"), part.number("end"))
-        for part in parts
+        for part in _parts(row)
     )
+
+
+def _parts(row: Row) -> list[Row]:
+    """What a charge is made of: its items, or itself where it has none."""
+    return [Row.of("a charge's item", item) for item in row.items("items")] or [row]
+
+
+def _numbered(row: Row, name: str) -> list[int]:
+    """The ids in a list of objects, or of bare numbers; none where the field is missing or null."""
+    if row.fields.get(name) is None:
+        return []
+    items = [item if isinstance(item, Mapping) else {"id": item} for item in row.items(name)]
+    return [Row(f"{row.what}: {name}", item).identifier("id") for item in items]
 
 
 def _status(word: str) -> InstanceStatus:

@@ -9,6 +9,7 @@ from harness.errors import ProviderUnavailable, Refused
 from harness.ids import InstanceId, OfferId
 from harness.ports import (
     Account,
+    Bill,
     Charge,
     CreateRequest,
     DestroyReply,
@@ -18,6 +19,7 @@ from harness.ports import (
     Listing,
     Offer,
     OfferQuery,
+    Volume,
 )
 
 THE_BOX = InstanceId(1)
@@ -88,6 +90,14 @@ class SshHostProvider:
     def charges(self, instance_id: InstanceId) -> tuple[Charge, ...]:
         """None: nobody bills for it."""
         del instance_id
+        return ()
+
+    def volumes(self) -> tuple[Volume, ...]:
+        """None."""
+        return ()
+
+    def bills(self) -> tuple[Bill, ...]:
+        """None."""
         return ()
 
     def _refuse(self, what: str) -> NoReturn:

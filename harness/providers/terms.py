@@ -18,6 +18,7 @@ class Lane(StrEnum):
     SEARCH = "search"
     ACCOUNT = "account"
     CHARGES = "charges"
+    VOLUMES = "volumes"
     LOGS = "logs"
     KEYS = "keys"
 

@@ -16,6 +16,7 @@ from harness.errors import AmbiguousCreate, BadInput, OfferGone, ProviderUnavail
 from harness.ids import InstanceId, OfferId
 from harness.ports import (
     Account,
+    Bill,
     Charge,
     Clock,
     CreateRequest,
@@ -24,6 +25,7 @@ from harness.ports import (
     Listing,
     Offer,
     OfferQuery,
+    Volume,
 )
 from harness.providers import offers, rows
 from harness.providers.container_log import fetch_text
@@ -154,14 +156,30 @@ class VastProvider:
 
     def charges(self, instance_id: InstanceId) -> tuple[Charge, ...]:
         """What was billed for the instance in the last 90 days, by kind: gpu, disk, bwd, bwu."""
+        billed = self._billed({"type": {"in": ["instance"]}})
+        return tuple(charge for row in billed for charge in rows.charges_of(instance_id, row))
+
+    def volumes(self) -> tuple[Volume, ...]:
+        """Every volume of the account, local and on the network; the provider sends them in one piece, uncounted."""
+        call = Call(Lane.VOLUMES, "get", "/volumes/", query={"owner": "me", "type": "all_volume"})
+        page = Row(str(call), self._wire.read(call).ok())
+        listed = tuple(rows.volume(row) for row in page.items("volumes"))
+        if len({volume.id for volume in listed}) != len(listed):
+            raise ProviderUnavailable("the list of volumes names one twice")
+        return listed
+
+    def bills(self) -> tuple[Bill, ...]:
+        """What every contract of the account, instances and volumes, was billed in the last 90 days."""
+        return tuple(rows.bill(row) for row in self._billed({}))
+
+    def _billed(self, which: Mapping[str, Json]) -> list[Any]:
         now = int(self._clock.now())
         span: dict[str, Json] = {"gte": now - _CHARGES_SINCE_S, "lte": now + _DAY_S}
-        filters: dict[str, Json] = {"day": span, "type": {"in": ["instance"]}}
+        filters: dict[str, Json] = {"day": span, **which}
         call = Call(
             Lane.CHARGES, "get", "/charges/", query={"select_filters": filters, "format": "table", "limit": 100}
         )
-        billed = self._all_pages(call, "results", "count", "total")
-        return tuple(charge for row in billed for charge in rows.charges_of(instance_id, row))
+        return self._all_pages(call, "results", "count", "total")
 
     def _manage(self, instance_id: InstanceId, state: str) -> None:
         self._wire.once(Call(Lane.MANAGE, "put", f"/instances/{instance_id}/", body={"state": state})).done()

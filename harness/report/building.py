@@ -118,6 +118,8 @@ def _clean_sights(sights: Sequence[Sight]) -> tuple[Sight, ...]:
 
 
 def _state(stage: Stage, history: History) -> StageState:
+    if stage not in history.stages:
+        return StageState.LEFT_OUT
     if history.passed(stage):
         return StageState.PASSED
     if stage is not history.stage or stage not in history.entered:

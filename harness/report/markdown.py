@@ -83,7 +83,7 @@ def _longest_run(text: str) -> int:
 def _shut(stages: Sequence[StageReport]) -> Iterator[str]:
     """What keeps the current gate shut comes first: it is why somebody reads this."""
     shut = standing.keeping_shut(stages)
-    current = next((stage for stage in stages if stage.left_at is None), None)
+    current = standing.current(stages)
     if current is None or not (shut or current.problems):
         return
     yield f"## What keeps {current.stage} shut"

@@ -34,6 +34,8 @@ class StageState(StrEnum):
     HELD = "held"
     UNDER_WAY = "under way"
     AHEAD = "ahead"
+    LEFT_OUT = "left out"
+    """An adopted job does not go through it: what was true then, nobody has looked at."""
 
 
 @dataclass(frozen=True, slots=True)

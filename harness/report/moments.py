@@ -20,6 +20,7 @@ _SAY: Mapping[str, str] = {
     "rent_intended": "about to rent under the label {label}",
     "rent_failed": "the rent came to nothing: {why}",
     "rented": "instance {instance_id} rented at ${usd_per_hour}/h",
+    "adopted": "instance {instance_id}, labelled {label}, was taken over at ${usd_per_hour}/h",
     "pinned": "the box's host key was pinned ({how})",
     "uploaded": "{files} files are on the box, verified there",
     "installed": "the install command ended with status {status}",

@@ -34,8 +34,8 @@ def paid_spans(events: Sequence[Event], now: float) -> tuple[PaidSpan, ...]:
     gone = _gone_at(events)
     for event in events:
         match event.kind:
-            case "rented":
-                since, price = event.at, float(str(event.data["usd_per_hour"]))
+            case "rented" | "adopted":  # an adopted one was paid for before anybody here knew of it
+                since, price = float(str(event.data.get("since", event.at))), float(str(event.data["usd_per_hour"]))
             case "instance_started" if since is None:
                 since = event.at
             case "instance_stopped" | "destroy_requested" if since is not None:
@@ -82,7 +82,7 @@ def _gone_at(events: Sequence[Event]) -> float | None:
     requested: float | None = None
     gone: float | None = None
     for event in events:
-        if event.kind == "rented":
+        if event.kind in {"rented", "adopted"}:
             requested = gone = None
         elif event.kind == "destroy_requested":
             requested = event.at

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.evidence import CheckResult
 from harness.history import History
-from harness.report.model import ArtifactReport, InstanceReport, StageReport, Standing
+from harness.report.model import ArtifactReport, InstanceReport, StageReport, StageState, Standing
 
 
 def of(history: History) -> Standing:
@@ -24,12 +24,15 @@ def headline(stands: Standing, history: History, stages: Sequence[StageReport]) 
     if stands is Standing.LOST:
         return "The instance is gone and no verified file is here."
     if stands is Standing.CLOSED:
-        return "Every gate has opened; the model is home and the instance is proven to be gone."
+        seen = "Every gate has opened"
+        if history.job.adopted:
+            seen = "Adopted: what came before the training's end was not looked at. Every gate since has opened"
+        return f"{seen}; the model is home and the instance is proven to be gone."
     if stands is Standing.HELD:
         held = history.held or {}
         return f"Held at {held.get('stage', now)}: {held.get('reason', 'no reason was recorded')}"
     passed = sum(stage.verdict is not None and stage.left_at is not None for stage in stages)
-    return f"In stage {now}; {passed} of {len(stages)} gates have opened." if now else "Every gate has opened."
+    return f"In stage {now}; {passed} of {len(history.stages)} gates have opened." if now else "Every gate has opened."
 
 
 def safety(artifact: ArtifactReport | None, instance: InstanceReport | None) -> str:
@@ -55,12 +58,18 @@ def next_step(stands: Standing, history: History) -> str:
         return f"harness verify {_local(history)}"
     if stands is Standing.LOST:
         return "harness status"
-    return f"harness run {history.job.name}"
+    return f"harness {'destroy' if history.job.adopted else 'run'} {history.job.name}"
 
 
 def keeping_shut(stages: Sequence[StageReport]) -> tuple[CheckResult, ...]:
     """The checks that keep the current gate shut."""
-    return next((stage.shut for stage in stages if stage.left_at is None), ())
+    now = current(stages)
+    return now.shut if now else ()
+
+
+def current(stages: Sequence[StageReport]) -> StageReport | None:
+    """The stage that the job is in; None when it has gone through all."""
+    return next((stage for stage in stages if stage.left_at is None and stage.state is not StageState.LEFT_OUT), None)
 
 
 def _local(history: History) -> str:

@@ -67,7 +67,8 @@ def provision(desk: RunnerDesk, narrator: Narrator) -> None:
 def resume(desk: RunnerDesk, narrator: Narrator, *, may_start: bool) -> None:
     """Before a later stage goes on: the instance is still there and runs; a stopped one ``may_start`` again.
 
-    Raises ProviderUnavailable when the provider no longer shows it, GateHeld when it was stopped and may not start.
+    One that was taken over is entered here for the first time. Raises ProviderUnavailable when the provider no
+    longer shows it, GateHeld when it was stopped and may not start.
     """
     if not may_start:
         require_running(desk)
@@ -75,7 +76,7 @@ def resume(desk: RunnerDesk, narrator: Narrator, *, may_start: bool) -> None:
     if rental is None:
         return
     instance = _shown(desk, rental)
-    if instance.status is not InstanceStatus.RUNNING or not instance.endpoints:
+    if instance.status is not InstanceStatus.RUNNING or not instance.endpoints or desk.history.pin is None:
         _make_ready(desk, narrator)
     elif desk.history.instance_stopped:
         desk.record("instance_started", {"instance_id": instance.id})

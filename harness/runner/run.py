@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,14 @@ def open_job(store: EventStore, job: Job, file: Path, *, accept_changes: bool) -
     """
     data: dict[str, Json] = {"job": job.model_dump(mode="json"), "file": str(file)}
     events = store.events(job.name)
-    known = [event.data for event in events if event.kind == "opened"]
+    known: list[Mapping[str, Any]] = [event.data for event in events if event.kind == "opened"]
     if known and known[-1]["job"] == data["job"]:
         return
+    if known and known[-1]["job"].get("adopted"):
+        raise BadInput(
+            f"job {job.name} took its instance over: it has no job file of its own",
+            remedy=f"harness destroy {job.name} goes on with it.",
+        )
     if known:
         fields = _changed(known[-1]["job"], data["job"])
         if not accept_changes:
@@ -224,7 +229,7 @@ def _record_verified(desk: RunnerDesk) -> None:
 
 def _may_bill(events: Sequence[Event]) -> bool:
     """Whether a rent was begun and no destruction proven since."""
-    begun, over = {"rent_intended", "rented"}, {"rent_failed", "destroyed", "abandoned"}
+    begun, over = {"rent_intended", "rented", "adopted"}, {"rent_failed", "destroyed", "abandoned"}
     kinds = [event.kind for event in events if event.kind in begun | over]
     return bool(kinds) and kinds[-1] in begun
 

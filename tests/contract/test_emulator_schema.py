@@ -36,7 +36,6 @@ LEFT_OUT = {
         "public_ipaddr",
         "cpu_name",
         "mobo_name",
-        "storage_total_cost",
         "os_version",
         "static_ip",
         "cpu_arch",

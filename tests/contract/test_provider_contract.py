@@ -18,6 +18,7 @@ from harness.clock import SystemClock
 from harness.emulator.clock import TurnableClock
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import ApiFault, Pace, Scenario
+from harness.emulator.wanted import WantedVolume
 from harness.errors import AmbiguousCreate, HarnessError, NotProven, OfferGone, ProviderUnavailable
 from harness.ids import InstanceId, OfferId, label, new_nonce
 from harness.ids import job_name as named
@@ -25,6 +26,7 @@ from harness.ports import CreateRequest, DestroyReply, Instance, InstanceStatus,
 from harness.providers.credentials import Credentials
 from harness.providers.terms import UNPACED, Patience
 from harness.providers.vast import VastProvider
+from tests.support.emulator_kit import wanted
 from tests.support.faulty_provider import FaultyProvider
 
 QUERY = OfferQuery(gpu_names=("H100",), num_gpus=1, disk_gb=20.0, max_usd_per_hour=100.0)
@@ -52,6 +54,9 @@ class Bench(Protocol):
     def retire_the_list(self) -> None:
         """Listing is answered with an error from now on."""
 
+    def spoil_the_volumes(self) -> None:
+        """The list of volumes comes back without its list from now on."""
+
     def revoke_the_key(self) -> None:
         """Every request is answered as one with an unknown key."""
 
@@ -73,6 +78,9 @@ class VastBench:
     def retire_the_list(self) -> None:
         body = '{"success": false, "error": "deprecated_endpoint", "msg": "gone"}'
         self._arm(ApiFault(route="GET /api/v1/instances", do="reply", status=410, body=body, times=0))
+
+    def spoil_the_volumes(self) -> None:
+        self._arm(ApiFault(route="GET /api/v0/volumes", do="edit", unset=("volumes",), times=0))
 
     def revoke_the_key(self) -> None:
         body = '{"success": false, "error": "auth_error", "msg": "Invalid user key"}'
@@ -99,8 +107,12 @@ class FaultyBench:
     def retire_the_list(self) -> None:
         self.provider.break_("instances", ProviderUnavailable("retired"), times=0)
 
+    def spoil_the_volumes(self) -> None:
+        self.provider.break_("volumes", ProviderUnavailable("no list"), times=0)
+
     def revoke_the_key(self) -> None:
-        for method in ("account", "search", "create", "instance", "instances", "start", "stop", "destroy", "charges"):
+        looks = ("account", "search", "instance", "instances", "charges", "volumes", "bills")
+        for method in (*looks, "create", "start", "stop", "destroy"):
             self.provider.break_(method, ProviderUnavailable("revoked"), times=0)
 
 
@@ -289,11 +301,40 @@ def test_a_retired_list_is_not_an_empty_one(bench: Bench) -> None:
         prove_absence(bench.provider, rented, bench.clock, deadline_s=300)
 
 
+def test_a_volume_bills_on_when_its_instance_is_gone(bench: Bench) -> None:
+    assert bench.provider.volumes() == ()
+    world, cheapest = bench.emulator.world, bench.provider.search(QUERY)[0]
+    about = WantedVolume(cheapest.id, "/data", create_new=True, size_gb=730.0, name="data")
+    rental = world.create(cheapest.id, wanted(volume=about))
+    rented = InstanceId(rental.id)
+    (volume,) = bench.provider.volumes()
+    assert (volume.label, volume.machine_id, volume.size_gb) == ("data", cheapest.machine_id, 730.0)
+    assert volume.instances == (rented,)
+    assert shown(bench, rented).volumes == (volume.id,)
+    assert volume.usd_per_hour is not None
+    bench.provider.destroy(rented)
+    bench.clock.turn(3600.0)
+    assert [one.instances for one in bench.provider.volumes()] == [()]
+    bills = {(bill.kind, bill.id): bill for bill in bench.provider.bills()}
+    assert set(bills) == {("instance", rented), ("volume", volume.id)}
+    assert bills["volume", volume.id].usd == pytest.approx(volume.usd_per_hour, rel=0.02)
+    assert bills["volume", volume.id].until > bills["instance", rented].until
+    world.delete_volume(volume.id)
+    assert bench.provider.volumes() == ()
+    assert {bill.kind for bill in bench.provider.bills()} == {"instance", "volume"}
+
+
+def test_a_list_of_volumes_that_is_not_there_is_not_an_empty_one(bench: Bench) -> None:
+    bench.spoil_the_volumes()
+    with pytest.raises(ProviderUnavailable):
+        bench.provider.volumes()
+
+
 def test_a_revoked_key_sees_nothing_and_says_so(bench: Bench) -> None:
     rented = rent(bench)
     bench.revoke_the_key()
     provider = bench.provider
-    for ask in (provider.account, provider.instances, lambda: provider.search(QUERY)):
+    for ask in (provider.account, provider.instances, provider.volumes, provider.bills, lambda: provider.search(QUERY)):
         with pytest.raises(HarnessError):
             ask()
     for act in (provider.instance, provider.start, provider.stop, provider.destroy, provider.charges):

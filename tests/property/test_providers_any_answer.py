@@ -136,10 +136,12 @@ def test_a_create_names_an_instance_or_says_what_is_known(
 def test_every_other_look_reads_or_raises_what_the_harness_understands(
     script: Script, vast: VastProvider, status: int, body: Any
 ) -> None:
-    for route in ("GET /api/v0/users/current", "GET /api/v0/charges", "POST /api/v0/instances/7001/ssh"):
+    reads = ("GET /api/v0/users/current", "GET /api/v0/charges", "GET /api/v0/volumes")
+    for route in (*reads, "POST /api/v0/instances/7001/ssh"):
         script.on(route, answered(status, body))
     script.on("GET /api/v0/instances/7001/ssh", answered(status, body))
-    for look in (vast.account, lambda: vast.charges(ID), lambda: vast.attach_key(ID, "ssh-ed25519 AAAA")):
+    looks = (vast.account, lambda: vast.charges(ID), vast.bills, vast.volumes)
+    for look in (*looks, lambda: vast.attach_key(ID, "ssh-ed25519 AAAA")):
         try:
             look()
         except HarnessError as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness import durable, events, gate
+from harness import durable, events, gate, orphans
 from harness.canonical import Json
 from harness.errors import Conflict
 from harness.events import Event
@@ -22,9 +22,10 @@ from harness.evidence import CheckResult, GateResult
 from harness.facts.file import FactsFile, digest
 from harness.guard import Confirm
 from harness.history import History, fold
-from harness.ids import InstanceId, JobName
+from harness.ids import JobName
 from harness.job.model import Job
 from harness.lifecycle import Stage
+from harness.orphans import Known
 from harness.ports import EventStore, Host, Provider
 from harness.runner import run as runner
 from harness.store import open_store
@@ -184,9 +185,8 @@ class ScriptedDesk:
     def destination(self) -> Path:
         return self.job.artifact.destination or self.directory / "artifact"
 
-    def known_instances(self) -> frozenset[InstanceId]:
-        rental = self.history.rental
-        return frozenset() if rental is None else frozenset({rental.instance_id})
+    def known(self) -> Known:
+        return orphans.known([self.history], self.job.provider)
 
     def provider(self) -> Provider:
         return self.world.provider

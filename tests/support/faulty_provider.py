@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from harness.ids import InstanceId, OfferId
-from harness.ports import Account, Charge, CreateRequest, DestroyReply, Instance, Listing, Offer, OfferQuery, Provider
+from harness.ports import (
+    Account,
+    Bill,
+    Charge,
+    CreateRequest,
+    DestroyReply,
+    Instance,
+    Listing,
+    Offer,
+    OfferQuery,
+    Provider,
+    Volume,
+)
 
 T = TypeVar("T")
 
@@ -85,6 +97,12 @@ class FaultyProvider:
 
     def charges(self, instance_id: InstanceId) -> tuple[Charge, ...]:
         return self._call(self.inner.charges, instance_id)
+
+    def volumes(self) -> tuple[Volume, ...]:
+        return self._call(self.inner.volumes)
+
+    def bills(self) -> tuple[Bill, ...]:
+        return self._call(self.inner.bills)
 
     def _call(self, method: Callable[..., T], *arguments: object) -> T:
         name = method.__name__

@@ -20,6 +20,7 @@ from harness.observed import Observed
 from harness.ports import (
     Account,
     Answers,
+    Bill,
     Charge,
     CreateRequest,
     DestroyReply,
@@ -34,6 +35,7 @@ from harness.ports import (
     Question,
     RemoteFile,
     RunResult,
+    Volume,
 )
 from harness.remote.box import files as box_files
 from harness.remote.box import training as box_training
@@ -57,6 +59,7 @@ class Market:
     clock: FakeClock
     offers: list[Offer] = field(default_factory=lambda: [offer(501), offer(502)])
     rented: dict[InstanceId, Instance] = field(default_factory=dict)
+    stored: list[Volume] = field(default_factory=list)
     log: str = f"boot\n-----BEGIN SSH HOST KEY KEYS-----\n{HOST_KEY} box\n-----END SSH HOST KEY KEYS-----\n"
     user: int = USER
     lag: int = 0
@@ -137,6 +140,12 @@ class Market:
 
     def charges(self, instance_id: InstanceId) -> tuple[Charge, ...]:
         return (Charge(instance_id, "gpu", self.usd, 0.0, 1.0),)
+
+    def volumes(self) -> tuple[Volume, ...]:
+        return tuple(self.stored)
+
+    def bills(self) -> tuple[Bill, ...]:
+        return tuple(Bill("instance", one, self.rented[one].label, self.usd, 1.0) for one in self.rented)
 
 
 @dataclass(slots=True)

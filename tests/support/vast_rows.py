@@ -63,6 +63,21 @@ def offer_row(offer_id: int = 501, **changes: Any) -> dict[str, Any]:
     }
 
 
+def volume_row(volume_id: int = 9001, **changes: Any) -> dict[str, Any]:
+    """A volume that no instance uses."""
+    return {
+        "id": volume_id,
+        "machine_id": 12,
+        "label": "data",
+        "disk_space": 20.0,
+        "storage_total_cost": 0.0041,
+        "start_date": 1_799_999_000.5,
+        "status": "created",
+        "instances": [],
+        **changes,
+    }
+
+
 def user(**changes: Any) -> dict[str, Any]:
     """The account."""
     return {"id": USER, "email": "operator@example.invalid", "credit": 42.5, "balance": 0.0, **changes}

@@ -19,7 +19,7 @@ LEVELS: tuple[frozenset[str], ...] = (
         {"lifecycle", "verdict", "observed", "evidence", "plan", "job", "log", "artifacts", "events", "estimate"}
     ),
     frozenset({"ports", "history"}),
-    frozenset({"providers", "remote", "store", "emulator", "absence"}),
+    frozenset({"providers", "remote", "store", "emulator", "absence", "orphans"}),
     frozenset(
         {
             "facts",

@@ -13,8 +13,8 @@ from harness.observed import Observed, unseen
 from harness.verdict import Verdict
 from tests.support.facts import PASSING, judge, sound_job
 
-_FOR_PEOPLE = {(Stage.TRAINING, "last_lines")}
-"""Facts that are shown and not judged."""
+_FOR_PEOPLE = {(Stage.TRAINING, "last_lines"), (Stage.POSTTRAIN, "run")}
+"""Facts that are shown and not judged; ``run`` is judged of an adopted job only."""
 
 
 def observed_fields(stage: Stage) -> list[str]:

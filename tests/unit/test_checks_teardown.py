@@ -30,6 +30,11 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ),
     ("one look at the bill", {"billing": replace(BILLING, looks=BILLING.looks[:1])}, {"billing_stopped": "1 looks"}),
     ("the bill grows", {"billing": replace(BILLING, looks=GROWN)}, {"billing_stopped": "$10.9000 to $11.1700"}),
+    (
+        "a volume bills on",
+        {"volumes": ("volume 9 data 20 GB 0.0041 USD/h",)},
+        {"billing_stopped": "still billed: volume 9"},
+    ),
     ("an orphan", {"orphans": ("7009 (gsh-x-1, running)",)}, {"no_orphans_left": "7009"}),
 ]
 

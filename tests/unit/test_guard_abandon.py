@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from harness import guard
 from harness.errors import NotProven, ProviderUnavailable, Refused
 from harness.ids import InstanceId
 from harness.lifecycle import Stage
-from harness.ports import DestroyReply, InstanceStatus
+from harness.ports import Charge, DestroyReply, InstanceStatus
 from tests.support.desk import World, make_world
 
 INSTANCE = InstanceId(4711)
@@ -89,7 +91,7 @@ def test_a_box_that_cannot_be_looked_at_may_hold_anything(world: World, status: 
     _nothing_happened(world)
 
 
-def test_an_instance_that_never_ran_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _never_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = make_world(tmp_path, monkeypatch, fast=True)
     world.run(until=Stage.PREFLIGHT)
     world.provider.break_("instance", ProviderUnavailable("away"))
@@ -97,6 +99,11 @@ def test_an_instance_that_never_ran_holds_nothing(tmp_path: Path, monkeypatch: p
         world.run()
     world.market.change(INSTANCE, status=InstanceStatus.LOADING, started_at=None)
     world.box.reachable = lambda: False
+    return world
+
+
+def test_an_instance_that_never_ran_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = _never_ran(tmp_path, monkeypatch)
     _abandon(world)
     assert not world.market.rented
 
@@ -132,6 +139,42 @@ def test_a_request_that_is_not_carried_out_is_not_called_done(world: World) -> N
     _abandon(world)
     assert "abandoned" in world.kinds()
     assert not world.market.rented
+
+
+def test_a_bill_that_goes_on_is_not_the_end(world: World) -> None:
+    """Gone is not unbilled: the job stays with the instance until its charges are seen to stand still."""
+    charge = Charge(INSTANCE, "gpu", 1.0, 0.0, 1.0)
+    for look in range(1000):
+        world.provider.break_("charges", (dataclasses.replace(charge, usd=1.0 + look),), after=look)
+    with pytest.raises(NotProven, match=r"is gone, but .* may still bill") as raised:
+        _abandon(world)
+    assert raised.value.exit_code == 6
+    assert "abandoned" not in world.kinds()
+    assert world.history.alive is not None
+    world.provider.faults.clear()
+    _abandon(world)
+    assert world.kinds().count("destroy_intended") == 1
+    (done,) = [event for event in world.history.events if event.kind == "abandoned"]
+    billing: Any = done.data["billing"]
+    assert len(billing["looks"]) >= 2
+
+
+def test_a_bill_that_is_not_written_yet_is_waited_for(world: World) -> None:
+    world.provider.break_("charges", (), times=0)
+    with pytest.raises(NotProven, match="no charge for it is listed yet"):
+        _abandon(world)
+    assert "abandoned" not in world.kinds()
+
+
+def test_what_never_ran_need_not_have_been_billed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = _never_ran(tmp_path, monkeypatch)
+    world.provider.break_("charges", (), times=0)
+    world.market.lag = 500
+    with pytest.raises(NotProven, match="still shown"):
+        _abandon(world)
+    world.market.rented.clear()
+    _abandon(world)
+    assert "abandoned" in world.kinds()
 
 
 def test_without_an_instance_there_is_nothing_to_give_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

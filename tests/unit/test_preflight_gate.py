@@ -18,10 +18,11 @@ from harness.errors import BadInput, ProviderUnavailable
 from harness.evidence import CheckResult, GateResult
 from harness.facts.file import FactsFile
 from harness.history import History
-from harness.ids import InstanceId, Sha256
+from harness.ids import InstanceId, Sha256, VolumeId, job_name
 from harness.job.model import Job
 from harness.lifecycle import Stage
-from harness.ports import Account, Instance, InstanceStatus, Listing, RemoteFile
+from harness.orphans import Claim, Known
+from harness.ports import Account, Instance, InstanceStatus, Listing, RemoteFile, Volume
 from harness.verdict import Verdict
 from tests.support.model_files import TINY, write_gguf
 
@@ -127,6 +128,7 @@ class Market:
 
     account_: Account | Exception = field(default_factory=lambda: Account(7, 100.0))
     listed: tuple[Instance, ...] = ()
+    stored: tuple[Volume, ...] | Exception = ()
 
     def account(self) -> Account:
         if isinstance(self.account_, Exception):
@@ -136,6 +138,11 @@ class Market:
     def instances(self) -> Listing:
         return Listing(self.listed)
 
+    def volumes(self) -> tuple[Volume, ...]:
+        if isinstance(self.stored, Exception):
+            raise self.stored
+        return self.stored
+
 
 @dataclass
 class Desk:
@@ -144,7 +151,7 @@ class Desk:
     destination: Path
     market: Market = field(default_factory=Market)
     public_key: str = KEY
-    known: frozenset[InstanceId] = frozenset()
+    known_: Known = field(default_factory=Known)
     clock: SystemClock = field(default_factory=SystemClock)
     artifact: RemoteFile | None = None
 
@@ -152,8 +159,8 @@ class Desk:
     def history(self) -> History:
         return History(self.job, artifact=self.artifact)
 
-    def known_instances(self) -> frozenset[InstanceId]:
-        return self.known
+    def known(self) -> Known:
+        return self.known_
 
     def provider(self) -> Any:
         return self.market
@@ -168,7 +175,7 @@ class World:
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     market: Market = field(default_factory=Market)
     key: str = KEY
-    known: frozenset[InstanceId] = frozenset()
+    known: Known = field(default_factory=Known)
     artifact: RemoteFile | None = None
     after_staging: Callable[[Path], None] = lambda _: None
 
@@ -502,10 +509,46 @@ def test_an_instance_that_no_job_knows(world: World) -> None:
         instance(6, "gsh-other-00000000"),
         instance(7, "web server"),
     )
-    world.known = frozenset({InstanceId(5)})
+    world.known = Known({InstanceId(5): claim(5, gone=False)})
     found = only(world.judge(), "no_orphans", Verdict.FAIL, "instance 6 gsh-other-00000000")
     assert "instance 5" not in found.message
     assert "instance 7" not in found.message
+
+
+def claim(number: int, *, gone: bool) -> Claim:
+    return Claim(job_name("small"), InstanceId(number), gone, usd=None, now="closed")
+
+
+def test_an_instance_that_a_job_took_for_gone(world: World) -> None:
+    world.market.listed = (instance(5, "gsh-small-00000000"),)
+    world.known = Known({InstanceId(5): claim(5, gone=True)})
+    only(world.judge(), "no_orphans", Verdict.FAIL, "instance 5 gsh-small-00000000")
+
+
+def volume(number: int, label: str | None, *users: int) -> Volume:
+    return Volume(VolumeId(number), label, 1, 20.0, 0.004, tuple(InstanceId(user) for user in users))
+
+
+def test_volumes_that_no_job_answers_for(world: World) -> None:
+    world.market.stored = (
+        volume(1, "my data"),
+        volume(2, "gsh-other-00000000"),
+        volume(3, "x", 5),
+        volume(4, "x"),
+        volume(6, "x"),
+    )
+    world.known = Known(
+        {InstanceId(5): claim(5, gone=False)}, {VolumeId(4): job_name("small"), VolumeId(6): job_name("small")}
+    )
+    world.changes = {"provider": {"kept_volumes": [6]}}
+    found = only(world.judge(), "no_orphans", Verdict.FAIL, "volume 2 gsh-other-00000000 20 GB", "volume 4 x")
+    for number in (1, 3, 6):
+        assert f"volume {number}" not in found.message
+
+
+def test_volumes_that_cannot_be_listed_are_not_none(world: World) -> None:
+    world.market.stored = ProviderUnavailable("GET /volumes/ answered 502")
+    only(world.judge(), "no_orphans", Verdict.UNKNOWN, "GET /volumes/ answered 502")
 
 
 def test_an_older_model_file_at_the_destination(world: World) -> None:

@@ -90,6 +90,8 @@ def test_numbers_may_come_as_strings() -> None:
         {"ports": {"22/tcp": ["20000"]}},
         {"ports": {"22/tcp": [{"HostPort": "x"}]}},
         {"ports": {"22/tcp": "20000"}},
+        {"volume_info": "9001"},
+        {"volume_info": [{"mount_path": "/data"}]},
     ],
 )
 def test_an_odd_row_is_no_row(change: dict[str, Any]) -> None:
@@ -139,6 +141,29 @@ def test_an_odd_account_is_no_account(body: dict[str, Any]) -> None:
 def test_charges_are_told_apart_by_kind() -> None:
     billed = rows.charges_of(InstanceId(7001), charge_row(gpu=1.5, disk=0.25))
     assert [(charge.kind, charge.usd) for charge in billed] == [("gpu", 1.5), ("disk", 0.25)]
+
+
+def test_the_volumes_of_an_instance_are_told() -> None:
+    assert rows.instance(instance_row()).volumes == ()
+    assert rows.instance(instance_row(volume_info=None)).volumes == ()
+    assert rows.instance(instance_row(volume_info=[{"id": 9001}, {"id": "9002"}])).volumes == (9001, 9002)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"source": None},
+        {"source": "instance"},
+        {"source": "instance-7001-x"},
+        {"source": "instance--7001"},
+        {"items": None},
+        {"items": [3]},
+        {"amount": "x", "items": []},
+    ],
+)
+def test_an_odd_bill_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ProviderUnavailable):
+        rows.bill({**charge_row(), **change})
 
 
 def test_charges_of_another_instance_are_not_ours() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import math
 import os
 import subprocess
 import sys
@@ -9,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import AmbiguousCreate, BadInput, MissingExtra, OfferGone, ProviderUnavailable
-from harness.ids import InstanceId, OfferId
-from harness.ports import CreateRequest, DestroyReply, OfferQuery, Provider
+from harness.ids import InstanceId, OfferId, VolumeId
+from harness.ports import Bill, CreateRequest, DestroyReply, OfferQuery, Provider, Volume
 from harness.providers.credentials import Credentials
 from harness.providers.terms import UNPACED, Lane, Pace, Patience
 from harness.providers.vast import VastProvider
@@ -31,6 +33,7 @@ from tests.support.vast_rows import (
     page,
     paged,
     user,
+    volume_row,
 )
 
 KEY = "sesame-0123456789abcdef"
@@ -85,6 +88,8 @@ LOOKS: dict[str, tuple[str, Callable[[Provider], object]]] = {
     "instances": (f"GET {LIST}", lambda vast: vast.instances()),
     "log": ("PUT /api/v0/instances/request_logs/7001", lambda vast: vast.container_log(ID)),
     "charges": ("GET /api/v0/charges", lambda vast: vast.charges(ID)),
+    "bills": ("GET /api/v0/charges", lambda vast: vast.bills()),
+    "volumes": ("GET /api/v0/volumes", lambda vast: vast.volumes()),
     "start": (f"PUT {ONE}", lambda vast: vast.start(ID)),
     "stop": (f"PUT {ONE}", lambda vast: vast.stop(ID)),
     "destroy": (f"DELETE {ONE}", lambda vast: vast.destroy(ID)),
@@ -504,6 +509,50 @@ def test_charges_of_which_a_page_is_missing_are_none(script: Script, vast: Provi
     script.on("GET /api/v0/charges", charges(charge_row(7001), total=3))
     with pytest.raises(ProviderUnavailable, match="total is 3"):
         vast.charges(ID)
+
+
+def test_bills_are_those_of_every_contract(script: Script, vast: Provider) -> None:
+    volume = {**charge_row(9, gpu=0.0, disk=0.25), "type": "volume", "source": "volume-9", "metadata": {"label": "x"}}
+    script.on("GET /api/v0/charges", charges(charge_row(7001), total=2, token="t"), charges(volume, total=2))
+    first, second = vast.bills()
+    assert first == Bill("instance", 7001, None, math.fsum((1.0, 0.1)), 1_800_000_000)
+    assert second == Bill("volume", 9, "x", 0.25, 1_800_000_000)
+    assert "type" not in json.loads(script.asked[0].query["select_filters"])
+
+
+def test_bills_of_which_a_page_is_missing_are_none(script: Script, vast: Provider) -> None:
+    script.on("GET /api/v0/charges", charges(charge_row(7001), total=2))
+    with pytest.raises(ProviderUnavailable, match="total is 2"):
+        vast.bills()
+
+
+def test_volumes_of_both_kinds_are_asked_for(script: Script, vast: Provider) -> None:
+    network = volume_row(9002, machine_id=None, label=None, storage_total_cost=None, instances=[{"id": 7001}, 7002])
+    script.on("GET /api/v0/volumes", reply({"volumes": [volume_row(), network]}))
+    assert vast.volumes() == (
+        Volume(VolumeId(9001), "data", 12, 20.0, 0.0041),
+        Volume(VolumeId(9002), None, 0, 20.0, None, (InstanceId(7001), InstanceId(7002))),
+    )
+    assert script.asked[0].query["type"] == "all_volume"
+
+
+@pytest.mark.parametrize(
+    "volumes",
+    [
+        None,
+        {},
+        [volume_row(), volume_row()],
+        [volume_row(id=None)],
+        [volume_row(disk_space="large")],
+        [volume_row(instances="7001")],
+        [volume_row(instances=[{}])],
+        [volume_row(), "and more"],
+    ],
+)
+def test_a_list_of_volumes_that_does_not_read_is_no_list(volumes: object, script: Script, vast: Provider) -> None:
+    script.on("GET /api/v0/volumes", reply({"success": True, "volumes": volumes}))
+    with pytest.raises(ProviderUnavailable):
+        vast.volumes()
 
 
 def test_a_search_finds_what_fits(script: Script, vast: Provider) -> None:

@@ -74,4 +74,4 @@ def used_bytes(folder: Path) -> int:
 
 
 def _on_disk(layout: Layout, path: str, *, follow_last: bool = True) -> Path:
-    return resolve(layout.root, path, follow_last=follow_last)
+    return resolve(layout.root, path, follow_last=follow_last, mounts=layout.mounts())

@@ -157,7 +157,10 @@ class Container:
                     "read_only": [p for p in (*_READ_ONLY, *_python_paths()) if Path(p).exists()],
                     "env": dict(env),
                     "home": "/root",
-                    "own": [["/etc/ssh", str(self.layout.base / "etc_ssh")]],
+                    "own": [
+                        ["/etc/ssh", str(self.layout.base / "etc_ssh")],
+                        *([place, str(volume)] for place, volume in self.layout.mounts().items()),
+                    ],
                     "command": command,
                     "ready": str(ready),
                 }

@@ -11,8 +11,9 @@ from pathlib import Path
 import asyncssh
 from asyncssh.misc import MaybeAwait
 
+from harness.emulator.box.layout import Layout
 from harness.emulator.box.outlet import Cut, Outlet
-from harness.emulator.box.paths import resolve
+from harness.emulator.box.paths import resolve, within
 
 HOME = "/root"
 
@@ -30,9 +31,10 @@ class Gate:
 class BoxFiles(asyncssh.SFTPServer):
     """asyncssh's SFTP server, kept inside one box. Inheritance is how asyncssh takes one."""
 
-    def __init__(self, chan: asyncssh.SSHServerChannel[bytes], root: Path, gate: Gate) -> None:
-        super().__init__(chan, chroot=os.fsencode(root))
-        self._root = root.resolve()
+    def __init__(self, chan: asyncssh.SSHServerChannel[bytes], layout: Layout, gate: Gate) -> None:
+        super().__init__(chan, chroot=os.fsencode(layout.root))
+        self._root = layout.root.resolve()
+        self._mounts = layout.mounts()
         self._gate = gate
         self._outlet = gate.outlet()
 
@@ -42,7 +44,7 @@ class BoxFiles(asyncssh.SFTPServer):
 
     def realpath(self, path: bytes) -> bytes:
         """The path as the client should name it."""
-        return self.reverse_map_path(self.map_path(path))
+        return os.fsencode("/" + "/".join(within(self._root, _absolute(path), mounts=self._mounts)))
 
     def lstat(self, path: bytes) -> os.stat_result:
         """Look at a link itself."""
@@ -93,5 +95,9 @@ class BoxFiles(asyncssh.SFTPServer):
         self.channel.exit(0)
 
     def _at(self, path: bytes, *, follow_last: bool = False) -> Path:
-        name = os.fsdecode(path)
-        return resolve(self._root, name if name.startswith("/") else f"{HOME}/{name}", follow_last=follow_last)
+        return resolve(self._root, _absolute(path), follow_last=follow_last, mounts=self._mounts)
+
+
+def _absolute(path: bytes) -> str:
+    name = os.fsdecode(path)
+    return name if name.startswith("/") else f"{HOME}/{name}"

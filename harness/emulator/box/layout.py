@@ -8,6 +8,7 @@ this machine and never changes them.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import sysconfig
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import durable
+from harness.emulator.box.paths import within
 
 TOOLS = "emulated/bin"
 VENV = "venv/main"
@@ -65,6 +67,31 @@ class Layout:
     def etc_ssh(self) -> Path:
         """What the box calls ``/etc/ssh``: its public host keys."""
         return self.base / "etc_ssh"
+
+    def mounts(self) -> dict[str, Path]:
+        """The volumes that show in the box, by their place in it: absolute, without links."""
+        try:
+            return {place: Path(volume) for place, volume in json.loads(self._mounts.read_bytes()).items()}
+        except FileNotFoundError:
+            return {}
+
+    def mount(self, volume: Path, place: str, *, isolated: bool) -> None:
+        """Let a volume show in the box from its next start on; without a container of its own, through a link.
+
+        Raises OSError where that link would hide something.
+        """
+        volume.mkdir(parents=True, exist_ok=True)
+        parts = within(self.root, place, mounts=self.mounts())
+        here = self.root.joinpath(*parts)
+        here.mkdir(parents=True, exist_ok=True)
+        if not isolated and not here.is_symlink():
+            here.rmdir()
+            here.symlink_to(volume.resolve())
+        durable.write(self._mounts, json.dumps({"/" + "/".join(parts): str(volume.resolve())}).encode())
+
+    @property
+    def _mounts(self) -> Path:
+        return self.base / "mounts.json"
 
     def host_key(self, identity: int) -> Path:
         """The private host key of one identity of the box."""

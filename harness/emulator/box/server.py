@@ -70,14 +70,14 @@ class BoxServer:
             return Outlet(lambda sent: self.fault(STREAM_FAULTS, route, sent), self.meter.sent)
 
         gate = Gate(outlet, self.meter.received, self.room, self.wrote)
-        root = self.container.layout.root
+        layout = self.container.layout
         return await asyncssh.listen(
             "127.0.0.1",
             port,
             server_factory=lambda: _Door(self, route),
             server_host_keys=[str(host_key)],
             process_factory=Session(self.container, outlet, self.meter.received),
-            sftp_factory=lambda chan: BoxFiles(chan, root, gate),
+            sftp_factory=lambda chan: BoxFiles(chan, layout, gate),
             allow_scp=True,
             encoding=None,
             line_editor=False,

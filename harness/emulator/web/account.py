@@ -117,7 +117,7 @@ async def drop_key(request: web.Request) -> Answer:
 
 
 async def charges(request: web.Request) -> Answer:
-    """GET /charges/: the ledger by instance, each with its items by kind."""
+    """GET /charges/: the ledger by contract, each with its items by kind; ``type`` chooses instances or volumes."""
     world = owner_of(request)
     world.settle()
     filters = query_json(request, "select_filters", {})
@@ -125,10 +125,14 @@ async def charges(request: web.Request) -> Answer:
     if not isinstance(span, dict):
         raise Refusal(400, "invalid_request", "select_filters needs day")
     start, end = float(span.get("gte", 0)), float(span.get("lte", 1e12))
-    by_instance: dict[int, list[Entry]] = defaultdict(list)
+    kinds = filters.get("type", {})
+    if not isinstance(kinds, dict) or not isinstance(kinds.get("in", []), list):
+        raise Refusal(400, "invalid_request", "type needs the operator in")
+    by_contract: dict[int, list[Entry]] = defaultdict(list)
     for entry in world.state.ledger.between(start, end):
-        by_instance[entry.instance_id].append(entry)
-    results = [_charge(world, instance_id, entries) for instance_id, entries in sorted(by_instance.items())]
+        if entry.contract in kinds.get("in", [entry.contract]):
+            by_contract[entry.instance_id].append(entry)
+    results = [_charge(world, contract_id, entries) for contract_id, entries in sorted(by_contract.items())]
     if request.query.get("latest_first", "true").lower() == "true":
         results.reverse()
     return _page(request, results, default=100)
@@ -157,7 +161,7 @@ async def old_invoices(request: web.Request) -> Answer:
     rows = [
         {
             "type": "charge",
-            "description": f"Instance {entry.instance_id} {entry.kind}",
+            "description": f"{entry.contract.capitalize()} {entry.instance_id} {entry.kind}",
             "quantity": f"{entry.quantity:.6f}",
             "rate": f"{entry.rate:.6f}",
             "amount": f"{entry.usd:.6f}",
@@ -194,8 +198,8 @@ def _key_row(world: World, key: AttachedKey) -> Answer:
     return {"id": key.id, "user_id": user, "key": key.public_key, "created_at": created, "deleted_at": None}
 
 
-def _charge(world: World, instance_id: int, entries: list[Entry]) -> Answer:
-    rental = world.rentals().get(instance_id)
+def _charge(world: World, contract_id: int, entries: list[Entry]) -> Answer:
+    rental, kind = world.rentals().get(contract_id), entries[0].contract
     items: list[Answer] = [
         {
             "start": int(entry.start),
@@ -211,9 +215,9 @@ def _charge(world: World, instance_id: int, entries: list[Entry]) -> Answer:
     return {
         "start": int(min(entry.start for entry in entries)),
         "end": int(max(entry.end for entry in entries)),
-        "type": "instance",
-        "source": f"instance-{instance_id}",
-        "description": f"Instance {instance_id} charges",
+        "type": kind,
+        "source": f"{kind}-{contract_id}",
+        "description": f"{kind.capitalize()} {contract_id} charges",
         "amount": sum(entry.usd for entry in entries),
         "metadata": {"label": (rental.label if rental else None) or ""},
         "items": items,

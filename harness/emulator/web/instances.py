@@ -11,6 +11,8 @@ from aiohttp import web
 
 from harness.emulator import market
 from harness.emulator.refusal import Refusal, invalid
+from harness.emulator.rental import Rental
+from harness.emulator.wanted import Wanted, WantedVolume
 from harness.emulator.web.asking import (
     Answer,
     body_of,
@@ -23,7 +25,8 @@ from harness.emulator.web.asking import (
     world_of,
 )
 from harness.emulator.web.rows import instance_row
-from harness.emulator.world import Wanted
+from harness.emulator.world import World
+from harness.ports import Json
 
 COMPUTED = frozenset({"dph_total", "num_gpus"})
 """Columns that the listing computes: filtering by them is refused."""
@@ -49,7 +52,7 @@ async def show(request: web.Request) -> Answer:
     now = world.settle()
     for rental in world.visible():
         if rental.id == id_of(request) and caller.instance_id in {None, rental.id}:
-            return {"instances": instance_row(rental, now)}
+            return {"instances": _row(world, rental, now)}
     return {"instances": None}
 
 
@@ -63,7 +66,7 @@ async def listing(request: web.Request) -> Answer:
     """GET /api/v1/instances/: filtered, ordered, in pages of at most 25."""
     world = owner_of(request)
     now = world.settle()
-    rows = [instance_row(rental, now) for rental in world.visible()]
+    rows = [_row(world, rental, now) for rental in world.visible()]
     filters = query_json(request, "select_filters", {})
     chosen = [row for row in rows if _chosen(row, filters)]
     for rule in reversed(_rules(query_json(request, "order_by", []))):
@@ -89,7 +92,7 @@ async def listing(request: web.Request) -> Answer:
 async def filters(request: web.Request) -> Answer:
     """GET /instances/filters/: the values that occur."""
     world = owner_of(request)
-    rows = [instance_row(rental, world.settle()) for rental in world.visible()]
+    rows = [_row(world, rental, world.settle()) for rental in world.visible()]
     values = {name: sorted({str(row.get(name)) for row in rows}) for name in FILTERS}
     return {"success": True, "filters": [{"col": name, "values": found} for name, found in values.items()]}
 
@@ -156,7 +159,7 @@ async def update_template(request: web.Request) -> Answer:
     rental = world.rental(instance_id, caller)
     onstart = _text(asked, "onstart", MAX_ONSTART) or rental.onstart
     world.reboot(instance_id, wipe=True, image=_text(asked, "image", 1024) or rental.image, onstart=onstart)
-    return {"success": True, "updated_instance": instance_row(world.rental(instance_id), world.settle())}
+    return {"success": True, "updated_instance": _row(world, world.rental(instance_id), world.settle())}
 
 
 async def bid_price(request: web.Request) -> Answer:
@@ -193,10 +196,29 @@ def read_wanted(asked: Mapping[str, Any]) -> Wanted:
         runtype=_text(asked, "runtype", 256) or "ssh",
         bid=None if price is None else _price(price),
         cancel_unavail=bool(asked.get("cancel_unavail")),
+        volume=_volume(asked.get("volume_info")),
     )
 
 
-def _change(world: Any, instance_id: int, asked: Mapping[str, Any]) -> Answer:
+def _volume(asked: Any) -> WantedVolume | None:
+    if not asked:
+        return None
+    if not isinstance(asked, dict):
+        raise invalid("volume_info must be an object")
+    volume_id, size, place = asked.get("volume_id"), asked.get("size", 15), _text(asked, "mount_path", 1024)
+    if type(volume_id) is not int or type(size) not in {int, float} or not 0 < size <= 1e6:
+        raise invalid("volume_info needs volume_id, and a size in GB where it makes a new one")
+    if not place.startswith("/") or not place.strip("/") or ".." in place.split("/"):
+        raise invalid("volume_info needs mount_path, absolute and below /")
+    return WantedVolume(volume_id, place, bool(asked.get("create_new")), float(size), _text(asked, "name", 256))
+
+
+def _row(world: World, rental: Rental, now: float) -> dict[str, Json]:
+    volume = world.state.volumes.get(rental.volume_id) if rental.volume_id is not None else None
+    return instance_row(rental, now, used=world.disk_used.get(rental.id), volume=volume)
+
+
+def _change(world: World, instance_id: int, asked: Mapping[str, Any]) -> Answer:
     if "label" in asked:
         world.label(instance_id, _text(asked, "label", MAX_LABEL))
     state = asked.get("state")

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from harness.emulator.rental import Rental, Status
+from harness.emulator.state import Volume
 from harness.ports import Json
 
 HOST = "127.0.0.1"
+_GB = 1e9
 
 
-def instance_row(rental: Rental, now: float) -> dict[str, Json]:
-    """All members of an instance's row; ``ports`` is there only while it runs, as clients of the service know it."""
+def instance_row(
+    rental: Rental, now: float, *, used: int | None = None, volume: Volume | None = None
+) -> dict[str, Json]:
+    """All members of an instance's row; ``ports`` is there only while it runs, as clients of the service know it.
+
+    ``used``: bytes on its disk, None before they were measured, which the service shows as -1.
+    """
     ask = rental.ask
     row = ask.row(now, rental.disk_gb, bid=rental.is_bid)
     disk_hour = ask.storage_per_hour(rental.disk_gb)
@@ -49,8 +56,8 @@ def instance_row(rental: Rental, now: float) -> dict[str, Json]:
             "uptime_mins": (now - rental.running_since) / 60.0 if rental.running_since is not None else None,
             "is_bid": rental.is_bid,
             "disk_space": rental.disk_gb,
-            "disk_usage": -1,
-            "disk_util": -1,
+            "disk_usage": -1 if used is None else used / _GB,
+            "disk_util": -1 if used is None else used / (rental.disk_gb * _GB),
             "gpu_totalram": ask.gpu_ram_mb * ask.num_gpus,
             "gpu_util": 0.0 if up else None,
             "gpu_temp": 31.0 if up else None,
@@ -70,9 +77,18 @@ def instance_row(rental: Rental, now: float) -> dict[str, Json]:
             "client_run_time": 1.1,
             "host_run_time": 2_592_000.0,
             "country_code": ask.geolocation.rpartition(", ")[2],
-            "volume_info": [],
+            "volume_info": [_mounted(rental, volume)] if volume is not None else [],
         }
     )
     if up:
         row["ports"] = {"22/tcp": [{"HostIp": "0.0.0.0", "HostPort": str(rental.ssh_port)}]}  # noqa: S104  # docker's words
     return row
+
+
+def _mounted(rental: Rental, volume: Volume) -> dict[str, Json]:
+    return {
+        "id": volume.id,
+        "name": volume.name or f"V.{volume.id}",
+        "mount_path": rental.mount_path,
+        "total_space": volume.size_gb,
+    }

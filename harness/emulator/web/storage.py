@@ -22,7 +22,7 @@ async def volumes(request: web.Request) -> Answer:
     """GET /volumes/."""
     world = owner_of(request)
     world.settle()
-    return {"volumes": [_row(volume) for volume in world.state.volumes.values()]}
+    return {"volumes": [_row(volume, world.state.users_of(volume.id)) for volume in world.state.volumes.values()]}
 
 
 async def create_volume(request: web.Request) -> Answer:
@@ -78,7 +78,8 @@ def _on_disk(world: World, instance_id: int, path: Any) -> Path:
     if not isinstance(path, str) or not path.startswith("/"):
         raise invalid("src_path and dst_path must be absolute")
     world.rental(instance_id)
-    return resolve(layout_of(world.state_dir, instance_id).root, path)
+    layout = layout_of(world.state_dir, instance_id)
+    return resolve(layout.root, path, mounts=layout.mounts())
 
 
 def _instance(value: Any) -> int | None:
@@ -90,13 +91,14 @@ def _instance(value: Any) -> int | None:
     return int(text)
 
 
-def _row(volume: Volume) -> Answer:
+def _row(volume: Volume, users: list[int]) -> Answer:
     return {
         "id": volume.id,
         "machine_id": volume.machine_id,
         "host_id": volume.machine_id * 3,
         "label": volume.name,
         "disk_space": volume.size_gb,
+        "storage_total_cost": volume.usd_per_hour,
         "disk_name": "SAMSUNG MZQL27T6",
         "driver_version": "570.124.06",
         "status": "created",
@@ -107,5 +109,5 @@ def _row(volume: Volume) -> Answer:
         "verification": "verified",
         "geolocation": "Sweden, SE",
         "cluster_id": None,
-        "instances": [],
+        "instances": [{"id": user} for user in users],
     }

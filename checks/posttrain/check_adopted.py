@@ -1,0 +1,85 @@
+"""An instance that was taken over: its training is over, and it was the one that the operator's job file plans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.facts.posttrain import PosttrainFacts
+from harness.job.model import Job
+from harness.observed import CouldNotLook
+from harness.plugin.looking import Evidence
+
+
+@pytest.mark.remedy("wait for the training to end, or end it yourself; then: harness run {job}")
+def check_adopted_run_is_over(posttrain: PosttrainFacts, evidence: Evidence) -> None:
+    """The log ends with TRAINING COMPLETE, no session runs, and an exit status that was recorded is 0."""
+    log = evidence.saw("log", posttrain.log)
+    session = evidence.saw("session", posttrain.session)
+    assert not session.alive, "the training still runs"
+    assert log.failed is None, f"the training failed: {log.failed}"
+    assert log.complete, "the log does not end with TRAINING COMPLETE"
+    if session.exit_status is not None:
+        assert session.exit_status == 0, f"it ended with status {session.exit_status}"
+
+
+@pytest.mark.remedy("it is another training than the job file's: give the job file that fits; then: harness run {job}")
+@pytest.mark.seed("rule 3")
+def check_adopted_run_is_as_planned(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:
+    """What the log and run.json announced is what the job file plans: the data's counts, model, adapter, steps."""
+    log = evidence.saw("log", posttrain.log)
+    run = evidence.saw("run.json", posttrain.run)
+    assert log.v2 is not None, "the log has no line V2 FOREX INTEGRATION"
+    assert log.plan is not None, "the log announces no plan"
+    assert run.exists, "there is no run.json"
+    if not isinstance(run.json, dict):
+        raise CouldNotLook("run.json is no JSON object")
+    wanted = evidence.wants("announced", _planned(job))
+    counts = {"sft": log.v2.sft, "dpo": log.v2.dpo}
+    said = {"log": {name: getattr(log.plan, name) for name in wanted["log"]}, "V2 line": counts, **_announced(run.json)}
+    evidence.note("announced", said)
+    differing = [
+        f"{where}: {name} is {said[where].get(name)!r}, planned {value!r}"
+        for where, values in wanted.items()
+        for name, value in values.items()
+        if said[where].get(name) != value
+    ]
+    assert not differing, "; ".join(differing[:5])
+
+
+def _planned(job: Job) -> dict[str, dict[str, Any]]:
+    training, model, data = job.training, job.model, job.data
+    return {
+        "V2 line": {"sft": data.sft, "dpo": data.pairs},
+        "log": {
+            "batch_size": training.batch_size,
+            "sft_steps": training.sft_steps,
+            "dpo_steps": training.dpo_steps,
+            "checkpoint_every": training.checkpoint_every,
+            "lora_r": model.lora_r,
+            "lora_alpha": model.lora_alpha,
+            "dtype": model.dtype,
+            "device_map": training.device_map,
+            "world_size": 1,
+        },
+        "run.json": {
+            "steps": {"sft": training.sft_steps, "dpo": training.dpo_steps},
+            "rows": {"features": data.features, "scenarios": data.scenarios, "pairs": data.pairs},
+            "architecture": model.architecture,
+            "hidden_size": model.hidden_size,
+            "num_hidden_layers": model.num_hidden_layers,
+            "vocab_size": model.vocab_size,
+        },
+    }
+
+
+def _announced(run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What run.json says of it; what it lacks, or has in another shape, equals nothing that is planned."""
+    model, data = run.get("model"), run.get("data")
+    config = model.get("config") if isinstance(model, dict) else None
+    rows = {
+        kind: about.get("rows") if isinstance(about, dict) else None
+        for kind, about in (data.items() if isinstance(data, dict) else ())
+    }
+    return {"run.json": {**(config if isinstance(config, dict) else {}), "steps": run.get("steps"), "rows": rows}}

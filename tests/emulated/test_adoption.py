@@ -1,0 +1,224 @@
+"""An instance rented behind the harness's back: taken over, its model home, verified, destroyed; or it stays alive."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness.cli.teardown as command
+from harness import wiring
+from harness.cli import main
+from harness.clock import SystemClock
+from harness.emulator.rental import Status
+from harness.emulator.running import running
+from harness.emulator.scenario import SshFault
+from harness.history import History, fold
+from harness.job.model import Job
+from harness.ports import Clock, Provider
+from harness.providers.credentials import Credentials
+from harness.providers.terms import UNPACED
+from harness.providers.vast import VastProvider
+from harness.store import open_store
+from tests.support.emulator_kit import Box, key_pair, rent, scenario
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS"),
+]
+SUPPORT = Path(__file__).resolve().parents[1] / "support"
+PACKAGE = SUPPORT / "quick_package"
+REMOTE = "workspace/vastai_llm_training"
+FINAL = "models/output/final/quick.Q8_0.gguf"
+HELD, UNKNOWN, REFUSED, UNAVAILABLE, UNREACHABLE = 3, 4, 5, 7, 8
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package after its training, as it lies on a box: run by hand, its output in the log."""
+    folder = tmp_path_factory.mktemp("trained") / "package"
+    shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for stage in ("prepare", "all"):
+        with (folder / "training.log").open("ab") as log:
+            subprocess.run([sys.executable, "train_quick.py", "--stage", stage], cwd=folder, stdout=log, check=True)
+    return folder
+
+
+@dataclass(slots=True)
+class Scene:
+    """An emulator with one box on it that no job knows, and an operator at a keyboard."""
+
+    box: Box
+    folder: Path
+    said: str = ""
+
+    @property
+    def package(self) -> Path:
+        return self.box.root / REMOTE
+
+    def job_file(self, **changes: str) -> Path:
+        """What the operator expects; ``changes``: what to read in place of something in the file."""
+        text = (SUPPORT / "quick_job.toml").read_text(encoding="utf-8")
+        text = text.replace('"quick_package"', json.dumps(PACKAGE.as_posix()))
+        for old, new in changes.items():
+            assert old in text
+            text = text.replace(old, new)
+        path = self.folder / "job.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def is_alive(self) -> bool:
+        return self.box.id in self.box.emulator.world.rentals()
+
+    def history(self) -> History:
+        store = open_store(self.folder / "home" / "state.db", SystemClock())
+        (name,) = store.jobs()
+        return fold(store.events(name))
+
+
+Type = Callable[..., int]
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    with running(tmp_path / "emulator", scenario=scenario()) as emulator:
+
+        def provider(_job: Job, _home: Path, clock: Clock) -> Provider:
+            return VastProvider(Credentials(emulator.url, emulator.key), clock, name="emulated", pace=UNPACED)
+
+        monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+        monkeypatch.setattr(command, "open_provider", provider)
+        monkeypatch.setattr(wiring, "open_provider", provider)
+        yield Scene(rent(emulator, key_pair(tmp_path), label=None), tmp_path)
+
+
+@pytest.fixture
+def destroy(scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
+    """Types ``harness destroy``; its exit code, what it said in ``scene.said``."""
+
+    def typed(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["harness", "destroy", "--plain", *words])
+        monkeypatch.setattr(sys, "stdin", io.StringIO())  # nobody is at a terminal
+        with pytest.raises(SystemExit) as ended:
+            main.main()
+        out, err = capsys.readouterr()
+        scene.said = out + err
+        sys.stdout.write(scene.said)
+        assert "Traceback" not in scene.said
+        return int(ended.value.code or 0)
+
+    return typed
+
+
+def _adopt(scene: Scene, *words: str, **changes: str) -> tuple[str, ...]:
+    return ("--instance-id", str(scene.box.id), "--job-file", str(scene.job_file(**changes)), *words)
+
+
+def _lay(scene: Scene, trained: Path) -> None:
+    shutil.copytree(trained, scene.package)
+
+
+def test_an_instance_rented_and_trained_by_hand(scene: Scene, destroy: Type) -> None:
+    copied = scene.box.copy("-r", str(PACKAGE), f"root@127.0.0.1:{REMOTE}")
+    assert copied.returncode == 0, copied.stderr
+    stages = " && ".join(f"python3 train_quick.py --stage {stage} >> training.log 2>&1" for stage in ("prepare", "all"))
+    trained = scene.box.ssh(f"cd {REMOTE} && {stages}")
+    assert trained.returncode == 0, trained.stderr
+    on_box = (scene.package / FINAL).read_bytes()
+    assert destroy("--instance-id", str(scene.box.id), "--yes") == REFUSED
+    assert "With --job-file FILE" in " ".join(scene.said.split())
+    assert scene.is_alive()
+    assert destroy(*_adopt(scene)) == REFUSED
+    assert "nobody confirmed" in scene.said
+    assert scene.is_alive()
+    name = scene.history().job.name
+    assert name == f"quick-{scene.box.id}"
+    assert destroy(name, "--yes") == 0
+    assert not scene.is_alive()
+    history = scene.history()
+    assert history.closed
+    assert history.verified is not None
+    assert Path(history.verified.path).read_bytes() == on_box
+    assert history.destroyed is not None
+    assert {"absence", "billing"} <= set(history.destroyed)
+    report = (scene.folder / "home" / "jobs" / name / "GOLD_STANDARD.md").read_text(encoding="utf-8")
+    assert "what came before the training's end was not looked at" in report
+    assert "| launch | left out |" in report
+
+
+def _flip(scene: Scene) -> None:
+    path = scene.package / FINAL
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+def _cut_log(scene: Scene) -> None:
+    path = scene.package / "training.log"
+    path.write_text(path.read_text().split("[dpo] COMPLETE")[0])
+
+
+def _deny(scene: Scene) -> None:
+    scene.box.emulator.world.faults.add(SshFault(do="deny", times=0))
+
+
+def _leave_running(scene: Scene) -> None:
+    scene.box.ssh(f"cd {REMOTE} && (setsid sleep 120 >/dev/null 2>&1 </dev/null &)")
+
+
+SPOILT: dict[str, tuple[Callable[[Scene], object], int, str]] = {
+    "no artifact": (lambda s: (s.package / FINAL).unlink(), HELD, "final_gguf_exists"),
+    "a damaged artifact": (_flip, HELD, "remote_sha256_recorded"),
+    "a training under way": (_cut_log, HELD, "adopted_run_is_over"),
+    "no manifest": (lambda s: (s.package / "MANIFEST.json").unlink(), HELD, "there is no MANIFEST.json"),
+    "no log": (lambda s: (s.package / "training.log").unlink(), UNKNOWN, "adopted_run_is_over"),
+    "a box that lets nobody in": (_deny, UNREACHABLE, "127.0.0.1"),
+    "a host that is offline": (
+        lambda s: s.box.emulator.world.become(s.box.id, Status.OFFLINE, "the host is offline"),
+        UNAVAILABLE,
+        "will not run: offline",
+    ),
+    "something that runs": (_leave_running, REFUSED, "something still runs on the box"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_on_any_doubt_it_stays_alive(scene: Scene, destroy: Type, trained: Path, name: str) -> None:
+    spoil, code, why = SPOILT[name]
+    _lay(scene, trained)
+    spoil(scene)
+    assert destroy(*_adopt(scene, "--yes", **{"ready_timeout_s = 25": "ready_timeout_s = 2"})) == code
+    assert why in " ".join(scene.said.split())
+    assert scene.is_alive()
+    history = scene.history()
+    assert history.held is not None
+    assert not history.destroy_intended
+
+
+def test_another_training_than_the_job_file_plans_stays_until_the_file_fits(
+    scene: Scene, destroy: Type, trained: Path
+) -> None:
+    _lay(scene, trained)
+    assert destroy(*_adopt(scene, "--yes", **{"features = 200": "features = 201"})) == HELD
+    assert "V2 line: sft is 300, planned 301" in scene.said
+    assert scene.is_alive()
+    assert destroy(*_adopt(scene, "--yes")) == 0
+    assert not scene.is_alive()
+
+
+@pytest.mark.parametrize("words", [("--job-file", "FILE"), ("quick", "--instance-id", "7", "--job-file", "FILE")])
+def test_a_job_file_goes_with_an_instance(scene: Scene, destroy: Type, words: tuple[Any, ...]) -> None:
+    file = str(scene.job_file())
+    assert destroy(*(file if word == "FILE" else word for word in words)) == 2
+    assert "--job-file goes with --instance-id" in scene.said
+    assert destroy("--instance-id", "99", "--job-file", file) == REFUSED
+    assert "the provider shows no instance 99" in scene.said
+    assert scene.is_alive()
