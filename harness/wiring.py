@@ -138,11 +138,12 @@ class JobDesk:
         from harness.remote.host import SshHost  # noqa: PLC0415 - loads paramiko
         from harness.remote.ssh import Login  # noqa: PLC0415 - loads paramiko
 
-        def whereabouts() -> Login:
-            rental, pin = self.history.alive, self.history.pin
-            if rental is None:
-                raise HostUnreachable("no instance of this job is alive")
-            instance = self.provider().instance(rental.instance_id)
+        rental, pin, provider = self.history.alive, self.history.pin, self.provider()
+        if rental is None:
+            raise HostUnreachable("no instance of this job is alive")
+
+        def whereabouts() -> Login:  # called from threads of transfers: it must not touch the history
+            instance = provider.instance(rental.instance_id)
             if instance is None:
                 raise HostUnreachable(f"the provider shows no instance {rental.instance_id}", remedy=NOT_SHOWN)
             return Login(

@@ -141,6 +141,11 @@ class TrainingTable(_Table):
     checkpoint_every: Count = 100
     checkpoints_kept: Annotated[int, Field(ge=2)] = 5
     """Checkpoints that each training stage leaves; with fewer than two, a kill while one is written leaves none."""
+    mirror: Literal["resumable", "adapter"] = "resumable"
+    """What of each checkpoint is brought home while it trains: all that going on elsewhere needs, or the weights alone.
+
+    With ``adapter``, a third of the bytes, a training whose box dies begins anew on another one.
+    """
     sft_steps: Count
     dpo_steps: Count
     session: str = "train"

@@ -18,7 +18,7 @@ from harness.remote.session import SessionState, TrainingSession
 from harness.report.money import spent
 from harness.runner import renting
 from harness.runner.desk import RunnerDesk
-from harness.runner.mirroring import mirror_newest
+from harness.runner.mirroring import Mirroring
 from harness.runner.narrator import Narrator
 from harness.text import printable
 from harness.verdict import Verdict
@@ -69,26 +69,25 @@ def launch(desk: RunnerDesk, narrator: Narrator) -> None:
 def watch(desk: RunnerDesk, narrator: Narrator, judge: Judge) -> None:
     """Watch until the training has ended; after a death launch it again, as often as the job allows.
 
-    Raises GateHeld when the budget or the deadline is used up: the newest adapter is mirrored and
-    the instance stopped, its disk kept.
+    Raises GateHeld when the budget or the deadline is used up: the instance is stopped, its disk kept.
     """
-    limits = desk.job.limits
-    judged_at = desk.clock.monotonic()
-    while True:
-        seen = training_facts.look(desk)
-        _show(seen, narrator)
-        mirror_newest(desk, seen, narrator)
-        state = seen.session.value
-        if state is None:
-            _require_box(desk)
-        _enforce_limits(desk, seen, narrator)
-        if state is not None and not state.alive and _after_death(desk, state, narrator) is _Next.END:
-            return
-        if desk.clock.monotonic() - judged_at >= limits.judge_every_s:
-            judged_at = desk.clock.monotonic()
-            if _act_on(judge(Stage.TRAINING), desk, narrator) is _Next.END:
+    with Mirroring(desk, narrator) as mirroring:
+        judged_at = desk.clock.monotonic()
+        while True:
+            seen = training_facts.look(desk)
+            _show(seen, narrator)
+            state = seen.session.value
+            if state is None:
+                _require_box(desk)
+            _enforce_limits(desk, seen, narrator)
+            if state is not None and not state.alive and _after_death(desk, state, narrator) is _Next.END:
                 return
-        desk.clock.sleep(limits.poll_s)
+            mirroring.go_on(seen)
+            if desk.clock.monotonic() - judged_at >= desk.job.limits.judge_every_s:
+                judged_at = desk.clock.monotonic()
+                if _act_on(judge(Stage.TRAINING), desk, narrator) is _Next.END:
+                    return
+            desk.clock.sleep(desk.job.limits.poll_s)
 
 
 def stop_training(desk: RunnerDesk, narrator: Narrator, why: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import durable
-from harness.errors import HostKeyChanged, HostUnreachable, OfferGone, RemoteChanged
+from harness.errors import HostKeyChanged, HostUnreachable, OfferGone, RemoteChanged, TransferFailed
 from harness.ids import InstanceId, OfferId, Sha256
 from harness.observed import Observed
 from harness.ports import (
@@ -299,6 +299,18 @@ class BoxHost:
         if on_progress is not None:
             on_progress(Progress(len(data), remote.size, 1e6))
         durable.write(destination, data)
+
+    def mirror(
+        self, files: Mapping[str, str], destination: Path, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._reach()
+        if cancelled():
+            raise TransferFailed("called off")
+        incoming = destination.with_name(destination.name + ".incoming")
+        for name, path in files.items():
+            (incoming / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, incoming / name)
+        durable.publish(incoming, destination)
 
     def send(
         self, source: Path, remote_dir: str, files: Mapping[str, Sha256], on_progress: OnProgress | None = None
