@@ -9,8 +9,8 @@ destroy_intended  destroy_requested  destroyed  closed``
 
 ``stage`` and ``gate`` come with every stage; ``poll`` is a judgement in mid-training, which
 opens nothing. When something stands in the way: ``rent_failed  relaunched  held  reopened
-training_stopped  instance_stopped  instance_started  loss_accepted  abandoned``. Kinds that change nothing here are
-for the report.
+training_stopped  instance_stopped  instance_started  loss_accepted  abandoned``, and when another instance takes the
+place of one that died: ``lost``, later ``resumes``. Kinds that change nothing here are for the report.
 """
 
 from __future__ import annotations
@@ -83,6 +83,10 @@ class History:
     intended_owner: int | None = None
     intended_at: float | None = None
     labels: tuple[str, ...] = ()
+    lost: Mapping[str, Any] | None = None
+    """The dead instance whose place the next one takes: its proof of absence, and the digest of its package."""
+    resumes: Mapping[str, Any] | None = None
+    """What the training goes on from on this instance: the steps, and the files that were sent with the package."""
     rental: Rental | None = None
     pin: Pin | None = None
     launches: int = 0
@@ -208,6 +212,11 @@ def _apply(history: History, event: Event) -> History:  # noqa: C901, PLR0911, P
         case "abandoned":
             # Nothing of the job is left but its configuration: the next run begins with preflight.
             return History(job=history.job, events=history.events, labels=history.labels)
+        case "lost":
+            # As after an abandonment, but that the next instance goes on from what was mirrored of this one.
+            return History(job=history.job, events=history.events, labels=history.labels, lost=data)
+        case "resumes":
+            return replace(history, resumes=data)
         case "closed":
             return replace(history, closed=True, held=None)
         case "held":

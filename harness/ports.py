@@ -286,9 +286,18 @@ class Host(Protocol):
         """
 
     def send(
-        self, source: Path, remote_dir: str, files: Mapping[str, Sha256], on_progress: OnProgress | None = None
+        self,
+        source: Path,
+        remote_dir: str,
+        files: Mapping[str, Sha256],
+        on_progress: OnProgress | None = None,
+        *,
+        elsewhere: Mapping[str, Path] | None = None,
     ) -> None:
-        """Make ``remote_dir`` hold exactly ``files`` (relative POSIX path -> digest) of ``source``; verified there."""
+        """Make ``remote_dir`` hold exactly ``files`` (relative POSIX path -> digest) of ``source``; verified there.
+
+        ``elsewhere`` names those of the files that lie outside of ``source``.
+        """
 
     def close(self) -> None:
         """Close every connection."""

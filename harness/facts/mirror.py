@@ -13,6 +13,9 @@ from harness.artifacts import safetensors
 ADAPTER: Final = ("adapter_config.json", "adapter_model.safetensors", "trainer_state.json")
 """The files of a checkpoint that the trained weights are in, and the step they are of."""
 
+MIRROR: Final = "mirror"
+"""The mirror's folder in the job's directory."""
+
 RUN_FILE: Final = "run.json"
 """What the run says of itself. A package goes on only from checkpoints of the same run."""
 

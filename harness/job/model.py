@@ -184,6 +184,8 @@ class LimitsTable(_Table):
     judge_every_s: Positive = 120
     training_deadline_s: Positive = 3 * 3600
     relaunches: Annotated[int, Field(ge=0)] = 2
+    dead_after_s: Positive = 600
+    """How long an instance must be offline or exited without a break before another may take its place."""
     sft_s_per_step: Positive = 4.4
     dpo_s_per_step: Positive = 6.0
     export_s: Positive = 300

@@ -84,14 +84,22 @@ class SshHost:
         mirror.mirror(lambda asked: self.probe(asked, timeout=600.0), fetch, files, destination, cancelled)
 
     def send(
-        self, source: Path, remote_dir: str, files: Mapping[str, Sha256], on_progress: OnProgress | None = None
+        self,
+        source: Path,
+        remote_dir: str,
+        files: Mapping[str, Sha256],
+        on_progress: OnProgress | None = None,
+        *,
+        elsewhere: Mapping[str, Path] | None = None,
     ) -> None:
         """Make a directory on the box hold exactly these files; see ``ports.Host.send``."""
-        size = sum(source.joinpath(path).stat().st_size for path in files if source.joinpath(path).exists())
+        local = {path: source.joinpath(path) for path in files} | dict(elsewhere or {})
+        size = sum(path.stat().st_size for path in local.values() if path.exists())
         upload.send(
             source,
             remote_dir,
             files,
+            elsewhere=elsewhere or {},
             connect=lambda request: self._pipe(
                 program.RECEIVE, request, PARAMIKO, lambda: False, self._limits.patience
             ),

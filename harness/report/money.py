@@ -42,6 +42,9 @@ def paid_spans(events: Sequence[Event], now: float) -> tuple[PaidSpan, ...]:
                 if event.kind == "instance_stopped" or event.at == gone:
                     spans.append(PaidSpan(since, event.at, price))
                     since = None
+            case "lost" | "abandoned" if since is not None:  # when it was proven: it may have gone before
+                spans.append(PaidSpan(since, event.at, price))
+                since = None
             case _:
                 pass
     if since is not None:
@@ -60,10 +63,9 @@ def usd_within(spans: Sequence[PaidSpan], start: float, end: float) -> float:
 
 
 def spent(history: History, now: float) -> float | None:
-    """What the job's instance has cost until ``now`` (USD); None before one was rented."""
-    if history.rental is None:
-        return None
-    return usd_within(paid_spans(history.events, now), 0.0, now)
+    """What the job's instances have cost until ``now`` (USD); None before one was rented."""
+    spans = paid_spans(history.events, now)
+    return usd_within(spans, 0.0, now) if spans else None
 
 
 def gone_at(history: History) -> float | None:

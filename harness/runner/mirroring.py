@@ -20,7 +20,7 @@ from harness.artifacts import checkpoint as checkpoints
 from harness.errors import HarnessError
 from harness.facts.box import BoxCheckpoint, Tree
 from harness.facts.checkpoints import problems
-from harness.facts.mirror import ADAPTER, RUN_FILE
+from harness.facts.mirror import ADAPTER, MIRROR, RUN_FILE
 from harness.facts.reading import typed
 from harness.facts.training import TrainingFacts
 from harness.observed import CouldNotLook
@@ -137,7 +137,7 @@ class Mirroring:
         )
 
     def _folder(self, trainer: str, step: int) -> Path:
-        return self._desk.directory / "mirror" / trainer / f"checkpoint-{step}"
+        return self._desk.directory / MIRROR / trainer / f"checkpoint-{step}"
 
     def _conclude(self) -> None:
         """Record what came home; what failed is told, and tried again at the next look."""

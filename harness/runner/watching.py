@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
-from harness.errors import GateHeld, HarnessError, HostKeyChanged, HostUnreachable
+from harness.errors import GateHeld, HarnessError, HostKeyChanged, HostUnreachable, InstanceDead
 from harness.evidence import GateResult
 from harness.facts import launch as launch_facts
 from harness.facts import training as training_facts
@@ -14,6 +14,7 @@ from harness.ids import CheckId
 from harness.lifecycle import Stage
 from harness.log.grammar import Trainer
 from harness.log.summary import LogSummary
+from harness.ports import InstanceStatus
 from harness.remote.session import SessionState, TrainingSession
 from harness.report.money import spent
 from harness.runner import renting
@@ -62,7 +63,7 @@ def launch(desk: RunnerDesk, narrator: Narrator) -> None:
         if (_attempts(log) > spoken_before and _has_spoken(log)) or (state is not None and not state.alive):
             return
         if state is None:
-            _require_box(desk)
+            _require_box(desk, None)
         desk.clock.sleep(_LAUNCH_POLL_S)
 
 
@@ -73,12 +74,12 @@ def watch(desk: RunnerDesk, narrator: Narrator, judge: Judge) -> None:
     """
     with Mirroring(desk, narrator) as mirroring:
         judged_at = desk.clock.monotonic()
+        offline_since: float | None = None
         while True:
             seen = training_facts.look(desk)
             _show(seen, narrator)
             state = seen.session.value
-            if state is None:
-                _require_box(desk)
+            offline_since = _require_box(desk, offline_since) if state is None else None
             _enforce_limits(desk, seen, narrator)
             if state is not None and not state.alive and _after_death(desk, state, narrator) is _Next.END:
                 return
@@ -120,16 +121,25 @@ def stop_instance(desk: RunnerDesk, narrator: Narrator, why: str) -> bool:
     return False
 
 
-def _require_box(desk: RunnerDesk) -> None:
-    """For a box that could not be asked: raises what no waiting mends, that it was stopped, is gone, or is another."""
-    if not renting.require_running(desk):
-        return
-    try:
-        desk.host().run(["true"], timeout=_ASK_S)
-    except HostKeyChanged:
-        raise
-    except HostUnreachable:
-        return
+def _require_box(desk: RunnerDesk, offline_since: float | None) -> float | None:
+    """For a box that could not be asked: raises what no waiting mends, that it was stopped, is gone, or is another.
+
+    Returns since when it is offline without a break, None when it is not; raises InstanceDead when that is too long.
+    """
+    status, now = renting.require_running(desk), desk.clock.monotonic()
+    if status is InstanceStatus.OFFLINE:
+        since, limit = now if offline_since is None else offline_since, desk.job.limits.dead_after_s
+        if now - since > limit:
+            raise InstanceDead(f"the instance has been offline for more than {limit:.0f} s")
+        return since
+    if status is InstanceStatus.RUNNING:
+        try:
+            desk.host().run(["true"], timeout=_ASK_S)
+        except HostKeyChanged:
+            raise
+        except HostUnreachable:
+            return None
+    return None
 
 
 def _record_launch(desk: RunnerDesk, why: str) -> None:

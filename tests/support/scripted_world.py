@@ -62,6 +62,7 @@ class Market:
     lag: int = 0
     usd: float = 1.0
     name: str = "scripted"
+    created: int = 0
     _going: set[InstanceId] = field(default_factory=set)
 
     def account(self) -> Account:
@@ -75,7 +76,8 @@ class Market:
         if taken is None:
             raise OfferGone(f"offer {offer} is gone")
         self.offers.remove(taken)
-        return self.add(4711 + len(self.rented), request.label)
+        self.created += 1
+        return self.add(4710 + self.created, request.label)
 
     def add(self, number: int, label: str | None, status: InstanceStatus = InstanceStatus.RUNNING) -> InstanceId:
         """One more instance, whoever rented it."""
@@ -313,14 +315,20 @@ class BoxHost:
         durable.publish(incoming, destination)
 
     def send(
-        self, source: Path, remote_dir: str, files: Mapping[str, Sha256], on_progress: OnProgress | None = None
+        self,
+        source: Path,
+        remote_dir: str,
+        files: Mapping[str, Sha256],
+        on_progress: OnProgress | None = None,
+        *,
+        elsewhere: Mapping[str, Path] | None = None,
     ) -> None:
         del on_progress
         self._reach()
         for name in files:
             target = Path(remote_dir) / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, target)
+            shutil.copyfile((elsewhere or {}).get(name, source / name), target)
 
     def close(self) -> None:
         pass
