@@ -4,7 +4,7 @@ The kinds of events, in the order in which a good run writes them; each is a com
 point, and a process killed between any two goes on from the last one written:
 
 ``opened  stage  staged  rent_intended  rented  pinned  uploaded  installed  launched
-poll  mirrored  artifact  fetched  gate  verified  released  confirmed  guarded
+poll  mirrored  trained  artifact  fetched  gate  verified  released  confirmed  guarded
 destroy_intended  destroy_requested  destroyed  closed``
 
 ``stage`` and ``gate`` come with every stage; ``poll`` is a judgement in mid-training, which
@@ -91,6 +91,8 @@ class History:
     pin: Pin | None = None
     launches: int = 0
     launched_at: float | None = None
+    trained_at: float | None = None
+    """When the training really ended well, by the box's account, not when that was noticed (epoch seconds)."""
     artifact: RemoteFile | None = None
     fetched: LocalFile | None = None
     verified: LocalFile | None = None
@@ -177,7 +179,9 @@ def _apply(history: History, event: Event) -> History:  # noqa: C901, PLR0911, P
         case "pinned":
             return replace(history, pin=Pin(tuple(data["keys"]), data["how"]))
         case "launched" | "relaunched":
-            return replace(history, launches=history.launches + 1, launched_at=event.at)
+            return replace(history, launches=history.launches + 1, launched_at=event.at, trained_at=None)
+        case "trained":
+            return replace(history, trained_at=data["at"])
         case "artifact":
             return replace(history, artifact=RemoteFile(data["path"], data["size"], Sha256(data["sha256"])))
         case "fetched":

@@ -30,6 +30,7 @@ _SAY: Mapping[str, str] = {
     "loss_accepted": "the loss of what is on instance {instance_id} was accepted",
     "resumes": "the training goes on here from {steps}",
     "mirrored": "the checkpoint of {trainer} step {step} was mirrored here",
+    "trained": "the training was seen to have ended",
     "artifact": "the box holds {path}: {size~}, SHA-256 {sha256}",
     "fetched": "it is here: {path}, {size~}, SHA-256 {sha256}",
     "gate": "gate {stage}: {verdict}",

@@ -74,9 +74,17 @@ def gone_at(history: History) -> float | None:
 
 
 def training_ended_at(history: History) -> float | None:
-    """When the training gate opened: the training was seen to have ended by then."""
+    """When the training ended by the box's account; where that is not known, when its gate opened."""
+    if history.trained_at is not None:
+        return history.trained_at
     gate = history.gates.get(Stage.TRAINING)
     return gate.at if gate is not None and history.passed(Stage.TRAINING) else None
+
+
+def download_rate(history: History) -> float | None:
+    """Bytes per second at which the artifact came home, when it was last seen to come."""
+    rates = [event.data.get("bytes_per_s") for event in history.events if event.kind == "fetched"]
+    return next((float(rate) for rate in reversed(rates) if isinstance(rate, int | float) and rate > 0), None)
 
 
 def _gone_at(events: Sequence[Event]) -> float | None:

@@ -25,7 +25,7 @@ from harness.text import printable
 from harness.verdict import Verdict
 
 Judge = Callable[[Stage], GateResult]
-_LAUNCH_POLL_S = 2.0
+_CLOSE_POLL_S = 2.0
 _ASK_S = 30.0
 _STOP_ATTEMPTS = 3
 _STOP_AGAIN_S = 5.0
@@ -64,7 +64,7 @@ def launch(desk: RunnerDesk, narrator: Narrator) -> None:
             return
         if state is None:
             _require_box(desk, None)
-        desk.clock.sleep(_LAUNCH_POLL_S)
+        desk.clock.sleep(_CLOSE_POLL_S)
 
 
 def watch(desk: RunnerDesk, narrator: Narrator, judge: Judge) -> None:
@@ -88,7 +88,7 @@ def watch(desk: RunnerDesk, narrator: Narrator, judge: Judge) -> None:
                 judged_at = desk.clock.monotonic()
                 if _act_on(judge(Stage.TRAINING), desk, narrator) is _Next.END:
                     return
-            desk.clock.sleep(desk.job.limits.poll_s)
+            desk.clock.sleep(_pause_s(desk, seen))
 
 
 def stop_training(desk: RunnerDesk, narrator: Narrator, why: str) -> None:
@@ -150,6 +150,8 @@ def _record_launch(desk: RunnerDesk, why: str) -> None:
 def _after_death(desk: RunnerDesk, state: SessionState, narrator: Narrator) -> _Next:
     """The session no longer runs: it ended well, or it is launched again, or that was tried often enough."""
     if state.exit_status == 0:
+        if desk.history.trained_at is None:
+            desk.record("trained", {"at": desk.clock.now() - (state.ended_s or 0.0)})
         return _Next.END
     how = "was killed" if state.exit_status is None else f"ended with status {state.exit_status}"
     if desk.history.launches > desk.job.limits.relaunches:
@@ -191,6 +193,13 @@ def _enforce_limits(desk: RunnerDesk, seen: TrainingFacts, narrator: Narrator) -
         f"{over}, and the instance could not be stopped: it still bills",
         remedy="Stop it in the provider's console (its disk is kept), or run the same command again to try anew.",
     )
+
+
+def _pause_s(desk: RunnerDesk, seen: TrainingFacts) -> float:
+    """Seconds to the next look: short once nothing but the export is left, for from its end on the box idles."""
+    log, poll_s = seen.log.value, desk.job.limits.poll_s
+    exporting = log is not None and log.of(Trainer.DPO).complete is not None
+    return min(poll_s, _CLOSE_POLL_S) if exporting else poll_s
 
 
 def _attempts(log: LogSummary | None) -> int:

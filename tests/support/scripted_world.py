@@ -165,6 +165,7 @@ class Box:
     processes: list[dict[str, Any]] = field(default_factory=list)
     on_fetch: Callable[[RemoteFile], None] = lambda _: None
     spoken_at: float = 0.0
+    ended_s: float = 0.0
 
     @property
     def artifact(self) -> Path:
@@ -203,7 +204,9 @@ class Box:
         """What the probe says of the session."""
         pid = 100 if self.started else None
         status = None if self.alive else self.exit_status
-        return {"started": self.started, "alive": self.alive, "pid": pid, "exit_status": status, "carrier": "tmux"}
+        ended = None if status is None else self.ended_s
+        told = {"started": self.started, "alive": self.alive, "pid": pid, "exit_status": status, "carrier": "tmux"}
+        return {**told, "ended_s": ended}
 
     def look(self) -> dict[str, Any]:
         """A look at the session; time goes on for the training."""
