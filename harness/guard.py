@@ -300,6 +300,8 @@ def _of_value(desk: Desk, instance: Instance) -> tuple[str, ...]:
     """Checkpoints, adapters and model files on the box, or why they could not be looked for; empty when none is."""
     if instance.started_at is None and instance.status in _NOT_YET and desk.history.pin is None:
         return ()  # it has never run, and this job has never been in
+    if instance.status in _CANNOT_RUN | _DEAD:
+        return (f"the box could not be looked at: the instance is {instance.status}",)
     output = posixpath.join(desk.job.package.remote_dir, "models/output")
     patterns = {"checkpoints": f"{output}/*/checkpoint-*", "adapter": f"{output}/adapter", "model": f"{output}/final/*"}
     try:

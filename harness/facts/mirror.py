@@ -55,10 +55,11 @@ def mirrored(directory: Path) -> tuple[Mirrored, ...]:
     return tuple(sorted(found, key=lambda one: (one.trainer, one.step)))
 
 
-def resumable(directory: Path, sft_steps: int) -> Resumable | None:
-    """The newest checkpoints here that are complete; those of DPO are of use beside a finished SFT only.
+def resumable(directory: Path, total: Mapping[str, int]) -> Resumable | None:
+    """The newest checkpoints here that are complete; None when a training would have to begin anew.
 
-    None when a training would have to begin anew.
+    ``total`` are the last steps of the trainers. Those of DPO are of use beside a finished SFT only, and its very last
+    is not gone on from: a training that has nothing left to do says nothing that could be judged at its launch.
     """
     steps: dict[str, int] = {}
     files: dict[str, Path] = {}
@@ -66,6 +67,8 @@ def resumable(directory: Path, sft_steps: int) -> Resumable | None:
         whole = [
             one for one in checkpoints.find(directory / trainer) if one.complete and (one.path / RUN_FILE).is_file()
         ]
+        if trainer == _TRAINERS[-1]:
+            whole = [one for one in whole if one.step < total[trainer]]
         if not whole:
             break
         newest = whole[-1]
@@ -74,7 +77,7 @@ def resumable(directory: Path, sft_steps: int) -> Resumable | None:
             name = file.relative_to(newest.path).as_posix()
             place = f"models/output/{trainer}/checkpoint-{newest.step}/{name}"
             files[name if name == RUN_FILE else place] = file
-        if newest.step < sft_steps:
+        if newest.step < total[trainer]:
             break
     return Resumable(steps, files) if steps else None
 

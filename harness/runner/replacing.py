@@ -66,7 +66,8 @@ def replace(desk: RunnerDesk, narrator: Narrator, dead: InstanceDead, agreement:
 
 def to_resume(desk: RunnerDesk) -> Resumable | None:
     """What is mirrored here that the job's training can go on from on another box."""
-    return resumable(desk.directory / MIRROR, desk.job.training.sft_steps)
+    training = desk.job.training
+    return resumable(desk.directory / MIRROR, {"sft": training.sft_steps, "dpo": training.dpo_steps})
 
 
 def outlook(resume: Resumable | None) -> str:

@@ -19,6 +19,7 @@ from harness.runner.mirroring import Mirroring
 from tests.support.desk import ScriptedDesk, Telling, World, make_world
 from tests.support.scripted_world import BoxHost
 
+TOTAL = {"sft": 330, "dpo": 80}
 PARTS = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")
 
 
@@ -84,7 +85,7 @@ def test_with_the_adapter_alone_nothing_can_be_resumed_elsewhere(
         "trainer_state.json",
     ]
     assert here(world) == [("sft", 100)]
-    assert resumable(mirror, 330) is None
+    assert resumable(mirror, TOTAL) is None
 
 
 def test_the_last_of_sft_comes_before_those_of_dpo(world: World) -> None:
@@ -168,24 +169,33 @@ def test_a_mirrored_checkpoint_that_was_damaged_here_is_passed_over(world: World
         checkpoint(world.box.root, "sft", step)
         watch(world, 2)
     mirror = world.home / "jobs" / world.job.name / "mirror"
-    newest = resumable(mirror, 330)
+    newest = resumable(mirror, TOTAL)
     assert newest is not None
     assert newest.steps == {"sft": 200}
     assert RUN_FILE in newest.files
     assert "models/output/sft/checkpoint-200/ref/adapter_model.safetensors" in newest.files
     (mirror / "sft/checkpoint-200/optimizer.pt").write_bytes(b"torn")
-    older = resumable(mirror, 330)
+    older = resumable(mirror, TOTAL)
     assert older is not None
     assert older.steps == {"sft": 100}
 
 
 def test_checkpoints_of_dpo_are_of_no_use_without_the_last_of_sft(world: World) -> None:
     checkpoint(world.box.root, "sft", 330)
-    checkpoint(world.box.root, "dpo", 80)
+    checkpoint(world.box.root, "dpo", 40)
     watch(world)
     mirror = world.home / "jobs" / world.job.name / "mirror"
-    both = resumable(mirror, 330)
+    both = resumable(mirror, TOTAL)
     assert both is not None
-    assert both.steps == {"sft": 330, "dpo": 80}
+    assert both.steps == {"sft": 330, "dpo": 40}
     (mirror / "sft/checkpoint-330/trainer_state.json").unlink()
-    assert resumable(mirror, 330) is None
+    assert resumable(mirror, TOTAL) is None
+
+
+def test_the_very_last_checkpoint_leaves_nothing_to_judge_and_is_not_gone_on_from(world: World) -> None:
+    checkpoint(world.box.root, "sft", 330)
+    checkpoint(world.box.root, "dpo", 80)
+    watch(world)
+    newest = resumable(world.home / "jobs" / world.job.name / "mirror", TOTAL)
+    assert newest is not None
+    assert newest.steps == {"sft": 330}
