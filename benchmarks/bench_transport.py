@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import statistics
 import subprocess
@@ -123,6 +124,8 @@ class Bench:
             "scp": self.scp,
             "scp gcm": lambda: self.scp(cipher=GCM),
             "scp, sha256sum at both ends": lambda: self.verified_scp("sha256sum"),
+            "scp, openssl dgst at both ends": lambda: self.verified_scp("openssl dgst -sha256"),
+            "scp gcm, sha256sum at both ends": lambda: self.verified_scp("sha256sum", GCM),
             "scp gcm, openssl dgst at both ends": lambda: self.verified_scp("openssl dgst -sha256", GCM),
             "rsync": self.rsync,
             "lftp pget -n 8": self.lftp,
@@ -221,6 +224,8 @@ def main() -> None:
         rate = options.mib * 1.048576 / median
         ratios = medians[base] / median, best[base] / best[name]
         print(f"{name:42} {median:8.2f} {rate:7.0f} {ratios[0]:7.2f} {best[name]:8.2f} {ratios[1]:7.2f}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(f"this process, with every download of the harness in it, needed {peak / 1e6:.0f} MB of memory at most")
     if options.json:
         options.json.write_text(json.dumps({"options": vars(options), "seconds": seconds}, default=str, indent=1))
 

@@ -22,11 +22,15 @@ BLOCK = 64 << 10
 
 @dataclass
 class Faults:
-    """What goes wrong, read at every block. ``cuts`` are totals of bytes sent home at which all connections are cut."""
+    """What goes wrong, read at every block.
+
+    ``cuts`` and ``flips`` are totals of bytes sent home at which all connections are cut, and a bit is flipped.
+    """
 
     refuse: bool = False
     silent: bool = False
     cuts: list[int] = field(default_factory=list)
+    flips: list[int] = field(default_factory=list)
 
 
 class Proxy:
@@ -131,7 +135,7 @@ class Proxy:
             if not data:
                 writer.write_eof()
                 return
-            writer.write(data)
+            writer.write(self._flipped(data) if home else data)
             await writer.drain()
             if home:
                 self._count(len(data))
@@ -139,6 +143,14 @@ class Proxy:
     def _in_flight(self) -> float:
         """Bytes under way in one direction: what the delay holds at the cap, and a router's buffer."""
         return (self._rate or 1e9) * self._delay + (1 << 20)
+
+    def _flipped(self, data: bytes) -> bytes:
+        """The block, with a bit flipped in its middle when one is due."""
+        if not self.faults.flips or self.home_bytes < self.faults.flips[0]:
+            return data
+        self.faults.flips.pop(0)
+        at = len(data) // 2
+        return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
     def _count(self, size: int) -> None:
         self.home_bytes += size

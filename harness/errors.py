@@ -63,6 +63,15 @@ class ProviderUnavailable(HarnessError):
     default_remedy = "Check the network and the API key, then run the same command again."
 
 
+class InstanceDead(ProviderUnavailable):
+    """The provider does not show the job's instance any more, or shows that it will not run again by itself."""
+
+    default_remedy = (
+        "Look at the provider's console: somebody destroyed the instance, or the key belongs to another account. "
+        "harness run JOBFILE --replace-dead-instance rents another once it is proven to be gone."
+    )
+
+
 class AmbiguousCreate(ProviderUnavailable):
     """The reply to a create was lost: an instance may or may not exist. Reconcile by label, never retry blindly."""
 

@@ -8,12 +8,16 @@ The steps and seconds a step are the profile's. For the first user's run (330 SF
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from harness.artifacts import model_shape
 from harness.job.model import Job
 
 HOUR = 3600.0
+NOTHING: Mapping[str, int] = MappingProxyType({})
+"""No step is done yet."""
 _GB = 1e9
 _OPTIMIZER_STATES = 2
 """AdamW keeps two moments of every trained weight (torch.optim.AdamW), in the adapter's own fp32."""
@@ -78,22 +82,25 @@ class Disk:
         return self.reserved + self.base + self.merged + self.gguf + self.checkpoints
 
 
-def timeline(job: Job) -> Timeline:
-    """How long each part takes by the job's own figures."""
+def timeline(job: Job, done: Mapping[str, int] = NOTHING) -> Timeline:
+    """How long each part takes by the job's own figures, but for the steps of ``sft`` and ``dpo`` that are ``done``."""
     limits, training = job.limits, job.training
     return Timeline(
         setup=limits.setup_s,
         load=limits.load_s,
-        sft=training.sft_steps * limits.sft_s_per_step,
-        dpo=training.dpo_steps * limits.dpo_s_per_step,
+        sft=(training.sft_steps - done.get("sft", 0)) * limits.sft_s_per_step,
+        dpo=(training.dpo_steps - done.get("dpo", 0)) * limits.dpo_s_per_step,
         export=limits.export_s,
         download=limits.download_s,
     )
 
 
-def cost(job: Job) -> Cost:
-    """What the job costs at its price caps; raises BadInput for a model whose sizes cannot be predicted."""
-    time = timeline(job)
+def cost(job: Job, done: Mapping[str, int] = NOTHING) -> Cost:
+    """What the job costs at its price caps, ``done`` as in ``timeline``.
+
+    Raises BadInput for a model whose sizes cannot be predicted.
+    """
+    time = timeline(job, done)
     price = job.machine.max_usd_per_hour / HOUR
     traffic = (base_bytes(job) + artifact_bytes(job)) / _GB
     return Cost(

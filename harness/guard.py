@@ -31,6 +31,9 @@ Confirm = Callable[[int, str], str | None]
 _CANNOT_RUN = frozenset({InstanceStatus.STOPPED, InstanceStatus.EXITED})
 """States in which no process runs on the box; its disk can wait."""
 
+_DEAD = frozenset({InstanceStatus.OFFLINE, InstanceStatus.EXITED})
+"""States of an instance in whose place another may be rented."""
+
 _NOT_YET = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.CREATED, InstanceStatus.LOADING})
 """States on the way to a first start. A missing start time alone says nothing: the provider leaves it out at times."""
 
@@ -253,15 +256,48 @@ def abandon(desk: RecordingDesk, accepts: Callable[[str], bool], note: Callable[
     be looked at. Raises Refused, leaving the instance alive, and NotProven as ``destroy`` does: run again,
     it goes on from what is proven.
     """
-    rental = desk.history.alive
-    if rental is None:
-        raise Refused("no instance of this job is alive", remedy="harness orphans shows what else is alive.")
+    rental = _alive(desk)
     instance = desk.provider().instance(rental.instance_id)
     if instance is None and not desk.history.destroy_intended:
         raise Refused(
             f"the provider shows no instance {rental.instance_id}, and this job never asked for its destruction",
             remedy="Look at the provider's console: the key may belong to another account, or somebody destroyed it.",
         )
+    proof = _let_go(desk, rental, instance, accepts, note)
+    desk.record("abandoned", {"instance_id": rental.instance_id, **proof})
+
+
+def replace(
+    desk: RecordingDesk, accepts: Callable[[str], bool], note: Callable[[str], None], why: Mapping[str, Json]
+) -> None:
+    """Let go of an instance that died, so that another may take its place; record it as ``lost``, with ``why``.
+
+    One that the provider does not show is proven to be gone. One that it shows as offline or exited still bills its
+    disk, and is destroyed as ``abandon`` does it. Raises Refused for one in any other state; NotProven.
+    """
+    rental = _alive(desk)
+    instance = desk.provider().instance(rental.instance_id)
+    if instance is not None and instance.status not in _DEAD and not desk.history.destroy_intended:
+        raise Refused(f"instance {rental.instance_id} is {instance.status}: nothing may take its place")
+    proof = _let_go(desk, rental, instance, accepts, note)
+    desk.record("lost", {**why, "instance_id": rental.instance_id, **proof})
+
+
+def _alive(desk: Desk) -> Rental:
+    rental = desk.history.alive
+    if rental is None:
+        raise Refused("no instance of this job is alive", remedy="harness orphans shows what else is alive.")
+    return rental
+
+
+def _let_go(
+    desk: RecordingDesk,
+    rental: Rental,
+    instance: Instance | None,
+    accepts: Callable[[str], bool],
+    note: Callable[[str], None],
+) -> dict[str, Json]:
+    """Destroy without a verified file what is still shown, once its loss is accepted; proof of its and its bill's end."""
     if instance is not None:
         _ours(desk, rental, instance)
         _accept_loss(desk, rental, _of_value(desk, instance), accepts, note)
@@ -271,8 +307,7 @@ def abandon(desk: RecordingDesk, accepts: Callable[[str], bool], note: Callable[
         reply = _request(desk, rental, note)
         desk.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply})
     absence = _prove_gone(desk, rental)
-    billing = _billing_end(desk, rental, ran=_had_run(desk))
-    desk.record("abandoned", {"instance_id": rental.instance_id, "absence": absence, "billing": billing})
+    return {"absence": absence, "billing": _billing_end(desk, rental, ran=_had_run(desk))}
 
 
 def _has_run(desk: Desk, instance: Instance) -> bool:
@@ -290,6 +325,8 @@ def _of_value(desk: Desk, instance: Instance) -> tuple[str, ...]:
     """Checkpoints, adapters and model files on the box, or why they could not be looked for; empty when none is."""
     if not _has_run(desk, instance):
         return ()
+    if instance.status in _CANNOT_RUN | _DEAD:
+        return (f"the box could not be looked at: the instance is {instance.status}",)
     output = posixpath.join(desk.job.package.remote_dir, "models/output")
     patterns = {"checkpoints": f"{output}/*/checkpoint-*", "adapter": f"{output}/adapter", "model": f"{output}/final/*"}
     try:

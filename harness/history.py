@@ -4,13 +4,14 @@ The kinds of events, in the order in which a good run writes them; each is a com
 point, and a process killed between any two goes on from the last one written:
 
 ``opened  stage  staged  rent_intended  rented  pinned  uploaded  installed  launched
-poll  mirrored  artifact  fetched  gate  verified  released  confirmed  guarded
+poll  mirrored  trained  artifact  fetched  gate  verified  released  confirmed  guarded
 destroy_intended  destroy_requested  destroyed  closed``
 
 ``stage`` and ``gate`` come with every stage; ``poll`` is a judgement in mid-training, which
 opens nothing. When something stands in the way: ``rent_failed  relaunched  held  reopened
-training_stopped  instance_stopped  instance_started  loss_accepted  abandoned``. Kinds that change nothing here are
-for the report. A job that took over an instance has ``adopted`` in the place of everything up to ``rented``.
+training_stopped  instance_stopped  instance_started  loss_accepted  abandoned``, and when another instance takes the
+place of one that died: ``lost``, later ``resumes``. Kinds that change nothing here are for the report. A job that took
+over an instance has ``adopted`` in the place of everything up to ``rented``.
 """
 
 from __future__ import annotations
@@ -86,10 +87,16 @@ class History:
     intended_owner: int | None = None
     intended_at: float | None = None
     labels: tuple[str, ...] = ()
+    lost: Mapping[str, Any] | None = None
+    """The dead instance whose place the next one takes: its proof of absence, and the digest of its package."""
+    resumes: Mapping[str, Any] | None = None
+    """What the training goes on from on this instance: the steps, and the files that were sent with the package."""
     rental: Rental | None = None
     pin: Pin | None = None
     launches: int = 0
     launched_at: float | None = None
+    trained_at: float | None = None
+    """When the training really ended well, by the box's account, not when that was noticed (epoch seconds)."""
     artifact: RemoteFile | None = None
     fetched: LocalFile | None = None
     verified: LocalFile | None = None
@@ -181,7 +188,9 @@ def _apply(history: History, event: Event) -> History:  # noqa: C901, PLR0911, P
         case "pinned":
             return replace(history, pin=Pin(tuple(data["keys"]), data["how"]))
         case "launched" | "relaunched":
-            return replace(history, launches=history.launches + 1, launched_at=event.at)
+            return replace(history, launches=history.launches + 1, launched_at=event.at, trained_at=None)
+        case "trained":
+            return replace(history, trained_at=data["at"])
         case "artifact":
             return replace(history, artifact=RemoteFile(data["path"], data["size"], Sha256(data["sha256"])))
         case "fetched":
@@ -216,6 +225,11 @@ def _apply(history: History, event: Event) -> History:  # noqa: C901, PLR0911, P
         case "abandoned":
             # Nothing of the job is left but its configuration: the next run begins with preflight.
             return History(job=history.job, events=history.events, labels=history.labels)
+        case "lost":
+            # As after an abandonment, but that the next instance goes on from what was mirrored of this one.
+            return History(job=history.job, events=history.events, labels=history.labels, lost=data)
+        case "resumes":
+            return replace(history, resumes=data)
         case "closed":
             return replace(history, closed=True, held=None)
         case "held":

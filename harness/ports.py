@@ -315,10 +315,28 @@ class Host(Protocol):
         Raises RemoteChanged, LocalDiskFull, TransferFailed. The file under ``destination`` is always whole.
         """
 
-    def send(
-        self, source: Path, remote_dir: str, files: Mapping[str, Sha256], on_progress: OnProgress | None = None
+    def mirror(
+        self, files: Mapping[str, str], destination: Path, cancelled: Callable[[], bool] = lambda: False
     ) -> None:
-        """Make ``remote_dir`` hold exactly ``files`` (relative POSIX path -> digest) of ``source``; verified there."""
+        """Bring files (relative path here -> path on the box) home as one directory, behind the box's other work.
+
+        ``destination`` appears when all of them are verified; nothing is done when it is there already.
+        Raises as ``fetch`` does, also once ``cancelled`` says so: what arrived is kept for the next call.
+        """
+
+    def send(
+        self,
+        source: Path,
+        remote_dir: str,
+        files: Mapping[str, Sha256],
+        on_progress: OnProgress | None = None,
+        *,
+        elsewhere: Mapping[str, Path] | None = None,
+    ) -> None:
+        """Make ``remote_dir`` hold exactly ``files`` (relative POSIX path -> digest) of ``source``; verified there.
+
+        ``elsewhere`` names those of the files that lie outside of ``source``.
+        """
 
     def close(self) -> None:
         """Close every connection."""

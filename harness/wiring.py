@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness import durable, environment, facts, orphans
 from harness.canonical import Json
 from harness.clock import SystemClock
-from harness.errors import BadInput, HostUnreachable, StoreFailed
+from harness.errors import BadInput, HostUnreachable, InstanceDead, StoreFailed
 from harness.events import Event
 from harness.facts.file import FactsFile, digest
 from harness.history import History, extended, fold
@@ -24,13 +24,6 @@ from harness.store.sql import open_store
 
 if TYPE_CHECKING:
     from harness.remote.host import SshHost
-
-
-NOT_SHOWN = (
-    "Look at the provider's console: somebody destroyed the instance, or the key belongs to another account. "
-    "If it is gone, begin anew under another job name."
-)
-"""What to do about an instance that this job rented, never asked to destroy, and that does not show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +127,16 @@ class JobDesk:
         from harness.remote.host import SshHost  # noqa: PLC0415 - loads paramiko
         from harness.remote.ssh import Login  # noqa: PLC0415 - loads paramiko
 
-        def whereabouts() -> Login:
-            rental, pin = self.history.alive, self.history.pin
-            if rental is None:
-                raise HostUnreachable("no instance of this job is alive")
-            instance = self.provider().instance(rental.instance_id)
+        rental, pin, provider = self.history.alive, self.history.pin, self.provider()
+        if rental is None:
+            raise HostUnreachable("no instance of this job is alive")
+
+        def whereabouts() -> Login:  # called from threads of transfers: it must not touch the history
+            instance = provider.instance(rental.instance_id)
             if instance is None:
-                raise HostUnreachable(f"the provider shows no instance {rental.instance_id}", remedy=NOT_SHOWN)
+                raise HostUnreachable(
+                    f"the provider shows no instance {rental.instance_id}", remedy=InstanceDead.default_remedy
+                )
             return Login(
                 user=self.job.machine.ssh_user,
                 endpoints=instance.endpoints,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from harness.cli.confirming import accepting
 from harness.cli.jobs import Plain
-from harness.cli.narration import open_narrator, paused
+from harness.cli.narration import open_narrator
 from harness.guard import abandon as abandon_instance
 from harness.wiring import open_desk
 
@@ -24,14 +24,5 @@ def abandon(
     """Destroy an instance that holds no checkpoint and no model file; else only for the typed sentence."""
     console = Console()
     with open_desk(job) as desk, desk.store.lock(desk.name), open_narrator(console, plain) as narrator:
-
-        def accepts(sentence: str) -> bool:
-            if accept_loss is not None:
-                return accept_loss.strip() == sentence
-            if not sys.stdin.isatty():
-                return False
-            with paused(narrator):
-                return console.input(f"type '{sentence}': ", markup=False).strip() == sentence
-
-        abandon_instance(desk, accepts, narrator.note)
+        abandon_instance(desk, accepting(console, narrator, accept_loss), narrator.note)
     typer.echo(f"job {job} is abandoned; harness run begins it anew")

@@ -1,8 +1,9 @@
-"""The operator's word before the irreversible act."""
+"""The operator's word before what cannot be undone, or costs anew."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from rich.console import Console
 
@@ -10,6 +11,7 @@ from harness.cli.narration import paused
 from harness.guard import Confirm
 from harness.job.model import Job
 from harness.runner.narrator import Narrator
+from harness.runner.replacing import Agreement
 
 
 def confirming(job: Job, console: Console, narrator: Narrator, *, yes: bool) -> Confirm:
@@ -32,3 +34,41 @@ def confirming(job: Job, console: Console, narrator: Narrator, *, yes: bool) -> 
         return "typed at the terminal" if typed.strip() == str(instance_id) else None
 
     return confirm
+
+
+def accepting(console: Console, narrator: Narrator, in_advance: str | None) -> Callable[[str], bool]:
+    """How a loss is accepted: by the very sentence, given in advance or typed on a terminal."""
+
+    def accepts(sentence: str) -> bool:
+        if in_advance is not None:
+            return in_advance.strip() == sentence
+        return _typed(console, narrator, f"type '{sentence}': ") == sentence
+
+    return accepts
+
+
+def agreeing(console: Console, narrator: Narrator, *, in_advance: bool, loss: str | None) -> Agreement:
+    """How another instance in the place of a dead one is agreed to: in advance, or on a terminal."""
+
+    def to_rent(meaning: str) -> str | None:
+        if in_advance:
+            return "--replace-dead-instance, given in advance"
+        if not sys.stdin.isatty():
+            return None
+        with paused(narrator):
+            console.print(meaning, markup=False, soft_wrap=True)
+        typed = _typed(console, narrator, "type 'rent another' to have it replaced: ")
+        return "typed at the terminal" if typed == "rent another" else None
+
+    return Agreement(to_rent, accepting(console, narrator, loss))
+
+
+def _typed(console: Console, narrator: Narrator, prompt: str) -> str | None:
+    """What is typed on a terminal; None without one."""
+    if not sys.stdin.isatty():
+        return None
+    with paused(narrator):
+        try:
+            return console.input(prompt, markup=False).strip()
+        except EOFError:
+            return None

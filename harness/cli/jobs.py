@@ -15,11 +15,11 @@ from rich.console import Console
 from harness import environment
 from harness import release as releases
 from harness import report as reports
-from harness.cli.confirming import confirming
+from harness.cli.confirming import agreeing, confirming
 from harness.cli.narration import open_narrator
 from harness.emulator.scenario import load as load_scenario
 from harness.errors import BadInput, HarnessError
-from harness.ids import JobName
+from harness.ids import InstanceId, JobName
 from harness.job.load import load_job
 from harness.job.model import Job
 from harness.lifecycle import Stage
@@ -45,12 +45,33 @@ def run(
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="Go on although the job file changed since the job began.")
     ] = False,
+    replace_dead: Annotated[
+        bool,
+        typer.Option(
+            "--replace-dead-instance",
+            help="Agree in advance to rent another instance, within the budget, when the job's has died.",
+        ),
+    ] = False,
+    accept_loss: Annotated[
+        str | None,
+        typer.Option(help="The sentence that gives up a dead instance which still shows; the refusal names it."),
+    ] = None,
     plain: Plain = False,
     verbose: Verbose = False,
 ) -> None:
     """Drive a job from where it stands to its end: every stage, every gate, the verified file, the release."""
     job, file = _meant(file)
-    drive(job, file, yes=yes, until=until, accept_changes=accept_changes, plain=plain, verbose=verbose)
+    drive(
+        job,
+        file,
+        yes=yes,
+        until=until,
+        accept_changes=accept_changes,
+        replace_dead=replace_dead,
+        accept_loss=accept_loss,
+        plain=plain,
+        verbose=verbose,
+    )
 
 
 def demo(
@@ -106,7 +127,16 @@ def _stop_idle_emulator(job: Job) -> None:
 
 
 def drive(
-    job: Job, file: Path, *, yes: bool, until: Stage | None, accept_changes: bool, plain: bool, verbose: bool
+    job: Job,
+    file: Path,
+    *,
+    yes: bool,
+    until: Stage | None,
+    accept_changes: bool,
+    replace_dead: bool = False,
+    accept_loss: str | None = None,
+    plain: bool,
+    verbose: bool,
 ) -> None:
     """Run a job under its lock, narrating; whatever happens, leave the report."""
     load_scenario(job.provider.scenario)  # one that cannot be read is said before the first stage
@@ -120,7 +150,13 @@ def drive(
                 return
             reopen_if_mended(desk, narrator)
             reopen_if_spoilt(desk, narrator)
-            run_job(desk, narrator, confirming(desk.job, console, narrator, yes=yes), until=until)
+            run_job(
+                desk,
+                narrator,
+                confirming(desk.job, console, narrator, yes=yes),
+                until=until,
+                agreement=agreeing(console, narrator, in_advance=replace_dead, loss=accept_loss),
+            )
 
 
 def status(
@@ -163,12 +199,12 @@ def write_report(desk: JobDesk) -> tuple[Path, ...]:
 
 
 def _charges(desk: JobDesk) -> tuple[Charge, ...] | None:
-    """The provider's bill; None when it cannot be had, which the report says."""
-    rental = desk.history.rental
-    if rental is None:
+    """The provider's bill of every instance of the job; None when it cannot be had, which the report says."""
+    rented = {InstanceId(int(str(one.data["instance_id"]))) for one in desk.history.events if one.kind == "rented"}
+    if not rented:
         return None
     try:
-        return desk.provider().charges(rental.instance_id)
+        return tuple(charge for instance_id in sorted(rented) for charge in desk.provider().charges(instance_id))
     except HarnessError:
         return None
 

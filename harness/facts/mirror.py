@@ -1,15 +1,26 @@
-"""The mirror on this machine: adapters of checkpoints that were brought home while the training ran."""
+"""The mirror on this machine: checkpoints that were brought home while the training ran, and what is left to train."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from harness.artifacts import checkpoint as checkpoints
 from harness.artifacts import safetensors
 
-_ADAPTER = "adapter_model.safetensors"
-_FOLDER = re.compile(r"checkpoint-(\d{1,9})")
+ADAPTER: Final = ("adapter_config.json", "adapter_model.safetensors", "trainer_state.json")
+"""The files of a checkpoint that the trained weights are in, and the step they are of."""
+
+MIRROR: Final = "mirror"
+"""The mirror's folder in the job's directory."""
+
+RUN_FILE: Final = "run.json"
+"""What the run says of itself. A package goes on only from checkpoints of the same run."""
+
+_WEIGHTS = "adapter_model.safetensors"
+_TRAINERS = ("sft", "dpo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +33,53 @@ class Mirrored:
     problem: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Resumable:
+    """What a training on another box goes on from: the last step of each trainer, and the files by their place there.
+
+    ``files``: path relative to the package's directory -> the file here.
+    """
+
+    steps: Mapping[str, int]
+    files: Mapping[str, Path]
+
+
 def mirrored(directory: Path) -> tuple[Mirrored, ...]:
     """Every adapter below ``<directory>/<trainer>/checkpoint-<n>/``, by trainer and step."""
     found = []
-    for trainer in ("sft", "dpo"):
-        folder = directory / trainer
-        for path in folder.iterdir() if folder.is_dir() else ():
-            name = _FOLDER.fullmatch(path.name)
-            adapter = path / _ADAPTER
-            if name and adapter.is_file():
-                found.append(Mirrored(trainer, int(name[1]), adapter.stat().st_size, _problem(adapter)))
+    for trainer in _TRAINERS:
+        for one in checkpoints.find(directory / trainer):
+            adapter = one.path / _WEIGHTS
+            if adapter.is_file():
+                found.append(Mirrored(trainer, one.step, adapter.stat().st_size, _problem(adapter)))
     return tuple(sorted(found, key=lambda one: (one.trainer, one.step)))
+
+
+def resumable(directory: Path, total: Mapping[str, int]) -> Resumable | None:
+    """The newest checkpoints here that are complete; None when a training would have to begin anew.
+
+    ``total`` are the last steps of the trainers. Those of DPO are of use beside a finished SFT only, and its very last
+    is not gone on from: a training that has nothing left to do says nothing that could be judged at its launch.
+    """
+    steps: dict[str, int] = {}
+    files: dict[str, Path] = {}
+    for trainer in _TRAINERS:
+        whole = [
+            one for one in checkpoints.find(directory / trainer) if one.complete and (one.path / RUN_FILE).is_file()
+        ]
+        if trainer == _TRAINERS[-1]:
+            whole = [one for one in whole if one.step < total[trainer]]
+        if not whole:
+            break
+        newest = whole[-1]
+        steps[trainer] = newest.step
+        for file in (path for path in newest.path.rglob("*") if path.is_file()):
+            name = file.relative_to(newest.path).as_posix()
+            place = f"models/output/{trainer}/checkpoint-{newest.step}/{name}"
+            files[name if name == RUN_FILE else place] = file
+        if newest.step < total[trainer]:
+            break
+    return Resumable(steps, files) if steps else None
 
 
 def _problem(adapter: Path) -> str | None:

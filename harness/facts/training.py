@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.facts import traininglog
 from harness.facts.box import BoxCheckpoint, Disk, Gpus
 from harness.facts.desk import Desk
-from harness.facts.mirror import Mirrored, mirrored
+from harness.facts.mirror import MIRROR, Mirrored, mirrored
 from harness.facts.reading import ask, attempt, typed
 from harness.log.summary import LogSummary
 from harness.observed import Observed
@@ -56,7 +56,7 @@ def look(desk: Desk) -> TrainingFacts:
         last_lines=attempt(lambda: traininglog.last_lines(answers, 20)),
         sft_checkpoints=typed(answers.get("sft"), tuple[BoxCheckpoint, ...]),
         dpo_checkpoints=typed(answers.get("dpo"), tuple[BoxCheckpoint, ...]),
-        mirror=attempt(lambda: mirrored(desk.directory / "mirror")),
+        mirror=attempt(lambda: mirrored(desk.directory / MIRROR)),
         gpus=typed(answers.get("gpus"), Gpus),
         disk=typed(answers.get("disk"), Disk),
         since_launch_s=since,

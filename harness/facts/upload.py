@@ -69,7 +69,8 @@ def look(desk: Desk) -> UploadFacts:
 def _difference(desk: Desk, tree: Tree) -> Difference:
     if desk.history.staged is None:
         raise CouldNotLook("no package was staged")
-    wanted: dict[str, Sha256] = dict(desk.history.staged["files"])
+    resumes = desk.history.resumes or {"files": {}}
+    wanted: dict[str, Sha256] = {**desk.history.staged["files"], **resumes["files"]}
     there = {entry.path: entry for entry in tree.entries}
     different = [path for path, digest in wanted.items() if path in there and there[path].sha256 != digest]
     missing = sorted(set(wanted) - set(there))

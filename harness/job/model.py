@@ -143,6 +143,11 @@ class TrainingTable(_Table):
     checkpoint_every: Count = 100
     checkpoints_kept: Annotated[int, Field(ge=2)] = 5
     """Checkpoints that each training stage leaves; with fewer than two, a kill while one is written leaves none."""
+    mirror: Literal["resumable", "adapter"] = "resumable"
+    """What of each checkpoint is brought home while it trains: all that going on elsewhere needs, or the weights alone.
+
+    With ``adapter``, a third of the bytes, a training whose box dies begins anew on another one.
+    """
     sft_steps: Count
     dpo_steps: Count
     session: str = "train"
@@ -181,6 +186,8 @@ class LimitsTable(_Table):
     judge_every_s: Positive = 120
     training_deadline_s: Positive = 3 * 3600
     relaunches: Annotated[int, Field(ge=0)] = 2
+    dead_after_s: Positive = 600
+    """How long an instance must be offline or exited without a break before another may take its place."""
     sft_s_per_step: Positive = 4.4
     dpo_s_per_step: Positive = 6.0
     export_s: Positive = 300

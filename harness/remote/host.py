@@ -73,43 +73,33 @@ class SshHost:
         download.fetch(remote, destination, self, self._clock, on_progress=on_progress, limits=self._limits)
 
     def mirror(
-        self,
-        checkpoints: str,
-        destination: Path,
-        *,
-        everything: bool = False,
-        on_progress: OnProgress | None = None,
-        cancelled: Callable[[], bool] = lambda: False,
-    ) -> int | None:
-        """Bring the newest complete checkpoint home at low priority; see ``mirror.mirror``."""
-        gentle = dataclasses.replace(self._limits, connections=1)
+        self, files: Mapping[str, str], destination: Path, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Bring files home as one directory, behind the box's other work; see ``ports.Host.mirror``."""
+        gentle, limits = _Gentle(self), dataclasses.replace(self._limits, connections=1)
 
-        def fetch(
-            remote: RemoteFile, file: Path, on_progress: OnProgress | None, cancelled: Callable[[], bool]
-        ) -> None:
-            download.fetch(
-                remote, file, _Gentle(self), self._clock, on_progress=on_progress, limits=gentle, cancelled=cancelled
-            )
+        def fetch(remote: RemoteFile, file: Path) -> None:
+            download.fetch(remote, file, gentle, self._clock, limits=limits, cancelled=cancelled)
 
-        return mirror.mirror(
-            lambda question: self.probe([question], timeout=300.0),
-            fetch,
-            checkpoints,
-            destination,
-            everything=everything,
-            on_progress=on_progress,
-            cancelled=cancelled,
-        )
+        mirror.mirror(lambda asked: self.probe(asked, timeout=600.0), fetch, files, destination, cancelled)
 
     def send(
-        self, source: Path, remote_dir: str, files: Mapping[str, Sha256], on_progress: OnProgress | None = None
+        self,
+        source: Path,
+        remote_dir: str,
+        files: Mapping[str, Sha256],
+        on_progress: OnProgress | None = None,
+        *,
+        elsewhere: Mapping[str, Path] | None = None,
     ) -> None:
         """Make a directory on the box hold exactly these files; see ``ports.Host.send``."""
-        size = sum(source.joinpath(path).stat().st_size for path in files if source.joinpath(path).exists())
+        local = {path: source.joinpath(path) for path in files} | dict(elsewhere or {})
+        size = sum(path.stat().st_size for path in local.values() if path.exists())
         upload.send(
             source,
             remote_dir,
             files,
+            elsewhere=elsewhere or {},
             connect=lambda request: self._pipe(
                 program.RECEIVE, request, PARAMIKO, lambda: False, self._limits.patience
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,17 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """How the training's session stands. ``exit_status`` is None while it runs, and when it was killed unheard."""
+    """How the training's session stands. ``exit_status`` is None while it runs, and when it was killed unheard.
+
+    ``ended_s`` is how many seconds ago it ended by the box's own clock, where it has an exit status.
+    """
 
     started: bool
     alive: bool
     pid: int | None
     exit_status: int | None
     carrier: str | None
+    ended_s: float | None = None
 
 
 def session_state(answer: Json) -> SessionState:
@@ -39,7 +44,10 @@ def session_state(answer: Json) -> SessionState:
         raise TypeError(f"not a session's state: {str(answer)[:200]}")
     if (pid is not None and type(pid) is not int) or (status is not None and type(status) is not int):
         raise TypeError(f"not a session's state: {str(answer)[:200]}")
-    return SessionState(started, alive, pid, status, carrier if carrier in ("tmux", "setsid") else None)
+    ended: Any = answer.get("ended_s")
+    if ended is not None and (type(ended) not in (int, float) or not 0 <= ended < math.inf):
+        raise TypeError(f"not a session's state: {str(answer)[:200]}")
+    return SessionState(started, alive, pid, status, carrier if carrier in ("tmux", "setsid") else None, ended)
 
 
 class TrainingSession:

@@ -38,6 +38,7 @@ def send(
     remote_dir: str,
     files: Mapping[str, Sha256],
     *,
+    elsewhere: Mapping[str, Path],
     connect: Callable[[dict[str, Json]], Pipe],
     probe: Callable[[Question], Answers],
     clock: Clock,
@@ -50,7 +51,10 @@ def send(
     odd = problem_of_remote(remote_dir)
     if odd is not None:
         raise BadInput(f"the remote directory {remote_dir[:200]!r} is refused: {odd}")
-    wanted = [_local(source, path, digest) for path, digest in sorted(files.items())]
+    wanted = [
+        _local(elsewhere.get(path) or source.joinpath(*safe_relative(path).parts), path, digest)
+        for path, digest in sorted(files.items())
+    ]
     sender = _Sender(remote_dir, wanted, clock, on_progress)
     idle = 0
     while True:
@@ -65,8 +69,8 @@ def send(
     _verify(remote_dir, files, probe)
 
 
-def _local(source: Path, path: str, digest: Sha256) -> _File:
-    local = source.joinpath(*safe_relative(path).parts)
+def _local(local: Path, path: str, digest: Sha256) -> _File:
+    safe_relative(path)
     try:
         with local.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()

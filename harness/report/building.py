@@ -167,12 +167,15 @@ def _money(
     ended = money.training_ended_at(history)
     idle = (now, now) if ended is None else (ended, now)
     kinds = sorted({charge.kind for charge in charges or ()})
+    rate = money.download_rate(history)
     return MoneyReport(
         usd=money.usd_within(spans, 0.0, now),
         paid_s=money.seconds_within(spans, 0.0, now),
         idle_s=money.seconds_within(spans, *idle),
         idle_usd=money.usd_within(spans, *idle),
         budget_usd=history.job.limits.budget_usd,
+        bytes_per_s=rate,
+        bytes_s=None if rate is None or history.artifact is None else history.artifact.size / rate,
         billed=None
         if charges is None
         else tuple(

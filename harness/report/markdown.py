@@ -145,6 +145,9 @@ def _money(money: MoneyReport, instance: InstanceReport | None) -> Iterator[str]
     yield f"- {human_seconds(money.paid_s)} paid: ${money.usd:.2f} of a budget of ${money.budget_usd:.2f}"
     share = money.idle_s / money.paid_s if money.paid_s else 0.0
     yield f"- paid after the training had ended: {human_seconds(money.idle_s)}, ${money.idle_usd:.2f} ({share:.0%})"
+    if money.bytes_s is not None and money.bytes_per_s is not None and money.waste is not None:
+        alone = f"{human_seconds(money.bytes_s)} at {human_bytes(money.bytes_per_s)}/s"
+        yield f"  - the artifact's bytes alone need {alone}; {money.waste:.0%} went on everything else"
     if money.billed is None or money.billed_usd is None:
         yield "- the provider's own bill was not asked for"
     else:

@@ -113,6 +113,7 @@ class BilledKind:
 class MoneyReport:
     """What it cost. ``idle_s`` is paid time between the training's end and the instance's.
 
+    ``bytes_s`` is what the artifact's bytes alone take of it, at the rate at which they came; None until that is known.
     ``usd`` is the rental's price times the time it was rented and not stopped; ``billed`` is the
     provider's own account, None when it was not asked.
     """
@@ -123,6 +124,13 @@ class MoneyReport:
     idle_usd: float
     budget_usd: float
     billed: tuple[BilledKind, ...] | None
+    bytes_per_s: float | None = None
+    bytes_s: float | None = None
+
+    @property
+    def waste(self) -> float | None:
+        """The share of ``idle_s`` in which the line was not what was waited for."""
+        return None if self.bytes_s is None or not self.idle_s else max(0.0, 1 - self.bytes_s / self.idle_s)
 
     @property
     def billed_usd(self) -> float | None:

@@ -42,6 +42,9 @@ def paid_spans(events: Sequence[Event], now: float) -> tuple[PaidSpan, ...]:
                 if event.kind == "instance_stopped" or event.at == gone:
                     spans.append(PaidSpan(since, event.at, price))
                     since = None
+            case "lost" | "abandoned" if since is not None:  # when it was proven: it may have gone before
+                spans.append(PaidSpan(since, event.at, price))
+                since = None
             case _:
                 pass
     if since is not None:
@@ -60,10 +63,9 @@ def usd_within(spans: Sequence[PaidSpan], start: float, end: float) -> float:
 
 
 def spent(history: History, now: float) -> float | None:
-    """What the job's instance has cost until ``now`` (USD); None before one was rented."""
-    if history.rental is None:
-        return None
-    return usd_within(paid_spans(history.events, now), 0.0, now)
+    """What the job's instances have cost until ``now`` (USD); None before one was rented."""
+    spans = paid_spans(history.events, now)
+    return usd_within(spans, 0.0, now) if spans else None
 
 
 def gone_at(history: History) -> float | None:
@@ -72,9 +74,17 @@ def gone_at(history: History) -> float | None:
 
 
 def training_ended_at(history: History) -> float | None:
-    """When the training gate opened: the training was seen to have ended by then."""
+    """When the training ended by the box's account; where that is not known, when its gate opened."""
+    if history.trained_at is not None:
+        return history.trained_at
     gate = history.gates.get(Stage.TRAINING)
     return gate.at if gate is not None and history.passed(Stage.TRAINING) else None
+
+
+def download_rate(history: History) -> float | None:
+    """Bytes per second at which the artifact came home, when it was last seen to come."""
+    rates = [event.data.get("bytes_per_s") for event in history.events if event.kind == "fetched"]
+    return next((float(rate) for rate in reversed(rates) if isinstance(rate, int | float) and rate > 0), None)
 
 
 def _gone_at(events: Sequence[Event]) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness import durable
 from harness.artifacts import digest, manifest
+from harness.canonical import Json
 from harness.errors import HarnessError, RemoteChanged
 from harness.facts.box import Digest, Entry, Text
 from harness.facts.reading import typed
@@ -43,22 +44,40 @@ def download(desk: RunnerDesk, narrator: Narrator) -> None:
         raise CouldNotLook("no artifact was recorded on the box")
     desk.destination.mkdir(parents=True, exist_ok=True)
     local = desk.destination / manifest.safe_path(posixpath.basename(artifact.path))
+    rate = None
     if not _is_here(local, artifact, narrator):
-
-        def show(progress: Progress) -> None:
-            narrator.meter("download", progress.done, progress.total, f"{progress.rate / 1e6:.1f} MB/s")
-
         try:
-            desk.host().fetch(artifact, local, show)
+            rate = _fetch(desk, artifact, local, narrator)
         except RemoteChanged as error:
             # What was judged on the box is no more: the next run judges what is there now.
             desk.record("reopened", {"stage": Stage.POSTTRAIN.value, "why": str(error)})
             raise
     fetched = LocalFile(local, artifact.size, artifact.sha256)
     if desk.history.fetched != fetched:
-        desk.record("fetched", {"path": str(local), "size": artifact.size, "sha256": artifact.sha256})
+        told: dict[str, Json] = {
+            "path": str(local),
+            "size": artifact.size,
+            "sha256": artifact.sha256,
+            "bytes_per_s": rate,
+        }
+        desk.record("fetched", told)
     _bring_companions(desk, narrator)
     _copy_again(desk, local, artifact)
+
+
+def _fetch(desk: RunnerDesk, artifact: RemoteFile, local: Path, narrator: Narrator) -> float | None:
+    """Fetch the artifact; bytes per second, None when nothing was left to come."""
+    here_before: list[int] = []
+
+    def show(progress: Progress) -> None:
+        if not here_before:
+            here_before.append(progress.done)
+        narrator.meter("download", progress.done, progress.total, f"{progress.rate / 1e6:.1f} MB/s")
+
+    began = desk.clock.monotonic()
+    desk.host().fetch(artifact, local, show)
+    seconds, came = desk.clock.monotonic() - began, artifact.size - (here_before[0] if here_before else artifact.size)
+    return came / seconds if came > 0 and seconds > 0 else None
 
 
 def local_problem(desk: RunnerDesk, artifact: RemoteFile) -> str | None:

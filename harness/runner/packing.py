@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from harness.artifacts import manifest
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.artifacts import digest, manifest
+from harness.canonical import Json
 from harness.errors import TransferFailed
-from harness.ids import Sha256
+from harness.facts.mirror import MIRROR, Resumable
+from harness.ids import Sha256, new_nonce
 from harness.ports import Progress
 from harness.runner.desk import RunnerDesk
 from harness.runner.narrator import Narrator
+from harness.runner.replacing import outlook, package_digest, to_resume
 from harness.staging import stage_package
 from harness.text import printable
 
@@ -28,12 +34,16 @@ def upload(desk: RunnerDesk, narrator: Narrator) -> None:
     staged = desk.history.staged
     if staged is None:
         raise TransferFailed("no package was staged")
-    files = {manifest.safe_path(path): Sha256(digest) for path, digest in staged["files"].items()}
+    files = {manifest.safe_path(path): Sha256(told) for path, told in staged["files"].items()}
+    checkpoints = _to_go_on_from(desk, narrator)
+    resumed = desk.history.resumes["files"] if desk.history.resumes is not None else {}
+    files |= {manifest.safe_path(path): Sha256(told) for path, told in resumed.items()}
 
     def show(progress: Progress) -> None:
         narrator.meter("upload", progress.done, progress.total, f"{progress.rate / 1e6:.1f} MB/s")
 
-    desk.host().send(desk.directory / "package", desk.job.package.remote_dir, files, show)
+    package = desk.directory / "package"
+    desk.host().send(package, desk.job.package.remote_dir, files, show, elsewhere=checkpoints)
     desk.record("uploaded", {"files": len(files)})
 
 
@@ -49,3 +59,26 @@ def install(desk: RunnerDesk, narrator: Narrator) -> None:
         said = printable((result.stderr or result.stdout).decode("utf-8", "replace")[-600:], 600)
         narrator.note(f"the install command ended with status {result.status}: {said}")
     desk.record("installed", {"status": result.status})
+
+
+def _to_go_on_from(desk: RunnerDesk, narrator: Narrator) -> Mapping[str, Path]:
+    """The mirrored checkpoints that go to the place of a dead instance with the package; recorded, none otherwise.
+
+    A mirror that this run does not go on from is another run's, and moved aside.
+    """
+    lost, mirror = desk.history.lost, desk.directory / MIRROR
+    found = None
+    if lost is not None:
+        same = lost["package"] == package_digest(desk.history)
+        found = to_resume(desk) if same else None
+        narrator.note(outlook(found) if same else "the training begins anew: the package is another one")
+    if found is None and mirror.is_dir() and not desk.history.launches:
+        aside = mirror.with_name(f"{MIRROR}-of-earlier-{new_nonce()}")
+        mirror.rename(aside)
+        narrator.note(f"checkpoints of an earlier instance are kept in {aside.name}")
+    found = found or Resumable({}, {})
+    files = {path: digest.of_file(local).sha256 for path, local in found.files.items()}
+    told: dict[str, Json] = {"steps": dict(found.steps), "files": dict(files)}
+    if lost is not None and desk.history.resumes != told:
+        desk.record("resumes", told)
+    return found.files

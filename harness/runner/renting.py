@@ -13,6 +13,7 @@ from harness.errors import (
     GateHeld,
     HostKeyChanged,
     HostUnreachable,
+    InstanceDead,
     OfferGone,
     ProviderUnavailable,
 )
@@ -23,7 +24,6 @@ from harness.ports import CreateRequest, Instance, InstanceStatus, Offer, OfferQ
 from harness.runner.desk import RunnerDesk
 from harness.runner.narrator import Narrator
 from harness.text import printable
-from harness.wiring import NOT_SHOWN
 
 _POLL_S = 2.0
 _RECONCILE_S = 180.0
@@ -33,7 +33,8 @@ _INVISIBLE_S = 60.0
 _LOG_S = 60.0
 _OFFERS_TRIED = 5
 _STARTABLE = {InstanceStatus.STOPPED, InstanceStatus.EXITED}
-_NEVER_RUNS = {InstanceStatus.EXITED, InstanceStatus.OFFLINE}
+NEVER_RUNS = frozenset({InstanceStatus.EXITED, InstanceStatus.OFFLINE})
+"""States of an instance that should run from which it does not come back by anything that is done here."""
 _FATAL_MESSAGES = (
     "pull rate limit",
     "manifest unknown",
@@ -67,8 +68,8 @@ def provision(desk: RunnerDesk, narrator: Narrator) -> None:
 def resume(desk: RunnerDesk, narrator: Narrator, *, may_start: bool) -> None:
     """Before a later stage goes on: the instance is still there and runs; a stopped one ``may_start`` again.
 
-    One that was taken over is entered here for the first time. Raises ProviderUnavailable when the provider no
-    longer shows it, GateHeld when it was stopped and may not start.
+    One that was taken over is entered here for the first time. Raises InstanceDead when it is gone or will not run
+    again, GateHeld when it was stopped and may not start.
     """
     if not may_start:
         require_running(desk)
@@ -82,15 +83,15 @@ def resume(desk: RunnerDesk, narrator: Narrator, *, may_start: bool) -> None:
         desk.record("instance_started", {"instance_id": instance.id})
 
 
-def require_running(desk: RunnerDesk) -> bool:
-    """In the midst of a stage: raises GateHeld when somebody stopped the instance, ProviderUnavailable when it is gone.
+def require_running(desk: RunnerDesk) -> InstanceStatus:
+    """In the midst of a stage: raises GateHeld when somebody stopped the instance, InstanceDead when it is gone.
 
-    Otherwise whether it runs: it may be offline or restarting, and come back.
+    Otherwise its status: it may be offline or restarting, and come back.
     What a person or the provider has just stopped is not started behind their back.
     """
     rental = desk.history.alive
     if rental is None:
-        return False
+        return InstanceStatus.UNKNOWN
     instance = _shown(desk, rental)
     if instance.status in _STARTABLE:
         raise GateHeld(
@@ -98,7 +99,7 @@ def require_running(desk: RunnerDesk) -> bool:
             f"{printable(instance.status_message, 300)}",
             remedy="Find out why (the provider's console, the account's credit); the same command starts it again.",
         )
-    return instance.status is InstanceStatus.RUNNING
+    return instance.status
 
 
 def _make_ready(desk: RunnerDesk, narrator: Narrator) -> None:
@@ -226,9 +227,7 @@ def _shown(desk: RunnerDesk, rental: Rental) -> Instance:
         if instance is not None:
             return instance
         if desk.clock.now() > deadline:
-            raise ProviderUnavailable(
-                f"the provider shows no instance {rental.instance_id}, which this job rented", remedy=NOT_SHOWN
-            )
+            raise InstanceDead(f"the provider shows no instance {rental.instance_id}, which this job rented")
         desk.clock.sleep(_POLL_S)
 
 
@@ -248,8 +247,13 @@ def _wait_until_running(desk: RunnerDesk, narrator: Narrator) -> Instance:
             desk.provider().start(instance.id)
             asked = True
         message = printable(instance.status_message, 300)
-        hopeless = instance.status in _NEVER_RUNS and not asked
-        if hopeless or any(fatal.lower() in message.lower() for fatal in _FATAL_MESSAGES):
+        if instance.status in NEVER_RUNS and not asked:
+            raise InstanceDead(
+                f"instance {instance.id} will not run: {instance.status}: {message}",
+                remedy="It may come back: run the same command again later. With --replace-dead-instance another one "
+                f"takes its place when it stays so for {desk.job.limits.dead_after_s:.0f} s.",
+            )
+        if any(fatal.lower() in message.lower() for fatal in _FATAL_MESSAGES):
             raise ProviderUnavailable(
                 f"instance {instance.id} will not run: {instance.status}: {message}",
                 remedy="It still bills its disk. When it holds nothing of value, destroy it in the provider's console "

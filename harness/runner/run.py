@@ -15,7 +15,7 @@ from typing import Any
 
 from harness import gate as gates
 from harness.canonical import Json
-from harness.errors import BadInput, GateHeld, GateUnknown, HarnessError, LocalDiskFull, StoreFailed
+from harness.errors import BadInput, GateHeld, GateUnknown, HarnessError, InstanceDead, LocalDiskFull, StoreFailed
 from harness.events import Event
 from harness.evidence import GateResult
 from harness.guard import Confirm
@@ -23,9 +23,10 @@ from harness.job.model import Job
 from harness.lifecycle import Stage
 from harness.observed import CouldNotLook
 from harness.ports import EventStore
-from harness.runner import homecoming, leaving, packing, renting, watching
+from harness.runner import homecoming, leaving, packing, renting, replacing, watching
 from harness.runner.desk import RunnerDesk
 from harness.runner.narrator import Narrator
+from harness.runner.replacing import NOBODY_AGREES, Agreement
 from harness.staging import stage_package
 from harness.text import printable
 from harness.verdict import Verdict
@@ -68,11 +69,20 @@ def open_job(store: EventStore, job: Job, file: Path, *, accept_changes: bool) -
     store.append(job.name, "opened", data)
 
 
-def run(desk: RunnerDesk, narrator: Narrator, confirm: Confirm, *, until: Stage | None = None) -> None:
+def run(
+    desk: RunnerDesk,
+    narrator: Narrator,
+    confirm: Confirm,
+    *,
+    until: Stage | None = None,
+    agreement: Agreement = NOBODY_AGREES,
+) -> None:
     """Drive the job to its end, or through the gate of ``until``.
 
+    ``agreement`` is asked when the instance died, before another takes its place.
+
     Raises GateHeld or GateUnknown when a gate stays shut, and whatever kept an act from being done;
-    each is recorded as ``held`` before it is raised. Nothing is ever destroyed on that way.
+    each is recorded as ``held`` before it is raised. Nothing that runs is ever destroyed on that way.
     """
     commanded = True  # what stands still is started for an operator's command, not behind anybody's back later
     while (stage := desk.history.stage) is not None and not (until and desk.history.passed(until)):
@@ -80,9 +90,15 @@ def run(desk: RunnerDesk, narrator: Narrator, confirm: Confirm, *, until: Stage 
             desk.record("stage", {"stage": stage.value})
         narrator.stage(stage)
         try:
-            if _needs_the_box(stage, desk):
-                renting.resume(desk, narrator, may_start=commanded)
-            _act(stage, desk, narrator, confirm)
+            try:
+                if _needs_the_box(stage, desk):
+                    renting.resume(desk, narrator, may_start=commanded)
+                _act(stage, desk, narrator, confirm)
+            except InstanceDead as dead:
+                if not replacing.replace(desk, narrator, dead, agreement):
+                    raise
+                commanded = True
+                continue
             _pass_gate(stage, desk, narrator)
             commanded = commanded and stage is Stage.PREFLIGHT
         except (HarnessError, CouldNotLook, OSError) as error:
@@ -229,7 +245,7 @@ def _record_verified(desk: RunnerDesk) -> None:
 
 def _may_bill(events: Sequence[Event]) -> bool:
     """Whether a rent was begun and no destruction proven since."""
-    begun, over = {"rent_intended", "rented", "adopted"}, {"rent_failed", "destroyed", "abandoned"}
+    begun, over = {"rent_intended", "rented", "adopted"}, {"rent_failed", "destroyed", "abandoned", "lost"}
     kinds = [event.kind for event in events if event.kind in begun | over]
     return bool(kinds) and kinds[-1] in begun
 

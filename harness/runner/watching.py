@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
-from harness.errors import GateHeld, HarnessError, HostKeyChanged, HostUnreachable
+from harness.errors import GateHeld, HarnessError, HostKeyChanged, HostUnreachable, InstanceDead
 from harness.evidence import GateResult
 from harness.facts import launch as launch_facts
 from harness.facts import training as training_facts
@@ -14,17 +14,18 @@ from harness.ids import CheckId
 from harness.lifecycle import Stage
 from harness.log.grammar import Trainer
 from harness.log.summary import LogSummary
+from harness.ports import InstanceStatus
 from harness.remote.session import SessionState, TrainingSession
 from harness.report.money import spent
 from harness.runner import renting
 from harness.runner.desk import RunnerDesk
-from harness.runner.mirroring import mirror_newest
+from harness.runner.mirroring import Mirroring
 from harness.runner.narrator import Narrator
 from harness.text import printable
 from harness.verdict import Verdict
 
 Judge = Callable[[Stage], GateResult]
-_LAUNCH_POLL_S = 2.0
+_CLOSE_POLL_S = 2.0
 _ASK_S = 30.0
 _STOP_ATTEMPTS = 3
 _STOP_AGAIN_S = 5.0
@@ -62,33 +63,32 @@ def launch(desk: RunnerDesk, narrator: Narrator) -> None:
         if (_attempts(log) > spoken_before and _has_spoken(log)) or (state is not None and not state.alive):
             return
         if state is None:
-            _require_box(desk)
-        desk.clock.sleep(_LAUNCH_POLL_S)
+            _require_box(desk, None)
+        desk.clock.sleep(_CLOSE_POLL_S)
 
 
 def watch(desk: RunnerDesk, narrator: Narrator, judge: Judge) -> None:
     """Watch until the training has ended; after a death launch it again, as often as the job allows.
 
-    Raises GateHeld when the budget or the deadline is used up: the newest adapter is mirrored and
-    the instance stopped, its disk kept.
+    Raises GateHeld when the budget or the deadline is used up: the instance is stopped, its disk kept.
     """
-    limits = desk.job.limits
-    judged_at = desk.clock.monotonic()
-    while True:
-        seen = training_facts.look(desk)
-        _show(seen, narrator)
-        mirror_newest(desk, seen, narrator)
-        state = seen.session.value
-        if state is None:
-            _require_box(desk)
-        _enforce_limits(desk, seen, narrator)
-        if state is not None and not state.alive and _after_death(desk, state, narrator) is _Next.END:
-            return
-        if desk.clock.monotonic() - judged_at >= limits.judge_every_s:
-            judged_at = desk.clock.monotonic()
-            if _act_on(judge(Stage.TRAINING), desk, narrator) is _Next.END:
+    with Mirroring(desk, narrator) as mirroring:
+        judged_at = desk.clock.monotonic()
+        offline_since: float | None = None
+        while True:
+            seen = training_facts.look(desk)
+            _show(seen, narrator)
+            state = seen.session.value
+            offline_since = _require_box(desk, offline_since) if state is None else None
+            _enforce_limits(desk, seen, narrator)
+            if state is not None and not state.alive and _after_death(desk, state, narrator) is _Next.END:
                 return
-        desk.clock.sleep(limits.poll_s)
+            mirroring.go_on(seen)
+            if desk.clock.monotonic() - judged_at >= desk.job.limits.judge_every_s:
+                judged_at = desk.clock.monotonic()
+                if _act_on(judge(Stage.TRAINING), desk, narrator) is _Next.END:
+                    return
+            desk.clock.sleep(_pause_s(desk, seen))
 
 
 def stop_training(desk: RunnerDesk, narrator: Narrator, why: str) -> None:
@@ -121,16 +121,25 @@ def stop_instance(desk: RunnerDesk, narrator: Narrator, why: str) -> bool:
     return False
 
 
-def _require_box(desk: RunnerDesk) -> None:
-    """For a box that could not be asked: raises what no waiting mends, that it was stopped, is gone, or is another."""
-    if not renting.require_running(desk):
-        return
-    try:
-        desk.host().run(["true"], timeout=_ASK_S)
-    except HostKeyChanged:
-        raise
-    except HostUnreachable:
-        return
+def _require_box(desk: RunnerDesk, offline_since: float | None) -> float | None:
+    """For a box that could not be asked: raises what no waiting mends, that it was stopped, is gone, or is another.
+
+    Returns since when it is offline without a break, None when it is not; raises InstanceDead when that is too long.
+    """
+    status, now = renting.require_running(desk), desk.clock.monotonic()
+    if status is InstanceStatus.OFFLINE:
+        since, limit = now if offline_since is None else offline_since, desk.job.limits.dead_after_s
+        if now - since > limit:
+            raise InstanceDead(f"the instance has been offline for more than {limit:.0f} s")
+        return since
+    if status is InstanceStatus.RUNNING:
+        try:
+            desk.host().run(["true"], timeout=_ASK_S)
+        except HostKeyChanged:
+            raise
+        except HostUnreachable:
+            return None
+    return None
 
 
 def _record_launch(desk: RunnerDesk, why: str) -> None:
@@ -141,6 +150,8 @@ def _record_launch(desk: RunnerDesk, why: str) -> None:
 def _after_death(desk: RunnerDesk, state: SessionState, narrator: Narrator) -> _Next:
     """The session no longer runs: it ended well, or it is launched again, or that was tried often enough."""
     if state.exit_status == 0:
+        if desk.history.trained_at is None:
+            desk.record("trained", {"at": desk.clock.now() - (state.ended_s or 0.0)})
         return _Next.END
     how = "was killed" if state.exit_status is None else f"ended with status {state.exit_status}"
     if desk.history.launches > desk.job.limits.relaunches:
@@ -182,6 +193,13 @@ def _enforce_limits(desk: RunnerDesk, seen: TrainingFacts, narrator: Narrator) -
         f"{over}, and the instance could not be stopped: it still bills",
         remedy="Stop it in the provider's console (its disk is kept), or run the same command again to try anew.",
     )
+
+
+def _pause_s(desk: RunnerDesk, seen: TrainingFacts) -> float:
+    """Seconds to the next look: short once nothing but the export is left, for from its end on the box idles."""
+    log, poll_s = seen.log.value, desk.job.limits.poll_s
+    exporting = log is not None and log.of(Trainer.DPO).complete is not None
+    return min(poll_s, _CLOSE_POLL_S) if exporting else poll_s
 
 
 def _attempts(log: LogSummary | None) -> int:

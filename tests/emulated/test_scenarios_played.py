@@ -8,112 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.clock import SystemClock
-from harness.emulator.box.container import Container, can_isolate
-from harness.emulator.box.layout import layout_of
+from harness.emulator.box.container import can_isolate
 from harness.emulator.scenario import Scenario, load, names
-from harness.emulator.state import FIRST_ID, State, read
+from harness.emulator.state import FIRST_ID, State
 from harness.events import Event
 from harness.history import fold
-from harness.ids import JobName
-from harness.providers.emulated import stop_emulator
-from harness.store import open_store
+from tests.support.operator import ROOT, Operator
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
-ROOT = Path(__file__).resolve().parents[2]
-SUPPORT = ROOT / "tests" / "support"
-JOB = JobName("quick")
 PACKAGE = "workspace/vastai_llm_training"
-RUN_S = 240.0
 TRIES = 4
 """How often an operator types the command until the job is closed."""
 DOCUMENTED = {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", (ROOT / "docs/exit-codes.md").read_text("utf-8"))}
-
-
-@dataclass(slots=True)
-class Operator:
-    """A home with one job in it, and the command that is typed again and again."""
-
-    folder: Path
-    scenario: str
-    said: list[subprocess.CompletedProcess[str]] = field(default_factory=list)
-
-    @property
-    def home(self) -> Path:
-        return self.folder / "home"
-
-    @property
-    def directory(self) -> Path:
-        return self.home / "jobs" / JOB
-
-    @property
-    def file(self) -> Path:
-        """The job file, written once."""
-        path = self.folder / "job.toml"
-        if not path.exists():
-            text = (SUPPORT / "quick_job.toml").read_text(encoding="utf-8")
-            text = text.replace('"quick_package"', json.dumps((SUPPORT / "quick_package").as_posix()))
-            text = text.replace('kind = "emulated"', f'kind = "emulated"\nscenario = "{self.scenario}"')
-            path.write_text(text, encoding="utf-8")
-        return path
-
-    def run(self) -> int:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "harness", "run", str(self.file), "--yes", "--plain"],
-            env={**os.environ, "HARNESS_HOME": str(self.home)},
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            out, err = process.communicate(timeout=RUN_S)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        self.said.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
-        sys.stdout.write(f"{out}{err}--- exit {process.returncode}\n")  # pytest shows it when something does not hold
-        return process.returncode
-
-    @property
-    def service(self) -> Path:
-        """The emulator's own home."""
-        (found,) = self.home.glob("emulator*")
-        return found
-
-    def events(self) -> tuple[Event, ...]:
-        return open_store(self.home / "state.db", SystemClock()).events(JOB)
-
-    def world(self) -> State:
-        """What the service knows; it is stopped first, so that everything is written down."""
-        stop_emulator(self.service)
-        known = read(self.service / "state")
-        assert known is not None
-        return known[0]
-
-    def box(self, instance_id: int) -> Path:
-        return layout_of(self.service / "state", instance_id).root
-
-    def close(self) -> None:
-        """Leave no process behind: boxes outlive their emulator."""
-        for service in self.home.glob("emulator*"):
-            stop_emulator(service)
-            for box in (service / "state" / "boxes").glob("*"):
-                Container(layout_of(service / "state", int(box.name)), can_isolate()).kill()
 
 
 @pytest.fixture

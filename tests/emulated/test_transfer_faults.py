@@ -198,6 +198,22 @@ def test_the_second_route_is_taken_when_the_first_is_closed(box: LocalSshd, tmp_
     assert_home(remote, tmp_path / "home" / "m")
 
 
+def test_bits_flipped_in_transit_cost_a_connection_each_and_reach_no_file(
+    box: LocalSshd, tmp_path: Path, carriers: str
+) -> None:
+    assert carriers
+    remote = model(box, 48 * MIB)
+    with Proxy(box.port, rate=40e6) as proxy:
+        proxy.faults.flips = [6 * MIB, 20 * MIB, 34 * MIB]
+        host = host_behind(box, proxy)
+        host.fetch(remote, tmp_path / "home" / "model.gguf")
+        host.close()
+        assert proxy.faults.flips == []
+        assert proxy.home_bytes > remote.size, "nothing was fetched again: the bits were not noticed"
+        assert proxy.home_bytes < remote.size * 1.3
+    assert_home(remote, tmp_path / "home" / "model.gguf")
+
+
 def test_a_flipped_byte_on_the_local_disk_costs_its_chunk_alone(box: LocalSshd, tmp_path: Path) -> None:
     remote = model(box, 64 * MIB)
     target = tmp_path / "home" / "model.gguf"

@@ -1,9 +1,7 @@
-"""The newest complete adapter, home before the box is gone."""
+"""A directory of the box comes home beside the training: whole or not at all, and called off at once."""
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +9,9 @@ import pytest
 
 from benchmarks.local_sshd import SSHD, LocalSshd
 from harness.clock import SystemClock
-from harness.errors import TransferFailed
+from harness.errors import LocalDiskFull, TransferFailed
 from harness.remote.host import SshHost
-from harness.remote.mirror import mirrored, newest_complete
+from harness.remote.mirror import INCOMING
 from harness.remote.transfer import Cancelled
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
@@ -34,80 +32,84 @@ def host(box: LocalSshd) -> Iterator[SshHost]:
     made.close()
 
 
-def checkpoint(box: LocalSshd, step: int, size: int = 4096) -> Path:
+def checkpoint(box: LocalSshd, step: int = 100, size: int = 4096) -> dict[str, str]:
+    """A directory on the box with a subfolder; what to bring."""
     folder = box.home / "sft" / f"checkpoint-{step}"
-    folder.mkdir(parents=True)
-    header = json.dumps({"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
-    (folder / "adapter_model.safetensors").write_bytes(
-        len(header).to_bytes(8, "little") + header + bytes([step % 256]) * size
-    )
-    (folder / "adapter_config.json").write_text("{}")
-    (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
-    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        with zipfile.ZipFile(folder / name, "w") as archive:
-            archive.writestr("data.pkl", b"x" * 100)
-    return folder
+    (folder / "ref").mkdir(parents=True)
+    for name in ("adapter_model.safetensors", "ref/adapter_model.safetensors", "trainer_state.json"):
+        (folder / name).write_bytes(name.encode() + bytes([step % 256]) * size)
+    return {path.relative_to(folder).as_posix(): str(path) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_without_checkpoints_there_is_nothing_to_mirror(host: SshHost, tmp_path: Path) -> None:
-    assert host.mirror("sft", tmp_path / "mirror") is None
-    assert mirrored(tmp_path / "mirror") == {}
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_newest_complete_one_comes_home(host: SshHost, box: LocalSshd, tmp_path: Path) -> None:
-    for step in (100, 200, 300):
-        checkpoint(box, step)
-    (box.home / "sft" / "checkpoint-300" / "trainer_state.json").write_text('{"global_step": 299}')
-    assert host.mirror("sft", tmp_path / "mirror") == 200
-    home = mirrored(tmp_path / "mirror")[200]
-    assert sorted(path.name for path in home.iterdir()) == [
-        "adapter_config.json",
-        "adapter_model.safetensors",
-        "trainer_state.json",
-    ]
-    there = box.home / "sft" / "checkpoint-200" / "adapter_model.safetensors"
-    assert (home / "adapter_model.safetensors").read_bytes() == there.read_bytes()
-
-
-def test_a_half_written_adapter_is_passed_over(host: SshHost, box: LocalSshd, tmp_path: Path) -> None:
-    checkpoint(box, 100)
-    half = checkpoint(box, 200) / "adapter_model.safetensors"
-    half.write_bytes(half.read_bytes()[:-1])
-    assert host.mirror("sft", tmp_path / "mirror") == 100
-
-
-def test_everything_that_a_resume_needs(host: SshHost, box: LocalSshd, tmp_path: Path) -> None:
-    checkpoint(box, 100)
-    (checkpoint(box, 200) / "optimizer.pt").unlink()
-    assert host.mirror("sft", tmp_path / "mirror", everything=True) == 100
-    assert len(list(mirrored(tmp_path / "mirror")[100].iterdir())) == 6
-
-
-def test_older_ones_go_after_a_newer_one_is_whole(host: SshHost, box: LocalSshd, tmp_path: Path) -> None:
-    for step in (100, 200, 300):
-        checkpoint(box, step)
-        assert host.mirror("sft", tmp_path / "mirror") == step
-    assert sorted(mirrored(tmp_path / "mirror")) == [200, 300]
-
-
-def test_one_that_was_called_off_is_no_checkpoint_and_goes_on(host: SshHost, box: LocalSshd, tmp_path: Path) -> None:
-    checkpoint(box, 100, size=24 << 20)
-    with pytest.raises(Cancelled):
-        host.mirror("sft", tmp_path / "mirror", cancelled=lambda: True)
-    assert mirrored(tmp_path / "mirror") == {}
-    assert host.mirror("sft", tmp_path / "mirror") == 100
+def test_the_very_files_come_home_and_nothing_else(host: SshHost, box: LocalSshd, tmp_path: Path) -> None:
+    files = checkpoint(box)
+    host.mirror(files, tmp_path / "mirror" / "checkpoint-100")
+    assert content(tmp_path / "mirror" / "checkpoint-100") == {
+        name: Path(path).read_bytes() for name, path in files.items()
+    }
     assert [path.name for path in (tmp_path / "mirror").iterdir()] == ["checkpoint-100"]
 
 
-def test_a_box_that_cannot_tell_raises(host: SshHost, box: LocalSshd, tmp_path: Path) -> None:
-    (box.home / "sft").mkdir()
-    for number in range(201):
-        (box.home / "sft" / f"checkpoint-{number}").mkdir()
-    with pytest.raises(TransferFailed, match="cannot be looked at"):
-        host.mirror("sft", tmp_path / "mirror")
+def test_what_is_here_is_not_asked_for_again(host: SshHost, box: LocalSshd, tmp_path: Path) -> None:
+    files = checkpoint(box)
+    host.mirror(files, tmp_path / "checkpoint-100")
+    box.stop()
+    host.mirror(files, tmp_path / "checkpoint-100")
 
 
-@pytest.mark.parametrize("answer", [None, {}, [{}], [{"files": {"a": "x"}}]])
-def test_an_odd_description_is_refused(answer: object) -> None:
-    with pytest.raises((ValueError, TypeError)):
-        newest_complete(answer)  # type: ignore[arg-type]  # JSON spelled out
+def test_one_that_was_called_off_has_no_name_and_goes_on(host: SshHost, box: LocalSshd, tmp_path: Path) -> None:
+    files = checkpoint(box, size=8 << 20)
+
+    def after_the_first_file() -> bool:
+        return (tmp_path / f"checkpoint-100{INCOMING}" / "adapter_model.safetensors").exists()
+
+    with pytest.raises(Cancelled):
+        host.mirror(files, tmp_path / "checkpoint-100", after_the_first_file)
+    assert not (tmp_path / "checkpoint-100").exists()
+    first = (tmp_path / f"checkpoint-100{INCOMING}" / "adapter_model.safetensors").stat().st_mtime_ns
+    host.mirror(files, tmp_path / "checkpoint-100")
+    assert content(tmp_path / "checkpoint-100") == {name: Path(path).read_bytes() for name, path in files.items()}
+    assert (tmp_path / "checkpoint-100" / "adapter_model.safetensors").stat().st_mtime_ns == first, "fetched twice"
+
+
+def test_another_run_of_the_same_step_leaves_nothing_of_the_first(
+    host: SshHost, box: LocalSshd, tmp_path: Path
+) -> None:
+    incoming = tmp_path / f"checkpoint-100{INCOMING}"
+    incoming.mkdir()
+    (incoming / "optimizer.pt").write_bytes(b"of another box")
+    (incoming / "trainer_state.json").write_bytes(b"of another box")
+    files = checkpoint(box)
+    host.mirror(files, tmp_path / "checkpoint-100")
+    assert content(tmp_path / "checkpoint-100") == {name: Path(path).read_bytes() for name, path in files.items()}
+
+
+def test_a_file_that_is_gone_or_cannot_be_read_leaves_no_directory(
+    host: SshHost, box: LocalSshd, tmp_path: Path
+) -> None:
+    files = checkpoint(box)
+    Path(files["trainer_state.json"]).unlink()
+    with pytest.raises(TransferFailed, match="cannot be recorded: it is gone"):
+        host.mirror(files, tmp_path / "checkpoint-100")
+    assert not (tmp_path / "checkpoint-100").exists()
+
+
+@pytest.mark.parametrize("name", ["../out", "/etc/passwd", "a/../../b", "-rf", "a\nb", "$(id)"])
+def test_a_name_that_could_leave_the_directory_is_refused(
+    host: SshHost, box: LocalSshd, tmp_path: Path, name: str
+) -> None:
+    (box.home / "x").write_text("x")
+    with pytest.raises(TransferFailed, match="is refused"):
+        host.mirror({name: "x"}, tmp_path / "mirror" / "checkpoint-100")
+    assert not (tmp_path / "mirror").exists()
+
+
+def test_a_local_folder_that_cannot_be_made_is_told(host: SshHost, box: LocalSshd, tmp_path: Path) -> None:
+    (tmp_path / "mirror").write_text("a file stands in the way")
+    with pytest.raises(TransferFailed) as raised:
+        host.mirror(checkpoint(box), tmp_path / "mirror" / "checkpoint-100")
+    assert not isinstance(raised.value, LocalDiskFull)

@@ -72,7 +72,14 @@ def test_before_and_after(session: TrainingSession, box: LocalSshd, tmp_path: Pa
     assert session.state() == SessionState(started=False, alive=False, pid=None, exit_status=None, carrier=None)
     assert session.start(["sh", "-c", 'echo "$1 $NAME"; echo err >&2; exit 7', "sh", "$(id)"], {"NAME": "a 'b"})
     until(lambda: not session.alive())
-    assert session.exit_status() == 7
+    ended = session.state()
+    assert ended.exit_status == 7
+    written = box.home / "work" / f"{tmp_path.name} $HOME" / ".harness/exit_status"
+    hour_ago = time.time() - 3600
+    os.utime(written, (hour_ago, hour_ago))
+    assert ended.ended_s is not None
+    assert 0 <= ended.ended_s < 60
+    assert 3600 <= (session.state().ended_s or 0) < 3660
     assert log(box, tmp_path) == "$(id) a 'b\nerr\n"
 
 

@@ -28,6 +28,7 @@ from harness.lifecycle import Stage
 from harness.orphans import Known
 from harness.ports import EventStore, Host, Provider
 from harness.runner import run as runner
+from harness.runner.replacing import NOBODY_AGREES, Agreement
 from harness.store import open_store
 from harness.wiring import TakenFacts
 from tests.support import job_histories
@@ -123,6 +124,7 @@ class World:
         *,
         until: Stage | None = None,
         on_record: Callable[[str, bool], None] = lambda _kind, _done: None,
+        agreement: Agreement = NOBODY_AGREES,
     ) -> Telling:
         """One ``harness run``, from opening to end; what it told."""
         telling = Telling()
@@ -130,7 +132,7 @@ class World:
         desk = self.desk(on_record)
         runner.reopen_if_mended(desk, telling)
         runner.reopen_if_spoilt(desk, telling)
-        runner.run(desk, telling, confirm, until=until)
+        runner.run(desk, telling, confirm, until=until, agreement=agreement)
         return telling
 
     @property

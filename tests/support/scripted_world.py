@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import durable
-from harness.errors import HostKeyChanged, HostUnreachable, OfferGone, RemoteChanged
+from harness.errors import HostKeyChanged, HostUnreachable, OfferGone, RemoteChanged, TransferFailed
 from harness.ids import InstanceId, OfferId, Sha256
 from harness.observed import Observed
 from harness.ports import (
@@ -65,6 +65,7 @@ class Market:
     lag: int = 0
     usd: float = 1.0
     name: str = "scripted"
+    created: int = 0
     _going: set[InstanceId] = field(default_factory=set)
 
     def account(self) -> Account:
@@ -78,7 +79,8 @@ class Market:
         if taken is None:
             raise OfferGone(f"offer {offer} is gone")
         self.offers.remove(taken)
-        return self.add(4711 + len(self.rented), request.label)
+        self.created += 1
+        return self.add(4710 + self.created, request.label)
 
     def add(self, number: int, label: str | None, status: InstanceStatus = InstanceStatus.RUNNING) -> InstanceId:
         """One more instance, whoever rented it."""
@@ -172,6 +174,7 @@ class Box:
     processes: list[dict[str, Any]] = field(default_factory=list)
     on_fetch: Callable[[RemoteFile], None] = lambda _: None
     spoken_at: float = 0.0
+    ended_s: float = 0.0
 
     @property
     def artifact(self) -> Path:
@@ -210,7 +213,9 @@ class Box:
         """What the probe says of the session."""
         pid = 100 if self.started else None
         status = None if self.alive else self.exit_status
-        return {"started": self.started, "alive": self.alive, "pid": pid, "exit_status": status, "carrier": "tmux"}
+        ended = None if status is None else self.ended_s
+        told = {"started": self.started, "alive": self.alive, "pid": pid, "exit_status": status, "carrier": "tmux"}
+        return {**told, "ended_s": ended}
 
     def look(self) -> dict[str, Any]:
         """A look at the session; time goes on for the training."""
@@ -309,15 +314,33 @@ class BoxHost:
             on_progress(Progress(len(data), remote.size, 1e6))
         durable.write(destination, data)
 
+    def mirror(
+        self, files: Mapping[str, str], destination: Path, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._reach()
+        if cancelled():
+            raise TransferFailed("called off")
+        incoming = destination.with_name(destination.name + ".incoming")
+        for name, path in files.items():
+            (incoming / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, incoming / name)
+        durable.publish(incoming, destination)
+
     def send(
-        self, source: Path, remote_dir: str, files: Mapping[str, Sha256], on_progress: OnProgress | None = None
+        self,
+        source: Path,
+        remote_dir: str,
+        files: Mapping[str, Sha256],
+        on_progress: OnProgress | None = None,
+        *,
+        elsewhere: Mapping[str, Path] | None = None,
     ) -> None:
         del on_progress
         self._reach()
         for name in files:
             target = Path(remote_dir) / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, target)
+            shutil.copyfile((elsewhere or {}).get(name, source / name), target)
 
     def close(self) -> None:
         pass

@@ -129,8 +129,12 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
         },
         {DUE: "no checkpoint at step 100"},
     ),
-    ("nothing mirrored", {"mirror": ()}, {MIRRORED: "sft step 200 is not mirrored"}),
-    ("an old mirror", {"mirror": (Mirrored("sft", 100, 1000),)}, {MIRRORED: "sft step 200 is not mirrored"}),
+    ("nothing mirrored", {"mirror": ()}, {MIRRORED: "sft step 100 is not mirrored"}),
+    (
+        "an old mirror of a training that died",
+        {"mirror": (Mirrored("sft", 100, 1000),), "session": replace(ENDED, exit_status=1)},
+        {MIRRORED: "sft step 200 is not mirrored", ALIVE: "ended with status 1"},
+    ),
     ("a damaged mirror", {"mirror": (Mirrored("sft", 200, 1000, "cut at byte 9"),)}, {MIRRORED: "cut at byte 9"}),
     ("a short mirror", {"mirror": (Mirrored("sft", 200, 999),)}, {MIRRORED: "999 bytes, 1000 on the box"}),
     ("a slow SFT", {**logged(*step_lines("sft", 1, 250, pace=9.0)), "spent_usd": 2.0}, {PACE: "9.00 s a step"}),
@@ -198,9 +202,10 @@ def test_the_newest_adapter_is_that_of_dpo() -> None:
             "sft_checkpoints": (checkpoint("sft", 330),),
             "dpo_checkpoints": (checkpoint("dpo", 80),),
             "mirror": (Mirrored("sft", 330, 1000),),
+            "session": replace(ENDED, exit_status=None),
         },
     )
-    expected = {MIRRORED: "dpo step 80 is not mirrored"}
+    expected = {MIRRORED: "dpo step 80 is not mirrored", ALIVE: "it was killed"}
     assert_only(judge(Stage.TRAINING, facts), Verdict.FAIL, expected)
 
 
@@ -227,6 +232,9 @@ HEALTHY: list[tuple[str, Mapping[str, Any]]] = [
         "a checkpoint that is being written",
         torn(200, files={}) | logged(*step_lines("sft", 1, 200)) | {"mirror": (Mirrored("sft", 100, 1000),)},
     ),
+    ("the newest one is on its way home", {"mirror": (Mirrored("sft", 100, 1000),)}),
+    ("the first one is on its way home", {**checkpoints(checkpoint("sft", 200)), "mirror": ()}),
+    ("what it made comes home next", {"mirror": (), "session": ENDED}),
     ("older ones removed again", checkpoints(checkpoint("sft", 200))),
     ("losses logged every ten steps", logged(*step_lines("sft", 1, 250, every=10))),
     ("ended a while ago", {"session": ENDED, "log_age_s": 9000.0}),

@@ -87,6 +87,29 @@ def test_idle_time_is_paid_time_after_the_training() -> None:
     assert _report(Log().rented(), after=100).money.idle_s == 0
 
 
+def test_idle_time_begins_when_the_training_really_ended_and_is_held_against_the_bytes() -> None:
+    log = Log().trained()
+    noticed = log.at
+    log.add("trained", {"at": noticed - 40})
+    log.add("artifact", {"path": "/m.gguf", "size": SIZE, "sha256": DIGEST})
+    log.add("fetched", {"path": LOCAL, "size": SIZE, "sha256": DIGEST, "bytes_per_s": SIZE / 100}, after=170)
+    spent = _report(log, after=10).money
+    assert spent.idle_s == pytest.approx(40 + 10 + 10 + 170 + 10)
+    assert spent.bytes_s == pytest.approx(100)
+    assert spent.waste == pytest.approx(1 - 100 / 240)
+    log.add("relaunched", {"why": "died"})
+    assert log.history.trained_at is None, "an earlier end is not the end of what was started again"
+
+
+@pytest.mark.parametrize("rate", [None, 0.0])
+def test_without_a_rate_no_share_is_made_up(rate: float | None) -> None:
+    log = Log().trained().add("artifact", {"path": "/m.gguf", "size": SIZE, "sha256": DIGEST})
+    log.add("fetched", {"path": LOCAL, "size": SIZE, "sha256": DIGEST, "bytes_per_s": rate})
+    spent = _report(log, after=10).money
+    assert spent.idle_s > 0
+    assert (spent.bytes_s, spent.waste) == (None, None)
+
+
 def test_a_request_that_was_not_proven_goes_on_billing() -> None:
     log = Log().verified().add("destroy_requested", {"instance_id": INSTANCE, "reply": "accepted"})
     instance = _report(log).instance

@@ -149,3 +149,11 @@ def test_junit_is_well_formed_whatever_a_stranger_wrote(evil: str) -> None:
     log = _hostile_log(evil)
     root = ET.fromstring(junit.render(build(log.history, now=log.at, charges=None)))
     assert root.get("failures") == "1"
+
+
+def test_what_was_paid_beside_the_bytes_is_told() -> None:
+    log = Log().trained().add("artifact", {"path": "/m.gguf", "size": 8_000_000_000, "sha256": "ab" * 32})
+    log.add("trained", {"at": log.at})
+    log.add("fetched", {"path": "/m", "size": 8_000_000_000, "sha256": "ab" * 32, "bytes_per_s": 80e6}, after=200)
+    text = markdown.render(build(log.history, now=log.at, charges=None))
+    assert "the artifact's bytes alone need 1 min 40 s at 80.00 MB/s; 52% went on everything else" in text

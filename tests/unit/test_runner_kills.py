@@ -13,7 +13,7 @@ from harness.ports import DestroyReply
 from tests.support.desk import Killed, World, make_world
 from tests.support.scripted_world import MODEL, Market
 
-EVENTS = 36
+EVENTS = 37
 """Events of a whole job that nothing disturbs; the last test here holds it."""
 
 

@@ -115,7 +115,7 @@ def test_an_instance_that_somebody_else_destroyed_is_said_to_be_missing(world: W
     world.clock.turn(3600)
     with pytest.raises(ProviderUnavailable, match="shows no instance 4711") as raised:
         world.run()
-    assert "another job name" in raised.value.remedy
+    assert "--replace-dead-instance" in raised.value.remedy
     assert world.history.held is not None
     assert world.provider.count("create") == 1
 

@@ -294,3 +294,21 @@ def test_a_start_behind_our_back_is_noticed(tmp_path: Path, monkeypatch: pytest.
         world.run()
     assert world.kinds().count("instance_started") == 1
     assert world.market.rented[only].status is InstanceStatus.STOPPED
+
+
+def test_the_end_of_the_training_is_when_it_ended_not_when_it_was_noticed(world: World) -> None:
+    world.box.ended_s = 400.0
+    world.run(until=Stage.TRAINING)
+    noticed = next(event for event in world.history.events if event.kind == "trained")
+    assert noticed.data["at"] == noticed.at - 400
+    assert world.history.trained_at == noticed.at - 400
+
+
+def test_an_export_is_looked_at_more_often(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    world.box.takes, world.box.looks = 12, 0
+    world.box.say("[dpo] COMPLETE 80/80 steps")
+    before = len(world.clock.slept)
+    world.run(until=Stage.TRAINING)
+    assert max(world.clock.slept[before:]) <= 2.0
+    assert world.job.limits.poll_s > 2.0

@@ -47,18 +47,22 @@ def main(request: Any) -> None:
 
 
 def state(directory: str) -> Any:
-    """``{started, alive, pid, exit_status, carrier}``; ``exit_status`` is null while it runs and when it was killed."""
+    """``{started, alive, pid, exit_status, ended_s, carrier}``.
+
+    ``exit_status`` is null while it runs and when it was killed; ``ended_s`` is how many seconds ago it was written.
+    """
     known = _launch(directory)
     pid = known["pid"] if known else None
     alive = known is not None and bool(_family(known))
-    status = None
+    status, ended = None, None
     if known and not alive:
-        status = _exit_status(directory)
+        status, ended = _exit_status(directory)
     return {
         "started": known is not None,
         "alive": alive,
         "pid": pid,
         "exit_status": status,
+        "ended_s": ended,
         "carrier": known["carrier"] if known else None,
     }
 
@@ -150,9 +154,9 @@ def _launch(directory: str) -> Any:
 def _exit_status(directory: str) -> Any:
     try:
         with open(os.path.join(expand(directory), ".harness", "exit_status")) as file:
-            return int(file.read(20))
+            return int(file.read(20)), max(0.0, time.time() - os.fstat(file.fileno()).st_mtime)
     except FileNotFoundError:
-        return None
+        return None, None
 
 
 def _family(launch: Any) -> set[int]:
