@@ -32,6 +32,7 @@ MARK = "HARNESS_EMULATED_BOX"
 """The environment variable that says which box a process belongs to."""
 
 START_S = 20.0
+END_S = 10.0
 KILL_ROUNDS = 20
 SAME_START_S = 5.0
 """Start times are reckoned from the machine's boot time, which moves a little when its clock is set."""
@@ -265,4 +266,14 @@ def _end(processes: list[psutil.Process]) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(processes, timeout=10)
+    deadline = time.monotonic() + END_S
+    while not all(_has_ended(process) for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """Whether it runs no more; that its parent has yet to ask for its status, which some never do, changes nothing."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
