@@ -27,6 +27,7 @@ import psutil
 from harness import durable
 from harness.emulator.box.layout import TOOLS, VENV, Layout, operator_packages
 from harness.errors import HarnessError
+from harness.ids import new_nonce
 
 MARK = "HARNESS_EMULATED_BOX"
 """The environment variable that says which box a process belongs to."""
@@ -148,8 +149,10 @@ class Container:
         return self.layout.home
 
     def _start_isolated(self, command: list[str], env: Mapping[str, str], log: int) -> None:
-        ready = self.layout.base / "ready"
-        ready.unlink(missing_ok=True)
+        for old in self.layout.base.glob("ready.*"):
+            old.unlink(missing_ok=True)
+        # A name of its own: the shell of the container before may still have its last word to say, into its own file.
+        ready = self.layout.base / f"ready.{new_nonce()}"
         spec = self.layout.base / "container.json"
         spec.write_text(
             json.dumps(
