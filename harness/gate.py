@@ -25,6 +25,7 @@ from harness.text import printable
 from harness.verdict import Verdict
 
 TIMEOUT_S = 300.0
+_RESULT: TypeAdapter[GateResult] = TypeAdapter(GateResult)
 _RESULTS: TypeAdapter[tuple[CheckResult, ...]] = TypeAdapter(tuple[CheckResult, ...])
 
 
@@ -102,4 +103,4 @@ def _nothing(facts: FactsFile, problems: Iterable[str]) -> GateResult:
 
 def result_from_json(data: Any) -> GateResult:
     """A gate's result out of the event log; raises ValueError when it is not one."""
-    return TypeAdapter(GateResult).validate_python({name: data[name] for name in GateResult.__slots__ if name in data})
+    return _RESULT.validate_python({name: data[name] for name in GateResult.__slots__ if name in data})

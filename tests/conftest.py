@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 # A gate for others must not turn red by luck: CI tries the same examples each time, people try new ones.
 settings.register_profile("same-each-time", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("same-each-time")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _the_power_stays_on() -> Iterator[None]:
+    """Leave what is flushed to the disk with the kernel: thousands of waits that only a power failure would reward.
+
+    In this process alone; programs that tests start wait as they do for the operator. Which calls are made, and in
+    which order, is watched by the tests of ``harness.durable``.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(os, "fdatasync", lambda _: None, raising=False)
+        yield

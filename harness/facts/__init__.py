@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -17,20 +18,21 @@ from harness.lifecycle import Stage
 def look(stage: Stage, desk: Desk) -> dict[str, Any]:
     """Take all facts of a stage, once, as JSON; what could not be looked at says so in its place."""
     taken: Callable[[Desk], object] = import_module(f"harness.facts.{stage}").look
-    facts: dict[str, Any] = TypeAdapter(facts_type(stage)).dump_python(taken(desk), mode="json")
+    facts: dict[str, Any] = adapter(stage).dump_python(taken(desk), mode="json")
     return facts
 
 
 def typed(file: FactsFile) -> object:
     """A facts file's facts as the stage's own dataclass; raises BadInput when they do not fit."""
     try:
-        return TypeAdapter(facts_type(Stage(file.stage))).validate_python(file.facts)
+        return adapter(Stage(file.stage)).validate_python(file.facts)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BadInput(f"the recorded facts of stage {file.stage} do not fit: {where}: {first['msg']}") from error
 
 
-def facts_type(stage: Stage) -> Any:
-    """The dataclass of a stage's facts: ``PreflightFacts`` in ``harness.facts.preflight``, and so on."""
-    return getattr(import_module(f"harness.facts.{stage}"), f"{stage.capitalize()}Facts")
+@cache  # making one takes longer than all that it reads
+def adapter(stage: Stage) -> TypeAdapter[Any]:
+    """Reads and writes a stage's facts: ``PreflightFacts`` in ``harness.facts.preflight``, and so on."""
+    return TypeAdapter(getattr(import_module(f"harness.facts.{stage}"), f"{stage.capitalize()}Facts"))

@@ -58,7 +58,8 @@ def next_step(stands: Standing, history: History) -> str:
         return f"harness verify {_local(history)}"
     if stands is Standing.LOST:
         return "harness status"
-    return f"harness {'destroy' if history.job.adopted else 'run'} {history.job.name}"
+    name = history.job.name
+    return f"harness destroy {name}" if history.job.adopted else f"harness run {name}"
 
 
 def keeping_shut(stages: Sequence[StageReport]) -> tuple[CheckResult, ...]:

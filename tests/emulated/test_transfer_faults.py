@@ -103,7 +103,7 @@ def test_a_stall_is_cut_and_the_rest_fetched(box: LocalSshd, tmp_path: Path, car
     assert carriers
     remote = model(box, 24 * MIB)
     with Proxy(box.port, rate=20e6) as proxy:
-        host = host_behind(box, proxy)
+        host = host_behind(box, proxy, Limits(stall=0.5, patience=30.0))
 
         silenced = threading.Event()
 
@@ -115,7 +115,7 @@ def test_a_stall_is_cut_and_the_rest_fetched(box: LocalSshd, tmp_path: Path, car
             if progress.done > 4 * MIB and not silenced.is_set():
                 silenced.set()
                 proxy.faults.silent = True
-                threading.Timer(3.0, speak).start()
+                threading.Timer(1.5, speak).start()
 
         host.fetch(remote, tmp_path / "home" / "model.gguf", fall_silent)
         host.close()
@@ -157,7 +157,7 @@ def test_a_server_that_was_killed_and_came_back(box: LocalSshd, tmp_path: Path, 
             if progress.done > 8 * MIB and not died.is_set():
                 died.set()
                 box.kill()
-                threading.Timer(1.5, box.start).start()
+                threading.Timer(0.5, box.start).start()
 
         host.fetch(remote, tmp_path / "home" / "model.gguf", die)
         host.close()
@@ -287,19 +287,21 @@ def refused(box: LocalSshd, remote: RemoteFile, tmp_path: Path, error: type[Harn
 
 def test_a_file_replaced_in_mid_download_is_noticed(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
     assert carriers
-    remote = model(box, 32 * MIB)
+    remote = model(box, 24 * MIB)
     target = tmp_path / "home" / "model.gguf"
     with Proxy(box.port, rate=20e6) as proxy:
         host = host_behind(box, proxy)
+        swapped = threading.Event()
 
         def replace(progress: Progress) -> None:
-            if 8 * MIB < progress.done < 24 * MIB and not (box.home / "swapped").exists():
-                (box.home / "swapped").touch()
-                (box.home / "new").write_bytes(random.Random(1).randbytes(32 * MIB))
+            if 0 < progress.done < remote.size and not swapped.is_set():
+                swapped.set()
+                (box.home / "new").write_bytes(random.Random(1).randbytes(24 * MIB))
                 (box.home / "new").replace(box.home / remote.path)
 
         with pytest.raises(RemoteChanged):
             host.fetch(remote, target, replace)
+        assert swapped.is_set()
         assert not target.exists()
         data = (box.home / remote.path).read_bytes()
         anew = RemoteFile(remote.path, len(data), Sha256(hashlib.sha256(data).hexdigest()))
@@ -309,7 +311,7 @@ def test_a_file_replaced_in_mid_download_is_noticed(box: LocalSshd, tmp_path: Pa
 
 
 def test_a_file_touched_in_mid_download_goes_on(box: LocalSshd, tmp_path: Path) -> None:
-    remote = model(box, 32 * MIB)
+    remote = model(box, 24 * MIB)
     target = tmp_path / "home" / "model.gguf"
     with Proxy(box.port, rate=20e6) as proxy:
         host = host_behind(box, proxy)
@@ -317,7 +319,7 @@ def test_a_file_touched_in_mid_download_goes_on(box: LocalSshd, tmp_path: Path) 
         touched = threading.Event()
 
         def touch(progress: Progress) -> None:
-            if 8 * MIB < progress.done < 24 * MIB and not touched.is_set():
+            if 0 < progress.done < remote.size and not touched.is_set():
                 touched.set()
                 os.utime(box.home / remote.path, (1, 1))
 
@@ -379,7 +381,7 @@ def test_kill_nine_of_the_client_keeps_the_proven_chunks(box: LocalSshd, tmp_pat
     remote = model(box, 64 * MIB)
     target = tmp_path / "home" / "model.gguf"
     login = box.login()
-    with Proxy(box.port, rate=15e6) as proxy:
+    with Proxy(box.port, rate=30e6) as proxy:
         where = [login.user, str(proxy.port), str(login.key_file), *login.host_keys]
         arguments = [*where, remote.path, str(remote.size), remote.sha256, str(target)]
         for _ in range(3):

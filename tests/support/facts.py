@@ -18,7 +18,6 @@ from types import SimpleNamespace
 from typing import Any, Final, TypeVar, cast
 
 import pytest
-from pydantic import TypeAdapter
 
 import checks
 from harness import plan
@@ -27,7 +26,7 @@ from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.checkpoint import REQUIRED
 from harness.artifacts.digest import Hashed
 from harness.artifacts.verify import Finding
-from harness.facts import facts_type
+from harness.facts import adapter
 from harness.facts import typed as typed_facts
 from harness.facts.box import (
     Attempt,
@@ -363,7 +362,7 @@ class Judged:
 
 def facts_file(stage: Stage, facts: Any = None, job: Job | None = None) -> FactsFile:
     """The facts as the harness writes them."""
-    body = TypeAdapter(facts_type(stage)).dump_python(PASSING[stage]() if facts is None else facts, mode="json")
+    body = adapter(stage).dump_python(PASSING[stage]() if facts is None else facts, mode="json")
     return FactsFile(stage, job or sound_job(), NOW, 1.5, json.loads(json.dumps(body)))
 
 
@@ -378,7 +377,12 @@ def check_functions(stage: Stage) -> Iterator[tuple[str, Callable[..., object]]]
 
 def judge(stage: Stage, facts: Any = None, job: Job | None = None) -> dict[str, Judged]:
     """Every check of the stage that the job's plan has over these facts, by the plugin's rules."""
-    file = facts_file(stage, facts, job)
+    return judge_file(facts_file(stage, facts, job))
+
+
+def judge_file(file: FactsFile) -> dict[str, Judged]:
+    """Every check of the file's stage and its job's plan over what it holds, by the plugin's rules."""
+    stage = Stage(file.stage)
     told = {"job": file.job, stage.value: typed_facts(file)}
     idle = plan.left_out(stage, file.job)
     return {name: _one(function, told) for name, function in check_functions(stage) if name not in idle}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 PACKAGE = Path(__file__).resolve().parents[2] / "training_pkg"
 DRIVER = Path(__file__).with_name("crash_driver.py")
@@ -43,11 +44,16 @@ name = "small"
 
 @pytest.fixture(scope="session")
 def built_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole data set, built from the bank's rates."""
+    """The whole data set, built from the bank's rates; once, however many workers run the tests."""
     from forex import builder, rates
 
-    folder = tmp_path_factory.mktemp("built") / "data"
-    builder.build(folder, history=rates.default_file(), eval_from="2025-01-01", seed=17)
+    run = tmp_path_factory.getbasetemp()
+    folder = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "built"
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            made = tmp_path_factory.mktemp("built")
+            builder.build(made, history=rates.default_file(), eval_from="2025-01-01", seed=17)
+            made.replace(folder)
     return folder
 
 

@@ -72,10 +72,11 @@ def test_every_outcome_is_known_before_the_first_evaluation_row(
     built: dict[str, list[dict[str, str]]], series: dict[str, rates.Series]
 ) -> None:
     first = min(row["date"] for name in (builder.EVAL_FEATURE_FILE, builder.EVAL_SCENARIO_FILE) for row in built[name])
+    places = {pair: {date: at for at, date in enumerate(own.dates)} for pair, own in series.items()}
     for name in builder.FILES[:3]:
         for row in built[name]:
-            own = series[row["pair"]]
-            assert own.dates[own.dates.index(row["date"]) + indicators.TRADE_LIFE] < first
+            closed = places[row["pair"]][row["date"]] + indicators.TRADE_LIFE
+            assert series[row["pair"]].dates[closed] < first
 
 
 def test_indicators_read_nothing_after_their_fixing(series: dict[str, rates.Series]) -> None:

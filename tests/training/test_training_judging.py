@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
-from forex import evaluate, judging
+from forex import judging
 from forex.errors import DataDefect
 from forex.rows import Example
 
@@ -53,10 +53,10 @@ def test_foresight_is_doubted_and_a_coin_toss_is_not_praised() -> None:
     def constant(asked: list[Example], among: tuple[str, ...]) -> list[str]:
         return [among[0]] * len(asked)
 
-    found = evaluate.judge(TRAIN, LATER, perfect, constant)  # type: ignore[arg-type]  # lists are sequences
+    found = judging.judge(TRAIN, LATER, perfect, constant)  # type: ignore[arg-type]  # lists are sequences
     assert found["trained"]["accuracy"] == 1.0
     assert "a leak until proven otherwise" in found["doubts"][0]
-    found = evaluate.judge(TRAIN, LATER, constant, constant)  # type: ignore[arg-type]  # lists are sequences
+    found = judging.judge(TRAIN, LATER, constant, constant)  # type: ignore[arg-type]  # lists are sequences
     assert not found["beats_majority"]
     assert found["doubts"] == []
 
@@ -64,4 +64,4 @@ def test_foresight_is_doubted_and_a_coin_toss_is_not_praised() -> None:
 def test_rows_without_a_choice_cannot_be_judged() -> None:
     free = rows([f"answer {at}" for at in range(20)], dt.date(2001, 1, 1))
     with pytest.raises(DataDefect, match="no choice among a few answers"):
-        evaluate.judge(free, LATER, lambda asked, _: [""] * len(asked), lambda asked, _: [""] * len(asked))
+        judging.judge(free, LATER, lambda asked, _: [""] * len(asked), lambda asked, _: [""] * len(asked))

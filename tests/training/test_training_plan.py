@@ -85,6 +85,11 @@ def test_a_micro_batch_divides_the_batch(batch: int, at_most: int) -> None:
         {"ACCELERATE_USE_DEEPSPEED": "true"},
         {"ACCELERATE_USE_FSDP": "true"},
         {"ACCELERATE_MIXED_PRECISION": "bf16"},
+        # What accelerate launch sets for one process without any option.
+        {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "NO", "ACCELERATE_USE_CPU": "False"},
+        {"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "3"},
+        {"PMI_SIZE": "2"},
+        {"HOROVOD_SIZE": "2"},
         {"ACCELERATE_DEEPSPEED_CONFIG_FILE": "ds.json"},
     ],
 )
@@ -111,3 +116,16 @@ def test_a_model_on_one_of_several_gpus_is_refused() -> None:
         refusals.refuse_unmapped(None, 8)
     refusals.refuse_unmapped(None, 1)
     refusals.refuse_unmapped({"": "cpu"}, 8)
+
+
+@pytest.mark.parametrize("call", ["load(source)", "load(source, device_map=None)"])
+def test_a_loader_that_maps_to_no_device_is_refused_before_it_loads(call: str) -> None:
+    source = f"    def load_base_model(source, dtype, attention):\n        return {call}\n"
+    with pytest.raises(Refused, match=r'device_map=None with 8 GPUs.*device_map="auto"'):
+        refusals.refuse_unmapped_loader(source, 8)
+    refusals.refuse_unmapped_loader(source, 1)
+
+
+def test_the_entry_scripts_own_loader_is_not_refused() -> None:
+    script = Path(config.__file__).parents[1] / "train_deepseek_forex.py"
+    refusals.refuse_unmapped_loader(script.read_text(encoding="utf-8"), 8)

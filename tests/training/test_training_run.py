@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,6 +117,29 @@ def test_evaluation_is_reported_beside_majority_and_base(finished: Path, attempt
     for kind in report.values():
         for name in ("trained", "base", "majority"):
             assert 0 <= kind[name]["low"] <= kind[name]["accuracy"] <= kind[name]["high"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("gpus", "free", "said"),
+    [(2, 1 << 40, "device_map=None with 2 GPUs"), (1, 1000, r"more bytes of disk, 1,000 are free; use a larger disk")],
+)
+def test_what_cannot_end_well_is_refused_before_the_model_is_loaded(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, free: int, said: str
+) -> None:
+    import torch
+    from forex import config, pipeline
+    from forex.errors import Refused
+
+    def load_base_model(source: str, dtype: Any, attention: str) -> Any:
+        raise AssertionError((source, dtype, attention))
+
+    monkeypatch.chdir(finished)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    settings = config.load(Path("small.toml"), batch_size=32)
+    run = pipeline.Pipeline(settings, load_base_model, pipeline.prepare(settings))
+    with pytest.raises(Refused, match=said):
+        run._loaded()
 
 
 def run_script(workdir: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -75,11 +75,6 @@ ONE_PLACES = {
 """Files and folders that may read clock, chance or environment, and why."""
 
 
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
-
-
 def _python(folder: str) -> list[Path]:
     return sorted(path for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts)
 
@@ -88,10 +83,20 @@ def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def _imports(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def _nodes(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))))
+
+
+@cache
+def _imports(path: Path) -> tuple[tuple[int, str], ...]:
     """Every module that a file imports, at any depth, with its line."""
+    return tuple(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[tuple[int, str]]:
     package = _name(path).removesuffix(".py").split("/")[:-1]
-    for node in ast.walk(_tree(path)):
+    for node in _nodes(path):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -163,7 +168,7 @@ def _targets(module: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
         return
     named = {
         f"{module}.{alias.name}"
-        for node in ast.walk(_tree(path))
+        for node in _nodes(path)
         if isinstance(node, ast.ImportFrom) and node.module == module
         for alias in node.names
     }
@@ -195,7 +200,7 @@ def test_checks_import_no_adapter_and_do_no_io() -> None:
             words = module.split(".")
             if words[0] in forbidden or (words[0] == "harness" and len(words) > 1 and words[1] in ADAPTERS):
                 wrong.append(f"{_name(path)}:{line} imports {module}")
-        for node in ast.walk(_tree(path)):
+        for node in _nodes(path):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LOOKS:
                 wrong.append(f"{_name(path)}:{node.lineno} calls {node.func.id}")
             if isinstance(node, ast.Attribute) and node.attr.startswith(("read_", "write_", "iterdir", "unlink")):
@@ -229,7 +234,7 @@ def _readings(path: Path) -> Iterator[str]:
     for line, module in _imports(path):
         if module.split(".")[0] in CHANCE_MODULES:
             yield f"{_name(path)}:{line} imports {module}"
-    for node in ast.walk(_tree(path)):
+    for node in _nodes(path):
         if isinstance(node, ast.Attribute):
             last_two = ".".join(_dotted(node).split(".")[-2:])
             if last_two in CLOCK_AND_CHANCE:

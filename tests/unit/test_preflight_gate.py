@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ import pytest
 from harness import facts, gate, staging
 from harness.clock import SystemClock
 from harness.errors import BadInput, ProviderUnavailable
-from harness.evidence import CheckResult, GateResult
-from harness.facts.file import FactsFile
+from harness.evidence import GateResult
+from harness.facts.file import FactsFile, read_facts
 from harness.history import History
 from harness.ids import InstanceId, Sha256, VolumeId, job_name
 from harness.job.model import Job
@@ -24,6 +24,7 @@ from harness.lifecycle import Stage
 from harness.orphans import Claim, Known
 from harness.ports import Account, Instance, InstanceStatus, Listing, RemoteFile, Volume
 from harness.verdict import Verdict
+from tests.support.facts import Judged, assert_only, judge_file
 from tests.support.model_files import TINY, write_gguf
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8Qp0o0l1h2nq7o3ZrZc5sPp8y4kS7vYQk1lq0Yh3uT gsh"
@@ -168,7 +169,7 @@ class Desk:
 
 @dataclass
 class World:
-    """A package, a job and a desk on the disk; ``judge`` stages, looks and runs the real gate."""
+    """A package, a job and a desk on the disk; ``judge`` stages, looks and judges, ``gate`` runs the real gate."""
 
     root: Path
     package: Path
@@ -177,7 +178,6 @@ class World:
     key: str = KEY
     known: Known = field(default_factory=Known)
     artifact: RemoteFile | None = None
-    after_staging: Callable[[Path], None] = lambda _: None
 
     @property
     def destination(self) -> Path:
@@ -189,15 +189,25 @@ class World:
         assert old in text
         path.write_text(text.replace(old, new))
 
-    def judge(self) -> GateResult:
+    def look(self) -> FactsFile:
+        """What preflight saw, through its JSON, as the gate reads it."""
         job = make_job(self.package, **self.changes)
         desk = Desk(job, self.root / "job", self.destination, self.market, self.key, self.known, artifact=self.artifact)
-        staged = staging.stage_package(job, desk.directory)
-        self.after_staging(staged.path)
-        taken = facts.look(Stage.PREFLIGHT, desk)  # type: ignore[arg-type]  # the box is not part of preflight
-        path = self.root / "facts.json"
-        path.write_bytes(FactsFile("preflight", job, 0.0, 0.0, taken).dump())
-        return gate.judge(path)
+        staging.stage_package(job, desk.directory)
+        return looked_at(desk, self.root / "facts.json")
+
+    def judge(self) -> Mapping[str, Judged]:
+        return judge_file(self.look())
+
+    def gate(self) -> GateResult:
+        self.look()
+        return gate.judge(self.root / "facts.json")
+
+
+def looked_at(desk: Desk, path: Path) -> FactsFile:
+    taken = facts.look(Stage.PREFLIGHT, desk)  # type: ignore[arg-type]  # the box is not part of preflight
+    path.write_bytes(FactsFile("preflight", desk.job, 0.0, 0.0, taken).dump())
+    return read_facts(path)
 
 
 @pytest.fixture
@@ -205,20 +215,16 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path, make_package(tmp_path))
 
 
-def only(result: GateResult, check: str, verdict: Verdict, *words: str) -> CheckResult:
+def only(judged: Mapping[str, Judged], check: str, verdict: Verdict, *words: str) -> Judged:
     """The one check that kept the gate shut, with these words in what it said."""
-    assert not result.problems
-    assert [(found.id, found.verdict) for found in result.not_passed()] == [(check, verdict)], [
-        (found.id, found.verdict, found.message) for found in result.not_passed()
-    ]
-    (found,) = result.not_passed()
+    assert_only(judged, verdict, {check: ""})
     for word in words:
-        assert word in found.message, found.message
-    return found
+        assert word in judged[check].message, judged[check].message
+    return judged[check]
 
 
 def test_a_sound_package_opens_the_gate(world: World) -> None:
-    result = world.judge()
+    result = world.gate()
     assert result.verdict is Verdict.PASS, [(found.id, found.message) for found in result.not_passed()] or result
     assert len(result.results) == 19
     assert all(found.saw for found in result.results)
@@ -359,10 +365,9 @@ def test_a_forbidden_option_pair(world: World) -> None:
 
 def test_a_smoke_run_that_fails(world: World) -> None:
     world.edit("lib/settings.py", "BYTES = None", "BYTES = 1 / 0")
-    result = world.judge()
-    found = {check.id: check for check in result.not_passed()}
-    assert found["smoke_run_passes"].verdict is Verdict.FAIL  # type: ignore[index]  # an id is a string
-    assert "ZeroDivisionError" in found["smoke_run_passes"].message  # type: ignore[index]
+    found = {str(check.id): check for check in world.gate().not_passed()}
+    assert found["smoke_run_passes"].verdict is Verdict.FAIL
+    assert "ZeroDivisionError" in found["smoke_run_passes"].message
 
 
 def test_a_smoke_run_whose_model_file_is_cut(world: World) -> None:
@@ -393,15 +398,14 @@ def test_a_smoke_run_that_hangs_is_ended(world: World) -> None:
 
 def test_a_smoke_run_without_its_libraries_is_unknown(world: World) -> None:
     world.edit("train.py", "from lib import settings", "import a_library_that_is_not_here\nfrom lib import settings")
-    result = world.judge()
-    found = {str(check.id): check for check in result.not_passed()}
-    assert found["smoke_run_passes"].verdict is Verdict.UNKNOWN
-    assert "a_library_that_is_not_here" in found["smoke_run_passes"].message
+    found = world.judge()["smoke_run_passes"]
+    assert found.verdict is Verdict.UNKNOWN
+    assert "a_library_that_is_not_here" in found.message
 
 
 def test_a_job_may_do_without_a_smoke_run(world: World) -> None:
     world.changes["gates"] = {"smoke_run": False, "smoke_command": []}
-    result = world.judge()
+    result = world.gate()
     assert result.verdict is Verdict.PASS
     assert "smoke_run_passes" not in result.required
 
@@ -563,15 +567,14 @@ def test_the_jobs_own_file_is_no_stranger(world: World) -> None:
     (world.destination / "forex.Q8_0.gguf").write_bytes(b"ours")
     (world.destination / ".forex.Q8_0.gguf.00ff.part").write_bytes(b"ours")
     world.artifact = RemoteFile("models/output/final/forex.Q8_0.gguf", 4, Sha256("0" * 64))
-    assert world.judge().verdict is Verdict.PASS
+    assert_only(world.judge(), Verdict.FAIL, {})
 
 
 def test_nothing_staged_is_unknown_everywhere_it_matters(world: World) -> None:
     job = make_job(world.package)
     desk = Desk(job, world.root / "job", world.destination)
-    taken = facts.look(Stage.PREFLIGHT, desk)  # type: ignore[arg-type]  # the box is not part of preflight
     path = world.root / "facts.json"
-    path.write_bytes(FactsFile("preflight", job, 0.0, 0.0, taken).dump())
+    looked_at(desk, path)
     verdicts = {str(found.id): found.verdict for found in gate.judge(path).not_passed()}
     assert set(verdicts.values()) == {Verdict.UNKNOWN}
     assert {"package_files_complete", "dataset_counts", "no_forbidden_launcher", "smoke_run_passes"} <= set(verdicts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from . import disk, durable, manifest, refusals, runlog
+from . import durable, manifest, refusals, runlog
 from .config import Config, Export
 from .errors import Refused
 from .rows import DataFile
@@ -71,16 +70,13 @@ class Identity:
             raise Refused(f"models/output holds a run with another {', '.join(changed)}; {remedy}")
 
 
-def announce(config: Config, identity: Identity, model: Any, *, base: Path, stages: tuple[Stage, Stage]) -> None:
+def announce(config: Config, identity: Identity, model: Any, *, stages: tuple[Stage, Stage], disk_needed: int) -> None:
     """Write run.json and print the plan.
 
-    Raises Refused when several GPUs are visible and the model was not mapped to them, or when the disk
-    cannot hold what is to come.
+    Raises Refused when several GPUs are visible and the model was not mapped to them.
     """
     refusals.refuse_unmapped(getattr(model, "hf_device_map", None), torch.cuda.device_count())
     described = model.config.to_dict()
-    needed = disk.needed(config, described, base, stages)
-    disk.refuse_full(needed, base=base, free=shutil.disk_usage(".").free)
     devices = sorted({str(parameter.device) for parameter in model.parameters()})
     durable.write_json(
         RUN_FILE,
@@ -95,7 +91,7 @@ def announce(config: Config, identity: Identity, model: Any, *, base: Path, stag
             "checkpoint_every": config.run.checkpoint_every,
             "max_length": config.model.max_length,
             "quantization": list(config.export.quantizations),
-            "disk_needed_bytes": needed,
+            "disk_needed_bytes": disk_needed,
             "seed": config.run.seed,
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         },

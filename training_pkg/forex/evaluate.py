@@ -6,7 +6,7 @@ likelier of the possible answers counts. So the base, which knows nothing of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,11 @@ import torch
 from peft import PeftModel
 
 from . import durable, judging, runlog, template
-from .errors import DataDefect
 from .rows import Example
 
 REASONING = 96
 _BATCH = 64
 REPORT = Path("evaluation.json")
-
-Decide = Callable[[Sequence[Example], Sequence[str]], list[str]]
 
 
 def evaluate(model: PeftModel, tokenizer: Any, kinds: dict[str, tuple[list[Example], list[Example]]]) -> dict[str, Any]:
@@ -35,38 +32,11 @@ def evaluate(model: PeftModel, tokenizer: Any, kinds: dict[str, tuple[list[Examp
         with model.disable_adapter():
             return decide(model, tokenizer, rows, among)
 
-    report = {name: judge(train, later, trained, untrained) for name, (train, later) in kinds.items()}
+    report = {name: judging.judge(train, later, trained, untrained) for name, (train, later) in kinds.items()}
     for name, found in report.items():
         runlog.figures(f"evaluate {name}", found)
     durable.write_json(REPORT, report)
     return report
-
-
-def judge(train: list[Example], later: list[Example], trained: Decide, untrained: Decide) -> dict[str, Any]:
-    """One kind of rows: three accuracies with intervals, and everything that makes them doubtful."""
-    among = judging.choices(train)
-    if not among or any(judging.answer_of(row) not in among for row in later):
-        raise DataDefect(
-            "the rows' last lines are no choice among a few answers; they cannot be evaluated as decisions"
-        )
-    found = {
-        "trained": judging.accuracy(later, trained(later, among)),
-        "base": judging.accuracy(later, untrained(later, among)),
-        "majority": judging.accuracy(later, [among[0]] * len(later)),
-    }
-    doubts = judging.leaks(train, later)
-    if found["trained"].low > found["majority"].share + judging.SUSPICIOUS:
-        doubts.append(f"more than {judging.SUSPICIOUS:.0%} above the majority class: a leak until proven otherwise")
-    return {
-        "rows": len(later),
-        "choices": list(among),
-        "beats_majority": found["trained"].low > found["majority"].share,
-        "doubts": doubts,
-        **{
-            name: {"accuracy": round(value.share, 4), "low": round(value.low, 4), "high": round(value.high, 4)}
-            for name, value in found.items()
-        },
-    }
 
 
 def decide(model: Any, tokenizer: Any, rows: Sequence[Example], among: Sequence[str]) -> list[str]:

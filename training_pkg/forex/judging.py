@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from .errors import DataDefect
 from .rows import Example
 
 SUSPICIOUS = 0.05
@@ -32,6 +34,37 @@ class Accuracy:
     def share(self) -> float:
         """Right answers as a share."""
         return self.right / self.of
+
+
+Decide = Callable[[Sequence[Example], Sequence[str]], list[str]]
+"""Whoever gives each row one of the possible answers."""
+
+
+def judge(train: list[Example], later: list[Example], trained: Decide, untrained: Decide) -> dict[str, Any]:
+    """One kind of rows: three accuracies with intervals, and everything that makes them doubtful."""
+    among = choices(train)
+    if not among or any(answer_of(row) not in among for row in later):
+        raise DataDefect(
+            "the rows' last lines are no choice among a few answers; they cannot be evaluated as decisions"
+        )
+    found = {
+        "trained": accuracy(later, trained(later, among)),
+        "base": accuracy(later, untrained(later, among)),
+        "majority": accuracy(later, [among[0]] * len(later)),
+    }
+    doubts = leaks(train, later)
+    if found["trained"].low > found["majority"].share + SUSPICIOUS:
+        doubts.append(f"more than {SUSPICIOUS:.0%} above the majority class: a leak until proven otherwise")
+    return {
+        "rows": len(later),
+        "choices": list(among),
+        "beats_majority": found["trained"].low > found["majority"].share,
+        "doubts": doubts,
+        **{
+            name: {"accuracy": round(value.share, 4), "low": round(value.low, 4), "high": round(value.high, 4)}
+            for name, value in found.items()
+        },
+    }
 
 
 def answer_of(row: Example) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import base, builder, durable, rates, rows, runlog
+from . import base, builder, durable, rates, refusals, rows, runlog
 from .config import Config, total_steps
 from .errors import PackageError, Refused
 
@@ -219,15 +220,29 @@ class Pipeline:
         """The base model on its devices, fresh; the first load writes run.json and prints the plan."""
         from . import announce, export, training  # noqa: PLC0415 - imports torch
 
+        needed = 0
         if not self._announced:
             source = export.Source.of(self.base, None, self.tokenizer)
             export.refuse_impossible(source, self._config.export.quantizations, self._config.export.name)
+            needed = self._refuse_too_little(source.config)
         gc.collect()  # the model of the stage before is in reference cycles
         model = self._load(str(self.base), training.compute_dtype(), self._config.model.attention)
         if not self._announced:
-            announce.announce(self._config, self._identity, model, base=self.base, stages=self._stages)
+            announce.announce(self._config, self._identity, model, stages=self._stages, disk_needed=needed)
             self._announced = True
         return model
+
+    def _refuse_too_little(self, model: Mapping[str, Any]) -> int:
+        """Refuse a disk that is too small, or a loader that leaves GPUs idle; answers the bytes that are needed."""
+        import torch  # noqa: PLC0415 - preparing data needs none
+
+        from . import disk  # noqa: PLC0415 - imports torch
+
+        with contextlib.suppress(OSError):  # a loader without readable source is judged by what it loaded
+            refusals.refuse_unmapped_loader(inspect.getsource(self._load), torch.cuda.device_count())
+        needed = disk.needed(self._config, model, self.base, self._stages)
+        disk.refuse_full(needed, base=self.base, free=shutil.disk_usage(".").free)
+        return needed
 
     def _publish_adapter(self, checkpoint: Path) -> None:
         """The last checkpoint's adapter and the tokenizer, as one folder that is whole or absent."""

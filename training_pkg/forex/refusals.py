@@ -6,6 +6,8 @@ processes, and LoRA under those failed with "element 0 of tensors does not requi
 
 from __future__ import annotations
 
+import ast
+import textwrap
 from collections.abc import Mapping
 
 from .errors import Refused
@@ -17,13 +19,25 @@ _LAUNCHERS = {
     "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_MIXED_PRECISION": "accelerate launch",
-    "ACCELERATE_DYNAMO_BACKEND": "accelerate launch",
     "FSDP_AUTO_WRAP_POLICY": "FSDP",
     "DEEPSPEED_CONFIG_FILE": "DeepSpeed",
     "ACCELERATE_DEEPSPEED_CONFIG_FILE": "DeepSpeed",
     "TORCHELASTIC_RUN_ID": "torchrun",
 }
 """Variables that launchers set, and which launcher it is (accelerate 1.15, torch 2.13)."""
+
+_ALWAYS_SET = {"ACCELERATE_DYNAMO_BACKEND": "accelerate launch"}
+"""Variables that tell of a launcher whatever they say: accelerate sets this one to NO for one process, too."""
+
+_SIZES = (
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "OMPI_COMM_WORLD_SIZE",
+    "PMI_SIZE",
+    "MV2_COMM_WORLD_SIZE",
+    "HOROVOD_SIZE",
+)
+"""Where launchers (torch's, Open MPI's, MPICH's, MVAPICH's, Horovod's) say how many processes there are."""
 
 _OLDEST_TORCH = (2, 6)
 """transformers 5.23, utils/import_utils.py."""
@@ -33,10 +47,11 @@ _OFF = {"", "0", "false", "no"}
 
 def refuse_launchers(environment: Mapping[str, str]) -> None:
     """Raise Refused when a launcher started this process, or several processes share the job."""
-    for name, launcher in _LAUNCHERS.items():
-        if environment.get(name, "").strip().lower() not in _OFF:
+    for name, launcher in (_LAUNCHERS | _ALWAYS_SET).items():
+        said = environment.get(name, "").strip().lower()
+        if said not in _OFF or (said and name in _ALWAYS_SET):
             raise Refused(f"started by {launcher} ({name} is set); one process with device_map=auto is used: {_REMEDY}")
-    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+    for name in _SIZES:
         size = environment.get(name, "1").strip()
         if size not in {"", "1"}:
             raise Refused(f"{name}={size[:20]}: several processes; device_map=auto needs exactly one: {_REMEDY}")
@@ -49,6 +64,14 @@ def refuse_torch(version: str | None) -> None:
     major, minor = (int(part) for part in version.split(".")[:2])
     if (major, minor) < _OLDEST_TORCH:
         raise Refused(f"torch {version} is too old for transformers 5; use an image with torch 2.6 or newer")
+
+
+def refuse_unmapped_loader(source: str, gpus: int) -> None:
+    """Raise Refused when the loader's source gives no device map, or None, although several GPUs are visible."""
+    tree = ast.parse(textwrap.dedent(source))
+    given = [node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "device_map"]
+    if not given or any(isinstance(value, ast.Constant) and value.value is None for value in given):
+        refuse_unmapped(None, gpus)
 
 
 def refuse_unmapped(device_map: object, gpus: int) -> None:

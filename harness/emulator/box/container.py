@@ -27,11 +27,13 @@ import psutil
 from harness import durable
 from harness.emulator.box.layout import TOOLS, VENV, Layout, operator_packages
 from harness.errors import HarnessError
+from harness.ids import new_nonce
 
 MARK = "HARNESS_EMULATED_BOX"
 """The environment variable that says which box a process belongs to."""
 
 START_S = 20.0
+END_S = 10.0
 KILL_ROUNDS = 20
 SAME_START_S = 5.0
 """Start times are reckoned from the machine's boot time, which moves a little when its clock is set."""
@@ -147,8 +149,10 @@ class Container:
         return self.layout.home
 
     def _start_isolated(self, command: list[str], env: Mapping[str, str], log: int) -> None:
-        ready = self.layout.base / "ready"
-        ready.unlink(missing_ok=True)
+        for old in self.layout.base.glob("ready.*"):
+            old.unlink(missing_ok=True)
+        # A name of its own: the shell of the container before may still have its last word to say, into its own file.
+        ready = self.layout.base / f"ready.{new_nonce()}"
         spec = self.layout.base / "container.json"
         spec.write_text(
             json.dumps(
@@ -268,4 +272,14 @@ def _end(processes: list[psutil.Process]) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(processes, timeout=10)
+    deadline = time.monotonic() + END_S
+    while not all(_has_ended(process) for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """Whether it runs no more; that its parent has yet to ask for its status, which some never do, changes nothing."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

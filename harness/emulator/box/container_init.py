@@ -29,7 +29,7 @@ KEPT_FLAGS = {1: 1, 2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 
 LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 
-LOOK_S = 10.0
+LOOK_S = 1.0
 """How often it is looked whether the box's directory is still there, in seconds."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
