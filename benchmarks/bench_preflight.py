@@ -3,7 +3,7 @@
     python benchmarks/bench_preflight.py [PACKAGE]
 
 PACKAGE is a prepared training package (data files built). Times are CPU seconds of this process, the
-best of five interleaved rounds, so that other work on the machine weighs little.
+best of eleven interleaved rounds, so that other work on the machine weighs little.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness import staging
 from harness.facts import preflight, preflight_data, preflight_launchers, preflight_options
 from harness.job.load import load_job
 
-ROUNDS = 5
+ROUNDS = 11
 
 
 def main(package: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from harness.artifacts.dataset import rows, sound, texts
@@ -115,14 +116,13 @@ def context(job: Job, data: Data, package: Path, built: Path | None) -> Context:
 def _long(file: Rows, limit: int) -> Iterator[tuple[str, ...]]:
     """The texts of each row that has more bytes than the limit; of two answers the longer one."""
     columns = texts.of(file)
-    systems = list(map(_system, file.rows))
-    answers = [columns.answers, columns.rejected or columns.answers]
-    if all("".join(column).isascii() for column in (systems, columns.prompts, *answers)):
-        lengths = map(max, map(len, answers[0]), map(len, answers[1]))
-        if max(map(sum, zip(map(len, systems), map(len, columns.prompts), lengths, strict=True)), default=0) <= limit:
-            return
-    for system, prompt, chosen, rejected in zip(systems, columns.prompts, *answers, strict=True):
-        turns = (system, prompt, max(chosen, rejected, key=_bytes))
+    systems = list(map(_system, file.rows)) if any("system" in row for row in file.rows) else [""] * len(file.rows)
+    read = (systems, columns.prompts, [*columns.answers, *columns.rejected])
+    if sum(max(map(len, column), default=0) for column in read) <= limit and all(map(str.isascii, chain(*read))):
+        return
+    answers = zip(columns.answers, columns.rejected or columns.answers, strict=True)
+    for system, prompt, two in zip(systems, columns.prompts, answers, strict=True):
+        turns = (system, prompt, max(two, key=_bytes))
         if sum(map(_bytes, turns)) > limit:
             yield turns
 

@@ -259,3 +259,28 @@ def test_escape_sequences_of_a_row_do_not_reach_the_finding(tmp_path: Path) -> N
     lines[3]["prompt"] += " \x1b[31m{close:.4f}"
     (found,) = sound.judge([rows.read(write(tmp_path / "a.jsonl", lines))])
     assert "\x1b" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("middle", "wrong"),
+    [
+        (['{"prompt": "a", "completion": "b"', '"pair": "c", "date": "d"}'], [31, 32]),
+        (['{"prompt": "a", "completion": "b', '", "pair": "c", "date": "d"}'], [31, 32]),
+        (["ROW, ROW", '{"more": [{"prompt": "a"}', '{"prompt": "b"}]}'], [31, 32, 33]),
+        (["ROW, ROW", "ROW, ROW", "ROW", '{"more": [{"prompt": "a"}', "ROW", '{"prompt": "b"}]}'], [31, 32, 34, 36]),
+        (["]", "["], [31, 32]),
+        (["5ROW", "ROW-", r'{"prompt": "\5", "completion": "b", "pair": "c", "date": "d"}'], [31, 32, 33]),
+        (['{"prompt7": "a", "completion": "b", "pair": "c", "date": "d"}'], [31]),
+        (['{"prompt": 7, "completion": "b", "pair": "c", "date": "d"}', "ROW"], [31]),
+        ([r'{"prompt": "\u0022}\u000a{", "completion": "\\u", "pair": "c", "date": "d"}'], []),
+    ],
+)
+def test_each_line_is_a_row_by_itself_whatever_lies_beside_it(
+    tmp_path: Path, middle: list[str], wrong: list[int]
+) -> None:
+    """Many lines are read at once: no two make one row, and no line makes two."""
+    row = json.dumps(demonstration(3))
+    lines = [*demonstrations(30), *(line.replace("ROW", row) for line in middle), *demonstrations(30)]
+    read = rows.read(write(tmp_path / "real.jsonl", lines))
+    assert [defect.line for defect in read.defects] == wrong
+    assert read.lines == [line for line in range(1, len(lines) + 1) if line not in wrong]

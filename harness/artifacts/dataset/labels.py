@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice, repeat
+from operator import contains
 from typing import Final
 
 from harness.artifacts.dataset.rows import Defect
@@ -33,7 +35,7 @@ def of(file: Texts) -> list[str]:
     if column:
         return column
     sample = file.answers[:_SAMPLE]
-    announced = Counter(match[1] for match in map(_STATED.search, map(_spoken, sample)) if match is not None)
+    announced = Counter(first for text in sample for first in islice(_announcements(_spoken(text)), 1))
     if announced and announced.most_common(1)[0][1] * 2 > len(sample):
         return _behind(file.answers, announced.most_common(1)[0][0])
     spoken = [_spoken(answer).strip() for answer in sample]
@@ -56,12 +58,20 @@ def judge(file: Texts, labels: Sequence[str], share: float, named: int) -> Itera
 
 
 def _behind(answers: Sequence[str], announcement: str) -> list[str]:
-    tails = [answer.rpartition(announcement)[1:] for answer in answers]
-    labels = {}
-    for announced, tail in set(tails):
-        words = tail[:_SHORT].split(None, 1) if announced else ()
-        labels[announced, tail] = words[0].strip("*_`\"'.,;:!()[]").upper() if words else ""
+    """The word behind the last announcement of each answer; most answers end with it, and many end alike."""
+    end = len(announcement) + _SHORT
+    tails = [answer[-end:] for answer in answers]
+    different = set(tails)
+    if not all(announcement in tail for tail in different):
+        return [_word_behind(answer, announcement) for answer in answers]
+    labels = {tail: _word_behind(tail, announcement) for tail in different}
     return [labels[tail] for tail in tails]
+
+
+def _word_behind(answer: str, announcement: str) -> str:
+    _, announced, tail = answer.rpartition(announcement)
+    words = tail[:_SHORT].split(None, 1) if announced else ()
+    return words[0].strip("*_`\"'.,;:!()[]").upper() if words else ""
 
 
 def _given_away(file: Texts, labels: Sequence[str], classes: Mapping[str, int]) -> Iterator[Defect]:
@@ -71,25 +81,39 @@ def _given_away(file: Texts, labels: Sequence[str], classes: Mapping[str, int]) 
     """
     words = [word for word in classes if _WORD.fullmatch(word)] if len(classes) <= _MAX_CLASSES else []
     sample = file.prompts[:: max(1, len(file.prompts) // _SAMPLE)]
-    told = {match[1] for text in (*sample, *map(_spoken, file.answers[:_SAMPLE])) for match in _STATED.finditer(text)}
+    told = set(chain.from_iterable(map(_announcements, (*sample, *map(_spoken, file.answers[:_SAMPLE])))))
     if not words or not told:
         return
     any_class = re.compile(r"\b(" + "|".join(words) + r")\b", re.IGNORECASE)
     for announcement in sorted(told):
+        if not any(map(contains, file.prompts, repeat(announcement))):
+            continue
         for row, prompt in enumerate(file.prompts):
-            start = prompt.find(announcement)
-            if start < 0 or not labels[row]:
+            if announcement not in prompt or not labels[row]:
                 continue
-            behind = prompt[start + len(announcement) :][: _SHORT + _LONG]
+            behind = prompt.partition(announcement)[2][: _SHORT + _LONG]
             choices = [word.upper() for word in any_class.findall(behind)]
             if choices and set(choices) == {labels[row].upper()}:
                 yield file.defect(row, "answer_in_prompt", f"the prompt says {announcement} {choices[0]}")
 
 
 def _copied(file: Texts) -> Iterator[Defect]:
+    if not any(map(contains, file.prompts, [answer[:_LONG] for answer in file.answers])):
+        return
     for row, (prompt, answer) in enumerate(zip(file.prompts, file.answers, strict=True)):
         if answer[:_LONG] in prompt and len(answer) >= _LONG and answer in prompt:
             yield file.defect(row, "answer_in_prompt", "the whole answer is part of the prompt")
+
+
+def _announcements(text: str) -> Iterator[str]:
+    """What the text announces labels with, in order: ``_STATED`` tried where a line begins, nowhere else."""
+    start, end = 0, -1
+    while start > end:
+        match = _STATED.match(text, start)
+        if match is not None:
+            yield match[1]
+            start = match.end()
+        end, start = start, text.find("\n", start) + 1
 
 
 def _spoken(answer: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
+from operator import contains
 from typing import Final
 
 from harness.artifacts.dataset.rows import Defect
@@ -76,6 +77,8 @@ def judge_dates(training: Sequence[Texts], evaluation: Sequence[Texts], named: i
 
 
 def _other_pairs(file: Texts, pairs: Sequence[str], wrong: set[str]) -> Iterator[Defect]:
+    if all(map(contains, file.prompts, pairs)):
+        return
     crossed = {name: f"{name[:3]}/{name[-3:]}" for name in set(pairs) - wrong}
     elsewhere = [
         row
@@ -91,7 +94,7 @@ def _other_pairs(file: Texts, pairs: Sequence[str], wrong: set[str]) -> Iterator
 def _no_days(values: set[str]) -> set[str]:
     try:
         if set(map(len, values)) <= {10}:
-            set(map(date.fromisoformat, values))
+            all(map(date.fromisoformat, values))  # every day is true: this reads them all
             return set()
     except ValueError:
         pass  # at least one is none: look at each

@@ -8,7 +8,7 @@ rule does not like one of those are the rows judged field by field.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,11 +72,14 @@ _RULES: Final = (
 )
 
 
-def judge(source: Rows, named: int) -> Iterator[Defect]:
-    """Every row that one of the rules does not like, at most ``named`` for each."""
+def judge(sources: Sequence[Rows], named: int) -> Iterator[Defect]:
+    """Every row that one of the rules does not like, at most ``named`` for each rule and file."""
+    pieces = frozenset[bytes]().union(*(source.pieces for source in sources))
     for rule in _RULES:
-        if any(map(rule.loose.search, source.pieces)):
-            yield from bounded(_exactly(source, rule), named)
+        suspect = frozenset(filter(rule.loose.search, pieces))
+        for source in sources:
+            if not suspect.isdisjoint(source.pieces):
+                yield from bounded(_exactly(source, rule), named)
 
 
 def _exactly(source: Rows, rule: _Rule) -> Iterator[Defect]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from harness.artifacts.dataset.rows import Defect, Schema
@@ -17,13 +18,19 @@ _NOT_LETTERS: Final = bytes(
 )
 
 
-def judge(files: Sequence[Texts], labels: Sequence[Sequence[str]], share: float, named: int) -> Iterator[Defect]:
+def judge(
+    files: Sequence[Texts],
+    keys: Sequence[Sequence[bytes]],
+    labels: Sequence[Sequence[str]],
+    share: float,
+    named: int,
+) -> Iterator[Defect]:
     """Duplicates beyond a share of all rows, and equal prompts with other labels, over files of one kind.
 
-    ``labels`` are parallel to the files' rows; a file whose rows have no labels has none.
+    ``keys`` (the essences of the prompts) and ``labels`` are parallel to the files' rows; a file whose rows have
+    no labels has none.
     """
     total = sum(len(file.prompts) for file in files)
-    keys = [_essences(file.prompts) for file in files]
     if len(set().union(*keys)) == total:
         return  # no two prompts have even their data in common
     exact = list(_repeated(files))
@@ -36,19 +43,18 @@ def judge(files: Sequence[Texts], labels: Sequence[Sequence[str]], share: float,
     yield from bounded(_contradictions(files, labels), named)
 
 
-def unlike_evaluation(training: Sequence[Texts], evaluation: Sequence[Texts], named: int) -> Iterator[Defect]:
-    """Evaluation rows whose prompt, or the data in it, is in the training rows."""
-    seen = {key for file in training for key in _essences(file.prompts)}
+def unlike_evaluation(seen: AbstractSet[bytes], evaluation: Sequence[Texts], named: int) -> Iterator[Defect]:
+    """Evaluation rows whose prompt, or the data in it, is in the training rows: their essences are ``seen``."""
     for file in evaluation:
         repeated = (
             file.defect(row, "evaluation_row_in_training", "the same prompt is among the training rows")
-            for row, key in enumerate(_essences(file.prompts))
+            for row, key in enumerate(essences(file.prompts))
             if key in seen
         )
         yield from bounded(repeated, named)
 
 
-def _essences(prompts: list[str]) -> list[bytes]:
+def essences(prompts: Sequence[str]) -> list[bytes]:
     """What near duplicates share: the digits in their order, or, of text with few, the letters in lower case."""
     keys = [prompt.encode("utf-8", "surrogatepass").translate(None, _NOT_DIGITS) for prompt in prompts]
     for row, key in enumerate(keys):
@@ -68,7 +74,7 @@ def _repeated(files: Sequence[Texts]) -> Iterator[Defect]:
                 yield file.defect(row, "duplicate", f"the same row as {before.file}:{before.line}")
 
 
-def _near(file: Texts, keys: list[bytes]) -> Iterator[Defect]:
+def _near(file: Texts, keys: Sequence[bytes]) -> Iterator[Defect]:
     first: dict[bytes, int] = {}
     for row, key in enumerate(keys):
         before = first.setdefault(key, row)

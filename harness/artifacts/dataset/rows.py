@@ -20,7 +20,7 @@ from pydantic_core import from_json
 from harness.errors import BadInput
 
 MAX_FILE_BYTES: Final = 4 << 30
-_BLOCK: Final = 256 << 10
+_BLOCK: Final = 128 << 10
 _NO_DIGITS: Final = b"0123456789+-"
 _BREAK: Final = rb"\n"  # a line break as JSON escapes it
 _ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
@@ -91,10 +91,10 @@ def read(path: Path) -> Rows:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
     if not reading.rows and not reading.defects:
         reading.defect("json", "the file holds no rows")
-    pieces: set[bytes] = set()
-    for skeleton in reading.skeletons:
-        pieces.update(skeleton.replace(b". ", _BREAK).split(_BREAK))
-    return Rows(path, reading.schema, reading.rows, reading.lines, tuple(reading.defects), frozenset(pieces))
+    skeletons = reading.plain | reading.odd
+    lines_of_text = frozenset(chain.from_iterable(skeleton.split(_BREAK) for skeleton in skeletons))
+    pieces = frozenset(chain.from_iterable(text.split(b". ") for text in lines_of_text))
+    return Rows(path, reading.schema, reading.rows, reading.lines, tuple(reading.defects), pieces)
 
 
 def count(paths: Iterable[Path]) -> int:
@@ -115,27 +115,31 @@ class _Reading:
     rows: list[dict[str, Any]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     defects: list[Defect] = field(default_factory=list)
-    skeletons: set[bytes] = field(default_factory=set)
+    plain: set[bytes] = field(default_factory=set)
+    """Skeletons (a line without its digits and signs) that are an object of texts, and those of other lines."""
+    odd: set[bytes] = field(default_factory=set)
     line: int = 0
     like: tuple[str, ...] = ()
     """The fields of a row that fits and holds nothing but text: most rows have the same."""
 
     def add(self, block: bytes) -> None:
         """Take in some whole lines: at once when all are like the last row, else one by one."""
-        self.skeletons.update(block.translate(None, _NO_DIGITS).split(b"\n"))
-        lines = block.removesuffix(b"\n").split(b"\n")
+        block = block.removesuffix(b"\n")
         if not self.like:
-            self.add_line(lines.pop(0))
-        try:
-            rows = list(map(_parse, lines))
-        except ValueError:
-            rows = []
-        if rows and self.all_alike(rows):
+            first, more, block = block.partition(b"\n")
+            self.odd.add(first.translate(None, _NO_DIGITS))
+            self.add_line(first)
+            if not more:
+                return
+        skeletons = block.translate(None, _NO_DIGITS).split(b"\n")
+        rows = self.all_alike(block, set(skeletons))
+        if rows:
             self.rows += rows
             self.lines += range(self.line + 1, self.line + 1 + len(rows))
             self.line += len(rows)
             return
-        for line in lines:
+        self.odd.update(skeletons)
+        for line in block.split(b"\n"):
             self.add_line(line)
 
     def add_line(self, line: bytes) -> None:
@@ -153,13 +157,21 @@ class _Reading:
         else:
             self.defect("schema", problem)
 
-    def all_alike(self, rows: list[Any]) -> bool:
-        """Whether the rows all have the fields of the one that was last looked at closely, and nothing but text."""
-        return (
-            set(map(type, rows)) == {dict}
-            and set(map(tuple, rows)) == {self.like}
-            and set(map(type, chain.from_iterable(map(dict.values, rows)))) == {str}
-        )
+    def all_alike(self, block: bytes, skeletons: set[bytes]) -> list[Any]:
+        """The rows of lines that all have the fields of the row last looked at closely, and nothing but text; or none.
+
+        The lines are parsed as one array. That each of them is one object, of texts, is read from the skeletons:
+        no quote is a digit or a sign, and where neither is inside a text, neither can be between two.
+        """
+        unknown = skeletons - self.plain
+        if not all(map(_is_plain, unknown)):
+            return []
+        self.plain |= unknown
+        try:
+            rows: list[Any] = _parse(b"".join((b"[", block.replace(b"\n", b",\n"), b"]")))
+        except ValueError:
+            return []
+        return rows if set(map(tuple, rows)) == {self.like} else []
 
     def problem(self, row: Any) -> str | None:
         """Why a JSON value is not a row of this file; the first row decides on the schema."""
@@ -178,6 +190,17 @@ class _Reading:
     def defect(self, rule: str, detail: str) -> None:
         """Note what is wrong with the line."""
         self.defects.append(Defect(self.name, self.line, rule, detail))
+
+
+def _is_plain(skeleton: bytes) -> bool:
+    """Whether a line without its digits is an object of texts."""
+    try:
+        row = _parse(skeleton)
+    except ValueError:
+        if rb"\u" not in skeleton:
+            return False
+        return _is_plain(skeleton.replace(rb"\u", _BREAK))  # escaped characters have lost their numbers
+    return type(row) is dict and set(map(type, row.values())) == {str}
 
 
 def _schema(row: object) -> Schema | None:

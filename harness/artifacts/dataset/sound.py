@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from harness.artifacts.dataset import labels, market, phrases, repeats, texts
 from harness.artifacts.dataset.rows import Defect, Rows, Schema
@@ -39,8 +40,9 @@ def judge(
 def _judge(training: list[Texts], evaluation: list[Texts], limits: Limits) -> Iterator[Defect]:
     named = limits.named
     taught = {id(file): labels.of(file) for file in training}
+    keys = {id(file): repeats.essences(file.prompts) for file in training}
+    yield from phrases.judge([file.source for file in (*training, *evaluation)], named)
     for file in (*training, *evaluation):
-        yield from phrases.judge(file.source, named)
         yield from _empty(file, named)
         yield from _equal_answers(file, named)
         yield from market.judge_pairs(file, named)
@@ -49,9 +51,10 @@ def _judge(training: list[Texts], evaluation: list[Texts], limits: Limits) -> It
     for kind in (_is_preference, _is_demonstration):
         files = [file for file in training if kind(file)]
         if files:
-            yield from repeats.judge(files, [taught[id(file)] for file in files], limits.max_duplicate_share, named)
+            mine, said = [keys[id(file)] for file in files], [taught[id(file)] for file in files]
+            yield from repeats.judge(files, mine, said, limits.max_duplicate_share, named)
     if evaluation:
-        yield from repeats.unlike_evaluation(training, evaluation, named)
+        yield from repeats.unlike_evaluation(frozenset(chain(*keys.values())), evaluation, named)
     yield from market.judge_dates(training, evaluation, named)
 
 
