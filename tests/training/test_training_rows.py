@@ -87,7 +87,7 @@ def test_both_answers_of_a_preference_end_their_reasoning(tmp_path: Path, name: 
 
 
 def test_a_missing_or_empty_file_is_a_defect(tmp_path: Path) -> None:
-    with pytest.raises(DataDefect, match="cannot read"):
+    with pytest.raises(DataDefect, match=r"cannot read .*absent\.jsonl: No such file .*; put the file there, or move"):
         rows.read_examples(tmp_path / "absent.jsonl")
     with pytest.raises(DataDefect, match="holds no rows"):
         rows.read_examples(written(tmp_path))

@@ -75,7 +75,8 @@ def _read(path: Path, parse: Callable[[dict[str, Any]], R]) -> DataFile[R]:
                 except ValueError as error:
                     raise DataDefect(f"{path}, line {number}: {error}; mend the line, none is skipped") from error
     except OSError as error:
-        raise DataDefect(f"cannot read {path}: {error.strerror}; --stage prepare builds the data") from error
+        remedy = f"put the file there, or move {path.parent} away to have the data built"
+        raise DataDefect(f"cannot read {path}: {error.strerror}; {remedy}") from error
     if not rows:
         raise DataDefect(f"{path} holds no rows")
     return DataFile(path, tuple(rows), digest.hexdigest())
