@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from forex import config, order, refusals
+from forex import cli, config, order, pipeline, refusals
 from forex.errors import BadConfig, Refused
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,3 +129,29 @@ def test_a_loader_that_maps_to_no_device_is_refused_before_it_loads(call: str) -
 def test_the_entry_scripts_own_loader_is_not_refused() -> None:
     script = Path(config.__file__).parents[1] / "train_deepseek_forex.py"
     refusals.refuse_unmapped_loader(script.read_text(encoding="utf-8"), 8)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+        (Refused("a disk that is too small"), 1, "a disk that is too small"),
+        (ValueError("two\nlines"), 1, "ValueError: two lines"),
+    ],
+)
+@pytest.mark.usefixtures("elsewhere")
+def test_whatever_ends_a_run_is_its_last_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, status: int, said: str
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_quiet", lambda: None)
+    monkeypatch.setattr(pipeline, "prepare", fail)
+    assert cli.main(["--stage", "prepare"], batch_size=32, load_base_model=print) == status
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"TRAINING FAILED: {said}")

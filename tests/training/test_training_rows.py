@@ -60,6 +60,10 @@ def test_the_digest_is_that_of_the_bytes_read(tmp_path: Path) -> None:
         ('{"messages": "hello"}', "not a list of objects"),
         ('{"instruction": "p"}', "'output' is missing"),
         ('{"prompt": "p<｜Assistant｜>x", "completion": "c"}', "fake a turn"),  # noqa: RUF001
+        ('{"prompt": "p", "completion": "c", "prompt": "q"}', "'prompt' stands there twice"),
+        (r'{"prompt": "p\ud83d", "completion": "c"}', "'prompt' holds half of a surrogate pair"),
+        ('{"prompt": "p", "completion": "<think>on and on"}', "opens <think> and never closes it"),
+        ('{"instruction": "p", "output": "Well. <think>a</think>b"}', "text before <think>"),
         ("[" * 100_000, "not JSON|nested"),
         ('{"prompt": "' + "x" * rows.LINE_LIMIT + '"}', "longer than"),
     ],
@@ -75,8 +79,15 @@ def test_preferences_must_differ(tmp_path: Path) -> None:
         rows.read_preferences(written(tmp_path, '{"prompt": "p", "chosen": "a", "rejected": "a"}'))
 
 
+@pytest.mark.parametrize("name", ["chosen", "rejected"])
+def test_both_answers_of_a_preference_end_their_reasoning(tmp_path: Path, name: str) -> None:
+    row = {"prompt": "p", "chosen": "a", "rejected": "b", name: "<think>on and on"}
+    with pytest.raises(DataDefect, match=r"line 1: the answer opens <think> and never closes it"):
+        rows.read_preferences(written(tmp_path, json.dumps(row)))
+
+
 def test_a_missing_or_empty_file_is_a_defect(tmp_path: Path) -> None:
-    with pytest.raises(DataDefect, match="cannot read"):
+    with pytest.raises(DataDefect, match=r"cannot read .*absent\.jsonl: No such file .*; put the file there, or move"):
         rows.read_examples(tmp_path / "absent.jsonl")
     with pytest.raises(DataDefect, match="holds no rows"):
         rows.read_examples(written(tmp_path))

@@ -18,7 +18,10 @@ STAGES = ("prepare", "sft", "dpo", "export", "evaluate", "ready", "all")
 
 
 def main(arguments: Sequence[str], *, batch_size: int, load_base_model: Callable[..., Any]) -> int:
-    """Run the stages asked for in the current directory; 0 when they did what they promise, 1 when not."""
+    """Run the stages asked for in the current directory.
+
+    Returns 0 when they did what they promise, 1 when not, 130 when somebody interrupted them.
+    """
     options = _parser().parse_args(arguments)
     _quiet()
     try:
@@ -33,6 +36,9 @@ def main(arguments: Sequence[str], *, batch_size: int, load_base_model: Callable
     except PackageError as error:
         runlog.failed(str(error))
         return 1
+    except KeyboardInterrupt:
+        runlog.failed("interrupted; the same command goes on from the newest whole checkpoint")
+        return 130
     except Exception as error:  # noqa: BLE001 - the end of the program: said in the log, then exit status 1
         # The last line of a failed run is a promise to whoever reads the log; the traceback goes before it.
         traceback.print_exc()

@@ -75,7 +75,8 @@ def _read(path: Path, parse: Callable[[dict[str, Any]], R]) -> DataFile[R]:
                 except ValueError as error:
                     raise DataDefect(f"{path}, line {number}: {error}; mend the line, none is skipped") from error
     except OSError as error:
-        raise DataDefect(f"cannot read {path}: {error.strerror}; --stage prepare builds the data") from error
+        remedy = f"put the file there, or move {path.parent} away to have the data built"
+        raise DataDefect(f"cannot read {path}: {error.strerror}; {remedy}") from error
     if not rows:
         raise DataDefect(f"{path} holds no rows")
     return DataFile(path, tuple(rows), digest.hexdigest())
@@ -85,7 +86,7 @@ def _object(line: bytes) -> dict[str, Any]:
     if len(line) > LINE_LIMIT:
         raise ValueError(f"longer than {LINE_LIMIT} bytes")
     try:
-        value = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
+        value = json.loads(line.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_once_each)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
@@ -101,23 +102,44 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a value")
 
 
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of two values under one name, JSON's readers keep the last in silence."""
+    row: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in row:
+            raise ValueError(f"{name!r} stands there twice")
+        row[name] = value
+    return row
+
+
 def _example(row: dict[str, Any]) -> Example:
     origin = {"pair": _optional(row, "pair"), "date": _optional(row, "date")}
     if "messages" in row:
         system, prompt, completion = _conversation(row["messages"])
-        return Example(prompt, completion, system=system, **origin)
+        return Example(prompt, _answer(completion), system=system, **origin)
     if "instruction" in row:
         extra = _optional(row, "input")
         prompt = _text(row, "instruction") + (f"\n\n{extra}" if extra else "")
-        return Example(prompt, _text(row, "output"), system=_optional(row, "system"), **origin)
-    return Example(_text(row, "prompt"), _text(row, "completion"), system=_optional(row, "system"), **origin)
+        return Example(prompt, _answer(_text(row, "output")), system=_optional(row, "system"), **origin)
+    answer = _answer(_text(row, "completion"))
+    return Example(_text(row, "prompt"), answer, system=_optional(row, "system"), **origin)
 
 
 def _preference(row: dict[str, Any]) -> Preference:
     prompt, chosen, rejected = (_text(row, name) for name in ("prompt", "chosen", "rejected"))
     if chosen == rejected:
         raise ValueError("'chosen' equals 'rejected'")
-    return Preference(prompt, chosen, rejected, system=_optional(row, "system"))
+    return Preference(prompt, _answer(chosen), _answer(rejected), system=_optional(row, "system"))
+
+
+def _answer(text: str) -> str:
+    """An assistant's turn, whose reasoning stands before its answer and comes to an end."""
+    before, opened, _ = text.partition(template.THINK)
+    if opened and before.strip():
+        raise ValueError(f"the answer has text before {template.THINK}")
+    if opened and template.END_THINK not in text:
+        raise ValueError(f"the answer opens {template.THINK} and never closes it")
+    return text
 
 
 def _conversation(messages: Any) -> tuple[str, str, str]:
@@ -137,6 +159,10 @@ def _text(row: dict[str, Any], name: str) -> str:
         raise ValueError(f"{name!r} is {'missing' if value is None else 'not a text'}")  # noqa: TRY004 - a defect of data
     if not value.strip():
         raise ValueError(f"{name!r} is empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name!r} holds half of a surrogate pair, which is no character") from error
     if any(mark in value for mark in template.TURN_MARKS):
         raise ValueError(f"{name!r} holds a mark of the turn format and would fake a turn")
     return value

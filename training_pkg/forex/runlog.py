@@ -9,7 +9,7 @@ from pathlib import Path
 
 def say(line: str) -> None:
     """Print one line now."""
-    print(" ".join(line.split("\n")), flush=True)
+    print(" ".join(line.splitlines()), flush=True)
 
 
 def integration(sft: int, dpo: int) -> None:
