@@ -297,7 +297,10 @@ def _let_go(
     accepts: Callable[[str], bool],
     note: Callable[[str], None],
 ) -> dict[str, Json]:
-    """Destroy without a verified file what still shows, once its loss is accepted; proof of the end of it and its bill."""
+    """Destroy without a verified file what still shows, once its loss is accepted.
+
+    Returns the proofs that the instance is gone and that it bills no more.
+    """
     if instance is not None:
         _ours(desk, rental, instance)
         _accept_loss(desk, rental, _of_value(desk, instance), accepts, note)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_KEPT = frozenset("\t\n")
 
 
 def printable(text: str, limit: int = 2000) -> str:
-    """The text without terminal escapes, control and direction-changing characters and lone surrogates.
+    """The text without terminal escapes, and with a replacement for whatever else is not printable.
 
-    Cut at ``limit`` characters.
+    That is what ``str.isprintable`` says: control and direction-changing characters, odd blanks, lone
+    surrogates, code points that stand for nothing. Tabs and line feeds stay. Cut at ``limit`` characters.
     """
-    clean = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text[: limit * 4]))
+    bare = _ESCAPES.sub("", text[: limit * 4])
+    clean = "".join(c if c.isprintable() or c in _KEPT else "\N{REPLACEMENT CHARACTER}" for c in bare)
     return clean if len(clean) <= limit and len(text) <= limit * 4 else clean[:limit] + "…"
 
 

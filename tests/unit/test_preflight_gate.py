@@ -426,7 +426,7 @@ def test_a_runtime_that_does_not_load(world: World, monkeypatch: pytest.MonkeyPa
 def test_a_job_may_do_without_a_runtime(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.facts.runtime.find_spec", lambda _: None)
     world.changes["gates"] = {"generate": False}
-    result = world.judge()
+    result = world.gate()
     assert result.verdict is Verdict.PASS
     assert "runtime_loads" not in result.required
 
