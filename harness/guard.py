@@ -38,6 +38,10 @@ _NOT_YET = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.CREATED, Insta
 """States on the way to a first start. A missing start time alone says nothing: the provider leaves it out at times."""
 
 
+class _BoxUnseen(Refused):
+    """The box itself could not be looked at."""
+
+
 class RecordingDesk(Desk, Protocol):
     """A desk that can also write to the job's event log."""
 
@@ -74,14 +78,31 @@ def destroy(
         )
     else:
         release()
-        record = inspect(desk, rental, instance)
-        _confirmed(desk, rental, confirm)
-        desk.record("guarded", record)
-        intent: dict[str, Json] = {"instance_id": rental.instance_id, "release": desk.history.release_sha256}
-        desk.record("destroy_intended", {**intent, "volumes": list(instance.volumes)})
-        reply = _request(desk, rental, note)
-        desk.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply})
+        _ask_for_destruction(desk, rental, instance, confirm, note)
     _prove_unbilled(desk, rental, _prove_gone(desk, rental))
+
+
+def _ask_for_destruction(
+    desk: RecordingDesk, rental: Rental, instance: Instance, confirm: Confirm, note: Callable[[str], None]
+) -> None:
+    """Look at every precondition, ask the operator, then the provider; raises Refused.
+
+    Where that was asked before, an instance that still shows and whose box is silent may be on its way out:
+    nothing is asked again, and the proof tells.
+    """
+    try:
+        record = inspect(desk, rental, instance)
+    except _BoxUnseen as unseen:
+        if desk.history.destroy_reply is None:
+            raise
+        note(f"{unseen}; its destruction was requested before: looking whether it goes")
+        return
+    _confirmed(desk, rental, confirm)
+    desk.record("guarded", record)
+    intent: dict[str, Json] = {"instance_id": rental.instance_id, "release": desk.history.release_sha256}
+    desk.record("destroy_intended", {**intent, "volumes": list(instance.volumes)})
+    reply = _request(desk, rental, note)
+    desk.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply})
 
 
 def _request(desk: RecordingDesk, rental: Rental, note: Callable[[str], None]) -> str:
@@ -177,7 +198,7 @@ def _box(desk: Desk, instance: Instance) -> tuple[tuple[str, ...], str]:
         )
         digest = typed(answers.get("artifact"), Digest).get()
     except (HostUnreachable, CouldNotLook) as error:
-        raise Refused(
+        raise _BoxUnseen(
             f"the box could not be looked at: {error}",
             remedy="When it answers again: harness destroy. To save money meanwhile, stop it: the disk is kept.",
         ) from error

@@ -102,6 +102,15 @@ def require_running(desk: RunnerDesk) -> InstanceStatus:
     return instance.status
 
 
+def gone_by_now(desk: RunnerDesk) -> bool:
+    """Whether an instance whose destruction was intended no longer shows; so it is, too, when that cannot be seen."""
+    rental = desk.history.alive
+    try:
+        return rental is None or desk.provider().instance(rental.instance_id) is None
+    except ProviderUnavailable:
+        return True
+
+
 def _make_ready(desk: RunnerDesk, narrator: Narrator) -> None:
     started_before = _starts(desk)
     instance = _wait_until_running(desk, narrator)
@@ -128,6 +137,13 @@ def _reconcile(desk: RunnerDesk, narrator: Narrator) -> None:
     if wanted is None:
         return
     narrator.note(f"a rent was begun before ({wanted}): looking for it")
+    owner, user = desk.history.intended_owner, desk.provider().account().user_id
+    if owner is not None and user != owner:
+        raise GateHeld(
+            f"the rent {wanted} was begun by user {owner}, the API key is user {user}'s: it cannot show whether an "
+            "instance came of it",
+            remedy=f"Use user {owner}'s API key, and run the same command again.",
+        )
     found = _labelled(desk, wanted)
     if found is None:
         desk.record("rent_failed", {"label": wanted, "why": "no instance carries the label"})
@@ -256,8 +272,8 @@ def _wait_until_running(desk: RunnerDesk, narrator: Narrator) -> Instance:
         if any(fatal.lower() in message.lower() for fatal in _FATAL_MESSAGES):
             raise ProviderUnavailable(
                 f"instance {instance.id} will not run: {instance.status}: {message}",
-                remedy="It still bills its disk. When it holds nothing of value, destroy it in the provider's console "
-                "and begin anew under another job name.",
+                remedy=f"It still bills its disk. harness abandon {desk.job.name} gives it back, and the same command "
+                "then rents another.",
             )
         if told != instance.status:
             told = instance.status

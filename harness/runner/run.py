@@ -34,15 +34,22 @@ from harness.verdict import Verdict
 _UNKNOWN_RETRIES = 2
 _RETRY_AFTER_S = 3.0
 _PACKAGE_MAY_CHANGE = {Stage.PROVISION, Stage.UPLOAD, Stage.INSTALL, Stage.LAUNCH}
-_ELSEWHERE = {"provider.kind", "provider.server_url"}
-"""Fields of the job file that say where its instance is to be found."""
+_ELSEWHERE = {
+    "provider.kind",
+    "provider.server_url",
+    "provider.scenario",
+    "machine.ssh_user",
+    "package.remote_dir",
+    "training.session",
+}
+"""Fields of the job file that say where its instance, and what lies and runs on it, is to be found."""
 
 
 def open_job(store: EventStore, job: Job, file: Path, *, accept_changes: bool) -> None:
     """Record a job's configuration before its first step; later, that it changed, when that was agreed to.
 
-    Raises BadInput when the job is under way with another configuration, or would change hands: an
-    instance that is alive at one provider is not looked for at another.
+    Raises BadInput when the job is under way with another configuration, or would look elsewhere for what it has:
+    an instance that is alive at one provider, a checkpoint that lies in one directory.
     """
     data: dict[str, Json] = {"job": job.model_dump(mode="json"), "file": str(file)}
     events = store.events(job.name)
@@ -63,7 +70,8 @@ def open_job(store: EventStore, job: Job, file: Path, *, accept_changes: bool) -
             )
         if _ELSEWHERE & set(fields) and _may_bill(events):
             raise BadInput(
-                f"job {job.name} has rented an instance; {file} changes its provider ({', '.join(fields)})",
+                f"job {job.name} has rented an instance; {file} changes where that, or what is on it, would be looked "
+                f"for ({', '.join(sorted(_ELSEWHERE & set(fields)))})",
                 remedy="Undo the change, or give the job another name.",
             )
     store.append(job.name, "opened", data)
@@ -114,10 +122,10 @@ def run(
 def reopen_if_spoilt(desk: RunnerDesk, narrator: Narrator) -> None:
     """Go back to postdownload when the verified file is gone or changed and the instance still has it."""
     history, artifact = desk.history, desk.history.artifact
-    if artifact is None or not history.passed(Stage.POSTDOWNLOAD) or history.destroy_intended:
+    if artifact is None or not history.passed(Stage.POSTDOWNLOAD) or history.destroyed is not None:
         return
     problem = homecoming.local_problem(desk, artifact)
-    if problem is not None:
+    if problem is not None and not (history.destroy_intended and renting.gone_by_now(desk)):
         desk.record("reopened", {"stage": Stage.POSTDOWNLOAD.value, "why": problem})
         narrator.note(f"{problem}: going back to fetch and verify it again")
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import Enum, auto
 
-from harness.errors import GateHeld, HarnessError, HostKeyChanged, HostUnreachable, InstanceDead
+from harness.errors import (
+    GateHeld,
+    HarnessError,
+    HostKeyChanged,
+    HostUnreachable,
+    InstanceDead,
+    ProviderUnavailable,
+)
 from harness.evidence import GateResult
 from harness.facts import launch as launch_facts
 from harness.facts import training as training_facts
@@ -63,7 +70,7 @@ def launch(desk: RunnerDesk, narrator: Narrator) -> None:
         if (_attempts(log) > spoken_before and _has_spoken(log)) or (state is not None and not state.alive):
             return
         if state is None:
-            _require_box(desk, None)
+            _require_box(desk, None, narrator)
         desk.clock.sleep(_CLOSE_POLL_S)
 
 
@@ -79,7 +86,7 @@ def watch(desk: RunnerDesk, narrator: Narrator, judge: Judge) -> None:
             seen = training_facts.look(desk)
             _show(seen, narrator)
             state = seen.session.value
-            offline_since = _require_box(desk, offline_since) if state is None else None
+            offline_since = _require_box(desk, offline_since, narrator) if state is None else None
             _enforce_limits(desk, seen, narrator)
             if state is not None and not state.alive and _after_death(desk, state, narrator) is _Next.END:
                 return
@@ -92,12 +99,19 @@ def watch(desk: RunnerDesk, narrator: Narrator, judge: Judge) -> None:
 
 
 def stop_training(desk: RunnerDesk, narrator: Narrator, why: str) -> None:
-    """End the training on the box; the instance and its disk stay."""
+    """End the training on the box, as far as it answers; the instance and its disk stay."""
     try:
-        state = training_session(desk).stop()
+        require_stopped(desk, narrator, why)
     except HarnessError as error:
         narrator.note(f"the training could not be stopped: {printable(str(error))}")
+
+
+def require_stopped(desk: RunnerDesk, narrator: Narrator, why: str) -> None:
+    """End the training on the box if it runs; raises HostUnreachable when it may go on."""
+    session = training_session(desk)
+    if not session.alive():
         return
+    state = session.stop()
     desk.record("training_stopped", {"why": why, "exit_status": state.exit_status})
     narrator.note(f"the training was stopped: {why}")
 
@@ -121,12 +135,20 @@ def stop_instance(desk: RunnerDesk, narrator: Narrator, why: str) -> bool:
     return False
 
 
-def _require_box(desk: RunnerDesk, offline_since: float | None) -> float | None:
+def _require_box(desk: RunnerDesk, offline_since: float | None, narrator: Narrator) -> float | None:
     """For a box that could not be asked: raises what no waiting mends, that it was stopped, is gone, or is another.
 
     Returns since when it is offline without a break, None when it is not; raises InstanceDead when that is too long.
+    A provider that cannot be asked either is this machine's network, more often than not: the watch goes on, for
+    the limits are held by nobody else.
     """
-    status, now = renting.require_running(desk), desk.clock.monotonic()
+    try:
+        status, now = renting.require_running(desk), desk.clock.monotonic()
+    except InstanceDead:
+        raise
+    except ProviderUnavailable as error:
+        narrator.note(f"neither the box nor the provider can be asked, watching on: {printable(str(error), 300)}")
+        return offline_since
     if status is InstanceStatus.OFFLINE:
         since, limit = now if offline_since is None else offline_since, desk.job.limits.dead_after_s
         if now - since > limit:

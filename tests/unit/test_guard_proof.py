@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import guard
 from harness.errors import NotProven, ProviderUnavailable, Refused
 from harness.ids import InstanceId
 from harness.lifecycle import Stage
@@ -196,8 +197,42 @@ def test_asked_again_everything_is_looked_at_again(world: World) -> None:
     Path(world.history.verified.path).write_bytes(b"?")
     requests = world.provider.count("destroy")
     with pytest.raises(Refused, match="no longer matches"):
-        world.run()
+        guard.destroy(world.desk(), lambda _id, _file: "yes", lambda _: None)
     assert world.provider.count("destroy") == requests
+
+
+def test_a_file_that_is_spoilt_after_the_intent_comes_home_again_before_anything_is_asked(world: World) -> None:
+    def kill(kind: str, done: bool) -> None:
+        if kind == "destroy_intended" and done:
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.run(on_record=kill)
+    assert world.history.verified is not None
+    home = Path(world.history.verified.path)
+    home.unlink()
+    world.run()
+    assert world.history.closed
+    assert home.read_bytes() == world.box.artifact.read_bytes()
+    assert world.kinds().count("reopened") == 1
+
+
+def test_a_box_that_falls_silent_after_the_request_is_not_said_to_be_untouched(world: World) -> None:
+    world.market.lag = 10**6
+    _not_proven(world)
+    requests = world.provider.count("destroy")
+    world.box.reachable = lambda: False
+    _not_proven(world)
+    assert world.provider.count("destroy") == requests, "what could not be looked at is not asked to go again"
+    world.market.lag = 0
+    _finishes(world)
+
+
+def test_a_box_that_is_silent_before_the_request_is_left_alone(world: World) -> None:
+    world.box.reachable = lambda: False
+    with pytest.raises(Refused, match="could not be looked at"):
+        world.run()
+    assert world.provider.count("destroy") == 0
 
 
 def test_a_stopped_instance_goes_too(world: World) -> None:

@@ -65,6 +65,23 @@ def test_a_listing_that_cannot_be_had_is_no_ground_to_rent_again(world: World) -
     assert len(world.market.rented) == 1
 
 
+def test_another_accounts_key_is_no_ground_to_rent_again(world: World) -> None:
+    world.provider.break_("create", AmbiguousCreate("no reply"), commit=True)
+    world.provider.break_("instances", ProviderUnavailable("away"))
+    with pytest.raises(ProviderUnavailable):
+        world.run()
+    mine = dict(world.market.rented)
+    world.market.rented.clear()
+    world.market.user = 8
+    with pytest.raises(GateHeld, match="begun by user 7, the API key is user 8's"):
+        world.run()
+    assert (world.provider.count("create"), world.kinds().count("rent_failed")) == (1, 0)
+    world.market.rented.update(mine)
+    world.market.user = 7
+    world.run(until=Stage.PROVISION)
+    assert world.provider.count("create") == 1
+
+
 def test_two_instances_with_one_label_are_held_naming_both(world: World) -> None:
     world.provider.break_("create", AmbiguousCreate("the reply was lost"), commit=True)
     world.provider.break_("instances", ProviderUnavailable("away"))
@@ -262,8 +279,22 @@ def test_a_job_under_way_wants_changes_agreed_to(world: World) -> None:
     assert world.kinds() == ["opened", "opened"]
 
 
-def test_a_rented_job_does_not_change_its_provider(world: World) -> None:
+@pytest.mark.parametrize(
+    ("table", "field", "value"),
+    [
+        ("provider", "kind", "emulated"),
+        ("package", "remote_dir", "/workspace/elsewhere"),
+        ("training", "session", "other"),
+        ("machine", "ssh_user", "ubuntu"),
+    ],
+)
+def test_a_rented_job_does_not_change_where_its_things_are_looked_for(
+    world: World, table: str, field: str, value: str
+) -> None:
+    changed = getattr(world.job, table).model_copy(update={field: value})
+    elsewhere = world.job.model_copy(update={table: changed})
+    open_job(world.store, elsewhere, world.home / "job.toml", accept_changes=True)
+    open_job(world.store, world.job, world.home / "job.toml", accept_changes=True)
     world.run(until=Stage.PROVISION)
-    elsewhere = world.job.model_copy(update={"provider": world.job.provider.model_copy(update={"kind": "emulated"})})
-    with pytest.raises(BadInput, match=r"provider.kind"):
+    with pytest.raises(BadInput, match=rf"{table}\.{field}"):
         open_job(world.store, elsewhere, world.home / "job.toml", accept_changes=True)

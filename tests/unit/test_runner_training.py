@@ -201,6 +201,31 @@ def test_a_box_that_is_silent_for_a_while_is_watched_on(world: World) -> None:
     assert world.box.attempts == 1
 
 
+def test_a_network_that_is_away_for_a_while_does_not_end_the_watch(world: World) -> None:
+    world.box.takes = 20
+    world.run(until=Stage.LAUNCH)
+    looks = iter([True, True, False, False, False])
+    world.box.reachable = lambda: next(looks, True)
+    world.provider.break_("instance", ProviderUnavailable("GET /instances/ got no reply"), after=1, times=2)
+    told = world.run(until=Stage.TRAINING)
+    assert any("neither the box nor the provider" in note for note in told.notes)
+    assert world.history.passed(Stage.TRAINING)
+    assert "held" not in world.kinds()
+
+
+def test_the_old_training_does_not_go_on_under_a_mended_package(world: World) -> None:
+    world.box.takes = 10**6
+    world.gates[Stage.LAUNCH] = [(check(Stage.LAUNCH, "log_is_growing", Verdict.UNKNOWN),)] * 3
+    with pytest.raises(GateUnknown):
+        world.run()
+    (world.job.package.source / "train_deepseek_forex.py").write_text("# mended\n")
+    attempts, first = world.box.attempts, iter([False])
+    world.box.reachable = lambda: next(first, True)
+    world.run(until=Stage.LAUNCH)
+    assert world.box.attempts == attempts + 1
+    assert world.kinds().count("training_stopped") == 1
+
+
 def test_an_instance_that_somebody_stops_in_mid_training_holds_the_job(world: World) -> None:
     world.box.hangs = 1
     world.run(until=Stage.LAUNCH)
