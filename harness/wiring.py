@@ -149,7 +149,8 @@ class JobDesk:
                 first_use_file=self.directory / f"host-key-{rental.instance_id}",
             )
 
-        return SshHost(whereabouts(), self.clock, whereabouts=whereabouts)
+        patience = self.job.limits.reconnect_s
+        return SshHost(whereabouts(), self.clock, whereabouts=whereabouts, patience=patience)
 
     def forget_connections(self) -> None:
         """Close what is open; it is opened again, with what is known by then, when next needed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import NoReturn
 
 from harness.errors import GateHeld, HarnessError, HostKeyChanged, HostUnreachable
 from harness.evidence import GateResult
@@ -69,8 +70,8 @@ def launch(desk: RunnerDesk, narrator: Narrator) -> None:
 def watch(desk: RunnerDesk, narrator: Narrator, judge: Judge) -> None:
     """Watch until the training has ended; after a death launch it again, as often as the job allows.
 
-    Raises GateHeld when the budget or the deadline is used up: the newest adapter is mirrored and
-    the instance stopped, its disk kept.
+    Raises GateHeld when the budget or the deadline is used up, or the instance stays away: the newest
+    adapter is mirrored and the instance stopped, its disk kept.
     """
     limits = desk.job.limits
     judged_at = desk.clock.monotonic()
@@ -79,9 +80,9 @@ def watch(desk: RunnerDesk, narrator: Narrator, judge: Judge) -> None:
         _show(seen, narrator)
         mirror_newest(desk, seen, narrator)
         state = seen.session.value
-        if state is None:
-            _require_box(desk)
-        _enforce_limits(desk, seen, narrator)
+        if state is None and not _require_box(desk):
+            _await_return(desk, narrator)
+        _enforce_limits(desk, narrator)
         if state is not None and not state.alive and _after_death(desk, state, narrator) is _Next.END:
             return
         if desk.clock.monotonic() - judged_at >= limits.judge_every_s:
@@ -121,16 +122,34 @@ def stop_instance(desk: RunnerDesk, narrator: Narrator, why: str) -> bool:
     return False
 
 
-def _require_box(desk: RunnerDesk) -> None:
-    """For a box that could not be asked: raises what no waiting mends, that it was stopped, is gone, or is another."""
+def _require_box(desk: RunnerDesk) -> bool:
+    """For a box that could not be asked: raises what no waiting mends, that it was stopped, is gone, or is another.
+
+    Whether the provider says that it runs.
+    """
     if not renting.require_running(desk):
-        return
+        return False
     try:
         desk.host().run(["true"], timeout=_ASK_S)
     except HostKeyChanged:
         raise
     except HostUnreachable:
-        return
+        pass
+    return True
+
+
+def _await_return(desk: RunnerDesk, narrator: Narrator) -> None:
+    """Wait for an instance of which the provider says that it does not run: nothing on it can be looked at meanwhile.
+
+    One that stays away longer than a training may stall is stopped, so that it does not come back to bill unwatched.
+    """
+    limits, since = desk.job.limits, desk.clock.monotonic()
+    narrator.note("the box does not answer, and the provider says that it does not run: waiting for it")
+    while not renting.require_running(desk):
+        _enforce_limits(desk, narrator)
+        if desk.clock.monotonic() - since > limits.stall_s:
+            _stop_over(desk, narrator, f"the instance does not run, for longer than {limits.stall_s:.0f} s")
+        desk.clock.sleep(limits.poll_s)
 
 
 def _record_launch(desk: RunnerDesk, why: str) -> None:
@@ -164,19 +183,23 @@ def _act_on(gate: GateResult, desk: RunnerDesk, narrator: Narrator) -> _Next:
     return _Next.WATCH_ON
 
 
-def _enforce_limits(desk: RunnerDesk, seen: TrainingFacts, narrator: Narrator) -> None:
-    limits = desk.job.limits
-    usd = spent(desk.history, desk.clock.now()) or 0.0
+def _enforce_limits(desk: RunnerDesk, narrator: Narrator) -> None:
+    limits, now = desk.job.limits, desk.clock.now()
+    usd = spent(desk.history, now) or 0.0
     over = None
     if usd > limits.budget_usd:
         over = f"${usd:.2f} are spent, the budget is ${limits.budget_usd:.2f}"
-    elif seen.since_launch_s > limits.training_deadline_s:
+    elif now - (desk.history.launched_at or now) > limits.training_deadline_s:
         over = f"the training takes longer than {limits.training_deadline_s:.0f} s"
-    if over is None:
-        return
+    if over is not None:
+        _stop_over(desk, narrator, over)
+
+
+def _stop_over(desk: RunnerDesk, narrator: Narrator, over: str) -> NoReturn:
+    """Stop the instance, its disk kept, and hold."""
     if stop_instance(desk, narrator, over):
         raise GateHeld(
-            over, remedy="Raise the limit in the job file and run the same command again: it starts the instance again."
+            over, remedy="The same command starts the instance again; raise the limit in the job file if it is too low."
         )
     raise GateHeld(
         f"{over}, and the instance could not be stopped: it still bills",
