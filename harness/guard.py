@@ -21,6 +21,7 @@ from harness.facts.box import Digest, Entry, Processes
 from harness.facts.desk import Desk
 from harness.facts.reading import typed
 from harness.history import Rental
+from harness.job.model import Job
 from harness.observed import CouldNotLook
 from harness.ports import Instance, InstanceStatus, Question
 from harness.text import printable
@@ -33,6 +34,9 @@ _CANNOT_RUN = frozenset({InstanceStatus.STOPPED, InstanceStatus.EXITED})
 
 _DEAD = frozenset({InstanceStatus.OFFLINE, InstanceStatus.EXITED})
 """States of an instance in whose place another may be rented."""
+
+_AT_ONCE_S = 1.0
+"""A word that took longer was waited for: the world may be another by then."""
 
 _NOT_YET = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.CREATED, InstanceStatus.LOADING})
 """States on the way to a first start. A missing start time alone says nothing: the provider leaves it out at times."""
@@ -78,12 +82,18 @@ def destroy(
         )
     else:
         release()
-        _ask_for_destruction(desk, rental, instance, confirm, note)
+        _ask_for_destruction(desk, rental, instance, confirm=confirm, note=note, release=release)
     _prove_unbilled(desk, rental, _prove_gone(desk, rental))
 
 
 def _ask_for_destruction(
-    desk: RecordingDesk, rental: Rental, instance: Instance, confirm: Confirm, note: Callable[[str], None]
+    desk: RecordingDesk,
+    rental: Rental,
+    instance: Instance,
+    *,
+    confirm: Confirm,
+    note: Callable[[str], None],
+    release: Callable[[], None],
 ) -> None:
     """Look at every precondition, ask the operator, then the provider; raises Refused.
 
@@ -97,12 +107,27 @@ def _ask_for_destruction(
             raise
         note(f"{unseen}; its destruction was requested before: looking whether it goes")
         return
+    asked_at = desk.clock.monotonic()
     _confirmed(desk, rental, confirm)
+    if desk.clock.monotonic() - asked_at > _AT_ONCE_S:
+        release()
+        instance = _still_shown(desk, rental)
+        record = inspect(desk, rental, instance)
     desk.record("guarded", record)
     intent: dict[str, Json] = {"instance_id": rental.instance_id, "release": desk.history.release_sha256}
     desk.record("destroy_intended", {**intent, "volumes": list(instance.volumes)})
     reply = _request(desk, rental, note)
     desk.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply})
+
+
+def _still_shown(desk: Desk, rental: Rental) -> Instance:
+    instance = desk.provider().instance(rental.instance_id)
+    if instance is None:
+        raise Refused(
+            f"the provider no longer shows instance {rental.instance_id}: somebody else has destroyed it, or hides it",
+            remedy="Look at the provider's console before anything else.",
+        )
+    return instance
 
 
 def _request(desk: RecordingDesk, rental: Rental, note: Callable[[str], None]) -> str:
@@ -183,17 +208,19 @@ def _box(desk: Desk, instance: Instance) -> tuple[tuple[str, ...], str]:
     artifact = desk.history.artifact
     if artifact is None:
         raise Refused("no artifact was recorded on the box")
+    places = _places(desk)
     try:
         answers = desk.host().probe(
             [
-                Question("processes", "processes", {"cwd_under": desk.job.package.remote_dir}),
+                *(Question(f"processes {place}", "processes", {"cwd_under": place}) for place in places),
                 Question("artifact", "sha256", {"path": artifact.path}),
             ],
             timeout=600,
         )
         running = tuple(
             f"{process.pid} {printable(' '.join(process.argv), 200)}"
-            for process in typed(answers.get("processes"), Processes).get().processes
+            for place in places
+            for process in typed(answers.get(f"processes {place}"), Processes).get().processes
             if process.state not in {"Z", "X"}
         )
         digest = typed(answers.get("artifact"), Digest).get()
@@ -213,6 +240,12 @@ def _box(desk: Desk, instance: Instance) -> tuple[tuple[str, ...], str]:
             remedy="harness run JOB looks at it again.",
         )
     return running, "unchanged" if digest.exists else "no longer there"
+
+
+def _places(desk: Desk) -> tuple[str, ...]:
+    """Where on the box the package lies, or lay before its job file was changed."""
+    opened = [event.data["job"] for event in desk.history.events if event.kind == "opened"]
+    return tuple(dict.fromkeys(Job.model_validate(job, extra="ignore").package.remote_dir for job in opened))
 
 
 def _confirmed(desk: RecordingDesk, rental: Rental, confirm: Confirm) -> None:
@@ -347,15 +380,17 @@ def _had_run(desk: Desk) -> bool:
 
 def _of_value(desk: Desk, instance: Instance) -> tuple[str, ...]:
     """Checkpoints, adapters and model files on the box, or why they could not be looked for; empty when none is."""
+    if desk.job.adopted:
+        return ("whatever lies on an instance that this job has not rented",)
     if not _has_run(desk, instance):
         return ()
     if instance.status in _CANNOT_RUN | _DEAD:
         return (f"the box could not be looked at: the instance is {instance.status}",)
-    output = posixpath.join(desk.job.package.remote_dir, "models/output")
-    patterns = {"checkpoints": f"{output}/*/checkpoint-*", "adapter": f"{output}/adapter", "model": f"{output}/final/*"}
+    outputs = [posixpath.join(place, "models/output") for place in _places(desk)]
+    patterns = [f"{output}/{one}" for output in outputs for one in ("*/checkpoint-*", "adapter", "final/*")]
     try:
-        answers = desk.host().probe([Question(name, "glob", {"pattern": one}) for name, one in patterns.items()])
-        found = [typed(answers.get(name), tuple[Entry, ...]).get() for name in patterns]
+        answers = desk.host().probe([Question(pattern, "glob", {"pattern": pattern}) for pattern in patterns])
+        found = [typed(answers.get(pattern), tuple[Entry, ...]).get() for pattern in patterns]
     except (HostUnreachable, CouldNotLook) as error:
         return (f"the box could not be looked at: {error}",)
     return tuple(entry.path for entries in found for entry in entries)

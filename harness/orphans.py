@@ -113,7 +113,7 @@ def known(histories: Iterable[History], at: ProviderTable) -> Known:
     instances: dict[InstanceId, Claim] = {}
     volumes: dict[VolumeId, JobName] = {}
     for history in histories:
-        if _place(history.job.provider) == _place(at):
+        if place(history.job.provider) == place(at):
             now = _now(history)
             for event in history.events:
                 _learn(event, history.job.name, now, instances)
@@ -195,5 +195,6 @@ def _by_label(label: str | None) -> Whose:
     return Whose(Standing.STRANGER, "not this tool's")
 
 
-def _place(table: ProviderTable) -> tuple[str, str | None, str | None]:
+def place(table: ProviderTable) -> tuple[str, str | None, str | None]:
+    """Where a job's instance is to be found: two jobs at one place see the same account's numbers."""
     return table.kind, table.server_url, table.scenario

@@ -16,7 +16,7 @@ from harness.events import Event
 from harness.facts.file import FactsFile, digest
 from harness.history import History, extended, fold
 from harness.ids import InstanceId, JobName, job_name
-from harness.job.model import Job
+from harness.job.model import Job, ProviderTable
 from harness.lifecycle import Stage
 from harness.orphans import Known
 from harness.ports import Clock, Endpoint, EventStore, Host, Provider
@@ -145,7 +145,8 @@ class JobDesk:
                 first_use_file=self.directory / f"host-key-{rental.instance_id}",
             )
 
-        return SshHost(whereabouts(), self.clock, whereabouts=whereabouts)
+        patience = self.job.limits.reconnect_s
+        return SshHost(whereabouts(), self.clock, whereabouts=whereabouts, patience=patience)
 
     def forget_connections(self) -> None:
         """Close what is open; it is opened again, with what is known by then, when next needed."""
@@ -198,12 +199,18 @@ class Ledger:
         """The jobs that are over."""
         return frozenset(name for name, history in self.histories() if history.closed)
 
-    def owner(self, instance_id: InstanceId) -> JobName | None:
-        """The job that rented an instance."""
-        for name, history in self.histories():
-            if history.rental is not None and history.rental.instance_id == instance_id:
-                return name
-        return None
+    def owner(self, instance_id: InstanceId, at: ProviderTable | None = None) -> JobName | None:
+        """The job that has an instance, one that may be billing before one that is over.
+
+        ``at``: only a job at this provider; another one's numbers mean other instances.
+        """
+        having = [
+            (history.alive is None, name)
+            for name, history in self.histories()
+            if history.rental is not None and history.rental.instance_id == instance_id
+            if at is None or orphans.place(history.job.provider) == orphans.place(at)
+        ]
+        return min(having)[1] if having else None
 
     def begun(self, name: str) -> tuple[Job, Path] | None:
         """The configuration that a job was last run with, and its file; None when no job has that name."""

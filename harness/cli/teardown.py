@@ -69,7 +69,7 @@ def _require_verified(desk: JobDesk) -> None:
 def _job_of(instance_id: InstanceId, expected: Job | None, file: Path | None) -> JobName:
     """The job that has the instance, or the one that takes it over now."""
     with open_ledger() as ledger:
-        owner = ledger.owner(instance_id)
+        owner = ledger.owner(instance_id, expected.provider if expected else None)
         if owner is not None:
             _require_adopted(owner, ledger.adopted(owner), expected)
             return owner

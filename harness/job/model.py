@@ -182,6 +182,8 @@ class LimitsTable(_Table):
     budget_usd: Positive
     launch_deadline_s: Positive = 900
     stall_s: Positive = 300
+    reconnect_s: Positive = 60
+    """How long a box that does not answer is called again before one look at it is given up."""
     poll_s: Positive = 15
     judge_every_s: Positive = 120
     training_deadline_s: Positive = 3 * 3600

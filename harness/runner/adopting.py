@@ -15,6 +15,7 @@ from harness.history import History
 from harness.ids import InstanceId, JobName, job_name
 from harness.job.model import Job
 from harness.lifecycle import Stage
+from harness.orphans import place
 from harness.ports import EventStore, Instance, Provider
 from harness.runner.desk import RunnerDesk
 
@@ -58,7 +59,7 @@ def expect(desk: RunnerDesk, job: Job, file: Path) -> None:
     taken = job.model_copy(update={"name": history.job.name, "adopted": True})
     if taken == history.job:
         return
-    if _place(taken) != _place(history.job):
+    if place(taken.provider) != place(history.job.provider):
         raise Refused(f"{file} is for another provider than the one at which the instance was adopted")
     desk.record("opened", {"job": taken.model_dump(mode="json"), "file": str(file)})
     if not history.destroy_intended:
@@ -69,10 +70,6 @@ def _reopen(desk: RunnerDesk, history: History) -> None:
     for stage in (Stage.POSTDOWNLOAD, Stage.POSTTRAIN):
         if history.passed(stage):
             desk.record("reopened", {"stage": stage.value, "why": "the job file expects other things"})
-
-
-def _place(job: Job) -> tuple[str, str | None, str | None]:
-    return job.provider.kind, job.provider.server_url, job.provider.scenario
 
 
 def _as_shown(instance: Instance, owner: int) -> dict[str, Json]:

@@ -104,6 +104,7 @@ def run(
                 _act(stage, desk, narrator, confirm)
             except InstanceDead as dead:
                 if not replacing.replace(desk, narrator, dead, agreement):
+                    watching.keep_from_billing(desk, narrator, str(dead))
                     raise
                 commanded = True
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import NoReturn
 
 from harness.errors import (
     GateHeld,
@@ -70,24 +71,25 @@ def launch(desk: RunnerDesk, narrator: Narrator) -> None:
         if (_attempts(log) > spoken_before and _has_spoken(log)) or (state is not None and not state.alive):
             return
         if state is None:
-            _require_box(desk, None, narrator)
+            _require_box(desk, narrator)
         desk.clock.sleep(_CLOSE_POLL_S)
 
 
 def watch(desk: RunnerDesk, narrator: Narrator, judge: Judge) -> None:
     """Watch until the training has ended; after a death launch it again, as often as the job allows.
 
-    Raises GateHeld when the budget or the deadline is used up: the instance is stopped, its disk kept.
+    Raises GateHeld when the budget or the deadline is used up, or the instance stays away: it is stopped, its disk
+    kept. Raises InstanceDead when it is offline for too long.
     """
     with Mirroring(desk, narrator) as mirroring:
         judged_at = desk.clock.monotonic()
-        offline_since: float | None = None
         while True:
             seen = training_facts.look(desk)
             _show(seen, narrator)
             state = seen.session.value
-            offline_since = _require_box(desk, offline_since, narrator) if state is None else None
-            _enforce_limits(desk, seen, narrator)
+            if state is None:
+                _require_box(desk, narrator)
+            _enforce_limits(desk, narrator)
             if state is not None and not state.alive and _after_death(desk, state, narrator) is _Next.END:
                 return
             mirroring.go_on(seen)
@@ -135,33 +137,51 @@ def stop_instance(desk: RunnerDesk, narrator: Narrator, why: str) -> bool:
     return False
 
 
-def _require_box(desk: RunnerDesk, offline_since: float | None, narrator: Narrator) -> float | None:
+def keep_from_billing(desk: RunnerDesk, narrator: Narrator, why: str) -> None:
+    """An instance that is given up for now may come back, with nobody watching: stop it, if it still shows."""
+    if not renting.gone_by_now(desk):
+        stop_instance(desk, narrator, why)
+
+
+def _require_box(desk: RunnerDesk, narrator: Narrator) -> None:
     """For a box that could not be asked: raises what no waiting mends, that it was stopped, is gone, or is another.
 
-    Returns since when it is offline without a break, None when it is not; raises InstanceDead when that is too long.
     A provider that cannot be asked either is this machine's network, more often than not: the watch goes on, for
     the limits are held by nobody else.
     """
     try:
-        status, now = renting.require_running(desk), desk.clock.monotonic()
+        if renting.require_running(desk) is not InstanceStatus.RUNNING:
+            _await_return(desk, narrator)
+            return
     except InstanceDead:
         raise
     except ProviderUnavailable as error:
         narrator.note(f"neither the box nor the provider can be asked, watching on: {printable(str(error), 300)}")
-        return offline_since
-    if status is InstanceStatus.OFFLINE:
-        since, limit = now if offline_since is None else offline_since, desk.job.limits.dead_after_s
-        if now - since > limit:
-            raise InstanceDead(f"the instance has been offline for more than {limit:.0f} s")
-        return since
-    if status is InstanceStatus.RUNNING:
-        try:
-            desk.host().run(["true"], timeout=_ASK_S)
-        except HostKeyChanged:
-            raise
-        except HostUnreachable:
-            return None
-    return None
+        return
+    try:
+        desk.host().run(["true"], timeout=_ASK_S)
+    except HostKeyChanged:
+        raise
+    except HostUnreachable:
+        pass
+
+
+def _await_return(desk: RunnerDesk, narrator: Narrator) -> None:
+    """Wait for an instance of which the provider says that it does not run: nothing on it can be looked at meanwhile.
+
+    Raises InstanceDead for one that is offline too long; one that stays away otherwise, longer than a training may
+    stall, is stopped, so that it does not come back to bill unwatched.
+    """
+    limits, since = desk.job.limits, desk.clock.monotonic()
+    narrator.note("the box does not answer, and the provider says that it does not run: waiting for it")
+    while (status := renting.require_running(desk)) is not InstanceStatus.RUNNING:
+        _enforce_limits(desk, narrator)
+        away = desk.clock.monotonic() - since
+        if status is InstanceStatus.OFFLINE and away > limits.dead_after_s:
+            raise InstanceDead(f"the instance has been offline for more than {limits.dead_after_s:.0f} s")
+        if status is not InstanceStatus.OFFLINE and away > limits.stall_s:
+            _stop_over(desk, narrator, f"the instance does not run, for longer than {limits.stall_s:.0f} s")
+        desk.clock.sleep(limits.poll_s)
 
 
 def _record_launch(desk: RunnerDesk, why: str) -> None:
@@ -197,19 +217,23 @@ def _act_on(gate: GateResult, desk: RunnerDesk, narrator: Narrator) -> _Next:
     return _Next.WATCH_ON
 
 
-def _enforce_limits(desk: RunnerDesk, seen: TrainingFacts, narrator: Narrator) -> None:
-    limits = desk.job.limits
-    usd = spent(desk.history, desk.clock.now()) or 0.0
+def _enforce_limits(desk: RunnerDesk, narrator: Narrator) -> None:
+    limits, now = desk.job.limits, desk.clock.now()
+    usd = spent(desk.history, now) or 0.0
     over = None
     if usd > limits.budget_usd:
         over = f"${usd:.2f} are spent, the budget is ${limits.budget_usd:.2f}"
-    elif seen.since_launch_s > limits.training_deadline_s:
+    elif now - (desk.history.launched_at or now) > limits.training_deadline_s:
         over = f"the training takes longer than {limits.training_deadline_s:.0f} s"
-    if over is None:
-        return
+    if over is not None:
+        _stop_over(desk, narrator, over)
+
+
+def _stop_over(desk: RunnerDesk, narrator: Narrator, over: str) -> NoReturn:
+    """Stop the instance, its disk kept, and hold."""
     if stop_instance(desk, narrator, over):
         raise GateHeld(
-            over, remedy="Raise the limit in the job file and run the same command again: it starts the instance again."
+            over, remedy="The same command starts the instance again; raise the limit in the job file if it is too low."
         )
     raise GateHeld(
         f"{over}, and the instance could not be stopped: it still bills",

@@ -74,7 +74,7 @@ def _width(option: str) -> int:
 
 
 def meddle(call: Call, place: Place) -> Iterator[Seen]:
-    """Any call that would run on the box: what ends its processes, overwrites outputs or takes them elsewhere."""
+    """Any call that would run on the box: what ends its processes, or takes outputs elsewhere."""
     words = call.words
     while words and (program(words[0]) in {"sudo", "doas"} or words[0].startswith("-")):
         words = words[1:]
@@ -83,8 +83,6 @@ def meddle(call: Call, place: Place) -> Iterator[Seen]:
     name, args = program(words[0]), words[1:]
     if (name in _ENDERS and not _ONLY_ASKS & set(args)) or (name == "tmux" and any(a.startswith("kill") for a in args)):
         yield Finding(rules.INTERRUPT, said(call))
-    if name == "dd" and any(word.startswith("of=") and _OUTPUTS.search(word) for word in args):
-        yield Finding(rules.REMOVE, said(call))
     if (name == "mv" and any(_OUTPUTS.search(word) for word in args[:-1])) or (name == "git" and "clean" in args):
         yield Finding(rules.REMOVE_UNKNOWN, said(call))
 
@@ -101,7 +99,8 @@ def copy(call: Call, place: Place) -> Iterator[Seen]:
     sources = [word for word in words[:-1] if _REMOTE_SOURCE.fullmatch(word)]
     if program(call.words[0]) in {"sftp", "lftp", "ftp"}:
         sources = [*words, call.stdin or ""]
-        yield from (Script(text, remote=True) for text in sources if any(c.isspace() for c in text))
+        for batch in (call.stdin or "", *(word for word in words if any(map(str.isspace, word)))):
+            yield Script(batch, remote=True)  # rm and its like are spelt as a shell spells them
     if (call.background or place.background) and any(ARTIFACT.search(s) or HOLE in s for s in sources):
         yield Finding(rules.BACKGROUND, said(call))
     if sources and any(word.lower() == "--remove-source-files" for word in words):
@@ -128,6 +127,19 @@ def remove(call: Call, place: Place) -> Iterator[Seen]:
         yield Finding(rules.REMOVE, said(call))
     elif _recursive(call.words) and not all(_HARMLESS.fullmatch(path) for path in paths):
         yield Finding(rules.REMOVE_UNKNOWN, said(call))
+
+
+def overwrite(call: Call, place: Place) -> Iterator[Seen]:
+    """``dd``, ``cp /dev/null``, ``tar --remove-files``, ``rsync --delete`` on the box: removals by another name."""
+    name, words = program(call.words[0]), call.words[1:]
+    into = {
+        "dd": [word.removeprefix("of=") for word in words if word.startswith("of=")],
+        "cp": list(words[-1:]) if "/dev/null" in words else [],
+        "tar": list(words) if "--remove-files" in words else [],
+        "rsync": list(words[-1:]) if any(word.startswith("--del") for word in words) else [],
+    }.get(name, [])
+    if place.remote and any(_OUTPUTS.search(path) or _ABOVE.fullmatch(path) for path in into):
+        yield Finding(rules.REMOVE, said(call))
 
 
 def _executed(words: tuple[str, ...]) -> Iterator[Seen]:

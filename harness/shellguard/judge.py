@@ -110,6 +110,7 @@ def _call(call: Call, place: Place, depth: int) -> Iterator[Finding]:
     if not call.words or inert(call):
         return
     yield from _resolve(provider.http(call), place, depth)
+    yield from _resolve(box.overwrite(call, place), place, depth)
     name = program(call.words[0])
     look = _look(name)
     if look is not None:
@@ -122,6 +123,8 @@ def _call(call: Call, place: Place, depth: int) -> Iterator[Finding]:
 
 def _carried(call: Call, name: str, place: Place) -> Iterator[Seen]:
     """What a program that has no look of its own may start: a call among its words, a line in one of them."""
+    if "(" in call.words[0] and mentions(call.words[0]):
+        yield Finding(rules.UNREADABLE, said(call))  # ``system("...")``: another language's code, not a program's name
     words = before_inert((*call.words, HOLE) if name in OPEN_ENDED else call.words, lambda n: _look(n) is not None)
     background = call.background or (name in DETACHED and "-wait" not in {w.lower() for w in words})
     started = next((i for i, w in enumerate(words) if i and not w.startswith("-") and _look(program(w))), None)
@@ -156,6 +159,7 @@ _LOOKS: dict[str, Look] = {
     **dict.fromkeys(("start-process", "saps", "start"), carriers.start),
     **dict.fromkeys(("alias", "set-alias", "new-alias", "sal", "nal"), carriers.alias),
     "accelerate": launchers.accelerate,
+    "harness": provider.harness,
     "ssh": box.ssh,
     "plink": box.ssh,
     "cmd": carriers.cmd,

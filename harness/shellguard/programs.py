@@ -26,6 +26,7 @@ CARRIERS = (
         sudo doas su env nohup setsid time nice ionice stdbuf timeout command builtin exec eval watch flock script
         unbuffer caffeinate chroot strace uvx pipx uv poetry conda wsl winpty find foreach-object % invoke-command
         start-job coproc trap expect docker podman parallel-ssh pssh pdsh mosh autossh sshpass entr ts
+        perl ruby node nodejs deno bun php lua awk gawk
         """
     )
 )
@@ -36,7 +37,7 @@ INERT = _names(
     echo printf grep egrep fgrep rg ag git gh glab cat tac less more head tail ls ll man which where whereis type hash
     help test [ true false cd pushd mkdir touch wc sort uniq cut tr diff cmp jq yq basename dirname realpath readlink
     stat file tee sha256sum md5sum sed pip pip3 apt apt-get brew npm ruff mypy pytest tox nox black code vim vi nano
-    emacs open ssh-keygen ssh-add ssh-keyscan ssh-copy-id harness export declare local readonly typeset unset set ps
+    emacs open ssh-keygen ssh-add ssh-keyscan ssh-copy-id export declare local readonly typeset unset set ps
     pgrep kill pkill killall dpkg write-output write-host get-content select-string get-command set-content
     add-content get-childitem dir test-path get-help set-location out-file findstr claude wait read return exit
     """

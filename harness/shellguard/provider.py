@@ -31,12 +31,13 @@ _RULE_OF: dict[str, Rule] = {
     "copy": rules.COPY,
     "cloud copy": rules.COPY,
     "cancel copy": rules.COPY,
+    "transfer credit": rules.CREDIT,
     "repl": rules.HIDDEN,
 }
 
 _API = re.compile(r"/api/v\d+/(instances|volumes|auth/apikeys|team)\b")
 _REBUILD = re.compile(r"/api/v\d+/instances/(recycle|update_template|bid_price)\b")
-_DELETE = re.compile(r"(?:-X|--request=?|--method=?)?delete", re.IGNORECASE)
+_DELETE = re.compile(r"(?:-[a-zA-Z]*X|--request=?|--method=?)?delete", re.IGNORECASE)
 _METHOD = re.compile(r"-X|--request|--method|-method", re.IGNORECASE)
 
 
@@ -83,6 +84,13 @@ def _execute(call: Call, command: str, place: Place) -> Iterator[Seen]:
         yield Finding(rules.REMOVE, said(call))
         return
     yield Script(command, remote=True)
+
+
+def harness(call: Call, place: Place) -> Iterator[Seen]:
+    """``harness ...``: its own guard stands in every way but the one that a person opens in so many words."""
+    del place
+    if any(word.partition("=")[0] == "--accept-loss" for word in call.words[1:]):
+        yield Finding(rules.ACCEPT_LOSS, said(call))
 
 
 def http(call: Call) -> Iterator[Seen]:

@@ -177,6 +177,20 @@ LOCK_OUT = Rule(
     "a box that nobody can log in to cannot be downloaded from",
     "harness status JOB, to see that nothing is left to download",
 )
+CREDIT = Rule(
+    "move-credit",
+    Decision.ASK,
+    "Look twice before moving credit away",
+    "an account without credit has its instances stopped, and destroyed after some days",
+    "harness orphans, to see that nothing is alive that has to be paid",
+)
+ACCEPT_LOSS = Rule(
+    "accept-loss",
+    Decision.ASK,
+    "Let a person say that a loss is accepted",
+    "the sentence deletes what was never brought home, and whoever runs commands for others cannot know its worth",
+    "harness run JOB brings it home; without --accept-loss, a person is asked at the terminal",
+)
 UNREADABLE = Rule(
     "unreadable",
     Decision.DENY,
@@ -187,6 +201,6 @@ UNREADABLE = Rule(
 
 RULES: tuple[Rule, ...] = (
     DESTROY, RECYCLE, UPDATE, SCHEDULE, REMOVE, VOLUME, API_KEY, BID, DIRECT, LAUNCHER, BACKGROUND, HIDDEN, UNREADABLE,
-    STOP, REBOOT, INTERRUPT, TEMPLATE, COPY, REMOVE_UNKNOWN, LOCK_OUT, PRINTS_KEY,
+    STOP, REBOOT, INTERRUPT, TEMPLATE, COPY, REMOVE_UNKNOWN, LOCK_OUT, CREDIT, ACCEPT_LOSS, PRINTS_KEY,
 )  # fmt: skip
 """All rules, the irreversible first."""

@@ -7,7 +7,7 @@ import re
 # A line in which none of these stands, quotes and escapes taken away, has nothing to do with any rule.
 _TOPIC = re.compile(
     r"vast|destroy|recycle|ssh|scp|sftp|lftp|rsync|torch|accelerate|deepspeed|fsdp|/api/v\d|models/output|/workspace"
-    r"|powershell|pwsh"
+    r"|powershell|pwsh|accept-loss"
 )
 _MENTIONS = re.compile(
     r"vast.*\b(destroy|recycle|update|delete|reset|change|execute|repl)|\b(destroy|recycle) instance|_instance|torchrun"

@@ -19,8 +19,9 @@ from harness.cli import jobs, main
 from harness.cli.confirming import confirming
 from harness.clock import SystemClock
 from harness.errors import BadInput, GateHeld, HarnessError, JobBusy, NotProven
-from harness.ids import JobName
+from harness.ids import InstanceId, JobName
 from harness.job.load import load_job
+from harness.job.model import ProviderTable
 from harness.runner.run import open_job
 from harness.store import open_store
 from harness.wiring import JobDesk, open_desk, open_ledger
@@ -310,6 +311,19 @@ def test_the_ledger_knows_who_rented_what(home: Path) -> None:
         assert ledger.closed() == frozenset()
     with pytest.raises(BadInput, match="there is no job"), open_desk("other"):
         pass
+
+
+def test_a_number_at_another_provider_is_another_instance(home: Path) -> None:
+    """A rehearsal's instance and a real one may bear the same number."""
+    over = Log(job(provider={"kind": "emulated"}).model_copy(update={"name": "a-demo"})).closed()
+    _write(home, over)
+    _write(home, Log().rented())
+    number = InstanceId(INSTANCE)
+    with open_ledger() as ledger:
+        assert ledger.owner(number) == "night", "the one that may be billing"
+        assert ledger.owner(number, ProviderTable(kind="vast")) == "night"
+        assert ledger.owner(number, ProviderTable(kind="emulated")) == "a-demo"
+        assert ledger.owner(number, ProviderTable(kind="emulated", scenario="destroy-lags")) is None
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from harness.errors import NotProven, ProviderUnavailable, Refused
 from harness.ids import InstanceId
 from harness.lifecycle import Stage
 from harness.ports import Charge, DestroyReply, InstanceStatus
+from harness.runner import adopting
+from harness.runner import run as runner
 from tests.support.desk import World, make_world
 
 INSTANCE = InstanceId(4711)
@@ -70,6 +72,30 @@ def test_anything_of_value_wants_the_sentence(world: World, path: str) -> None:
     _abandon(world, lambda sentence: sentence == SENTENCE)
     assert not world.market.rented
     assert "loss_accepted" in world.kinds()
+
+
+def test_what_lies_where_the_package_lay_before_is_of_value(world: World) -> None:
+    """Agreeing to a job file with another remote_dir empties no box."""
+    _put(world, "final/model.gguf")
+    moved = world.job.package.model_copy(update={"remote_dir": "/elsewhere"})
+    world.job = world.job.model_copy(update={"package": moved})
+    runner.open_job(world.store, world.job, Path("/x"), accept_changes=True)
+    with pytest.raises(Refused, match="may hold something of value"):
+        _abandon(world)
+    _nothing_happened(world)
+
+
+def test_an_adopted_instance_always_wants_the_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its owner keeps what is of value, only its owner knows."""
+    world = make_world(tmp_path, monkeypatch, fast=True)
+    world.market.add(INSTANCE, None)
+    name = adopting.adopt(world.store, world.provider, world.job, Path("/x"), INSTANCE)
+    world.job = world.job.model_copy(update={"name": name, "adopted": True})
+    with pytest.raises(Refused, match="not rented"):
+        _abandon(world)
+    _nothing_happened(world)
+    _abandon(world, lambda sentence: sentence == SENTENCE)
+    assert not world.market.rented
 
 
 def test_a_row_without_a_start_time_is_no_empty_box(world: World) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -200,6 +201,61 @@ def test_a_file_spoilt_while_the_operator_thinks_is_their_last_chance(world: Wor
     _nothing_happened(world)
 
 
+WHILE_ASKED: dict[str, tuple[Callable[[World], object], str]] = {
+    "the file goes": (lambda w: _local(w).unlink(), "does not exist"),
+    "the file changes": (lambda w: _local(w).write_bytes(MODEL[:-1] + b"?"), "has the SHA-256"),
+    "a training is started": (_runs_on_the_box, "still runs on the box"),
+    "the label changes": (lambda w: w.market.change(INSTANCE, label="mine"), "carries the label"),
+    "the instance goes": (lambda w: w.market.rented.clear(), "no longer shows"),
+    "the release runs out": (lambda w: w.clock.turn(w.job.limits.release_valid_s + 1), "it expired"),
+}
+
+
+@pytest.mark.parametrize("name", WHILE_ASKED)
+def test_what_happens_while_the_operator_thinks_is_seen(world: World, name: str) -> None:
+    """A word that was waited for may come hours after the look that it rests on."""
+    spoil, why = WHILE_ASKED[name]
+
+    def confirm(_id: int, _file: str) -> str:
+        world.clock.turn(60)
+        spoil(world)
+        return "typed at the terminal"
+
+    with pytest.raises(Refused, match=why):
+        guard.destroy(world.desk(), confirm, lambda _: None)
+    _nothing_happened(world)
+
+
+def test_a_release_that_runs_out_while_the_operator_thinks_is_made_anew(world: World) -> None:
+    def confirm(_id: int, _file: str) -> str:
+        world.clock.turn(world.job.limits.release_valid_s + 1)
+        return "typed at the terminal"
+
+    leaving.teardown(world.desk(), Telling(), confirm)
+    assert world.history.destroyed is not None
+    kinds = world.kinds()
+    assert kinds.index("confirmed") < len(kinds) - kinds[::-1].index("released") - 1 < kinds.index("guarded")
+
+
+def test_a_training_where_the_package_lay_before_is_seen(world: World) -> None:
+    """Agreeing to a changed job file does not make the guard look away from the old place."""
+    moved = world.job.package.model_copy(update={"remote_dir": "/elsewhere"})
+    changed = world.job.model_copy(update={"package": moved})
+    old = world.job.package.remote_dir
+    _record(world, "opened", {"job": changed.model_dump(mode="json"), "file": "/x"})
+    asked: list[str] = []
+    probe = BoxHost.probe
+
+    def ask(host: BoxHost, questions: Sequence[Question], *, timeout: float = 120.0) -> Answers:
+        asked.extend(str(one.args["cwd_under"]) for one in questions if one.op == "processes")
+        return probe(host, questions, timeout=timeout)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(BoxHost, "probe", ask)
+        _destroy(world)
+    assert asked == [old, "/elsewhere"]
+
+
 @pytest.mark.parametrize("method", ["instance", "account"])
 def test_a_provider_that_cannot_be_looked_at_is_no_yes(world: World, method: str) -> None:
     world.provider.break_(method, ProviderUnavailable("404 auth_error"))
@@ -213,8 +269,8 @@ def test_a_box_that_tells_only_half_is_no_yes(world: World, monkeypatch: pytest.
 
         def half(self: BoxHost, questions: list[Question], *, timeout: float, missing: str = unanswered) -> Answers:
             del timeout
-            answers = {question.id: self._answer(question) for question in questions}
-            return Answers({**answers, missing: Observed(problem="the probe ended early")})
+            lost: Observed[Any] = Observed(problem="the probe ended early")
+            return Answers({one.id: lost if one.id.startswith(missing) else self._answer(one) for one in questions})
 
         monkeypatch.setattr(BoxHost, "probe", half)
         with pytest.raises(Refused, match="the probe ended early"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,55 @@ def test_an_instance_that_somebody_stops_in_mid_training_holds_the_job(world: Wo
     world.run()
     assert world.provider.count("start") == 1
     assert world.history.closed
+
+
+def _goes_offline(world: World, back_after: int) -> list[int]:
+    """In mid-training the host goes offline, until so many looks at the provider; counts the calls of the box."""
+    calls = [0]
+    (only,) = world.market.rented
+
+    def reachable() -> bool:
+        calls[0] += 1
+        if calls[0] == 3:
+            offline = replace(world.market.rented[only], status=InstanceStatus.OFFLINE)
+            world.provider.break_("instance", offline, times=back_after)
+        return not 3 <= calls[0] <= 4
+
+    world.box.reachable = reachable
+    return calls
+
+
+def test_a_host_that_is_offline_for_a_while_is_waited_for_and_not_called(world: World) -> None:
+    world.box.takes = 6
+    world.run(until=Stage.LAUNCH)
+    calls = _goes_offline(world, back_after=10)
+    world.run(until=Stage.TRAINING)
+    assert world.history.passed(Stage.TRAINING)
+    assert calls[0] < 20
+    assert not world.provider.faults[-1].strikes(), "it was looked at until it was back"
+    assert world.provider.count("stop") == 0
+
+
+def test_a_host_that_stays_offline_is_stopped_when_a_training_would_have_stalled(world: World) -> None:
+    world.box.hangs = 1
+    world.run(until=Stage.LAUNCH)
+    _goes_offline(world, back_after=9999)
+    before = sum(world.clock.slept)
+    with pytest.raises(GateHeld, match="does not run, for longer than 300 s"):
+        world.run()
+    assert 300 <= sum(world.clock.slept) - before < 400
+    assert world.history.instance_stopped
+    _nothing_destroyed(world)
+
+
+def test_a_deadline_counts_while_the_host_is_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"training_deadline_s": 100.0})
+    world.box.hangs = 1
+    world.run(until=Stage.LAUNCH)
+    _goes_offline(world, back_after=9999)
+    with pytest.raises(GateHeld, match="takes longer than 100 s"):
+        world.run()
+    _nothing_destroyed(world)
 
 
 def test_an_instance_that_somebody_stops_between_two_stages_holds_the_job(world: World) -> None:
