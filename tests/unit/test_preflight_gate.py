@@ -147,10 +147,11 @@ class Desk:
     known: frozenset[InstanceId] = frozenset()
     clock: SystemClock = field(default_factory=SystemClock)
     artifact: RemoteFile | None = None
+    lost: dict[str, Any] | None = None
 
     @property
     def history(self) -> History:
-        return History(self.job, artifact=self.artifact)
+        return History(self.job, artifact=self.artifact, lost=self.lost)
 
     def known_instances(self) -> frozenset[InstanceId]:
         return self.known
@@ -170,6 +171,7 @@ class World:
     key: str = KEY
     known: frozenset[InstanceId] = frozenset()
     artifact: RemoteFile | None = None
+    lost: dict[str, Any] | None = None
     after_staging: Callable[[Path], None] = lambda _: None
 
     @property
@@ -184,7 +186,8 @@ class World:
 
     def judge(self) -> GateResult:
         job = make_job(self.package, **self.changes)
-        desk = Desk(job, self.root / "job", self.destination, self.market, self.key, self.known, artifact=self.artifact)
+        desk = Desk(job, self.root / "job", self.destination, self.market, self.key, self.known)
+        desk.artifact, desk.lost = self.artifact, self.lost
         staged = staging.stage_package(job, desk.directory)
         self.after_staging(staged.path)
         taken = facts.look(Stage.PREFLIGHT, desk)  # type: ignore[arg-type]  # the box is not part of preflight
@@ -494,6 +497,13 @@ def test_the_jobs_own_file_is_no_stranger(world: World) -> None:
     (world.destination / "forex.Q8_0.gguf").write_bytes(b"ours")
     (world.destination / ".forex.Q8_0.gguf.00ff.part").write_bytes(b"ours")
     world.artifact = RemoteFile("models/output/final/forex.Q8_0.gguf", 4, Sha256("0" * 64))
+    assert world.judge().verdict is Verdict.PASS
+
+
+def test_a_download_that_a_dead_instance_began_is_no_stranger(world: World) -> None:
+    world.destination.mkdir()
+    (world.destination / "forex.Q8_0.gguf.part").write_bytes(b"ours")
+    world.lost = {"artifact": "models/output/final/forex.Q8_0.gguf"}
     assert world.judge().verdict is Verdict.PASS
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness import guard
 from harness.errors import GateHeld, InstanceDead, NotProven, ProviderUnavailable, Refused
 from harness.facts.mirror import RUN_FILE
 from harness.guard import LOSS_SENTENCE
@@ -138,6 +139,23 @@ def test_checkpoints_of_another_package_are_not_gone_on_from(world: World) -> No
     assert any("the package is another one" in note for note in told.notes)
     assert not (world.box.root / CHECKPOINT).exists()
     assert world.history.closed
+
+
+def test_after_an_abandonment_nothing_is_gone_on_from(world: World) -> None:
+    """The mirror of the run that was given up stands in no later one's way, and is kept."""
+    guard.abandon(world.desk(), LOSSES.to_lose, lambda _: None)
+    _emptied(world)
+    world.run()
+    assert not (world.box.root / CHECKPOINT).exists()
+    assert world.history.resumes is None
+    assert len(list((world.home / "jobs" / world.job.name).glob("mirror-of-earlier-*"))) == 1
+    assert world.history.closed
+
+
+def test_one_that_runs_is_never_replaced(world: World) -> None:
+    with pytest.raises(Refused, match="is running: nothing may take its place"):
+        guard.replace(world.desk(), lambda _: True, lambda _: None, {})
+    assert world.provider.count("destroy") == 0
 
 
 def test_an_absence_that_cannot_be_proven_rents_nothing(world: World) -> None:
