@@ -61,6 +61,7 @@ def replace(desk: RunnerDesk, narrator: Narrator, dead: InstanceDead, agreement:
     history = desk.history
     why: dict[str, Json] = {
         "how": how,
+        "machine_id": rental.offer["machine_id"],
         "package": package_digest(history),
         "artifact": history.artifact.path if history.artifact is not None else None,
     }
