@@ -14,6 +14,7 @@ from harness.ports import Progress
 from harness.runner.desk import RunnerDesk
 from harness.runner.narrator import Narrator
 from harness.runner.replacing import outlook, package_digest, to_resume
+from harness.runner.watching import training_session
 from harness.staging import stage_package
 from harness.text import printable
 
@@ -42,6 +43,10 @@ def upload(desk: RunnerDesk, narrator: Narrator) -> None:
     def show(progress: Progress) -> None:
         narrator.meter("upload", progress.done, progress.total, f"{progress.rate / 1e6:.1f} MB/s")
 
+    if desk.history.launches:  # this package takes the place of one whose training was stopped: it may not go on
+        session = training_session(desk)
+        session.stop()
+        session.retire()
     package = desk.directory / "package"
     desk.host().send(package, desk.job.package.remote_dir, files, show, elsewhere=checkpoints)
     desk.record("uploaded", {"files": len(files)})
