@@ -102,7 +102,7 @@ def cost(job: Job, done: Mapping[str, int] = NOTHING) -> Cost:
     """
     time = timeline(job, done)
     price = job.machine.max_usd_per_hour / HOUR
-    traffic = (base_bytes(job) + artifact_bytes(job)) / _GB
+    traffic = (base_bytes(job) + artifact_bytes(job) + checkpoints_due(job) * mirrored_bytes(job)) / _GB
     return Cost(
         training=time.training * price,
         hours=time.total * price,
@@ -149,6 +149,16 @@ def artifact_bytes(job: Job) -> int:
 def checkpoint_bytes(job: Job) -> int:
     """One checkpoint: the adapter and its optimizer."""
     return model_shape.lora_parameters(_shape(job), job.model.lora_r) * _ADAPTER_BYTES * (1 + _OPTIMIZER_STATES)
+
+
+def mirrored_bytes(job: Job) -> int:
+    """What of one checkpoint comes home while the training goes on."""
+    return checkpoint_bytes(job) // (1 if job.training.mirror == "resumable" else 1 + _OPTIMIZER_STATES)
+
+
+def mirror_bytes(job: Job) -> int:
+    """What the mirror takes on this machine's disk at most: of each trainer the two newest, and one on its way."""
+    return min(checkpoints_due(job), 5) * mirrored_bytes(job)
 
 
 def _shape(job: Job) -> model_shape.ModelShape:

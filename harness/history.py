@@ -88,7 +88,7 @@ class History:
     intended_at: float | None = None
     labels: tuple[str, ...] = ()
     lost: Mapping[str, Any] | None = None
-    """The dead instance whose place the next one takes: its proof of absence, and the digest of its package."""
+    """The dead instance whose place the next one takes: proof of absence, package's digest, artifact's path."""
     resumes: Mapping[str, Any] | None = None
     """What the training goes on from on this instance: the steps, and the files that were sent with the package."""
     rental: Rental | None = None

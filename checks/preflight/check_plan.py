@@ -46,14 +46,14 @@ def check_disk_plan_fits(job: Job, evidence: Evidence) -> None:
 @pytest.mark.seed("safety rule")
 @pytest.mark.remedy("free disk space here, or correct [model] and [artifact] of the job file, then: harness run {job}")
 def check_artifact_size_predicted(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
-    """The model file's size, predicted from the model's shape, is over the floor; twice that is free here."""
+    """The model file's size, predicted from the shape, is over the floor; twice that and the mirror fit here."""
     floor = evidence.wants("bytes more than", job.artifact.floor_bytes)
     predicted = evidence.note("predicted bytes", estimate.artifact_bytes(job))
     assert predicted > floor, (
         f"this model in {job.artifact.quantization} comes to {human_bytes(predicted)}, "
         f"which is not over the floor of {human_bytes(floor)}: [model] or the floor is not the true one"
     )
-    needed = evidence.wants("free bytes here at least", 2 * predicted)
+    needed = evidence.wants("free bytes here at least", 2 * predicted + estimate.mirror_bytes(job))
     free = evidence.saw("free bytes here", preflight.local_free_bytes)
     assert free >= needed, f"{human_bytes(free)} are free here, {human_bytes(needed)} are needed"
 

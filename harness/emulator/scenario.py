@@ -95,9 +95,8 @@ class SshFault(_Table):
 class LifeEvent(_Table):
     """Something that happens to an instance."""
 
-    do: Literal["become", "stop", "outbid", "restart", "reboot", "vanish", "credit", "disk", "wrong_gpu", "damage"]
-    """Become a status; be stopped; be outbid; restart the container; reboot (new port and host key); be destroyed by
-    somebody else; lose credit;
+    do: Literal["become", "stop", "outbid", "restart", "reboot", "credit", "disk", "wrong_gpu", "damage"]
+    """Become a status; be stopped; be outbid; restart the container; reboot (new port and host key); lose credit;
     leave ``bytes`` of room under ``path``; show other GPUs; damage a file on the box."""
     status: InstanceStatus = InstanceStatus.EXITED
     status_msg: str = ""

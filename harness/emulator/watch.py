@@ -17,7 +17,7 @@ from harness.emulator.world import World
 BOX_EVENTS = frozenset({"disk", "damage", "wrong_gpu"})
 """Events inside a box; they wait until its container is up."""
 
-SERVICE_EVENTS = frozenset({"become", "stop", "outbid", "restart", "reboot", "vanish", "credit"})
+SERVICE_EVENTS = frozenset({"become", "stop", "outbid", "restart", "reboot", "credit"})
 
 MEASURE_S = 2.0
 """How often a disk is measured, in real seconds."""
@@ -85,7 +85,5 @@ def _in_the_service(world: World, rental: Rental, event: LifeEvent) -> None:
         world.restart_container(rental.id)
     elif event.do == "reboot":
         world.reboot(rental.id)
-    elif event.do == "vanish":
-        world.destroy(rental.id)
     elif event.do == "credit":
         world.set_credit(event.usd)

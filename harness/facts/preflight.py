@@ -153,6 +153,8 @@ def _older(desk: Desk) -> tuple[str, ...]:
     history = desk.history
     own = {PurePosixPath(history.artifact.path).name} if history.artifact else set()
     own |= {history.fetched.path.name} if history.fetched else set()
+    begun = history.lost["artifact"] if history.lost else None  # its download was under way when the instance died
+    own |= {PurePosixPath(begun).name} if begun else set()
     return _first(
         tuple(
             path.name

@@ -32,7 +32,7 @@ from harness.text import printable
 _KEPT = 2
 """Mirrored checkpoints of each trainer: an older one stays for the case that the newest is damaged here."""
 
-_LEAVE_S = 10.0
+_LEAVE_S = 5.0
 """How long a mirror that was called off may take to end; it touches nothing but its own files meanwhile."""
 
 
@@ -87,11 +87,9 @@ class Mirroring:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Call off what is under way; it goes on from there the next time."""
-        if self._errand is None:
-            return
-        self._errand.cancelled.set()
-        self._errand.host.close()
-        self._errand.thread.join(_LEAVE_S)
+        if self._errand is not None and self.under_way:
+            self._errand.cancelled.set()
+            self._errand.thread.join(_LEAVE_S)
         if error is None:
             self._conclude()
 

@@ -11,6 +11,7 @@ from harness.errors import (
     AmbiguousCreate,
     BadInput,
     GateHeld,
+    HarnessError,
     HostKeyChanged,
     HostUnreachable,
     InstanceDead,
@@ -111,6 +112,20 @@ def gone_by_now(desk: RunnerDesk) -> bool:
         return True
 
 
+def death(desk: RunnerDesk) -> InstanceDead | None:
+    """Whether a box that cannot be reached is dead by the provider's word; None when it is not, or none can be had."""
+    rental = desk.history.alive
+    if rental is None:
+        return None
+    try:
+        instance = _shown(desk, rental)
+    except InstanceDead as dead:
+        return dead
+    except HarnessError:
+        return None
+    return InstanceDead(f"instance {instance.id} is {instance.status}") if instance.status in NEVER_RUNS else None
+
+
 def _make_ready(desk: RunnerDesk, narrator: Narrator) -> None:
     started_before = _starts(desk)
     instance = _wait_until_running(desk, narrator)
@@ -189,6 +204,9 @@ def _rent(desk: RunnerDesk, narrator: Narrator) -> None:
             f"no offer has {machine.gpus}x {machine.gpu} for at most ${machine.max_usd_per_hour:.2f}/h",
             remedy="Wait, or change [machine] in the job file, and run the same command again.",
         )
+    if desk.history.lost is not None:  # the machine on which an instance died comes last
+        died_on = desk.history.lost["machine_id"]
+        offers = tuple(sorted(offers, key=lambda offer: offer.machine_id == died_on))
     for offer in offers[:_OFFERS_TRIED]:
         if _take(desk, offer, narrator):
             return

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from harness import estimate, guard
 from harness.artifacts import digest
-from harness.canonical import canonical
+from harness.canonical import Json, canonical
 from harness.errors import GateHeld, InstanceDead
 from harness.facts.mirror import MIRROR, Resumable, resumable
 from harness.history import History
@@ -58,7 +58,14 @@ def replace(desk: RunnerDesk, narrator: Narrator, dead: InstanceDead, agreement:
     _require_budget(desk, needed)
     if not _stays_dead(desk, rental.instance_id, narrator):
         return True
-    guard.replace(desk, agreement.to_lose, narrator.note, {"how": how, "package": package_digest(desk.history)})
+    history = desk.history
+    why: dict[str, Json] = {
+        "how": how,
+        "machine_id": rental.offer["machine_id"],
+        "package": package_digest(history),
+        "artifact": history.artifact.path if history.artifact is not None else None,
+    }
+    guard.replace(desk, agreement.to_lose, narrator.note, why)
     desk.forget_connections()
     narrator.note(f"instance {rental.instance_id} is proven to be gone; on another one {said}")
     return True
@@ -90,7 +97,7 @@ def _require_budget(desk: RunnerDesk, needed: float) -> None:
         raise GateHeld(
             f"the instance died, and another one is over the budget: ${already:.2f} are spent, "
             f"${needed:.2f} more may be needed, the budget is ${budget:.2f}",
-            remedy="Raise limits.budget_usd in the job file, then: harness run JOBFILE --accept-changes "
+            remedy="Raise limits.budget_usd in the job file, then: harness run JOB --accept-changes "
             "--replace-dead-instance.",
         )
 

@@ -15,7 +15,16 @@ from typing import Any
 
 from harness import gate as gates
 from harness.canonical import Json
-from harness.errors import BadInput, GateHeld, GateUnknown, HarnessError, InstanceDead, LocalDiskFull, StoreFailed
+from harness.errors import (
+    BadInput,
+    GateHeld,
+    GateUnknown,
+    HarnessError,
+    HostUnreachable,
+    InstanceDead,
+    LocalDiskFull,
+    StoreFailed,
+)
 from harness.events import Event
 from harness.evidence import GateResult
 from harness.guard import Confirm
@@ -102,9 +111,11 @@ def run(
                 if _needs_the_box(stage, desk):
                     renting.resume(desk, narrator, may_start=commanded)
                 _act(stage, desk, narrator, confirm)
-            except InstanceDead as dead:
-                if not replacing.replace(desk, narrator, dead, agreement):
-                    watching.keep_from_billing(desk, narrator, str(dead))
+            except (InstanceDead, HostUnreachable) as error:
+                dead = error if isinstance(error, InstanceDead) else renting.death(desk)
+                if dead is None or not replacing.replace(desk, narrator, dead, agreement):
+                    if dead is not None:
+                        watching.keep_from_billing(desk, narrator, str(dead))
                     raise
                 commanded = True
                 continue

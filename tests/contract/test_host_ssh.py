@@ -13,10 +13,11 @@ import pytest
 from benchmarks.delay_proxy import Proxy
 from benchmarks.local_sshd import SSHD, LocalSshd
 from harness.clock import SystemClock
-from harness.errors import HostUnreachable, TransferFailed
+from harness.errors import BadInput, HostUnreachable, TransferFailed
 from harness.ids import Sha256
 from harness.ports import Host, Question, RemoteFile
 from harness.remote.host import SshHost
+from tests.support.memory import peak_memory
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
 
@@ -80,6 +81,33 @@ def test_send_makes_the_directory_hold_exactly_the_files(host: Host, box: LocalS
     assert {name for name in there if not name.startswith(".harness/")} == {"a", "sub/b"}
 
 
+def test_send_takes_files_that_lie_elsewhere(host: Host, box: LocalSshd, tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "a").write_bytes(b"one")
+    (tmp_path / "checkpoint").write_bytes(b"two")
+    files = {"a": digest(b"one"), "models/checkpoint": digest(b"two")}
+    elsewhere = {"models/checkpoint": tmp_path / "checkpoint"}
+    host.send(tmp_path / "package", "with-checkpoint", files, elsewhere=elsewhere)
+    assert (box.home / "with-checkpoint/models/checkpoint").read_bytes() == b"two"
+    (tmp_path / "checkpoint").write_bytes(b"torn")
+    with pytest.raises(BadInput, match="changed since its digest was taken"):
+        host.send(tmp_path / "package", "with-checkpoint", files, elsewhere=elsewhere)
+    with pytest.raises(TransferFailed, match="is refused"):
+        host.send(tmp_path, "with-checkpoint", {"../a": digest(b"two")}, elsewhere={"../a": tmp_path / "checkpoint"})
+
+
+def test_mirror_brings_a_whole_directory_or_none(host: Host, box: LocalSshd, tmp_path: Path) -> None:
+    (box.home / "weights").write_bytes(b"1" * 1000)
+    (box.home / "state").write_bytes(b"2" * 1000)
+    files = {"weights": "weights", "deep/state": "state"}
+    with pytest.raises(TransferFailed):
+        host.mirror(files, tmp_path / "checkpoint-1", lambda: True)
+    assert not (tmp_path / "checkpoint-1").exists()
+    host.mirror(files, tmp_path / "checkpoint-1")
+    assert (tmp_path / "checkpoint-1" / "deep" / "state").read_bytes() == b"2" * 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
+
+
 def test_a_big_input_and_a_big_output_do_not_block_each_other(host: Host) -> None:
     data = bytes(range(256)) * 40_000
     assert host.run(["cat"], stdin=data, limit=len(data)).stdout == data
@@ -107,6 +135,7 @@ def test_a_gigabyte_where_an_answer_should_be_is_refused_early(box: LocalSshd, h
     liar = LocalSshd(box.directory / "liar", {"PATH": f"{box.home}:{os.environ['PATH']}"})
     liar.start()
     asked = SshHost(liar.login(), SystemClock(), patience=5.0)
+    before = peak_memory()
     try:
         answers = asked.probe([Question("q", "stat", {"path": "x"})], timeout=60.0)
         assert "no answer" in str(answers.get("q").problem)
@@ -115,6 +144,10 @@ def test_a_gigabyte_where_an_answer_should_be_is_refused_early(box: LocalSshd, h
         (box.directory / "s").mkdir()
         with pytest.raises(TransferFailed, match="more than it may"):
             asked.send(box.directory / "s", "package", {})
+        with pytest.raises(TransferFailed, match="cannot be recorded"):
+            asked.mirror({"a": "a"}, box.directory / "mirror" / "checkpoint-1")
+        assert not (box.directory / "mirror").exists()
+        assert peak_memory() - before < 96 << 20
     finally:
         asked.close()
         liar.stop()

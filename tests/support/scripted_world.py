@@ -202,6 +202,11 @@ class Box:
             self.alive, self.exit_status = False, 143
         return self.state()
 
+    def retire(self) -> dict[str, Any]:
+        """Forget that it was started."""
+        self.started, self.exit_status = False, None
+        return self.state()
+
     def say(self, line: str) -> None:
         """One line of the training's log."""
         self.root.mkdir(parents=True, exist_ok=True)
@@ -274,7 +279,8 @@ class BoxHost:
         if asked is None:
             return RunResult(0, " ".join(argv).encode(), b"")
         request = json.loads(ast.literal_eval(asked.group(1).decode()))
-        answer = self.box.start() if request["verb"] == "start" else self.box.stop()
+        verbs = {"start": self.box.start, "stop": self.box.stop, "retire": self.box.retire}
+        answer = verbs[request["verb"]]()
         return RunResult(0, (request["marker"] + json.dumps({"value": answer})).encode(), b"")
 
     def probe(self, questions: Sequence[Question], *, timeout: float = 120.0) -> Answers:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from harness.facts import mirror
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="the driver forks")]
 
@@ -82,6 +85,32 @@ def test_kills_at_random_moments_leave_no_trace_in_the_result(
     chance = random.Random(5)
     *_, end = attempt(workdir, [*({"after": chance.uniform(1, 9)} for _ in range(5)), None])
     assert end["status"] == 0, end["log"]
+    assert digests(workdir) == digests(finished)
+
+
+def test_what_the_mirror_holds_is_enough_on_another_box(
+    finished: Path, new_workdir: Callable[[], Path], attempt: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    """The whole checkpoints and run.json alone go to an empty box: the same bytes come out."""
+    dead = new_workdir()
+    in_dpo = {"target": "torch:save", "call": 1, "when": "before", "suffix": "dpo/checkpoint-4/optimizer.pt"}
+    (killed,) = attempt(dead, [in_dpo])
+    assert killed["signal"] == 9, killed["log"][-1500:]
+    for trainer in ("sft", "dpo"):
+        for folder in (dead / "models/output" / trainer).glob("checkpoint-*"):
+            shutil.copytree(folder, tmp_path / "mirror" / trainer / folder.name)
+            shutil.copyfile(dead / "run.json", tmp_path / "mirror" / trainer / folder.name / "run.json")
+    resume = mirror.resumable(tmp_path / "mirror", {"sft": 7, "dpo": 4})
+    assert resume is not None
+    assert resume.steps == {"sft": 7, "dpo": 2}
+    workdir = new_workdir()
+    for place, file in resume.files.items():
+        (workdir / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, workdir / place)
+    (end,) = attempt(workdir, [None])
+    assert end["status"] == 0, end["log"]
+    assert "[dpo] RESUME from models/output/dpo/checkpoint-2 at step 2" in end["log"]
+    assert "[sft] step" not in end["log"]
     assert digests(workdir) == digests(finished)
 
 

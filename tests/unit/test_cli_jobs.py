@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness import __version__
 from harness.cli import jobs, main
-from harness.cli.confirming import confirming
+from harness.cli.confirming import agreeing, confirming
 from harness.clock import SystemClock
 from harness.errors import BadInput, GateHeld, HarnessError, JobBusy, NotProven
 from harness.ids import InstanceId, JobName
@@ -258,6 +258,40 @@ def test_a_name_that_no_job_has_is_said(ask: Ask, driven: list[tuple[Any, Path]]
 
 def test_the_version_is_told(ask: Ask) -> None:
     assert ask("--version")[:2] == (0, f"gold-standard-harness {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "agreed"), [("rent another", True), (" rent another\n", True), ("yes", False), ("", False), (None, False)]
+)
+def test_another_instance_is_rented_for_the_very_words(
+    typed: str | None, agreed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(*_arguments: Any, **_words: Any) -> str:
+        if typed is None:
+            raise EOFError
+        return typed
+
+    console = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(console, "input", answer)
+    monkeypatch.setattr(sys, "stdin", _Terminal(is_one=True))
+    agreement = agreeing(console, Telling(), in_advance=False, loss=None)
+    assert bool(agreement.to_rent("it costs at most $9.00 [bold]")) is agreed
+    assert isinstance(console.file, io.StringIO)
+    assert "it costs at most $9.00 [bold]" in console.file.getvalue()
+    assert agreement.to_lose("rent another") is agreed, "a loss is accepted by its own sentence alone"
+    assert not agreement.to_lose("I accept the loss")
+
+
+def test_another_instance_is_rented_behind_nobodys_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO())
+    monkeypatch.setattr(sys, "stdin", _Terminal(is_one=False))
+    nobody = agreeing(console, Telling(), in_advance=False, loss=None)
+    assert nobody.to_rent("it costs") is None
+    assert not nobody.to_lose("I accept the loss of everything on instance 1")
+    told = agreeing(console, Telling(), in_advance=True, loss="I accept the loss of everything on instance 1")
+    assert told.to_rent("it costs") == "--replace-dead-instance, given in advance"
+    assert told.to_lose("I accept the loss of everything on instance 1")
+    assert not told.to_lose("I accept the loss of everything on instance 2")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_the_timeline_of_the_operating_rules(job: Job) -> None:
 def test_the_whole_rental_is_inside_the_budget(job: Job) -> None:
     cost = estimate.cost(job)
     assert cost.hours == pytest.approx(estimate.timeline(job).total / 3600 * 16)
-    assert cost.traffic == pytest.approx((15.231 + 8.093) * 0.02, abs=1e-3)
+    assert cost.traffic == pytest.approx((15.231 + 8.093 + 5 * 1.938) * 0.02, abs=1e-3)
     assert cost.total == pytest.approx(cost.hours + cost.traffic)
     assert cost.total < job.limits.budget_usd
 
@@ -42,6 +42,21 @@ def test_the_sizes_of_the_real_model(job: Job) -> None:
     assert estimate.base_bytes(job) == 2 * 7_615_616_512
     assert estimate.artifact_bytes(job) == 8_092_571_648
     assert estimate.checkpoint_bytes(job) == 161_480_704 * 12
+
+
+def test_the_mirror_costs_less_than_a_minute_of_training(job: Job) -> None:
+    """What it guards costs 10 USD; the weights alone are a third of it."""
+    usd = estimate.checkpoints_due(job) * estimate.mirrored_bytes(job) / 1e9 * job.machine.max_usd_per_gb
+    assert usd < job.machine.max_usd_per_hour / 60
+    assert estimate.mirror_bytes(job) == 5 * estimate.checkpoint_bytes(job)
+    alone = job.model_copy(update={"training": job.training.model_copy(update={"mirror": "adapter"})})
+    assert estimate.mirrored_bytes(alone) == estimate.checkpoint_bytes(job) // 3
+    assert estimate.cost(alone).traffic < estimate.cost(job).traffic
+
+
+def test_what_is_done_is_not_paid_again(job: Job) -> None:
+    saved = estimate.cost(job).hours - estimate.cost(job, {"sft": 300}).hours
+    assert saved == pytest.approx(300 * 4.4 / 3600 * 16)
 
 
 def test_the_disk_of_the_real_job(job: Job) -> None:

@@ -155,10 +155,11 @@ class Desk:
     known_: Known = field(default_factory=Known)
     clock: SystemClock = field(default_factory=SystemClock)
     artifact: RemoteFile | None = None
+    lost: dict[str, Any] | None = None
 
     @property
     def history(self) -> History:
-        return History(self.job, artifact=self.artifact)
+        return History(self.job, artifact=self.artifact, lost=self.lost)
 
     def known(self) -> Known:
         return self.known_
@@ -178,6 +179,7 @@ class World:
     key: str = KEY
     known: Known = field(default_factory=Known)
     artifact: RemoteFile | None = None
+    lost: dict[str, Any] | None = None
 
     @property
     def destination(self) -> Path:
@@ -192,7 +194,8 @@ class World:
     def look(self) -> FactsFile:
         """What preflight saw, through its JSON, as the gate reads it."""
         job = make_job(self.package, **self.changes)
-        desk = Desk(job, self.root / "job", self.destination, self.market, self.key, self.known, artifact=self.artifact)
+        desk = Desk(job, self.root / "job", self.destination, self.market, self.key, self.known)
+        desk.artifact, desk.lost = self.artifact, self.lost
         staging.stage_package(job, desk.directory)
         return looked_at(desk, self.root / "facts.json")
 
@@ -567,6 +570,13 @@ def test_the_jobs_own_file_is_no_stranger(world: World) -> None:
     (world.destination / "forex.Q8_0.gguf").write_bytes(b"ours")
     (world.destination / ".forex.Q8_0.gguf.00ff.part").write_bytes(b"ours")
     world.artifact = RemoteFile("models/output/final/forex.Q8_0.gguf", 4, Sha256("0" * 64))
+    assert_only(world.judge(), Verdict.FAIL, {})
+
+
+def test_a_download_that_a_dead_instance_began_is_no_stranger(world: World) -> None:
+    world.destination.mkdir()
+    (world.destination / "forex.Q8_0.gguf.part").write_bytes(b"ours")
+    world.lost = {"artifact": "models/output/final/forex.Q8_0.gguf"}
     assert_only(world.judge(), Verdict.FAIL, {})
 
 

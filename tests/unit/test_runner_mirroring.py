@@ -27,6 +27,7 @@ PARTS = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = make_world(tmp_path, monkeypatch, fast=True)
     made.run(until=Stage.LAUNCH)
+    made.box.hangs = 9  # it goes on training
     (made.box.root / RUN_FILE).write_text('{"seed": 7}')
     return made
 
@@ -47,9 +48,9 @@ def checkpoint(root: Path, trainer: str, step: int) -> Path:
     return folder
 
 
-def watch(world: World, looks: int = 6, telling: Telling | None = None) -> Telling:
+def watch(world: World, looks: int = 6) -> Telling:
     """Some looks, each after what was under way has ended."""
-    desk, telling = world.desk(), telling or Telling()
+    desk, telling = world.desk(), Telling()
     with Mirroring(desk, telling) as mirroring:
         for _ in range(looks):
             mirroring.go_on(training_facts.look(desk))
@@ -199,3 +200,9 @@ def test_the_very_last_checkpoint_leaves_nothing_to_judge_and_is_not_gone_on_fro
     newest = resumable(world.home / "jobs" / world.job.name / "mirror", TOTAL)
     assert newest is not None
     assert newest.steps == {"sft": 330}
+
+
+def test_what_came_home_before_the_end_of_the_watch_is_recorded(world: World) -> None:
+    checkpoint(world.box.root, "sft", 100)
+    watch(world, 1)
+    assert world.kinds().count("mirrored") == 1

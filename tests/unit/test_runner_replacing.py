@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import shutil
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from harness.errors import GateHeld, InstanceDead, NotProven, ProviderUnavailable, Refused
+from harness import guard
+from harness.errors import GateHeld, HostUnreachable, InstanceDead, NotProven, ProviderUnavailable, Refused
 from harness.facts.mirror import RUN_FILE
 from harness.guard import LOSS_SENTENCE
 from harness.ids import InstanceId
 from harness.lifecycle import Stage
-from harness.ports import InstanceStatus
+from harness.ports import InstanceStatus, RemoteFile
 from harness.report import money
 from harness.runner.replacing import Agreement
 from tests.support.desk import Killed, World, make_world
@@ -93,6 +95,44 @@ def test_another_takes_its_place_and_goes_on_from_the_mirror(world: World) -> No
     assert not world.market.rented
 
 
+def test_the_machine_on_which_it_died_is_rented_last(world: World) -> None:
+    dies(world)
+    cheapest = dataclasses.replace(offer(504), usd_per_hour=10.0)
+    world.market.offers = [cheapest, dataclasses.replace(offer(505), machine_id=13)]
+    world.run(agreement=AGREED, until=Stage.POSTTRAIN)
+    assert world.history.rental is not None
+    assert world.history.rental.offer["machine_id"] == 13
+
+
+def test_a_box_that_dies_in_mid_download_is_replaced_in_the_same_run(world: World) -> None:
+    struck = False
+
+    def dies_now(remote: RemoteFile) -> None:
+        nonlocal struck
+        if not struck and remote.path.endswith(".gguf"):
+            struck = True
+            dies(world)
+            raise HostUnreachable("the connection was cut")
+
+    world.box.on_fetch = dies_now
+    told = world.run(agreement=AGREED)
+    assert struck
+    assert world.kinds().count("rented") == 2
+    assert any("goes on from sft step 100" in note for note in told.notes)
+    assert world.history.closed
+
+
+def test_a_box_that_only_does_not_answer_is_not_replaced(world: World) -> None:
+    def fails(_remote: RemoteFile) -> None:
+        raise HostUnreachable("the connection was cut")
+
+    world.box.on_fetch = fails
+    with pytest.raises(HostUnreachable, match="the connection was cut"):
+        world.run(agreement=AGREED)
+    assert world.provider.count("create") == 1
+    assert world.provider.count("destroy") == 0
+
+
 def test_what_the_dead_instance_cost_counts(world: World) -> None:
     dies(world, after=1800)
     before = money.spent(world.history, world.clock.now())
@@ -138,6 +178,23 @@ def test_checkpoints_of_another_package_are_not_gone_on_from(world: World) -> No
     assert any("the package is another one" in note for note in told.notes)
     assert not (world.box.root / CHECKPOINT).exists()
     assert world.history.closed
+
+
+def test_after_an_abandonment_nothing_is_gone_on_from(world: World) -> None:
+    """The mirror of the run that was given up stands in no later one's way, and is kept."""
+    guard.abandon(world.desk(), LOSSES.to_lose, lambda _: None)
+    _emptied(world)
+    world.run()
+    assert not (world.box.root / CHECKPOINT).exists()
+    assert world.history.resumes is None
+    assert len(list((world.home / "jobs" / world.job.name).glob("mirror-of-earlier-*"))) == 1
+    assert world.history.closed
+
+
+def test_one_that_runs_is_never_replaced(world: World) -> None:
+    with pytest.raises(Refused, match="is running: nothing may take its place"):
+        guard.replace(world.desk(), lambda _: True, lambda _: None, {})
+    assert world.provider.count("destroy") == 0
 
 
 def test_an_absence_that_cannot_be_proven_rents_nothing(world: World) -> None:

@@ -35,9 +35,9 @@ printf '%s\\n' "$status" > .harness/exit_status.new && mv .harness/exit_status.n
 
 
 def main(request: Any) -> None:
-    """One verb of ``start``, ``stop`` with its arguments; prints the state afterwards as one line of JSON."""
+    """One verb of ``start``, ``stop``, ``retire`` with its arguments; prints the state afterwards, a line of JSON."""
     os.chdir(os.path.expanduser("~"))
-    verbs: dict[str, Callable[..., Any]] = {"start": start, "stop": stop}
+    verbs: dict[str, Callable[..., Any]] = {"start": start, "stop": stop, "retire": retire}
     verb = verbs[request["verb"]]
     try:
         answer = {"value": verb(**request["args"])}
@@ -104,7 +104,8 @@ def stop(directory: str, grace: float = 20.0) -> Any:
     for sent, wait in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
         family = _family(known)
         # The launcher outlives its command to write down how it ended; only then it is killed too.
-        for pid in family if sent == signal.SIGKILL else family - {known["pid"]}:
+        # Parents come first, or a shell whose children ended would report that all went well.
+        for pid in sorted(family if sent == signal.SIGKILL else family - {known["pid"]}):
             _kill(pid, sent)
         deadline = time.monotonic() + wait
         while time.monotonic() < deadline and _family(known):
@@ -112,6 +113,14 @@ def stop(directory: str, grace: float = 20.0) -> Any:
         if not _family(known):
             return state(directory)
     raise ValueError(f"processes survive SIGKILL: {sorted(_family(known))}")
+
+
+def retire(directory: str) -> Any:
+    """Forget a launch that has ended: the next upload may move aside what it wrote. One that lives is a problem."""
+    if state(directory)["alive"]:
+        raise ValueError("the training still runs")
+    _forget(os.path.join(os.path.abspath(expand(directory)), ".harness"))
+    return state(directory)
 
 
 def _spawn(name: str, launcher: str, directory: str) -> None:
