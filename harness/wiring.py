@@ -20,7 +20,6 @@ from harness.job.model import Job, ProviderTable
 from harness.lifecycle import Stage
 from harness.orphans import Known
 from harness.ports import Clock, Endpoint, EventStore, Host, Provider
-from harness.store.sql import open_store
 
 if TYPE_CHECKING:
     from harness.remote.host import SshHost
@@ -246,7 +245,7 @@ class Ledger:
 @contextmanager
 def open_ledger(home: Path | None = None) -> Iterator[Ledger]:
     """The ledger of all jobs."""
-    yield Ledger(open_store((home or environment.home()) / "state.db", SystemClock()))
+    yield Ledger(_open_store(home or environment.home(), SystemClock()))
 
 
 @contextmanager
@@ -257,7 +256,7 @@ def open_desk(name: str | None, *, home: Path | None = None, new: bool = False) 
     """
     place = home or environment.home()
     clock = SystemClock()
-    store = open_store(place / "state.db", clock)
+    store = _open_store(place, clock)
     desk = JobDesk(named(name) if name else latest(store), place, store, clock, open_provider)
     if not new:
         _ = desk.history
@@ -265,6 +264,12 @@ def open_desk(name: str | None, *, home: Path | None = None, new: bool = False) 
         yield desk
     finally:
         desk.forget_connections()
+
+
+def _open_store(home: Path, clock: Clock) -> EventStore:
+    from harness.store.sql import open_store  # noqa: PLC0415 - loads SQLAlchemy
+
+    return open_store(home / "state.db", clock)
 
 
 def open_box(endpoint: Endpoint, user: str, key_file: Path, first_use_file: Path) -> Host:

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from harness.artifacts import digest, gguf, model_shape, scales, tokenizer
+from harness.artifacts import digest, gguf, model_shape, tokenizer
 from harness.artifacts.expectation import HYPERPARAMETERS, Expectation, config_of, quantization_of
 from harness.errors import BadInput
 from harness.text import printable
 from harness.verdict import Verdict
+
+if TYPE_CHECKING:
+    from harness.artifacts import scales
 
 _FETCH: Final = "Fetch the file again from where its digest was recorded, and keep the instance until it verifies."
 _EXPORT: Final = "Export the model again on the box; do not destroy the instance."
@@ -77,6 +80,8 @@ def _judge(
 
 
 def _inside(path: Path, header: gguf.Gguf, known: Expectation, pool: ThreadPoolExecutor) -> Iterator[Finding]:
+    from harness.artifacts import scales  # noqa: PLC0415 - loads numpy
+
     scanned = pool.submit(scales.scan, path, header, zero_rows=known.zero_rows)
     yield _tensors(header, known)
     if known.config is not None:

@@ -66,4 +66,22 @@ class _Reader:
             words.pop(0)
         if words:
             self.calls.append(Call(tuple(words)))
+        if (joined := _single_quoted(words)) != words:
+            self.calls.append(Call(tuple(joined)))
         self.words = []
+
+
+def _single_quoted(words: list[str]) -> list[str]:
+    """The words as programs of Cygwin, MSYS and WSL take them, a Unix shell among them: to them ``'`` is a quote."""
+    read: list[str] = []
+    quoted: list[str] = []
+    for word in words:
+        if not quoted and not word.startswith("'"):
+            read.append(word)
+            continue
+        quoted.append(word)
+        text = " ".join(quoted)
+        if len(text) > 1 and text.endswith("'"):
+            read.append(text.strip("'"))
+            quoted = []
+    return [*read, " ".join(quoted).lstrip("'")] if quoted else read

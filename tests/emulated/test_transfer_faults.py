@@ -87,10 +87,10 @@ def test_twenty_cuts_at_random_bytes_cost_nearly_nothing(box: LocalSshd, tmp_pat
 
 def test_bytes_received_are_not_fetched_twice(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
     assert carriers
-    remote = model(box, 64 * MIB)
+    remote = model(box, 32 * MIB)
     told: list[Progress] = []
     with Proxy(box.port, rate=60e6) as proxy:
-        proxy.faults.cuts = [10 * MIB, 30 * MIB, 50 * MIB]
+        proxy.faults.cuts = [5 * MIB, 15 * MIB, 25 * MIB]
         host = host_behind(box, proxy)
         host.fetch(remote, tmp_path / "home" / "model.gguf", told.append)
         host.close()
@@ -215,15 +215,15 @@ def test_bits_flipped_in_transit_cost_a_connection_each_and_reach_no_file(
 
 
 def test_a_flipped_byte_on_the_local_disk_costs_its_chunk_alone(box: LocalSshd, tmp_path: Path) -> None:
-    remote = model(box, 64 * MIB)
+    remote = model(box, 32 * MIB)
     target = tmp_path / "home" / "model.gguf"
     part = target.with_name("model.gguf.part")
     with Proxy(box.port) as proxy:
-        proxy.faults.cuts = [56 * MIB]
+        proxy.faults.cuts = [28 * MIB]
         host = host_behind(box, proxy, Limits(stall=1.0, patience=1.0))
 
         def refuse(progress: Progress) -> None:
-            proxy.faults.refuse = progress.done > 8 * MIB
+            proxy.faults.refuse = progress.done > 4 * MIB
 
         with pytest.raises(HostUnreachable):
             host.fetch(remote, target, refuse)
@@ -238,7 +238,7 @@ def test_a_flipped_byte_on_the_local_disk_costs_its_chunk_alone(box: LocalSshd, 
         again = host_behind(box, proxy)
         again.fetch(remote, target)
         again.close()
-        assert proxy.home_bytes - before < 24 * MIB
+        assert proxy.home_bytes - before < 12 * MIB
     assert_home(remote, target)
 
 
@@ -378,10 +378,10 @@ SshHost(login, SystemClock(), patience=5.0).fetch(RemoteFile(path, int(size), di
 
 
 def test_kill_nine_of_the_client_keeps_the_proven_chunks(box: LocalSshd, tmp_path: Path) -> None:
-    remote = model(box, 64 * MIB)
+    remote = model(box, 32 * MIB)
     target = tmp_path / "home" / "model.gguf"
     login = box.login()
-    with Proxy(box.port, rate=30e6) as proxy:
+    with Proxy(box.port, rate=15e6) as proxy:
         where = [login.user, str(proxy.port), str(login.key_file), *login.host_keys]
         arguments = [*where, remote.path, str(remote.size), remote.sha256, str(target)]
         for _ in range(3):
@@ -390,7 +390,7 @@ def test_kill_nine_of_the_client_keeps_the_proven_chunks(box: LocalSshd, tmp_pat
                 [sys.executable, "-c", CLIENT, *arguments],
             )
             deadline = time.monotonic() + 20
-            while proxy.home_bytes - before < 16 * MIB and time.monotonic() < deadline and client.poll() is None:
+            while proxy.home_bytes - before < 8 * MIB and time.monotonic() < deadline and client.poll() is None:
                 time.sleep(0.02)
             client.send_signal(signal.SIGKILL)
             client.wait()
@@ -399,8 +399,8 @@ def test_kill_nine_of_the_client_keeps_the_proven_chunks(box: LocalSshd, tmp_pat
         host = host_behind(box, proxy)
         host.fetch(remote, target)
         host.close()
-        assert spent > 40 * MIB
-        assert proxy.home_bytes < remote.size + 4 * 8 * 2 * MIB * 2
+        assert spent > 20 * MIB
+        assert proxy.home_bytes < remote.size + 4 * 8 * MIB * 2
     assert_home(remote, target)
 
 

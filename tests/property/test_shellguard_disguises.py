@@ -254,7 +254,10 @@ def test_nothing_behind_a_destroy_takes_it_back(text: str) -> None:
 @pytest.mark.parametrize("shell", Shell)
 @pytest.mark.parametrize("opening", ["$(", "(", "{ ", "`", '"$(', "if ", "sh -c '", "${x:-", "@(", "[", "a|"])
 def test_deep_nesting_ends_in_a_decision(shell: Shell, opening: str) -> None:
-    judge(opening * 3000 + "vastai destroy instance 5", shell)
+    # Every second quote ends the one before: bash runs "sh -c sh".
+    harmless = opening == "sh -c '" and shell is Shell.BASH
+    decision = judge(opening * 3000 + "vastai destroy instance 5", shell).decision
+    assert decision is (Decision.ALLOW if harmless else Decision.DENY)
 
 
 def test_a_line_too_long_to_read_is_held_when_it_names_the_act() -> None:

@@ -440,6 +440,7 @@ def test_a_key_that_is_there_already_is_fine(script: Script, vast: Provider) -> 
         reply({"success": True, "ssh_keys": '[{"id": 1, "public_key": "ssh-ed25519 AAAA other-comment"}]'}),
     )
     vast.attach_key(ID, "ssh-ed25519 AAAA me")
+    assert [asked.method for asked in script.asked] == ["POST", "GET"]
 
 
 @pytest.mark.parametrize("keys", ["[]", "not json", '{"id": 1}', "[3]", None, '[{"public_key": "ssh-ed25519 BBBB"}]'])

@@ -268,6 +268,7 @@ POWERSHELL: tuple[tuple[Rule | None, str], ...] = (
     (rules.DESTROY, "Start-Process -FilePath vastai -ArgumentList 'destroy instance 5'"),
     (rules.DESTROY, 'cmd /c "vastai destroy instance 5"'),
     (rules.DESTROY, "cmd /c 'echo x & vast^ai destroy instance 5'"),
+    (rules.DESTROY, """cmd /c "wsl bash -lc 'vastai destroy instance 5'" """),  # to Unix programs ' is a quote
     (rules.DESTROY, "foreach ($i in 1, 2) { vastai destroy instance $i }"),
     (rules.DESTROY, "1, 2 | ForEach-Object { vastai destroy instance $_ }"),
     (rules.DESTROY, "if ($LASTEXITCODE -eq 0) { vastai destroy instance 5 }"),
