@@ -3,8 +3,9 @@
 Without ``--model`` it writes an 8.1 GB Q8_0 of the shape of DeepSeek-R1-Distill-Qwen-7B with real bytes, and
 removes it. ``--data`` is a folder with the package's three data files. Medians of interleaved runs, all warm.
 
-Bars: verifying without a hash, under a tenth of gguf.GGUFReader; all claims with the hash, within 1.25 times
-``openssl dgst -sha256``; reading and judging the rows, within twice json.loads.
+Bars: verifying without a hash, under a tenth of gguf.GGUFReader; all claims with the hash, and then the checks of
+stage postdownload in a process of their own, within 1.25 times ``openssl dgst -sha256``; reading and judging the
+rows, within twice json.loads.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from statistics import median
 
 import gguf as rival
 
+from harness import gate
 from harness.artifacts import digest, expectation
 from harness.artifacts.dataset import rows, sound
 from harness.artifacts.verify import verify_file
+from harness.lifecycle import Stage
 from harness.verdict import Verdict
+from tests.support.facts import facts_file
 from tests.support.model_files import R1_QWEN_7B, write_gguf, write_training
 
 
@@ -41,7 +45,7 @@ def compare(title: str, ours: Callable[[], object], theirs: Callable[[], object]
     ratio = median(mine / other for other, mine in pairs)
     within = ratio <= bar
     word = "ok" if within else "MISSED"
-    print(f"{title:<40} {own:8.3f} s   rival {rivals:8.3f} s   ratio {ratio:6.3f}   bar {bar:<5} {word}")
+    print(f"{title:<42} {own:8.3f} s   rival {rivals:8.3f} s   ratio {ratio:6.3f}   bar {bar:<5} {word}")
     return within
 
 
@@ -52,12 +56,22 @@ def verify(path: Path, known: expectation.Expectation) -> None:
         raise SystemExit(f"{path}: {wrong}")
 
 
+def gated(path: Path, known: expectation.Expectation, facts: Path) -> None:
+    """A whole gate: the look at the file, then pytest on recorded facts of the stage; insist that it opens."""
+    verify(path, known)
+    result = gate.judge(facts)
+    if result.verdict is not Verdict.PASS:
+        raise SystemExit(f"{facts}: {result.problems}")
+
+
 def models(path: Path, training: Path) -> list[bool]:
     """The bars on a large file."""
     hashed = digest.of_file(path)
     bare = expectation.of(None, "quant=Q8_0")
     trained = expectation.of(training, "quant=Q8_0")
     whole = expectation.of(training, f"over=5GB,size={hashed.size}", hashed.sha256)
+    facts = training / "facts.json"
+    facts.write_bytes(facts_file(Stage.POSTDOWNLOAD).dump())
     command = ["openssl", "dgst", "-sha256", str(path)]
 
     def openssl() -> None:
@@ -70,6 +84,7 @@ def models(path: Path, training: Path) -> list[bool]:
         compare("verify, no hash / GGUFReader", lambda: verify(path, bare), reader, 3, 0.1),
         compare("verify --config, no hash / GGUFReader", lambda: verify(path, trained), reader, 3, 0.1),
         compare("verify --config --sha256 / openssl dgst", lambda: verify(path, whole), openssl, 5, 1.25),
+        compare("look and gate postdownload / openssl dgst", lambda: gated(path, whole, facts), openssl, 5, 1.25),
     ]
 
 

@@ -52,20 +52,20 @@ class PostdownloadFacts:
 
 
 def look(desk: Desk) -> PostdownloadFacts:
-    """Read the file once for its digest, and its structure; the box is not needed any more."""
+    """Read the file once for its digest, and beside that all else; the box is not needed any more."""
     path = attempt(lambda: _path(desk))
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
         hashed = pool.submit(attempt, lambda: digest.of_file(path.get()))
-        findings = attempt(lambda: _findings(desk, path.get()))
-    return PostdownloadFacts(
-        local=attempt(lambda: _local(path.get())),
-        hashed=hashed.result(),
-        remote=attempt(lambda: _recorded(desk)),
-        findings=findings,
-        generation=attempt(lambda: _generation(desk, path.get())),
-        companions=attempt(lambda: _companions(desk)),
-        second_copy=attempt(lambda: _second_copy(desk, path.get())),
-    )
+        second_copy = pool.submit(attempt, lambda: _second_copy(desk, path.get()))
+        return PostdownloadFacts(
+            local=attempt(lambda: _local(path.get())),
+            remote=attempt(lambda: _recorded(desk)),
+            findings=attempt(lambda: _findings(desk, path.get())),
+            companions=attempt(lambda: _companions(desk)),
+            generation=attempt(lambda: _generation(desk, path.get())),
+            hashed=hashed.result(),
+            second_copy=second_copy.result(),
+        )
 
 
 def _path(desk: Desk) -> Path:

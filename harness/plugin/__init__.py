@@ -3,6 +3,7 @@
 Loaded by entry point where the harness is installed, and by the root conftest.py of this repository.
 """
 
+from harness.plugin.arguments import pytest_load_initial_conftests
 from harness.plugin.fixtures import (
     evidence,
     facts,
@@ -32,6 +33,7 @@ __all__ = [
     "pytest_addhooks",
     "pytest_addoption",
     "pytest_configure",
+    "pytest_load_initial_conftests",
     "teardown",
     "training",
     "upload",

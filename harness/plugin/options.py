@@ -11,9 +11,11 @@ import pytest
 from harness.errors import BadInput, HarnessError
 from harness.lifecycle import ORDER
 from harness.plugin import newhooks, session
+from harness.plugin.arguments import asked_stages
 from harness.plugin.declaring import PREFIX
 from harness.plugin.facts_source import gather
 from harness.plugin.gatekeeping import WORKER_FACTS, Gatekeeping
+from harness.plugin.importing import Importing
 from harness.plugin.selecting import Selecting
 from harness.plugin.verdicts import Speaking
 
@@ -63,7 +65,11 @@ def pytest_configure(config: pytest.Config) -> None:
     except HarnessError as error:
         raise pytest.UsageError(f"{error}\n  next: {error.remedy}") from error
     config.stash[session.KEY] = judging
-    parts: dict[str, object] = {"selecting": Selecting(judging), "speaking": Speaking(judging)}
+    parts: dict[str, object] = {
+        "importing": Importing(),
+        "selecting": Selecting(judging),
+        "speaking": Speaking(judging),
+    }
     if not hasattr(config, "workerinput"):
         parts["gatekeeping"] = Gatekeeping(judging, config)
     for name, part in parts.items():
@@ -75,8 +81,7 @@ def _facts(config: pytest.Config) -> dict[str, Path]:
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None:
         return {stage: Path(path) for stage, path in worker_input[WORKER_FACTS].items()}
-    given = [stage for option in config.option.stage for stage in str(option).split(",") if stage]
-    stages = [str(stage) for stage in ORDER] if "all" in given else list(dict.fromkeys(given))
+    stages = asked_stages(config.option.stage)
     if not stages:
         raise BadInput(f"--stage names no stage: the stages are {', '.join(ORDER)}")
     return gather(stages, config, Path(tempfile.mkdtemp(prefix="harness-facts-")))

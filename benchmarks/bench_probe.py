@@ -1,0 +1,145 @@
+"""How long a stage's look at the box takes beside pytest-testinfra: the same 30 facts over a long line.
+
+    python -m benchmarks.bench_probe --rtt-ms 100 --rounds 5
+
+A real sshd on the loopback, behind the proxy of this folder. The facts are whether each of ten files
+is there, its size and its SHA-256; both sides must see the same. "one connection" is what a stage does:
+the connection stands already, as it does in a job and between testinfra's own tests. "from nothing"
+logs in first. Every round runs every variant once, in random order; medians of wall seconds.
+
+The rival is pytest-testinfra with its paramiko backend, no dependency of this project
+(``pip install pytest-testinfra``); when it is not installed it is left out, and no bar is judged.
+
+Bar: on one connection, at least ten times as fast as the rival.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.bench_transport import way
+from benchmarks.local_sshd import LocalSshd
+from harness.clock import SystemClock
+from harness.ports import Question
+from harness.remote.host import SshHost
+
+FILES = 10
+BAR = 10.0
+WAYS = ("one connection", "from nothing")
+Facts = dict[str, tuple[bool, int, str]]
+
+
+def ours(host: SshHost, names: list[str]) -> Facts:
+    """One round trip for everything."""
+    looks = [Question(f"{op} {name}", op, {"path": name}) for name in names for op in ("stat", "sha256")]
+    answers = host.probe(looks, timeout=60)
+    found: Facts = {}
+    for name in names:
+        stat: Any = answers.get(f"stat {name}").get()
+        digest: Any = answers.get(f"sha256 {name}").get()
+        found[name] = (stat["exists"], stat["bytes"], digest["sha256"])
+    return found
+
+
+def theirs(host: Any, names: list[str]) -> Facts:
+    """One command a fact, as testinfra's tests ask."""
+    files = {name: host.file(name) for name in names}
+    return {name: (file.exists, file.size, file.sha256sum) for name, file in files.items()}
+
+
+def rival(box: LocalSshd, port: int, folder: Path) -> Any:
+    """A host of testinfra's that is not connected yet, with the same key; it does not look at the host's key."""
+    from testinfra.backend import get_backend  # noqa: PLC0415 - a rival may be absent
+    from testinfra.host import Host  # noqa: PLC0415
+
+    config = folder / "ssh_config"
+    config.write_text("Host 127.0.0.1\n  StrictHostKeyChecking no\n", encoding="utf-8")
+    spec = f"paramiko://{box.login().user}@127.0.0.1:{port}"
+    backend = get_backend(spec, ssh_config=str(config), ssh_identity_file=str(box.client_key))
+    host = Host(backend)  # testinfra.get_host keeps hosts, and their connections, for the process
+    backend.set_host(host)
+    return host
+
+
+def measure(box: LocalSshd, port: int, folder: Path, names: list[str], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every variant, round by round; raises when two variants saw different facts."""
+
+    def fresh() -> Facts:
+        host = SshHost(box.login(port), SystemClock())
+        try:
+            return ours(host, names)
+        finally:
+            host.close()
+
+    standing = SshHost(box.login(port), SystemClock())
+    variants: dict[str, Callable[[], Facts]] = {
+        "harness, one connection": lambda: ours(standing, names),
+        "harness, from nothing": fresh,
+    }
+    if find_spec("testinfra"):
+        connected = rival(box, port, folder)
+        variants["testinfra, one connection"] = lambda: theirs(connected, names)
+        variants["testinfra, from nothing"] = lambda: theirs(rival(box, port, folder), names)
+    else:
+        print("pytest-testinfra is not installed and left out: pip install pytest-testinfra")
+    expected = {name: (True, *told(box.home / name)) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    try:
+        for number in range(rounds + 1):  # the first one connects and is not counted
+            for name in random.sample(list(variants), len(variants)):
+                began = time.perf_counter()
+                found = variants[name]()
+                if number:
+                    seconds[name].append(time.perf_counter() - began)
+                if found != expected:
+                    raise RuntimeError(f"{name} saw {found}, expected {expected}")
+    finally:
+        standing.close()
+    return seconds
+
+
+def told(path: Path) -> tuple[int, str]:
+    """A file's size and digest, seen from here."""
+    return path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def main() -> None:
+    """Measure and print; exit 1 when the bar was missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rtt-ms", type=float, default=100.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        box = LocalSshd(folder / "box")
+        box.start()
+        try:
+            names = [f"file-{number}" for number in range(FILES)]
+            for number, file in enumerate(names):
+                (box.home / file).write_bytes(random.Random(number).randbytes(10_000 + number))
+            with way(box, options.rtt_ms, 0) as port:
+                seconds = measure(box, port, folder, names, options.rounds)
+        finally:
+            box.stop()
+    medians = {name: median(times) for name, times in seconds.items()}
+    print(f"{3 * FILES} facts, round trip {options.rtt_ms:g} ms, {options.rounds} rounds")
+    for name, middle in medians.items():
+        print(f"{name:28} {middle:8.3f} s")
+    if "testinfra, one connection" not in medians:
+        return
+    ratios = {start: medians[f"testinfra, {start}"] / medians[f"harness, {start}"] for start in WAYS}
+    print(", ".join(f"{start}: {ratio:.1f} times as fast" for start, ratio in ratios.items()), f"(bar {BAR:g})")
+    raise SystemExit(0 if ratios[WAYS[0]] >= BAR else 1)
+
+
+if __name__ == "__main__":
+    main()

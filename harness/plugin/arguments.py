@@ -1,0 +1,55 @@
+"""The built-in checks of the asked stages join the command line: ``pytest checks --stage=postdownload`` anywhere.
+
+A repository of your own holds your checks only. Its gate of a built-in stage needs the built-in ones beside
+them, so their folder is collected too, unless the arguments already name it, lie above it, or name a part of it:
+who asks for a part gets a part, and a gate that is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness import plan
+from harness.lifecycle import ORDER
+
+
+def asked_stages(options: Sequence[str]) -> list[str]:
+    """The stages that the values of ``--stage`` name, each once."""
+    given = [stage for option in options for stage in str(option).split(",") if stage]
+    return [str(stage) for stage in ORDER] if "all" in given else list(dict.fromkeys(given))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Before pytest reads the arguments for good: the conftest.py files above the added folders load in time."""
+    known = early_config.known_args_namespace
+    stages = asked_stages(known.stage)
+    if not stages or known.pyargs:
+        return
+    here = early_config.invocation_params.dir
+    named = [str(argument) for argument in known.file_or_dir] or _default(early_config)
+    places = [(here / argument.partition("::")[0]).resolve() for argument in named]
+    added = [str(folder) for folder in _built_in(stages) if not any(_touch(place, folder) for place in places)]
+    if added:
+        more = added if known.file_or_dir else [*added, *named]
+        args[:0] = more
+        known.file_or_dir = [*more, *known.file_or_dir]
+
+
+def _built_in(stages: Sequence[str]) -> list[Path]:
+    folders = [plan.FOLDER / stage for stage in stages if stage in set(ORDER)]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _default(config: pytest.Config) -> list[str]:
+    """What pytest collects when nothing is named."""
+    here = config.invocation_params.dir
+    settled = list(config.getini("testpaths")) if config.rootpath == here else []
+    return [str(path) for pattern in settled for path in sorted(here.glob(pattern))] or [str(here)]
+
+
+def _touch(place: Path, folder: Path) -> bool:
+    return place.is_relative_to(folder) or folder.is_relative_to(place)
