@@ -115,7 +115,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.skip(f"{name} is not on this machine")
         (root / "bin" / name).symlink_to(found)
     time = root / "bin" / "time"  # within a pipeline the word is a program, and not installed everywhere
-    time.write_text('#!/bin/sh\nexec "$@"\n', encoding="utf-8")
+    time.write_text('#!/bin/sh\nexec env "$@"\n', encoding="utf-8")
     time.chmod(0o755)
     stub = root / "bin" / "vastai"
     stub.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" '' >> '{root}/calls'\n", encoding="utf-8")

@@ -27,6 +27,7 @@ LEVELS: tuple[frozenset[str], ...] = (
             "gate",
             "release",
             "intoto",
+            "preconditions",
             "guard",
             "report",
             "staging",

@@ -11,11 +11,10 @@ import pytest
 
 from harness import guard
 from harness.errors import NotProven, ProviderUnavailable, Refused
-from harness.ids import InstanceId
+from harness.ids import InstanceId, JobName
 from harness.lifecycle import Stage
 from harness.ports import Charge, DestroyReply, InstanceStatus
 from harness.runner import adopting
-from harness.runner import run as runner
 from tests.support.desk import World, make_world
 
 INSTANCE = InstanceId(4711)
@@ -75,11 +74,11 @@ def test_anything_of_value_wants_the_sentence(world: World, path: str) -> None:
 
 
 def test_what_lies_where_the_package_lay_before_is_of_value(world: World) -> None:
-    """Agreeing to a job file with another remote_dir empties no box."""
+    """A log in which the package's place changed, however it came to that, empties no box."""
     _put(world, "final/model.gguf")
     moved = world.job.package.model_copy(update={"remote_dir": "/elsewhere"})
     world.job = world.job.model_copy(update={"package": moved})
-    runner.open_job(world.store, world.job, Path("/x"), accept_changes=True)
+    world.store.append(JobName(world.job.name), "opened", {"job": world.job.model_dump(mode="json"), "file": "/x"})
     with pytest.raises(Refused, match="may hold something of value"):
         _abandon(world)
     _nothing_happened(world)
