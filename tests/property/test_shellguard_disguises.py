@@ -114,8 +114,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if found is None:
             pytest.skip(f"{name} is not on this machine")
         (root / "bin" / name).symlink_to(found)
-    time = root / "bin" / "time"  # within a pipeline the word is a program, and not installed everywhere
-    time.write_text('#!/bin/sh\nexec env "$@"\n', encoding="utf-8")
+    # Within a pipeline the word is a program, not installed everywhere; this one runs all that the keyword would.
+    time = root / "bin" / "time"
+    time.write_text('#!/usr/bin/env bash\neval "$(printf \'%q \' "$@")"\n', encoding="utf-8")
     time.chmod(0o755)
     stub = root / "bin" / "vastai"
     stub.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" '' >> '{root}/calls'\n", encoding="utf-8")
