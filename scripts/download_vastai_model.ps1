@@ -26,6 +26,10 @@
 .PARAMETER LocalPath
     The folder to bring it to. It is made when it does not exist.
 
+.PARAMETER JobFile
+    For an instance that no job on this machine has rented: the job file that says what its training should have
+    been. The finished run and the model are judged by it; without it such an instance is not destroyed.
+
 .EXAMPLE
     .\scripts\download_vastai_model.ps1 -InstanceId 1234567 -Port 20022 -SshHost ssh5.vast.ai
 
@@ -58,7 +62,9 @@ param(
     [string] $RemotePath = '/workspace/vastai_llm_training/models/output/final/*.gguf',
 
     [ValidateNotNullOrEmpty()]
-    [string] $LocalPath = (Join-Path -Path (Get-Location).ProviderPath -ChildPath 'models')
+    [string] $LocalPath = (Join-Path -Path (Get-Location).ProviderPath -ChildPath 'models'),
+
+    [string] $JobFile = ''
 )
 
 Set-StrictMode -Version Latest
@@ -84,9 +90,11 @@ if ($LASTEXITCODE -ne 0) {
 }
 
 if ($PSCmdlet.ShouldProcess("instance $InstanceId", 'Destroy: its disk and everything on it are deleted')) {
-    harness destroy --instance-id $InstanceId
+    [string[]] $expected = @()
+    if ($JobFile) { $expected = '--job-file', $JobFile }
+    harness destroy --instance-id $InstanceId @expected
     exit $LASTEXITCODE
 }
 
-Write-Warning "Instance $InstanceId is kept, and it bills on. To end it: harness destroy --instance-id $InstanceId"
+Write-Warning "Instance $InstanceId is kept, and it bills on. To end it, run this script again."
 exit 0

@@ -16,6 +16,7 @@ from harness.plugin.declaring import PREFIX
 from harness.plugin.facts_source import gather
 from harness.plugin.gatekeeping import WORKER_FACTS, Gatekeeping
 from harness.plugin.importing import Importing
+from harness.plugin.reminding import Reminding
 from harness.plugin.selecting import Selecting
 from harness.plugin.verdicts import Speaking
 
@@ -54,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "remedy(text): what to do next when this check does not pass")
     config.addinivalue_line("markers", "seed(text): the rule of the first user that this check keeps")
     if not config.option.stage:
+        config.pluginmanager.register(Reminding(), "harness-reminding")
         return
     if sys.flags.optimize:
         raise pytest.UsageError("checks are assertions, and python -O removes them: run without -O")

@@ -34,12 +34,12 @@ def box(tmp_path: Path) -> Iterator[Box]:
         yield one
 
 
-def _script_line(verb: str, *values: str) -> list[str]:
-    """A command line of the script, its variables filled in."""
+def _script_line(verb: str, *values: str, splatted: tuple[str, ...] = ()) -> list[str]:
+    """A command line of the script, its variables filled in; what is splatted comes last."""
     calls = powershell.read(SCRIPT.read_text(encoding="ascii")).calls
     (line,) = [call.words for call in calls if call.words[:2] == ("harness", verb)]
-    fill = iter(values)
-    return [next(fill) if word == HOLE else word for word in line[1:]]
+    fill = iter([[value] for value in values] + [list(splatted)])
+    return [part for word in line[1:] for part in (next(fill) if word == HOLE else [word])]
 
 
 def _harness(tmp_path: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
@@ -59,6 +59,12 @@ def test_the_scripts_lines_bring_the_model_home_and_destroy_nothing_unknown(box:
     refused = _harness(tmp_path, _script_line("destroy", str(box.id)))
     assert refused.returncode == 5
     assert "no job in this ledger" in refused.stderr
+    assert "--job-file" in refused.stderr
+    assert box.ssh("true").returncode == 0
+
+    missing = _script_line("destroy", str(box.id), splatted=("--job-file", str(tmp_path / "none.toml")))
+    unread = _harness(tmp_path, missing)
+    assert (unread.returncode, "none.toml" in unread.stderr) == (2, True)
     assert box.ssh("true").returncode == 0
 
 

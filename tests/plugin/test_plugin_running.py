@@ -378,6 +378,14 @@ def test_an_ordinary_run_is_left_alone(mine: Project) -> None:
     assert "\ngate " not in ran.stdout.str()
 
 
+@pytest.mark.parametrize("words", [["checks"], ["checks/training/check_rows.py"], []])
+def test_checks_without_a_stage_are_not_judged_and_the_missing_option_is_named(mine: Project, words: list[str]) -> None:
+    mine.write("checks/training/check_rows.py", "def check_rows(job):\n    assert False\n")
+    ran = mine.run(*words)
+    assert ran.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert ("no stage is judged: add --stage=STAGE" in ran.stdout.str()) is bool(words)
+
+
 def test_own_fixtures_of_our_names_are_the_projects(mine: Project) -> None:
     mine.write(
         "test_own.py",

@@ -16,7 +16,9 @@ from harness.shellguard.reading import HOLE, Call, Shell
 from harness.shellguard.rules import Decision
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "download_vastai_model.ps1"
-PARAMETERS = ("InstanceId", "Port", "SshHost", "RemotePath", "LocalPath")
+PARAMETERS = ("InstanceId", "Port", "SshHost", "RemotePath", "LocalPath", "JobFile")
+SPLATTED = "[string[]] $expected = @()\n    if ($JobFile) { $expected = '--job-file', $JobFile }\n"
+"""What ``@expected`` stands for: no argument, or an option and its value."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def test_it_runs_the_harness_and_no_posix_tool(calls: tuple[Call, ...]) -> None:
     assert programs - cmdlets == {"harness"}
 
 
-def test_every_option_it_gives_is_one_that_the_command_takes(calls: tuple[Call, ...]) -> None:
+def test_every_option_it_gives_is_one_that_the_command_takes(calls: tuple[Call, ...], text: str) -> None:
     import typer
 
     from harness.cli.main import app
@@ -81,7 +83,9 @@ def test_every_option_it_gives_is_one_that_the_command_takes(calls: tuple[Call, 
         options = [word for word in rest if word.startswith("--")]
         assert set(options) <= taken
         # each option is followed by one value, held in a variable: PowerShell passes it as one argument
-        assert rest == [part for option in options for part in (option, HOLE)]
+        splatted = [HOLE] if "--job-file" in taken else []
+        assert rest == [part for option in options for part in (option, HOLE)] + splatted
+    assert SPLATTED in text.replace("\r\n", "\n")
 
 
 def test_destroy_stands_behind_a_download_that_ended_with_zero(root: tree_sitter.Node) -> None:
