@@ -148,7 +148,7 @@ def _learn(event: Event, job: JobName, now: str, instances: dict[InstanceId, Cla
     if event.kind in {"rented", "adopted"}:
         instance_id = InstanceId(int(data["instance_id"]))
         instances[instance_id] = Claim(job, instance_id, gone=False, usd=None, now=now)
-    elif event.kind in {"destroyed", "abandoned"}:
+    elif event.kind in {"destroyed", "abandoned", "lost"}:
         instance_id = InstanceId(int(data["instance_id"]))
         instances[instance_id] = Claim(job, instance_id, gone=True, usd=_proven_usd(data), now=now)
 

@@ -80,7 +80,7 @@ def test_an_instance_in_no_log_is_an_orphan_or_a_stranger(market: Market, provid
     assert [row.standing for row in found] == [Standing.ORPHAN, Standing.STRANGER, Standing.FORGOTTEN]
 
 
-@pytest.mark.parametrize("kind", ["destroyed", "abandoned"])
+@pytest.mark.parametrize("kind", ["destroyed", "abandoned", "lost"])
 def test_an_instance_that_was_proven_gone_and_lives_is_forgotten(
     market: Market, provider: FaultyProvider, kind: str
 ) -> None:
