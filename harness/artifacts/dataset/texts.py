@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
-from typing import Any
 
 from harness.artifacts.dataset.rows import Defect, Rows, Schema
 
@@ -73,10 +72,6 @@ def bounded(defects: Iterator[Defect], limit: int) -> list[Defect]:
         last = named[-1]
         named.append(Defect(last.file, 0, last.rule, f"and {more} more lines like these"))
     return named
-
-
-def _instruction(row: dict[str, Any]) -> str:
-    return f"{row['instruction']}\n{row['input']}" if row.get("input") else str(row["instruction"])
 
 
 def _column(source: Rows, field: str) -> list[str]:
