@@ -79,7 +79,9 @@ def _entered(rental: Rental, status: Status, when: float) -> Rental:
 
 
 def stopped(rental: Rental, why: str) -> Rental:
-    """The instance, stopped: no process, the disk kept."""
+    """The instance, stopped: no process, the disk kept. A host that is offline does not hear of it, and stays so."""
+    if rental.status is Status.OFFLINE:
+        return replace(rental, intended=Status.STOPPED)
     return replace(rental, status=Status.STOPPED, intended=Status.STOPPED, running_since=None, status_msg=why)
 
 

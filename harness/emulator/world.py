@@ -161,13 +161,18 @@ class World:
             return self._put(rental)
 
     def start(self, instance_id: int) -> None:
-        """Start a stopped instance; refuses one whose contract has ended or whose account is empty."""
+        """Start a stopped instance; refuses one whose contract has ended or whose account is empty.
+
+        A host that is offline does not hear of it.
+        """
         with self.lock:
             rental, now = self.rental(instance_id), self.settle()
             if now >= rental.end_at:
                 raise Refusal(400, "contract_ended", "The contract has ended; the instance cannot be started.")
             self._needs_credit()
-            if rental.status is Status.STOPPED or rental.intended is not Status.RUNNING:
+            if rental.status is Status.OFFLINE:
+                self._put(replace(rental, intended=Status.RUNNING))
+            elif rental.status is Status.STOPPED or rental.intended is not Status.RUNNING:
                 self._put(_booting(rental, Status.LOADING, now))
 
     def stop(self, instance_id: int, why: str = "") -> None:

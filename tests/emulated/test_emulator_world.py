@@ -85,6 +85,17 @@ def test_at_the_contracts_end_it_stops_for_good_and_is_deleted_two_days_later(tm
     assert not world.rentals()
 
 
+def test_a_host_that_is_offline_hears_of_no_stop_and_no_start(still: World) -> None:
+    rental = still.create(OFFER, wanted())
+    still.clock.turn(2)
+    still.become(rental.id, Status.OFFLINE, "the host is offline")
+    still.stop(rental.id)
+    assert (still.rental(rental.id).status, still.rental(rental.id).intended) == (Status.OFFLINE, Status.STOPPED)
+    still.start(rental.id)
+    still.clock.turn(HOUR)
+    assert (still.rental(rental.id).status, still.rental(rental.id).intended) == (Status.OFFLINE, Status.RUNNING)
+
+
 def test_frozen_bills_its_gpus_and_exited_does_not_come_back(still: World) -> None:
     rental = still.create(OFFER, wanted())
     still.clock.turn(2)
