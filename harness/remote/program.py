@@ -29,7 +29,7 @@ PROBE = (
 )
 SESSION = ("harness.remote.box.files", "harness.remote.box.machine", "harness.remote.box.session")
 RANGES = ("harness.remote.box.ranges",)
-RECEIVE = ("harness.remote.box.files", "harness.remote.box.receive")
+RECEIVE = (*SESSION, "harness.remote.box.outputs", "harness.remote.box.receive")
 GGUF = "harness.artifacts.gguf"
 
 _LOADER = """
