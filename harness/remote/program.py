@@ -25,6 +25,7 @@ PROBE = (
     "harness.remote.box.machine",
     "harness.remote.box.session",
     "harness.remote.box.training",
+    "harness.remote.box.excerpt",
     "harness.remote.box.answer",
 )
 SESSION = ("harness.remote.box.files", "harness.remote.box.machine", "harness.remote.box.session")

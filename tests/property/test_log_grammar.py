@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 
 import pytest
@@ -33,9 +34,7 @@ counts = st.integers(0, 10**9)
 trainers = st.sampled_from(list(Trainer))
 floats = st.floats(allow_nan=False, width=32)
 words = st.text("abcdefghijklmnopqrstuvwxyz0123456789_:.", min_size=1, max_size=20)
-prose = st.text(
-    st.characters(min_codepoint=32, max_codepoint=0x2000, exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"])
-)
+prose = st.text(st.characters(min_codepoint=32, max_codepoint=0x2000).filter(str.isprintable))
 
 V2 = "V2 FOREX INTEGRATION: 15300 SFT + 2550 DPO samples from YOUR data"
 PLAN = (
@@ -86,6 +85,8 @@ def test_each_line_of_the_contract_is_read_back(
         assert grammar.parse(grammar.lines((line + "\n").encode())) == (event,)
         assert grammar.parse_line(line + " ") != event or line.endswith(reason)
         assert grammar.parse_line(f"log said: {line}") is None
+        assert re.search(grammar.MATTERS, line)
+        assert bool(re.search(grammar.PLENTY, line)) == isinstance(event, Step)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,7 @@ def test_what_is_not_word_for_word_is_no_event(line: str) -> None:
 )
 def test_error_lines_are_seen_wherever_they_stand(line: str, kind: ErrorKind) -> None:
     assert grammar.parse_line(line) == ErrorLine(kind, line)
+    assert re.search(grammar.MATTERS, line)
 
 
 @pytest.mark.parametrize("line", ["NCCL version 2.21.5+cuda12.4", "no space is left out", "the dog was Killed", "Xid"])

@@ -37,6 +37,7 @@ from harness.ports import (
     RunResult,
     Volume,
 )
+from harness.remote.box import excerpt as box_excerpt
 from harness.remote.box import files as box_files
 from harness.remote.box import training as box_training
 from tests.support.fake_clock import FakeClock
@@ -298,6 +299,8 @@ class BoxHost:
                     value = box_training.checkpoints(**args)
                 case "tail":
                     value = {**box_files.tail(**args), "mtime": self.box.spoken_at}
+                case "excerpt":
+                    value = box_excerpt.excerpt(**args)
                 case operation:
                     value = getattr(box_files, operation)(**args)
         except (OSError, ValueError) as error:
