@@ -167,7 +167,7 @@ def test_a_spoilt_local_file_is_put_aside_and_fetched_again(world: World) -> Non
     told = world.run(until=Stage.POSTDOWNLOAD)
     assert local.read_bytes() == MODEL
     assert [path.read_bytes() for path in local.parent.glob("*.rejected-*")] == [b"X" + MODEL[1:]]
-    assert any("fetching it again" in note for note in told.notes)
+    assert any("takes its place" in note for note in told.notes)
     world.run()
     assert world.history.closed
 
@@ -236,9 +236,14 @@ def test_an_artifact_with_a_hostile_name_is_not_recorded(world: World) -> None:
 
 def test_a_second_copy_is_made_and_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world(tmp_path, monkeypatch, fast=True, artifact={"second_copy": str(tmp_path / "copy")})
-    world.run(until=Stage.POSTDOWNLOAD)
     copy = tmp_path / "copy" / "model.Q8_0.gguf"
+    copy.parent.mkdir()
+    copy.write_bytes(b"last month's model, of which this is the only copy")
+    told = world.run(until=Stage.POSTDOWNLOAD)
     assert copy.read_bytes() == MODEL
+    (aside,) = set(copy.parent.iterdir()) - {copy}
+    assert aside.read_bytes() == b"last month's model, of which this is the only copy"
+    assert any(aside.name in note for note in told.notes)
 
 
 def test_a_release_that_expired_meanwhile_is_renewed(world: World) -> None:
