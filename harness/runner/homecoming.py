@@ -171,5 +171,4 @@ def _fetch_companion(desk: RunnerDesk, remote: RemoteFile, local: Path) -> None:
     local.parent.mkdir(parents=True, exist_ok=True)
     if local.exists() and digest.of_file(local).sha256 == remote.sha256:
         return
-    local.unlink(missing_ok=True)
     desk.host().fetch(remote, local)

@@ -26,10 +26,12 @@ from harness.errors import (
 from harness.evidence import CheckResult
 from harness.lifecycle import ORDER, Stage
 from harness.ports import RemoteFile
+from harness.runner import homecoming
 from harness.verdict import Verdict
 from tests.support.desk import World, make_world
 from tests.support.job_histories import check
 from tests.support.scripted_world import MODEL
+from tests.support.windows import behave_like_windows
 
 
 @pytest.fixture
@@ -199,6 +201,19 @@ def test_something_else_in_the_files_place_is_put_aside(world: World, what: str)
     assert local.is_file()
     assert not local.is_symlink()
     assert local.read_bytes() == MODEL
+
+
+def test_a_companion_that_changed_takes_the_place_of_the_read_only_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run(until=Stage.POSTTRAIN)
+    here = world.desk().directory / "companions" / "training.log"
+    here.chmod(0o444)
+    there = world.box.root / "training.log"
+    there.write_text(there.read_text() + "one line more\n")
+    behave_like_windows(monkeypatch)
+    homecoming._fetch_companions(world.desk())
+    assert here.read_text() == there.read_text()
 
 
 def test_a_lost_companion_is_brought_again_before_the_file_is_judged(world: World) -> None:
