@@ -1,10 +1,11 @@
-"""JSON in one spelling, so that equal values have equal digests. Pure."""
+"""JSON in one spelling, so that equal values have equal digests; and a stranger's JSON, read with limits. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from harness.ids import Sha256
 
@@ -25,6 +26,36 @@ def canonical(value: Json | Mapping[str, Json] | Sequence[Json]) -> bytes:
 def digest(value: Json | Mapping[str, Json] | Sequence[Json]) -> Sha256:
     """The SHA-256 of the canonical form."""
     return Sha256(hashlib.sha256(canonical(value)).hexdigest())
+
+
+def parse(data: str | bytes) -> Any:
+    """A stranger's JSON. Raises ValueError on what is none, and on what ``require_recordable`` refuses."""
+    try:
+        value = json.loads(data)
+    except RecursionError as error:
+        raise ValueError(f"nested deeper than {_DEEPEST} levels") from error
+    require_recordable(value)
+    return value
+
+
+def require_recordable(value: object) -> None:
+    """Raise ValueError when a parsed value cannot be written down and read again: too deep, or text that is none."""
+    _require_json(value, 0)
+    for text in _texts(value):
+        if not text.isascii():
+            text.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield key
+            yield from _texts(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
 
 
 _DEEPEST = 64

@@ -67,8 +67,21 @@ def append(path: Path, data: bytes) -> None:
 
 def publish(temporary: Path, final: Path) -> None:
     """Give a flushed file its final name in the same directory, replacing what was there: the commit point."""
+    _writable_for_windows(final)
     os.replace(temporary, final)  # noqa: PTH105 - the call whose atomicity is relied upon, spelled out
     flush_directory(final.parent)
+
+
+def remove(path: Path) -> None:
+    """Delete a file if there is one, a read-only one too."""
+    _writable_for_windows(path)
+    path.unlink(missing_ok=True)
+
+
+def _writable_for_windows(path: Path) -> None:
+    """Windows neither deletes a read-only file nor renames onto one."""
+    if sys.platform == "win32" and path.is_file():
+        path.chmod(0o666)
 
 
 def flush(descriptor: int) -> None:

@@ -126,6 +126,12 @@ class StoreFailed(HarnessError):
     default_remedy = "Check that the state directory named above exists, is writable and has room."
 
 
+class LogDamaged(StoreFailed):
+    """The log of one job does not read; those of the others may."""
+
+    default_remedy = "Restore the store from a copy; harness orphans shows meanwhile what bills, whosever it is."
+
+
 class Conflict(StoreFailed):
     """Another writer appended to the job's log in between; nothing was appended."""
 

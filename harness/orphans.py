@@ -62,16 +62,20 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the logs of all jobs know of one provider's account; ``volumes`` were mounted in a job's instance."""
+    """What the logs of all jobs know of one provider's account; ``volumes`` were mounted in a job's instance.
+
+    What the logs of ``unreadable`` jobs know is missing: nothing is then proven to be nobody's.
+    """
 
     instances: Mapping[InstanceId, Claim] = field(default_factory=dict)
     volumes: Mapping[VolumeId, JobName] = field(default_factory=dict)
+    unreadable: tuple[JobName, ...] = ()
 
     def of_instance(self, instance: Instance) -> Whose:
         """Whose a listed instance is."""
         claim = self.instances.get(instance.id)
         if claim is None:
-            whose = _by_label(instance.label)
+            whose = self._by_label(instance.label)
             way = f"; harness destroy --instance-id {instance.id} --job-file FILE brings its model home first"
             return Whose(whose.standing, whose.told + way) if whose.standing is Standing.ORPHAN else whose
         if claim.gone:
@@ -91,7 +95,7 @@ class Known:
         if job is not None:
             told = f"it was mounted in job {job}'s instance, which is gone: delete it in the provider's console, "
             return Whose(Standing.FORGOTTEN, told + f"or name {volume.id} in provider.kept_volumes")
-        return _by_label(volume.label)
+        return self._by_label(volume.label)
 
     def of_bill(self, bill: Bill) -> Whose:
         """Whose a contract's charges are that is itself not listed; OWNED when a job has accounted for them."""
@@ -100,15 +104,22 @@ class Known:
             return _of_claim(claim, bill)
         if bill.kind == "volume" and (job := self.volumes.get(VolumeId(bill.id))) is not None:
             return Whose(Standing.FORGOTTEN, f"a volume that was mounted in job {job}'s instance")
-        return _by_label(bill.label)
+        return self._by_label(bill.label)
 
     def missing(self, listed: Iterable[Instance]) -> tuple[Claim, ...]:
         """The instances that are alive in a job's log and not in the provider's list."""
         shown = {instance.id for instance in listed}
         return tuple(claim for claim in self.instances.values() if not claim.gone and claim.instance_id not in shown)
 
+    def _by_label(self, label: str | None) -> Whose:
+        doubt = f"; or of job {', '.join(self.unreadable)}, whose log does not read" if self.unreadable else ""
+        if is_our_label(label):
+            told = f"ORPHAN: {printable(label or '', 80)} is in no ledger here; another machine's job, or a lost one"
+            return Whose(Standing.ORPHAN, told + doubt)
+        return Whose(Standing.STRANGER, "not this tool's" + doubt)
 
-def known(histories: Iterable[History], at: ProviderTable) -> Known:
+
+def known(histories: Iterable[History], at: ProviderTable, unreadable: Iterable[JobName] = ()) -> Known:
     """What jobs have had at the provider ``at``; another provider's numbers mean other things."""
     instances: dict[InstanceId, Claim] = {}
     volumes: dict[VolumeId, JobName] = {}
@@ -119,7 +130,7 @@ def known(histories: Iterable[History], at: ProviderTable) -> Known:
                 _learn(event, history.job.name, now, instances)
                 if event.kind == "destroy_intended":
                     volumes.update(dict.fromkeys(_volumes(event.data), history.job.name))
-    return Known(instances, volumes)
+    return Known(instances, volumes, tuple(unreadable))
 
 
 def stray(
@@ -184,15 +195,6 @@ def _of_claim(claim: Claim, bill: Bill) -> Whose:
             f"it goes on: ${claim.usd:.2f} when job {claim.job} saw its billing end, ${bill.usd:.2f} now",
         )
     return Whose(Standing.OWNED, f"job {claim.job}, which saw it end")
-
-
-def _by_label(label: str | None) -> Whose:
-    if is_our_label(label):
-        return Whose(
-            Standing.ORPHAN,
-            f"ORPHAN: {printable(label or '', 80)} is in no ledger here; another machine's job, or a lost one",
-        )
-    return Whose(Standing.STRANGER, "not this tool's")
 
 
 def place(table: ProviderTable) -> tuple[str, str | None, str | None]:

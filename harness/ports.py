@@ -335,6 +335,8 @@ class Host(Protocol):
     ) -> None:
         """Make ``remote_dir`` hold exactly ``files`` (relative POSIX path -> digest) of ``source``; verified there.
 
+        What a training of the same package wrote there stays; that of another package is put aside, never
+        deleted, and never while it runs: TransferFailed.
         ``elsewhere`` names those of the files that lie outside of ``source``.
         """
 

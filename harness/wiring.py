@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from harness import durable, environment, facts, orphans
 from harness.canonical import Json
 from harness.clock import SystemClock
-from harness.errors import BadInput, HostUnreachable, InstanceDead, StoreFailed
+from harness.errors import BadInput, HostUnreachable, InstanceDead, LogDamaged
 from harness.events import Event
 from harness.facts.file import FactsFile, digest
 from harness.history import History, extended, fold
@@ -99,7 +99,7 @@ class JobDesk:
 
     def known(self) -> Known:
         """What all jobs in the ledger have had at this job's provider."""
-        return orphans.known((history for _, history in Ledger(self.store).histories()), self.job.provider)
+        return Ledger(self.store).known(self.job.provider)
 
     def provider(self) -> Provider:
         """The marketplace."""
@@ -189,27 +189,49 @@ class Ledger:
 
     store: EventStore
 
-    def histories(self) -> Iterator[tuple[JobName, History]]:
-        """Every job's history; raises StoreFailed when one does not read."""
+    def read(self) -> tuple[Mapping[JobName, History], Mapping[JobName, LogDamaged]]:
+        """Every job's history, and why the others have none; raises StoreFailed when there is no store to read."""
+        histories: dict[JobName, History] = {}
+        unreadable: dict[JobName, LogDamaged] = {}
         for name in self.store.jobs():
-            yield name, _fold(name, self.store.events(name))
+            try:
+                histories[name] = _fold(name, self.store.events(name))
+            except LogDamaged as error:
+                unreadable[name] = error
+        return histories, unreadable
+
+    def known(self, at: ProviderTable) -> Known:
+        """What all jobs have had at a provider, as far as their logs read."""
+        histories, unreadable = self.read()
+        return orphans.known(histories.values(), at, unreadable)
 
     def closed(self) -> frozenset[JobName]:
-        """The jobs that are over."""
-        return frozenset(name for name, history in self.histories() if history.closed)
+        """The jobs that are over, as far as their logs read."""
+        return frozenset(name for name, history in self.read()[0].items() if history.closed)
+
+    def lives(self, provider: str) -> bool:
+        """Whether any job may have something alive at a kind of provider: what does not read may, too."""
+        histories, unreadable = self.read()
+        return bool(unreadable) or any(one.alive and one.job.provider.kind == provider for one in histories.values())
 
     def owner(self, instance_id: InstanceId, at: ProviderTable | None = None) -> JobName | None:
         """The job that has an instance, one that may be billing before one that is over.
 
-        ``at``: only a job at this provider; another one's numbers mean other instances.
+        ``at``: only a job at this provider; another one's numbers mean other instances. Raises LogDamaged when
+        none has it, and a log that does not read may be that job's.
         """
+        histories, unreadable = self.read()
         having = [
             (history.alive is None, name)
-            for name, history in self.histories()
+            for name, history in histories.items()
             if history.rental is not None and history.rental.instance_id == instance_id
             if at is None or orphans.place(history.job.provider) == orphans.place(at)
         ]
-        return min(having)[1] if having else None
+        if having:
+            return min(having)[1]
+        for error in unreadable.values():
+            raise error
+        return None
 
     def begun(self, name: str) -> tuple[Job, Path] | None:
         """The configuration that a job was last run with, and its file; None when no job has that name."""
@@ -224,7 +246,13 @@ class Ledger:
         return _fold(name, self.store.events(name)).job.adopted
 
     def row(self, name: JobName) -> dict[str, Json]:
-        """Where a job stands, as JSON."""
+        """Where a job stands, as JSON; of one whose log does not read, why, under ``unreadable``."""
+        try:
+            return self._row(name)
+        except LogDamaged as error:
+            return {"job": name, "stage": "unreadable", "alive": None, "unreadable": str(error)}
+
+    def _row(self, name: JobName) -> dict[str, Json]:
         events = self.store.events(name)
         if not events:
             raise BadInput(f"there is no job {name!r}", remedy="harness status lists the jobs.")
@@ -283,7 +311,12 @@ def open_box(endpoint: Endpoint, user: str, key_file: Path, first_use_file: Path
 
 def latest(store: EventStore) -> JobName:
     """The job whose log was last written to; raises BadInput when there is none."""
-    newest = {name: events[-1].at for name in store.jobs() if (events := store.events(name))}
+    try:
+        newest = {name: events[-1].at for name in store.jobs() if (events := store.events(name))}
+    except LogDamaged as error:
+        raise LogDamaged(
+            f"which job moved last cannot be told: {error}", remedy=f"Name the job that is meant. {error.remedy}"
+        ) from error
     if not newest:
         raise BadInput("no job has been run yet", remedy="harness demo runs one on this machine.")
     return max(newest, key=lambda name: newest[name])
@@ -293,7 +326,7 @@ def _fold(name: JobName, events: tuple[Event, ...]) -> History:
     try:
         return fold(events)
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreFailed(f"the event log of job {name} does not read: {error}") from error
+        raise LogDamaged(f"the event log of job {name} does not read: {error}") from error
 
 
 def named(name: str) -> JobName:

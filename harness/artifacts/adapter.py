@@ -6,6 +6,7 @@ An adapter file that lost its weights on the way is a few hundred kilobytes and 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -54,7 +55,7 @@ def inspect(directory: Path) -> AdapterFindings:
     problems += [f"{name} is not finite" for name in not_finite]
     problems += _misshapen(entries, rank)
     return AdapterFindings(
-        parameters=sum(int(np.prod(entry.shape, dtype=np.int64)) for entry in entries),
+        parameters=sum(math.prod(entry.shape) for entry in entries),
         rank=rank,
         matrices=sum("lora_" in entry.name for entry in entries),
         untrained=untrained,

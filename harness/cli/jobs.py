@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,7 +18,7 @@ from harness import report as reports
 from harness.cli.confirming import agreeing, confirming
 from harness.cli.narration import open_narrator
 from harness.emulator.scenario import load as load_scenario
-from harness.errors import BadInput, HarnessError
+from harness.errors import BadInput, HarnessError, LogDamaged
 from harness.ids import InstanceId, JobName
 from harness.job.load import load_job
 from harness.job.model import Job
@@ -122,7 +122,7 @@ def _stop_idle_emulator(job: Job) -> None:
     from harness.providers.emulated import stop_emulator  # noqa: PLC0415 - needs the emulator's extra
 
     with open_ledger() as ledger:
-        if not any(history.alive for _, history in ledger.histories() if history.job.provider.kind == "emulated"):
+        if not ledger.lives("emulated"):
             stop_emulator(emulator_home(environment.home(), job.provider.scenario))
 
 
@@ -169,15 +169,24 @@ def status(
         rows = [ledger.row(name) for name in names]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
-        return
+    else:
+        _show(rows)
+    unreadable = [str(row["unreadable"]) for row in rows if "unreadable" in row]
+    if unreadable:
+        raise LogDamaged("; ".join(unreadable))
+
+
+def _show(rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         typer.echo("no job has been run yet; harness demo runs one on this machine")
     for row in rows:
-        billing = (
-            f"instance {row['instance_id']} at ${row['usd_per_hour']:.2f}/h" if row["alive"] else "nothing billing"
-        )
+        billing = "nothing billing"
+        if row["alive"] is None:
+            billing = "its log does not read: something may be billing"
+        elif row["alive"]:
+            billing = f"instance {row['instance_id']} at ${row['usd_per_hour']:.2f}/h"
         typer.echo(f"{row['job']:<24} {row['stage']:<14} {billing}")
-        if row["held"]:
+        if row.get("held"):
             typer.echo(f"{'':<24} held: {row['held']}")
 
 

@@ -12,9 +12,8 @@ from typing import Annotated
 import typer
 
 from harness import environment
-from harness import orphans as ownership
 from harness.clock import SystemClock
-from harness.errors import ProviderUnavailable
+from harness.errors import LogDamaged, ProviderUnavailable
 from harness.facts.reading import attempt
 from harness.job.model import ProviderTable
 from harness.observed import Observed
@@ -57,9 +56,11 @@ def orphans(
     """List every instance, volume and charge of the account: whose it is, what it costs, what to do about it."""
     opened = open_provider_named(provider.value, environment.home(), SystemClock())
     with open_ledger() as ledger:
-        known = ownership.known((history for _, history in ledger.histories()), ProviderTable(kind=provider.value))
+        known = ledger.known(ProviderTable(kind=provider.value))
     found = survey(opened, known)
-    unknown = {name: rows.problem for name, rows in found.items() if rows.problem is not None}
+    unasked = {name: rows.problem for name, rows in found.items() if rows.problem is not None}
+    unread = f"the log of job {', '.join(known.unreadable)} does not read: what it has had is not known"
+    unknown = unasked | ({"jobs": unread} if known.unreadable else {})
     if as_json:
         told = {
             name: None if rows.value is None else [asdict(row) for row in rows.value] for name, rows in found.items()
@@ -68,8 +69,10 @@ def orphans(
     else:
         for name, rows in found.items():
             _show(name, rows)
-    if unknown:
+    if unasked:
         raise ProviderUnavailable("not everything could be looked at: " + "; ".join(dict.fromkeys(unknown.values())))
+    if known.unreadable:
+        raise LogDamaged(unread)
 
 
 def survey(provider: Provider, known: Known) -> Mapping[str, Observed[tuple[Row, ...]]]:

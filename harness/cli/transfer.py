@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness import environment
-from harness.artifacts import manifest
+from harness import durable, environment
+from harness.artifacts import arrival, manifest
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.verify import verify_file
 from harness.cli.jobs import Plain, spent
@@ -73,7 +73,10 @@ def _of_job(job: str | None, *, plain: bool) -> None:
 
 
 def _fetch(host: Host, pattern: str, folder: Path, narrator: Narrator) -> Path:
-    """The one file that matches, fetched and judged; raises GateHeld or GateUnknown when it is no whole model."""
+    """The one file that matches, judged before it gets its name; raises GateHeld or GateUnknown for no whole model.
+
+    Another file of that name is put aside.
+    """
     remote = _recorded(host, pattern)
     folder.mkdir(parents=True, exist_ok=True)
     local = folder / posixpath.basename(remote.path)
@@ -81,12 +84,20 @@ def _fetch(host: Host, pattern: str, folder: Path, narrator: Narrator) -> Path:
     def show(progress: Progress) -> None:
         narrator.meter("download", progress.done, progress.total)
 
-    host.fetch(remote, local, show)
-    findings = verify_file(local, Expectation(size=remote.size, sha256=remote.sha256))
+    here = local if arrival.is_here(local, remote.sha256) else local.with_name(f"{local.name}.unverified")
+    if here is not local:
+        host.fetch(remote, here, show)
+    findings = verify_file(here, Expectation(size=remote.size, sha256=remote.sha256))
     verdict = worst(finding.verdict for finding in findings)
     if verdict is not Verdict.PASS:
         told = "; ".join(f"{one.claim}: {one.seen}" for one in findings if one.verdict is not Verdict.PASS)
+        told += f"; the file is {here}"
         raise GateHeld(told) if verdict is Verdict.FAIL else GateUnknown(told)
+    if here is not local:
+        aside = arrival.make_way(local)
+        if aside is not None:
+            narrator.note(f"another file was at {local}: kept as {aside.name}")
+        durable.publish(here, local)
     return local
 
 

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from harness.errors import BadInput
 from harness.facts.desk import Desk
 from harness.facts.file import FactsFile
 from harness.lifecycle import Stage
+from harness.observed import Observed, unseen
+from harness.text import printable
 
 
 def look(stage: Stage, desk: Desk) -> dict[str, Any]:
     """Take all facts of a stage, once, as JSON; what could not be looked at says so in its place."""
     taken: Callable[[Desk], object] = import_module(f"harness.facts.{stage}").look
-    facts: dict[str, Any] = adapter(stage).dump_python(taken(desk), mode="json")
-    return facts
+    return recordable(stage, taken(desk))
+
+
+def recordable(stage: Stage, taken: object) -> dict[str, Any]:
+    """Facts as JSON from which they can be read again: an observation of which that is not true becomes a problem."""
+    return {name: _recordable(getattr(taken, name), field) for name, field in _fields(stage).items()}
+
+
+def _recordable(value: object, field: TypeAdapter[Any]) -> Any:
+    try:
+        told = field.dump_python(value, mode="json")
+        field.validate_python(from_json(json.dumps(told)))
+    except (ValueError, TypeError, RecursionError) as error:
+        if not isinstance(value, Observed):
+            raise
+        return field.dump_python(unseen(printable(f"what was seen cannot be written down: {error}", 500)), mode="json")
+    return told
 
 
 def typed(file: FactsFile) -> object:
@@ -32,7 +51,16 @@ def typed(file: FactsFile) -> object:
         raise BadInput(f"the recorded facts of stage {file.stage} do not fit: {where}: {first['msg']}") from error
 
 
+@cache
+def _fields(stage: Stage) -> dict[str, TypeAdapter[Any]]:
+    return {name: TypeAdapter(hint) for name, hint in get_type_hints(_kind(stage)).items()}
+
+
 @cache  # making one takes longer than all that it reads
 def adapter(stage: Stage) -> TypeAdapter[Any]:
     """Reads and writes a stage's facts: ``PreflightFacts`` in ``harness.facts.preflight``, and so on."""
-    return TypeAdapter(getattr(import_module(f"harness.facts.{stage}"), f"{stage.capitalize()}Facts"))
+    return TypeAdapter(_kind(stage))
+
+
+def _kind(stage: Stage) -> Any:
+    return getattr(import_module(f"harness.facts.{stage}"), f"{stage.capitalize()}Facts")

@@ -39,7 +39,7 @@ class Desk(Protocol):
         """The folder on this machine where the artifact is to arrive."""
 
     def known(self) -> Known:
-        """What all jobs in the ledger have had at this job's provider; raises StoreFailed when a log does not read."""
+        """What all jobs in the ledger have had at this job's provider, and which of their logs do not read."""
 
     def provider(self) -> Provider:
         """The marketplace; raises a HarnessError when it cannot be opened."""

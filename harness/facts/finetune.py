@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
+from harness import canonical
 from harness.facts.box import Ran
 from harness.facts.desk import Desk
 from harness.facts.reading import ask, typed
@@ -58,7 +59,7 @@ def look(
     ran = typed(answers.get("finetune"), Ran).get()
     if ran.status != 0:
         raise CouldNotLook(f"the comparison ended with status {ran.status}: {ran.err[-300:]}")
-    told: Observed[Mapping[str, Carried]] = typed(seen(json.loads(ran.out)), dict[str, Carried])
+    told: Observed[Mapping[str, Carried]] = typed(seen(canonical.parse(ran.out)), dict[str, Carried])
     return dict(told.get())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from harness import canonical
 from harness.facts.box import Ran, Terminals
 from harness.facts.desk import Desk
 from harness.facts.reading import ask, attempt, typed
@@ -130,5 +130,5 @@ def _libraries(ran: Ran) -> Libraries:
     line = next((line for line in ran.out.splitlines() if line.startswith("IMPORTS ")), None)
     if ran.status != 0 or line is None:
         raise CouldNotLook(f"the import ended with status {ran.status}: {ran.err[-600:]}")
-    told: Observed[Libraries] = typed(seen(json.loads(line.removeprefix("IMPORTS "))), Libraries)
+    told: Observed[Libraries] = typed(seen(canonical.parse(line.removeprefix("IMPORTS "))), Libraries)
     return told.get()

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from harness import canonical
 from harness.errors import HarnessError
 from harness.facts.box import JsonFile, Text
 from harness.facts.desk import Desk
 from harness.observed import CouldNotLook, Observed, seen, unseen
 from harness.ports import Answers, Json, Question
+from harness.text import printable
 
 T = TypeVar("T")
 
 
 def attempt(look: Callable[[], T]) -> Observed[T]:
-    """What a look came back with; an error that means "could not look" becomes the observation's problem."""
+    """What a look came back with; an error becomes the observation's problem.
+
+    Any error: what can be raised over a stranger's bytes has no list, and a look that failed opens no gate.
+    """
     try:
         return seen(look())
     except (HarnessError, CouldNotLook, OSError) as error:
         return unseen(str(error))
+    except Exception as error:  # noqa: BLE001 - see above
+        return unseen(printable(f"unexpected answer: {type(error).__name__}: {error}", 500))
 
 
 def ask(desk: Desk, questions: Sequence[Question], *, timeout: float = 120.0) -> Answers:
@@ -56,8 +62,8 @@ def _parsed(text: Text) -> JsonFile:
     if text.truncated:
         raise CouldNotLook(f"the file is too large to read: {text.bytes} bytes")
     try:
-        return JsonFile(exists=True, bytes=text.bytes, json=json.loads(text.text))
-    except (ValueError, RecursionError) as error:
+        return JsonFile(exists=True, bytes=text.bytes, json=canonical.parse(text.text))
+    except ValueError as error:
         raise CouldNotLook(f"not JSON: {error}") from error
 
 

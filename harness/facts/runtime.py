@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from harness import canonical
 from harness.observed import CouldNotLook
 from harness.text import printable
 
@@ -58,7 +58,7 @@ def generate(path: Path) -> Generation:
     told = next((line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)), None)
     if ran.returncode != 0 or told is None:
         return Generation(loaded=False, error=printable(ran.stderr.decode("utf-8", "replace")[-400:], 400))
-    answer = json.loads(told)
+    answer = canonical.parse(told)
     return Generation(loaded=True, tokens=int(answer["tokens"]), text=printable(str(answer["text"]), 200))
 
 

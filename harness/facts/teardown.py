@@ -49,10 +49,19 @@ def look(desk: Desk) -> TeardownFacts:
 
 
 def orphans(desk: Desk) -> tuple[str, ...]:
-    """Instances and volumes that this tool has to do with and that no job in the ledger answers for."""
+    """Instances and volumes that this tool has to do with and that no job in the ledger answers for.
+
+    Raises CouldNotLook when a job's log does not read: what it would answer for, or tell to be gone, is not known.
+    """
     provider = desk.provider()
-    listed, stored = provider.instances().instances, provider.volumes()
-    return strays.stray(desk.known(), listed, stored, desk.job.provider.kept_volumes)
+    listed, stored, known = provider.instances().instances, provider.volumes(), desk.known()
+    found = strays.stray(known, listed, stored, desk.job.provider.kept_volumes)
+    if known.unreadable:
+        raise CouldNotLook(
+            f"the log of job {', '.join(known.unreadable)} does not read, and what it has rented is not known;"
+            f" without it nobody answers for: {'; '.join(found) or 'nothing that is listed under our labels'}"
+        )
+    return found
 
 
 def _volumes(desk: Desk) -> tuple[str, ...]:

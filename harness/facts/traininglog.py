@@ -1,19 +1,20 @@
-"""The training log on the box: its questions, and its bytes folded into a summary."""
+"""The training log on the box: its questions, and its lines folded into a summary."""
 
 from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
 
-from harness.facts.box import Text
 from harness.facts.desk import Desk
 from harness.facts.reading import attempt, typed
-from harness.log import summary
+from harness.log import grammar, summary
 from harness.observed import CouldNotLook, Observed
-from harness.ports import Answers, Question
+from harness.ports import Answers, Json, Question
 
-_PART_BYTES = 3 << 20
-"""The log of a whole run takes about 60 kB; of a larger one its two ends are read."""
+_EXCERPT_BYTES = 2 << 20
+"""As JSON, of the lines that matter: more than 20000 logged steps. All questions of one look share 4 MiB."""
+
+_LAST_BYTES = 32 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,12 @@ class _Tail:
     exists: bool
     bytes: int = 0
     mtime: float = 0.0
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Excerpt:
+    exists: bool
     lines: tuple[str, ...] = ()
 
 
@@ -35,18 +42,19 @@ def log_path(desk: Desk) -> str:
 
 
 def questions(desk: Desk) -> list[Question]:
-    """What to ask for: both ends of the log, and the box's clock."""
+    """What to ask for: the lines that the log's grammar reads, the last ones of any kind, and the box's clock."""
     path = log_path(desk)
+    wanted: dict[str, Json] = {"pattern": grammar.MATTERS, "plenty": grammar.PLENTY, "limit": _EXCERPT_BYTES}
     return [
-        Question("log_head", "read_text", {"path": path, "limit": _PART_BYTES}),
-        Question("log_tail", "tail", {"path": path, "lines": 20000, "limit": _PART_BYTES}),
         Question("box_now", "now"),
+        Question("log_tail", "tail", {"path": path, "lines": 20, "limit": _LAST_BYTES}),
+        Question("log", "excerpt", {"path": path, **wanted}),
     ]
 
 
 def log_of(answers: Answers) -> Observed[summary.LogSummary]:
     """The log folded into a summary; a log that is not there was not seen."""
-    return attempt(lambda: summary.read(_text(answers).encode()))
+    return attempt(lambda: summary.read(_text(answers).encode(errors="replace")))
 
 
 def log_age_s(answers: Answers) -> Observed[float]:
@@ -67,7 +75,7 @@ def _tail(answers: Answers) -> _Tail:
 
 
 def _text(answers: Answers) -> str:
-    head = typed(answers.get("log_head"), Text).get()
-    if not head.exists:
+    found = typed(answers.get("log"), _Excerpt).get()
+    if not found.exists:
         raise CouldNotLook("there is no training.log on the box")
-    return head.text if not head.truncated else head.text + "\n" + "\n".join(_tail(answers).lines[1:])
+    return "".join(f"{line}\n" for line in found.lines)

@@ -13,9 +13,7 @@ from harness.facts.script import batch_size, device_maps
 from harness.ids import Sha256
 from harness.observed import CouldNotLook, Observed
 from harness.ports import Answers, Question
-
-_WRITTEN_ON_THE_BOX = ("models/", ".harness/", "training.log", "run.json", "MANIFEST.json")
-"""What a run leaves in the package's directory; everything else there must be in the manifest."""
+from harness.remote.box.outputs import is_written_there
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +72,7 @@ def _difference(desk: Desk, tree: Tree) -> Difference:
     there = {entry.path: entry for entry in tree.entries}
     different = [path for path, digest in wanted.items() if path in there and there[path].sha256 != digest]
     missing = sorted(set(wanted) - set(there))
-    unexpected = [
-        path
-        for path in sorted(set(there) - set(wanted))
-        if not path.startswith(_WRITTEN_ON_THE_BOX) and "__pycache__" not in path.split("/")
-    ]
+    unexpected = [path for path in sorted(set(there) - set(wanted)) if not is_written_there(path)]
     same = len(wanted) - len(missing) - len(different)
     return Difference(same, tuple(missing), tuple(sorted(different)), tuple(unexpected))
 

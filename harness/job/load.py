@@ -42,6 +42,7 @@ def load_job(path: Path) -> Job:
         )
     profile = table.pop("profile", None)
     merged = _merge(_profile(str(profile), path), table) if profile is not None else table
+    _refuse_tilde(merged, path)
     try:
         return Job.model_validate(_absolute(merged, path.resolve().parent, path))
     except ValidationError as error:
@@ -68,6 +69,17 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         known = merged.get(key)
         merged[key] = _merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
     return merged
+
+
+def _refuse_tilde(table: Mapping[str, Any], file: Path) -> None:
+    """Here and not in the model: a job that has begun with one must remain readable."""
+    package = table.get("package")
+    told = package.get("remote_dir") if isinstance(package, dict) else None
+    if isinstance(told, str) and told.startswith("~"):
+        raise BadInput(
+            f"{file}: package.remote_dir: {printable(told, 200)!r} begins with '~', which is not expanded on the box",
+            remedy="Write the whole path, or one relative to the home directory there: x for ~/x.",
+        )
 
 
 def _absolute(table: dict[str, Any], folder: Path, file: Path) -> dict[str, Any]:

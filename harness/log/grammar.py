@@ -252,6 +252,12 @@ _ERRORS: Final[tuple[tuple[re.Pattern[str], ErrorKind], ...]] = (
     ),
 )
 _ANY_ERROR = re.compile("|".join(f"(?:{pattern.pattern})" for pattern, _ in _ERRORS))
+MATTERS: Final = rf"^(?:\[(?:sft|dpo|export)\] |V2 |PLAN |TRAINING [CF])|{_ANY_ERROR.pattern}"
+"""Found in every line that states an event, and in few others: what is to be read of a large log."""
+
+PLENTY: Final = r"^\[(?:sft|dpo)\] step "
+"""Found in those lines of which there are many, each much like the one before."""
+
 _BREAKS = re.compile(rb"\r\n|\n|\r")
 
 

@@ -81,8 +81,6 @@ class Journal:
     def publish(self) -> None:
         """Give the verified file its name, read-only."""
         self.part.chmod(0o444)
-        if sys.platform == "win32" and self.destination.exists():
-            self.destination.chmod(0o666)  # Windows does not rename onto a read-only file
         durable.publish(self.part, self.destination)
         self.file.unlink(missing_ok=True)
 
@@ -90,7 +88,7 @@ class Journal:
         """Delete what was fetched so far."""
         self.done = set()
         self.file.unlink(missing_ok=True)
-        self.part.unlink(missing_ok=True)
+        durable.remove(self.part)
 
     def _read(self) -> tuple[dict[str, object], list[int]] | None:
         """The head and the chunks; a torn last line, or a damaged journal, only costs bytes."""

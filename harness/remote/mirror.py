@@ -42,7 +42,7 @@ def mirror(
         fetch(remote, path)
     with no_room_told(destination):
         for stray in {path for path in incoming.rglob("*") if path.is_file()} - set(local.values()):
-            stray.unlink()  # of an attempt at other files of the same name
+            durable.remove(stray)  # of an attempt at other files of the same name
         durable.publish(incoming, destination)
 
 

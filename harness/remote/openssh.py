@@ -5,6 +5,7 @@ It is never needed: paramiko can do everything that is done here, and takes over
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -62,28 +63,29 @@ class OpensshPipe:
         keys = login.pinning().known()
         if ssh is None or not keys:
             raise HostUnreachable("ssh is not installed, or no host key is pinned yet")
-        handle, name = tempfile.mkstemp(prefix="harness-known-hosts-")
-        self._known_hosts = Path(name)
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.writelines(f"box {key}\n" for key in keys)
-        try:
-            self._process = subprocess.Popen(
-                [*command(ssh, login, login.endpoints[0], self._known_hosts), remote_command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-            )
-        except OSError as error:
-            self._known_hosts.unlink(missing_ok=True)
-            raise HostUnreachable(f"ssh does not start: {describe(error)}") from error
-        if self._process.stdin is None or self._process.stdout is None:
-            raise HostUnreachable("ssh has no pipes")
-        self._in, self._out = self._process.stdin, self._process.stdout
-        if sys.platform == "linux":
-            import fcntl  # noqa: PLC0415 - POSIX only
-
-            fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        with contextlib.ExitStack() as undo:
+            handle, name = tempfile.mkstemp(prefix="harness-known-hosts-")
+            undo.callback(Path(name).unlink, missing_ok=True)
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.writelines(f"box {key}\n" for key in keys)
+            try:
+                self._process = subprocess.Popen(
+                    [*command(ssh, login, login.endpoints[0], Path(name)), remote_command],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    bufsize=0,
+                )
+            except OSError as error:
+                raise HostUnreachable(f"ssh does not start: {describe(error)}") from error
+            undo.callback(self._process.wait)
+            if self._process.stdin is None or self._process.stdout is None:
+                raise HostUnreachable("ssh has no pipes")
+            self._in = undo.enter_context(self._process.stdin)
+            self._out = undo.enter_context(self._process.stdout)
+            undo.callback(self._process.kill)
+            _widen(self._out.fileno())
+            self._release = undo.pop_all()
 
     def write(self, data: bytes) -> None:
         """Send all of it."""
@@ -111,8 +113,13 @@ class OpensshPipe:
 
     def close(self) -> None:
         """End ssh and release its pipes."""
-        self._process.kill()
-        self._in.close()
-        self._out.close()
-        self._process.wait()
-        self._known_hosts.unlink(missing_ok=True)
+        self._release.close()
+
+
+def _widen(pipe: int) -> None:
+    """Let a pipe hold more; an ordinary user is refused when all his pipes hold enough (pipe-user-pages-soft)."""
+    if sys.platform == "linux":
+        import fcntl  # noqa: PLC0415 - POSIX only
+
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

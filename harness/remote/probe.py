@@ -11,11 +11,13 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from harness.canonical import require_recordable
 from harness.ids import new_nonce
 from harness.observed import Observed
 from harness.ports import Answers, Json, Question, RunResult
 from harness.remote import fallback, program
 from harness.remote.hostile import unsafe_paths
+from harness.text import printable
 
 ANSWER_LIMIT = 8 << 20
 """Bytes of one probe's answer; more is refused, not read."""
@@ -65,14 +67,15 @@ def _judged(question: Question, answer: Any) -> Observed[Json]:
     if not isinstance(answer, dict) or len(answer) != 1:
         return Observed(problem=f"the probe did not answer {question.op} ({question.id})")
     if "problem" in answer:
-        return Observed(problem=f"{question.op} on the box: {str(answer['problem'])[:500]}")
+        return Observed(problem=printable(f"{question.op} on the box: {answer['problem']}", 500))
     value = answer.get("value")
     if value is None:
         return Observed(problem=f"the probe's answer to {question.op} ({question.id}) holds nothing")
     try:
-        unsafe = unsafe_paths(question, value)
-    except RecursionError:
-        return Observed(problem=f"the answer to {question.op} is nested too deeply")
+        require_recordable(value)
+    except ValueError as error:
+        return Observed(problem=f"the answer to {question.op} cannot be written down: {error}")
+    unsafe = unsafe_paths(question, value)
     if unsafe:
         return Observed(problem=f"the box answers {question.op} with a path that cannot be trusted: {unsafe[0]!r}")
     return Observed(value=value)

@@ -25,11 +25,12 @@ PROBE = (
     "harness.remote.box.machine",
     "harness.remote.box.session",
     "harness.remote.box.training",
+    "harness.remote.box.excerpt",
     "harness.remote.box.answer",
 )
 SESSION = ("harness.remote.box.files", "harness.remote.box.machine", "harness.remote.box.session")
 RANGES = ("harness.remote.box.ranges",)
-RECEIVE = ("harness.remote.box.files", "harness.remote.box.receive")
+RECEIVE = (*SESSION, "harness.remote.box.outputs", "harness.remote.box.receive")
 GGUF = "harness.artifacts.gguf"
 
 _LOADER = """

@@ -97,7 +97,7 @@ class Carriers:
 
     def __init__(self, names: Sequence[str], fallback: str, better: float = 1.2) -> None:
         self._names = tuple(names)
-        self._fallback = fallback
+        self.fallback = fallback
         self._better = better
         self.beaten: frozenset[str] = frozenset()
         """Carriers that were clearly slower than another: what they carry now is better carried otherwise."""
@@ -124,6 +124,6 @@ class Carriers:
 
     def without(self, name: str) -> str:
         """The carrier to use after one failed without bringing a byte."""
-        if name != self._fallback:
-            self._names = tuple(other for other in self._names if other != name) or (self._fallback,)
-        return self._fallback
+        if name != self.fallback:
+            self._names = tuple(other for other in self._names if other != name) or (self.fallback,)
+        return self.fallback

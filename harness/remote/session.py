@@ -99,13 +99,6 @@ class TrainingSession:
         """End it: SIGTERM, ``grace`` seconds, SIGKILL; how it stands then. Nothing happens when it has ended."""
         return self._read(self._act("stop", {"directory": self._directory, "grace": grace}, timeout=grace + 60.0))
 
-    def retire(self) -> None:
-        """Forget that it was started, once it has ended: the next upload moves what it wrote aside, and keeps it.
-
-        Raises HarnessError when it lives.
-        """
-        self._act("retire", {"directory": self._directory}, timeout=60.0)
-
     def _act(self, verb: str, args: dict[str, Json], timeout: float) -> Json:
         marker = f"harness-session-{new_nonce()}:"
         text = program.program(program.SESSION, {"marker": marker, "verb": verb, "args": args})

@@ -13,7 +13,7 @@ from harness.ports import Clock, OnProgress, Progress, RemoteFile
 from harness.remote.journal import Journal
 from harness.remote.progress import Carriers, Meter, Ramp, Stall
 from harness.remote.streams import RangeStream
-from harness.remote.work import Piece, Prover, Work, Worker
+from harness.remote.work import Piece, Prover, Unforeseen, Work, Worker
 
 TICK_S = 0.2
 TRIAL_S = 0.7
@@ -154,9 +154,15 @@ class Transfer:
         return [slot for slot in self._slots if not slot.worker.ended and not slot.worker.retired]
 
     def _judge(self, now: float) -> None:
-        """Cut streams that stall; raise what a worker died of, unless others can go on without it."""
+        """Cut streams that stall; raise what a worker died of, unless others can go on without it.
+
+        A carrier that does not even begin is given up for the one that is enough by itself.
+        """
         for slot in self._slots:
             worker = slot.worker
+            if isinstance(worker.failure, HostUnreachable | Unforeseen) and slot.carrier != self._carriers.fallback:
+                self._carriers.without(slot.carrier)
+                continue
             if isinstance(worker.failure, HostUnreachable) and self._active():
                 continue
             if worker.failure is not None:

@@ -13,6 +13,7 @@ from typing import Any
 from harness.errors import BadInput, HostUnreachable, TransferFailed
 from harness.ids import Sha256
 from harness.ports import Answers, Clock, Json, OnProgress, Question
+from harness.remote.box.outputs import is_written_there
 from harness.remote.hostile import problem_of_remote, safe_relative
 from harness.remote.progress import Meter
 from harness.remote.streams import Pipe
@@ -21,8 +22,6 @@ BLOCK = 256 << 10
 LINE_LIMIT = 16 << 20
 ATTEMPTS = 3
 """Connections that may be cut, one after the other, without a single byte having been sent."""
-
-OURS = ".harness/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ class _Sender:
         self.sent = 0
 
     def attempt(self, connect: Callable[[dict[str, Json]], Pipe]) -> None:
-        pipe = connect({"directory": self._remote_dir, "files": [file.path for file in self._wanted]})
+        pipe = connect({"directory": self._remote_dir, "files": {file.path: file.sha256 for file in self._wanted}})
         try:
             lines = _Lines(pipe)
             there = lines.next()
@@ -167,17 +166,17 @@ class _Lines:
 
 
 def _verify(remote_dir: str, files: Mapping[str, Sha256], probe: Callable[[Question], Answers]) -> None:
-    """A new look at the whole directory: every file with its digest, and nothing else."""
+    """A new look at the whole directory: every file with its digest, and nothing else but what is written there."""
     question = Question("sent", "tree", {"path": remote_dir, "digests": True})
     seen = probe(question).get("sent")
     if seen.problem is not None:
         raise TransferFailed(f"what was sent cannot be looked at: {seen.problem}")
     tree: Any = seen.value
     try:
-        found = {entry["path"]: entry.get("sha256") for entry in tree["entries"]}
+        there = {entry["path"]: entry.get("sha256") for entry in tree["entries"]}
     except (KeyError, TypeError, AttributeError) as error:
         raise TransferFailed("the box answers oddly about what was sent") from error
-    found = {path: digest for path, digest in found.items() if not path.startswith(OURS)}
+    found = {path: digest for path, digest in there.items() if path in files or not is_written_there(path)}
     if found != dict(files):
         wrong = sorted(path for path in found.keys() | files.keys() if found.get(path) != files.get(path))
         raise TransferFailed(f"{remote_dir} does not hold what was sent: {len(wrong)} files differ, first {wrong[:5]}")

@@ -8,13 +8,24 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from harness.errors import HarnessError, HostUnreachable, RemoteChanged
+from harness.errors import HarnessError, HostUnreachable, RemoteChanged, TransferFailed
 from harness.remote.journal import Journal, no_room_told
 from harness.remote.streams import Range, RangeStream
 
 BLOCK = 1 << 20
 AHEAD = 2
 """Ranges asked for on one stream at a time: the box sends the next one while the answer to the last is under way."""
+
+
+class Unforeseen(TransferFailed):
+    """An error that a thread of a transfer does not know what to do about."""
+
+    @classmethod
+    def of(cls, error: Exception) -> Unforeseen:
+        """As the failure of the thread."""
+        failure = cls(f"a part of the transfer failed: {type(error).__name__}: {error}")
+        failure.__cause__ = error
+        return failure
 
 
 @dataclass(slots=True)
@@ -175,6 +186,8 @@ class Worker:
                 self._work.rest(pause)
         except HarnessError as error:
             self.failure = None if self._gives_up() else error
+        except Exception as error:  # noqa: BLE001 - a thread has nobody above it who would hear of it
+            self.failure = Unforeseen.of(error)
         finally:
             with self._work.changed:
                 self._work.changed.notify_all()
@@ -245,6 +258,9 @@ class Prover:
                     self._hash_on(file.readinto)
         except HarnessError as error:
             self.failure = error
+            self._work.stop()
+        except Exception as error:  # noqa: BLE001 - as with the worker
+            self.failure = Unforeseen.of(error)
             self._work.stop()
 
     def _hash_on(self, read_into: Callable[[memoryview], int | None]) -> None:

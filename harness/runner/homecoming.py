@@ -7,13 +7,12 @@ import shutil
 from pathlib import Path
 
 from harness import durable
-from harness.artifacts import digest, manifest
+from harness.artifacts import arrival, digest, manifest
 from harness.canonical import Json
 from harness.errors import HarnessError, RemoteChanged
 from harness.facts.box import Digest, Entry, Text
 from harness.facts.reading import typed
 from harness.history import LocalFile
-from harness.ids import new_nonce
 from harness.lifecycle import Stage
 from harness.observed import CouldNotLook
 from harness.ports import Progress, Question, RemoteFile
@@ -62,7 +61,7 @@ def download(desk: RunnerDesk, narrator: Narrator) -> None:
         }
         desk.record("fetched", told)
     _bring_companions(desk, narrator)
-    _copy_again(desk, local, artifact)
+    _copy_again(desk, local, artifact, narrator)
 
 
 def _fetch(desk: RunnerDesk, artifact: RemoteFile, local: Path, narrator: Narrator) -> float | None:
@@ -92,27 +91,26 @@ def local_problem(desk: RunnerDesk, artifact: RemoteFile) -> str | None:
 
 
 def _is_here(local: Path, artifact: RemoteFile, narrator: Narrator) -> bool:
-    """Whether the very file is in its place, whoever brought it; another one is put aside, never deleted.
+    """Whether the very file is in its place; another one is put aside.
 
     A file gets its name only when it is whole, and only then is it recorded as fetched: killed
     in between, it is here and not recorded.
     """
-    if local.is_file() and not local.is_symlink() and digest.of_file(local).sha256 == artifact.sha256:
+    if arrival.is_here(local, artifact.sha256):
         return True
-    if local.exists() or local.is_symlink():
-        aside = local.with_name(f"{local.name}.rejected-{new_nonce()}")
-        local.rename(aside)
-        narrator.note(f"the file at {local} is not the recorded artifact: kept as {aside.name}, fetching it again")
+    aside = arrival.make_way(local)
+    if aside is not None:
+        narrator.note(f"the file at {local} is not the recorded artifact, which takes its place: kept as {aside.name}")
     return False
 
 
-def _copy_again(desk: RunnerDesk, local: Path, artifact: RemoteFile) -> None:
+def _copy_again(desk: RunnerDesk, local: Path, artifact: RemoteFile, narrator: Narrator) -> None:
     folder = desk.job.artifact.second_copy
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / local.name
-    if not copy.exists() or digest.of_file(copy).sha256 != artifact.sha256:
+    if not _is_here(copy, artifact, narrator):
         temporary = copy.with_name(copy.name + durable.PART_SUFFIX)
         shutil.copyfile(local, temporary)
         with temporary.open("rb+") as file:
@@ -173,5 +171,4 @@ def _fetch_companion(desk: RunnerDesk, remote: RemoteFile, local: Path) -> None:
     local.parent.mkdir(parents=True, exist_ok=True)
     if local.exists() and digest.of_file(local).sha256 == remote.sha256:
         return
-    local.unlink(missing_ok=True)
     desk.host().fetch(remote, local)

@@ -14,7 +14,7 @@ from harness.ports import Progress
 from harness.runner.desk import RunnerDesk
 from harness.runner.narrator import Narrator
 from harness.runner.replacing import outlook, package_digest, to_resume
-from harness.runner.watching import require_stopped, training_session
+from harness.runner.watching import require_stopped
 from harness.staging import stage_package
 from harness.text import printable
 
@@ -44,9 +44,8 @@ def upload(desk: RunnerDesk, narrator: Narrator) -> None:
         narrator.meter("upload", progress.done, progress.total, f"{progress.rate / 1e6:.1f} MB/s")
 
     package = desk.directory / "package"
-    if desk.history.launches:  # an attempt of before the package was mended may run on, and has left its traces
+    if desk.history.launches:  # an attempt of before the package was mended may run on
         require_stopped(desk, narrator, "its package has changed")
-        training_session(desk).retire()
     desk.host().send(package, desk.job.package.remote_dir, files, show, elsewhere=checkpoints)
     desk.record("uploaded", {"files": len(files)})
 

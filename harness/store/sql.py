@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 
 from harness import events
 from harness.canonical import Json, canonical
-from harness.errors import BadInput, Conflict, StoreFailed
+from harness.errors import BadInput, Conflict, LogDamaged, StoreFailed
 from harness.events import Event, Head
 from harness.ids import JobName
 from harness.ports import Clock
@@ -101,10 +101,10 @@ class SqlEventStore:
         return event
 
     def events(self, job: JobName) -> tuple[Event, ...]:
-        """The job's events in order. Raises StoreFailed naming the first that is changed or missing."""
+        """The job's events in order. Raises LogDamaged naming the first that is changed or missing."""
         log, wrong = self._read(job)
         if wrong:
-            raise StoreFailed(f"the log of job {job} in {self.path} is damaged: {wrong[0]}", remedy=_DAMAGED)
+            raise LogDamaged(f"the log of job {job} in {self.path} is damaged: {wrong[0]}")
         return log
 
     def jobs(self) -> tuple[JobName, ...]:
@@ -172,7 +172,6 @@ class SqlEventStore:
             raise StoreFailed(f"the event store {self.path} cannot be used: {cause}") from error
 
 
-_DAMAGED = "Restore the store from a copy, or look at what is left of the log with: harness log JOB."
 _REPORT = "This is a fault of the harness: report it with the message above."
 
 

@@ -68,7 +68,13 @@ def test_the_scripts_lines_bring_the_model_home_and_destroy_nothing_unknown(box:
     assert box.ssh("true").returncode == 0
 
 
-def test_a_damaged_model_is_not_called_verified(box: Box, tmp_path: Path) -> None:
+def test_a_damaged_model_is_neither_called_verified_nor_put_in_the_place_of_a_good_one(
+    box: Box, tmp_path: Path
+) -> None:
+    good = tmp_path / "here" / "forex.Q8_0.gguf"
+    good.parent.mkdir()
+    good.write_bytes(b"last month's good model")
+    good.chmod(0o444)
     remote = box.root / "root" / FINAL / "forex.Q8_0.gguf"
     whole = remote.read_bytes()
     remote.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
@@ -77,6 +83,20 @@ def test_a_damaged_model_is_not_called_verified(box: Box, tmp_path: Path) -> Non
     assert done.returncode == 3
     assert "verified:" not in done.stdout
     assert "Traceback" not in done.stderr
+    assert good.read_bytes() == b"last month's good model"
+    assert f"{good}.unverified" in "".join(done.stderr.split())
+
+    remote.write_bytes(whole)
+    done = _harness(tmp_path, words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert good.read_bytes() == whole
+    (aside,) = set(good.parent.iterdir()) - {good}
+    assert aside.read_bytes() == b"last month's good model"
+    assert aside.name in "".join(done.stdout.split())
+
+    done = _harness(tmp_path, words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(good.parent.iterdir()) == {good, aside}
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,11 +23,13 @@ from harness.clock import SystemClock
 from harness.errors import HarnessError, HostUnreachable, LocalDiskFull, RemoteChanged, TransferFailed
 from harness.ids import Sha256
 from harness.ports import Endpoint, Progress, RemoteFile
+from harness.remote import host as host_module
 from harness.remote import journal as journals
 from harness.remote import openssh
 from harness.remote.host import SshHost
 from harness.remote.ssh import Login
-from harness.remote.transfer import Limits
+from harness.remote.streams import Pipe
+from harness.remote.transfer import Limits, Line
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
 
@@ -50,8 +54,12 @@ def carriers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def model(box: LocalSshd, size: int, name: str = "model.gguf") -> RemoteFile:
+    return _model_in(box.home, size, name)
+
+
+def _model_in(home: Path, size: int, name: str = "model.gguf") -> RemoteFile:
     data = random.Random(size).randbytes(size)
-    (box.home / name).write_bytes(data)
+    (home / name).write_bytes(data)
     return RemoteFile(name, size, Sha256(hashlib.sha256(data).hexdigest()))
 
 
@@ -436,3 +444,89 @@ def test_an_empty_file_arrives(box: LocalSshd, tmp_path: Path) -> None:
     host.fetch(remote, tmp_path / "home" / "empty")
     host.close()
     assert (tmp_path / "home" / "empty").read_bytes() == b""
+
+
+@pytest.fixture
+def near(box: LocalSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshHost]:
+    """A box nearby, where ssh goes first; its temporary files are in a folder of their own."""
+    if openssh.installed() is None:
+        pytest.skip("ssh is not installed")
+    monkeypatch.setattr(SshHost, "line", lambda _self, _size: Line(1, ("ssh", "paramiko"), "paramiko"))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=LIMITS)
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The carriers of the streams that were asked for."""
+    carriers: list[str] = []
+    real = SshHost._pipe
+
+    def pipe(self: SshHost, *args: Any, **more: Any) -> Pipe:
+        carriers.append(args[2])
+        return real(self, *args, **more)
+
+    monkeypatch.setattr(SshHost, "_pipe", pipe)
+    return carriers
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a pipe's size be set")
+def test_a_kernel_that_refuses_larger_pipes_costs_nothing(
+    box: LocalSshd, near: SshHost, opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl: Any = pytest.importorskip("fcntl")
+    real = fcntl.fcntl
+
+    def refuse(descriptor: int, command: int, *args: Any) -> Any:
+        if command == fcntl.F_SETPIPE_SZ:
+            raise PermissionError(1, "Operation not permitted")
+        return real(descriptor, command, *args)
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    remote = model(box, 8 * MIB)
+    near.fetch(remote, tmp_path / "home" / "model.gguf")
+    assert_home(remote, tmp_path / "home" / "model.gguf")
+    assert opened == ["ssh"]
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [HostUnreachable("ssh does not start"), RuntimeError("nobody thought of it")])
+def test_the_next_carrier_is_tried_when_one_does_not_begin_and_nothing_of_it_is_left(
+    near: SshHost, opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    begun: list[subprocess.Popen[bytes]] = []
+    real = subprocess.Popen
+
+    def popen(*args: Any, **more: Any) -> subprocess.Popen[bytes]:
+        begun.append(real(*args, **more))
+        return begun[-1]
+
+    def fail(_pipe: int) -> None:
+        raise error
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(openssh, "_widen", fail)
+    remote = _model_in(tmp_path / "box" / "home", 8 * MIB)
+    near.fetch(remote, tmp_path / "home" / "model.gguf")
+    assert_home(remote, tmp_path / "home" / "model.gguf")
+    assert opened == ["ssh", "paramiko"]
+    (ssh,) = begun
+    assert ssh.returncode is not None
+    assert ssh.stdout is not None
+    assert ssh.stdout.closed
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_an_error_that_nobody_thought_of_ends_the_transfer_and_says_so(
+    box: LocalSshd, near: SshHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: Any, **_more: Any) -> None:
+        raise RuntimeError("nobody thought of it")
+
+    monkeypatch.setattr(openssh, "installed", lambda: None)
+    monkeypatch.setattr(host_module, "RangeStream", fail)
+    with pytest.raises(TransferFailed, match="RuntimeError: nobody thought of it"):
+        near.fetch(model(box, 8 * MIB), tmp_path / "home" / "model.gguf")

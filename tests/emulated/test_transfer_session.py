@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.local_sshd import SSHD, LocalSshd
 from harness.clock import SystemClock
-from harness.errors import BadInput, HarnessError, HostUnreachable
+from harness.errors import BadInput, HostUnreachable
 from harness.ports import Host
 from harness.remote.host import SshHost
 from harness.remote.session import SessionState, TrainingSession, session_state
@@ -108,17 +108,6 @@ def test_stop_ends_the_whole_family(session: TrainingSession) -> None:
     assert stopped.exit_status is not None
     assert stopped.exit_status > 128
     assert not session.alive()
-
-
-def test_what_lives_is_not_retired_and_what_ended_is_forgotten(session: TrainingSession) -> None:
-    assert session.start(["sh", "-c", "sleep 63"])
-    with pytest.raises(HarnessError, match="still runs"):
-        session.retire()
-    assert session.alive()
-    session.stop(grace=5.0)
-    session.retire()
-    assert session.state() == SessionState(started=False, alive=False, pid=None, exit_status=None, carrier=None)
-    session.retire()
 
 
 def test_stop_ends_what_does_not_want_to(session: TrainingSession, box: LocalSshd, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from harness.errors import BadInput, TransferFailed
 from harness.ids import Sha256
 from harness.ports import Progress
 from harness.remote.host import SshHost
+from harness.remote.session import TrainingSession
 from harness.remote.transfer import Limits
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
@@ -75,13 +78,95 @@ def test_strays_are_moved_aside_and_not_lost(box: LocalSshd, tmp_path: Path) -> 
     assert [path.read_text() for path in aside] == ["stale"]
 
 
-def test_what_a_training_wrote_is_never_moved(box: LocalSshd, tmp_path: Path) -> None:
+TRAINS = """\
+import os, sys
+os.makedirs("models/output/sft/checkpoint-100", exist_ok=True)
+open("models/output/sft/checkpoint-100/trainer_state.json", "w").write("{}")
+open("run.json", "w").write("{}")
+import helper
+print(helper.WORD, flush=True)
+import time
+time.sleep(60 * len(sys.argv[1:]))
+"""
+OUTPUTS = {"training.log", "run.json", "models/output/sft/checkpoint-100/trainer_state.json"}
+
+
+@pytest.fixture
+def attempt(box: LocalSshd, tmp_path: Path) -> Iterator[tuple[SshHost, Path, dict[str, Sha256], TrainingSession]]:
+    """A package on the box, whose training has spoken, and runs."""
+    source, files = package(tmp_path, {"train.py": TRAINS.encode(), "helper.py": b"WORD = 'wrong'\n"})
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    host.send(source, "package", files)
+    base = box.home / "package" / "models" / "base" / "config.json"
+    base.parent.mkdir(parents=True)
+    base.write_text("downloaded by the package's install command")
+    session = TrainingSession(host, "package", f"upload-{os.getpid()}")
+    assert session.start(["python3", "train.py", "wait"])
+    log = box.home / "package" / "training.log"
+    deadline = time.monotonic() + 20
+    while not log.exists() or "wrong" not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield host, source, files, session
+    session.stop(grace=0.1)
+    host.close()
+
+
+def test_a_mended_package_follows_an_attempt_that_was_stopped(
+    box: LocalSshd, attempt: tuple[SshHost, Path, dict[str, Sha256], TrainingSession]
+) -> None:
+    host, source, files, session = attempt
+    session.stop(grace=5.0)
+    (source / "helper.py").write_bytes(b"WORD = 'mended'\n")
+    files["helper.py"] = Sha256(hashlib.sha256(b"WORD = 'mended'\n").hexdigest())
+    host.send(source, "package", files)
+    left = {name for name in held(box) if "__pycache__" not in name}
+    assert left == {"train.py", "helper.py", "models/base/config.json"}
+    (aside,) = (box.home / "package" / ".harness" / "aside").iterdir()
+    assert {name for name in OUTPUTS if (aside / name).is_file()} == OUTPUTS
+    assert (aside / ".harness" / "launch.json").is_file()
+    assert not session.state().started
+    assert session.start(["python3", "train.py"])
+    deadline = time.monotonic() + 20
+    while session.alive():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (box.home / "package" / "training.log").read_text() == "mended\n"
+    assert session.exit_status() == 0
+
+
+def test_the_same_package_goes_on_from_its_own_outputs(
+    box: LocalSshd, attempt: tuple[SshHost, Path, dict[str, Sha256], TrainingSession]
+) -> None:
+    host, source, files, session = attempt
+    host.send(source, "package", files)
+    assert session.alive()
+    session.stop(grace=5.0)
+    host.send(source, "package", files)
+    assert held(box).keys() > OUTPUTS
+    assert session.state().started
+
+
+def test_what_a_running_training_writes_is_never_moved(
+    box: LocalSshd, attempt: tuple[SshHost, Path, dict[str, Sha256], TrainingSession]
+) -> None:
+    host, source, files, session = attempt
+    before = held(box)
+    (source / "helper.py").write_bytes(b"WORD = 'mended'\n")
+    files["helper.py"] = Sha256(hashlib.sha256(b"WORD = 'mended'\n").hexdigest())
+    with pytest.raises(TransferFailed, match="a training runs here"):
+        host.send(source, "package", files)
+    assert session.alive()
+    assert held(box) == before
+
+
+def test_nothing_is_moved_where_it_cannot_be_told_whether_a_training_runs(box: LocalSshd, tmp_path: Path) -> None:
     source, files = package(tmp_path, {"train.py": b"new"})
     (box.home / "package" / ".harness").mkdir(parents=True)
     (box.home / "package" / ".harness" / "launch.json").write_text("{}")
     (box.home / "package" / "model.gguf").write_text("hours of work")
     host = SshHost(box.login(), SystemClock(), patience=5.0)
-    with pytest.raises(TransferFailed, match="a training was started here"):
+    with pytest.raises(TransferFailed, match=r"launch\.json is damaged"):
         host.send(source, "package", files)
     host.close()
     assert (box.home / "package" / "model.gguf").read_text() == "hours of work"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 
 import pytest
@@ -84,6 +85,8 @@ def test_each_line_of_the_contract_is_read_back(
         assert grammar.parse(grammar.lines((line + "\n").encode())) == (event,)
         assert grammar.parse_line(line + " ") != event or line.endswith(reason)
         assert grammar.parse_line(f"log said: {line}") is None
+        assert re.search(grammar.MATTERS, line)
+        assert bool(re.search(grammar.PLENTY, line)) == isinstance(event, Step)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +139,7 @@ def test_what_is_not_word_for_word_is_no_event(line: str) -> None:
 )
 def test_error_lines_are_seen_wherever_they_stand(line: str, kind: ErrorKind) -> None:
     assert grammar.parse_line(line) == ErrorLine(kind, line)
+    assert re.search(grammar.MATTERS, line)
 
 
 @pytest.mark.parametrize("line", ["NCCL version 2.21.5+cuda12.4", "no space is left out", "the dog was Killed", "Xid"])

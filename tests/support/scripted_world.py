@@ -37,6 +37,7 @@ from harness.ports import (
     RunResult,
     Volume,
 )
+from harness.remote.box import excerpt as box_excerpt
 from harness.remote.box import files as box_files
 from harness.remote.box import training as box_training
 from tests.support.fake_clock import FakeClock
@@ -202,11 +203,6 @@ class Box:
             self.alive, self.exit_status = False, 143
         return self.state()
 
-    def retire(self) -> dict[str, Any]:
-        """Forget that it was started."""
-        self.started, self.exit_status = False, None
-        return self.state()
-
     def say(self, line: str) -> None:
         """One line of the training's log."""
         self.root.mkdir(parents=True, exist_ok=True)
@@ -279,8 +275,7 @@ class BoxHost:
         if asked is None:
             return RunResult(0, " ".join(argv).encode(), b"")
         request = json.loads(ast.literal_eval(asked.group(1).decode()))
-        verbs = {"start": self.box.start, "stop": self.box.stop, "retire": self.box.retire}
-        answer = verbs[request["verb"]]()
+        answer = self.box.start() if request["verb"] == "start" else self.box.stop()
         return RunResult(0, (request["marker"] + json.dumps({"value": answer})).encode(), b"")
 
     def probe(self, questions: Sequence[Question], *, timeout: float = 120.0) -> Answers:
@@ -304,6 +299,8 @@ class BoxHost:
                     value = box_training.checkpoints(**args)
                 case "tail":
                     value = {**box_files.tail(**args), "mtime": self.box.spoken_at}
+                case "excerpt":
+                    value = box_excerpt.excerpt(**args)
                 case operation:
                     value = getattr(box_files, operation)(**args)
         except (OSError, ValueError) as error:

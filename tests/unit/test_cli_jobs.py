@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import re
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from harness import __version__
 from harness.cli import jobs, main
 from harness.cli.confirming import agreeing, confirming
 from harness.clock import SystemClock
-from harness.errors import BadInput, GateHeld, HarnessError, JobBusy, NotProven
+from harness.errors import BadInput, GateHeld, HarnessError, JobBusy, LogDamaged, NotProven
 from harness.ids import InstanceId, JobName
 from harness.job.load import load_job
 from harness.job.model import ProviderTable
@@ -99,6 +102,66 @@ def test_without_jobs_status_says_so(ask: Ask) -> None:
         "no job has been run yet; harness demo runs one on this machine\n",
     )
     assert json.loads(ask("status", "--json")[1]) == []
+
+
+def _damage(home: Path, name: str) -> None:
+    with contextlib.closing(sqlite3.connect(home / "state.db")) as opened, opened:
+        opened.execute("update events set data = '{}' where job = ?", (name,))
+
+
+@pytest.fixture
+def damaged(home: Path) -> Path:
+    """A home with two jobs that have rented, of which the log of one is damaged."""
+    _write(home, Log().rented())
+    _write(home, Log(job().model_copy(update={"name": JobName("other")})).rented())
+    _damage(home, "other")
+    return home
+
+
+def test_a_damaged_log_hides_no_other_job(damaged: Path, ask: Ask) -> None:
+    code, out, err = ask("status")
+    assert code == LogDamaged.exit_code
+    night, other = out.splitlines()
+    assert f"instance {INSTANCE} at $16.00/h" in night
+    assert re.match(r"other +unreadable +its log does not read: something may be billing", other)
+    assert "the log of job other in" in " ".join(err.split())
+    rows = json.loads(ask("status", "--json")[1])
+    assert [(row["job"], row["stage"], row["alive"]) for row in rows] == [
+        ("night", "provision", True),
+        ("other", "unreadable", None),
+    ]
+    assert ask("status", "night")[0] == 0
+    assert ask("report", "night")[0] == 0
+    assert damaged.exists()
+
+
+def test_a_damaged_log_may_hide_an_owner_and_what_lives(damaged: Path) -> None:
+    with open_ledger(damaged) as ledger:
+        assert ledger.owner(InstanceId(INSTANCE)) == "night"
+        with pytest.raises(LogDamaged, match="job other"):
+            ledger.owner(InstanceId(99))
+        assert ledger.lives("emulated")
+        assert ledger.known(load_job(ROOT / "examples" / "forex-r1-v3.toml").provider).unreadable == ("other",)
+
+
+def test_with_a_damaged_log_the_job_that_is_meant_is_to_be_named(damaged: Path, ask: Ask) -> None:
+    code, _, err = ask("report")
+    assert code == LogDamaged.exit_code
+    assert "Name the job that is meant." in " ".join(err.split())
+    assert damaged.exists()
+
+
+def _errors(of: type[HarnessError] = HarnessError) -> Iterator[type[HarnessError]]:
+    yield of
+    for kind in of.__subclasses__():
+        yield from _errors(kind)
+
+
+def test_remedies_name_commands_that_exist() -> None:
+    known = {command.name for command in main.app.registered_commands}
+    known |= {group.name for group in main.app.registered_groups}
+    for error in _errors():
+        assert set(re.findall(r"\bharness ([a-z]+)\b", error.default_remedy)) <= known, error
 
 
 def test_status_says_what_may_be_billing_and_why_a_job_is_held(home: Path, ask: Ask) -> None:

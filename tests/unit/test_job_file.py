@@ -77,6 +77,8 @@ def test_the_real_job_has_the_numbers_that_were_paid_for() -> None:
         (BASE.replace('"pkg"', '"a\\u0000b"'), ("package.source", "control character")),
         (BASE.replace('"pkg"', '"~nobody-of-this-name/x"'), ("package.source", "no path on this machine")),
         (BASE + '\n[gates]\nchecks = ["a\\tb"]\n', ("gates.checks", "control character")),
+        (BASE + 'remote_dir = "~/training"\n', ("package.remote_dir", "'~/training'", "not expanded on the box")),
+        (BASE + 'remote_dir = "~"\n', ("package.remote_dir", "not expanded on the box")),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, named: tuple[str, ...]) -> None:

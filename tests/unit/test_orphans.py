@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,9 @@ import pytest
 from harness.cli import orphans as cli
 from harness.cli.orphans import Row, survey
 from harness.clock import SystemClock
-from harness.errors import ProviderUnavailable
+from harness.errors import LogDamaged, ProviderUnavailable
 from harness.facts import teardown
-from harness.ids import InstanceId, VolumeId
+from harness.ids import InstanceId, JobName, VolumeId
 from harness.job.model import ProviderTable
 from harness.lifecycle import Stage
 from harness.observed import Observed
@@ -164,6 +166,14 @@ def test_a_list_that_cannot_be_had_is_unknown_and_not_none(
         assert _only(found["instances"]).usd is None
 
 
+def test_a_log_that_does_not_read_leaves_it_open_whose_things_are(market: Market, provider: FaultyProvider) -> None:
+    market.add(5, "gsh-x-00000000")
+    market.add(6, "web server")
+    found = survey(provider, Known(unreadable=(JobName("other"),)))
+    assert all("or of job other, whose log does not read" in row.whose for row in found["instances"].get())
+    assert "job other" not in survey(provider, _alive())["instances"].get()[0].whose
+
+
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = make_world(tmp_path, monkeypatch, fast=True)
@@ -235,3 +245,19 @@ def test_the_command_never_says_none_of_what_it_could_not_see(
     told = json.loads(capsys.readouterr().out)
     assert (told["volumes"], told["costs"], set(told["unknown"])) == (None, None, {"volumes", "costs"})
     assert provider.count("destroy") == 0
+
+
+def test_the_command_lists_what_bills_though_a_log_does_not_read(
+    typed: Callable[..., None], market: Market, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    market.add(INSTANCE, LABEL)
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as opened, opened:
+        opened.execute("update events set data = '{}'")
+    with pytest.raises(LogDamaged, match="the log of job night does not read"):
+        typed(as_json=False)
+    assert f"{INSTANCE}  running" in capsys.readouterr().out
+    with pytest.raises(LogDamaged):
+        typed(as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["unknown"]) == {"jobs"}
+    assert [row["id"] for row in told["instances"]] == [INSTANCE]

@@ -558,6 +558,13 @@ def test_volumes_that_cannot_be_listed_are_not_none(world: World) -> None:
     only(world.judge(), "no_orphans", Verdict.UNKNOWN, "GET /volumes/ answered 502")
 
 
+def test_a_jobs_log_that_does_not_read_may_hide_what_bills(world: World) -> None:
+    world.known = Known(unreadable=(job_name("other"),))
+    only(world.judge(), "no_orphans", Verdict.UNKNOWN, "the log of job other does not read")
+    world.market.listed = (instance(6, "gsh-other-00000000"),)
+    only(world.judge(), "no_orphans", Verdict.UNKNOWN, "instance 6 gsh-other-00000000")
+
+
 def test_an_older_model_file_at_the_destination(world: World) -> None:
     world.destination.mkdir()
     (world.destination / "forex.Q8_0.GGUF").write_bytes(b"old")

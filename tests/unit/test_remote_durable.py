@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import durable
+from tests.support.windows import behave_like_windows
 
 
 @pytest.fixture
@@ -93,3 +94,20 @@ def test_creation_works_where_there_are_no_hard_links(tmp_path: Path, monkeypatc
 def test_a_private_file_is_never_readable_by_others(tmp_path: Path) -> None:
     durable.write(tmp_path / "key", b"secret", mode=0o600)
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+
+def test_read_only_files_are_replaced_and_removed_where_windows_refuses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "training.log"
+    file.write_bytes(b"older")
+    file.chmod(0o444)
+    behave_like_windows(monkeypatch)
+    with pytest.raises(PermissionError):
+        file.unlink()
+    durable.write(file, b"newer")
+    assert file.read_bytes() == b"newer"
+    file.chmod(0o444)
+    durable.remove(file)
+    durable.remove(file)
+    assert list(tmp_path.iterdir()) == []

@@ -203,6 +203,20 @@ def test_programs_run_without_a_shell_and_end_in_time(ask: Ask) -> None:
     assert packages["no-such-package"] is None
 
 
+def test_of_a_long_output_both_ends_are_told(ask: Ask) -> None:
+    code = "print('READY base_model x'); print('chatter ' * 20000); print('READY gguf_export y')"
+    out = value(ask("python_check", code=code))["out"]
+    assert len(out) < (1 << 16) + 100
+    assert out.splitlines()[0] == "READY base_model x"
+    assert out.splitlines()[-1] == "READY gguf_export y"
+    assert len(out.splitlines()) == 3
+    assert "bytes are left out" in out
+    torn = value(ask("command", argv=["echo", "NOT READY"], limit=12))["out"]
+    assert torn == "NOT READY\n"
+    torn = value(ask("command", argv=["echo", "x" * 100 + " NOT READY"], limit=12))["out"]
+    assert torn == "xxxxxx[... 99 bytes are left out ...]READY\n"
+
+
 def test_processes_of_a_directory_and_their_launch_variables(ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     child = subprocess.Popen(

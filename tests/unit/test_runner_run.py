@@ -26,10 +26,12 @@ from harness.errors import (
 from harness.evidence import CheckResult
 from harness.lifecycle import ORDER, Stage
 from harness.ports import RemoteFile
+from harness.runner import homecoming
 from harness.verdict import Verdict
 from tests.support.desk import World, make_world
 from tests.support.job_histories import check
 from tests.support.scripted_world import MODEL
+from tests.support.windows import behave_like_windows
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ def test_a_spoilt_local_file_is_put_aside_and_fetched_again(world: World) -> Non
     told = world.run(until=Stage.POSTDOWNLOAD)
     assert local.read_bytes() == MODEL
     assert [path.read_bytes() for path in local.parent.glob("*.rejected-*")] == [b"X" + MODEL[1:]]
-    assert any("fetching it again" in note for note in told.notes)
+    assert any("takes its place" in note for note in told.notes)
     world.run()
     assert world.history.closed
 
@@ -199,6 +201,19 @@ def test_something_else_in_the_files_place_is_put_aside(world: World, what: str)
     assert local.is_file()
     assert not local.is_symlink()
     assert local.read_bytes() == MODEL
+
+
+def test_a_companion_that_changed_takes_the_place_of_the_read_only_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run(until=Stage.POSTTRAIN)
+    here = world.desk().directory / "companions" / "training.log"
+    here.chmod(0o444)
+    there = world.box.root / "training.log"
+    there.write_text(there.read_text() + "one line more\n")
+    behave_like_windows(monkeypatch)
+    homecoming._fetch_companions(world.desk())
+    assert here.read_text() == there.read_text()
 
 
 def test_a_lost_companion_is_brought_again_before_the_file_is_judged(world: World) -> None:
@@ -236,9 +251,14 @@ def test_an_artifact_with_a_hostile_name_is_not_recorded(world: World) -> None:
 
 def test_a_second_copy_is_made_and_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world(tmp_path, monkeypatch, fast=True, artifact={"second_copy": str(tmp_path / "copy")})
-    world.run(until=Stage.POSTDOWNLOAD)
     copy = tmp_path / "copy" / "model.Q8_0.gguf"
+    copy.parent.mkdir()
+    copy.write_bytes(b"last month's model, of which this is the only copy")
+    told = world.run(until=Stage.POSTDOWNLOAD)
     assert copy.read_bytes() == MODEL
+    (aside,) = set(copy.parent.iterdir()) - {copy}
+    assert aside.read_bytes() == b"last month's model, of which this is the only copy"
+    assert any(aside.name in note for note in told.notes)
 
 
 def test_a_release_that_expired_meanwhile_is_renewed(world: World) -> None:

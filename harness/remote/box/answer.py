@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from harness.remote.box import files, machine, session, training
+from harness.remote.box import excerpt, files, machine, session, training
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **files.OPERATIONS,
     **machine.OPERATIONS,
     **session.OPERATIONS,
     **training.OPERATIONS,
+    **excerpt.OPERATIONS,
 }
 THREADS = 8
 

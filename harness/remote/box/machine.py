@@ -25,7 +25,10 @@ GPU_FIELDS = ("index", "name", "driver_version", "memory.total", "memory.used", 
 
 
 def command(argv: list[str], cwd: str = "~", timeout: float = 30.0, limit: int = 1 << 16, stdin: str = "") -> Any:
-    """``{status, out, err}`` of a program run without a shell; 127 when there is none; past ``timeout`` a problem."""
+    """``{status, out, err}`` of a program run without a shell; 127 when there is none; past ``timeout`` a problem.
+
+    Of an output beyond ``limit`` bytes both ends are told: what a program amounts to, it says last.
+    """
     try:
         child = subprocess.Popen(
             [expand(argv[0]), *argv[1:]],
@@ -43,7 +46,7 @@ def command(argv: list[str], cwd: str = "~", timeout: float = 30.0, limit: int =
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
         raise ValueError(f"{argv[0]} did not end within {timeout:.0f} s") from None
-    return {"status": child.returncode, "out": _text(out, limit), "err": _text(err, limit)}
+    return {"status": child.returncode, "out": _ends(out, limit), "err": _ends(err, limit)}
 
 
 def python_check(code: str, python: str = "python3", timeout: float = 60.0, cwd: str = "~", args: Any = ()) -> Any:
@@ -184,6 +187,14 @@ def _number(text: str) -> Any:
         return float(text)
     except ValueError:
         return None
+
+
+def _ends(data: bytes, limit: int) -> str:
+    """Both ends in one text. No line begins at the gap, so that no end of a line is taken for a line."""
+    if len(data) <= limit:
+        return _text(data, limit)
+    gap = f"[... {len(data) - limit // 2 * 2} bytes are left out ...]"
+    return _text(data, limit // 2) + gap + data[-(limit // 2) :].decode("utf-8", "replace")
 
 
 def _text(data: bytes, limit: int) -> str:

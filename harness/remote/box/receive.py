@@ -1,7 +1,7 @@
 """Receives files over standard input into one directory: staged by digest, hashed from the disk, renamed into place.
 
-What was staged of a file stays for the next attempt. Files that are in the directory and
-not in the list are moved aside, never deleted.
+What was staged of a file stays for the next attempt. What is in the directory and belongs
+to no package of these files is moved aside, never deleted, and never while a training runs there.
 """
 
 # os.path throughout, as strings are what crosses the wire.
@@ -14,27 +14,26 @@ import sys
 import time
 from typing import Any
 
+from harness.remote.box import session
 from harness.remote.box.files import expand, sha256, tree
-
-OURS = ".harness"
-"""The harness's own corner of the directory: staging, and the state of the training's session."""
+from harness.remote.box.outputs import OURS, SESSION, is_output, is_written_there
 
 BLOCK = 1 << 20
 
 
 def main(request: Any) -> None:
-    """Say what is there, move strays aside, then receive: a header line and the bytes for each file."""
+    """Say what is there, move aside what does not belong, then receive: a header line and the bytes for each file.
+
+    ``files`` of the request maps each path to its SHA-256.
+    """
     os.chdir(os.path.expanduser("~"))
     root = expand(request["directory"])
     staging = os.path.join(root, OURS, "incoming")
     try:
         os.makedirs(staging, exist_ok=True)
         entries = [entry for entry in tree(root, True)["entries"] if entry["path"].split("/")[0] != OURS]
-        strays = [
-            entry["path"] for entry in entries if entry["path"] not in request["files"] or entry["kind"] != "file"
-        ]
-        set_aside(root, strays)
-        present = {entry["path"]: entry["sha256"] for entry in entries if entry["path"] not in strays}
+        present = {entry["path"]: entry["sha256"] for entry in entries if entry["kind"] == "file"}
+        set_aside(root, out_of_place(root, entries, request["files"], present))
         staged = {name: os.path.getsize(os.path.join(staging, name)) for name in os.listdir(staging)}
         say({"present": present, "staged": staged})
         for line in iter(sys.stdin.buffer.readline, b""):
@@ -69,10 +68,30 @@ def receive(root: str, staging: str, header: Any) -> None:
     os.replace(part, final)
 
 
+def out_of_place(root: str, entries: Any, wanted: Any, present: Any) -> Any:
+    """Paths below ``root`` that must go: strays, and with a package that differs the attempt that another one made.
+
+    Its outputs are not to be mistaken for this package's, nor gone on from; the same package goes on from its own.
+    """
+    launched = session.state(root)
+    changed = any(present.get(path) != digest for path, digest in wanted.items())
+    goes_on = launched["started"] and not changed
+    odd = [entry["path"] for entry in entries if not _belongs(entry, wanted, goes_on)]
+    if launched["alive"] and (changed or odd):
+        raise ValueError(f"a training runs here (process {launched['pid']}), and not of exactly this package")
+    if changed:
+        odd += [OURS + "/" + name for name in SESSION if os.path.exists(os.path.join(root, OURS, name))]
+    return odd
+
+
+def _belongs(entry: Any, wanted: Any, goes_on: bool) -> bool:
+    if entry["path"] in wanted:
+        return bool(entry["kind"] == "file")
+    return is_written_there(entry["path"]) and (goes_on or not is_output(entry["path"]))
+
+
 def set_aside(root: str, strays: Any) -> None:
-    """Move what does not belong into ``.harness/aside/<time>/``, and delete the directories left empty."""
-    if strays and os.path.exists(os.path.join(root, OURS, "launch.json")):
-        raise ValueError(f"a training was started here, and {len(strays)} files are not in the list: {strays[:5]}")
+    """Move paths into ``.harness/aside/<time>/``, and delete the directories left empty."""
     aside = os.path.join(root, OURS, "aside", str(time.time_ns()))
     for path in strays:
         target = os.path.join(aside, path)

@@ -35,9 +35,9 @@ printf '%s\\n' "$status" > .harness/exit_status.new && mv .harness/exit_status.n
 
 
 def main(request: Any) -> None:
-    """One verb of ``start``, ``stop``, ``retire`` with its arguments; prints the state afterwards, a line of JSON."""
+    """One verb of ``start``, ``stop`` with its arguments; prints the state afterwards, a line of JSON."""
     os.chdir(os.path.expanduser("~"))
-    verbs: dict[str, Callable[..., Any]] = {"start": start, "stop": stop, "retire": retire}
+    verbs: dict[str, Callable[..., Any]] = {"start": start, "stop": stop}
     verb = verbs[request["verb"]]
     try:
         answer = {"value": verb(**request["args"])}
@@ -113,14 +113,6 @@ def stop(directory: str, grace: float = 20.0) -> Any:
         if not _family(known):
             return state(directory)
     raise ValueError(f"processes survive SIGKILL: {sorted(_family(known))}")
-
-
-def retire(directory: str) -> Any:
-    """Forget a launch that has ended: the next upload may move aside what it wrote. One that lives is a problem."""
-    if state(directory)["alive"]:
-        raise ValueError("the training still runs")
-    _forget(os.path.join(os.path.abspath(expand(directory)), ".harness"))
-    return state(directory)
 
 
 def _spawn(name: str, launcher: str, directory: str) -> None:
