@@ -161,18 +161,13 @@ class World:
             return self._put(rental)
 
     def start(self, instance_id: int) -> None:
-        """Start a stopped instance; refuses one whose contract has ended or whose account is empty.
-
-        A host that is offline does not hear of it.
-        """
+        """Start a stopped instance; refuses one whose contract has ended or whose account is empty."""
         with self.lock:
             rental, now = self.rental(instance_id), self.settle()
             if now >= rental.end_at:
                 raise Refusal(400, "contract_ended", "The contract has ended; the instance cannot be started.")
             self._needs_credit()
-            if rental.status is Status.OFFLINE:
-                self._put(replace(rental, intended=Status.RUNNING))
-            elif rental.status is Status.STOPPED or rental.intended is not Status.RUNNING:
+            if rental.status is Status.STOPPED or rental.intended is not Status.RUNNING:
                 self._put(_booting(rental, Status.LOADING, now))
 
     def stop(self, instance_id: int, why: str = "") -> None:
@@ -385,15 +380,10 @@ class World:
 
 
 def _booting(rental: Rental, status: Status, now: float) -> Rental:
-    return replace(
-        rental,
-        status=status,
-        intended=Status.RUNNING,
-        boot_at=now,
-        held_at=None,
-        running_since=None,
-        status_msg="",
-    )
+    meant = replace(rental, intended=Status.RUNNING)
+    if rental.status is Status.OFFLINE:
+        return meant  # the host does not hear of it
+    return replace(meant, status=status, boot_at=now, held_at=None, running_since=None, status_msg="")
 
 
 def _market(scenario: Scenario) -> list[Ask]:
