@@ -230,7 +230,10 @@ def _let_go(
     """
     if instance is not None:
         preconditions.require_ours(desk, rental, instance)
-        _accept_loss(desk, rental, preconditions.of_value(desk, instance), accepts, note)
+        value, asked_at = preconditions.of_value(desk, instance), desk.clock.monotonic()
+        _accept_loss(desk, rental, value, accepts, note)
+        if desk.clock.monotonic() - asked_at > _AT_ONCE_S:
+            _require_as_it_was(desk, rental, instance, value)
         intent: dict[str, Json] = {"instance_id": rental.instance_id, "release": None}
         ran = preconditions.has_run(desk, instance)
         desk.record("destroy_intended", {**intent, "volumes": list(instance.volumes), "ran": ran})
@@ -238,6 +241,17 @@ def _let_go(
         desk.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply})
     absence = _prove_gone(desk, rental)
     return {"absence": absence, "billing": _billing_end(desk, rental, ran=_had_run(desk))}
+
+
+def _require_as_it_was(desk: Desk, rental: Rental, instance: Instance, value: tuple[str, ...]) -> None:
+    """Raise Refused when an instance whose loss was accepted is another by now: it runs again, or holds more."""
+    found = _still_shown(desk, rental)
+    preconditions.require_ours(desk, rental, found)
+    if found.status is not instance.status or set(preconditions.of_value(desk, found)) - set(value):
+        raise Refused(
+            f"instance {rental.instance_id} has changed while its loss was being accepted: it is {found.status} now",
+            remedy="Run the same command again: it says what would be lost by now.",
+        )
 
 
 def _had_run(desk: Desk) -> bool:

@@ -69,11 +69,15 @@ class Known:
 
     instances: Mapping[InstanceId, Claim] = field(default_factory=dict)
     volumes: Mapping[VolumeId, JobName] = field(default_factory=dict)
+    begun: Mapping[str, JobName] = field(default_factory=dict)
+    """The labels of rents that were begun and of which nothing more is recorded: the job looks for its instance."""
     unreadable: tuple[JobName, ...] = ()
 
     def of_instance(self, instance: Instance) -> Whose:
         """Whose a listed instance is."""
         claim = self.instances.get(instance.id)
+        if claim is None and (job := self.begun.get(instance.label or "")) is not None:
+            return Whose(Standing.OWNED, f"job {job}, which was cut off while it rented: harness run {job} finds it")
         if claim is None:
             whose = self._by_label(instance.label)
             way = f"; harness destroy --instance-id {instance.id} --job-file FILE brings its model home first"
@@ -123,14 +127,17 @@ def known(histories: Iterable[History], at: ProviderTable, unreadable: Iterable[
     """What jobs have had at the provider ``at``; another provider's numbers mean other things."""
     instances: dict[InstanceId, Claim] = {}
     volumes: dict[VolumeId, JobName] = {}
+    begun: dict[str, JobName] = {}
     for history in histories:
         if place(history.job.provider) == place(at):
             now = _now(history)
+            if history.rental is None and history.intended_label is not None:
+                begun[history.intended_label] = history.job.name
             for event in history.events:
                 _learn(event, history.job.name, now, instances)
                 if event.kind == "destroy_intended":
                     volumes.update(dict.fromkeys(_volumes(event.data), history.job.name))
-    return Known(instances, volumes, tuple(unreadable))
+    return Known(instances, volumes, begun, tuple(unreadable))
 
 
 def stray(

@@ -27,6 +27,10 @@ _NOT_YET = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.CREATED, Insta
 """States on the way to a first start. A missing start time alone says nothing: the provider leaves it out at times."""
 
 
+_OUTPUTS = ("models/output", ".harness/aside/*/models/output")
+"""Where a training leaves its outputs, and where an upload puts those of an attempt with another package."""
+
+
 class BoxUnseen(Refused):
     """The box itself could not be looked at."""
 
@@ -148,7 +152,7 @@ def of_value(desk: Desk, instance: Instance) -> tuple[str, ...]:
         return ()
     if instance.status in _CANNOT_RUN | DEAD:
         return (f"the box could not be looked at: the instance is {instance.status}",)
-    outputs = [posixpath.join(place, "models/output") for place in _places(desk)]
+    outputs = [posixpath.join(place, within) for place in _places(desk) for within in _OUTPUTS]
     patterns = [f"{output}/{one}" for output in outputs for one in ("*/checkpoint-*", "adapter", "final/*")]
     try:
         answers = desk.host().probe([Question(pattern, "glob", {"pattern": pattern}) for pattern in patterns])

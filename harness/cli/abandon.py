@@ -24,5 +24,6 @@ def abandon(
     """Destroy an instance that holds no checkpoint and no model file; else only for the typed sentence."""
     console = Console()
     with open_desk(job) as desk, desk.store.lock(desk.name), open_narrator(console, plain) as narrator:
+        adopted = desk.job.adopted
         abandon_instance(desk, accepting(console, narrator, accept_loss), narrator.note)
-    typer.echo(f"job {job} is abandoned; harness run begins it anew")
+    typer.echo(f"job {job} is abandoned" + ("" if adopted else f"; harness run {job} begins it anew"))

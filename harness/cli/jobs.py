@@ -209,7 +209,8 @@ def write_report(desk: JobDesk) -> tuple[Path, ...]:
 
 def _charges(desk: JobDesk) -> tuple[Charge, ...] | None:
     """The provider's bill of every instance of the job; None when it cannot be had, which the report says."""
-    rented = {InstanceId(int(str(one.data["instance_id"]))) for one in desk.history.events if one.kind == "rented"}
+    had = [one for one in desk.history.events if one.kind in {"rented", "adopted"}]
+    rented = {InstanceId(int(str(one.data["instance_id"]))) for one in had}
     if not rented:
         return None
     try:

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 
 from harness import staging
 from harness.durable import PART_SUFFIX
@@ -150,11 +150,9 @@ def _free_bytes(folder: Path) -> int:
 
 def _older(desk: Desk) -> tuple[str, ...]:
     """Model files and unfinished ones in the destination that this job did not bring there."""
-    history = desk.history
-    own = {PurePosixPath(history.artifact.path).name} if history.artifact else set()
-    own |= {history.fetched.path.name} if history.fetched else set()
-    begun = history.lost["artifact"] if history.lost else None  # its download was under way when the instance died
-    own |= {PurePosixPath(begun).name} if begun else set()
+    # Earlier instances' too: a download may have been under way when one died.
+    recorded = [str(event.data["path"]) for event in desk.history.events if event.kind in {"artifact", "fetched"}]
+    own = {PurePath(path).name for path in recorded}
     return _first(
         tuple(
             path.name

@@ -142,8 +142,8 @@ class Mirroring:
         errand, self._errand = self._errand, None
         if errand is None or errand.cancelled.is_set():
             return
-        if errand.failure is not None:
-            self._tell(errand.trainer, errand.checkpoint, errand.failure)
+        if errand.failure is not None or not errand.folder.is_dir():
+            self._tell(errand.trainer, errand.checkpoint, errand.failure or CouldNotLook("it did not arrive"))
             return
         self._desk.record("mirrored", {"trainer": errand.trainer, "step": errand.checkpoint.step})
         self._narrator.note(f"{errand.trainer} step {errand.checkpoint.step} is mirrored here")

@@ -70,12 +70,12 @@ def _to_go_on_from(desk: RunnerDesk, narrator: Narrator) -> Mapping[str, Path]:
     A mirror that this run does not go on from is another run's, and moved aside.
     """
     lost, mirror = desk.history.lost, desk.directory / MIRROR
+    another = lost is not None and lost["package"] != package_digest(desk.history)
     found = None
     if lost is not None:
-        same = lost["package"] == package_digest(desk.history)
-        found = to_resume(desk) if same else None
-        narrator.note(outlook(found) if same else "the training begins anew: the package is another one")
-    if found is None and mirror.is_dir() and not desk.history.launches:
+        found = None if another else to_resume(desk)
+        narrator.note("the training begins anew: the package is another one" if another else outlook(found))
+    if found is None and mirror.is_dir() and (another or not desk.history.launches):
         aside = mirror.with_name(f"{MIRROR}-of-earlier-{new_nonce()}")
         mirror.rename(aside)
         narrator.note(f"checkpoints of an earlier instance are kept in {aside.name}")

@@ -22,6 +22,7 @@ from harness.estimate import timeline
 from harness.history import Rental
 from harness.ids import InstanceId, label, new_nonce
 from harness.ports import CreateRequest, Instance, InstanceStatus, Offer, OfferQuery
+from harness.preconditions import DEAD
 from harness.runner.desk import RunnerDesk
 from harness.runner.narrator import Narrator
 from harness.text import printable
@@ -34,8 +35,6 @@ _INVISIBLE_S = 60.0
 _LOG_S = 60.0
 _OFFERS_TRIED = 5
 _STARTABLE = {InstanceStatus.STOPPED, InstanceStatus.EXITED}
-NEVER_RUNS = frozenset({InstanceStatus.EXITED, InstanceStatus.OFFLINE})
-"""States of an instance that should run from which it does not come back by anything that is done here."""
 _FATAL_MESSAGES = (
     "pull rate limit",
     "manifest unknown",
@@ -123,7 +122,7 @@ def death(desk: RunnerDesk) -> InstanceDead | None:
         return dead
     except HarnessError:
         return None
-    return InstanceDead(f"instance {instance.id} is {instance.status}") if instance.status in NEVER_RUNS else None
+    return InstanceDead(f"instance {instance.id} is {instance.status}") if instance.status in DEAD else None
 
 
 def _make_ready(desk: RunnerDesk, narrator: Narrator) -> None:
@@ -281,7 +280,7 @@ def _wait_until_running(desk: RunnerDesk, narrator: Narrator) -> Instance:
             desk.provider().start(instance.id)
             asked = True
         message = printable(instance.status_message, 300)
-        if instance.status in NEVER_RUNS and not asked:
+        if instance.status in DEAD and not asked:
             raise InstanceDead(
                 f"instance {instance.id} will not run: {instance.status}: {message}",
                 remedy="It may come back: run the same command again later. With --replace-dead-instance another one "

@@ -17,10 +17,10 @@ from harness.facts.mirror import MIRROR, Resumable, resumable
 from harness.history import History
 from harness.ids import InstanceId, Sha256
 from harness.ports import Instance
+from harness.preconditions import DEAD
 from harness.report.money import spent
 from harness.runner.desk import RunnerDesk
 from harness.runner.narrator import Narrator
-from harness.runner.renting import NEVER_RUNS
 
 _LOOK_S = 2.0
 
@@ -46,7 +46,7 @@ def replace(desk: RunnerDesk, narrator: Narrator, dead: InstanceDead, agreement:
     Raises GateHeld when the budget does not allow it; Refused or NotProven, as the guard does.
     """
     rental = desk.history.alive
-    if rental is None:
+    if rental is None or desk.job.adopted:  # a job that took its instance over has no other to rent
         return False
     resume = to_resume(desk)
     said = outlook(resume)
@@ -63,7 +63,6 @@ def replace(desk: RunnerDesk, narrator: Narrator, dead: InstanceDead, agreement:
         "how": how,
         "machine_id": rental.offer["machine_id"],
         "package": package_digest(history),
-        "artifact": history.artifact.path if history.artifact is not None else None,
     }
     guard.replace(desk, agreement.to_lose, narrator.note, why)
     desk.forget_connections()
@@ -111,7 +110,7 @@ def _stays_dead(desk: RunnerDesk, instance_id: InstanceId, narrator: Narrator) -
         instance: Instance | None = desk.provider().instance(instance_id)
         if instance is None or desk.history.destroy_intended:
             return True
-        if instance.status not in NEVER_RUNS:
+        if instance.status not in DEAD:
             narrator.note(f"instance {instance_id} is {instance.status} again")
             return False
         if desk.clock.monotonic() > deadline:

@@ -112,10 +112,7 @@ def run(
                     renting.resume(desk, narrator, may_start=commanded)
                 _act(stage, desk, narrator, confirm)
             except (InstanceDead, HostUnreachable) as error:
-                dead = error if isinstance(error, InstanceDead) else renting.death(desk)
-                if dead is None or not replacing.replace(desk, narrator, dead, agreement):
-                    if dead is not None:
-                        watching.keep_from_billing(desk, narrator, str(dead))
+                if not _replaced(error, desk, narrator, agreement):
                     raise
                 commanded = True
                 continue
@@ -129,6 +126,22 @@ def run(
             raise explained from error
     if desk.history.stage is None and not desk.history.closed:
         desk.record("closed", {})
+
+
+def _replaced(
+    error: InstanceDead | HostUnreachable, desk: RunnerDesk, narrator: Narrator, agreement: Agreement
+) -> bool:
+    """Whether another instance takes the place of the job's, which died; one that is only held is kept from billing."""
+    dead = error if isinstance(error, InstanceDead) else renting.death(desk)
+    if dead is None:
+        return False
+    replaced = False
+    try:
+        replaced = replacing.replace(desk, narrator, dead, agreement)
+    finally:
+        if not replaced and not desk.history.destroy_intended:
+            watching.keep_from_billing(desk, narrator, str(dead))
+    return replaced
 
 
 def reopen_if_spoilt(desk: RunnerDesk, narrator: Narrator) -> None:

@@ -127,10 +127,15 @@ class Market:
         return self.log
 
     def start(self, instance_id: InstanceId) -> None:
-        self.change(instance_id, status=InstanceStatus.RUNNING, intended_status="running")
+        self._wish(instance_id, InstanceStatus.RUNNING)
 
     def stop(self, instance_id: InstanceId) -> None:
-        self.change(instance_id, status=InstanceStatus.STOPPED, intended_status="stopped")
+        self._wish(instance_id, InstanceStatus.STOPPED)
+
+    def _wish(self, instance_id: InstanceId, status: InstanceStatus) -> None:
+        """A host that is offline does not hear of it."""
+        heard = self.rented[instance_id].status is not InstanceStatus.OFFLINE
+        self.change(instance_id, intended_status=status.value, **({"status": status} if heard else {}))
 
     def destroy(self, instance_id: InstanceId) -> DestroyReply:
         if instance_id not in self.rented:

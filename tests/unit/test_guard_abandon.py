@@ -84,6 +84,16 @@ def test_what_lies_where_the_package_lay_before_is_of_value(world: World) -> Non
     _nothing_happened(world)
 
 
+def test_what_an_upload_has_put_aside_is_of_value(world: World) -> None:
+    """A launch that failed its gate may have trained; the mended package's upload moved what it left."""
+    aside = world.box.root / ".harness/aside/1/models/output/final/model.gguf"
+    aside.parent.mkdir(parents=True)
+    aside.write_bytes(b"GGUF")
+    with pytest.raises(Refused, match="may hold something of value"):
+        _abandon(world)
+    _nothing_happened(world)
+
+
 def test_an_adopted_instance_always_wants_the_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where its owner keeps what is of value, only its owner knows."""
     world = make_world(tmp_path, monkeypatch, fast=True)

@@ -92,6 +92,19 @@ def test_an_instance_that_was_proven_gone_and_lives_is_forgotten(
     assert "has proven that it is gone, and it lives" in row.whose
 
 
+def test_an_instance_of_a_rent_that_was_cut_off_is_the_jobs_that_began_it(
+    market: Market, provider: FaultyProvider
+) -> None:
+    market.add(INSTANCE, LABEL)
+    log = Log()
+    log.add("rent_intended", {"label": LABEL, "offer": {}, "owner": 7})
+    row = _only(survey(provider, known([log.history], VAST))["instances"])
+    assert (row.standing, "cut off while it rented" in row.whose) == (Standing.OWNED, True)
+    log.add("rent_failed", {"label": LABEL, "why": "no instance carries the label"})
+    row = _only(survey(provider, known([log.history], VAST))["instances"])
+    assert row.standing is Standing.ORPHAN
+
+
 def test_an_instance_that_a_log_believes_alive_and_nobody_lists_is_told(provider: FaultyProvider) -> None:
     row = _only(survey(provider, _alive())["instances"])
     assert (row.id, row.status, row.standing) == (INSTANCE, "not listed", Standing.FORGOTTEN)

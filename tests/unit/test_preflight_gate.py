@@ -15,14 +15,15 @@ import pytest
 from harness import facts, gate, staging
 from harness.clock import SystemClock
 from harness.errors import BadInput, ProviderUnavailable
+from harness.events import Event
 from harness.evidence import GateResult
 from harness.facts.file import FactsFile, read_facts
 from harness.history import History
-from harness.ids import InstanceId, Sha256, VolumeId, job_name
+from harness.ids import InstanceId, JobName, VolumeId, job_name
 from harness.job.model import Job
 from harness.lifecycle import Stage
 from harness.orphans import Claim, Known
-from harness.ports import Account, Instance, InstanceStatus, Listing, RemoteFile, Volume
+from harness.ports import Account, Instance, InstanceStatus, Listing, Volume
 from harness.verdict import Verdict
 from tests.support.facts import Judged, assert_only, judge_file
 from tests.support.model_files import TINY, write_gguf
@@ -154,12 +155,11 @@ class Desk:
     public_key: str = KEY
     known_: Known = field(default_factory=Known)
     clock: SystemClock = field(default_factory=SystemClock)
-    artifact: RemoteFile | None = None
-    lost: dict[str, Any] | None = None
+    recorded: tuple[Event, ...] = ()
 
     @property
     def history(self) -> History:
-        return History(self.job, artifact=self.artifact, lost=self.lost)
+        return History(self.job, events=self.recorded)
 
     def known(self) -> Known:
         return self.known_
@@ -178,8 +178,7 @@ class World:
     market: Market = field(default_factory=Market)
     key: str = KEY
     known: Known = field(default_factory=Known)
-    artifact: RemoteFile | None = None
-    lost: dict[str, Any] | None = None
+    recorded: tuple[Event, ...] = ()
 
     @property
     def destination(self) -> Path:
@@ -195,7 +194,7 @@ class World:
         """What preflight saw, through its JSON, as the gate reads it."""
         job = make_job(self.package, **self.changes)
         desk = Desk(job, self.root / "job", self.destination, self.market, self.key, self.known)
-        desk.artifact, desk.lost = self.artifact, self.lost
+        desk.recorded = self.recorded
         staging.stage_package(job, desk.directory)
         return looked_at(desk, self.root / "facts.json")
 
@@ -572,18 +571,23 @@ def test_an_older_model_file_at_the_destination(world: World) -> None:
     only(world.judge(), "destination_is_clean", Verdict.FAIL, "forex.Q8_0.GGUF")
 
 
+def _artifact(seq: int) -> Event:
+    path = "models/output/final/forex.Q8_0.gguf"
+    return Event(seq, JobName("small"), 0.0, "artifact", {"path": path, "size": 4, "sha256": "0" * 64}, "", "")
+
+
 def test_the_jobs_own_file_is_no_stranger(world: World) -> None:
     world.destination.mkdir()
     (world.destination / "forex.Q8_0.gguf").write_bytes(b"ours")
     (world.destination / ".forex.Q8_0.gguf.00ff.part").write_bytes(b"ours")
-    world.artifact = RemoteFile("models/output/final/forex.Q8_0.gguf", 4, Sha256("0" * 64))
+    world.recorded = (_artifact(1),)
     assert_only(world.judge(), Verdict.FAIL, {})
 
 
 def test_a_download_that_a_dead_instance_began_is_no_stranger(world: World) -> None:
     world.destination.mkdir()
     (world.destination / "forex.Q8_0.gguf.part").write_bytes(b"ours")
-    world.lost = {"artifact": "models/output/final/forex.Q8_0.gguf"}
+    world.recorded = (_artifact(1), *(Event(at, JobName("small"), 0.0, "lost", {}, "", "") for at in (2, 3)))
     assert_only(world.judge(), Verdict.FAIL, {})
 
 

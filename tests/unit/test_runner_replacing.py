@@ -18,8 +18,10 @@ from harness.ids import InstanceId
 from harness.lifecycle import Stage
 from harness.ports import InstanceStatus, RemoteFile
 from harness.report import money
+from harness.runner import adopting
+from harness.runner import run as runner
 from harness.runner.replacing import Agreement
-from tests.support.desk import Killed, World, make_world
+from tests.support.desk import Killed, Telling, World, make_world
 from tests.support.scripted_world import offer
 from tests.unit.test_runner_mirroring import checkpoint, watch
 
@@ -287,3 +289,65 @@ def test_killed_at_any_event_of_a_replacement(
     assert world.provider.count("create") == 2
     assert world.history.resumes is not None
     assert not world.market.rented
+
+
+@pytest.mark.parametrize(("budget", "refusal"), [(12.0, GateHeld), (60.0, Refused)])
+def test_a_replacement_that_is_refused_leaves_no_instance_to_come_back_unwatched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: float, refusal: type[Exception]
+) -> None:
+    world = make(tmp_path, monkeypatch, budget=budget)
+    goes_offline(world)
+    with pytest.raises(refusal):
+        world.run(agreement=AGREED)
+    assert world.market.rented[InstanceId(4711)].intended_status == "stopped"
+    assert world.history.instance_stopped
+    assert world.provider.count("destroy") == 0
+
+
+def test_one_that_comes_back_while_a_person_types_is_not_given_up(world: World) -> None:
+    goes_offline(world)
+
+    def types(_: str) -> bool:
+        world.clock.turn(60)
+        world.market.change(InstanceId(4711), status=InstanceStatus.RUNNING, status_message="")
+        world.box.reachable = lambda: True
+        world.box.finish()
+        return True
+
+    with pytest.raises(Refused, match="has changed while its loss was being accepted: it is running now"):
+        world.run(agreement=Agreement(lambda _: "the test agrees", types))
+    assert world.provider.count("destroy") == 0
+    assert world.box.artifact.exists()
+    world.run(agreement=AGREED)
+    assert world.history.closed
+    assert world.kinds().count("rented") == 1
+
+
+def test_a_mirror_of_the_package_before_it_was_mended_is_not_this_ones(world: World) -> None:
+    dies(world)
+
+    def stop(kind: str, done: bool) -> None:
+        if kind == "gate" and not done and world.judged[-1] is Stage.LAUNCH:
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.run(agreement=AGREED, on_record=stop)
+    (Path(world.job.package.source) / "train_deepseek_forex.py").write_text("# mended\n")
+    told = world.run(agreement=AGREED, until=Stage.LAUNCH)
+    assert any("the package is another one" in note for note in told.notes)
+    assert not (world.desk().directory / "mirror").exists()
+    assert list(world.desk().directory.glob("mirror-of-earlier-*/sft/checkpoint-100"))
+
+
+def test_a_job_that_took_its_instance_over_rents_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True)
+    world.market.add(4711, None)
+    name = adopting.adopt(world.store, world.provider, world.job, Path("/f.toml"), InstanceId(4711))
+    world.job = world.job.model_copy(update={"name": name, "adopted": True})
+    world.clock.turn(600)
+    world.market.rented.clear()
+    agreement = Agreement(lambda _: pytest.fail("a person was asked"), lambda _: False)
+    with pytest.raises(InstanceDead):
+        runner.run(world.desk(), Telling(), lambda *_: "yes", agreement=agreement)
+    assert "lost" not in world.kinds()
+    assert world.provider.count("create") == 0
