@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -81,6 +82,21 @@ def test_whatever_of_theirs_is_named(theirs: Project, folder: str) -> None:
     said = theirs.judge(recorded(theirs), stage="teardown", folder=folder)
     assert said.verdicts() == DECLARED | {"extra": "pass"}, said.output
     assert said.status == 0
+
+
+@pytest.mark.parametrize(("named", "status"), [("checks", 0), (".", 1)])
+def test_the_harness_may_be_installed_below_their_repository(
+    theirs: Project, monkeypatch: pytest.MonkeyPatch, named: str, status: int
+) -> None:
+    """Pytest does not go into a virtual environment: from above it, the built-in checks are missing, not passed."""
+    packages = theirs.pytester.path / ".venv/lib/python3/site-packages"
+    for package in (BUILT_IN, Path(gate.__file__).parent):
+        shutil.copytree(package, packages / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    said = theirs.judge(recorded(theirs), folder=named, stage="teardown", workers=2)
+    missing = dict.fromkeys(DECLARED, "missing")
+    assert said.verdicts() == (missing if status else DECLARED) | {"extra": "pass"}, said.output
+    assert said.status == status
 
 
 def test_their_settled_paths_are_kept(theirs: Project) -> None:
