@@ -47,12 +47,23 @@ def destroy(
     with open_desk(name) as desk, desk.store.lock(desk.name):
         if expected is not None and job_file is not None:
             adopting.expect(desk, expected, job_file.resolve())
+        if instance_id is not None:
+            _refuse_forgotten(desk, InstanceId(instance_id))
         _require_verified(desk)
         telling = open_narrator(console, plain, spent=lambda: spent(desk))
         with reported(desk, console), telling as narrator:
             if desk.job.adopted:
                 reopen_if_spoilt(desk, narrator)
             run_job(desk, narrator, confirming(desk.job, console, narrator, yes=yes))
+
+
+def _refuse_forgotten(desk: JobDesk, instance_id: InstanceId) -> None:
+    """Raise Refused for an instance that shows although its job has proven it gone: nothing more is done about it."""
+    if desk.history.alive is None and desk.provider().instance(instance_id) is not None:
+        raise Refused(
+            f"job {desk.name} has proven that instance {instance_id} is gone, and the provider shows it",
+            remedy="It may bill: look at the provider's console. harness orphans lists all that is alive.",
+        )
 
 
 def _require_verified(desk: JobDesk) -> None:

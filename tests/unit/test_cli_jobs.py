@@ -29,7 +29,9 @@ from harness.runner.run import open_job
 from harness.store import open_store
 from harness.wiring import JobDesk, open_desk, open_ledger
 from tests.support.desk import Telling
-from tests.support.job_histories import INSTANCE, Log, job
+from tests.support.fake_clock import FakeClock
+from tests.support.job_histories import INSTANCE, LABEL, Log, job
+from tests.support.scripted_world import Market
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -183,6 +185,19 @@ def test_destroy_before_the_file_is_verified_is_refused_without_asking_anybody(
     code, out, err = ask(*words)
     assert code == 5
     assert "its artifact is not verified on this machine" in " ".join((out + err).split())
+
+
+@pytest.mark.parametrize(("shows", "code"), [(True, 5), (False, 0)])
+def test_destroy_of_an_instance_that_is_proven_gone_is_done_only_when_it_does_not_show(
+    home: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask, shows: bool, code: int
+) -> None:
+    _write(home, Log().closed())
+    market = Market(FakeClock(0.0))
+    if shows:
+        market.add(INSTANCE, LABEL)
+    monkeypatch.setattr(JobDesk, "provider", lambda _: market)
+    seen, out, err = ask("destroy", "--instance-id", str(INSTANCE), "--yes")
+    assert (seen, "has proven that instance" in " ".join((out + err).split())) == (code, shows)
 
 
 def test_download_before_there_is_anything_says_where_the_job_stands(home: Path, ask: Ask) -> None:
