@@ -149,14 +149,12 @@ def _require_box(desk: RunnerDesk, narrator: Narrator) -> None:
     A provider that cannot be asked either is this machine's network, more often than not: the watch goes on, for
     the limits are held by nobody else.
     """
-    try:
-        if renting.require_running(desk) is not InstanceStatus.RUNNING:
-            _await_return(desk, narrator)
-            return
-    except InstanceDead:
-        raise
-    except ProviderUnavailable as error:
-        narrator.note(f"neither the box nor the provider can be asked, watching on: {printable(str(error), 300)}")
+    status = _status(desk)
+    if status is None:
+        narrator.note("neither the box nor the provider can be asked: watching on")
+        return
+    if status is not InstanceStatus.RUNNING:
+        _await_return(desk, narrator)
         return
     try:
         desk.host().run(["true"], timeout=_ASK_S)
@@ -174,14 +172,24 @@ def _await_return(desk: RunnerDesk, narrator: Narrator) -> None:
     """
     limits, since = desk.job.limits, desk.clock.monotonic()
     narrator.note("the box does not answer, and the provider says that it does not run: waiting for it")
-    while (status := renting.require_running(desk)) is not InstanceStatus.RUNNING:
+    while (status := _status(desk)) is not InstanceStatus.RUNNING:
         _enforce_limits(desk, narrator)
         away = desk.clock.monotonic() - since
         if status is InstanceStatus.OFFLINE and away > limits.dead_after_s:
             raise InstanceDead(f"the instance has been offline for more than {limits.dead_after_s:.0f} s")
-        if status is not InstanceStatus.OFFLINE and away > limits.stall_s:
+        if status not in {InstanceStatus.OFFLINE, None} and away > limits.stall_s:
             _stop_over(desk, narrator, f"the instance does not run, for longer than {limits.stall_s:.0f} s")
         desk.clock.sleep(limits.poll_s)
+
+
+def _status(desk: RunnerDesk) -> InstanceStatus | None:
+    """What the provider says of the instance; None when it cannot be asked. Raises as ``require_running`` else."""
+    try:
+        return renting.require_running(desk)
+    except InstanceDead:
+        raise
+    except ProviderUnavailable:
+        return None
 
 
 def _record_launch(desk: RunnerDesk, why: str) -> None:

@@ -290,6 +290,17 @@ def test_a_host_that_stays_offline_is_dead_and_stopped_lest_it_come_back_unwatch
     _nothing_destroyed(world)
 
 
+def test_a_provider_that_is_away_for_a_moment_does_not_begin_the_count_anew(world: World) -> None:
+    world.box.hangs = 1
+    world.run(until=Stage.LAUNCH)
+    _goes_offline(world, back_after=9999)
+    world.provider.break_("instance", ProviderUnavailable("502"), after=20)
+    before = sum(world.clock.slept)
+    with pytest.raises(InstanceDead):
+        world.run()
+    assert 600 <= sum(world.clock.slept) - before < 700
+
+
 def test_a_deadline_counts_while_the_host_is_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world(tmp_path, monkeypatch, fast=True, limits={"training_deadline_s": 100.0})
     world.box.hangs = 1
