@@ -53,23 +53,14 @@ def check_effective_config_logged(launch: LaunchFacts, job: Job, evidence: Evide
     plan = evidence.saw("log", launch.log).plan
     run = evidence.saw("run.json", launch.run)
     assert plan is not None, "the log announces no plan"
-    training, model = job.training, job.model
-    wanted = {
-        "batch_size": training.batch_size,
-        "sft_steps": training.sft_steps,
-        "dpo_steps": training.dpo_steps,
-        "checkpoint_every": training.checkpoint_every,
-        "lora_r": model.lora_r,
-        "lora_alpha": model.lora_alpha,
-        "dtype": model.dtype,
-    }
-    evidence.wants("plan", wanted)
+    wanted = evidence.wants("plan", job.announced)
     said = {name: getattr(plan, name) for name in wanted}
     evidence.note("plan", said)
     assert said == wanted, "the announced plan differs in " + ", ".join(n for n in wanted if said[n] != wanted[n])
     assert run.exists, "there is no run.json"
     announced = run.json.get("steps") if isinstance(run.json, dict) else None
-    assert announced == {"sft": training.sft_steps, "dpo": training.dpo_steps}, f"run.json announces {announced}"
+    totals = {"sft": job.training.sft_steps, "dpo": job.training.dpo_steps}
+    assert announced == totals, f"run.json announces {announced}"
 
 
 @pytest.mark.remedy("a loss that is not finite in the first steps never recovers: stop it, look at the data")

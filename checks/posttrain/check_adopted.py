@@ -52,17 +52,7 @@ def _planned(job: Job) -> dict[str, dict[str, Any]]:
     training, model, data = job.training, job.model, job.data
     return {
         "V2 line": {"sft": data.sft, "dpo": data.pairs},
-        "log": {
-            "batch_size": training.batch_size,
-            "sft_steps": training.sft_steps,
-            "dpo_steps": training.dpo_steps,
-            "checkpoint_every": training.checkpoint_every,
-            "lora_r": model.lora_r,
-            "lora_alpha": model.lora_alpha,
-            "dtype": model.dtype,
-            "device_map": training.device_map,
-            "world_size": 1,
-        },
+        "log": {**job.announced, "device_map": training.device_map, "world_size": 1},
         "run.json": {
             "steps": {"sft": training.sft_steps, "dpo": training.dpo_steps},
             "rows": {"features": data.features, "scenarios": data.scenarios, "pairs": data.pairs},

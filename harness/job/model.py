@@ -252,3 +252,17 @@ class Job(_Table):
     teardown: TeardownTable = TeardownTable()
     adopted: bool = False
     """Whether the job took over an instance that it did not rent. No job file says so: an adoption does."""
+
+    @property
+    def announced(self) -> dict[str, int | str]:
+        """What the PLAN line of the training's log must state of batch size, steps, adapter and dtype."""
+        training, model = self.training, self.model
+        return {
+            "batch_size": training.batch_size,
+            "sft_steps": training.sft_steps,
+            "dpo_steps": training.dpo_steps,
+            "checkpoint_every": training.checkpoint_every,
+            "lora_r": model.lora_r,
+            "lora_alpha": model.lora_alpha,
+            "dtype": model.dtype,
+        }
