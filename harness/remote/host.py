@@ -12,22 +12,24 @@ from pathlib import Path
 from paramiko import Channel
 
 from harness.errors import HostUnreachable, TransferFailed
-from harness.ids import Sha256, sha256
-from harness.ports import Answers, Clock, Json, OnProgress, Question, RemoteFile, RunResult
+from harness.ids import Sha256, new_nonce, sha256
+from harness.ports import Answers, Clock, OnProgress, Question, RemoteFile, RunResult
 from harness.remote import download, mirror, openssh, probe, program, upload
 from harness.remote.exchange import exchange
-from harness.remote.openssh import OpensshPipe
+from harness.remote.openssh import OpensshStream
 from harness.remote.ssh import Connection, Dialer, Login
-from harness.remote.streams import ParamikoPipe, Pipe, RangeStream
+from harness.remote.streams import ParamikoPipe, Pipe, PipeStream, Stream
 from harness.remote.transfer import NO_LIMITS, Limits, Line, RemoteDigests
 
-PARAMIKO = ParamikoPipe.carrier
-SSH = OpensshPipe.carrier
+PARAMIKO = "paramiko"
+SSH = "ssh"
 SHARED = "shared"
 """The connection for questions, for files too small to deserve one of their own."""
 
 SMALL = 4 << 20
 NEAR_S = 0.02
+FAR_CONNECTIONS = 8
+"""Far away the line caps each connection, and as many logins as this are still let in at once (MaxStartups)."""
 
 PATIENCE_S = 60.0
 """How long one question waits for a box that does not answer before it is given up."""
@@ -101,7 +103,7 @@ class SshHost:
             files,
             elsewhere=elsewhere or {},
             connect=lambda request: self._pipe(
-                program.RECEIVE, request, PARAMIKO, lambda: False, self._limits.patience
+                *program.streamed(program.RECEIVE, request), lambda: False, silence=self._limits.patience
             ),
             probe=lambda question: self.probe([question], timeout=120.0 + size / DIGEST_BYTES_PER_S),
             clock=self._clock,
@@ -125,26 +127,33 @@ class SshHost:
     # --- where downloads come from: transfer.Source ---
 
     def line(self, size: int) -> Line:
-        """Nearby one connection, and ssh before paramiko, for the CPU is the limit; far away four, with big windows."""
+        """Nearby one, over ssh, for the processor is the limit; far away many with big windows, which ssh lacks."""
         if size <= SMALL:
-            return Line(1, (SHARED,), SHARED)
-        near = self._any().round_trip(self._clock) < NEAR_S
-        if openssh.installed() is None:
-            return Line(1 if near else 4, (PARAMIKO,), PARAMIKO)
-        return Line(1, (SSH, PARAMIKO), PARAMIKO) if near else Line(4, (PARAMIKO, SSH), PARAMIKO)
+            return Line(1, SHARED)
+        if not self._near():
+            return Line(FAR_CONNECTIONS, PARAMIKO)
+        return Line(1, PARAMIKO, alone=SSH if openssh.installed() is not None else None)
 
-    def open(self, remote: RemoteFile, carrier: str, give_up: Callable[[], bool]) -> RangeStream:
+    def _near(self) -> bool:
+        """Whether an answer comes at once; the first on a new connection waits for the server's own beginnings."""
+        connection = self._any()
+        return any(connection.round_trip(self._clock) < NEAR_S for _ in range(2))
+
+    def open(self, remote: RemoteFile, part: Path, carrier: str, give_up: Callable[[], bool]) -> Stream:
         """A stream of a file's ranges, on a connection of its own unless the file is small."""
-        return self.stream(remote, carrier, give_up, nice=0)
+        return self.stream(remote, part, carrier, give_up, nice=0)
 
-    def stream(self, remote: RemoteFile, carrier: str, give_up: Callable[[], bool], *, nice: int) -> RangeStream:
+    def stream(self, remote: RemoteFile, part: Path, carrier: str, give_up: Callable[[], bool], *, nice: int) -> Stream:
         """A stream of a file's ranges, as far behind the box's other work as nice(1) says."""
-        request: dict[str, Json] = {"path": remote.path, "nice": nice, "chunk": 0}
-        return RangeStream(self._pipe(program.RANGES, request, carrier, give_up), remote.path, remote.size)
+        mark = f"{new_nonce()} " if carrier == SSH else ""
+        argv, begin = program.streamed(program.RANGES, {"path": remote.path, "nice": nice, "chunk": 0, "aside": mark})
+        if carrier == SSH:
+            return OpensshStream(self._dialer.login, shlex.join(argv), begin, mark=mark, remote=remote, part=part)
+        return PipeStream(self._pipe(argv, begin, give_up, shared=carrier == SHARED), remote, part)
 
     def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:
         """The digests of the file and its chunks on the box now."""
-        argv, begin = program.streamed(program.RANGES, {"path": remote.path, "nice": 0, "chunk": chunk})
+        argv, begin = program.streamed(program.RANGES, {"path": remote.path, "nice": 0, "chunk": chunk, "aside": ""})
         ran = self.run(argv, stdin=begin, timeout=120.0 + 2 * remote.size / DIGEST_BYTES_PER_S, limit=64 << 20)
         try:
             answer = json.loads(ran.stdout)
@@ -157,19 +166,16 @@ class SshHost:
 
     def _pipe(
         self,
-        modules: tuple[str, ...],
-        request: Mapping[str, Json],
-        carrier: str,
+        argv: Sequence[str],
+        begin: bytes,
         give_up: Callable[[], bool],
+        *,
+        shared: bool = False,
         silence: float | None = None,
     ) -> Pipe:
         """A program on the box that reads on."""
-        argv, begin = program.streamed(modules, request)
         command = shlex.join(argv)
-        pipe: Pipe
-        if carrier == SSH:
-            pipe = OpensshPipe(self._dialer.login, command)
-        elif carrier == SHARED:
+        if shared:
             pipe = ParamikoPipe(self._live(), command, shared=True)
         else:
             connection = self._taken_spare() or self._dialer.connect_patiently(self._limits.patience, give_up)
@@ -239,12 +245,11 @@ class _Gentle:
 
     def line(self, size: int) -> Line:
         """One connection, whatever the distance."""
-        line = self._host.line(size)
-        return Line(1, (line.fallback,), line.fallback)
+        return Line(1, self._host.line(size).carrier)
 
-    def open(self, remote: RemoteFile, carrier: str, give_up: Callable[[], bool]) -> RangeStream:
+    def open(self, remote: RemoteFile, part: Path, carrier: str, give_up: Callable[[], bool]) -> Stream:
         """A stream behind the box's other work."""
-        return self._host.stream(remote, carrier, give_up, nice=19)
+        return self._host.stream(remote, part, carrier, give_up, nice=19)
 
     def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:
         """The digests on the box now."""

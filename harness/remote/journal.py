@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 from harness import durable
@@ -79,7 +80,9 @@ class Journal:
         durable.write(self.file, "\n".join([*lines, ""]).encode())
 
     def publish(self) -> None:
-        """Give the verified file its name, read-only."""
+        """Give the verified file its name, read-only. Raises TransferFailed when bytes were added behind its end."""
+        if self.part.stat().st_size != self.remote.size:
+            raise TransferFailed(f"{self.part} has {self.part.stat().st_size} bytes; recorded are {self.remote.size}")
         self.part.chmod(0o444)
         durable.publish(self.part, self.destination)
         self.file.unlink(missing_ok=True)
@@ -107,9 +110,15 @@ class Journal:
                 f"{self.part.parent} has {free} bytes free; {self.remote.path} needs {self.remote.size + SPARE}"
             )
         with self.part.open("wb") as file, no_room_told(self.part):
-            if sys.platform == "linux" and self.remote.size:
-                os.posix_fallocate(file.fileno(), 0, self.remote.size)  # a full disk is seen before the first byte
             file.truncate(self.remote.size)
+
+    def reserve(self, file: FileIO) -> None:
+        """Have the disk set the room aside, where it can: a full one is seen before the first byte is written.
+
+        Nothing else may write meanwhile: where the file system cannot do it, the C library writes to every block.
+        """
+        if sys.platform == "linux" and self.remote.size:
+            os.posix_fallocate(file.fileno(), 0, self.remote.size)
 
 
 @contextlib.contextmanager

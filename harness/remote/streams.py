@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from paramiko import Channel
 from paramiko.ssh_exception import SSHException
 
 from harness.errors import HostUnreachable, RemoteChanged, TransferFailed
+from harness.ports import RemoteFile
+from harness.remote.journal import no_room_told
 from harness.remote.ssh import Connection, describe
 
 READ = 1 << 20
@@ -24,10 +27,6 @@ NO_SUCH_PROGRAM = 127
 
 class Pipe(Protocol):
     """The two ends of a command that runs on the box."""
-
-    @property
-    def carrier(self) -> str:
-        """What carries it: ``paramiko`` or ``ssh``."""
 
     def write(self, data: bytes) -> None:
         """Send all of it. Raises HostUnreachable."""
@@ -50,8 +49,6 @@ class ParamikoPipe:
 
     ``silence`` is how many seconds a read or write may take; none where somebody else counts the bytes.
     """
-
-    carrier = "paramiko"
 
     def __init__(
         self, connection: Connection, command: str, *, shared: bool = False, silence: float | None = None
@@ -105,70 +102,130 @@ class Range:
     offset: int
     length: int
 
+    @property
+    def end(self) -> int:
+        """The first byte behind it."""
+        return self.offset + self.length
 
-class RangeStream:
-    """Asks for ranges and receives them in that order."""
 
-    def __init__(self, pipe: Pipe, path: str, size: int) -> None:
-        self._pipe = pipe
-        self._path = path
-        self._size = size
-        self._rest = b""
-        self._answered = False
-        self.carrier = pipe.carrier
+class Stream(Protocol):
+    """Asks for ranges of a file and has them written, in that order, to where they belong in the local file."""
+
+    def fits(self, wanted: Range) -> bool:
+        """Whether the range can be asked for behind those that were."""
 
     def ask(self, wanted: Range) -> None:
-        """Request a range; several may be under way."""
-        self._pipe.write(b"%d %d\n" % (wanted.offset, wanted.length))
+        """Request a range; several may be under way. Raises HostUnreachable."""
 
-    def receive(self, wanted: Range, sink: Callable[[bytes], None]) -> str:
-        """Give the bytes of the range that was asked for first to ``sink``; the identity of the file they are of.
+    def receive(self, wanted: Range, arrived: Callable[[int], None]) -> str:
+        """Have the range that was asked for first written; the identity of the file that its bytes are of.
 
-        Raises RemoteChanged when the file is another now, HostUnreachable when the stream ends early.
+        ``arrived`` hears of every count of bytes that are written, also of a range that is cut. Raises
+        RemoteChanged when the file is another now, HostUnreachable when the stream ends early.
         """
-        identity = self._header(wanted)
+
+    def settle(self) -> None:
+        """Everything that was asked for is here: nothing is written any more when this returns."""
+
+    def interrupt(self) -> None:
+        """End it from another thread; a waiting ``receive`` ends with HostUnreachable."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+class PipeStream:
+    """A stream that is read here and written to the unfinished file from here. Takes the pipe over."""
+
+    def __init__(self, pipe: Pipe, remote: RemoteFile, part: Path) -> None:
+        self._pipe = pipe
+        self._remote = remote
+        try:
+            with no_room_told(part):
+                self._file = part.open("r+b", buffering=0)
+        except BaseException:
+            pipe.close()
+            raise
+        self._rest = b""
+        self._answered = False
+
+    def fits(self, wanted: Range) -> bool:
+        """Any range."""
+        return wanted.length >= 0
+
+    def ask(self, wanted: Range) -> None:
+        """Request a range."""
+        self._pipe.write(request(wanted))
+
+    def receive(self, wanted: Range, arrived: Callable[[int], None]) -> str:
+        """Write the range; see ``Stream.receive``."""
+        identity = answer(self._header(), wanted, self._remote)
+        self._file.seek(wanted.offset)
         left = wanted.length
         while left:
             data = self._rest[:left] or self._pipe.read(min(left, READ))
             self._rest = self._rest[len(data) :] if self._rest else b""
             if not data:
-                raise HostUnreachable(f"the stream of {self._path} ended early")
+                raise HostUnreachable(f"the stream of {self._remote.path} ended early")
             left -= len(data)
-            sink(data)
+            view = memoryview(data)
+            while view:
+                written = self._file.write(view)
+                arrived(written)
+                view = view[written:]
         return identity
 
+    def settle(self) -> None:
+        """Nothing to do: only what was asked for is ever written."""
+
     def interrupt(self) -> None:
-        """End it from another thread; a waiting ``receive`` ends with HostUnreachable."""
+        """End it from another thread."""
         self._pipe.interrupt()
 
     def close(self) -> None:
         """End it."""
+        self._file.close()
         self._pipe.close()
 
-    def _header(self, wanted: Range) -> str:
+    def _header(self) -> bytes:
         while b"\n" not in self._rest:
             data = self._pipe.read(HEADER_LIMIT)
             if not data:
                 self._explain_end()
             self._rest += data
             if len(self._rest) > 2 * HEADER_LIMIT:
-                raise TransferFailed(f"the box answers oddly for {self._path}: {self._rest[:100]!r}")
+                raise odd_answer(self._remote, self._rest)
         self._answered = True
         line, _, self._rest = self._rest.partition(b"\n")
-        words = line[:HEADER_LIMIT].decode("utf-8", "replace").split()
-        if words[:1] == ["changed"]:
-            raise RemoteChanged(f"{self._path} was changed on the box while it was fetched")
-        if words[:1] == ["problem"]:
-            raise TransferFailed(f"the box cannot read {self._path}: {' '.join(words[1:])[:300]!r}")
-        if words[:3] != ["ok", str(wanted.offset), str(wanted.length)] or len(words) != 4:
-            raise TransferFailed(f"the box answers oddly for {self._path}: {line[:100]!r}")
-        if words[3].split(":")[0] != str(self._size):
-            raise RemoteChanged(f"{self._path} on the box no longer has the {self._size} bytes that were recorded")
-        return words[3]
+        return line
 
     def _explain_end(self) -> None:
         if not self._answered and self._pipe.status() == NO_SUCH_PROGRAM:
             raise TransferFailed(
                 "the box has no python3 to read the file with", remedy="Install python3 on the box; it costs nothing."
             )
-        raise HostUnreachable(f"the stream of {self._path} ended before its answer")
+        raise HostUnreachable(f"the stream of {self._remote.path} ended before its answer")
+
+
+def request(wanted: Range) -> bytes:
+    """The line that asks ``harness.remote.box.ranges`` for a range."""
+    return b"%d %d\n" % (wanted.offset, wanted.length)
+
+
+def answer(line: bytes, wanted: Range, remote: RemoteFile) -> str:
+    """The identity that the box's answer to a request names. Raises RemoteChanged, TransferFailed."""
+    words = line[:HEADER_LIMIT].decode("utf-8", "replace").split()
+    if words[:1] == ["changed"]:
+        raise RemoteChanged(f"{remote.path} was changed on the box while it was fetched")
+    if words[:1] == ["problem"]:
+        raise TransferFailed(f"the box cannot read {remote.path}: {' '.join(words[1:])[:300]!r}")
+    if words[:3] != ["ok", str(wanted.offset), str(wanted.length)] or len(words) != 4:
+        raise odd_answer(remote, line)
+    if words[3].split(":")[0] != str(remote.size):
+        raise RemoteChanged(f"{remote.path} on the box no longer has the {remote.size} bytes that were recorded")
+    return words[3]
+
+
+def odd_answer(remote: RemoteFile, said: bytes) -> TransferFailed:
+    """An answer that no version of the program gives."""
+    return TransferFailed(f"the box answers oddly for {remote.path}: {said[:100]!r}")

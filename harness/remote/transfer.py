@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from harness.errors import HostUnreachable, TransferFailed
 from harness.ids import Sha256
 from harness.ports import Clock, OnProgress, Progress, RemoteFile
 from harness.remote.journal import Journal
-from harness.remote.progress import Carriers, Meter, Ramp, Stall
-from harness.remote.streams import RangeStream
+from harness.remote.progress import Meter, Ramp, Stall
+from harness.remote.streams import Stream
 from harness.remote.work import Piece, Prover, Unforeseen, Work, Worker
 
 TICK_S = 0.2
-TRIAL_S = 0.7
-"""How long streams run side by side before their carriers are compared."""
-
 WORTH_S = 5.0
 """A transfer that ends sooner than this is left with the connections it has."""
 
@@ -33,12 +31,13 @@ class RemoteDigests:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is known of the way to the box before the first byte: connections to begin with, carriers by promise."""
+    """What is known of the way to the box before the first byte: connections to begin with, and what carries them."""
 
     connections: int
-    carriers: tuple[str, ...]
-    fallback: str
-    """The carrier that is enough by itself."""
+    carrier: str
+    """Enough by itself, for any number of connections."""
+    alone: str | None = None
+    """Costs this machine less, as long as it is the only connection."""
 
 
 class Source(Protocol):
@@ -47,8 +46,8 @@ class Source(Protocol):
     def line(self, size: int) -> Line:
         """The way to the box, for a file of ``size`` bytes. Raises HostUnreachable."""
 
-    def open(self, remote: RemoteFile, carrier: str, give_up: Callable[[], bool]) -> RangeStream:
-        """A stream of a file's ranges, connecting patiently until told to give up. Raises HostUnreachable."""
+    def open(self, remote: RemoteFile, part: Path, carrier: str, give_up: Callable[[], bool]) -> Stream:
+        """A stream into the local file, connecting patiently until told to give up. Raises HostUnreachable."""
 
     def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:
         """The digests on the box now. Raises TransferFailed, HostUnreachable."""
@@ -95,7 +94,7 @@ class Transfer:
         self._work = Work([Piece(index, *journal.span(index)) for index in missing])
         self._before = sum(journal.span(index)[1] for index in journal.done)
         self._slots: list[_Slot] = []
-        self._carriers = Carriers((), "")
+        self._line = Line(1, "")
 
     def run(self, on_progress: OnProgress, cancelled: Callable[[], bool]) -> str:
         """Fetch what is missing; the digest of the whole local file.
@@ -123,12 +122,11 @@ class Transfer:
         return sum(slot.worker.received for slot in self._slots)
 
     def _watch(self, on_progress: OnProgress, cancelled: Callable[[], bool]) -> None:
-        line = self._source.line(self._journal.remote.size)
-        self._carriers = Carriers(line.carriers, line.fallback)
-        ramp = Ramp(line.connections, self._limits.connections)
+        self._line = self._source.line(self._journal.remote.size)
+        wanted = min(self._line.connections, self._limits.connections)
+        ramp = Ramp(wanted, self._limits.connections)
         meter = Meter(self._journal.remote.size, self._before, self._clock.monotonic())
         silence = Stall(self._limits.patience, least=1)
-        wanted = line.connections
         while not self._work.complete and not self._work.stopped:
             now = self._clock.monotonic()
             received = self.received
@@ -141,7 +139,6 @@ class Transfer:
                     f"nothing of {self._journal.remote.path} arrived for {self._limits.patience:.0f} s"
                 )
             self._judge(now)
-            self._compare(now)
             if progress.total - progress.done > WORTH_S * progress.rate:
                 flowing = sum(slot.mark is not None for slot in self._active())
                 wanted = ramp.advise(now, received, flowing)
@@ -154,20 +151,17 @@ class Transfer:
         return [slot for slot in self._slots if not slot.worker.ended and not slot.worker.retired]
 
     def _judge(self, now: float) -> None:
-        """Cut streams that stall; raise what a worker died of, unless others can go on without it.
-
-        A carrier that does not even begin is given up for the one that is enough by itself.
-        """
+        """Cut streams that stall; raise what a worker died of, unless others can go on without it."""
         for slot in self._slots:
             worker = slot.worker
-            if isinstance(worker.failure, HostUnreachable | Unforeseen) and slot.carrier != self._carriers.fallback:
-                self._carriers.without(slot.carrier)
+            if isinstance(worker.failure, HostUnreachable | Unforeseen) and slot.carrier != self._line.carrier:
+                self._not_alone()
                 continue
             if isinstance(worker.failure, HostUnreachable) and self._active():
                 continue
             if worker.failure is not None:
                 raise worker.failure
-            if worker.carrier is None:
+            if not worker.connected:
                 slot.mark = None
                 slot.stall.reset()
             elif slot.stall.over(now, worker.received):
@@ -176,34 +170,27 @@ class Transfer:
             elif slot.mark is None and worker.received > slot.opened_at:
                 slot.mark = (now, worker.received)
 
-    def _compare(self, now: float) -> None:
-        """Give all the work to the better carrier, once both were seen at it."""
-        rates: dict[str, list[float]] = {}
-        for slot in self._active():
-            carrier = slot.worker.carrier
-            if carrier is not None and slot.mark is not None and now - slot.mark[0] >= TRIAL_S:
-                rate = (slot.worker.received - slot.mark[1]) / (now - slot.mark[0])
-                rates.setdefault(carrier, []).append(rate)
-        self._carriers.compare(rates)
-        for slot in self._active():
-            if slot.carrier in self._carriers.beaten:
-                slot.worker.retire()
+    def _not_alone(self) -> None:
+        """What was to carry the only connection does not even begin: do without it."""
+        self._line = replace(self._line, alone=None)
 
     def _staff(self, wanted: int) -> None:
         """Have as many workers as the line deserves."""
-        active = self._active()
-        for slot in active[wanted:]:
-            slot.worker.retire()
-        for _ in range(wanted - len(active)):
-            carrier = self._carriers.next([slot.carrier for slot in self._active()])
+        carrier = self._line.alone if wanted == 1 and self._line.alone is not None else self._line.carrier
+        fitting = [slot for slot in self._active() if slot.carrier == carrier][:wanted]
+        for slot in self._active():
+            if slot not in fitting:
+                slot.worker.retire()
+        for _ in range(wanted - len(fitting)):
             slot = _Slot(Worker(self._work, self._journal), carrier, Stall(self._limits.stall))
             self._slots.append(slot)
             slot.worker.start(functools.partial(self._open, slot))
         self._work.workers = wanted
 
-    def _open(self, slot: _Slot, give_up: Callable[[], bool]) -> RangeStream:
-        """The worker's next stream; a carrier that brought nothing the last time is not tried again."""
-        if slot.worker.received == slot.opened_at:
-            slot.carrier = self._carriers.without(slot.carrier)
+    def _open(self, slot: _Slot, give_up: Callable[[], bool]) -> Stream:
+        """The worker's next stream; what brought nothing the last time is not tried again."""
+        if slot.worker.received == slot.opened_at and slot.carrier == self._line.alone:
+            self._not_alone()
+            slot.carrier = self._line.carrier
         slot.opened_at = slot.worker.received
-        return self._source.open(self._journal.remote, slot.carrier, give_up)
+        return self._source.open(self._journal.remote, self._journal.part, slot.carrier, give_up)

@@ -1,18 +1,23 @@
-"""The pieces of a download, the threads that fetch them, and the thread that proves them."""
+"""The pieces of a download, the threads that fetch them, and the thread that proves them.
+
+A chunk is what the journal notes; a piece is what a worker asks for: a chunk, or a part of one when
+little is left, so that all connections end together.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from harness.errors import HarnessError, HostUnreachable, RemoteChanged, TransferFailed
 from harness.remote.journal import Journal, no_room_told
-from harness.remote.streams import Range, RangeStream
+from harness.remote.streams import Range, Stream
 
 BLOCK = 1 << 20
+SMALLEST_PIECE = 4 << 20
 AHEAD = 2
 """Ranges asked for on one stream at a time: the box sends the next one while the answer to the last is under way."""
 
@@ -30,7 +35,7 @@ class Unforeseen(TransferFailed):
 
 @dataclass(slots=True)
 class Piece:
-    """A chunk that is being fetched; ``received`` bytes of it are written already."""
+    """A span of the chunk ``index`` that is being fetched; ``received`` bytes of it are written already."""
 
     index: int
     offset: int
@@ -41,27 +46,51 @@ class Piece:
         """What is still missing."""
         return Range(self.offset + self.received, self.length - self.received)
 
+    def split(self, length: int) -> Piece:
+        """Keep the first ``length`` missing bytes; the piece of the others."""
+        end, self.length = self.offset + self.length, self.received + length
+        return Piece(self.index, self.offset + self.length, end - self.offset - self.length)
+
 
 class Work:
     """What is left to fetch, shared by the workers; what was fetched, for the prover."""
 
     def __init__(self, pieces: Iterable[Piece]) -> None:
         self._todo = deque(pieces)
-        self._left = len(self._todo)
+        self._left = Counter(piece.index for piece in self._todo)
+        """The unfinished pieces of each chunk."""
         self._fetched: list[int] = []
         self._identity: str | None = None
+        self._ready = False
         self._stopped = False
         self.changed = threading.Condition()
         self.workers = 1
 
+    def begin(self) -> None:
+        """There is room for every piece: let the workers have them."""
+        with self.changed:
+            self._ready = True
+            self.changed.notify_all()
+
     def take(self, *, ahead: bool) -> Piece | None:
         """The next piece. Waits for one that another worker may give back, unless it would be taken ``ahead``."""
         with self.changed:
-            if ahead and len(self._todo) <= self.workers:
+            spare = len(self._todo) - (self.workers if self.workers > 1 else 0)
+            if ahead and spare <= 0:
                 return None
-            while not self._todo and self._left and not self._stopped:
+            while not self._stopped and (not self._ready or (not self._todo and self._left)):
                 self.changed.wait()
-            return None if self._stopped or not self._todo else self._todo.popleft()
+            return None if self._stopped or not self._todo else self._share()
+
+    def _share(self) -> Piece:
+        """A worker's next piece: at most its share of half of what is left, so that nobody waits long for the last."""
+        piece = self._todo.popleft()
+        left = piece.rest().length + sum(other.rest().length for other in self._todo)
+        share = max(left // (2 * self.workers), SMALLEST_PIECE)
+        if self.workers > 1 and piece.rest().length > share:
+            self._todo.appendleft(piece.split(share))
+            self._left[piece.index] += 1
+        return piece
 
     def give_back(self, pieces: Iterable[Piece]) -> None:
         """Pieces of a stream that was cut; the bytes that were received stay."""
@@ -75,8 +104,10 @@ class Work:
             self._identity = self._identity or identity
             if identity != self._identity:
                 raise RemoteChanged("the file on the box was changed while it was fetched")
-            self._left -= 1
-            self._fetched.append(piece.index)
+            self._left[piece.index] -= 1
+            if not self._left[piece.index]:
+                del self._left[piece.index]
+                self._fetched.append(piece.index)
             self.changed.notify_all()
 
     def fetched(self) -> list[int] | None:
@@ -106,10 +137,10 @@ class Work:
     @property
     def complete(self) -> bool:
         """Whether every piece is written."""
-        return self._left == 0
+        return not self._left
 
 
-OpenStream = Callable[[Callable[[], bool]], RangeStream]
+OpenStream = Callable[[Callable[[], bool]], Stream]
 """Connects, patiently, until the given function says to give up. Raises HostUnreachable, HostKeyChanged."""
 
 
@@ -120,7 +151,7 @@ class Worker:
         self._work = work
         self._journal = journal
         self._retired = False
-        self._stream: RangeStream | None = None
+        self._stream: Stream | None = None
         self.received = 0
         self.cuts = 0
         self.failure: HarnessError | None = None
@@ -142,10 +173,9 @@ class Worker:
             stream.interrupt()
 
     @property
-    def carrier(self) -> str | None:
-        """What carries the present stream; None while there is none."""
-        stream = self._stream
-        return stream.carrier if stream is not None else None
+    def connected(self) -> bool:
+        """Whether it has a stream."""
+        return self._stream is not None
 
     @property
     def retired(self) -> bool:
@@ -172,15 +202,7 @@ class Worker:
         try:
             while not self._gives_up():
                 before = self.received
-                stream = open_stream(self._gives_up)
-                self._stream = stream
-                try:
-                    self._serve(stream)
-                except HostUnreachable:
-                    self.cuts += 1
-                finally:
-                    self._stream = None
-                    stream.close()
+                self._carry(open_stream(self._gives_up))
                 # A stream that brought nothing is not opened again at once, for it may go on bringing nothing.
                 pause = 0.0 if self.received > before else min(2 * pause + 0.1, 15.0)
                 self._work.rest(pause)
@@ -192,39 +214,48 @@ class Worker:
             with self._work.changed:
                 self._work.changed.notify_all()
 
-    def _serve(self, stream: RangeStream) -> None:
+    def _carry(self, stream: Stream) -> None:
+        """Use a stream until it ends or is cut; then what it did not bring is for others to fetch."""
         under_way: deque[Piece] = deque()
-        with no_room_told(self._journal.part), self._journal.part.open("r+b", buffering=0) as file:
+        self._stream = stream
+        try:
+            with no_room_told(self._journal.part):
+                self._serve(stream, under_way)
+        except HostUnreachable:
+            self.cuts += 1
+        finally:
+            self._stream = None
+            stream.close()
+            self._work.give_back(under_way)
 
-            def write(data: bytes) -> None:
-                view = memoryview(data)
-                while view:
-                    written = file.write(view)
-                    under_way[0].received += written
-                    self.received += written
-                    view = view[written:]
+    def _serve(self, stream: Stream, under_way: deque[Piece]) -> None:
+        def arrived(count: int) -> None:
+            under_way[0].received += count
+            self.received += count
 
-            try:
-                while True:
-                    while len(under_way) < AHEAD and not self._retired:
-                        piece = self._work.take(ahead=bool(under_way))
-                        if piece is None:
-                            break
-                        under_way.append(piece)
-                        stream.ask(piece.rest())
-                    if not under_way:
-                        return
-                    rest = under_way[0].rest()
-                    file.seek(rest.offset)
-                    identity = stream.receive(rest, write)
-                    self._work.finish(under_way[0], identity)
-                    under_way.popleft()
-            finally:
-                self._work.give_back(under_way)
+        ends = False
+        while True:
+            while len(under_way) < AHEAD and not self._retired and not ends:
+                piece = self._work.take(ahead=bool(under_way))
+                if piece is None:
+                    break
+                if not stream.fits(piece.rest()):
+                    self._work.give_back([piece])
+                    ends = True
+                    break
+                under_way.append(piece)
+                stream.ask(piece.rest())
+            if not under_way:
+                return
+            identity = stream.receive(under_way[0].rest(), arrived)
+            if len(under_way) == 1:
+                stream.settle()
+            self._work.finish(under_way[0], identity)
+            under_way.popleft()
 
 
 class Prover:
-    """Behind the workers: makes chunks durable, notes them in the journal, hashes the file from the disk in order."""
+    """Makes room; then, behind the workers, makes chunks durable, notes them, and hashes the file from the disk."""
 
     def __init__(self, work: Work, journal: Journal) -> None:
         self._work = work
@@ -251,7 +282,9 @@ class Prover:
 
     def _run(self) -> None:
         try:
-            with no_room_told(self._journal.part), self._journal.part.open("rb", buffering=0) as file:
+            with no_room_told(self._journal.part), self._journal.part.open("r+b", buffering=0) as file:
+                self._journal.reserve(file)
+                self._work.begin()
                 self._hash_on(file.readinto)
                 while (indexes := self._work.fetched()) is not None:
                     self._journal.commit(indexes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -27,8 +28,9 @@ from harness.remote import host as host_module
 from harness.remote import journal as journals
 from harness.remote import openssh
 from harness.remote.host import SshHost
+from harness.remote.journal import Journal
 from harness.remote.ssh import Login
-from harness.remote.streams import Pipe
+from harness.remote.streams import Stream
 from harness.remote.transfer import Limits, Line
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
@@ -378,6 +380,7 @@ from pathlib import Path
 from harness.clock import SystemClock
 from harness.ports import Endpoint, RemoteFile
 from harness.remote.host import SshHost
+from harness.remote.journal import Journal
 from harness.remote.ssh import Login
 user, port, key, pin, path, size, digest, target = sys.argv[1:]
 login = Login(user, (Endpoint("127.0.0.1", int(port)),), Path(key), (pin,))
@@ -451,7 +454,7 @@ def near(box: LocalSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     """A box nearby, where ssh goes first; its temporary files are in a folder of their own."""
     if openssh.installed() is None:
         pytest.skip("ssh is not installed")
-    monkeypatch.setattr(SshHost, "line", lambda _self, _size: Line(1, ("ssh", "paramiko"), "paramiko"))
+    monkeypatch.setattr(SshHost, "line", lambda _self, _size: Line(1, "paramiko", alone="ssh"))
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     host = SshHost(box.login(), SystemClock(), patience=5.0, limits=LIMITS)
@@ -463,29 +466,19 @@ def near(box: LocalSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The carriers of the streams that were asked for."""
     carriers: list[str] = []
-    real = SshHost._pipe
+    real = SshHost.stream
 
-    def pipe(self: SshHost, *args: Any, **more: Any) -> Pipe:
+    def stream(self: SshHost, *args: Any, **more: Any) -> Stream:
         carriers.append(args[2])
         return real(self, *args, **more)
 
-    monkeypatch.setattr(SshHost, "_pipe", pipe)
+    monkeypatch.setattr(SshHost, "stream", stream)
     return carriers
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a pipe's size be set")
-def test_a_kernel_that_refuses_larger_pipes_costs_nothing(
-    box: LocalSshd, near: SshHost, opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_ssh_that_is_quick_enough_stays_alone_and_leaves_nothing(
+    box: LocalSshd, near: SshHost, opened: list[str], tmp_path: Path
 ) -> None:
-    fcntl: Any = pytest.importorskip("fcntl")
-    real = fcntl.fcntl
-
-    def refuse(descriptor: int, command: int, *args: Any) -> Any:
-        if command == fcntl.F_SETPIPE_SZ:
-            raise PermissionError(1, "Operation not permitted")
-        return real(descriptor, command, *args)
-
-    monkeypatch.setattr(fcntl, "fcntl", refuse)
     remote = model(box, 8 * MIB)
     near.fetch(remote, tmp_path / "home" / "model.gguf")
     assert_home(remote, tmp_path / "home" / "model.gguf")
@@ -493,7 +486,83 @@ def test_a_kernel_that_refuses_larger_pipes_costs_nothing(
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [HostUnreachable("ssh does not start"), RuntimeError("nobody thought of it")])
+def test_a_narrow_line_gets_connections_that_ssh_does_not_carry(
+    box: LocalSshd, near: SshHost, opened: list[str], tmp_path: Path
+) -> None:
+    assert near
+    remote = model(box, 64 * MIB)
+    with Proxy(box.port, rate=4e6) as proxy:
+        host = host_behind(box, proxy)
+        host.fetch(remote, tmp_path / "home" / "model.gguf")
+        host.close()
+        assert proxy.home_bytes < remote.size * 1.05
+    assert_home(remote, tmp_path / "home" / "model.gguf")
+    assert opened[0] == "ssh"
+    assert set(opened[1:]) == {"paramiko"}
+    assert len(opened) >= 3
+
+
+@pytest.mark.parametrize("after", [100_000, 5 * MIB], ids=["at once", "in the middle"])
+def test_a_box_that_slips_bytes_in_gives_its_file_no_name(tmp_path: Path, carriers: str, after: int) -> None:
+    box = LocalSshd(tmp_path / "box", _with_python(tmp_path, f"| {{ head -c {after}; head -c 70000 /dev/zero; cat; }}"))
+    box.start()
+    remote = model(box, 8 * MIB)
+    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=Limits(stall=1.0, patience=5.0))
+    try:
+        with pytest.raises((TransferFailed, HostUnreachable)):
+            host.fetch(remote, tmp_path / "home" / "model.gguf")
+    finally:
+        host.close()
+        box.stop()
+    assert carriers
+    assert not (tmp_path / "home" / "model.gguf").exists()
+    part = tmp_path / "home" / "model.gguf.part"
+    assert not part.exists() or part.stat().st_size == remote.size
+
+
+def test_bytes_sent_over_what_is_here_already_are_found_and_fetched_again(tmp_path: Path, carriers: str) -> None:
+    """The first chunk is missing; a box that sends more than that writes over the second."""
+    box = LocalSshd(tmp_path / "box", _with_python(tmp_path, f"| {{ head -c {MIB}; head -c 300000 /dev/zero; cat; }}"))
+    box.start()
+    try:
+        remote = model(box, 8 * MIB)
+        target = tmp_path / "home" / "model.gguf"
+        target.parent.mkdir()
+        journal = Journal(remote, target)
+        assert journal.chunk == MIB
+        journal.open()
+        journal.part.write_bytes((box.home / "model.gguf").read_bytes())
+        with journal.part.open("r+b") as file:
+            file.write(bytes(MIB))
+        journal.commit(list(range(1, 8)))
+        host = SshHost(box.login(), SystemClock(), patience=5.0, limits=LIMITS)
+        with contextlib.suppress(TransferFailed):  # it may be cut off before the surplus comes
+            host.fetch(remote, target)
+        host.close()
+        assert not target.exists() or digest(target) == remote.sha256
+        (tmp_path / "bin" / "python3").unlink()  # the box's own python3 again
+        honest = SshHost(box.login(), SystemClock(), patience=5.0, limits=LIMITS)
+        honest.fetch(remote, target)
+        honest.close()
+    finally:
+        box.stop()
+    assert carriers
+    assert_home(remote, target)
+
+
+def _with_python(directory: Path, behind: str) -> dict[str, str]:
+    """An environment whose python3 is the real one with something behind its output."""
+    (directory / "bin").mkdir()
+    program = directory / "bin" / "python3"
+    program.write_text(f'#!/bin/sh\n"{sys.executable}" "$@" {behind}\n')
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [HostUnreachable("ssh does not start"), RuntimeError("nobody thought of it"), OSError(28, "No space left")],
+)
 def test_the_next_carrier_is_tried_when_one_does_not_begin_and_nothing_of_it_is_left(
     near: SshHost, opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -504,19 +573,19 @@ def test_the_next_carrier_is_tried_when_one_does_not_begin_and_nothing_of_it_is_
         begun.append(real(*args, **more))
         return begun[-1]
 
-    def fail(_pipe: int) -> None:
+    def fail(_pid: int, _size: int) -> None:
         raise error
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    monkeypatch.setattr(openssh, "_widen", fail)
+    monkeypatch.setattr(openssh, "_confine", fail)
     remote = _model_in(tmp_path / "box" / "home", 8 * MIB)
     near.fetch(remote, tmp_path / "home" / "model.gguf")
     assert_home(remote, tmp_path / "home" / "model.gguf")
     assert opened == ["ssh", "paramiko"]
     (ssh,) = begun
     assert ssh.returncode is not None
-    assert ssh.stdout is not None
-    assert ssh.stdout.closed
+    assert ssh.stderr is not None
+    assert ssh.stderr.closed
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
@@ -527,6 +596,6 @@ def test_an_error_that_nobody_thought_of_ends_the_transfer_and_says_so(
         raise RuntimeError("nobody thought of it")
 
     monkeypatch.setattr(openssh, "installed", lambda: None)
-    monkeypatch.setattr(host_module, "RangeStream", fail)
+    monkeypatch.setattr(host_module, "PipeStream", fail)
     with pytest.raises(TransferFailed, match="RuntimeError: nobody thought of it"):
         near.fetch(model(box, 8 * MIB), tmp_path / "home" / "model.gguf")

@@ -16,7 +16,7 @@ from harness.ids import Sha256
 from harness.ports import RemoteFile
 from harness.remote import download
 from harness.remote.journal import Journal, no_room_told
-from harness.remote.streams import RangeStream
+from harness.remote.streams import Stream
 from harness.remote.transfer import Line, RemoteDigests
 
 SIZE = 5 << 20
@@ -91,13 +91,22 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         raise OSError(5, "Input/output error")
 
 
+def test_a_file_of_another_length_gets_no_name(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    with journal.part.open("ab") as file:
+        file.write(b"and more")
+    with pytest.raises(TransferFailed, match="recorded are"):
+        journal.publish()
+    assert not journal.destination.exists()
+
+
 class Unreachable:
     """A source that must not be asked."""
 
     def line(self, size: int) -> Line:
         raise AssertionError(size)
 
-    def open(self, *_: object) -> RangeStream:
+    def open(self, *_: object) -> Stream:
         raise AssertionError
 
     def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:

@@ -1,4 +1,4 @@
-"""Rates, stalls, and the number and kind of connections, on made-up lines."""
+"""Rates, stalls, and the number of connections, on made-up lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.remote.journal import LARGEST_CHUNK, SMALLEST_CHUNK, chunk_size
-from harness.remote.progress import Carriers, Meter, Ramp, Stall
+from harness.remote.progress import ENOUGH, Meter, Ramp, Stall
 
 
 def settle(line: Callable[[int], float], start: int, most: int = 8, seconds: float = 30.0) -> int:
@@ -75,30 +75,13 @@ def test_the_rate_is_of_the_last_seconds() -> None:
     assert (progress.done, progress.total) == (60, 100)
 
 
-def test_the_preferred_carrier_stays_unless_clearly_beaten() -> None:
-    carriers = Carriers(("ssh", "paramiko"), "paramiko")
-    assert carriers.next([]) == "ssh"
-    assert carriers.next(["ssh"]) == "paramiko"
-    carriers.compare({"ssh": [100.0]})
-    assert list(carriers.admitted) == ["ssh", "paramiko"]
-    carriers.compare({"ssh": [100.0], "paramiko": [110.0]})
-    assert list(carriers.admitted) == ["ssh"]
-    assert not carriers.beaten
-
-
-def test_a_clearly_better_carrier_takes_over() -> None:
-    carriers = Carriers(("paramiko", "ssh"), "paramiko")
-    carriers.compare({"ssh": [200.0], "paramiko": [100.0, 110.0]})
-    assert carriers.next(["paramiko"]) == "ssh"
-    assert carriers.beaten == {"paramiko"}
-
-
-def test_a_failing_carrier_is_dropped_and_the_fallback_never() -> None:
-    carriers = Carriers(("ssh", "paramiko"), "paramiko")
-    assert carriers.without("ssh") == "paramiko"
-    assert carriers.admitted == ("paramiko",)
-    assert carriers.without("paramiko") == "paramiko"
-    assert carriers.next([]) == "paramiko"
+def test_a_connection_that_the_line_does_not_hold_up_stays_alone() -> None:
+    ramp = Ramp(1, 8)
+    seen = {ramp.advise(tick * 0.2, int(tick * 0.2 * ENOUGH * 1.01), 1) for tick in range(400)}
+    assert seen == {1}
+    ramp = Ramp(1, 8)
+    seen = {ramp.advise(tick * 0.2, int(tick * 0.2 * ENOUGH * 0.99), 1) for tick in range(20)}
+    assert 2 in seen
 
 
 @given(st.integers(min_value=0, max_value=1 << 40))

@@ -15,7 +15,6 @@ from benchmarks.local_sshd import SSHD, LocalSshd
 from harness.clock import SystemClock
 from harness.errors import BadInput, HostKeyChanged, HostUnreachable, ProviderUnavailable, TransferFailed
 from harness.ports import Endpoint, Question
-from harness.remote import openssh
 from harness.remote.hostile import problem_of_relative, safe_relative, unsafe_paths
 from harness.remote.keys import generate_keypair, is_private, public_key
 from harness.remote.pinning import HostKeys
@@ -96,20 +95,6 @@ def test_a_wrong_host_key_is_refused_before_the_login(box: LocalSshd, tmp_path: 
     with pytest.raises(HostKeyChanged):
         Dialer(login, SystemClock()).connect_patiently(30.0)
     assert (box.directory / "sshd.log").read_text().count("Accepted publickey") == before
-
-
-@needs_sshd
-def test_the_system_ssh_refuses_a_wrong_host_key_too(box: LocalSshd, tmp_path: Path) -> None:
-    if openssh.installed() is None:
-        pytest.skip("ssh is not installed")
-    stranger = generate_keypair(tmp_path / "stranger").rsplit(" ", 1)[0]
-    login = Login(box.login().user, box.login().endpoints, box.client_key, (stranger,))
-    pipe = openssh.OpensshPipe(login, "echo let in")
-    assert pipe.read(100) == b""
-    pipe.close()
-    good = openssh.OpensshPipe(box.login(), "echo let in")
-    assert good.read(100) == b"let in\n"
-    good.close()
 
 
 @needs_sshd
