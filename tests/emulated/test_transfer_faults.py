@@ -486,6 +486,7 @@ def test_ssh_that_is_quick_enough_stays_alone_and_leaves_nothing(
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_narrow_line_gets_connections_that_ssh_does_not_carry(
     box: LocalSshd, near: SshHost, opened: list[str], tmp_path: Path
 ) -> None:

@@ -50,7 +50,7 @@ def chatty(path: Path, size: int, noise: str, events: list[str]) -> None:
 
 
 @pytest.mark.parametrize("noise", [ASCII, OTHER])
-@pytest.mark.parametrize("mib", [0, 1, 5, 50])
+@pytest.mark.parametrize("mib", [0, 1, 5, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_log_of_any_size_is_read_in_full(tmp_path: Path, mib: int, noise: str) -> None:
     log = tmp_path / "training.log"
     chatty(log, mib * MIB, noise, whole_log())
