@@ -12,12 +12,20 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.clock import SystemClock
 from harness.emulator.box.container import Container, can_isolate
 from harness.emulator.box.layout import Layout
 from harness.emulator.running import NotSettled, running
+from harness.ids import Sha256
+from harness.ports import Endpoint, RemoteFile
+from harness.remote.host import SshHost
+from harness.remote.ssh import Login
+from harness.remote.streams import Stream
+from harness.remote.transfer import Line
 from tests.support.emulator_kit import Box, key_pair, rent, rented, scenario
 
 isolated_only = pytest.mark.skipif(not can_isolate(), reason="this machine permits no user namespaces")
@@ -107,6 +115,32 @@ def test_large_output_is_whole(box: Box) -> None:
 def test_large_input_is_whole(box: Box) -> None:
     data = os.urandom(20_000_000)
     assert box.ssh("sha256sum | cut -c1-64", stdin=data).stdout.decode().strip() == digest(data)
+
+
+@pytest.mark.parametrize("carrier", ["ssh", "paramiko"])
+def test_the_harness_brings_a_file_home_over_either_carrier(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carrier: str
+) -> None:
+    box.ssh("head -c 9000000 /dev/urandom > workspace/model.gguf")
+    data = (box.root / "workspace/model.gguf").read_bytes()
+    login = Login("root", (Endpoint("127.0.0.1", int(box.port())),), box.key, first_use_file=tmp_path / "host-key")
+    opened: list[str] = []
+    real = SshHost.stream
+
+    def stream(self: SshHost, *args: Any, **more: Any) -> Stream:
+        opened.append(args[2])
+        return real(self, *args, **more)
+
+    monkeypatch.setattr(SshHost, "stream", stream)
+    monkeypatch.setattr(
+        SshHost, "line", lambda _self, _size: Line(1, "paramiko", alone="ssh" if carrier == "ssh" else None)
+    )
+    host = SshHost(login, SystemClock(), patience=5.0)
+    host.host_key()
+    host.fetch(RemoteFile("workspace/model.gguf", len(data), Sha256(digest(data))), tmp_path / "model.gguf")
+    host.close()
+    assert (tmp_path / "model.gguf").read_bytes() == data
+    assert opened == [carrier]
 
 
 def test_scp_both_protocols_with_globs_and_directories(box: Box, tmp_path: Path) -> None:
