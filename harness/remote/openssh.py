@@ -34,6 +34,8 @@ LOOK_S = 0.01
 """How often ssh's place in the file is looked at while the box says nothing."""
 
 LONGEST_LINE = 4096
+MOST_LINES = 100
+"""Of answers that nobody waits for: no honest box says as many, and another one must not fill the memory."""
 
 
 def installed() -> str | None:
@@ -43,6 +45,7 @@ def installed() -> str | None:
 
 def command(ssh: str, login: Login, endpoint: Endpoint, known_hosts: Path) -> list[str]:
     """The arguments that log in as paramiko would: this key, the pinned host keys, and nothing of the user's own."""
+    key = str(login.key_file).replace("%", "%%")  # ssh fills in what follows a single one
     options = {
         "BatchMode": "yes",
         "Ciphers": ",".join(CIPHERS),
@@ -54,7 +57,7 @@ def command(ssh: str, login: Login, endpoint: Endpoint, known_hosts: Path) -> li
         "GlobalKnownHostsFile": os.devnull,
         "HostKeyAlias": "box",
         "IdentitiesOnly": "yes",
-        "IdentityFile": f'"{login.key_file}"',
+        "IdentityFile": f'"{key}"',
         "LogLevel": "ERROR",
         "ServerAliveCountMax": "3",
         "ServerAliveInterval": str(KEEPALIVE_S),
@@ -84,7 +87,7 @@ class OpensshStream:
         self._mark = mark.encode()
         self._remote = remote
         self._said = b""
-        self._lines: deque[bytes] = deque()
+        self._lines: deque[bytes] = deque(maxlen=MOST_LINES)
         self._counted = 0
         """Where the bytes end that were told to have arrived."""
         self._asked: int | None = None
@@ -93,6 +96,7 @@ class OpensshStream:
         with contextlib.ExitStack() as undo:
             with no_room_told(part):
                 self._file = undo.enter_context(part.open("r+b", buffering=0))
+            undo.callback(self._file.truncate, remote.size)  # what was written behind the end goes
             handle, name = tempfile.mkstemp(prefix="harness-known-hosts-")
             undo.callback(Path(name).unlink, missing_ok=True)
             with os.fdopen(handle, "w", encoding="ascii") as known_hosts:
@@ -162,8 +166,6 @@ class OpensshStream:
             answer(line, first, self._remote)
             raise odd_answer(self._remote, line)
         if self._file.tell() != self._remote.size:
-            self._end()
-            self._file.truncate(self._remote.size)
             raise HostUnreachable("the box's login shell writes to the standard output")
         self._file.seek(first.offset)
         self._counted = first.offset
@@ -201,7 +203,7 @@ class OpensshStream:
         said = self._err.read(LONGEST_LINE) or b""
         *lines, self._said = (self._said + said).split(b"\n")
         self._said = self._said[-LONGEST_LINE:]
-        self._lines.extend(line.removeprefix(self._mark) for line in lines if line.startswith(self._mark))
+        self._lines.extend(line.partition(self._mark)[2] for line in lines if self._mark in line)
         return bool(said)
 
     def _send(self, data: bytes) -> None:

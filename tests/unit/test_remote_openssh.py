@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import shutil
+import subprocess
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -137,19 +140,24 @@ def test_what_a_login_shell_says_first_touches_no_byte_of_the_file(
     assert part.read_bytes() == bytes(SIZE)
 
 
+@pytest.mark.parametrize(
+    ("then", "told"),
+    [(lie(f"ok 0 {SIZE} {SIZE}:1:1", "cat model"), "login shell writes"), ("exit 127", "no program starts")],
+)
 def test_where_the_system_cannot_forbid_it_what_was_added_is_taken_away(
-    stream_of: Callable[..., OpensshStream], part: Path, monkeypatch: pytest.MonkeyPatch
+    stream_of: Callable[..., OpensshStream], part: Path, monkeypatch: pytest.MonkeyPatch, then: str, told: str
 ) -> None:
     monkeypatch.setattr(openssh, "_confine", lambda _pid, _size: None)
-    stream = stream_of("echo Welcome to this machine; " + lie(f"ok 0 {SIZE} {SIZE}:1:1", "cat model"))
-    with pytest.raises(HostUnreachable, match="login shell writes"):
+    stream = stream_of(f"echo Welcome to this machine; {then}")
+    with pytest.raises(HostUnreachable, match=told):
         stream.ask(WHOLE)
+    stream.close()
     assert part.read_bytes() == bytes(SIZE)
 
 
 def test_chatter_on_the_standard_error_is_not_an_answer(stream_of: Callable[..., OpensshStream], part: Path) -> None:
     stream = stream_of(
-        "echo 'bash: warning: ready' >&2; head -c 200000 /dev/zero >&2; echo >&2; "
+        "echo 'bash: warning: ready' >&2; head -c 200000 /dev/zero >&2; printf 'no end of line: ' >&2; "
         + lie(f"ok 0 {SIZE} {SIZE}:1:1", "echo ok 1 2 3 >&2; cat model")
     )
     stream.ask(WHOLE)
@@ -176,6 +184,18 @@ def test_an_answer_that_is_not_the_ranges_ends_it(
     with pytest.raises(error, match=told):
         stream.receive(WHOLE, lambda _: None)
     assert not stream.fits(Range(SIZE, 0))
+
+
+def test_answers_without_end_do_not_fill_the_memory(stream_of: Callable[..., OpensshStream]) -> None:
+    stream = stream_of(f"echo '{MARK}ready' >&2; read request; yes '{MARK}ok 0 1000 {SIZE}:1:1' | head -n 100000 >&2")
+    stream.ask(Range(0, 1000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(HostUnreachable, match="ended early"):
+            stream.receive(Range(0, 1000), lambda _: None)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_file_that_is_not_there_is_told(stream_of: Callable[..., OpensshStream], box: LocalSshd) -> None:
@@ -212,6 +232,38 @@ def test_a_wrong_host_key_is_refused(stream_of: Callable[..., OpensshStream], bo
     with pytest.raises(HostUnreachable):
         stream.ask(WHOLE)
     assert (box.directory / "sshd.log").read_text().count("Accepted publickey") == before
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
+def test_a_host_key_of_another_kind_is_known_again(
+    stream_of: Callable[..., OpensshStream], tmp_path: Path, part: Path, kind: str
+) -> None:
+    box = LocalSshd(tmp_path / "box")
+    box.host_key.unlink()
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(box.host_key)], check=True)
+    box.start()
+    (box.home / "model").write_bytes(DATA)
+    try:
+        stream = stream_of(None, box.login())
+        stream.ask(WHOLE)
+        stream.receive(WHOLE, lambda _: None)
+        stream.settle()
+    finally:
+        box.stop()
+    assert part.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("folder", ["my keys", "100%d", "a'b"])
+def test_a_key_lies_wherever_it_likes(
+    stream_of: Callable[..., OpensshStream], box: LocalSshd, tmp_path: Path, part: Path, folder: str
+) -> None:
+    (tmp_path / folder).mkdir()
+    key = Path(shutil.copy(box.client_key, tmp_path / folder / "key"))
+    stream = stream_of(None, Login(box.login().user, box.login().endpoints, key, box.login().host_keys))
+    stream.ask(WHOLE)
+    stream.receive(WHOLE, lambda _: None)
+    stream.settle()
+    assert part.read_bytes() == DATA
 
 
 def test_without_a_pinned_host_key_it_is_not_begun(stream_of: Callable[..., OpensshStream], box: LocalSshd) -> None:
