@@ -134,7 +134,9 @@ class Transfer:
             on_progress(progress)
             if cancelled():
                 raise Cancelled(f"the transfer of {self._journal.remote.path} was called off")
-            if silence.over(now, received):
+            if not self._work.ready:
+                silence.reset()
+            elif silence.over(now, received):
                 raise HostUnreachable(
                     f"nothing of {self._journal.remote.path} arrived for {self._limits.patience:.0f} s"
                 )
@@ -161,7 +163,7 @@ class Transfer:
                 continue
             if worker.failure is not None:
                 raise worker.failure
-            if not worker.connected:
+            if not worker.waiting:
                 slot.mark = None
                 slot.stall.reset()
             elif slot.stall.over(now, worker.received):

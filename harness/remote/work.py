@@ -6,6 +6,7 @@ little is left, so that all connections end together.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 from collections import Counter, deque
@@ -130,6 +131,11 @@ class Work:
             self.changed.notify_all()
 
     @property
+    def ready(self) -> bool:
+        """Whether there is room, so that pieces can be had."""
+        return self._ready
+
+    @property
     def stopped(self) -> bool:
         """Whether it was stopped."""
         return self._stopped
@@ -152,6 +158,7 @@ class Worker:
         self._journal = journal
         self._retired = False
         self._stream: Stream | None = None
+        self._under_way: deque[Piece] = deque()
         self.received = 0
         self.cuts = 0
         self.failure: HarnessError | None = None
@@ -173,9 +180,9 @@ class Worker:
             stream.interrupt()
 
     @property
-    def connected(self) -> bool:
-        """Whether it has a stream."""
-        return self._stream is not None
+    def waiting(self) -> bool:
+        """Whether bytes are asked for that did not come yet."""
+        return bool(self._under_way)
 
     @property
     def retired(self) -> bool:
@@ -216,17 +223,16 @@ class Worker:
 
     def _carry(self, stream: Stream) -> None:
         """Use a stream until it ends or is cut; then what it did not bring is for others to fetch."""
-        under_way: deque[Piece] = deque()
         self._stream = stream
         try:
-            with no_room_told(self._journal.part):
-                self._serve(stream, under_way)
+            with no_room_told(self._journal.part), contextlib.closing(stream):
+                self._serve(stream, self._under_way)
         except HostUnreachable:
             self.cuts += 1
         finally:
             self._stream = None
-            stream.close()
-            self._work.give_back(under_way)
+            self._work.give_back(self._under_way)
+            self._under_way.clear()
 
     def _serve(self, stream: Stream, under_way: deque[Piece]) -> None:
         def arrived(count: int) -> None:

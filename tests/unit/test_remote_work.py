@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import TransferFailed
+from harness.errors import HostUnreachable, LocalDiskFull, TransferFailed
 from harness.ids import Sha256
 from harness.ports import RemoteFile
 from harness.remote.journal import Journal
@@ -158,3 +160,35 @@ def test_a_hole_is_crossed_by_a_stream_of_its_own(tmp_path: Path) -> None:
     assert work.complete
     assert [[span.offset // MIB for span in stream.asked] for stream in streams] == [[0, 1], [5, 6]]
     assert all(stream.told[:2] == ["settle", "close"] for stream in streams)
+
+
+class Failing(Writer):
+    """A stream that breaks in the middle, and whose end takes its time and fails too."""
+
+    def receive(self, wanted: Range, arrived: Callable[[int], None]) -> str:
+        arrived(wanted.length // 2)
+        raise HostUnreachable("cut")
+
+    def close(self) -> None:
+        raise OSError(errno.EDQUOT, "the quota is used up")
+
+
+def test_pieces_of_a_stream_that_cannot_even_be_closed_are_for_others(tmp_path: Path) -> None:
+    worker, work = fetched_by(tmp_path, [Failing()], [0, 1])
+    assert isinstance(worker.failure, LocalDiskFull)
+    pieces = [work.take(ahead=True), work.take(ahead=True)]
+    assert [piece.rest() for piece in pieces if piece] == [Range(MIB // 2, MIB // 2), Range(MIB, MIB)]
+
+
+class Slow(Writer):
+    """A stream that takes its time to end."""
+
+    def close(self) -> None:
+        time.sleep(0.2)
+        super().close()
+
+
+def test_nothing_of_a_joined_worker_is_open(tmp_path: Path) -> None:
+    stream = Slow()
+    fetched_by(tmp_path, [stream], [0])
+    assert stream.told[-1] == "close"
