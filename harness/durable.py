@@ -142,6 +142,26 @@ def exclusive(path: Path) -> Iterator[None]:
             file.close()
 
 
+def hold(descriptor: int) -> None:
+    """Mark an open file as one that is written, until it is closed here and by every process that inherited it."""
+    if sys.platform != "win32":
+        import fcntl  # noqa: PLC0415 - POSIX only
+
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process has the file marked so."""
+    try:
+        with path.open("r+b") as file:
+            _lock(file.fileno())
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _lock(descriptor: int) -> None:
     if sys.platform == "win32":
         import msvcrt  # noqa: PLC0415 - Windows only

@@ -18,7 +18,7 @@ from harness.errors import RemoteChanged, TransferFailed
 from harness.ports import Clock, OnProgress, RemoteFile
 from harness.remote.hostile import problem_of_remote
 from harness.remote.journal import Journal, no_room_told
-from harness.remote.transfer import NO_LIMITS, Limits, RemoteDigests, Source, Transfer
+from harness.remote.transfer import NO_LIMITS, Cancelled, Limits, RemoteDigests, Source, Transfer
 
 ROUNDS = 4
 """How often wrong chunks are fetched again, or a touched file looked at anew, before the transfer is given up."""
@@ -47,17 +47,33 @@ def fetch(
         with no_room_told(destination):
             destination.parent.mkdir(parents=True, exist_ok=True)
             with durable.exclusive(lock):
-                _fetch(Journal(remote, destination), source, attempt)
+                journal = Journal(remote, destination)
+                _await_release(journal, clock, limits.patience, cancelled)
+                _fetch(journal, source, attempt)
     except durable.Busy as error:
         raise TransferFailed(
             f"another process is fetching {destination}", remedy="Let it finish, or end it; then run the command again."
         ) from error
 
 
+def _await_release(journal: Journal, clock: Clock, patience: float, cancelled: Callable[[], bool]) -> None:
+    """Wait for an ssh whose client was killed to write the last it asked for; a box that keeps it keeps the old file.
+
+    For what is hashed while a stranger can still write to it is not proven.
+    """
+    deadline = clock.monotonic() + patience
+    while durable.is_held(journal.part):
+        if cancelled():
+            raise Cancelled(f"the transfer of {journal.remote.path} was called off")
+        if clock.monotonic() > deadline:
+            journal.discard()
+        clock.sleep(0.1)
+
+
 def _fetch(journal: Journal, source: Source, attempt: Callable[[Journal], str]) -> None:
     remote = journal.remote
     if is_whole(journal.destination, remote):
-        journal.discard()
+        journal.end()
         return
     journal.open()
     for _ in range(ROUNDS):

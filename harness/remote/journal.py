@@ -4,7 +4,7 @@
 fetched and gains a line a chunk once the chunk's bytes are on the disk. Crash points: after the
 bytes and before the line, the chunk is fetched again; after the last line and before the
 rename, the next fetch finds every chunk, hashes and renames; after the rename and before the
-journal is deleted, the next fetch finds the whole file and deletes it.
+journal is deleted, the next fetch finds the whole file, makes it read-only and deletes the journal.
 """
 
 from __future__ import annotations
@@ -80,12 +80,16 @@ class Journal:
         durable.write(self.file, "\n".join([*lines, ""]).encode())
 
     def publish(self) -> None:
-        """Give the verified file its name, read-only. Raises TransferFailed when bytes were added behind its end."""
+        """Give the verified file its name. Raises TransferFailed when bytes were added behind its end."""
         if self.part.stat().st_size != self.remote.size:
             raise TransferFailed(f"{self.part} has {self.part.stat().st_size} bytes; recorded are {self.remote.size}")
-        self.part.chmod(0o444)
         durable.publish(self.part, self.destination)
-        self.file.unlink(missing_ok=True)
+        self.end()
+
+    def end(self) -> None:
+        """The whole file has its name: nobody is to write to it, and what its download left goes."""
+        self.destination.chmod(0o444)
+        self.discard()
 
     def discard(self) -> None:
         """Delete what was fetched so far."""
@@ -118,7 +122,11 @@ class Journal:
         Nothing else may write meanwhile: where the file system cannot do it, the C library writes to every block.
         """
         if sys.platform == "linux" and self.remote.size:
-            os.posix_fallocate(file.fileno(), 0, self.remote.size)
+            try:
+                os.posix_fallocate(file.fileno(), 0, self.remote.size)
+            except OSError as error:
+                if error.errno not in {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}:
+                    raise
 
 
 @contextlib.contextmanager

@@ -8,7 +8,10 @@ A box that sends more than it was asked for writes behind the range: never past 
 file where the system can forbid it (Linux), and never unnoticed, for the last range of a stream
 counts only once ssh is dead and stands where that range ends.
 
-It is never needed: paramiko can do everything that is done here, and takes over at its first failure.
+ssh outlives a client that is killed, for as long as the box likes. The file is locked by all who
+inherited it, and the next client begins when it is free.
+
+It is never needed: paramiko can do everything that is done here, and takes over when ssh brings nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from harness import durable
 from harness.errors import HostUnreachable, TransferFailed
 from harness.ports import Endpoint, RemoteFile
 from harness.remote.journal import no_room_told
@@ -96,6 +100,7 @@ class OpensshStream:
         with contextlib.ExitStack() as undo:
             with no_room_told(part):
                 self._file = undo.enter_context(part.open("r+b", buffering=0))
+            durable.hold(self._file.fileno())
             undo.callback(self._file.truncate, remote.size)  # what was written behind the end goes
             handle, name = tempfile.mkstemp(prefix="harness-known-hosts-")
             undo.callback(Path(name).unlink, missing_ok=True)

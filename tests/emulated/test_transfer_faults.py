@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import random
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -374,6 +375,34 @@ def test_a_disk_that_fills_up_meanwhile_is_told_and_continued(
         subprocess.run(["umount", str(small)], check=True)
 
 
+def test_a_disk_that_takes_its_time_to_make_room_is_not_a_silent_box(
+    box: LocalSshd, tmp_path: Path, near: SshHost, opened: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert near
+    monkeypatch.setattr(Journal, "reserve", lambda _self, _file: time.sleep(2.0))
+    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=Limits(stall=0.3, patience=1.0))
+    remote = model(box, 8 * MIB)
+    host.fetch(remote, tmp_path / "home" / "model.gguf")
+    host.close()
+    assert opened == ["ssh"]
+    assert_home(remote, tmp_path / "home" / "model.gguf")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="room is set aside on Linux alone")
+def test_a_file_system_that_cannot_set_room_aside_does_without(
+    box: LocalSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*_: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", cannot)
+    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=LIMITS)
+    remote = model(box, 8 * MIB)
+    host.fetch(remote, tmp_path / "home" / "model.gguf")
+    host.close()
+    assert_home(remote, tmp_path / "home" / "model.gguf")
+
+
 CLIENT = """
 import sys
 from pathlib import Path
@@ -385,6 +414,13 @@ from harness.remote.ssh import Login
 user, port, key, pin, path, size, digest, target = sys.argv[1:]
 login = Login(user, (Endpoint("127.0.0.1", int(port)),), Path(key), (pin,))
 SshHost(login, SystemClock(), patience=5.0).fetch(RemoteFile(path, int(size), digest), Path(target))
+"""
+
+
+NEARBY = """
+from harness.remote.host import SshHost
+from harness.remote.transfer import Line
+SshHost.line = lambda _self, _size: Line(1, "paramiko", alone="ssh")
 """
 
 
@@ -413,6 +449,50 @@ def test_kill_nine_of_the_client_keeps_the_proven_chunks(box: LocalSshd, tmp_pat
         assert spent > 20 * MIB
         assert proxy.home_bytes < remote.size + 4 * 8 * MIB * 2
     assert_home(remote, target)
+
+
+def test_an_ssh_that_outlived_its_client_writes_nothing_into_the_verified_file(tmp_path: Path) -> None:
+    """The box keeps the connection of a killed client, and sends again when the file has its name."""
+    later = tmp_path / "later"
+    behind = f"| {{ head -c {3 * MIB}; until [ -e {later} ]; do sleep 0.1; done; cat /dev/zero; }}"
+    box = LocalSshd(tmp_path / "box", _with_python(tmp_path, behind))
+    box.start()
+    target = tmp_path / "home" / "model.gguf"
+    try:
+        remote = model(box, 8 * MIB)
+        login = box.login()
+        where = [login.user, str(box.port), str(login.key_file), *login.host_keys]
+        client = subprocess.Popen(
+            [sys.executable, "-c", NEARBY + CLIENT, *where, remote.path, str(remote.size), remote.sha256, str(target)]
+        )
+        _await(lambda: _bytes_at(target.with_name("model.gguf.part"), 3 * MIB - 16) != bytes(16))
+        client.kill()
+        client.wait()
+        (tmp_path / "bin" / "python3").unlink()  # the box's own python3 again
+        host = SshHost(box.login(), SystemClock(), patience=5.0, limits=Limits(stall=1.0, patience=2.0))
+        host.fetch(remote, target)
+        host.close()
+        later.touch()
+        time.sleep(1.0)
+    finally:
+        box.stop()
+    assert_home(remote, target)
+
+
+def _await(happens: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _bytes_at(path: Path, offset: int) -> bytes:
+    """16 bytes of a file; zeros where there are none."""
+    if not path.exists():
+        return bytes(16)
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(16)
 
 
 def test_a_finished_file_is_recognised_and_not_fetched_again(box: LocalSshd, tmp_path: Path) -> None:

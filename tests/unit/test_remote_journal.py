@@ -91,6 +91,23 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         raise OSError(5, "Input/output error")
 
 
+def test_a_file_whose_client_died_before_its_name_can_be_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Path) -> None:
+        raise KeyboardInterrupt
+
+    journal = opened(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            journal.publish()
+    assert journal.part.stat().st_mode & 0o200
+    journal.publish()
+    assert journal.destination.stat().st_mode & 0o222 == 0
+    assert [path.name for path in tmp_path.iterdir()] == [journal.destination.name]
+
+
 def test_a_file_of_another_length_gets_no_name(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     with journal.part.open("ab") as file:
