@@ -103,14 +103,15 @@ class OpensshStream:
             durable.hold(self._file.fileno())
             undo.callback(self._file.truncate, remote.size)  # what was written behind the end goes
             handle, name = tempfile.mkstemp(prefix="harness-known-hosts-")
-            undo.callback(Path(name).unlink, missing_ok=True)
+            self._known_hosts = Path(name)
+            undo.callback(self._known_hosts.unlink, missing_ok=True)
             with os.fdopen(handle, "w", encoding="ascii") as known_hosts:
                 known_hosts.writelines(f"box {key}\n" for key in keys)
             # Until the program is ready, whatever a login shell says stays behind the end of the file.
             self._file.seek(remote.size)
             try:
                 self._process = subprocess.Popen(
-                    [*command(ssh, login, login.endpoints[0], Path(name)), remote_command],
+                    [*command(ssh, login, login.endpoints[0], self._known_hosts), remote_command],
                     stdin=subprocess.PIPE,
                     stdout=self._file,
                     stderr=subprocess.PIPE,
@@ -170,6 +171,7 @@ class OpensshStream:
         if line != b"ready":
             answer(line, first, self._remote)
             raise odd_answer(self._remote, line)
+        self._known_hosts.unlink(missing_ok=True)  # ssh is past it, and a client that is killed leaves nothing
         if self._file.tell() != self._remote.size:
             raise HostUnreachable("the box's login shell writes to the standard output")
         self._file.seek(first.offset)

@@ -226,7 +226,7 @@ class Worker:
         self._stream = stream
         try:
             with no_room_told(self._journal.part), contextlib.closing(stream):
-                self._serve(stream, self._under_way)
+                self._serve(stream)
         except HostUnreachable:
             self.cuts += 1
         finally:
@@ -234,7 +234,9 @@ class Worker:
             self._work.give_back(self._under_way)
             self._under_way.clear()
 
-    def _serve(self, stream: Stream, under_way: deque[Piece]) -> None:
+    def _serve(self, stream: Stream) -> None:
+        under_way = self._under_way
+
         def arrived(count: int) -> None:
             under_way[0].received += count
             self.received += count

@@ -6,6 +6,8 @@ import contextlib
 import shlex
 import shutil
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 import tracemalloc
@@ -84,7 +86,7 @@ def lie(answer: str, sent: str = "true") -> str:
 def await_byte(part: Path, at: int) -> None:
     """Until ssh has written there what is not zero."""
     deadline = time.monotonic() + 20
-    while not part.read_bytes()[at]:
+    while not any(part.read_bytes()[at : at + 1]):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -106,14 +108,19 @@ def test_ranges_come_to_where_they_belong(stream_of: Callable[..., OpensshStream
     assert part.read_bytes() == bytes(1000) + DATA[1000:103_000] + bytes(SIZE - 103_000)
 
 
+@pytest.mark.parametrize("confined", [True, False], ids=["where the system forbids it", "elsewhere"])
 @pytest.mark.parametrize("end", [1000, SIZE], ids=["over what follows", "over the end"])
 def test_more_than_was_asked_for_is_refused_and_the_file_does_not_grow(
-    stream_of: Callable[..., OpensshStream], part: Path, end: int
+    stream_of: Callable[..., OpensshStream], part: Path, end: int, confined: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not confined:
+        monkeypatch.setattr(openssh, "_confine", lambda _pid, _size: None)
+    elif sys.platform != "linux":
+        pytest.skip("only Linux confines a process")
     identity = f"ok {end - 1000} 1000 {SIZE}:1:1"
     stream = stream_of(lie(identity, "cat model model"))
     stream.ask(Range(end - 1000, 1000))
-    if end < SIZE:
+    if end < SIZE or not confined:
         await_byte(part, end + 1)
         with pytest.raises(TransferFailed, match="more of model than it was asked for"):
             stream.settle()
@@ -121,7 +128,19 @@ def test_more_than_was_asked_for_is_refused_and_the_file_does_not_grow(
         with contextlib.suppress(HostUnreachable):  # the kernel kills ssh, perhaps before the answer was read
             stream.receive(Range(end - 1000, 1000), lambda _: None)
         stream.settle()
+    stream.close()
     assert len(part.read_bytes()) == SIZE
+
+
+def test_a_client_that_is_killed_in_the_middle_leaves_no_temporary_file(
+    stream_of: Callable[..., OpensshStream], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    stream = stream_of()
+    assert len(list((tmp_path / "temporary").iterdir())) == 1
+    stream.ask(WHOLE)
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_surplus_is_noticed_while_the_box_still_sends(stream_of: Callable[..., OpensshStream]) -> None:
@@ -137,6 +156,7 @@ def test_what_a_login_shell_says_first_touches_no_byte_of_the_file(
     stream = stream_of("echo Welcome to this machine; " + lie(f"ok 0 {SIZE} {SIZE}:1:1", "cat model"))
     with pytest.raises(HostUnreachable):
         stream.ask(WHOLE)
+    stream.close()
     assert part.read_bytes() == bytes(SIZE)
 
 
