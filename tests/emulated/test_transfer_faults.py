@@ -27,7 +27,7 @@ from harness.ids import Sha256
 from harness.ports import Endpoint, Progress, RemoteFile
 from harness.remote import host as host_module
 from harness.remote import journal as journals
-from harness.remote import openssh
+from harness.remote import openssh, ssh
 from harness.remote.host import SshHost
 from harness.remote.journal import Journal
 from harness.remote.ssh import Login
@@ -155,6 +155,20 @@ def test_silence_without_end_is_held_and_continued_later(box: LocalSshd, tmp_pat
         again.close()
         assert proxy.home_bytes - before < remote.size * 0.9
     assert_home(remote, target)
+
+
+def test_the_way_to_a_box_that_fell_silent_is_not_measured_for_ever(
+    box: LocalSshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "CONNECT_TIMEOUT_S", 0.5)
+    with Proxy(box.port) as proxy:
+        login = box.login(proxy.port)
+        connection = ssh.connect(login, login.endpoints[0], 5.0)
+        assert connection.round_trip(SystemClock()) > 0
+        proxy.faults.silent = True
+        with pytest.raises(HostUnreachable, match="does not answer"):
+            connection.round_trip(SystemClock())
+        assert not connection.alive()
 
 
 def test_a_server_that_was_killed_and_came_back(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
