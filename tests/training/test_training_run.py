@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import math
 import re
 import subprocess
@@ -51,6 +52,25 @@ def test_run_json_has_the_contracts_fields(finished: Path) -> None:
     assert [run["data"][name]["rows"] for name in ("features", "scenarios", "pairs")] == [80, 48, 64]
     assert run["disk_needed_bytes"] > 0
     assert run["versions"]["torch"]
+    assert run["settings"]["export"] == {"name": "small", "quantizations": ["Q8_0"]}
+
+
+def test_what_is_exported_later_in_another_way_is_said_in_run_json(
+    finished: Path, tmp_path: Path, attempt: Attempts
+) -> None:
+    workdir = tmp_path / "again"
+    shutil.copytree(finished, workdir)
+    with (workdir / "small.toml").open("a", encoding="utf-8") as file:
+        file.write('quantizations = ["Q8_0", "F16"]\n')
+    (end,) = attempt(workdir, [None])
+    assert end["status"] == 0, end["log"]
+    assert " step " not in end["log"]
+    first, then = (json.loads((folder / "run.json").read_text(encoding="utf-8")) for folder in (finished, workdir))
+    assert then["quantization"] == then["settings"]["export"]["quantizations"] == ["Q8_0", "F16"]
+    assert then["disk_needed_bytes"] > first["disk_needed_bytes"]
+    assert {name: then[name] for name in ("data", "steps", "lora")} == {
+        name: first[name] for name in ("data", "steps", "lora")
+    }
 
 
 def test_the_adapter_learned_and_the_base_did_not(finished: Path) -> None:

@@ -41,7 +41,8 @@ class Identity:
     @classmethod
     def of(cls, config: Config, stages: tuple[Stage, Stage], data: Mapping[str, DataFile[Any]]) -> Identity:
         """The identity of this run; the export's settings do not change what is trained."""
-        settings = dataclasses.asdict(dataclasses.replace(config, export=Export()))
+        settings = dataclasses.asdict(config)
+        del settings["export"]
         return cls(
             {
                 "batch_size": config.batch_size,
@@ -66,6 +67,7 @@ class Identity:
             raise Refused(
                 f"models/output holds checkpoints, but {RUN_FILE} is unreadable ({error}); {remedy}"
             ) from error
+        before.get("settings", {}).pop("export", None)
         if changed := [name for name, value in self.fields.items() if before.get(name) != value]:
             raise Refused(f"models/output holds a run with another {', '.join(changed)}; {remedy}")
 
@@ -90,8 +92,7 @@ def announce(config: Config, identity: Identity, model: Any, *, stages: tuple[St
             "lora": dataclasses.asdict(config.lora),
             "checkpoint_every": config.run.checkpoint_every,
             "max_length": config.model.max_length,
-            "quantization": list(config.export.quantizations),
-            "disk_needed_bytes": disk_needed,
+            **_exported(config, identity, disk_needed),
             "seed": config.run.seed,
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         },
@@ -110,6 +111,27 @@ def announce(config: Config, identity: Identity, model: Any, *, stages: tuple[St
         },
         devices,
     )
+
+
+def announce_export(config: Config, identity: Identity, *, disk_needed: int) -> None:
+    """Put the export's settings into the run.json of a training that is finished, where they have changed since."""
+    before = json.loads(RUN_FILE.read_text(encoding="utf-8"))
+    if before["settings"].get("export") != _settings(config.export):
+        durable.write_json(RUN_FILE, before | _exported(config, identity, disk_needed))
+
+
+def _exported(config: Config, identity: Identity, disk_needed: int) -> dict[str, Any]:
+    """The fields that the export's settings decide."""
+    return {
+        "settings": identity.fields["settings"] | {"export": _settings(config.export)},
+        "quantization": list(config.export.quantizations),
+        "disk_needed_bytes": disk_needed,
+    }
+
+
+def _settings(export: Export) -> dict[str, Any]:
+    """The export's settings as JSON has them."""
+    return {"name": export.name, "quantizations": list(export.quantizations)}
 
 
 def _shape(described: Mapping[str, Any]) -> dict[str, Any]:

@@ -130,6 +130,8 @@ def load(path: Path | None, *, batch_size: int, model: str | None = None) -> Con
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise BadConfig(f"cannot read {path}: {error}") from error
+        if "batch_size" in table:
+            raise BadConfig(f"{path}: batch_size is the constant BATCH_SIZE of train_deepseek_forex.py; set it there")
     config: Config = _parse(Config, {**table, "batch_size": batch_size}, str(path or "options"))
     if model is not None:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, name=model, built=None))
@@ -179,6 +181,10 @@ def _check(config: Config) -> None:
         "batch_size": config.batch_size,
         "run.checkpoint_every": config.run.checkpoint_every,
         "lora.r": config.lora.r,
+        "lora.alpha": config.lora.alpha,
+        "sft.learning_rate": config.sft.learning_rate,
+        "dpo.learning_rate": config.dpo.learning_rate,
+        "dpo.beta": config.dpo.beta,
         "sft.micro_batch": config.sft.micro_batch,
         "dpo.micro_batch": config.dpo.micro_batch,
         "sft.epochs": config.sft.epochs,
@@ -186,8 +192,20 @@ def _check(config: Config) -> None:
         "model.max_length": config.model.max_length,
     }
     for name, value in positive.items():
-        if value <= 0:
+        if not 0 < value < math.inf:
             raise BadConfig(f"{name} is {value}; it must be positive")
+    not_negative = {
+        "sft.max_steps": config.sft.max_steps,
+        "dpo.max_steps": config.dpo.max_steps,
+        "sft.warmup_steps": config.sft.warmup_steps,
+        "dpo.warmup_steps": config.dpo.warmup_steps,
+        "run.threads": config.run.threads,
+    }
+    for name, value in not_negative.items():
+        if value < 0:
+            raise BadConfig(f"{name} is {value}; it must not be negative{' (0: no cap)' * name.endswith('max_steps')}")
+    if not 0 <= config.lora.dropout < 1:
+        raise BadConfig(f"lora.dropout is {config.lora.dropout}; it must be at least 0 and below 1")
     if config.run.checkpoint_limit < 2:
         raise BadConfig("run.checkpoint_limit must be at least 2: with one, a kill during a save leaves none complete")
     if not config.export.quantizations:

@@ -126,7 +126,7 @@ class Pipeline:
 
     def run_export(self) -> None:
         """Final adapter, GGUF, Modelfile and the manifest, written last; nothing when all of it is there already."""
-        from . import announce, export, manifest  # noqa: PLC0415 - imports torch
+        from . import announce, disk, export, manifest  # noqa: PLC0415 - imports torch
 
         targets = self._targets()
         if manifest.holds(MANIFEST, list(targets.values())):
@@ -138,6 +138,8 @@ class Pipeline:
             raise PackageError("the training is not finished; run --stage all")
         self._publish_adapter(dpo_last)
         source = export.Source.of(self.base, ADAPTER, self.tokenizer)
+        needed = disk.needed(self._config, source.config, self.base, self._stages)
+        announce.announce_export(self._config, self._identity, disk_needed=needed)
         files = []
         for quantization, target in targets.items():
             written = export.write(source, target, quantization=quantization, name=self._config.export.name)
