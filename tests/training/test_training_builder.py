@@ -106,9 +106,13 @@ def test_both_answers_are_common_enough_to_learn(built: dict[str, list[dict[str,
 
 
 def test_the_package_finds_no_leak_in_its_own_data(built_data: Path) -> None:
-    train = rows.read_examples(built_data / builder.FEATURE_FILE).rows
-    later = rows.read_examples(built_data / builder.EVAL_FEATURE_FILE).rows
-    assert judging.leaks(train, later) == []
+    learned: list[rows.Example | rows.Preference] = [
+        *rows.read_examples(built_data / builder.FEATURE_FILE).rows,
+        *rows.read_examples(built_data / builder.SCENARIO_FILE).rows,
+        *rows.read_preferences(built_data / builder.PREFERENCE_FILE).rows,
+    ]
+    for name in (builder.EVAL_FEATURE_FILE, builder.EVAL_SCENARIO_FILE):
+        assert judging.leaks(learned, rows.read_examples(built_data / name).rows) == []
 
 
 def digests(folder: Path) -> dict[str, str]:

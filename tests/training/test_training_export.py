@@ -263,6 +263,26 @@ def test_the_judge_names_each_damage(judged: tuple[Path, Any], source: export.So
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("quantization", ["Q8_0", "F16"])
+def test_the_judge_finds_a_hole_between_the_rows_it_samples(
+    source: export.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantization: str
+) -> None:
+    monkeypatch.setattr(merged, "_BLOCK_ELEMENTS", 256)  # four rows of sixty-four: many spans in a small tensor
+    path = tmp_path / "holed.gguf"
+    export.write(source, path, quantization=quantization, name="small")
+    tensors, head = export.plan(source, quantization), export.header(source, quantization, "small")
+    tensor = next(tensor for tensor in tensors if tensor.name == "blk.1.ffn_up.weight")
+    row = tensor.size // tensor.shape[0]
+    with path.open("r+b") as file:
+        file.seek(len(head) + tensor.offset + 20 * row)
+        file.write(bytes(row))
+    with Weights(source.base, source.adapter) as weights:
+        rows = merged.Rows(weights, tensors, source.config)
+        with pytest.raises(ExportDefect, match=r"blk\.1\.ffn_up\.weight, row 20: the file says 0, the merged model"):
+            verify.verify(path, head, tensors, rows)
+
+
+@pytest.mark.slow
 def test_an_export_that_fails_leaves_no_file_with_the_final_name(
     source: export.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ import datetime as dt
 import pytest
 from forex import judging
 from forex.errors import DataDefect
-from forex.rows import Example
+from forex.rows import Example, Preference
 
 UP, DOWN = "Direction: UP", "Direction: DOWN"
 
@@ -44,6 +44,26 @@ def test_leaks_are_named() -> None:
     assert "among the training prompts" in judging.leaks(TRAIN, [Example(TRAIN[0].prompt, UP, date="2025-01-06")])[0]
     assert "hold their own answer" in judging.leaks(TRAIN, [Example(f"is it {UP}?", UP, date="2025-01-06")])[0]
     assert "no date" in judging.leaks(TRAIN, [Example("p", UP)])[0]
+    assert "no date" in judging.leaks([*TRAIN, Example("p", UP)], LATER)[0]
+
+
+def test_dates_are_compared_as_days_whatever_their_spelling() -> None:
+    learned = [Example("p", UP, date="20250601"), Example("q", UP, date="2025-03-01T10:00:00+00:00")]
+    assert "not later than every training row (2025-06-01)" in judging.leaks(learned, LATER)[0]
+    # As texts, the 15th of January would stand after the 1st of June.
+    german = judging.leaks([Example("p", UP, date="01.06.2025")], [Example("q", UP, date="15.01.2025")])
+    assert "no date (ISO)" in german[0]
+
+
+def test_rows_of_another_kind_leak_as_well() -> None:
+    learned: list[Example | Preference] = [*TRAIN, Preference(LATER[0].prompt, UP, DOWN, date="2030-01-01")]
+    doubts = judging.judge(
+        TRAIN, LATER, lambda asked, _: [UP] * len(asked), lambda asked, _: [UP] * len(asked), learned=learned
+    )["doubts"]
+    assert doubts == [
+        "100 evaluation rows are not later than every training row (2030-01-01)",
+        "1 evaluation prompts stand among the training prompts",
+    ]
 
 
 def test_foresight_is_doubted_and_a_coin_toss_is_not_praised() -> None:
@@ -53,10 +73,10 @@ def test_foresight_is_doubted_and_a_coin_toss_is_not_praised() -> None:
     def constant(asked: list[Example], among: tuple[str, ...]) -> list[str]:
         return [among[0]] * len(asked)
 
-    found = judging.judge(TRAIN, LATER, perfect, constant)  # type: ignore[arg-type]  # lists are sequences
+    found = judging.judge(TRAIN, LATER, perfect, constant, learned=TRAIN)  # type: ignore[arg-type]  # lists are sequences
     assert found["trained"]["accuracy"] == 1.0
     assert "a leak until proven otherwise" in found["doubts"][0]
-    found = judging.judge(TRAIN, LATER, constant, constant)  # type: ignore[arg-type]  # lists are sequences
+    found = judging.judge(TRAIN, LATER, constant, constant, learned=TRAIN)  # type: ignore[arg-type]  # lists are sequences
     assert not found["beats_majority"]
     assert found["doubts"] == []
 
@@ -64,4 +84,4 @@ def test_foresight_is_doubted_and_a_coin_toss_is_not_praised() -> None:
 def test_rows_without_a_choice_cannot_be_judged() -> None:
     free = rows([f"answer {at}" for at in range(20)], dt.date(2001, 1, 1))
     with pytest.raises(DataDefect, match="no choice among a few answers"):
-        judging.judge(free, LATER, lambda asked, _: [""] * len(asked), lambda asked, _: [""] * len(asked))
+        judging.judge(free, LATER, lambda asked, _: [""] * len(asked), lambda asked, _: [""] * len(asked), learned=free)

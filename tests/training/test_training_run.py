@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import math
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -160,6 +160,21 @@ def test_what_cannot_end_well_is_refused_before_the_model_is_loaded(
     run = pipeline.Pipeline(settings, load_base_model, pipeline.prepare(settings))
     with pytest.raises(Refused, match=said):
         run._loaded()
+
+
+def test_a_preference_that_is_too_long_is_refused_before_the_first_step(
+    new_workdir: Callable[[], Path], attempt: Attempts
+) -> None:
+    workdir = new_workdir()
+    data = workdir / "data/forex_integrated/real_dpo_pairs.jsonl"
+    first, *others = data.read_text(encoding="utf-8").splitlines()
+    row = json.loads(first)
+    row["prompt"] *= 20
+    data.write_text("\n".join([*others, json.dumps(row)]) + "\n", encoding="utf-8")
+    (end,) = attempt(workdir, [None])
+    assert end["status"] == 1
+    assert "[sft] step" not in end["log"]
+    assert re.search(r"TRAINING FAILED: .*real_dpo_pairs\.jsonl, line 64: the prompt has \d+ tokens", end["log"])
 
 
 def run_script(workdir: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from forex import base, template
 from forex.config import Model, Shape
-from forex.errors import DataDefect
+from forex.errors import BadConfig, DataDefect
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,24 @@ def test_token_ids_survive_saving(tokenizer: Any, tmp_path: Path) -> None:
     again = base.tokenizer(tmp_path)
     assert template.encode_prompts(again, [("Where will EURUSD stand? +0.33%", "s")]) == before
     assert len(again) == len(tokenizer)
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end_of_sentence(tokenizer: Any, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text(encoding="utf-8"))
+    del settings["pad_token"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert base.tokenizer(tmp_path).pad_token_id == tokenizer.eos_token_id
+    del settings["eos_token"]
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(BadConfig, match="names no end of sentence"):
+        base.tokenizer(tmp_path)
+
+
+def test_a_prompt_that_leaves_no_room_is_named_by_file_and_line(tmp_path: Path) -> None:
+    template.refuse_full(tmp_path / "x.jsonl", [[1] * 3, [1] * 6], 7)
+    with pytest.raises(DataDefect, match=r"x\.jsonl, line 2: the prompt has 7 tokens and max_length is 7"):
+        template.refuse_full(tmp_path / "x.jsonl", [[1] * 3, [1] * 7], 7)
 
 
 def test_prompts_that_leave_no_room_are_a_defect() -> None:

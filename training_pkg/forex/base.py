@@ -41,11 +41,17 @@ def tokenizer(path: Path) -> Any:
     """A model's tokenizer as its tokenizer.json has it.
 
     The class that transformers would pick for it may add a token of its own under a new id (Qwen2Tokenizer
-    adds ``<|endoftext|>`` to a vocabulary that lacks it).
+    adds ``<|endoftext|>`` to a vocabulary that lacks it). A tokenizer without a padding token (Llama 3's) pads with its
+    end of sentence: the trainer would set that, too, but an export in a process of its own has no trainer.
     """
     from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - slow to import, and preparing data needs none
 
-    return PreTrainedTokenizerFast.from_pretrained(str(path))
+    words = PreTrainedTokenizerFast.from_pretrained(str(path))
+    if words.eos_token is None:
+        raise BadConfig(f"the tokenizer in {path} names no end of sentence (eos_token), so no answer would end")
+    if words.pad_token is None:
+        words.pad_token = words.eos_token
+    return words
 
 
 def _fetched(name: str) -> Path:

@@ -177,6 +177,19 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
 
 
 def _check(config: Config) -> None:
+    _check_numbers(config)
+    if config.run.checkpoint_limit < 2:
+        raise BadConfig("run.checkpoint_limit must be at least 2: with one, a kill during a save leaves none complete")
+    if not config.export.quantizations:
+        raise BadConfig("export.quantizations is empty")
+    for name in config.export.quantizations:
+        if name not in QUANTIZATIONS:
+            raise BadConfig(f"export.quantizations: {name!r} is unknown; allowed: {', '.join(QUANTIZATIONS)}")
+    if not config.export.name or not all(letter.isalnum() or letter in "._-" for letter in config.export.name):
+        raise BadConfig("export.name may hold letters, digits, '.', '_' and '-' only")
+
+
+def _check_numbers(config: Config) -> None:
     positive = {
         "batch_size": config.batch_size,
         "run.checkpoint_every": config.run.checkpoint_every,
@@ -200,18 +213,11 @@ def _check(config: Config) -> None:
         "sft.warmup_steps": config.sft.warmup_steps,
         "dpo.warmup_steps": config.dpo.warmup_steps,
         "run.threads": config.run.threads,
+        "run.seed": config.run.seed,
+        "data.seed": config.data.seed,
     }
     for name, value in not_negative.items():
         if value < 0:
             raise BadConfig(f"{name} is {value}; it must not be negative{' (0: no cap)' * name.endswith('max_steps')}")
     if not 0 <= config.lora.dropout < 1:
         raise BadConfig(f"lora.dropout is {config.lora.dropout}; it must be at least 0 and below 1")
-    if config.run.checkpoint_limit < 2:
-        raise BadConfig("run.checkpoint_limit must be at least 2: with one, a kill during a save leaves none complete")
-    if not config.export.quantizations:
-        raise BadConfig("export.quantizations is empty")
-    for name in config.export.quantizations:
-        if name not in QUANTIZATIONS:
-            raise BadConfig(f"export.quantizations: {name!r} is unknown; allowed: {', '.join(QUANTIZATIONS)}")
-    if not config.export.name or not all(letter.isalnum() or letter in "._-" for letter in config.export.name):
-        raise BadConfig("export.name may hold letters, digits, '.', '_' and '-' only")

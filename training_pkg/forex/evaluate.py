@@ -21,8 +21,17 @@ _BATCH = 64
 REPORT = Path("evaluation.json")
 
 
-def evaluate(model: PeftModel, tokenizer: Any, kinds: dict[str, tuple[list[Example], list[Example]]]) -> dict[str, Any]:
-    """Judge each kind of rows, given as (training rows, evaluation rows); writes evaluation.json and returns it."""
+def evaluate(
+    model: PeftModel,
+    tokenizer: Any,
+    kinds: dict[str, tuple[list[Example], list[Example]]],
+    *,
+    learned: judging.Learned,
+) -> dict[str, Any]:
+    """Judge each kind of rows, given as (training rows, evaluation rows); writes evaluation.json and returns it.
+
+    ``learned`` are the training rows of all kinds, among which leaks are looked for.
+    """
     model.eval()
 
     def trained(rows: Sequence[Example], among: Sequence[str]) -> list[str]:
@@ -32,7 +41,9 @@ def evaluate(model: PeftModel, tokenizer: Any, kinds: dict[str, tuple[list[Examp
         with model.disable_adapter():
             return decide(model, tokenizer, rows, among)
 
-    report = {name: judging.judge(train, later, trained, untrained) for name, (train, later) in kinds.items()}
+    report = {
+        name: judging.judge(train, later, trained, untrained, learned=learned) for name, (train, later) in kinds.items()
+    }
     for name, found in report.items():
         runlog.figures(f"evaluate {name}", found)
     durable.write_json(REPORT, report)

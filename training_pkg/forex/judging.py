@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import DataDefect
-from .rows import Example
+from .rows import Example, Preference
 
 SUSPICIOUS = 0.05
 """Beyond chance this much above the majority class is a leak until proven otherwise: FX is close to a coin toss."""
@@ -40,7 +40,13 @@ Decide = Callable[[Sequence[Example], Sequence[str]], list[str]]
 """Whoever gives each row one of the possible answers."""
 
 
-def judge(train: list[Example], later: list[Example], trained: Decide, untrained: Decide) -> dict[str, Any]:
+Learned = Sequence[Example | Preference]
+"""Every row that the model was trained on, whatever its kind."""
+
+
+def judge(
+    train: list[Example], later: list[Example], trained: Decide, untrained: Decide, *, learned: Learned
+) -> dict[str, Any]:
     """One kind of rows: three accuracies with intervals, and everything that makes them doubtful."""
     among = choices(train)
     if not among or any(answer_of(row) not in among for row in later):
@@ -52,7 +58,7 @@ def judge(train: list[Example], later: list[Example], trained: Decide, untrained
         "base": accuracy(later, untrained(later, among)),
         "majority": accuracy(later, [among[0]] * len(later)),
     }
-    doubts = leaks(train, later)
+    doubts = leaks(learned, later)
     if found["trained"].low > found["majority"].share + SUSPICIOUS:
         doubts.append(f"more than {SUSPICIOUS:.0%} above the majority class: a leak until proven otherwise")
     return {
@@ -95,16 +101,17 @@ def accuracy(rows: Sequence[Example], given: Sequence[str]) -> Accuracy:
     return Accuracy(hits, count, max(0.0, min(low, share - half)), min(1.0, max(high, share + half)))
 
 
-def leaks(train: Sequence[Example], later: Sequence[Example]) -> list[str]:
+def leaks(learned: Learned, later: Sequence[Example]) -> list[str]:
     """What would let a model know an evaluation row's answer without foresight, in words; empty when nothing."""
     found = []
-    dates = [row.date for row in train if row.date]
-    early = [row for row in later if row.date and dates and row.date <= max(dates)]
+    days = [_day(row.date) for row in learned]
+    last = max((day for day in days if day), default=None)
+    early = [row for row in later if last and (day := _day(row.date)) and day <= last]
     if early:
-        found.append(f"{len(early)} evaluation rows are not later than every training row ({max(dates)})")
-    if not dates or not all(row.date for row in later):
-        found.append("some rows carry no date: that evaluation is later than training cannot be shown")
-    known = {row.prompt for row in train}
+        found.append(f"{len(early)} evaluation rows are not later than every training row ({last})")
+    if not all(days) or not all(_day(row.date) for row in later):
+        found.append("some rows carry no date (ISO): that evaluation is later than training cannot be shown")
+    known = {row.prompt for row in learned}
     if repeated := sum(row.prompt in known for row in later):
         found.append(f"{repeated} evaluation prompts stand among the training prompts")
     if told := sum(answer_of(row) in row.prompt for row in later):
@@ -112,12 +119,19 @@ def leaks(train: Sequence[Example], later: Sequence[Example]) -> list[str]:
     return found
 
 
+def _day(date: str) -> dt.date | None:
+    """The day of an ISO date or time; None when it is neither."""
+    try:
+        return dt.datetime.fromisoformat(date).date()
+    except ValueError:
+        return None
+
+
 def _week(date: str) -> str:
     """The ISO year and week of a date; a row without one stands for itself in one common week."""
-    try:
-        year, week, _ = dt.date.fromisoformat(date).isocalendar()
-    except ValueError:
+    if (day := _day(date)) is None:
         return ""
+    year, week, _ = day.isocalendar()
     return f"{year}-{week:02}"
 
 

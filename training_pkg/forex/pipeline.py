@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import base, builder, durable, rates, refusals, rows, runlog
+from . import base, builder, durable, rates, refusals, rows, runlog, template
 from .config import Config, total_steps
 from .errors import PackageError, Refused
 
@@ -171,6 +171,7 @@ class Pipeline:
                 "direction": (list(self._data.features.rows), list(features)),
                 "trade": (list(self._data.scenarios.rows), list(scenarios)),
             },
+            learned=[*self._data.examples, *self._data.pairs.rows],
         )
 
     def run_ready(self) -> None:
@@ -227,6 +228,7 @@ class Pipeline:
             source = export.Source.of(self.base, None, self.tokenizer)
             export.refuse_impossible(source, self._config.export.quantizations, self._config.export.name)
             needed = self._refuse_too_little(source.config)
+            self._refuse_full_prompts()
         gc.collect()  # the model of the stage before is in reference cycles
         model = self._load(str(self.base), training.compute_dtype(), self._config.model.attention)
         if not self._announced:
@@ -245,6 +247,12 @@ class Pipeline:
         needed = disk.needed(self._config, model, self.base, self._stages)
         disk.refuse_full(needed, base=self.base, free=shutil.disk_usage(".").free)
         return needed
+
+    def _refuse_full_prompts(self) -> None:
+        """A preference row that is too long would else be found only when the SFT is paid for."""
+        for file in (self._data.features, self._data.scenarios, self._data.pairs):
+            prompts = template.encode_prompts(self.tokenizer, [(row.prompt, row.system) for row in file.rows])
+            template.refuse_full(file.path, prompts, self._config.model.max_length)
 
     def _publish_adapter(self, checkpoint: Path) -> None:
         """The last checkpoint's adapter and the tokenizer, as one folder that is whole or absent."""

@@ -39,6 +39,7 @@ class Preference:
     chosen: str
     rejected: str
     system: str = ""
+    date: str = ""
 
 
 R = TypeVar("R", Example, Preference)
@@ -129,7 +130,8 @@ def _preference(row: dict[str, Any]) -> Preference:
     prompt, chosen, rejected = (_text(row, name) for name in ("prompt", "chosen", "rejected"))
     if chosen == rejected:
         raise ValueError("'chosen' equals 'rejected'")
-    return Preference(prompt, _answer(chosen), _answer(rejected), system=_optional(row, "system"))
+    origin = {"system": _optional(row, "system"), "date": _optional(row, "date")}
+    return Preference(prompt, _answer(chosen), _answer(rejected), **origin)
 
 
 def _answer(text: str) -> str:

@@ -9,6 +9,7 @@ and completion are tokenised apart, which is also what happens when the model is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from .errors import DataDefect
@@ -74,3 +75,13 @@ def room(prompts: Sequence[list[int]], limit: int) -> list[int]:
     if (full := sum(space <= 0 for space in left)) > 0:
         raise DataDefect(f"{full} prompts fill max_length = {limit} tokens and leave no room for an answer")
     return left
+
+
+def refuse_full(path: Path, prompts: Sequence[list[int]], limit: int) -> None:
+    """Raise DataDefect, with the file and the line, for a prompt that leaves no room for its answer."""
+    for number, prompt in enumerate(prompts, start=1):
+        if len(prompt) >= limit:
+            raise DataDefect(
+                f"{path}, line {number}: the prompt has {len(prompt)} tokens and max_length is {limit}, which leaves "
+                "no room for an answer; shorten it, or raise max_length"
+            )

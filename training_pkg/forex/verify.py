@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from . import ggml, gguf_file
 from .errors import ExportDefect
 from .merged import Rows
-
-_SCAN_BYTES = 64 << 20
 
 _ERROR_OF_SCALE = {ggml.Type.F32: 0.0, ggml.Type.F16: 2.0**-11, ggml.Type.Q8_0: 0.6 / 127}
 """The largest error of a value, as a share of the largest magnitude in its block (Q8_0) or of itself."""
@@ -28,8 +28,14 @@ def verify(path: Path, head: bytes, tensors: Sequence[gguf_file.Tensor], rows: R
     data = np.memmap(path, dtype=np.uint8, mode="r", offset=parsed.data_start)
     for tensor in parsed.tensors:
         part = data[tensor.offset : tensor.offset + tensor.size]
-        _check_scales(tensor, part)
-        for start, stop in _sampled(list(rows.blocks(tensor))):
+        columns = tensor.shape[-1] if len(tensor.shape) > 1 else 1
+        size = ggml.row_bytes(tensor.kind, columns)
+        spans = list(rows.blocks(tensor))
+        sampled = set(_sampled(spans))
+        for start, stop in spans:
+            zeros = _check_scales(tensor, part[start * size : stop * size], stop - start)
+            if not zeros and (start, stop) not in sampled:
+                continue
             if tensor.kind in _ERROR_OF_SCALE:
                 _check_rows(tensor, part, rows, start, stop)
             else:
@@ -67,25 +73,25 @@ def _check_bytes(tensor: gguf_file.Tensor, part: ggml.Bytes, rows: Rows, start: 
         raise ExportDefect(f"{tensor.name}, rows {start} to {stop}: the file does not hold the merged model")
 
 
-def _check_scales(tensor: gguf_file.Tensor, part: ggml.Bytes) -> None:
-    """Every scale (every value, where there are none) is a finite number."""
-    for start in range(0, len(part), _scan_step(tensor.kind)):
-        piece = part[start : start + _scan_step(tensor.kind)]
-        if not _finite(tensor.kind, piece):
-            raise ExportDefect(f"{tensor.name} holds a value that is not a finite number")
+def _check_scales(tensor: gguf_file.Tensor, piece: ggml.Bytes, count: int) -> bool:
+    """Raise unless every scale (every value, where there are none) is finite; whether there are suspicious zeros.
+
+    A zero scale is right only where the merged model is zero; without scales, so is a row of nothing but zeros.
+    """
+    scales = _scales(tensor.kind, piece)
+    if not np.isfinite(scales).all():
+        raise ExportDefect(f"{tensor.name} holds a value that is not a finite number")
+    if tensor.kind in {ggml.Type.F32, ggml.Type.F16}:
+        return not scales.reshape(count, -1).any(axis=1).all()
+    return not scales.all()
 
 
-def _scan_step(kind: ggml.Type) -> int:
-    size = ggml.row_bytes(kind, 256)
-    return _SCAN_BYTES // size * size
-
-
-def _finite(kind: ggml.Type, piece: ggml.Bytes) -> bool:
+def _scales(kind: ggml.Type, piece: ggml.Bytes) -> npt.NDArray[np.floating[Any]]:
+    """The first two bytes of a Q8_0 block, the first four of Q4_K, the last two of Q6_K; else the values."""
     if kind is ggml.Type.F32:
-        return bool(np.isfinite(piece.view(np.float32)).all())
+        return piece.view(np.float32)
     if kind is ggml.Type.F16:
-        return bool(np.isfinite(piece.view(np.float16)).all())
-    # The scales: the first two bytes of a Q8_0 block, the first four of Q4_K, the last two of Q6_K.
+        return piece.view(np.float16)
     blocks = piece.reshape(-1, ggml.row_bytes(kind, 32 if kind is ggml.Type.Q8_0 else 256))
-    scales = {ggml.Type.Q8_0: blocks[:, :2], ggml.Type.Q4_K: blocks[:, :4], ggml.Type.Q6_K: blocks[:, -2:]}[kind]
-    return bool(np.isfinite(scales.copy().view(np.float16)).all())
+    found = {ggml.Type.Q8_0: blocks[:, :2], ggml.Type.Q4_K: blocks[:, :4], ggml.Type.Q6_K: blocks[:, -2:]}[kind]
+    return found.copy().view(np.float16)
