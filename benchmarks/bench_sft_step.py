@@ -3,15 +3,26 @@
     python benchmarks/bench_sft_step.py                 # the 7B's shape; needs a GPU with 80 GB or more
     python benchmarks/bench_sft_step.py --tiny          # the same code on any CPU; says nothing about a GPU
 
-Random weights in the shape of DeepSeek-R1-Distill-Qwen-7B, LoRA 64 on seven projections, batch 32. Two ways take
-turns: ours (rows of one step by length, own micro-batch) and plain (rows as drawn, every micro-batch padded).
-MFU counts 6 x parameters x real tokens a step (4 x for the frozen base's forward and activation gradient, which
-is what LoRA computes), against ``--peak-tflops`` (dense bfloat16; 989 on an H100 or H200 SXM, NVIDIA's data sheet).
+Random weights in the shape of DeepSeek-R1-Distill-Qwen-7B, the package's adapter and rows, 32 samples an optimizer
+step. ``plain`` is TRL's SFTTrainer with its own defaults (micro-batch 8, rows in random order, every micro-batch
+padded to its longest); ``ours`` is the very trainer of training_pkg with its defaults. Then ours with other
+micro-batches, with and without activation checkpointing: what the package's defaults should be. One JSON line each.
+
+A step's time runs from the end of the one before it to its own, data loading included; the first warms up. Tokens are
+those of rows, padding is not counted. ``mfu`` counts what LoRA has to compute: 4 x the frozen matrices x tokens (the
+forward, and the gradient of the activations), the output matrix for learned tokens only, 6 x the adapter x tokens;
+neither attention's products (under 1 % at these lengths) nor what checkpointing computes again. ``mfu_6n`` is the
+usual 6 x all parameters x tokens, over half as much again. Both against ``--peak-tflops`` (dense bfloat16; 989 on an
+H100 or H200 SXM, NVIDIA's data sheet; an H100 PCIe has 756).
+
+Token ids come from a vocabulary learned from the data, unless ``--tokenizer`` names a model's directory.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import gc
 import json
 import statistics
 import sys
@@ -24,110 +35,188 @@ PACKAGE = Path(__file__).resolve().parents[1] / "training_pkg"
 sys.path.insert(0, str(PACKAGE))
 
 import torch  # noqa: E402 - after the path
-from forex import base, builder, order, rates, rows, template  # noqa: E402
-from forex.config import Model, Shape  # noqa: E402
-from peft import LoraConfig, get_peft_model  # noqa: E402
-from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: E402
+from datasets import Dataset  # noqa: E402
+from forex import base, builder, config, order, rates, rows, sft, template, training  # noqa: E402
+from transformers import PrinterCallback, Qwen2Config, Qwen2ForCausalLM, TrainerCallback  # noqa: E402
+from trl import SFTConfig, SFTTrainer  # noqa: E402
 
 BATCH = 32
-IGNORED = -100
+SEVEN_B = config.Shape(3584, 28, 28, 4, 18944, 152064)
 FIRST_SAMPLES_PER_SECOND = 7.0
 """What the first user measured on 8x H100 SXM."""
 
-
-def model_of(shape: Shape) -> Any:
-    """A LoRA model with random weights on the best device here, in the dtype it trains in."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    config = Qwen2Config(
-        **{name: getattr(shape, name) for name in Shape.__dataclass_fields__}, tie_word_embeddings=False
-    )
-    with torch.device(device):
-        torch.set_default_dtype(dtype)
-        plain = Qwen2ForCausalLM._from_config(config, attn_implementation="sdpa")  # noqa: SLF001 - the public way reads files
-        torch.set_default_dtype(torch.float32)
-    modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    adapted = get_peft_model(plain, LoraConfig(r=64, lora_alpha=128, target_modules=modules, task_type="CAUSAL_LM"))
-    adapted.gradient_checkpointing_enable({"use_reentrant": False})
-    adapted.enable_input_require_grads()
-    return adapted.train()
+PLAIN = "plain"
+WAYS: dict[str, tuple[int, bool]] = {
+    "ours": (config.Sft().micro_batch, config.Run().gradient_checkpointing),
+    "ours, micro 16": (16, True),
+    "ours, micro 32": (32, True),
+    "ours, micro 4, no checkpointing": (4, False),
+    "ours, micro 8, no checkpointing": (8, False),
+    "ours, micro 16, no checkpointing": (16, False),
+}
+"""Micro-batch and activation checkpointing."""
 
 
-def examples(folder: Path, vocabulary: int) -> list[tuple[int, int]]:
-    """(prompt, completion) lengths in tokens of every SFT row, with a tokenizer learned from the data."""
+class Meter(TrainerCallback):  # type: ignore[misc]  # transformers publishes no types
+    """Counts what passes through a trainer's collator, and notes when each step ends."""
+
+    def __init__(self, trainer: SFTTrainer) -> None:
+        self._collate, self._pad = trainer.data_collator, trainer.processing_class.pad_token_id
+        self.ends: list[float] = []
+        self.tokens = self.learned = self.positions = 0
+        trainer.data_collator = self.collate
+        trainer.add_callback(self)
+
+    def collate(self, part: list[dict[str, Any]]) -> Any:
+        """One micro-batch."""
+        made = self._collate(part)
+        self.tokens += int(made["attention_mask"].sum())
+        self.learned += int((made["labels"] != sft.IGNORED).sum())
+        self.positions += made["input_ids"].numel()
+        return made
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ARG002 - the trainer's signature
+        """All of the step's work is done."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.ends.append(time.monotonic())
+
+
+def model_of(shape: config.Shape) -> Any:
+    """Random weights on the best device here, in the dtype in which the package loads them."""
+    described = Qwen2Config(**dataclasses.asdict(shape), tie_word_embeddings=False)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        return Qwen2ForCausalLM._from_config(  # noqa: SLF001 - the public way reads files
+            described, dtype=training.compute_dtype(), attn_implementation=config.Model().attention
+        )
+
+
+def data(folder: Path, tokenizer: Path | None) -> tuple[list[rows.Example], Any]:
+    """Every SFT row, and a tokenizer."""
     builder.build(folder, history=rates.default_file(), eval_from="2025-01-01", seed=17)
     read = [
         row for name in (builder.FEATURE_FILE, builder.SCENARIO_FILE) for row in rows.read_examples(folder / name).rows
     ]
     texts = (text for row in read for text in (row.prompt, row.completion))
-    words = base.tokenizer(base.directory(Model(str(folder / "base"), Shape(vocab_size=vocabulary)), texts, 1))
-    prompts = template.encode_prompts(words, [(row.prompt, "") for row in read])
-    answers = template.encode_completions(words, [row.completion for row in read])
-    return [(len(prompt), len(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
+    tokenizer = tokenizer or base.directory(config.Model(str(folder / "base"), config.Shape()), texts, 1)
+    return read, base.tokenizer(tokenizer)
 
 
-def step(model: Any, optimizer: torch.optim.Optimizer, lengths: list[tuple[int, int]], micro: int) -> float:
-    """One optimizer step over rows of these lengths; seconds."""
-    began = time.monotonic()
-    answers = sum(answer for _, answer in lengths)
-    for start in range(0, len(lengths), micro):
-        part = lengths[start : start + micro]
-        width = max(prompt + answer for prompt, answer in part)
-        ids = torch.randint(0, 1000, (len(part), width), device=model.device)
-        labels = torch.full_like(ids, IGNORED)
-        mask = torch.zeros_like(ids)
-        for at, (prompt, answer) in enumerate(part):
-            labels[at, prompt : prompt + answer] = ids[at, prompt : prompt + answer]
-            mask[at, : prompt + answer] = 1
-        model(input_ids=ids, attention_mask=mask, labels=labels, num_items_in_batch=answers).loss.backward()
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+def ours(folder: Path, steps: int, read: list[rows.Example], words: Any, *, model: Any, way: tuple[int, bool]) -> Any:
+    """The package's own trainer."""
+    micro, checkpointing = way
+    settings = config.Config(
+        BATCH, sft=config.Sft(micro_batch=micro), run=config.Run(gradient_checkpointing=checkpointing)
+    )
+    made = sft.trainer(settings, training.Stage("sft", folder, steps), model, words, read)
+    made.args.save_strategy = "no"  # the trainer saves after the last step, too
+    return made
+
+
+def plain(folder: Path, steps: int, read: list[rows.Example], words: Any, model: Any) -> Any:
+    """TRL's trainer as it comes, on the same rows and with the same adapter."""
+    settings = SFTConfig(
+        output_dir=str(folder),
+        max_steps=steps,
+        gradient_accumulation_steps=BATCH // SFTConfig.per_device_train_batch_size,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+        bf16=training.compute_dtype() is torch.bfloat16,
+    )
+    seen = [read[at] for at in order.drawn(len(read), steps=steps, batch_size=BATCH, seed=config.Run().seed)]
+    columns = {
+        "prompt": [template.prompt_text(row.prompt, row.system) for row in seen],
+        "completion": [template.completion_text(row.completion) for row in seen],
+    }
+    return SFTTrainer(
+        model=model,
+        args=training.one_process(settings),
+        train_dataset=Dataset.from_dict(columns),
+        processing_class=words,
+        peft_config=sft.lora(config.Config(BATCH)),
+    )
+
+
+def flops(model: Any, meter: Meter) -> tuple[float, float]:
+    """Floating-point operations of the whole run: those that LoRA needs, and 6 x parameters x tokens."""
+    frozen = {name: weight.numel() for name, weight in model.named_parameters() if not weight.requires_grad}
+    adapter = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    looked_up = sum(size for name, size in frozen.items() if "embed_tokens" in name)
+    output = sum(size for name, size in frozen.items() if "lm_head" in name)
+    layers = sum(frozen.values()) - looked_up - output
+    needed = (4 * layers + 6 * adapter) * meter.tokens + 4 * output * meter.learned
+    return needed, 6 * (sum(frozen.values()) + adapter) * meter.tokens
+
+
+def measured(trainer: Any, steps: int, peak: float | None) -> dict[str, Any]:
+    """Train, and say how fast it went."""
+    meter = Meter(trainer)
+    trainer.remove_callback(PrinterCallback)
     if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.monotonic() - began
+        torch.cuda.reset_peak_memory_stats()
+    trainer.train()
+    taken = [end - start for start, end in zip(meter.ends, meter.ends[1:], strict=False)]
+    each = statistics.mean(taken)
+    found: dict[str, Any] = {
+        "micro_batch": trainer.args.per_device_train_batch_size,
+        "checkpointing": bool(trainer.args.activation_checkpointing),
+        "dtype": str(next(trainer.model.parameters()).dtype).removeprefix("torch."),
+        "parameters": sum(weight.numel() for weight in trainer.model.parameters()),
+        "steps": len(taken),
+        "s_per_step": round(each, 3),
+        "s_per_step_range": [round(min(taken), 3), round(max(taken), 3)],
+        "samples_per_s": round(BATCH / each, 2),
+        "tokens_per_s": round(meter.tokens / steps / each),
+        "tokens_per_sample": round(meter.tokens / steps / BATCH, 1),
+        "padding": round(1 - meter.tokens / meter.positions, 4),
+    }
+    if torch.cuda.is_available():
+        found["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 1)
+    if peak is not None:
+        needed, six_n = flops(trainer.model, meter)
+        found |= {
+            "mfu": round(needed / steps / each / peak, 4),
+            "mfu_6n": round(six_n / steps / each / peak, 4),
+            "times_the_first_runs": round(BATCH / each / FIRST_SAMPLES_PER_SECOND, 2),
+        }
+    return found
 
 
 def main() -> None:
-    """Take turns and print the figures."""
+    """Measure each way and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--micro", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=8, help="optimizer steps that are measured in each way")
     parser.add_argument("--peak-tflops", type=float, default=989.0)
+    parser.add_argument("--tokenizer", type=Path, help="a model's directory")
     options = parser.parse_args()
     if not options.tiny and not torch.cuda.is_available():
         raise SystemExit("no GPU here; --tiny runs the same code on the CPU")
-    shape = Shape() if options.tiny else Shape(3584, 28, 28, 4, 18944, 152064)
+    shape, peak = (config.Shape(), None) if options.tiny else (SEVEN_B, options.peak_tflops * 1e12)
+    steps = options.steps + 1
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    print(json.dumps({"device": device, "torch": torch.__version__, "peak_flops": peak}), flush=True)
     with tempfile.TemporaryDirectory() as name:
-        lengths = examples(Path(name) / "data", 2048)
-    total = [prompt + answer for prompt, answer in lengths]
-    drawn = order.drawn(len(total), steps=options.steps + 1, batch_size=BATCH, seed=17)
-    picked = [drawn[at] for at in order.by_length([total[at] for at in drawn], BATCH)]
-    model = model_of(shape)
-    optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=1e-5)
-    seconds: dict[str, list[float]] = {"ours": [], "plain": []}
-    for number in range(options.steps + 1):  # the first warms up
-        span = slice(number * BATCH, (number + 1) * BATCH)
-        for way, rows_ in (("ours", picked), ("plain", drawn)):
-            seconds[way].append(step(model, optimizer, [lengths[at] for at in rows_[span]], options.micro))
-    tokens = statistics.mean(total) * BATCH
-    parameters = sum(weight.numel() for weight in model.parameters())
-    for way, taken in seconds.items():
-        each = statistics.median(taken[1:])
-        found: dict[str, Any] = {
-            "way": way,
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-            "parameters": parameters,
-            "s_per_step": round(each, 3),
-            "samples_per_s": round(BATCH / each, 2),
-            "tokens_per_s": round(tokens / each),
-        }
-        if not options.tiny:
-            peak = options.peak_tflops * 1e12
-            found["mfu_6n"] = round(6 * parameters * tokens / each / peak, 4)
-            found["mfu_4n"] = round(4 * parameters * tokens / each / peak, 4)
-            found["times_the_first_runs"] = round(BATCH / each / FIRST_SAMPLES_PER_SECOND, 2)
-        print(json.dumps(found))
+        folder = Path(name)
+        read, words = data(folder / "data", options.tokenizer)
+        for way in (PLAIN, *WAYS):
+            try:
+                model = model_of(shape)
+                trainer = (
+                    plain(folder, steps, read, words, model)
+                    if way == PLAIN
+                    else ours(folder, steps, read, words, model=model, way=WAYS[way])
+                )
+                found = measured(trainer, steps, peak)
+            except torch.cuda.OutOfMemoryError as error:
+                found = {"out_of_memory": str(error).splitlines()[0]}
+            print(json.dumps({"way": way, **found}), flush=True)
+            model = trainer = None  # frees the GPU before the next one is made
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

@@ -33,6 +33,22 @@ def dataset(rows: list[Example], tokenizer: Any, *, config: Config, steps: int) 
 
 def train(config: Config, stage: training.Stage, model: Any, tokenizer: Any, rows: list[Example]) -> Path:
     """Train the adapter; returns its last checkpoint."""
+    return training.run(trainer(config, stage, model, tokenizer, rows), stage)
+
+
+def lora(config: Config) -> LoraConfig:
+    """The adapter to train."""
+    return LoraConfig(
+        r=config.lora.r,
+        lora_alpha=config.lora.alpha,
+        lora_dropout=config.lora.dropout,
+        target_modules=list(config.lora.target_modules),
+        task_type="CAUSAL_LM",
+    )
+
+
+def trainer(config: Config, stage: training.Stage, model: Any, tokenizer: Any, rows: list[Example]) -> SFTTrainer:
+    """The trainer of a new adapter on these rows."""
     settings = SFTConfig(
         **training.arguments(
             config,
@@ -44,17 +60,10 @@ def train(config: Config, stage: training.Stage, model: Any, tokenizer: Any, row
         dataset_kwargs={"skip_prepare_dataset": True},
         packing=False,
     )
-    trainer = SFTTrainer(
+    return SFTTrainer(
         model=model,
         args=training.one_process(settings),
         train_dataset=dataset(rows, tokenizer, config=config, steps=stage.total),
         processing_class=tokenizer,
-        peft_config=LoraConfig(
-            r=config.lora.r,
-            lora_alpha=config.lora.alpha,
-            lora_dropout=config.lora.dropout,
-            target_modules=list(config.lora.target_modules),
-            task_type="CAUSAL_LM",
-        ),
+        peft_config=lora(config),
     )
-    return training.run(trainer, stage)
