@@ -7,12 +7,13 @@ import hashlib
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from forex import builder, config, indicators, judging, rates, rows
+from forex import builder, config, indicators, judging, pipeline, rates, rows
 from forex.errors import DataDefect
 
 SFT_FILES = (builder.FEATURE_FILE, builder.SCENARIO_FILE)
@@ -162,3 +163,21 @@ def test_another_process_builds_the_same_bytes_and_needs_no_torch(built_data: Pa
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode().strip().endswith("15300 SFT + 2550 DPO samples from YOUR data")
     assert digests(tmp_path / config.Data().folder) == digests(built_data)
+
+
+def test_an_empty_folder_is_filled_and_an_empty_link_is_refused_with_a_remedy(
+    built_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        builder, "build", lambda folder, **_: shutil.copytree(built_data, folder)
+    )  # the same files, sooner
+    (tmp_path / "data" / "forex_integrated").mkdir(parents=True)
+    assert len(pipeline.prepare(config.Config(32)).examples) == 15_300
+    shutil.rmtree(tmp_path / "data" / "forex_integrated")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data" / "forex_integrated").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(
+        DataDefect, match=r"forex_integrated is a link or a mount without files .*; put the files there"
+    ):
+        pipeline.prepare(config.Config(32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from types import SimpleNamespace
 
 import pytest
 from forex import judging
@@ -85,3 +86,17 @@ def test_rows_without_a_choice_cannot_be_judged() -> None:
     free = rows([f"answer {at}" for at in range(20)], dt.date(2001, 1, 1))
     with pytest.raises(DataDefect, match="no choice among a few answers"):
         judging.judge(free, LATER, lambda asked, _: [""] * len(asked), lambda asked, _: [""] * len(asked), learned=free)
+
+
+def test_a_kind_without_a_choice_stops_the_evaluation_before_anything_is_generated() -> None:
+    from forex import evaluate
+
+    free = rows([f"answer {at}" for at in range(20)], dt.date(2001, 1, 1))
+    model = SimpleNamespace(eval=lambda: pytest.fail("the model was asked"))
+    with pytest.raises(DataDefect, match="no choice among a few answers"):
+        evaluate.evaluate(
+            model,
+            None,
+            {"direction": (TRAIN, LATER), "trade": (free, LATER)},
+            learned=TRAIN,
+        )

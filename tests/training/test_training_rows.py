@@ -63,6 +63,10 @@ def test_the_digest_is_that_of_the_bytes_read(tmp_path: Path) -> None:
         ('{"prompt": "p", "completion": "c", "prompt": "q"}', "'prompt' stands there twice"),
         (r'{"prompt": "p\ud83d", "completion": "c"}', "'prompt' holds half of a surrogate pair"),
         ('{"prompt": "p", "completion": "<think>on and on"}', "opens <think> and never closes it"),
+        ('{"prompt": "p", "completion": "<think>a</think>b<think>c"}', "opens <think> and never closes it"),
+        (r'{"prompt": "p", "completion": "<think>\na\n</think>\n"}', "nothing stands after </think>"),
+        ('{"instruction": "p", "input": 0, "output": "a"}', "'input' is not a text"),
+        ('{"prompt": "p", "completion": "a", "system": []}', "'system' is not a text"),
         ('{"instruction": "p", "output": "Well. <think>a</think>b"}', "text before <think>"),
         ("[" * 100_000, "not JSON|nested"),
         ('{"prompt": "' + "x" * rows.LINE_LIMIT + '"}', "longer than"),
@@ -74,9 +78,11 @@ def test_a_defect_names_file_and_line(tmp_path: Path, line: str | bytes, said: s
         rows.read_examples(path)
 
 
-def test_preferences_must_differ(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rejected", ["a", r"\n a"])
+def test_preferences_must_differ_in_what_is_trained(tmp_path: Path, rejected: str) -> None:
+    path = written(tmp_path, f'{{"prompt": "p", "chosen": "a", "rejected": "{rejected}"}}')
     with pytest.raises(DataDefect, match=r"line 1: 'chosen' equals 'rejected'"):
-        rows.read_preferences(written(tmp_path, '{"prompt": "p", "chosen": "a", "rejected": "a"}'))
+        rows.read_preferences(path)
 
 
 @pytest.mark.parametrize("name", ["chosen", "rejected"])

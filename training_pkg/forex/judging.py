@@ -48,11 +48,7 @@ def judge(
     train: list[Example], later: list[Example], trained: Decide, untrained: Decide, *, learned: Learned
 ) -> dict[str, Any]:
     """One kind of rows: three accuracies with intervals, and everything that makes them doubtful."""
-    among = choices(train)
-    if not among or any(answer_of(row) not in among for row in later):
-        raise DataDefect(
-            "the rows' last lines are no choice among a few answers; they cannot be evaluated as decisions"
-        )
+    among = decisions(train, later)
     found = {
         "trained": accuracy(later, trained(later, among)),
         "base": accuracy(later, untrained(later, among)),
@@ -82,6 +78,16 @@ def choices(rows: Sequence[Example]) -> tuple[str, ...]:
     """The decisions among which the rows choose, the most frequent first; empty when they are no choice."""
     counted = Counter(answer_of(row) for row in rows)
     return tuple(name for name, _ in counted.most_common()) if 2 <= len(counted) <= MOST_CHOICES else ()
+
+
+def decisions(train: Sequence[Example], later: Sequence[Example]) -> tuple[str, ...]:
+    """The decisions among which training and evaluation rows choose; raises DataDefect when they do not."""
+    among = choices(train)
+    if not among or any(answer_of(row) not in among for row in later):
+        raise DataDefect(
+            "the rows' last lines are no choice among a few answers; they cannot be evaluated as decisions"
+        )
+    return among
 
 
 def accuracy(rows: Sequence[Example], given: Sequence[str]) -> Accuracy:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import base, builder, durable, rates, refusals, rows, runlog, template
 from .config import Config, total_steps
-from .errors import PackageError, Refused
+from .errors import DataDefect, PackageError, Refused
 
 if TYPE_CHECKING:
     from . import announce, training
@@ -64,13 +64,18 @@ def prepare(config: Config) -> Data:
     Files that are there are the user's and are taken as they are. Raises DataDefect.
     """
     folder = Path(config.data.folder)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-    if not folder.exists():
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         partial = folder.with_name(folder.name + durable.PARTIAL)
         shutil.rmtree(partial, ignore_errors=True)
         builder.build(partial, history=rates.default_file(), eval_from=config.data.eval_from, seed=config.data.seed)
-        partial.rename(folder)
+        try:
+            if folder.is_dir():
+                folder.rmdir()
+            partial.rename(folder)
+        except OSError as error:
+            raise DataDefect(
+                f"{folder} is a link or a mount without files ({error.strerror}); put the files there, or remove it"
+            ) from error
     data = Data(
         rows.read_examples(folder / builder.FEATURE_FILE),
         rows.read_examples(folder / builder.SCENARIO_FILE),

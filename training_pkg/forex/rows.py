@@ -128,7 +128,7 @@ def _example(row: dict[str, Any]) -> Example:
 
 def _preference(row: dict[str, Any]) -> Preference:
     prompt, chosen, rejected = (_text(row, name) for name in ("prompt", "chosen", "rejected"))
-    if chosen == rejected:
+    if template.completion_text(chosen) == template.completion_text(rejected):
         raise ValueError("'chosen' equals 'rejected'")
     origin = {"system": _optional(row, "system"), "date": _optional(row, "date")}
     return Preference(prompt, _answer(chosen), _answer(rejected), **origin)
@@ -139,8 +139,10 @@ def _answer(text: str) -> str:
     before, opened, _ = text.partition(template.THINK)
     if opened and before.strip():
         raise ValueError(f"the answer has text before {template.THINK}")
-    if opened and template.END_THINK not in text:
+    if text.rfind(template.THINK) > text.rfind(template.END_THINK):
         raise ValueError(f"the answer opens {template.THINK} and never closes it")
+    if not text.rpartition(template.END_THINK)[2].strip():
+        raise ValueError(f"nothing stands after {template.END_THINK}: the answer is missing")
     return text
 
 
@@ -171,4 +173,4 @@ def _text(row: dict[str, Any], name: str) -> str:
 
 
 def _optional(row: dict[str, Any], name: str) -> str:
-    return _text(row, name) if row.get(name) else ""
+    return "" if row.get(name) in (None, "") else _text(row, name)
