@@ -162,6 +162,29 @@ def test_what_cannot_end_well_is_refused_before_the_model_is_loaded(
         run._loaded()
 
 
+def test_the_disk_that_is_judged_is_the_one_that_the_outputs_lie_on(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from forex import config, pipeline
+    from forex.errors import Refused
+
+    other = tmp_path / "other disk"
+    other.mkdir()
+    workdir = tmp_path / "work"
+    shutil.copytree(finished, workdir, ignore=shutil.ignore_patterns("output"))
+    (workdir / "models").rename(other / "models")
+    (workdir / "models").symlink_to(other / "models", target_is_directory=True)
+    monkeypatch.chdir(workdir)
+    monkeypatch.setattr(
+        "shutil.disk_usage",
+        lambda path: SimpleNamespace(free=1000 if Path(path).resolve().is_relative_to(other) else 1 << 40),
+    )
+    settings = config.load(Path("small.toml"), batch_size=32)
+    run = pipeline.Pipeline(settings, lambda *_: pytest.fail("loaded"), pipeline.prepare(settings))
+    with pytest.raises(Refused, match="1,000 are free; use a larger disk"):
+        run._loaded()
+
+
 def test_a_preference_that_is_too_long_is_refused_before_the_first_step(
     new_workdir: Callable[[], Path], attempt: Attempts
 ) -> None:

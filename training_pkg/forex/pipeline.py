@@ -250,7 +250,8 @@ class Pipeline:
         with contextlib.suppress(OSError):  # a loader without readable source is judged by what it loaded
             refusals.refuse_unmapped_loader(inspect.getsource(self._load), torch.cuda.device_count())
         needed = disk.needed(self._config, model, self.base, self._stages)
-        disk.refuse_full(needed, base=self.base, free=shutil.disk_usage(".").free)
+        OUTPUT.mkdir(parents=True, exist_ok=True)  # it may lie on another disk than the package
+        disk.refuse_full(needed, base=self.base, free=shutil.disk_usage(OUTPUT).free)
         return needed
 
     def _refuse_full_prompts(self) -> None:
