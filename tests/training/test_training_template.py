@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
+import string
 from pathlib import Path
 from typing import Any
 
 import pytest
-from forex import base, template
-from forex.config import Model, Shape
+from forex import base, smoke, template
+from forex.config import Config, Model, Shape
 from forex.errors import BadConfig, DataDefect
 
 
@@ -84,6 +86,17 @@ def test_a_prompt_that_leaves_no_room_is_named_by_file_and_line(tmp_path: Path) 
     template.refuse_full(tmp_path / "x.jsonl", [[1] * 3, [1] * 6], 7)
     with pytest.raises(DataDefect, match=r"x\.jsonl, line 2: the prompt has 7 tokens and max_length is 7"):
         template.refuse_full(tmp_path / "x.jsonl", [[1] * 3, [1] * 7], 7)
+
+
+def test_a_row_that_fits_the_real_vocabulary_fits_the_rehearsals(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    words = ["".join(chance.choices(string.ascii_lowercase, k=chance.randint(2, 10))) for _ in range(20_000)]
+    learned = base.tokenizer(base.directory(Model(name=str(tmp_path / "base"), built=Shape()), words, 1))
+    # Six hundred words: some eight hundred tokens of a vocabulary of 150,000.
+    prompts = template.encode_prompts(learned, [(" ".join(words[:600]), "")])
+    rehearsal = smoke.settings(Config(32), tmp_path)
+    assert len(prompts[0]) > Config(32).model.max_length
+    template.refuse_full(tmp_path / "x.jsonl", prompts, rehearsal.model.max_length)
 
 
 def test_prompts_that_leave_no_room_are_a_defect() -> None:

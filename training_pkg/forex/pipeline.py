@@ -180,9 +180,10 @@ class Pipeline:
         )
 
     def run_ready(self) -> None:
-        """Prove before the training that the base model is here and that the export writes files."""
+        """Prove before the training that the base model is here, that the rows fit it, that the export writes files."""
         from . import ready  # noqa: PLC0415 - imports torch
 
+        self._refuse_full_prompts()
         ready.run(self._config, self.base, self.tokenizer)
 
     @cached_property

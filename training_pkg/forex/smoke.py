@@ -20,12 +20,15 @@ from .errors import TrainingDefect
 
 STEPS = 2
 
+_LONGER = 8
+"""A vocabulary of some hundred tokens needs several times as many as the real one: a row that fits there fits here."""
+
 
 def settings(config: Config, data: Path) -> Config:
     """The run's own configuration with a tiny model, two steps a stage and a checkpoint at each."""
     return dataclasses.replace(
         config,
-        model=Model(name=BUILT_MODEL, built=Shape(), max_length=config.model.max_length),
+        model=Model(name=BUILT_MODEL, built=Shape(), max_length=_LONGER * config.model.max_length),
         sft=dataclasses.replace(config.sft, max_steps=STEPS),
         dpo=dataclasses.replace(config.dpo, max_steps=STEPS),
         run=dataclasses.replace(config.run, checkpoint_every=1),
