@@ -62,11 +62,14 @@ def test_what_is_exported_later_in_another_way_is_said_in_run_json(
     shutil.copytree(finished, workdir)
     with (workdir / "small.toml").open("a", encoding="utf-8") as file:
         file.write('quantizations = ["Q8_0", "F16"]\n')
+    killed = workdir / "models/output/final/small.Q4_K_M.gguf.partial"  # an export in a third way did not end
+    killed.touch()
     (end,) = attempt(workdir, [None])
     assert end["status"] == 0, end["log"]
     assert " step " not in end["log"]
     first, then = (json.loads((folder / "run.json").read_text(encoding="utf-8")) for folder in (finished, workdir))
     assert then["quantization"] == then["settings"]["export"]["quantizations"] == ["Q8_0", "F16"]
+    assert not killed.exists()
     assert then["disk_needed_bytes"] > first["disk_needed_bytes"]
     assert {name: then[name] for name in ("data", "steps", "lora")} == {
         name: first[name] for name in ("data", "steps", "lora")

@@ -142,6 +142,9 @@ class Pipeline:
         if sft_last is None or dpo_last is None:
             raise PackageError("the training is not finished; run --stage all")
         self._publish_adapter(dpo_last)
+        for folder in (FINAL, EXTRA):
+            for killed in folder.glob(f"*.gguf{durable.PARTIAL}"):  # by an export that may have had other settings
+                killed.unlink()
         source = export.Source.of(self.base, ADAPTER, self.tokenizer)
         needed = disk.needed(self._config, source.config, self.base, self._stages)
         announce.announce_export(self._config, self._identity, disk_needed=needed)
