@@ -76,8 +76,8 @@ class Work:
     def take(self, *, ahead: bool) -> Piece | None:
         """The next piece. Waits for one that another worker may give back, unless it would be taken ``ahead``."""
         with self.changed:
-            spare = len(self._todo) - (self.workers if self.workers > 1 else 0)
-            if ahead and spare <= 0:
+            for_others = self.workers if self.workers > 1 else 0
+            if ahead and len(self._todo) <= for_others:
                 return None
             while not self._stopped and (not self._ready or (not self._todo and self._left)):
                 self.changed.wait()
@@ -241,15 +241,13 @@ class Worker:
             under_way[0].received += count
             self.received += count
 
-        ends = False
         while True:
-            while len(under_way) < AHEAD and not self._retired and not ends:
+            while len(under_way) < AHEAD and not self._retired:
                 piece = self._work.take(ahead=bool(under_way))
                 if piece is None:
                     break
                 if not stream.fits(piece.rest()):
                     self._work.give_back([piece])
-                    ends = True
                     break
                 under_way.append(piece)
                 stream.ask(piece.rest())

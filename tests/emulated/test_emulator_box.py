@@ -12,7 +12,6 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,8 +26,8 @@ from harness.ports import Endpoint, RemoteFile
 from harness.remote.host import SshHost
 from harness.remote.keys import generate_keypair
 from harness.remote.ssh import Login
-from harness.remote.streams import Stream
 from harness.remote.transfer import Line
+from tests.support import carriers
 from tests.support.emulator_kit import Box, key_pair, rent, rented, scenario
 
 isolated_only = pytest.mark.skipif(not can_isolate(), reason="this machine permits no user namespaces")
@@ -127,14 +126,7 @@ def test_the_harness_brings_a_file_home_over_either_carrier(
     box.ssh("head -c 9000000 /dev/urandom > workspace/model.gguf")
     data = (box.root / "workspace/model.gguf").read_bytes()
     login = Login("root", (Endpoint("127.0.0.1", int(box.port())),), box.key, first_use_file=tmp_path / "host-key")
-    opened: list[str] = []
-    real = SshHost.stream
-
-    def stream(self: SshHost, *args: Any, **more: Any) -> Stream:
-        opened.append(args[2])
-        return real(self, *args, **more)
-
-    monkeypatch.setattr(SshHost, "stream", stream)
+    opened = carriers.noted(monkeypatch)
     monkeypatch.setattr(
         SshHost, "line", lambda _self, _size: Line(1, "paramiko", alone="ssh" if carrier == "ssh" else None)
     )

@@ -31,8 +31,8 @@ from harness.remote import openssh, ssh
 from harness.remote.host import SshHost
 from harness.remote.journal import Journal
 from harness.remote.ssh import Login
-from harness.remote.streams import Stream
 from harness.remote.transfer import Limits, Line
+from tests.support.carriers import noted
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
 
@@ -559,15 +559,7 @@ def near(box: LocalSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The carriers of the streams that were asked for."""
-    carriers: list[str] = []
-    real = SshHost.stream
-
-    def stream(self: SshHost, *args: Any, **more: Any) -> Stream:
-        carriers.append(args[2])
-        return real(self, *args, **more)
-
-    monkeypatch.setattr(SshHost, "stream", stream)
-    return carriers
+    return noted(monkeypatch)
 
 
 def test_ssh_that_is_quick_enough_stays_alone_and_leaves_nothing(
