@@ -13,6 +13,7 @@ from paramiko.ssh_exception import SSHException
 
 from harness.errors import HostUnreachable, RemoteChanged, TransferFailed
 from harness.ports import RemoteFile
+from harness.remote import inbox
 from harness.remote.journal import no_room_told
 from harness.remote.ssh import Connection, describe
 
@@ -57,6 +58,7 @@ class ParamikoPipe:
         self._shared = shared
         try:
             self._channel: Channel = connection.session()
+            inbox.collect(self._channel)
             connection.start(self._channel, command, OPEN_TIMEOUT_S)
         except BaseException:
             if not shared:

@@ -1,0 +1,84 @@
+"""What arrives on a paramiko channel, handed on in few large reads.
+
+paramiko's own buffer wakes its reader for every packet of 32 KiB, and each waking takes the
+interpreter from the thread that decrypts: a download over it takes a fifth longer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from paramiko.buffered_pipe import PipeTimeout
+
+if TYPE_CHECKING:
+    from paramiko import Channel
+    from paramiko.buffered_pipe import BufferedPipe
+
+LINGER_S = 0.01
+"""How long a read waits for all that it asked for, before it is content with anything."""
+
+
+def collect(channel: Channel) -> None:
+    """Have what arrives on a channel collected; to be called before anything is asked of the box on it."""
+    inbox = Inbox()
+    channel.in_buffer = cast("BufferedPipe[bytes]", inbox)
+    if channel.closed or channel.eof_received:  # while the buffer before was there to be told
+        inbox.close()
+
+
+class Inbox:
+    """All that ``Channel.recv`` and the transport's thread need of a ``BufferedPipe``. Safe between the two."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._packets: deque[bytes] = deque()
+        self._size = 0
+        self._wanted = 1
+        self._closed = False
+
+    def feed(self, packet: bytes) -> None:
+        """Bytes that arrived."""
+        with self._changed:
+            self._packets.append(packet)
+            self._size += len(packet)
+            if self._size >= self._wanted:
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Nothing arrives any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def read(self, limit: int, timeout: float | None = None) -> bytes:
+        """At most ``limit`` bytes, as many if they come soon, at least one; none at the end.
+
+        Raises PipeTimeout when there is nothing for ``timeout`` seconds.
+        """
+        with self._changed:
+            if not self._arrives(limit, LINGER_S) and not self._arrives(1, timeout):
+                raise PipeTimeout
+            return self._taken(limit)
+
+    def __len__(self) -> int:
+        """The bytes that nobody read yet."""
+        return self._size
+
+    def _arrives(self, size: int, timeout: float | None) -> bool:
+        """Wait until ``size`` bytes are there, or the last ones are."""
+        self._wanted = size
+        return self._changed.wait_for(lambda: self._closed or self._size >= self._wanted, timeout)
+
+    def _taken(self, limit: int) -> bytes:
+        found: list[bytes] = []
+        while self._packets and limit:
+            packet = self._packets.popleft()
+            if len(packet) > limit:
+                self._packets.appendleft(packet[limit:])
+                packet = packet[:limit]
+            found.append(packet)
+            self._size -= len(packet)
+            limit -= len(packet)
+        return b"".join(found)
