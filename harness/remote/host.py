@@ -13,7 +13,7 @@ from paramiko import Channel
 
 from harness.errors import HostUnreachable, TransferFailed
 from harness.ids import Sha256, new_nonce, sha256
-from harness.ports import Answers, Clock, OnProgress, Question, RemoteFile, RunResult
+from harness.ports import Answers, Clock, Json, OnProgress, Question, RemoteFile, RunResult
 from harness.remote import download, mirror, openssh, probe, program, upload
 from harness.remote.exchange import exchange
 from harness.remote.openssh import OpensshStream
@@ -102,9 +102,7 @@ class SshHost:
             remote_dir,
             files,
             elsewhere=elsewhere or {},
-            connect=lambda request: self._pipe(
-                *program.streamed(program.RECEIVE, request), lambda: False, silence=self._limits.patience
-            ),
+            connect=self._receiver,
             probe=lambda question: self.probe([question], timeout=120.0 + size / DIGEST_BYTES_PER_S),
             clock=self._clock,
             on_progress=on_progress,
@@ -149,7 +147,11 @@ class SshHost:
         argv, begin = program.streamed(program.RANGES, {"path": remote.path, "nice": nice, "chunk": 0, "aside": mark})
         if carrier == SSH:
             return OpensshStream(self._dialer.login, shlex.join(argv), begin, mark=mark, remote=remote, part=part)
-        return PipeStream(self._pipe(argv, begin, give_up, shared=carrier == SHARED), remote, part)
+        if carrier == SHARED:
+            pipe = ParamikoPipe(self._live(), shlex.join(argv), shared=True)
+        else:
+            pipe = ParamikoPipe(self._new(give_up), shlex.join(argv), bulk=True)
+        return PipeStream(_begun(pipe, begin), remote, part)
 
     def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:
         """The digests of the file and its chunks on the box now."""
@@ -164,28 +166,11 @@ class SshHost:
 
     # ---
 
-    def _pipe(
-        self,
-        argv: Sequence[str],
-        begin: bytes,
-        give_up: Callable[[], bool],
-        *,
-        shared: bool = False,
-        silence: float | None = None,
-    ) -> Pipe:
-        """A program on the box that reads on."""
-        command = shlex.join(argv)
-        if shared:
-            pipe = ParamikoPipe(self._live(), command, shared=True)
-        else:
-            connection = self._taken_spare() or self._dialer.connect_patiently(self._limits.patience, give_up)
-            pipe = ParamikoPipe(connection, command, silence=silence)
-        try:
-            pipe.write(begin)
-        except BaseException:
-            pipe.close()
-            raise
-        return pipe
+    def _receiver(self, request: Mapping[str, Json]) -> Pipe:
+        """The program that takes an upload, on a connection of its own."""
+        argv, begin = program.streamed(program.RECEIVE, request)
+        pipe = ParamikoPipe(self._new(lambda: False), shlex.join(argv), silence=self._limits.patience)
+        return _begun(pipe, begin)
 
     def _look(self, argv: Sequence[str], stdin: bytes, timeout: float, limit: int) -> RunResult:
         connection, channel = self._channel()
@@ -231,10 +216,23 @@ class SshHost:
                 self._spare = self._dialer.connect_patiently(self._limits.patience)
             return self._spare
 
-    def _taken_spare(self) -> Connection | None:
+    def _new(self, give_up: Callable[[], bool]) -> Connection:
+        """A connection for one command, to be closed with it."""
         with self._lock:
             taken, self._spare = self._spare, None
-        return taken if taken is not None and taken.alive() else None
+        if taken is not None and taken.alive():
+            return taken
+        return self._dialer.connect_patiently(self._limits.patience, give_up)
+
+
+def _begun(pipe: Pipe, begin: bytes) -> Pipe:
+    """The pipe to a program that was told to begin."""
+    try:
+        pipe.write(begin)
+    except BaseException:
+        pipe.close()
+        raise
+    return pipe
 
 
 class _Gentle:

@@ -49,16 +49,24 @@ class ParamikoPipe:
     """A command on a connection: its own one, unless it is ``shared`` and outlives the pipe.
 
     ``silence`` is how many seconds a read or write may take; none where somebody else counts the bytes.
+    ``bulk`` has megabytes handed on at once, and short answers 10 ms late.
     """
 
     def __init__(
-        self, connection: Connection, command: str, *, shared: bool = False, silence: float | None = None
+        self,
+        connection: Connection,
+        command: str,
+        *,
+        shared: bool = False,
+        silence: float | None = None,
+        bulk: bool = False,
     ) -> None:
         self._connection = connection
         self._shared = shared
         try:
             self._channel: Channel = connection.session()
-            inbox.collect(self._channel)
+            if bulk:
+                inbox.collect(self._channel)
             connection.start(self._channel, command, OPEN_TIMEOUT_S)
         except BaseException:
             if not shared:

@@ -95,7 +95,7 @@ def test_a_channel_that_ended_before_it_was_collected_is_at_its_end(ended: str) 
 
 
 @pytest.fixture
-def pipes(tmp_path: Path) -> Iterator[Callable[[str], ParamikoPipe]]:
+def pipes(tmp_path: Path) -> Iterator[Callable[[str, bool], ParamikoPipe]]:
     """Commands on a real box; a read of their output lingers for longer than a test may take."""
     if SSHD is None:
         pytest.skip("sshd is not installed")
@@ -104,22 +104,32 @@ def pipes(tmp_path: Path) -> Iterator[Callable[[str], ParamikoPipe]]:
     login = box.login()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inbox, "LINGER_S", LONG_S)
-        yield lambda command: ParamikoPipe(ssh.connect(login, login.endpoints[0]), command, silence=LONG_S)
+        yield lambda command, bulk: ParamikoPipe(
+            ssh.connect(login, login.endpoints[0]), command, silence=LONG_S, bulk=bulk
+        )
     box.stop()
 
 
 def test_a_command_on_a_real_box_is_read_in_the_sizes_that_are_asked_for(
-    pipes: Callable[[str], ParamikoPipe],
+    pipes: Callable[[str, bool], ParamikoPipe],
 ) -> None:
-    with contextlib.closing(pipes("head -c 20000000 /dev/zero")) as pipe:
+    with contextlib.closing(pipes("head -c 20000000 /dev/zero", True)) as pipe:
         sizes = [len(pipe.read(1 << 20)) for _ in range(21)]
     assert sizes == [1 << 20] * 19 + [20_000_000 - (19 << 20), 0]
 
 
-def test_who_waits_for_a_real_box_hears_of_the_connection_s_end(pipes: Callable[[str], ParamikoPipe]) -> None:
-    pipe = pipes("printf some; exec sleep 600")
+@pytest.mark.parametrize("bulk", [True, False])
+def test_who_waits_for_a_real_box_hears_of_the_connection_s_end(
+    pipes: Callable[[str, bool], ParamikoPipe], *, bulk: bool
+) -> None:
+    pipe = pipes("printf some; exec sleep 600", bulk)
     with ThreadPoolExecutor(1) as pool:
         assert pipe.read(4) == b"some"
         read = pool.submit(pipe.read, 100)
         pipe.close()
         assert read.result(LONG_S / 2) == b""
+
+
+def test_a_short_answer_is_not_late_where_no_bulk_is_awaited(pipes: Callable[[str, bool], ParamikoPipe]) -> None:
+    with contextlib.closing(pipes("printf some; exec sleep 600", False)) as pipe, ThreadPoolExecutor(1) as pool:
+        assert pool.submit(pipe.read, 100).result(LONG_S / 2) == b"some"
