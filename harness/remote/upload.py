@@ -13,7 +13,7 @@ from typing import Any
 from harness.errors import BadInput, HostUnreachable, TransferFailed
 from harness.ids import Sha256
 from harness.ports import Answers, Clock, Json, OnProgress, Question
-from harness.remote.box.outputs import is_written_there
+from harness.remote.box.outputs import OURS, is_written_there
 from harness.remote.hostile import problem_of_remote, safe_relative
 from harness.remote.progress import Meter
 from harness.remote.streams import Pipe
@@ -167,7 +167,7 @@ class _Lines:
 
 def _verify(remote_dir: str, files: Mapping[str, Sha256], probe: Callable[[Question], Answers]) -> None:
     """A new look at the whole directory: every file with its digest, and nothing else but what is written there."""
-    question = Question("sent", "tree", {"path": remote_dir, "digests": True})
+    question = Question("sent", "tree", {"path": remote_dir, "digests": [*sorted(files)], "without": OURS})
     seen = probe(question).get("sent")
     if seen.problem is not None:
         raise TransferFailed(f"what was sent cannot be looked at: {seen.problem}")

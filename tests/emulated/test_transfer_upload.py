@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -158,6 +161,45 @@ def test_what_a_running_training_writes_is_never_moved(
         host.send(source, "package", files)
     assert session.alive()
     assert held(box) == before
+
+
+def test_what_a_training_writes_meanwhile_is_not_waited_for(
+    box: LocalSshd, attempt: tuple[SshHost, Path, dict[str, Sha256], TrainingSession]
+) -> None:
+    host, source, files, _ = attempt
+    output = box.home / "package" / "models" / "output"
+    over = threading.Event()
+
+    def write() -> None:
+        turn = 0
+        with (box.home / "package" / "training.log").open("a") as log:
+            while not over.is_set():
+                turn += 1
+                log.write("step\n" * 10_000)
+                log.flush()
+                (output / f"new-{turn}").mkdir()
+                (output / f"new-{turn}" / "state").touch()
+                shutil.rmtree(output / f"new-{turn}")
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        try:
+            for _ in range(5):
+                host.send(source, "package", files)
+        finally:
+            over.set()
+        writing.result()
+
+
+def test_what_was_set_aside_is_not_looked_at_again(box: LocalSshd, tmp_path: Path) -> None:
+    source, files = package(tmp_path, {"train.py": b"new"})
+    (box.home / "package").mkdir()
+    (box.home / "package" / "-rf $(id)").write_text("somebody's")
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    host.send(source, "package", files)
+    host.send(source, "package", files)
+    host.close()
+    assert held(box) == {"train.py": b"new"}
 
 
 def test_nothing_is_moved_where_it_cannot_be_told_whether_a_training_runs(box: LocalSshd, tmp_path: Path) -> None:

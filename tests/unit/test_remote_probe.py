@@ -109,11 +109,13 @@ def test_digests_and_trees(ask: Ask, tmp_path: Path) -> None:
     digest = hashlib.sha256(b"x" * 3_000_000).hexdigest()
     assert value(ask("sha256", path="t/sub/x"))["sha256"] == digest
     assert value(ask("sha256", path="t/none")) == {"exists": False}
-    tree = value(ask("tree", path="t", digests=True))
+    tree = value(ask("tree", path="t", digests=["sub/x", "out", "absent"]))
     assert [(entry["path"], entry["kind"], entry.get("sha256")) for entry in tree["entries"]] == [
         ("out", "link", None),
         ("sub/x", "file", digest),
     ]
+    without = value(ask("tree", path="t", without="sub"))
+    assert [entry["path"] for entry in without["entries"]] == ["out"]
     assert value(ask("tree", path="none"))["exists"] is False
 
 

@@ -31,8 +31,8 @@ def main(request: Any) -> None:
     staging = os.path.join(root, OURS, "incoming")
     try:
         os.makedirs(staging, exist_ok=True)
-        entries = [entry for entry in tree(root, True)["entries"] if entry["path"].split("/")[0] != OURS]
-        present = {entry["path"]: entry["sha256"] for entry in entries if entry["kind"] == "file"}
+        entries = tree(root, request["files"], OURS)["entries"]
+        present = {entry["path"]: entry["sha256"] for entry in entries if "sha256" in entry}
         set_aside(root, out_of_place(root, entries, request["files"], present))
         staged = {name: os.path.getsize(os.path.join(staging, name)) for name in os.listdir(staging)}
         say({"present": present, "staged": staged})
