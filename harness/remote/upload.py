@@ -21,7 +21,7 @@ from harness.remote.streams import Pipe
 BLOCK = 256 << 10
 LINE_LIMIT = 16 << 20
 ATTEMPTS = 3
-"""Connections that may be cut, one after the other, without a single byte having been sent."""
+"""Connections that may be cut, one after the other, without the box having kept a single byte more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ def send(
     sender = _Sender(remote_dir, wanted, clock, on_progress)
     idle = 0
     while True:
-        before = sender.sent
+        before = sender.kept
         try:
             sender.attempt(connect)
             break
         except HostUnreachable:
-            idle = 0 if sender.sent > before else idle + 1
+            idle = 0 if sender.kept > before else idle + 1
             if idle >= ATTEMPTS:
                 raise
     _verify(remote_dir, files, probe)
@@ -91,21 +91,28 @@ class _Sender:
         self._on_progress = on_progress
         self._meter = Meter(sum(file.size for file in wanted), 0, clock.monotonic())
         self._there = 0
-        self.sent = 0
+        self.kept = 0
+        """The most bytes that the box was seen to hold when a connection began."""
 
     def attempt(self, connect: Callable[[dict[str, Json]], Pipe]) -> None:
         pipe = connect({"directory": self._remote_dir, "files": {file.path: file.sha256 for file in self._wanted}})
         try:
             lines = _Lines(pipe)
             there = lines.next()
-            present: dict[str, Any] = there.get("present", {})
-            staged: dict[str, Any] = there.get("staged", {})
+            present, staged = there.get("present"), there.get("staged")
+            if not isinstance(present, dict) or not isinstance(staged, dict):
+                raise TransferFailed("the box answers oddly about what it holds")
             missing = [file for file in self._wanted if present.get(file.path) != file.sha256]
+            begun = {file.sha256: _begun(staged.get(file.sha256), file) for file in missing}
             self._there = sum(file.size for file in self._wanted) - sum(file.size for file in missing)
+            self.kept = max(self.kept, self._there + sum(begun.values()))
             for file in missing:
-                known = staged.get(file.sha256)
-                offset = known if type(known) is int and 0 <= known <= file.size else 0
-                self._one(pipe, file, offset)
+                try:
+                    self._one(pipe, file, begun.pop(file.sha256, 0))  # of twins, the first uses it up
+                except HostUnreachable:
+                    pipe.interrupt()
+                    lines.next()  # a box that cannot take it has said why before it ended
+                    raise
                 lines.next()
                 self._there += file.size
             self._tell(self._there)
@@ -130,12 +137,16 @@ class _Sender:
                     raise BadInput(f"{file.local} became shorter while it was sent")
                 pipe.write(data)
                 left -= len(data)
-                self.sent += len(data)
                 self._tell(self._there + file.size - left)
 
     def _tell(self, done: int) -> None:
         if self._on_progress is not None:
             self._on_progress(self._meter.at(self._clock.monotonic(), done))
+
+
+def _begun(staged: object, file: _File) -> int:
+    """Bytes of the file that the box says it has."""
+    return staged if type(staged) is int and 0 <= staged <= file.size else 0
 
 
 class _Lines:
@@ -174,9 +185,9 @@ def _verify(remote_dir: str, files: Mapping[str, Sha256], probe: Callable[[Quest
     tree: Any = seen.value
     try:
         there = {entry["path"]: entry.get("sha256") for entry in tree["entries"]}
+        found = {path: digest for path, digest in there.items() if path in files or not is_written_there(path)}
     except (KeyError, TypeError, AttributeError) as error:
         raise TransferFailed("the box answers oddly about what was sent") from error
-    found = {path: digest for path, digest in there.items() if path in files or not is_written_there(path)}
     if found != dict(files):
         wrong = sorted(path for path in found.keys() | files.keys() if found.get(path) != files.get(path))
         raise TransferFailed(f"{remote_dir} does not hold what was sent: {len(wrong)} files differ, first {wrong[:5]}")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,12 +18,15 @@ import pytest
 from benchmarks.delay_proxy import Proxy
 from benchmarks.local_sshd import SSHD, LocalSshd
 from harness.clock import SystemClock
-from harness.errors import BadInput, TransferFailed
+from harness.errors import BadInput, HostUnreachable, TransferFailed
 from harness.ids import Sha256
-from harness.ports import Progress
+from harness.observed import Observed
+from harness.ports import Answers, Json, Progress
+from harness.remote import upload
 from harness.remote.host import SshHost
 from harness.remote.session import TrainingSession
 from harness.remote.transfer import Limits
+from harness.remote.upload import ATTEMPTS
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
 MIB = 1 << 20
@@ -269,6 +273,114 @@ def test_names_that_could_deceive_are_refused(box: LocalSshd, tmp_path: Path, na
     with pytest.raises(BadInput, match="refused"):
         host.send(tmp_path, "package\n", {})
     host.close()
+
+
+def test_files_of_the_same_bytes_go_on_from_the_part_of_one(box: LocalSshd, tmp_path: Path) -> None:
+    data = random.Random(5).randbytes(MIB)
+    source, files = package(tmp_path, {"a.bin": data, "b.bin": data})
+    staging = box.home / "package" / ".harness" / "incoming"
+    staging.mkdir(parents=True)
+    (staging / files["a.bin"]).write_bytes(data[: MIB // 2])
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    host.send(source, "package", files)
+    host.close()
+    assert held(box) == {"a.bin": data, "b.bin": data}
+
+
+def python_of(box: Path, lines: str) -> dict[str, str]:
+    """The environment of a box whose python3 is a shell script of these lines."""
+    tools = box / "bin"
+    tools.mkdir(parents=True)
+    (tools / "python3").write_text(f"#!/bin/sh\n{lines}\n")
+    (tools / "python3").chmod(0o755)
+    return {"PATH": f"{tools}:{os.environ['PATH']}"}
+
+
+def logins(box: LocalSshd) -> int:
+    return (box.directory / "sshd.log").read_text().count("Accepted publickey")
+
+
+def test_a_full_disk_ends_the_upload_with_the_box_s_word(tmp_path: Path) -> None:
+    narrow = LocalSshd(tmp_path / "narrow", python_of(tmp_path, f'ulimit -f 8192; exec {sys.executable} "$@"'))
+    narrow.start()
+    source, files = package(tmp_path, {"data.bin": random.Random(6).randbytes(24 * MIB)})
+    host = SshHost(narrow.login(), SystemClock(), patience=5.0)
+    try:
+        with pytest.raises(TransferFailed, match="File too large"):
+            host.send(source, "package", files)
+        assert logins(narrow) == 1
+    finally:
+        host.close()
+        narrow.stop()
+
+
+def test_a_box_that_keeps_nothing_of_what_it_takes_is_given_up(tmp_path: Path) -> None:
+    takes = 'echo \'{"present": {}, "staged": {}}\'; head -c 1000000 > /dev/null'
+    sieve = LocalSshd(tmp_path / "sieve", python_of(tmp_path, takes))
+    sieve.start()
+    source, files = package(tmp_path, {"data.bin": random.Random(7).randbytes(8 * MIB)})
+    host = SshHost(sieve.login(), SystemClock(), patience=5.0)
+    try:
+        with pytest.raises(HostUnreachable):
+            host.send(source, "package", files)
+        assert logins(sieve) == ATTEMPTS
+    finally:
+        host.close()
+        sieve.stop()
+
+
+class _Told:
+    """A pipe from a box that says one thing."""
+
+    def __init__(self, said: bytes) -> None:
+        self._said = said
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def read(self, limit: int) -> bytes:
+        said, self._said = self._said[:limit], self._said[limit:]
+        return said
+
+    def status(self) -> int | None:
+        return None
+
+    def interrupt(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("said", ["[]", "null", "{}", '{"present": [], "staged": {}}', '{"present": {}, "staged": 1}'])
+def test_an_odd_answer_is_a_failed_transfer(tmp_path: Path, said: str) -> None:
+    source, files = package(tmp_path, {"a": b"one"})
+    with pytest.raises(TransferFailed):
+        upload.send(
+            source,
+            "package",
+            files,
+            elsewhere={},
+            connect=lambda _: _Told(said.encode() + b"\n"),
+            probe=lambda _: Answers({}),
+            clock=SystemClock(),
+        )
+
+
+@pytest.mark.parametrize("path", [5, None, [], True, {}])
+def test_an_odd_list_of_what_was_sent_is_a_failed_transfer(tmp_path: Path, path: Json) -> None:
+    source, files = package(tmp_path, {})
+    source.mkdir()
+    with pytest.raises(TransferFailed, match="answers oddly"):
+        upload.send(
+            source,
+            "package",
+            files,
+            elsewhere={},
+            connect=lambda _: _Told(b'{"present": {}, "staged": {}}\n'),
+            probe=lambda _: Answers({"sent": Observed(value={"entries": [{"path": path}]})}),
+            clock=SystemClock(),
+        )
 
 
 def test_a_box_without_room_says_so(box: LocalSshd, tmp_path: Path) -> None:
