@@ -23,6 +23,8 @@ from harness.ids import Sha256
 from harness.observed import Observed
 from harness.ports import Answers, Json, Progress
 from harness.remote import upload
+from harness.remote.box import receive
+from harness.remote.box.files import sha256
 from harness.remote.host import SshHost
 from harness.remote.session import TrainingSession
 from harness.remote.transfer import Limits
@@ -285,6 +287,44 @@ def test_files_of_the_same_bytes_go_on_from_the_part_of_one(box: LocalSshd, tmp_
     host.send(source, "package", files)
     host.close()
     assert held(box) == {"a.bin": data, "b.bin": data}
+
+
+@pytest.mark.parametrize("beaten", ["before it is opened", "while it is hashed", "after it was hashed"])
+def test_a_program_that_outlived_its_connection_may_be_the_faster_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beaten: str
+) -> None:
+    staging, data = tmp_path / ".harness" / "incoming", b"all of it"
+    staging.mkdir(parents=True)
+    digest = hashlib.sha256(data).hexdigest()
+    (staging / digest).write_bytes(data)
+
+    def overtake() -> None:
+        (staging / digest).replace(tmp_path / "file")
+
+    def hashing(path: str) -> dict[str, object]:
+        if path.endswith(digest) and beaten == "while it is hashed":
+            overtake()
+        found: dict[str, object] = sha256(path)
+        if path.endswith(digest) and beaten == "after it was hashed":
+            overtake()
+        return found
+
+    if beaten == "before it is opened":
+        overtake()
+    monkeypatch.setattr(receive, "sha256", hashing)
+    header = {"path": "file", "bytes": len(data), "sha256": digest, "offset": len(data), "executable": False}
+    receive.receive(str(tmp_path), str(staging), header)
+    assert (tmp_path / "file").read_bytes() == data
+    assert not list(staging.iterdir())
+
+
+def test_an_empty_directory_gives_way_to_a_file(box: LocalSshd, tmp_path: Path) -> None:
+    source, files = package(tmp_path, {"data/train.py": b"new"})
+    (box.home / "package" / "data" / "train.py" / "inner").mkdir(parents=True)
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    host.send(source, "package", files)
+    host.close()
+    assert held(box) == {"data/train.py": b"new"}
 
 
 def python_of(box: Path, lines: str) -> dict[str, str]:
