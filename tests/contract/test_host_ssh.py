@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from harness.errors import BadInput, HostUnreachable, TransferFailed
 from harness.ids import Sha256
 from harness.ports import Host, Question, RemoteFile
 from harness.remote.host import SshHost
+from harness.remote.ssh import connect
 from tests.support.memory import peak_memory
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
@@ -126,6 +128,24 @@ def test_a_command_that_does_not_end_is_given_up(host: Host) -> None:
     with pytest.raises(HostUnreachable, match="did not end"):
         host.run(["sleep", "30"], timeout=0.5)
     assert host.run(["true"]).status == 0
+
+
+def test_a_box_that_freezes_before_it_starts_a_command_is_given_up(tmp_path: Path) -> None:
+    box = LocalSshd(tmp_path / "frozen")
+    box.start()
+    connection = connect(box.login(), box.login().endpoints[0])
+    channel = connection.session()
+    frozen = box.processes()
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(HostUnreachable, match="does not start commands"):
+            connection.start(channel, "true", 0.5)
+        assert not connection.alive()
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+        box.stop()
 
 
 def test_a_gigabyte_where_an_answer_should_be_is_refused_early(box: LocalSshd, host: Host) -> None:
