@@ -53,5 +53,5 @@ def _recorded(path: str, seen: Observed[Json]) -> RemoteFile:
         raise TransferFailed(f"{path} cannot be recorded: {seen.problem or 'it is gone'}")
     try:
         return RemoteFile(path, int(digest["bytes"]), sha256(str(digest["sha256"])))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:  # OverflowError: an infinity
         raise TransferFailed(f"the box answers oddly about {path}: {error}") from error
