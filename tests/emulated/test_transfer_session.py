@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -15,7 +16,7 @@ import pytest
 from benchmarks.local_sshd import SSHD, LocalSshd
 from harness.clock import SystemClock
 from harness.errors import BadInput, HostUnreachable
-from harness.ports import Host
+from harness.ports import Host, RunResult
 from harness.remote.host import SshHost
 from harness.remote.session import SessionState, TrainingSession, session_state
 
@@ -174,6 +175,24 @@ def test_odd_names_are_refused(host: Host, name: str) -> None:
 def test_odd_variables_are_refused(session: TrainingSession) -> None:
     with pytest.raises(BadInput):
         session.start(["true"], {"A=1;rm": "x"})
+
+
+class _Says:
+    """A box that answers whatever it is asked to do with one value."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def run(self, *_: object, stdin: bytes, **__: object) -> RunResult:
+        found = re.search(rb"harness-session-[0-9a-f]+:", stdin)
+        assert found is not None
+        return RunResult(0, found.group() + b'{"value": ' + self._value.encode() + b"}\n", b"")
+
+
+@pytest.mark.parametrize("value", ["null", "5", "[]", '"fresh"', "{}", '{"fresh": 1}', '{"fresh": "yes"}'])
+def test_an_odd_answer_to_a_start_is_not_a_start(value: str) -> None:
+    with pytest.raises(HostUnreachable, match="oddly"):
+        TrainingSession(_Says(value), "work").start(["true"])  # type: ignore[arg-type]  # nothing else is asked
 
 
 @pytest.mark.parametrize(
