@@ -51,11 +51,24 @@ def test_a_read_is_woken_once_for_all_that_it_asked_for(monkeypatch: pytest.Monk
     monkeypatch.setattr(inbox, "LINGER_S", LONG_S)
     box = Inbox()
     with ThreadPoolExecutor(1) as pool:
-        read = reading(box, pool, 100)
-        for start in range(0, 100, 10):
+        read = reading(box, pool, inbox.MUCH)
+        packets = [bytes([number]) * (inbox.MUCH // 8) for number in range(8)]
+        for packet in packets:
             assert not read.done()
-            box.feed(bytes(range(start, start + 10)))
-        assert read.result(LONG_S / 2) == bytes(range(100))
+            box.feed(packet)
+        assert read.result(LONG_S / 2) == b"".join(packets)
+
+
+def test_a_short_answer_is_handed_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "LINGER_S", LONG_S)
+    box = Inbox()
+    box.feed(b"answer\n")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(box.read, 1 << 16, LONG_S)
+        try:
+            assert read.result(LONG_S / 4) == b"answer\n"
+        finally:
+            box.close()
 
 
 def test_what_comes_slowly_is_not_kept_until_it_is_much() -> None:
@@ -70,7 +83,7 @@ def test_the_last_bytes_do_not_wait_for_more(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(inbox, "LINGER_S", LONG_S)
     box = Inbox()
     with ThreadPoolExecutor(1) as pool:
-        read = reading(box, pool, 100)
+        read = reading(box, pool, inbox.MUCH)
         box.feed(b"last")
         box.close()
         assert read.result(LONG_S / 2) == b"last"
