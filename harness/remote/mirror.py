@@ -32,6 +32,8 @@ def mirror(
     """Make ``destination`` the directory that holds ``files``; see ``ports.Host.mirror``."""
     if destination.is_dir():
         return
+    if len({name.casefold() for name in files}) < len(files):
+        raise TransferFailed(f"two files for {destination.name} are one on a disk that does not tell a from A")
     incoming = destination.with_name(destination.name + INCOMING)
     local = {name: incoming.joinpath(*safe_relative(name).parts) for name in sorted(files)}
     answers = probe([Question(name, "sha256", {"path": files[name]}) for name in local])

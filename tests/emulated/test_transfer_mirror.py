@@ -102,6 +102,13 @@ def test_a_file_that_is_gone_or_cannot_be_read_leaves_no_directory(
     assert not (tmp_path / "checkpoint-100").exists()
 
 
+def test_names_that_are_one_name_on_another_system_are_refused(host: SshHost, box: LocalSshd, tmp_path: Path) -> None:
+    (box.home / "x").write_text("x")
+    with pytest.raises(TransferFailed, match="does not tell"):
+        host.mirror({"state": "x", "STATE": "x"}, tmp_path / "checkpoint-100")
+    assert not (tmp_path / "checkpoint-100").exists()
+
+
 @pytest.mark.parametrize("size", ["Infinity", "1e999", "NaN", "-1", '"x"', "null", "[]"])
 def test_a_size_that_is_none_is_refused(tmp_path: Path, size: str) -> None:
     answer = json.loads(f'{{"exists": true, "bytes": {size}, "sha256": "{"0" * 64}"}}')
