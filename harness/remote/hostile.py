@@ -10,7 +10,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from harness.errors import TransferFailed
 from harness.ports import Json, Question
 
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE)
 """Device names of Windows, with any extension (Microsoft: Naming Files, Paths, and Namespaces)."""
 
 _PATH_FIELDS = frozenset({"path"})

@@ -189,6 +189,7 @@ GOOD = ["a", "a/b.txt", "models/output/final/x.Q8_0.gguf", ".harness/launch.json
 BAD = [
     "", "/etc/passwd", "../x", "a/../b", "a//b", "a/", "./a", "~/x", "a\nb", "a\x1b[31m", "a\x00", "-rf", "a/-rf",
     "C:/x", "a\\b", "nul", "a/COM1.txt", "a ", "a.", "x" * 2000, "a\u202egnp", "$(reboot)", "`id`", "\udc80", "a?b",
+    "lpt².log", "a/aux .c",
 ]  # fmt: skip
 
 
