@@ -93,6 +93,36 @@ def test_a_running_one_is_not_started_again(session: TrainingSession, box: Local
     until(lambda: log(box, tmp_path) == "once\n")
 
 
+def test_another_directory_s_training_of_the_same_name_runs_on(
+    session: TrainingSession, host: Host, box: LocalSshd, tmp_path: Path
+) -> None:
+    (box.home / "work" / f"{tmp_path.name}-other").mkdir()
+    other = TrainingSession(host, f"work/{tmp_path.name}-other", name=f"t{os.getpid()}")
+    assert session.start(["sleep", "65"])
+    try:
+        assert other.start(["sleep", "66"])
+        assert session.alive()
+        assert other.alive()
+        other.stop(grace=0.1)
+        assert session.alive()
+    finally:
+        other.stop(grace=0.1)
+
+
+def test_a_launcher_that_has_not_reported_yet_is_replaced(
+    session: TrainingSession, box: LocalSshd, tmp_path: Path
+) -> None:
+    assert session.start(["sleep", "67"])
+    first = session.state()
+    if first.carrier != "tmux":
+        session.stop(grace=0.1)
+        pytest.skip("only a terminal session can be found again by its name")
+    (box.home / "work" / f"{tmp_path.name} $HOME" / ".harness" / "launch.json").unlink()
+    assert session.start(["sleep", "68"])
+    until(lambda: not Path(f"/proc/{first.pid}").exists())
+    assert session.alive()
+
+
 def test_an_ended_one_is_started_again_and_the_log_goes_on(
     session: TrainingSession, box: LocalSshd, tmp_path: Path
 ) -> None:
