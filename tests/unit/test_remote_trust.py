@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dsa
 
 from benchmarks.local_sshd import SSHD, LocalSshd
 from harness.clock import SystemClock
@@ -55,6 +57,16 @@ def test_an_unusable_key_is_bad_input(tmp_path: Path, content: bytes) -> None:
         public_key(tmp_path / "id")
     with pytest.raises(BadInput):
         public_key(tmp_path / "missing")
+
+
+@pytest.mark.filterwarnings("ignore:.*DSA")  # that cryptography will refuse it, too
+def test_a_key_of_a_kind_that_no_server_takes_is_bad_input(tmp_path: Path) -> None:
+    key = dsa.generate_private_key(1024)
+    (tmp_path / "id").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+    )
+    with pytest.raises(BadInput, match="of a kind"):
+        connect(Login("u", (Endpoint("127.0.0.1", 1),), tmp_path / "id", (KEY,)), Endpoint("127.0.0.1", 1))
 
 
 def test_a_pinned_key_is_the_only_one(tmp_path: Path) -> None:
