@@ -79,9 +79,9 @@ def _plausible(path: str, *, relative: bool, prefix: str) -> bool:
     parts = path.split("/")
     if problem_of_remote(path) is not None or ".." in parts or any(part.startswith("-") for part in parts):
         return False
-    if relative:
+    if relative or not prefix:
         return not path.startswith("/")
-    return path.startswith(prefix)
+    return path.startswith(prefix.rstrip("/") + "/")
 
 
 def _fixed_part(pattern: str) -> str:

@@ -221,6 +221,8 @@ def test_a_name_that_could_leave_or_deceive_is_refused(path: str) -> None:
     ("question", "answer"),
     [
         (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "/etc/passwd"}]),
+        (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "outside/x.gguf"}]),
+        (Question("q", "glob", {"pattern": "*.gguf"}), [{"path": "/etc/x.gguf"}]),
         (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "out/../../x.gguf"}]),
         (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "out/a\nb.gguf"}]),
         (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "out/\x1b]0;x.gguf"}]),
@@ -234,3 +236,6 @@ def test_a_name_that_could_leave_or_deceive_is_refused(path: str) -> None:
 def test_a_path_that_was_not_asked_for_is_found_out(question: Question, answer: object) -> None:
     assert unsafe_paths(question, answer)  # type: ignore[arg-type]  # JSON spelled out
     assert not unsafe_paths(Question("q", "glob", {"pattern": "out/*"}), [{"path": "out/a b.gguf"}])
+    assert not unsafe_paths(Question("q", "glob", {"pattern": "/*/x"}), [{"path": "/out/x"}])
+    assert not unsafe_paths(Question("q", "glob", {"pattern": "*/x"}), [{"path": "out/x"}])
+    assert not unsafe_paths(Question("q", "glob", {"pattern": "~/*"}), [{"path": "~/x"}])
