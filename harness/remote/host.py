@@ -107,6 +107,7 @@ class SshHost:
             ),
             probe=lambda question: self.probe([question], timeout=120.0 + size / DIGEST_BYTES_PER_S),
             clock=self._clock,
+            patience=self._limits.patience,
             on_progress=on_progress,
         )
 

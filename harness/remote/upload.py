@@ -41,9 +41,10 @@ def send(
     connect: Callable[[dict[str, Json]], Pipe],
     probe: Callable[[Question], Answers],
     clock: Clock,
+    patience: float,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Make ``remote_dir`` hold exactly ``files``; see ``ports.Host.send``.
+    """Make ``remote_dir`` hold exactly ``files``; see ``ports.Host.send``. An answer may take ``patience`` seconds.
 
     Raises BadInput when a local file is not what the list says, TransferFailed, HostUnreachable.
     """
@@ -54,7 +55,7 @@ def send(
         _local(elsewhere.get(path) or source.joinpath(*safe_relative(path).parts), path, digest)
         for path, digest in sorted(files.items())
     ]
-    sender = _Sender(remote_dir, wanted, clock, on_progress)
+    sender = _Sender(remote_dir, wanted, clock, patience, on_progress)
     idle = 0
     while True:
         before = sender.kept
@@ -84,10 +85,13 @@ def _local(local: Path, path: str, digest: Sha256) -> _File:
 class _Sender:
     """Sends what the box lacks, over as many connections as it takes."""
 
-    def __init__(self, remote_dir: str, wanted: list[_File], clock: Clock, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self, remote_dir: str, wanted: list[_File], clock: Clock, patience: float, on_progress: OnProgress | None
+    ) -> None:
         self._remote_dir = remote_dir
         self._wanted = wanted
         self._clock = clock
+        self._patience = patience
         self._on_progress = on_progress
         self._meter = Meter(sum(file.size for file in wanted), 0, clock.monotonic())
         self._there = 0
@@ -97,7 +101,7 @@ class _Sender:
     def attempt(self, connect: Callable[[dict[str, Json]], Pipe]) -> None:
         pipe = connect({"directory": self._remote_dir, "files": {file.path: file.sha256 for file in self._wanted}})
         try:
-            lines = _Lines(pipe)
+            lines = _Lines(pipe, self._clock, self._patience)
             there = lines.next()
             present, staged = there.get("present"), there.get("staged")
             if not isinstance(present, dict) or not isinstance(staged, dict):
@@ -152,13 +156,18 @@ def _begun(staged: object, file: _File) -> int:
 class _Lines:
     """The box's answers, one line of JSON each."""
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Pipe, clock: Clock, patience: float) -> None:
         self._pipe = pipe
+        self._clock = clock
+        self._patience = patience
         self._rest = b""
 
     def next(self) -> dict[str, Any]:
         """The next answer. Raises TransferFailed when it tells of a problem or is odd, HostUnreachable without one."""
+        deadline = self._clock.monotonic() + self._patience
         while b"\n" not in self._rest:
+            if self._clock.monotonic() > deadline:
+                raise HostUnreachable(f"the box does not end an answer within {self._patience:.0f} s")
             data = self._pipe.read(1 << 16)
             if not data:
                 raise HostUnreachable("the box ended the upload without an answer")

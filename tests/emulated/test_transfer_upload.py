@@ -9,7 +9,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from harness.remote.host import SshHost
 from harness.remote.session import TrainingSession
 from harness.remote.transfer import Limits
 from harness.remote.upload import ATTEMPTS
+from tests.support.fake_clock import FakeClock
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
 MIB = 1 << 20
@@ -370,16 +371,18 @@ def test_a_box_that_keeps_nothing_of_what_it_takes_is_given_up(tmp_path: Path) -
 
 
 class _Told:
-    """A pipe from a box that says one thing."""
+    """A pipe from a box that says one thing, a byte at a time."""
 
-    def __init__(self, said: bytes) -> None:
+    def __init__(self, said: bytes, before_each: Callable[[], None] = lambda: None) -> None:
         self._said = said
+        self._before_each = before_each
 
     def write(self, data: bytes) -> None:
         pass
 
     def read(self, limit: int) -> bytes:
-        said, self._said = self._said[:limit], self._said[limit:]
+        self._before_each()
+        said, self._said = self._said[: min(limit, 1)], self._said[1:]
         return said
 
     def status(self) -> int | None:
@@ -404,6 +407,23 @@ def test_an_odd_answer_is_a_failed_transfer(tmp_path: Path, said: str) -> None:
             connect=lambda _: _Told(said.encode() + b"\n"),
             probe=lambda _: Answers({}),
             clock=SystemClock(),
+            patience=60.0,
+        )
+
+
+def test_an_answer_that_never_ends_is_given_up(tmp_path: Path) -> None:
+    source, files = package(tmp_path, {"a": b"one"})
+    clock = FakeClock()
+    with pytest.raises(HostUnreachable, match="does not end an answer"):
+        upload.send(
+            source,
+            "package",
+            files,
+            elsewhere={},
+            connect=lambda _: _Told(b" " * 1000, lambda: clock.sleep(59.0)),
+            probe=lambda _: Answers({}),
+            clock=clock,
+            patience=60.0,
         )
 
 
@@ -420,6 +440,7 @@ def test_an_odd_list_of_what_was_sent_is_a_failed_transfer(tmp_path: Path, path:
             connect=lambda _: _Told(b'{"present": {}, "staged": {}}\n'),
             probe=lambda _: Answers({"sent": Observed(value={"entries": [{"path": path}]})}),
             clock=SystemClock(),
+            patience=60.0,
         )
 
 
