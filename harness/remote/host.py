@@ -13,7 +13,7 @@ from paramiko import Channel
 
 from harness.errors import HostUnreachable, TransferFailed
 from harness.ids import Sha256, new_nonce, sha256
-from harness.ports import Answers, Clock, OnProgress, Question, RemoteFile, RunResult
+from harness.ports import Answers, Clock, Json, OnProgress, Question, RemoteFile, RunResult
 from harness.remote import download, mirror, openssh, probe, program, upload
 from harness.remote.exchange import exchange
 from harness.remote.openssh import OpensshStream
@@ -102,9 +102,7 @@ class SshHost:
             remote_dir,
             files,
             elsewhere=elsewhere or {},
-            connect=lambda request: self._pipe(
-                *program.streamed(program.RECEIVE, request), lambda: False, silence=self._limits.patience
-            ),
+            connect=self._receiver,
             probe=lambda question: self.probe([question], timeout=120.0 + size / DIGEST_BYTES_PER_S),
             clock=self._clock,
             patience=self._limits.patience,
@@ -146,18 +144,21 @@ class SshHost:
 
     def stream(self, remote: RemoteFile, part: Path, carrier: str, give_up: Callable[[], bool], *, nice: int) -> Stream:
         """A stream of a file's ranges, as far behind the box's other work as nice(1) says."""
-        mark = f"{new_nonce()} " if carrier == SSH else ""
-        argv, begin = program.streamed(program.RANGES, {"path": remote.path, "nice": nice, "chunk": 0, "aside": mark})
+        request: dict[str, Json] = {"path": remote.path, "nice": nice, "chunk": 0, "aside": ""}
         if carrier == SSH:
+            mark = f"{new_nonce()} "
+            argv, begin = program.streamed(program.RANGES, {**request, "aside": mark})
             return OpensshStream(self._dialer.login, shlex.join(argv), begin, mark=mark, remote=remote, part=part)
-        return PipeStream(self._pipe(argv, begin, give_up, shared=carrier == SHARED), remote, part)
+        return PipeStream(self._pipe(program.RANGES, request, give_up, shared=carrier == SHARED), remote, part)
 
     def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:
         """The digests of the file and its chunks on the box now."""
-        argv, begin = program.streamed(program.RANGES, {"path": remote.path, "nice": 0, "chunk": chunk, "aside": ""})
+        mark = new_nonce()
+        request: dict[str, Json] = {"path": remote.path, "nice": 0, "chunk": chunk, "aside": ""}
+        argv, begin = program.streamed(program.RANGES, request, mark)
         ran = self.run(argv, stdin=begin, timeout=120.0 + 2 * remote.size / DIGEST_BYTES_PER_S, limit=64 << 20)
         try:
-            answer = json.loads(ran.stdout)
+            answer = json.loads(ran.stdout.rpartition(f"\n{mark}\n".encode())[2])
             return RemoteDigests(sha256(answer["whole"]), tuple(map(sha256, answer["chunks"])))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             said = ran.stdout[:300].decode("utf-8", "replace")
@@ -165,22 +166,28 @@ class SshHost:
 
     # ---
 
+    def _receiver(self, request: dict[str, Json]) -> Pipe:
+        """The program that takes an upload."""
+        return self._pipe(program.RECEIVE, request, lambda: False, silence=self._limits.patience)
+
     def _pipe(
         self,
-        argv: Sequence[str],
-        begin: bytes,
+        modules: tuple[str, ...],
+        request: dict[str, Json],
         give_up: Callable[[], bool],
         *,
         shared: bool = False,
         silence: float | None = None,
     ) -> Pipe:
         """A program on the box that reads on."""
+        mark = new_nonce()
+        argv, begin = program.streamed(modules, request, mark)
         command = shlex.join(argv)
         if shared:
-            pipe = ParamikoPipe(self._live(), command, shared=True)
+            pipe = ParamikoPipe(self._live(), command, mark=mark, shared=True)
         else:
             connection = self._taken_spare() or self._dialer.connect_patiently(self._limits.patience, give_up)
-            pipe = ParamikoPipe(connection, command, silence=silence)
+            pipe = ParamikoPipe(connection, command, mark=mark, silence=silence)
         try:
             pipe.write(begin)
         except BaseException:

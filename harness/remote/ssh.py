@@ -81,7 +81,7 @@ class Connection:
         """Start a command for the box's login shell. After a failure it may or may not have run."""
         try:
             channel.settimeout(timeout)
-            with self._ended_after(timeout):
+            with self.ended_after(timeout):
                 channel.exec_command(command)
         except (SSHException, OSError, EOFError) as error:
             raise HostUnreachable(f"{name(self.endpoint)} does not start commands: {describe(error)}") from error
@@ -94,7 +94,7 @@ class Connection:
         with self._asking:
             try:
                 started = clock.monotonic()
-                with self._ended_after(CONNECT_TIMEOUT_S):
+                with self.ended_after(CONNECT_TIMEOUT_S):
                     self._transport.global_request("keepalive@openssh.com")
                 passed = clock.monotonic() - started
             except (SSHException, OSError, EOFError) as error:
@@ -104,7 +104,7 @@ class Connection:
         return passed
 
     @contextlib.contextmanager
-    def _ended_after(self, seconds: float) -> Iterator[None]:
+    def ended_after(self, seconds: float) -> Iterator[None]:
         """End the connection when the block takes longer: paramiko waits for ever for the answer to a request."""
         late = threading.Timer(seconds, self.close)
         late.daemon = True

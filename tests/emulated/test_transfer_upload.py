@@ -356,7 +356,8 @@ def test_a_full_disk_ends_the_upload_with_the_box_s_word(tmp_path: Path) -> None
 
 
 def test_a_box_that_keeps_nothing_of_what_it_takes_is_given_up(tmp_path: Path) -> None:
-    takes = 'echo \'{"present": {}, "staged": {}}\'; head -c 1000000 > /dev/null'
+    begins = f'{sys.executable} -c "${{4%%; exec*}}"'  # the loader's first words
+    takes = begins + ' && echo \'{"present": {}, "staged": {}}\'; head -c 1000000 > /dev/null'
     sieve = LocalSshd(tmp_path / "sieve", python_of(tmp_path, takes))
     sieve.start()
     source, files = package(tmp_path, {"data.bin": random.Random(7).randbytes(8 * MIB)})
