@@ -91,11 +91,15 @@ class LocalSshd:
             else:
                 return
 
+    def processes(self) -> list[int]:
+        """The server and everything that runs over it."""
+        return [] if self._process is None else [*_descendants(self._process.pid), self._process.pid]
+
     def kill(self) -> None:
         """End the server and every session of it, as a crash of the box would."""
         if self._process is None:
             return
-        for pid in [*_descendants(self._process.pid), self._process.pid]:
+        for pid in self.processes():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

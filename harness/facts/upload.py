@@ -13,7 +13,7 @@ from harness.facts.script import batch_size, device_maps
 from harness.ids import Sha256
 from harness.observed import CouldNotLook, Observed
 from harness.ports import Answers, Question
-from harness.remote.box.outputs import is_written_there
+from harness.remote.box.outputs import OURS, is_written_there
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class UploadFacts:
 
 
 def look(desk: Desk) -> UploadFacts:
-    """One probe: digests of every file, the entry script's text, the data files' rows."""
+    """One probe: digests of the package's files, the entry script's text, the data files' rows."""
     job = desk.job
     root = job.package.remote_dir
     data = {
@@ -50,7 +50,7 @@ def look(desk: Desk) -> UploadFacts:
     }
     entry = posixpath.join(root, job.package.entry)
     questions = [
-        Question("tree", "tree", {"path": root, "digests": True}),
+        Question("tree", "tree", {"path": root, "digests": [*sorted(_wanted(desk))], "without": OURS}),
         Question("entry", "read_text", {"path": entry, "limit": 1 << 18}),
         *(Question(name, "grep", {"path": path, "pattern": r"\S", "last": 1}) for name, path in data.items()),
     ]
@@ -64,11 +64,16 @@ def look(desk: Desk) -> UploadFacts:
     )
 
 
+def _wanted(desk: Desk) -> dict[str, Sha256]:
+    """What was to be sent, by path; nothing before a package was staged."""
+    staged, resumes = desk.history.staged, desk.history.resumes
+    return {**(staged["files"] if staged else {}), **(resumes["files"] if resumes else {})}
+
+
 def _difference(desk: Desk, tree: Tree) -> Difference:
-    if desk.history.staged is None:
+    wanted = _wanted(desk)
+    if not wanted:
         raise CouldNotLook("no package was staged")
-    resumes = desk.history.resumes or {"files": {}}
-    wanted: dict[str, Sha256] = {**desk.history.staged["files"], **resumes["files"]}
     there = {entry.path: entry for entry in tree.entries}
     different = [path for path, digest in wanted.items() if path in there and there[path].sha256 != digest]
     missing = sorted(set(wanted) - set(there))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from harness.ids import sha256
 from harness.observed import Observed
 from harness.ports import Answers, Json, Question, RunResult
 
@@ -51,8 +52,10 @@ def _stat(text: str) -> Json:
 
 
 def _sha256(text: str) -> Json:
-    size, digest = text.split()[:2]
-    return {"exists": True, "bytes": int(size), "sha256": digest}
+    before, digest, _, after = text.split()
+    if before != after:
+        raise ValueError("the file changed while it was read")
+    return {"exists": True, "bytes": int(after), "sha256": sha256(digest)}
 
 
 def _disk(text: str) -> Json:
@@ -61,18 +64,25 @@ def _disk(text: str) -> Json:
 
 
 def _tail(text: str) -> Json:
-    return {"exists": True, "lines": [*text.split("\n")]}
+    size, _, end = text.partition("\n")
+    lines: list[Json] = [*end.removesuffix("\n").split("\n")] if end else []
+    return {"exists": True, "bytes": int(size), "lines": lines[-20:]}
 
 
 def _now(text: str) -> Json:
     return {"time": float(text)}
 
 
-_GUARD = f'[ -e "$1" ] || exit {_ABSENT}; '
+_GUARD = (
+    'export LC_ALL=C; why=$(stat -L "$1" 2>&1 > /dev/null) || case $why in '
+    f'*": No such file or directory" | *": Not a directory") exit {_ABSENT};; *) echo "$why" >&2; exit 1;; esac; '
+)
+"""Only what the system says is not there is absent: [ -e ] is false for whatever cannot be looked at, too."""
+
 _COMMANDS: dict[str, tuple[str, Callable[[str], Json]]] = {
     "stat": (_GUARD + 'stat -L -c "%s %Y %F" "$1"', _stat),
-    "sha256": (_GUARD + 'wc -c < "$1" && sha256sum < "$1"', _sha256),
+    "sha256": (_GUARD + 'wc -c < "$1" && sha256sum < "$1" && wc -c < "$1"', _sha256),
     "disk": ('df -P -k "$1"', _disk),
-    "tail": (_GUARD + 'tail -c 65536 "$1" | tail -n 20', _tail),
+    "tail": (_GUARD + 'wc -c < "$1" && tail -c 65000 "$1"', _tail),  # wc fails where some tails only complain
     "now": ("date +%s", _now),
 }

@@ -105,6 +105,7 @@ class SshHost:
             connect=self._receiver,
             probe=lambda question: self.probe([question], timeout=120.0 + size / DIGEST_BYTES_PER_S),
             clock=self._clock,
+            patience=self._limits.patience,
             on_progress=on_progress,
         )
 
@@ -143,22 +144,23 @@ class SshHost:
 
     def stream(self, remote: RemoteFile, part: Path, carrier: str, give_up: Callable[[], bool], *, nice: int) -> Stream:
         """A stream of a file's ranges, as far behind the box's other work as nice(1) says."""
-        mark = f"{new_nonce()} " if carrier == SSH else ""
-        argv, begin = program.streamed(program.RANGES, {"path": remote.path, "nice": nice, "chunk": 0, "aside": mark})
+        request: dict[str, Json] = {"path": remote.path, "nice": nice, "chunk": 0, "aside": ""}
         if carrier == SSH:
+            mark = f"{new_nonce()} "
+            argv, begin = program.streamed(program.RANGES, {**request, "aside": mark})
             return OpensshStream(self._dialer.login, shlex.join(argv), begin, mark=mark, remote=remote, part=part)
-        if carrier == SHARED:
-            pipe = ParamikoPipe(self._live(), shlex.join(argv), shared=True)
-        else:
-            pipe = ParamikoPipe(self._new(give_up), shlex.join(argv), bulk=True)
-        return PipeStream(_begun(pipe, begin), remote, part)
+        shared = carrier == SHARED
+        connection = self._live() if shared else self._new(give_up)
+        return PipeStream(_begun(connection, program.RANGES, request, shared=shared), remote, part)
 
     def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:
         """The digests of the file and its chunks on the box now."""
-        argv, begin = program.streamed(program.RANGES, {"path": remote.path, "nice": 0, "chunk": chunk, "aside": ""})
+        mark = new_nonce()
+        request: dict[str, Json] = {"path": remote.path, "nice": 0, "chunk": chunk, "aside": ""}
+        argv, begin = program.streamed(program.RANGES, request, mark)
         ran = self.run(argv, stdin=begin, timeout=120.0 + 2 * remote.size / DIGEST_BYTES_PER_S, limit=64 << 20)
         try:
-            answer = json.loads(ran.stdout)
+            answer = json.loads(ran.stdout.rpartition(f"\n{mark}\n".encode())[2])
             return RemoteDigests(sha256(answer["whole"]), tuple(map(sha256, answer["chunks"])))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             said = ran.stdout[:300].decode("utf-8", "replace")
@@ -167,10 +169,8 @@ class SshHost:
     # ---
 
     def _receiver(self, request: Mapping[str, Json]) -> Pipe:
-        """The program that takes an upload, on a connection of its own."""
-        argv, begin = program.streamed(program.RECEIVE, request)
-        pipe = ParamikoPipe(self._new(lambda: False), shlex.join(argv), silence=self._limits.patience)
-        return _begun(pipe, begin)
+        """The program that takes an upload."""
+        return _begun(self._new(lambda: False), program.RECEIVE, request, silence=self._limits.patience)
 
     def _look(self, argv: Sequence[str], stdin: bytes, timeout: float, limit: int) -> RunResult:
         connection, channel = self._channel()
@@ -225,8 +225,18 @@ class SshHost:
         return self._dialer.connect_patiently(self._limits.patience, give_up)
 
 
-def _begun(pipe: Pipe, begin: bytes) -> Pipe:
-    """The pipe to a program that was told to begin."""
+def _begun(
+    connection: Connection,
+    modules: tuple[str, ...],
+    request: Mapping[str, Json],
+    *,
+    shared: bool = False,
+    silence: float | None = None,
+) -> Pipe:
+    """A program on the box that reads on, told to begin."""
+    mark = new_nonce()
+    argv, begin = program.streamed(modules, request, mark)
+    pipe = ParamikoPipe(connection, shlex.join(argv), mark=mark, shared=shared, silence=silence)
     try:
         pipe.write(begin)
     except BaseException:

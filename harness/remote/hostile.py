@@ -10,7 +10,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from harness.errors import TransferFailed
 from harness.ports import Json, Question
 
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE)
 """Device names of Windows, with any extension (Microsoft: Naming Files, Paths, and Namespaces)."""
 
 _PATH_FIELDS = frozenset({"path"})
@@ -79,9 +79,9 @@ def _plausible(path: str, *, relative: bool, prefix: str) -> bool:
     parts = path.split("/")
     if problem_of_remote(path) is not None or ".." in parts or any(part.startswith("-") for part in parts):
         return False
-    if relative:
+    if relative or not prefix:
         return not path.startswith("/")
-    return path.startswith(prefix)
+    return path.startswith(prefix.rstrip("/") + "/")
 
 
 def _fixed_part(pattern: str) -> str:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from paramiko.buffered_pipe import BufferedPipe
 
 LINGER_S = 0.01
-"""How long a read waits for all that it asked for, before it is content with anything."""
+"""How long a read of much waits for all that it asked for, before it is content with anything."""
+
+MUCH = 128 << 10
+"""Bytes. Who asks for less waits for an answer, which is short: it is wanted at once."""
 
 
 def collect(channel: Channel) -> None:
@@ -53,12 +56,13 @@ class Inbox:
             self._changed.notify()
 
     def read(self, limit: int, timeout: float | None = None) -> bytes:
-        """At most ``limit`` bytes, as many if they come soon, at least one; none at the end.
+        """At most ``limit`` bytes, as many if that is much and they come soon, at least one; none at the end.
 
         Raises PipeTimeout when there is nothing for ``timeout`` seconds.
         """
         with self._changed:
-            if not self._arrives(limit, LINGER_S) and not self._arrives(1, timeout):
+            lingered = limit >= MUCH and self._arrives(limit, LINGER_S)
+            if not lingered and not self._arrives(1, timeout):
                 raise PipeTimeout
             return self._taken(limit)
 

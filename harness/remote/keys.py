@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 from harness import durable
 from harness.errors import BadInput
+
+_KINDS = (Ed25519PrivateKey, EllipticCurvePrivateKey, RSAPrivateKey)
 
 
 def generate_keypair(path: Path, comment: str = "gold-standard-harness") -> str:
@@ -41,6 +45,11 @@ def public_key(path: Path) -> str:
             f"{path} is not an SSH private key that can be used without a passphrase: {error}",
             remedy="Name an unencrypted key in the job file, or leave it out: the harness then makes its own.",
         ) from error
+    if not isinstance(key, _KINDS):
+        raise BadInput(
+            f"{path} is a key of a kind that SSH servers no longer let in",
+            remedy="Name an ed25519, ECDSA or RSA key, or none in the job file: the harness then makes its own.",
+        )
     return (
         key.public_key()
         .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)

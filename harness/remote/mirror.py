@@ -32,6 +32,8 @@ def mirror(
     """Make ``destination`` the directory that holds ``files``; see ``ports.Host.mirror``."""
     if destination.is_dir():
         return
+    if len({name.casefold() for name in files}) < len(files):
+        raise TransferFailed(f"two files for {destination.name} are one on a disk that does not tell a from A")
     incoming = destination.with_name(destination.name + INCOMING)
     local = {name: incoming.joinpath(*safe_relative(name).parts) for name in sorted(files)}
     answers = probe([Question(name, "sha256", {"path": files[name]}) for name in local])
@@ -53,5 +55,5 @@ def _recorded(path: str, seen: Observed[Json]) -> RemoteFile:
         raise TransferFailed(f"{path} cannot be recorded: {seen.problem or 'it is gone'}")
     try:
         return RemoteFile(path, int(digest["bytes"]), sha256(str(digest["sha256"])))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:  # OverflowError: an infinity
         raise TransferFailed(f"the box answers oddly about {path}: {error}") from error

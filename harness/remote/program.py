@@ -66,8 +66,12 @@ def _source(name: str) -> str:
     return Path(found.origin).read_text(encoding="utf-8")
 
 
-def streamed(modules: tuple[str, ...], request: Mapping[str, Json]) -> tuple[tuple[str, ...], bytes]:
-    """A program that goes on reading its standard input: its command, and what to send first."""
+def streamed(modules: tuple[str, ...], request: Mapping[str, Json], mark: str = "") -> tuple[tuple[str, ...], bytes]:
+    """A program that goes on reading its standard input: its command, and what to send first.
+
+    With a ``mark``, its standard output begins behind a line of that: a login shell may have printed something before.
+    """
     text = program(modules, request).encode()
-    loader = "import sys; exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline(20))))"
+    begin = f"print({chr(10) + mark!r}, flush=True); " if mark else ""
+    loader = f"import sys; {begin}exec(sys.stdin.buffer.read(int(sys.stdin.buffer.readline(20))))"
     return (*INTERPRETER[:-1], "-c", loader), b"%d\n%b" % (len(text), text)

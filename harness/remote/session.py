@@ -76,8 +76,11 @@ class TrainingSession:
             "env": dict(env or {}),
             "log": self._log,
         }
-        answer: Any = self._act("start", request, timeout=60.0)
-        return bool(answer.get("fresh"))
+        answer = self._act("start", request, timeout=60.0)
+        fresh = answer.get("fresh") if isinstance(answer, dict) else None
+        if not isinstance(fresh, bool):
+            raise HostUnreachable(f"the box answers oddly about the start of the training: {str(answer)[:200]!r}")
+        return fresh
 
     def state(self) -> SessionState:
         """How it stands now. Raises HostUnreachable when that cannot be seen."""

@@ -10,11 +10,12 @@ its cipher's limits.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +81,8 @@ class Connection:
         """Start a command for the box's login shell. After a failure it may or may not have run."""
         try:
             channel.settimeout(timeout)
-            channel.exec_command(command)
+            with self.ended_after(timeout):
+                channel.exec_command(command)
         except (SSHException, OSError, EOFError) as error:
             raise HostUnreachable(f"{name(self.endpoint)} does not start commands: {describe(error)}") from error
 
@@ -90,19 +92,27 @@ class Connection:
         A global request is one packet each way: of a channel's packets the server holds some back for 40 ms.
         """
         with self._asking:
-            late = threading.Timer(CONNECT_TIMEOUT_S, self.close)  # paramiko waits for ever
-            late.start()
             try:
                 started = clock.monotonic()
-                self._transport.global_request("keepalive@openssh.com")
+                with self.ended_after(CONNECT_TIMEOUT_S):
+                    self._transport.global_request("keepalive@openssh.com")
                 passed = clock.monotonic() - started
             except (SSHException, OSError, EOFError) as error:
                 raise HostUnreachable(f"{name(self.endpoint)} does not answer: {describe(error)}") from error
-            finally:
-                late.cancel()
         if not self.alive():
             raise HostUnreachable(f"{name(self.endpoint)} does not answer")
         return passed
+
+    @contextlib.contextmanager
+    def ended_after(self, seconds: float) -> Iterator[None]:
+        """End the connection when the block takes longer: paramiko waits for ever for the answer to a request."""
+        late = threading.Timer(seconds, self.close)
+        late.daemon = True
+        late.start()
+        try:
+            yield
+        finally:
+            late.cancel()
 
     def close(self) -> None:
         """End the connection and everything running over it."""

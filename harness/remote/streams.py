@@ -22,6 +22,9 @@ READ = 1 << 20
 
 OPEN_TIMEOUT_S = 30.0
 HEADER_LIMIT = 1000
+CHATTER_LIMIT = 64 << 10
+"""Bytes that a login shell may print before the program that was asked for begins."""
+
 NO_SUCH_PROGRAM = 127
 """The exit status of a POSIX shell that finds no such command."""
 
@@ -48,8 +51,8 @@ class Pipe(Protocol):
 class ParamikoPipe:
     """A command on a connection: its own one, unless it is ``shared`` and outlives the pipe.
 
-    ``silence`` is how many seconds a read or write may take; none where somebody else counts the bytes.
-    ``bulk`` has megabytes handed on at once, and short answers 10 ms late.
+    ``mark``: what is read begins behind that line. ``silence`` is how many seconds a read or write may take; none
+    where somebody else counts the bytes.
     """
 
     def __init__(
@@ -57,16 +60,17 @@ class ParamikoPipe:
         connection: Connection,
         command: str,
         *,
+        mark: str = "",
         shared: bool = False,
         silence: float | None = None,
-        bulk: bool = False,
     ) -> None:
         self._connection = connection
         self._shared = shared
+        self._mark = f"\n{mark}\n".encode() if mark else b""
+        self._silence = silence
         try:
             self._channel: Channel = connection.session()
-            if bulk:
-                inbox.collect(self._channel)
+            inbox.collect(self._channel)
             connection.start(self._channel, command, OPEN_TIMEOUT_S)
         except BaseException:
             if not shared:
@@ -82,9 +86,9 @@ class ParamikoPipe:
             raise HostUnreachable(f"the connection was cut: {describe(error)}") from error
 
     def read(self, limit: int) -> bytes:
-        """Some bytes; none at the end."""
+        """Some bytes; none at the end. Raises TransferFailed when the command does not begin with its mark."""
         try:
-            return self._channel.recv(limit)
+            return self._channel.recv(limit) if not self._mark else self._begun(limit)
         except (SSHException, OSError, EOFError) as error:
             raise HostUnreachable(f"the connection was cut: {describe(error)}") from error
 
@@ -103,6 +107,19 @@ class ParamikoPipe:
             self._connection.close()
         with contextlib.suppress(SSHException, OSError, EOFError):  # a dead connection cannot be told
             self._channel.close()
+
+    def _begun(self, limit: int) -> bytes:
+        """The first bytes behind the mark."""
+        chatter, data = b"", b""
+        with contextlib.nullcontext() if self._silence is None else self._connection.ended_after(self._silence):
+            while self._mark and (data := self._channel.recv(limit)):
+                chatter += data
+                _, found, data = chatter.partition(self._mark)
+                if found:
+                    self._mark = b""
+                elif len(chatter) > CHATTER_LIMIT:
+                    raise TransferFailed("the box answers oddly, with more than it may before the program begins")
+        return data or self._channel.recv(limit)
 
 
 @dataclass(frozen=True, slots=True)

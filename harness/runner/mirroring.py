@@ -7,6 +7,7 @@ watch ends, so that it is never in the way of the final download. Below ``mirror
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import shutil
 import threading
@@ -155,9 +156,13 @@ class Mirroring:
 
 
 def _prune(newest: Path) -> None:
-    """Delete all but the newest whole checkpoints of a trainer, and what attempts at older ones left."""
+    """Delete all but the newest whole checkpoints of a trainer, and what attempts at older ones left.
+
+    What cannot be deleted stays: it costs room here, and ends no watch.
+    """
     whole = [one.path for one in checkpoints.find(newest.parent)]
-    for path in {*newest.parent.iterdir()} - {*whole[-_KEPT:]}:
-        for file in path.rglob("*"):
-            file.chmod(0o777 if file.is_dir() else 0o666)  # Windows does not delete read-only files
-        shutil.rmtree(path)
+    for path in {path for path in newest.parent.iterdir() if path.is_dir()} - {*whole[-_KEPT:]}:
+        with contextlib.suppress(OSError):
+            for file in path.rglob("*"):
+                file.chmod(0o777 if file.is_dir() else 0o666)  # Windows does not delete read-only files
+            shutil.rmtree(path)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from harness.errors import BadInput, HostUnreachable, TransferFailed
 from harness.ids import Sha256
 from harness.ports import Host, Question, RemoteFile
 from harness.remote.host import SshHost
+from harness.remote.ssh import connect
 from tests.support.memory import peak_memory
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
@@ -126,6 +129,49 @@ def test_a_command_that_does_not_end_is_given_up(host: Host) -> None:
     with pytest.raises(HostUnreachable, match="did not end"):
         host.run(["sleep", "30"], timeout=0.5)
     assert host.run(["true"]).status == 0
+
+
+def test_what_a_login_shell_prints_is_no_answer(tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "python3").write_text(f'#!/bin/sh\necho Welcome\nprintf "> "\nexec {sys.executable} "$@"\n')
+    (tools / "python3").chmod(0o755)
+    chatty = LocalSshd(tmp_path / "chatty", {"PATH": f"{tools}:{os.environ['PATH']}"})
+    chatty.start()
+    asked = SshHost(chatty.login(), SystemClock(), patience=5.0)
+    try:
+        for size in (0, 100, 5 << 20):  # small files share a connection, others have their own
+            data = bytes(range(256)) * (size // 256) + bytes(size % 256)
+            (chatty.home / "file").write_bytes(data)
+            remote = RemoteFile("file", len(data), digest(data))
+            asked.fetch(remote, tmp_path / f"file-{size}")
+            assert (tmp_path / f"file-{size}").read_bytes() == data
+            assert asked.digests(remote, 1 << 20).whole == digest(data)
+        (tmp_path / "package").mkdir()
+        (tmp_path / "package" / "a").write_bytes(b"one")
+        asked.send(tmp_path / "package", "package", {"a": digest(b"one")})
+        assert (chatty.home / "package" / "a").read_bytes() == b"one"
+    finally:
+        asked.close()
+        chatty.stop()
+
+
+def test_a_box_that_freezes_before_it_starts_a_command_is_given_up(tmp_path: Path) -> None:
+    box = LocalSshd(tmp_path / "frozen")
+    box.start()
+    connection = connect(box.login(), box.login().endpoints[0])
+    channel = connection.session()
+    frozen = box.processes()
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(HostUnreachable, match="does not start commands"):
+            connection.start(channel, "true", 0.5)
+        assert not connection.alive()
+    finally:
+        for pid in frozen:
+            os.kill(pid, signal.SIGCONT)
+        box.stop()
 
 
 def test_a_gigabyte_where_an_answer_should_be_is_refused_early(box: LocalSshd, host: Host) -> None:

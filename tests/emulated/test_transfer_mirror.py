@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from benchmarks.local_sshd import SSHD, LocalSshd
 from harness.clock import SystemClock
 from harness.errors import LocalDiskFull, TransferFailed
+from harness.observed import Observed
+from harness.ports import Answers, RemoteFile
+from harness.remote import mirror
 from harness.remote.host import SshHost
 from harness.remote.mirror import INCOMING
 from harness.remote.transfer import Cancelled
@@ -96,6 +100,27 @@ def test_a_file_that_is_gone_or_cannot_be_read_leaves_no_directory(
     with pytest.raises(TransferFailed, match="cannot be recorded: it is gone"):
         host.mirror(files, tmp_path / "checkpoint-100")
     assert not (tmp_path / "checkpoint-100").exists()
+
+
+def test_names_that_are_one_name_on_another_system_are_refused(host: SshHost, box: LocalSshd, tmp_path: Path) -> None:
+    (box.home / "x").write_text("x")
+    with pytest.raises(TransferFailed, match="does not tell"):
+        host.mirror({"state": "x", "STATE": "x"}, tmp_path / "checkpoint-100")
+    assert not (tmp_path / "checkpoint-100").exists()
+
+
+@pytest.mark.parametrize("size", ["Infinity", "1e999", "NaN", "-1", '"x"', "null", "[]"])
+def test_a_size_that_is_none_is_refused(tmp_path: Path, size: str) -> None:
+    answer = json.loads(f'{{"exists": true, "bytes": {size}, "sha256": "{"0" * 64}"}}')
+
+    def told(_: object) -> Answers:
+        return Answers({"a": Observed(value=answer)})
+
+    def fetch(remote: RemoteFile, destination: Path) -> None:
+        raise TransferFailed(f"{destination} of {remote.size} bytes is asked for")
+
+    with pytest.raises(TransferFailed):
+        mirror.mirror(told, fetch, {"a": "a"}, tmp_path / "x", lambda: False)
 
 
 @pytest.mark.parametrize("name", ["../out", "/etc/passwd", "a/../../b", "-rf", "a\nb", "$(id)"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -15,7 +16,7 @@ import pytest
 from benchmarks.local_sshd import SSHD, LocalSshd
 from harness.clock import SystemClock
 from harness.errors import BadInput, HostUnreachable
-from harness.ports import Host
+from harness.ports import Host, RunResult
 from harness.remote.host import SshHost
 from harness.remote.session import SessionState, TrainingSession, session_state
 
@@ -90,6 +91,36 @@ def test_a_running_one_is_not_started_again(session: TrainingSession, box: Local
     assert state.alive
     assert state.exit_status is None
     until(lambda: log(box, tmp_path) == "once\n")
+
+
+def test_another_directory_s_training_of_the_same_name_runs_on(
+    session: TrainingSession, host: Host, box: LocalSshd, tmp_path: Path
+) -> None:
+    (box.home / "work" / f"{tmp_path.name}-other").mkdir()
+    other = TrainingSession(host, f"work/{tmp_path.name}-other", name=f"t{os.getpid()}")
+    assert session.start(["sleep", "65"])
+    try:
+        assert other.start(["sleep", "66"])
+        assert session.alive()
+        assert other.alive()
+        other.stop(grace=0.1)
+        assert session.alive()
+    finally:
+        other.stop(grace=0.1)
+
+
+def test_a_launcher_that_has_not_reported_yet_is_replaced(
+    session: TrainingSession, box: LocalSshd, tmp_path: Path
+) -> None:
+    assert session.start(["sleep", "67"])
+    first = session.state()
+    if first.carrier != "tmux":
+        session.stop(grace=0.1)
+        pytest.skip("only a terminal session can be found again by its name")
+    (box.home / "work" / f"{tmp_path.name} $HOME" / ".harness" / "launch.json").unlink()
+    assert session.start(["sleep", "68"])
+    until(lambda: not Path(f"/proc/{first.pid}").exists())
+    assert session.alive()
 
 
 def test_an_ended_one_is_started_again_and_the_log_goes_on(
@@ -174,6 +205,24 @@ def test_odd_names_are_refused(host: Host, name: str) -> None:
 def test_odd_variables_are_refused(session: TrainingSession) -> None:
     with pytest.raises(BadInput):
         session.start(["true"], {"A=1;rm": "x"})
+
+
+class _Says:
+    """A box that answers whatever it is asked to do with one value."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def run(self, *_: object, stdin: bytes, **__: object) -> RunResult:
+        found = re.search(rb"harness-session-[0-9a-f]+:", stdin)
+        assert found is not None
+        return RunResult(0, found.group() + b'{"value": ' + self._value.encode() + b"}\n", b"")
+
+
+@pytest.mark.parametrize("value", ["null", "5", "[]", '"fresh"', "{}", '{"fresh": 1}', '{"fresh": "yes"}'])
+def test_an_odd_answer_to_a_start_is_not_a_start(value: str) -> None:
+    with pytest.raises(HostUnreachable, match="oddly"):
+        TrainingSession(_Says(value), "work").start(["true"])  # type: ignore[arg-type]  # nothing else is asked
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,12 +18,18 @@ import pytest
 from benchmarks.delay_proxy import Proxy
 from benchmarks.local_sshd import SSHD, LocalSshd
 from harness.clock import SystemClock
-from harness.errors import BadInput, TransferFailed
+from harness.errors import BadInput, HostUnreachable, TransferFailed
 from harness.ids import Sha256
-from harness.ports import Progress
+from harness.observed import Observed
+from harness.ports import Answers, Json, Progress
+from harness.remote import upload
+from harness.remote.box import receive
+from harness.remote.box.files import sha256
 from harness.remote.host import SshHost
 from harness.remote.session import TrainingSession
 from harness.remote.transfer import Limits
+from harness.remote.upload import ATTEMPTS
+from tests.support.fake_clock import FakeClock
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
 MIB = 1 << 20
@@ -160,6 +170,45 @@ def test_what_a_running_training_writes_is_never_moved(
     assert held(box) == before
 
 
+def test_what_a_training_writes_meanwhile_is_not_waited_for(
+    box: LocalSshd, attempt: tuple[SshHost, Path, dict[str, Sha256], TrainingSession]
+) -> None:
+    host, source, files, _ = attempt
+    output = box.home / "package" / "models" / "output"
+    over = threading.Event()
+
+    def write() -> None:
+        turn = 0
+        with (box.home / "package" / "training.log").open("a") as log:
+            while not over.is_set():
+                turn += 1
+                log.write("step\n" * 10_000)
+                log.flush()
+                (output / f"new-{turn}").mkdir()
+                (output / f"new-{turn}" / "state").touch()
+                shutil.rmtree(output / f"new-{turn}")
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        try:
+            for _ in range(5):
+                host.send(source, "package", files)
+        finally:
+            over.set()
+        writing.result()
+
+
+def test_what_was_set_aside_is_not_looked_at_again(box: LocalSshd, tmp_path: Path) -> None:
+    source, files = package(tmp_path, {"train.py": b"new"})
+    (box.home / "package").mkdir()
+    (box.home / "package" / "-rf $(id)").write_text("somebody's")
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    host.send(source, "package", files)
+    host.send(source, "package", files)
+    host.close()
+    assert held(box) == {"train.py": b"new"}
+
+
 def test_nothing_is_moved_where_it_cannot_be_told_whether_a_training_runs(box: LocalSshd, tmp_path: Path) -> None:
     source, files = package(tmp_path, {"train.py": b"new"})
     (box.home / "package" / ".harness").mkdir(parents=True)
@@ -227,6 +276,173 @@ def test_names_that_could_deceive_are_refused(box: LocalSshd, tmp_path: Path, na
     with pytest.raises(BadInput, match="refused"):
         host.send(tmp_path, "package\n", {})
     host.close()
+
+
+def test_files_of_the_same_bytes_go_on_from_the_part_of_one(box: LocalSshd, tmp_path: Path) -> None:
+    data = random.Random(5).randbytes(MIB)
+    source, files = package(tmp_path, {"a.bin": data, "b.bin": data})
+    staging = box.home / "package" / ".harness" / "incoming"
+    staging.mkdir(parents=True)
+    (staging / files["a.bin"]).write_bytes(data[: MIB // 2])
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    host.send(source, "package", files)
+    host.close()
+    assert held(box) == {"a.bin": data, "b.bin": data}
+
+
+@pytest.mark.parametrize("beaten", ["before it is opened", "while it is hashed", "after it was hashed"])
+def test_a_program_that_outlived_its_connection_may_be_the_faster_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beaten: str
+) -> None:
+    staging, data = tmp_path / ".harness" / "incoming", b"all of it"
+    staging.mkdir(parents=True)
+    digest = hashlib.sha256(data).hexdigest()
+    (staging / digest).write_bytes(data)
+
+    def overtake() -> None:
+        (staging / digest).replace(tmp_path / "file")
+
+    def hashing(path: str) -> dict[str, object]:
+        if path.endswith(digest) and beaten == "while it is hashed":
+            overtake()
+        found: dict[str, object] = sha256(path)
+        if path.endswith(digest) and beaten == "after it was hashed":
+            overtake()
+        return found
+
+    if beaten == "before it is opened":
+        overtake()
+    monkeypatch.setattr(receive, "sha256", hashing)
+    header = {"path": "file", "bytes": len(data), "sha256": digest, "offset": len(data), "executable": False}
+    receive.receive(str(tmp_path), str(staging), header)
+    assert (tmp_path / "file").read_bytes() == data
+    assert not list(staging.iterdir())
+
+
+def test_an_empty_directory_gives_way_to_a_file(box: LocalSshd, tmp_path: Path) -> None:
+    source, files = package(tmp_path, {"data/train.py": b"new"})
+    (box.home / "package" / "data" / "train.py" / "inner").mkdir(parents=True)
+    host = SshHost(box.login(), SystemClock(), patience=5.0)
+    host.send(source, "package", files)
+    host.close()
+    assert held(box) == {"data/train.py": b"new"}
+
+
+def python_of(box: Path, lines: str) -> dict[str, str]:
+    """The environment of a box whose python3 is a shell script of these lines."""
+    tools = box / "bin"
+    tools.mkdir(parents=True)
+    (tools / "python3").write_text(f"#!/bin/sh\n{lines}\n")
+    (tools / "python3").chmod(0o755)
+    return {"PATH": f"{tools}:{os.environ['PATH']}"}
+
+
+def logins(box: LocalSshd) -> int:
+    return (box.directory / "sshd.log").read_text().count("Accepted publickey")
+
+
+def test_a_full_disk_ends_the_upload_with_the_box_s_word(tmp_path: Path) -> None:
+    narrow = LocalSshd(tmp_path / "narrow", python_of(tmp_path, f'ulimit -f 8192; exec {sys.executable} "$@"'))
+    narrow.start()
+    source, files = package(tmp_path, {"data.bin": random.Random(6).randbytes(24 * MIB)})
+    host = SshHost(narrow.login(), SystemClock(), patience=5.0)
+    try:
+        with pytest.raises(TransferFailed, match="File too large"):
+            host.send(source, "package", files)
+        assert logins(narrow) == 1
+    finally:
+        host.close()
+        narrow.stop()
+
+
+def test_a_box_that_keeps_nothing_of_what_it_takes_is_given_up(tmp_path: Path) -> None:
+    begins = f'{sys.executable} -c "${{4%%; exec*}}"'  # the loader's first words
+    takes = begins + ' && echo \'{"present": {}, "staged": {}}\'; head -c 1000000 > /dev/null'
+    sieve = LocalSshd(tmp_path / "sieve", python_of(tmp_path, takes))
+    sieve.start()
+    source, files = package(tmp_path, {"data.bin": random.Random(7).randbytes(8 * MIB)})
+    host = SshHost(sieve.login(), SystemClock(), patience=5.0)
+    try:
+        with pytest.raises(HostUnreachable):
+            host.send(source, "package", files)
+        assert logins(sieve) == ATTEMPTS
+    finally:
+        host.close()
+        sieve.stop()
+
+
+class _Told:
+    """A pipe from a box that says one thing, a byte at a time."""
+
+    def __init__(self, said: bytes, before_each: Callable[[], None] = lambda: None) -> None:
+        self._said = said
+        self._before_each = before_each
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def read(self, limit: int) -> bytes:
+        self._before_each()
+        said, self._said = self._said[: min(limit, 1)], self._said[1:]
+        return said
+
+    def status(self) -> int | None:
+        return None
+
+    def interrupt(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("said", ["[]", "null", "{}", '{"present": [], "staged": {}}', '{"present": {}, "staged": 1}'])
+def test_an_odd_answer_is_a_failed_transfer(tmp_path: Path, said: str) -> None:
+    source, files = package(tmp_path, {"a": b"one"})
+    with pytest.raises(TransferFailed):
+        upload.send(
+            source,
+            "package",
+            files,
+            elsewhere={},
+            connect=lambda _: _Told(said.encode() + b"\n"),
+            probe=lambda _: Answers({}),
+            clock=SystemClock(),
+            patience=60.0,
+        )
+
+
+def test_an_answer_that_never_ends_is_given_up(tmp_path: Path) -> None:
+    source, files = package(tmp_path, {"a": b"one"})
+    clock = FakeClock()
+    with pytest.raises(HostUnreachable, match="does not end an answer"):
+        upload.send(
+            source,
+            "package",
+            files,
+            elsewhere={},
+            connect=lambda _: _Told(b" " * 1000, lambda: clock.sleep(59.0)),
+            probe=lambda _: Answers({}),
+            clock=clock,
+            patience=60.0,
+        )
+
+
+@pytest.mark.parametrize("path", [5, None, [], True, {}])
+def test_an_odd_list_of_what_was_sent_is_a_failed_transfer(tmp_path: Path, path: Json) -> None:
+    source, files = package(tmp_path, {})
+    source.mkdir()
+    with pytest.raises(TransferFailed, match="answers oddly"):
+        upload.send(
+            source,
+            "package",
+            files,
+            elsewhere={},
+            connect=lambda _: _Told(b'{"present": {}, "staged": {}}\n'),
+            probe=lambda _: Answers({"sent": Observed(value={"entries": [{"path": path}]})}),
+            clock=SystemClock(),
+            patience=60.0,
+        )
 
 
 def test_a_box_without_room_says_so(box: LocalSshd, tmp_path: Path) -> None:

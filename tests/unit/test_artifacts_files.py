@@ -118,6 +118,8 @@ def test_links_are_refused(tmp_path: Path) -> None:
         "a\x1b[31m",
         "con",
         "a/NUL.txt",
+        "com¹",
+        "a/nul .txt",
         "a/b.",
         "a/b ",
         "a:stream",

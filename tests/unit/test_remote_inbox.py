@@ -51,11 +51,24 @@ def test_a_read_is_woken_once_for_all_that_it_asked_for(monkeypatch: pytest.Monk
     monkeypatch.setattr(inbox, "LINGER_S", LONG_S)
     box = Inbox()
     with ThreadPoolExecutor(1) as pool:
-        read = reading(box, pool, 100)
-        for start in range(0, 100, 10):
+        read = reading(box, pool, inbox.MUCH)
+        packets = [bytes([number]) * (inbox.MUCH // 8) for number in range(8)]
+        for packet in packets:
             assert not read.done()
-            box.feed(bytes(range(start, start + 10)))
-        assert read.result(LONG_S / 2) == bytes(range(100))
+            box.feed(packet)
+        assert read.result(LONG_S / 2) == b"".join(packets)
+
+
+def test_a_short_answer_is_handed_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "LINGER_S", LONG_S)
+    box = Inbox()
+    box.feed(b"answer\n")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(box.read, 1 << 16, LONG_S)
+        try:
+            assert read.result(LONG_S / 4) == b"answer\n"
+        finally:
+            box.close()
 
 
 def test_what_comes_slowly_is_not_kept_until_it_is_much() -> None:
@@ -70,7 +83,7 @@ def test_the_last_bytes_do_not_wait_for_more(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(inbox, "LINGER_S", LONG_S)
     box = Inbox()
     with ThreadPoolExecutor(1) as pool:
-        read = reading(box, pool, 100)
+        read = reading(box, pool, inbox.MUCH)
         box.feed(b"last")
         box.close()
         assert read.result(LONG_S / 2) == b"last"
@@ -95,7 +108,7 @@ def test_a_channel_that_ended_before_it_was_collected_is_at_its_end(ended: str) 
 
 
 @pytest.fixture
-def pipes(tmp_path: Path) -> Iterator[Callable[[str, bool], ParamikoPipe]]:
+def pipes(tmp_path: Path) -> Iterator[Callable[[str], ParamikoPipe]]:
     """Commands on a real box; a read of their output lingers for longer than a test may take."""
     if SSHD is None:
         pytest.skip("sshd is not installed")
@@ -104,32 +117,22 @@ def pipes(tmp_path: Path) -> Iterator[Callable[[str, bool], ParamikoPipe]]:
     login = box.login()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inbox, "LINGER_S", LONG_S)
-        yield lambda command, bulk: ParamikoPipe(
-            ssh.connect(login, login.endpoints[0]), command, silence=LONG_S, bulk=bulk
-        )
+        yield lambda command: ParamikoPipe(ssh.connect(login, login.endpoints[0]), command, silence=LONG_S)
     box.stop()
 
 
 def test_a_command_on_a_real_box_is_read_in_the_sizes_that_are_asked_for(
-    pipes: Callable[[str, bool], ParamikoPipe],
+    pipes: Callable[[str], ParamikoPipe],
 ) -> None:
-    with contextlib.closing(pipes("head -c 20000000 /dev/zero", True)) as pipe:
+    with contextlib.closing(pipes("head -c 20000000 /dev/zero")) as pipe:
         sizes = [len(pipe.read(1 << 20)) for _ in range(21)]
     assert sizes == [1 << 20] * 19 + [20_000_000 - (19 << 20), 0]
 
 
-@pytest.mark.parametrize("bulk", [True, False])
-def test_who_waits_for_a_real_box_hears_of_the_connection_s_end(
-    pipes: Callable[[str, bool], ParamikoPipe], *, bulk: bool
-) -> None:
-    pipe = pipes("printf some; exec sleep 600", bulk)
+def test_who_waits_for_a_real_box_hears_of_the_connection_s_end(pipes: Callable[[str], ParamikoPipe]) -> None:
+    pipe = pipes("printf some; exec sleep 600")
     with ThreadPoolExecutor(1) as pool:
         assert pipe.read(4) == b"some"
         read = pool.submit(pipe.read, 100)
         pipe.close()
         assert read.result(LONG_S / 2) == b""
-
-
-def test_a_short_answer_is_not_late_where_no_bulk_is_awaited(pipes: Callable[[str, bool], ParamikoPipe]) -> None:
-    with contextlib.closing(pipes("printf some; exec sleep 600", False)) as pipe, ThreadPoolExecutor(1) as pool:
-        assert pool.submit(pipe.read, 100).result(LONG_S / 2) == b"some"

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -109,11 +110,13 @@ def test_digests_and_trees(ask: Ask, tmp_path: Path) -> None:
     digest = hashlib.sha256(b"x" * 3_000_000).hexdigest()
     assert value(ask("sha256", path="t/sub/x"))["sha256"] == digest
     assert value(ask("sha256", path="t/none")) == {"exists": False}
-    tree = value(ask("tree", path="t", digests=True))
+    tree = value(ask("tree", path="t", digests=["sub/x", "out", "absent"]))
     assert [(entry["path"], entry["kind"], entry.get("sha256")) for entry in tree["entries"]] == [
         ("out", "link", None),
         ("sub/x", "file", digest),
     ]
+    without = value(ask("tree", path="t", without="sub"))
+    assert [entry["path"] for entry in without["entries"]] == ["out"]
     assert value(ask("tree", path="none"))["exists"] is False
 
 
@@ -325,32 +328,61 @@ def test_a_box_that_cannot_be_asked_raises(tmp_path: Path) -> None:
     assert tmp_path.exists()
 
 
-def test_without_python_the_basic_facts_remain(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    (tmp_path / "-dash").write_bytes(b"four")
-    box = LocalBox(tmp_path)
+@pytest.fixture(params=["sh", "busybox"])
+def without_python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Ask:
+    """A box that has no Python, but the tools of this system, or BusyBox's."""
+    tools = None
+    if request.param == "busybox":
+        busybox = shutil.which("busybox")
+        if busybox is None:
+            pytest.skip("BusyBox is not installed")
+        tools = tmp_path_factory.mktemp("tools")
+        for tool in ("sh", "stat", "wc", "sha256sum", "df", "tail", "date"):
+            (tools / tool).symlink_to(busybox)
+    box = LocalBox(tmp_path, str(tools) if tools else None)
 
     def run(argv: Sequence[str], stdin: bytes, timeout: float, limit: int) -> RunResult:
         if argv[0] == "python3":
             return RunResult(fallback.NO_SUCH_PROGRAM, b"", b"sh: python3: not found")
         return box.run(argv, stdin, timeout, limit)
 
-    questions = [
-        Question("stat", "stat", {"path": "a"}),
-        Question("dash", "stat", {"path": "-dash"}),
-        Question("none", "stat", {"path": "none"}),
-        Question("sha", "sha256", {"path": "~/a"}),
-        Question("disk", "disk", {"path": "~"}),
-        Question("tail", "tail", {"path": "a"}),
-        Question("now", "now"),
-        Question("tree", "tree", {"path": "a"}),
-    ]
-    answers = probe.ask(run, questions, 10.0)
-    assert value(answers.get("stat"))["bytes"] == 3
-    assert value(answers.get("dash"))["bytes"] == 4
-    assert value(answers.get("none")) == {"exists": False}
-    assert value(answers.get("sha"))["sha256"] == hashlib.sha256(b"abc").hexdigest()
-    assert value(answers.get("disk"))["free"] > 0
-    assert value(answers.get("tail"))["lines"] == ["abc"]
-    assert value(answers.get("now"))["time"] > 1e9
-    assert "needs python3" in str(answers.get("tree").problem)
+    return lambda op, **args: probe.ask(run, [Question("q", op, args)], 10.0).get("q")
+
+
+def test_without_python_the_basic_facts_remain(without_python: Ask, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "-dash").write_bytes(b"four")
+    (tmp_path / "log").write_text("".join(f"line {n}\n" for n in range(20_000)))
+    (tmp_path / "empty").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    stat = value(without_python("stat", path="a"))
+    assert (stat["bytes"], stat["kind"]) == (3, "file")
+    assert value(without_python("stat", path="empty"))["kind"] == "file"
+    assert value(without_python("stat", path="."))["kind"] == "dir"
+    assert value(without_python("stat", path="-dash"))["bytes"] == 4
+    for absent in ("none", "a/b", "dangling", "$(id)", "no\nthing"):
+        assert value(without_python("stat", path=absent)) == {"exists": False}, absent
+        assert value(without_python("tail", path=absent)) == {"exists": False}, absent
+    assert value(without_python("sha256", path="~/a"))["sha256"] == hashlib.sha256(b"abc").hexdigest()
+    assert value(without_python("disk", path="~"))["free"] > 0
+    assert value(without_python("tail", path="a")) == {"exists": True, "bytes": 3, "lines": ["abc"]}
+    assert value(without_python("tail", path="empty"))["lines"] == []
+    assert value(without_python("tail", path="log"))["lines"] == [f"line {n}" for n in range(19_980, 20_000)]
+    assert value(without_python("now"))["time"] > 1e9
+    assert "needs python3" in str(without_python("tree", path="a").problem)
+
+
+@pytest.mark.parametrize("op", ["stat", "sha256", "tail"])
+def test_without_python_what_cannot_be_looked_at_is_a_problem(without_python: Ask, tmp_path: Path, op: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "folder").mkdir()
+    assert "Too many levels" in str(without_python(op, path="loop").problem)
+    if op != "stat":
+        assert "Is a directory" in str(without_python(op, path="folder").problem)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("op", ["stat", "sha256", "tail"])
+def test_without_python_what_may_not_be_read_is_a_problem(without_python: Ask, tmp_path: Path, op: str) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    assert "Permission denied" in str(without_python(op, path="closed/x").problem)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dsa
 
 from benchmarks.local_sshd import SSHD, LocalSshd
 from harness.clock import SystemClock
@@ -55,6 +57,16 @@ def test_an_unusable_key_is_bad_input(tmp_path: Path, content: bytes) -> None:
         public_key(tmp_path / "id")
     with pytest.raises(BadInput):
         public_key(tmp_path / "missing")
+
+
+@pytest.mark.filterwarnings("ignore:.*DSA")  # that cryptography will refuse it, too
+def test_a_key_of_a_kind_that_no_server_takes_is_bad_input(tmp_path: Path) -> None:
+    key = dsa.generate_private_key(1024)
+    (tmp_path / "id").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+    )
+    with pytest.raises(BadInput, match="of a kind"):
+        connect(Login("u", (Endpoint("127.0.0.1", 1),), tmp_path / "id", (KEY,)), Endpoint("127.0.0.1", 1))
 
 
 def test_a_pinned_key_is_the_only_one(tmp_path: Path) -> None:
@@ -189,6 +201,7 @@ GOOD = ["a", "a/b.txt", "models/output/final/x.Q8_0.gguf", ".harness/launch.json
 BAD = [
     "", "/etc/passwd", "../x", "a/../b", "a//b", "a/", "./a", "~/x", "a\nb", "a\x1b[31m", "a\x00", "-rf", "a/-rf",
     "C:/x", "a\\b", "nul", "a/COM1.txt", "a ", "a.", "x" * 2000, "a\u202egnp", "$(reboot)", "`id`", "\udc80", "a?b",
+    "lpt².log", "a/aux .c",
 ]  # fmt: skip
 
 
@@ -208,6 +221,8 @@ def test_a_name_that_could_leave_or_deceive_is_refused(path: str) -> None:
     ("question", "answer"),
     [
         (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "/etc/passwd"}]),
+        (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "outside/x.gguf"}]),
+        (Question("q", "glob", {"pattern": "*.gguf"}), [{"path": "/etc/x.gguf"}]),
         (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "out/../../x.gguf"}]),
         (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "out/a\nb.gguf"}]),
         (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "out/\x1b]0;x.gguf"}]),
@@ -221,3 +236,6 @@ def test_a_name_that_could_leave_or_deceive_is_refused(path: str) -> None:
 def test_a_path_that_was_not_asked_for_is_found_out(question: Question, answer: object) -> None:
     assert unsafe_paths(question, answer)  # type: ignore[arg-type]  # JSON spelled out
     assert not unsafe_paths(Question("q", "glob", {"pattern": "out/*"}), [{"path": "out/a b.gguf"}])
+    assert not unsafe_paths(Question("q", "glob", {"pattern": "/*/x"}), [{"path": "/out/x"}])
+    assert not unsafe_paths(Question("q", "glob", {"pattern": "*/x"}), [{"path": "out/x"}])
+    assert not unsafe_paths(Question("q", "glob", {"pattern": "~/*"}), [{"path": "~/x"}])

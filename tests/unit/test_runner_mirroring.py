@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import zipfile
 from collections.abc import Callable, Mapping
@@ -100,6 +101,22 @@ def test_the_last_of_sft_comes_before_those_of_dpo(world: World) -> None:
     told = [(event.data["trainer"], event.data["step"]) for event in world.history.events if event.kind == "mirrored"]
     assert told == [("sft", 100), ("sft", 200), ("sft", 300), ("sft", 330), ("dpo", 80)]
     assert here(world) == [("dpo", 80), ("sft", 300), ("sft", 330)]
+
+
+def test_what_cannot_be_deleted_here_ends_no_watch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = world.home / "jobs" / world.job.name / "mirror" / "sft"
+    mirror.mkdir(parents=True)
+    (mirror / ".DS_Store").write_bytes(b"of a file manager")
+    (mirror / "checkpoint-50.incoming").mkdir()
+
+    def held(path: Path) -> None:
+        raise PermissionError(f"{path} is open in another program")
+
+    monkeypatch.setattr(shutil, "rmtree", held)
+    checkpoint(world.box.root, "sft", 100)
+    watch(world)
+    assert here(world) == [("sft", 100)]
+    assert (mirror / ".DS_Store").exists()
 
 
 def test_one_that_is_not_complete_is_passed_over(world: World) -> None:

@@ -92,22 +92,29 @@ def sha256(path: str) -> Any:
     return {"exists": True, "bytes": after.st_size, "mtime": after.st_mtime, "sha256": digest.hexdigest()}
 
 
-def tree(path: str, digests: bool = False, limit: int = 20000) -> Any:
+def tree(path: str, digests: Any = (), without: str = "", limit: int = 20000) -> Any:
     """Everything below a directory that is not one: ``{exists, entries: [{path, kind, bytes, mtime, sha256?}]}``.
 
-    Paths are relative to the directory. Links are listed as links, never followed.
+    Paths are relative to the directory. Links are listed as links, never followed. ``digests`` names the
+    files that are hashed: others may be written to meanwhile. ``without`` is a folder in it that is left out.
     """
     root = expand(path)
     if not os.path.isdir(root):
         return {"exists": False, "entries": []}
+    hashed = frozenset(digests)
     entries = []
-    for folder, folders, names in os.walk(root, onerror=_raise):
+    for folder, folders, names in os.walk(root, onerror=_raise_unless_gone):
+        if folder == root:
+            folders[:] = [name for name in folders if name != without]
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         for name in [*names, *links]:
             full = os.path.join(folder, name)
-            seen = _described(os.lstat(full))
+            try:
+                seen = _described(os.lstat(full))
+            except FileNotFoundError:
+                continue  # since the directory was read
             entry = {"path": os.path.relpath(full, root), **seen}
-            if digests and seen["kind"] == "file":
+            if entry["path"] in hashed and seen["kind"] == "file":
                 entry["sha256"] = sha256(full)["sha256"]
             entries.append(entry)
             if len(entries) > limit:
@@ -115,8 +122,9 @@ def tree(path: str, digests: bool = False, limit: int = 20000) -> Any:
     return {"exists": True, "entries": sorted(entries, key=lambda entry: entry["path"])}
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def read_text(path: str, limit: int = 1 << 16) -> Any:

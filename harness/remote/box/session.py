@@ -117,7 +117,7 @@ def stop(directory: str, grace: float = 20.0) -> Any:
 
 def _spawn(name: str, launcher: str, directory: str) -> None:
     """Start the launcher detached: in tmux, so that a person can attach; else in a session of its own."""
-    if shutil.which("tmux") is not None:
+    if shutil.which("tmux") is not None and not _runs_another(name, launcher):
         # A session of that name may be left of a shell somebody opened in it, or of a launcher that was killed.
         subprocess.run(["tmux", "kill-session", "-t", "=" + name], check=False, stderr=subprocess.DEVNULL)
         inside = f"exec sh {shlex.quote(launcher)} tmux"
@@ -139,6 +139,21 @@ def _spawn(name: str, launcher: str, directory: str) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def _runs_another(name: str, launcher: str) -> bool:
+    """Whether another directory's launcher lives in the tmux session of that name."""
+    panes = ["tmux", "list-panes", "-s", "-t", "=" + name, "-F", "#{pane_pid}"]
+    listed = subprocess.run(panes, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    for pid in listed.stdout.split():
+        try:
+            with open(b"/proc/" + pid + b"/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if words[1:] and words[1].endswith(b"/.harness/launch.sh") and words[1] != os.fsencode(launcher):
+            return True
+    return False
 
 
 def _launch(directory: str) -> Any:
