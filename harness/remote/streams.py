@@ -14,6 +14,7 @@ from paramiko.ssh_exception import SSHException
 from harness.errors import HostUnreachable, RemoteChanged, TransferFailed
 from harness.ports import RemoteFile
 from harness.remote import inbox
+from harness.remote.fallback import NO_SUCH_PROGRAM
 from harness.remote.journal import no_room_told
 from harness.remote.ssh import Connection, describe
 
@@ -25,21 +26,15 @@ HEADER_LIMIT = 1000
 CHATTER_LIMIT = 64 << 10
 """Bytes that a login shell may print before the program that was asked for begins."""
 
-NO_SUCH_PROGRAM = 127
-"""The exit status of a POSIX shell that finds no such command."""
-
 
 class Pipe(Protocol):
     """The two ends of a command that runs on the box."""
 
     def write(self, data: bytes) -> None:
-        """Send all of it. Raises HostUnreachable."""
+        """Send all of it. Raises HostUnreachable, TransferFailed when nobody will ever read it."""
 
     def read(self, limit: int) -> bytes:
         """Some bytes, at least one, at most ``limit``; none at the end. Raises HostUnreachable."""
-
-    def status(self) -> int | None:
-        """The command's exit status, if it is known."""
 
     def interrupt(self) -> None:
         """End the command; for other threads than the reading one, whose ``read`` ends."""
@@ -83,6 +78,7 @@ class ParamikoPipe:
         try:
             self._channel.sendall(data)
         except (SSHException, OSError, EOFError) as error:
+            self._require_program()
             raise HostUnreachable(f"the connection was cut: {describe(error)}") from error
 
     def read(self, limit: int) -> bytes:
@@ -91,11 +87,6 @@ class ParamikoPipe:
             return self._channel.recv(limit) if not self._mark else self._begun(limit)
         except (SSHException, OSError, EOFError) as error:
             raise HostUnreachable(f"the connection was cut: {describe(error)}") from error
-
-    def status(self) -> int | None:
-        """The command's exit status; None when it runs, or when the connection ended first."""
-        self._channel.status_event.wait(1.0)
-        return self._channel.exit_status if self._channel.exit_status >= 0 else None
 
     def interrupt(self) -> None:
         """End the command."""
@@ -119,7 +110,15 @@ class ParamikoPipe:
                     self._mark = b""
                 elif len(chatter) > CHATTER_LIMIT:
                     raise TransferFailed("the box answers oddly, with more than it may before the program begins")
+        if self._mark:
+            self._require_program()
         return data or self._channel.recv(limit)
+
+    def _require_program(self) -> None:
+        """Raise TransferFailed when the command ended because the box has no such program."""
+        self._channel.status_event.wait(1.0)
+        if self._channel.exit_status == NO_SUCH_PROGRAM:
+            raise TransferFailed("the box has no python3", remedy="Install python3 on the box; it costs nothing.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +173,6 @@ class PipeStream:
             pipe.close()
             raise
         self._rest = b""
-        self._answered = False
 
     def fits(self, wanted: Range) -> bool:
         """Any range."""
@@ -218,20 +216,12 @@ class PipeStream:
         while b"\n" not in self._rest:
             data = self._pipe.read(HEADER_LIMIT)
             if not data:
-                self._explain_end()
+                raise HostUnreachable(f"the stream of {self._remote.path} ended before its answer")
             self._rest += data
             if len(self._rest) > 2 * HEADER_LIMIT:
                 raise odd_answer(self._remote, self._rest)
-        self._answered = True
         line, _, self._rest = self._rest.partition(b"\n")
         return line
-
-    def _explain_end(self) -> None:
-        if not self._answered and self._pipe.status() == NO_SUCH_PROGRAM:
-            raise TransferFailed(
-                "the box has no python3 to read the file with", remedy="Install python3 on the box; it costs nothing."
-            )
-        raise HostUnreachable(f"the stream of {self._remote.path} ended before its answer")
 
 
 def request(wanted: Range) -> bytes:

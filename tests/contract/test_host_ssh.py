@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -20,6 +21,7 @@ from harness.ids import Sha256
 from harness.ports import Host, Question, RemoteFile
 from harness.remote.host import SshHost
 from harness.remote.ssh import connect
+from harness.remote.streams import ParamikoPipe
 from tests.support.memory import peak_memory
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
@@ -198,6 +200,17 @@ def test_a_gigabyte_where_an_answer_should_be_is_refused_early(box: LocalSshd, h
         asked.close()
         liar.stop()
     assert host.run(["true"]).status == 0
+
+
+def test_a_program_that_is_not_there_is_told_by_a_write_and_by_a_read(box: LocalSshd) -> None:
+    login = box.login()
+    with contextlib.closing(
+        ParamikoPipe(connect(login, login.endpoints[0]), "exec no-such-program", mark="begun")
+    ) as pipe:
+        with pytest.raises(TransferFailed, match="no python3"):
+            pipe.read(1)
+        with pytest.raises(TransferFailed, match="no python3"):
+            pipe.write(b"begin")
 
 
 def test_a_box_without_python_says_so(tmp_path: Path) -> None:

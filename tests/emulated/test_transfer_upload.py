@@ -386,9 +386,6 @@ class _Told:
         said, self._said = self._said[: min(limit, 1)], self._said[1:]
         return said
 
-    def status(self) -> int | None:
-        return None
-
     def interrupt(self) -> None:
         pass
 
