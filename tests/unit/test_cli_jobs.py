@@ -12,13 +12,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
 from harness import __version__
-from harness.cli import jobs, main
+from harness.cli import entry, jobs, main
 from harness.cli.confirming import agreeing, confirming
 from harness.clock import SystemClock
 from harness.errors import BadInput, GateHeld, HarnessError, JobBusy, LogDamaged, NotProven
@@ -64,7 +65,7 @@ def ask(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     def typed(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["harness", *words])
         with pytest.raises(SystemExit) as ended:
-            main.main()
+            entry.main()
         said = capsys.readouterr()
         assert "Traceback" not in said.err + said.out
         return int(ended.value.code or 0), said.out, said.err
@@ -467,3 +468,30 @@ def test_the_real_job_without_an_account_says_what_is_missing(tmp_path: Path) ->
     shut = {one["id"] for one in results["results"] if one["verdict"] != "pass"}
     assert shut == {"credentials_work", "no_orphans"}
     assert len(results["results"]) == 19
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1252"])
+def test_a_help_page_is_shown_in_any_encoding(encoding: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "harness", "run", "--help"],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "80"},
+        capture_output=True,
+        check=False,
+    )
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    assert b"--accept-changes" in shown.stdout
+
+
+def test_an_interrupt_while_the_command_line_loads_is_told_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["harness", "status"])
+    monkeypatch.setitem(sys.modules, "harness.cli.main", cast("ModuleType", Interrupted()))
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 130
+    assert "the same command goes on" in capsys.readouterr().err
