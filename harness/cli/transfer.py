@@ -64,7 +64,10 @@ def _of_job(job: str | None, *, plain: bool) -> None:
     with open_desk(job) as desk, desk.store.lock(desk.name):
         stage = desk.history.stage
         if stage is not None and ORDER.index(stage) < ORDER.index(Stage.POSTTRAIN):
-            raise BadInput(f"job {desk.name} is at stage {stage}: there is nothing to download yet")
+            raise BadInput(
+                f"job {desk.name} is at stage {stage}: there is nothing to download yet",
+                remedy=f"harness run {desk.name} goes on with it.",
+            )
         if desk.history.passed(Stage.POSTDOWNLOAD):
             typer.echo(f"already verified: {desk.history.verified.path if desk.history.verified else ''}")
             return

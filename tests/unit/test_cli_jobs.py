@@ -205,6 +205,7 @@ def test_download_before_there_is_anything_says_where_the_job_stands(home: Path,
     _write(home, Log().rented())
     code, out, err = ask("download", "night")
     assert (code, "is at stage provision" in out + err) == (2, True)
+    assert "harness run night goes on" in out + err
 
 
 def test_download_of_what_is_home_says_where_it_is(home: Path, ask: Ask) -> None:
