@@ -39,8 +39,12 @@ def destroy(
     One that no job here has rented is taken over first: with --job-file it is looked at, its model brought home
     and verified; on any doubt it stays.
     """
+    if job is not None and instance_id is not None:
+        raise BadInput(
+            f"{job} and --instance-id {instance_id} are both named: one of them says what is to be destroyed"
+        )
     expected = None if job_file is None else load_job(job_file)
-    if expected is not None and (instance_id is None or job is not None):
+    if expected is not None and instance_id is None:
         raise BadInput("--job-file goes with --instance-id, and with no job's name")
     name = job if instance_id is None else _job_of(InstanceId(instance_id), expected, job_file)
     console = Console()
@@ -52,6 +56,9 @@ def destroy(
         _require_verified(desk)
         telling = open_narrator(console, plain, spent=lambda: spent(desk))
         with reported(desk, console), telling as narrator:
+            if desk.history.closed:
+                narrator.note(f"job {desk.name} is closed: its file is verified, its instance destroyed")
+                return
             if desk.job.adopted:
                 reopen_if_spoilt(desk, narrator)
             run_job(desk, narrator, confirming(desk.job, console, narrator, yes=yes))

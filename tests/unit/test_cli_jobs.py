@@ -83,6 +83,7 @@ def ask(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         (["report", "nothere"], 2, "there is no job"),
         (["destroy"], 2, "no job has been run yet"),
         (["destroy", "nothere"], 2, "there is no job"),
+        (["destroy", "night", "--instance-id", "5"], 2, "night and --instance-id 5 are both named"),
         (["destroy", "../../etc"], 2, "not a job name"),
         (["destroy", "--instance-id", "99"], 5, "no job in this ledger has rented instance 99"),
         (["download"], 2, "no job has been run yet"),
@@ -206,6 +207,12 @@ def test_download_before_there_is_anything_says_where_the_job_stands(home: Path,
     code, out, err = ask("download", "night")
     assert (code, "is at stage provision" in out + err) == (2, True)
     assert "harness run night goes on" in out + err
+
+
+def test_the_destruction_of_a_closed_job_says_that_it_is_over(home: Path, ask: Ask) -> None:
+    _write(home, Log().closed())
+    code, out, _ = ask("destroy", "night")
+    assert (code, "its instance destroyed" in out) == (0, True)
 
 
 def test_download_of_what_is_home_says_where_it_is(home: Path, ask: Ask) -> None:
