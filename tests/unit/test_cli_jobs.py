@@ -209,6 +209,12 @@ def test_download_before_there_is_anything_says_where_the_job_stands(home: Path,
     assert "harness run night goes on" in out + err
 
 
+def test_a_home_that_is_no_place_is_said(monkeypatch: pytest.MonkeyPatch, ask: Ask) -> None:
+    monkeypatch.setenv("HARNESS_HOME", "~nobody-of-this-name/x")
+    code, _, err = ask("status")
+    assert (code, "HARNESS_HOME=~nobody-of-this-name/x is no place" in " ".join(err.split())) == (2, True)
+
+
 def test_the_destruction_of_a_closed_job_says_that_it_is_over(home: Path, ask: Ask) -> None:
     _write(home, Log().closed())
     code, out, _ = ask("destroy", "night")
