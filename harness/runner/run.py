@@ -268,7 +268,7 @@ def _pass_gate(stage: Stage, desk: RunnerDesk, narrator: Narrator) -> None:
     shut = result.not_passed()
     told = [f"{one.id} ({printable(one.message.strip(), 200)})" if one.message else one.id for one in shut]
     told += [f"{check} did not report" for check in result.missing]
-    text = f"stage {stage} is held: " + ("; ".join(told) or "; ".join(result.problems))
+    text = f"stage {stage} is held: " + "; ".join([*result.problems, *told])
     remedy = next((one.remedy for one in shut if one.remedy), None)
     raise GateHeld(text, remedy=remedy) if result.verdict is Verdict.FAIL else GateUnknown(text, remedy=remedy)
 
