@@ -44,10 +44,18 @@ def download(
 ) -> None:
     """Bring the model home: resumable, hashed at both ends, judged from the local disk before it gets its name."""
     if ssh_host is None:
+        if any(one is not None for one in (instance_id, port, local_path, key)):
+            raise BadInput("--instance-id, --port, --local-path and --key go with --ssh-host: a job knows its own")
         _of_job(job, plain=plain)
         return
+    if job is not None:
+        raise BadInput(f"{job} and --ssh-host {ssh_host} are both named: one says what is to be downloaded")
     if port is None or local_path is None:
         raise BadInput("--ssh-host needs --port and --local-path")
+    try:
+        local_path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--local-path {local_path} is no folder and cannot be made one: {error.strerror}") from error
     key_file = key or environment.home() / "ssh" / "id_ed25519"
     pin = environment.home() / "hosts" / _NOT_A_FILE_NAME.sub("_", f"{instance_id or ssh_host}-{port}")
     host = open_box(Endpoint(ssh_host, port), user, key_file, pin)
@@ -81,7 +89,6 @@ def _fetch(host: Host, pattern: str, folder: Path, narrator: Narrator) -> Path:
     Another file of that name is put aside.
     """
     remote = _recorded(host, pattern)
-    folder.mkdir(parents=True, exist_ok=True)
     local = folder / posixpath.basename(remote.path)
 
     def show(progress: Progress) -> None:
