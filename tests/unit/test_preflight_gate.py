@@ -611,5 +611,6 @@ def test_nothing_staged_is_unknown_everywhere_it_matters(world: World) -> None:
 
 def test_a_package_that_cannot_be_staged_is_bad_input(world: World) -> None:
     shutil.rmtree(world.package)
-    with pytest.raises(BadInput, match="is not a directory"):
+    with pytest.raises(BadInput, match="is not a directory") as refused:
         world.judge()
+    assert "relative paths begin where the file lies" in refused.value.remedy
