@@ -39,13 +39,11 @@ def destroy(
     One that no job here has rented is taken over first: with --job-file it is looked at, its model brought home
     and verified; on any doubt it stays.
     """
-    if job is not None and instance_id is not None:
-        raise BadInput(
-            f"{job} and --instance-id {instance_id} are both named: one of them says what is to be destroyed"
-        )
     expected = None if job_file is None else load_job(job_file)
-    if expected is not None and instance_id is None:
+    if expected is not None and (instance_id is None or job is not None):
         raise BadInput("--job-file goes with --instance-id, and with no job's name")
+    if job is not None and instance_id is not None:
+        raise BadInput(f"{job} and --instance-id {instance_id} are both named: one says what is to be destroyed")
     name = job if instance_id is None else _job_of(InstanceId(instance_id), expected, job_file)
     console = Console()
     with open_desk(name) as desk, desk.store.lock(desk.name):
