@@ -8,6 +8,8 @@ from pathlib import Path
 
 import platformdirs
 
+from harness.errors import BadInput
+
 HOME_VARIABLE = "HARNESS_HOME"
 
 
@@ -27,9 +29,15 @@ def home() -> Path:
     """Where jobs, their event log and the harness's SSH key are kept: HARNESS_HOME, else the user's data directory.
 
     One place for the whole user, whatever the working directory, so that no rented instance is forgotten.
+    Raises BadInput for a place that is none.
     """
     given = os.environ.get(HOME_VARIABLE)
-    return Path(given).expanduser().resolve() if given else Path(platformdirs.user_data_path("gold-standard-harness"))
+    if not given:
+        return Path(platformdirs.user_data_path("gold-standard-harness"))
+    try:
+        return Path(given).expanduser().resolve()
+    except (RuntimeError, OSError) as error:
+        raise BadInput(f"{HOME_VARIABLE}={given} is no place on this machine: {error}") from error
 
 
 def github_step_summary() -> Path | None:

@@ -276,6 +276,7 @@ def _accept_loss(
     if not accepts(sentence):
         raise Refused(
             f"instance {rental.instance_id} may hold something of value: {printable(value[0], 200)}",
-            remedy=f"harness run JOB brings it home; to lose it for good, type: {sentence}",
+            remedy=f"harness run {desk.job.name} brings it home; to lose it for good, run the same command with "
+            f"--accept-loss '{sentence}'",
         )
     desk.record("loss_accepted", {"instance_id": rental.instance_id, "sentence": sentence, "value": list(value[:100])})

@@ -80,8 +80,10 @@ class Known:
             return Whose(Standing.OWNED, f"job {job}, which was cut off while it rented: harness run {job} finds it")
         if claim is None:
             whose = self._by_label(instance.label)
+            if whose.standing is not Standing.ORPHAN or self.unreadable:  # it may be that job's: restore the log first
+                return whose
             way = f"; harness destroy --instance-id {instance.id} --job-file FILE brings its model home first"
-            return Whose(whose.standing, whose.told + way) if whose.standing is Standing.ORPHAN else whose
+            return Whose(whose.standing, whose.told + way)
         if claim.gone:
             return Whose(
                 Standing.FORGOTTEN,

@@ -52,7 +52,11 @@ def stage_package(job: Job, directory: Path) -> StagedPackage:
     """
     source = job.package.source
     if not source.is_dir():
-        raise BadInput(f"package.source: {source} is not a directory")
+        raise BadInput(
+            f"package.source: {source} is not a directory",
+            remedy="Correct it in the job file, whose relative paths begin where the file lies; then: harness run "
+            f"{job.name}",
+        )
     if directory.resolve().is_relative_to(source.resolve()):
         raise BadInput(
             f"the job's directory {directory} lies inside the package {source}, which would be copied into itself"

@@ -144,8 +144,11 @@ class JobDesk:
                 first_use_file=self.directory / f"host-key-{rental.instance_id}",
             )
 
-        patience = self.job.limits.reconnect_s
-        return SshHost(whereabouts(), self.clock, whereabouts=whereabouts, patience=patience)
+        login, patience = whereabouts(), self.job.limits.reconnect_s
+        key = login.key_file
+        if not key.exists() or key.stat().st_mtime > rental.at:  # made anew after a loss: the box must be told of it
+            provider.attach_key(rental.instance_id, self.public_key)
+        return SshHost(login, self.clock, whereabouts=whereabouts, patience=patience)
 
     def forget_connections(self) -> None:
         """Close what is open; it is opened again, with what is known by then, when next needed."""

@@ -13,7 +13,9 @@ from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
 
-@pytest.mark.remedy("set the API key that the message names (VAST_API_KEY) or add credit, then: harness run {job}")
+@pytest.mark.remedy(
+    "mend what the message names: the API key (VAST_API_KEY), the network, the credit; then: harness run {job}"
+)
 def check_credentials_work(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """The API key answers for the expected account, its credit covers the plan, and the SSH key is usable."""
     needed = evidence.wants("credit in USD at least", round(estimate.cost(job).total, 2))

@@ -11,7 +11,8 @@ from harness.plugin.looking import Evidence
 
 @pytest.mark.seed("rule 3")
 @pytest.mark.remedy(
-    "add the missing rows, or state the true numbers in [data] of the job file, then: harness run {job}"
+    "mend lines that do not parse, add what is missing, or state the true numbers in [data] of the job file, "
+    "then: harness run {job}"
 )
 def check_dataset_counts(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """The data files hold exactly the rows that the training log must state."""

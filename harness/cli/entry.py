@@ -6,7 +6,11 @@ it waits for no other part of the command line, and no other part can keep it fr
 
 from __future__ import annotations
 
+import io
 import sys
+
+_INTERRUPTED = 130
+"""The exit code after Ctrl-C; nothing is lost, the same command goes on."""
 
 
 def main() -> None:
@@ -15,6 +19,15 @@ def main() -> None:
         from harness.shellguard.__main__ import main as hook  # noqa: PLC0415  # see above
 
         sys.exit(hook())
-    from harness.cli.main import main as command_line  # noqa: PLC0415  # see above
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a help page has characters that a code page lacks
+    try:
+        from harness.cli.main import main as command_line  # noqa: PLC0415  # see above
 
-    command_line()
+        command_line()
+    except (KeyboardInterrupt, SystemExit) as ended:  # the command line's library makes the latter of the former
+        code = _INTERRUPTED if isinstance(ended, KeyboardInterrupt) else ended.code
+        if code == _INTERRUPTED:
+            sys.stderr.write("interrupted; nothing is lost: the same command goes on\n")
+        sys.exit(code)

@@ -43,7 +43,7 @@ def run(
     yes: Yes = False,
     until: Until = None,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Go on although the job file changed since the job began.")
+        bool, typer.Option("--accept-changes", help="Go on although the job file changed since the job rented.")
     ] = False,
     replace_dead: Annotated[
         bool,

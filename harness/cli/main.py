@@ -13,9 +13,6 @@ from harness.cli import abandon, emulator, guard, jobs, orphans, release, rules,
 from harness.cli.narration import show_failure
 from harness.errors import HarnessError
 
-INTERRUPTED = 130
-"""The exit code after Ctrl-C; nothing is lost, the same command goes on."""
-
 app = typer.Typer(
     name="harness",
     no_args_is_help=True,
@@ -64,7 +61,3 @@ def main() -> None:
         failure = HarnessError(f"this machine failed: {where}{error.strerror or error}")
         show_failure(Console(stderr=True), failure)
         sys.exit(failure.exit_code)
-    except SystemExit as ended:
-        if ended.code == INTERRUPTED:  # what the command line's library makes of Ctrl-C, without a word
-            typer.echo("interrupted; nothing is lost: the same command goes on", err=True)
-        raise

@@ -42,6 +42,8 @@ def destroy(
     expected = None if job_file is None else load_job(job_file)
     if expected is not None and (instance_id is None or job is not None):
         raise BadInput("--job-file goes with --instance-id, and with no job's name")
+    if job is not None and instance_id is not None:
+        raise BadInput(f"{job} and --instance-id {instance_id} are both named: one says what is to be destroyed")
     name = job if instance_id is None else _job_of(InstanceId(instance_id), expected, job_file)
     console = Console()
     with open_desk(name) as desk, desk.store.lock(desk.name):
@@ -52,6 +54,9 @@ def destroy(
         _require_verified(desk)
         telling = open_narrator(console, plain, spent=lambda: spent(desk))
         with reported(desk, console), telling as narrator:
+            if desk.history.closed:
+                narrator.note(f"job {desk.name} is closed: its file is verified, its instance destroyed")
+                return
             if desk.job.adopted:
                 reopen_if_spoilt(desk, narrator)
             run_job(desk, narrator, confirming(desk.job, console, narrator, yes=yes))

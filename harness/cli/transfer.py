@@ -44,10 +44,18 @@ def download(
 ) -> None:
     """Bring the model home: resumable, hashed at both ends, judged from the local disk before it gets its name."""
     if ssh_host is None:
+        if any(one is not None for one in (instance_id, port, local_path, key)):
+            raise BadInput("--instance-id, --port, --local-path and --key go with --ssh-host: a job knows its own")
         _of_job(job, plain=plain)
         return
+    if job is not None:
+        raise BadInput(f"{job} and --ssh-host {ssh_host} are both named: one says what is to be downloaded")
     if port is None or local_path is None:
         raise BadInput("--ssh-host needs --port and --local-path")
+    try:
+        local_path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--local-path {local_path} is no folder and cannot be made one: {error.strerror}") from error
     key_file = key or environment.home() / "ssh" / "id_ed25519"
     pin = environment.home() / "hosts" / _NOT_A_FILE_NAME.sub("_", f"{instance_id or ssh_host}-{port}")
     host = open_box(Endpoint(ssh_host, port), user, key_file, pin)
@@ -64,7 +72,10 @@ def _of_job(job: str | None, *, plain: bool) -> None:
     with open_desk(job) as desk, desk.store.lock(desk.name):
         stage = desk.history.stage
         if stage is not None and ORDER.index(stage) < ORDER.index(Stage.POSTTRAIN):
-            raise BadInput(f"job {desk.name} is at stage {stage}: there is nothing to download yet")
+            raise BadInput(
+                f"job {desk.name} is at stage {stage}: there is nothing to download yet",
+                remedy=f"harness run {desk.name} goes on with it.",
+            )
         if desk.history.passed(Stage.POSTDOWNLOAD):
             typer.echo(f"already verified: {desk.history.verified.path if desk.history.verified else ''}")
             return
@@ -78,7 +89,6 @@ def _fetch(host: Host, pattern: str, folder: Path, narrator: Narrator) -> Path:
     Another file of that name is put aside.
     """
     remote = _recorded(host, pattern)
-    folder.mkdir(parents=True, exist_ok=True)
     local = folder / posixpath.basename(remote.path)
 
     def show(progress: Progress) -> None:

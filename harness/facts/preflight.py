@@ -91,7 +91,7 @@ def look(desk: Desk) -> PreflightFacts:
         save_steps=attempt(lambda: preflight_options.save_steps(sources.get(), job.package.entry)),
         smoke=smoke,
         runtime=attempt(runtime.ready),
-        local_free_bytes=attempt(lambda: _free_bytes(desk.destination)),
+        local_free_bytes=attempt(lambda: _free_bytes(desk)),
         account=attempt(lambda: desk.provider().account()),
         public_key=attempt(lambda: desk.public_key),
         orphans=attempt(lambda: teardown.orphans(desk)),
@@ -140,12 +140,22 @@ def _commands(job: Job) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _free_bytes(folder: Path) -> int:
+def _free_bytes(desk: Desk) -> int:
+    """The room where the artifact is to arrive, when something can be written there and where its copy goes."""
+    if desk.job.artifact.second_copy is not None:
+        _writable(desk.job.artifact.second_copy)
+    return shutil.disk_usage(_writable(desk.destination)).free
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, or the nearest one above that is there."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
+    if not folder.is_dir():
+        raise CouldNotLook(f"nothing can be written to {folder}: it is no folder")
     if not os.access(folder, os.W_OK):
         raise CouldNotLook(f"nothing can be written to {folder}")
-    return shutil.disk_usage(folder).free
+    return folder
 
 
 def _older(desk: Desk) -> tuple[str, ...]:

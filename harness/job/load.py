@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from collections.abc import Mapping
@@ -18,23 +19,27 @@ from harness.text import printable
 
 _HEADER = re.compile(r"\s*\[+([^\[\]]+)\]")
 _KEY = re.compile(r"\s*([\w\"'.\s-]+?)\s*=")
+_LINE = re.compile(r"\(at line (\d+),")
+_KINDS = {
+    "tuple_type": 'a list is needed: ["one", "two"]',
+    "dict_type": "a table is needed",
+    "model_type": "a table is needed",
+}
+"""What pydantic says in Python's words."""
 _WINDOWS = "; write Windows paths in single quotes: 'C:\\models\\forex'"
 _PATH_FIELDS = (("package", "source"), ("artifact", "destination"), ("artifact", "second_copy"))
 
 
 def load_job(path: Path) -> Job:
     """The job of a TOML file; relative paths in it are relative to the file. Raises BadInput."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"cannot read the job file {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"cannot read the job file {path}: not UTF-8, byte {error.start}: {error.reason}") from error
+    text = _text(path)
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        hint = _WINDOWS if "\\" in str(error) or "escape" in str(error).lower() else ""
+        hint = _WINDOWS if "\\" in _told_line(text, str(error)) else ""
         raise BadInput(f"{path}: not TOML: {error}{hint}") from error
+    except RecursionError as error:
+        raise BadInput(f"{path}: not TOML that can be read: it is nested too deeply") from error
     if "adopted" in table:
         raise BadInput(
             f"{path}: a job file does not say whether an instance is adopted",
@@ -47,6 +52,32 @@ def load_job(path: Path) -> Job:
         return Job.model_validate(_absolute(merged, path.resolve().parent, path))
     except ValidationError as error:
         raise BadInput(_explain(path, text, error, has_profile=profile is not None)) from error
+
+
+def _text(path: Path) -> str:
+    """What the file says; the mark that Windows editors put before UTF-8 is no part of it."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"cannot read the job file {path}: {error.strerror or error}") from error
+    try:
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:2]:
+            raise BadInput(
+                f"cannot read the job file {path}: it is not UTF-8 but UTF-16, as PowerShell's > writes it",
+                remedy=f"Save it as UTF-8: Get-Content {path} | Set-Content -Encoding utf8 NEW.toml",
+            )
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"cannot read the job file {path}: not UTF-8, byte {error.start}: {error.reason}",
+            remedy="Save it as UTF-8 in your editor and run the command again.",
+        ) from error
+
+
+def _told_line(text: str, told: str) -> str:
+    """The line that a parser's message names; empty when it names none."""
+    found = _LINE.search(told)
+    return text.split("\n")[int(found[1]) - 1] if found else ""
 
 
 def profiles() -> tuple[str, ...]:
@@ -121,13 +152,16 @@ def _explain(path: Path, text: str, error: ValidationError, *, has_profile: bool
 def _reason(problem: ErrorDetails, location: list[str]) -> str:
     """What is wrong, in a job file's words: with the fields that are allowed where one is not known."""
     if problem["type"] != "extra_forbidden":
-        return problem["msg"].removeprefix("Value error, ")
+        return _KINDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     table: type[BaseModel] | None = Job
     for name in location[:-1]:
         known = table.model_fields.get(name) if table else None
         kind = known.annotation if known else None
         table = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-    allowed = ", ".join(table.model_fields) if table else "nothing"
+    fields = list(table.model_fields) if table else ["nothing"]
+    if table is Job:
+        fields = ["profile", *(name for name in fields if name != "adopted")]  # no job file says the latter
+    allowed = ", ".join(fields)
     return f"there is no such field; allowed: {allowed}"
 
 

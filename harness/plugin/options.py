@@ -66,6 +66,11 @@ def pytest_configure(config: pytest.Config) -> None:
         judging = session.Judging.of(_facts(config))
     except HarnessError as error:
         raise pytest.UsageError(f"{error}\n  next: {error.remedy}") from error
+    except OSError as error:
+        raise pytest.UsageError(
+            f"the evidence cannot be kept: {error.filename}: {error.strerror}\n"
+            "  next: see that the place is writable and has room, then run the same command again."
+        ) from error
     config.stash[session.KEY] = judging
     parts: dict[str, object] = {
         "importing": Importing(),

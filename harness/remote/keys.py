@@ -43,7 +43,8 @@ def public_key(path: Path) -> str:
     except (ValueError, TypeError) as error:  # TypeError: the key needs a passphrase
         raise BadInput(
             f"{path} is not an SSH private key that can be used without a passphrase: {error}",
-            remedy="Name an unencrypted key in the job file, or leave it out: the harness then makes its own.",
+            remedy="Name an unencrypted private key. The harness's own may be moved away: it then makes another, and "
+            "has it attached.",
         ) from error
     if not isinstance(key, _KINDS):
         raise BadInput(

@@ -55,8 +55,9 @@ _ELSEWHERE = {
 
 
 def open_job(store: EventStore, job: Job, file: Path, *, accept_changes: bool) -> None:
-    """Record a job's configuration before its first step; later, that it changed, when that was agreed to.
+    """Record a job's configuration before its first step; later, that it changed.
 
+    Until something is rented, the file may be mended as preflight asks for it; from then on a change must be agreed to.
     Raises BadInput when the job is under way with another configuration, or would look elsewhere for what it has:
     an instance that is alive at one provider, a checkpoint that lies in one directory.
     """
@@ -72,7 +73,7 @@ def open_job(store: EventStore, job: Job, file: Path, *, accept_changes: bool) -
         )
     if known:
         fields = _changed(known[-1]["job"], data["job"])
-        if not accept_changes:
+        if not accept_changes and _has_rented(events):
             raise BadInput(
                 f"job {job.name} is under way with another configuration; {file} changes {', '.join(fields)}",
                 remedy="Undo the change, give the job another name, or agree to it with --accept-changes.",
@@ -156,14 +157,17 @@ def reopen_if_spoilt(desk: RunnerDesk, narrator: Narrator) -> None:
 
 
 def reopen_if_mended(desk: RunnerDesk, narrator: Narrator) -> None:
-    """Go back to preflight when the package was changed since it was staged, and its training has not passed launch.
+    """Go back to preflight when package or job file were changed since, and the training has not passed launch.
 
-    What a held gate asks to be mended is mended in the package; the instance is kept meanwhile.
+    What a held gate asks to be mended is mended there; the instance is kept meanwhile.
     """
     history = desk.history
     if history.staged is None or history.stage not in _PACKAGE_MAY_CHANGE:
         return
     if stage_package(desk.job, desk.directory).manifest == history.staged["files"]:
+        if _configured_since_preflight(history.events):
+            desk.record("reopened", {"stage": Stage.PREFLIGHT.value, "why": "the job file has changed"})
+            narrator.note("the job file has changed: preflight judges it anew")
         return
     if history.launches:
         watching.stop_training(desk, narrator, "its package has changed")
@@ -264,7 +268,7 @@ def _pass_gate(stage: Stage, desk: RunnerDesk, narrator: Narrator) -> None:
     shut = result.not_passed()
     told = [f"{one.id} ({printable(one.message.strip(), 200)})" if one.message else one.id for one in shut]
     told += [f"{check} did not report" for check in result.missing]
-    text = f"stage {stage} is held: " + ("; ".join(told) or "; ".join(result.problems))
+    text = f"stage {stage} is held: " + "; ".join([*result.problems, *told])
     remedy = next((one.remedy for one in shut if one.remedy), None)
     raise GateHeld(text, remedy=remedy) if result.verdict is Verdict.FAIL else GateUnknown(text, remedy=remedy)
 
@@ -274,6 +278,21 @@ def _record_verified(desk: RunnerDesk) -> None:
     fetched = desk.history.fetched
     if fetched is not None and desk.history.verified != fetched:
         desk.record("verified", {"path": str(fetched.path), "size": fetched.size, "sha256": fetched.sha256})
+
+
+def _configured_since_preflight(events: Sequence[Event]) -> bool:
+    """Whether the job's configuration is another than the one that preflight was last judged on."""
+    marks = [
+        event.kind
+        for event in events
+        if event.kind == "opened" or (event.kind == "gate" and event.data["stage"] == Stage.PREFLIGHT.value)
+    ]
+    return marks[-1] == "opened"
+
+
+def _has_rented(events: Sequence[Event]) -> bool:
+    """Whether this job has had an instance, or may have one."""
+    return _may_bill(events) or any(event.kind == "rented" for event in events)
 
 
 def _may_bill(events: Sequence[Event]) -> bool:

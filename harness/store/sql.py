@@ -14,6 +14,7 @@ reads the head it builds on.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -169,9 +170,14 @@ class SqlEventStore:
             raise Conflict(f"{self.path}: another writer came between: {error.orig}") from error
         except sa.exc.SQLAlchemyError as error:
             cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-            raise StoreFailed(f"the event store {self.path} cannot be used: {cause}") from error
+            remedy = _SPOILT if type(cause) is sqlite3.DatabaseError else None
+            raise StoreFailed(f"the event store {self.path} cannot be used: {cause}", remedy=remedy) from error
 
 
+_SPOILT = (
+    "Restore it from a copy. Without one, move it away: harness orphans then shows what bills, and "
+    "harness destroy --instance-id N --job-file FILE brings the model home first."
+)
 _REPORT = "This is a fault of the harness: report it with the message above."
 
 

@@ -15,7 +15,7 @@ from harness import guard
 from harness.clock import SystemClock
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import ApiFault
-from harness.errors import HarnessError, NotProven, ProviderUnavailable, Refused
+from harness.errors import BadInput, HarnessError, NotProven, ProviderUnavailable, Refused
 from harness.ids import InstanceId, JobName, OfferId
 from harness.job.model import Job
 from harness.lifecycle import Stage
@@ -23,6 +23,7 @@ from harness.ports import Clock, CreateRequest, Provider
 from harness.providers.credentials import Credentials
 from harness.providers.terms import UNPACED
 from harness.providers.vast import VastProvider
+from harness.remote.keys import generate_keypair
 from harness.runner import leaving, renting
 from harness.store import open_store
 from harness.wiring import JobDesk
@@ -119,6 +120,22 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         _verified(desk, local)
         yield Scene(emulator, desk, local, artifact)
         desk.forget_connections()
+
+
+@pytest.mark.parametrize("left", ["none", "another job's new one", "damaged and moved away"])
+def test_a_lost_key_locks_nobody_out(scene: Scene, left: str) -> None:
+    key = scene.desk.home / "ssh" / "id_ed25519"
+    scene.desk.forget_connections()
+    if left == "damaged and moved away":
+        key.write_bytes(b"damaged")
+        with pytest.raises(BadInput, match="not an SSH private key") as refused:
+            scene.destroy()
+        assert "may be moved away" in refused.value.remedy
+    key.unlink()
+    if left == "another job's new one":
+        assert generate_keypair(key)
+    scene.destroy()
+    assert not scene.is_alive()
 
 
 def test_it_goes_and_is_proven_gone(scene: Scene) -> None:

@@ -156,6 +156,14 @@ def test_a_look_that_could_not_look(at_home: Project) -> None:
     assert "stage mine could not be looked at: no answer within 5 s" in said.output
 
 
+def test_evidence_that_cannot_be_written_is_told_with_its_place(at_home: Project) -> None:
+    (at_home.pytester.path / "home" / "jobs").write_bytes(b"")
+    said = at_home.judge(stage="postdownload")
+    assert said.status == USAGE
+    assert "INTERNALERROR" not in said.output
+    assert f"the evidence cannot be kept: {at_home.pytester.path / 'home' / 'jobs'}" in said.output
+
+
 # --- facts files ----------------------------------------------------------------------------
 
 

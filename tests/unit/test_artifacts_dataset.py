@@ -102,6 +102,19 @@ def test_a_missing_or_empty_file_is_never_zero_sound_rows(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("encoding", "told"),
+    [
+        ("utf-8-sig", ["1: json: it begins with a byte order mark: save the file as UTF-8 without one"]),
+        ("utf-16", [f"{line}: json: it holds zero bytes, as UTF-16 does: save the file as UTF-8" for line in (1, 2)]),
+    ],
+)
+def test_what_a_windows_editor_does_to_a_file_is_told(tmp_path: Path, encoding: str, told: list[str]) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes("\n".join(json.dumps(demonstration(n)) for n in range(2)).encode(encoding))
+    assert [str(defect) for defect in rows.read(path).defects] == [f"a.jsonl:{line}" for line in told]
+
+
+@pytest.mark.parametrize(
     ("row", "schema"),
     [
         (demonstration(1), Schema.COMPLETION),

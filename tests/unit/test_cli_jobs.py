@@ -12,13 +12,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
 from harness import __version__
-from harness.cli import jobs, main
+from harness.cli import entry, jobs, main
 from harness.cli.confirming import agreeing, confirming
 from harness.clock import SystemClock
 from harness.errors import BadInput, GateHeld, HarnessError, JobBusy, LogDamaged, NotProven
@@ -64,7 +65,7 @@ def ask(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     def typed(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["harness", *words])
         with pytest.raises(SystemExit) as ended:
-            main.main()
+            entry.main()
         said = capsys.readouterr()
         assert "Traceback" not in said.err + said.out
         return int(ended.value.code or 0), said.out, said.err
@@ -82,10 +83,16 @@ def ask(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         (["report", "nothere"], 2, "there is no job"),
         (["destroy"], 2, "no job has been run yet"),
         (["destroy", "nothere"], 2, "there is no job"),
+        (["destroy", "night", "--instance-id", "5"], 2, "night and --instance-id 5 are both named"),
         (["destroy", "../../etc"], 2, "not a job name"),
         (["destroy", "--instance-id", "99"], 5, "no job in this ledger has rented instance 99"),
         (["download"], 2, "no job has been run yet"),
         (["download", "--ssh-host", "192.0.2.1"], 2, "needs --port and --local-path"),
+        (["download", "--ssh-host", "192.0.2.1", "--port", "1", "--local-path", __file__], 2, "cannot be made one"),
+        (["download", "--port", "22"], 2, "go with --ssh-host: a job knows its own"),
+        (["download", "--instance-id", "5"], 2, "go with --ssh-host: a job knows its own"),
+        (["download", "night", "--local-path", "x"], 2, "go with --ssh-host: a job knows its own"),
+        (["download", "night", "--ssh-host", "192.0.2.1"], 2, "night and --ssh-host 192.0.2.1 are both named"),
         (["emulator", "--scenario", "no-such-thing"], 2, "no-such-thing"),
         (["emulator", "--port", "65536"], 2, "less than or equal to 65535"),
         (["demo", "--scenario", "no-such-thing"], 2, "one of: answer-empty"),
@@ -204,6 +211,19 @@ def test_download_before_there_is_anything_says_where_the_job_stands(home: Path,
     _write(home, Log().rented())
     code, out, err = ask("download", "night")
     assert (code, "is at stage provision" in out + err) == (2, True)
+    assert "harness run night goes on" in out + err
+
+
+def test_a_home_that_is_no_place_is_said(monkeypatch: pytest.MonkeyPatch, ask: Ask) -> None:
+    monkeypatch.setenv("HARNESS_HOME", "~nobody-of-this-name/x")
+    code, _, err = ask("status")
+    assert (code, "HARNESS_HOME=~nobody-of-this-name/x is no place" in " ".join(err.split())) == (2, True)
+
+
+def test_the_destruction_of_a_closed_job_says_that_it_is_over(home: Path, ask: Ask) -> None:
+    _write(home, Log().closed())
+    code, out, _ = ask("destroy", "night")
+    assert (code, "its instance destroyed" in out) == (0, True)
 
 
 def test_download_of_what_is_home_says_where_it_is(home: Path, ask: Ask) -> None:
@@ -467,3 +487,30 @@ def test_the_real_job_without_an_account_says_what_is_missing(tmp_path: Path) ->
     shut = {one["id"] for one in results["results"] if one["verdict"] != "pass"}
     assert shut == {"credentials_work", "no_orphans"}
     assert len(results["results"]) == 19
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1252"])
+def test_a_help_page_is_shown_in_any_encoding(encoding: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "harness", "run", "--help"],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "80"},
+        capture_output=True,
+        check=False,
+    )
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    assert b"--accept-changes" in shown.stdout
+
+
+def test_an_interrupt_while_the_command_line_loads_is_told_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["harness", "status"])
+    monkeypatch.setitem(sys.modules, "harness.cli.main", cast("ModuleType", Interrupted()))
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 130
+    assert "the same command goes on" in capsys.readouterr().err

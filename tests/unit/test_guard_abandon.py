@@ -66,7 +66,7 @@ def test_anything_of_value_wants_the_sentence(world: World, path: str) -> None:
     _put(world, path)
     with pytest.raises(Refused, match="may hold something of value") as refused:
         _abandon(world)
-    assert SENTENCE in refused.value.remedy
+    assert f"with --accept-loss '{SENTENCE}'" in refused.value.remedy
     _nothing_happened(world)
     _abandon(world, lambda sentence: sentence == SENTENCE)
     assert not world.market.rented

@@ -62,14 +62,18 @@ def test_the_real_job_has_the_numbers_that_were_paid_for() -> None:
         (BASE + '\n["limits"]\nbudget_usd = 0\n', ("line 8: limits.budget_usd",)),
         ("limits.budget_usd = -1\n" + BASE, ("line 1: limits.budget_usd",)),
         (BASE + "surprise = 1\n", ("line 6: package.surprise", "allowed: source, ")),
-        ("surprise = 1\n" + BASE, ("line 1: surprise", "allowed: name, provider, ")),
+        ("surprise = 1\n" + BASE, ("line 1: surprise", "allowed: profile, name, provider, ")),
         (BASE.replace("night", "No Way"), ("line 1: name", "a-z 0-9", "No Way")),
         (BASE.replace("night", "../up"), ("line 1: name", "../up")),
         (BASE.replace("forex-r1-v3", "nope"), ("'nope' is not one of forex-r1-v3",)),
         (BASE.replace('"forex-r1-v3"', "3"), ("is not one of forex-r1-v3",)),
         ('name = "night"\n', ("provider: Field required", "profile = 'forex-r1-v3'")),
         ('name = "n"\nprofile = "forex-r1-v3"\n', ("package.source: Field required",)),
-        ('name = "n"\nprofile = "forex-r1-v3"\npackage = "x"\n', ("line 3: package",)),
+        ('name = "n"\nprofile = "forex-r1-v3"\npackage = "x"\n', ("line 3: package", "a table is needed")),
+        (BASE + '\n[training]\ncommand = "python3 x.py"\n', ("line 8: training.command", 'needed: ["one", "two"]')),
+        (BASE + '\n[artifact]\nfloors = "5GB"\n', ("line 8: artifact.floors", "a table is needed")),
+        (BASE.replace('"pkg"', '"C:\\Users\\kevin"'), ("not TOML", "single quotes: 'C:\\models\\forex'")),
+        ("x = " + "[" * 5000, ("nested too deeply",)),
         ("x = ", ("not TOML",)),
         (BASE + "[package]\n", ("not TOML", "line 6")),
         (BASE.replace('"pkg"', '"C:\\models\\x"'), ("not TOML", "single quotes: 'C:\\models\\forex'")),
@@ -88,6 +92,33 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, named: tuple[str, ...]) -
         assert words in str(refused.value)
     assert "job.toml" in str(refused.value)
     assert refused.value.exit_code == 2
+
+
+def test_only_a_line_with_a_backslash_is_told_of_windows_paths(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="not TOML") as refused:
+        _load(tmp_path, BASE + 'remote_dir = "x\n')
+    assert "Windows" not in str(refused.value)
+
+
+def test_no_job_file_is_told_to_say_that_it_is_adopted(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="surprise") as refused:
+        _load(tmp_path, "surprise = 1\n" + BASE)
+    assert "adopted" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-le", "utf-16-be"], ids=["a byte order mark", "little endian", "big endian"]
+)
+def test_a_file_in_utf_16_is_told_so(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "job.toml").write_bytes(BASE.encode(encoding))
+    with pytest.raises(BadInput, match="UTF-16, as PowerShell's > writes it") as refused:
+        load_job(tmp_path / "job.toml")
+    assert "Set-Content -Encoding utf8" in refused.value.remedy
+
+
+def test_a_windows_editors_byte_order_mark_and_line_ends_are_no_mistake(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_bytes(BASE.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert load_job(tmp_path / "job.toml").name == "night"
 
 
 def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:

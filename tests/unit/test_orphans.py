@@ -184,6 +184,7 @@ def test_a_log_that_does_not_read_leaves_it_open_whose_things_are(market: Market
     market.add(6, "web server")
     found = survey(provider, Known(unreadable=(JobName("other"),)))
     assert all("or of job other, whose log does not read" in row.whose for row in found["instances"].get())
+    assert not any("--job-file" in row.whose for row in found["instances"].get()), "destroy refuses until the log reads"
     assert "job other" not in survey(provider, _alive())["instances"].get()[0].whose
 
 

@@ -433,6 +433,14 @@ def test_a_job_may_do_without_a_runtime(world: World, monkeypatch: pytest.Monkey
     assert "runtime_loads" not in result.required
 
 
+@pytest.mark.parametrize("second_copy", [None, "usb", "usb/forex"])
+def test_a_file_where_a_folder_belongs(world: World, second_copy: str | None) -> None:
+    taken = world.root / "usb" if second_copy else world.destination
+    taken.write_bytes(b"a file of this name")
+    world.changes["artifact"] = {"second_copy": str(world.root / second_copy)} if second_copy else {}
+    only(world.judge(), "artifact_size_predicted", Verdict.UNKNOWN, f"nothing can be written to {taken}")
+
+
 def test_a_destination_that_cannot_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
     only(world.judge(), "artifact_size_predicted", Verdict.UNKNOWN, "nothing can be written to")
@@ -603,5 +611,6 @@ def test_nothing_staged_is_unknown_everywhere_it_matters(world: World) -> None:
 
 def test_a_package_that_cannot_be_staged_is_bad_input(world: World) -> None:
     shutil.rmtree(world.package)
-    with pytest.raises(BadInput, match="is not a directory"):
+    with pytest.raises(BadInput, match="is not a directory") as refused:
         world.judge()
+    assert "relative paths begin where the file lies" in refused.value.remedy

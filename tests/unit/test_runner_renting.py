@@ -18,11 +18,14 @@ from harness.errors import (
     ProviderUnavailable,
 )
 from harness.ids import InstanceId
+from harness.job.model import Job
 from harness.lifecycle import Stage
 from harness.ports import InstanceStatus
 from harness.runner.renting import host_keys
 from harness.runner.run import open_job
+from harness.verdict import Verdict
 from tests.support.desk import World, make_world
+from tests.support.job_histories import check
 from tests.support.scripted_world import HOST_KEY, offer
 
 
@@ -266,17 +269,46 @@ def test_no_log_is_an_error(log: str) -> None:
     assert all(len(key.split(" ")) == 2 for key in host_keys(_BLOCK.format(log)))
 
 
+_OVER_BUDGET = check(Stage.PREFLIGHT, "cost_within_budget", Verdict.FAIL)
+
+
+def _with_limits(world: World, **limits: float) -> Job:
+    return world.job.model_copy(update={"limits": world.job.limits.model_copy(update=limits)})
+
+
+def test_until_something_is_rented_the_job_file_may_be_mended_as_preflight_asks(world: World) -> None:
+    world.gates[Stage.PREFLIGHT] = [(_OVER_BUDGET,)]
+    with pytest.raises(GateHeld):
+        world.run()
+    world.job = _with_limits(world, budget_usd=99.0)
+    world.run(until=Stage.PREFLIGHT)
+    assert world.history.job.limits.budget_usd == 99.0
+
+
+@pytest.mark.parametrize("until", [Stage.PREFLIGHT, Stage.PROVISION])
+def test_a_changed_job_file_is_judged_by_preflight_before_the_job_goes_on(world: World, until: Stage) -> None:
+    world.run(until=until)
+    changed = _with_limits(world, budget_usd=0.01)
+    open_job(world.store, changed, world.home / "job.toml", accept_changes=True)
+    world.job = changed
+    world.gates[Stage.PREFLIGHT] = [(_OVER_BUDGET,)]
+    with pytest.raises(GateHeld, match="preflight"):
+        world.run()
+    assert world.provider.count("create") == (until is Stage.PROVISION)
+    world.run(until=Stage.UPLOAD)
+    assert world.provider.count("create") == 1
+
+
 def test_a_job_under_way_wants_changes_agreed_to(world: World) -> None:
-    world.open()
-    changed = world.job.model_copy(
-        update={"limits": world.job.limits.model_copy(update={"budget_usd": 99.0, "stall_s": 5.0})}
-    )
+    world.run(until=Stage.PROVISION)
+    before = world.kinds().count("opened")
+    changed = _with_limits(world, budget_usd=99.0, stall_s=5.0)
     with pytest.raises(BadInput, match=r"changes limits.budget_usd, limits.stall_s"):
         open_job(world.store, changed, world.home / "job.toml", accept_changes=False)
     open_job(world.store, changed, world.home / "job.toml", accept_changes=True)
     assert world.history.job.limits.budget_usd == 99.0
     open_job(world.store, changed, world.home / "job.toml", accept_changes=False)
-    assert world.kinds() == ["opened", "opened"]
+    assert world.kinds().count("opened") == before + 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from harness.errors import (
     RemoteChanged,
     StoreFailed,
 )
-from harness.evidence import CheckResult
+from harness.evidence import CheckResult, GateResult
 from harness.lifecycle import ORDER, Stage
 from harness.ports import RemoteFile
 from harness.runner import homecoming
@@ -102,6 +103,17 @@ def test_an_unknown_gate_is_asked_three_times_over_new_connections(world: World)
     with pytest.raises(GateUnknown, match="libraries_import"):
         world.run()
     assert world.judged.count(Stage.INSTALL) == 3
+
+
+def test_what_kept_a_gate_from_being_judged_is_told_before_the_checks_that_are_missing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unjudged(facts: Path) -> GateResult:
+        return replace(world.judge(facts), results=(), problems=("there is no folder of checks /x",))
+
+    monkeypatch.setattr(gates, "judge", unjudged)
+    with pytest.raises(GateUnknown, match=r"is held: there is no folder of checks /x; .* did not report"):
+        world.run()
 
 
 def test_unknown_at_postdownload_verifies_nothing_and_destroys_nothing(world: World) -> None:

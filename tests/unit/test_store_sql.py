@@ -87,8 +87,9 @@ def test_another_schema_is_not_touched(version: int, store: SqlEventStore, path:
 def test_what_is_not_a_database_is_not_touched(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database, but something that matters to somebody\n" * 100)
-    with pytest.raises(StoreFailed, match="file is not a database"):
+    with pytest.raises(StoreFailed, match="file is not a database") as failed:
         open_store(path, FakeClock())
+    assert "Without one, move it away" in failed.value.remedy
     assert path.read_bytes().startswith(b"not a database")
 
 

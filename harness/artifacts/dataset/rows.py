@@ -7,6 +7,7 @@ Other fields are allowed (``pair``, ``date``).
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -148,7 +149,7 @@ class _Reading:
         try:
             row = _parse(line)
         except ValueError as error:
-            self.defect("json", str(error) if line.strip() else "an empty line")
+            self.defect("json", _why_no_json(line) or str(error))
             return
         problem = self.problem(row)
         if problem is None:
@@ -190,6 +191,17 @@ class _Reading:
     def defect(self, rule: str, detail: str) -> None:
         """Note what is wrong with the line."""
         self.defects.append(Defect(self.name, self.line, rule, detail))
+
+
+def _why_no_json(line: bytes) -> str:
+    """What a parser's own words do not tell; empty when they do."""
+    if not line.strip():
+        return "an empty line"
+    if line.startswith(codecs.BOM_UTF8):
+        return "it begins with a byte order mark: save the file as UTF-8 without one"
+    if b"\0" in line:
+        return "it holds zero bytes, as UTF-16 does: save the file as UTF-8"
+    return ""
 
 
 def _is_plain(skeleton: bytes) -> bool:
