@@ -49,7 +49,7 @@ def public_key(path: Path) -> str:
     if not isinstance(key, _KINDS):
         raise BadInput(
             f"{path} is a key of a kind that SSH servers no longer let in",
-            remedy="Name an ed25519, ECDSA or RSA key, or none in the job file: the harness then makes its own.",
+            remedy="Name an ed25519, ECDSA or RSA private key.",
         )
     return (
         key.public_key()
