@@ -1,4 +1,4 @@
-"""Text from a stranger, made safe to print and bounded. Pure."""
+"""Text from a stranger: made safe to print and bounded, and judged as the name of a file. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _KEPT = frozenset("\t\n")
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³]) *(?:\..*)?", re.IGNORECASE)
 
 
 def printable(text: str, limit: int = 2000) -> str:
@@ -17,6 +18,14 @@ def printable(text: str, limit: int = 2000) -> str:
     bare = _ESCAPES.sub("", text[: limit * 4])
     clean = "".join(c if c.isprintable() or c in _KEPT else "\N{REPLACEMENT CHARACTER}" for c in bare)
     return clean if len(clean) <= limit and len(text) <= limit * 4 else clean[:limit] + "…"
+
+
+def names_device(part: str) -> bool:
+    """Whether Windows takes one part of a path for a device, whatever its extension.
+
+    Microsoft: Naming Files, Paths, and Namespaces.
+    """
+    return _DEVICE.fullmatch(part) is not None
 
 
 def human_bytes(count: float) -> str:

@@ -19,6 +19,7 @@ from harness.artifacts import digest
 from harness.artifacts.digest import Hashed
 from harness.errors import BadInput
 from harness.ids import Sha256, sha256
+from harness.text import names_device
 
 MAX_MANIFEST_BYTES: Final = 4 << 20
 MAX_FILES: Final = 20_000
@@ -26,7 +27,6 @@ MAX_PATH: Final = 1024
 KINDS: Final = frozenset({"gguf", "adapter", "trainer_state", "modelfile", "run"})
 
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\\:*?"<>|]')
-_DEVICE = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³]) *(?:\..*)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def safe_path(text: object) -> str:
     if not isinstance(text, str) or not text or len(text) > MAX_PATH or _FORBIDDEN.search(text):
         raise ValueError(f"not a safe relative path: {str(text)[:120]!r}")
     for part in text.split("/"):
-        if part in {"", ".", ".."} or part != part.rstrip(" .") or _DEVICE.fullmatch(part):
+        if part in {"", ".", ".."} or part != part.rstrip(" .") or names_device(part):
             raise ValueError(f"not a safe relative path: {text[:120]!r}")
     return text
 

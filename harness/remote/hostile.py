@@ -9,9 +9,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 from harness.errors import TransferFailed
 from harness.ports import Json, Question
-
-_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE)
-"""Device names of Windows, with any extension (Microsoft: Naming Files, Paths, and Namespaces)."""
+from harness.text import names_device
 
 _PATH_FIELDS = frozenset({"path"})
 
@@ -44,7 +42,7 @@ def _problem_of_part(part: str) -> str | None:
         return f"it has the part {part!r}"
     if part.startswith("-"):
         return f"{part!r} could be taken for an option"
-    if part.endswith((" ", ".")) or _RESERVED.fullmatch(part) or any(mark in part for mark in '<>"|?*'):
+    if part.endswith((" ", ".")) or names_device(part) or any(mark in part for mark in '<>"|?*'):
         return f"{part!r} is not a file name everywhere"
     return None
 

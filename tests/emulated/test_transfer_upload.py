@@ -21,7 +21,7 @@ from harness.clock import SystemClock
 from harness.errors import BadInput, HostUnreachable, TransferFailed
 from harness.ids import Sha256
 from harness.observed import Observed
-from harness.ports import Answers, Json, Progress
+from harness.ports import Answers, Clock, Json, Progress
 from harness.remote import upload
 from harness.remote.box import receive
 from harness.remote.box.files import sha256
@@ -393,53 +393,38 @@ class _Told:
         pass
 
 
+def send_to(told: _Told, tmp_path: Path, *, tree: Json = None, clock: Clock | None = None) -> None:
+    """An upload of one file to a box that says this, and then lists that."""
+    source, files = package(tmp_path, {"a": b"one"})
+    upload.send(
+        source,
+        "package",
+        files,
+        elsewhere={},
+        connect=lambda _: told,
+        probe=lambda _: Answers({"sent": Observed(value=tree)}),
+        clock=clock or SystemClock(),
+        patience=60.0,
+    )
+
+
 @pytest.mark.parametrize("said", ["[]", "null", "{}", '{"present": [], "staged": {}}', '{"present": {}, "staged": 1}'])
 def test_an_odd_answer_is_a_failed_transfer(tmp_path: Path, said: str) -> None:
-    source, files = package(tmp_path, {"a": b"one"})
     with pytest.raises(TransferFailed):
-        upload.send(
-            source,
-            "package",
-            files,
-            elsewhere={},
-            connect=lambda _: _Told(said.encode() + b"\n"),
-            probe=lambda _: Answers({}),
-            clock=SystemClock(),
-            patience=60.0,
-        )
+        send_to(_Told(said.encode() + b"\n"), tmp_path)
 
 
 def test_an_answer_that_never_ends_is_given_up(tmp_path: Path) -> None:
-    source, files = package(tmp_path, {"a": b"one"})
     clock = FakeClock()
     with pytest.raises(HostUnreachable, match="does not end an answer"):
-        upload.send(
-            source,
-            "package",
-            files,
-            elsewhere={},
-            connect=lambda _: _Told(b" " * 1000, lambda: clock.sleep(59.0)),
-            probe=lambda _: Answers({}),
-            clock=clock,
-            patience=60.0,
-        )
+        send_to(_Told(b" " * 1000, lambda: clock.sleep(59.0)), tmp_path, clock=clock)
 
 
 @pytest.mark.parametrize("path", [5, None, [], True, {}])
 def test_an_odd_list_of_what_was_sent_is_a_failed_transfer(tmp_path: Path, path: Json) -> None:
-    source, files = package(tmp_path, {})
-    source.mkdir()
+    holds_it = f'{{"present": {{"a": "{hashlib.sha256(b"one").hexdigest()}"}}, "staged": {{}}}}\n'
     with pytest.raises(TransferFailed, match="answers oddly"):
-        upload.send(
-            source,
-            "package",
-            files,
-            elsewhere={},
-            connect=lambda _: _Told(b'{"present": {}, "staged": {}}\n'),
-            probe=lambda _: Answers({"sent": Observed(value={"entries": [{"path": path}]})}),
-            clock=SystemClock(),
-            patience=60.0,
-        )
+        send_to(_Told(holds_it.encode()), tmp_path, tree={"entries": [{"path": path}]})
 
 
 def test_a_box_without_room_says_so(box: LocalSshd, tmp_path: Path) -> None:
