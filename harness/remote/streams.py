@@ -75,6 +75,7 @@ class ParamikoPipe:
 
     def write(self, data: bytes) -> None:
         """Send all of it."""
+        self._require_program(0.0)
         try:
             self._channel.sendall(data)
         except (SSHException, OSError, EOFError) as error:
@@ -114,9 +115,9 @@ class ParamikoPipe:
             self._require_program()
         return data or self._channel.recv(limit)
 
-    def _require_program(self) -> None:
-        """Raise TransferFailed when the command ended because the box has no such program."""
-        self._channel.status_event.wait(1.0)
+    def _require_program(self, patience: float = 1.0) -> None:
+        """Raise TransferFailed when the command ended, within ``patience`` seconds, as there is no such program."""
+        self._channel.status_event.wait(patience)
         if self._channel.exit_status == NO_SUCH_PROGRAM:
             raise TransferFailed("the box has no python3", remedy="Install python3 on the box; it costs nothing.")
 

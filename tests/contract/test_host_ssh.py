@@ -202,15 +202,25 @@ def test_a_gigabyte_where_an_answer_should_be_is_refused_early(box: LocalSshd, h
     assert host.run(["true"]).status == 0
 
 
-def test_a_program_that_is_not_there_is_told_by_a_write_and_by_a_read(box: LocalSshd) -> None:
+@contextlib.contextmanager
+def missing_program(box: LocalSshd) -> Iterator[ParamikoPipe]:
     login = box.login()
-    with contextlib.closing(
-        ParamikoPipe(connect(login, login.endpoints[0]), "exec no-such-program", mark="begun")
-    ) as pipe:
+    pipe = ParamikoPipe(connect(login, login.endpoints[0]), "exec no-such-program", mark="begun")
+    with contextlib.closing(pipe):
+        yield pipe
+
+
+def test_a_program_that_is_not_there_is_told_by_a_read_and_by_a_write_behind_it(box: LocalSshd) -> None:
+    with missing_program(box) as pipe:
         with pytest.raises(TransferFailed, match="no python3"):
             pipe.read(1)
         with pytest.raises(TransferFailed, match="no python3"):
             pipe.write(b"begin")
+
+
+def test_a_program_that_is_not_there_is_told_by_a_write_that_waits_for_its_reader(box: LocalSshd) -> None:
+    with missing_program(box) as pipe, pytest.raises(TransferFailed, match="no python3"):
+        pipe.write(bytes(8 << 20))  # more than a channel's window
 
 
 def test_a_box_without_python_says_so(tmp_path: Path) -> None:
