@@ -24,6 +24,17 @@ class _Armed:
     seen: int = 0
     struck: int = 0
 
+    def exhausted(self) -> bool:
+        return bool(self.fault.times) and self.struck >= self.fault.times
+
+    def strikes(self) -> bool:
+        """Count one more occasion, and whether it is one to strike at."""
+        self.seen += 1
+        if not isinstance(self.fault, LifeEvent) and self.seen <= self.fault.after:
+            return False
+        self.struck += 1
+        return True
+
 
 class FaultBook:
     """The faults that are armed; each counts what it has seen and where it struck. Safe to use from several threads."""
@@ -75,15 +86,13 @@ class FaultBook:
     def _next(self, kind: type[F], fits: Callable[[F], bool], holds: Holds) -> F | None:
         with self._lock:
             candidates = [armed for armed in self._armed if isinstance(armed.fault, kind) and fits(armed.fault)]
-            for armed in candidates:
-                fault = armed.fault
-                if (fault.times and armed.struck >= fault.times) or not holds(fault.when):
-                    continue
-                armed.seen += 1
-                if not isinstance(fault, LifeEvent) and armed.seen <= fault.after:
-                    continue
-                armed.struck += 1
-                return fault  # type: ignore[return-value]  # isinstance above narrows only the attribute's copy
+        for armed in candidates:
+            # Asked without the lock: the answer waits for the world, which may wait for these counts meanwhile.
+            if armed.exhausted() or not holds(armed.fault.when):
+                continue
+            with self._lock:
+                if not armed.exhausted() and armed.strikes():
+                    return armed.fault  # type: ignore[return-value]  # isinstance above narrows only its own list
         return None
 
 

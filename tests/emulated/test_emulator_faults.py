@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 import requests
 
 from harness.emulator.clock import TurnableClock
+from harness.emulator.faults import FaultBook
 from harness.emulator.running import Emulator, running
+from harness.emulator.scenario import When
 from tests.support.emulator_kit import OFFER, ask, scenario
 
 Faulty = Callable[..., Any]
@@ -25,6 +28,35 @@ def faulty(tmp_path: Path) -> Iterator[Faulty]:
             return emulator
 
         yield arm
+
+
+def test_a_condition_is_asked_while_others_count() -> None:
+    """What answers it may wait for somebody who writes the counts down."""
+    book = FaultBook(scenario(life=[{"do": "outbid"}]).life)
+    counted: list[list[tuple[int, int]]] = []
+
+    def holds(_: When) -> bool:
+        other = threading.Thread(target=lambda: counted.append(book.counts()), daemon=True)
+        other.start()
+        other.join(10)
+        return True
+
+    assert book.life(frozenset({"outbid"}), holds) is not None
+    assert counted == [[(0, 0)]]
+    assert book.counts() == [(1, 1)]
+
+
+def test_a_fault_that_struck_while_its_condition_was_asked_strikes_no_second_time() -> None:
+    book = FaultBook(scenario(life=[{"do": "outbid"}]).life)
+    within = []
+
+    def holds(_: When) -> bool:
+        within.append(book.life(frozenset({"outbid"}), lambda _: True))
+        return True
+
+    assert book.life(frozenset({"outbid"}), holds) is None
+    assert within[0] is not None
+    assert book.counts() == [(1, 1)]
 
 
 def test_replies_are_spoiled_as_often_as_said_and_not_more(faulty: Faulty) -> None:
