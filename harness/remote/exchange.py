@@ -57,11 +57,12 @@ def exchange(
     finally:
         with contextlib.suppress(SSHException, OSError, EOFError):  # a dead connection cannot be told
             channel.close()
-    status = channel.exit_status
-    if not ended or (status == -1 and not connection.alive()):
-        what = "the connection was cut" if ended else f"{timeout:.0f} s passed"
-        raise HostUnreachable(f"a command on {name(connection.endpoint)} did not end: {what}")
-    return RunResult(status, output.bytes(), errors.bytes())
+    if not ended:
+        raise HostUnreachable(f"a command on {name(connection.endpoint)} did not end: {timeout:.0f} s passed")
+    if channel.exit_status == -1:
+        # A signal, or a cut: a channel hears of one before its connection counts as dead.
+        connection.round_trip(clock)
+    return RunResult(channel.exit_status, output.bytes(), errors.bytes())
 
 
 class _Gathered:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from paramiko import Channel
 
 from benchmarks.delay_proxy import Proxy
 from benchmarks.local_sshd import SSHD, LocalSshd
@@ -19,6 +20,7 @@ from harness.clock import SystemClock
 from harness.errors import BadInput, HostUnreachable, TransferFailed
 from harness.ids import Sha256
 from harness.ports import Host, Question, RemoteFile
+from harness.remote.exchange import exchange
 from harness.remote.host import SshHost
 from harness.remote.ssh import connect
 from harness.remote.streams import ParamikoPipe
@@ -265,6 +267,27 @@ def test_a_dropped_connection_is_made_again_for_the_next_question(box: LocalSshd
         watcher.join()
         assert (box.home / "ran").read_text() == "once\n"
         asked.close()
+
+
+def test_a_cut_that_the_command_hears_of_before_the_connection_is_no_end_of_the_command(
+    box: LocalSshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unlink = Channel._unlink  # type: ignore[attr-defined]  # what a dying transport tells its channels with
+
+    def first(channel: Channel) -> None:
+        unlink(channel)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(Channel, "_unlink", first)
+    with Proxy(box.port) as proxy:
+        login = box.login(proxy.port)
+        connection = connect(login, login.endpoints[0])
+        cutter = threading.Timer(0.5, proxy.cut)
+        cutter.start()
+        with pytest.raises(HostUnreachable):
+            exchange(connection, connection.session(), "sleep 30", SystemClock())
+        cutter.join()
+        connection.close()
 
 
 @pytest.mark.parametrize("path", ["a\nb", "", "$(id)"])
