@@ -141,9 +141,11 @@ class Mirroring:
     def _conclude(self) -> None:
         """Record what came home; what failed is told, and tried again at the next look."""
         errand, self._errand = self._errand, None
-        if errand is None or errand.cancelled.is_set():
+        if errand is None or errand.thread.is_alive():
             return
         if errand.failure is not None or not errand.folder.is_dir():
+            if errand.cancelled.is_set():
+                return
             self._tell(errand.trainer, errand.checkpoint, errand.failure or CouldNotLook("it did not arrive"))
             return
         self._desk.record("mirrored", {"trainer": errand.trainer, "step": errand.checkpoint.step})

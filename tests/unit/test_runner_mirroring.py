@@ -168,6 +168,33 @@ def test_the_watch_goes_on_beside_it_and_its_end_calls_it_off(world: World, monk
     assert "mirrored" not in world.kinds()
 
 
+@dataclass(slots=True)
+class _LateHost(BoxHost):
+    """A connection whose last file is here when the watch ends."""
+
+    begun: threading.Event = field(default_factory=threading.Event)
+
+    def mirror(
+        self, files: Mapping[str, str], destination: Path, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        del files
+        self.begun.set()
+        while not cancelled():
+            threading.Event().wait(0.01)
+        destination.mkdir(parents=True)
+
+
+def test_what_came_home_while_it_was_called_off_is_recorded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint(world.box.root, "sft", 100)
+    host = _LateHost(world.box, ())
+    monkeypatch.setattr(ScriptedDesk, "fresh_host", lambda _desk: host)
+    desk = world.desk()
+    with Mirroring(desk, Telling()) as mirroring:
+        mirroring.go_on(training_facts.look(desk))
+        assert host.begun.wait(5)
+    assert world.kinds().count("mirrored") == 1
+
+
 def test_a_box_that_cannot_be_reached_stops_no_watch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint(world.box.root, "sft", 100)
     seen = training_facts.look(world.desk())
