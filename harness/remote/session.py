@@ -62,7 +62,7 @@ class TrainingSession:
         self._log = log
 
     def start(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> bool:
-        """Run ``argv`` in the directory, output appended to the log; False when it runs already.
+        """Run ``argv`` in the directory, output appended to the log; False when it runs or has ended well.
 
         Two callers at once start one. Raises HostUnreachable when the box cannot be asked or cannot start it.
         """

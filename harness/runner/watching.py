@@ -57,7 +57,7 @@ def launch(desk: RunnerDesk, narrator: Narrator) -> None:
     """Start the training unless it runs or has ended well; wait for its first words, its end, or the deadline."""
     session = training_session(desk)
     spoken_before = _attempts(launch_facts.look(desk).log.value)
-    if session.exit_status() != 0 and session.start(desk.job.training.command):
+    if session.start(desk.job.training.command):
         _record_launch(desk, "launch")
         narrator.note(f"training started in session {desk.job.training.session!r}")
     else:

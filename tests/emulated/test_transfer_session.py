@@ -123,13 +123,21 @@ def test_a_launcher_that_has_not_reported_yet_is_replaced(
     assert session.alive()
 
 
-def test_an_ended_one_is_started_again_and_the_log_goes_on(
+def test_one_that_failed_is_started_again_and_the_log_goes_on(
     session: TrainingSession, box: LocalSshd, tmp_path: Path
 ) -> None:
     for word in ("first", "second"):
-        assert session.start(["sh", "-c", f"echo {word}"])
-        until(lambda: session.exit_status() == 0)
+        assert session.start(["sh", "-c", f"echo {word}; exit 1"])
+        until(lambda: session.exit_status() == 1)
     assert log(box, tmp_path) == "first\nsecond\n"
+
+
+def test_one_that_ended_well_is_not_started_again(session: TrainingSession, box: LocalSshd, tmp_path: Path) -> None:
+    assert session.start(["echo", "once"])
+    until(lambda: session.exit_status() == 0)
+    assert not session.start(["echo", "twice"])
+    assert session.exit_status() == 0
+    assert log(box, tmp_path) == "once\n"
 
 
 def test_stop_ends_the_whole_family(session: TrainingSession) -> None:

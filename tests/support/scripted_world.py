@@ -188,8 +188,8 @@ class Box:
         return self.root / "models" / "output" / "final" / "model.Q8_0.gguf"
 
     def start(self) -> dict[str, Any]:
-        """Launch the training, unless it runs."""
-        fresh = not self.alive
+        """Launch the training, unless it runs or has ended well."""
+        fresh = not self.alive and self.exit_status != 0
         if fresh:
             self.started, self.alive, self.exit_status, self.looks = True, True, None, 0
             self.attempts += 1

@@ -68,13 +68,13 @@ def state(directory: str) -> Any:
 
 
 def start(directory: str, name: str, argv: Any, env: Any, log: str) -> Any:
-    """Start the command unless it lives already; the state, with ``fresh`` telling whether this call started it."""
+    """Start the command unless it lives or has ended well; the state, with ``fresh``: whether this call started it."""
     home = os.path.join(os.path.abspath(expand(directory)), ".harness")
     os.makedirs(home, exist_ok=True)
     with open(os.path.join(home, "lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         before = state(directory)
-        if before["alive"]:
+        if before["alive"] or before["exit_status"] == 0:
             return {**before, "fresh": False}
         _forget(home)
         exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in env.items())
