@@ -14,18 +14,12 @@ import subprocess
 import time
 from pathlib import Path
 
+from harness.emulator.freeport import free_port
 from harness.ports import Endpoint
 from harness.remote.keys import generate_keypair, public_key
 from harness.remote.ssh import Login
 
 SSHD = shutil.which("sshd") or next((p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if Path(p).exists()), None)
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class LocalSshd:
@@ -111,7 +105,9 @@ class LocalSshd:
         """End everything, the terminals of the box as well."""
         self.kill()
         if shutil.which("tmux"):
-            environment = {**os.environ, "TMUX_TMPDIR": str(self.directory / "tmux")}
+            # TMUX names the terminal in which the tests may run themselves; it comes before the directory.
+            environment = {name: value for name, value in os.environ.items() if name != "TMUX"}
+            environment["TMUX_TMPDIR"] = str(self.directory / "tmux")
             subprocess.run(["tmux", "kill-server"], check=False, env=environment, capture_output=True)
 
 

@@ -26,9 +26,10 @@ async def _serve(port: int, state_dir: Path, scenario: str | Path | None) -> Non
     # Imported here: the libraries come with an extra, and terminals exist only where boxes can run.
     try:
         from harness.emulator.clock import TurnableClock  # noqa: PLC0415
+        from harness.emulator.freeport import free_port  # noqa: PLC0415
         from harness.emulator.keeper import Keeper  # noqa: PLC0415
         from harness.emulator.scenario import load  # noqa: PLC0415
-        from harness.emulator.serving import free_port, owning, serving  # noqa: PLC0415
+        from harness.emulator.serving import owning, serving  # noqa: PLC0415
         from harness.emulator.world import World  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtra("the emulator", "emulator") from error

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.emulator.clock import TurnableClock
+from harness.emulator.freeport import free_port
 from harness.emulator.keeper import Keeper
 from harness.emulator.scenario import Scenario, load
-from harness.emulator.serving import free_port, owning, serving
+from harness.emulator.serving import owning, serving
 from harness.emulator.world import World
 from harness.errors import HarnessError
 

@@ -6,21 +6,18 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
+from harness.emulator.freeport import HOST
 from harness.emulator.keeper import Keeper
 from harness.emulator.web.app import build
 from harness.emulator.world import World
 from harness.errors import BadInput
-from harness.ids import new_nonce
 
-HOST = "127.0.0.1"
-FIRST_PORT, PORTS = 20_000, 12_000
 SHUTDOWN_S = 0.5
 """How long open requests are waited for at the end."""
 
@@ -80,19 +77,3 @@ def owning(state_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def free_port() -> int:
-    """A loopback port that nothing uses now, below the range from which systems give ports to outgoing connections.
-
-    It is to stay free while the emulator is down (Linux gives out 32768-60999, macOS and Windows 49152-65535).
-    """
-    for _ in range(200):
-        port = FIRST_PORT + int(new_nonce(), 16) % PORTS
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            return port
-    raise BadInput("no loopback port is free", remedy="End programs that listen on ports 20000 to 31999.")

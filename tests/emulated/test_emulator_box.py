@@ -19,8 +19,8 @@ from harness.clock import SystemClock
 from harness.emulator.box.container import Container, can_isolate
 from harness.emulator.box.layout import Layout
 from harness.emulator.box.server import BoxServer
+from harness.emulator.freeport import free_port
 from harness.emulator.running import NotSettled, running
-from harness.emulator.serving import free_port
 from harness.ids import Sha256
 from harness.ports import Endpoint, RemoteFile
 from harness.remote.host import SshHost

@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from harness.emulator.clock import TurnableClock
+from harness.emulator.freeport import free_port
 from harness.emulator.running import running
 from harness.emulator.scenario import Scenario
 from harness.emulator.world import World
@@ -51,7 +52,8 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> str:
 
 def test_killed_and_started_again_it_goes_on_with_the_same_box(tmp_path: Path) -> None:
     key = key_pair(tmp_path)
-    process, url, api_key = start(tmp_path / "state")
+    port = str(free_port())
+    process, url, api_key = start(tmp_path / "state", "--port", port)
     headers = {"Authorization": f"Bearer {api_key}"}
     body: dict[str, Any] = {"image": "x", "disk": 20, "onstart": "echo started >> $HOME/workspace/starts"}
     made = requests.put(f"{url}/api/v0/asks/{OFFER}/", json=body, headers=headers, timeout=10).json()["new_contract"]
@@ -62,7 +64,7 @@ def test_killed_and_started_again_it_goes_on_with_the_same_box(tmp_path: Path) -
     assert run(first, key, f"nohup setsid sh -c '{beat}' >/dev/null 2>&1 </dev/null & echo ok") == "ok\n"
     end(process, signal.SIGKILL)
 
-    process, url, again = start(tmp_path / "state", "--port", url.rpartition(":")[2])
+    process, url, again = start(tmp_path / "state", "--port", port)
     try:
         assert again == api_key
         assert wait_for_login(url, headers, made, key) == first
