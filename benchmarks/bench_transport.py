@@ -193,9 +193,11 @@ def main() -> None:
     parser.add_argument("--rtt-ms", type=float, default=0.0)
     parser.add_argument("--rate-mb", type=float, default=0.0)
     parser.add_argument("--only", action="append", default=[], help="variants whose name holds this text")
-    parser.add_argument("--directory", default="/dev/shm" if Path("/dev/shm").is_dir() else None)
+    parser.add_argument("--directory", type=Path, default=Path("/dev/shm") if Path("/dev/shm").is_dir() else None)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.directory is not None:
+        options.directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
         box = LocalSshd(Path(name) / "box")
         box.start()
