@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.emulator.running import Emulator, running
@@ -79,15 +80,20 @@ QUERIES = st.dictionaries(
 )
 
 
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with running(tmp_path_factory.mktemp("any") / "s", scenario=scenario(isolation="none")) as found:
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[Emulator]:
+    with running(tmp_path / "s", scenario=scenario(isolation="none")) as found:
         yield found
 
 
-@given(st.sampled_from(ROUTES), BODIES, QUERIES, st.sampled_from(["7100001", "24000001", "9" * 40]))
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_nothing_that_is_asked_is_the_servers_fault(
+@settings(max_examples=400)
+@given(
+    route=st.sampled_from(ROUTES),
+    body=BODIES,
+    query=QUERIES,
+    number=st.sampled_from(["7100001", "24000001", "9" * 40]),
+)
+def ask_anything(
     emulator: Emulator, route: tuple[str, str, Any], body: dict[str, Any], query: dict[str, str], number: str
 ) -> None:
     method, path, _ = route
@@ -100,7 +106,10 @@ def test_nothing_that_is_asked_is_the_servers_fault(
     assert answer.headers["Content-Type"] == "application/json"
 
 
-def test_the_keeper_is_still_at_work_after_all_that(emulator: Emulator) -> None:
+def test_nothing_that_is_asked_is_the_servers_fault_and_its_keeper_is_at_work_after_all_that(
+    emulator: Emulator,
+) -> None:
+    ask_anything(emulator)
     for rental_id in emulator.world.rentals():
         emulator.world.destroy(rental_id)
     emulator.settle()

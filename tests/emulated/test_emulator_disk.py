@@ -26,7 +26,7 @@ TARGETS = st.lists(PARTS, min_size=1, max_size=5).map("/".join)
 
 
 @given(TARGETS, TARGETS, TARGETS, st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_path_and_no_link_leads_out(one: str, two: str, asked: str, follow: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder, "root").resolve()

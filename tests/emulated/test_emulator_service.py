@@ -133,9 +133,10 @@ def listing(service: Emulator, **query: Any) -> Any:
 
 def _ask(service: Emulator, at: int) -> int:
     """One more offer on the market, to have many."""
-    template = service.world.state.asks[7_100_003]
-    made = replace(template, id=9_000_000 + at, machine_id=50_000 + at, rented=False)
-    service.world.state.asks[made.id] = made
+    with service.world.lock:
+        template = service.world.state.asks[7_100_003]
+        made = replace(template, id=9_000_000 + at, machine_id=50_000 + at, rented=False)
+        service.world.state.asks[made.id] = made
     return made.id
 
 

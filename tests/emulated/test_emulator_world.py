@@ -163,7 +163,7 @@ def test_a_state_that_cannot_be_read_is_refused_and_named(tmp_path: Path, damage
 
 
 @given(st.lists(st.tuples(st.floats(0, 2e5), st.floats(0.01, 50)), min_size=1, max_size=20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_ledger_adds_up_whatever_the_days(spans: list[tuple[float, float]]) -> None:
     ledger, now, expected = Ledger(), 1.7e9, 0.0
     for seconds, rate in spans:

@@ -38,6 +38,8 @@ pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
 
 MIB = 1 << 20
 LIMITS = Limits(stall=1.0, patience=30.0)
+PATIENT = Limits(patience=30.0)
+"""Where nothing stalls, and what is opened is counted."""
 
 
 @pytest.fixture
@@ -317,11 +319,11 @@ def test_a_file_replaced_in_mid_download_is_noticed(box: LocalSshd, tmp_path: Pa
     with Proxy(box.port, rate=20e6) as proxy:
         host = host_behind(box, proxy)
         swapped = threading.Event()
+        (box.home / "new").write_bytes(random.Random(1).randbytes(24 * MIB))
 
         def replace(progress: Progress) -> None:
             if 0 < progress.done < remote.size and not swapped.is_set():
                 swapped.set()
-                (box.home / "new").write_bytes(random.Random(1).randbytes(24 * MIB))
                 (box.home / "new").replace(box.home / remote.path)
 
         with pytest.raises(RemoteChanged):
@@ -394,7 +396,7 @@ def test_a_disk_that_takes_its_time_to_make_room_is_not_a_silent_box(
 ) -> None:
     assert near
     monkeypatch.setattr(Journal, "reserve", lambda _self, _file: time.sleep(2.0))
-    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=Limits(stall=0.3, patience=1.0))
+    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=Limits(stall=1.0, patience=1.0))
     remote = model(box, 8 * MIB)
     host.fetch(remote, tmp_path / "home" / "model.gguf")
     host.close()
@@ -551,7 +553,7 @@ def near(box: LocalSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setattr(SshHost, "line", lambda _self, _size: Line(1, "paramiko", alone="ssh"))
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=LIMITS)
+    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=PATIENT)
     yield host
     host.close()
 
@@ -579,7 +581,7 @@ def test_a_narrow_line_gets_connections_that_ssh_does_not_carry(
     assert near
     remote = model(box, 64 * MIB)
     with Proxy(box.port, rate=4e6) as proxy:
-        host = host_behind(box, proxy)
+        host = host_behind(box, proxy, PATIENT)
         host.fetch(remote, tmp_path / "home" / "model.gguf")
         host.close()
         assert proxy.home_bytes < remote.size * 1.05

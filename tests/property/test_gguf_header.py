@@ -31,7 +31,7 @@ scalars = st.one_of(
     st.tuples(st.just(writer.GGUFValueType.ARRAY), st.lists(st.booleans(), min_size=1, max_size=5)),
 )
 shapes = st.lists(st.integers(1, 5), min_size=1, max_size=3)
-SLOW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+SLOW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 
 
 @given(st.dictionaries(names, scalars, max_size=6), st.dictionaries(names, shapes, min_size=1, max_size=5))
@@ -164,7 +164,7 @@ def test_q4_k_m_gives_some_layers_more_bits() -> None:
     tied=st.booleans(),
     llama=st.booleans(),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_parameters_and_float_bytes_agree(heads: int, head: int, layers: int, tied: bool, llama: bool) -> None:
     config = {
         "architectures": ["LlamaForCausalLM" if llama else "Qwen2ForCausalLM"],

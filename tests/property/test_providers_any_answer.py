@@ -44,7 +44,6 @@ BODY = ANY | st.fixed_dictionaries(
 )
 STATUS = st.sampled_from([200, 200, 200, 204, 302, 400, 401, 403, 404, 404, 410, 429, 500, 502])
 UNHURRIED = settings(
-    deadline=None,
     max_examples=150,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],  # the server keeps no state
 )

@@ -97,7 +97,7 @@ def _disguised(draw: st.DrawFn) -> str:
     return _put(_put(line, draw(st.sampled_from(_LAST))), draw(st.sampled_from(_CARRIED)))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(_disguised())
 def test_no_disguise_lets_the_act_through(line: str) -> None:
     assert judge(line).decision is Decision.DENY
@@ -148,9 +148,7 @@ def _run(world: Path, line: str) -> list[tuple[str, ...]]:
     return [tuple(block.split("\n")) for block in calls.read_text().strip("\n").split("\n\n")]
 
 
-_QUICK = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+_QUICK = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @_QUICK
@@ -221,7 +219,7 @@ _POWERSHELL_BLOCKS = (
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_no_powershell_disguise_lets_the_act_through(data: st.DataObject) -> None:
     words = [data.draw(_powershell_word(word)) for word in ACT]
@@ -237,7 +235,7 @@ def test_no_powershell_disguise_lets_the_act_through(data: st.DataObject) -> Non
 # --- nothing breaks it --------------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(), st.sampled_from(Shell))
 def test_any_text_is_judged(text: str, shell: Shell) -> None:
     judge(text, shell)
@@ -245,7 +243,7 @@ def test_any_text_is_judged(text: str, shell: Shell) -> None:
     judge_argv(tuple(text.split()))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text())
 def test_nothing_behind_a_destroy_takes_it_back(text: str) -> None:
     assert judge(f"vastai destroy instance 5; {text}").decision is Decision.DENY

@@ -90,8 +90,9 @@ class Box:
 
 def rent(emulator: Emulator, key: Path, offer: int = OFFER, **more: Any) -> Box:
     """Rent a box, let a key in, wait until both are true."""
-    rental = emulator.world.create(offer, wanted(**more))
-    emulator.world.attach_key(rental.id, key.with_suffix(".pub").read_text())
+    with emulator.world.lock:  # the box boots when its key is known
+        rental = emulator.world.create(offer, wanted(**more))
+        emulator.world.attach_key(rental.id, key.with_suffix(".pub").read_text())
     emulator.settle()
     assert emulator.world.rental(rental.id).status is Status.RUNNING
     return Box(emulator, rental.id, key)

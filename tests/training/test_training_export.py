@@ -15,7 +15,7 @@ from forex import base as base_model
 from forex import export, ggml, gguf_file, gguf_model, manifest, merged, template, verify
 from forex.errors import ExportDefect
 from forex.weights import Weights
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 GGUF = "models/output/final/small.Q8_0.gguf"
@@ -25,7 +25,6 @@ GGUF = "models/output/final/small.Q8_0.gguf"
     st.lists(st.floats(-1e4, 1e4, width=32), min_size=64, max_size=64),
     st.sampled_from([1.0, 1e-3, 1e-8, 127.0]),
 )
-@settings(deadline=None)
 def test_q8_0_bytes_are_those_of_the_reference(values: list[float], scale: float) -> None:
     from gguf import GGMLQuantizationType, quants
 

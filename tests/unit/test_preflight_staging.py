@@ -229,7 +229,7 @@ KILLED = textwrap.dedent(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.floats(0.15, 1.2))
 def test_killed_at_any_moment_the_next_call_makes_it_whole(source: Path, tmp_path: Path, delay: float) -> None:
     place = tmp_path / "job"

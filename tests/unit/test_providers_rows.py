@@ -99,7 +99,7 @@ def test_an_odd_row_is_no_row(change: dict[str, Any]) -> None:
         rows.instance(instance_row(**change))
 
 
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first draw loads tables
+UNHURRIED = settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw loads tables
 
 
 @UNHURRIED

@@ -51,7 +51,7 @@ def test_a_journal_without_its_file_is_nothing(tmp_path: Path) -> None:
     assert opened(tmp_path).done == set()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(keep=st.integers(min_value=0, max_value=60))
 def test_a_torn_journal_only_forgets(tmp_path: Path, keep: int) -> None:
     journal = opened(tmp_path)

@@ -144,9 +144,9 @@ def test_a_client_that_is_killed_in_the_middle_leaves_no_temporary_file(
 
 
 def test_surplus_is_noticed_while_the_box_still_sends(stream_of: Callable[..., OpensshStream]) -> None:
-    stream = stream_of(lie("", "head -c 5000 /dev/zero"))
+    stream = stream_of(f"echo '{MARK}ready' >&2; read request; head -c 5000 /dev/zero; sleep 30")
     stream.ask(Range(0, 1000))
-    with pytest.raises(TransferFailed):
+    with pytest.raises(TransferFailed, match="more of model than it was asked for"):
         stream.receive(Range(0, 1000), lambda _: None)
 
 

@@ -84,7 +84,7 @@ def test_a_strangers_words_are_words(evil: str) -> None:
 
 
 @given(st.text(alphabet=st.sampled_from("`~*_[]()<>!#|\\-+=:&;$@/ \n\tab1.\"'")))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_text_of_punctuation_becomes_markup(evil: str) -> None:
     text = _render("x" + evil)
     assert _structure(text) == _BENIGN

@@ -17,7 +17,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first draw loads tables
+UNHURRIED = settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw loads tables
 
 
 def chain(length: int = 4) -> list[Event]:
