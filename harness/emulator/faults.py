@@ -18,7 +18,7 @@ Holds = Callable[[When], bool]
 _NUMBERS = re.compile(r"\{[a-z_]+\}")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Armed:
     fault: Fault
     seen: int = 0
@@ -28,7 +28,9 @@ class _Armed:
         return bool(self.fault.times) and self.struck >= self.fault.times
 
     def strikes(self) -> bool:
-        """Count one more occasion, and whether it is one to strike at."""
+        """Count one more occasion, unless it has struck as often as it may; whether this is one to strike at."""
+        if self.exhausted():
+            return False
         self.seen += 1
         if not isinstance(self.fault, LifeEvent) and self.seen <= self.fault.after:
             return False
@@ -85,13 +87,17 @@ class FaultBook:
 
     def _next(self, kind: type[F], fits: Callable[[F], bool], holds: Holds) -> F | None:
         with self._lock:
-            candidates = [armed for armed in self._armed if isinstance(armed.fault, kind) and fits(armed.fault)]
+            candidates = [
+                armed
+                for armed in self._armed
+                if isinstance(armed.fault, kind) and fits(armed.fault) and not armed.exhausted()
+            ]
         for armed in candidates:
             # Asked without the lock: the answer waits for the world, which may wait for these counts meanwhile.
-            if armed.exhausted() or not holds(armed.fault.when):
+            if not holds(armed.fault.when):
                 continue
             with self._lock:
-                if not armed.exhausted() and armed.strikes():
+                if armed in self._armed and armed.strikes():
                     return armed.fault  # type: ignore[return-value]  # isinstance above narrows only its own list
         return None
 

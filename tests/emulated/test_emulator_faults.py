@@ -59,6 +59,16 @@ def test_a_fault_that_struck_while_its_condition_was_asked_strikes_no_second_tim
     assert book.counts() == [(1, 1)]
 
 
+def test_a_fault_that_was_disarmed_while_its_condition_was_asked_does_not_strike() -> None:
+    book = FaultBook(scenario(life=[{"do": "outbid"}]).life)
+
+    def holds(_: When) -> bool:
+        book.clear()
+        return True
+
+    assert book.life(frozenset({"outbid"}), holds) is None
+
+
 def test_replies_are_spoiled_as_often_as_said_and_not_more(faulty: Faulty) -> None:
     html = {"status": 503, "content_type": "text/html", "body": "<html>down</html>"}
     emulator = faulty(route="GET /api/v0/users/current", do="reply", after=1, times=2, **html)
