@@ -53,16 +53,23 @@ def exchange(
     except (SSHException, OSError, EOFError) as error:
         slow = isinstance(error, TimeoutError)
         what = f"{timeout:.0f} s passed" if slow else f"the connection was cut: {describe(error)}"
-        raise HostUnreachable(f"a command on {name(connection.endpoint)} did not end: {what}") from error
+        raise _unended(connection, what) from error
     finally:
         with contextlib.suppress(SSHException, OSError, EOFError):  # a dead connection cannot be told
             channel.close()
     if not ended:
-        raise HostUnreachable(f"a command on {name(connection.endpoint)} did not end: {timeout:.0f} s passed")
+        raise _unended(connection, f"{timeout:.0f} s passed")
     if channel.exit_status == -1:
         # A signal, or a cut: a channel hears of one before its connection counts as dead.
-        connection.round_trip(clock)
+        try:
+            connection.round_trip(clock)
+        except HostUnreachable as error:
+            raise _unended(connection, "the connection was cut") from error
     return RunResult(channel.exit_status, output.bytes(), errors.bytes())
+
+
+def _unended(connection: Connection, what: str) -> HostUnreachable:
+    return HostUnreachable(f"a command on {name(connection.endpoint)} did not end: {what}")
 
 
 class _Gathered:

@@ -281,13 +281,12 @@ def test_a_cut_that_the_command_hears_of_before_the_connection_is_no_end_of_the_
     monkeypatch.setattr(Channel, "_unlink", first)
     with Proxy(box.port) as proxy:
         login = box.login(proxy.port)
-        connection = connect(login, login.endpoints[0])
-        cutter = threading.Timer(0.5, proxy.cut)
-        cutter.start()
-        with pytest.raises(HostUnreachable):
-            exchange(connection, connection.session(), "sleep 30", SystemClock())
-        cutter.join()
-        connection.close()
+        with contextlib.closing(connect(login, login.endpoints[0])) as connection:
+            cutter = threading.Timer(0.5, proxy.cut)
+            cutter.start()
+            with pytest.raises(HostUnreachable, match="did not end: the connection was cut"):
+                exchange(connection, connection.session(), "sleep 30", SystemClock())
+            cutter.join()
 
 
 @pytest.mark.parametrize("path", ["a\nb", "", "$(id)"])
