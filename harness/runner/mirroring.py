@@ -91,7 +91,7 @@ class Mirroring:
         if self._errand is not None and self.under_way:
             self._errand.cancelled.set()
             self._errand.thread.join(_LEAVE_S)
-        if error is None:
+        if error is None and not self.under_way:
             self._conclude()
 
     @property
@@ -139,18 +139,16 @@ class Mirroring:
         return self._desk.directory / MIRROR / trainer / f"checkpoint-{step}"
 
     def _conclude(self) -> None:
-        """Record what came home; what failed is told, and tried again at the next look."""
+        """Record what came home; what failed unless it was called off is told, and tried again at the next look."""
         errand, self._errand = self._errand, None
-        if errand is None or errand.thread.is_alive():
+        if errand is None:
             return
-        if errand.failure is not None or not errand.folder.is_dir():
-            if errand.cancelled.is_set():
-                return
+        if errand.failure is None and errand.folder.is_dir():
+            self._desk.record("mirrored", {"trainer": errand.trainer, "step": errand.checkpoint.step})
+            self._narrator.note(f"{errand.trainer} step {errand.checkpoint.step} is mirrored here")
+            _prune(errand.folder)
+        elif not errand.cancelled.is_set():
             self._tell(errand.trainer, errand.checkpoint, errand.failure or CouldNotLook("it did not arrive"))
-            return
-        self._desk.record("mirrored", {"trainer": errand.trainer, "step": errand.checkpoint.step})
-        self._narrator.note(f"{errand.trainer} step {errand.checkpoint.step} is mirrored here")
-        _prune(errand.folder)
 
     def _tell(self, trainer: str, checkpoint: BoxCheckpoint, error: Exception) -> None:
         said = printable(str(error))
