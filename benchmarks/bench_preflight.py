@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import staging
-from harness.facts import preflight, preflight_data, preflight_launchers, preflight_options
+from harness.facts import preflight, preflight_data
+from harness.job import staging
 from harness.job.load import load_job
+from harness.static import launchers, options
 
 ROUNDS = 11
 
@@ -41,8 +42,8 @@ def main(package: Path) -> None:
         "judge the rows": lambda: preflight_data.unsound(job, data),
         "fit the context": lambda: preflight_data.context(job, data, package, None),
         "read the scripts": lambda: preflight._sources(package),  # noqa: SLF001
-        "find launchers": lambda: preflight_launchers.find(sources, {}),
-        "find option pairs": lambda: preflight_options.find(sources, job.package.entry),
+        "find launchers": lambda: launchers.find(sources, {}),
+        "find option pairs": lambda: options.find(sources, job.package.entry),
     }
     best = dict.fromkeys(parts, float("inf"))
     for _ in range(ROUNDS):

@@ -28,8 +28,8 @@ from typing import Any
 
 from benchmarks.bench_transport import way
 from benchmarks.local_sshd import LocalSshd
-from harness.clock import SystemClock
-from harness.ports import Question
+from harness.core.clock import SystemClock
+from harness.core.ports import Question
 from harness.remote.host import SshHost
 
 FILES = 10

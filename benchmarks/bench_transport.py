@@ -31,11 +31,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.local_sshd import LocalSshd
-from harness.clock import SystemClock
-from harness.ids import Sha256
-from harness.ports import Question, RemoteFile
-from harness.remote import openssh
+from harness.core.clock import SystemClock
+from harness.core.ids import Sha256
+from harness.core.ports import Question, RemoteFile
 from harness.remote.host import SshHost
+from harness.remote.transfer import openssh
 
 GCM = "aes128-gcm@openssh.com"
 

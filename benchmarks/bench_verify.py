@@ -21,12 +21,12 @@ from statistics import median
 
 import gguf as rival
 
-from harness import gate
 from harness.artifacts import digest, expectation
 from harness.artifacts.dataset import rows, sound
 from harness.artifacts.verify import verify_file
-from harness.lifecycle import Stage
-from harness.verdict import Verdict
+from harness.core.lifecycle import Stage
+from harness.core.verdict import Verdict
+from harness.gates import judge
 from tests.support.facts import facts_file
 from tests.support.model_files import R1_QWEN_7B, write_gguf, write_training
 
@@ -59,7 +59,7 @@ def verify(path: Path, known: expectation.Expectation) -> None:
 def gated(path: Path, known: expectation.Expectation, facts: Path) -> None:
     """A whole gate: the look at the file, then pytest on recorded facts of the stage; insist that it opens."""
     verify(path, known)
-    result = gate.judge(facts)
+    result = judge.judge(facts)
     if result.verdict is not Verdict.PASS:
         raise SystemExit(f"{facts}: {result.problems}")
 

@@ -14,10 +14,10 @@ import subprocess
 import time
 from pathlib import Path
 
+from harness.core.ports import Endpoint
 from harness.emulator.freeport import free_port
-from harness.ports import Endpoint
-from harness.remote.keys import generate_keypair, public_key
-from harness.remote.ssh import Login
+from harness.remote.ssh.connection import Login
+from harness.remote.ssh.keys import generate_keypair, public_key
 
 SSHD = shutil.which("sshd") or next((p for p in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if Path(p).exists()), None)
 

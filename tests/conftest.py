@@ -20,7 +20,7 @@ def _the_power_stays_on() -> Iterator[None]:
     """Leave what is flushed to the disk with the kernel: thousands of waits that only a power failure would reward.
 
     In this process alone; programs that tests start wait as they do for the operator. Which calls are made, and in
-    which order, is watched by the tests of ``harness.durable``.
+    which order, is watched by the tests of ``harness.core.durable``.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from harness.core.observed import CouldNotLook
 from harness.facts.launch import LaunchFacts
 from harness.job.model import Job
-from harness.observed import CouldNotLook
 from harness.plugin.looking import Evidence
 
 _PROGRAMS = {"accelerate", "accelerate-launch", "torchrun", "deepspeed", "mpirun", "mpiexec", "horovodrun"}

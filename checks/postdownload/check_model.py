@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import pytest
 
 from harness.artifacts.verify import Finding
+from harness.core.observed import CouldNotLook
+from harness.core.verdict import Verdict
 from harness.facts.postdownload import PostdownloadFacts
-from harness.observed import CouldNotLook
 from harness.plugin.looking import Evidence
-from harness.verdict import Verdict
 
 _TOKENIZER = "tokenizer_"
 _AS_TRAINED = "tokenizer_as_trained"

@@ -6,9 +6,9 @@ import posixpath
 
 import pytest
 
+from harness.core.observed import CouldNotLook
 from harness.facts.posttrain import PosttrainFacts
 from harness.job.model import Job
-from harness.observed import CouldNotLook
 from harness.plugin.looking import Evidence
 
 

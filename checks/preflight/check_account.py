@@ -7,8 +7,8 @@ import binascii
 
 import pytest
 
-from harness import estimate
 from harness.facts.preflight import PreflightFacts
+from harness.job import estimate
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
 

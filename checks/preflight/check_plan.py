@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from harness import estimate
+from harness.core.text import human_bytes, human_seconds
 from harness.facts.preflight import PreflightFacts
+from harness.job import estimate
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
-from harness.text import human_bytes, human_seconds
 
 
 @pytest.mark.seed("rule 4")

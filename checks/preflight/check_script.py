@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from harness.core.observed import CouldNotLook
 from harness.facts.preflight import PreflightFacts
 from harness.job.model import Job
-from harness.observed import CouldNotLook
 from harness.plugin.looking import Evidence
 
 

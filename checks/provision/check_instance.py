@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from harness import estimate
+from harness.core.ports import InstanceStatus
 from harness.facts.provision import ProvisionFacts
+from harness.job import estimate
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
-from harness.ports import InstanceStatus
 
 
 @pytest.mark.remedy("destroy the others in the provider's console; harness status {job} names ours")

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from harness import estimate
 from harness.facts.provision import ProvisionFacts
+from harness.job import estimate
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
 

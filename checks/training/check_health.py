@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from harness import estimate
+from harness.core.observed import CouldNotLook
 from harness.facts.training import TrainingFacts
+from harness.job import estimate
 from harness.job.model import Job
 from harness.log.grammar import Step, Trainer
-from harness.observed import CouldNotLook
 from harness.plugin.looking import Evidence
 
 _WINDOW = 20

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness import estimate
 from harness.facts.training import TrainingFacts
+from harness.job import estimate
 from harness.job.model import Job
 from harness.log.grammar import Trainer
 from harness.plugin.looking import Evidence

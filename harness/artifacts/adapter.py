@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.artifacts import safetensors, weights
 from harness.artifacts.model_shape import read_config
-from harness.errors import BadInput
+from harness.core.errors import BadInput
 
 _SLICE: Final = 16 << 20  # bytes looked at at a time, so that a large adapter needs no memory of its size
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.artifacts import digest
-from harness.ids import Sha256, new_nonce
+from harness.core.ids import Sha256, new_nonce
 
 
 def is_here(path: Path, sha256: Sha256) -> bool:

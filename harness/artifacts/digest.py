@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import BadInput
-from harness.ids import Sha256
+from harness.core.errors import BadInput
+from harness.core.ids import Sha256
 
 _CHUNK = 4 << 20  # bytes; hashlib releases the interpreter lock for each, larger ones gain nothing
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from harness.artifacts import gguf, model_shape, tokenizer
 from harness.artifacts.tokenizer import TrainedTokenizer
-from harness.errors import BadInput
-from harness.ids import Sha256, sha256
+from harness.core.errors import BadInput
+from harness.core.ids import Sha256, sha256
 
 _UNITS: Final = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*)", re.IGNORECASE)

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from harness.artifacts import digest
 from harness.artifacts.digest import Hashed
-from harness.errors import BadInput
-from harness.ids import Sha256, sha256
-from harness.text import names_device
+from harness.core.errors import BadInput
+from harness.core.ids import Sha256, sha256
+from harness.core.text import names_device
 
 MAX_MANIFEST_BYTES: Final = 4 << 20
 MAX_FILES: Final = 20_000

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from harness.artifacts import gguf
-from harness.errors import BadInput
+from harness.core.errors import BadInput
 
 Quantization = Literal["F32", "F16", "BF16", "Q8_0", "Q4_K_M"]
 QUANTIZATIONS: Final[tuple[Quantization, ...]] = ("F32", "F16", "BF16", "Q8_0", "Q4_K_M")

@@ -18,8 +18,8 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from harness.artifacts import gguf
-from harness.errors import BadInput
-from harness.text import printable
+from harness.core.errors import BadInput
+from harness.core.text import printable
 
 MAX_FILE_BYTES: Final = 256 << 20
 _CONTROL_TYPES: Final = frozenset({3, 4})  # enum llama_token_type: control, user defined

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.artifacts import digest, gguf, model_shape, tokenizer
 from harness.artifacts.expectation import HYPERPARAMETERS, Expectation, config_of, quantization_of
-from harness.errors import BadInput
-from harness.text import printable
-from harness.verdict import Verdict
+from harness.core.errors import BadInput
+from harness.core.text import printable
+from harness.core.verdict import Verdict
 
 if TYPE_CHECKING:
     from harness.artifacts import scales

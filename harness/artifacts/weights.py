@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from harness.errors import BadInput
+from harness.core.errors import BadInput
 
 FLOATS: Final[dict[str, np.dtype[Any]]] = {
     "F64": np.dtype("<f8"),

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from harness.cli.confirming import accepting
 from harness.cli.jobs import Plain
-from harness.cli.narration import open_narrator
-from harness.guard import abandon as abandon_instance
-from harness.wiring import open_desk
+from harness.cli.progress_view import open_reporter
+from harness.guard.destroy import abandon as abandon_instance
+from harness.wiring import open_context
 
 
 def abandon(
@@ -23,7 +23,7 @@ def abandon(
 ) -> None:
     """Destroy an instance that holds no checkpoint and no model file; else only for the typed sentence."""
     console = Console()
-    with open_desk(job) as desk, desk.store.lock(desk.name), open_narrator(console, plain) as narrator:
-        adopted = desk.job.adopted
-        abandon_instance(desk, accepting(console, narrator, accept_loss), narrator.note)
+    with open_context(job) as context, context.store.lock(context.name), open_reporter(console, plain) as reporter:
+        adopted = context.job.adopted
+        abandon_instance(context, accepting(console, reporter, accept_loss), reporter.note)
     typer.echo(f"job {job} is abandoned" + ("" if adopted else f"; harness run {job} begins it anew"))

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from harness.cli.narration import paused
-from harness.guard import Confirm
+from harness.cli.progress_view import paused
+from harness.guard.destroy import Confirm
 from harness.job.model import Job
-from harness.runner.narrator import Narrator
-from harness.runner.replacing import Agreement
+from harness.runner.progress import ProgressReporter
+from harness.runner.replacement import Agreement
 
 
-def confirming(job: Job, console: Console, narrator: Narrator, *, yes: bool) -> Confirm:
+def confirming(job: Job, console: Console, reporter: ProgressReporter, *, yes: bool) -> Confirm:
     """How this job asks: not at all when it was agreed in advance, else by the typed instance id on a terminal."""
 
     def confirm(instance_id: int, file: str) -> str | None:
@@ -24,7 +24,7 @@ def confirming(job: Job, console: Console, narrator: Narrator, *, yes: bool) -> 
             return "the job file agrees in advance"
         if not sys.stdin.isatty():
             return None
-        with paused(narrator):
+        with paused(reporter):
             console.print(f"verified file: {file}", markup=False, soft_wrap=True)
             console.print(f"instance {instance_id} and everything on its disk will be deleted for good", markup=False)
             try:
@@ -36,18 +36,18 @@ def confirming(job: Job, console: Console, narrator: Narrator, *, yes: bool) -> 
     return confirm
 
 
-def accepting(console: Console, narrator: Narrator, in_advance: str | None) -> Callable[[str], bool]:
+def accepting(console: Console, reporter: ProgressReporter, in_advance: str | None) -> Callable[[str], bool]:
     """How a loss is accepted: by the very sentence, given in advance or typed on a terminal."""
 
     def accepts(sentence: str) -> bool:
         if in_advance is not None:
             return in_advance.strip() == sentence
-        return _typed(console, narrator, f"type '{sentence}': ") == sentence
+        return _typed(console, reporter, f"type '{sentence}': ") == sentence
 
     return accepts
 
 
-def agreeing(console: Console, narrator: Narrator, *, in_advance: bool, loss: str | None) -> Agreement:
+def agreeing(console: Console, reporter: ProgressReporter, *, in_advance: bool, loss: str | None) -> Agreement:
     """How another instance in the place of a dead one is agreed to: in advance, or on a terminal."""
 
     def to_rent(meaning: str) -> str | None:
@@ -55,19 +55,19 @@ def agreeing(console: Console, narrator: Narrator, *, in_advance: bool, loss: st
             return "--replace-dead-instance, given in advance"
         if not sys.stdin.isatty():
             return None
-        with paused(narrator):
+        with paused(reporter):
             console.print(meaning, markup=False, soft_wrap=True)
-        typed = _typed(console, narrator, "type 'rent another' to have it replaced: ")
+        typed = _typed(console, reporter, "type 'rent another' to have it replaced: ")
         return "typed at the terminal" if typed == "rent another" else None
 
-    return Agreement(to_rent, accepting(console, narrator, loss))
+    return Agreement(to_rent, accepting(console, reporter, loss))
 
 
-def _typed(console: Console, narrator: Narrator, prompt: str) -> str | None:
+def _typed(console: Console, reporter: ProgressReporter, prompt: str) -> str | None:
     """What is typed on a terminal; None without one."""
     if not sys.stdin.isatty():
         return None
-    with paused(narrator):
+    with paused(reporter):
         try:
             return console.input(prompt, markup=False).strip()
         except EOFError:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from harness import environment
-from harness.errors import MissingExtra
+from harness.core import environment
+from harness.core.errors import MissingExtra
 
 
 def emulator(

@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 
-from harness.errors import HarnessError, MissingExtra
+from harness.core.errors import HarnessError, MissingExtra
 
 _HEAD = """\
 # Exit codes

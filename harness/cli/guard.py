@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from harness.errors import BadInput, Refused
+from harness.core.errors import BadInput, Refused
 from harness.shellguard.explain import explanation, reasons
 from harness.shellguard.judge import judge, judge_argv
 from harness.shellguard.reading import Shell

@@ -12,22 +12,23 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from harness import environment
-from harness import release as releases
 from harness import report as reports
 from harness.cli.confirming import agreeing, confirming
-from harness.cli.narration import open_narrator
+from harness.cli.progress_view import open_reporter
+from harness.core import environment
+from harness.core.errors import BadInput, HarnessError, LogDamaged
+from harness.core.ids import InstanceId, JobName
+from harness.core.lifecycle import Stage
+from harness.core.ports import Charge
 from harness.emulator.scenario import load as load_scenario
-from harness.errors import BadInput, HarnessError, LogDamaged
-from harness.ids import InstanceId, JobName
 from harness.job.load import load_job
 from harness.job.model import Job
-from harness.lifecycle import Stage
-from harness.ports import Charge
-from harness.report import money
+from harness.ledger import billing
+from harness.ledger.jobs import named
+from harness.release import release as releases
 from harness.runner.run import open_job, reopen_if_mended, reopen_if_spoilt
 from harness.runner.run import run as run_job
-from harness.wiring import JobDesk, emulator_home, named, open_desk, open_ledger
+from harness.wiring import OpenContext, emulator_home, open_context, open_ledger
 
 _NOT_A_NAME = re.compile(r"[^a-z0-9._-]+")
 Yes = Annotated[bool, typer.Option("--yes", help="Agree in advance to the destruction, once everything is verified.")]
@@ -141,21 +142,21 @@ def drive(
     """Run a job under its lock, narrating; whatever happens, leave the report."""
     load_scenario(job.provider.scenario)  # one that cannot be read is said before the first stage
     console = Console()
-    with open_desk(job.name, new=True) as desk, desk.store.lock(job.name):
-        open_job(desk.store, job, file.resolve(), accept_changes=accept_changes)
-        telling = open_narrator(console, plain, verbose=verbose, spent=lambda: spent(desk))
-        with reported(desk, console), telling as narrator:
-            if desk.history.closed:
-                narrator.note(f"job {desk.name} is closed: its file is verified, its instance destroyed")
+    with open_context(job.name, new=True) as context, context.store.lock(job.name):
+        open_job(context.store, job, file.resolve(), accept_changes=accept_changes)
+        telling = open_reporter(console, plain, verbose=verbose, spent=lambda: spent(context))
+        with reported(context, console), telling as reporter:
+            if context.history.closed:
+                reporter.note(f"job {context.name} is closed: its file is verified, its instance destroyed")
                 return
-            reopen_if_mended(desk, narrator)
-            reopen_if_spoilt(desk, narrator)
+            reopen_if_mended(context, reporter)
+            reopen_if_spoilt(context, reporter)
             run_job(
-                desk,
-                narrator,
-                confirming(desk.job, console, narrator, yes=yes),
+                context,
+                reporter,
+                confirming(context.job, console, reporter, yes=yes),
                 until=until,
-                agreement=agreeing(console, narrator, in_advance=replace_dead, loss=accept_loss),
+                agreement=agreeing(console, reporter, in_advance=replace_dead, loss=accept_loss),
             )
 
 
@@ -194,52 +195,52 @@ def report(
     job: Annotated[str | None, typer.Argument(help="The job's name.", show_default="the one that moved last")] = None,
 ) -> None:
     """Write the gold-standard report anew and say where it is."""
-    with open_desk(job) as desk:
-        for path in write_report(desk):
+    with open_context(job) as context:
+        for path in write_report(context):
             typer.echo(str(path))
 
 
-def write_report(desk: JobDesk) -> tuple[Path, ...]:
+def write_report(context: OpenContext) -> tuple[Path, ...]:
     """The report of a job as it stands, in its directory."""
     return reports.write(
-        reports.build(desk.history, now=desk.clock.now(), charges=_charges(desk), release=_release(desk)),
-        desk.directory,
+        reports.build(context.history, now=context.clock.now(), charges=_charges(context), release=_release(context)),
+        context.directory,
     )
 
 
-def _charges(desk: JobDesk) -> tuple[Charge, ...] | None:
+def _charges(context: OpenContext) -> tuple[Charge, ...] | None:
     """The provider's bill of every instance of the job; None when it cannot be had, which the report says."""
-    had = [one for one in desk.history.events if one.kind in {"rented", "adopted"}]
+    had = [one for one in context.history.events if one.kind in {"rented", "adopted"}]
     rented = {InstanceId(int(str(one.data["instance_id"]))) for one in had}
     if not rented:
         return None
     try:
-        return tuple(charge for instance_id in sorted(rented) for charge in desk.provider().charges(instance_id))
+        return tuple(charge for instance_id in sorted(rented) for charge in context.provider().charges(instance_id))
     except HarnessError:
         return None
 
 
-def _release(desk: JobDesk) -> releases.Release | None:
-    path = desk.history.release_path
+def _release(context: OpenContext) -> releases.Release | None:
+    path = context.history.release_path
     try:
         return releases.read(Path(path)) if path else None
     except HarnessError:
         return None
 
 
-def spent(desk: JobDesk) -> float | None:
+def spent(context: OpenContext) -> float | None:
     """What the instance has cost so far at the agreed price (USD); None before there is one."""
-    return money.spent(desk.history, desk.clock.now())
+    return billing.spent(context.history, context.clock.now())
 
 
 @contextmanager
-def reported(desk: JobDesk, console: Console) -> Iterator[None]:
+def reported(context: OpenContext, console: Console) -> Iterator[None]:
     """Whatever happens, leave the report."""
     try:
         yield
     finally:
         try:
-            markdown, *_ = write_report(desk)
+            markdown, *_ = write_report(context)
         except (HarnessError, OSError) as error:
             console.print(f"the report could not be written: {error}", markup=False, style="red")
         else:

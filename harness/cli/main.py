@@ -10,8 +10,8 @@ from rich.console import Console
 
 from harness import __version__
 from harness.cli import abandon, emulator, guard, jobs, orphans, release, rules, teardown, transfer, verify
-from harness.cli.narration import show_failure
-from harness.errors import HarnessError
+from harness.cli.progress_view import show_failure
+from harness.core.errors import HarnessError
 
 app = typer.Typer(
     name="harness",

@@ -11,15 +11,15 @@ from typing import Annotated
 
 import typer
 
-from harness import environment
-from harness.clock import SystemClock
-from harness.errors import LogDamaged, ProviderUnavailable
+from harness.core import environment
+from harness.core.clock import SystemClock
+from harness.core.errors import LogDamaged, ProviderUnavailable
+from harness.core.observed import Observed
+from harness.core.ports import Bill, Instance, Provider, Volume
+from harness.core.text import printable
 from harness.facts.reading import attempt
 from harness.job.model import ProviderTable
-from harness.observed import Observed
-from harness.orphans import Known, Standing, Whose
-from harness.ports import Bill, Instance, Provider, Volume
-from harness.text import printable
+from harness.ledger.ownership import Known, Standing, Whose
 from harness.wiring import open_ledger, open_provider_named
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from harness.ports import Clock
+from harness.core.ports import Clock
 
 _WINDOW_S = 30.0
 """The rate is that of the last half minute: long enough to be steady, short enough to show a stall."""

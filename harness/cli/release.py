@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from harness import release as releases
-from harness.errors import Refused
-from harness.intoto import rfc3339
-from harness.lifecycle import Stage
-from harness.text import human_bytes, printable
+from harness.core.errors import Refused
+from harness.core.lifecycle import Stage
+from harness.core.text import human_bytes, printable
+from harness.release import release as releases
+from harness.release.statement import rfc3339
 
 app = typer.Typer(help="Read or check a release statement.", no_args_is_help=True)
 
@@ -47,12 +47,12 @@ def check(
     ] = None,
 ) -> None:
     """Check it against the job's event log, and the file on this machine, read anew. Exit code 0 valid, 5 refused."""
-    from harness.wiring import open_desk  # noqa: PLC0415 - show works without a store
+    from harness.wiring import open_context  # noqa: PLC0415 - show works without a store
 
     release = releases.read(file)
-    with open_desk(release.job) as desk:
-        found = list(releases.problems(release, desk.history, desk.clock.now()))
-        verified = desk.history.verified
+    with open_context(release.job) as context:
+        found = list(releases.problems(release, context.history, context.clock.now()))
+        verified = context.history.verified
     path = artifact or (Path(verified.path) if verified else None)
     problem = releases.file_problem(release, path) if path else "no verified file is recorded"
     if problem:

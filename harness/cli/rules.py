@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from harness import rules as operating_rules
+from harness.shellguard import handbook as operating_rules
 
 app = typer.Typer(help="The operating rules: what the guard holds, and what every gate demands.")
 

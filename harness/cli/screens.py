@@ -14,8 +14,8 @@ from rich.text import Text
 
 from harness.cli.pace import Reading
 from harness.cli.wording import meter_words
-from harness.ports import Clock
-from harness.text import human_seconds
+from harness.core.ports import Clock
+from harness.core.text import human_seconds
 
 _PLAIN_PARTS = 20
 _PLAIN_EVERY_S = 10.0

@@ -8,20 +8,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness import environment
 from harness.cli.confirming import confirming
 from harness.cli.jobs import Plain, Yes, reported, spent
-from harness.cli.narration import open_narrator
-from harness.clock import SystemClock
-from harness.errors import BadInput, Refused
-from harness.ids import InstanceId, JobName
+from harness.cli.progress_view import open_reporter
+from harness.core import environment
+from harness.core.clock import SystemClock
+from harness.core.errors import BadInput, Refused
+from harness.core.ids import InstanceId, JobName
+from harness.core.lifecycle import ORDER, Stage
 from harness.job.load import load_job
 from harness.job.model import Job
-from harness.lifecycle import ORDER, Stage
-from harness.runner import adopting
+from harness.runner import adoption
 from harness.runner.run import reopen_if_spoilt
 from harness.runner.run import run as run_job
-from harness.wiring import JobDesk, open_desk, open_ledger, open_provider
+from harness.wiring import OpenContext, open_context, open_ledger, open_provider
 
 
 def destroy(
@@ -46,38 +46,38 @@ def destroy(
         raise BadInput(f"{job} and --instance-id {instance_id} are both named: one says what is to be destroyed")
     name = job if instance_id is None else _job_of(InstanceId(instance_id), expected, job_file)
     console = Console()
-    with open_desk(name) as desk, desk.store.lock(desk.name):
+    with open_context(name) as context, context.store.lock(context.name):
         if expected is not None and job_file is not None:
-            adopting.expect(desk, expected, job_file.resolve())
+            adoption.expect(context, expected, job_file.resolve())
         if instance_id is not None:
-            _refuse_forgotten(desk, InstanceId(instance_id))
-        _require_verified(desk)
-        telling = open_narrator(console, plain, spent=lambda: spent(desk))
-        with reported(desk, console), telling as narrator:
-            if desk.history.closed:
-                narrator.note(f"job {desk.name} is closed: its file is verified, its instance destroyed")
+            _refuse_forgotten(context, InstanceId(instance_id))
+        _require_verified(context)
+        telling = open_reporter(console, plain, spent=lambda: spent(context))
+        with reported(context, console), telling as reporter:
+            if context.history.closed:
+                reporter.note(f"job {context.name} is closed: its file is verified, its instance destroyed")
                 return
-            if desk.job.adopted:
-                reopen_if_spoilt(desk, narrator)
-            run_job(desk, narrator, confirming(desk.job, console, narrator, yes=yes))
+            if context.job.adopted:
+                reopen_if_spoilt(context, reporter)
+            run_job(context, reporter, confirming(context.job, console, reporter, yes=yes))
 
 
-def _refuse_forgotten(desk: JobDesk, instance_id: InstanceId) -> None:
+def _refuse_forgotten(context: OpenContext, instance_id: InstanceId) -> None:
     """Raise Refused for an instance that shows although its job has proven it gone: nothing more is done about it."""
-    if desk.history.alive is None and desk.provider().instance(instance_id) is not None:
+    if context.history.alive is None and context.provider().instance(instance_id) is not None:
         raise Refused(
-            f"job {desk.name} has proven that instance {instance_id} is gone, and the provider shows it",
+            f"job {context.name} has proven that instance {instance_id} is gone, and the provider shows it",
             remedy="It may bill: look at the provider's console. harness orphans lists all that is alive.",
         )
 
 
-def _require_verified(desk: JobDesk) -> None:
-    stage = desk.history.stage
-    if desk.job.adopted or stage is None:
+def _require_verified(context: OpenContext) -> None:
+    stage = context.history.stage
+    if context.job.adopted or stage is None:
         return
     if ORDER.index(stage) <= ORDER.index(Stage.POSTDOWNLOAD):
         raise Refused(
-            f"job {desk.name} is at stage {stage}: its artifact is not verified on this machine",
+            f"job {context.name} is at stage {stage}: its artifact is not verified on this machine",
             remedy="harness run JOB brings it home and verifies it first.",
         )
 
@@ -96,9 +96,9 @@ def _job_of(instance_id: InstanceId, expected: Job | None, file: Path | None) ->
                 "looked at, its model brought home and verified, and only then destroyed.",
             )
         provider = open_provider(expected, environment.home(), SystemClock())
-        name = adopting.adopted_name(expected, instance_id)
+        name = adoption.adopted_name(expected, instance_id)
         with ledger.store.lock(name):
-            return adopting.adopt(ledger.store, provider, expected, file.resolve(), instance_id)
+            return adoption.adopt(ledger.store, provider, expected, file.resolve(), instance_id)
 
 
 def _require_adopted(owner: JobName, adopted: bool, expected: Job | None) -> None:

@@ -10,22 +10,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness import durable, environment
 from harness.artifacts import arrival, manifest
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.verify import verify_file
 from harness.cli.jobs import Plain, spent
-from harness.cli.narration import open_narrator
-from harness.errors import BadInput, GateHeld, GateUnknown
+from harness.cli.progress_view import open_reporter
+from harness.core import durable, environment
+from harness.core.errors import BadInput, GateHeld, GateUnknown
+from harness.core.lifecycle import ORDER, Stage
+from harness.core.observed import CouldNotLook
+from harness.core.ports import Endpoint, Host, Progress, Question, RemoteFile
+from harness.core.verdict import Verdict, worst
 from harness.facts.box import Digest, Entry
 from harness.facts.reading import typed
-from harness.lifecycle import ORDER, Stage
-from harness.observed import CouldNotLook
-from harness.ports import Endpoint, Host, Progress, Question, RemoteFile
-from harness.runner.narrator import Narrator
+from harness.runner.progress import ProgressReporter
 from harness.runner.run import run as run_job
-from harness.verdict import Verdict, worst
-from harness.wiring import open_box, open_desk
+from harness.wiring import open_box, open_context
 
 _NOT_A_FILE_NAME = re.compile(r"[^A-Za-z0-9.-]")
 DEFAULT_REMOTE = "/workspace/vastai_llm_training/models/output/final/*.gguf"
@@ -61,29 +61,29 @@ def download(
     host = open_box(Endpoint(ssh_host, port), user, key_file, pin)
     console = Console()
     try:
-        with open_narrator(console, plain) as narrator:
-            local = _fetch(host, remote_path, local_path, narrator)
+        with open_reporter(console, plain) as reporter:
+            local = _fetch(host, remote_path, local_path, reporter)
     finally:
         host.close()
     console.print(f"verified: {local}", markup=False, soft_wrap=True, highlight=False)
 
 
 def _of_job(job: str | None, *, plain: bool) -> None:
-    with open_desk(job) as desk, desk.store.lock(desk.name):
-        stage = desk.history.stage
+    with open_context(job) as context, context.store.lock(context.name):
+        stage = context.history.stage
         if stage is not None and ORDER.index(stage) < ORDER.index(Stage.POSTTRAIN):
             raise BadInput(
-                f"job {desk.name} is at stage {stage}: there is nothing to download yet",
-                remedy=f"harness run {desk.name} goes on with it.",
+                f"job {context.name} is at stage {stage}: there is nothing to download yet",
+                remedy=f"harness run {context.name} goes on with it.",
             )
-        if desk.history.passed(Stage.POSTDOWNLOAD):
-            typer.echo(f"already verified: {desk.history.verified.path if desk.history.verified else ''}")
+        if context.history.passed(Stage.POSTDOWNLOAD):
+            typer.echo(f"already verified: {context.history.verified.path if context.history.verified else ''}")
             return
-        with open_narrator(Console(), plain, spent=lambda: spent(desk)) as narrator:
-            run_job(desk, narrator, lambda _id, _file: None, until=Stage.POSTDOWNLOAD)
+        with open_reporter(Console(), plain, spent=lambda: spent(context)) as reporter:
+            run_job(context, reporter, lambda _id, _file: None, until=Stage.POSTDOWNLOAD)
 
 
-def _fetch(host: Host, pattern: str, folder: Path, narrator: Narrator) -> Path:
+def _fetch(host: Host, pattern: str, folder: Path, reporter: ProgressReporter) -> Path:
     """The one file that matches, judged before it gets its name; raises GateHeld or GateUnknown for no whole model.
 
     Another file of that name is put aside.
@@ -92,7 +92,7 @@ def _fetch(host: Host, pattern: str, folder: Path, narrator: Narrator) -> Path:
     local = folder / posixpath.basename(remote.path)
 
     def show(progress: Progress) -> None:
-        narrator.meter("download", progress.done, progress.total)
+        reporter.meter("download", progress.done, progress.total)
 
     here = local if arrival.is_here(local, remote.sha256) else local.with_name(f"{local.name}.unverified")
     if here is not local:
@@ -106,7 +106,7 @@ def _fetch(host: Host, pattern: str, folder: Path, narrator: Narrator) -> Path:
     if here is not local:
         aside = arrival.make_way(local)
         if aside is not None:
-            narrator.note(f"another file was at {local}: kept as {aside.name}")
+            reporter.note(f"another file was at {local}: kept as {aside.name}")
         durable.publish(here, local)
     return local
 

@@ -14,8 +14,8 @@ from rich.text import Text
 from harness.artifacts import expectation
 from harness.artifacts.verify import Finding, verify_file
 from harness.cli.wording import STYLES, one_line
-from harness.errors import GateHeld, GateUnknown
-from harness.verdict import Verdict, worst
+from harness.core.errors import GateHeld, GateUnknown
+from harness.core.verdict import Verdict, worst
 
 
 def verify(

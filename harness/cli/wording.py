@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.text import Text
 
 from harness.cli.pace import Reading
-from harness.errors import HarnessError
-from harness.evidence import CheckResult, GateResult, Sight
-from harness.text import human_bytes, human_seconds, printable
-from harness.verdict import Verdict
+from harness.core.errors import HarnessError
+from harness.core.text import human_bytes, human_seconds, printable
+from harness.core.verdict import Verdict
+from harness.gates.evidence import CheckResult, GateResult, Sight
 
 STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "red"}
 MARKS = {Verdict.PASS: "\N{CHECK MARK}", Verdict.UNKNOWN: "?", Verdict.FAIL: "\N{BALLOT X}"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from harness.clock import SystemClock
-from harness.ports import Clock
+from harness.core.clock import SystemClock
+from harness.core.ports import Clock
 
 
 class TurnableClock:

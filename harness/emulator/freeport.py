@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from harness.errors import BadInput
-from harness.ids import new_nonce
+from harness.core.errors import BadInput
+from harness.core.ids import new_nonce
 
 HOST = "127.0.0.1"
 FIRST_PORT, PORTS = 20_000, 12_000

@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from harness.errors import BadInput, HarnessError, MissingExtra
+from harness.core.errors import BadInput, HarnessError, MissingExtra
 
 
 def serve(port: int, state_dir: Path, scenario: str | Path | None) -> None:
@@ -27,7 +27,7 @@ async def _serve(port: int, state_dir: Path, scenario: str | Path | None) -> Non
     try:
         from harness.emulator.clock import TurnableClock  # noqa: PLC0415
         from harness.emulator.freeport import free_port  # noqa: PLC0415
-        from harness.emulator.keeper import Keeper  # noqa: PLC0415
+        from harness.emulator.reconciler import Keeper  # noqa: PLC0415
         from harness.emulator.scenario import load  # noqa: PLC0415
         from harness.emulator.serving import owning, serving  # noqa: PLC0415
         from harness.emulator.world import World  # noqa: PLC0415

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from harness.core.ports import Json
 from harness.emulator.refusal import Refusal, invalid
-from harness.ports import Json
 
 HOURS_PER_MONTH = 730.0
 """``storage_cost`` is USD per GB and month; a month is 8760 / 12 hours."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.ports import Json
+from harness.core.ports import Json
 
 
 class Refusal(Exception):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from harness.core.ports import InstanceStatus
 from harness.emulator.market import DAY_S, Ask
-from harness.ports import InstanceStatus
 
 Status = InstanceStatus
 

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.core.errors import HarnessError
 from harness.emulator.clock import TurnableClock
 from harness.emulator.freeport import free_port
-from harness.emulator.keeper import Keeper
+from harness.emulator.reconciler import Keeper
 from harness.emulator.scenario import Scenario, load
 from harness.emulator.serving import owning, serving
 from harness.emulator.world import World
-from harness.errors import HarnessError
 
 SETTLE_S = 30.0
 

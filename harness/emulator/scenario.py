@@ -14,8 +14,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
-from harness.errors import BadInput
-from harness.ports import InstanceStatus
+from harness.core.errors import BadInput
+from harness.core.ports import InstanceStatus
 
 
 class _Table(BaseModel):

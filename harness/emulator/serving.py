@@ -12,11 +12,11 @@ from pathlib import Path
 
 from aiohttp import web
 
+from harness.core.errors import BadInput
 from harness.emulator.freeport import HOST
-from harness.emulator.keeper import Keeper
+from harness.emulator.reconciler import Keeper
 from harness.emulator.web.app import build
 from harness.emulator.world import World
-from harness.errors import BadInput
 
 SHUTDOWN_S = 0.5
 """How long open requests are waited for at the end."""

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import durable
+from harness.core import durable
+from harness.core.errors import BadInput
+from harness.core.ids import new_secret
+from harness.core.ports import InstanceStatus, Json
 from harness.emulator.ledger import Entry, Ledger
 from harness.emulator.market import Ask
 from harness.emulator.rental import AttachedKey, Rental
-from harness.errors import BadInput
-from harness.ids import new_secret
-from harness.ports import InstanceStatus, Json
 
 VERSION = 1
 FIRST_ID = 24_000_001

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from harness.emulator.box import harm, quota
+from harness.emulator.box import damage, quota
 from harness.emulator.box.commands import used_bytes
 from harness.emulator.box.container import Container
 from harness.emulator.box.layout import Gpus, put_nvidia_smi
@@ -66,9 +66,9 @@ class Watch:
 
     def _in_the_box(self, rental: Rental, event: LifeEvent) -> None:
         if event.do == "disk":
-            harm.fill_disk(self.container, event.path, event.bytes)
+            damage.fill_disk(self.container, event.path, event.bytes)
         elif event.do == "damage":
-            harm.damage(self.container.layout.root, event)
+            damage.damage(self.container.layout.root, event)
         elif event.do == "wrong_gpu":
             shown = Gpus(event.gpu_name, event.num_gpus, rental.ask.gpu_ram_mb, rental.ask.driver_version)
             put_nvidia_smi(self.container.layout, shown)

@@ -14,17 +14,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from harness.core.ids import new_secret
+from harness.core.ports import Json
 from harness.emulator import market, state
 from harness.emulator.aging import Pace, age, book, book_volume, stopped
 from harness.emulator.clock import TurnableClock
+from harness.emulator.create_request import Wanted, WantedVolume
 from harness.emulator.faults import FaultBook
 from harness.emulator.market import Ask
 from harness.emulator.refusal import Refusal, invalid, no_such_instance
 from harness.emulator.rental import AttachedKey, Rental, Status, Timing, latest_end
 from harness.emulator.scenario import CALM, Scenario
-from harness.emulator.wanted import Wanted, WantedVolume
-from harness.ids import new_secret
-from harness.ports import Json
 
 MAX_AUDIT = 1000
 FIRST_PORT = 20_000

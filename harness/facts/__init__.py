@@ -11,18 +11,18 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from harness.errors import BadInput
-from harness.facts.desk import Desk
-from harness.facts.file import FactsFile
-from harness.lifecycle import Stage
-from harness.observed import Observed, unseen
-from harness.text import printable
+from harness.context import JobContext
+from harness.core.errors import BadInput
+from harness.core.lifecycle import Stage
+from harness.core.observed import Observed, unseen
+from harness.core.text import printable
+from harness.gates.facts_file import FactsFile
 
 
-def look(stage: Stage, desk: Desk) -> dict[str, Any]:
+def look(stage: Stage, context: JobContext) -> dict[str, Any]:
     """Take all facts of a stage, once, as JSON; what could not be looked at says so in its place."""
-    taken: Callable[[Desk], object] = import_module(f"harness.facts.{stage}").look
-    return recordable(stage, taken(desk))
+    taken: Callable[[JobContext], object] = import_module(f"harness.facts.{stage}").look
+    return recordable(stage, taken(context))
 
 
 def recordable(stage: Stage, taken: object) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.ids import Sha256
+from harness.core.ids import Sha256
 
 
 @dataclass(frozen=True, slots=True)

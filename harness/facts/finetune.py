@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-from harness import canonical
+from harness.context import JobContext
+from harness.core import canonical
+from harness.core.observed import CouldNotLook, Observed, seen
+from harness.core.ports import Json, Question
 from harness.facts.box import Ran
-from harness.facts.desk import Desk
 from harness.facts.reading import ask, typed
-from harness.observed import CouldNotLook, Observed, seen
-from harness.ports import Json, Question
 
 _PROJECTIONS = {"ffn_gate": "mlp.gate_proj", "attn_output": "self_attn.o_proj"}
 """Projections that the converter leaves in place (it permutes Llama's q and k) and Q4_K_M stores as Q4_K."""
@@ -33,21 +33,21 @@ class Carried:
 
 
 def look(
-    desk: Desk, tensors: tuple[tuple[str, tuple[int, ...], str, int, int], ...], data_start: int
+    context: JobContext, tensors: tuple[tuple[str, tuple[int, ...], str, int, int], ...], data_start: int
 ) -> dict[str, Carried]:
     """Compare tensors of the first and the last layer, on the box; raises CouldNotLook."""
-    artifact = desk.history.artifact
+    artifact = context.history.artifact
     if artifact is None:
         raise CouldNotLook("no artifact was recorded on the box")
-    directory = desk.job.package.remote_dir
+    directory = context.job.package.remote_dir
     request = {
         "gguf": posixpath.relpath(artifact.path, directory),
         "adapter": "models/output/adapter",
         "base": "",
-        "tensors": _sampled(desk.job.model.num_hidden_layers, tensors, data_start),
+        "tensors": _sampled(context.job.model.num_hidden_layers, tensors, data_start),
     }
     program = (resources.files("harness.remote.box") / "finetune.py").read_text(encoding="utf-8")
-    python = desk.job.package.install[0] if desk.job.package.install else "python3"
+    python = context.job.package.install[0] if context.job.package.install else "python3"
     arguments: dict[str, Json] = {
         "code": program,
         "python": python,
@@ -55,7 +55,7 @@ def look(
         "cwd": directory,
         "args": [json.dumps(request)],
     }
-    answers = ask(desk, [Question("finetune", "python_check", arguments)], timeout=_TIMEOUT_S + 30)
+    answers = ask(context, [Question("finetune", "python_check", arguments)], timeout=_TIMEOUT_S + 30)
     ran = typed(answers.get("finetune"), Ran).get()
     if ran.status != 0:
         raise CouldNotLook(f"the comparison ended with status {ran.status}: {ran.err[-300:]}")

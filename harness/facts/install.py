@@ -9,12 +9,12 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from harness import canonical
+from harness.context import JobContext
+from harness.core import canonical
+from harness.core.observed import CouldNotLook, Observed, seen
+from harness.core.ports import Json, Question
 from harness.facts.box import Ran, Terminals
-from harness.facts.desk import Desk
 from harness.facts.reading import ask, attempt, typed
-from harness.observed import CouldNotLook, Observed, seen
-from harness.ports import Json, Question
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "datasets")
 _IMPORTS = f"""
@@ -65,10 +65,10 @@ class InstallFacts:
     multiplexer: Observed[Terminals]
 
 
-def look(desk: Desk) -> InstallFacts:
+def look(context: JobContext) -> InstallFacts:
     """One probe: versions, an import of everything together, the package's own readiness command, tmux."""
-    job = desk.job
-    wanted = attempt(lambda: _wanted(desk))
+    job = context.job
+    wanted = attempt(lambda: _wanted(context))
     names: list[Json] = [requirement.name for requirement in wanted.value or ()]
     directory = job.package.remote_dir
     python = job.package.install[0] if job.package.install else "python3"
@@ -84,7 +84,7 @@ def look(desk: Desk) -> InstallFacts:
             "timeout": job.package.readiness_timeout_s,
         }
         questions.append(Question("readiness", "command", arguments))
-    answers = ask(desk, questions, timeout=300.0 + job.package.readiness_timeout_s)
+    answers = ask(context, questions, timeout=300.0 + job.package.readiness_timeout_s)
     imports = typed(answers.get("imports"), Ran)
     return InstallFacts(
         requirements=attempt(lambda: _requirements(wanted.get(), typed(answers.get("packages"), _Packages).get())),
@@ -101,8 +101,8 @@ class _Packages:
     packages: Mapping[str, str | None]
 
 
-def _wanted(desk: Desk) -> tuple[Requirement, ...]:
-    path = desk.directory / "package" / Path(desk.job.package.requirements)
+def _wanted(context: JobContext) -> tuple[Requirement, ...]:
+    path = context.directory / "package" / Path(context.job.package.requirements)
     found = []
     for line in path.read_text(encoding="utf-8").splitlines():
         text = line.split("#")[0].strip()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 
+from harness.context import JobContext
+from harness.core.observed import Observed
+from harness.core.ports import Question
 from harness.facts import traininglog
 from harness.facts.box import JsonFile, Matches, Processes, Text
-from harness.facts.desk import Desk
 from harness.facts.reading import ask, json_text, typed
 from harness.log.summary import LogSummary
-from harness.observed import Observed
-from harness.ports import Question
 from harness.remote.session import SessionState
 
 
@@ -28,11 +28,11 @@ class LaunchFacts:
     since_launch_s: float
 
 
-def look(desk: Desk) -> LaunchFacts:
+def look(context: JobContext) -> LaunchFacts:
     """One probe."""
-    directory = desk.job.package.remote_dir
-    launched = desk.history.launched_at
-    since = desk.clock.now() - launched if launched is not None else 0.0
+    directory = context.job.package.remote_dir
+    launched = context.history.launched_at
+    since = context.clock.now() - launched if launched is not None else 0.0
     questions = [
         Question("session", "session", {"directory": directory}),
         Question("processes", "processes", {"cwd_under": directory}),
@@ -40,11 +40,11 @@ def look(desk: Desk) -> LaunchFacts:
         Question(
             "integration",
             "grep",
-            {"path": traininglog.log_path(desk), "pattern": "V2 FOREX INTEGRATION", "last": 20},
+            {"path": traininglog.log_path(context), "pattern": "V2 FOREX INTEGRATION", "last": 20},
         ),
-        *traininglog.questions(desk),
+        *traininglog.questions(context),
     ]
-    answers = ask(desk, questions)
+    answers = ask(context, questions)
     return LaunchFacts(
         session=typed(answers.get("session"), SessionState),
         log=traininglog.log_of(answers),

@@ -10,12 +10,12 @@ from harness.artifacts import digest, manifest
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.tokenizer import read_trained
 from harness.artifacts.verify import Finding, verify_file
-from harness.durable import PART_SUFFIX
+from harness.context import JobContext
+from harness.core.durable import PART_SUFFIX
+from harness.core.observed import CouldNotLook, Observed
+from harness.core.ports import RemoteFile
 from harness.facts import runtime
-from harness.facts.desk import Desk
 from harness.facts.reading import attempt
-from harness.observed import CouldNotLook, Observed
-from harness.ports import RemoteFile
 
 _TOKENIZER = Path("models") / "output" / "adapter"
 
@@ -51,33 +51,33 @@ class PostdownloadFacts:
     second_copy: Observed[digest.Hashed]
 
 
-def look(desk: Desk) -> PostdownloadFacts:
+def look(context: JobContext) -> PostdownloadFacts:
     """Read the file once for its digest, and beside that all else; the box is not needed any more."""
-    path = attempt(lambda: _path(desk))
+    path = attempt(lambda: _path(context))
     with ThreadPoolExecutor(2) as pool:
         hashed = pool.submit(attempt, lambda: digest.of_file(path.get()))
-        second_copy = pool.submit(attempt, lambda: _second_copy(desk, path.get()))
+        second_copy = pool.submit(attempt, lambda: _second_copy(context, path.get()))
         return PostdownloadFacts(
             local=attempt(lambda: _local(path.get())),
-            remote=attempt(lambda: _recorded(desk)),
-            findings=attempt(lambda: _findings(desk, path.get())),
-            companions=attempt(lambda: _companions(desk)),
-            generation=attempt(lambda: _generation(desk, path.get())),
+            remote=attempt(lambda: _recorded(context)),
+            findings=attempt(lambda: _findings(context, path.get())),
+            companions=attempt(lambda: _companions(context)),
+            generation=attempt(lambda: _generation(context, path.get())),
             hashed=hashed.result(),
             second_copy=second_copy.result(),
         )
 
 
-def _path(desk: Desk) -> Path:
-    if desk.history.fetched is None:
+def _path(context: JobContext) -> Path:
+    if context.history.fetched is None:
         raise CouldNotLook("no file was fetched by this job")
-    return Path(desk.history.fetched.path)
+    return Path(context.history.fetched.path)
 
 
-def _recorded(desk: Desk) -> RemoteFile:
-    if desk.history.artifact is None:
+def _recorded(context: JobContext) -> RemoteFile:
+    if context.history.artifact is None:
         raise CouldNotLook("no artifact was recorded on the box")
-    return desk.history.artifact
+    return context.history.artifact
 
 
 def _local(path: Path) -> LocalArtifact:
@@ -86,25 +86,25 @@ def _local(path: Path) -> LocalArtifact:
     return LocalArtifact(str(path), path.exists(), path.is_file() and not path.is_symlink(), partial)
 
 
-def _findings(desk: Desk, path: Path) -> tuple[Finding, ...]:
+def _findings(context: JobContext, path: Path) -> tuple[Finding, ...]:
     """The file against what the operator's job file and the training's own tokenizer demand of it."""
-    trained = desk.directory / "companions" / _TOKENIZER
+    trained = context.directory / "companions" / _TOKENIZER
     expectation = Expectation(
-        config=desk.job.model.model_dump(),
+        config=context.job.model.model_dump(),
         trained=read_trained(trained),
-        quantization=desk.job.artifact.quantization,
+        quantization=context.job.artifact.quantization,
     )
     return verify_file(path, expectation)
 
 
-def _generation(desk: Desk, path: Path) -> runtime.Generation:
-    if not desk.job.gates.generate:
+def _generation(context: JobContext, path: Path) -> runtime.Generation:
+    if not context.job.gates.generate:
         raise CouldNotLook("the job asks for no generation")
     return runtime.generate(path)
 
 
-def _companions(desk: Desk) -> Companions:
-    folder = desk.directory / "companions"
+def _companions(context: JobContext) -> Companions:
+    folder = context.directory / "companions"
     outputs = manifest.read_output_manifest((folder / "MANIFEST.json").read_bytes())
     problems = [f"{name} is missing" for name in ("training.log", "run.json") if not (folder / name).is_file()]
     verified = 0
@@ -121,8 +121,8 @@ def _companions(desk: Desk) -> Companions:
     return Companions(verified, tuple(problems))
 
 
-def _second_copy(desk: Desk, path: Path) -> digest.Hashed:
-    folder = desk.job.artifact.second_copy
+def _second_copy(context: JobContext, path: Path) -> digest.Hashed:
+    folder = context.job.artifact.second_copy
     if folder is None:
         raise CouldNotLook("the job asks for no second copy")
     return digest.of_file(folder / path.name)

@@ -10,13 +10,13 @@ from typing import Any
 from harness.artifacts import model_shape
 from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.adapter import inspect as inspect_adapter
+from harness.context import JobContext
+from harness.core.observed import CouldNotLook, Observed
+from harness.core.ports import Question, RemoteFile
 from harness.facts import finetune, traininglog
 from harness.facts.box import Entry, JsonFile, Matches, Text
-from harness.facts.desk import Desk
 from harness.facts.reading import ask, attempt, json_text, typed
 from harness.log.summary import LogSummary
-from harness.observed import CouldNotLook, Observed
-from harness.ports import Question, RemoteFile
 from harness.remote.session import SessionState
 
 
@@ -58,28 +58,28 @@ class PosttrainFacts:
     carried: Observed[dict[str, finetune.Carried]]
 
 
-def look(desk: Desk) -> PosttrainFacts:
+def look(context: JobContext) -> PosttrainFacts:
     """One probe; the adapter is judged from the copy that was brought home."""
-    job = desk.job
+    job = context.job
     directory = job.package.remote_dir
     final = posixpath.join(directory, job.artifact.remote_dir)
-    recorded = attempt(lambda: _recorded(desk))
+    recorded = attempt(lambda: _recorded(context))
     questions = [
         Question("session", "session", {"directory": directory}),
         Question(
             "completion",
             "grep",
-            {"path": traininglog.log_path(desk), "pattern": "(COMPLETE|GGUF|Saved)", "last": 5},
+            {"path": traininglog.log_path(context), "pattern": "(COMPLETE|GGUF|Saved)", "last": 5},
         ),
         Question("finals", "glob", {"pattern": posixpath.join(final, "*.gguf")}),
         Question("unfinished", "glob", {"pattern": posixpath.join(final, "*.partial")}),
         Question("manifest", "read_text", {"path": posixpath.join(directory, "MANIFEST.json"), "limit": 4 << 20}),
         Question("run", "read_text", {"path": posixpath.join(directory, "run.json"), "limit": 1 << 20}),
-        *traininglog.questions(desk),
+        *traininglog.questions(context),
     ]
     if recorded.value is not None:
         questions.append(Question("gguf", "gguf", {"path": recorded.value.path}))
-    answers = ask(desk, questions, timeout=600)
+    answers = ask(context, questions, timeout=600)
     return PosttrainFacts(
         session=typed(answers.get("session"), SessionState),
         log=traininglog.log_of(answers),
@@ -90,24 +90,24 @@ def look(desk: Desk) -> PosttrainFacts:
         run=json_text(typed(answers.get("run"), Text)),
         gguf=typed(answers.get("gguf"), GgufOnBox),
         recorded=recorded,
-        adapter=attempt(lambda: inspect_adapter(desk.directory / "companions" / "models" / "output" / "adapter")),
-        predicted_bytes=attempt(lambda: _predicted(desk)),
-        carried=attempt(lambda: _carried(desk, typed(answers.get("gguf"), GgufOnBox).get())),
+        adapter=attempt(lambda: inspect_adapter(context.directory / "companions" / "models" / "output" / "adapter")),
+        predicted_bytes=attempt(lambda: _predicted(context)),
+        carried=attempt(lambda: _carried(context, typed(answers.get("gguf"), GgufOnBox).get())),
     )
 
 
-def _carried(desk: Desk, answer: GgufOnBox) -> dict[str, finetune.Carried]:
+def _carried(context: JobContext, answer: GgufOnBox) -> dict[str, finetune.Carried]:
     if answer.gguf is None:
         raise CouldNotLook("the file is no longer there")
-    return finetune.look(desk, answer.gguf.tensors, answer.gguf.data_start)
+    return finetune.look(context, answer.gguf.tensors, answer.gguf.data_start)
 
 
-def _predicted(desk: Desk) -> int:
-    shape = model_shape.from_config(desk.job.model.model_dump())
-    return model_shape.data_bytes(shape, desk.job.artifact.quantization)
+def _predicted(context: JobContext) -> int:
+    shape = model_shape.from_config(context.job.model.model_dump())
+    return model_shape.data_bytes(shape, context.job.artifact.quantization)
 
 
-def _recorded(desk: Desk) -> RemoteFile:
-    if desk.history.artifact is None:
+def _recorded(context: JobContext) -> RemoteFile:
+    if context.history.artifact is None:
         raise CouldNotLook("no finished artifact was found on the box")
-    return desk.history.artifact
+    return context.history.artifact

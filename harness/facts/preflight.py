@@ -8,26 +8,18 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from harness import staging
-from harness.durable import PART_SUFFIX
-from harness.facts import (
-    preflight_data,
-    preflight_launchers,
-    preflight_options,
-    preflight_smoke,
-    preflight_sources,
-    runtime,
-    script,
-    teardown,
-)
-from harness.facts.desk import Desk
+from harness.context import JobContext
+from harness.core.durable import PART_SUFFIX
+from harness.core.observed import CouldNotLook, Observed
+from harness.core.ports import Account
+from harness.facts import preflight_data, preflight_smoke, runtime, teardown
 from harness.facts.preflight_data import Context, RowCounts
 from harness.facts.preflight_smoke import Smoke
-from harness.facts.preflight_sources import Sources
 from harness.facts.reading import attempt
+from harness.job import staging
 from harness.job.model import Job
-from harness.observed import CouldNotLook, Observed
-from harness.ports import Account
+from harness.static import launchers, options, script, sources
+from harness.static.sources import Sources
 
 __all__ = ["Context", "DeviceMaps", "PreflightFacts", "RowCounts", "Smoke", "look"]
 
@@ -66,43 +58,43 @@ class PreflightFacts:
     destination_files: Observed[tuple[str, ...]]
 
 
-def look(desk: Desk) -> PreflightFacts:
+def look(context: JobContext) -> PreflightFacts:
     """Read the staged package once, try it, ask the provider once."""
-    job = desk.job
-    root = desk.directory / staging.PACKAGE
+    job = context.job
+    root = context.directory / staging.PACKAGE
     sources = attempt(lambda: _sources(root))
     with tempfile.TemporaryDirectory(prefix="harness-preflight-", ignore_cleanup_errors=True) as scratch:
         tried = Path(scratch) / "package"
         smoke = attempt(lambda: preflight_smoke.run(job, root, tried))
         built = preflight_smoke.built_tokenizer(job, smoke.value, tried) if smoke.value else None
         data = attempt(lambda: preflight_data.read(job, root))
-        context = attempt(lambda: preflight_data.context(job, data.get(), root, built))
+        cut_off = attempt(lambda: preflight_data.context(job, data.get(), root, built))
     return PreflightFacts(
         missing_files=attempt(lambda: _missing(job, root, sources.get())),
         compile_errors=attempt(lambda: sources.get().broken),
         counts=attempt(lambda: data.get().counts()),
         unreadable_rows=attempt(lambda: _first(data.get().unreadable())),
         unsound_rows=attempt(lambda: _first(preflight_data.unsound(job, data.get()))),
-        context=context,
+        context=cut_off,
         script_batch_size=attempt(lambda: _batch_size(sources.get(), job.package.entry)),
         device_maps=attempt(lambda: _device_maps(sources.get(), job.package.entry)),
-        launchers=attempt(lambda: _first(preflight_launchers.find(sources.get().whole(), _commands(job)))),
-        option_pairs=attempt(lambda: _first(preflight_options.find(sources.get().whole(), job.package.entry))),
-        save_steps=attempt(lambda: preflight_options.save_steps(sources.get(), job.package.entry)),
+        launchers=attempt(lambda: _first(launchers.find(sources.get().whole(), _commands(job)))),
+        option_pairs=attempt(lambda: _first(options.find(sources.get().whole(), job.package.entry))),
+        save_steps=attempt(lambda: options.save_steps(sources.get(), job.package.entry)),
         smoke=smoke,
         runtime=attempt(runtime.ready),
-        local_free_bytes=attempt(lambda: _free_bytes(desk)),
-        account=attempt(lambda: desk.provider().account()),
-        public_key=attempt(lambda: desk.public_key),
-        orphans=attempt(lambda: teardown.orphans(desk)),
-        destination_files=attempt(lambda: _older(desk)),
+        local_free_bytes=attempt(lambda: _free_bytes(context)),
+        account=attempt(lambda: context.provider().account()),
+        public_key=attempt(lambda: context.public_key),
+        orphans=attempt(lambda: teardown.orphans(context)),
+        destination_files=attempt(lambda: _older(context)),
     )
 
 
 def _sources(root: Path) -> Sources:
     if not root.is_dir():
         raise CouldNotLook("the package is not staged yet: harness run stages it")
-    return preflight_sources.read(root, [name for name, _ in staging.package_files(root)])
+    return sources.read(root, [name for name, _ in staging.package_files(root)])
 
 
 def _missing(job: Job, root: Path, sources: Sources) -> tuple[str, ...]:
@@ -140,11 +132,11 @@ def _commands(job: Job) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _free_bytes(desk: Desk) -> int:
+def _free_bytes(context: JobContext) -> int:
     """The room where the artifact is to arrive, when something can be written there and where its copy goes."""
-    if desk.job.artifact.second_copy is not None:
-        _writable(desk.job.artifact.second_copy)
-    return shutil.disk_usage(_writable(desk.destination)).free
+    if context.job.artifact.second_copy is not None:
+        _writable(context.job.artifact.second_copy)
+    return shutil.disk_usage(_writable(context.destination)).free
 
 
 def _writable(folder: Path) -> Path:
@@ -158,15 +150,15 @@ def _writable(folder: Path) -> Path:
     return folder
 
 
-def _older(desk: Desk) -> tuple[str, ...]:
+def _older(context: JobContext) -> tuple[str, ...]:
     """Model files and unfinished ones in the destination that this job did not bring there."""
     # Earlier instances' too: a download may have been under way when one died.
-    recorded = [str(event.data["path"]) for event in desk.history.events if event.kind in {"artifact", "fetched"}]
+    recorded = [str(event.data["path"]) for event in context.history.events if event.kind in {"artifact", "fetched"}]
     own = {PurePath(path).name for path in recorded}
     return _first(
         tuple(
             path.name
-            for path in (sorted(desk.destination.iterdir()) if desk.destination.is_dir() else ())
+            for path in (sorted(context.destination.iterdir()) if context.destination.is_dir() else ())
             if path.name.lower().endswith((".gguf", PART_SUFFIX))
             and path.name not in own
             and not (path.name.endswith(PART_SUFFIX) and any(name in path.name for name in own))

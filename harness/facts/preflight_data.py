@@ -10,9 +10,9 @@ from pathlib import Path
 from harness.artifacts.dataset import rows, sound, texts
 from harness.artifacts.dataset.collector import resting
 from harness.artifacts.dataset.rows import Rows
-from harness.errors import BadInput, MissingExtra
+from harness.core.errors import BadInput, MissingExtra
+from harness.core.observed import CouldNotLook
 from harness.job.model import Job
-from harness.observed import CouldNotLook
 
 EVALUATION = "eval_*.jsonl"
 """Rows that are later in time than every training row stand in files so named."""

@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import process
 from harness.artifacts import checkpoint, digest
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.manifest import safe_path
 from harness.artifacts.verify import verify_file
-from harness.errors import BadInput, MissingExtra
+from harness.core import process
+from harness.core.errors import BadInput, MissingExtra
+from harness.core.observed import CouldNotLook
+from harness.core.process import Finished
+from harness.core.verdict import Verdict
 from harness.job.model import Job
-from harness.observed import CouldNotLook
-from harness.process import Finished
-from harness.verdict import Verdict
 
 RUN_FILE = "run.json"
 _MAX_RUN_BYTES = 1 << 20

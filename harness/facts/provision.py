@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from harness.errors import HostUnreachable
+from harness.context import JobContext
+from harness.core.errors import HostUnreachable
+from harness.core.observed import CouldNotLook, Observed
+from harness.core.ports import Instance, Offer, Question
 from harness.facts.box import Disk, Gpus
-from harness.facts.desk import Desk
 from harness.facts.reading import ask, attempt, typed
-from harness.observed import CouldNotLook, Observed
-from harness.ports import Instance, Offer, Question
 from harness.providers.offers import gpu_names
 
 _RATE_BYTES = 16 << 20
@@ -43,56 +43,58 @@ class ProvisionFacts:
     now: float
 
 
-def look(desk: Desk) -> ProvisionFacts:
+def look(context: JobContext) -> ProvisionFacts:
     """Ask the provider, and the box over a connection of its own."""
-    answers = ask(desk, [Question("gpus", "gpus"), Question("disk", "disk", {"path": desk.job.package.remote_dir})])
+    answers = ask(
+        context, [Question("gpus", "gpus"), Question("disk", "disk", {"path": context.job.package.remote_dir})]
+    )
     return ProvisionFacts(
-        gpu_names=gpu_names(desk.job.machine.gpu),
-        offer=attempt(lambda: _offer(desk)),
-        instance=attempt(lambda: _instance(desk)),
-        labelled=attempt(lambda: _labelled(desk)),
-        pin=attempt(lambda: _pin(desk)),
-        fresh_login=attempt(lambda: _fresh_login(desk)),
+        gpu_names=gpu_names(context.job.machine.gpu),
+        offer=attempt(lambda: _offer(context)),
+        instance=attempt(lambda: _instance(context)),
+        labelled=attempt(lambda: _labelled(context)),
+        pin=attempt(lambda: _pin(context)),
+        fresh_login=attempt(lambda: _fresh_login(context)),
         gpus=typed(answers.get("gpus"), Gpus),
         disk=typed(answers.get("disk"), Disk),
-        download_bytes_per_s=attempt(lambda: _rate(desk)),
-        now=desk.clock.now(),
+        download_bytes_per_s=attempt(lambda: _rate(context)),
+        now=context.clock.now(),
     )
 
 
-def _offer(desk: Desk) -> Offer:
-    if desk.history.rental is None:
+def _offer(context: JobContext) -> Offer:
+    if context.history.rental is None:
         raise CouldNotLook("no instance was rented")
-    recorded: Mapping[str, Any] = desk.history.rental.offer
+    recorded: Mapping[str, Any] = context.history.rental.offer
     return TypeAdapter(Offer).validate_python(dict(recorded))
 
 
-def _instance(desk: Desk) -> Instance:
-    rental = desk.history.rental
+def _instance(context: JobContext) -> Instance:
+    rental = context.history.rental
     if rental is None:
         raise CouldNotLook("no instance was rented")
-    instance = desk.provider().instance(rental.instance_id)
+    instance = context.provider().instance(rental.instance_id)
     if instance is None:
         raise CouldNotLook(f"the provider knows no instance {rental.instance_id}")
     return instance
 
 
-def _labelled(desk: Desk) -> tuple[int, ...]:
-    labels, rental = set(desk.history.labels), desk.history.rental
-    listing = desk.provider().instances()
+def _labelled(context: JobContext) -> tuple[int, ...]:
+    labels, rental = set(context.history.labels), context.history.rental
+    listing = context.provider().instances()
     if rental is not None and rental.instance_id not in listing.ids():
         raise CouldNotLook(f"the listing lacks instance {rental.instance_id}, which was rented: it is not whole")
     return tuple(sorted(instance.id for instance in listing.instances if instance.label in labels))
 
 
-def _pin(desk: Desk) -> PinFacts:
-    if desk.history.pin is None:
+def _pin(context: JobContext) -> PinFacts:
+    if context.history.pin is None:
         raise CouldNotLook("no host key was pinned")
-    return PinFacts(desk.history.pin.keys, desk.history.pin.how)
+    return PinFacts(context.history.pin.keys, context.history.pin.how)
 
 
-def _fresh_login(desk: Desk) -> str:
-    host = desk.fresh_host()
+def _fresh_login(context: JobContext) -> str:
+    host = context.fresh_host()
     try:
         result = host.run(["id", "-un"], timeout=30)
     finally:
@@ -102,13 +104,13 @@ def _fresh_login(desk: Desk) -> str:
     return result.stdout.decode("utf-8", "replace").strip()
 
 
-def _rate(desk: Desk) -> float:
-    host = desk.fresh_host()
+def _rate(context: JobContext) -> float:
+    host = context.fresh_host()
     try:
         host.run(["true"], timeout=30)
-        began = desk.clock.monotonic()
+        began = context.clock.monotonic()
         result = host.run(["head", "-c", str(_RATE_BYTES), "/dev/zero"], timeout=60, limit=_RATE_BYTES)
-        seconds = desk.clock.monotonic() - began
+        seconds = context.clock.monotonic() - began
     finally:
         host.close()
     if len(result.stdout) != _RATE_BYTES:

@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness import canonical
-from harness.errors import HarnessError
+from harness.context import JobContext
+from harness.core import canonical
+from harness.core.errors import HarnessError
+from harness.core.observed import CouldNotLook, Observed, seen, unseen
+from harness.core.ports import Answers, Json, Question
+from harness.core.text import printable
 from harness.facts.box import JsonFile, Text
-from harness.facts.desk import Desk
-from harness.observed import CouldNotLook, Observed, seen, unseen
-from harness.ports import Answers, Json, Question
-from harness.text import printable
 
 T = TypeVar("T")
 
@@ -31,9 +31,9 @@ def attempt(look: Callable[[], T]) -> Observed[T]:
         return unseen(printable(f"unexpected answer: {type(error).__name__}: {error}", 500))
 
 
-def ask(desk: Desk, questions: Sequence[Question], *, timeout: float = 120.0) -> Answers:
+def ask(context: JobContext, questions: Sequence[Question], *, timeout: float = 120.0) -> Answers:
     """One round trip to the box; when it cannot be asked, that is the problem of every question."""
-    answered = attempt(lambda: desk.host().probe(questions, timeout=timeout))
+    answered = attempt(lambda: context.host().probe(questions, timeout=timeout))
     if answered.value is not None:
         return answered.value
     return Answers({question.id: unseen(answered.problem or "the box was not asked") for question in questions})

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from harness import canonical
-from harness.observed import CouldNotLook
-from harness.text import printable
+from harness.core import canonical
+from harness.core.observed import CouldNotLook
+from harness.core.text import printable
 
 _TIMEOUT_S = 600.0
 _IMPORT_TIMEOUT_S = 60.0

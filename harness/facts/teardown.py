@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from harness import orphans as strays
-from harness import release
-from harness.absence import AbsenceProof, BillingProof
-from harness.facts.desk import Desk
+from harness.context import JobContext
+from harness.core.observed import CouldNotLook, Observed
 from harness.facts.reading import attempt
-from harness.observed import CouldNotLook, Observed
+from harness.ledger import ownership as strays
+from harness.release import release
+from harness.release.absence import AbsenceProof, BillingProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +34,28 @@ class TeardownFacts:
     orphans: Observed[tuple[str, ...]]
 
 
-def look(desk: Desk) -> TeardownFacts:
+def look(context: JobContext) -> TeardownFacts:
     """Read the guard's record, the local file, and the provider's listing."""
     return TeardownFacts(
-        release_problems=attempt(lambda: _release_problems(desk)),
-        file_problems=attempt(lambda: _file_problems(desk)),
-        running=attempt(lambda: tuple(str(one) for one in _guarded(desk)["running"])),
-        confirmed=attempt(lambda: _confirmed(desk)),
-        absence=attempt(lambda: _absence(desk)),
-        billing=attempt(lambda: _billing(desk)),
-        volumes=attempt(lambda: _volumes(desk)),
-        orphans=attempt(lambda: orphans(desk)),
+        release_problems=attempt(lambda: _release_problems(context)),
+        file_problems=attempt(lambda: _file_problems(context)),
+        running=attempt(lambda: tuple(str(one) for one in _guarded(context)["running"])),
+        confirmed=attempt(lambda: _confirmed(context)),
+        absence=attempt(lambda: _absence(context)),
+        billing=attempt(lambda: _billing(context)),
+        volumes=attempt(lambda: _volumes(context)),
+        orphans=attempt(lambda: orphans(context)),
     )
 
 
-def orphans(desk: Desk) -> tuple[str, ...]:
+def orphans(context: JobContext) -> tuple[str, ...]:
     """Instances and volumes that this tool has to do with and that no job in the ledger answers for.
 
     Raises CouldNotLook when a job's log does not read: what it would answer for, or tell to be gone, is not known.
     """
-    provider = desk.provider()
-    listed, stored, known = provider.instances().instances, provider.volumes(), desk.known()
-    found = strays.stray(known, listed, stored, desk.job.provider.kept_volumes)
+    provider = context.provider()
+    listed, stored, known = provider.instances().instances, provider.volumes(), context.known()
+    found = strays.stray(known, listed, stored, context.job.provider.kept_volumes)
     if known.unreadable:
         raise CouldNotLook(
             f"the log of job {', '.join(known.unreadable)} does not read, and what it has rented is not known;"
@@ -64,52 +64,52 @@ def orphans(desk: Desk) -> tuple[str, ...]:
     return found
 
 
-def _volumes(desk: Desk) -> tuple[str, ...]:
-    mounted = {job_volume for job_volume, job in desk.known().volumes.items() if job == desk.job.name}
-    unwanted = mounted - set(desk.job.provider.kept_volumes)
-    return tuple(strays.described(one) for one in desk.provider().volumes() if one.id in unwanted)
+def _volumes(context: JobContext) -> tuple[str, ...]:
+    mounted = {job_volume for job_volume, job in context.known().volumes.items() if job == context.job.name}
+    unwanted = mounted - set(context.job.provider.kept_volumes)
+    return tuple(strays.described(one) for one in context.provider().volumes() if one.id in unwanted)
 
 
-def _release(desk: Desk) -> release.Release:
-    if desk.history.release_path is None:
+def _release(context: JobContext) -> release.Release:
+    if context.history.release_path is None:
         raise CouldNotLook("no release was made")
-    return release.read(Path(desk.history.release_path))
+    return release.read(Path(context.history.release_path))
 
 
-def _release_problems(desk: Desk) -> tuple[str, ...]:
+def _release_problems(context: JobContext) -> tuple[str, ...]:
     # The release was short-lived on purpose: it had to be valid when the guard used it.
-    return release.problems(_release(desk), desk.history, float(_guarded(desk)["at"]))
+    return release.problems(_release(context), context.history, float(_guarded(context)["at"]))
 
 
-def _file_problems(desk: Desk) -> tuple[str, ...]:
-    if desk.history.verified is None:
+def _file_problems(context: JobContext) -> tuple[str, ...]:
+    if context.history.verified is None:
         raise CouldNotLook("no verified file is recorded")
-    problem = release.file_problem(_release(desk), Path(desk.history.verified.path))
+    problem = release.file_problem(_release(context), Path(context.history.verified.path))
     return (problem,) if problem else ()
 
 
-def _guarded(desk: Desk) -> Mapping[str, Any]:
-    if desk.history.guarded is None:
+def _guarded(context: JobContext) -> Mapping[str, Any]:
+    if context.history.guarded is None:
         raise CouldNotLook("the guard has not looked yet")
-    return desk.history.guarded
+    return context.history.guarded
 
 
-def _confirmed(desk: Desk) -> str:
-    if desk.history.confirmed is None:
+def _confirmed(context: JobContext) -> str:
+    if context.history.confirmed is None:
         raise CouldNotLook("nobody confirmed the destruction")
-    return desk.history.confirmed
+    return context.history.confirmed
 
 
-def _destroyed(desk: Desk, proof: str) -> Any:
-    told = (desk.history.destroyed or {}).get(proof)
+def _destroyed(context: JobContext, proof: str) -> Any:
+    told = (context.history.destroyed or {}).get(proof)
     if told is None:
         raise CouldNotLook(f"there is no proof of {proof}: the destroy was requested at most")
     return told
 
 
-def _absence(desk: Desk) -> AbsenceProof:
-    return TypeAdapter(AbsenceProof).validate_python(_destroyed(desk, "absence"))
+def _absence(context: JobContext) -> AbsenceProof:
+    return TypeAdapter(AbsenceProof).validate_python(_destroyed(context, "absence"))
 
 
-def _billing(desk: Desk) -> BillingProof:
-    return TypeAdapter(BillingProof).validate_python(_destroyed(desk, "billing"))
+def _billing(context: JobContext) -> BillingProof:
+    return TypeAdapter(BillingProof).validate_python(_destroyed(context, "billing"))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 
+from harness.context import JobContext
+from harness.core.observed import Observed
+from harness.core.ports import Question
 from harness.facts import traininglog
 from harness.facts.box import BoxCheckpoint, Disk, Gpus
-from harness.facts.desk import Desk
 from harness.facts.mirror import MIRROR, Mirrored, mirrored
 from harness.facts.reading import ask, attempt, typed
+from harness.ledger import billing
 from harness.log.summary import LogSummary
-from harness.observed import Observed
-from harness.ports import Question
 from harness.remote.session import SessionState
-from harness.report import money
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class TrainingFacts:
     spent_usd: float
 
 
-def look(desk: Desk) -> TrainingFacts:
+def look(context: JobContext) -> TrainingFacts:
     """One probe, and the local mirror."""
-    directory = desk.job.package.remote_dir
-    now = desk.clock.now()
-    launched = desk.history.launched_at
+    directory = context.job.package.remote_dir
+    now = context.clock.now()
+    launched = context.history.launched_at
     since = now - launched if launched is not None else 0.0
     questions = [
         Question("session", "session", {"directory": directory}),
@@ -46,9 +46,9 @@ def look(desk: Desk) -> TrainingFacts:
         Question("dpo", "checkpoints", {"path": posixpath.join(directory, "models/output/dpo")}),
         Question("gpus", "gpus"),
         Question("disk", "disk", {"path": directory}),
-        *traininglog.questions(desk),
+        *traininglog.questions(context),
     ]
-    answers = ask(desk, questions)
+    answers = ask(context, questions)
     return TrainingFacts(
         session=typed(answers.get("session"), SessionState),
         log=traininglog.log_of(answers),
@@ -56,9 +56,9 @@ def look(desk: Desk) -> TrainingFacts:
         last_lines=attempt(lambda: traininglog.last_lines(answers, 20)),
         sft_checkpoints=typed(answers.get("sft"), tuple[BoxCheckpoint, ...]),
         dpo_checkpoints=typed(answers.get("dpo"), tuple[BoxCheckpoint, ...]),
-        mirror=attempt(lambda: mirrored(desk.directory / MIRROR)),
+        mirror=attempt(lambda: mirrored(context.directory / MIRROR)),
         gpus=typed(answers.get("gpus"), Gpus),
         disk=typed(answers.get("disk"), Disk),
         since_launch_s=since,
-        spent_usd=money.spent(desk.history, now) or 0.0,
+        spent_usd=billing.spent(context.history, now) or 0.0,
     )

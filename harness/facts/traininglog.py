@@ -5,11 +5,11 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 
-from harness.facts.desk import Desk
+from harness.context import JobContext
+from harness.core.observed import CouldNotLook, Observed
+from harness.core.ports import Answers, Json, Question
 from harness.facts.reading import attempt, typed
 from harness.log import grammar, summary
-from harness.observed import CouldNotLook, Observed
-from harness.ports import Answers, Json, Question
 
 _EXCERPT_BYTES = 2 << 20
 """As JSON, of the lines that matter: more than 20000 logged steps. All questions of one look share 4 MiB."""
@@ -36,14 +36,14 @@ class _Now:
     time: float
 
 
-def log_path(desk: Desk) -> str:
+def log_path(context: JobContext) -> str:
     """Where the training's output is kept on the box."""
-    return posixpath.join(desk.job.package.remote_dir, "training.log")
+    return posixpath.join(context.job.package.remote_dir, "training.log")
 
 
-def questions(desk: Desk) -> list[Question]:
+def questions(context: JobContext) -> list[Question]:
     """What to ask for: the lines that the log's grammar reads, the last ones of any kind, and the box's clock."""
-    path = log_path(desk)
+    path = log_path(context)
     wanted: dict[str, Json] = {"pattern": grammar.MATTERS, "plenty": grammar.PLENTY, "limit": _EXCERPT_BYTES}
     return [
         Question("box_now", "now"),

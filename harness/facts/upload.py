@@ -5,15 +5,15 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 
+from harness.context import JobContext
+from harness.core.ids import Sha256
+from harness.core.observed import CouldNotLook, Observed
+from harness.core.ports import Answers, Question
 from harness.facts.box import Matches, Text, Tree
-from harness.facts.desk import Desk
 from harness.facts.preflight import RowCounts
 from harness.facts.reading import ask, attempt, typed
-from harness.facts.script import batch_size, device_maps
-from harness.ids import Sha256
-from harness.observed import CouldNotLook, Observed
-from harness.ports import Answers, Question
 from harness.remote.box.outputs import OURS, is_written_there
+from harness.static.script import batch_size, device_maps
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class UploadFacts:
     counts: Observed[RowCounts]
 
 
-def look(desk: Desk) -> UploadFacts:
+def look(context: JobContext) -> UploadFacts:
     """One probe: digests of the package's files, the entry script's text, the data files' rows."""
-    job = desk.job
+    job = context.job
     root = job.package.remote_dir
     data = {
         name: posixpath.join(root, job.data.directory, file)
@@ -50,28 +50,28 @@ def look(desk: Desk) -> UploadFacts:
     }
     entry = posixpath.join(root, job.package.entry)
     questions = [
-        Question("tree", "tree", {"path": root, "digests": [*sorted(_wanted(desk))], "without": OURS}),
+        Question("tree", "tree", {"path": root, "digests": [*sorted(_wanted(context))], "without": OURS}),
         Question("entry", "read_text", {"path": entry, "limit": 1 << 18}),
         *(Question(name, "grep", {"path": path, "pattern": r"\S", "last": 1}) for name, path in data.items()),
     ]
-    answers = ask(desk, questions)
+    answers = ask(context, questions)
     text = typed(answers.get("entry"), Text)
     return UploadFacts(
-        difference=attempt(lambda: _difference(desk, typed(answers.get("tree"), Tree).get())),
+        difference=attempt(lambda: _difference(context, typed(answers.get("tree"), Tree).get())),
         script_batch_size=attempt(lambda: batch_size(_whole(text.get()))),
         script_device_maps=attempt(lambda: device_maps(_whole(text.get()))),
         counts=attempt(lambda: _counts(answers)),
     )
 
 
-def _wanted(desk: Desk) -> dict[str, Sha256]:
+def _wanted(context: JobContext) -> dict[str, Sha256]:
     """What was to be sent, by path; nothing before a package was staged."""
-    staged, resumes = desk.history.staged, desk.history.resumes
+    staged, resumes = context.history.staged, context.history.resumes
     return {**(staged["files"] if staged else {}), **(resumes["files"] if resumes else {})}
 
 
-def _difference(desk: Desk, tree: Tree) -> Difference:
-    wanted = _wanted(desk)
+def _difference(context: JobContext, tree: Tree) -> Difference:
+    wanted = _wanted(context)
     if not wanted:
         raise CouldNotLook("no package was staged")
     there = {entry.path: entry for entry in tree.entries}

@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from harness.errors import BadInput
+from harness.core.errors import BadInput
+from harness.core.text import printable
 from harness.job.model import Job
-from harness.text import printable
 
 _HEADER = re.compile(r"\s*\[+([^\[\]]+)\]")
 _KEY = re.compile(r"\s*([\w\"'.\s-]+?)\s*=")

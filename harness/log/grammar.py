@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from harness.ids import Sha256
-from harness.text import printable
+from harness.core.ids import Sha256
+from harness.core.text import printable
 
 MAX_LINE: Final = 4096
 """Characters of a line that are looked at; no line of the contract comes near it."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import plan
-from harness.lifecycle import ORDER
+from harness.core.lifecycle import ORDER
+from harness.gates import plan
 
 
 def asked_stages(options: Sequence[str]) -> list[str]:

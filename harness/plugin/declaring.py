@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.ids import CheckId
+from harness.core.ids import CheckId
 
 PREFIX = "check_"
 

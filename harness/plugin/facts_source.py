@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import BadInput, GateUnknown
-from harness.facts.file import FactsFile, read_facts
+from harness.core.errors import BadInput, GateUnknown
+from harness.core.lifecycle import ORDER
+from harness.core.observed import CouldNotLook
+from harness.gates.facts_file import FactsFile, read_facts
 from harness.job.model import Job
-from harness.lifecycle import ORDER
-from harness.observed import CouldNotLook
 
 
 def gather(stages: Sequence[str], config: pytest.Config, scratch: Path) -> dict[str, Path]:
@@ -34,15 +34,15 @@ def gather(stages: Sequence[str], config: pytest.Config, scratch: Path) -> dict[
 
 
 def _look(stages: Sequence[str], config: pytest.Config, scratch: Path) -> dict[str, Path]:
-    from harness.wiring import open_desk  # noqa: PLC0415 - adapters load only when the world is looked at
+    from harness.wiring import open_context  # noqa: PLC0415 - adapters load only when the world is looked at
 
     paths = {}
-    with open_desk(config.option.job) as desk:
+    with open_context(config.option.job) as context:
         for stage in stages:
             if stage in set(ORDER):
-                paths[stage] = desk.take_facts(stage).path
+                paths[stage] = context.take_facts(stage).path
             else:
-                paths[stage] = _own_stage(stage, desk.job, config, scratch)
+                paths[stage] = _own_stage(stage, context.job, config, scratch)
     return paths
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from harness.core.lifecycle import Stage
+from harness.core.observed import CouldNotLook
 from harness.facts import typed
-from harness.facts.file import FactsFile
+from harness.gates.facts_file import FactsFile
 from harness.job.model import Job
-from harness.lifecycle import Stage
-from harness.observed import CouldNotLook
 from harness.plugin import session
 from harness.plugin.looking import Evidence
 from harness.plugin.verdicts import EVIDENCE

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from harness import environment
-from harness.evidence import GateResult
+from harness.core import environment
+from harness.core.verdict import Verdict, worst
+from harness.gates.evidence import GateResult
 from harness.plugin.session import Judging
 from harness.plugin.verdicts import result_of
 from harness.plugin.writing import summary_markdown, verdicts_json, workflow_commands
-from harness.verdict import Verdict, worst
 
 WORKER_FACTS = "harness_facts"
 _NOT_JUDGED = {

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from harness import plan
+from harness.gates import plan
 
 
 class Importing:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from harness.evidence import Sight
-from harness.observed import CouldNotLook, Observed
+from harness.core.observed import CouldNotLook, Observed
+from harness.core.text import printable
+from harness.gates.evidence import Sight
 from harness.plugin.showing import brief
-from harness.text import printable
 
 T = TypeVar("T")
 _LIMIT = 1000

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import BadInput, HarnessError
-from harness.lifecycle import ORDER
+from harness.core.errors import BadInput, HarnessError
+from harness.core.lifecycle import ORDER
 from harness.plugin import newhooks, session
 from harness.plugin.arguments import asked_stages
 from harness.plugin.declaring import PREFIX

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.lifecycle import ORDER
+from harness.core.lifecycle import ORDER
 from harness.plugin.declaring import PREFIX
 
 

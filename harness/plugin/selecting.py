@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness import plan
-from harness.ids import CheckId
-from harness.lifecycle import ORDER
+from harness.core.ids import CheckId
+from harness.core.lifecycle import ORDER
+from harness.gates import plan
 from harness.plugin.declaring import in_folders
 from harness.plugin.session import Judging, check_id
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import plan
-from harness.evidence import CheckResult, GateResult
-from harness.facts.file import FactsFile, digest, read_facts
-from harness.ids import CheckId
+from harness.core.ids import CheckId
+from harness.gates import plan
+from harness.gates.evidence import CheckResult, GateResult
+from harness.gates.facts_file import FactsFile, digest, read_facts
 from harness.plugin.declaring import PREFIX
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from harness.evidence import CheckResult, Sight
-from harness.ids import CheckId
+from harness.core.ids import CheckId
+from harness.core.observed import CouldNotLook
+from harness.core.text import printable
+from harness.core.verdict import Verdict
+from harness.gates.evidence import CheckResult, Sight
 from harness.job.model import Job
-from harness.observed import CouldNotLook
 from harness.plugin.looking import Evidence
 from harness.plugin.session import Judging, check_id
-from harness.text import printable
-from harness.verdict import Verdict
 
 REPORT_ATTRIBUTE = "harness_result"
 EVIDENCE = pytest.StashKey[Evidence]()

@@ -6,9 +6,9 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator
 
-from harness.evidence import GateResult
+from harness.core.verdict import Verdict
+from harness.gates.evidence import GateResult
 from harness.plugin.session import Judging
-from harness.verdict import Verdict
 
 _SUMMARY_LIMIT = 1_000_000
 """GitHub cuts a step summary at 1 MiB."""

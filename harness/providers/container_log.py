@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.errors import ProviderUnavailable
-from harness.ports import Clock
+from harness.core.errors import ProviderUnavailable
+from harness.core.ports import Clock
 from harness.providers.credentials import is_private
 
 LIMIT_BYTES = 4 << 20

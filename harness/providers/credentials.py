@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from harness.errors import BadInput
+from harness.core.errors import BadInput
 
 DEFAULT_SERVER = "https://console.vast.ai"
 _KEY_REMEDY = "Get a key at https://cloud.vast.ai/manage-keys/ and set VAST_API_KEY, or run: vastai set api-key KEY."

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
-from harness.text import printable
+from harness.core.errors import HarnessError
+from harness.core.text import printable
 
 _HELPER_S = 30
 

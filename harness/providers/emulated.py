@@ -19,14 +19,14 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from harness import durable
-from harness.errors import BadInput, HarnessError, MissingExtra, ProviderUnavailable
-from harness.ports import Clock
+from harness.core import durable
+from harness.core.errors import BadInput, HarnessError, MissingExtra, ProviderUnavailable
+from harness.core.ports import Clock
+from harness.core.text import printable
 from harness.providers.credentials import Credentials
 from harness.providers.detached import spawn
-from harness.providers.terms import UNPACED
+from harness.providers.rate_limits import UNPACED
 from harness.providers.vast import VastProvider
-from harness.text import printable
 
 NAME = "emulated"
 _MODULE = "harness.emulator"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.canonical import Json
-from harness.errors import ProviderUnavailable
-from harness.ids import OfferId
-from harness.ports import Offer, OfferQuery
+from harness.core.canonical import Json
+from harness.core.errors import ProviderUnavailable
+from harness.core.ids import OfferId
+from harness.core.ports import Offer, OfferQuery
 from harness.providers.rows import Row
 
 _LIMIT = 64

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import ProviderUnavailable
-from harness.ids import InstanceId, VolumeId
-from harness.ports import Account, Bill, Charge, Endpoint, Instance, InstanceStatus, Volume
-from harness.text import printable
+from harness.core.errors import ProviderUnavailable
+from harness.core.ids import InstanceId, VolumeId
+from harness.core.ports import Account, Bill, Charge, Endpoint, Instance, InstanceStatus, Volume
+from harness.core.text import printable
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}")
 _SSH = "22/tcp"

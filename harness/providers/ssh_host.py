@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NoReturn
 
-from harness.errors import ProviderUnavailable, Refused
-from harness.ids import InstanceId, OfferId
-from harness.ports import (
+from harness.core.errors import ProviderUnavailable, Refused
+from harness.core.ids import InstanceId, OfferId
+from harness.core.ports import (
     Account,
     Bill,
     Charge,

@@ -11,10 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from harness.canonical import Json
-from harness.errors import AmbiguousCreate, BadInput, OfferGone, ProviderUnavailable
-from harness.ids import InstanceId, OfferId
-from harness.ports import (
+from harness.core.canonical import Json
+from harness.core.errors import AmbiguousCreate, BadInput, OfferGone, ProviderUnavailable
+from harness.core.ids import InstanceId, OfferId
+from harness.core.ports import (
     Account,
     Bill,
     Charge,
@@ -30,8 +30,8 @@ from harness.ports import (
 from harness.providers import offers, rows
 from harness.providers.container_log import fetch_text
 from harness.providers.credentials import Credentials
+from harness.providers.rate_limits import Lane, Pace, Patience
 from harness.providers.rows import Row
-from harness.providers.terms import Lane, Pace, Patience
 from harness.providers.wire import Call, Reply, Wire
 
 _GONE = ("not_found", "no_such_instance")

@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.canonical import Json
-from harness.errors import MissingExtra, ProviderUnavailable
-from harness.ports import Clock
+from harness.core.canonical import Json
+from harness.core.errors import MissingExtra, ProviderUnavailable
+from harness.core.ports import Clock
+from harness.core.text import printable
 from harness.providers.credentials import Credentials
-from harness.providers.terms import Lane, Pace, Patience
-from harness.text import printable
+from harness.providers.rate_limits import Lane, Pace, Patience
 
 MAX_REPLY_BYTES = 32 << 20
 _TEXT_LIMIT = 200

@@ -11,15 +11,16 @@ from pathlib import Path
 
 from paramiko import Channel
 
-from harness.errors import HostUnreachable, TransferFailed
-from harness.ids import Sha256, new_nonce, sha256
-from harness.ports import Answers, Clock, Json, OnProgress, Question, RemoteFile, RunResult
-from harness.remote import download, mirror, openssh, probe, program, upload
-from harness.remote.exchange import exchange
-from harness.remote.openssh import OpensshStream
-from harness.remote.ssh import Connection, Dialer, Login
-from harness.remote.streams import ParamikoPipe, Pipe, PipeStream, Stream
-from harness.remote.transfer import NO_LIMITS, Limits, Line, RemoteDigests
+from harness.core.errors import HostUnreachable, TransferFailed
+from harness.core.ids import Sha256, new_nonce, sha256
+from harness.core.ports import Answers, Clock, Json, OnProgress, Question, RemoteFile, RunResult
+from harness.remote.probe import probe, program
+from harness.remote.ssh.command import exchange
+from harness.remote.ssh.connection import Connection, Dialer, Login
+from harness.remote.transfer import download, mirror, openssh, upload
+from harness.remote.transfer.attempt import NO_LIMITS, Limits, Line, RemoteDigests
+from harness.remote.transfer.openssh import OpensshStream
+from harness.remote.transfer.streams import ParamikoPipe, Pipe, PipeStream, Stream
 
 PARAMIKO = "paramiko"
 SSH = "ssh"

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import BadInput, HarnessError, HostUnreachable
-from harness.ids import new_nonce
-from harness.ports import Host, Json, Question
-from harness.remote import program
+from harness.core.errors import BadInput, HarnessError, HostUnreachable
+from harness.core.ids import new_nonce
+from harness.core.ports import Host, Json, Question
+from harness.remote.probe import program
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

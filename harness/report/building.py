@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness import plan
-from harness.evidence import CheckResult, Sight
-from harness.gate import result_from_json
-from harness.history import GateRecord, History
-from harness.ids import CheckId
-from harness.intoto import Release
-from harness.lifecycle import ORDER, Stage
-from harness.ports import Charge
-from harness.report import money, standing
+from harness.core.ids import CheckId
+from harness.core.lifecycle import ORDER, Stage
+from harness.core.ports import Charge
+from harness.gates import plan
+from harness.gates.evidence import CheckResult, Sight, result_from_json
+from harness.ledger import billing
+from harness.ledger.history import GateRecord, History
+from harness.release.statement import Release
+from harness.report import standing
 from harness.report.model import (
     ArtifactReport,
     BilledKind,
@@ -36,7 +36,7 @@ def build(
     ``charges`` is the provider's bill of its instance, None when it was not asked. ``release``
     is the statement that the log names, when its file was read.
     """
-    spans = money.paid_spans(history.events, now)
+    spans = billing.paid_spans(history.events, now)
     stages = tuple(_stage(stage, history, spans, now) for stage in ORDER)
     artifact, instance = _artifact(history), _instance(history)
     stands = standing.of(history)
@@ -59,7 +59,7 @@ def build(
     )
 
 
-def _stage(stage: Stage, history: History, spans: Sequence[money.PaidSpan], now: float) -> StageReport:
+def _stage(stage: Stage, history: History, spans: Sequence[billing.PaidSpan], now: float) -> StageReport:
     entered, gate = history.entered.get(stage), history.gates.get(stage)
     state = _state(stage, history)
     left = gate.at if gate is not None and state is StageState.PASSED else None
@@ -72,7 +72,7 @@ def _stage(stage: Stage, history: History, spans: Sequence[money.PaidSpan], now:
         entered_at=entered,
         left_at=left,
         seconds=None if began is None or ended is None else ended - began,
-        usd=money.usd_within(spans, began, ended) if spans and began is not None and ended is not None else None,
+        usd=billing.usd_within(spans, began, ended) if spans and began is not None and ended is not None else None,
         checks=checks,
         silent=silent,
         left_out=tuple(sorted(plan.left_out(stage, history.job))),
@@ -157,22 +157,22 @@ def _instance(history: History) -> InstanceReport | None:
         rented_at=rental.at,
         stopped=history.instance_stopped,
         destroy_requested=history.destroy_reply is not None,
-        gone_at=money.gone_at(history),
+        gone_at=billing.gone_at(history),
     )
 
 
 def _money(
-    history: History, spans: Sequence[money.PaidSpan], charges: tuple[Charge, ...] | None, now: float
+    history: History, spans: Sequence[billing.PaidSpan], charges: tuple[Charge, ...] | None, now: float
 ) -> MoneyReport:
-    ended = money.training_ended_at(history)
+    ended = billing.training_ended_at(history)
     idle = (now, now) if ended is None else (ended, now)
     kinds = sorted({charge.kind for charge in charges or ()})
-    rate = money.download_rate(history)
+    rate = billing.download_rate(history)
     return MoneyReport(
-        usd=money.usd_within(spans, 0.0, now),
-        paid_s=money.seconds_within(spans, 0.0, now),
-        idle_s=money.seconds_within(spans, *idle),
-        idle_usd=money.usd_within(spans, *idle),
+        usd=billing.usd_within(spans, 0.0, now),
+        paid_s=billing.seconds_within(spans, 0.0, now),
+        idle_s=billing.seconds_within(spans, *idle),
+        idle_usd=billing.usd_within(spans, *idle),
         budget_usd=history.job.limits.budget_usd,
         bytes_per_s=rate,
         bytes_s=None if rate is None or history.artifact is None else history.artifact.size / rate,

@@ -6,9 +6,9 @@ import json
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.errors import BadInput
+from harness.core.errors import BadInput
+from harness.core.text import printable
 from harness.report.model import FORMAT, Report
-from harness.text import printable
 
 MAX_BYTES = 64 << 20
 _REPORT: TypeAdapter[Report] = TypeAdapter(Report)

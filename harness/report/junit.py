@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
-from harness.evidence import CheckResult, Sight
-from harness.intoto import rfc3339
+from harness.core.verdict import Verdict
+from harness.gates.evidence import CheckResult, Sight
+from harness.release.statement import rfc3339
 from harness.report.model import Report, StageReport
 from harness.report.moments import clean
-from harness.verdict import Verdict
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold, not even escaped (https://www.w3.org/TR/xml/#charsets)."""

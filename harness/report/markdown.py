@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.evidence import CheckResult, Sight
-from harness.intoto import Release, rfc3339
+from harness.core.text import human_bytes, human_seconds
+from harness.core.verdict import Verdict
+from harness.gates.evidence import CheckResult, Sight
+from harness.release.statement import Release, rfc3339
 from harness.report import standing
 from harness.report.model import (
     ArtifactReport,
@@ -22,8 +24,6 @@ from harness.report.model import (
     Standing,
 )
 from harness.report.moments import clean
-from harness.text import human_bytes, human_seconds
-from harness.verdict import Verdict
 
 _BOXES = {Verdict.PASS: "[x]", Verdict.UNKNOWN: "[?]", Verdict.FAIL: "[ ]"}
 _WORDS = {Standing.CLOSED: "CLOSED", Standing.HELD: "HELD", Standing.UNDER_WAY: "UNDER WAY", Standing.LOST: "LOST"}

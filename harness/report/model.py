@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from harness.evidence import CheckResult
-from harness.intoto import Release
-from harness.lifecycle import Stage
-from harness.verdict import Verdict
+from harness.core.lifecycle import Stage
+from harness.core.verdict import Verdict
+from harness.gates.evidence import CheckResult
+from harness.release.statement import Release
 
 FORMAT = 1
 """The version of the JSON form; a reader refuses others."""

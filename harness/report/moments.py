@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.events import Event
+from harness.core.text import human_bytes, printable
+from harness.ledger.events import Event
 from harness.report.model import Moment
-from harness.text import human_bytes, printable
 
 _LIMIT = 2000
 _MOST = 500

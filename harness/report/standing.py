@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.evidence import CheckResult
-from harness.history import History
+from harness.gates.evidence import CheckResult
+from harness.ledger.history import History
 from harness.report.model import ArtifactReport, InstanceReport, StageReport, StageState, Standing
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness import durable
-from harness.errors import BadInput
+from harness.core import durable
+from harness.core.errors import BadInput
 from harness.report import jsonfile, markdown
 from harness.report.model import Report
 

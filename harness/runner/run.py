@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import gate as gates
-from harness.canonical import Json
-from harness.errors import (
+from harness.context import RunnerContext
+from harness.core.canonical import Json
+from harness.core.errors import (
     BadInput,
     GateHeld,
     GateUnknown,
@@ -25,20 +25,20 @@ from harness.errors import (
     LocalDiskFull,
     StoreFailed,
 )
-from harness.events import Event
-from harness.evidence import GateResult
-from harness.guard import Confirm
+from harness.core.lifecycle import Stage
+from harness.core.observed import CouldNotLook
+from harness.core.text import printable
+from harness.core.verdict import Verdict
+from harness.gates import judge as gates
+from harness.gates.evidence import GateResult
+from harness.guard.destroy import Confirm
 from harness.job.model import Job
-from harness.lifecycle import Stage
-from harness.observed import CouldNotLook
-from harness.ports import EventStore
-from harness.runner import homecoming, leaving, packing, renting, replacing, watching
-from harness.runner.desk import RunnerDesk
-from harness.runner.narrator import Narrator
-from harness.runner.replacing import NOBODY_AGREES, Agreement
-from harness.staging import stage_package
-from harness.text import printable
-from harness.verdict import Verdict
+from harness.job.staging import stage_package
+from harness.ledger.events import Event
+from harness.ledger.store import EventStore
+from harness.runner import package, postdownload, provision, replacement, teardown, training
+from harness.runner.progress import ProgressReporter
+from harness.runner.replacement import NOBODY_AGREES, Agreement
 
 _UNKNOWN_RETRIES = 2
 _RETRY_AFTER_S = 3.0
@@ -88,8 +88,8 @@ def open_job(store: EventStore, job: Job, file: Path, *, accept_changes: bool) -
 
 
 def run(
-    desk: RunnerDesk,
-    narrator: Narrator,
+    context: RunnerContext,
+    reporter: ProgressReporter,
     confirm: Confirm,
     *,
     until: Stage | None = None,
@@ -103,89 +103,89 @@ def run(
     each is recorded as ``held`` before it is raised. Nothing that runs is ever destroyed on that way.
     """
     commanded = True  # what stands still is started for an operator's command, not behind anybody's back later
-    while (stage := desk.history.stage) is not None and not (until and desk.history.passed(until)):
-        if desk.history.held is not None or stage not in desk.history.entered:
-            desk.record("stage", {"stage": stage.value})
-        narrator.stage(stage)
+    while (stage := context.history.stage) is not None and not (until and context.history.passed(until)):
+        if context.history.held is not None or stage not in context.history.entered:
+            context.record("stage", {"stage": stage.value})
+        reporter.stage(stage)
         try:
             try:
-                if _needs_the_box(stage, desk):
-                    renting.resume(desk, narrator, may_start=commanded)
-                _act(stage, desk, narrator, confirm)
+                if _needs_the_box(stage, context):
+                    provision.resume(context, reporter, may_start=commanded)
+                _act(stage, context, reporter, confirm)
             except (InstanceDead, HostUnreachable) as error:
-                if not _replaced(error, desk, narrator, agreement):
+                if not _replaced(error, context, reporter, agreement):
                     raise
                 commanded = True
                 continue
-            _pass_gate(stage, desk, narrator)
+            _pass_gate(stage, context, reporter)
             commanded = commanded and stage is Stage.PREFLIGHT
         except (HarnessError, CouldNotLook, OSError) as error:
             explained = _explained(error)
-            _record_held(desk, narrator, stage, explained)
+            _record_held(context, reporter, stage, explained)
             if explained is error:
                 raise
             raise explained from error
-    if desk.history.stage is None and not desk.history.closed:
-        desk.record("closed", {})
+    if context.history.stage is None and not context.history.closed:
+        context.record("closed", {})
 
 
 def _replaced(
-    error: InstanceDead | HostUnreachable, desk: RunnerDesk, narrator: Narrator, agreement: Agreement
+    error: InstanceDead | HostUnreachable, context: RunnerContext, reporter: ProgressReporter, agreement: Agreement
 ) -> bool:
     """Whether another instance takes the place of the job's, which died; one that is only held is kept from billing."""
-    dead = error if isinstance(error, InstanceDead) else renting.death(desk)
+    dead = error if isinstance(error, InstanceDead) else provision.death(context)
     if dead is None:
         return False
     replaced = False
     try:
-        replaced = replacing.replace(desk, narrator, dead, agreement)
+        replaced = replacement.replace(context, reporter, dead, agreement)
     finally:
-        if not replaced and not desk.history.destroy_intended:
-            watching.keep_from_billing(desk, narrator, str(dead))
+        if not replaced and not context.history.destroy_intended:
+            training.keep_from_billing(context, reporter, str(dead))
     return replaced
 
 
-def reopen_if_spoilt(desk: RunnerDesk, narrator: Narrator) -> None:
+def reopen_if_spoilt(context: RunnerContext, reporter: ProgressReporter) -> None:
     """Go back to postdownload when the verified file is gone or changed and the instance still has it."""
-    history, artifact = desk.history, desk.history.artifact
+    history, artifact = context.history, context.history.artifact
     if artifact is None or not history.passed(Stage.POSTDOWNLOAD) or history.destroyed is not None:
         return
-    problem = homecoming.local_problem(desk, artifact)
-    if problem is not None and not (history.destroy_intended and renting.gone_by_now(desk)):
-        desk.record("reopened", {"stage": Stage.POSTDOWNLOAD.value, "why": problem})
-        narrator.note(f"{problem}: going back to fetch and verify it again")
+    problem = postdownload.local_problem(context, artifact)
+    if problem is not None and not (history.destroy_intended and provision.gone_by_now(context)):
+        context.record("reopened", {"stage": Stage.POSTDOWNLOAD.value, "why": problem})
+        reporter.note(f"{problem}: going back to fetch and verify it again")
 
 
-def reopen_if_mended(desk: RunnerDesk, narrator: Narrator) -> None:
+def reopen_if_mended(context: RunnerContext, reporter: ProgressReporter) -> None:
     """Go back to preflight when package or job file were changed since, and the training has not passed launch.
 
     What a held gate asks to be mended is mended there; the instance is kept meanwhile.
     """
-    history = desk.history
+    history = context.history
     if history.staged is None or history.stage not in _PACKAGE_MAY_CHANGE:
         return
-    if stage_package(desk.job, desk.directory).manifest == history.staged["files"]:
+    if stage_package(context.job, context.directory).manifest == history.staged["files"]:
         if _configured_since_preflight(history.events):
-            desk.record("reopened", {"stage": Stage.PREFLIGHT.value, "why": "the job file has changed"})
-            narrator.note("the job file has changed: preflight judges it anew")
+            context.record("reopened", {"stage": Stage.PREFLIGHT.value, "why": "the job file has changed"})
+            reporter.note("the job file has changed: preflight judges it anew")
         return
     if history.launches:
-        watching.stop_training(desk, narrator, "its package has changed")
+        training.stop_training(context, reporter, "its package has changed")
     for stage in (Stage.LAUNCH, Stage.INSTALL, Stage.UPLOAD, Stage.PREFLIGHT):
         if history.passed(stage):
-            desk.record("reopened", {"stage": stage.value, "why": "the package has changed"})
-    narrator.note("the package has changed: it is checked, sent and installed anew")
+            context.record("reopened", {"stage": stage.value, "why": "the package has changed"})
+    reporter.note("the package has changed: it is checked, sent and installed anew")
 
 
-def judge(stage: Stage, desk: RunnerDesk, narrator: Narrator, *, kind: str = "gate") -> GateResult:
+def judge(stage: Stage, context: RunnerContext, reporter: ProgressReporter, *, kind: str = "gate") -> GateResult:
     """Take the stage's facts, judge them, and record what was decided with the facts that it rests on.
 
     Only a ``gate`` event opens a gate; ``poll`` is a judgement in mid-stage.
     """
-    taken = desk.take_facts(stage)
+    taken = context.take_facts(stage)
     result = gates.judge(taken.path)
     body: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(result)))
-    desk.record(
+    context.record(
         kind,
         {
             "stage": stage.value,
@@ -196,14 +196,14 @@ def judge(stage: Stage, desk: RunnerDesk, narrator: Narrator, *, kind: str = "ga
             "facts_sha256": taken.sha256,
         },
     )
-    narrator.judged(stage, result)
+    reporter.judged(stage, result)
     return result
 
 
-def _needs_the_box(stage: Stage, desk: RunnerDesk) -> bool:
+def _needs_the_box(stage: Stage, context: RunnerContext) -> bool:
     """Whether a stage works on the box that an earlier one has made ready: it may be stopped or gone by now."""
-    if stage is Stage.POSTDOWNLOAD and desk.history.artifact is not None:
-        return homecoming.local_problem(desk, desk.history.artifact) is not None
+    if stage is Stage.POSTDOWNLOAD and context.history.artifact is not None:
+        return postdownload.local_problem(context, context.history.artifact) is not None
     return stage not in {Stage.PREFLIGHT, Stage.PROVISION, Stage.TEARDOWN}
 
 
@@ -218,53 +218,53 @@ def _explained(error: HarnessError | CouldNotLook | OSError) -> HarnessError:
     return LocalDiskFull(text) if error.errno in {errno.ENOSPC, errno.EDQUOT} else HarnessError(text)
 
 
-def _record_held(desk: RunnerDesk, narrator: Narrator, stage: Stage, error: HarnessError) -> None:
+def _record_held(context: RunnerContext, reporter: ProgressReporter, stage: Stage, error: HarnessError) -> None:
     """Say in the log why the job stands still; a log that cannot be written hides no cause."""
     data: dict[str, Json] = {"stage": stage.value, "error": type(error).__name__, "reason": printable(str(error), 4000)}
     try:
-        desk.record("held", data)
+        context.record("held", data)
     except StoreFailed as failed:
-        narrator.note(f"the event log does not take that the job is held: {printable(str(failed))}")
+        reporter.note(f"the event log does not take that the job is held: {printable(str(failed))}")
 
 
-def _act(stage: Stage, desk: RunnerDesk, narrator: Narrator, confirm: Confirm) -> None:
+def _act(stage: Stage, context: RunnerContext, reporter: ProgressReporter, confirm: Confirm) -> None:
     match stage:
         case Stage.PREFLIGHT:
-            packing.preflight(desk, narrator)
+            package.preflight(context, reporter)
         case Stage.PROVISION:
-            renting.provision(desk, narrator)
+            provision.provision(context, reporter)
         case Stage.UPLOAD:
-            packing.upload(desk, narrator)
+            package.upload(context, reporter)
         case Stage.INSTALL:
-            packing.install(desk, narrator)
+            package.install(context, reporter)
         case Stage.LAUNCH:
-            watching.launch(desk, narrator)
+            training.launch(context, reporter)
         case Stage.TRAINING:
-            watching.watch(desk, narrator, lambda polled: judge(polled, desk, narrator, kind="poll"))
+            training.watch(context, reporter, lambda polled: judge(polled, context, reporter, kind="poll"))
         case Stage.POSTTRAIN:
-            homecoming.posttrain(desk, narrator)
+            postdownload.posttrain(context, reporter)
         case Stage.POSTDOWNLOAD:
-            homecoming.download(desk, narrator)
+            postdownload.download(context, reporter)
         case Stage.TEARDOWN:
-            _record_verified(desk)
-            leaving.teardown(desk, narrator, confirm)
+            _record_verified(context)
+            teardown.teardown(context, reporter, confirm)
 
 
-def _pass_gate(stage: Stage, desk: RunnerDesk, narrator: Narrator) -> None:
+def _pass_gate(stage: Stage, context: RunnerContext, reporter: ProgressReporter) -> None:
     """Judge until the answer is not UNKNOWN, a few times; then the gate is open, or holds."""
-    result = judge(stage, desk, narrator)
+    result = judge(stage, context, reporter)
     for _ in range(0 if stage is Stage.PREFLIGHT else _UNKNOWN_RETRIES):  # whose look is long
         if result.verdict is not Verdict.UNKNOWN:
             break
-        desk.clock.sleep(_RETRY_AFTER_S)
-        desk.forget_connections()
-        result = judge(stage, desk, narrator)
+        context.clock.sleep(_RETRY_AFTER_S)
+        context.forget_connections()
+        result = judge(stage, context, reporter)
     if result.verdict is Verdict.PASS:
         if stage is Stage.POSTDOWNLOAD:
-            _record_verified(desk)
+            _record_verified(context)
         return
     if stage is Stage.LAUNCH and result.verdict is Verdict.FAIL:
-        watching.stop_training(desk, narrator, "the launch gate failed")
+        training.stop_training(context, reporter, "the launch gate failed")
     shut = result.not_passed()
     told = [f"{one.id} ({printable(one.message.strip(), 200)})" if one.message else one.id for one in shut]
     told += [f"{check} did not report" for check in result.missing]
@@ -273,11 +273,11 @@ def _pass_gate(stage: Stage, desk: RunnerDesk, narrator: Narrator) -> None:
     raise GateHeld(text, remedy=remedy) if result.verdict is Verdict.FAIL else GateUnknown(text, remedy=remedy)
 
 
-def _record_verified(desk: RunnerDesk) -> None:
+def _record_verified(context: RunnerContext) -> None:
     """The postdownload gate has passed on the fetched file: commit that, unless it was before the last death."""
-    fetched = desk.history.fetched
-    if fetched is not None and desk.history.verified != fetched:
-        desk.record("verified", {"path": str(fetched.path), "size": fetched.size, "sha256": fetched.sha256})
+    fetched = context.history.fetched
+    if fetched is not None and context.history.verified != fetched:
+        context.record("verified", {"path": str(fetched.path), "size": fetched.size, "sha256": fetched.sha256})
 
 
 def _configured_since_preflight(events: Sequence[Event]) -> bool:

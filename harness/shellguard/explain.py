@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from harness.core.text import printable
 from harness.shellguard.judge import Judgement
 from harness.shellguard.reading import HOLE
 from harness.shellguard.seen import Finding
-from harness.text import printable
 
 _SHOWN = 160
 

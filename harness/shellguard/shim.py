@@ -13,8 +13,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import environment
-from harness.errors import BadInput, Refused
+from harness.core import environment
+from harness.core.errors import BadInput, Refused
 from harness.shellguard.explain import explanation, reasons
 from harness.shellguard.judge import judge_argv
 from harness.shellguard.rules import Decision

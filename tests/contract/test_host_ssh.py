@@ -16,14 +16,14 @@ from paramiko import Channel
 
 from benchmarks.delay_proxy import Proxy
 from benchmarks.local_sshd import SSHD, LocalSshd
-from harness.clock import SystemClock
-from harness.errors import BadInput, HostUnreachable, TransferFailed
-from harness.ids import Sha256
-from harness.ports import Host, Question, RemoteFile
-from harness.remote.exchange import exchange
+from harness.core.clock import SystemClock
+from harness.core.errors import BadInput, HostUnreachable, TransferFailed
+from harness.core.ids import Sha256
+from harness.core.ports import Host, Question, RemoteFile
 from harness.remote.host import SshHost
-from harness.remote.ssh import connect
-from harness.remote.streams import ParamikoPipe
+from harness.remote.ssh.command import exchange
+from harness.remote.ssh.connection import connect
+from harness.remote.transfer.streams import ParamikoPipe
 from tests.support.memory import peak_memory
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")

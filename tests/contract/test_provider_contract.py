@@ -13,19 +13,28 @@ from typing import Protocol
 
 import pytest
 
-from harness.absence import billing_stopped, prove_absence
-from harness.clock import SystemClock
+from harness.core.clock import SystemClock
+from harness.core.errors import AmbiguousCreate, HarnessError, NotProven, OfferGone, ProviderUnavailable
+from harness.core.ids import InstanceId, OfferId, label, new_nonce
+from harness.core.ids import job_name as named
+from harness.core.ports import (
+    CreateRequest,
+    DestroyReply,
+    Instance,
+    InstanceStatus,
+    Listing,
+    Offer,
+    OfferQuery,
+    Provider,
+)
 from harness.emulator.clock import TurnableClock
+from harness.emulator.create_request import WantedVolume
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import ApiFault, Pace, Scenario
-from harness.emulator.wanted import WantedVolume
-from harness.errors import AmbiguousCreate, HarnessError, NotProven, OfferGone, ProviderUnavailable
-from harness.ids import InstanceId, OfferId, label, new_nonce
-from harness.ids import job_name as named
-from harness.ports import CreateRequest, DestroyReply, Instance, InstanceStatus, Listing, Offer, OfferQuery, Provider
 from harness.providers.credentials import Credentials
-from harness.providers.terms import UNPACED, Patience
+from harness.providers.rate_limits import UNPACED, Patience
 from harness.providers.vast import VastProvider
+from harness.release.absence import billing_stopped, prove_absence
 from tests.support.emulator_kit import wanted
 from tests.support.faulty_provider import FaultyProvider
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.clock import SystemClock
-from harness.errors import Conflict, JobBusy, StoreFailed
-from harness.events import GENESIS
-from harness.ids import JobName
-from harness.ports import EventStore
-from harness.store import open_store
+from harness.core.clock import SystemClock
+from harness.core.errors import Conflict, JobBusy, StoreFailed
+from harness.core.ids import JobName
+from harness.ledger.events import GENESIS
+from harness.ledger.sql import open_store
+from harness.ledger.store import EventStore
 from tests.support.fake_clock import FakeClock
 
 JOB, OTHER = JobName("forex"), JobName("another")
@@ -127,8 +127,8 @@ def test_of_processes_that_take_the_same_step_one_wins(tmp_path: Path) -> None:
 
 APPEND_AND_TELL = """
 import sys
-from harness.clock import SystemClock
-from harness.store import open_store
+from harness.core.clock import SystemClock
+from harness.ledger.sql import open_store
 store = open_store(sys.argv[1], SystemClock())
 while True:
     print(store.append("forex", "step", {"padding": "x" * 5000}).seq, flush=True)
@@ -151,8 +151,8 @@ def test_what_was_told_to_be_appended_survives_a_kill(events_first: int, tmp_pat
 
 HOLD = """
 import sys, time
-from harness.clock import SystemClock
-from harness.store import open_store
+from harness.core.clock import SystemClock
+from harness.ledger.sql import open_store
 with open_store(sys.argv[1], SystemClock()).lock("forex"):
     print("held", flush=True)
     sys.stdin.read()

@@ -17,17 +17,17 @@ import pytest
 import harness.cli.teardown as command
 from harness import wiring
 from harness.cli import main
-from harness.clock import SystemClock
+from harness.core.clock import SystemClock
+from harness.core.ports import Clock, Provider
 from harness.emulator.rental import Status
 from harness.emulator.running import running
 from harness.emulator.scenario import SshFault
-from harness.history import History, fold
 from harness.job.model import Job
-from harness.ports import Clock, Provider
+from harness.ledger.history import History, fold
+from harness.ledger.sql import open_store
 from harness.providers.credentials import Credentials
-from harness.providers.terms import UNPACED
+from harness.providers.rate_limits import UNPACED
 from harness.providers.vast import VastProvider
-from harness.store import open_store
 from tests.support.emulator_kit import Box, key_pair, rent, scenario
 
 pytestmark = [

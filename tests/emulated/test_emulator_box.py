@@ -15,18 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from harness.clock import SystemClock
+from harness.core.clock import SystemClock
+from harness.core.ids import Sha256
+from harness.core.ports import Endpoint, RemoteFile
 from harness.emulator.box.container import Container, can_isolate
 from harness.emulator.box.layout import Layout
 from harness.emulator.box.server import BoxServer
 from harness.emulator.freeport import free_port
 from harness.emulator.running import NotSettled, running
-from harness.ids import Sha256
-from harness.ports import Endpoint, RemoteFile
 from harness.remote.host import SshHost
-from harness.remote.keys import generate_keypair
-from harness.remote.ssh import Login
-from harness.remote.transfer import Line
+from harness.remote.ssh.connection import Login
+from harness.remote.ssh.keys import generate_keypair
+from harness.remote.transfer.attempt import Line
 from tests.support import carriers
 from tests.support.emulator_kit import Box, key_pair, rent, rented, scenario
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.emulator.box import harm
+from harness.emulator.box import damage
 from harness.emulator.box.commands import run
 from harness.emulator.box.layout import Layout
 from harness.emulator.box.paths import resolve
@@ -90,7 +90,7 @@ def test_damage(tmp_path: Path, how: str, size: int) -> None:
     whole = os.urandom(900) + b"\xff" * 100
     file.write_bytes(whole)
     event: dict[str, Any] = {"do": "damage", "damage": how, "path": "workspace/*.gguf", "bytes": 100}
-    harm.damage(tmp_path, LifeEvent.model_validate(event))
+    damage.damage(tmp_path, LifeEvent.model_validate(event))
     found = file.read_bytes()
     assert len(found) == size
     assert found != whole

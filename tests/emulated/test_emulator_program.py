@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import requests
 
+from harness.core.errors import BadInput
 from harness.emulator.clock import TurnableClock
 from harness.emulator.freeport import free_port
 from harness.emulator.running import running
 from harness.emulator.scenario import Scenario
 from harness.emulator.world import World
-from harness.errors import BadInput
 from tests.support.emulator_kit import OFFER, key_pair, scenario
 
 

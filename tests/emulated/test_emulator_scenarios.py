@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.errors import BadInput
 from harness.emulator.box.container import can_isolate
 from harness.emulator.running import running
 from harness.emulator.scenario import Pace, Scenario, load, names
-from harness.errors import BadInput
 from tests.support.careful_renter import LABEL, Held, Renter
 from tests.support.emulator_kit import FAST, key_pair
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from harness.emulator.create_request import WantedVolume
 from harness.emulator.refusal import Refusal
 from harness.emulator.running import Emulator, running
-from harness.emulator.wanted import WantedVolume
 from tests.support.emulator_kit import OFFER, Box, ask, key_pair, rent, scenario, wanted
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")

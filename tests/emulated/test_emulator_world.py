@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.core.errors import BadInput
 from harness.emulator.clock import TurnableClock
 from harness.emulator.ledger import Ledger
 from harness.emulator.refusal import Refusal
 from harness.emulator.rental import Status
 from harness.emulator.scenario import Scenario
 from harness.emulator.world import World
-from harness.errors import BadInput
 from tests.support.emulator_kit import OFFER, wanted
 
 HOUR = 3600.0

@@ -11,23 +11,23 @@ from typing import Any
 
 import pytest
 
-from harness import guard
-from harness.clock import SystemClock
+from harness.core.clock import SystemClock
+from harness.core.errors import BadInput, HarnessError, NotProven, ProviderUnavailable, Refused
+from harness.core.ids import InstanceId, JobName, OfferId
+from harness.core.lifecycle import Stage
+from harness.core.ports import Clock, CreateRequest, Provider
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import ApiFault
-from harness.errors import BadInput, HarnessError, NotProven, ProviderUnavailable, Refused
-from harness.ids import InstanceId, JobName, OfferId
+from harness.guard import destroy
 from harness.job.model import Job
-from harness.lifecycle import Stage
-from harness.ports import Clock, CreateRequest, Provider
+from harness.ledger.sql import open_store
 from harness.providers.credentials import Credentials
-from harness.providers.terms import UNPACED
+from harness.providers.rate_limits import UNPACED
 from harness.providers.vast import VastProvider
-from harness.remote.keys import generate_keypair
-from harness.runner import leaving, renting
-from harness.store import open_store
-from harness.wiring import JobDesk
-from tests.support.desk import Telling
+from harness.remote.ssh.keys import generate_keypair
+from harness.runner import provision, teardown
+from harness.wiring import OpenContext
+from tests.support.context import Telling
 from tests.support.emulator_kit import OFFER, scenario
 from tests.support.job_histories import gate, gate_data, job
 
@@ -45,20 +45,20 @@ class Scene:
     """A job on the emulator whose file is verified and whose instance may go."""
 
     emulator: Emulator
-    desk: JobDesk
+    context: OpenContext
     local: Path
     artifact: Path
 
     @property
     def instance_id(self) -> InstanceId:
-        assert self.desk.history.rental is not None
-        return self.desk.history.rental.instance_id
+        assert self.context.history.rental is not None
+        return self.context.history.rental.instance_id
 
     def destroy(self, word: str | None = "the test agrees") -> None:
-        leaving.teardown(self.desk, Telling(), lambda _id, _file: word)
+        teardown.teardown(self.context, Telling(), lambda _id, _file: word)
 
     def kinds(self) -> list[str]:
-        return [event.kind for event in self.desk.history.events]
+        return [event.kind for event in self.context.history.events]
 
     def is_alive(self) -> bool:
         return int(self.instance_id) in self.emulator.world.rentals()
@@ -76,16 +76,16 @@ def _put_on_the_box(box_root: Path) -> Path:
     return artifact
 
 
-def _verified(desk: JobDesk, local: Path) -> None:
+def _verified(context: OpenContext, local: Path) -> None:
     """What a run writes between the login and the teardown."""
     for stage in (Stage.PREFLIGHT, Stage.PROVISION, Stage.UPLOAD, Stage.INSTALL, Stage.LAUNCH, Stage.TRAINING):
-        desk.record("gate", gate_data(gate(stage, desk.job)))
+        context.record("gate", gate_data(gate(stage, context.job)))
     here: dict[str, Any] = {"size": len(MODEL), "sha256": hashlib.sha256(MODEL).hexdigest()}
-    desk.record("artifact", {"path": f"{REMOTE}/models/output/final/model.Q8_0.gguf", **here})
-    desk.record("gate", gate_data(gate(Stage.POSTTRAIN, desk.job)))
-    desk.record("fetched", {"path": str(local), **here})
-    desk.record("gate", gate_data(gate(Stage.POSTDOWNLOAD, desk.job)))
-    desk.record("verified", {"path": str(local), **here})
+    context.record("artifact", {"path": f"{REMOTE}/models/output/final/model.Q8_0.gguf", **here})
+    context.record("gate", gate_data(gate(Stage.POSTTRAIN, context.job)))
+    context.record("fetched", {"path": str(local), **here})
+    context.record("gate", gate_data(gate(Stage.POSTDOWNLOAD, context.job)))
+    context.record("verified", {"path": str(local), **here})
 
 
 @pytest.fixture
@@ -96,14 +96,14 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
             return VastProvider(Credentials(emulator.url, emulator.key), clock, name="emulated", pace=UNPACED)
 
         of, clock, home = _job(tmp_path), SystemClock(), tmp_path / "home"
-        desk = JobDesk(JobName(of.name), home, open_store(home / "state.db", clock), clock, provider)
-        desk.store.append(desk.name, "opened", {"job": of.model_dump(mode="json"), "file": "/x"})
-        instance_id = desk.provider().create(
-            OfferId(OFFER), CreateRequest("pytorch/pytorch", 20.0, LABEL, onstart=renting.ONSTART)
+        context = OpenContext(JobName(of.name), home, open_store(home / "state.db", clock), clock, provider)
+        context.store.append(context.name, "opened", {"job": of.model_dump(mode="json"), "file": "/x"})
+        instance_id = context.provider().create(
+            OfferId(OFFER), CreateRequest("pytorch/pytorch", 20.0, LABEL, onstart=provision.ONSTART)
         )
         offer: dict[str, Any] = {"usd_per_hour": 16.0}
-        owner = desk.provider().account().user_id
-        desk.record("rent_intended", {"label": LABEL, "offer": offer, "owner": owner})
+        owner = context.provider().account().user_id
+        context.record("rent_intended", {"label": LABEL, "offer": offer, "owner": owner})
         rented: dict[str, Any] = {
             "instance_id": instance_id,
             "label": LABEL,
@@ -111,21 +111,21 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
             "usd_per_hour": 16.0,
             "owner": owner,
         }
-        desk.record("rented", rented)
+        context.record("rented", rented)
         emulator.settle()
-        renting.provision(desk, Telling())
+        provision.provision(context, Telling())
         artifact = _put_on_the_box(emulator.world.state_dir / "boxes" / str(instance_id) / "root")
         local = tmp_path / "model.Q8_0.gguf"
         local.write_bytes(MODEL)
-        _verified(desk, local)
-        yield Scene(emulator, desk, local, artifact)
-        desk.forget_connections()
+        _verified(context, local)
+        yield Scene(emulator, context, local, artifact)
+        context.forget_connections()
 
 
 @pytest.mark.parametrize("left", ["none", "another job's new one", "damaged and moved away"])
 def test_a_lost_key_locks_nobody_out(scene: Scene, left: str) -> None:
-    key = scene.desk.home / "ssh" / "id_ed25519"
-    scene.desk.forget_connections()
+    key = scene.context.home / "ssh" / "id_ed25519"
+    scene.context.forget_connections()
     if left == "damaged and moved away":
         key.write_bytes(b"damaged")
         with pytest.raises(BadInput, match="not an SSH private key") as refused:
@@ -141,7 +141,7 @@ def test_a_lost_key_locks_nobody_out(scene: Scene, left: str) -> None:
 def test_it_goes_and_is_proven_gone(scene: Scene) -> None:
     scene.destroy()
     assert not scene.is_alive()
-    destroyed = scene.desk.history.destroyed
+    destroyed = scene.context.history.destroyed
     assert destroyed is not None
     assert len(destroyed["absence"]["looks"]) >= 3
     assert len(destroyed["billing"]["looks"]) >= 2
@@ -151,7 +151,7 @@ def test_it_goes_and_is_proven_gone(scene: Scene) -> None:
 
 
 def _runs(scene: Scene) -> None:
-    scene.desk.host().run(["sh", "-c", f"cd {REMOTE} && (setsid sleep 60 >/dev/null 2>&1 </dev/null &)"])
+    scene.context.host().run(["sh", "-c", f"cd {REMOTE} && (setsid sleep 60 >/dev/null 2>&1 </dev/null &)"])
 
 
 def _reboot(scene: Scene) -> None:
@@ -172,9 +172,9 @@ BREAKS: dict[str, tuple[Callable[[Scene], object], str]] = {
 @pytest.mark.parametrize("name", BREAKS)
 def test_refused_it_stays_alive(scene: Scene, name: str) -> None:
     spoil, why = BREAKS[name]
-    scene.desk.forget_connections()
+    scene.context.forget_connections()
     spoil(scene)
-    scene.desk.forget_connections()
+    scene.context.forget_connections()
     with pytest.raises(Refused, match=why):
         scene.destroy()
     assert scene.is_alive()
@@ -212,7 +212,7 @@ def test_an_answer_is_no_proof(scene: Scene, name: str) -> None:
     assert "destroyed" not in scene.kinds()
     scene.destroy()
     assert not scene.is_alive()
-    assert scene.desk.history.destroyed is not None
+    assert scene.context.history.destroyed is not None
 
 
 def test_a_key_that_is_revoked_in_between_proves_nothing(scene: Scene) -> None:
@@ -223,6 +223,6 @@ def test_a_key_that_is_revoked_in_between_proves_nothing(scene: Scene) -> None:
         return "the test agrees"
 
     with pytest.raises(HarnessError) as raised:
-        guard.destroy(scene.desk, confirm, lambda _: None, lambda: leaving._release(scene.desk))
+        destroy.destroy(scene.context, confirm, lambda _: None, lambda: teardown._release(scene.context))
     assert isinstance(raised.value, NotProven | ProviderUnavailable)
     assert "destroyed" not in scene.kinds()

@@ -19,8 +19,8 @@ import pytest
 from harness.emulator.box.container import can_isolate
 from harness.emulator.scenario import Scenario, load, names
 from harness.emulator.state import FIRST_ID, State
-from harness.events import Event
-from harness.history import fold
+from harness.ledger.events import Event
+from harness.ledger.history import fold
 from tests.support.operator import ROOT, Operator
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")

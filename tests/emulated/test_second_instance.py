@@ -19,12 +19,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.clock import SystemClock
+from harness.core.clock import SystemClock
+from harness.core.ids import InstanceId
 from harness.emulator.state import FIRST_ID
-from harness.history import fold
-from harness.ids import InstanceId
+from harness.ledger.billing import paid_spans
+from harness.ledger.history import fold
 from harness.providers.emulated import open_emulated
-from harness.report.money import paid_spans
 from tests.support.operator import SUPPORT, Operator
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")

@@ -26,11 +26,11 @@ MEMORY_LIMIT = 150 << 20
 CLIENT = """
 import sys
 from pathlib import Path
-from harness.clock import SystemClock
-from harness.ports import Endpoint, RemoteFile
+from harness.core.clock import SystemClock
+from harness.core.ports import Endpoint, RemoteFile
 from harness.remote import openssh
 from harness.remote.host import SshHost
-from harness.remote.ssh import Login
+from harness.remote.ssh.connection import Login
 from tests.support.memory import peak_memory
 user, port, key, pin, size, digest, target, carrier = sys.argv[1:]
 if carrier == "paramiko":

@@ -21,17 +21,18 @@ import pytest
 
 from benchmarks.delay_proxy import Proxy
 from benchmarks.local_sshd import SSHD, LocalSshd
-from harness.clock import SystemClock
-from harness.errors import HarnessError, HostUnreachable, LocalDiskFull, RemoteChanged, TransferFailed
-from harness.ids import Sha256
-from harness.ports import Endpoint, Progress, RemoteFile
+from harness.core.clock import SystemClock
+from harness.core.errors import HarnessError, HostUnreachable, LocalDiskFull, RemoteChanged, TransferFailed
+from harness.core.ids import Sha256
+from harness.core.ports import Endpoint, Progress, RemoteFile
 from harness.remote import host as host_module
-from harness.remote import journal as journals
-from harness.remote import openssh, ssh
 from harness.remote.host import SshHost
-from harness.remote.journal import Journal
-from harness.remote.ssh import Login
-from harness.remote.transfer import Limits, Line
+from harness.remote.ssh import connection
+from harness.remote.ssh.connection import Login
+from harness.remote.transfer import journal as journals
+from harness.remote.transfer import openssh
+from harness.remote.transfer.attempt import Limits, Line
+from harness.remote.transfer.journal import Journal
 from tests.support.carriers import noted
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
@@ -162,15 +163,15 @@ def test_silence_without_end_is_held_and_continued_later(box: LocalSshd, tmp_pat
 def test_the_way_to_a_box_that_fell_silent_is_not_measured_for_ever(
     box: LocalSshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssh, "CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.5)
     with Proxy(box.port) as proxy:
         login = box.login(proxy.port)
-        connection = ssh.connect(login, login.endpoints[0], 5.0)
-        assert connection.round_trip(SystemClock()) > 0
+        live = connection.connect(login, login.endpoints[0], 5.0)
+        assert live.round_trip(SystemClock()) > 0
         proxy.faults.silent = True
         with pytest.raises(HostUnreachable, match="does not answer"):
-            connection.round_trip(SystemClock())
-        assert not connection.alive()
+            live.round_trip(SystemClock())
+        assert not live.alive()
 
 
 def test_a_server_that_was_killed_and_came_back(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
@@ -422,11 +423,11 @@ def test_a_file_system_that_cannot_set_room_aside_does_without(
 CLIENT = """
 import sys
 from pathlib import Path
-from harness.clock import SystemClock
-from harness.ports import Endpoint, RemoteFile
+from harness.core.clock import SystemClock
+from harness.core.ports import Endpoint, RemoteFile
 from harness.remote.host import SshHost
-from harness.remote.journal import Journal
-from harness.remote.ssh import Login
+from harness.remote.transfer.journal import Journal
+from harness.remote.ssh.connection import Login
 user, port, key, pin, path, size, digest, target = sys.argv[1:]
 login = Login(user, (Endpoint("127.0.0.1", int(port)),), Path(key), (pin,))
 SshHost(login, SystemClock(), patience=5.0).fetch(RemoteFile(path, int(size), digest), Path(target))
@@ -435,7 +436,7 @@ SshHost(login, SystemClock(), patience=5.0).fetch(RemoteFile(path, int(size), di
 
 NEARBY = """
 from harness.remote.host import SshHost
-from harness.remote.transfer import Line
+from harness.remote.transfer.attempt import Line
 SshHost.line = lambda _self, _size: Line(1, "paramiko", alone="ssh")
 """
 
@@ -671,10 +672,10 @@ def test_the_next_carrier_is_tried_when_one_does_not_begin_and_nothing_of_it_is_
     near.fetch(remote, tmp_path / "home" / "model.gguf")
     assert_home(remote, tmp_path / "home" / "model.gguf")
     assert opened == ["ssh", "paramiko"]
-    (ssh,) = begun
-    assert ssh.returncode is not None
-    assert ssh.stderr is not None
-    assert ssh.stderr.closed
+    (connection,) = begun
+    assert connection.returncode is not None
+    assert connection.stderr is not None
+    assert connection.stderr.closed
     assert list((tmp_path / "temporary").iterdir()) == []
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.local_sshd import SSHD, LocalSshd
-from harness.clock import SystemClock
-from harness.errors import LocalDiskFull, TransferFailed
-from harness.observed import Observed
-from harness.ports import Answers, RemoteFile
-from harness.remote import mirror
+from harness.core.clock import SystemClock
+from harness.core.errors import LocalDiskFull, TransferFailed
+from harness.core.observed import Observed
+from harness.core.ports import Answers, RemoteFile
 from harness.remote.host import SshHost
-from harness.remote.mirror import INCOMING
-from harness.remote.transfer import Cancelled
+from harness.remote.transfer import mirror
+from harness.remote.transfer.attempt import Cancelled
+from harness.remote.transfer.mirror import INCOMING
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
 

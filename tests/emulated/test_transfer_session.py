@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.local_sshd import SSHD, LocalSshd
-from harness.clock import SystemClock
-from harness.errors import BadInput, HostUnreachable
-from harness.ports import Host, RunResult
+from harness.core.clock import SystemClock
+from harness.core.errors import BadInput, HostUnreachable
+from harness.core.ports import Host, RunResult
 from harness.remote.host import SshHost
 from harness.remote.session import SessionState, TrainingSession, session_state
 

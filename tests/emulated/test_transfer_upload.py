@@ -17,18 +17,18 @@ import pytest
 
 from benchmarks.delay_proxy import Proxy
 from benchmarks.local_sshd import SSHD, LocalSshd
-from harness.clock import SystemClock
-from harness.errors import BadInput, HostUnreachable, TransferFailed
-from harness.ids import Sha256
-from harness.observed import Observed
-from harness.ports import Answers, Clock, Json, Progress
-from harness.remote import upload
+from harness.core.clock import SystemClock
+from harness.core.errors import BadInput, HostUnreachable, TransferFailed
+from harness.core.ids import Sha256
+from harness.core.observed import Observed
+from harness.core.ports import Answers, Clock, Json, Progress
 from harness.remote.box import receive
 from harness.remote.box.files import sha256
 from harness.remote.host import SshHost
 from harness.remote.session import TrainingSession
-from harness.remote.transfer import Limits
-from harness.remote.upload import ATTEMPTS
+from harness.remote.transfer import upload
+from harness.remote.transfer.attempt import Limits
+from harness.remote.transfer.upload import ATTEMPTS
 from tests.support.fake_clock import FakeClock
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")

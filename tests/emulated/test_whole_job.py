@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.clock import SystemClock
-from harness.events import Event
-from harness.ids import JobName
+from harness.core.clock import SystemClock
+from harness.core.ids import JobName
+from harness.ledger.events import Event
+from harness.ledger.sql import open_store
 from harness.providers.emulated import open_emulated, stop_emulator
-from harness.store import open_store
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
 ROOT = Path(__file__).resolve().parents[2]

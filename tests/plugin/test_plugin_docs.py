@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from harness import gate
-from harness.clock import SystemClock
+from harness.core.clock import SystemClock
+from harness.core.lifecycle import Stage
+from harness.core.verdict import Verdict
+from harness.gates import judge
 from harness.job.load import load_job
 from harness.job.model import Job
-from harness.lifecycle import Stage
-from harness.store.sql import open_store
-from harness.verdict import Verdict
+from harness.ledger.sql import open_store
 from tests.support.facts import facts_file, sound_job
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -84,6 +84,6 @@ def test_the_page_s_job_table_makes_the_runner_require_the_check(shop: Path) -> 
     assert job.gates.checks == (shop / "checks",)
     path = shop / "facts.json"
     path.write_bytes(facts_file(Stage.TRAINING, job=job).dump())
-    result = gate.judge(path)
+    result = judge.judge(path)
     assert "learning_rate_is_small" in result.required
     assert result.verdict is Verdict.PASS, result

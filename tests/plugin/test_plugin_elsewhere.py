@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import checks
-from harness import gate, plan
-from harness.evidence import GateResult
-from harness.lifecycle import Stage
-from harness.verdict import Verdict
+from harness.core.lifecycle import Stage
+from harness.core.verdict import Verdict
+from harness.gates import judge, plan
+from harness.gates.evidence import GateResult
 from tests.support.facts import facts_file, sound_job
 from tests.support.gate_project import Project, project
 
@@ -41,7 +41,7 @@ def recorded(theirs: Project, stage: Stage = Stage.TEARDOWN) -> str:
 
 
 def as_harness_run_judges(theirs: Project) -> GateResult:
-    return gate.judge(theirs.pytester.path / "teardown.json")
+    return judge.judge(theirs.pytester.path / "teardown.json")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -90,7 +90,7 @@ def test_the_harness_may_be_installed_below_their_repository(
 ) -> None:
     """Pytest does not go into a virtual environment: from above it, the built-in checks are missing, not passed."""
     packages = theirs.pytester.path / ".venv/lib/python3/site-packages"
-    for package in (BUILT_IN, Path(gate.__file__).parent):
+    for package in (BUILT_IN, Path(judge.__file__).parent):
         shutil.copytree(package, packages / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setenv("PYTHONPATH", str(packages))
     said = theirs.judge(recorded(theirs), folder=named, stage="teardown", workers=2)

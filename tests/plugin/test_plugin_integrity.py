@@ -26,7 +26,7 @@ def assert_held(said: Said, words: str = "") -> None:
 
 
 def second(body: str, marks: str = "") -> str:
-    text = '"""Broken on purpose."""\nimport os, sys, pytest\nfrom harness.observed import CouldNotLook\n'
+    text = '"""Broken on purpose."""\nimport os, sys, pytest\nfrom harness.core.observed import CouldNotLook\n'
     looked = '    evidence.note("length", len(facts["question"]))\n'
     return f"{text}\n{marks}\ndef check_second(facts, evidence):\n{looked}    {body}\n"
 

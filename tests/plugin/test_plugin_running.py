@@ -11,12 +11,12 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import checks
-from harness import plan
-from harness.clock import SystemClock
+from harness.core.clock import SystemClock
+from harness.core.lifecycle import ORDER, Stage
+from harness.core.observed import seen, unseen
+from harness.gates import plan
 from harness.job.model import Job
-from harness.lifecycle import ORDER, Stage
-from harness.observed import seen, unseen
-from harness.store.sql import open_store
+from harness.ledger.sql import open_store
 from tests.support.facts import facts_file, launch, sound_job
 from tests.support.gate_project import FIRST, SECOND, Project, project
 
@@ -149,7 +149,7 @@ def test_a_look_that_answers_no_facts(at_home: Project, answer: str) -> None:
 
 
 def test_a_look_that_could_not_look(at_home: Project) -> None:
-    lines = ["from harness.observed import CouldNotLook", "def pytest_harness_look(stage, job):"]
+    lines = ["from harness.core.observed import CouldNotLook", "def pytest_harness_look(stage, job):"]
     at_home.write("conftest.py", "\n".join([*lines, "    raise CouldNotLook('no answer within 5 s')\n"]))
     said = at_home.judge()
     assert said.status == USAGE

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.ids import Sha256
+from harness.core.ids import Sha256
 from harness.log import grammar, summary
 from harness.log.grammar import (
     CheckpointSaved,

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.errors import AmbiguousCreate, BadInput, HarnessError, OfferGone, ProviderUnavailable
-from harness.ids import InstanceId, OfferId
-from harness.ports import CreateRequest, DestroyReply
+from harness.core.errors import AmbiguousCreate, BadInput, HarnessError, OfferGone, ProviderUnavailable
+from harness.core.ids import InstanceId, OfferId
+from harness.core.ports import CreateRequest, DestroyReply
 from harness.providers.credentials import Credentials
-from harness.providers.terms import UNPACED, Patience
+from harness.providers.rate_limits import UNPACED, Patience
 from harness.providers.vast import VastProvider
 from tests.support.fake_clock import FakeClock
 from tests.support.scripted_http import Said, Script, reply, serving

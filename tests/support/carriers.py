@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.remote.host import SshHost
-from harness.remote.streams import Stream
+from harness.remote.transfer.streams import Stream
 
 
 def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -11,10 +11,10 @@ from typing import Any
 
 import requests
 
+from harness.emulator.create_request import Wanted
 from harness.emulator.rental import Status
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import Scenario
-from harness.emulator.wanted import Wanted
 
 FAST = {"created_s": 0.0, "loading_s": 0.0, "running_s": 0.0, "ssh_s": 0.0, "key_s": 0.0, "reboot_s": 0.0, "log_s": 0.0}
 OFFER = 7_100_001

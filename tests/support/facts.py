@@ -20,12 +20,15 @@ from typing import Any, Final, TypeVar, cast
 import pytest
 
 import checks
-from harness import plan
-from harness.absence import AbsenceLook, AbsenceProof, BillingLook, BillingProof
 from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.checkpoint import REQUIRED
 from harness.artifacts.digest import Hashed
 from harness.artifacts.verify import Finding
+from harness.core.ids import InstanceId, OfferId, Sha256
+from harness.core.lifecycle import Stage
+from harness.core.observed import Observed, seen
+from harness.core.ports import Instance, InstanceStatus, Offer, RemoteFile
+from harness.core.verdict import Verdict
 from harness.facts import adapter
 from harness.facts import typed as typed_facts
 from harness.facts.box import (
@@ -43,7 +46,6 @@ from harness.facts.box import (
     Ran,
     Terminals,
 )
-from harness.facts.file import FactsFile
 from harness.facts.finetune import Carried
 from harness.facts.install import InstallFacts, Libraries, Requirements
 from harness.facts.launch import LaunchFacts
@@ -56,18 +58,16 @@ from harness.facts.runtime import Generation
 from harness.facts.teardown import TeardownFacts
 from harness.facts.training import TrainingFacts
 from harness.facts.upload import Difference, UploadFacts
-from harness.ids import InstanceId, OfferId, Sha256
+from harness.gates import plan
+from harness.gates.facts_file import FactsFile
 from harness.job.load import load_job
 from harness.job.model import Job
-from harness.lifecycle import Stage
 from harness.log import summary
-from harness.observed import Observed, seen
 from harness.plugin.looking import Evidence
 from harness.plugin.verdicts import _judge
-from harness.ports import Instance, InstanceStatus, Offer, RemoteFile
 from harness.providers.offers import gpu_names
+from harness.release.absence import AbsenceLook, AbsenceProof, BillingLook, BillingProof
 from harness.remote.session import SessionState
-from harness.verdict import Verdict
 
 NOW: Final = 1_800_000_000.0
 SHA: Final = Sha256("ab" * 32)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
-from harness.ids import InstanceId, OfferId
-from harness.ports import (
+from harness.core.ids import InstanceId, OfferId
+from harness.core.ports import (
     Account,
     Bill,
     Charge,

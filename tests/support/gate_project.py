@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.facts.file import FactsFile
+from harness.gates.facts_file import FactsFile
 from harness.job.model import Job
 from tests.support.facts import NOW, sound_job
 

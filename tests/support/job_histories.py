@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from harness import events, plan
-from harness.events import Event
-from harness.evidence import CheckResult, GateResult, Sight
-from harness.history import History, fold
-from harness.ids import CheckId, JobName
+from harness.core.ids import CheckId, JobName
+from harness.core.lifecycle import Stage
+from harness.core.verdict import Verdict
+from harness.gates import plan
+from harness.gates.evidence import CheckResult, GateResult, Sight
 from harness.job.model import Job
-from harness.lifecycle import Stage
-from harness.verdict import Verdict
+from harness.ledger import events
+from harness.ledger.events import Event
+from harness.ledger.history import History, fold
 
 BEGAN = 1_800_000_000.0
 INSTANCE = 4711

@@ -10,14 +10,14 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.clock import SystemClock
+from harness.core.clock import SystemClock
+from harness.core.ids import JobName
 from harness.emulator.box.container import Container, can_isolate
 from harness.emulator.box.layout import layout_of
 from harness.emulator.state import State, read
-from harness.events import Event
-from harness.ids import JobName
+from harness.ledger.events import Event
+from harness.ledger.sql import open_store
 from harness.providers.emulated import stop_emulator
-from harness.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"

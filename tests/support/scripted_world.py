@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import durable
-from harness.errors import HostKeyChanged, HostUnreachable, OfferGone, RemoteChanged, TransferFailed
-from harness.ids import InstanceId, OfferId, Sha256
-from harness.observed import Observed
-from harness.ports import (
+from harness.core import durable
+from harness.core.errors import HostKeyChanged, HostUnreachable, OfferGone, RemoteChanged, TransferFailed
+from harness.core.ids import InstanceId, OfferId, Sha256
+from harness.core.observed import Observed
+from harness.core.ports import (
     Account,
     Answers,
     Bill,

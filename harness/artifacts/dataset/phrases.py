@@ -14,7 +14,7 @@ from typing import Final
 
 from harness.artifacts.dataset.rows import Defect, Rows
 from harness.artifacts.dataset.texts import bounded, turns
-from harness.text import printable
+from harness.core.text import printable
 
 
 @dataclass(frozen=True, slots=True)

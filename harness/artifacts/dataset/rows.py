@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from harness.errors import BadInput
+from harness.core.errors import BadInput
 
 MAX_FILE_BYTES: Final = 4 << 30
 _BLOCK: Final = 128 << 10

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import psutil
 
-from harness import durable
+from harness.core import durable
+from harness.core.errors import HarnessError
+from harness.core.ids import new_nonce
 from harness.emulator.box.layout import TOOLS, VENV, Layout, operator_packages
-from harness.errors import HarnessError
-from harness.ids import new_nonce
 
 MARK = "HARNESS_EMULATED_BOX"
 """The environment variable that says which box a process belongs to."""

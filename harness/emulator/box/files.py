@@ -12,8 +12,8 @@ import asyncssh
 from asyncssh.misc import MaybeAwait
 
 from harness.emulator.box.layout import Layout
-from harness.emulator.box.outlet import Cut, Outlet
 from harness.emulator.box.paths import resolve, within
+from harness.emulator.box.throttle import Cut, Outlet
 
 HOME = "/root"
 

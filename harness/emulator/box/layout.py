@@ -16,7 +16,7 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import durable
+from harness.core import durable
 from harness.emulator.box.paths import within
 
 TOOLS = "emulated/bin"

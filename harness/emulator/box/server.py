@@ -12,8 +12,8 @@ import asyncssh
 
 from harness.emulator.box.container import Container
 from harness.emulator.box.files import BoxFiles, Gate
-from harness.emulator.box.outlet import STREAM_FAULTS, Outlet
 from harness.emulator.box.session import Session
+from harness.emulator.box.throttle import STREAM_FAULTS, Outlet
 from harness.emulator.scenario import SshFault
 
 WINDOW = 8 << 20

@@ -21,7 +21,7 @@ from typing import Any
 import asyncssh
 
 from harness.emulator.box.container import BoxFailed, Container
-from harness.emulator.box.outlet import Cut, Outlet
+from harness.emulator.box.throttle import Cut, Outlet
 
 READ = 1 << 20
 """Bytes read from a pipe at once; a pipe's buffer is widened to as much where the kernel lets us."""

@@ -9,10 +9,11 @@ from typing import Any
 
 from aiohttp import web
 
+from harness.core.ports import Json
 from harness.emulator import market
+from harness.emulator.create_request import Wanted, WantedVolume
 from harness.emulator.refusal import Refusal, invalid
 from harness.emulator.rental import Rental
-from harness.emulator.wanted import Wanted, WantedVolume
 from harness.emulator.web.asking import (
     Answer,
     body_of,
@@ -26,7 +27,6 @@ from harness.emulator.web.asking import (
 )
 from harness.emulator.web.rows import instance_row
 from harness.emulator.world import World
-from harness.ports import Json
 
 COMPUTED = frozenset({"dph_total", "num_gpus"})
 """Columns that the listing computes: filtering by them is refused."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from harness.core.ids import new_secret
 from harness.emulator.box.commands import run
 from harness.emulator.box.layout import Layout, layout_of
 from harness.emulator.refusal import Refusal, invalid
 from harness.emulator.web.asking import Answer, body_of, caller_of, id_of, world_of
 from harness.emulator.world import World
-from harness.ids import new_secret
 
 MAX_LOG = 1 << 20
 """Bytes of a log that are served, its end."""

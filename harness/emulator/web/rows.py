@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from harness.core.ports import Json
 from harness.emulator.rental import Rental, Status
 from harness.emulator.state import Volume
-from harness.ports import Json
 
 HOST = "127.0.0.1"
 _GB = 1e9

@@ -1,0 +1,198 @@
+"""The live terminal view: one line a stage, bars for what is long, every check that did not pass in full."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.text import Text
+
+from harness.cli.pace import Pace
+from harness.cli.screens import LiveScreen, PlainScreen, Screen, encodable_text, is_unicode, write
+from harness.cli.wording import (
+    MARKS,
+    STYLES,
+    count_line,
+    failure_lines,
+    gate_lines,
+    note_line,
+    one_line,
+    stage_line,
+    summary_line,
+)
+from harness.core.clock import SystemClock
+from harness.core.errors import HarnessError
+from harness.core.ids import CheckId
+from harness.core.lifecycle import Stage
+from harness.core.ports import Clock
+from harness.core.text import human_seconds
+from harness.core.verdict import Verdict
+from harness.gates.evidence import CheckResult, GateResult
+from harness.runner.progress import Meter, ProgressReporter
+
+Spent = Callable[[], float | None]
+"""What the job has cost so far (USD), None when nothing is rented or known; asked only between a stage's ends."""
+
+
+@contextmanager
+def open_reporter(
+    console: Console, plain: bool, *, clock: Clock | None = None, verbose: bool = False, spent: Spent | None = None
+) -> Iterator[ProgressReporter]:
+    """A reporter on a console: live, or with ``plain`` (also when it is no terminal) line by line.
+
+    ``verbose`` shows the checks that passed too. When the block ends by an exception, the
+    stage that was under way is shown as stopped; the exception goes on.
+    """
+    time = clock or SystemClock()
+    screen: Screen
+    screen = PlainScreen(console, time) if plain or not console.is_terminal else LiveScreen(console, time)
+    telling = _Telling(screen, time, verbose, spent or _nothing, is_unicode(console))
+    try:
+        yield telling
+    except BaseException:
+        telling.end(interrupted=True)
+        raise
+    else:
+        telling.end(interrupted=False)
+    finally:
+        screen.close()
+
+
+@contextmanager
+def paused(reporter: ProgressReporter) -> Iterator[None]:
+    """The terminal is free for a question meanwhile; a reporter of another kind has nothing to pause."""
+    screen = reporter.screen if isinstance(reporter, _Telling) else None
+    if screen is not None:
+        screen.pause()
+    try:
+        yield
+    finally:
+        if screen is not None:
+            screen.resume()
+
+
+def show_failure(console: Console, error: HarnessError) -> None:
+    """What was wrong, what to do next, and the exit code."""
+    for line in failure_lines(error):
+        if console.is_terminal:
+            line.plain = encodable_text(console, line.plain)
+            console.print(line, soft_wrap=True)
+        else:
+            write(console, line.plain)
+
+
+@dataclass(slots=True)
+class _Course:
+    """The stage that is under way: since when, at what cost, and what its gate said last."""
+
+    stage: Stage
+    began: float
+    spent: float | None
+    gate: GateResult | None = None
+    shown: dict[CheckId, tuple[Verdict, str]] = field(default_factory=dict)
+    paces: dict[Meter, Pace] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Telling:
+    """Turns what the runner tells into lines and bars; transfers tell from several threads."""
+
+    screen: Screen
+    clock: Clock
+    verbose: bool
+    spent: Spent
+    unicode: bool
+    _course: _Course | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def stage(self, stage: Stage) -> None:
+        """End the stage before, and begin this one."""
+        with self._lock:
+            self.end(interrupted=False)
+            self._course = _Course(stage, self.clock.monotonic(), self._spent())
+            self.screen.stage(stage.value)
+
+    def note(self, text: str) -> None:
+        """A line."""
+        with self._lock:
+            self.screen.line(note_line(text))
+
+    def meter(self, meter: Meter, done: int, total: int, detail: str = "") -> None:
+        """A bar."""
+        with self._lock:
+            paces = self._course.paces if self._course else {}
+            pace = paces.setdefault(meter, Pace(self.clock))
+            self.screen.meter(meter, pace.update(done, total), detail)
+
+    def judged(self, stage: Stage, gate: GateResult) -> None:
+        """The checks that turned since the last judgement of this stage; the others are counted."""
+        with self._lock:
+            course = self._course
+            if course is None or course.stage is not stage:
+                self.stage(stage)
+                course = self._course
+            assert course is not None  # noqa: S101 - stage() has just set it
+            news = _news(gate, course, verbose=self.verbose)
+            for line in gate_lines(news, gate, verbose=self.verbose or course.gate is not None):
+                self.screen.line(line)
+            if gate.verdict is not Verdict.PASS:
+                self.screen.line(count_line(gate))
+            self.screen.status(f"{_passed(gate)}/{len(gate.required)} checks passed")
+            course.gate = gate
+
+    def end(self, *, interrupted: bool) -> None:
+        """The line of the stage that was under way, if any."""
+        with self._lock:
+            course, self._course = self._course, None
+            if course is None:
+                return
+            for meter, pace in course.paces.items():
+                amount, seconds = pace.whole
+                if amount > 0:
+                    self.screen.line(summary_line(meter, amount, seconds))
+            self.screen.line(self._stage_line(course, interrupted=interrupted))
+
+    def _spent(self) -> float | None:
+        """A cost that cannot be read must not hide what went wrong."""
+        try:
+            return self.spent()
+        except HarnessError:
+            return None
+
+    def _stage_line(self, course: _Course, *, interrupted: bool) -> Text:
+        gate = course.gate
+        verdict = gate.verdict if gate else None
+        word, style = "STOPPED", "red"
+        if verdict is not None and not (interrupted and verdict is Verdict.PASS):
+            word, style = verdict.name, STYLES[verdict]
+        mark = MARKS[verdict] + " " if verdict and word == verdict.name and self.unicode else ""
+        spent = self._spent()
+        usd = f"${spent - (course.spent or 0.0):.2f}" if spent is not None else ""
+        checks = f"{_passed(gate)}/{len(gate.required)} checks" if gate else ""
+        took = human_seconds(self.clock.monotonic() - course.began)
+        return stage_line(one_line(course.stage.value), mark + word, style, (checks, took, usd))
+
+
+def _news(gate: GateResult, course: _Course, *, verbose: bool) -> tuple[CheckResult, ...]:
+    """The results that were not shown like this before, failures first; of the passed ones those that had not."""
+    told: list[CheckResult] = []
+    for result in gate.results:
+        now, before = (result.verdict, result.message), course.shown.get(result.id)
+        turned = before is not None and before[0] is not result.verdict
+        first_seen = before is None and (result.verdict is not Verdict.PASS or verbose)
+        reworded = result.verdict is not Verdict.PASS and now != before
+        if turned or first_seen or reworded:
+            told.append(result)
+        course.shown[result.id] = now
+    return tuple(sorted(told, key=lambda result: (result.verdict is not Verdict.FAIL, result.id)))
+
+
+def _passed(gate: GateResult) -> int:
+    return sum(result.verdict is Verdict.PASS for result in gate.results)
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,77 @@
+"""The job context: one job with its history, its directory, its provider and its box, for whoever works on it.
+
+Three Protocols of one family: looking needs the first, writing to the event log the second, driving the job the third.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from harness.core.canonical import Json
+from harness.core.ports import Clock, Host, Provider
+from harness.gates.facts_file import TakenFacts
+from harness.job.model import Job
+from harness.ledger.history import History
+from harness.ledger.ownership import Known
+
+
+class JobContext(Protocol):
+    """Everything that belongs to one job; adapters are opened when they are first asked for."""
+
+    @property
+    def job(self) -> Job:
+        """The job's configuration."""
+
+    @property
+    def directory(self) -> Path:
+        """The job's own folder: package/, evidence/, artifact/, the report."""
+
+    @property
+    def clock(self) -> Clock:
+        """Time."""
+
+    @property
+    def history(self) -> History:
+        """What has happened to the job so far, folded from its event log."""
+
+    @property
+    def public_key(self) -> str:
+        """The SSH public key that the box must accept; raises a HarnessError when the pair is unusable."""
+
+    @property
+    def destination(self) -> Path:
+        """The folder on this machine where the artifact is to arrive."""
+
+    def known(self) -> Known:
+        """What all jobs in the ledger have had at this job's provider, and which of their logs do not read."""
+
+    def provider(self) -> Provider:
+        """The marketplace; raises a HarnessError when it cannot be opened."""
+
+    def host(self) -> Host:
+        """The rented box; raises HostUnreachable when there is none."""
+
+    def fresh_host(self) -> Host:
+        """The rented box over a connection of its own, to be closed by the caller."""
+
+
+class RecordingContext(JobContext, Protocol):
+    """A context that can also write to the job's event log."""
+
+    def record(self, kind: str, data: Mapping[str, Json]) -> None:
+        """Append an event; it is on the disk when this returns."""
+
+
+class RunnerContext(RecordingContext, Protocol):
+    """A context that a job can be driven from."""
+
+    def take_facts(self, stage: str) -> TakenFacts:
+        """Look at a stage's world once and write down what was seen."""
+
+    def forget_connections(self) -> None:
+        """Close what is open; it is opened again, with what is known by then, when next needed."""
+
+    def shown_host_key(self) -> str:
+        """The host key that the box shows now, before one is pinned."""

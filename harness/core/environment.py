@@ -1,0 +1,70 @@
+"""The one place where the environment is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+
+from harness.core.errors import BadInput
+
+HOME_VARIABLE = "HARNESS_HOME"
+
+
+def variables() -> Mapping[str, str]:
+    """All of them, for a resolver that is handed its environment."""
+    return dict(os.environ)
+
+
+def keep_loopback_direct() -> None:
+    """Have HTTP clients of this process ask this machine itself, whatever proxy the environment names."""
+    for name in ("NO_PROXY", "no_proxy"):
+        known = [entry for entry in os.environ.get(name, "").split(",") if entry]
+        os.environ[name] = ",".join(dict.fromkeys([*known, "127.0.0.1", "localhost"]))
+
+
+def home() -> Path:
+    """Where jobs, their event log and the harness's SSH key are kept: HARNESS_HOME, else the user's data directory.
+
+    One place for the whole user, whatever the working directory, so that no rented instance is forgotten.
+    Raises BadInput for a place that is none.
+    """
+    given = os.environ.get(HOME_VARIABLE)
+    if not given:
+        return Path(platformdirs.user_data_path("gold-standard-harness"))
+    try:
+        return Path(given).expanduser().resolve()
+    except (RuntimeError, OSError) as error:
+        raise BadInput(f"{HOME_VARIABLE}={given} is no place on this machine: {error}") from error
+
+
+def github_step_summary() -> Path | None:
+    """The file that GitHub shows as the step's summary, when running there."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    return Path(path) if path else None
+
+
+def on_github() -> bool:
+    """Whether GitHub Actions reads annotations from standard output."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def for_gate() -> dict[str, str]:
+    """The environment of a gate's pytest: this one, less all that could change what pytest selects or asserts."""
+    scrubbed = {"PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONOPTIMIZE", "PYTHONSTARTUP", "GITHUB_STEP_SUMMARY"}
+    kept = {name: value for name, value in os.environ.items() if name.upper() not in scrubbed}
+    return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONUTF8": "1"}
+
+
+def search_path() -> tuple[str, ...]:
+    """The directories where programs are looked for, in their order."""
+    return tuple(entry for entry in os.environ.get("PATH", "").split(os.pathsep) if entry)
+
+
+def program_suffixes() -> tuple[str, ...]:
+    """What a program's file may end in: PATHEXT on Windows, nothing elsewhere."""
+    if os.name != "nt":
+        return ("",)
+    return tuple(s.lower() for s in os.environ.get("PATHEXT", ".COM;.EXE;.BAT;.CMD").split(";") if s)

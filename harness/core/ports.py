@@ -1,0 +1,342 @@
+"""What the harness asks of the world, as Protocols; adapters and fakes pass the same contract tests.
+
+Every method either answers what it saw or raises a HarnessError that says it could
+not look. None of them turns "could not look" into an empty answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, Protocol
+
+from harness.core import canonical
+from harness.core.ids import InstanceId, OfferId, Sha256, VolumeId
+from harness.core.observed import Observed
+
+
+class Clock(Protocol):
+    """Time: real, or turned by a test."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+# --- the provider -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who the API key belongs to, and what is left to spend (USD)."""
+
+    user_id: int
+    credit_usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class OfferQuery:
+    """What to look for in the market: ``num_gpus`` or more. ``H100`` in ``gpu_names`` stands for every kind of H100."""
+
+    gpu_names: tuple[str, ...]
+    num_gpus: int
+    disk_gb: float
+    max_usd_per_hour: float
+    min_reliability: float = 0.0
+    min_cuda: float = 0.0
+    min_duration_s: float = 0.0
+    min_inet_down_mbps: float = 0.0
+    direct_port: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A machine that can be rented. Prices in USD; ``usd_per_hour`` is everything billed by the hour."""
+
+    id: OfferId
+    machine_id: int
+    gpu_name: str
+    num_gpus: int
+    gpu_ram_mb: float
+    usd_per_hour: float
+    reliability: float
+    cuda_max: float
+    driver_version: str
+    disk_gb: float
+    duration_s: float
+    direct_ports: int
+    inet_down_mbps: float
+    inet_up_mbps: float
+    usd_per_gb_up: float = 0.0
+    usd_per_gb_down: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """How to rent an offer: on demand, cancelled when it cannot be scheduled."""
+
+    image: str
+    disk_gb: float
+    label: str
+    onstart: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class InstanceStatus(StrEnum):
+    """An instance's ``actual_status``; ``provisioning`` stands for the provider's null."""
+
+    PROVISIONING = "provisioning"
+    CREATED = "created"
+    LOADING = "loading"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FROZEN = "frozen"
+    EXITED = "exited"
+    REBOOTING = "rebooting"
+    UNKNOWN = "unknown"
+    OFFLINE = "offline"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address where the box's SSH server may answer."""
+
+    host: str
+    port: int
+    route: Literal["direct", "proxy"] = "direct"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A rented machine as the provider describes it now. Times are seconds since the epoch.
+
+    ``volumes`` are mounted in it; they bill apart and outlive it.
+    """
+
+    id: InstanceId
+    label: str | None
+    status: InstanceStatus
+    intended_status: str
+    status_message: str
+    machine_id: int
+    gpu_name: str
+    num_gpus: int
+    usd_per_hour: float
+    disk_gb: float
+    endpoints: tuple[Endpoint, ...]
+    started_at: float | None
+    ends_at: float | None
+    is_bid: bool
+    volumes: tuple[VolumeId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All instances of the account: complete, or it was not returned at all."""
+
+    instances: tuple[Instance, ...]
+
+    def ids(self) -> frozenset[InstanceId]:
+        """The ids that are listed."""
+        return frozenset(instance.id for instance in self.instances)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What was billed for one instance over one span of time (USD)."""
+
+    instance_id: InstanceId
+    kind: str
+    usd: float
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """Storage that bills until it is deleted, whatever becomes of the instances that use it.
+
+    Size in GB, price in USD; None where the provider does not tell it. ``instances`` use it now.
+    """
+
+    id: VolumeId
+    label: str | None
+    machine_id: int
+    size_gb: float
+    usd_per_hour: float | None
+    instances: tuple[InstanceId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """All that one contract was charged (USD). ``kind`` is ``instance``, ``volume`` or what else the provider sells.
+
+    ``until``: the end of its last charge, seconds since the epoch.
+    """
+
+    kind: str
+    id: int
+    label: str | None
+    usd: float
+    until: float
+
+
+class DestroyReply(StrEnum):
+    """What the provider said to a destroy. Neither says that the instance is gone."""
+
+    ACCEPTED = "accepted"
+    NO_SUCH_INSTANCE = "no_such_instance"
+
+
+class Provider(Protocol):
+    """A marketplace of rented machines. Every method raises ProviderUnavailable when it could not look."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name in events and releases."""
+
+    def account(self) -> Account:
+        """The account behind the API key."""
+
+    def search(self, query: OfferQuery) -> tuple[Offer, ...]:
+        """Offers that fit, the cheapest first."""
+
+    def create(self, offer: OfferId, request: CreateRequest) -> InstanceId:
+        """Rent an offer, asking once. Raises OfferGone, or AmbiguousCreate when the reply was lost."""
+
+    def instance(self, instance_id: InstanceId) -> Instance | None:
+        """One instance; None only when the provider answered, well formed, that there is none."""
+
+    def instances(self) -> Listing:
+        """Every instance of the account; raises rather than return a listing that is not whole."""
+
+    def attach_key(self, instance_id: InstanceId, public_key: str) -> None:
+        """Let an SSH public key log in."""
+
+    def container_log(self, instance_id: InstanceId) -> str:
+        """What the container printed, read over the provider's TLS API (bounded)."""
+
+    def start(self, instance_id: InstanceId) -> None:
+        """Start a stopped instance."""
+
+    def stop(self, instance_id: InstanceId) -> None:
+        """Stop it: GPU billing ends, the disk and everything on it stays."""
+
+    def destroy(self, instance_id: InstanceId) -> DestroyReply:
+        """Ask for the instance and its disk to be deleted. Only harness.guard calls this."""
+
+    def charges(self, instance_id: InstanceId) -> tuple[Charge, ...]:
+        """What was billed for the instance so far."""
+
+    def volumes(self) -> tuple[Volume, ...]:
+        """Every volume of the account; raises rather than return a listing that is not whole."""
+
+    def bills(self) -> tuple[Bill, ...]:
+        """What every contract of the account was billed lately, gone ones too; whole, or it raises."""
+
+
+# --- the box ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A command that ran to its end on the box: exit status and bounded output (bytes, undecoded)."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+Json = canonical.Json
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One thing to look at on the box; the operations are listed in harness/remote/probe/probe.py."""
+
+    id: str
+    op: str
+    args: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one probe came back with, by question id; a question without an answer could not be looked at."""
+
+    by_id: Mapping[str, Observed[Json]]
+
+    def get(self, question_id: str) -> Observed[Json]:
+        """The answer to one question."""
+        return self.by_id.get(question_id, Observed(problem=f"the probe did not answer {question_id!r}"))
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file on the box whose size (bytes) and digest were recorded there. ``path`` may be relative to HOME."""
+
+    path: str
+    size: int
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a transfer is. Bytes; ``rate`` in bytes per second."""
+
+    done: int
+    total: int
+    rate: float
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Host(Protocol):
+    """One rented box over SSH. Every method raises HostUnreachable when the box could not be asked."""
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, limit: int = 1 << 20) -> RunResult:
+        """Run one command over a live connection; each word is quoted for the remote shell. Output is cut at limit."""
+
+    def probe(self, questions: Sequence[Question], *, timeout: float = 120.0) -> Answers:
+        """Ask all questions in one round trip; what could not be looked at is Observed.problem, never an exception."""
+
+    def fetch(self, remote: RemoteFile, destination: Path, on_progress: OnProgress | None = None) -> None:
+        """Bring one file home, resumable, verified from the local disk, renamed into place last.
+
+        Raises RemoteChanged, LocalDiskFull, TransferFailed. The file under ``destination`` is always whole.
+        """
+
+    def mirror(
+        self, files: Mapping[str, str], destination: Path, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Bring files (relative path here -> path on the box) home as one directory, behind the box's other work.
+
+        ``destination`` appears when all of them are verified; nothing is done when it is there already.
+        Raises as ``fetch`` does, also once ``cancelled`` says so: what arrived is kept for the next call.
+        """
+
+    def send(
+        self,
+        source: Path,
+        remote_dir: str,
+        files: Mapping[str, Sha256],
+        on_progress: OnProgress | None = None,
+        *,
+        elsewhere: Mapping[str, Path] | None = None,
+    ) -> None:
+        """Make ``remote_dir`` hold exactly ``files`` (relative POSIX path -> digest) of ``source``; verified there.
+
+        What a training of the same package wrote there stays; that of another package is put aside, never
+        deleted, and never while it runs: TransferFailed.
+        ``elsewhere`` names those of the files that lie outside of ``source``.
+        """
+
+    def close(self) -> None:
+        """Close every connection."""

@@ -1,0 +1,84 @@
+"""Runs a command of the package on this machine: bounded in time and output, no shell."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core import environment
+from harness.core.errors import BadInput
+from harness.core.text import printable
+
+_SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
+
+PYTHON = "python3"
+"""This word in a job's command means the interpreter that runs the harness."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a command ended: its exit status and the last of what it printed, made safe to show."""
+
+    status: int
+    tail: str
+    timed_out: bool = False
+
+
+def run(argv: Sequence[str], *, cwd: Path, timeout: float, tail: int = 4000) -> Finished:
+    """Run a command to its end, or to ``timeout`` seconds, when it is killed with its children.
+
+    Keeps the last ``tail`` bytes of what it prints; keys and tokens in the environment are not handed
+    on. Raises BadInput when it cannot be started.
+    """
+    words = [sys.executable if word == PYTHON else word for word in argv]
+    try:
+        process = subprocess.Popen(
+            words,
+            cwd=cwd,
+            env={name: value for name, value in environment.variables().items() if not _SECRET.search(name)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=sys.platform != "win32",
+        )
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot run {' '.join(argv)[:200]}: {error}") from error
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        _kill(process)
+
+    timer = threading.Timer(timeout, expire)
+    timer.start()
+    kept = bytearray()
+    try:
+        with process:
+            stream = process.stdout
+            while stream is not None and (chunk := os.read(stream.fileno(), 1 << 16)):
+                kept += chunk
+                del kept[:-tail]
+    except BaseException:
+        _kill(process)
+        raise
+    finally:
+        timer.cancel()
+    return Finished(process.returncode, printable(kept.decode("utf-8", "replace"), tail), expired.is_set())
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a command and what it started: its session on POSIX, its tree on Windows."""
+    if sys.platform == "win32":
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
+        return
+    # The session outlives its leader as long as a child of it runs and holds the pipe open.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,66 @@
+"""A stage's facts as a file: what was asked, what was seen, when; enough to judge it again offline."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.core.errors import BadInput
+from harness.job.model import Job
+
+FORMAT = 1
+MAX_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FactsFile:
+    """The facts of one look at one stage. ``facts`` is JSON; ``harness.facts`` knows its type by stage."""
+
+    stage: str
+    job: Job
+    taken_at: float
+    seconds: float
+    facts: Mapping[str, Any]
+    format: int = FORMAT
+
+    def dump(self) -> bytes:
+        """The file's bytes, the same for the same facts."""
+        return json.dumps(_ADAPTER.dump_python(self, mode="json"), indent=1, sort_keys=True).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class TakenFacts:
+    """A facts file that was just written: evidence beside the log."""
+
+    path: Path
+    sha256: str
+    facts: FactsFile
+
+
+_ADAPTER: TypeAdapter[FactsFile] = TypeAdapter(FactsFile)
+
+
+def read_facts(path: Path) -> FactsFile:
+    """The facts in a file; raises BadInput when it is not a facts file of this format."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise BadInput(f"{path}: larger than a facts file can be ({MAX_BYTES} bytes)")
+        facts = _ADAPTER.validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadInput(f"cannot read the facts file {path}: {error}") from error
+    except ValidationError as error:
+        raise BadInput(f"{path}: not a facts file: {error.errors()[0]['msg']}") from error
+    if facts.format != FORMAT:
+        raise BadInput(f"{path}: facts format {facts.format}, this harness reads {FORMAT}")
+    return facts
+
+
+def digest(data: bytes) -> str:
+    """The SHA-256 under which a facts file is named in the event log."""
+    return hashlib.sha256(data).hexdigest()

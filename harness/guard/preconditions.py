@@ -1,0 +1,167 @@
+"""What must be true before an instance may go, looked at anew each time. It looks and refuses; it changes nothing."""
+
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+
+from harness.context import JobContext
+from harness.core.canonical import Json
+from harness.core.errors import HarnessError, HostUnreachable, Refused
+from harness.core.observed import CouldNotLook
+from harness.core.ports import Instance, InstanceStatus, Question
+from harness.core.text import printable
+from harness.facts.box import Digest, Entry, Processes
+from harness.facts.reading import typed
+from harness.job.model import Job
+from harness.ledger.history import Rental
+from harness.release import release as releases
+
+_CANNOT_RUN = frozenset({InstanceStatus.STOPPED, InstanceStatus.EXITED})
+"""States in which no process runs on the box; its disk can wait."""
+
+DEAD = frozenset({InstanceStatus.OFFLINE, InstanceStatus.EXITED})
+"""States of an instance in whose place another may be rented."""
+
+_NOT_YET = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.CREATED, InstanceStatus.LOADING})
+"""States on the way to a first start. A missing start time alone says nothing: the provider leaves it out at times."""
+
+
+_OUTPUTS = ("models/output", ".harness/aside/*/models/output")
+"""Where a training leaves its outputs, and where an upload puts those of an attempt with another package."""
+
+
+class BoxUnseen(Refused):
+    """The box itself could not be looked at."""
+
+
+def inspect(context: JobContext, rental: Rental, instance: Instance) -> dict[str, Json]:
+    """Look at every precondition but the operator's word; raises Refused naming the first that does not hold."""
+    now = context.clock.now()
+    release = _release(context, now)
+    _local_file(context, release)
+    require_ours(context, rental, instance)
+    running, remote = _box(context, instance)
+    return {
+        "at": now,
+        "instance_id": rental.instance_id,
+        "label": instance.label,
+        "release": context.history.release_sha256,
+        "sha256": release.sha256,
+        "running": list(running),
+        "remote": remote,
+    }
+
+
+def _release(context: JobContext, now: float) -> releases.Release:
+    path = context.history.release_path
+    if path is None:
+        raise Refused("there is no release: no artifact of this job has passed the postdownload gate")
+    try:
+        release = releases.read(Path(path))
+    except HarnessError as error:
+        raise Refused(f"the release cannot be read: {error}") from error
+    problems = releases.problems(release, context.history, now)
+    if problems:
+        raise Refused("the release is not valid: " + "; ".join(problems))
+    here = context.provider().name
+    if release.provider != here:
+        raise Refused(f"the release is for an instance of {release.provider}, this job's provider is {here} now")
+    return release
+
+
+def _local_file(context: JobContext, release: releases.Release) -> None:
+    verified = context.history.verified
+    if verified is None:
+        raise Refused("no verified file of this job is recorded")
+    problem = releases.file_problem(release, Path(verified.path))
+    if problem is not None:
+        raise Refused(
+            f"the verified file no longer matches its release: {problem}",
+            remedy="The instance still has it: harness run JOB fetches and verifies it again.",
+        )
+
+
+def require_ours(context: JobContext, rental: Rental, instance: Instance) -> None:
+    """Raise Refused unless the instance carries this job's label, and the key is its owner's."""
+    user = context.provider().account().user_id
+    if rental.owner is not None and user != rental.owner:
+        raise Refused(
+            f"instance {instance.id} was rented by user {rental.owner}, the API key is user {user}'s",
+            remedy="Use the API key of the account that rented it.",
+        )
+    if (instance.label or "") != rental.label:
+        raise Refused(
+            f"instance {instance.id} carries the label {instance.label!r}, this job's is {rental.label!r}",
+            remedy="It may be somebody else's by now: look at the provider's console.",
+        )
+
+
+def _box(context: JobContext, instance: Instance) -> tuple[tuple[str, ...], str]:
+    """What still runs on the box, and how the artifact there stands; raises Refused when neither can be known."""
+    if instance.status in _CANNOT_RUN:
+        return (), f"not asked: the instance is {instance.status}"
+    artifact = context.history.artifact
+    if artifact is None:
+        raise Refused("no artifact was recorded on the box")
+    places = _places(context)
+    try:
+        answers = context.host().probe(
+            [
+                *(Question(f"processes {place}", "processes", {"cwd_under": place}) for place in places),
+                Question("artifact", "sha256", {"path": artifact.path}),
+            ],
+            timeout=600,
+        )
+        running = tuple(
+            f"{process.pid} {printable(' '.join(process.argv), 200)}"
+            for place in places
+            for process in typed(answers.get(f"processes {place}"), Processes).get().processes
+            if process.state not in {"Z", "X"}
+        )
+        digest = typed(answers.get("artifact"), Digest).get()
+    except (HostUnreachable, CouldNotLook) as error:
+        raise BoxUnseen(
+            f"the box could not be looked at: {error}",
+            remedy="When it answers again: harness destroy. To save money meanwhile, stop it: the disk is kept.",
+        ) from error
+    if running:
+        raise Refused(
+            "something still runs on the box: " + "; ".join(running[:5]),
+            remedy="Wait for it to end or end it, then: harness destroy.",
+        )
+    if digest.exists and digest.sha256 != artifact.sha256:
+        raise Refused(
+            f"{printable(artifact.path, 300)} on the box has changed since it was verified: it is {digest.sha256} now",
+            remedy="harness run JOB looks at it again.",
+        )
+    return running, "unchanged" if digest.exists else "no longer there"
+
+
+def _places(context: JobContext) -> tuple[str, ...]:
+    """Where on the box the package lies, or lay before its job file was changed."""
+    opened = [event.data["job"] for event in context.history.events if event.kind == "opened"]
+    return tuple(dict.fromkeys(Job.model_validate(job, extra="ignore").package.remote_dir for job in opened))
+
+
+def of_value(context: JobContext, instance: Instance) -> tuple[str, ...]:
+    """Checkpoints, adapters and model files on the box, or why they could not be looked for; empty when none is."""
+    if context.job.adopted:
+        return ("whatever lies on an instance that this job has not rented",)
+    if not has_run(context, instance):
+        return ()
+    if instance.status in _CANNOT_RUN | DEAD:
+        return (f"the box could not be looked at: the instance is {instance.status}",)
+    outputs = [posixpath.join(place, within) for place in _places(context) for within in _OUTPUTS]
+    patterns = [f"{output}/{one}" for output in outputs for one in ("*/checkpoint-*", "adapter", "final/*")]
+    try:
+        answers = context.host().probe([Question(pattern, "glob", {"pattern": pattern}) for pattern in patterns])
+        found = [typed(answers.get(pattern), tuple[Entry, ...]).get() for pattern in patterns]
+    except (HostUnreachable, CouldNotLook) as error:
+        return (f"the box could not be looked at: {error}",)
+    return tuple(entry.path for entries in found for entry in entries)
+
+
+def has_run(context: JobContext, instance: Instance) -> bool:
+    """Whether it ever ran, as far as its row and this job can tell; in doubt it did."""
+    return instance.started_at is not None or instance.status not in _NOT_YET or context.history.pin is not None

@@ -1,0 +1,133 @@
+"""All jobs of this user, as their logs tell: which there are, where they stand, which of them has an instance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core.canonical import Json
+from harness.core.errors import BadInput, LogDamaged
+from harness.core.ids import InstanceId, JobName, job_name
+from harness.job.model import Job, ProviderTable
+from harness.ledger import ownership
+from harness.ledger.events import Event
+from harness.ledger.history import History, fold
+from harness.ledger.ownership import Known
+from harness.ledger.store import EventStore
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """All jobs of this user, for looking only."""
+
+    store: EventStore
+
+    def read(self) -> tuple[Mapping[JobName, History], Mapping[JobName, LogDamaged]]:
+        """Every job's history, and why the others have none; raises StoreFailed when there is no store to read."""
+        histories: dict[JobName, History] = {}
+        unreadable: dict[JobName, LogDamaged] = {}
+        for name in self.store.jobs():
+            try:
+                histories[name] = folded(name, self.store.events(name))
+            except LogDamaged as error:
+                unreadable[name] = error
+        return histories, unreadable
+
+    def known(self, at: ProviderTable) -> Known:
+        """What all jobs have had at a provider, as far as their logs read."""
+        histories, unreadable = self.read()
+        return ownership.known(histories.values(), at, unreadable)
+
+    def closed(self) -> frozenset[JobName]:
+        """The jobs that are over, as far as their logs read."""
+        return frozenset(name for name, history in self.read()[0].items() if history.closed)
+
+    def lives(self, provider: str) -> bool:
+        """Whether any job may have something alive at a kind of provider: what does not read may, too."""
+        histories, unreadable = self.read()
+        return bool(unreadable) or any(one.alive and one.job.provider.kind == provider for one in histories.values())
+
+    def owner(self, instance_id: InstanceId, at: ProviderTable | None = None) -> JobName | None:
+        """The job that has an instance, one that may be billing before one that is over.
+
+        ``at``: only a job at this provider; another one's numbers mean other instances. Raises LogDamaged when
+        none has it, and a log that does not read may be that job's.
+        """
+        histories, unreadable = self.read()
+        having = [
+            (history.alive is None, name)
+            for name, history in histories.items()
+            if history.rental is not None and history.rental.instance_id == instance_id
+            if at is None or ownership.place(history.job.provider) == ownership.place(at)
+        ]
+        if having:
+            return min(having)[1]
+        for error in unreadable.values():
+            raise error
+        return None
+
+    def begun(self, name: str) -> tuple[Job, Path] | None:
+        """The configuration that a job was last run with, and its file; None when no job has that name."""
+        if name not in self.store.jobs():
+            return None
+        events = self.store.events(named(name))
+        files = [str(event.data["file"]) for event in events if event.kind == "opened"]
+        return folded(named(name), events).job, Path(files[-1])
+
+    def adopted(self, name: JobName) -> bool:
+        """Whether a job took its instance over."""
+        return folded(name, self.store.events(name)).job.adopted
+
+    def row(self, name: JobName) -> dict[str, Json]:
+        """Where a job stands, as JSON; of one whose log does not read, why, under ``unreadable``."""
+        try:
+            return self._row(name)
+        except LogDamaged as error:
+            return {"job": name, "stage": "unreadable", "alive": None, "unreadable": str(error)}
+
+    def _row(self, name: JobName) -> dict[str, Json]:
+        events = self.store.events(name)
+        if not events:
+            raise BadInput(f"there is no job {name!r}", remedy="harness status lists the jobs.")
+        history = folded(name, events)
+        rental = history.rental
+        stage = "closed" if history.closed else str(history.stage or "closing")
+        return {
+            "job": name,
+            "stage": stage,
+            "alive": history.alive is not None,
+            "instance_id": rental.instance_id if rental else None,
+            "usd_per_hour": rental.usd_per_hour if rental else None,
+            "held": str(history.held["reason"]) if history.held else None,
+            "verified": str(history.verified.path) if history.verified else None,
+        }
+
+
+def latest(store: EventStore) -> JobName:
+    """The job whose log was last written to; raises BadInput when there is none."""
+    try:
+        newest = {name: events[-1].at for name in store.jobs() if (events := store.events(name))}
+    except LogDamaged as error:
+        raise LogDamaged(
+            f"which job moved last cannot be told: {error}", remedy=f"Name the job that is meant. {error.remedy}"
+        ) from error
+    if not newest:
+        raise BadInput("no job has been run yet", remedy="harness demo runs one on this machine.")
+    return max(newest, key=lambda name: newest[name])
+
+
+def folded(name: JobName, events: tuple[Event, ...]) -> History:
+    """The history that a job's events amount to; raises LogDamaged when they do not read."""
+    try:
+        return fold(events)
+    except (ValueError, KeyError, TypeError) as error:
+        raise LogDamaged(f"the event log of job {name} does not read: {error}") from error
+
+
+def named(name: str) -> JobName:
+    """A job's name as it was typed; raises BadInput when it cannot be one."""
+    try:
+        return job_name(name)
+    except ValueError as error:
+        raise BadInput(str(error)) from error

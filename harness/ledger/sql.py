@@ -1,0 +1,216 @@
+"""The event store on SQLAlchemy: SQLite in one file.
+
+Durability: an append has reached the disk when it returns. SQLite runs with a rollback
+journal and synchronous=EXTRA, which is FULL plus a sync of the directory after the
+journal is deleted: with FULL alone a power loss right after a commit may bring the
+journal, and so the state before the commit, back (https://www.sqlite.org/pragma.html).
+WAL is not used: it needs shared memory, which network file systems lack, and keeps the
+newest events in a second file, which people forget when they copy the first.
+
+Several processes may append at once: every append takes SQLite's write lock before it
+reads the head it builds on.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from harness.core.canonical import Json, canonical
+from harness.core.errors import BadInput, Conflict, LogDamaged, StoreFailed
+from harness.core.ids import JobName
+from harness.core.ports import Clock
+from harness.core.text import printable
+from harness.ledger import events
+from harness.ledger.events import Event, Head
+from harness.ledger.locks import job_lock
+
+SCHEMA_VERSION = 1
+MAX_DATA_BYTES = 4 << 20
+"""The largest data of one event (bytes of canonical JSON); what is larger belongs into a file that the event names."""
+
+_BUSY_TIMEOUT_S = 30.0
+_BEGIN = "sqlite_begin"
+
+_METADATA = sa.MetaData()
+_SCHEMA = sa.Table("schema_version", _METADATA, sa.Column("version", sa.Integer, primary_key=True))
+_EVENTS = sa.Table(
+    "events",
+    _METADATA,
+    sa.Column("job", sa.String(64), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("data", sa.Text, nullable=False),
+    sa.Column("previous", sa.String(64), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+)
+_HEADS = sa.Table(
+    "heads",
+    _METADATA,
+    sa.Column("job", sa.String(64), primary_key=True),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+)
+
+
+def open_store(where: str | Path, clock: Clock) -> SqlEventStore:
+    """The store in a file (created when missing), by path or ``sqlite:///`` URL. Raises StoreFailed, BadInput."""
+    path = _path(where)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreFailed(f"cannot create {path.parent}: {error}") from error
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)), poolclass=NullPool, connect_args={"timeout": _BUSY_TIMEOUT_S}
+    )
+    sa.event.listen(engine, "connect", _on_connect)
+    sa.event.listen(engine, "begin", _on_begin)
+    store = SqlEventStore(engine, path, clock)
+    store.create_schema()
+    return store
+
+
+@dataclass(frozen=True, slots=True)
+class SqlEventStore:
+    """A ``ports.EventStore``; get one from ``open_store``. Safe for several processes and threads."""
+
+    engine: sa.Engine
+    path: Path
+    clock: Clock
+
+    def append(self, job: JobName, kind: str, data: Mapping[str, Json], *, expected_seq: int | None = None) -> Event:
+        """Add one event; it is on the disk when this returns. Raises Conflict, StoreFailed."""
+        text = self._encoded(job, kind, data)
+        with self._transaction(write=True) as connection:
+            head = _read_head(connection, job)
+            if expected_seq is not None and head.seq != expected_seq:
+                raise Conflict(f"job {job}: event {expected_seq} was expected to be the newest, but {head.seq} is")
+            event = events.seal(head, job, self.clock.now(), kind, json.loads(text))
+            row = {"job": job, "seq": event.seq, "at": event.at, "kind": kind, "data": text}
+            connection.execute(_EVENTS.insert().values(**row, previous=event.previous, digest=event.digest))
+            connection.execute(_HEADS.delete().where(_HEADS.c.job == job))
+            connection.execute(_HEADS.insert().values(job=job, seq=event.seq, digest=event.digest))
+        return event
+
+    def events(self, job: JobName) -> tuple[Event, ...]:
+        """The job's events in order. Raises LogDamaged naming the first that is changed or missing."""
+        log, wrong = self._read(job)
+        if wrong:
+            raise LogDamaged(f"the log of job {job} in {self.path} is damaged: {wrong[0]}")
+        return log
+
+    def jobs(self) -> tuple[JobName, ...]:
+        """Every job that has an event, by name."""
+        with self._transaction() as connection:
+            named = sa.union(sa.select(_EVENTS.c.job), sa.select(_HEADS.c.job)).subquery()
+            return tuple(JobName(name) for name in connection.scalars(sa.select(named.c.job).order_by(named.c.job)))
+
+    def verify(self, job: JobName) -> tuple[str, ...]:
+        """What is wrong with the job's log, naming each changed or missing event; empty when it is whole."""
+        return self._read(job)[1]
+
+    def lock(self, job: JobName) -> AbstractContextManager[None]:
+        """Held by one process at a time, released by the system when it dies. Raises JobBusy, StoreFailed."""
+        return job_lock(self.path.with_name(f"{self.path.name}.locks"), job, self.clock)
+
+    def create_schema(self) -> None:
+        """Create what is missing in an empty store. Raises StoreFailed when the store is of another version."""
+        with self._transaction(write=True) as connection:
+            _METADATA.create_all(connection)
+            versions = list(connection.scalars(sa.select(_SCHEMA.c.version)))
+            if not versions:
+                connection.execute(_SCHEMA.insert().values(version=SCHEMA_VERSION))
+            elif versions != [SCHEMA_VERSION]:
+                raise StoreFailed(
+                    f"{self.path} has schema version {versions[-1]}; this harness knows version {SCHEMA_VERSION}",
+                    remedy="Use the version of the harness that wrote it, or a newer one.",
+                )
+
+    def _encoded(self, job: JobName, kind: str, data: Mapping[str, Json]) -> str:
+        try:
+            text = canonical(data)
+        except ValueError as error:
+            raise StoreFailed(f"event {kind} of job {job} is not JSON: {error}", remedy=_REPORT) from error
+        if len(text) > MAX_DATA_BYTES:
+            raise StoreFailed(
+                f"event {kind} of job {job} has {len(text)} bytes of data; at most {MAX_DATA_BYTES} are stored",
+                remedy=_REPORT,
+            )
+        return text.decode("ascii")
+
+    def _read(self, job: JobName) -> tuple[tuple[Event, ...], tuple[str, ...]]:
+        with self._transaction() as connection:
+            rows = connection.execute(_EVENTS.select().where(_EVENTS.c.job == job).order_by(_EVENTS.c.seq)).all()
+            head = _read_head(connection, job)
+        log, unreadable = [], []
+        for row in rows:
+            try:
+                log.append(_event(row))
+            except (ValueError, TypeError, RecursionError) as error:
+                unreadable.append(f"event {row.seq} cannot be read: {printable(str(error), 200)}")
+        return tuple(log), (*unreadable, *events.problems(log, head))
+
+    @contextmanager
+    def _transaction(self, *, write: bool = False) -> Iterator[sa.Connection]:
+        """A transaction, committed at the end of the block; every failure of the database is a StoreFailed."""
+        engine = self.engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}) if write else self.engine
+        try:
+            with engine.begin() as connection:
+                yield connection
+        except sa.exc.IntegrityError as error:
+            raise Conflict(f"{self.path}: another writer came between: {error.orig}") from error
+        except sa.exc.SQLAlchemyError as error:
+            cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+            remedy = _SPOILT if type(cause) is sqlite3.DatabaseError else None
+            raise StoreFailed(f"the event store {self.path} cannot be used: {cause}", remedy=remedy) from error
+
+
+_SPOILT = (
+    "Restore it from a copy. Without one, move it away: harness orphans then shows what bills, and "
+    "harness destroy --instance-id N --job-file FILE brings the model home first."
+)
+_REPORT = "This is a fault of the harness: report it with the message above."
+
+
+def _path(where: str | Path) -> Path:
+    if isinstance(where, Path) or "://" not in where:
+        return Path(where).resolve()
+    try:
+        url = sa.make_url(where)
+    except sa.exc.ArgumentError as error:
+        raise BadInput("the event store's URL cannot be parsed") from error
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        shown = url.render_as_string(hide_password=True)
+        raise BadInput(f"the event store must be a SQLite file: a path, or sqlite:///PATH; not {shown}")
+    return Path(url.database).resolve()
+
+
+def _on_connect(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver starts no transactions of its own: _on_begin does
+    for pragma in ("journal_mode=DELETE", "synchronous=EXTRA"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    connection.exec_driver_sql(str(connection.get_execution_options().get(_BEGIN, "BEGIN")))
+
+
+def _read_head(connection: sa.Connection, job: JobName) -> Head:
+    row = connection.execute(_HEADS.select().where(_HEADS.c.job == job)).one_or_none()
+    return Head(row.seq, row.digest) if row is not None else events.EMPTY
+
+
+def _event(row: sa.Row[Any]) -> Event:
+    data = json.loads(row.data)
+    if not isinstance(data, dict) or not isinstance(row.at, float) or not isinstance(row.seq, int):
+        raise ValueError("a column holds another type than it was given")  # noqa: TRY004 - one error for the caller
+    return Event(row.seq, JobName(row.job), row.at, row.kind, data, row.previous, row.digest)

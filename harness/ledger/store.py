@@ -1,0 +1,35 @@
+"""The port of the event store: the append-only logs of all jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from harness.core.canonical import Json
+from harness.core.ids import JobName
+from harness.ledger.events import Event
+
+
+class EventStore(Protocol):
+    """The append-only logs of all jobs. Every method raises StoreFailed when the store cannot be used."""
+
+    def append(self, job: JobName, kind: str, data: Mapping[str, Json], *, expected_seq: int | None = None) -> Event:
+        """Add one event; it is on the disk when this returns.
+
+        ``expected_seq`` is the ``seq`` of the newest event that the caller knows, 0 for none:
+        raises Conflict, appending nothing, when there is another by now. Not given, the event
+        goes behind whatever is there. Raises StoreFailed when the data is not JSON.
+        """
+
+    def events(self, job: JobName) -> tuple[Event, ...]:
+        """The job's events in order, their chain verified; empty for a job that has none."""
+
+    def jobs(self) -> tuple[JobName, ...]:
+        """Every job that has an event, by name."""
+
+    def verify(self, job: JobName) -> tuple[str, ...]:
+        """What is wrong with the job's log, naming each changed or missing event; empty when it is whole."""
+
+    def lock(self, job: JobName) -> AbstractContextManager[None]:
+        """Held by one process at a time, released by the system when it dies; raises JobBusy naming the holder."""

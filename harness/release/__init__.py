@@ -1,0 +1,1 @@
+"""The release: a statement that binds one verified file to one instance, and the proof that the instance is gone."""

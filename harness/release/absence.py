@@ -1,0 +1,196 @@
+"""Proof that an instance is gone, and that it no longer bills. Pure but for the provider and the clock it is given.
+
+A delete that was answered with success is a request, nothing more. Gone is what several
+looks in a row agree on, over a span of time, each with a control that shows that the
+looking works. Anything else, above all a look that failed, starts the count anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from harness.core.canonical import Json
+from harness.core.errors import NotProven, ProviderUnavailable
+from harness.core.ids import InstanceId
+from harness.core.ports import Clock, Provider
+
+_LONGEST_PAUSE_S = 10.0
+_SHORTEST_PAUSE_S = 0.05
+_SHOWN_DOUBTS = 5
+_NOISE_USD = 1e-9
+
+T = TypeVar("T")
+
+
+class _Doubt(Exception):
+    """This look does not say that the instance is gone; the message says what it saw."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbsenceLook:
+    """One look that agrees: the account answered, the instance did not show, and the whole list lacks it.
+
+    ``at`` is seconds since the epoch. ``others`` is how many instances were listed; ``control``
+    is one of them that the single show did show, None when the account has no other.
+    """
+
+    at: float
+    user_id: int
+    others: int
+    control: InstanceId | None
+
+
+@dataclass(frozen=True, slots=True)
+class AbsenceProof:
+    """The looks that agree, in order."""
+
+    instance_id: InstanceId
+    looks: tuple[AbsenceLook, ...]
+
+    def as_json(self) -> dict[str, Json]:
+        """The proof as evidence for the event log."""
+        looks: list[Json] = [
+            {"at": look.at, "user_id": look.user_id, "others": look.others, "control": look.control}
+            for look in self.looks
+        ]
+        return {"instance_id": int(self.instance_id), "looks": looks}
+
+
+@dataclass(frozen=True, slots=True)
+class BillingLook:
+    """What the instance was charged in all, at one time (seconds since the epoch, USD)."""
+
+    at: float
+    usd: float
+    charges: int
+
+
+@dataclass(frozen=True, slots=True)
+class BillingProof:
+    """Looks between which the charges did not grow."""
+
+    instance_id: InstanceId
+    looks: tuple[BillingLook, ...]
+
+    @property
+    def usd(self) -> float:
+        """What the instance cost (USD)."""
+        return self.looks[-1].usd
+
+    def as_json(self) -> dict[str, Json]:
+        """The proof as evidence for the event log."""
+        looks: list[Json] = [{"at": look.at, "usd": look.usd, "charges": look.charges} for look in self.looks]
+        return {"instance_id": int(self.instance_id), "looks": looks}
+
+
+def prove_absence(
+    provider: Provider,
+    instance_id: InstanceId,
+    clock: Clock,
+    *,
+    deadline_s: float,
+    agreements: int = 3,
+    window_s: float = 60.0,
+    owner: int | None = None,
+) -> AbsenceProof:
+    """At least ``agreements`` looks in a row, over at least ``window_s`` seconds, that the instance is gone.
+
+    ``owner`` is the user id under which it was rented: another account cannot see it, alive
+    or not. Not given, the first account seen must stay the same. Raises NotProven, with what
+    was seen, when ``deadline_s`` seconds pass first.
+    """
+    seen_owner: list[int] = [] if owner is None else [owner]
+
+    def look() -> AbsenceLook:
+        found = _look_for(provider, instance_id, clock, seen_owner[0] if seen_owner else None)
+        seen_owner[:] = [found.user_id]
+        return found
+
+    claim = f"instance {instance_id} is not proven to be gone"
+    looks = _agree(look, clock, agreements=agreements, window_s=window_s, deadline_s=deadline_s, claim=claim)
+    return AbsenceProof(instance_id, looks)
+
+
+def billing_stopped(
+    provider: Provider,
+    instance_id: InstanceId,
+    clock: Clock,
+    *,
+    deadline_s: float,
+    agreements: int = 2,
+    window_s: float = 60.0,
+    expect_charges: bool = True,
+) -> BillingProof:
+    """At least ``agreements`` looks in a row over at least ``window_s`` seconds that see the same charges.
+
+    ``expect_charges``: an instance that ran was billed, so that no charge at all means that
+    the bill is not written yet; say False for one that never ran. Raises NotProven.
+    """
+    baseline: list[float] = []
+
+    def look() -> BillingLook:
+        billed = provider.charges(instance_id)
+        if not billed and expect_charges:
+            raise _Doubt("no charge for it is listed yet")
+        usd = math.fsum(charge.usd for charge in billed)
+        before = baseline[0] if baseline else usd
+        if not baseline or abs(usd - before) > _NOISE_USD:
+            baseline[:] = [usd]
+        if baseline[0] != before:
+            raise _Doubt(f"its charges went from {before:.4f} to {usd:.4f} USD")
+        return BillingLook(clock.now(), usd, len(billed))
+
+    claim = f"instance {instance_id} may still bill"
+    looks = _agree(look, clock, agreements=agreements, window_s=window_s, deadline_s=deadline_s, claim=claim)
+    return BillingProof(instance_id, looks)
+
+
+def _look_for(provider: Provider, instance_id: InstanceId, clock: Clock, owner: int | None) -> AbsenceLook:
+    account = provider.account()
+    if owner is not None and account.user_id != owner:
+        raise _Doubt(f"the API key belongs to user {account.user_id}, the instance to user {owner}")
+    shown = provider.instance(instance_id)
+    if shown is not None:
+        raise _Doubt(f"it is still shown ({shown.status})")
+    listed = provider.instances().ids()
+    if instance_id in listed:
+        raise _Doubt("it is still listed")
+    control = min(listed, default=None)
+    if control is not None and provider.instance(control) is None:
+        raise _Doubt(f"instance {control} is listed but not shown, so that what is not shown proves nothing")
+    return AbsenceLook(clock.now(), account.user_id, len(listed), control)
+
+
+def _agree(
+    look: Callable[[], T], clock: Clock, *, agreements: int, window_s: float, deadline_s: float, claim: str
+) -> tuple[T, ...]:
+    """Looks in a row that raised no doubt: enough of them, over long enough. Raises NotProven at the deadline."""
+    if agreements < 1:
+        raise ValueError("at least one look is needed")
+    begun = clock.monotonic()
+    pause = min(_LONGEST_PAUSE_S, max(_SHORTEST_PAUSE_S, window_s / max(1, agreements - 1)))
+    looks: list[T] = []
+    since = begun
+    doubts: list[str] = []
+    while True:
+        try:
+            found = look()
+        except (_Doubt, ProviderUnavailable) as doubt:
+            looks.clear()
+            if not doubts or doubts[-1] != str(doubt):
+                doubts.append(str(doubt))
+        else:
+            now = clock.monotonic()
+            since = since if looks else now
+            looks.append(found)
+            if len(looks) >= agreements and now - since >= window_s:
+                return tuple(looks)
+        if clock.monotonic() - begun + pause > deadline_s:
+            seen = "; ".join(doubts[-_SHOWN_DOUBTS:]) or "no look failed"
+            raise NotProven(
+                f"{claim} after {deadline_s:g} s: {len(looks)} of {agreements} looks agree at the end; seen: {seen}"
+            )
+        clock.sleep(pause)

@@ -1,0 +1,197 @@
+"""The release statement: names the one verified file for whose sake one instance may go. Pure, but for reading files.
+
+An in-toto Statement v1 (https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md):
+the subject is the file by its SHA-256, the predicate says which instance it came from and what
+was verified. It is short-lived, binds one instance to one file, and is void as soon as either
+changed. The predicate's fields are described in docs/release.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+from harness.artifacts import digest
+from harness.core.errors import BadInput, Refused
+from harness.core.lifecycle import ORDER, Stage
+from harness.core.ports import RemoteFile
+from harness.core.text import printable
+from harness.core.verdict import Verdict
+from harness.gates import plan
+from harness.gates.evidence import result_from_json
+from harness.ledger.events import Head
+from harness.ledger.history import GateRecord, History, LocalFile, Rental
+from harness.release.statement import MAX_BYTES, Release, ReleasedCheck, ReleasedGate, decode, encode
+
+__all__ = ["Release", "ReleasedCheck", "ReleasedGate", "file_problem", "problems", "read", "statement", "to_json"]
+
+
+def statement(history: History, provider_name: str, now: float) -> Release:
+    """The release of the job's instance, valid from ``now`` for the job's ``release_valid_s`` seconds.
+
+    Raises Refused when no instance is rented, no file is verified, or the postdownload gate
+    is not open on the checks that the plan demands.
+    """
+    rental, artifact, verified = _subjects(history)
+    gates = tuple(_released(stage, history.gates[stage]) for stage in ORDER if history.passed(stage))
+    issued = math.floor(now)
+    release = Release(
+        job=history.job.name,
+        provider=provider_name,
+        instance_id=rental.instance_id,
+        label=rental.label,
+        name=verified.path.name,
+        remote_path=artifact.path,
+        size=verified.size,
+        sha256=verified.sha256,
+        gates=gates,
+        log=Head(history.events[-1].seq, history.head),
+        issued=issued,
+        expires=issued + math.ceil(history.job.limits.release_valid_s),
+    )
+    found = (*_gate_problems(release, history), *_subject_problems(release, history))
+    if found:
+        raise Refused("nothing is released: " + "; ".join(found))
+    return release
+
+
+def problems(release: Release, history: History, now: float) -> tuple[str, ...]:
+    """Everything that keeps a release from being used at ``now``, in words; empty when it is valid. Pure."""
+    return (
+        *_time_problems(release, now),
+        *_subject_problems(release, history),
+        *_gate_problems(release, history),
+        *_log_problems(release, history),
+    )
+
+
+def file_problem(release: Release, path: Path) -> str | None:
+    """What is wrong with the file, its size and SHA-256 read from the disk now; None when it is the released one."""
+    if not path.exists():
+        return f"{path} does not exist"
+    if not path.is_file():
+        return f"{path} is not a file"
+    try:
+        size = path.stat().st_size
+        if size != release.size:
+            return f"{path} has {size} bytes, the release names {release.size}"
+        hashed = digest.of_file(path)
+    except (BadInput, OSError) as error:
+        return f"{path} cannot be read: {error}"
+    if hashed.size != release.size or hashed.sha256 != release.sha256:
+        return f"{path} has the SHA-256 {hashed.sha256}, the release names {release.sha256}"
+    return None
+
+
+def to_json(release: Release) -> bytes:
+    """The statement in canonical JSON: equal releases have equal bytes."""
+    return encode(release)
+
+
+def read(source: Path | bytes) -> Release:
+    """The release in a file, or in its bytes; raises BadInput naming what is wrong with it."""
+    if isinstance(source, bytes):
+        return decode(source, "the release")
+    try:
+        if source.stat().st_size > MAX_BYTES:
+            raise BadInput(f"{source} is larger than a release can be ({MAX_BYTES} bytes)")
+        data = source.read_bytes()
+    except OSError as error:
+        raise BadInput(f"cannot read the release {source}: {error.strerror or error}") from error
+    return decode(data, str(source))
+
+
+def _subjects(history: History) -> tuple[Rental, RemoteFile, LocalFile]:
+    if history.alive is None:
+        raise Refused("this job has no instance that could be released")
+    if history.artifact is None:
+        raise Refused("no artifact of this job was recorded on the box")
+    if history.verified is None:
+        raise Refused("no file of this job was verified on this machine")
+    return history.alive, history.artifact, history.verified
+
+
+def _released(stage: Stage, gate: GateRecord) -> ReleasedGate:
+    try:
+        result = result_from_json(gate.result)
+    except ValueError as error:
+        raise Refused(f"the record of gate {stage} does not read: {error}") from error
+    checks = tuple(ReleasedCheck(one.id, one.verdict) for one in sorted(result.results, key=lambda one: one.id))
+    return ReleasedGate(stage, result.verdict, gate.plan_digest, gate.facts_sha256, checks)
+
+
+def _time_problems(release: Release, now: float) -> tuple[str, ...]:
+    if now < release.issued:
+        return (f"it was issued {release.issued - now:.0f} s from now: this machine's clock went back",)
+    if now >= release.expires:
+        return (f"it expired {now - release.expires:.0f} s ago",)
+    return ()
+
+
+def _subject_problems(release: Release, history: History) -> tuple[str, ...]:
+    """Whether the statement is about this job's instance and this job's file."""
+    rental, artifact, verified = history.rental, history.artifact, history.verified
+    named = [
+        ("job", release.job, history.job.name),
+        ("instance", release.instance_id, rental.instance_id if rental else None),
+        ("label", release.label, rental.label if rental else None),
+        ("remote path", release.remote_path, artifact.path if artifact else None),
+        ("artifact size", release.size, artifact.size if artifact else None),
+        ("artifact digest", release.sha256, artifact.sha256 if artifact else None),
+        ("verified file", release.name, verified.path.name if verified else None),
+        ("verified size", release.size, verified.size if verified else None),
+        ("verified digest", release.sha256, verified.sha256 if verified else None),
+    ]
+    return tuple(
+        f"{what}: it names {_shown(told)}, the event log {_shown(known)}"
+        for what, told, known in named
+        if told != known
+    )
+
+
+def _gate_problems(release: Release, history: History) -> tuple[str, ...]:
+    """Whether the gates that it names are the open ones of the log, and postdownload's plan is today's."""
+    found = [problem for gate in release.gates for problem in _one_gate(gate, history)]
+    last = release.gate(Stage.POSTDOWNLOAD)
+    if last is None:
+        return (*found, "the postdownload gate has not passed")
+    named = [check.id for check in last.checks]
+    demanded = plan.required(last.stage, history.job, named)
+    if plan.digest(last.stage, demanded) != last.plan_digest:
+        missing = ", ".join(sorted(set(demanded) - set(named)))
+        found.append(f"the postdownload plan is not today's: {missing or 'other checks'} demanded")
+    return tuple(found)
+
+
+def _one_gate(gate: ReleasedGate, history: History) -> list[str]:
+    found = []
+    known = history.gates.get(gate.stage)
+    if gate.verdict is not Verdict.PASS or known is None or known.verdict is not Verdict.PASS:
+        found.append(f"gate {gate.stage} is not open")
+    elif known.plan_digest != gate.plan_digest:
+        found.append(f"gate {gate.stage} passed another plan than the statement says")
+    elif known.facts_sha256 != gate.facts_sha256:
+        found.append(f"gate {gate.stage} has judged other facts since")
+    shut = ", ".join(_shown(check.id) for check in gate.checks if check.verdict is not Verdict.PASS)
+    if shut:
+        found.append(f"gate {gate.stage}: {shut} did not pass")
+    if plan.digest(gate.stage, {check.id for check in gate.checks}) != gate.plan_digest:
+        found.append(f"gate {gate.stage}: its checks are not those of its plan")
+    return found
+
+
+def _log_problems(release: Release, history: History) -> tuple[str, ...]:
+    """Whether the log goes on from the head that it names, and recorded this very statement."""
+    found = []
+    if not any(event.seq == release.log.seq and event.digest == release.log.digest for event in history.events):
+        found.append(f"the event log has no event {release.log.seq} with the digest that the statement names")
+    if history.release_sha256 is None:
+        found.append("the event log records no release")
+    elif hashlib.sha256(to_json(release)).hexdigest() != history.release_sha256:
+        found.append("it is not the statement that the event log recorded last")
+    return tuple(found)
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else printable(str(value), 200)

@@ -1,0 +1,99 @@
+"""Names that a stranger's machine may send: what is refused, and why. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import unicodedata
+from pathlib import PurePosixPath, PureWindowsPath
+
+from harness.core.errors import TransferFailed
+from harness.core.ports import Json, Question
+from harness.core.text import names_device
+
+_PATH_FIELDS = frozenset({"path"})
+
+
+def problem_of_text(text: str) -> str | None:
+    """Why a text cannot be part of a file name: control characters, lone surrogates, direction overrides, expansions.
+
+    Nothing here ever reaches a shell unquoted; a name that tries to be expanded is still not one of ours.
+    """
+    for character in text:
+        if character in "$`" or unicodedata.category(character) in {"Cc", "Cs", "Cf", "Zl", "Zp"}:
+            return f"it holds the character U+{ord(character):04X}"
+    return None
+
+
+def problem_of_relative(path: str) -> str | None:
+    """Why ``path`` cannot be a relative path below a directory of ours, on any operating system; None when it can."""
+    if not path or len(path) > 1024:
+        return "it is empty or too long"
+    odd = problem_of_text(path)
+    if odd is not None:
+        return odd
+    if path.startswith(("/", "~")) or "\\" in path or ":" in path or PureWindowsPath(path).is_absolute():
+        return "it is not a relative POSIX path"
+    return next(filter(None, map(_problem_of_part, path.split("/"))), None)
+
+
+def _problem_of_part(part: str) -> str | None:
+    if part in {"", ".", ".."}:
+        return f"it has the part {part!r}"
+    if part.startswith("-"):
+        return f"{part!r} could be taken for an option"
+    if part.endswith((" ", ".")) or names_device(part) or any(mark in part for mark in '<>"|?*'):
+        return f"{part!r} is not a file name everywhere"
+    return None
+
+
+def safe_relative(path: str) -> PurePosixPath:
+    """``path`` as a relative path that stays below its directory; raises TransferFailed when it could not."""
+    problem = problem_of_relative(path)
+    if problem is not None:
+        raise TransferFailed(
+            f"the name {path[:200]!r} is refused: {problem}",
+            remedy="Rename the file. If the box made the name up, do not trust it.",
+        )
+    return PurePosixPath(path)
+
+
+def problem_of_remote(path: str) -> str | None:
+    """Why ``path`` cannot name a file on the box: it is data there, quoted, but must be one line of plain text."""
+    if not path or len(path) > 4096:
+        return "it is empty or too long"
+    return problem_of_text(path)
+
+
+def unsafe_paths(question: Question, value: Json) -> list[str]:
+    """The paths of an answer that are not what the question can have asked for, recursively."""
+    asked = question.args.get("path") or question.args.get("pattern") or ""
+    relative = question.op == "tree"
+    prefix = "" if relative else _fixed_part(str(asked))
+    return [path for path in _paths(value) if not _plausible(path, relative=relative, prefix=prefix)]
+
+
+def _plausible(path: str, *, relative: bool, prefix: str) -> bool:
+    parts = path.split("/")
+    if problem_of_remote(path) is not None or ".." in parts or any(part.startswith("-") for part in parts):
+        return False
+    if relative or not prefix:
+        return not path.startswith("/")
+    return path.startswith(prefix.rstrip("/") + "/")
+
+
+def _fixed_part(pattern: str) -> str:
+    """What every match of a shell pattern begins with."""
+    fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    return posixpath.dirname(fixed)
+
+
+def _paths(value: Json) -> list[str]:
+    found: list[str] = []
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            found += [inner] if key in _PATH_FIELDS and isinstance(inner, str) else _paths(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            found += _paths(inner)
+    return found

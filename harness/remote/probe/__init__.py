@@ -1,0 +1,1 @@
+"""One look at the box: many questions in one round trip."""

@@ -1,0 +1,1 @@
+"""The connection: login, pinned host keys, one command on one channel."""

@@ -1,0 +1,273 @@
+"""SSH connections to the box: every route tried, the host key checked before anything is sent, tuned for big files.
+
+Why the numbers: one SSH channel moves at most one window per round trip, and the usual 2 MiB
+cap it at 17 MB/s at 100 ms; window and packet grow together, for a big window with 32 KiB
+packets makes sshd 3-4 times slower. AES-128-GCM is the fastest cipher both ends have, and
+paramiko would take it last. paramiko asks for new keys every 512 MiB, which can stall for 30 s
+when a channel closes meanwhile (paramiko issue 822): that is left to the server, which knows
+its cipher's limits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import paramiko
+from paramiko.ssh_exception import SSHException
+
+from harness.core.errors import HarnessError, HostKeyChanged, HostUnreachable
+from harness.core.ports import Clock, Endpoint
+from harness.remote.ssh.keys import public_key
+from harness.remote.ssh.pinning import HostKeys
+
+WINDOW = 8 << 20
+PACKET = 256 << 10
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
+CONNECT_TIMEOUT_S = 15.0
+KEEPALIVE_S = 15
+ASK_AGAIN_S = 5.0
+"""How long an answer to where the box is now stands before it is asked again."""
+
+DEAD_AFTER_S = 45
+"""Unacknowledged bytes for so long mean a dead connection, where the operating system can be told so."""
+
+# paramiko logs tracebacks of dropped connections to stderr unless somebody listens; they are raised here as errors.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How to log in to a box: the user, the routes to it, the private key, the host keys that are accepted."""
+
+    user: str
+    endpoints: tuple[Endpoint, ...]
+    key_file: Path
+    host_keys: tuple[str, ...] = ()
+    first_use_file: Path | None = None
+
+    def pinning(self) -> HostKeys:
+        """The host keys this login accepts."""
+        return HostKeys(self.host_keys, self.first_use_file)
+
+
+class Connection:
+    """One authenticated SSH connection."""
+
+    def __init__(self, transport: paramiko.Transport, endpoint: Endpoint, host_key: str) -> None:
+        self._transport = transport
+        self._asking = threading.Lock()
+        self.endpoint = endpoint
+        self.host_key = host_key
+
+    def alive(self) -> bool:
+        """Whether the connection is not known to be dead."""
+        return self._transport.is_active()
+
+    def session(self) -> paramiko.Channel:
+        """A channel on which nothing was asked yet: after a failure here it is safe to try again elsewhere."""
+        try:
+            return self._transport.open_session(window_size=WINDOW, max_packet_size=PACKET, timeout=CONNECT_TIMEOUT_S)
+        except (SSHException, OSError, EOFError) as error:
+            raise HostUnreachable(f"{name(self.endpoint)} opens no channel: {describe(error)}") from error
+
+    def start(self, channel: paramiko.Channel, command: str, timeout: float) -> None:
+        """Start a command for the box's login shell. After a failure it may or may not have run."""
+        try:
+            channel.settimeout(timeout)
+            with self.ended_after(timeout):
+                channel.exec_command(command)
+        except (SSHException, OSError, EOFError) as error:
+            raise HostUnreachable(f"{name(self.endpoint)} does not start commands: {describe(error)}") from error
+
+    def round_trip(self, clock: Clock) -> float:
+        """Seconds until the box itself answers, behind whatever accepts connections for it. Raises HostUnreachable.
+
+        A global request is one packet each way: of a channel's packets the server holds some back for 40 ms.
+        """
+        with self._asking:
+            try:
+                started = clock.monotonic()
+                with self.ended_after(CONNECT_TIMEOUT_S):
+                    self._transport.global_request("keepalive@openssh.com")
+                passed = clock.monotonic() - started
+            except (SSHException, OSError, EOFError) as error:
+                raise HostUnreachable(f"{name(self.endpoint)} does not answer: {describe(error)}") from error
+        if not self.alive():
+            raise HostUnreachable(f"{name(self.endpoint)} does not answer")
+        return passed
+
+    @contextlib.contextmanager
+    def ended_after(self, seconds: float) -> Iterator[None]:
+        """End the connection when the block takes longer: paramiko waits for ever for the answer to a request."""
+        late = threading.Timer(seconds, self.close)
+        late.daemon = True
+        late.start()
+        try:
+            yield
+        finally:
+            late.cancel()
+
+    def close(self) -> None:
+        """End the connection and everything running over it."""
+        self._transport.close()
+
+
+class Dialer:
+    """Makes connections for one login; remembers which route answered last and asks where the box is now.
+
+    ``whereabouts`` is called when every known route failed: a restarted box has other ports.
+    """
+
+    def __init__(self, login: Login, clock: Clock, whereabouts: Callable[[], Login] | None = None) -> None:
+        self._login = login
+        self._clock = clock
+        self._whereabouts = whereabouts
+        self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._asked_at: float | None = None
+
+    @property
+    def login(self) -> Login:
+        """The login as it is known now; the route that answered last comes first."""
+        return self._login
+
+    def connect(self) -> Connection:
+        """A new connection over the first route that answers. Raises HostKeyChanged, HostUnreachable."""
+        tried = self._login
+        try:
+            return self._try_routes(tried)
+        except HostUnreachable:
+            login = self._asked_anew(tried)
+            if login is None:
+                raise
+        return self._try_routes(login)
+
+    def _asked_anew(self, tried: Login) -> Login | None:
+        """Where the box is now, if that is known to be elsewhere than was tried; asked by one thread at a time."""
+        if self._whereabouts is None:
+            return None
+        with self._asking:
+            now = self._clock.monotonic()
+            if _same_way(self._login, tried) and (self._asked_at is None or now - self._asked_at >= ASK_AGAIN_S):
+                self._asked_at = now
+                try:
+                    login = self._whereabouts()
+                except HarnessError:  # who cannot be asked says nothing; the box stays unreachable, and why is known
+                    return None
+                with self._lock:
+                    self._login = self._login if _same_way(login, self._login) else login
+            return None if _same_way(self._login, tried) else self._login
+
+    def connect_patiently(self, patience: float, give_up: Callable[[], bool] = lambda: False) -> Connection:
+        """Like ``connect``, tried again with growing pauses for ``patience`` seconds, until ``give_up`` says so.
+
+        A changed host key is final at once: waiting does not make a stranger a friend.
+        """
+        deadline = self._clock.monotonic() + patience
+        pause = 0.25
+        while True:
+            try:
+                return self.connect()
+            except HostKeyChanged:
+                raise
+            except HostUnreachable:
+                if self._clock.monotonic() + pause > deadline or give_up():
+                    raise
+            self._clock.sleep(pause)
+            pause = min(pause * 2, 15.0)
+
+    def _try_routes(self, login: Login) -> Connection:
+        if not login.endpoints:
+            raise HostUnreachable("the provider names no SSH address for the box")
+        problems: list[HostUnreachable] = []
+        for endpoint in login.endpoints:
+            try:
+                connection = connect(login, endpoint)
+            except HostUnreachable as error:
+                problems.append(error)
+                continue
+            others = tuple(other for other in login.endpoints if other != endpoint)
+            with self._lock:
+                if self._login is login:
+                    self._login = Login(
+                        login.user, (endpoint, *others), login.key_file, login.host_keys, login.first_use_file
+                    )
+            return connection
+        for problem in problems:
+            if isinstance(problem, HostKeyChanged):
+                raise problem
+        raise HostUnreachable("; ".join(str(error) for error in problems)) from problems[0]
+
+
+def connect(login: Login, endpoint: Endpoint, timeout: float = CONNECT_TIMEOUT_S) -> Connection:
+    """One connection to one endpoint. Raises HostKeyChanged, HostUnreachable, BadInput (the key file)."""
+    public_key(login.key_file)  # a clear error for an unusable key, before the network is touched
+    try:
+        connected = socket.create_connection((endpoint.host, endpoint.port), timeout)
+    except OSError as error:
+        raise HostUnreachable(f"{name(endpoint)} does not answer: {describe(error)}") from error
+    _notice_dead_peers(connected)
+    transport = paramiko.Transport(connected, default_window_size=WINDOW, default_max_packet_size=PACKET)
+    try:
+        host_key = _greet(transport, login, endpoint, timeout)
+    except (SSHException, OSError, EOFError) as error:
+        transport.close()
+        raise HostUnreachable(f"{name(endpoint)} does not let us in: {describe(error)}") from error
+    except BaseException:
+        transport.close()
+        raise
+    return Connection(transport, endpoint, host_key)
+
+
+def _greet(transport: paramiko.Transport, login: Login, endpoint: Endpoint, timeout: float) -> str:
+    """Handshake, host key, authentication, in this order; the host key's line."""
+    pinning = login.pinning()
+    options = transport.get_security_options()
+    options.ciphers = CIPHERS
+    # A box has several host keys; it shows the kind that we prefer, so the pinned kinds come first.
+    kinds = {pin.split()[0] for pin in pinning.known()}
+    options.key_types = tuple(sorted(options.key_types, key=lambda kind: _key_kind(kind) not in kinds))
+    transport.packetizer.REKEY_BYTES = 1 << 60
+    transport.packetizer.REKEY_PACKETS = 1 << 60
+    transport.banner_timeout = timeout
+    transport.auth_timeout = timeout
+    transport.start_client(timeout=timeout)
+    key = transport.get_remote_server_key()
+    host_key = f"{key.get_name()} {key.get_base64()}"
+    pinning.require(host_key, name(endpoint))
+    transport.auth_publickey(login.user, paramiko.PKey.from_path(login.key_file))
+    transport.set_keepalive(KEEPALIVE_S)
+    return host_key
+
+
+def _key_kind(algorithm: str) -> str:
+    """The key type that a signature algorithm uses: RSA keys sign with several."""
+    return "ssh-rsa" if algorithm.startswith("rsa-") else algorithm
+
+
+def _notice_dead_peers(connected: socket.socket) -> None:
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if sys.platform == "linux":
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_S * 1000)
+
+
+def describe(error: BaseException) -> str:
+    """A short text for an error of the network, also for those that carry none."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _same_way(one: Login, other: Login) -> bool:
+    """Whether two logins differ in the order of their routes at most."""
+    return set(one.endpoints) == set(other.endpoints) and set(one.host_keys) == set(other.host_keys)
+
+
+def name(endpoint: Endpoint) -> str:
+    """An endpoint as people read it."""
+    return f"{endpoint.host}:{endpoint.port} ({endpoint.route})"

@@ -1,0 +1,128 @@
+"""Brings one file home: ranges over several connections into a preallocated file, proved from the local disk.
+
+The order of proof: a chunk's bytes are written, the disk has them, the journal says so, the
+hash of the whole file is taken from the disk behind the last proven chunk, and only when it
+equals the recorded digest the file gets its name. When it does not, the box's own list of
+chunk digests tells which chunks to fetch again, alone. A cut loses nothing that was received:
+the rest of the range is asked for on a new connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.core import durable
+from harness.core.errors import RemoteChanged, TransferFailed
+from harness.core.ports import Clock, OnProgress, RemoteFile
+from harness.remote.path_safety import problem_of_remote
+from harness.remote.transfer.attempt import NO_LIMITS, Cancelled, Limits, RemoteDigests, Source, Transfer
+from harness.remote.transfer.journal import Journal, no_room_told
+
+ROUNDS = 4
+"""How often wrong chunks are fetched again, or a touched file looked at anew, before the transfer is given up."""
+
+
+def fetch(
+    remote: RemoteFile,
+    destination: Path,
+    source: Source,
+    clock: Clock,
+    *,
+    on_progress: OnProgress | None = None,
+    limits: Limits = NO_LIMITS,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> None:
+    """Fetch ``remote`` to ``destination``; see ``ports.Host.fetch``. Raises Cancelled once ``cancelled`` says so."""
+    odd = problem_of_remote(remote.path)
+    if odd is not None or remote.size < 0:
+        raise TransferFailed(f"the remote file {remote.path[:200]!r} is refused: {odd or 'its size is negative'}")
+    lock = destination.with_name(f"{destination.name}{durable.PART_SUFFIX}.lock")
+
+    def attempt(journal: Journal) -> str:
+        return Transfer(journal, source, clock, limits).run(on_progress or (lambda _: None), cancelled)
+
+    try:
+        with no_room_told(destination):
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            with durable.exclusive(lock):
+                journal = Journal(remote, destination)
+                _await_release(journal, clock, limits.patience, cancelled)
+                _fetch(journal, source, attempt)
+    except durable.Busy as error:
+        raise TransferFailed(
+            f"another process is fetching {destination}", remedy="Let it finish, or end it; then run the command again."
+        ) from error
+
+
+def _await_release(journal: Journal, clock: Clock, patience: float, cancelled: Callable[[], bool]) -> None:
+    """Wait for an ssh whose client was killed to write the last it asked for; a box that keeps it keeps the old file.
+
+    For what is hashed while a stranger can still write to it is not proven.
+    """
+    deadline = clock.monotonic() + patience
+    while durable.is_held(journal.part):
+        if cancelled():
+            raise Cancelled(f"the transfer of {journal.remote.path} was called off")
+        if clock.monotonic() > deadline:
+            journal.discard()
+        clock.sleep(0.1)
+
+
+def _fetch(journal: Journal, source: Source, attempt: Callable[[Journal], str]) -> None:
+    remote = journal.remote
+    if is_whole(journal.destination, remote):
+        journal.end()
+        return
+    journal.open()
+    for _ in range(ROUNDS):
+        try:
+            digest = attempt(journal)
+        except RemoteChanged:
+            _unchanged(journal, source)  # touched or replaced by the same bytes: go on
+            continue
+        if digest == remote.sha256:
+            journal.publish()
+            return
+        journal.forget(_wrong_chunks(journal, _unchanged(journal, source)))
+    raise TransferFailed(
+        f"{remote.path} does not arrive as recorded in {ROUNDS} attempts: it is touched or damaged anew each time"
+    )
+
+
+def is_whole(destination: Path, remote: RemoteFile) -> bool:
+    """Whether the local file is, byte for byte, the remote one."""
+    try:
+        if destination.stat().st_size != remote.size:
+            return False
+        with destination.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == remote.sha256
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise TransferFailed(f"{destination} cannot be read: {error.strerror or error}") from error
+
+
+def _unchanged(journal: Journal, source: Source) -> RemoteDigests:
+    """The box's digests, when the file there is still the recorded one; else what was fetched is worthless."""
+    now = source.digests(journal.remote, journal.chunk)
+    if now.whole != journal.remote.sha256 or len(now.chunks) != journal.count:
+        journal.discard()
+        raise RemoteChanged(
+            f"{journal.remote.path} on the box has the SHA-256 {now.whole}; recorded was {journal.remote.sha256}"
+        )
+    return now
+
+
+def _wrong_chunks(journal: Journal, now: RemoteDigests) -> list[int]:
+    """The chunks of the local file that differ from the box's."""
+    with no_room_told(journal.part), journal.part.open("rb") as file:
+        found = [hashlib.sha256(file.read(journal.span(index)[1])).hexdigest() for index in range(journal.count)]
+    wrong = [index for index in range(journal.count) if found[index] != now.chunks[index]]
+    if not wrong:
+        raise TransferFailed(
+            f"the box contradicts itself about {journal.remote.path}: every chunk is as it says, the whole is not",
+            remedy="Do not trust this box's digests; look at the file there before anything is destroyed.",
+        )
+    return wrong

@@ -1,0 +1,140 @@
+"""What of a download is on the local disk: an unfinished file and a journal beside it.
+
+``<name>.part`` has the final size from the start; ``<name>.part.journal`` begins with what is
+fetched and gains a line a chunk once the chunk's bytes are on the disk. Crash points: after the
+bytes and before the line, the chunk is fetched again; after the last line and before the
+rename, the next fetch finds every chunk, hashes and renames; after the rename and before the
+journal is deleted, the next fetch finds the whole file, makes it read-only and deletes the journal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+
+from harness.core import durable
+from harness.core.errors import LocalDiskFull, TransferFailed
+from harness.core.ports import RemoteFile
+
+LARGEST_CHUNK = 32 << 20
+SMALLEST_CHUNK = 1 << 20
+SPARE = 64 << 20
+"""Bytes left free on the destination's disk beside the file."""
+
+
+def chunk_size(size: int) -> int:
+    """Bytes of a chunk: 32 MiB for a model, smaller for smaller files, so that several connections share the work."""
+    chunk = SMALLEST_CHUNK
+    while chunk < LARGEST_CHUNK and size > chunk * 32:
+        chunk *= 2
+    return chunk
+
+
+class Journal:
+    """The unfinished file of one download. ``done`` holds the chunks that are on the disk."""
+
+    def __init__(self, remote: RemoteFile, destination: Path) -> None:
+        self.remote = remote
+        self.destination = destination
+        self.part = destination.with_name(destination.name + durable.PART_SUFFIX)
+        self.file = destination.with_name(self.part.name + ".journal")
+        self.chunk = chunk_size(remote.size)
+        self.count = -(-remote.size // self.chunk)
+        self.done: set[int] = set()
+
+    def open(self) -> None:
+        """Continue what is there when it is of this very file, else begin anew. Raises LocalDiskFull."""
+        head = {"bytes": self.remote.size, "sha256": self.remote.sha256, "chunk": self.chunk}
+        known = self._read()
+        if known is None or known[0] != head or not self.part.exists() or self.part.stat().st_size != self.remote.size:
+            self.discard()
+            self._make_room()
+            durable.write(self.file, json.dumps(head).encode() + b"\n")
+        else:
+            self.done = {index for index in known[1] if 0 <= index < self.count}
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Where a chunk begins and how long it is, bytes."""
+        start = index * self.chunk
+        return start, min(self.chunk, self.remote.size - start)
+
+    def commit(self, indexes: list[int]) -> None:
+        """Chunks are written: wait for the disk, then note them."""
+        with self.part.open("r+b") as file:
+            durable.flush(file.fileno())
+        durable.append(self.file, "".join(f"{index}\n" for index in indexes).encode())
+        self.done.update(indexes)
+
+    def forget(self, indexes: list[int]) -> None:
+        """Chunks turned out to be wrong: they are to be fetched again."""
+        self.done.difference_update(indexes)
+        head = {"bytes": self.remote.size, "sha256": self.remote.sha256, "chunk": self.chunk}
+        lines = [json.dumps(head), *map(str, sorted(self.done))]
+        durable.write(self.file, "\n".join([*lines, ""]).encode())
+
+    def publish(self) -> None:
+        """Give the verified file its name. Raises TransferFailed when bytes were added behind its end."""
+        if self.part.stat().st_size != self.remote.size:
+            raise TransferFailed(f"{self.part} has {self.part.stat().st_size} bytes; recorded are {self.remote.size}")
+        durable.publish(self.part, self.destination)
+        self.end()
+
+    def end(self) -> None:
+        """The whole file has its name: nobody is to write to it, and what its download left goes."""
+        self.destination.chmod(0o444)
+        self.discard()
+
+    def discard(self) -> None:
+        """Delete what was fetched so far."""
+        self.done = set()
+        self.file.unlink(missing_ok=True)
+        durable.remove(self.part)
+
+    def _read(self) -> tuple[dict[str, object], list[int]] | None:
+        """The head and the chunks; a torn last line, or a damaged journal, only costs bytes."""
+        try:
+            lines = self.file.read_text(encoding="ascii").split("\n")
+            head = json.loads(lines[0])
+        except (OSError, ValueError):
+            return None
+        return head, [int(line) for line in lines[1:-1] if line.isascii() and line.isdigit()]
+
+    def _make_room(self) -> None:
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.part.parent).free
+        if free < self.remote.size + SPARE:
+            raise LocalDiskFull(
+                f"{self.part.parent} has {free} bytes free; {self.remote.path} needs {self.remote.size + SPARE}"
+            )
+        with self.part.open("wb") as file, no_room_told(self.part):
+            file.truncate(self.remote.size)
+
+    def reserve(self, file: FileIO) -> None:
+        """Have the disk set the room aside, where it can: a full one is seen before the first byte is written.
+
+        Nothing else may write meanwhile: where the file system cannot do it, the C library writes to every block.
+        """
+        if sys.platform == "linux" and self.remote.size:
+            try:
+                os.posix_fallocate(file.fileno(), 0, self.remote.size)
+            except OSError as error:
+                if error.errno not in {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}:
+                    raise
+
+
+@contextlib.contextmanager
+def no_room_told(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors of writing into LocalDiskFull or TransferFailed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise LocalDiskFull(f"{path.parent} is full: {error.strerror}") from error
+        raise TransferFailed(f"{path} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,59 @@
+"""Brings a directory's files home beside a training: what survives when the box does not.
+
+One connection, low priority on the box, and out of the way at once when it is called off. The
+files are first written to ``<name>.incoming``, which gets its name when all of them are verified,
+so that a directory without that suffix is whole. Which files are worth it, the caller decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.core import durable
+from harness.core.errors import TransferFailed
+from harness.core.ids import sha256
+from harness.core.observed import Observed
+from harness.core.ports import Answers, Json, Question, RemoteFile
+from harness.remote.path_safety import safe_relative
+from harness.remote.transfer.attempt import Cancelled
+from harness.remote.transfer.journal import no_room_told
+
+INCOMING = ".incoming"
+
+Probe = Callable[[list[Question]], Answers]
+Fetch = Callable[[RemoteFile, Path], None]
+
+
+def mirror(
+    probe: Probe, fetch: Fetch, files: Mapping[str, str], destination: Path, cancelled: Callable[[], bool]
+) -> None:
+    """Make ``destination`` the directory that holds ``files``; see ``ports.Host.mirror``."""
+    if destination.is_dir():
+        return
+    if len({name.casefold() for name in files}) < len(files):
+        raise TransferFailed(f"two files for {destination.name} are one on a disk that does not tell a from A")
+    incoming = destination.with_name(destination.name + INCOMING)
+    local = {name: incoming.joinpath(*safe_relative(name).parts) for name in sorted(files)}
+    answers = probe([Question(name, "sha256", {"path": files[name]}) for name in local])
+    for name, path in local.items():
+        if cancelled():
+            raise Cancelled(f"the mirror of {destination.name} was called off")
+        remote = _recorded(files[name], answers.get(name))
+        fetch(remote, path)
+    with no_room_told(destination):
+        for stray in {path for path in incoming.rglob("*") if path.is_file()} - set(local.values()):
+            durable.remove(stray)  # of an attempt at other files of the same name
+        durable.publish(incoming, destination)
+
+
+def _recorded(path: str, seen: Observed[Json]) -> RemoteFile:
+    """The file with its size and digest as the box has it now."""
+    digest: Any = seen.value
+    if seen.problem is not None or not isinstance(digest, dict) or digest.get("exists") is not True:
+        raise TransferFailed(f"{path} cannot be recorded: {seen.problem or 'it is gone'}")
+    try:
+        return RemoteFile(path, int(digest["bytes"]), sha256(str(digest["sha256"])))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:  # OverflowError: an infinity
+        raise TransferFailed(f"the box answers oddly about {path}: {error}") from error

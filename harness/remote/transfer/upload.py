@@ -1,0 +1,202 @@
+"""Sends a package: only what differs, resumable, hashed on the box from its disk, looked at once more at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import BadInput, HostUnreachable, TransferFailed
+from harness.core.ids import Sha256
+from harness.core.ports import Answers, Clock, Json, OnProgress, Question
+from harness.remote.box.outputs import OURS, is_written_there
+from harness.remote.path_safety import problem_of_remote, safe_relative
+from harness.remote.transfer.progress import Meter
+from harness.remote.transfer.streams import Pipe
+
+BLOCK = 256 << 10
+LINE_LIMIT = 16 << 20
+ATTEMPTS = 3
+"""Connections that may be cut, one after the other, without the box having kept a single byte more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: str
+    local: Path
+    size: int
+    sha256: Sha256
+
+
+def send(
+    source: Path,
+    remote_dir: str,
+    files: Mapping[str, Sha256],
+    *,
+    elsewhere: Mapping[str, Path],
+    connect: Callable[[dict[str, Json]], Pipe],
+    probe: Callable[[Question], Answers],
+    clock: Clock,
+    patience: float,
+    on_progress: OnProgress | None = None,
+) -> None:
+    """Make ``remote_dir`` hold exactly ``files``; see ``ports.Host.send``. An answer may take ``patience`` seconds.
+
+    Raises BadInput when a local file is not what the list says, TransferFailed, HostUnreachable.
+    """
+    odd = problem_of_remote(remote_dir)
+    if odd is not None:
+        raise BadInput(f"the remote directory {remote_dir[:200]!r} is refused: {odd}")
+    wanted = [
+        _local(elsewhere.get(path) or source.joinpath(*safe_relative(path).parts), path, digest)
+        for path, digest in sorted(files.items())
+    ]
+    sender = _Sender(remote_dir, wanted, clock, patience, on_progress)
+    idle = 0
+    while True:
+        before = sender.kept
+        try:
+            sender.attempt(connect)
+            break
+        except HostUnreachable:
+            idle = 0 if sender.kept > before else idle + 1
+            if idle >= ATTEMPTS:
+                raise
+    _verify(remote_dir, files, probe)
+
+
+def _local(local: Path, path: str, digest: Sha256) -> _File:
+    safe_relative(path)
+    try:
+        with local.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise BadInput(f"{local} cannot be read: {error.strerror or error}") from error
+    if found != digest:
+        raise BadInput(f"{local} changed since its digest was taken", remedy="Build the package's manifest again.")
+    return _File(path, local, size, digest)
+
+
+class _Sender:
+    """Sends what the box lacks, over as many connections as it takes."""
+
+    def __init__(
+        self, remote_dir: str, wanted: list[_File], clock: Clock, patience: float, on_progress: OnProgress | None
+    ) -> None:
+        self._remote_dir = remote_dir
+        self._wanted = wanted
+        self._clock = clock
+        self._patience = patience
+        self._on_progress = on_progress
+        self._meter = Meter(sum(file.size for file in wanted), 0, clock.monotonic())
+        self._there = 0
+        self.kept = 0
+        """The most bytes that the box was seen to hold when a connection began."""
+
+    def attempt(self, connect: Callable[[dict[str, Json]], Pipe]) -> None:
+        pipe = connect({"directory": self._remote_dir, "files": {file.path: file.sha256 for file in self._wanted}})
+        try:
+            lines = _Lines(pipe, self._clock, self._patience)
+            there = lines.next()
+            present, staged = there.get("present"), there.get("staged")
+            if not isinstance(present, dict) or not isinstance(staged, dict):
+                raise TransferFailed("the box answers oddly about what it holds")
+            missing = [file for file in self._wanted if present.get(file.path) != file.sha256]
+            begun = {file.sha256: _begun(staged.get(file.sha256), file) for file in missing}
+            self._there = sum(file.size for file in self._wanted) - sum(file.size for file in missing)
+            self.kept = max(self.kept, self._there + sum(begun.values()))
+            for file in missing:
+                try:
+                    self._one(pipe, file, begun.pop(file.sha256, 0))  # of twins, the first uses it up
+                except HostUnreachable:
+                    pipe.interrupt()
+                    lines.next()  # a box that cannot take it has said why before it ended
+                    raise
+                lines.next()
+                self._there += file.size
+            self._tell(self._there)
+        finally:
+            pipe.close()
+
+    def _one(self, pipe: Pipe, file: _File, offset: int) -> None:
+        header = {
+            "path": file.path,
+            "bytes": file.size,
+            "sha256": file.sha256,
+            "offset": offset,
+            "executable": os.access(file.local, os.X_OK) and os.name == "posix",
+        }
+        pipe.write(json.dumps(header).encode() + b"\n")
+        with file.local.open("rb") as opened:
+            opened.seek(offset)
+            left = file.size - offset
+            while left:
+                data = opened.read(min(left, BLOCK))
+                if not data:
+                    raise BadInput(f"{file.local} became shorter while it was sent")
+                pipe.write(data)
+                left -= len(data)
+                self._tell(self._there + file.size - left)
+
+    def _tell(self, done: int) -> None:
+        if self._on_progress is not None:
+            self._on_progress(self._meter.at(self._clock.monotonic(), done))
+
+
+def _begun(staged: object, file: _File) -> int:
+    """Bytes of the file that the box says it has."""
+    return staged if type(staged) is int and 0 <= staged <= file.size else 0
+
+
+class _Lines:
+    """The box's answers, one line of JSON each."""
+
+    def __init__(self, pipe: Pipe, clock: Clock, patience: float) -> None:
+        self._pipe = pipe
+        self._clock = clock
+        self._patience = patience
+        self._rest = b""
+
+    def next(self) -> dict[str, Any]:
+        """The next answer. Raises TransferFailed when it tells of a problem or is odd, HostUnreachable without one."""
+        deadline = self._clock.monotonic() + self._patience
+        while b"\n" not in self._rest:
+            if self._clock.monotonic() > deadline:
+                raise HostUnreachable(f"the box does not end an answer within {self._patience:.0f} s")
+            data = self._pipe.read(1 << 16)
+            if not data:
+                raise HostUnreachable("the box ended the upload without an answer")
+            self._rest += data
+            if len(self._rest) > LINE_LIMIT:
+                raise TransferFailed("the box answers the upload with more than it may")
+        line, _, self._rest = self._rest.partition(b"\n")
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise TransferFailed(f"the box answers the upload oddly: {line[:200]!r}") from error
+        if not isinstance(answer, dict) or "problem" in answer:
+            told = answer.get("problem") if isinstance(answer, dict) else answer
+            raise TransferFailed(f"the box cannot take the upload: {str(told)[:500]}")
+        return answer
+
+
+def _verify(remote_dir: str, files: Mapping[str, Sha256], probe: Callable[[Question], Answers]) -> None:
+    """A new look at the whole directory: every file with its digest, and nothing else but what is written there."""
+    question = Question("sent", "tree", {"path": remote_dir, "digests": [*sorted(files)], "without": OURS})
+    seen = probe(question).get("sent")
+    if seen.problem is not None:
+        raise TransferFailed(f"what was sent cannot be looked at: {seen.problem}")
+    tree: Any = seen.value
+    try:
+        there = {entry["path"]: entry.get("sha256") for entry in tree["entries"]}
+        found = {path: digest for path, digest in there.items() if path in files or not is_written_there(path)}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TransferFailed("the box answers oddly about what was sent") from error
+    if found != dict(files):
+        wrong = sorted(path for path in found.keys() | files.keys() if found.get(path) != files.get(path))
+        raise TransferFailed(f"{remote_dir} does not hold what was sent: {len(wrong)} files differ, first {wrong[:5]}")

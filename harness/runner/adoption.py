@@ -1,0 +1,93 @@
+"""Takes over an instance that no job here has rented: it is judged, brought home and destroyed like any other.
+
+What came before is not known and is not made up: an adopted job's plan leaves those stages out,
+says so, and begins where the finished training is judged against the operator's own job file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.context import RunnerContext
+from harness.core.canonical import Json
+from harness.core.errors import Refused
+from harness.core.ids import InstanceId, JobName, job_name
+from harness.core.lifecycle import Stage
+from harness.core.ports import Instance, Provider
+from harness.job.model import Job
+from harness.ledger.history import History
+from harness.ledger.ownership import place
+from harness.ledger.store import EventStore
+
+_ROOM = 40
+"""How much of a job file's name an adopted job keeps; the instance's number follows."""
+
+
+def adopted_name(job: Job, instance_id: InstanceId) -> JobName:
+    """The name of the job that takes over an instance: never that of a job which may be run from the same file."""
+    return job_name(f"{job.name[:_ROOM]}-{instance_id}")
+
+
+def adopt(store: EventStore, provider: Provider, job: Job, file: Path, instance_id: InstanceId) -> JobName:
+    """Begin a job for an instance, from what the provider shows of it now; the name that it goes by.
+
+    ``job`` is what the operator expects of the training. Raises Refused when the provider shows no
+    such instance, or it is another account's than the job file names.
+    """
+    name = adopted_name(job, instance_id)
+    instance, owner = provider.instance(instance_id), provider.account().user_id
+    if instance is None:
+        raise Refused(
+            f"the provider shows no instance {instance_id}",
+            remedy="harness orphans lists what is alive. The key may belong to another account.",
+        )
+    if job.provider.user_id not in {None, owner}:
+        raise Refused(
+            f"the API key is user {owner}'s, the job file is for user {job.provider.user_id}",
+            remedy="Use the API key of the account that rented it.",
+        )
+    taken = job.model_copy(update={"name": name, "adopted": True})
+    if not store.events(name):
+        store.append(name, "opened", {"job": taken.model_dump(mode="json"), "file": str(file)})
+    store.append(name, "adopted", _as_shown(instance, owner))
+    return name
+
+
+def expect(context: RunnerContext, job: Job, file: Path) -> None:
+    """Take a job file that was given again; when it expects other things, everything is judged anew."""
+    history = context.history
+    taken = job.model_copy(update={"name": history.job.name, "adopted": True})
+    if taken == history.job:
+        return
+    if place(taken.provider) != place(history.job.provider):
+        raise Refused(f"{file} is for another provider than the one at which the instance was adopted")
+    context.record("opened", {"job": taken.model_dump(mode="json"), "file": str(file)})
+    if not history.destroy_intended:
+        _reopen(context, history)
+
+
+def _reopen(context: RunnerContext, history: History) -> None:
+    for stage in (Stage.POSTDOWNLOAD, Stage.POSTTRAIN):
+        if history.passed(stage):
+            context.record("reopened", {"stage": stage.value, "why": "the job file expects other things"})
+
+
+def _as_shown(instance: Instance, owner: int) -> dict[str, Json]:
+    shown: dict[str, Any] = {
+        "gpu_name": instance.gpu_name,
+        "num_gpus": instance.num_gpus,
+        "machine_id": instance.machine_id,
+        "disk_gb": instance.disk_gb,
+        "usd_per_hour": instance.usd_per_hour,
+    }
+    since: dict[str, Json] = {} if instance.started_at is None else {"since": instance.started_at}
+    return {
+        "instance_id": instance.id,
+        "label": instance.label or "",
+        "owner": owner,
+        "usd_per_hour": instance.usd_per_hour,
+        "offer": shown,
+        "status": instance.status.value,
+        **since,
+    }

@@ -1,0 +1,87 @@
+"""Preflight, upload and install: the package is snapshotted, sent, and made ready on the box."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.artifacts import digest, manifest
+from harness.context import RunnerContext
+from harness.core.canonical import Json
+from harness.core.errors import TransferFailed
+from harness.core.ids import Sha256, new_nonce
+from harness.core.ports import Progress
+from harness.core.text import printable
+from harness.facts.mirror import MIRROR, Resumable
+from harness.job.staging import stage_package
+from harness.runner.progress import ProgressReporter
+from harness.runner.replacement import outlook, package_digest, to_resume
+from harness.runner.training import require_stopped
+
+_IN_DIRECTORY = 'cd "$1" && shift && exec "$@"'
+
+
+def preflight(context: RunnerContext, reporter: ProgressReporter) -> None:
+    """Snapshot the package; what is verified from here on is this snapshot, whatever happens to its source."""
+    reporter.note("staging the package and its data")
+    staged = stage_package(context.job, context.directory)
+    known = context.history.staged
+    if known is None or known["files"] != staged.manifest:
+        context.record("staged", {"path": str(staged.path), "files": dict(staged.manifest)})
+
+
+def upload(context: RunnerContext, reporter: ProgressReporter) -> None:
+    """Make the box's directory hold exactly the snapshot."""
+    staged = context.history.staged
+    if staged is None:
+        raise TransferFailed("no package was staged")
+    files = {manifest.safe_path(path): Sha256(told) for path, told in staged["files"].items()}
+    checkpoints = _to_go_on_from(context, reporter)
+    resumed = context.history.resumes["files"] if context.history.resumes is not None else {}
+    files |= {manifest.safe_path(path): Sha256(told) for path, told in resumed.items()}
+
+    def show(progress: Progress) -> None:
+        reporter.meter("upload", progress.done, progress.total, f"{progress.rate / 1e6:.1f} MB/s")
+
+    package = context.directory / "package"
+    if context.history.launches:  # an attempt of before the package was mended may run on
+        require_stopped(context, reporter, "its package has changed")
+    context.host().send(package, context.job.package.remote_dir, files, show, elsewhere=checkpoints)
+    context.record("uploaded", {"files": len(files)})
+
+
+def install(context: RunnerContext, reporter: ProgressReporter) -> None:
+    """Run the package's install command on the box; whether it worked is for the gate to see."""
+    package = context.job.package
+    if not package.install:
+        return
+    reporter.note("installing on the box: " + " ".join(package.install))
+    argv = ["sh", "-c", _IN_DIRECTORY, "sh", package.remote_dir, *package.install]
+    result = context.host().run(argv, timeout=package.install_timeout_s)
+    if result.status != 0:
+        said = printable((result.stderr or result.stdout).decode("utf-8", "replace")[-600:], 600)
+        reporter.note(f"the install command ended with status {result.status}: {said}")
+    context.record("installed", {"status": result.status})
+
+
+def _to_go_on_from(context: RunnerContext, reporter: ProgressReporter) -> Mapping[str, Path]:
+    """The mirrored checkpoints that go to the place of a dead instance with the package; recorded, none otherwise.
+
+    A mirror that this run does not go on from is another run's, and moved aside.
+    """
+    lost, mirror = context.history.lost, context.directory / MIRROR
+    another = lost is not None and lost["package"] != package_digest(context.history)
+    found = None
+    if lost is not None:
+        found = None if another else to_resume(context)
+        reporter.note("the training begins anew: the package is another one" if another else outlook(found))
+    if found is None and mirror.is_dir() and (another or not context.history.launches):
+        aside = mirror.with_name(f"{MIRROR}-of-earlier-{new_nonce()}")
+        mirror.rename(aside)
+        reporter.note(f"checkpoints of an earlier instance are kept in {aside.name}")
+    found = found or Resumable({}, {})
+    files = {path: digest.of_file(local).sha256 for path, local in found.files.items()}
+    told: dict[str, Json] = {"steps": dict(found.steps), "files": dict(files)}
+    if lost is not None and context.history.resumes != told:
+        context.record("resumes", told)
+    return found.files

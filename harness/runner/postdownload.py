@@ -1,0 +1,177 @@
+"""Posttrain and postdownload: the artifact's digest is recorded on the box, then the file comes home."""
+
+from __future__ import annotations
+
+import posixpath
+import shutil
+from pathlib import Path
+
+from harness.artifacts import arrival, digest, manifest
+from harness.context import RunnerContext
+from harness.core import durable
+from harness.core.canonical import Json
+from harness.core.errors import HarnessError, RemoteChanged
+from harness.core.lifecycle import Stage
+from harness.core.observed import CouldNotLook
+from harness.core.ports import Progress, Question, RemoteFile
+from harness.core.text import printable
+from harness.facts.box import Digest, Entry, Text
+from harness.facts.reading import typed
+from harness.ledger.history import LocalFile
+from harness.runner.progress import ProgressReporter
+
+_COMPANION_KINDS = ("adapter", "trainer_state", "modelfile", "run")
+_DIGEST_TIMEOUT_S = 600.0
+
+
+def posttrain(context: RunnerContext, reporter: ProgressReporter) -> None:
+    """Record the finished artifact's size and digest, and bring its small companions home."""
+    try:
+        artifact = _find_artifact(context)
+    except CouldNotLook as error:
+        reporter.note(f"no artifact to record: {printable(str(error))}")
+        return
+    if context.history.artifact != artifact:
+        context.record("artifact", {"path": artifact.path, "size": artifact.size, "sha256": artifact.sha256})
+    _bring_companions(context, reporter)
+
+
+def download(context: RunnerContext, reporter: ProgressReporter) -> None:
+    """Bring the recorded artifact home, unless the very file is here already."""
+    artifact = context.history.artifact
+    if artifact is None:
+        raise CouldNotLook("no artifact was recorded on the box")
+    context.destination.mkdir(parents=True, exist_ok=True)
+    local = context.destination / manifest.safe_path(posixpath.basename(artifact.path))
+    rate = None
+    if not _is_here(local, artifact, reporter):
+        try:
+            rate = _fetch(context, artifact, local, reporter)
+        except RemoteChanged as error:
+            # What was judged on the box is no more: the next run judges what is there now.
+            context.record("reopened", {"stage": Stage.POSTTRAIN.value, "why": str(error)})
+            raise
+    fetched = LocalFile(local, artifact.size, artifact.sha256)
+    if context.history.fetched != fetched:
+        told: dict[str, Json] = {
+            "path": str(local),
+            "size": artifact.size,
+            "sha256": artifact.sha256,
+            "bytes_per_s": rate,
+        }
+        context.record("fetched", told)
+    _bring_companions(context, reporter)
+    _copy_again(context, local, artifact, reporter)
+
+
+def _fetch(context: RunnerContext, artifact: RemoteFile, local: Path, reporter: ProgressReporter) -> float | None:
+    """Fetch the artifact; bytes per second, None when nothing was left to come."""
+    here_before: list[int] = []
+
+    def show(progress: Progress) -> None:
+        if not here_before:
+            here_before.append(progress.done)
+        reporter.meter("download", progress.done, progress.total, f"{progress.rate / 1e6:.1f} MB/s")
+
+    began = context.clock.monotonic()
+    context.host().fetch(artifact, local, show)
+    seconds, came = (
+        context.clock.monotonic() - began,
+        artifact.size - (here_before[0] if here_before else artifact.size),
+    )
+    return came / seconds if came > 0 and seconds > 0 else None
+
+
+def local_problem(context: RunnerContext, artifact: RemoteFile) -> str | None:
+    """What is wrong with the fetched file on this machine, read now; None when it is the recorded artifact."""
+    fetched = context.history.fetched
+    if fetched is None:
+        return "the artifact was never fetched"
+    path = Path(fetched.path)
+    if not path.is_file():
+        return f"{path} is gone"
+    return None if digest.of_file(path).sha256 == artifact.sha256 else f"{path} has changed"
+
+
+def _is_here(local: Path, artifact: RemoteFile, reporter: ProgressReporter) -> bool:
+    """Whether the very file is in its place; another one is put aside.
+
+    A file gets its name only when it is whole, and only then is it recorded as fetched: killed
+    in between, it is here and not recorded.
+    """
+    if arrival.is_here(local, artifact.sha256):
+        return True
+    aside = arrival.make_way(local)
+    if aside is not None:
+        reporter.note(f"the file at {local} is not the recorded artifact, which takes its place: kept as {aside.name}")
+    return False
+
+
+def _copy_again(context: RunnerContext, local: Path, artifact: RemoteFile, reporter: ProgressReporter) -> None:
+    folder = context.job.artifact.second_copy
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    copy = folder / local.name
+    if not _is_here(copy, artifact, reporter):
+        temporary = copy.with_name(copy.name + durable.PART_SUFFIX)
+        shutil.copyfile(local, temporary)
+        with temporary.open("rb+") as file:
+            durable.flush(file.fileno())
+        durable.publish(temporary, copy)
+
+
+def _find_artifact(context: RunnerContext) -> RemoteFile:
+    pattern = posixpath.join(context.job.package.remote_dir, context.job.artifact.remote_dir, "*.gguf")
+    answers = context.host().probe([Question("finals", "glob", {"pattern": pattern})])
+    finals = [one for one in typed(answers.get("finals"), tuple[Entry, ...]).get() if one.kind == "file"]
+    if len(finals) != 1:
+        raise CouldNotLook(f"{len(finals)} files match {pattern} on the box, exactly one is needed")
+    try:
+        manifest.safe_path(posixpath.basename(finals[0].path))
+    except ValueError as error:
+        raise CouldNotLook(f"the box names its artifact in a way that cannot be trusted: {error}") from error
+    return _digest(context, finals[0].path)
+
+
+def _digest(context: RunnerContext, path: str) -> RemoteFile:
+    answers = context.host().probe([Question("sha256", "sha256", {"path": path})], timeout=_DIGEST_TIMEOUT_S)
+    seen = typed(answers.get("sha256"), Digest).get()
+    if seen.sha256 is None:
+        raise CouldNotLook(f"{path} is no longer on the box")
+    return RemoteFile(path, seen.bytes, seen.sha256)
+
+
+def _bring_companions(context: RunnerContext, reporter: ProgressReporter) -> None:
+    """What is not here yet of the small files; a failure is told, and the gate sees what is missing."""
+    try:
+        _fetch_companions(context)
+    except (HarnessError, CouldNotLook, OSError, ValueError) as error:
+        reporter.note(f"the companions are not all here: {printable(str(error))}")
+
+
+def _fetch_companions(context: RunnerContext) -> None:
+    """Everything that the package's manifest names beside the model, the manifest itself, and the log."""
+    directory = context.job.package.remote_dir
+    path = posixpath.join(directory, "MANIFEST.json")
+    answers = context.host().probe(
+        [Question("manifest", "read_text", {"path": path, "limit": manifest.MAX_MANIFEST_BYTES})]
+    )
+    told = typed(answers.get("manifest"), Text).get()
+    if not told.exists or told.truncated:
+        raise CouldNotLook(f"there is no {path} of a sane size on the box")
+    outputs = manifest.read_output_manifest(told.text)
+    companions = context.directory / "companions"
+    for kind in _COMPANION_KINDS:
+        for entry in outputs.of_kind(kind):
+            remote = RemoteFile(posixpath.join(directory, entry.path), entry.size, entry.sha256)
+            _fetch_companion(context, remote, companions / entry.path)
+    for name in ("MANIFEST.json", "training.log", "run.json"):
+        _fetch_companion(context, _digest(context, posixpath.join(directory, name)), companions / name)
+
+
+def _fetch_companion(context: RunnerContext, remote: RemoteFile, local: Path) -> None:
+    local.parent.mkdir(parents=True, exist_ok=True)
+    if local.exists() and digest.of_file(local).sha256 == remote.sha256:
+        return
+    context.host().fetch(remote, local)

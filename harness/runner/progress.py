@@ -1,0 +1,26 @@
+"""What the runner tells whoever watches. It decides nothing."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from harness.core.lifecycle import Stage
+from harness.gates.evidence import GateResult
+
+Meter = Literal["steps", "download", "upload"]
+
+
+class ProgressReporter(Protocol):
+    """Shows a job's progress: a live terminal, plain lines, or nothing in a test."""
+
+    def stage(self, stage: Stage) -> None:
+        """A stage is entered."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line; the text may hold a stranger's words and is made printable by the reporter."""
+
+    def meter(self, meter: Meter, done: int, total: int, detail: str = "") -> None:
+        """How far something long is: optimizer steps, or bytes of a transfer."""
+
+    def judged(self, stage: Stage, gate: GateResult) -> None:
+        """A gate has decided; every check's verdict is in it."""

@@ -1,0 +1,362 @@
+"""Provision: one instance, rented at most once, running, its host key pinned, logged in to."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+from harness.context import RunnerContext
+from harness.core.errors import (
+    AmbiguousCreate,
+    BadInput,
+    GateHeld,
+    HarnessError,
+    HostKeyChanged,
+    HostUnreachable,
+    InstanceDead,
+    OfferGone,
+    ProviderUnavailable,
+)
+from harness.core.ids import InstanceId, label, new_nonce
+from harness.core.ports import CreateRequest, Instance, InstanceStatus, Offer, OfferQuery
+from harness.core.text import printable
+from harness.guard.preconditions import DEAD
+from harness.job.estimate import timeline
+from harness.ledger.history import Rental
+from harness.runner.progress import ProgressReporter
+
+_POLL_S = 2.0
+_RECONCILE_S = 180.0
+"""How long a created instance may stay invisible after the reply to its create was lost, counted from the intent."""
+_INVISIBLE_S = 60.0
+"""How long an instance whose create was answered may be missing where single instances are shown."""
+_LOG_S = 60.0
+_OFFERS_TRIED = 5
+_STARTABLE = {InstanceStatus.STOPPED, InstanceStatus.EXITED}
+_FATAL_MESSAGES = (
+    "pull rate limit",
+    "manifest unknown",
+    "unauthorized",
+    "no space left on device",
+    "OCI runtime create failed",
+)
+"""Fragments of ``status_msg`` after which an instance never runs."""
+
+_HOST_KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
+_KEY_LINE = re.compile(r"^((?:ssh|ecdsa)-[a-z0-9-]{1,40} [A-Za-z0-9+/=]{16,2000})(?=\s)", re.MULTILINE)
+_KEYS_SHOWN = 8
+
+ONSTART = """touch ~/.no_auto_tmux
+echo '-----BEGIN SSH HOST KEY KEYS-----'
+cat /etc/ssh/ssh_host_*_key.pub
+echo '-----END SSH HOST KEY KEYS-----'
+"""
+"""Prints the host keys into the container log, in cloud-init's form, to be read back over the provider's TLS API."""
+
+
+def provision(context: RunnerContext, reporter: ProgressReporter) -> None:
+    """Rent, or find what was rented; wait until it runs, can be trusted and lets us in."""
+    if context.history.rental is None:
+        _reconcile(context, reporter)
+    if context.history.rental is None:
+        _rent(context, reporter)
+    _make_ready(context, reporter)
+
+
+def resume(context: RunnerContext, reporter: ProgressReporter, *, may_start: bool) -> None:
+    """Before a later stage goes on: the instance is still there and runs; a stopped one ``may_start`` again.
+
+    One that was taken over is entered here for the first time. Raises InstanceDead when it is gone or will not run
+    again, GateHeld when it was stopped and may not start.
+    """
+    if not may_start:
+        require_running(context)
+    rental = context.history.alive
+    if rental is None:
+        return
+    instance = _shown(context, rental)
+    if instance.status is not InstanceStatus.RUNNING or not instance.endpoints or context.history.pin is None:
+        _make_ready(context, reporter)
+    elif context.history.instance_stopped:
+        context.record("instance_started", {"instance_id": instance.id})
+
+
+def require_running(context: RunnerContext) -> InstanceStatus:
+    """In the midst of a stage: raises GateHeld when somebody stopped the instance, InstanceDead when it is gone.
+
+    Otherwise its status: it may be offline or restarting, and come back.
+    What a person or the provider has just stopped is not started behind their back.
+    """
+    rental = context.history.alive
+    if rental is None:
+        return InstanceStatus.UNKNOWN
+    instance = _shown(context, rental)
+    if instance.status in _STARTABLE:
+        raise GateHeld(
+            f"instance {instance.id} is {instance.status}, and not by this job; its disk is kept: "
+            f"{printable(instance.status_message, 300)}",
+            remedy="Find out why (the provider's console, the account's credit); the same command starts it again.",
+        )
+    return instance.status
+
+
+def gone_by_now(context: RunnerContext) -> bool:
+    """Whether an instance whose destruction was intended no longer shows; so it is, too, when that cannot be seen."""
+    rental = context.history.alive
+    try:
+        return rental is None or context.provider().instance(rental.instance_id) is None
+    except ProviderUnavailable:
+        return True
+
+
+def death(context: RunnerContext) -> InstanceDead | None:
+    """Whether a box that cannot be reached is dead by the provider's word; None when it is not, or none can be had."""
+    rental = context.history.alive
+    if rental is None:
+        return None
+    try:
+        instance = _shown(context, rental)
+    except InstanceDead as dead:
+        return dead
+    except HarnessError:
+        return None
+    return InstanceDead(f"instance {instance.id} is {instance.status}") if instance.status in DEAD else None
+
+
+def _make_ready(context: RunnerContext, reporter: ProgressReporter) -> None:
+    started_before = _starts(context)
+    instance = _wait_until_running(context, reporter)
+    context.provider().attach_key(instance.id, context.public_key)
+    if context.history.pin is None:
+        _pin(context, instance.id, reporter)
+    try:
+        _wait_for_login(context, reporter)
+    except HostKeyChanged:
+        # A start may give a box new host keys: then its log, which comes over the provider's TLS API, shows them.
+        if _starts(context) == started_before or not _pin_anew(context, instance.id):
+            raise
+        reporter.note("the box was started again and shows new host keys: they are those of the container log")
+        _wait_for_login(context, reporter)
+
+
+def _starts(context: RunnerContext) -> int:
+    return sum(event.kind == "instance_started" for event in context.history.events)
+
+
+def _reconcile(context: RunnerContext, reporter: ProgressReporter) -> None:
+    """A rent that was intended and not recorded may have happened: look for its label before renting again."""
+    wanted = context.history.intended_label
+    if wanted is None:
+        return
+    reporter.note(f"a rent was begun before ({wanted}): looking for it")
+    owner, user = context.history.intended_owner, context.provider().account().user_id
+    if owner is not None and user != owner:
+        raise GateHeld(
+            f"the rent {wanted} was begun by user {owner}, the API key is user {user}'s: it cannot show whether an "
+            "instance came of it",
+            remedy=f"Use user {owner}'s API key, and run the same command again.",
+        )
+    found = _labelled(context, wanted)
+    if found is None:
+        context.record("rent_failed", {"label": wanted, "why": "no instance carries the label"})
+        return
+    _record_rented(context, found.id)
+    reporter.note(f"found it: instance {found.id}")
+
+
+def _labelled(context: RunnerContext, wanted: str) -> Instance | None:
+    since = context.clock.now() - (context.history.intended_at or 0.0)
+    deadline = context.clock.monotonic() + _RECONCILE_S - max(0.0, since)
+    while True:
+        matching = [one for one in context.provider().instances().instances if one.label == wanted]
+        if len(matching) > 1:
+            ids = ", ".join(str(one.id) for one in matching)
+            raise GateHeld(
+                f"several instances carry the label {wanted}: {ids}",
+                remedy="Keep one and destroy the others in the provider's console, then run the same command again.",
+            )
+        if matching:
+            return matching[0]
+        if context.clock.monotonic() > deadline:
+            return None
+        context.clock.sleep(_POLL_S)
+
+
+def _rent(context: RunnerContext, reporter: ProgressReporter) -> None:
+    machine = context.job.machine
+    query = OfferQuery(
+        gpu_names=(machine.gpu,),
+        num_gpus=machine.gpus,
+        disk_gb=machine.disk_gb,
+        max_usd_per_hour=machine.max_usd_per_hour,
+        min_reliability=machine.min_reliability,
+        min_cuda=machine.min_cuda,
+        min_duration_s=timeline(context.job).total,
+        min_inet_down_mbps=machine.min_inet_down_mbps,
+        direct_port=machine.direct_port,
+    )
+    offers = context.provider().search(query)
+    if not offers:
+        raise GateHeld(
+            f"no offer has {machine.gpus}x {machine.gpu} for at most ${machine.max_usd_per_hour:.2f}/h",
+            remedy="Wait, or change [machine] in the job file, and run the same command again.",
+        )
+    if context.history.lost is not None:  # the machine on which an instance died comes last
+        died_on = context.history.lost["machine_id"]
+        offers = tuple(sorted(offers, key=lambda offer: offer.machine_id == died_on))
+    for offer in offers[:_OFFERS_TRIED]:
+        if _take(context, offer, reporter):
+            return
+    raise OfferGone(f"{min(len(offers), _OFFERS_TRIED)} offers were gone before they could be rented")
+
+
+def _take(context: RunnerContext, offer: Offer, reporter: ProgressReporter) -> bool:
+    wanted = label(context.job.name, new_nonce())
+    agreed: dict[str, Any] = dataclasses.asdict(offer)
+    owner = context.provider().account().user_id  # asked now: nothing may stand between the create and its record
+    context.record("rent_intended", {"label": wanted, "offer": agreed, "owner": owner})
+    request = CreateRequest(
+        image=context.job.machine.image, disk_gb=context.job.machine.disk_gb, label=wanted, onstart=ONSTART
+    )
+    try:
+        instance_id = context.provider().create(offer.id, request)
+    except OfferGone as error:
+        context.record("rent_failed", {"label": wanted, "why": str(error)})
+        return False
+    except BadInput as error:
+        context.record("rent_failed", {"label": wanted, "why": str(error)})
+        raise
+    except AmbiguousCreate:
+        reporter.note("the reply to the rent was lost: looking for the instance by its label")
+        _reconcile(context, reporter)
+        return context.history.rental is not None
+    _record_rented(context, instance_id)
+    reporter.note(f"rented {offer.num_gpus}x {offer.gpu_name} at ${offer.usd_per_hour:.2f}/h: instance {instance_id}")
+    return True
+
+
+def _record_rented(context: RunnerContext, instance_id: InstanceId) -> None:
+    history = context.history
+    offer = dict(history.intended_offer or {})
+    context.record(
+        "rented",
+        {
+            "instance_id": instance_id,
+            "label": history.intended_label,
+            "offer": offer,
+            "usd_per_hour": offer["usd_per_hour"],
+            "owner": history.intended_owner,
+        },
+    )
+
+
+def _shown(context: RunnerContext, rental: Rental) -> Instance:
+    """The instance as the provider shows it; a fresh one may be missing for some seconds."""
+    deadline = rental.at + _INVISIBLE_S
+    while True:
+        instance = context.provider().instance(rental.instance_id)
+        if instance is not None:
+            return instance
+        if context.clock.now() > deadline:
+            raise InstanceDead(f"the provider shows no instance {rental.instance_id}, which this job rented")
+        context.clock.sleep(_POLL_S)
+
+
+def _wait_until_running(context: RunnerContext, reporter: ProgressReporter) -> Instance:
+    rental = context.history.rental
+    assert rental is not None  # noqa: S101 - provision recorded it just before
+    deadline = context.clock.monotonic() + context.job.machine.ready_timeout_s
+    told, asked = None, False
+    while True:
+        instance = _shown(context, rental)
+        if instance.status is InstanceStatus.RUNNING and instance.endpoints:
+            return instance
+        if instance.status in _STARTABLE and instance.intended_status == "stopped" and not asked:
+            reporter.note(f"instance {instance.id} is stopped; starting it again")
+            # Recorded first: killed in between, it counts as billing although it is not, never the other way round.
+            context.record("instance_started", {"instance_id": instance.id})
+            context.provider().start(instance.id)
+            asked = True
+        message = printable(instance.status_message, 300)
+        if instance.status in DEAD and not asked:
+            raise InstanceDead(
+                f"instance {instance.id} will not run: {instance.status}: {message}",
+                remedy="It may come back: run the same command again later. With --replace-dead-instance another one "
+                f"takes its place when it stays so for {context.job.limits.dead_after_s:.0f} s.",
+            )
+        if any(fatal.lower() in message.lower() for fatal in _FATAL_MESSAGES):
+            raise ProviderUnavailable(
+                f"instance {instance.id} will not run: {instance.status}: {message}",
+                remedy=f"It still bills its disk. harness abandon {context.job.name} gives it back, and the same "
+                "command then rents another.",
+            )
+        if told != instance.status:
+            told = instance.status
+            reporter.note(f"instance {instance.id}: {told}")
+        if context.clock.monotonic() > deadline:
+            raise ProviderUnavailable(
+                f"instance {instance.id} is {instance.status} after {context.job.machine.ready_timeout_s:.0f} s: "
+                f"{message}"
+            )
+        context.clock.sleep(_POLL_S)
+
+
+def _pin(context: RunnerContext, instance_id: InstanceId, reporter: ProgressReporter) -> None:
+    """Pin the host keys that the container log shows; when it shows none, say so and pin at first use."""
+    deadline = context.clock.monotonic() + _LOG_S
+    while True:
+        try:
+            keys = host_keys(context.provider().container_log(instance_id))
+        except ProviderUnavailable:
+            keys = ()
+        if keys:
+            context.record("pinned", {"keys": list(keys), "how": "container log over the provider's TLS API"})
+            return
+        if context.clock.monotonic() > deadline:
+            break
+        context.clock.sleep(_POLL_S)
+    reporter.note("the container log shows no host key: the first one that the box shows will be required from then on")
+    shown = _patiently(context, context.shown_host_key)
+    context.record("pinned", {"keys": [shown], "how": "first use"})
+
+
+def _pin_anew(context: RunnerContext, instance_id: InstanceId) -> bool:
+    """Pin what the container printed at its newest start; False when that tells nothing new."""
+    keys = host_keys(context.provider().container_log(instance_id), newest=True)
+    if not keys or (context.history.pin is not None and context.history.pin.keys == keys):
+        return False
+    context.record("pinned", {"keys": list(keys), "how": "container log over the provider's TLS API, after a start"})
+    return True
+
+
+def host_keys(log: str, *, newest: bool = False) -> tuple[str, ...]:
+    """The host keys (``type base64``) in the first block that the container printed, or in its newest.
+
+    What the first block says cannot be changed by anything that the container prints later.
+    """
+    blocks = _HOST_KEYS.findall(log)
+    if not blocks:
+        return ()
+    return tuple(dict.fromkeys(_KEY_LINE.findall(blocks[-1 if newest else 0])))[:_KEYS_SHOWN]
+
+
+def _wait_for_login(context: RunnerContext, reporter: ProgressReporter) -> None:
+    reporter.note("waiting for the box to let us in")
+    context.forget_connections()
+    _patiently(context, lambda: context.host().run(["true"], timeout=30))
+
+
+def _patiently(context: RunnerContext, ask: Callable[[], Any]) -> Any:
+    """``running`` comes minutes before sshd accepts the key: ask until the machine's own deadline."""
+    deadline = context.clock.monotonic() + context.job.machine.ready_timeout_s
+    while True:
+        try:
+            return ask()
+        except HostKeyChanged:
+            raise
+        except HostUnreachable:
+            if context.clock.monotonic() > deadline:
+                raise
+        context.clock.sleep(_POLL_S)

@@ -1,0 +1,44 @@
+"""Teardown: a release for the verified file, the operator's word, and the guard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.artifacts import digest
+from harness.context import RunnerContext
+from harness.core import durable
+from harness.core.errors import HarnessError
+from harness.guard import destroy
+from harness.guard.destroy import Confirm
+from harness.release import release as releases
+from harness.runner.progress import ProgressReporter
+
+
+def teardown(context: RunnerContext, reporter: ProgressReporter, confirm: Confirm) -> None:
+    """Release the instance and have the guard destroy it; raises Refused or NotProven, as the guard does."""
+
+    def release() -> None:
+        if not _has_valid_release(context):
+            _release(context)
+
+    destroy.destroy(context, confirm, reporter.note, release)
+
+
+def _has_valid_release(context: RunnerContext) -> bool:
+    path = context.history.release_path
+    if path is None:
+        return False
+    try:
+        release = releases.read(Path(path))
+    except HarnessError:
+        return False
+    return not releases.problems(release, context.history, context.clock.now())
+
+
+def _release(context: RunnerContext) -> None:
+    release = releases.statement(context.history, context.provider().name, context.clock.now())
+    data = releases.to_json(release)
+    path = context.directory / f"release-{len(context.history.events)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    durable.write(path, data)
+    context.record("released", {"path": str(path), "sha256": digest.of_bytes(data)})

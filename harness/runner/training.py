@@ -1,0 +1,276 @@
+"""Launch and training: started once, stopped early when it is wrong, seen through when it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import NoReturn
+
+from harness.context import RunnerContext
+from harness.core.errors import (
+    GateHeld,
+    HarnessError,
+    HostKeyChanged,
+    HostUnreachable,
+    InstanceDead,
+    ProviderUnavailable,
+)
+from harness.core.ids import CheckId
+from harness.core.lifecycle import Stage
+from harness.core.ports import InstanceStatus
+from harness.core.text import printable
+from harness.core.verdict import Verdict
+from harness.facts import launch as launch_facts
+from harness.facts import training as training_facts
+from harness.facts.training import TrainingFacts
+from harness.gates.evidence import GateResult
+from harness.ledger.billing import spent
+from harness.log.grammar import Trainer
+from harness.log.summary import LogSummary
+from harness.remote.session import SessionState, TrainingSession
+from harness.runner import provision
+from harness.runner.checkpoint_mirror import Mirroring
+from harness.runner.progress import ProgressReporter
+
+Judge = Callable[[Stage], GateResult]
+_CLOSE_POLL_S = 2.0
+_ASK_S = 30.0
+_STOP_ATTEMPTS = 3
+_STOP_AGAIN_S = 5.0
+_HANGS = CheckId("progress_is_advancing")
+_HOPELESS = CheckId("loss_is_sane")
+
+
+class _Next(Enum):
+    """What follows from one look at a training."""
+
+    WATCH_ON = auto()
+    END = auto()
+
+
+def training_session(context: RunnerContext) -> TrainingSession:
+    """The job's session on its box."""
+    return TrainingSession(context.host(), context.job.package.remote_dir, context.job.training.session)
+
+
+def launch(context: RunnerContext, reporter: ProgressReporter) -> None:
+    """Start the training unless it runs or has ended well; wait for its first words, its end, or the deadline."""
+    session = training_session(context)
+    spoken_before = _attempts(launch_facts.look(context).log.value)
+    if session.start(context.job.training.command):
+        _record_launch(context, "launch")
+        reporter.note(f"training started in session {context.job.training.session!r}")
+    else:
+        spoken_before = 0
+        if not context.history.launches:
+            _record_launch(context, "it was started before, and this was not recorded")
+    deadline = context.clock.monotonic() + context.job.limits.launch_deadline_s
+    while context.clock.monotonic() < deadline:
+        seen = launch_facts.look(context)
+        state, log = seen.session.value, seen.log.value
+        if (_attempts(log) > spoken_before and _has_spoken(log)) or (state is not None and not state.alive):
+            return
+        if state is None:
+            _require_box(context, reporter)
+        context.clock.sleep(_CLOSE_POLL_S)
+
+
+def watch(context: RunnerContext, reporter: ProgressReporter, judge: Judge) -> None:
+    """Watch until the training has ended; after a death launch it again, as often as the job allows.
+
+    Raises GateHeld when the budget or the deadline is used up, or the instance stays away: it is stopped, its disk
+    kept. Raises InstanceDead when it is offline for too long.
+    """
+    with Mirroring(context, reporter) as mirroring:
+        judged_at = context.clock.monotonic()
+        while True:
+            seen = training_facts.look(context)
+            _show(seen, reporter)
+            state = seen.session.value
+            if state is None:
+                _require_box(context, reporter)
+            _enforce_limits(context, reporter)
+            if state is not None and not state.alive and _after_death(context, state, reporter) is _Next.END:
+                return
+            mirroring.go_on(seen)
+            if context.clock.monotonic() - judged_at >= context.job.limits.judge_every_s:
+                judged_at = context.clock.monotonic()
+                if _act_on(judge(Stage.TRAINING), context, reporter) is _Next.END:
+                    return
+            context.clock.sleep(_pause_s(context, seen))
+
+
+def stop_training(context: RunnerContext, reporter: ProgressReporter, why: str) -> None:
+    """End the training on the box, as far as it answers; the instance and its disk stay."""
+    try:
+        require_stopped(context, reporter, why)
+    except HarnessError as error:
+        reporter.note(f"the training could not be stopped: {printable(str(error))}")
+
+
+def require_stopped(context: RunnerContext, reporter: ProgressReporter, why: str) -> None:
+    """End the training on the box if it runs; raises HostUnreachable when it may go on."""
+    session = training_session(context)
+    if not session.alive():
+        return
+    state = session.stop()
+    context.record("training_stopped", {"why": why, "exit_status": state.exit_status})
+    reporter.note(f"the training was stopped: {why}")
+
+
+def stop_instance(context: RunnerContext, reporter: ProgressReporter, why: str) -> bool:
+    """Stop the instance: its GPUs are no longer billed, its disk is kept (and billed). Whether it was done."""
+    rental = context.history.alive
+    if rental is None:
+        return False
+    for attempt in range(_STOP_ATTEMPTS):
+        try:
+            context.provider().stop(rental.instance_id)
+        except HarnessError as error:
+            reporter.note(f"instance {rental.instance_id} could not be stopped: {printable(str(error))}")
+            if attempt + 1 < _STOP_ATTEMPTS:
+                context.clock.sleep(_STOP_AGAIN_S)
+        else:
+            context.record("instance_stopped", {"instance_id": rental.instance_id, "why": why})
+            reporter.note(f"instance {rental.instance_id} was stopped, its disk kept: {why}")
+            return True
+    return False
+
+
+def keep_from_billing(context: RunnerContext, reporter: ProgressReporter, why: str) -> None:
+    """An instance that is given up for now may come back, with nobody watching: stop it, if it still shows."""
+    if not provision.gone_by_now(context):
+        stop_instance(context, reporter, why)
+
+
+def _require_box(context: RunnerContext, reporter: ProgressReporter) -> None:
+    """For a box that could not be asked: raises what no waiting mends, that it was stopped, is gone, or is another.
+
+    A provider that cannot be asked either is this machine's network, more often than not: the watch goes on, for
+    the limits are held by nobody else.
+    """
+    status = _status(context)
+    if status is None:
+        reporter.note("neither the box nor the provider can be asked: watching on")
+        return
+    if status is not InstanceStatus.RUNNING:
+        _await_return(context, reporter)
+        return
+    try:
+        context.host().run(["true"], timeout=_ASK_S)
+    except HostKeyChanged:
+        raise
+    except HostUnreachable:
+        pass
+
+
+def _await_return(context: RunnerContext, reporter: ProgressReporter) -> None:
+    """Wait for an instance of which the provider says that it does not run: nothing on it can be looked at meanwhile.
+
+    Raises InstanceDead for one that is offline too long; one that stays away otherwise, longer than a training may
+    stall, is stopped, so that it does not come back to bill unwatched.
+    """
+    limits, since = context.job.limits, context.clock.monotonic()
+    reporter.note("the box does not answer, and the provider says that it does not run: waiting for it")
+    while (status := _status(context)) is not InstanceStatus.RUNNING:
+        _enforce_limits(context, reporter)
+        away = context.clock.monotonic() - since
+        if status is InstanceStatus.OFFLINE and away > limits.dead_after_s:
+            raise InstanceDead(f"the instance has been offline for more than {limits.dead_after_s:.0f} s")
+        if status not in {InstanceStatus.OFFLINE, None} and away > limits.stall_s:
+            _stop_over(context, reporter, f"the instance does not run, for longer than {limits.stall_s:.0f} s")
+        context.clock.sleep(limits.poll_s)
+
+
+def _status(context: RunnerContext) -> InstanceStatus | None:
+    """What the provider says of the instance; None when it cannot be asked. Raises as ``require_running`` else."""
+    try:
+        return provision.require_running(context)
+    except InstanceDead:
+        raise
+    except ProviderUnavailable:
+        return None
+
+
+def _record_launch(context: RunnerContext, why: str) -> None:
+    kind = "relaunched" if context.history.launches else "launched"
+    context.record(kind, {"command": list(context.job.training.command), "why": why})
+
+
+def _after_death(context: RunnerContext, state: SessionState, reporter: ProgressReporter) -> _Next:
+    """The session no longer runs: it ended well, or it is launched again, or that was tried often enough."""
+    if state.exit_status == 0:
+        if context.history.trained_at is None:
+            context.record("trained", {"at": context.clock.now() - (state.ended_s or 0.0)})
+        return _Next.END
+    how = "was killed" if state.exit_status is None else f"ended with status {state.exit_status}"
+    if context.history.launches > context.job.limits.relaunches:
+        reporter.note(f"the training {how}, and has been launched {context.history.launches} times")
+        return _Next.END
+    reporter.note(f"the training {how}: launching it again, it goes on from its newest complete checkpoint")
+    if training_session(context).start(context.job.training.command):
+        _record_launch(context, f"the training {how}")
+    return _Next.WATCH_ON
+
+
+def _act_on(gate: GateResult, context: RunnerContext, reporter: ProgressReporter) -> _Next:
+    """In mid-training only what cannot mend itself has consequences; the rest is told, and judged at the end."""
+    failed = {result.id for result in gate.results if result.verdict is Verdict.FAIL}
+    if _HOPELESS in failed:
+        stop_training(context, reporter, "the loss is not sane")
+        return _Next.END
+    since = context.clock.now() - (context.history.launched_at or 0.0)
+    if _HANGS in failed and since > context.job.limits.stall_s:  # a fresh attempt has its own time to speak
+        stop_training(context, reporter, "it made no progress")
+    return _Next.WATCH_ON
+
+
+def _enforce_limits(context: RunnerContext, reporter: ProgressReporter) -> None:
+    limits, now = context.job.limits, context.clock.now()
+    usd = spent(context.history, now) or 0.0
+    over = None
+    if usd > limits.budget_usd:
+        over = f"${usd:.2f} are spent, the budget is ${limits.budget_usd:.2f}"
+    elif now - (context.history.launched_at or now) > limits.training_deadline_s:
+        over = f"the training takes longer than {limits.training_deadline_s:.0f} s"
+    if over is not None:
+        _stop_over(context, reporter, over)
+
+
+def _stop_over(context: RunnerContext, reporter: ProgressReporter, over: str) -> NoReturn:
+    """Stop the instance, its disk kept, and hold."""
+    if stop_instance(context, reporter, over):
+        raise GateHeld(
+            over, remedy="The same command starts the instance again; raise the limit in the job file if it is too low."
+        )
+    raise GateHeld(
+        f"{over}, and the instance could not be stopped: it still bills",
+        remedy="Stop it in the provider's console (its disk is kept), or run the same command again to try anew.",
+    )
+
+
+def _pause_s(context: RunnerContext, seen: TrainingFacts) -> float:
+    """Seconds to the next look: short once nothing but the export is left, for from its end on the box idles."""
+    log, poll_s = seen.log.value, context.job.limits.poll_s
+    exporting = log is not None and log.of(Trainer.DPO).complete is not None
+    return min(poll_s, _CLOSE_POLL_S) if exporting else poll_s
+
+
+def _attempts(log: LogSummary | None) -> int:
+    """How often a training has begun in this log: what an earlier attempt said is not this one's word."""
+    return log.attempts if log is not None else 0
+
+
+def _has_spoken(log: LogSummary | None) -> bool:
+    return log is not None and log.plan is not None and any(trainer.steps for trainer in log.trainers.values())
+
+
+def _show(seen: TrainingFacts, reporter: ProgressReporter) -> None:
+    log = seen.log.value
+    if log is None or log.plan is None:
+        return
+    sft, dpo = log.of(Trainer.SFT).last, log.of(Trainer.DPO).last
+    done = (sft.step if sft else 0) + (dpo.step if dpo else 0)
+    newest = dpo or sft
+    detail = f"{newest.trainer} loss {newest.loss:.4g}" if newest else ""
+    reporter.meter("steps", done, log.plan.sft_steps + log.plan.dpo_steps, detail)

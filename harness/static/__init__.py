@@ -1,0 +1,1 @@
+"""Reading scripts and command lines without running them."""

@@ -1,0 +1,298 @@
+"""What a script says of itself, read from its syntax tree; it is never run. Pure.
+
+A value that is computed, read from the environment or set in two ways cannot be read
+from the text: that is CouldNotLook, never a guess.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from harness.core.observed import CouldNotLook
+
+N = TypeVar("N", bound=ast.AST)
+
+BATCH_SIZE = "BATCH_SIZE"
+"""The constant that the operating rules set with ``sed`` in the entry script."""
+
+DEVICE_MAP = "device_map"
+
+_MODEL_CLASS = re.compile(r"AutoModel\w*|\w+For[A-Z]\w*|\w+LMHeadModel")
+"""Classes of transformers whose ``from_pretrained`` puts weights on devices."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A value that stands in a script; ``value`` is None when the text does not tell it. ``line`` counts from 1."""
+
+    line: int
+    value: str | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A place that something is stored into; ``value`` is what a plain assignment puts there."""
+
+    target: ast.expr
+    value: ast.expr | None
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's syntax tree, walked once: its nodes by kind, and the names that stand for one literal."""
+
+    calls: tuple[ast.Call, ...]
+    stores: tuple[Store, ...]
+    imports: tuple[ast.Import | ast.ImportFrom, ...]
+    tables: tuple[ast.Dict, ...]
+    functions: tuple[ast.FunctionDef | ast.AsyncFunctionDef, ...]
+    strings: tuple[str, ...]
+    touched: frozenset[str]
+    constants: Mapping[str, str]
+
+
+def parse(text: str, name: str = "the script") -> Script:
+    """Read a script that compiles; raises CouldNotLook with the line that does not."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text, name)
+            compile(tree, name, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        raise CouldNotLook(f"{name}:{error.lineno or 0}: {error.msg}") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise CouldNotLook(f"{name}: cannot be compiled: {error}") from None
+    return _gather(tree)
+
+
+def batch_size(text: str) -> int:
+    """The one value of ``BATCH_SIZE`` in a script's text; raises CouldNotLook when there is none to be read."""
+    return one_batch_size(batch_size_settings(parse(text)))
+
+
+def one_batch_size(settings: tuple[Setting, ...]) -> int:
+    """The one whole number that all settings state; raises CouldNotLook otherwise."""
+    if not settings:
+        raise CouldNotLook(f"{BATCH_SIZE} is not set in the script")
+    for setting in settings:
+        if setting.value is None or not re.fullmatch(r"\d{1,9}", setting.value):
+            raise CouldNotLook(f"line {setting.line}: {setting.source}: not a whole number that can be read")
+    values = {int(setting.value or "") for setting in settings}
+    if len(values) > 1:
+        places = ", ".join(f"line {setting.line}: {setting.value}" for setting in settings)
+        raise CouldNotLook(f"{BATCH_SIZE} is set to different values: {places}")
+    return values.pop()
+
+
+def device_maps(text: str) -> tuple[str, ...]:
+    """Every ``device_map`` that a script's text loads a model with; raises CouldNotLook for one that is computed."""
+    found = []
+    for setting in device_map_settings(parse(text)):
+        if setting.value is None:
+            raise CouldNotLook(f"line {setting.line}: {setting.source}: its value cannot be read from the script")
+        found.append(setting.value)
+    return tuple(found)
+
+
+def batch_size_settings(script: Script) -> tuple[Setting, ...]:
+    """Every place that gives ``BATCH_SIZE`` a value, also from another module or by name."""
+    stores = [store for store in script.stores if _stored_name(store.target) == BATCH_SIZE]
+    found = [_setting(store.target, store.value, script) for store in stores]
+    found += [
+        _setting(call, call.args[2], script)
+        for call in script.calls
+        if callee(call.func) == "setattr" and len(call.args) == 3 and _constant(call.args[1]) == BATCH_SIZE
+    ]
+    return tuple(sorted(found, key=lambda setting: setting.line))
+
+
+def device_map_settings(script: Script) -> tuple[Setting, ...]:
+    """Every ``device_map`` that a call is given, and every model that is loaded without one.
+
+    A call that is no loader may be told of a device map without using it (to log it), so that
+    only a value that stands there counts; a helper that hands a variable on to the loader is
+    found at the loader.
+    """
+    found = []
+    for call in script.calls:
+        loads = _loads_a_model(call)
+        options, whole = keywords(call, script)
+        if DEVICE_MAP in options:
+            setting = _setting(call, options[DEVICE_MAP], script)
+            found += [setting] if loads or setting.value is not None else []
+        elif loads:
+            found.append(Setting(call.lineno, "None" if whole else None, f"{callee(call.func)}() without {DEVICE_MAP}"))
+    return tuple(sorted(found, key=lambda setting: setting.line))
+
+
+def imported(script: Script, package: str) -> Iterator[str]:
+    """Dotted names of modules that a script may import; ``package`` is the dotted name of its own folder."""
+    for node in script.imports:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+            continue
+        above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level and package else []
+        base = ".".join([*above, *([node.module] if node.module else [])])
+        yield base
+        yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+
+
+def callee(function: ast.expr) -> str:
+    """The dotted name of what is called, as far as it is one."""
+    names = []
+    while isinstance(function, ast.Attribute):
+        names.append(function.attr)
+        function = function.value
+    if isinstance(function, ast.Name):
+        names.append(function.id)
+    return ".".join(reversed(names))
+
+
+def keywords(call: ast.Call, script: Script) -> tuple[dict[str, ast.expr], bool]:
+    """A call's keywords by name, those of a table behind ``**`` included; and whether that is all of them."""
+    options: dict[str, ast.expr] = {}
+    whole = True
+    for keyword in call.keywords:
+        if keyword.arg is not None:
+            options[keyword.arg] = keyword.value
+            continue
+        table = _written_out(keyword.value, script)
+        whole = whole and table is not None
+        for key, value in zip(table.keys, table.values, strict=True) if table else ():
+            if isinstance(key, ast.Constant):
+                options[str(key.value)] = value
+            else:
+                whole = False
+    return options, whole
+
+
+def literal_text(value: ast.expr) -> str | None:
+    """A literal as text: strings as they are, anything else as Python writes it; None when it is not a literal."""
+    try:
+        plain = ast.literal_eval(value)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None
+    return plain if isinstance(plain, str) else repr(plain)
+
+
+_LEAVES = (ast.expr_context, ast.operator, ast.cmpop, ast.unaryop, ast.boolop)
+
+
+def nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node of a tree but operators and contexts, which are half of all and say nothing here."""
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        yield node
+        for field in node._fields:
+            value = getattr(node, field, None)
+            if isinstance(value, list):
+                pending += [item for item in value if isinstance(item, ast.AST)]
+            elif isinstance(value, ast.AST) and not isinstance(value, _LEAVES):
+                pending.append(value)
+
+
+def _gather(tree: ast.Module) -> Script:
+    found: defaultdict[type, list[Any]] = defaultdict(list)
+    for node in nodes(tree):
+        found[type(node)].append(node)
+    imports: list[ast.Import | ast.ImportFrom] = [*_of(found, ast.Import), *_of(found, ast.ImportFrom)]
+    stores = (*_stores(found), *_imported_names(imports))
+    owners = [node.value for node in _of(found, ast.Attribute)] + [node.value for node in _of(found, ast.Subscript)]
+    return Script(
+        calls=tuple(_of(found, ast.Call)),
+        stores=stores,
+        imports=tuple(imports),
+        tables=tuple(_of(found, ast.Dict)),
+        functions=(*_of(found, ast.FunctionDef), *_of(found, ast.AsyncFunctionDef)),
+        strings=tuple(node.value for node in _of(found, ast.Constant) if isinstance(node.value, str)),
+        touched=frozenset(owner.id for owner in owners if isinstance(owner, ast.Name)),
+        constants=_constants(tree, stores, [node.arg for node in _of(found, ast.arg)]),
+    )
+
+
+def _of(found: Mapping[type, list[Any]], kind: type[N]) -> list[N]:
+    return found.get(kind, [])
+
+
+def _stores(found: Mapping[type, list[Any]]) -> Iterator[Store]:
+    values: dict[int, ast.expr | None] = {}
+    for assignment in _of(found, ast.Assign):
+        values |= {id(target): assignment.value for target in assignment.targets}
+    values |= {id(node.target): node.value for node in _of(found, ast.AnnAssign)}
+    values |= {id(node.target): node.value for node in _of(found, ast.NamedExpr)}
+    targets: list[ast.Name | ast.Attribute | ast.Subscript] = [*_of(found, ast.Name), *_of(found, ast.Attribute)]
+    for node in (*targets, *_of(found, ast.Subscript)):
+        if isinstance(node.ctx, ast.Store):
+            declared_only = id(node) in values and values[id(node)] is None  # "BATCH_SIZE: int" stores nothing
+            if not declared_only:
+                yield Store(node, values.get(id(node)))
+
+
+def _imported_names(imports: Iterable[ast.Import | ast.ImportFrom]) -> Iterator[Store]:
+    for statement in imports:
+        for alias in statement.names:
+            name = alias.asname or alias.name.split(".")[0]
+            yield Store(ast.Name(name, ast.Store(), lineno=statement.lineno, col_offset=0), None)
+
+
+def _constants(tree: ast.Module, stores: Iterable[Store], parameters: Iterable[str]) -> dict[str, str]:
+    """Names that the script binds exactly once, at its top level, to a literal."""
+    bound = Counter(store.target.id for store in stores if isinstance(store.target, ast.Name))
+    bound.update(parameters)
+    found = {}
+    for statement in tree.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if bound[name] == 1:
+                text = literal_text(value)
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if bound[name] == 1:
+                text = literal_text(value)
+            case _:
+                continue
+        if text is not None:
+            found[name] = text
+    return found
+
+
+def _setting(node: ast.expr, value: ast.expr | None, script: Script) -> Setting:
+    if value is None:
+        return Setting(node.lineno, None, ast.unparse(node))
+    known = script.constants.get(value.id) if isinstance(value, ast.Name) else literal_text(value)
+    return Setting(node.lineno, known, f"{ast.unparse(node)[:80]} <- {ast.unparse(value)[:80]}")
+
+
+def _constant(value: ast.expr) -> object:
+    return value.value if isinstance(value, ast.Constant) else None
+
+
+def _stored_name(target: ast.expr) -> object:
+    if isinstance(target, ast.Name):
+        return target.id
+    if isinstance(target, ast.Attribute):
+        return target.attr
+    return _constant(target.slice) if isinstance(target, ast.Subscript) else None
+
+
+def _written_out(value: ast.expr, script: Script) -> ast.Dict | None:
+    """A table that stands there, or the one that a name is bound to at one place and never changed afterwards."""
+    if isinstance(value, ast.Dict):
+        return value
+    if not isinstance(value, ast.Name) or value.id in script.touched:
+        return None
+    bound = [store for store in script.stores if isinstance(store.target, ast.Name) and store.target.id == value.id]
+    stored = bound[0].value if len(bound) == 1 else None
+    return stored if isinstance(stored, ast.Dict) else None
+
+
+def _loads_a_model(call: ast.Call) -> bool:
+    if not (isinstance(call.func, ast.Attribute) and call.func.attr == "from_pretrained"):
+        return False
+    owner = callee(call.func).split(".")[-2:-1]
+    return bool(owner) and _MODEL_CLASS.fullmatch(owner[0]) is not None

@@ -1,0 +1,248 @@
+"""A job at a context whose provider, box, clock and gates are scripted; its event log and its files are real.
+
+A ``World`` outlives the processes that work on its job: each ``world.context()`` is a new process.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core import durable
+from harness.core.canonical import Json
+from harness.core.errors import Conflict
+from harness.core.ids import JobName
+from harness.core.lifecycle import Stage
+from harness.core.ports import Host, Provider
+from harness.gates import judge
+from harness.gates.evidence import CheckResult, GateResult
+from harness.gates.facts_file import FactsFile, TakenFacts, digest
+from harness.guard.destroy import Confirm
+from harness.job.model import Job
+from harness.ledger import events, ownership
+from harness.ledger.events import Event
+from harness.ledger.history import History, fold
+from harness.ledger.ownership import Known
+from harness.ledger.sql import open_store
+from harness.ledger.store import EventStore
+from harness.runner import run as runner
+from harness.runner.replacement import NOBODY_AGREES, Agreement
+from tests.support import job_histories
+from tests.support.fake_clock import FakeClock
+from tests.support.faulty_provider import FaultyProvider
+from tests.support.scripted_world import Box, BoxHost, Market
+
+
+class Killed(BaseException):
+    """The process dies here: nothing may catch it."""
+
+
+@dataclass(slots=True)
+class MemoryStore:
+    """A ``ports.EventStore`` that seals for real and waits for no disk, for tests that run a job many times."""
+
+    clock: FakeClock
+    logs: dict[JobName, list[Event]] = field(default_factory=dict)
+
+    def append(self, job: JobName, kind: str, data: Mapping[str, Json], *, expected_seq: int | None = None) -> Event:
+        log = self.logs.setdefault(job, [])
+        if expected_seq is not None and expected_seq != len(log):
+            raise Conflict(f"expected {expected_seq}")
+        event = events.seal(events.head_of(log), job, self.clock.now(), kind, json.loads(json.dumps(dict(data))))
+        log.append(event)
+        return event
+
+    def events(self, job: JobName) -> tuple[Event, ...]:
+        return tuple(self.logs.get(job, ()))
+
+    def jobs(self) -> tuple[JobName, ...]:
+        return tuple(sorted(self.logs))
+
+    def verify(self, job: JobName) -> tuple[str, ...]:
+        log = self.logs.get(job, [])
+        return events.problems(log, events.head_of(log))
+
+    @contextmanager
+    def lock(self, job: JobName) -> Iterator[None]:
+        del job
+        yield
+
+
+@dataclass(slots=True)
+class Telling:
+    """A ``ProgressReporter`` that remembers."""
+
+    notes: list[str] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
+
+    def stage(self, stage: Stage) -> None:
+        self.stages.append(stage)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def meter(self, meter: str, done: int, total: int, detail: str = "") -> None:
+        pass
+
+    def judged(self, stage: Stage, judge: GateResult) -> None:
+        pass
+
+
+@dataclass(slots=True)
+class World:
+    """What stays when a process dies: the disk, the provider, the box, time; and what the gates will say.
+
+    ``gates`` lists, by stage, what bends each judgement in turn; afterwards every check passes.
+    """
+
+    home: Path
+    job: Job
+    store: EventStore
+    clock: FakeClock
+    market: Market
+    box: Box
+    provider: FaultyProvider
+    gates: dict[Stage, list[tuple[CheckResult, ...]]] = field(default_factory=dict)
+    judged: list[Stage] = field(default_factory=list)
+    _folded: History | None = None
+
+    def context(self, on_record: Callable[[str, bool], None] = lambda _kind, _done: None) -> ScriptedContext:
+        """A process that begins to work on the job."""
+        return ScriptedContext(self, on_record)
+
+    def open(self) -> None:
+        """The job's first event."""
+        runner.open_job(self.store, self.job, self.home / "job.toml", accept_changes=False)
+
+    def run(
+        self,
+        confirm: Confirm = lambda _id, _file: "the test agrees",
+        *,
+        until: Stage | None = None,
+        on_record: Callable[[str, bool], None] = lambda _kind, _done: None,
+        agreement: Agreement = NOBODY_AGREES,
+    ) -> Telling:
+        """One ``harness run``, from opening to end; what it told."""
+        telling = Telling()
+        self.open()
+        context = self.context(on_record)
+        runner.reopen_if_mended(context, telling)
+        runner.reopen_if_spoilt(context, telling)
+        runner.run(context, telling, confirm, until=until, agreement=agreement)
+        return telling
+
+    @property
+    def history(self) -> History:
+        """The job's life so far."""
+        known = self.store.events(JobName(self.job.name))
+        if self._folded is None or self._folded.events != known:
+            self._folded = fold(known)
+        return self._folded
+
+    def kinds(self) -> list[str]:
+        """The kinds of its events, in order."""
+        return [event.kind for event in self.store.events(JobName(self.job.name))]
+
+    def judge(self, facts: Path) -> GateResult:
+        """What stands for pytest over checks/: every check passes, but what was bent for this judgement."""
+        stage = Stage(json.loads(facts.read_bytes())["stage"])
+        self.judged.append(stage)
+        bent = self.gates.get(stage) or [()]
+        return job_histories.gate(stage, self.job, *(bent.pop(0) if len(bent) else ()))
+
+
+@dataclass(slots=True)
+class ScriptedContext:
+    """A ``RunnerContext`` over a world. ``on_record`` is called before (False) and after (True) every append."""
+
+    world: World
+    on_record: Callable[[str, bool], None]
+    _host: BoxHost | None = None
+
+    @property
+    def job(self) -> Job:
+        return self.history.job
+
+    @property
+    def directory(self) -> Path:
+        return self.world.home / "jobs" / self.world.job.name
+
+    @property
+    def clock(self) -> FakeClock:
+        return self.world.clock
+
+    @property
+    def history(self) -> History:
+        return self.world.history
+
+    @property
+    def public_key(self) -> str:
+        return "ssh-ed25519 AAAA operator"
+
+    @property
+    def destination(self) -> Path:
+        return self.job.artifact.destination or self.directory / "artifact"
+
+    def known(self) -> Known:
+        return ownership.known([self.history], self.job.provider)
+
+    def provider(self) -> Provider:
+        return self.world.provider
+
+    def host(self) -> Host:
+        if self._host is None:
+            self._host = self.fresh_host()
+        return self._host
+
+    def fresh_host(self) -> BoxHost:
+        pin = self.history.pin
+        return BoxHost(self.world.box, pin.keys if pin else ())
+
+    def shown_host_key(self) -> str:
+        return self.world.box.host_key
+
+    def forget_connections(self) -> None:
+        self._host = None
+
+    def record(self, kind: str, data: Mapping[str, Json]) -> None:
+        self.on_record(kind, False)
+        self.world.store.append(
+            JobName(self.world.job.name), kind, data, expected_seq=len(self.world.store.events(self.world.job.name))
+        )
+        self.on_record(kind, True)
+
+    def take_facts(self, stage: str) -> TakenFacts:
+        facts = FactsFile(str(stage), self.job, self.clock.now(), 0.0, {})
+        path = self.directory / "evidence" / f"{stage}-{len(self.world.judged)}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.write(path, facts.dump())
+        return TakenFacts(path, digest(facts.dump()), facts)
+
+
+def make_world(folder: Path, monkeypatch: pytest.MonkeyPatch, *, fast: bool = False, **tables: Any) -> World:
+    """A job of the seeds' profile, nothing of it begun; ``fast`` keeps its event log in memory."""
+    source = folder / "package"
+    for name in ("train_deepseek_forex.py", "requirements.txt"):
+        source.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text("# the package\n")
+    for name in ("real_feature_examples", "real_trade_scenarios", "real_dpo_pairs"):
+        data = source / "data" / "forex_integrated" / f"{name}.jsonl"
+        data.parent.mkdir(parents=True, exist_ok=True)
+        data.write_text("{}\n")
+    remote = folder / "box" / "vastai_llm_training"
+    remote.mkdir(parents=True)
+    tables["package"] = {"source": str(source), "remote_dir": str(remote), "prepare": [], **tables.get("package", {})}
+    job = job_histories.job(**tables)
+    clock = FakeClock(job_histories.BEGAN)
+    market, box = Market(clock), Box(remote, clock)
+    store: EventStore = MemoryStore(clock) if fast else open_store(folder / "home" / "state.db", clock)
+    (folder / "home").mkdir(exist_ok=True)
+    world = World(folder / "home", job, store, clock, market, box, FaultyProvider(market))
+    monkeypatch.setattr(judge, "judge", world.judge)
+    return world

@@ -1,0 +1,151 @@
+"""Each check of stage launch goes red, alone, when what it guards is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness.core.lifecycle import Stage
+from harness.core.observed import seen
+from harness.core.verdict import Verdict
+from harness.facts.box import JsonFile, Match, Matches, Processes
+from harness.remote.session import SessionState
+from tests.support.facts import (
+    CRASHED,
+    ENDED,
+    KILLED,
+    PLAN,
+    V2,
+    assert_only,
+    changed,
+    judge,
+    launch,
+    log,
+    python,
+    sound_job,
+    step_lines,
+)
+
+ALIVE, GROWING, SAID = "training_session_alive", "log_is_growing", "v2_forex_integration_logged"
+SINGLE, SHARDED, CONFIG = "single_process_training", "model_is_sharded_as_planned", "effective_config_logged"
+LOSSES = "first_losses_finite"
+STEPS = step_lines("sft", 1, 5)
+SHORT = "V2 FOREX INTEGRATION: 15299 SFT + 2550 DPO samples from YOUR data"
+RESUMED = "[sft] RESUME from models/output/sft/checkpoint-100 at step 100"
+
+
+def said(*lines: str) -> Matches:
+    return Matches(exists=True, bytes=900, count=len(lines), matches=tuple(Match(n, t) for n, t in enumerate(lines)))
+
+
+def with_plan(old: str, new: str) -> dict[str, Any]:
+    assert old in PLAN
+    return {"log": log(V2, PLAN.replace(old, new), *STEPS)}
+
+
+def with_process(*argv: str, env: dict[str, str] | None = None) -> dict[str, Any]:
+    tree = (python("train_deepseek_forex.py"), python(pid=5000, argv=tuple(argv), env=env or {}))
+    return {"processes": Processes(tree)}
+
+
+BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
+    ("never started", {"session": SessionState(False, False, None, None, None)}, {ALIVE: "never started"}),
+    ("crashed", {"session": CRASHED}, {ALIVE: "status 1"}),
+    ("killed", {"session": KILLED}, {ALIVE: "killed"}),
+    ("silent", {"log_age_s": 301.0}, {GROWING: "301 s"}),
+    ("no line", {"integration": said()}, {SAID: "did not appear within 240 s"}),
+    ("no log file", {"integration": Matches(exists=False)}, {SAID: "no training.log"}),
+    ("a row short", {"integration": said(SHORT), "log": log(SHORT, PLAN, *STEPS)}, {SAID: "15299"}),
+    ("more than the line", {"integration": said(V2 + " and more")}, {SAID: "and more"}),
+    ("a good line, then a bad one", {"integration": said(V2, SHORT)}, {SAID: "15299"}),
+    ("said by an earlier attempt only", {"log": log(V2, PLAN, *STEPS, PLAN, RESUMED)}, {SAID: "an earlier attempt"}),
+    ("two processes planned", with_plan("world_size=1", "world_size=8"), {SINGLE: "world_size=8"}),
+    (
+        "torchrun",
+        with_process("/usr/bin/python3", "/opt/conda/bin/torchrun", "--nproc_per_node=8", "t.py"),
+        {SINGLE: "torchrun"},
+    ),
+    ("torchrun behind an option", with_process("python3", "-u", "/usr/bin/torchrun", "t.py"), {SINGLE: "torchrun"}),
+    ("accelerate", with_process("accelerate", "launch", "t.py"), {SINGLE: "accelerate launch"}),
+    ("a module", with_process("python3", "-m", "torch.distributed.run", "t.py"), {SINGLE: "torch.distributed.run"}),
+    ("deepspeed", with_process("python3", "-m", "deepspeed.launcher.launch", "t.py"), {SINGLE: "deepspeed"}),
+    ("a world of eight", with_process("python3", "t.py", env={"WORLD_SIZE": "8"}), {SINGLE: "WORLD_SIZE=8"}),
+    ("another device map", with_plan("device_map=auto", "device_map=None"), {SHARDED: "device_map=None"}),
+    ("no devices", with_plan("devices=cuda:0,cuda:1,cuda:2", "devices="), {SHARDED: "no device"}),
+    ("weights on the CPU", with_plan("cuda:0,", "cuda:0,cpu,"), {SHARDED: "not on a GPU"}),
+    ("weights on the disk", with_plan("cuda:0,", "cuda:0,disk,"), {SHARDED: "not on a GPU"}),
+    ("another batch size", with_plan("batch_size=32", "batch_size=8"), {CONFIG: "batch_size"}),
+    ("another rank", with_plan("lora_r=64", "lora_r=8"), {CONFIG: "lora_r"}),
+    ("another dtype", with_plan("bfloat16", "float16"), {CONFIG: "dtype"}),
+    ("fewer steps", with_plan("sft_steps=330", "sft_steps=33"), {CONFIG: "sft_steps"}),
+    ("rare checkpoints", with_plan("checkpoint_every=100", "checkpoint_every=500"), {CONFIG: "checkpoint_every"}),
+    ("no run.json", {"run": JsonFile(exists=False)}, {CONFIG: "no run.json"}),
+    (
+        "run.json of another run",
+        {"run": JsonFile(exists=True, json={"steps": {"sft": 1, "dpo": 80}})},
+        {CONFIG: "announces"},
+    ),
+    ("run.json is a list", {"run": JsonFile(exists=True, json=[1])}, {CONFIG: "announces None"}),
+    (
+        "a loss that is nan",
+        {"log": log(V2, PLAN, *step_lines("sft", 1, 5, loss=float("nan")))},
+        {LOSSES: "sft step 1: nan"},
+    ),
+    ("a loss that is inf", {"log": log(V2, PLAN, *step_lines("sft", 1, 5, loss=float("inf")))}, {LOSSES: "inf"}),
+    ("a loss that is huge", {"log": log(V2, PLAN, *step_lines("sft", 1, 5, loss=21.0))}, {LOSSES: "21.0"}),
+    (
+        "nan in the first DPO steps",
+        {"log": log(V2, PLAN, *STEPS, *step_lines("dpo", 1, 2, loss=float("nan")))},
+        {LOSSES: "dpo step 1"},
+    ),
+    ("no loss yet", {"log": log(V2, PLAN)}, {LOSSES: "no loss"}),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
+def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
+    facts = changed(launch(), changes)
+    assert_only(judge(Stage.LAUNCH, facts), Verdict.FAIL, expected)
+
+
+def test_a_training_that_announces_nothing_fails_all_that_read_its_plan() -> None:
+    judged = judge(Stage.LAUNCH, replace(launch(), log=seen(log(V2, *STEPS))))
+    assert_only(judged, Verdict.FAIL, dict.fromkeys((SINGLE, SHARDED, CONFIG), "announces no plan"))
+
+
+def test_fewer_devices_than_the_job_asks_for() -> None:
+    judged = judge(Stage.LAUNCH, launch(), sound_job(training={"devices": 4}))
+    assert_only(judged, Verdict.FAIL, {SHARDED: "weights are on cuda:0, cuda:1, cuda:2 only"})
+
+
+def test_a_training_whose_processes_cannot_be_seen_is_unknown() -> None:
+    judged = judge(Stage.LAUNCH, replace(launch(), processes=seen(Processes(()))))
+    assert_only(judged, Verdict.UNKNOWN, {SINGLE: "none of its processes was seen"})
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("python3", "train.py", "--config", "configs/accelerate.yaml"),
+        ("python3", "/workspace/deepspeed_forex/train.py"),
+        ("vim", "torchrun_notes.md"),
+    ],
+)
+def test_a_name_that_merely_holds_a_launchers_name_is_none(argv: tuple[str, ...]) -> None:
+    assert_only(judge(Stage.LAUNCH, changed(launch(), with_process(*argv))), Verdict.FAIL, {})
+
+
+def test_a_run_that_has_ended_well_need_not_write_on() -> None:
+    facts = replace(launch(), session=seen(ENDED), log_age_s=seen(9000.0), processes=seen(Processes(())))
+    assert_only(judge(Stage.LAUNCH, facts), Verdict.FAIL, {})
+
+
+def test_a_relaunch_in_the_second_trainer_passes() -> None:
+    again = [V2, PLAN, "[dpo] RESUME from models/output/dpo/checkpoint-50 at step 50", *step_lines("dpo", 51, 55)]
+    facts = replace(
+        launch(), log=seen(log(V2, PLAN, *step_lines("sft", 1, 330), *again)), integration=seen(said(V2, V2))
+    )
+    assert_only(judge(Stage.LAUNCH, facts), Verdict.FAIL, {})

@@ -1,0 +1,138 @@
+"""Each check of stage posttrain goes red, alone, when what it guards is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness.artifacts.adapter import AdapterFindings
+from harness.core.lifecycle import Stage
+from harness.core.observed import seen
+from harness.core.ports import RemoteFile
+from harness.core.verdict import Verdict
+from harness.facts.box import Entry, JsonFile, Match, Matches
+from harness.facts.posttrain import GgufOnBox
+from tests.support.facts import (
+    BOX,
+    CRASHED,
+    DATA_BYTES,
+    FILE_BYTES,
+    KILLED,
+    MODEL,
+    NOW,
+    OTHER_SHA,
+    RUNNING,
+    SHA,
+    assert_only,
+    changed,
+    judge,
+    log,
+    posttrain,
+    whole_log,
+)
+
+DONE, STEPS, TRAINED = "completion_logged", "all_steps_done", "adapters_are_trained"
+EXISTS, FLOOR, SIZE = "final_gguf_exists", "remote_gguf_over_floor", "remote_gguf_size_as_predicted"
+FORMED, DIGEST = "remote_gguf_well_formed", "remote_sha256_recorded"
+FINAL = Entry(MODEL, "file", FILE_BYTES, NOW)
+CARRIES = "gguf_carries_the_finetune"
+SOUND = AdapterFindings(161_480_704, 64, 392, (), (), ())
+RELATIVE = MODEL.removeprefix(f"{BOX}/")
+HEADER = posttrain().gguf.get().gguf
+assert HEADER is not None
+
+
+def without(words: str) -> dict[str, Any]:
+    return {"log": log(*[line for line in whole_log() if words not in line])}
+
+
+def manifest(*files: Any) -> dict[str, Any]:
+    return {"manifest": JsonFile(exists=True, json={"contract": 1, "files": list(files)})}
+
+
+def header(**changes: Any) -> dict[str, Any]:
+    assert HEADER is not None
+    return {"gguf": GgufOnBox(exists=True, gguf=replace(HEADER, **changes))}
+
+
+def carried(**changes: float) -> dict[str, Any]:
+    return {"carried": {name: replace(one, **changes) for name, one in posttrain().carried.get().items()}}
+
+
+BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
+    ("no line of completion", {"completion": Matches(exists=True, count=0)}, {DONE: "no line of completion"}),
+    ("other lines", {"completion": Matches(exists=True, count=1, matches=(Match(1, "x"),))}, {DONE: "no line"}),
+    ("no log", {"completion": Matches(exists=False)}, {DONE: "no training.log"}),
+    ("it still runs", {"session": RUNNING}, {DONE: "still runs"}),
+    ("it crashed", {"session": CRASHED}, {DONE: "status 1"}),
+    ("it was killed", {"session": KILLED}, {DONE: "status None"}),
+    ("no last line", without("TRAINING COMPLETE"), {DONE: "does not end with TRAINING COMPLETE"}),
+    ("DPO says nothing", without("[dpo] COMPLETE"), {STEPS: "dpo did not say"}),
+    ("SFT says nothing", without("[sft] COMPLETE"), {STEPS: "sft did not say"}),
+    (
+        "an early end",
+        {"log": log(*[line.replace("COMPLETE 80/80", "COMPLETE 40/80") for line in whole_log()])},
+        {STEPS: "dpo ended at 40/80"},
+    ),
+    (
+        "other totals",
+        {"log": log(*[line.replace("COMPLETE 330/330", "COMPLETE 33/33") for line in whole_log()])},
+        {STEPS: "sft ended at 33/33"},
+    ),
+    ("another rank", {"adapter": replace(SOUND, rank=8)}, {TRAINED: "rank 8"}),
+    ("never moved", {"adapter": replace(SOUND, untrained=("q.lora_B",))}, {TRAINED: "never trained: q.lora_B"}),
+    ("not finite", {"adapter": replace(SOUND, not_finite=("q.lora_B",))}, {TRAINED: "not finite: q.lora_B"}),
+    ("damaged", {"adapter": replace(SOUND, problems=("cut at byte 9",))}, {TRAINED: "cut at byte 9"}),
+    ("empty", {"adapter": replace(SOUND, matrices=0)}, {TRAINED: "no LoRA matrix"}),
+    ("no file", {"finals": ()}, {EXISTS: "0 files"}),
+    ("two files", {"finals": (FINAL, replace(FINAL, path=MODEL + "2"))}, {EXISTS: "2 files"}),
+    ("a folder", {"finals": (replace(FINAL, kind="dir"),)}, {EXISTS: "it is a dir"}),
+    ("a link", {"finals": (replace(FINAL, is_symlink=True),)}, {EXISTS: "symbolic link"}),
+    ("unfinished", {"unfinished": (replace(FINAL, path=MODEL + ".partial"),)}, {EXISTS: "still being written"}),
+    (
+        "under the floor",
+        {"recorded": RemoteFile(MODEL, 5_000_000_000, SHA)} | header(size=5_000_000_000),
+        {FLOOR: "5000000000 bytes"},
+    ),
+    ("another model", header(data_bytes=DATA_BYTES - 32), {SIZE: f"{DATA_BYTES - 32} bytes of tensors"}),
+    ("it has changed", header(size=FILE_BYTES + 1), {SIZE: f"{FILE_BYTES} were recorded"}),
+    ("no tensor", header(tensors=()), {FORMED: "no tensor"}),
+    ("the base model", carried(projection=0.02), {CARRIES: "carries 0.02"}),
+    ("another finetune", carried(relative_error=0.5), {CARRIES: "0.5000 away"}),
+    ("an adapter of zeros", carried(change=0.0), {CARRIES: "changes nothing"}),
+    ("nothing was compared", {"carried": {}}, {CARRIES: "no tensor was compared"}),
+    ("no manifest", {"manifest": JsonFile(exists=False)}, {DIGEST: "no MANIFEST.json"}),
+    ("a manifest that is a list", {"manifest": JsonFile(exists=True, json=[1])}, {DIGEST: "states []"}),
+    ("not in the manifest", manifest(), {DIGEST: f"states [] for {RELATIVE}"}),
+    ("another digest", manifest({"path": RELATIVE, "sha256": OTHER_SHA}), {DIGEST: OTHER_SHA}),
+    (
+        "stated twice",
+        manifest({"path": RELATIVE, "sha256": SHA}, {"path": RELATIVE, "sha256": OTHER_SHA}),
+        {DIGEST: OTHER_SHA},
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
+def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
+    facts = changed(posttrain(), changes)
+    assert_only(judge(Stage.POSTTRAIN, facts), Verdict.FAIL, expected)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (GgufOnBox(exists=True, malformed="tensor blk.3 ends behind the file"), "blk.3 ends behind the file"),
+        (GgufOnBox(exists=False), "no longer there"),
+        (GgufOnBox(exists=True), "says nothing"),
+    ],
+)
+def test_a_file_that_does_not_parse_is_not_well_formed_and_its_size_unknown(answer: GgufOnBox, words: str) -> None:
+    judged = judge(Stage.POSTTRAIN, replace(posttrain(), gguf=seen(answer)))
+    assert judged[FORMED].verdict is Verdict.FAIL
+    assert words in judged[FORMED].message
+    assert judged[SIZE].verdict is Verdict.UNKNOWN
+    assert {name for name, said in judged.items() if said.verdict is not Verdict.PASS} == {FORMED, SIZE}

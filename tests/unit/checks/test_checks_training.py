@@ -1,0 +1,292 @@
+"""Each check of stage training goes red, alone, when what it guards is broken; a healthy run is never held."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness.core.lifecycle import Stage
+from harness.core.observed import seen
+from harness.core.verdict import Verdict
+from harness.facts.box import Attempt, Disk, Gpus
+from harness.facts.mirror import Mirrored
+from harness.facts.training import TrainingFacts
+from harness.remote.session import SessionState
+from tests.support.facts import (
+    CRASHED,
+    ENDED,
+    KILLED,
+    PLAN,
+    RUNNING,
+    V2,
+    assert_only,
+    changed,
+    checkpoint,
+    eight_h100,
+    judge,
+    log,
+    sound_job,
+    step_lines,
+    training,
+    whole_log,
+)
+
+ALIVE, ADVANCING, SANE = "training_process_alive_or_done", "progress_is_advancing", "loss_is_sane"
+DUE, ONE, MIRRORED = "checkpoints_every_100_steps", "one_complete_checkpoint_always", "checkpoints_mirrored"
+PACE, GPUS, DISK = "pace_within_timeline", "gpus_are_working", "disk_has_room"
+ERRORS, RESUME = "no_error_lines", "resume_is_continuous"
+
+ADAPTER = "adapter_model.safetensors"
+OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
+GB = 10**9
+BOTH = ("sft", 100), ("sft", 200)
+
+
+def logged(*lines: str) -> dict[str, Any]:
+    return {"log": log(V2, PLAN, *lines)}
+
+
+def resumed(at: int, *after: str, before: float = 0.8) -> dict[str, Any]:
+    resume = f"[sft] RESUME from models/output/sft/checkpoint-{at} at step {at}"
+    return logged(*step_lines("sft", 1, 230, loss=before), V2, PLAN, resume, *after)
+
+
+def checkpoints(*found: Any) -> dict[str, Any]:
+    return {"sft_checkpoints": tuple(found)}
+
+
+def torn(step: int, **changes: Any) -> dict[str, Any]:
+    """The newest checkpoint is not whole, and the one before it is mirrored and complete."""
+    return checkpoints(checkpoint("sft", 100), checkpoint("sft", step, **changes))
+
+
+def parsed(name: str, attempt: Attempt) -> dict[str, Any]:
+    return torn(200, parsed={**checkpoint("sft", 200).parsed, name: attempt})
+
+
+def without(name: str) -> dict[str, Any]:
+    files = {key: size for key, size in checkpoint("sft", 200).files.items() if key != name}
+    return torn(200, files=files)
+
+
+BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
+    (
+        "never started",
+        {"session": SessionState(started=False, alive=False, pid=None, exit_status=None, carrier=None)},
+        {ALIVE: "never started"},
+    ),
+    ("crashed", {"session": CRASHED}, {ALIVE: "status 1"}),
+    ("killed", {"session": KILLED}, {ALIVE: "killed"}),
+    ("silent", {"log_age_s": 301.0}, {ADVANCING: "301 s"}),
+    (
+        "a loss of nan",
+        logged(*step_lines("sft", 1, 249), *step_lines("sft", 250, 250, loss=float("nan"))),
+        {SANE: "nan"},
+    ),
+    (
+        "a loss of inf",
+        logged(*step_lines("sft", 1, 249), *step_lines("sft", 250, 250, loss=float("inf"))),
+        {SANE: "inf"},
+    ),
+    (
+        "it diverges",
+        logged(*step_lines("sft", 1, 249), *step_lines("sft", 250, 250, loss=20.5)),
+        {SANE: "step 250: 20.5"},
+    ),
+    ("nothing is learnt", logged(*step_lines("sft", 1, 250, loss=0.0)), {SANE: "sft step 1: 0.0"}),
+    (
+        "the newest is missing",
+        checkpoints(checkpoint("sft", 100)),
+        {DUE: "past step 200, and that checkpoint is not complete: it is not there"},
+    ),
+    ("a missing optimizer", without("optimizer.pt"), {DUE: "optimizer.pt is missing"}),
+    (
+        "an empty file",
+        torn(200, files={**checkpoint("sft", 200).files, "scheduler.pt": 0}),
+        {DUE: "scheduler.pt is empty"},
+    ),
+    (
+        "a torn adapter",
+        parsed(ADAPTER, Attempt(malformed="the tensors end at byte 9")),
+        {DUE: "the tensors end at byte 9"},
+    ),
+    ("an unread adapter", parsed(ADAPTER, Attempt(problem="PermissionError")), {DUE: "PermissionError"}),
+    ("an adapter nobody parsed", parsed(ADAPTER, Attempt()), {DUE: "nobody says that it parses"}),
+    ("another step inside", torn(200, global_step=Attempt(value=199)), {DUE: "of step 199"}),
+    (
+        "no trainer state",
+        torn(200, global_step=Attempt(malformed="there is no trainer_state.json")),
+        {DUE: "no trainer_state"},
+    ),
+    (
+        "an older one was never written",
+        {
+            **logged(*[line for line in step_lines("sft", 1, 250) if "checkpoint-100" not in line]),
+            **checkpoints(checkpoint("sft", 200)),
+        },
+        {DUE: "no checkpoint at step 100"},
+    ),
+    ("nothing mirrored", {"mirror": ()}, {MIRRORED: "sft step 100 is not mirrored"}),
+    (
+        "an old mirror of a training that died",
+        {"mirror": (Mirrored("sft", 100, 1000),), "session": replace(ENDED, exit_status=1)},
+        {MIRRORED: "sft step 200 is not mirrored", ALIVE: "ended with status 1"},
+    ),
+    ("a damaged mirror", {"mirror": (Mirrored("sft", 200, 1000, "cut at byte 9"),)}, {MIRRORED: "cut at byte 9"}),
+    ("a short mirror", {"mirror": (Mirrored("sft", 200, 999),)}, {MIRRORED: "999 bytes, 1000 on the box"}),
+    ("a slow SFT", {**logged(*step_lines("sft", 1, 250, pace=9.0)), "spent_usd": 2.0}, {PACE: "9.00 s a step"}),
+    ("over budget", {"spent_usd": 20.01, "session": ENDED}, {PACE: "$20.01 are spent"}),
+    ("will be over budget", {"spent_usd": 17.0}, {PACE: "will be spent"}),
+    (
+        "idle GPUs",
+        {"gpus": eight_h100(utilization_percent=0.0, memory_used_mib=5.0)},
+        {GPUS: "at 0 %, and all hold 40 MiB"},
+    ),
+    ("no GPU", {"gpus": Gpus(installed=False, gpus=())}, {GPUS: "no GPU"}),
+    ("a full disk", {"disk": Disk(150 * GB, 140 * GB, 10 * GB)}, {DISK: "10.0 of 150.0 GB"}),
+    ("no room for the export", {"disk": Disk(150 * GB, 130 * GB, 20 * GB)}, {DISK: "the export needs 23.3 GB"}),
+    ("out of memory", logged(*step_lines("sft", 1, 250), OOM), {ERRORS: "CUDA out of memory"}),
+    ("a traceback", logged(*step_lines("sft", 1, 250), "Traceback (most recent call last):"), {ERRORS: "Traceback"}),
+    (
+        "no space",
+        logged(*step_lines("sft", 1, 250), "OSError: [Errno 28] No space left on device"),
+        {ERRORS: "No space"},
+    ),
+    ("NCCL", logged(*step_lines("sft", 1, 250), "x:1:2 [0] NCCL WARN Cuda failure"), {ERRORS: "NCCL"}),
+    ("Xid", logged(*step_lines("sft", 1, 250), "NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off"), {ERRORS: "Xid"}),
+    ("it says it failed", logged(*step_lines("sft", 1, 250), "TRAINING FAILED: no data"), {ERRORS: "no data"}),
+    ("the loss jumps", resumed(200, *step_lines("sft", 201, 250, loss=2.4)), {RESUME: "is 2.4 after it"}),
+    (
+        "the loss is nan after it",
+        resumed(200, *step_lines("sft", 201, 250, loss=float("nan"))),
+        {RESUME: "nan", SANE: "nan"},
+    ),
+    ("steps go back", resumed(200, *step_lines("sft", 150, 250)), {RESUME: "went back to step 150"}),
+    ("steps are left out", resumed(100, *step_lines("sft", 205, 250)), {RESUME: "from step 100 to step 205"}),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
+def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
+    assert_only(judge(Stage.TRAINING, changed(training(), changes)), Verdict.FAIL, expected)
+
+
+def test_no_complete_checkpoint_at_all() -> None:
+    bare = [checkpoint("sft", step, files={}) for step in (100, 200)]
+    expected = {DUE: f"{ADAPTER} is missing", ONE: "no complete checkpoint"}
+    assert_only(judge(Stage.TRAINING, changed(training(), checkpoints(*bare))), Verdict.FAIL, expected)
+
+
+def test_a_finished_trainer_has_its_last_checkpoint() -> None:
+    facts = changed(
+        training(),
+        {
+            "session": ENDED,
+            "log": log(*whole_log()),
+            "sft_checkpoints": (checkpoint("sft", 300),),
+            "dpo_checkpoints": (checkpoint("dpo", 80),),
+            "mirror": (Mirrored("dpo", 80, 1000),),
+        },
+    )
+    assert_only(judge(Stage.TRAINING, facts), Verdict.FAIL, {DUE: "sft is past step 330"})
+
+
+def test_the_newest_adapter_is_that_of_dpo() -> None:
+    facts = changed(
+        training(),
+        {
+            "log": log(*whole_log()[:-3]),
+            "sft_checkpoints": (checkpoint("sft", 330),),
+            "dpo_checkpoints": (checkpoint("dpo", 80),),
+            "mirror": (Mirrored("sft", 330, 1000),),
+            "session": replace(ENDED, exit_status=None),
+        },
+    )
+    expected = {MIRRORED: "dpo step 80 is not mirrored", ALIVE: "it was killed"}
+    assert_only(judge(Stage.TRAINING, facts), Verdict.FAIL, expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"log": log(V2, PLAN)}, {SANE: "no loss is logged yet"}),
+        (
+            {"gpus": eight_h100(utilization_percent=None, memory_used_mib=None)},
+            {GPUS: "neither utilisation nor memory"},
+        ),
+    ],
+)
+def test_what_says_nothing_yet_is_unknown(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
+    assert_only(judge(Stage.TRAINING, changed(training(), changes)), Verdict.UNKNOWN, expected)
+
+
+DPO = ["[sft] COMPLETE 330/330 steps", "[dpo] first loss=0.693147"]
+NOISY = [f"[dpo] step {n}/80 (1%) loss={0.05 if n % 3 else 0.4} lr=0.0001 s/step=6.0" for n in range(1, 41)]
+JUMPY = "[dpo] RESUME from models/output/dpo/checkpoint-38 at step 38"
+HEALTHY: list[tuple[str, Mapping[str, Any]]] = [
+    ("before the first checkpoint", {**logged(*step_lines("sft", 1, 100)), **checkpoints(), "mirror": ()}),
+    (
+        "a checkpoint that is being written",
+        torn(200, files={}) | logged(*step_lines("sft", 1, 200)) | {"mirror": (Mirrored("sft", 100, 1000),)},
+    ),
+    ("the newest one is on its way home", {"mirror": (Mirrored("sft", 100, 1000),)}),
+    ("the first one is on its way home", {**checkpoints(checkpoint("sft", 200)), "mirror": ()}),
+    ("what it made comes home next", {"mirror": (), "session": ENDED}),
+    ("older ones removed again", checkpoints(checkpoint("sft", 200))),
+    ("losses logged every ten steps", logged(*step_lines("sft", 1, 250, every=10))),
+    ("ended a while ago", {"session": ENDED, "log_age_s": 9000.0}),
+    (
+        "one GPU works",
+        {
+            "gpus": Gpus(
+                installed=True,
+                gpus=(*eight_h100(utilization_percent=0.0, memory_used_mib=5.0).gpus[:7], eight_h100().gpus[7]),
+            )
+        },
+    ),
+    ("between two steps", {"gpus": eight_h100(utilization_percent=0.0)}),
+    ("no GPU is needed when it has ended", {"gpus": Gpus(installed=False, gpus=()), "session": ENDED}),
+    ("a resume that goes on", resumed(200, *step_lines("sft", 201, 250, loss=0.85))),
+    ("a resume that has logged nothing yet", resumed(200)),
+    ("an error of an earlier attempt", logged(*step_lines("sft", 1, 230), OOM, V2, PLAN, *step_lines("sft", 201, 250))),
+]
+
+
+@pytest.mark.parametrize("changes", [case[1] for case in HEALTHY], ids=[case[0] for case in HEALTHY])
+def test_a_healthy_run_is_not_held(changes: Mapping[str, Any]) -> None:
+    assert_only(judge(Stage.TRAINING, changed(training(), changes)), Verdict.FAIL, {})
+
+
+def in_dpo(*lines: str, **changes: Any) -> TrainingFacts:
+    facts = {"sft_checkpoints": (checkpoint("sft", 330),), "mirror": (Mirrored("sft", 330, 1000),)}
+    return changed(training(), {**facts, **logged(*step_lines("sft", 1, 330), *lines), **changes})
+
+
+def test_noisy_losses_of_dpo_are_no_jump() -> None:
+    again = [V2, PLAN, JUMPY, *[line for line in NOISY if " step 39/" in line]]
+    assert_only(judge(Stage.TRAINING, in_dpo(*DPO, *NOISY, *again)), Verdict.FAIL, {})
+
+
+def test_an_export_may_be_silent_as_long_as_it_is_planned() -> None:
+    ended = [*DPO, *step_lines("dpo", 1, 80, pace=6.0), "[dpo] COMPLETE 80/80 steps"]
+    here = {"dpo_checkpoints": (checkpoint("dpo", 80),), "session": RUNNING}
+    mirror = (Mirrored("dpo", 80, 1000),)
+    quiet = replace(in_dpo(*ended, **here, log_age_s=590.0), mirror=seen(mirror))
+    assert_only(judge(Stage.TRAINING, quiet), Verdict.FAIL, {})
+    hung = replace(quiet, log_age_s=seen(601.0))
+    assert_only(judge(Stage.TRAINING, hung), Verdict.FAIL, {ADVANCING: "601 s"})
+
+
+def test_the_exports_own_files_may_take_the_room_that_was_kept_for_them() -> None:
+    ended = [*DPO, *step_lines("dpo", 1, 80, pace=6.0), "[dpo] COMPLETE 80/80 steps"]
+    facts = in_dpo(*ended, dpo_checkpoints=(checkpoint("dpo", 80),), disk=Disk(150 * GB, 130 * GB, 20 * GB))
+    facts = replace(facts, mirror=seen((Mirrored("dpo", 80, 1000),)))
+    assert_only(judge(Stage.TRAINING, facts), Verdict.FAIL, {})
+
+
+def test_a_rehearsal_without_a_gpu_is_not_asked_for_one() -> None:
+    facts = changed(training(), {"gpus": Gpus(installed=False, gpus=())})
+    assert_only(judge(Stage.TRAINING, facts, sound_job(training={"accelerator": "cpu"})), Verdict.FAIL, {})

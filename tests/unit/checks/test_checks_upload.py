@@ -1,0 +1,36 @@
+"""Each check of stage upload goes red, alone, when what it guards is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from harness.core.lifecycle import Stage
+from harness.core.verdict import Verdict
+from harness.facts.preflight import RowCounts
+from harness.facts.upload import Difference
+from tests.support.facts import assert_only, changed, judge, upload
+
+MANIFEST = "remote_package_matches_manifest"
+CONFIG = "remote_config_as_required"
+BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
+    ("missing", {"difference": Difference(41, ("a.py",), (), ())}, {MANIFEST: "missing on the box: a.py"}),
+    ("different", {"difference": Difference(41, (), ("a.py",), ())}, {MANIFEST: "other bytes on the box: a.py"}),
+    ("stale", {"difference": Difference(42, (), (), ("old.py",))}, {MANIFEST: "stale on the box: old.py"}),
+    ("nothing", {"difference": Difference(0, (), (), ())}, {MANIFEST: "names no file"}),
+    ("another batch size", {"script_batch_size": 16}, {CONFIG: "BATCH_SIZE = 16"}),
+    ("another device map", {"script_device_maps": ("None",)}, {CONFIG: "device_map is None"}),
+    ("one of two loads", {"script_device_maps": ("auto", "cuda:0")}, {CONFIG: "auto, cuda:0"}),
+    ("no device map", {"script_device_maps": ()}, {CONFIG: "not given"}),
+    ("a row short", {"counts": RowCounts(10199, 5100, 2550)}, {"remote_dataset_counts": "10199"}),
+    ("features for scenarios", {"counts": RowCounts(5100, 10200, 2550)}, {"remote_dataset_counts": "5100"}),
+    ("a pair more", {"counts": RowCounts(10200, 5100, 2551)}, {"remote_dataset_counts": "2551"}),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
+def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
+    facts = changed(upload(), changes)
+    assert_only(judge(Stage.UPLOAD, facts), Verdict.FAIL, expected)

@@ -1,0 +1,516 @@
+"""The command line: every failure ends with a word, a remedy and its exit code; nothing ends in a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import pytest
+from rich.console import Console
+
+from harness import __version__
+from harness.cli import entry, jobs, main
+from harness.cli.confirming import agreeing, confirming
+from harness.core.clock import SystemClock
+from harness.core.errors import BadInput, GateHeld, HarnessError, JobBusy, LogDamaged, NotProven
+from harness.core.ids import InstanceId, JobName
+from harness.job.load import load_job
+from harness.job.model import ProviderTable
+from harness.ledger.sql import open_store
+from harness.runner.run import open_job
+from harness.wiring import OpenContext, open_context, open_ledger
+from tests.support.context import Telling
+from tests.support.fake_clock import FakeClock
+from tests.support.job_histories import INSTANCE, LABEL, Log, job
+from tests.support.scripted_world import Market
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A harness of its own, with nothing in it."""
+    for name in ("VAST_API_KEY", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    return tmp_path / "home"
+
+
+def _write(home: Path, log: Log) -> None:
+    home.mkdir(exist_ok=True)
+    store = open_store(home / "state.db", SystemClock())
+    for event in log.events:
+        store.append(JobName(log.job.name), event.kind, event.data)
+
+
+Ask = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def ask(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Types a command; exit code, standard output, standard error."""
+    del home
+
+    def typed(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", *words])
+        with pytest.raises(SystemExit) as ended:
+            entry.main()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err + said.out
+        return int(ended.value.code or 0), said.out, said.err
+
+    return typed
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["run", "/no/such/file.toml"], 2, "cannot read the job file"),
+        (["status", "No Such Name"], 2, "not a job name"),
+        (["status", "nothere"], 2, "there is no job"),
+        (["report"], 2, "no job has been run yet"),
+        (["report", "nothere"], 2, "there is no job"),
+        (["destroy"], 2, "no job has been run yet"),
+        (["destroy", "nothere"], 2, "there is no job"),
+        (["destroy", "night", "--instance-id", "5"], 2, "night and --instance-id 5 are both named"),
+        (["destroy", "../../etc"], 2, "not a job name"),
+        (["destroy", "--instance-id", "99"], 5, "no job in this ledger has rented instance 99"),
+        (["download"], 2, "no job has been run yet"),
+        (["download", "--ssh-host", "192.0.2.1"], 2, "needs --port and --local-path"),
+        (["download", "--ssh-host", "192.0.2.1", "--port", "1", "--local-path", __file__], 2, "cannot be made one"),
+        (["download", "--port", "22"], 2, "go with --ssh-host: a job knows its own"),
+        (["download", "--instance-id", "5"], 2, "go with --ssh-host: a job knows its own"),
+        (["download", "night", "--local-path", "x"], 2, "go with --ssh-host: a job knows its own"),
+        (["download", "night", "--ssh-host", "192.0.2.1"], 2, "night and --ssh-host 192.0.2.1 are both named"),
+        (["emulator", "--scenario", "no-such-thing"], 2, "no-such-thing"),
+        (["emulator", "--port", "65536"], 2, "less than or equal to 65535"),
+        (["demo", "--scenario", "no-such-thing"], 2, "one of: answer-empty"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_what_cannot_be_done_is_said_with_its_code(ask: Ask, words: list[str], code: int, told: str) -> None:
+    seen, out, err = ask(*words)
+    assert seen == code, out + err
+    assert told in " ".join((out + err).split())
+
+
+def test_without_jobs_status_says_so(ask: Ask) -> None:
+    assert ask("status")[:2] == (
+        0,
+        "no job has been run yet; harness demo runs one on this machine\n",
+    )
+    assert json.loads(ask("status", "--json")[1]) == []
+
+
+def _damage(home: Path, name: str) -> None:
+    with contextlib.closing(sqlite3.connect(home / "state.db")) as opened, opened:
+        opened.execute("update events set data = '{}' where job = ?", (name,))
+
+
+@pytest.fixture
+def damaged(home: Path) -> Path:
+    """A home with two jobs that have rented, of which the log of one is damaged."""
+    _write(home, Log().rented())
+    _write(home, Log(job().model_copy(update={"name": JobName("other")})).rented())
+    _damage(home, "other")
+    return home
+
+
+def test_a_damaged_log_hides_no_other_job(damaged: Path, ask: Ask) -> None:
+    code, out, err = ask("status")
+    assert code == LogDamaged.exit_code
+    night, other = out.splitlines()
+    assert f"instance {INSTANCE} at $16.00/h" in night
+    assert re.match(r"other +unreadable +its log does not read: something may be billing", other)
+    assert "the log of job other in" in " ".join(err.split())
+    rows = json.loads(ask("status", "--json")[1])
+    assert [(row["job"], row["stage"], row["alive"]) for row in rows] == [
+        ("night", "provision", True),
+        ("other", "unreadable", None),
+    ]
+    assert ask("status", "night")[0] == 0
+    assert ask("report", "night")[0] == 0
+    assert damaged.exists()
+
+
+def test_a_damaged_log_may_hide_an_owner_and_what_lives(damaged: Path) -> None:
+    with open_ledger(damaged) as ledger:
+        assert ledger.owner(InstanceId(INSTANCE)) == "night"
+        with pytest.raises(LogDamaged, match="job other"):
+            ledger.owner(InstanceId(99))
+        assert ledger.lives("emulated")
+        assert ledger.known(load_job(ROOT / "examples" / "forex-r1-v3.toml").provider).unreadable == ("other",)
+
+
+def test_with_a_damaged_log_the_job_that_is_meant_is_to_be_named(damaged: Path, ask: Ask) -> None:
+    code, _, err = ask("report")
+    assert code == LogDamaged.exit_code
+    assert "Name the job that is meant." in " ".join(err.split())
+    assert damaged.exists()
+
+
+def _errors(of: type[HarnessError] = HarnessError) -> Iterator[type[HarnessError]]:
+    yield of
+    for kind in of.__subclasses__():
+        yield from _errors(kind)
+
+
+def test_remedies_name_commands_that_exist() -> None:
+    known = {command.name for command in main.app.registered_commands}
+    known |= {group.name for group in main.app.registered_groups}
+    for error in _errors():
+        assert set(re.findall(r"\bharness ([a-z]+)\b", error.default_remedy)) <= known, error
+
+
+def test_status_says_what_may_be_billing_and_why_a_job_is_held(home: Path, ask: Ask) -> None:
+    _write(home, Log().rented().add("held", {"stage": "provision", "error": "GateHeld", "reason": "driver too old"}))
+    code, out, _ = ask("status")
+    assert code == 0
+    assert f"instance {INSTANCE} at $16.00/h" in out
+    assert "held: driver too old" in out
+    (row,) = json.loads(ask("status", "night", "--json")[1])
+    assert (row["alive"], row["stage"], row["held"]) == (True, "provision", "driver too old")
+
+
+@pytest.mark.parametrize("words", [["destroy", "night", "--yes"], ["destroy", "--instance-id", str(INSTANCE), "--yes"]])
+def test_destroy_before_the_file_is_verified_is_refused_without_asking_anybody(
+    home: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask, words: list[str]
+) -> None:
+    _write(home, Log().trained())
+    monkeypatch.setattr(OpenContext, "provider", lambda _: pytest.fail("the provider was asked"))
+    code, out, err = ask(*words)
+    assert code == 5
+    assert "its artifact is not verified on this machine" in " ".join((out + err).split())
+
+
+@pytest.mark.parametrize(("shows", "code"), [(True, 5), (False, 0)])
+def test_destroy_of_an_instance_that_is_proven_gone_is_done_only_when_it_does_not_show(
+    home: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask, shows: bool, code: int
+) -> None:
+    _write(home, Log().closed())
+    market = Market(FakeClock(0.0))
+    if shows:
+        market.add(INSTANCE, LABEL)
+    monkeypatch.setattr(OpenContext, "provider", lambda _: market)
+    seen, out, err = ask("destroy", "--instance-id", str(INSTANCE), "--yes")
+    assert (seen, "has proven that instance" in " ".join((out + err).split())) == (code, shows)
+
+
+def test_download_before_there_is_anything_says_where_the_job_stands(home: Path, ask: Ask) -> None:
+    _write(home, Log().rented())
+    code, out, err = ask("download", "night")
+    assert (code, "is at stage provision" in out + err) == (2, True)
+    assert "harness run night goes on" in out + err
+
+
+def test_a_home_that_is_no_place_is_said(monkeypatch: pytest.MonkeyPatch, ask: Ask) -> None:
+    monkeypatch.setenv("HARNESS_HOME", "~nobody-of-this-name/x")
+    code, _, err = ask("status")
+    assert (code, "HARNESS_HOME=~nobody-of-this-name/x is no place" in " ".join(err.split())) == (2, True)
+
+
+def test_the_destruction_of_a_closed_job_says_that_it_is_over(home: Path, ask: Ask) -> None:
+    _write(home, Log().closed())
+    code, out, _ = ask("destroy", "night")
+    assert (code, "its instance destroyed" in out) == (0, True)
+
+
+def test_download_of_what_is_home_says_where_it_is(home: Path, ask: Ask) -> None:
+    _write(home, Log().verified())
+    assert ask("download", "night")[:2] == (
+        0,
+        "already verified: /home/me/models/forex-r1-v3.Q8_0.gguf\n",
+    )
+
+
+def test_a_job_that_another_process_runs_is_left_to_it(home: Path, ask: Ask) -> None:
+    _write(home, Log().verified())
+    with open_store(home / "state.db", SystemClock()).lock(JobName("night")):
+        code, _, err = ask("destroy", "night", "--yes")
+    assert code == JobBusy.exit_code
+    assert f"process {os.getpid()}" in err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "told"),
+    [
+        (GateHeld("three checks failed"), 3, "three checks failed"),
+        (NotProven("it may still bill"), 6, "it may still bill"),
+        (OSError(28, "No space left on device", "/x"), 1, "/x: No space left on device"),
+        (KeyboardInterrupt(), 130, "the same command goes on"),
+    ],
+)
+def test_whatever_is_raised_ends_with_its_code(
+    monkeypatch: pytest.MonkeyPatch, ask: Ask, raised: BaseException, code: int, told: str
+) -> None:
+
+    def fail(*_arguments: Any, **_words: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(jobs, "open_ledger", fail)
+    seen, out, err = ask("status")
+    assert seen == code
+    assert told in " ".join((out + err).split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "agreed"),
+    [("4711", True), (" 4711 \n", True), ("4712", False), ("yes", False), ("y", False), ("", False), (None, False)],
+)
+def test_only_the_typed_instance_id_is_a_word(typed: str | None, agreed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(*_arguments: Any, **_words: Any) -> str:
+        if typed is None:
+            raise EOFError
+        return typed
+
+    console = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(console, "input", answer)
+    monkeypatch.setattr(sys, "stdin", _Terminal(is_one=True))
+    how = confirming(job(), console, Telling(), yes=False)(4711, "/home/me/[bold]model.gguf")
+    assert bool(how) is agreed
+    assert isinstance(console.file, io.StringIO)
+    assert "/home/me/[bold]model.gguf" in console.file.getvalue()
+
+
+class _Terminal:
+    def __init__(self, *, is_one: bool) -> None:
+        self._is_one = is_one
+
+    def isatty(self) -> bool:
+        return self._is_one
+
+
+def test_where_nobody_sits_nobody_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO())
+    monkeypatch.setattr(sys, "stdin", _Terminal(is_one=False))
+    assert confirming(job(), console, Telling(), yes=False)(4711, "x") is None
+    assert confirming(job(), console, Telling(), yes=True)(4711, "x") == "--yes, given in advance"
+    told = job(teardown={"confirm": "yes"})
+    assert confirming(told, console, Telling(), yes=False)(4711, "x") == "the job file agrees in advance"
+
+
+def _job_file(folder: Path, **limits: float) -> Path:
+    file = folder / "night.toml"
+    lines = [f"{name} = {value}" for name, value in limits.items()]
+    package = f"package.source = '{folder}'"
+    file.write_text(
+        "\n".join(['name = "night"', "profile = 'forex-r1-v3'", package, "[limits]", *lines]), encoding="utf-8"
+    )
+    return file
+
+
+@pytest.fixture
+def driven(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Path]]:
+    """What the runner was called with: the job and its file."""
+    seen: list[tuple[Any, Path]] = []
+    monkeypatch.setattr(jobs, "drive", lambda of, file, **_: seen.append((of, file)))
+    return seen
+
+
+def test_a_job_that_has_begun_goes_on_by_its_name_with_what_was_mended_in_its_file(
+    home: Path, tmp_path: Path, ask: Ask, driven: list[tuple[Any, Path]]
+) -> None:
+    file = _job_file(tmp_path, budget_usd=20)
+    home.mkdir()
+    store = open_store(home / "state.db", SystemClock())
+    open_job(store, load_job(file), file, accept_changes=False)
+    _job_file(tmp_path, budget_usd=40)
+    assert ask("run", "night")[0] == 0
+    ((of, told),) = driven
+    assert (of.limits.budget_usd, told) == (40, file)
+
+
+@pytest.mark.parametrize("left", ["nothing", "another job"])
+def test_a_job_whose_file_no_longer_describes_it_goes_on_as_it_was_last_run(
+    home: Path, tmp_path: Path, ask: Ask, driven: list[tuple[Any, Path]], left: str
+) -> None:
+    file = _job_file(tmp_path, budget_usd=20)
+    home.mkdir()
+    store = open_store(home / "state.db", SystemClock())
+    known = load_job(file)
+    open_job(store, known, file, accept_changes=False)
+    if left == "nothing":
+        file.unlink()
+    else:
+        file.write_text(file.read_text(encoding="utf-8").replace('"night"', '"day"'), encoding="utf-8")
+    assert ask("run", "night")[0] == 0
+    assert driven == [(known, file)]
+
+
+def test_a_name_that_no_job_has_is_said(ask: Ask, driven: list[tuple[Any, Path]]) -> None:
+    code, _, err = ask("run", "day")
+    assert (code, driven) == (2, [])
+    assert "no job has begun under the name day" in " ".join(err.split())
+
+
+def test_the_version_is_told(ask: Ask) -> None:
+    assert ask("--version")[:2] == (0, f"gold-standard-harness {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "agreed"), [("rent another", True), (" rent another\n", True), ("yes", False), ("", False), (None, False)]
+)
+def test_another_instance_is_rented_for_the_very_words(
+    typed: str | None, agreed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(*_arguments: Any, **_words: Any) -> str:
+        if typed is None:
+            raise EOFError
+        return typed
+
+    console = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(console, "input", answer)
+    monkeypatch.setattr(sys, "stdin", _Terminal(is_one=True))
+    agreement = agreeing(console, Telling(), in_advance=False, loss=None)
+    assert bool(agreement.to_rent("it costs at most $9.00 [bold]")) is agreed
+    assert isinstance(console.file, io.StringIO)
+    assert "it costs at most $9.00 [bold]" in console.file.getvalue()
+    assert agreement.to_lose("rent another") is agreed, "a loss is accepted by its own sentence alone"
+    assert not agreement.to_lose("I accept the loss")
+
+
+def test_another_instance_is_rented_behind_nobodys_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO())
+    monkeypatch.setattr(sys, "stdin", _Terminal(is_one=False))
+    nobody = agreeing(console, Telling(), in_advance=False, loss=None)
+    assert nobody.to_rent("it costs") is None
+    assert not nobody.to_lose("I accept the loss of everything on instance 1")
+    told = agreeing(console, Telling(), in_advance=True, loss="I accept the loss of everything on instance 1")
+    assert told.to_rent("it costs") == "--replace-dead-instance, given in advance"
+    assert told.to_lose("I accept the loss of everything on instance 1")
+    assert not told.to_lose("I accept the loss of everything on instance 2")
+
+
+@pytest.mark.parametrize(
+    ("closed", "expected"), [(set(), "demo"), ({"demo"}, "demo-2"), ({"demo", "demo-2", "demo-3"}, "demo-4")]
+)
+def test_a_demo_takes_the_first_name_that_is_not_closed(closed: set[str], expected: str) -> None:
+    assert jobs._unfinished("demo", frozenset(map(JobName, closed))) == expected
+
+
+@pytest.mark.parametrize("scenario", ["create-reply-lost", "/tmp/My Scenario!.toml", "C:\\x\\Y.toml", "a" * 99])
+def test_a_demo_of_any_scenario_has_a_name(
+    home: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask, scenario: str
+) -> None:
+    del home
+    named: list[str] = []
+
+    def drive(of: Any, *_: Any, **__: Any) -> None:
+        named.append(of.name)
+
+    monkeypatch.setattr(jobs, "drive", drive)
+    assert ask("demo", "--scenario", scenario)[0] == 0
+    assert JobName(named[0])
+    assert len(named[0]) <= 64
+
+
+def test_a_context_knows_its_history_without_reading_it_again(home: Path) -> None:
+    _write(home, Log().rented())
+    with open_context("night") as context:
+        before = len(context.history.events)
+        context.record("held", {"stage": "provision", "error": "GateHeld", "reason": "x"})
+        known = context.history
+    with open_context("night") as context:
+        assert context.history == known
+        assert len(known.events) == before + 1
+
+
+def test_a_context_that_lost_the_race_reads_what_the_other_did(home: Path) -> None:
+    _write(home, Log().rented())
+    with open_context("night") as mine, open_context("night") as other:
+        assert mine.history.held is None
+        other.record("held", {"stage": "provision", "error": "GateHeld", "reason": "theirs"})
+        with pytest.raises(HarnessError, match="expected to be the newest"):
+            mine.record("stage", {"stage": "provision"})
+        assert mine.history.held is not None
+
+
+def test_the_ledger_knows_who_rented_what(home: Path) -> None:
+    _write(home, Log().rented())
+    with open_ledger() as ledger:
+        assert ledger.owner(Log().rented().history.rental.instance_id) == "night"  # type: ignore[union-attr]  # it is rented
+        assert ledger.closed() == frozenset()
+    with pytest.raises(BadInput, match="there is no job"), open_context("other"):
+        pass
+
+
+def test_a_number_at_another_provider_is_another_instance(home: Path) -> None:
+    """A rehearsal's instance and a real one may bear the same number."""
+    over = Log(job(provider={"kind": "emulated"}).model_copy(update={"name": "a-demo"})).closed()
+    _write(home, over)
+    _write(home, Log().rented())
+    number = InstanceId(INSTANCE)
+    with open_ledger() as ledger:
+        assert ledger.owner(number) == "night", "the one that may be billing"
+        assert ledger.owner(number, ProviderTable(kind="vast")) == "night"
+        assert ledger.owner(number, ProviderTable(kind="emulated")) == "a-demo"
+        assert ledger.owner(number, ProviderTable(kind="emulated", scenario="destroy-lags")) is None
+
+
+@pytest.mark.slow
+def test_the_real_job_without_an_account_says_what_is_missing(tmp_path: Path) -> None:
+    """Everything that needs no account runs; then a clear word, and nothing is rented."""
+    (tmp_path / "nobody").mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("VAST", "XDG", "HARNESS"))}
+    environment = {**kept, "HARNESS_HOME": str(tmp_path / "home"), "HOME": str(tmp_path / "nobody")}
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "run", str(ROOT / "examples" / "forex-r1-v3.toml"), "--plain"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 4, said
+    assert "Traceback" not in said
+    assert "credentials_work" in said
+    assert "no Vast.ai API key was found" in said
+    assert "VAST_API_KEY" in said
+    store = open_store(tmp_path / "home" / "state.db", SystemClock())
+    kinds = [event.kind for event in store.events(JobName("forex-r1-v3"))]
+    assert kinds == ["opened", "stage", "staged", "gate", "held"]
+    (gate,) = [event for event in store.events(JobName("forex-r1-v3")) if event.kind == "gate"]
+    results: Any = gate.data["result"]
+    shut = {one["id"] for one in results["results"] if one["verdict"] != "pass"}
+    assert shut == {"credentials_work", "no_orphans"}
+    assert len(results["results"]) == 19
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1252"])
+def test_a_help_page_is_shown_in_any_encoding(encoding: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "harness", "run", "--help"],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "80"},
+        capture_output=True,
+        check=False,
+    )
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    assert b"--accept-changes" in shown.stdout
+
+
+def test_an_interrupt_while_the_command_line_loads_is_told_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["harness", "status"])
+    monkeypatch.setitem(sys.modules, "harness.cli.main", cast("ModuleType", Interrupted()))
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 130
+    assert "the same command goes on" in capsys.readouterr().err

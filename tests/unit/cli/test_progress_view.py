@@ -1,0 +1,313 @@
+"""The terminal view: live on a terminal, plain lines elsewhere, and never a stranger's control character."""
+
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from harness.cli import exit_codes
+from harness.cli.pace import Pace
+from harness.cli.progress_view import open_reporter, paused, show_failure
+from harness.core.errors import GateHeld, HarnessError, NotProven, StoreFailed
+from harness.core.lifecycle import Stage
+from harness.core.verdict import Verdict
+from harness.gates.evidence import GateResult, Sight
+from tests.support.fake_clock import FakeClock
+from tests.support.job_histories import check, gate, job
+
+_JOB = job()
+_EVIL = "\x1b]0;owned\x07\x1b[2J[red]x[/red]\r\nPASS everything\u202e"
+
+
+def _plain() -> Console:
+    return Console(file=io.StringIO(), force_terminal=False, width=80)
+
+
+def _said(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def _training(*bent: tuple[str, Verdict, str]) -> GateResult:
+    results = [check(Stage.TRAINING, name, verdict, message=message) for name, verdict, message in bent]
+    return gate(Stage.TRAINING, _JOB, *results)
+
+
+def test_a_stage_is_one_line_with_verdict_checks_time_and_dollars() -> None:
+    console, clock = _plain(), FakeClock()
+    with open_reporter(console, plain=True, clock=clock, spent=lambda: clock.monotonic() * 0.01) as reporter:
+        reporter.stage(Stage.PREFLIGHT)
+        clock.turn(65)
+        reporter.judged(Stage.PREFLIGHT, gate(Stage.PREFLIGHT, _JOB))
+        reporter.stage(Stage.PROVISION)
+        clock.turn(10)
+        reporter.judged(Stage.PROVISION, gate(Stage.PROVISION, _JOB))
+    lines = _said(console).splitlines()
+    assert lines[0] == "preflight"
+    assert lines[1].split() == ["preflight", "✓", "PASS", "19/19", "checks", "1", "min", "05", "s", "$0.65"]
+    assert lines[3].split() == ["provision", "✓", "PASS", "10/10", "checks", "10", "s", "$0.10"]
+    assert len(lines) == 4
+
+
+def test_what_did_not_pass_is_shown_in_full() -> None:
+    console = _plain()
+    with open_reporter(console, plain=True, clock=FakeClock()) as reporter:
+        reporter.stage(Stage.TRAINING)
+        bad = check(
+            Stage.TRAINING,
+            "loss_is_sane",
+            Verdict.FAIL,
+            claim="the loss is finite",
+            saw=(Sight("loss", "nan"),),
+            expected=(Sight("loss", "finite"),),
+            message="assert nan is finite\n  where it is",
+            remedy="harness run night",
+        )
+        reporter.judged(Stage.TRAINING, gate(Stage.TRAINING, _JOB, bad))
+    said = _said(console)
+    assert "  FAIL loss_is_sane: the loss is finite\n" in said
+    for line in (
+        "saw       loss = nan",
+        "expected  loss = finite",
+        "because   assert nan",
+        "next      harness run night",
+    ):
+        assert line in said
+    assert "10 of 11 checks passed" in said
+    assert "✗ FAIL" in said
+    assert "disk_has_room" not in said
+
+
+def test_a_required_check_that_is_missing_and_a_problem_are_told() -> None:
+    console = _plain()
+    with open_reporter(console, plain=True, clock=FakeClock()) as reporter:
+        reporter.stage(Stage.UPLOAD)
+        result = GateResult("upload", "d", gate(Stage.UPLOAD, _JOB).required, (), ("pytest left no verdicts",))
+        reporter.judged(Stage.UPLOAD, result)
+    said = _said(console)
+    assert "UNKNOWN remote_dataset_counts: it did not report" in said
+    assert "pytest left no verdicts" in said
+    assert "0 of 3 checks passed" in said
+    assert "? UNKNOWN" in said
+
+
+def test_all_checks_show_when_asked() -> None:
+    console = _plain()
+    with open_reporter(console, plain=True, clock=FakeClock(), verbose=True) as reporter:
+        reporter.stage(Stage.UPLOAD)
+        reporter.judged(Stage.UPLOAD, gate(Stage.UPLOAD, _JOB))
+    assert _said(console).count("  PASS remote_") == 3
+    assert "saw       seen = 42" in _said(console)
+
+
+def test_polls_tell_what_turned_and_nothing_twice() -> None:
+    console = _plain()
+    with open_reporter(console, plain=True, clock=FakeClock()) as reporter:
+        reporter.stage(Stage.TRAINING)
+        stalled = _training(("progress_is_advancing", Verdict.FAIL, "no step for 300 s"))
+        reporter.judged(Stage.TRAINING, _training())
+        assert "progress" not in _said(console)
+        reporter.judged(Stage.TRAINING, stalled)
+        reporter.judged(Stage.TRAINING, stalled)
+        assert _said(console).count("FAIL progress_is_advancing") == 1
+        reporter.judged(Stage.TRAINING, _training())
+        assert _said(console).count("PASS progress_is_advancing") == 1
+        reporter.judged(Stage.TRAINING, _training())
+    assert _said(console).count(" progress_is_advancing:") == 2
+
+
+def test_a_stage_that_an_error_ended_is_shown_as_stopped_and_the_error_goes_on() -> None:
+    console = _plain()
+
+    def job_run() -> None:
+        with open_reporter(console, plain=True, clock=FakeClock()) as reporter:
+            reporter.stage(Stage.TRAINING)
+            reporter.judged(Stage.TRAINING, _training())  # a poll that passed is not the stage's verdict
+            raise NotProven("still there")
+
+    with pytest.raises(NotProven, match="still there"):
+        job_run()
+    assert "STOPPED" in _said(console).splitlines()[-1]
+
+
+def test_plain_meters_speak_every_five_percent_or_ten_seconds() -> None:
+    console, clock = _plain(), FakeClock()
+    with open_reporter(console, plain=True, clock=clock) as reporter:
+        reporter.stage(Stage.POSTDOWNLOAD)
+        for done in range(1001):
+            reporter.meter("download", done * 8_000_000, 8_000_000_000)
+            clock.turn(0.05)
+    lines = [line for line in _said(console).splitlines() if line.startswith("  download ")]
+    assert len(lines) == 21
+    assert lines[10] == "  download 4.00 GB of 8.00 GB, 50%, 160.00 MB/s, 25 s left"
+    assert lines[-1].startswith("  download 8.00 GB of 8.00 GB, 100%")
+    assert "  download: 8.00 GB in 50 s, 160.00 MB/s" in _said(console)
+
+
+def test_a_fast_meter_does_not_flood_a_log() -> None:
+    console, clock = _plain(), FakeClock()
+    with open_reporter(console, plain=True, clock=clock) as reporter:
+        reporter.stage(Stage.POSTDOWNLOAD)
+        for done in range(101):
+            reporter.meter("upload", done, 100)
+            clock.turn(0.01)
+    assert len([line for line in _said(console).splitlines() if line.startswith("  upload ")]) == 2
+
+
+def test_a_slow_meter_speaks_every_ten_seconds_and_a_still_one_every_minute() -> None:
+    console, clock = _plain(), FakeClock()
+    with open_reporter(console, plain=True, clock=clock) as reporter:
+        reporter.stage(Stage.TRAINING)
+        for step in range(100):
+            reporter.meter("steps", step, 100_000, "sft loss 0.5")
+            clock.turn(1)
+        slow = _said(console).count("  steps ")
+        for _ in range(120):
+            reporter.meter("steps", 99, 100_000, "sft loss 0.5")
+            clock.turn(1)
+        still = _said(console).count("  steps ") - slow
+    assert slow == 10
+    assert 2 <= still <= 3
+    assert "sft loss 0.5" in _said(console)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_strangers_words_are_neither_markup_nor_control_nor_lines_of_their_own(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=200, color_system=None)
+    with open_reporter(console, plain=True, clock=FakeClock()) as reporter:
+        reporter.stage(Stage.TRAINING)
+        reporter.note(_EVIL)
+        reporter.meter("steps", 1, 2, _EVIL)
+        bad = check(
+            Stage.TRAINING, "loss_is_sane", Verdict.FAIL, saw=(Sight(_EVIL, _EVIL),), message=_EVIL, claim=_EVIL
+        )
+        reporter.judged(Stage.TRAINING, gate(Stage.TRAINING, _JOB, bad))
+    show_failure(console, GateHeld(_EVIL, remedy=_EVIL))
+    said = _said(console)
+    assert not any(sign in said for sign in ("\x1b", "\x07", "\r", "\u202e"))
+    assert "[red]x[/red]" in said
+    assert "owned" not in said
+    assert not any(line.startswith("PASS") for line in said.splitlines())
+
+
+def test_a_terminal_shows_bars_and_leaves_only_lines() -> None:
+    console, clock = Console(file=io.StringIO(), force_terminal=True, width=120), FakeClock()
+    with open_reporter(console, plain=False, clock=clock) as reporter:
+        reporter.stage(Stage.TRAINING)
+        reporter.meter("steps", 0, 410, "sft loss 2")
+        clock.turn(44)
+        reporter.meter("steps", 10, 410, "sft loss 2")
+        reporter.note(_EVIL)
+        reporter.judged(Stage.TRAINING, _training())
+    said = _said(console)
+    assert "━" in said
+    assert "10/410" in said
+    assert "4.4 s/step" in said
+    assert "29 min 20 s left" in said
+    assert "owned" not in said
+    assert "\x1b[?25h" in said  # the cursor is back
+    assert "✓ PASS" in said
+
+
+def test_a_question_is_not_drawn_over() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
+    with open_reporter(console, plain=False, clock=FakeClock()) as reporter:
+        reporter.stage(Stage.TEARDOWN)
+        reporter.meter("steps", 0, 2)
+        reporter.meter("download", 0, 2)
+        with paused(reporter):
+            before = _said(console)
+            reporter.meter("steps", 1, 2)
+            console.print("type the instance id: ", end="")
+            assert _said(console).removeprefix(before) == "type the instance id: "
+            asked = _said(console)
+        back = _said(console).removeprefix(asked)
+        assert "teardown" in back
+        assert "\x1b[1A" not in back.partition("teardown")[0]  # and has wiped no line above it
+
+
+def test_a_cost_that_cannot_be_read_hides_no_failure() -> None:
+    def spent() -> float:
+        raise StoreFailed("the disk is gone")
+
+    def job_run() -> None:
+        with open_reporter(_plain(), plain=True, clock=FakeClock(), spent=spent) as reporter:
+            reporter.stage(Stage.TRAINING)
+            raise GateHeld("what really happened")
+
+    with pytest.raises(GateHeld, match="what really happened"):
+        job_run()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_output_that_knows_only_a_code_page_is_served(terminal: bool) -> None:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="cp1252", newline="\n")
+    console = Console(file=file, force_terminal=terminal, width=120, legacy_windows=False)
+    with open_reporter(console, plain=False, clock=FakeClock()) as reporter:
+        reporter.stage(Stage.TRAINING)
+        reporter.note("外 \N{REPLACEMENT CHARACTER}")
+        reporter.meter("steps", 5, 10, "外")
+        reporter.judged(Stage.TRAINING, _training())
+    show_failure(console, GateHeld("外 holds"))
+    file.flush()
+    said = raw.getvalue().decode("cp1252")
+    assert "? holds" in said
+    assert "PASS" in said
+
+
+def test_transfers_may_tell_from_several_threads() -> None:
+    console, clock = _plain(), FakeClock()
+    with open_reporter(console, plain=True, clock=clock) as reporter:
+        reporter.stage(Stage.POSTDOWNLOAD)
+
+        def tell() -> None:
+            for done in range(200):
+                reporter.meter("download", done, 200)
+
+        threads = [threading.Thread(target=tell) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert all(line.isprintable() for line in _said(console).splitlines())
+
+
+def test_pace_measures_the_last_half_minute_and_starts_anew_when_it_goes_back() -> None:
+    clock = FakeClock()
+    pace = Pace(clock)
+    assert pace.update(1000, 2000).rate is None  # a resumed transfer: what was there before was not fast
+    clock.turn(10)
+    assert pace.update(1100, 2000).rate == pytest.approx(10)
+    for _ in range(10):
+        clock.turn(10)
+        reading = pace.update(1100, 2000)
+    assert reading.rate == 0
+    assert reading.left_s is None
+    clock.turn(10)
+    assert pace.update(500, 2000).rate is None
+    clock.turn(10)
+    assert pace.update(520, 2000).left_s == pytest.approx(740)
+    assert pace.whole == pytest.approx((20, 10))
+    assert pace.update(0, 0).share == 1
+
+
+def test_a_failure_says_what_what_next_and_the_code() -> None:
+    console = _plain()
+    show_failure(console, NotProven("instance 4711 may still bill"))
+    first, second, third = _said(console).splitlines()
+    assert first == "error: instance 4711 may still bill"
+    assert second.startswith("next:  Run the same command again")
+    assert third == "exit code 6 (NotProven)"
+
+
+def test_the_page_of_exit_codes_is_the_error_tree() -> None:
+    page = Path(__file__).parents[3] / "docs" / "exit-codes.md"
+    assert page.read_text(encoding="utf-8") == exit_codes.table(), (
+        "make it anew: python -m harness.cli.exit_codes > docs/exit-codes.md"
+    )
+    assert all(f"`{error.__name__}`" in exit_codes.table() for error in (HarnessError, GateHeld, NotProven))

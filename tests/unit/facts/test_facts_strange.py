@@ -1,0 +1,111 @@
+"""Whatever a box says, a look ends in a value or in a problem: what cannot be read or written down is UNKNOWN."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import facts
+from harness.artifacts import adapter
+from harness.core.canonical import parse
+from harness.core.lifecycle import Stage
+from harness.core.observed import Observed, seen, unseen
+from harness.core.ports import Question, RunResult
+from harness.core.verdict import Verdict
+from harness.facts import install
+from harness.facts.box import JsonFile, Ran, Text
+from harness.facts.reading import attempt, json_text
+from harness.gates.facts_file import FactsFile, read_facts
+from harness.remote.probe import probe
+from tests.support.facts import NOW, PASSING, judge_file, sound_job
+
+SURROGATE_KEY = '{"\\ud800": 1}'
+SURROGATE = '{"steps": "\\ud800"}'
+DEEP = "[" * 300 + "]" * 300
+DEEPEST = "[" * 100_000 + "]" * 100_000
+STRANGE = [SURROGATE_KEY, SURROGATE, DEEP, DEEPEST, "{not json", "1" * 5000]
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_json_that_cannot_be_written_down_again_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        parse(text)
+    assert json_text(seen(Text(exists=True, bytes=len(text), text=text))).problem is not None
+
+
+def test_other_json_is_read() -> None:
+    text = '{"a": [1, 2.5, null, true, "é\\n", {}], "b": "\\ud83d\\ude00"}'
+    assert parse(text) == parse(text.encode()) == json.loads(text)
+    assert parse("[" * 60 + "]" * 60) == json.loads("[" * 60 + "]" * 60)
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_libraries_that_cannot_be_read_are_not_seen(text: str) -> None:
+    assert attempt(lambda: install._libraries(Ran(0, f"IMPORTS {text}\n"))).problem is not None
+
+
+@pytest.mark.parametrize("shape", [[2**70, 0], [2**62, 2**62, 0]])
+def test_an_adapter_of_absurd_shape_is_a_finding(tmp_path: Path, shape: list[int]) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"r": 64}')
+    tensor = {"x.lora_B.weight": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}
+    header = json.dumps(tensor).encode()
+    (tmp_path / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert adapter.inspect(tmp_path).problems
+
+
+@pytest.mark.parametrize("error", [OverflowError("too large"), RecursionError(), KeyError("x"), struct.error("odd")])
+def test_no_error_escapes_a_look(error: Exception) -> None:
+    def look() -> int:
+        raise error
+
+    told = attempt(look).problem
+    assert told is not None
+    assert type(error).__name__ in told
+
+
+@pytest.mark.parametrize("value", [json.loads(SURROGATE_KEY), json.loads(SURROGATE), json.loads(DEEP)])
+@pytest.mark.parametrize("wrap", [lambda v: {"value": v}, lambda v: {"problem": v}])
+def test_only_the_answer_that_is_strange_is_a_problem(wrap: Callable[[object], object], value: object) -> None:
+    questions = [Question("odd", "read_text"), Question("now", "now")]
+    line = json.dumps({"odd": wrap(value), "now": {"value": {"time": 1.0}}})
+    answers = probe.parse(RunResult(0, f"m:{line}".encode(), b""), "m:", questions)
+    told = answers.get("odd").problem
+    assert told is not None
+    assert told.encode()
+    assert answers.get("now").value == {"time": 1.0}
+
+
+def roundtrip(folder: Path, stage: Stage, taken: object) -> FactsFile:
+    file = folder / "facts.json"
+    file.write_bytes(FactsFile(stage, sound_job(), NOW, 1.0, facts.recordable(stage, taken)).dump())
+    return read_facts(file)
+
+
+@pytest.mark.parametrize("stage", PASSING)
+def test_facts_are_written_as_they_are(tmp_path: Path, stage: Stage) -> None:
+    taken = PASSING[stage]()
+    assert facts.recordable(stage, taken) == facts.adapter(stage).dump_python(taken, mode="json")
+    assert facts.typed(roundtrip(tmp_path, stage, taken)) == taken
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        seen(JsonFile(exists=True, json=json.loads(SURROGATE_KEY))),
+        seen(JsonFile(exists=True, json=json.loads(SURROGATE))),
+        seen(JsonFile(exists=True, json=json.loads("[" * 210 + "]" * 210))),
+        seen(JsonFile(exists=True, json=json.loads(DEEP))),
+        unseen("\ud800"),
+    ],
+)
+def test_what_cannot_be_written_down_is_unknown(tmp_path: Path, strange: Observed[JsonFile]) -> None:
+    taken = dataclasses.replace(PASSING[Stage.LAUNCH](), run=strange)
+    judged = judge_file(roundtrip(tmp_path, Stage.LAUNCH, taken))
+    told = {name: said for name, said in judged.items() if said.verdict is not Verdict.PASS}
+    assert {name: said.verdict for name, said in told.items()} == {"effective_config_logged": Verdict.UNKNOWN}
+    assert "cannot be written down" in told["effective_config_logged"].message

@@ -1,0 +1,618 @@
+"""Every preflight check goes red, by name and for its reason, when the thing it guards is broken on the disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import facts
+from harness.core.clock import SystemClock
+from harness.core.errors import BadInput, ProviderUnavailable
+from harness.core.ids import InstanceId, JobName, VolumeId, job_name
+from harness.core.lifecycle import Stage
+from harness.core.ports import Account, Instance, InstanceStatus, Listing, Volume
+from harness.core.verdict import Verdict
+from harness.gates import judge
+from harness.gates.evidence import GateResult
+from harness.gates.facts_file import FactsFile, read_facts
+from harness.job import staging
+from harness.job.model import Job
+from harness.ledger.events import Event
+from harness.ledger.history import History
+from harness.ledger.ownership import Claim, Known
+from tests.support.facts import Judged, assert_only, judge_file
+from tests.support.model_files import TINY, write_gguf
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8Qp0o0l1h2nq7o3ZrZc5sPp8y4kS7vYQk1lq0Yh3uT gsh"
+
+ENTRY = textwrap.dedent(
+    '''
+    """Trains; never torchrun, never accelerate launch."""
+    import json, pathlib, sys
+
+    from lib import settings
+
+    BATCH_SIZE = 32
+
+    def load(name):
+        from transformers import AutoModelForCausalLM
+        return AutoModelForCausalLM.from_pretrained(name, device_map="auto")
+
+    def arguments():
+        from trl import SFTConfig
+        return SFTConfig(save_strategy="steps", save_steps=100, save_total_limit=5)
+
+    def smoke():
+        config = json.loads(pathlib.Path("lib/config.json").read_text())
+        run = {"batch_size": settings.RESOLVED or BATCH_SIZE, "device_map": settings.MAPPED}
+        run |= {"world_size": 1, "checkpoint_every": 1, "model": {"name": "models/base", "config": config}}
+        pathlib.Path("run.json").write_text(json.dumps(run))
+        output = pathlib.Path("models/output")
+        again = (output / "dpo" / "checkpoint-1").is_dir()
+        if again and settings.RESUMES:
+            print("[dpo] RESUME from models/output/dpo/checkpoint-1 at step 1")
+        for step in (1, 2):
+            (output / "dpo" / f"checkpoint-{step}").mkdir(parents=True, exist_ok=True)
+        (output / "final").mkdir(exist_ok=True)
+        made = bytearray(pathlib.Path("lib/made.bin").read_bytes()[: settings.BYTES])
+        if again and settings.CHANGES:
+            made[-1] ^= 1
+        (output / "final" / "tiny.Q8_0.gguf").write_bytes(made)
+        print("TRAINING COMPLETE")
+
+    if "--smoke" in sys.argv:
+        smoke()
+    '''
+)
+
+
+SETTINGS = "RESOLVED = 0\nMAPPED = 'auto'\nBYTES = None\nRESUMES = True\nCHANGES = False\n"
+
+
+def rows(kind: str, count: int) -> str:
+    lines = []
+    for at in range(count):
+        up = at % 2 == 0
+        answer = f"<think>\nThe trend of {at * 7 + 3} points decides.\n</think>\n\nDirection: {'UP' if up else 'DOWN'}"
+        other = f"<think>\nThe trend of {at * 7 + 3} points misleads.\n</think>\n\nDirection: {'DOWN' if up else 'UP'}"
+        row = {"prompt": f"{kind} {at}: EURUSD moved by {at * 13 + 1} points. Where to?"}
+        row |= {"chosen": answer, "rejected": other} if kind == "pair" else {"completion": answer}
+        lines.append(json.dumps(row | {"pair": "EURUSD", "date": f"2020-01-{at + 1:02d}"}))
+    return "\n".join(lines) + "\n"
+
+
+def make_package(root: Path) -> Path:
+    package = root / "training"
+    (package / "lib").mkdir(parents=True)
+    data = package / "data"
+    data.mkdir()
+    (package / "train.py").write_text(ENTRY)
+    (package / "lib" / "__init__.py").write_text("")
+    (package / "lib" / "settings.py").write_text(SETTINGS)
+    write_gguf(package / "lib" / "made.bin", TINY)
+    (package / "lib" / "config.json").write_text(json.dumps(TINY))
+    (package / "requirements.txt").write_text("# deepspeed is not needed\ntrl>=1.16\n")
+    (package / "README.md").write_text("Never use torchrun.\n")
+    (package / "run.sh").write_text("# not torchrun\necho 'never: torchrun'\npython3 train.py\n")
+    (data / "f.jsonl").write_text(rows("feature", 8))
+    (data / "s.jsonl").write_text(rows("scenario", 4))
+    (data / "p.jsonl").write_text(rows("pair", 4))
+    return package
+
+
+def make_job(package: Path, **changes: dict[str, Any]) -> Job:
+    tables: dict[str, dict[str, Any]] = {
+        "provider": {"kind": "emulated", "user_id": 7},
+        "machine": {"gpu": "H100", "gpus": 8, "image": "x", "disk_gb": 150, "max_usd_per_hour": 16.0},
+        "package": {"source": package, "remote_dir": "/workspace/p", "entry": "train.py", "documents": ["README.md"]},
+        "data": {"directory": "data", "features": 8, "scenarios": 4, "pairs": 4},
+        "model": {"base": "models/base", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
+        "training": {"command": ["python3", "train.py"], "sft_steps": 330, "dpo_steps": 80},
+        "artifact": {"quantization": "Q8_0", "floors": {"Q8_0": 100_000}},
+        "limits": {"budget_usd": 20},
+        "gates": {"smoke_command": ["python3", "train.py", "--smoke"], "smoke_timeout_s": 60},
+    }
+    tables["data"] |= {"features_file": "f.jsonl", "scenarios_file": "s.jsonl", "pairs_file": "p.jsonl"}
+    tables["model"] |= {"num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 2048}
+    for table, fields in changes.items():
+        tables[table] |= fields
+    return Job.model_validate({"name": "small", **tables})
+
+
+@dataclass
+class Market:
+    """A provider that answers what the test says; only what preflight asks is there."""
+
+    account_: Account | Exception = field(default_factory=lambda: Account(7, 100.0))
+    listed: tuple[Instance, ...] = ()
+    stored: tuple[Volume, ...] | Exception = ()
+
+    def account(self) -> Account:
+        if isinstance(self.account_, Exception):
+            raise self.account_
+        return self.account_
+
+    def instances(self) -> Listing:
+        return Listing(self.listed)
+
+    def volumes(self) -> tuple[Volume, ...]:
+        if isinstance(self.stored, Exception):
+            raise self.stored
+        return self.stored
+
+
+@dataclass
+class JobContext:
+    job: Job
+    directory: Path
+    destination: Path
+    market: Market = field(default_factory=Market)
+    public_key: str = KEY
+    known_: Known = field(default_factory=Known)
+    clock: SystemClock = field(default_factory=SystemClock)
+    recorded: tuple[Event, ...] = ()
+
+    @property
+    def history(self) -> History:
+        return History(self.job, events=self.recorded)
+
+    def known(self) -> Known:
+        return self.known_
+
+    def provider(self) -> Any:
+        return self.market
+
+
+@dataclass
+class World:
+    """A package, a job and a context on the disk; ``judge`` stages, looks and judges, ``gate`` runs the real gate."""
+
+    root: Path
+    package: Path
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    market: Market = field(default_factory=Market)
+    key: str = KEY
+    known: Known = field(default_factory=Known)
+    recorded: tuple[Event, ...] = ()
+
+    @property
+    def destination(self) -> Path:
+        return self.root / "home"
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.package / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def look(self) -> FactsFile:
+        """What preflight saw, through its JSON, as the gate reads it."""
+        job = make_job(self.package, **self.changes)
+        context = JobContext(job, self.root / "job", self.destination, self.market, self.key, self.known)
+        context.recorded = self.recorded
+        staging.stage_package(job, context.directory)
+        return looked_at(context, self.root / "facts.json")
+
+    def judge(self) -> Mapping[str, Judged]:
+        return judge_file(self.look())
+
+    def gate(self) -> GateResult:
+        self.look()
+        return judge.judge(self.root / "facts.json")
+
+
+def looked_at(context: JobContext, path: Path) -> FactsFile:
+    taken = facts.look(Stage.PREFLIGHT, context)  # type: ignore[arg-type]  # the box is not part of preflight
+    path.write_bytes(FactsFile("preflight", context.job, 0.0, 0.0, taken).dump())
+    return read_facts(path)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path, make_package(tmp_path))
+
+
+def only(judged: Mapping[str, Judged], check: str, verdict: Verdict, *words: str) -> Judged:
+    """The one check that kept the gate shut, with these words in what it said."""
+    assert_only(judged, verdict, {check: ""})
+    for word in words:
+        assert word in judged[check].message, judged[check].message
+    return judged[check]
+
+
+def test_a_sound_package_opens_the_gate(world: World) -> None:
+    result = world.gate()
+    assert result.verdict is Verdict.PASS, [(found.id, found.message) for found in result.not_passed()] or result
+    assert len(result.results) == 19
+    assert all(found.saw for found in result.results)
+
+
+def test_a_missing_document_is_named(world: World) -> None:
+    (world.package / "README.md").unlink()
+    only(world.judge(), "package_files_complete", Verdict.FAIL, "README.md")
+
+
+def test_an_empty_requirements_file_is_no_file(world: World) -> None:
+    (world.package / "requirements.txt").write_text("")
+    only(world.judge(), "package_files_complete", Verdict.FAIL, "requirements.txt (empty)")
+
+
+def test_a_module_that_does_not_compile_is_named_with_its_line(world: World) -> None:
+    (world.package / "lib" / "unused.py").write_text("def f():\n    return 1 +\n")
+    only(world.judge(), "package_compiles", Verdict.FAIL, "lib/unused.py:2")
+
+
+def test_a_missing_row_is_counted(world: World) -> None:
+    (world.package / "data" / "s.jsonl").write_text(rows("scenario", 3))
+    only(world.judge(), "dataset_counts", Verdict.FAIL, "8 features + 3 scenarios = 11 SFT rows", "12")
+
+
+def test_a_line_that_is_no_json_is_named_with_its_line(world: World) -> None:
+    lines = (world.package / "data" / "f.jsonl").read_text().splitlines()
+    (world.package / "data" / "f.jsonl").write_text("\n".join([*lines, '{"prompt": "cut of']) + "\n")
+    only(world.judge(), "dataset_rows_parse", Verdict.FAIL, "f.jsonl:9")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule"),
+    [
+        ("feature 3: EURUSD", "feature 3: {price:.4f} EURUSD", "f.jsonl:4"),
+        ("The trend of 24 points decides", "The trend of nan points decides", "f.jsonl:4"),
+    ],
+)
+def test_an_unsound_row_is_named(world: World, old: str, new: str, rule: str) -> None:
+    world.edit("data/f.jsonl", old, new)
+    only(world.judge(), "dataset_rows_sound", Verdict.FAIL, rule)
+
+
+def test_evaluation_rows_that_precede_training_rows_are_found(world: World) -> None:
+    row = {"prompt": "Where does EURUSD go after 991 points?", "completion": "Direction: UP"}
+    line = json.dumps(row | {"pair": "EURUSD", "date": "2019-01-01"})
+    (world.package / "data" / "eval_f.jsonl").write_text(line + "\n")
+    only(world.judge(), "dataset_rows_sound", Verdict.FAIL, "eval_f.jsonl")
+
+
+def test_chosen_equal_to_rejected_is_found(world: World) -> None:
+    pairs = [json.loads(line) for line in rows("pair", 4).splitlines()]
+    pairs[2]["rejected"] = pairs[2]["chosen"]
+    (world.package / "data" / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    only(world.judge(), "dataset_rows_sound", Verdict.FAIL, "p.jsonl:3: chosen_equals_rejected")
+
+
+def tokenizer_of_bytes(folder: Path) -> None:
+    """A real byte-level tokenizer without merges: as many tokens as bytes."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: at for at, letter in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def test_rows_beyond_the_context_are_counted_with_the_tokenizer(world: World) -> None:
+    tokenizer_of_bytes(world.package / "models" / "base")
+    world.changes["model"] = {"max_length": 120}
+    only(world.judge(), "dataset_fits_context", Verdict.FAIL, "16 of 16 rows")
+
+
+def test_rows_that_may_not_fit_without_a_tokenizer_are_unknown(world: World) -> None:
+    world.changes["model"] = {"max_length": 120}
+    only(world.judge(), "dataset_fits_context", Verdict.UNKNOWN, "models/base")
+
+
+def test_another_batch_size_in_the_script(world: World) -> None:
+    world.edit("train.py", "BATCH_SIZE = 32", "BATCH_SIZE = 64")
+    only(world.judge(), "batch_size_is_32", Verdict.FAIL, "BATCH_SIZE = 64 in train.py, expected 32")
+
+
+def test_a_batch_size_from_the_environment_is_unknown(world: World) -> None:
+    world.edit("train.py", "BATCH_SIZE = 32", "import os\nBATCH_SIZE = int(os.environ.get('B', 32))")
+    only(world.judge(), "batch_size_is_32", Verdict.UNKNOWN, "not a whole number that can be read")
+
+
+def test_a_script_that_states_32_and_trains_8(world: World) -> None:
+    world.edit("lib/settings.py", "RESOLVED = 0", "RESOLVED = 8")
+    only(world.judge(), "batch_size_is_32", Verdict.FAIL, "the script says 32, but the package trains 8")
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "said"),
+    [
+        ('name, device_map="cuda:0"', Verdict.FAIL, "device_map=cuda:0, expected auto"),
+        ("name", Verdict.FAIL, "device_map=None, expected auto"),
+        ("name, device_map=pick()", Verdict.UNKNOWN, "cannot be read"),
+    ],
+)
+def test_another_device_map(world: World, text: str, verdict: Verdict, said: str) -> None:
+    world.edit("train.py", 'name, device_map="auto"', text)
+    only(world.judge(), "device_map_is_auto", verdict, "train.py:", said)
+
+
+def test_a_device_map_that_is_resolved_otherwise(world: World) -> None:
+    world.edit("lib/settings.py", "MAPPED = 'auto'", "MAPPED = 'None'")
+    only(world.judge(), "device_map_is_auto", Verdict.FAIL, "the package loads None")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("go.sh", "set -e\ntorchrun --nproc_per_node 8 train.py\n", "go.sh:2: torchrun"),
+        ("accelerate.yaml", "compute_environment: X\ndistributed_type: FSDP\n", "accelerate.yaml:2: distributed_type"),
+        ("lib/go.py", "import subprocess\nsubprocess.run(['accelerate', 'launch', 'x.py'])\n", "lib/go.py:2"),
+        ("lib/shard.py", "from trl import SFTConfig\nSFTConfig(fsdp='full_shard')\n", "lib/shard.py:2: fsdp"),
+    ],
+)
+def test_a_launcher_in_the_package(world: World, name: str, text: str, said: str) -> None:
+    (world.package / name).write_text(text)
+    only(world.judge(), "no_forbidden_launcher", Verdict.FAIL, said)
+
+
+def test_a_launcher_in_the_job_file(world: World) -> None:
+    world.changes["training"] = {"command": ["accelerate", "launch", "train.py"]}
+    only(world.judge(), "no_forbidden_launcher", Verdict.FAIL, "training.command: accelerate launch")
+
+
+def test_a_forbidden_option_pair(world: World) -> None:
+    world.edit(
+        "train.py", "save_total_limit=5", "save_total_limit=1, load_best_model_at_end=True, eval_strategy='steps'"
+    )
+    only(world.judge(), "no_forbidden_option_pairs", Verdict.FAIL, "train.py:", "save_total_limit=1")
+
+
+def test_a_smoke_run_that_fails(world: World) -> None:
+    world.edit("lib/settings.py", "BYTES = None", "BYTES = 1 / 0")
+    found = {str(check.id): check for check in world.gate().not_passed()}
+    assert found["smoke_run_passes"].verdict is Verdict.FAIL
+    assert "ZeroDivisionError" in found["smoke_run_passes"].message
+
+
+def test_a_smoke_run_whose_model_file_is_cut(world: World) -> None:
+    world.edit("lib/settings.py", "BYTES = None", "BYTES = -40")
+    only(world.judge(), "smoke_run_passes", Verdict.FAIL, "tiny.Q8_0.gguf")
+
+
+def test_a_smoke_run_whose_model_file_lacks_a_tensor(world: World) -> None:
+    write_gguf(world.package / "lib" / "made.bin", TINY, leave_out=frozenset({"output.weight"}))
+    only(world.judge(), "smoke_run_passes", Verdict.FAIL, "every tensor is there", "output.weight")
+
+
+def test_a_smoke_run_that_begins_anew_after_a_death(world: World) -> None:
+    world.edit("lib/settings.py", "RESUMES = True", "RESUMES = False")
+    only(world.judge(), "smoke_run_passes", Verdict.FAIL, "did not say that it goes on at step 1")
+
+
+def test_a_smoke_run_that_makes_another_file_after_a_death(world: World) -> None:
+    world.edit("lib/settings.py", "CHANGES = False", "CHANGES = True")
+    only(world.judge(), "smoke_run_passes", Verdict.FAIL, "another model file than without the death")
+
+
+def test_a_smoke_run_that_hangs_is_ended(world: World) -> None:
+    world.edit("train.py", "    output =", "    import time; time.sleep(60)\n    output =")
+    world.changes["gates"] = {"smoke_timeout_s": 1}
+    only(world.judge(), "smoke_run_passes", Verdict.FAIL, "did not end within 1 s")
+
+
+def test_a_smoke_run_without_its_libraries_is_unknown(world: World) -> None:
+    world.edit("train.py", "from lib import settings", "import a_library_that_is_not_here\nfrom lib import settings")
+    found = world.judge()["smoke_run_passes"]
+    assert found.verdict is Verdict.UNKNOWN
+    assert "a_library_that_is_not_here" in found.message
+
+
+def test_a_job_may_do_without_a_smoke_run(world: World) -> None:
+    world.changes["gates"] = {"smoke_run": False, "smoke_command": []}
+    result = world.gate()
+    assert result.verdict is Verdict.PASS
+    assert "smoke_run_passes" not in result.required
+
+
+def test_a_machine_without_the_runtime_that_will_be_needed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.facts.runtime.find_spec", lambda _: None)
+    only(world.judge(), "runtime_loads", Verdict.UNKNOWN, "no llama.cpp runtime is installed")
+
+
+def test_a_runtime_that_does_not_load(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    shadow = world.root / "shadow" / "xllamacpp.py"
+    shadow.parent.mkdir()
+    shadow.write_text("raise ImportError('libgomp.so.1: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", str(shadow.parent))
+    only(world.judge(), "runtime_loads", Verdict.UNKNOWN, "libgomp.so.1")
+
+
+def test_a_job_may_do_without_a_runtime(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.facts.runtime.find_spec", lambda _: None)
+    world.changes["gates"] = {"generate": False}
+    result = world.gate()
+    assert result.verdict is Verdict.PASS
+    assert "runtime_loads" not in result.required
+
+
+@pytest.mark.parametrize("second_copy", [None, "usb", "usb/forex"])
+def test_a_file_where_a_folder_belongs(world: World, second_copy: str | None) -> None:
+    taken = world.root / "usb" if second_copy else world.destination
+    taken.write_bytes(b"a file of this name")
+    world.changes["artifact"] = {"second_copy": str(world.root / second_copy)} if second_copy else {}
+    only(world.judge(), "artifact_size_predicted", Verdict.UNKNOWN, f"nothing can be written to {taken}")
+
+
+def test_a_destination_that_cannot_be_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    only(world.judge(), "artifact_size_predicted", Verdict.UNKNOWN, "nothing can be written to")
+
+
+def test_a_first_checkpoint_that_comes_too_late(world: World) -> None:
+    world.changes["training"] = {"checkpoint_every": 330}
+    world.edit("train.py", "save_steps=100", "save_steps=330")
+    only(world.judge(), "checkpoints_fit_plan", Verdict.FAIL, "the first checkpoint lands after")
+
+
+def test_a_script_that_saves_more_seldom_than_planned(world: World) -> None:
+    world.edit("train.py", "save_steps=100", "save_steps=500")
+    only(world.judge(), "checkpoints_fit_plan", Verdict.FAIL, "save_steps=500")
+
+
+def test_a_disk_that_is_too_small(world: World) -> None:
+    world.changes["machine"] = {"disk_gb": 21}
+    only(world.judge(), "disk_plan_fits", Verdict.FAIL, "20.0", "18.90 GB of 21.00 GB")
+
+
+def test_a_model_that_cannot_reach_the_floor(world: World) -> None:
+    world.changes["artifact"] = {"floors": {"Q8_0": 5_000_000_000}}
+    only(world.judge(), "artifact_size_predicted", Verdict.FAIL, "not over the floor of 5.00 GB")
+
+
+def test_too_little_room_at_home(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: full)
+    only(world.judge(), "artifact_size_predicted", Verdict.FAIL, "1.00 kB are free here")
+
+
+def test_a_plan_that_costs_more_than_the_budget(world: World) -> None:
+    world.changes["limits"] = {"budget_usd": 15, "first_checkpoint_share": 1}
+    only(world.judge(), "cost_within_budget", Verdict.FAIL, "17.39 USD, the budget is 15.00")
+
+
+def test_no_api_key_says_what_is_missing(world: World) -> None:
+    world.market.account_ = ProviderUnavailable("no Vast.ai API key was found")
+    only(world.judge(), "credentials_work", Verdict.UNKNOWN, "no Vast.ai API key was found")
+
+
+def test_another_account(world: World) -> None:
+    world.market.account_ = Account(8, 100.0)
+    only(world.judge(), "credentials_work", Verdict.FAIL, "belongs to account 8, expected 7")
+
+
+def test_too_little_credit(world: World) -> None:
+    world.market.account_ = Account(7, 3.0)
+    only(world.judge(), "credentials_work", Verdict.FAIL, "3.00 USD of credit, the plan needs 17.39")
+
+
+def test_a_damaged_ssh_key(world: World) -> None:
+    world.key = "ssh-ed25519 AAAAC3Nza!!! gsh"
+    only(world.judge(), "credentials_work", Verdict.FAIL, "the SSH public key is damaged")
+
+
+def instance(number: int, label: str | None) -> Instance:
+    return Instance(
+        InstanceId(number),
+        label,
+        InstanceStatus.RUNNING,
+        "running",
+        "",
+        1,
+        "H100",
+        8,
+        15.5,
+        150,
+        (),
+        None,
+        None,
+        is_bid=False,
+    )
+
+
+def test_an_instance_that_no_job_knows(world: World) -> None:
+    world.market.listed = (
+        instance(5, "gsh-small-00000000"),
+        instance(6, "gsh-other-00000000"),
+        instance(7, "web server"),
+    )
+    world.known = Known({InstanceId(5): claim(5, gone=False)})
+    found = only(world.judge(), "no_orphans", Verdict.FAIL, "instance 6 gsh-other-00000000")
+    assert "instance 5" not in found.message
+    assert "instance 7" not in found.message
+
+
+def claim(number: int, *, gone: bool) -> Claim:
+    return Claim(job_name("small"), InstanceId(number), gone, usd=None, now="closed")
+
+
+def test_an_instance_that_a_job_took_for_gone(world: World) -> None:
+    world.market.listed = (instance(5, "gsh-small-00000000"),)
+    world.known = Known({InstanceId(5): claim(5, gone=True)})
+    only(world.judge(), "no_orphans", Verdict.FAIL, "instance 5 gsh-small-00000000")
+
+
+def volume(number: int, label: str | None, *users: int) -> Volume:
+    return Volume(VolumeId(number), label, 1, 20.0, 0.004, tuple(InstanceId(user) for user in users))
+
+
+def test_volumes_that_no_job_answers_for(world: World) -> None:
+    world.market.stored = (
+        volume(1, "my data"),
+        volume(2, "gsh-other-00000000"),
+        volume(3, "x", 5),
+        volume(4, "x"),
+        volume(6, "x"),
+    )
+    world.known = Known(
+        {InstanceId(5): claim(5, gone=False)}, {VolumeId(4): job_name("small"), VolumeId(6): job_name("small")}
+    )
+    world.changes = {"provider": {"kept_volumes": [6]}}
+    found = only(world.judge(), "no_orphans", Verdict.FAIL, "volume 2 gsh-other-00000000 20 GB", "volume 4 x")
+    for number in (1, 3, 6):
+        assert f"volume {number}" not in found.message
+
+
+def test_volumes_that_cannot_be_listed_are_not_none(world: World) -> None:
+    world.market.stored = ProviderUnavailable("GET /volumes/ answered 502")
+    only(world.judge(), "no_orphans", Verdict.UNKNOWN, "GET /volumes/ answered 502")
+
+
+def test_a_jobs_log_that_does_not_read_may_hide_what_bills(world: World) -> None:
+    world.known = Known(unreadable=(job_name("other"),))
+    only(world.judge(), "no_orphans", Verdict.UNKNOWN, "the log of job other does not read")
+    world.market.listed = (instance(6, "gsh-other-00000000"),)
+    only(world.judge(), "no_orphans", Verdict.UNKNOWN, "instance 6 gsh-other-00000000")
+
+
+def test_an_older_model_file_at_the_destination(world: World) -> None:
+    world.destination.mkdir()
+    (world.destination / "forex.Q8_0.GGUF").write_bytes(b"old")
+    (world.destination / "notes.txt").write_bytes(b"mine")
+    only(world.judge(), "destination_is_clean", Verdict.FAIL, "forex.Q8_0.GGUF")
+
+
+def _artifact(seq: int) -> Event:
+    path = "models/output/final/forex.Q8_0.gguf"
+    return Event(seq, JobName("small"), 0.0, "artifact", {"path": path, "size": 4, "sha256": "0" * 64}, "", "")
+
+
+def test_the_jobs_own_file_is_no_stranger(world: World) -> None:
+    world.destination.mkdir()
+    (world.destination / "forex.Q8_0.gguf").write_bytes(b"ours")
+    (world.destination / ".forex.Q8_0.gguf.00ff.part").write_bytes(b"ours")
+    world.recorded = (_artifact(1),)
+    assert_only(world.judge(), Verdict.FAIL, {})
+
+
+def test_a_download_that_a_dead_instance_began_is_no_stranger(world: World) -> None:
+    world.destination.mkdir()
+    (world.destination / "forex.Q8_0.gguf.part").write_bytes(b"ours")
+    world.recorded = (_artifact(1), *(Event(at, JobName("small"), 0.0, "lost", {}, "", "") for at in (2, 3)))
+    assert_only(world.judge(), Verdict.FAIL, {})
+
+
+def test_nothing_staged_is_unknown_everywhere_it_matters(world: World) -> None:
+    job = make_job(world.package)
+    context = JobContext(job, world.root / "job", world.destination)
+    path = world.root / "facts.json"
+    looked_at(context, path)
+    verdicts = {str(found.id): found.verdict for found in judge.judge(path).not_passed()}
+    assert set(verdicts.values()) == {Verdict.UNKNOWN}
+    assert {"package_files_complete", "dataset_counts", "no_forbidden_launcher", "smoke_run_passes"} <= set(verdicts)
+
+
+def test_a_package_that_cannot_be_staged_is_bad_input(world: World) -> None:
+    shutil.rmtree(world.package)
+    with pytest.raises(BadInput, match="is not a directory") as refused:
+        world.judge()
+    assert "relative paths begin where the file lies" in refused.value.remedy

@@ -1,0 +1,219 @@
+"""Giving an instance back without a verified file: nothing of value is on it, or a person accepts the loss in words."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.errors import NotProven, ProviderUnavailable, Refused
+from harness.core.ids import InstanceId, JobName
+from harness.core.lifecycle import Stage
+from harness.core.ports import Charge, DestroyReply, InstanceStatus
+from harness.guard import destroy
+from harness.runner import adoption
+from tests.support.context import World, make_world
+
+INSTANCE = InstanceId(4711)
+SENTENCE = "I accept the loss of everything on instance 4711"
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A job whose package is on the box; nothing was trained."""
+    made = make_world(tmp_path, monkeypatch, fast=True)
+    made.run(until=Stage.UPLOAD)
+    return made
+
+
+def _no(_sentence: str) -> bool:
+    return False
+
+
+def _abandon(world: World, accepts: Callable[[str], bool] = _no) -> None:
+    destroy.abandon(world.context(), accepts, lambda _: None)
+
+
+def _put(world: World, path: str) -> None:
+    file = world.box.root / "models" / "output" / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"something")
+
+
+def _nothing_happened(world: World) -> None:
+    assert world.provider.count("destroy") == 0
+    assert "destroy_intended" not in world.kinds()
+    assert world.market.rented
+
+
+def test_a_box_that_holds_nothing_goes_and_the_job_begins_anew(world: World) -> None:
+    _abandon(world)
+    assert not world.market.rented
+    assert world.history.stage is Stage.PREFLIGHT
+    assert world.history.alive is None
+    world.run()
+    assert world.history.closed
+    assert world.provider.count("create") == 2
+
+
+@pytest.mark.parametrize(
+    "path", ["sft/checkpoint-100/adapter_model.safetensors", "dpo/checkpoint-1/x", "adapter/x", "final/m.gguf.partial"]
+)
+def test_anything_of_value_wants_the_sentence(world: World, path: str) -> None:
+    _put(world, path)
+    with pytest.raises(Refused, match="may hold something of value") as refused:
+        _abandon(world)
+    assert f"with --accept-loss '{SENTENCE}'" in refused.value.remedy
+    _nothing_happened(world)
+    _abandon(world, lambda sentence: sentence == SENTENCE)
+    assert not world.market.rented
+    assert "loss_accepted" in world.kinds()
+
+
+def test_what_lies_where_the_package_lay_before_is_of_value(world: World) -> None:
+    """A log in which the package's place changed, however it came to that, empties no box."""
+    _put(world, "final/model.gguf")
+    moved = world.job.package.model_copy(update={"remote_dir": "/elsewhere"})
+    world.job = world.job.model_copy(update={"package": moved})
+    world.store.append(JobName(world.job.name), "opened", {"job": world.job.model_dump(mode="json"), "file": "/x"})
+    with pytest.raises(Refused, match="may hold something of value"):
+        _abandon(world)
+    _nothing_happened(world)
+
+
+def test_what_an_upload_has_put_aside_is_of_value(world: World) -> None:
+    """A launch that failed its gate may have trained; the mended package's upload moved what it left."""
+    aside = world.box.root / ".harness/aside/1/models/output/final/model.gguf"
+    aside.parent.mkdir(parents=True)
+    aside.write_bytes(b"GGUF")
+    with pytest.raises(Refused, match="may hold something of value"):
+        _abandon(world)
+    _nothing_happened(world)
+
+
+def test_an_adopted_instance_always_wants_the_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its owner keeps what is of value, only its owner knows."""
+    world = make_world(tmp_path, monkeypatch, fast=True)
+    world.market.add(INSTANCE, None)
+    name = adoption.adopt(world.store, world.provider, world.job, Path("/x"), INSTANCE)
+    world.job = world.job.model_copy(update={"name": name, "adopted": True})
+    with pytest.raises(Refused, match="not rented"):
+        _abandon(world)
+    _nothing_happened(world)
+    _abandon(world, lambda sentence: sentence == SENTENCE)
+    assert not world.market.rented
+
+
+def test_a_row_without_a_start_time_is_no_empty_box(world: World) -> None:
+    """The provider leaves the field out at times."""
+    _put(world, "final/model.gguf")
+    for status in InstanceStatus:
+        world.market.change(INSTANCE, started_at=None, status=status)
+        with pytest.raises(Refused, match="something of value"):
+            _abandon(world)
+    _nothing_happened(world)
+
+
+@pytest.mark.parametrize("status", [InstanceStatus.RUNNING, InstanceStatus.STOPPED, InstanceStatus.OFFLINE])
+def test_a_box_that_cannot_be_looked_at_may_hold_anything(world: World, status: InstanceStatus) -> None:
+    world.market.change(INSTANCE, status=status)
+    world.box.reachable = lambda: False
+    with pytest.raises(Refused, match="could not be looked at"):
+        _abandon(world)
+    _nothing_happened(world)
+
+
+def _never_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    world = make_world(tmp_path, monkeypatch, fast=True)
+    world.run(until=Stage.PREFLIGHT)
+    world.provider.break_("instance", ProviderUnavailable("away"))
+    with pytest.raises(ProviderUnavailable):
+        world.run()
+    world.market.change(INSTANCE, status=InstanceStatus.LOADING, started_at=None)
+    world.box.reachable = lambda: False
+    return world
+
+
+def test_an_instance_that_never_ran_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = _never_ran(tmp_path, monkeypatch)
+    _abandon(world)
+    assert not world.market.rented
+
+
+@pytest.mark.parametrize("label", [None, "gsh-night-ffffffff", "mine"])
+def test_what_is_not_ours_stays(world: World, label: str | None) -> None:
+    world.market.change(INSTANCE, label=label)
+    with pytest.raises(Refused, match="carries the label"):
+        _abandon(world, lambda _: True)
+    _nothing_happened(world)
+
+
+def test_another_accounts_key_abandons_nothing(world: World) -> None:
+    world.market.user = 8
+    with pytest.raises(Refused, match="rented by user 7"):
+        _abandon(world, lambda _: True)
+    _nothing_happened(world)
+
+
+def test_an_instance_that_does_not_show_is_not_called_gone(world: World) -> None:
+    world.market.rented.clear()
+    with pytest.raises(Refused, match="never asked"):
+        _abandon(world)
+    assert "abandoned" not in world.kinds()
+
+
+def test_a_request_that_is_not_carried_out_is_not_called_done(world: World) -> None:
+    world.provider.break_("destroy", DestroyReply.ACCEPTED)
+    with pytest.raises(NotProven):
+        _abandon(world)
+    assert "abandoned" not in world.kinds()
+    assert world.history.alive is not None
+    _abandon(world)
+    assert "abandoned" in world.kinds()
+    assert not world.market.rented
+
+
+def test_a_bill_that_goes_on_is_not_the_end(world: World) -> None:
+    """Gone is not unbilled: the job stays with the instance until its charges are seen to stand still."""
+    charge = Charge(INSTANCE, "gpu", 1.0, 0.0, 1.0)
+    for look in range(1000):
+        world.provider.break_("charges", (dataclasses.replace(charge, usd=1.0 + look),), after=look)
+    with pytest.raises(NotProven, match=r"is gone, but .* may still bill") as raised:
+        _abandon(world)
+    assert raised.value.exit_code == 6
+    assert "abandoned" not in world.kinds()
+    assert world.history.alive is not None
+    world.provider.faults.clear()
+    _abandon(world)
+    assert world.kinds().count("destroy_intended") == 1
+    (done,) = [event for event in world.history.events if event.kind == "abandoned"]
+    billing: Any = done.data["billing"]
+    assert len(billing["looks"]) >= 2
+
+
+def test_a_bill_that_is_not_written_yet_is_waited_for(world: World) -> None:
+    world.provider.break_("charges", (), times=0)
+    with pytest.raises(NotProven, match="no charge for it is listed yet"):
+        _abandon(world)
+    assert "abandoned" not in world.kinds()
+
+
+def test_what_never_ran_need_not_have_been_billed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = _never_ran(tmp_path, monkeypatch)
+    world.provider.break_("charges", (), times=0)
+    world.market.lag = 500
+    with pytest.raises(NotProven, match="still shown"):
+        _abandon(world)
+    world.market.rented.clear()
+    _abandon(world)
+    assert "abandoned" in world.kinds()
+
+
+def test_without_an_instance_there_is_nothing_to_give_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True)
+    world.open()
+    with pytest.raises(Refused, match="no instance of this job is alive"):
+        _abandon(world)

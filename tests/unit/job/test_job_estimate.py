@@ -1,0 +1,86 @@
+"""The plan's arithmetic: the first user's numbers come out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import BadInput
+from harness.job import estimate
+from harness.job.load import load_job
+from harness.job.model import Job
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    path = tmp_path / "job.toml"
+    path.write_text('name = "real"\nprofile = "forex-r1-v3"\n[package]\nsource = "."\n')
+    return load_job(path)
+
+
+def test_the_timeline_of_the_operating_rules(job: Job) -> None:
+    """SFT about 25 minutes, DPO 8, GGUF 5, about 40 altogether; about 11 USD at 16 USD an hour."""
+    time = estimate.timeline(job)
+    assert time.sft / 60 == pytest.approx(25, abs=1)
+    assert time.dpo / 60 == pytest.approx(8)
+    assert time.export / 60 == pytest.approx(5)
+    assert time.training / 60 == pytest.approx(40, abs=0.5)
+    assert estimate.cost(job).training == pytest.approx(11, abs=0.5)
+
+
+def test_the_whole_rental_is_inside_the_budget(job: Job) -> None:
+    cost = estimate.cost(job)
+    assert cost.hours == pytest.approx(estimate.timeline(job).total / 3600 * 16)
+    assert cost.traffic == pytest.approx((15.231 + 8.093 + 5 * 1.938) * 0.02, abs=1e-3)
+    assert cost.total == pytest.approx(cost.hours + cost.traffic)
+    assert cost.total < job.limits.budget_usd
+
+
+def test_the_sizes_of_the_real_model(job: Job) -> None:
+    """DeepSeek-R1-Distill-Qwen-7B: 7,615,616,512 weights; Q8_0 has 8,092,571,648 bytes of tensors."""
+    assert estimate.base_bytes(job) == 2 * 7_615_616_512
+    assert estimate.artifact_bytes(job) == 8_092_571_648
+    assert estimate.checkpoint_bytes(job) == 161_480_704 * 12
+
+
+def test_the_mirror_costs_less_than_a_minute_of_training(job: Job) -> None:
+    """What it guards costs 10 USD; the weights alone are a third of it."""
+    usd = estimate.checkpoints_due(job) * estimate.mirrored_bytes(job) / 1e9 * job.machine.max_usd_per_gb
+    assert usd < job.machine.max_usd_per_hour / 60
+    assert estimate.mirror_bytes(job) == 5 * estimate.checkpoint_bytes(job)
+    alone = job.model_copy(update={"training": job.training.model_copy(update={"mirror": "adapter"})})
+    assert estimate.mirrored_bytes(alone) == estimate.checkpoint_bytes(job) // 3
+    assert estimate.cost(alone).traffic < estimate.cost(job).traffic
+
+
+def test_what_is_done_is_not_paid_again(job: Job) -> None:
+    saved = estimate.cost(job).hours - estimate.cost(job, {"sft": 300}).hours
+    assert saved == pytest.approx(300 * 4.4 / 3600 * 16)
+
+
+def test_the_disk_of_the_real_job(job: Job) -> None:
+    disk = estimate.disk(job)
+    assert estimate.checkpoints_due(job) == 4 + 1
+    assert disk.checkpoints == 5 * estimate.checkpoint_bytes(job)
+    assert disk.needed == disk.reserved + disk.base + disk.merged + disk.gguf + disk.checkpoints
+    assert disk.needed < 0.9 * disk.size
+
+
+def test_checkpoints_beyond_the_limit_are_not_kept(job: Job) -> None:
+    training = job.training.model_copy(update={"checkpoint_every": 1, "checkpoints_kept": 2})
+    many = job.model_copy(update={"training": training})
+    assert estimate.checkpoints_due(many) == 410
+    assert estimate.disk(many).checkpoints == 4 * estimate.checkpoint_bytes(many)
+
+
+def test_the_first_checkpoint(job: Job) -> None:
+    assert estimate.first_checkpoint_s(job) == 600 + 180 + 100 * 4.4
+    short = job.model_copy(update={"training": job.training.model_copy(update={"sft_steps": 50})})
+    assert estimate.first_checkpoint_s(short) == 600 + 180 + 50 * 4.4
+
+
+def test_a_model_that_cannot_be_predicted_is_bad_input(job: Job) -> None:
+    odd = job.model_copy(update={"model": job.model.model_copy(update={"num_attention_heads": 27})})
+    with pytest.raises(BadInput, match="not a multiple"):
+        estimate.cost(odd)

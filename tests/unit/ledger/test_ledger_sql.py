@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from harness.core.errors import BadInput, JobBusy, StoreFailed
+from harness.core.ids import JobName
+from harness.ledger.sql import SCHEMA_VERSION, SqlEventStore, open_store
+from tests.support.fake_clock import FakeClock
+
+JOB = JobName("forex")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "events.db"
+
+
+@pytest.fixture
+def store(path: Path) -> SqlEventStore:
+    store = open_store(path, FakeClock())
+    for number in range(4):
+        store.append(JOB, f"kind-{number}", {"n": number})
+    return store
+
+
+def tamper(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(statement)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("update events set data = '{\"n\":9}' where seq = 2", "event 2 (kind-1) was changed after it was written"),
+        ("update events set kind = 'closed' where seq = 3", "event 3 (closed) was changed after it was written"),
+        ("update events set at = at + 1 where seq = 1", "event 1 (kind-0) was changed after it was written"),
+        ("delete from events where seq = 2", "event 2 missing"),
+        ("delete from events where seq > 2", "events 3-4 missing: the log was cut off"),
+        ("delete from events", "events 1-4 missing: the log was cut off"),
+        ("delete from heads", "events 1-4 added behind the log's back"),
+        ("update heads set digest = 'x'", "event 4 is not the one that the log's head names"),
+        ("update events set data = 'not json' where seq = 2", "event 2 cannot be read: "),
+        ("update events set data = '[]' where seq = 2", "event 2 cannot be read: "),
+        ("update events set data = x'00ff' where seq = 2", "event 2 cannot be read: "),
+        ("update events set at = 'soon' where seq = 2", "event 2 cannot be read: "),
+    ],
+)
+def test_a_log_that_was_tampered_with_is_not_used(statement: str, named: str, store: SqlEventStore, path: Path) -> None:
+    tamper(path, statement)
+    assert any(problem.startswith(named) for problem in store.verify(JOB)), store.verify(JOB)
+    with pytest.raises(StoreFailed, match="the log of job forex"):
+        store.events(JOB)
+    assert store.jobs() == (JOB,)
+
+
+def test_commits_reach_the_disk_with_their_directory(store: SqlEventStore) -> None:
+    with store.engine.connect() as connection:
+        assert connection.scalar(sa.text("pragma journal_mode")) == "delete"
+        assert connection.scalar(sa.text("pragma synchronous")) == 3  # EXTRA
+        assert connection.scalar(sa.text("pragma busy_timeout")) == 30_000
+
+
+def test_the_store_is_one_file_at_rest(store: SqlEventStore, path: Path) -> None:
+    assert store.path == path
+    assert [entry.name for entry in path.parent.iterdir()] == ["events.db"]
+
+
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 0])
+def test_another_schema_is_not_touched(version: int, store: SqlEventStore, path: Path) -> None:
+    del store
+    tamper(path, f"update schema_version set version = {version}")
+    before = path.read_bytes()
+    with pytest.raises(StoreFailed, match=f"has schema version {version}; this harness knows version 1"):
+        open_store(path, FakeClock())
+    assert path.read_bytes() == before
+
+
+def test_what_is_not_a_database_is_not_touched(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"not a database, but something that matters to somebody\n" * 100)
+    with pytest.raises(StoreFailed, match="file is not a database") as failed:
+        open_store(path, FakeClock())
+    assert "Without one, move it away" in failed.value.remedy
+    assert path.read_bytes().startswith(b"not a database")
+
+
+def test_a_damaged_database_says_so(store: SqlEventStore, path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    with pytest.raises(StoreFailed, match="cannot be used"):
+        store.events(JOB)
+
+
+def test_a_state_directory_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreFailed, match="cannot create"):
+        open_store(tmp_path / "file" / "state" / "events.db", FakeClock())
+
+
+def test_a_directory_in_place_of_the_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StoreFailed, match="unable to open database file"):
+        open_store(tmp_path, FakeClock())
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="permissions do not bind the superuser")
+def test_a_state_directory_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreFailed, match="cannot be used"):
+        open_store(tmp_path / "events.db", FakeClock())
+
+
+def test_a_full_disk_says_so_and_appends_nothing(store: SqlEventStore, path: Path) -> None:
+    @sa.event.listens_for(store.engine, "connect")
+    def fill(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("pragma max_page_count = 6")
+
+    with pytest.raises(StoreFailed, match="full"):
+        store.append(JOB, "big", {"x": "y" * 100_000})
+    assert len(open_store(path, FakeClock()).events(JOB)) == 4
+
+
+def test_a_writer_that_never_ends_is_not_waited_for_for_ever(store: SqlEventStore, path: Path) -> None:
+    @sa.event.listens_for(store.engine, "connect")
+    def hurry(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("pragma busy_timeout = 50")
+
+    blocker = sqlite3.connect(path, isolation_level=None)
+    blocker.execute("begin immediate")
+    with pytest.raises(StoreFailed, match="locked"):
+        store.append(JOB, "x", {})
+    assert len(store.events(JOB)) == 4  # reading goes on
+    blocker.execute("rollback")
+    blocker.close()
+    assert store.append(JOB, "x", {}).seq == 5
+
+
+def test_a_url_names_a_file_too(tmp_path: Path) -> None:
+    path = tmp_path / "with space.db"
+    store = open_store(f"sqlite:///{path}", FakeClock())
+    assert store.path == path
+    assert open_store(str(path), FakeClock()).path == path
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "postgresql://me:secret@db/x", "oracle://x", "://", "nonsense://"]
+)
+def test_other_databases_are_refused_without_showing_a_password(url: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        open_store(url, FakeClock())
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("holder", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1, "host": "h\\u001b[2J"}'])
+def test_a_holder_that_cannot_be_read_is_just_another_process(holder: str, store: SqlEventStore) -> None:
+    with store.lock(JOB):
+        (file,) = store.path.with_name("events.db.locks").glob("*.holder.json")
+        file.write_text(holder)
+        with pytest.raises(JobBusy, match="is being run by") as caught, store.lock(JOB):
+            pass
+        assert str(caught.value).isprintable()
+
+
+def test_a_lock_directory_in_the_way_says_so(store: SqlEventStore) -> None:
+    store.path.with_name("events.db.locks").write_text("in the way")
+    with pytest.raises(StoreFailed, match="cannot lock job forex"), store.lock(JOB):
+        pass

@@ -1,0 +1,177 @@
+"""The embedded service as a process of its own: real processes, real kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.core.clock import SystemClock
+from harness.core.errors import BadInput, HarnessError, MissingExtra, ProviderUnavailable
+from harness.core.ports import CreateRequest, OfferQuery
+from harness.providers.detached import spawn
+from harness.providers.emulated import ensure_emulator, open_emulated, stop_emulator
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="the emulated boxes need Linux or macOS"),
+]
+CLOCK = SystemClock()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    home = tmp_path / "home with space"
+    yield home
+    for process in emulators(home, ""):  # the boxes outlive their emulator
+        process.kill()
+
+
+def emulators(home: Path, module: str = "harness.emulator") -> list[psutil.Process]:
+    """The live processes of this home that name the module."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if process.info["status"] != psutil.STATUS_ZOMBIE and module in command and str(home / "state") in command:
+            found.append(process)
+    return found
+
+
+def pid_of(home: Path) -> int:
+    (process,) = emulators(home)
+    return int(process.pid)
+
+
+ENSURE = """
+import os, signal, sys
+from pathlib import Path
+from harness.core.clock import SystemClock
+from harness.providers.detached import spawn
+from harness.providers.emulated import ensure_emulator
+print(ensure_emulator(Path(sys.argv[1]), SystemClock()).server_url, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_it_is_started_once_and_found_again(home: Path) -> None:
+    first = ensure_emulator(home, CLOCK)
+    pid = pid_of(home)
+    assert ensure_emulator(home, CLOCK) == first
+    assert pid_of(home) == pid
+    provider = open_emulated(home, CLOCK)
+    assert provider.name == "emulated"
+    assert provider.account().user_id > 0
+    assert (home / "emulator.json").stat().st_mode & 0o077 == 0
+    assert stop_emulator(home)
+    assert emulators(home) == []
+    assert not stop_emulator(home)
+
+
+def test_it_outlives_whoever_started_it(home: Path) -> None:
+    caller = subprocess.run(
+        [sys.executable, "-c", ENSURE, str(home)], stdout=subprocess.PIPE, start_new_session=True, check=False
+    )
+    assert caller.returncode == -signal.SIGKILL
+    credentials = ensure_emulator(home, CLOCK)
+    assert credentials.server_url == caller.stdout.decode().strip()
+    assert open_emulated(home, CLOCK).account().user_id > 0
+
+
+def test_callers_at_once_start_one(home: Path) -> None:
+    command = [sys.executable, "-c", ENSURE, str(home)]
+    callers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
+    addresses = {caller.communicate(timeout=120)[0] for caller in callers}
+    assert len(addresses) == 1
+    assert len(emulators(home)) == 1
+
+
+def test_one_whose_starter_died_before_writing_it_down_is_found(home: Path) -> None:
+    first = ensure_emulator(home, CLOCK)
+    pid = pid_of(home)
+    (home / "emulator.json").unlink()
+    assert ensure_emulator(home, CLOCK) == first
+    assert pid_of(home) == pid
+    (home / "emulator.json").unlink()
+    assert stop_emulator(home)
+
+
+def test_one_that_died_goes_on_with_its_state(home: Path) -> None:
+    provider = open_emulated(home, CLOCK)
+    offer = provider.search(OfferQuery(("H100",), 1, 20.0, 100.0))[0]
+    rented = provider.create(offer.id, CreateRequest("pytorch/pytorch", 20.0, "gsh-demo-1"))
+    os.kill(pid_of(home), signal.SIGKILL)
+    again = open_emulated(home, CLOCK)
+    assert [instance.id for instance in again.instances().instances] == [rented]
+    assert stop_emulator(home)
+
+
+def test_a_home_by_its_relative_path_is_the_same(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ensure_emulator(home, CLOCK)
+    monkeypatch.chdir(home.parent)
+    assert ensure_emulator(Path(home.name), CLOCK) == first
+    assert stop_emulator(Path(home.name))
+
+
+def test_another_scenario_is_not_played_by_the_one_that_runs(home: Path) -> None:
+    ensure_emulator(home, CLOCK)
+    with pytest.raises(BadInput, match="is running with no scenario"):
+        ensure_emulator(home, CLOCK, scenario="create-reply-lost")
+
+
+def test_one_that_cannot_start_says_why(home: Path) -> None:
+    with pytest.raises(ProviderUnavailable, match="no-such-scenario"):
+        ensure_emulator(home, CLOCK, scenario="no-such-scenario")
+    assert emulators(home) == []
+
+
+def test_another_process_with_the_same_number_is_not_it(home: Path) -> None:
+    home.mkdir()
+    record = {"url": "http://127.0.0.1:1", "key": "k", "pid": os.getpid()}
+    (home / "emulator.json").write_text(json.dumps(record))
+    assert not stop_emulator(home)
+    assert ensure_emulator(home, CLOCK).server_url != record["url"]
+
+
+@pytest.mark.parametrize("record", ["", "[]", '{"url": "http://127.0.0.1:1"}', "\xff"])
+def test_a_damaged_record_is_named(record: str, home: Path) -> None:
+    home.mkdir()
+    (home / "emulator.json").write_text(record, encoding="latin-1")
+    with pytest.raises(BadInput, match=r"emulator\.json cannot be read"):
+        ensure_emulator(home, CLOCK)
+
+
+def test_a_home_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BadInput, match="cannot be used"):
+        ensure_emulator(tmp_path / "file", CLOCK)
+
+
+def test_stopping_what_never_was_makes_nothing(tmp_path: Path) -> None:
+    assert not stop_emulator(tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
+def test_without_its_packages_the_missing_extra_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    with pytest.raises(MissingExtra, match="the embedded provider"):
+        ensure_emulator(home, CLOCK)
+
+
+def test_one_that_does_not_answer_is_not_handed_out(home: Path) -> None:
+    ensure_emulator(home, CLOCK)
+    record = json.loads((home / "emulator.json").read_text())
+    (home / "emulator.json").write_text(json.dumps({**record, "url": "http://127.0.0.1:1"}))
+    with pytest.raises(ProviderUnavailable, match=r"runs, but http://127\.0\.0\.1:1 does not answer"):
+        ensure_emulator(home, CLOCK)
+
+
+def test_a_program_that_is_not_there_is_not_started(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match=r"cannot start no-such-program: FileNotFoundError"):
+        spawn(["no-such-program"], cwd=tmp_path, output=tmp_path / "out")

@@ -1,0 +1,285 @@
+"""A release is valid for one instance, one file, one plan and one log, for a while; anything else is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.core.errors import BadInput, HarnessError, Refused
+from harness.core.ids import CheckId
+from harness.core.lifecycle import Stage
+from harness.core.verdict import Verdict
+from harness.ledger.events import Head
+from harness.ledger.history import History
+from harness.release import release as releases
+from harness.release.release import Release, ReleasedCheck
+from tests.support.job_histories import DIGEST, INSTANCE, LABEL, LOCAL, REMOTE, SIZE, Log, check, gate, gate_data, job
+
+
+def _made(log: Log) -> Release:
+    """The release of a log's job, recorded in it as the runner does."""
+    release = releases.statement(log.history, "vast", log.at)
+    sha256 = hashlib.sha256(releases.to_json(release)).hexdigest()
+    log.add("released", {"path": "/home/me/release.json", "sha256": sha256})
+    return release
+
+
+def _reopened(name: str, verdict: Verdict) -> dict[str, Any]:
+    return gate_data(gate(Stage.POSTDOWNLOAD, job(), check(Stage.POSTDOWNLOAD, name, verdict)))
+
+
+def test_a_verified_file_releases_its_instance() -> None:
+    log = Log().verified()
+    release = _made(log)
+    assert (release.instance_id, release.label, release.provider) == (INSTANCE, LABEL, "vast")
+    assert (release.name, release.remote_path) == (Path(LOCAL).name, REMOTE)
+    assert (release.size, release.sha256) == (SIZE, DIGEST)
+    assert [one.stage for one in release.gates] == [stage for stage in Stage if stage is not Stage.TEARDOWN]
+    last = release.gate(Stage.POSTDOWNLOAD)
+    assert last is not None
+    assert {one.id: one.verdict for one in last.checks}[CheckId("local_sha256_equals_remote")] is Verdict.PASS
+    assert releases.problems(release, log.history, log.at) == ()
+
+
+def test_the_bytes_are_an_in_toto_statement() -> None:
+    told = json.loads(releases.to_json(_made(Log().verified())))
+    assert told["_type"] == "https://in-toto.io/Statement/v1"
+    assert told["subject"] == [{"name": "forex-r1-v3.Q8_0.gguf", "digest": {"sha256": DIGEST}}]
+    assert told["predicateType"] == "https://gold-standard-harness.dev/release/v1"
+    assert told["predicate"]["instance"] == {"id": INSTANCE, "label": LABEL}
+    assert told["predicate"]["issuedOn"].endswith("Z")
+
+
+def test_reading_gives_back_what_was_written(tmp_path: Path) -> None:
+    release = _made(Log().verified())
+    data = releases.to_json(release)
+    (tmp_path / "release.json").write_bytes(json.dumps(json.loads(data), indent=4).encode())
+    assert releases.read(data) == release
+    assert releases.read(tmp_path / "release.json") == release
+    assert releases.to_json(releases.read(data)) == data
+
+
+def _without(log: Log, kind: str) -> History:
+    from harness.ledger.history import fold
+
+    return fold([event for event in log.events if event.kind != kind])
+
+
+@pytest.mark.parametrize(
+    ("history", "why"),
+    [
+        (Log().history, "no instance"),
+        (Log().trained().history, "no artifact"),
+        (Log().fetched().history, "no file"),
+        (_without(Log().verified(), "artifact"), "no artifact"),
+        (Log().closed().history, "no instance"),
+        (
+            Log().verified().add("gate", _reopened("local_file_exists", Verdict.FAIL)).history,
+            "postdownload gate has not passed",
+        ),
+        (
+            Log().verified().add("artifact", {"path": REMOTE, "size": SIZE, "sha256": "00" * 32}).history,
+            "artifact digest",
+        ),
+    ],
+)
+def test_nothing_is_released_without_its_ground(history: History, why: str) -> None:
+    with pytest.raises(Refused, match=why):
+        releases.statement(history, "vast", 1_800_010_000.0)
+
+
+def test_a_gate_that_passed_another_plan_than_todays_releases_nothing() -> None:
+    log = Log().verified()
+    small = gate(Stage.POSTDOWNLOAD, log.job)
+    kept = tuple(one for one in small.results if one.id != "gguf_generates")
+    from harness.gates import plan
+
+    ids = tuple(one.id for one in kept)
+    thinner = dataclasses.replace(small, results=kept, required=ids, plan_digest=plan.digest("postdownload", ids))
+    log.add("gate", gate_data(thinner))
+    with pytest.raises(Refused, match="not today's: gguf_generates demanded"):
+        releases.statement(log.history, "vast", log.at)
+
+
+def test_a_users_own_check_is_part_of_the_plan() -> None:
+    log = Log().verified()
+    log.add("gate", gate_data(gate(Stage.POSTDOWNLOAD, log.job, extra=("ollama_loads_it",))))
+    release = _made(log)
+    assert releases.problems(release, log.history, log.at) == ()
+
+
+def _bend_gate(release: Release, **fields: Any) -> Release:
+    bent = [dataclasses.replace(one, **fields) if one.stage is Stage.POSTDOWNLOAD else one for one in release.gates]
+    return dataclasses.replace(release, gates=tuple(bent))
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"instance_id": 4712}, "instance: it names 4712, the event log 4711"),
+        ({"label": "gsh-other-00000000"}, "label"),
+        ({"job": "other"}, "job"),
+        ({"sha256": "00" * 32}, "verified digest"),
+        ({"size": SIZE - 1}, "artifact size"),
+        ({"name": "other.gguf"}, "verified file"),
+        ({"remote_path": "/tmp/other.gguf"}, "remote path"),
+        ({"gates": ()}, "the postdownload gate has not passed"),
+        ({"log": Head(3, "00" * 32)}, "no event 3"),
+        ({"provider": "elsewhere"}, "not the statement that the event log recorded"),
+        ({"expires": 4_000_000_000}, "not the statement that the event log recorded"),
+    ],
+)
+def test_a_changed_statement_is_void(fields: dict[str, Any], why: str) -> None:
+    log = Log().verified()
+    bent = dataclasses.replace(_made(log), **fields)
+    assert any(why in problem for problem in releases.problems(bent, log.history, log.at))
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"verdict": Verdict.UNKNOWN}, "gate postdownload is not open"),
+        ({"plan_digest": "00" * 32}, "passed another plan"),
+        ({"facts_sha256": "00" * 32}, "other facts"),
+        ({"checks": ()}, "not those of its plan"),
+        ({"checks": (ReleasedCheck(CheckId("local_file_exists"), Verdict.FAIL),)}, "local_file_exists did not pass"),
+    ],
+)
+def test_a_changed_gate_is_seen(fields: dict[str, Any], why: str) -> None:
+    log = Log().verified()
+    bent = _bend_gate(_made(log), **fields)
+    assert any(why in problem for problem in releases.problems(bent, log.history, log.at))
+
+
+def test_it_is_valid_until_it_expires_and_not_before_it_was_issued() -> None:
+    log = Log().verified()
+    release = _made(log)
+    assert release.expires - release.issued == log.job.limits.release_valid_s
+    assert releases.problems(release, log.history, release.expires - 0.1) == ()
+    assert releases.problems(release, log.history, release.expires) == ("it expired 0 s ago",)
+    assert "clock went back" in releases.problems(release, log.history, release.issued - 100)[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "why"),
+    [
+        ("rented", {"instance_id": 99, "label": LABEL, "offer": {}, "usd_per_hour": 1.0}, "instance"),
+        ("artifact", {"path": REMOTE, "size": SIZE, "sha256": "11" * 32}, "artifact digest"),
+        ("verified", {"path": LOCAL, "size": SIZE, "sha256": "11" * 32}, "verified digest"),
+        ("released", {"path": "/elsewhere", "sha256": "22" * 32}, "not the statement"),
+        (
+            "gate",
+            _reopened("gguf_generates", Verdict.UNKNOWN),
+            "gate postdownload is not open",
+        ),
+    ],
+)
+def test_what_happens_afterwards_voids_it(kind: str, data: dict[str, Any], why: str) -> None:
+    log = Log().verified()
+    release = _made(log)
+    log.add(kind, data)
+    assert any(why in problem for problem in releases.problems(release, log.history, log.at))
+
+
+def test_another_log_has_not_its_head() -> None:
+    log, other = Log().verified(), Log()
+    release = _made(log)
+    other.at += 5
+    other.verified().add("released", dict(log.events[-1].data))
+    found = releases.problems(release, other.history, other.at)
+    assert found == (f"the event log has no event {release.log.seq} with the digest that the statement names",)
+
+
+def test_the_file_is_read_anew(tmp_path: Path) -> None:
+    path, data = tmp_path / "model.gguf", b"GGUF" * 1000
+    path.write_bytes(data)
+    log = Log().verified(path=str(path), size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    release = _made(log)
+    assert releases.file_problem(release, path) is None
+    path.write_bytes(b"X" + data[1:])
+    assert "has the SHA-256" in str(releases.file_problem(release, path))
+    path.write_bytes(data[:-1])
+    assert f"has {len(data) - 1} bytes" in str(releases.file_problem(release, path))
+    path.unlink()
+    assert "does not exist" in str(releases.file_problem(release, path))
+    path.mkdir()
+    assert "is not a file" in str(releases.file_problem(release, path))
+
+
+def _told() -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(releases.to_json(_made(Log().verified())))
+    return told
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "why"),
+    [
+        (("_type",), "https://in-toto.io/Statement/v0.1", "_type"),
+        (("predicateType",), "https://slsa.dev/provenance/v1", "predicateType"),
+        (("subject",), [], "subject"),
+        (("subject", 0, "digest", "sha256"), "abc", "SHA-256"),
+        (("predicate", "artifact", "size"), -1, "size"),
+        (("predicate", "artifact", "size"), "8098524992", "size"),
+        (("predicate", "instance", "id"), True, "id"),
+        (("predicate", "job"), "../../etc", "job"),
+        (("predicate", "issuedOn"), "yesterday", "issuedOn"),
+        (("predicate", "expiresOn"), "2027-1-2T3:4:5Z", "expiresOn"),
+        (("predicate", "gates", 0, "stage"), "holiday", "stage"),
+        (("predicate", "gates", 0, "verdict"), "PASS", "verdict"),
+        (("predicate", "surprise"), 1, "surprise"),
+    ],
+)
+def test_what_is_not_a_release_is_named(place: tuple[str | int, ...], value: Any, why: str) -> None:
+    told: Any = _told()
+    inner = told
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    with pytest.raises(BadInput, match=why):
+        releases.read(json.dumps(told).encode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"\xff\xfe",
+        b'{"a": NaN}',
+        b'{"_type": 1, "_type": 2}',
+        b"[" * 100_000,
+        b" " * (2 << 20),
+        b"1" * 5000,
+    ],
+)
+def test_rubbish_is_bad_input(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "release.json").write_bytes(data)
+    with pytest.raises(BadInput):
+        releases.read(data)
+    with pytest.raises(BadInput):
+        releases.read(tmp_path / "release.json")
+
+
+def test_a_field_that_is_there_twice_is_bad_input() -> None:
+    data = releases.to_json(_made(Log().verified()))
+    twice = data.replace(b'"expiresOn":', b'"expiresOn":"2099-01-01T00:00:00Z","expiresOn":')
+    with pytest.raises(BadInput, match="twice"):
+        releases.read(twice)
+
+
+def test_a_missing_file_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot read"):
+        releases.read(tmp_path / "none.json")
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_give_a_traceback(data: bytes) -> None:
+    with pytest.raises(HarnessError):
+        releases.read(data)

@@ -1,0 +1,250 @@
+"""What the report says follows from the event log: how the job stands, what it cost, what could be lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import BadInput
+from harness.core.ids import InstanceId
+from harness.core.lifecycle import Stage
+from harness.core.ports import Charge
+from harness.core.verdict import Verdict
+from harness.ledger import billing
+from harness.release import release as releases
+from harness.report import Report, build, jsonfile, write
+from harness.report.model import StageState, Standing
+from tests.support.job_histories import BEGAN, DIGEST, INSTANCE, LABEL, LOCAL, SIZE, Log, check, gate, gate_data
+
+
+def _report(log: Log, after: float = 0) -> Report:
+    return build(log.history, now=log.at + after, charges=None)
+
+
+def _held(log: Log) -> Log:
+    return log.add("held", {"stage": "training", "error": "GateHeld", "reason": "stage training is held: loss_is_sane"})
+
+
+@pytest.mark.parametrize(
+    ("make", "stands", "safe"),
+    [
+        (Log, Standing.UNDER_WAY, "Nothing is rented"),
+        (Log().trained, Standing.UNDER_WAY, "alive and bills $16.00/h. Nothing is lost: everything there"),
+        (lambda: _held(Log().rented()), Standing.HELD, "do not destroy it"),
+        (Log().verified, Standing.UNDER_WAY, "the verified model is here"),
+        (
+            lambda: Log().trained().add("instance_stopped", {"why": "budget"}),
+            Standing.UNDER_WAY,
+            "is stopped: its disk",
+        ),
+        (lambda: Log().verified().add("destroy_requested", {"reply": "accepted"}), Standing.UNDER_WAY, "not proven"),
+        (Log().closed, Standing.CLOSED, "Nothing is lost and nothing is billed."),
+        (lambda: Log().trained().add("destroyed", {}), Standing.LOST, "What was on the instance is lost."),
+    ],
+)
+def test_how_it_stands_and_what_could_be_lost(make: Callable[[], Log], stands: Standing, safe: str) -> None:
+    report = _report(make())
+    assert report.standing is stands
+    assert safe in report.safety
+
+
+def test_a_job_whose_instance_may_live_is_never_called_closed() -> None:
+    report = _report(Log().verified().add("closed"))
+    assert report.standing is Standing.UNDER_WAY
+    assert "alive" in report.safety
+
+
+def test_each_stage_has_its_time_and_its_dollars() -> None:
+    stages = {stage.stage: stage for stage in _report(Log().closed()).stages}
+    assert all(stage.state is StageState.PASSED for stage in stages.values())
+    assert stages[Stage.PREFLIGHT].usd == 0
+    assert stages[Stage.TRAINING].seconds == pytest.approx(2400)
+    assert stages[Stage.TRAINING].usd == pytest.approx(16 * 2400 / 3600)
+    teardown = stages[Stage.TEARDOWN]
+    assert teardown.seconds is not None
+    assert teardown.usd is not None
+    assert teardown.usd < 16 * teardown.seconds / 3600  # what came after the destruction was not paid for
+
+
+def test_the_provisions_dollars_begin_with_the_rental() -> None:
+    provision = _report(Log().trained()).stages[1]
+    assert provision.seconds == pytest.approx(140)
+    assert provision.usd == pytest.approx(16 * 120 / 3600)
+
+
+def test_idle_time_is_paid_time_after_the_training() -> None:
+    log = Log().closed()
+    history = log.history
+    ended, gone = billing.training_ended_at(history), billing.gone_at(history)
+    assert ended is not None
+    assert gone is not None
+    report = _report(log, after=5000)
+    assert report.money.idle_s == pytest.approx(gone - ended)
+    assert report.money.idle_usd == pytest.approx(16 * (gone - ended) / 3600)
+    assert report.money.paid_s == pytest.approx(gone - history.rental.at if history.rental else -1)
+    assert _report(Log().rented(), after=100).money.idle_s == 0
+
+
+def test_idle_time_begins_when_the_training_really_ended_and_is_held_against_the_bytes() -> None:
+    log = Log().trained()
+    noticed = log.at
+    log.add("trained", {"at": noticed - 40})
+    log.add("artifact", {"path": "/m.gguf", "size": SIZE, "sha256": DIGEST})
+    log.add("fetched", {"path": LOCAL, "size": SIZE, "sha256": DIGEST, "bytes_per_s": SIZE / 100}, after=170)
+    spent = _report(log, after=10).money
+    assert spent.idle_s == pytest.approx(40 + 10 + 10 + 170 + 10)
+    assert spent.bytes_s == pytest.approx(100)
+    assert spent.waste == pytest.approx(1 - 100 / 240)
+    log.add("relaunched", {"why": "died"})
+    assert log.history.trained_at is None, "an earlier end is not the end of what was started again"
+
+
+@pytest.mark.parametrize("rate", [None, 0.0])
+def test_without_a_rate_no_share_is_made_up(rate: float | None) -> None:
+    log = Log().trained().add("artifact", {"path": "/m.gguf", "size": SIZE, "sha256": DIGEST})
+    log.add("fetched", {"path": LOCAL, "size": SIZE, "sha256": DIGEST, "bytes_per_s": rate})
+    spent = _report(log, after=10).money
+    assert spent.idle_s > 0
+    assert (spent.bytes_s, spent.waste) == (None, None)
+
+
+def test_a_request_that_was_not_proven_goes_on_billing() -> None:
+    log = Log().verified().add("destroy_requested", {"instance_id": INSTANCE, "reply": "accepted"})
+    instance = _report(log).instance
+    assert instance is not None
+    assert instance.gone_at is None
+    assert _report(log, after=3600).money.usd - _report(log).money.usd == pytest.approx(16)
+
+
+def test_the_first_of_two_requests_is_not_the_end_when_a_second_was_needed() -> None:
+    log = Log().verified().add("destroy_requested", {"instance_id": INSTANCE, "reply": "accepted"})
+    log.add("destroy_requested", {"instance_id": INSTANCE, "reply": "accepted"}, after=3600)
+    second = log.at
+    log.add("destroyed", {"instance_id": INSTANCE})
+    assert billing.gone_at(log.history) == second
+    spans = billing.paid_spans(log.history.events, log.at + 9)
+    assert spans[-1].end == second
+
+
+def test_a_stopped_instance_is_not_paid_by_the_hour() -> None:
+    log = Log().rented().add("instance_stopped", {"instance_id": INSTANCE, "why": "budget"}, after=360)
+    log.add("instance_started", {"instance_id": INSTANCE}, after=10_000)
+    log.add("stage", {"stage": "upload"}, after=360)
+    assert _report(log).money.paid_s == pytest.approx(720)
+    assert billing.spent(log.history, log.at) == pytest.approx(3.2)
+    assert billing.spent(Log().history, BEGAN) is None
+
+
+def test_the_providers_bill_is_added_up_by_kind() -> None:
+    charges = tuple(
+        Charge(InstanceId(INSTANCE), kind, usd, 0, 1) for kind, usd in (("gpu", 3.0), ("bwd", 0.1), ("gpu", 2.0))
+    )
+    log = Log().closed()
+    billed = build(log.history, now=log.at, charges=charges).money
+    assert [(one.kind, one.usd) for one in billed.billed or ()] == [("bwd", 0.1), ("gpu", 5.0)]
+    assert billed.billed_usd == pytest.approx(5.1)
+    assert build(log.history, now=log.at, charges=()).money.billed_usd == 0
+    assert _report(log).money.billed_usd is None  # nobody asked, which is not zero
+
+
+def test_checks_keep_their_evidence_and_the_silent_ones_show() -> None:
+    log = Log().rented()
+    result = gate(Stage.PROVISION, log.job, check(Stage.PROVISION, "price_within_cap", Verdict.FAIL))
+    data = gate_data(result)
+    data["result"]["results"] = [one for one in data["result"]["results"] if one["id"] != "ssh_answers_fresh"]
+    log.add("gate", data)
+    stage = _report(log).stages[1]
+    assert stage.silent == ("ssh_answers_fresh",)
+    assert [one.id for one in stage.shut] == ["price_within_cap"]
+    assert stage.shut[0].saw[0].value == "42"
+    assert (stage.passed, stage.verdict) == (8, Verdict.FAIL)
+    assert _report(log).stages[2].silent == (
+        "remote_package_matches_manifest",
+        "remote_config_as_required",
+        "remote_dataset_counts",
+    )
+
+
+def test_a_gate_record_that_does_not_read_is_a_problem_and_no_pass() -> None:
+    data = gate_data(gate(Stage.PROVISION, Log().job))
+    log = Log().rented().add("gate", {**data, "result": {"results": "none"}})
+    stage = _report(log).stages[1]
+    assert "does not read" in stage.problems[0]
+    assert stage.checks == ()
+
+
+def test_what_was_held_is_told_and_whether_it_is_over() -> None:
+    log = _held(Log().rented())
+    assert [(hold.reason, hold.over) for hold in _report(log).holds] == [
+        ("stage training is held: loss_is_sane", False)
+    ]
+    log.add("stage", {"stage": "provision"})
+    assert _report(log).holds[0].over
+    _held(log)
+    assert [hold.over for hold in _report(log).holds] == [True, False]
+
+
+def test_both_ends_of_the_file_and_the_release_are_named() -> None:
+    log = Log().verified()
+    release = releases.statement(log.history, "vast", log.at)
+    log.add("released", {"path": "/r.json", "sha256": "cd" * 32})
+    report = build(log.history, now=log.at, charges=None, release=release)
+    assert report.artifact is not None
+    assert (report.artifact.local_path, report.artifact.local_size) == (LOCAL, SIZE)
+    assert report.artifact.local_sha256 == report.artifact.remote_sha256 == DIGEST
+    assert report.artifact.verified
+    assert report.release is not None
+    assert report.release.statement == release
+    assert report.instance is not None
+    assert report.instance.label == LABEL
+    assert jsonfile.load(jsonfile.dump(report)) == report
+
+
+def test_the_timeline_counts_equal_polls_and_stays_bounded() -> None:
+    log = Log().trained()
+    for _ in range(40):
+        log.add("poll", gate_data(gate(Stage.TRAINING, log.job)))
+    moments = _report(log).timeline
+    assert (moments[-1].text, moments[-1].times) == ("a look at training: pass", 40)
+    for step in range(2000):
+        log.add("mirrored", {"trainer": "sft", "step": step})
+    assert len(_report(log).timeline) == 501
+    assert any("left out here" in moment.text for moment in _report(log).timeline)
+
+
+def test_a_strangers_words_are_printable_and_whole_in_every_string() -> None:
+    evil = "\x1b]0;owned\x07\x1b[31mred\ud800\u202e"
+    log = Log().verified(path=f"/home/me/{evil}.gguf")
+    log.add("held", {"stage": evil, "error": evil, "reason": evil})
+    text = jsonfile.dump(_report(log)).decode()
+    said = json.loads(text)
+    assert "owned" not in text
+    for sign in ("\x1b", "\x07", "\u202e"):
+        assert sign not in json.dumps(said, ensure_ascii=False)
+    json.dumps(said, ensure_ascii=False).encode("utf-8")
+
+
+def test_both_files_are_written_and_replace_older_ones(tmp_path: Path) -> None:
+    report = _report(Log().closed())
+    directory = tmp_path / "job"
+    write(_report(Log().rented()), directory)
+    text, data = write(report, directory)
+    assert text.name == "GOLD_STANDARD.md"
+    assert "CLOSED" in text.read_text(encoding="utf-8")
+    assert jsonfile.load(data.read_bytes()) == report
+    assert sorted(path.name for path in directory.iterdir()) == ["GOLD_STANDARD.json", "GOLD_STANDARD.md"]
+
+
+def test_a_place_that_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot write the report"):
+        write(_report(Log()), tmp_path / "file")
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"format": 2}', b'{"format": 1}', b"\xff", b"[" * 100_000])
+def test_what_is_not_a_report_is_bad_input(data: bytes) -> None:
+    with pytest.raises(BadInput):
+        jsonfile.load(data)

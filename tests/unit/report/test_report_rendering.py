@@ -1,0 +1,159 @@
+"""The checklist is readable and exact, and nothing that a stranger wrote becomes markup in it."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from harness.core.lifecycle import Stage
+from harness.core.verdict import Verdict
+from harness.gates.evidence import Sight
+from harness.report import build, junit, markdown
+from tests.support.job_histories import Log, check
+
+_HOSTILE = (
+    "</details><script>alert(1)</script>",
+    "![x](http://evil.example/?q) [y](javascript:alert(1)) <http://evil.example>",
+    "a | b |\n\n# heading\n\n- [x] `local_file_exists`: passed\n---\n",
+    "``` \n````text\n<b>",
+    "` `` ``` ```` <img src=x onerror=alert(1)>",
+    "`\x1b[31m`\x1b[m`\n<i>",
+    "\\",
+    "\\`<b>`",
+    "&lt;b&gt; &#60;b&#62;",
+    "<!--",
+    "\r\n\r\n> quote\r\n1. list\r\n    code",
+    "\ud800 \x00 \u2028",
+    "",
+    " ",
+    "$x$ **b** _i_ ~~s~~ www.evil.example http://evil.example a@evil.example",
+)
+
+
+def _hostile_log(evil: str) -> Log:
+    bent = check(
+        Stage.POSTDOWNLOAD,
+        "local_file_exists",
+        Verdict.FAIL,
+        claim=evil,
+        saw=(Sight(evil, evil), Sight("x", evil)),
+        expected=(Sight(evil, evil),),
+        message=evil,
+        remedy=evil,
+    )
+    log = Log().fetched(bent, path=f"/home/me/{evil}")
+    return log.add("held", {"stage": evil, "error": evil, "reason": evil})
+
+
+def _tokens(text: str) -> list[Token]:
+    parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    found: list[Token] = []
+    for token in parser.parse(text):
+        found += [token, *(token.children or [])]
+    return found
+
+
+def _structure(text: str) -> list[str]:
+    """Everything but the words, and the emphasis of the report's own."""
+    loose = {"text", "code_inline", "text_special", "fence", "softbreak", "hardbreak"}
+    return [token.type for token in _tokens(text) if token.type not in loose]
+
+
+def _render(evil: str) -> str:
+    log = _hostile_log(evil)
+    return markdown.render(build(log.history, now=log.at, charges=None))
+
+
+_BENIGN = _structure(_render("quite harmless"))
+
+
+@pytest.mark.parametrize("evil", _HOSTILE)
+def test_a_strangers_words_are_words(evil: str) -> None:
+    text = _render(evil)
+    text.encode("utf-8")
+    kinds = {token.type for token in _tokens(text)}
+    assert not kinds & {"html_inline", "html_block", "link_open", "image", "s_open"}
+    if evil.strip():
+        assert _structure(text) == _BENIGN
+    assert "\x1b" not in text
+
+
+@given(st.text(alphabet=st.sampled_from("`~*_[]()<>!#|\\-+=:&;$@/ \n\tab1.\"'")))
+@settings(max_examples=60)
+def test_no_text_of_punctuation_becomes_markup(evil: str) -> None:
+    text = _render("x" + evil)
+    assert _structure(text) == _BENIGN
+
+
+def test_sentences_hold_no_tag_and_no_link() -> None:
+    assert markdown.words("<b> & [x](http://e)") == "&lt;b&gt; &amp; \\[x\\](http:&#47;&#47;e)"
+
+
+def test_no_table_row_is_broken_by_a_pipe() -> None:
+    rows = [line for line in _render("a|b").splitlines() if line.startswith("|")]
+    assert {row.count("|") for row in rows} == {6}
+
+
+def test_the_checklist_says_what_each_check_said() -> None:
+    log = Log().fetched(
+        check(Stage.POSTDOWNLOAD, "local_file_exists", Verdict.FAIL, message="nothing there"),
+        check(Stage.POSTDOWNLOAD, "gguf_generates", Verdict.UNKNOWN),
+    )
+    text = markdown.render(build(log.history, now=log.at, charges=None))
+    assert "- [x] `local_size_equals_remote`: what" in text
+    assert "- [ ] **FAIL** `local_file_exists`: what" in text
+    assert "- [?] **UNKNOWN** `gguf_generates`: what" in text
+    assert "- [ ] `instance_is_gone`: not judged yet" in text
+    assert "    nothing there" in text
+    assert text.index("What keeps postdownload shut") < text.index("## Stages")
+    assert "- next: `harness run night`" in text
+
+
+def test_a_closed_job_begins_with_its_verdict() -> None:
+    log = Log().closed()
+    text = markdown.render(build(log.history, now=log.at, charges=None))
+    assert text.splitlines()[2].startswith("> **CLOSED.** ")
+    assert "What keeps" not in text
+    assert "[ ] **" not in text
+    assert "| training | passed (PASS) | 11/11 | 40 min 00 s | $10.67 |" in text
+
+
+def test_two_files_that_differ_are_called_different() -> None:
+    log = Log().trained().add("artifact", {"path": "/a.gguf", "size": 9, "sha256": "ab" * 32})
+    log.add("fetched", {"path": "/b.gguf", "size": 9, "sha256": "cd" * 32})
+    assert "NOT the same file" in markdown.render(build(log.history, now=log.at, charges=None))
+
+
+def test_junit_counts_failures_and_errors_and_what_is_to_come() -> None:
+    log = Log().fetched(
+        check(Stage.POSTDOWNLOAD, "local_file_exists", Verdict.FAIL),
+        check(Stage.POSTDOWNLOAD, "gguf_generates", Verdict.UNKNOWN),
+    )
+    root = ET.fromstring(junit.render(build(log.history, now=log.at, charges=None)))
+    suite = next(one for one in root if one.get("name") == "postdownload")
+    assert (suite.get("failures"), suite.get("errors"), suite.get("skipped")) == ("1", "1", "0")
+    assert (root.get("failures"), root.get("errors"), root.get("skipped")) == ("1", "1", "7")
+    case = suite.find("testcase[@name='local_file_exists']/failure")
+    assert case is not None
+    assert case.get("message") == "assert 42 == 43"
+    assert "saw: seen = 42" in str(case.text)
+
+
+@pytest.mark.parametrize("evil", [*_HOSTILE, "]]>\ufffe\uffff\x0b"])
+def test_junit_is_well_formed_whatever_a_stranger_wrote(evil: str) -> None:
+    log = _hostile_log(evil)
+    root = ET.fromstring(junit.render(build(log.history, now=log.at, charges=None)))
+    assert root.get("failures") == "1"
+
+
+def test_what_was_paid_beside_the_bytes_is_told() -> None:
+    log = Log().trained().add("artifact", {"path": "/m.gguf", "size": 8_000_000_000, "sha256": "ab" * 32})
+    log.add("trained", {"at": log.at})
+    log.add("fetched", {"path": "/m", "size": 8_000_000_000, "sha256": "ab" * 32, "bytes_per_s": 80e6}, after=200)
+    text = markdown.render(build(log.history, now=log.at, charges=None))
+    assert "the artifact's bytes alone need 1 min 40 s at 80.00 MB/s; 52% went on everything else" in text

@@ -1,0 +1,203 @@
+"""Taking an instance over: recorded as what it is, safe to kill anywhere, and never a way around a gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cli.orphans import survey
+from harness.core import durable
+from harness.core.errors import BadInput, GateHeld, NotProven, ProviderUnavailable, Refused, RemoteChanged
+from harness.core.ids import InstanceId
+from harness.core.lifecycle import ADOPTED, Stage
+from harness.core.ports import DestroyReply
+from harness.core.verdict import Verdict
+from harness.job.model import Job
+from harness.ledger.ownership import Standing
+from harness.report import building
+from harness.report.model import StageState
+from harness.report.model import Standing as JobStanding
+from harness.runner import adoption
+from harness.runner import run as runner
+from tests.support.context import Killed, Telling, World, make_world
+from tests.support.job_histories import check
+
+INSTANCE = InstanceId(4711)
+FILE = Path("/home/me/night.toml")
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """An instance that somebody rented by hand, without a label, its training over; no job knows of it."""
+    made = make_world(tmp_path, monkeypatch, fast=True)
+    made.market.add(INSTANCE, None)
+    made.box.start()
+    made.box.finish()
+    return made
+
+
+def _adopt(world: World) -> Job:
+    """Begin the adoption; the world's job is the adopted one from then on. What the job file said."""
+    told = world.job
+    name = adoption.adopt(world.store, world.provider, told, FILE, INSTANCE)
+    world.job = told.model_copy(update={"name": name, "adopted": True})
+    return told
+
+
+def _drive(world: World, on_record: Any = lambda _kind, _done: None) -> Telling:
+    telling = Telling()
+    context = world.context(on_record)
+    runner.reopen_if_spoilt(context, telling)
+    runner.run(context, telling, lambda _id, _file: "the test agrees")
+    return telling
+
+
+def test_it_is_judged_brought_home_and_destroyed(world: World) -> None:
+    _adopt(world)
+    telling = _drive(world)
+    assert telling.stages == list(ADOPTED)
+    assert world.history.closed
+    assert not world.market.rented
+    assert world.history.verified is not None
+    assert Path(world.history.verified.path).read_bytes() == world.box.artifact.read_bytes()
+    kinds = world.kinds()
+    assert kinds[:2] == ["opened", "adopted"]
+    assert "rented" not in kinds
+    assert "launched" not in kinds
+    assert kinds.index("pinned") < kinds.index("artifact") < kinds.index("verified") < kinds.index("destroy_intended")
+
+
+def test_the_log_says_what_was_seen_when_it_was_taken_over(world: World) -> None:
+    _adopt(world)
+    (event,) = [event for event in world.history.events if event.kind == "adopted"]
+    assert event.data["label"] == ""
+    assert event.data["owner"] == world.market.user
+    assert event.data["usd_per_hour"] == 15.9
+    assert world.history.job.adopted
+    assert world.history.stage is Stage.POSTTRAIN
+    (row,) = survey(world.provider, world.context().known())["instances"].get()
+    assert row.standing is Standing.OWNED
+
+
+def test_the_report_says_what_nobody_looked_at(world: World) -> None:
+    _adopt(world)
+    _drive(world)
+    report = building.build(world.history, now=world.clock.now(), charges=None)
+    states = {stage.stage: stage.state for stage in report.stages}
+    assert {stage for stage, state in states.items() if state is StageState.LEFT_OUT} == set(Stage) - set(ADOPTED)
+    assert {states[stage] for stage in ADOPTED} == {StageState.PASSED}
+    (launch,) = [stage for stage in report.stages if stage.stage is Stage.LAUNCH]
+    assert "v2_forex_integration_logged" in launch.left_out
+    assert report.standing is JobStanding.CLOSED
+    assert report.headline.startswith("Adopted: what came before the training's end was not looked at.")
+
+
+@pytest.mark.parametrize("stage", [Stage.POSTTRAIN, Stage.POSTDOWNLOAD])
+def test_a_gate_that_stays_shut_keeps_it_alive(world: World, stage: Stage) -> None:
+    _adopt(world)
+    bent = "adopted_run_is_as_planned" if stage is Stage.POSTTRAIN else "local_sha256_equals_remote"
+    world.gates[stage] = [(check(stage, bent, Verdict.FAIL),)]
+    with pytest.raises(GateHeld, match=bent):
+        _drive(world)
+    assert world.market.rented
+    assert world.provider.count("destroy") == 0
+    assert "destroy_intended" not in world.kinds()
+    report = building.build(world.history, now=world.clock.now(), charges=None)
+    assert report.standing is JobStanding.HELD
+    assert report.next_step == "harness destroy night-4711"
+
+
+def test_a_label_that_changes_meanwhile_is_seen(world: World) -> None:
+    _adopt(world)
+    world.market.change(INSTANCE, label="somebody else's")
+    with pytest.raises(Refused, match="carries the label"):
+        _drive(world)
+    assert world.market.rented
+
+
+def test_an_artifact_that_is_written_anew_is_judged_anew(world: World) -> None:
+    _adopt(world)
+    world.box.on_fetch = lambda _: durable.write(world.box.artifact, b"GGUF another")
+    with pytest.raises(RemoteChanged):
+        _drive(world)
+    assert world.market.rented
+    assert world.history.stage is Stage.POSTTRAIN
+
+
+@pytest.mark.parametrize(("shown", "why"), [(False, "shows no instance"), (True, "is user 7's")])
+def test_what_cannot_be_ours_is_refused_and_leaves_no_job(world: World, shown: bool, why: str) -> None:
+    if shown:
+        table = world.job.provider.model_copy(update={"user_id": 8})
+        world.job = world.job.model_copy(update={"provider": table})
+    else:
+        world.market.rented.clear()
+    with pytest.raises(Refused, match=why):
+        _adopt(world)
+    assert world.store.jobs() == ()
+
+
+def test_a_provider_that_cannot_be_asked_is_no_absence(world: World) -> None:
+    world.provider.break_("instance", ProviderUnavailable("answered 404 auth_error"))
+    with pytest.raises(ProviderUnavailable):
+        _adopt(world)
+    assert world.store.jobs() == ()
+
+
+KINDS = ("adopted", "pinned", "artifact", "fetched", "verified", "released", "guarded", "destroy_intended", "destroyed")
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("done", [False, True])
+def test_killed_anywhere_the_next_run_finishes(world: World, kind: str, done: bool) -> None:
+    _adopt(world)
+
+    def kill(now: str, after: bool) -> None:
+        if (now, after) == (kind, done):
+            raise Killed
+
+    with pytest.raises(Killed):
+        _drive(world, kill)
+    _drive(world)
+    assert world.history.closed
+    assert world.provider.count("destroy") == 1
+    assert world.kinds().count("adopted") == 1
+
+
+def test_a_destroy_that_was_not_carried_out_is_not_called_done(world: World) -> None:
+    _adopt(world)
+    world.provider.break_("destroy", DestroyReply.ACCEPTED)
+    with pytest.raises(NotProven):
+        _drive(world)
+    assert world.history.alive is not None
+    _drive(world)
+    assert world.history.closed
+
+
+def test_other_expectations_judge_everything_anew(world: World) -> None:
+    told = _adopt(world)
+    runner.run(world.context(), Telling(), lambda _id, _file: None, until=Stage.POSTDOWNLOAD)
+    adoption.expect(world.context(), told, FILE)
+    assert world.history.passed(Stage.POSTDOWNLOAD), "the same file changes nothing"
+    stricter = told.model_copy(update={"training": told.training.model_copy(update={"sft_steps": 331})})
+    adoption.expect(world.context(), stricter, FILE)
+    assert world.history.stage is Stage.POSTTRAIN
+    assert world.history.verified is None
+    assert world.history.job.training.sft_steps == 331
+    assert world.history.job.adopted
+
+
+def test_it_is_not_looked_for_at_another_provider(world: World) -> None:
+    told = _adopt(world)
+    elsewhere = told.model_copy(update={"provider": told.provider.model_copy(update={"server_url": "http://x"})})
+    with pytest.raises(Refused, match="another provider"):
+        adoption.expect(world.context(), elsewhere, FILE)
+
+
+@pytest.mark.parametrize("accept_changes", [False, True])
+def test_no_job_file_turns_it_into_a_job_that_would_train_over_it(world: World, accept_changes: bool) -> None:
+    told = _adopt(world)
+    same_name = told.model_copy(update={"name": world.job.name})
+    with pytest.raises(BadInput, match="took its instance over"):
+        runner.open_job(world.store, same_name, FILE, accept_changes=accept_changes)

@@ -1,0 +1,239 @@
+"""The mirror beside the watch: what is sent for, in which order, what stays, and that it never stands in the way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import HostUnreachable, TransferFailed
+from harness.core.lifecycle import Stage
+from harness.facts import training as training_facts
+from harness.facts.mirror import RUN_FILE, mirrored, resumable
+from harness.runner.checkpoint_mirror import Mirroring
+from tests.support.context import ScriptedContext, Telling, World, make_world
+from tests.support.scripted_world import BoxHost
+
+TOTAL = {"sft": 330, "dpo": 80}
+PARTS = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    made = make_world(tmp_path, monkeypatch, fast=True)
+    made.run(until=Stage.LAUNCH)
+    made.box.hangs = 9  # it goes on training
+    (made.box.root / RUN_FILE).write_text('{"seed": 7}')
+    return made
+
+
+def checkpoint(root: Path, trainer: str, step: int) -> Path:
+    """A complete one, with a subfolder."""
+    folder = root / "models/output" / trainer / f"checkpoint-{step}"
+    (folder / "ref").mkdir(parents=True)
+    header = json.dumps({"a": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}}).encode()
+    weights = len(header).to_bytes(8, "little") + header + bytes([step % 256]) * 8
+    for name in ("adapter_model.safetensors", "ref/adapter_model.safetensors"):
+        (folder / name).write_bytes(weights)
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    for name in PARTS:
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("x/data.pkl", b"x")
+    return folder
+
+
+def watch(world: World, looks: int = 6) -> Telling:
+    """Some looks, each after what was under way has ended."""
+    context, telling = world.context(), Telling()
+    with Mirroring(context, telling) as mirroring:
+        for _ in range(looks):
+            mirroring.go_on(training_facts.look(context))
+            while mirroring.under_way:
+                threading.Event().wait(0.01)
+    return telling
+
+
+def here(world: World) -> list[tuple[str, int]]:
+    return [(one.trainer, one.step) for one in mirrored(world.home / "jobs" / world.job.name / "mirror")]
+
+
+def test_a_whole_checkpoint_comes_home_with_what_the_run_says_of_itself(world: World) -> None:
+    there = checkpoint(world.box.root, "sft", 100)
+    watch(world)
+    home = world.home / "jobs" / world.job.name / "mirror/sft/checkpoint-100"
+    names = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
+    assert names == {path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()} | {RUN_FILE}
+    assert world.kinds().count("mirrored") == 1
+
+
+def test_with_the_adapter_alone_nothing_can_be_resumed_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, training={"mirror": "adapter"})
+    world.run(until=Stage.LAUNCH)
+    checkpoint(world.box.root, "sft", 100)
+    watch(world)
+    mirror = world.home / "jobs" / world.job.name / "mirror"
+    assert sorted(path.name for path in (mirror / "sft/checkpoint-100").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "trainer_state.json",
+    ]
+    assert here(world) == [("sft", 100)]
+    assert resumable(mirror, TOTAL) is None
+
+
+def test_the_last_of_sft_comes_before_those_of_dpo(world: World) -> None:
+    """A training on another box needs both; the two newest of each trainer stay."""
+    for step in (100, 200, 300):
+        checkpoint(world.box.root, "sft", step)
+        watch(world, 2)
+    checkpoint(world.box.root, "sft", 330)
+    checkpoint(world.box.root, "dpo", 80)
+    watch(world)
+    told = [(event.data["trainer"], event.data["step"]) for event in world.history.events if event.kind == "mirrored"]
+    assert told == [("sft", 100), ("sft", 200), ("sft", 300), ("sft", 330), ("dpo", 80)]
+    assert here(world) == [("dpo", 80), ("sft", 300), ("sft", 330)]
+
+
+def test_what_cannot_be_deleted_here_ends_no_watch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = world.home / "jobs" / world.job.name / "mirror" / "sft"
+    mirror.mkdir(parents=True)
+    (mirror / ".DS_Store").write_bytes(b"of a file manager")
+    (mirror / "checkpoint-50.incoming").mkdir()
+
+    def held(path: Path) -> None:
+        raise PermissionError(f"{path} is open in another program")
+
+    monkeypatch.setattr(shutil, "rmtree", held)
+    checkpoint(world.box.root, "sft", 100)
+    watch(world)
+    assert here(world) == [("sft", 100)]
+    assert (mirror / ".DS_Store").exists()
+
+
+def test_one_that_is_not_complete_is_passed_over(world: World) -> None:
+    checkpoint(world.box.root, "sft", 100)
+    (checkpoint(world.box.root, "sft", 200) / "optimizer.pt").unlink()
+    watch(world)
+    assert here(world) == [("sft", 100)]
+
+
+def test_what_fails_is_told_and_tried_again(world: World) -> None:
+    checkpoint(world.box.root, "sft", 100)
+    (world.box.root / RUN_FILE).unlink()
+    telling = watch(world, 2)
+    assert any("could not be mirrored" in note for note in telling.notes)
+    assert "mirrored" not in world.kinds()
+    (world.box.root / RUN_FILE).write_text("{}")
+    watch(world, 2)
+    assert here(world) == [("sft", 100)]
+
+
+@dataclass(slots=True)
+class _SlowHost(BoxHost):
+    """A connection over which a checkpoint comes until it is called off, or is whole just then."""
+
+    arrives: bool = False
+    begun: threading.Event = field(default_factory=threading.Event)
+
+    def mirror(
+        self, files: Mapping[str, str], destination: Path, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        del files
+        self.begun.set()
+        while not cancelled():
+            threading.Event().wait(0.01)
+        if not self.arrives:
+            raise TransferFailed("called off")
+        destination.mkdir(parents=True)
+
+
+def test_the_watch_goes_on_beside_it_and_its_end_calls_it_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint(world.box.root, "sft", 100)
+    host = _SlowHost(world.box, ())
+    monkeypatch.setattr(ScriptedContext, "fresh_host", lambda _context: host)
+    context, telling = world.context(), Telling()
+    with Mirroring(context, telling) as mirroring:
+        for _ in range(3):
+            mirroring.go_on(training_facts.look(context))
+        assert host.begun.wait(5)
+        assert mirroring.under_way
+    assert not mirroring.under_way
+    assert telling.notes == []
+    assert "mirrored" not in world.kinds()
+
+
+def test_what_came_home_while_it_was_called_off_is_recorded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint(world.box.root, "sft", 100)
+    host = _SlowHost(world.box, (), arrives=True)
+    monkeypatch.setattr(ScriptedContext, "fresh_host", lambda _context: host)
+    context = world.context()
+    with Mirroring(context, Telling()) as mirroring:
+        mirroring.go_on(training_facts.look(context))
+        assert host.begun.wait(5)
+    assert world.kinds().count("mirrored") == 1
+
+
+def test_a_box_that_cannot_be_reached_stops_no_watch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint(world.box.root, "sft", 100)
+    seen = training_facts.look(world.context())
+
+    def unreachable(_context: ScriptedContext) -> BoxHost:
+        raise HostUnreachable("the provider shows no instance")
+
+    monkeypatch.setattr(ScriptedContext, "fresh_host", unreachable)
+    telling = Telling()
+    with Mirroring(world.context(), telling) as mirroring:
+        mirroring.go_on(seen)
+    assert "shows no instance" in telling.notes[0]
+
+
+def test_a_mirrored_checkpoint_that_was_damaged_here_is_passed_over(world: World) -> None:
+    for step in (100, 200):
+        checkpoint(world.box.root, "sft", step)
+        watch(world, 2)
+    mirror = world.home / "jobs" / world.job.name / "mirror"
+    newest = resumable(mirror, TOTAL)
+    assert newest is not None
+    assert newest.steps == {"sft": 200}
+    assert RUN_FILE in newest.files
+    assert "models/output/sft/checkpoint-200/ref/adapter_model.safetensors" in newest.files
+    (mirror / "sft/checkpoint-200/optimizer.pt").write_bytes(b"torn")
+    older = resumable(mirror, TOTAL)
+    assert older is not None
+    assert older.steps == {"sft": 100}
+
+
+def test_checkpoints_of_dpo_are_of_no_use_without_the_last_of_sft(world: World) -> None:
+    checkpoint(world.box.root, "sft", 330)
+    checkpoint(world.box.root, "dpo", 40)
+    watch(world)
+    mirror = world.home / "jobs" / world.job.name / "mirror"
+    both = resumable(mirror, TOTAL)
+    assert both is not None
+    assert both.steps == {"sft": 330, "dpo": 40}
+    (mirror / "sft/checkpoint-330/trainer_state.json").unlink()
+    assert resumable(mirror, TOTAL) is None
+
+
+def test_the_very_last_checkpoint_leaves_nothing_to_judge_and_is_not_gone_on_from(world: World) -> None:
+    checkpoint(world.box.root, "sft", 330)
+    checkpoint(world.box.root, "dpo", 80)
+    watch(world)
+    newest = resumable(world.home / "jobs" / world.job.name / "mirror", TOTAL)
+    assert newest is not None
+    assert newest.steps == {"sft": 330}
+
+
+def test_what_came_home_before_the_end_of_the_watch_is_recorded(world: World) -> None:
+    checkpoint(world.box.root, "sft", 100)
+    watch(world, 1)
+    assert world.kinds().count("mirrored") == 1

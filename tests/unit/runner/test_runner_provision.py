@@ -1,0 +1,325 @@
+"""Provision: rented at most once, found again by its label, started again, trusted by its host key."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.core.errors import AmbiguousCreate, BadInput, GateHeld, HostKeyChanged, OfferGone, ProviderUnavailable
+from harness.core.ids import InstanceId
+from harness.core.lifecycle import Stage
+from harness.core.ports import InstanceStatus
+from harness.core.verdict import Verdict
+from harness.job.model import Job
+from harness.runner.provision import host_keys
+from harness.runner.run import open_job
+from tests.support.context import World, make_world
+from tests.support.job_histories import check
+from tests.support.scripted_world import HOST_KEY, offer
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return make_world(tmp_path, monkeypatch, fast=True)
+
+
+def _rented(world: World) -> InstanceId:
+    rental = world.history.rental
+    assert rental is not None
+    return rental.instance_id
+
+
+def test_a_lost_reply_to_the_create_is_found_by_its_label(world: World) -> None:
+    world.provider.break_("create", AmbiguousCreate("the reply was lost"), commit=True)
+    world.run(until=Stage.PROVISION)
+    assert world.provider.count("create") == 1
+    assert list(world.market.rented) == [_rented(world)]
+    assert world.history.rental is not None
+    assert world.history.rental.owner == world.market.user
+
+
+def test_a_create_that_was_lost_on_the_way_is_followed_by_another_only_after_minutes(world: World) -> None:
+    world.provider.break_("create", AmbiguousCreate("the reply was lost"))
+    world.run(until=Stage.PROVISION)
+    assert world.provider.count("create") == 2
+    assert sum(world.clock.slept) >= 180
+    assert len(world.market.rented) == 1
+
+
+def test_a_listing_that_cannot_be_had_is_no_ground_to_rent_again(world: World) -> None:
+    world.provider.break_("create", AmbiguousCreate("the reply was lost"), commit=True)
+    world.provider.break_("instances", ProviderUnavailable("410 deprecated_endpoint"))
+    with pytest.raises(ProviderUnavailable):
+        world.run()
+    assert world.provider.count("create") == 1
+    world.run(until=Stage.PROVISION)
+    assert world.provider.count("create") == 1
+    assert len(world.market.rented) == 1
+
+
+def test_another_accounts_key_is_no_ground_to_rent_again(world: World) -> None:
+    world.provider.break_("create", AmbiguousCreate("no reply"), commit=True)
+    world.provider.break_("instances", ProviderUnavailable("away"))
+    with pytest.raises(ProviderUnavailable):
+        world.run()
+    mine = dict(world.market.rented)
+    world.market.rented.clear()
+    world.market.user = 8
+    with pytest.raises(GateHeld, match="begun by user 7, the API key is user 8's"):
+        world.run()
+    assert (world.provider.count("create"), world.kinds().count("rent_failed")) == (1, 0)
+    world.market.rented.update(mine)
+    world.market.user = 7
+    world.run(until=Stage.PROVISION)
+    assert world.provider.count("create") == 1
+
+
+def test_two_instances_with_one_label_are_held_naming_both(world: World) -> None:
+    world.provider.break_("create", AmbiguousCreate("the reply was lost"), commit=True)
+    world.provider.break_("instances", ProviderUnavailable("away"))
+    with pytest.raises(ProviderUnavailable):
+        world.run()
+    label = world.history.intended_label
+    world.market.add(99, label)
+    with pytest.raises(GateHeld, match=r"4711, 99|99, 4711"):
+        world.run()
+    assert world.history.held is not None
+    assert "99" in str(world.history.held["reason"])
+    assert world.provider.count("create") == 1
+    assert world.provider.count("destroy") == 0
+
+
+def test_an_offer_that_is_gone_is_followed_by_the_next(world: World) -> None:
+    world.provider.break_("create", OfferGone("taken"))
+    world.run(until=Stage.PROVISION)
+    assert [arguments[0] for name, arguments in world.provider.calls if name == "create"] == [501, 502]
+    assert len(world.market.rented) == 1
+
+
+def test_when_every_offer_is_gone_the_job_is_held(world: World) -> None:
+    world.market.offers = [offer(500 + number) for number in range(9)]
+    world.provider.break_("create", OfferGone("taken"), times=0)
+    with pytest.raises(OfferGone, match="5 offers were gone"):
+        world.run()
+    assert world.history.intended_label is None
+    assert not world.market.rented
+
+
+def test_no_offer_is_held_with_what_was_asked_for(world: World) -> None:
+    world.market.offers = [dataclasses.replace(offer(), usd_per_hour=16.5)]
+    with pytest.raises(GateHeld, match=r"8x H100 for at most \$16.00/h"):
+        world.run()
+    assert world.provider.count("create") == 0
+
+
+def test_an_instance_may_be_missing_for_some_seconds_after_its_create(world: World) -> None:
+    world.provider.break_("instance", None, times=5)
+    world.run(until=Stage.PROVISION)
+    assert world.history.passed(Stage.PROVISION)
+
+
+def test_an_instance_that_somebody_else_destroyed_is_said_to_be_missing(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    world.market.rented.clear()
+    world.clock.turn(3600)
+    with pytest.raises(ProviderUnavailable, match="shows no instance 4711") as raised:
+        world.run()
+    assert "--replace-dead-instance" in raised.value.remedy
+    assert world.history.held is not None
+    assert world.provider.count("create") == 1
+
+
+def test_a_stopped_instance_is_started_again(world: World) -> None:
+    world.run(until=Stage.PROVISION)
+    world.market.stop(_rented(world))
+    world.run(until=Stage.UPLOAD)
+    assert world.provider.count("start") == 1
+    assert world.kinds().count("instance_started") == 1
+
+
+def test_a_fatal_status_is_told_at_once(world: World) -> None:
+    world.run(until=Stage.PREFLIGHT)
+    created = world.provider.inner.create
+
+    def doomed(*arguments: object) -> InstanceId:
+        instance_id = created(*arguments)  # type: ignore[arg-type]  # the same arguments, passed on
+        world.market.change(instance_id, status=InstanceStatus.LOADING, status_message="Error: manifest unknown\x1b[2J")
+        return instance_id
+
+    world.provider.inner = _With(world.market, create=doomed)  # type: ignore[assignment]  # a market with one other way
+    with pytest.raises(ProviderUnavailable, match="manifest unknown") as raised:
+        world.run()
+    assert "\x1b" not in str(raised.value)
+    assert sum(world.clock.slept) < 60
+    assert world.provider.count("destroy") == 0
+
+
+class _With:
+    """A market of which one method does something else."""
+
+    def __init__(self, inner: object, **others: object) -> None:
+        self._inner, self._others = inner, others
+
+    def __getattr__(self, name: str) -> object:
+        return self._others[name] if name in self._others else getattr(self._inner, name)
+
+
+def test_an_instance_that_never_runs_is_given_up_at_the_deadline(world: World) -> None:
+    world.run(until=Stage.PREFLIGHT)
+    world.provider.break_("create", InstanceId(4711))
+    world.market.add(4711, "x", InstanceStatus.LOADING)
+    with pytest.raises(ProviderUnavailable, match="loading after 1200 s"):
+        world.run()
+
+
+def test_the_host_key_is_pinned_from_the_container_log(world: World) -> None:
+    world.run(until=Stage.PROVISION)
+    pin = world.history.pin
+    assert pin is not None
+    assert pin.keys == (HOST_KEY,)
+    assert "TLS API" in pin.how
+
+
+def test_a_log_without_keys_is_waited_for_and_then_said_to_be_first_use(world: World) -> None:
+    world.market.log = "nothing"
+    told = world.run(until=Stage.PROVISION)
+    pin = world.history.pin
+    assert pin is not None
+    assert (pin.keys, pin.how) == ((HOST_KEY,), "first use")
+    assert any("shows no host key" in note for note in told.notes)
+
+
+def test_another_key_than_the_pinned_one_is_refused_at_once(world: World) -> None:
+    world.box.host_key = HOST_KEY + "Other"
+    with pytest.raises(HostKeyChanged):
+        world.run()
+    assert sum(world.clock.slept) < 60
+    assert world.history.held is not None
+
+
+def test_new_keys_after_our_own_start_are_taken_from_the_newest_block_of_the_log(world: World) -> None:
+    world.run(until=Stage.PROVISION)
+    world.market.stop(_rented(world))
+    new = HOST_KEY + "New"
+    world.box.host_key = new
+    world.market.log += f"-----BEGIN SSH HOST KEY KEYS-----\n{new}\n-----END SSH HOST KEY KEYS-----\n"
+    world.run(until=Stage.UPLOAD)
+    pin = world.history.pin
+    assert pin is not None
+    assert pin.keys == (new,)
+
+
+def test_new_keys_without_a_start_of_ours_are_refused(world: World) -> None:
+    world.run(until=Stage.PROVISION)
+    new = HOST_KEY + "New"
+    world.box.host_key = new
+    world.market.log += f"-----BEGIN SSH HOST KEY KEYS-----\n{new}\n-----END SSH HOST KEY KEYS-----\n"
+    with pytest.raises(HostKeyChanged):
+        world.run()
+    assert world.history.pin is not None
+    assert world.history.pin.keys == (HOST_KEY,)
+
+
+_BLOCK = "-----BEGIN SSH HOST KEY KEYS-----\n{}\n-----END SSH HOST KEY KEYS-----\n"
+_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"
+_OTHER = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNo"
+_MANY = [f"{_KEY}{number:04}" for number in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("log", "keys"),
+    [
+        ("", ()),
+        (_BLOCK.format(_KEY), (_KEY,)),
+        (_BLOCK.format(_KEY) + _BLOCK.format(_KEY + "Forged"), (_KEY,)),
+        (_BLOCK.format(f"{_KEY} root@box\r"), (_KEY,)),
+        (_BLOCK.format(f"{_KEY}\n{_KEY}"), (_KEY,)),
+        (
+            _BLOCK.format(f"{_KEY}\necdsa-sha2-nistp256 AAAAE2VjZHNhLXNo x"),
+            (_KEY, "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNo"),
+        ),
+        (f"+ echo '-----BEGIN SSH HOST KEY KEYS-----'\n{_BLOCK.format(_KEY)}", (_KEY,)),
+        (_BLOCK.format("rm -rf / # ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"), ()),
+        (_BLOCK.format("ssh-ed25519 \x1b[2J"), ()),
+        (_BLOCK.format("ssh-ed25519 " + "A" * 5000), ()),
+        (f"-----BEGIN SSH HOST KEY KEYS-----\n{_KEY}\n", ()),
+        (
+            _BLOCK.format("\n".join(f"{_KEY}{number:04}" for number in range(50))),
+            tuple(f"{_KEY}{n:04}" for n in range(8)),
+        ),
+    ],
+)
+def test_host_keys_in_a_log(log: str, keys: tuple[str, ...]) -> None:
+    assert host_keys(log) == keys
+
+
+@given(st.text(max_size=500))
+def test_no_log_is_an_error(log: str) -> None:
+    assert all(len(key.split(" ")) == 2 for key in host_keys(_BLOCK.format(log)))
+
+
+_OVER_BUDGET = check(Stage.PREFLIGHT, "cost_within_budget", Verdict.FAIL)
+
+
+def _with_limits(world: World, **limits: float) -> Job:
+    return world.job.model_copy(update={"limits": world.job.limits.model_copy(update=limits)})
+
+
+def test_until_something_is_rented_the_job_file_may_be_mended_as_preflight_asks(world: World) -> None:
+    world.gates[Stage.PREFLIGHT] = [(_OVER_BUDGET,)]
+    with pytest.raises(GateHeld):
+        world.run()
+    world.job = _with_limits(world, budget_usd=99.0)
+    world.run(until=Stage.PREFLIGHT)
+    assert world.history.job.limits.budget_usd == 99.0
+
+
+@pytest.mark.parametrize("until", [Stage.PREFLIGHT, Stage.PROVISION])
+def test_a_changed_job_file_is_judged_by_preflight_before_the_job_goes_on(world: World, until: Stage) -> None:
+    world.run(until=until)
+    changed = _with_limits(world, budget_usd=0.01)
+    open_job(world.store, changed, world.home / "job.toml", accept_changes=True)
+    world.job = changed
+    world.gates[Stage.PREFLIGHT] = [(_OVER_BUDGET,)]
+    with pytest.raises(GateHeld, match="preflight"):
+        world.run()
+    assert world.provider.count("create") == (until is Stage.PROVISION)
+    world.run(until=Stage.UPLOAD)
+    assert world.provider.count("create") == 1
+
+
+def test_a_job_under_way_wants_changes_agreed_to(world: World) -> None:
+    world.run(until=Stage.PROVISION)
+    before = world.kinds().count("opened")
+    changed = _with_limits(world, budget_usd=99.0, stall_s=5.0)
+    with pytest.raises(BadInput, match=r"changes limits.budget_usd, limits.stall_s"):
+        open_job(world.store, changed, world.home / "job.toml", accept_changes=False)
+    open_job(world.store, changed, world.home / "job.toml", accept_changes=True)
+    assert world.history.job.limits.budget_usd == 99.0
+    open_job(world.store, changed, world.home / "job.toml", accept_changes=False)
+    assert world.kinds().count("opened") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("table", "field", "value"),
+    [
+        ("provider", "kind", "emulated"),
+        ("package", "remote_dir", "/workspace/elsewhere"),
+        ("training", "session", "other"),
+        ("machine", "ssh_user", "ubuntu"),
+    ],
+)
+def test_a_rented_job_does_not_change_where_its_things_are_looked_for(
+    world: World, table: str, field: str, value: str
+) -> None:
+    changed = getattr(world.job, table).model_copy(update={field: value})
+    elsewhere = world.job.model_copy(update={table: changed})
+    open_job(world.store, elsewhere, world.home / "job.toml", accept_changes=True)
+    open_job(world.store, world.job, world.home / "job.toml", accept_changes=True)
+    world.run(until=Stage.PROVISION)
+    with pytest.raises(BadInput, match=rf"{table}\.{field}"):
+        open_job(world.store, elsewhere, world.home / "job.toml", accept_changes=True)

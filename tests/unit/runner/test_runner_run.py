@@ -1,0 +1,304 @@
+"""The runner over a scripted world: gates open and hold, files come home, and every stop has a way on."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.errors import (
+    Conflict,
+    GateHeld,
+    GateUnknown,
+    HarnessError,
+    HostUnreachable,
+    LocalDiskFull,
+    NotProven,
+    ProviderUnavailable,
+    Refused,
+    RemoteChanged,
+    StoreFailed,
+)
+from harness.core.lifecycle import ORDER, Stage
+from harness.core.ports import RemoteFile
+from harness.core.verdict import Verdict
+from harness.gates import judge as gates
+from harness.gates import plan
+from harness.gates.evidence import CheckResult, GateResult, result_from_json
+from harness.runner import postdownload
+from tests.support.context import World, make_world
+from tests.support.job_histories import check
+from tests.support.scripted_world import MODEL
+from tests.support.windows import behave_like_windows
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return make_world(tmp_path, monkeypatch, fast=True)
+
+
+def _bent(stage: Stage, name: str, verdict: Verdict) -> tuple[CheckResult, ...]:
+    return (check(stage, name, verdict),)
+
+
+def _local(world: World) -> Path:
+    assert world.history.fetched is not None
+    return Path(world.history.fetched.path)
+
+
+def test_a_whole_job_passes_every_gate_once_and_in_order(world: World) -> None:
+    told = world.run()
+    assert world.judged == list(ORDER)
+    assert told.stages == list(ORDER)
+    assert world.history.closed
+    assert world.history.held is None
+
+
+def test_the_log_holds_the_evidence_of_every_gate(world: World) -> None:
+    world.run()
+    for gate in world.history.gates.values():
+        assert Path(gate.facts_path).is_file()
+        assert result_from_json(gate.result).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_until_stops_behind_that_gate_and_goes_no_further_the_next_time(world: World, stage: Stage) -> None:
+    world.run(until=stage)
+    judged = len(world.judged)
+    assert world.judged[-1] is stage
+    world.run(until=stage)
+    world.run(until=Stage.PREFLIGHT)
+    assert len(world.judged) == judged
+    world.run()
+    assert world.history.closed
+
+
+@pytest.mark.parametrize("stage", [stage for stage in ORDER if stage is not Stage.LAUNCH])
+def test_a_failed_check_holds_its_stage_and_is_not_asked_again(world: World, stage: Stage) -> None:
+    name = plan.declared(stage.value, world.job)[0]
+    world.gates[stage] = [_bent(stage, name, Verdict.FAIL)]
+    with pytest.raises(GateHeld, match=f"stage {stage} is held: {name}"):
+        world.run()
+    held = world.history.held
+    assert held is not None
+    assert (held["stage"], held["error"]) == (stage.value, "GateHeld")
+    assert name in held["reason"]
+    assert world.judged.count(stage) == 1
+    if stage is not Stage.TEARDOWN:
+        assert world.provider.count("destroy") == 0
+    world.run()
+    assert world.history.closed
+    assert world.provider.count("create") == 1
+
+
+def test_an_unknown_gate_is_asked_three_times_over_new_connections(world: World) -> None:
+    unknown = _bent(Stage.UPLOAD, "remote_package_matches_manifest", Verdict.UNKNOWN)
+    world.gates[Stage.UPLOAD] = [unknown, unknown]
+    world.run(until=Stage.UPLOAD)
+    assert world.judged.count(Stage.UPLOAD) == 3
+    world.gates[Stage.INSTALL] = [_bent(Stage.INSTALL, "libraries_import", Verdict.UNKNOWN)] * 3
+    with pytest.raises(GateUnknown, match="libraries_import"):
+        world.run()
+    assert world.judged.count(Stage.INSTALL) == 3
+
+
+def test_what_kept_a_gate_from_being_judged_is_told_before_the_checks_that_are_missing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unjudged(facts: Path) -> GateResult:
+        return replace(world.judge(facts), results=(), problems=("there is no folder of checks /x",))
+
+    monkeypatch.setattr(gates, "judge", unjudged)
+    with pytest.raises(GateUnknown, match=r"is held: there is no folder of checks /x; .* did not report"):
+        world.run()
+
+
+def test_unknown_at_postdownload_verifies_nothing_and_destroys_nothing(world: World) -> None:
+    stage = Stage.POSTDOWNLOAD
+    world.gates[stage] = [_bent(stage, "gguf_generates", Verdict.UNKNOWN)] * 3
+    with pytest.raises(GateUnknown):
+        world.run()
+    assert world.history.verified is None
+    assert world.provider.count("destroy") == 0
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/models/x"), LocalDiskFull),
+        (PermissionError(errno.EACCES, "Permission denied", "/models/x"), HarnessError),
+        (HostUnreachable("cut"), HostUnreachable),
+    ],
+)
+def test_what_keeps_a_file_from_coming_home_is_held_and_goes_on(
+    world: World, raised: Exception, expected: type[HarnessError]
+) -> None:
+    def fail(remote: RemoteFile) -> None:
+        if remote.path.endswith(".gguf"):
+            raise raised
+
+    world.box.on_fetch = fail
+    with pytest.raises(expected) as seen:
+        world.run()
+    assert type(seen.value) is expected
+    assert world.history.held is not None
+    assert str(seen.value) == world.history.held["reason"]
+    if isinstance(raised, OSError):
+        assert "/models/x" in str(seen.value)
+    world.box.on_fetch = lambda _: None
+    world.run()
+    assert world.history.closed
+
+
+def test_a_log_that_cannot_be_written_hides_no_cause(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run(until=Stage.LAUNCH)
+    append = world.store.append
+
+    def full(*arguments: Any, **words: Any) -> Any:
+        if arguments[1] == "held":
+            raise StoreFailed("the disk is full")
+        return append(*arguments, **words)
+
+    monkeypatch.setattr(type(world.store), "append", lambda _self, *a, **w: full(*a, **w))
+    world.gates[Stage.TRAINING] = [_bent(Stage.TRAINING, "loss_is_sane", Verdict.FAIL)]
+    with pytest.raises(GateHeld, match="loss_is_sane"):
+        world.run()
+
+
+def test_another_writer_is_a_conflict_and_not_overwritten(world: World) -> None:
+    world.open()
+    with pytest.raises(Conflict):
+        world.store.append(world.job.name, "stage", {"stage": "preflight"}, expected_seq=0)
+
+
+def test_a_spoilt_local_file_is_put_aside_and_fetched_again(world: World) -> None:
+    world.run(until=Stage.POSTDOWNLOAD)
+    local = _local(world)
+    local.write_bytes(b"X" + MODEL[1:])
+    told = world.run(until=Stage.POSTDOWNLOAD)
+    assert local.read_bytes() == MODEL
+    assert [path.read_bytes() for path in local.parent.glob("*.rejected-*")] == [b"X" + MODEL[1:]]
+    assert any("takes its place" in note for note in told.notes)
+    world.run()
+    assert world.history.closed
+
+
+def test_a_file_that_came_home_unrecorded_is_not_fetched_twice(world: World) -> None:
+    world.run(until=Stage.POSTTRAIN)
+    fetched: list[str] = []
+    world.box.on_fetch = lambda remote: fetched.append(remote.path)
+    local = world.context().destination / "model.Q8_0.gguf"
+    local.parent.mkdir(parents=True)
+    local.write_bytes(MODEL)
+    world.run(until=Stage.POSTDOWNLOAD)
+    assert not [path for path in fetched if path.endswith(".gguf")]
+    assert _local(world) == local
+
+
+@pytest.mark.parametrize("what", ["directory", "link", "shorter"])
+def test_something_else_in_the_files_place_is_put_aside(world: World, what: str) -> None:
+    world.run(until=Stage.POSTTRAIN)
+    local = world.context().destination / "model.Q8_0.gguf"
+    local.parent.mkdir(parents=True)
+    if what == "directory":
+        local.mkdir()
+    elif what == "link":
+        local.symlink_to(world.box.artifact)
+    else:
+        local.write_bytes(MODEL[:-1])
+    world.run(until=Stage.POSTDOWNLOAD)
+    assert local.is_file()
+    assert not local.is_symlink()
+    assert local.read_bytes() == MODEL
+
+
+def test_a_companion_that_changed_takes_the_place_of_the_read_only_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run(until=Stage.POSTTRAIN)
+    here = world.context().directory / "companions" / "training.log"
+    here.chmod(0o444)
+    there = world.box.root / "training.log"
+    there.write_text(there.read_text() + "one line more\n")
+    behave_like_windows(monkeypatch)
+    postdownload._fetch_companions(world.context())
+    assert here.read_text() == there.read_text()
+
+
+def test_a_lost_companion_is_brought_again_before_the_file_is_judged(world: World) -> None:
+    def fail(remote: RemoteFile) -> None:
+        if remote.path.endswith("run.json"):
+            raise HostUnreachable("cut")
+
+    world.box.on_fetch = fail
+    told = world.run(until=Stage.POSTTRAIN)
+    assert any("companions are not all here" in note for note in told.notes)
+    world.box.on_fetch = lambda _: None
+    world.run(until=Stage.POSTDOWNLOAD)
+    assert (world.context().directory / "companions" / "run.json").is_file()
+
+
+def test_an_artifact_that_changed_on_the_box_is_judged_again_there(world: World) -> None:
+    world.run(until=Stage.POSTTRAIN)
+    world.box.artifact.write_bytes(MODEL + b"more")
+    with pytest.raises(RemoteChanged):
+        world.run()
+    assert world.provider.count("destroy") == 0
+    world.run()
+    assert world.judged.count(Stage.POSTTRAIN) == 2
+    assert _local(world).read_bytes() == MODEL + b"more"
+    assert world.history.closed
+
+
+def test_an_artifact_with_a_hostile_name_is_not_recorded(world: World) -> None:
+    world.run(until=Stage.TRAINING)
+    world.box.artifact.rename(world.box.artifact.with_name("con.gguf"))
+    told = world.run(until=Stage.POSTTRAIN)
+    assert world.history.artifact is None
+    assert any("cannot be trusted" in note for note in told.notes)
+
+
+def test_a_second_copy_is_made_and_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, artifact={"second_copy": str(tmp_path / "copy")})
+    copy = tmp_path / "copy" / "model.Q8_0.gguf"
+    copy.parent.mkdir()
+    copy.write_bytes(b"last month's model, of which this is the only copy")
+    told = world.run(until=Stage.POSTDOWNLOAD)
+    assert copy.read_bytes() == MODEL
+    (aside,) = set(copy.parent.iterdir()) - {copy}
+    assert aside.read_bytes() == b"last month's model, of which this is the only copy"
+    assert any(aside.name in note for note in told.notes)
+
+
+def test_a_release_that_expired_meanwhile_is_renewed(world: World) -> None:
+    with pytest.raises(Refused):
+        world.run(lambda _id, _file: None)
+    world.clock.turn(world.job.limits.release_valid_s + 1)
+    world.run()
+    assert world.kinds().count("released") == 2
+    assert world.history.closed
+
+
+def test_a_release_that_expired_after_the_request_is_not_renewed(world: World) -> None:
+    """The instance is gone already: what is judged is the release that the guard used."""
+    world.market.lag = 1000
+    with pytest.raises(NotProven):
+        world.run()
+    world.market.lag = 0
+    world.clock.turn(world.job.limits.release_valid_s + 1)
+    world.run()
+    assert world.kinds().count("released") == 1
+    assert world.history.closed
+
+
+def test_a_provider_that_is_away_is_held_and_destroys_nothing(world: World) -> None:
+    world.run(until=Stage.POSTDOWNLOAD)
+    world.provider.break_("instance", ProviderUnavailable("502"), times=1)
+    with pytest.raises(ProviderUnavailable):
+        world.run()
+    assert world.provider.count("destroy") == 0
+    world.run()
+    assert world.history.closed

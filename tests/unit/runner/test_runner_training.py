@@ -1,0 +1,400 @@
+"""Launch and training: started once, stopped early when it is wrong, relaunched when it dies, never destroyed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import GateHeld, GateUnknown, HostKeyChanged, InstanceDead, ProviderUnavailable
+from harness.core.lifecycle import Stage
+from harness.core.ports import InstanceStatus
+from harness.core.verdict import Verdict
+from harness.ledger.billing import spent
+from harness.runner.run import open_job
+from tests.support.context import Killed, World, make_world
+from tests.support.job_histories import check
+
+_STALLED = (check(Stage.TRAINING, "progress_is_advancing", Verdict.FAIL),)
+_MAD = (check(Stage.TRAINING, "loss_is_sane", Verdict.FAIL),)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return make_world(tmp_path, monkeypatch, fast=True)
+
+
+def _nothing_destroyed(world: World) -> None:
+    assert world.provider.count("destroy") == 0
+    assert len(world.market.rented) == 1
+
+
+def test_a_failed_launch_gate_stops_the_training_and_keeps_the_instance(world: World) -> None:
+    world.gates[Stage.LAUNCH] = [(check(Stage.LAUNCH, "v2_forex_integration_logged", Verdict.FAIL),)]
+    with pytest.raises(GateHeld, match="v2_forex_integration_logged"):
+        world.run()
+    assert not world.box.alive
+    assert world.box.stops == 1
+    assert "training_stopped" in world.kinds()
+    assert world.provider.count("stop") == 0
+    _nothing_destroyed(world)
+
+
+def test_a_package_that_was_mended_is_checked_and_sent_anew_to_the_same_instance(world: World) -> None:
+    world.gates[Stage.LAUNCH] = [(check(Stage.LAUNCH, "v2_forex_integration_logged", Verdict.FAIL),)]
+    with pytest.raises(GateHeld):
+        world.run()
+    script = world.job.package.source / "train_deepseek_forex.py"
+    script.write_text("# mended\n")
+    told = world.run(until=Stage.LAUNCH)
+    assert [stage for stage in told.stages if stage is not Stage.LAUNCH] == [
+        Stage.PREFLIGHT,
+        Stage.UPLOAD,
+        Stage.INSTALL,
+    ]
+    assert (world.box.root / script.name).read_text() == "# mended\n"
+    assert world.provider.count("create") == 1
+    world.run()
+    assert world.history.closed
+
+
+def test_a_package_that_changes_once_the_training_runs_is_left_as_it_was_staged(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    (world.job.package.source / "train_deepseek_forex.py").write_text("# changed\n")
+    world.run()
+    assert world.history.closed
+    assert world.judged.count(Stage.PREFLIGHT) == 1
+
+
+def test_a_launch_gate_that_could_not_look_leaves_the_training_alone(world: World) -> None:
+    unknown = (check(Stage.LAUNCH, "log_is_growing", Verdict.UNKNOWN),)
+    world.gates[Stage.LAUNCH] = [unknown] * 3
+    with pytest.raises(GateUnknown):
+        world.run()
+    assert world.box.stops == 0
+
+
+def test_a_training_that_was_started_unrecorded_is_not_started_twice(world: World) -> None:
+    def kill(kind: str, done: bool) -> None:
+        if kind == "launched" and not done:
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.run(on_record=kill)
+    world.run(until=Stage.LAUNCH)
+    assert world.box.attempts == 1
+    assert world.history.launches == 1
+    assert world.history.launched_at is not None
+
+
+def test_a_dead_training_is_launched_again_as_often_as_the_job_allows(world: World) -> None:
+    world.box.deaths = 2
+    world.run(until=Stage.TRAINING)
+    assert world.box.attempts == 3
+    assert world.kinds().count("relaunched") == 2
+    assert world.history.passed(Stage.TRAINING)
+
+
+def test_a_training_that_goes_on_dying_is_judged_at_last(world: World) -> None:
+    world.box.deaths = 99
+    world.gates[Stage.TRAINING] = [(check(Stage.TRAINING, "training_process_alive_or_done", Verdict.FAIL),)]
+    with pytest.raises(GateHeld, match="training_process_alive_or_done"):
+        world.run()
+    assert world.box.attempts == 1 + world.job.limits.relaunches
+    _nothing_destroyed(world)
+
+
+def test_a_stalled_training_is_stopped_and_launched_again(world: World) -> None:
+    world.box.hangs = 1
+    world.gates[Stage.TRAINING] = [(), (), _STALLED]
+    world.run(until=Stage.TRAINING)
+    assert (world.box.stops, world.box.attempts) == (1, 2)
+
+
+def test_a_fresh_attempt_has_its_own_time_to_speak(world: World) -> None:
+    """The log of a hung attempt is old; that is no word about the one that was just launched."""
+    world.box.hangs, world.box.takes = 1, 20
+    world.gates[Stage.TRAINING] = [(), (), _STALLED, _STALLED, _STALLED]
+    world.run(until=Stage.TRAINING)
+    assert world.box.stops == 1
+
+
+def test_a_loss_that_is_not_sane_stops_the_training_for_good(world: World) -> None:
+    world.box.hangs = 9
+    world.gates[Stage.TRAINING] = [_MAD, _MAD]
+    with pytest.raises(GateHeld, match="loss_is_sane"):
+        world.run()
+    assert (world.box.stops, world.box.attempts) == (1, 1)
+    _nothing_destroyed(world)
+
+
+def test_a_judgement_in_mid_training_opens_no_gate(world: World) -> None:
+    world.box.hangs = 9
+
+    def kill(kind: str, done: bool) -> None:
+        if kind == "poll" and done:
+            raise Killed
+
+    with pytest.raises(Killed):
+        world.run(on_record=kill)
+    assert "poll" in world.kinds()
+    assert world.history.stage is Stage.TRAINING
+    assert Stage.TRAINING not in world.history.gates
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        ({"budget_usd": 2.0}, r"the budget is \$2.00"),
+        ({"training_deadline_s": 600.0}, "takes longer than 600 s"),
+    ],
+)
+def test_a_used_up_limit_stops_the_instance_and_more_of_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], why: str
+) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits=limits)
+    world.box.hangs = 1
+    with pytest.raises(GateHeld, match=why):
+        world.run()
+    (instance,) = world.market.rented.values()
+    assert instance.status is InstanceStatus.STOPPED
+    assert world.history.instance_stopped
+    _nothing_destroyed(world)
+    world.box.alive, world.box.exit_status = False, None  # what ran on the box died with its container
+    before = spent(world.history, world.clock.now())
+    world.clock.turn(10 * 3600)
+    assert spent(world.history, world.clock.now()) == before, "a stopped instance's night counts as spent"
+    raised = {name: value * 2 for name, value in limits.items()}
+    world.job = world.job.model_copy(update={"limits": world.job.limits.model_copy(update=raised)})
+    open_job(world.store, world.job, world.home / "job.toml", accept_changes=True)
+    world.run()
+    assert world.provider.count("start") == 1
+    assert world.history.closed
+
+
+def test_an_instance_that_cannot_be_stopped_is_said_to_bill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"budget_usd": 2.0})
+    world.box.hangs = 1
+    world.provider.break_("stop", ProviderUnavailable("503"), times=0)
+    with pytest.raises(GateHeld, match="still bills") as raised:
+        world.run()
+    assert "console" in raised.value.remedy
+    assert world.provider.count("stop") == 3
+    assert not world.history.instance_stopped
+
+
+def test_one_refusal_to_stop_is_not_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"budget_usd": 2.0})
+    world.box.hangs = 1
+    world.provider.break_("stop", ProviderUnavailable("429"))
+    with pytest.raises(GateHeld, match="the budget is"):
+        world.run()
+    assert world.history.instance_stopped
+
+
+def test_a_box_that_is_silent_for_a_while_is_watched_on(world: World) -> None:
+    silent = iter([True] * 4 + [False] * 9 + [True] * 999)
+    world.run(until=Stage.LAUNCH)
+    world.box.reachable = lambda: next(silent)
+    world.run(until=Stage.TRAINING)
+    assert world.history.passed(Stage.TRAINING)
+    assert world.box.attempts == 1
+
+
+def test_a_network_that_is_away_for_a_while_does_not_end_the_watch(world: World) -> None:
+    world.box.takes = 20
+    world.run(until=Stage.LAUNCH)
+    looks = iter([True, True, False, False, False])
+    world.box.reachable = lambda: next(looks, True)
+    world.provider.break_("instance", ProviderUnavailable("GET /instances/ got no reply"), after=1, times=2)
+    told = world.run(until=Stage.TRAINING)
+    assert any("neither the box nor the provider" in note for note in told.notes)
+    assert world.history.passed(Stage.TRAINING)
+    assert "held" not in world.kinds()
+
+
+def test_the_old_training_does_not_go_on_under_a_mended_package(world: World) -> None:
+    world.box.takes = 10**6
+    world.gates[Stage.LAUNCH] = [(check(Stage.LAUNCH, "log_is_growing", Verdict.UNKNOWN),)] * 3
+    with pytest.raises(GateUnknown):
+        world.run()
+    (world.job.package.source / "train_deepseek_forex.py").write_text("# mended\n")
+    attempts, first = world.box.attempts, iter([False])
+    world.box.reachable = lambda: next(first, True)
+    world.run(until=Stage.LAUNCH)
+    assert world.box.attempts == attempts + 1
+    assert world.kinds().count("training_stopped") == 1
+
+
+def test_an_instance_that_somebody_stops_in_mid_training_holds_the_job(world: World) -> None:
+    world.box.hangs = 1
+    world.run(until=Stage.LAUNCH)
+    looks = 0
+
+    def reachable() -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            (only,) = world.market.rented
+            world.market.stop(only)
+        return looks < 3
+
+    world.box.reachable = reachable
+    with pytest.raises(GateHeld, match="and not by this job"):
+        world.run()
+    assert world.provider.count("start") == 0
+    world.box.reachable = lambda: True
+    world.box.alive, world.box.exit_status = False, None
+    world.run()
+    assert world.provider.count("start") == 1
+    assert world.history.closed
+
+
+def _goes_offline(world: World, back_after: int) -> list[int]:
+    """In mid-training the host goes offline, until so many looks at the provider; counts the calls of the box."""
+    calls = [0]
+    (only,) = world.market.rented
+
+    def reachable() -> bool:
+        calls[0] += 1
+        if calls[0] == 3:
+            offline = replace(world.market.rented[only], status=InstanceStatus.OFFLINE)
+            world.provider.break_("instance", offline, times=back_after)
+        return not 3 <= calls[0] <= 4
+
+    world.box.reachable = reachable
+    return calls
+
+
+def test_a_host_that_is_offline_for_a_while_is_waited_for_and_not_called(world: World) -> None:
+    world.box.takes = 6
+    world.run(until=Stage.LAUNCH)
+    calls = _goes_offline(world, back_after=10)
+    world.run(until=Stage.TRAINING)
+    assert world.history.passed(Stage.TRAINING)
+    assert calls[0] < 20
+    assert not world.provider.faults[-1].strikes(), "it was looked at until it was back"
+    assert world.provider.count("stop") == 0
+
+
+def test_a_host_that_stays_offline_is_dead_and_stopped_lest_it_come_back_unwatched(world: World) -> None:
+    world.box.hangs = 1
+    world.run(until=Stage.LAUNCH)
+    _goes_offline(world, back_after=9999)
+    before = sum(world.clock.slept)
+    with pytest.raises(InstanceDead, match="offline for more than 600 s"):
+        world.run()
+    assert 600 <= sum(world.clock.slept) - before < 700
+    assert world.history.instance_stopped
+    _nothing_destroyed(world)
+
+
+def test_a_provider_that_is_away_for_a_moment_does_not_begin_the_count_anew(world: World) -> None:
+    world.box.hangs = 1
+    world.run(until=Stage.LAUNCH)
+    _goes_offline(world, back_after=9999)
+    world.provider.break_("instance", ProviderUnavailable("502"), after=20)
+    before = sum(world.clock.slept)
+    with pytest.raises(InstanceDead):
+        world.run()
+    assert 600 <= sum(world.clock.slept) - before < 700
+
+
+def test_a_deadline_counts_while_the_host_is_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"training_deadline_s": 100.0})
+    world.box.hangs = 1
+    world.run(until=Stage.LAUNCH)
+    _goes_offline(world, back_after=9999)
+    with pytest.raises(GateHeld, match="takes longer than 100 s"):
+        world.run()
+    _nothing_destroyed(world)
+
+
+def test_an_instance_that_somebody_stops_between_two_stages_holds_the_job(world: World) -> None:
+    def stop(kind: str, done: bool) -> None:
+        if done and kind == "gate" and world.history.passed(Stage.LAUNCH):
+            (only,) = world.market.rented
+            world.market.stop(only)
+
+    with pytest.raises(GateHeld, match="and not by this job"):
+        world.run(on_record=stop)
+    assert world.provider.count("start") == 0
+    world.box.alive, world.box.exit_status = False, None
+    world.run()
+    assert world.provider.count("start") == 1
+    assert world.history.closed
+
+
+def test_an_instance_that_vanishes_in_mid_training_holds_the_job(world: World) -> None:
+    world.box.hangs = 9
+    world.run(until=Stage.LAUNCH)
+
+    def gone() -> bool:
+        world.market.rented.clear()
+        return False
+
+    world.box.reachable = gone
+    with pytest.raises(ProviderUnavailable, match="shows no instance"):
+        world.run()
+    assert sum(world.clock.slept) < 600
+
+
+@pytest.mark.parametrize("stage", [Stage.LAUNCH, Stage.TRAINING])
+def test_a_box_that_shows_another_host_key_holds_the_job_at_once(world: World, stage: Stage) -> None:
+    """No waiting mends it, and every hour of waiting is paid for."""
+    world.box.hangs = 9
+    began = {Stage.LAUNCH: "launched", Stage.TRAINING: "gate"}[stage]
+
+    def another(kind: str, done: bool) -> None:
+        if done and kind == began and (stage is Stage.LAUNCH or world.history.passed(Stage.LAUNCH)):
+            world.box.host_key = "ssh-ed25519 AAAA another"
+
+    with pytest.raises(HostKeyChanged):
+        world.run(on_record=another)
+    assert world.history.stage is stage
+    assert sum(world.clock.slept) < 600
+    _nothing_destroyed(world)
+
+
+def test_a_budget_that_is_used_up_twice_is_stopped_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the start and its record or not, an instance that runs again is stopped again."""
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"budget_usd": 2.0})
+    world.box.hangs = 9
+    for _ in range(2):
+        with pytest.raises(GateHeld, match="the budget is"):
+            world.run()
+        (instance,) = world.market.rented.values()
+        assert instance.status is InstanceStatus.STOPPED
+    assert world.provider.count("stop") == 2
+
+
+def test_a_start_behind_our_back_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"budget_usd": 2.0})
+    world.box.hangs = 9
+    with pytest.raises(GateHeld):
+        world.run()
+    (only,) = world.market.rented
+    world.market.start(only)
+    with pytest.raises(GateHeld):
+        world.run()
+    assert world.kinds().count("instance_started") == 1
+    assert world.market.rented[only].status is InstanceStatus.STOPPED
+
+
+def test_the_end_of_the_training_is_when_it_ended_not_when_it_was_noticed(world: World) -> None:
+    world.box.ended_s = 400.0
+    world.run(until=Stage.TRAINING)
+    noticed = next(event for event in world.history.events if event.kind == "trained")
+    assert noticed.data["at"] == noticed.at - 400
+    assert world.history.trained_at == noticed.at - 400
+
+
+def test_an_export_is_looked_at_more_often(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    world.box.takes, world.box.looks = 12, 0
+    world.box.say("[dpo] COMPLETE 80/80 steps")
+    before = len(world.clock.slept)
+    world.run(until=Stage.TRAINING)
+    assert max(world.clock.slept[before:]) <= 2.0
+    assert world.job.limits.poll_s > 2.0

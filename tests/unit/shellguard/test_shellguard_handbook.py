@@ -1,0 +1,92 @@
+"""The operating rules are generated from the guard and the checks, and the documents say the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli.rules import app
+from harness.core.errors import BadInput
+from harness.core.lifecycle import Stage
+from harness.shellguard import handbook
+from harness.shellguard.handbook import Claim, as_markdown, built_in_checks, claims, put_into
+from harness.shellguard.rules import RULES
+
+DOCUMENT = Path(__file__).parents[3] / "training_pkg" / "GOLD_STANDARD_VERIFICATION.md"
+
+
+def test_every_rule_and_every_check_is_told() -> None:
+    told = as_markdown(claims(built_in_checks()))
+    for rule in RULES:
+        assert f"**{rule.what}**" in told
+        assert rule.instead in told
+    for claim in claims(built_in_checks()):
+        assert f"- `{claim.check}`: {claim.says}" in told
+
+
+def test_the_rules_in_the_package_are_the_rules() -> None:
+    document = DOCUMENT.read_text(encoding="utf-8")
+    told = put_into(document, as_markdown(claims(built_in_checks())))
+    assert document == told, f"harness rules --write {DOCUMENT.name}"
+
+
+def test_claims_come_from_the_text_of_the_checks_and_nothing_runs(tmp_path: Path) -> None:
+    (tmp_path / "launch").mkdir()
+    (tmp_path / "launch" / "check_own.py").write_text(
+        'raise SystemExit("imported")\n\ndef check_mine(launch):\n    """The thing holds.\n\n    And more.\n    """\n',
+        encoding="utf-8",
+    )
+    assert claims(tmp_path) == (Claim(Stage.LAUNCH, "mine", "The thing holds."),)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("def check_mine(x):\n    pass\n", "no docstring"),
+        ("def check_mine(", "cannot be read"),
+        ("x = 1\n", "no checks"),
+    ],
+)
+def test_a_check_without_a_claim_is_an_error(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "launch").mkdir()
+    (tmp_path / "launch" / "check_own.py").write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match=says):
+        claims(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", handbook.BEGIN, handbook.END + handbook.BEGIN, (handbook.BEGIN + handbook.END) * 2]
+)
+def test_a_document_without_its_markers_is_left_alone(tmp_path: Path, text: str) -> None:
+    document = tmp_path / "rules.md"
+    document.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match="exactly one"):
+        handbook.write(document, "new\n")
+    assert document.read_text(encoding="utf-8") == text
+
+
+def test_only_what_stands_between_the_markers_changes(tmp_path: Path) -> None:
+    document = tmp_path / "rules.md"
+    document.write_text(f"before\n{handbook.BEGIN}\nold\n{handbook.END}\nafter\n", encoding="utf-8")
+    assert handbook.write(document, "new\n")
+    assert document.read_text(encoding="utf-8") == f"before\n{handbook.BEGIN}\nnew\n{handbook.END}\nafter\n"
+    assert not handbook.write(document, "new\n")
+
+
+def test_a_missing_document_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be brought up to date"):
+        handbook.write(tmp_path / "none.md", "new\n")
+
+
+def test_the_command_prints_for_people_and_for_machines(tmp_path: Path) -> None:
+    runner = CliRunner()
+    assert runner.invoke(app, []).output == as_markdown(claims(built_in_checks()))
+    data = json.loads(runner.invoke(app, ["--format", "json"]).output)
+    assert {rule["id"] for rule in data["held"]} == {rule.id for rule in RULES}
+    document = tmp_path / "rules.md"
+    document.write_text(f"{handbook.BEGIN}\n{handbook.END}\n", encoding="utf-8")
+    assert runner.invoke(app, ["--write", str(document)]).exit_code == 0
+    assert RULES[0].what in document.read_text(encoding="utf-8")
