@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from harness.emulator.rental import GPU_BILLED, Rental, Status, Timing, next_change
+from harness.emulator.rental import GPU_BILLED, RentedInstance, Status, Timing, next_change
 from harness.emulator.state import State
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class AgingRules:
     """How the service ages: instance timing, and how long an account without credit keeps its disks (seconds)."""
 
     timing: Timing
     grace_s: float
 
 
-def age(state: State, now: float, pace: Pace) -> bool:
+def age(state: State, now: float, rules: AgingRules) -> bool:
     """Bring everything up to ``now``, each change at its own time; whether more than money changed."""
     changed = False
-    while (due := _next_due(state, now, pace.timing)) is not None:
+    while (due := _next_due(state, now, rules.timing)) is not None:
         when, instance_id, status = due
         book(state, instance_id, when)
         changed = True
@@ -31,7 +31,7 @@ def age(state: State, now: float, pace: Pace) -> bool:
         book(state, instance_id, now)
     for volume_id in state.volumes:
         book_volume(state, volume_id, now)
-    return _end_of_credit(state, now, pace.grace_s) or changed
+    return _end_of_credit(state, now, rules.grace_s) or changed
 
 
 def book(state: State, instance_id: int, until: float) -> None:
@@ -40,16 +40,16 @@ def book(state: State, instance_id: int, until: float) -> None:
     start = rental.billed_until
     if until <= start:
         return
-    state.ledger.hours(instance_id, "disk", start, until, rental.ask.storage_per_hour(rental.disk_gb))
+    state.charges.hours(instance_id, "disk", start, until, rental.ask.storage_per_hour(rental.disk_gb))
     if rental.status in GPU_BILLED:
-        state.ledger.hours(instance_id, "gpu", start, until, rental.price_per_hour)
+        state.charges.hours(instance_id, "gpu", start, until, rental.price_per_hour)
     state.rentals[instance_id] = replace(rental, billed_until=until)
 
 
 def book_volume(state: State, volume_id: int, until: float) -> None:
     """Charge a volume up to a time."""
     volume = state.volumes[volume_id]
-    state.ledger.hours(volume_id, "disk", volume.billed_until, until, volume.usd_per_hour, contract="volume")
+    state.charges.hours(volume_id, "disk", volume.billed_until, until, volume.usd_per_hour, contract="volume")
     state.volumes[volume_id] = replace(volume, billed_until=max(until, volume.billed_until))
 
 
@@ -70,7 +70,7 @@ def _next_due(state: State, now: float, timing: Timing) -> tuple[float, int, Sta
     return min(due, key=lambda item: item[:2]) if due else None
 
 
-def _entered(rental: Rental, status: Status, when: float) -> Rental:
+def _entered(rental: RentedInstance, status: Status, when: float) -> RentedInstance:
     if status is Status.RUNNING:
         return replace(rental, status=status, running_since=when, boots=rental.boots + 1, status_msg="")
     if status is Status.STOPPED:
@@ -78,7 +78,7 @@ def _entered(rental: Rental, status: Status, when: float) -> Rental:
     return replace(rental, status=status)
 
 
-def stopped(rental: Rental, why: str) -> Rental:
+def stopped(rental: RentedInstance, why: str) -> RentedInstance:
     """The instance, stopped: no process, the disk kept. A host that is offline does not hear of it, and stays so."""
     if rental.status is Status.OFFLINE:
         return replace(rental, intended=Status.STOPPED)

@@ -27,7 +27,7 @@ async def _serve(port: int, state_dir: Path, scenario: str | Path | None) -> Non
     try:
         from harness.emulator.clock import TurnableClock  # noqa: PLC0415
         from harness.emulator.freeport import free_port  # noqa: PLC0415
-        from harness.emulator.reconciler import Keeper  # noqa: PLC0415
+        from harness.emulator.reconciler import Reconciler  # noqa: PLC0415
         from harness.emulator.scenario import load  # noqa: PLC0415
         from harness.emulator.serving import owning, serving  # noqa: PLC0415
         from harness.emulator.world import World  # noqa: PLC0415
@@ -39,7 +39,7 @@ async def _serve(port: int, state_dir: Path, scenario: str | Path | None) -> Non
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with serving(world, Keeper(world), port, keep_boxes=True) as served:
+        async with serving(world, Reconciler(world), port, keep_boxes=True) as served:
             _say(f"listening on {served.url}")
             _say(f"key: {world.key}")
             await served.until(stop)

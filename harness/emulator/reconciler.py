@@ -19,11 +19,11 @@ import asyncssh
 from harness.core import durable
 from harness.core.errors import BadInput
 from harness.emulator.box.container import BoxFailed, Container, can_isolate
-from harness.emulator.box.layout import Gpus, Layout, furnish, layout_of, wipe
+from harness.emulator.box.layout import Layout, RentedGpus, furnish, layout_of, wipe
 from harness.emulator.box.server import BoxServer
 from harness.emulator.conditions import holds
 from harness.emulator.refusal import Refusal
-from harness.emulator.rental import Rental, Status
+from harness.emulator.rental import RentedInstance, Status
 from harness.emulator.scenario import SshFault
 from harness.emulator.watch import Watch
 from harness.emulator.world import World
@@ -57,7 +57,7 @@ class _Box:
     keys_written: tuple[str, ...] = ()
 
 
-class Keeper:
+class Reconciler:
     """Looks after all boxes; runs inside the emulator's event loop."""
 
     def __init__(self, world: World) -> None:
@@ -97,7 +97,7 @@ class Keeper:
         """The directories of volumes that were deleted."""
         return [folder for folder in self._volumes.glob("*") if int(folder.name) not in self._world.state.volumes]
 
-    async def _look_at(self, rental: Rental) -> None:
+    async def _look_at(self, rental: RentedInstance) -> None:
         try:
             await self._tend(self._box(rental.id), rental)
         except Refusal:
@@ -125,7 +125,7 @@ class Keeper:
                 return False
         return set(self._boxes) == set(rentals) and not self._forsaken()
 
-    def _is_right(self, box: _Box, rental: Rental, now: float) -> bool:
+    def _is_right(self, box: _Box, rental: RentedInstance, now: float) -> bool:
         if not rental.container_up:
             return box.server is None and not box.container.alive()
         opens = rental.running_since is not None and now >= rental.running_since + self._world.timing.ssh_s
@@ -144,7 +144,7 @@ class Keeper:
             self._boxes[instance_id] = _Box(layout, container, Watch(container), _read_done(layout.base))
         return self._boxes[instance_id]
 
-    async def _tend(self, box: _Box, rental: Rental) -> None:
+    async def _tend(self, box: _Box, rental: RentedInstance) -> None:
         booted = rental.container_up and box.done.boots == rental.boots
         await asyncio.to_thread(box.watch.events, self._world, rental, booted=booted)
         rental, now = self._world.rental(rental.id), self._world.settle()
@@ -168,10 +168,10 @@ class Keeper:
         await asyncio.to_thread(box.watch.disk, rental)
         self._world.disk_used[rental.id] = box.watch.used
 
-    async def _boot(self, box: _Box, rental: Rental) -> None:
+    async def _boot(self, box: _Box, rental: RentedInstance) -> None:
         await self._down(box)
         ask, layout = rental.ask, box.layout
-        gpus = Gpus(ask.gpu_name, ask.num_gpus, ask.gpu_ram_mb, ask.driver_version)
+        gpus = RentedGpus(ask.gpu_name, ask.num_gpus, ask.gpu_ram_mb, ask.driver_version)
         await asyncio.to_thread(furnish, layout, gpus, box.container.environment()["PATH"])
         if rental.volume_id is not None:
             layout.mount(self._volumes / str(rental.volume_id), rental.mount_path, isolated=self._isolated)
@@ -181,7 +181,7 @@ class Keeper:
         await asyncio.to_thread(box.container.start, rental.onstart, env)
         self._did(box, replace(box.done, boots=rental.boots))
 
-    async def _open(self, box: _Box, rental: Rental) -> None:
+    async def _open(self, box: _Box, rental: RentedInstance) -> None:
         if box.server is not None and box.identity == rental.identity:
             return
         if box.server is not None:
@@ -219,7 +219,7 @@ class Keeper:
         del self._boxes[instance_id]
         self._world.disk_used.pop(instance_id, None)
 
-    def _write_keys(self, box: _Box, rental: Rental, now: float, *, force: bool = False) -> None:
+    def _write_keys(self, box: _Box, rental: RentedInstance, now: float, *, force: bool = False) -> None:
         # The file is the attached set and nothing else: what somebody appended on the box vanishes again.
         timing = self._world.timing
         keys = _due_keys(rental, now, timing.key_s)
@@ -228,7 +228,7 @@ class Keeper:
             durable.write(box.layout.authorized_keys, "".join(f"{key}\n" for key in keys).encode(), mode=0o600)
             box.keys_written, box.keys_written_at = keys, now
 
-    def _account(self, box: _Box, rental: Rental) -> None:
+    def _account(self, box: _Box, rental: RentedInstance) -> None:
         if box.server is not None:
             meter = box.server.meter
             to_box, from_box, meter.to_box, meter.from_box = meter.to_box, meter.from_box, 0, 0
@@ -239,7 +239,7 @@ class Keeper:
         durable.write(box.layout.base / "done.json", json.dumps(asdict(done)).encode())
 
 
-def _due_keys(rental: Rental, now: float, delay: float) -> tuple[str, ...]:
+def _due_keys(rental: RentedInstance, now: float, delay: float) -> tuple[str, ...]:
     return tuple(key.public_key for key in rental.keys if now >= key.attached_at + delay)
 
 
@@ -250,7 +250,7 @@ def _read_done(base: Path) -> _Done:
         return _Done()
 
 
-def _announce(layout: Layout, rental: Rental) -> None:
+def _announce(layout: Layout, rental: RentedInstance) -> None:
     """Print the public host key into the container log, in cloud-init's format (cc_ssh: SSH HOST KEY KEYS)."""
     private = layout.host_key(rental.identity)
     if not private.exists():

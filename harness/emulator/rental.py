@@ -47,7 +47,7 @@ class AttachedKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Rental:
+class RentedInstance:
     """An instance.
 
     ``boots`` counts container starts, ``identity`` new addresses and host keys, ``wipes`` lost disks.
@@ -100,7 +100,7 @@ class Rental:
         return self.status is Status.RUNNING
 
 
-def next_change(rental: Rental, timing: Timing) -> tuple[float, Status | None] | None:
+def next_change(rental: RentedInstance, timing: Timing) -> tuple[float, Status | None] | None:
     """When and into what the instance changes next by itself; a None status means it disappears."""
     if rental.gone_at is not None:
         return rental.gone_at, None
@@ -115,7 +115,7 @@ def next_change(rental: Rental, timing: Timing) -> tuple[float, Status | None] |
     return None
 
 
-def _boot_step(rental: Rental, timing: Timing) -> tuple[float, Status]:
+def _boot_step(rental: RentedInstance, timing: Timing) -> tuple[float, Status]:
     if rental.status is Status.PROVISIONING:
         return rental.boot_at + timing.created_s, Status.CREATED
     if rental.status is Status.CREATED:

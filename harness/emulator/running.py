@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.core.errors import HarnessError
 from harness.emulator.clock import TurnableClock
 from harness.emulator.freeport import free_port
-from harness.emulator.reconciler import Keeper
+from harness.emulator.reconciler import Reconciler
 from harness.emulator.scenario import Scenario, load
 from harness.emulator.serving import owning, serving
 from harness.emulator.world import World
@@ -33,7 +33,7 @@ class Emulator:
     key: str
     clock: TurnableClock
     world: World
-    _keeper: Keeper
+    _keeper: Reconciler
     _ended: Future[None]
 
     def settle(self, timeout: float = SETTLE_S) -> None:
@@ -61,13 +61,13 @@ def running(
     state_dir = state_dir.resolve()
     with owning(state_dir), ThreadPoolExecutor(1, "emulator") as pool:
         world = World(state_dir, clock or TurnableClock(), chosen, free_port)
-        keeper = Keeper(world)
+        reconciler = Reconciler(world)
         url: Future[str] = Future()
         stop = asyncio.Event()
         loop = asyncio.new_event_loop()
 
         async def serve() -> None:
-            async with serving(world, keeper, port, keep_boxes=keep_boxes) as served:
+            async with serving(world, reconciler, port, keep_boxes=keep_boxes) as served:
                 url.set_result(served.url)
                 await served.until(stop)
 
@@ -84,7 +84,7 @@ def running(
         ended = pool.submit(work)
         ended.add_done_callback(tell)
         try:
-            yield Emulator(url.result(), world.key, world.clock, world, keeper, ended)
+            yield Emulator(url.result(), world.key, world.clock, world, reconciler, ended)
         finally:
             if not ended.done():
                 loop.call_soon_threadsafe(stop.set)

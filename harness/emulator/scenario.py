@@ -112,7 +112,7 @@ class LifeEvent(_Table):
     when: When = When()
 
 
-class Pace(_Table):
+class TimingOverrides(_Table):
     """Overrides of ``rental.Timing``: seconds of the emulator's clock."""
 
     created_s: float | None = None
@@ -127,7 +127,7 @@ class Pace(_Table):
     keys_rewritten_s: float | None = None
 
 
-class Account(_Table):
+class RenterAccount(_Table):
     """The renter's account."""
 
     user_id: int = 424_242
@@ -137,7 +137,7 @@ class Account(_Table):
     """How long instances of an account without credit are kept, stopped, before they are destroyed."""
 
 
-class Offer(_Table):
+class ScenarioOffer(_Table):
     """An offer; unnamed numbers are those of ``market.Ask``."""
 
     gpu_name: str
@@ -163,10 +163,10 @@ class Scenario(_Table):
     ends: Literal["closed", "held"] = "closed"
     """How a careful operator's job ends: closed with a verified file, or held with the disk alive."""
     market: Literal["default", "own"] = "default"
-    offer: tuple[Offer, ...] = ()
+    offer: tuple[ScenarioOffer, ...] = ()
     """Offers added to the default market, or, with ``market = "own"``, the whole of it."""
-    account: Account = Account()
-    pace: Pace = Pace()
+    account: RenterAccount = RenterAccount()
+    pace: TimingOverrides = TimingOverrides()
     bad_key_status: Literal[401, 404] = 404
     rate_limits: bool = False
     isolation: Literal["auto", "none"] = "auto"

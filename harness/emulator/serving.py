@@ -1,4 +1,4 @@
-"""The emulator inside an event loop: its HTTP server and the keeper of its boxes, one emulator a state directory."""
+"""Emulator inside an event loop: its HTTP server and the reconciler of its boxes, one a state directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiohttp import web
 
 from harness.core.errors import BadInput
 from harness.emulator.freeport import HOST
-from harness.emulator.reconciler import Keeper
+from harness.emulator.reconciler import Reconciler
 from harness.emulator.web.app import build
 from harness.emulator.world import World
 
@@ -27,19 +27,19 @@ class Served:
     """An emulator that answers."""
 
     url: str
-    keeping: asyncio.Task[None]
+    reconciling: asyncio.Task[None]
 
     async def until(self, stop: asyncio.Event) -> None:
-        """Serve until told to stop; raises what ended the keeper, should it end first."""
+        """Serve until told to stop; raises what ended the reconciler, should it end first."""
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({stopping, self.keeping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stopping, self.reconciling}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
-        if self.keeping.done():
-            self.keeping.result()
+        if self.reconciling.done():
+            self.reconciling.result()
 
 
 @contextlib.asynccontextmanager
-async def serving(world: World, keeper: Keeper, port: int, *, keep_boxes: bool) -> AsyncIterator[Served]:
+async def serving(world: World, reconciler: Reconciler, port: int, *, keep_boxes: bool) -> AsyncIterator[Served]:
     """Serve while the block runs, on a loopback port (0: a free one). Raises BadInput when the port is taken."""
     runner = web.AppRunner(build(world), access_log=None, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
@@ -48,13 +48,13 @@ async def serving(world: World, keeper: Keeper, port: int, *, keep_boxes: bool) 
             await web.TCPSite(runner, HOST, port).start()
         except OSError as error:
             raise BadInput(f"port {port} cannot be used: {error}", remedy="Choose another --port.") from None
-        keeping = asyncio.create_task(keeper.run())
+        reconciling = asyncio.create_task(reconciler.run())
         try:
-            yield Served(f"http://{HOST}:{runner.addresses[0][1]}", keeping)
+            yield Served(f"http://{HOST}:{runner.addresses[0][1]}", reconciling)
         finally:
-            keeping.cancel()
-            await asyncio.wait({keeping})
-            await keeper.close(kill=not keep_boxes)
+            reconciling.cancel()
+            await asyncio.wait({reconciling})
+            await reconciler.close(kill=not keep_boxes)
     finally:
         await runner.cleanup()
         world.save()

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from harness.emulator.box import damage, quota
 from harness.emulator.box.commands import used_bytes
 from harness.emulator.box.container import Container
-from harness.emulator.box.layout import Gpus, put_nvidia_smi
+from harness.emulator.box.layout import RentedGpus, put_nvidia_smi
 from harness.emulator.conditions import holds
-from harness.emulator.rental import Rental
+from harness.emulator.rental import RentedInstance
 from harness.emulator.scenario import LifeEvent
 from harness.emulator.world import World
 
@@ -34,7 +34,7 @@ class Watch:
     over: bool = False
     _measured_at: float = -MEASURE_S
 
-    def disk(self, rental: Rental) -> None:
+    def disk(self, rental: RentedInstance) -> None:
         """Measure the disk when it is time, and hold the box to its quota."""
         now = time.monotonic()  # the load on this machine is a matter of real time
         if now >= self._measured_at + MEASURE_S:
@@ -45,7 +45,7 @@ class Watch:
                 quota.hold(self.container.processes(), over=over)
             self.over = over
 
-    def room(self, rental: Rental) -> float:
+    def room(self, rental: RentedInstance) -> float:
         """Bytes left on the disk as last measured."""
         return rental.disk_gb * GB - self.used
 
@@ -53,7 +53,7 @@ class Watch:
         """Bytes were written from outside since the last measure."""
         self.used += count
 
-    def events(self, world: World, rental: Rental, *, booted: bool) -> None:
+    def events(self, world: World, rental: RentedInstance, *, booted: bool) -> None:
         """Let happen what the scenario has in store for this instance; in the box only once it has booted."""
         kinds = SERVICE_EVENTS | BOX_EVENTS if booted else SERVICE_EVENTS
         event = world.faults.life(kinds, lambda when: holds(world, rental.id, when))
@@ -64,17 +64,17 @@ class Watch:
         else:
             _in_the_service(world, rental, event)
 
-    def _in_the_box(self, rental: Rental, event: LifeEvent) -> None:
+    def _in_the_box(self, rental: RentedInstance, event: LifeEvent) -> None:
         if event.do == "disk":
             damage.fill_disk(self.container, event.path, event.bytes)
         elif event.do == "damage":
             damage.damage(self.container.layout.root, event)
         elif event.do == "wrong_gpu":
-            shown = Gpus(event.gpu_name, event.num_gpus, rental.ask.gpu_ram_mb, rental.ask.driver_version)
+            shown = RentedGpus(event.gpu_name, event.num_gpus, rental.ask.gpu_ram_mb, rental.ask.driver_version)
             put_nvidia_smi(self.container.layout, shown)
 
 
-def _in_the_service(world: World, rental: Rental, event: LifeEvent) -> None:
+def _in_the_service(world: World, rental: RentedInstance, event: LifeEvent) -> None:
     if event.do == "become":
         world.become(rental.id, event.status, event.status_msg)
     elif event.do == "stop":

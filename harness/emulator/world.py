@@ -17,13 +17,13 @@ from typing import Any
 from harness.core.ids import new_secret
 from harness.core.ports import Json
 from harness.emulator import market, state
-from harness.emulator.aging import Pace, age, book, book_volume, stopped
+from harness.emulator.aging import AgingRules, age, book, book_volume, stopped
 from harness.emulator.clock import TurnableClock
-from harness.emulator.create_request import Wanted, WantedVolume
+from harness.emulator.create_request import CreateRequest, VolumeRequest
 from harness.emulator.faults import FaultBook
 from harness.emulator.market import Ask
 from harness.emulator.refusal import Refusal, invalid, no_such_instance
-from harness.emulator.rental import AttachedKey, Rental, Status, Timing, latest_end
+from harness.emulator.rental import AttachedKey, RentedInstance, Status, Timing, latest_end
 from harness.emulator.scenario import CALM, Scenario
 
 MAX_AUDIT = 1000
@@ -60,7 +60,7 @@ class World:
         self.lock = threading.RLock()
         self.disk_used: dict[int, int] = {}
         """Bytes on each box's disk, as they were last measured."""
-        self._pace = Pace(self.timing, scenario.account.grace_s)
+        self._rules = AgingRules(self.timing, scenario.account.grace_s)
         self._free_port = free_port or count(FIRST_PORT).__next__
         known = state.read(state_dir)
         if known is None:
@@ -93,7 +93,7 @@ class World:
                     return Caller(rental.id)
         raise Refusal(self.scenario.bad_key_status, "auth_error", "Invalid user key")
 
-    def rental(self, instance_id: int, caller: Caller | None = None) -> Rental:
+    def rental(self, instance_id: int, caller: Caller | None = None) -> RentedInstance:
         """One instance that the caller may touch; refuses with no_such_instance."""
         with self.lock:
             self.settle()
@@ -102,13 +102,13 @@ class World:
                 raise no_such_instance(instance_id)
             return found
 
-    def rentals(self) -> dict[int, Rental]:
+    def rentals(self) -> dict[int, RentedInstance]:
         """Every instance there is, shown or not."""
         with self.lock:
             self.settle()
             return dict(self.state.rentals)
 
-    def visible(self) -> list[Rental]:
+    def visible(self) -> list[RentedInstance]:
         """The instances that the API shows now, by id."""
         with self.lock:
             now = self.settle()
@@ -128,35 +128,35 @@ class World:
 
     # --- instances ---------------------------------------------------------------------------
 
-    def create(self, ask_id: int, wanted: Wanted) -> Rental:
+    def create(self, ask_id: int, request: CreateRequest) -> RentedInstance:
         """Rent an offer; it leaves the market at once."""
         with self.lock:
             now = self.settle()
-            ask = self._rentable(ask_id, wanted)
-            volume = self._volume_for(ask, wanted.volume) if wanted.volume else None
+            ask = self._rentable(ask_id, request)
+            volume = self._volume_for(ask, request.volume_info) if request.volume_info else None
             self.state.asks[ask_id] = replace(ask, rented=True)
             ssh_port, proxy_port = self._two_ports()
-            rental = Rental(
+            rental = RentedInstance(
                 id=self.state.new_id(),
                 ask=ask,
                 api_key=new_secret(),
-                label=wanted.label,
-                image=wanted.image,
-                disk_gb=wanted.disk_gb,
-                runtype=wanted.runtype,
-                onstart=wanted.onstart,
-                env=dict(wanted.env),
+                label=request.label,
+                image=request.image,
+                disk_gb=request.disk,
+                runtype=request.runtype,
+                onstart=request.onstart,
+                env=request.env,
                 created_at=now,
                 boot_at=now,
                 end_at=latest_end(ask, now),
                 billed_until=now,
                 ssh_port=ssh_port,
                 proxy_port=proxy_port,
-                price_per_hour=ask.dph_base if wanted.bid is None else wanted.bid,
-                is_bid=wanted.bid is not None,
+                price_per_hour=ask.dph_base if request.price is None else request.price,
+                is_bid=request.price is not None,
                 keys=self.state.account_keys,
                 volume_id=volume.id if volume else None,
-                mount_path=wanted.volume.mount_path if wanted.volume else "",
+                mount_path=request.volume_info.mount_path if request.volume_info else "",
             )
             return self._put(rental)
 
@@ -266,7 +266,7 @@ class World:
             self.state.account_keys = kept
             self.save()
 
-    def create_volume(self, ask_id: int, size_gb: float, name: str) -> state.Volume:
+    def create_volume(self, ask_id: int, size_gb: float, name: str) -> state.RentedVolume:
         """Rent storage on an offer's machine; it is billed until it is deleted, whatever becomes of instances."""
         with self.lock:
             now = self.settle()
@@ -274,7 +274,7 @@ class World:
             if ask is None:
                 raise Refusal(404, "no_such_ask", f"error 404/3603: no_such_ask {ask_id}")
             price = ask.storage_per_hour(size_gb)
-            volume = state.Volume(self.state.new_id(), ask.machine_id, name, size_gb, price, now, now)
+            volume = state.RentedVolume(self.state.new_id(), ask.machine_id, name, size_gb, price, now, now)
             self.state.volumes[volume.id] = volume
             self.save()
             return volume
@@ -296,15 +296,15 @@ class World:
         with self.lock:
             rental = self.state.rentals.get(instance_id)
             if rental is not None:
-                now, ledger = self.clock.now(), self.state.ledger
-                ledger.traffic(instance_id, "bwd", now, to_box, rental.ask.inet_down_cost)
-                ledger.traffic(instance_id, "bwu", now, from_box, rental.ask.inet_up_cost)
+                now, charges = self.clock.now(), self.state.charges
+                charges.traffic(instance_id, "bwd", now, to_box, rental.ask.inet_down_cost)
+                charges.traffic(instance_id, "bwu", now, from_box, rental.ask.inet_up_cost)
 
     def set_credit(self, usd: float) -> None:
         """Make so much credit be left now."""
         with self.lock:
             self.settle()
-            self.state.credit_given = usd + self.state.ledger.total()
+            self.state.credit_given = usd + self.state.charges.total()
             self.settle()
             self.save()
 
@@ -320,7 +320,7 @@ class World:
         """Let everything happen that is due; returns the time it is."""
         with self.lock:
             now = self.clock.now()
-            if age(self.state, now, self._pace):
+            if age(self.state, now, self._rules):
                 self.save()
             return now
 
@@ -330,7 +330,7 @@ class World:
             self.state.faults = self.faults.counts()
             state.write(self.state_dir, self.state, self.clock.now())
 
-    def _put(self, rental: Rental) -> Rental:
+    def _put(self, rental: RentedInstance) -> RentedInstance:
         known = self.state.rentals
         if rental.id in known:
             book(self.state, rental.id, self.clock.now())
@@ -339,29 +339,31 @@ class World:
         self.save()
         return rental
 
-    def _rentable(self, ask_id: int, wanted: Wanted) -> Ask:
+    def _rentable(self, ask_id: int, request: CreateRequest) -> Ask:
         ask = self.state.asks.get(ask_id)
         if ask is None:
             raise Refusal(404, "no_such_ask", f"error 404/3603: no_such_ask Instance type by id {ask_id}")
         if ask.rented:
             raise Refusal(410, "no_such_ask", f"error 404/3603: no_such_ask {ask_id} is not available", ask_id=ask_id)
         self._needs_credit()
-        if wanted.bid is not None and wanted.bid < ask.min_bid:
+        if request.price is not None and request.price < ask.min_bid:
             raise Refusal(400, "invalid_price", f"the bid is below the minimum of {ask.min_bid}", ask_id=ask_id)
-        if wanted.disk_gb > ask.disk_space:
+        if request.disk > ask.disk_space:
             raise invalid(f"disk is larger than the {ask.disk_space:g} GB that the machine has")
         return ask
 
-    def _volume_for(self, ask: Ask, wanted: WantedVolume) -> state.Volume:
+    def _volume_for(self, ask: Ask, request: VolumeRequest) -> state.RentedVolume:
         """The volume of a new instance; refuses one that lies on another machine."""
-        offer = self.state.asks.get(wanted.id) if wanted.create_new else self.state.volumes.get(wanted.id)
+        offer = (
+            self.state.asks.get(request.volume_id) if request.create_new else self.state.volumes.get(request.volume_id)
+        )
         if offer is None:
-            raise Refusal(404, "no_such_volume", f"Volume {wanted.id} not found.")
+            raise Refusal(404, "no_such_volume", f"Volume {request.volume_id} not found.")
         if offer.machine_id != ask.machine_id:
-            raise invalid(f"volume {wanted.id} is not on machine {ask.machine_id}")
-        if isinstance(offer, state.Volume):
+            raise invalid(f"volume {request.volume_id} is not on machine {ask.machine_id}")
+        if isinstance(offer, state.RentedVolume):
             return offer
-        return self.create_volume(wanted.id, wanted.size_gb, wanted.name)
+        return self.create_volume(request.volume_id, request.size, request.name)
 
     def _two_ports(self) -> tuple[int, int]:
         known = self.state.rentals.values()
@@ -379,7 +381,7 @@ class World:
             raise Refusal(400, "insufficient_credit", "Your account lacks credit; see the billing page.")
 
 
-def _booting(rental: Rental, status: Status, now: float) -> Rental:
+def _booting(rental: RentedInstance, status: Status, now: float) -> RentedInstance:
     meant = replace(rental, intended=Status.RUNNING)
     if rental.status is Status.OFFLINE:
         return meant  # the host does not hear of it

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from harness.emulator.running import Emulator, running
-from tests.support.emulator_kit import Box, key_pair, scenario, wanted
+from tests.support.emulator_kit import Box, create_request, key_pair, scenario
 
 CLI = Path(sys.executable).with_name("vastai")
 Vastai = Callable[..., subprocess.CompletedProcess[str]]
@@ -110,7 +110,7 @@ def test_the_command_line_transcript(emulator: Emulator, vastai: Vastai, tmp_pat
 @pytest.mark.skipif(not CLI.exists(), reason="the official command line client is not installed")
 def test_bulk_destroy_and_a_wrong_key_end_with_exit_0_all_the_same(emulator: Emulator, vastai: Vastai) -> None:
     """The client's exit code says nothing: this is why nobody may read it as evidence."""
-    ids = [str(emulator.world.create(ask, wanted()).id) for ask in (7_100_004, 7_100_005)]
+    ids = [str(emulator.world.create(ask, create_request()).id) for ask in (7_100_004, 7_100_005)]
     assert vastai("destroy", "instances", *ids, "-y").returncode == 0
     assert not emulator.world.rentals()
     refused = vastai("show", "instances", "--api-key", "wrong")
@@ -175,7 +175,7 @@ def test_the_sdks_old_listing_is_answered_with_410(emulator: Emulator) -> None:
 def test_the_clients_copy_reports_success_and_brings_nothing(
     emulator: Emulator, vastai: Vastai, tmp_path: Path
 ) -> None:
-    rental = emulator.world.create(7_100_009, wanted())
+    rental = emulator.world.create(7_100_009, create_request())
     emulator.settle()
     done = vastai("copy", f"{rental.id}:/workspace/", f"local:{tmp_path}/home")
     assert done.returncode == 0, done.stderr

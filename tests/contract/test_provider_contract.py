@@ -28,14 +28,14 @@ from harness.core.ports import (
     Provider,
 )
 from harness.emulator.clock import TurnableClock
-from harness.emulator.create_request import WantedVolume
+from harness.emulator.create_request import VolumeRequest
 from harness.emulator.running import Emulator, running
-from harness.emulator.scenario import ApiFault, Pace, Scenario
+from harness.emulator.scenario import ApiFault, Scenario, TimingOverrides
 from harness.providers.credentials import Credentials
 from harness.providers.rate_limits import UNPACED, Patience
 from harness.providers.vast import VastProvider
 from harness.release.absence import billing_stopped, prove_absence
-from tests.support.emulator_kit import wanted
+from tests.support.emulator_kit import create_request
 from tests.support.faulty_provider import FaultyProvider
 
 QUERY = OfferQuery(gpu_names=("H100",), num_gpus=1, disk_gb=20.0, max_usd_per_hour=100.0)
@@ -264,7 +264,7 @@ def test_a_destroyed_instance_is_proven_gone_and_stops_billing(bench: Bench) -> 
 
 
 def test_an_instance_that_is_destroyed_late_is_proven_gone_later(tmp_path: Path) -> None:
-    with running(tmp_path / "vast", scenario=Scenario(pace=Pace(destroy_lag_s=45.0))) as emulator:
+    with running(tmp_path / "vast", scenario=Scenario(pace=TimingOverrides(destroy_lag_s=45.0))) as emulator:
         vast = VastProvider(Credentials(emulator.url, emulator.key), emulator.clock, pace=UNPACED, patience=IMPATIENT)
         rented = rent(VastBench(vast, emulator.clock, emulator))
         asked_at = emulator.clock.now()
@@ -313,8 +313,8 @@ def test_a_retired_list_is_not_an_empty_one(bench: Bench) -> None:
 def test_a_volume_bills_on_when_its_instance_is_gone(bench: Bench) -> None:
     assert bench.provider.volumes() == ()
     world, cheapest = bench.emulator.world, bench.provider.search(QUERY)[0]
-    about = WantedVolume(cheapest.id, "/data", create_new=True, size_gb=730.0, name="data")
-    rental = world.create(cheapest.id, wanted(volume=about))
+    about = VolumeRequest(volume_id=cheapest.id, mount_path="/data", create_new=True, size=730.0, name="data")
+    rental = world.create(cheapest.id, create_request(volume_info=about))
     rented = InstanceId(rental.id)
     (volume,) = bench.provider.volumes()
     assert (volume.label, volume.machine_id, volume.size_gb) == ("data", cheapest.machine_id, 730.0)

@@ -338,7 +338,7 @@ def test_both_routes_lead_to_the_box(tmp_path: Path) -> None:
 
 
 def test_sftp_beyond_the_quota_says_no_space(tmp_path: Path) -> None:
-    with rented(tmp_path, create={"disk_gb": 0.03}) as box:
+    with rented(tmp_path, create={"disk": 0.03}) as box:
         (tmp_path / "big").write_bytes(bytes(60_000_000))
         done = box.copy(str(tmp_path / "big"), "root@127.0.0.1:/workspace/big")
         assert done.returncode != 0
@@ -347,7 +347,7 @@ def test_sftp_beyond_the_quota_says_no_space(tmp_path: Path) -> None:
 
 @isolated_only
 def test_commands_beyond_the_quota_cannot_write(tmp_path: Path) -> None:
-    with rented(tmp_path, create={"disk_gb": 0.03}) as box:
+    with rented(tmp_path, create={"disk": 0.03}) as box:
         program = "import time\nwith open('workspace/big', 'wb') as file:\n"
         program += "    for _ in range(600):\n        file.write(bytes(1 << 20)); time.sleep(0.02)\n"
         writer = f"python3 -c {shlex.quote(program)}"

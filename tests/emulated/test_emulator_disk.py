@@ -19,7 +19,7 @@ from harness.emulator.box.paths import resolve
 from harness.emulator.refusal import Refusal
 from harness.emulator.running import running
 from harness.emulator.scenario import LifeEvent
-from tests.support.emulator_kit import ask, rented, scenario, wanted
+from tests.support.emulator_kit import ask, create_request, rented, scenario
 
 PARTS = st.sampled_from(["a", "b", "c", ".", "..", "link1", "link2", "etc", ""])
 TARGETS = st.lists(PARTS, min_size=1, max_size=5).map("/".join)
@@ -99,7 +99,7 @@ def test_damage(tmp_path: Path, how: str, size: int) -> None:
 
 def test_a_copy_between_two_boxes(tmp_path: Path) -> None:
     with running(tmp_path / "s", scenario=scenario(isolation="none")) as emulator:
-        one, two = (emulator.world.create(offer, wanted()) for offer in (7_100_001, 7_100_002))
+        one, two = (emulator.world.create(offer, create_request()) for offer in (7_100_001, 7_100_002))
         emulator.settle()
         boxes = emulator.world.state_dir / "boxes"
         (boxes / str(one.id) / "root/workspace/tree").mkdir()

@@ -9,7 +9,7 @@ import pytest
 from harness.core.errors import BadInput
 from harness.emulator.box.container import can_isolate
 from harness.emulator.running import running
-from harness.emulator.scenario import Pace, Scenario, load, names
+from harness.emulator.scenario import Scenario, TimingOverrides, load, names
 from tests.support.careful_renter import LABEL, Held, Renter
 from tests.support.emulator_kit import FAST, key_pair
 
@@ -17,7 +17,7 @@ from tests.support.emulator_kit import FAST, key_pair
 def quick(name: str) -> Scenario:
     """The scenario, its own slowness kept and everything else made fast."""
     found = load(name)
-    return found.model_copy(update={"pace": Pace(**{**FAST, **found.pace.model_dump(exclude_none=True)})})
+    return found.model_copy(update={"pace": TimingOverrides(**{**FAST, **found.pace.model_dump(exclude_none=True)})})
 
 
 @pytest.mark.slow
@@ -48,7 +48,7 @@ def test_a_careful_renter_ends_as_the_scenario_says(name: str, tmp_path: Path) -
 
 
 def test_a_calm_life(tmp_path: Path) -> None:
-    calm = Scenario(name="calm", pace=Pace(**FAST))
+    calm = Scenario(name="calm", pace=TimingOverrides(**FAST))
     with running(tmp_path / "state", scenario=calm) as emulator:
         renter = Renter(emulator.url, emulator.key, emulator.clock, key_pair(tmp_path), tmp_path / "model.gguf")
         renter.run()

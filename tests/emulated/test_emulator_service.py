@@ -15,7 +15,7 @@ import requests
 from harness.emulator.clock import TurnableClock
 from harness.emulator.running import Emulator, running
 from harness.emulator.world import World
-from tests.support.emulator_kit import OFFER, Box, ask, key_pair, scenario, wanted
+from tests.support.emulator_kit import OFFER, Box, ask, create_request, key_pair, scenario
 
 HOUR = 3600.0
 
@@ -29,7 +29,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 
 def test_the_ledger_agrees_with_charges(service: Emulator) -> None:
-    rental = service.world.create(7_100_002, wanted())
+    rental = service.world.create(7_100_002, create_request())
     service.settle()
     for _ in range(5):
         service.clock.turn(9 * HOUR)
@@ -39,17 +39,17 @@ def test_the_ledger_agrees_with_charges(service: Emulator) -> None:
     span = json.dumps({"day": {"gte": 0, "lte": 4e9}})
     answer = ask(service, "GET", "/api/v0/charges/", params={"select_filters": span, "format": "table"}).json()
     mine = next(row for row in answer["results"] if row["source"] == f"instance-{rental.id}")
-    assert mine["amount"] == pytest.approx(service.world.state.ledger.total(rental.id))
+    assert mine["amount"] == pytest.approx(service.world.state.charges.total(rental.id))
     assert mine["amount"] == pytest.approx(sum(item["amount"] for item in mine["items"]))
     by_kind = {kind: sum(i["amount"] for i in mine["items"] if i["type"] == kind) for kind in ("gpu", "bwd", "bwu")}
     assert by_kind == {"gpu": pytest.approx(45 * 17.60), "bwd": pytest.approx(0.03), "bwu": pytest.approx(0.08)}
     credit = ask(service, "GET", "/api/v0/users/current").json()["credit"]
-    assert credit == pytest.approx(1e5 - service.world.state.ledger.total())
+    assert credit == pytest.approx(1e5 - service.world.state.charges.total())
 
 
 def test_bytes_over_ssh_are_charged(tmp_path: Path) -> None:
     with running(tmp_path / "state", scenario=scenario()) as emulator:
-        rental = emulator.world.create(OFFER, wanted())
+        rental = emulator.world.create(OFFER, create_request())
         key = key_pair(tmp_path)
         emulator.world.attach_key(rental.id, key.with_suffix(".pub").read_text())
         emulator.settle()
@@ -61,7 +61,7 @@ def test_bytes_over_ssh_are_charged(tmp_path: Path) -> None:
 
 
 def kinds(world: World) -> dict[str, int]:
-    entries = [entry for entry in world.state.ledger.entries if entry.kind.startswith("bw")]
+    entries = [entry for entry in world.state.charges.entries if entry.kind.startswith("bw")]
     return {entry.kind: round(entry.quantity * 1e9) for entry in entries}
 
 
@@ -86,7 +86,7 @@ def test_a_bad_key_can_be_401(tmp_path: Path) -> None:
 
 
 def test_an_instances_own_key_acts_on_that_instance_only(service: Emulator) -> None:
-    mine, other = (service.world.create(offer, wanted()) for offer in (7_100_004, 7_100_005))
+    mine, other = (service.world.create(offer, create_request()) for offer in (7_100_004, 7_100_005))
     assert ask(service, "GET", f"/api/v0/instances/{mine.id}/", key=mine.api_key).json()["instances"]["id"] == mine.id
     assert ask(service, "GET", f"/api/v0/instances/{other.id}/", key=mine.api_key).json()["instances"] is None
     assert ask(service, "DELETE", f"/api/v0/instances/{other.id}/", key=mine.api_key, json={}).status_code == 404
@@ -97,7 +97,7 @@ def test_an_instances_own_key_acts_on_that_instance_only(service: Emulator) -> N
 
 def test_the_listing_is_paged_filtered_and_ordered(service: Emulator) -> None:
     for at in range(30):
-        service.world.create(_ask(service, at), wanted(label=f"job-{at % 3}"))
+        service.world.create(_ask(service, at), create_request(label=f"job-{at % 3}"))
     first = listing(service)
     assert (len(first["instances"]), first["total_instances"], first["next_token"] is not None) == (25, 30, True)
     second = listing(service, after_token=first["next_token"])

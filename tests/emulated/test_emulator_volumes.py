@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from harness.emulator.create_request import WantedVolume
+from harness.emulator.create_request import VolumeRequest
 from harness.emulator.refusal import Refusal
 from harness.emulator.running import Emulator, running
-from tests.support.emulator_kit import OFFER, Box, ask, key_pair, rent, scenario, wanted
+from tests.support.emulator_kit import OFFER, Box, ask, create_request, key_pair, rent, scenario
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
 HOUR = 3600.0
 PLACE = "/workspace/kept"
-NEW = WantedVolume(OFFER, PLACE, create_new=True, size_gb=730.0, name="data")
+NEW = VolumeRequest(volume_id=OFFER, mount_path=PLACE, create_new=True, size=730.0, name="data")
 SPAN = {"gte": 0, "lte": 4e9}
 
 
@@ -43,7 +43,7 @@ def _again(emulator: Emulator, key: Path, volume_id: int) -> Box:
     """Another instance on the same machine, which is offered again once the first is gone, with its volume."""
     machine = emulator.world.state.volumes[volume_id].machine_id
     (offer,) = [one.id for one in emulator.world.state.asks.values() if one.machine_id == machine]
-    return rent(emulator, key, offer, volume=WantedVolume(volume_id, PLACE))
+    return rent(emulator, key, offer, volume_info=VolumeRequest(volume_id=volume_id, mount_path=PLACE))
 
 
 @pytest.mark.slow
@@ -119,11 +119,13 @@ def test_a_volume_that_cannot_be_is_refused_and_nothing_is_rented(emulator: Emul
 def test_a_volume_on_another_machine_cannot_be_mounted(emulator: Emulator) -> None:
     volume = emulator.world.create_volume(OFFER, 10.0, "data")
     with pytest.raises(Refusal, match="is not on machine"):
-        emulator.world.create(OFFER + 1, wanted(volume=WantedVolume(volume.id, PLACE)))
+        emulator.world.create(
+            OFFER + 1, create_request(volume_info=VolumeRequest(volume_id=volume.id, mount_path=PLACE))
+        )
 
 
 def test_volumes_are_charged_apart_and_go_on_when_the_instance_is_gone(emulator: Emulator) -> None:
-    rental = emulator.world.create(OFFER, wanted(volume=NEW))
+    rental = emulator.world.create(OFFER, create_request(volume_info=NEW))
     volume_id = rental.volume_id
     emulator.clock.turn(HOUR)
     emulator.world.destroy(rental.id)
@@ -138,7 +140,7 @@ def test_volumes_are_charged_apart_and_go_on_when_the_instance_is_gone(emulator:
 
 def test_the_row_tells_how_full_the_disk_is(tmp_path: Path) -> None:
     with running(tmp_path / "state", scenario=scenario(isolation="none")) as emulator:
-        rental = emulator.world.create(OFFER, wanted())
+        rental = emulator.world.create(OFFER, create_request())
         path = f"/api/v0/instances/{rental.id}/"
         emulator.settle()
         emulator.world.stop(rental.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import BadInput
+from harness.emulator.charges import Charges
 from harness.emulator.clock import TurnableClock
-from harness.emulator.ledger import Ledger
 from harness.emulator.refusal import Refusal
 from harness.emulator.rental import Status
 from harness.emulator.scenario import Scenario
 from harness.emulator.world import World
-from tests.support.emulator_kit import OFFER, wanted
+from tests.support.emulator_kit import OFFER, create_request
 
 HOUR = 3600.0
 
@@ -27,7 +28,7 @@ def still(tmp_path: Path) -> World:
 
 
 def test_states_follow_the_clock(still: World) -> None:
-    rental_id = still.create(OFFER, wanted()).id
+    rental_id = still.create(OFFER, create_request()).id
     seen = [still.rental(rental_id).status]
     for _ in range(4):
         still.clock.turn(0.5)
@@ -36,15 +37,15 @@ def test_states_follow_the_clock(still: World) -> None:
 
 
 def test_gpus_are_billed_while_running_and_the_disk_always(still: World) -> None:
-    rental = still.create(OFFER, wanted(disk_gb=730.0))
+    rental = still.create(OFFER, create_request(disk=730.0))
     still.clock.turn(1.5)
     still.settle()
     still.clock.turn(HOUR)
     still.stop(rental.id)
     still.clock.turn(2 * HOUR)
     still.settle()
-    by_kind = {entry.kind: 0.0 for entry in still.state.ledger.entries}
-    for entry in still.state.ledger.entries:
+    by_kind = {entry.kind: 0.0 for entry in still.state.charges.entries}
+    for entry in still.state.charges.entries:
         by_kind[entry.kind] += entry.usd
     assert by_kind["gpu"] == pytest.approx(15.92)
     assert by_kind["disk"] == pytest.approx(0.15 * (3 * HOUR + 1.5) / HOUR)
@@ -55,16 +56,16 @@ def test_one_long_turn_charges_as_many_short_ones_do(tmp_path: Path) -> None:
     for name, steps in (("once", [5000.0]), ("often", [0.7] * 10 + [4993.0])):
         (tmp_path / name).mkdir()
         world = World(tmp_path / name, TurnableClock(speed=0), Scenario())
-        rental = world.create(OFFER, wanted())
+        rental = world.create(OFFER, create_request())
         for step in steps:
             world.clock.turn(step)
             world.settle()
-        totals.append(world.state.ledger.total(rental.id))
+        totals.append(world.state.charges.total(rental.id))
     assert totals[0] == pytest.approx(totals[1])
 
 
 def test_without_credit_it_stops_and_after_a_grace_it_is_destroyed(still: World) -> None:
-    rental = still.create(OFFER, wanted())
+    rental = still.create(OFFER, create_request())
     still.clock.turn(7 * HOUR)
     assert still.credit() < 0
     assert still.rental(rental.id).status is Status.STOPPED
@@ -76,7 +77,7 @@ def test_without_credit_it_stops_and_after_a_grace_it_is_destroyed(still: World)
 
 def test_at_the_contracts_end_it_stops_for_good_and_is_deleted_two_days_later(tmp_path: Path) -> None:
     world = World(tmp_path, TurnableClock(speed=0), Scenario.model_validate({"account": {"credit_usd": 1e6}}))
-    rental = world.create(OFFER, wanted())
+    rental = world.create(OFFER, create_request())
     world.clock.turn(31 * 24 * HOUR)
     assert world.rental(rental.id).status is Status.STOPPED
     with pytest.raises(Refusal, match="contract"):
@@ -86,7 +87,7 @@ def test_at_the_contracts_end_it_stops_for_good_and_is_deleted_two_days_later(tm
 
 
 def test_a_host_that_is_offline_hears_of_no_stop_and_no_start(still: World) -> None:
-    rental = still.create(OFFER, wanted())
+    rental = still.create(OFFER, create_request())
     still.clock.turn(2)
     still.become(rental.id, Status.OFFLINE, "the host is offline")
     still.stop(rental.id)
@@ -97,20 +98,20 @@ def test_a_host_that_is_offline_hears_of_no_stop_and_no_start(still: World) -> N
 
 
 def test_frozen_bills_its_gpus_and_exited_does_not_come_back(still: World) -> None:
-    rental = still.create(OFFER, wanted())
+    rental = still.create(OFFER, create_request())
     still.clock.turn(2)
     still.become(rental.id, Status.FROZEN)
-    before = still.state.ledger.total()
+    before = still.state.charges.total()
     still.clock.turn(HOUR)
     still.settle()
-    assert still.state.ledger.total() - before > 15.9
+    assert still.state.charges.total() - before > 15.9
     still.become(rental.id, Status.EXITED, "OCI runtime create failed")
     still.clock.turn(24 * HOUR)
     assert still.rental(rental.id).status is Status.EXITED
 
 
 def test_a_destroyed_instance_is_offered_again_under_another_number(still: World) -> None:
-    rental = still.create(OFFER, wanted())
+    rental = still.create(OFFER, create_request())
     assert all(row["id"] != OFFER or row["rented"] for row in still.search({}))
     still.destroy(rental.id)
     again = [row for row in still.search({}) if row["machine_id"] == rental.ask.machine_id]
@@ -122,29 +123,29 @@ def test_a_destroyed_instance_is_offered_again_under_another_number(still: World
 
 def test_bids_and_outbidding(still: World) -> None:
     with pytest.raises(Refusal, match="minimum"):
-        still.create(OFFER, wanted(bid=1.0))
-    rental = still.create(OFFER, wanted(bid=9.0))
+        still.create(OFFER, create_request(price=1.0))
+    rental = still.create(OFFER, create_request(price=9.0))
     still.bid(rental.id, 10.0)
     still.outbid(rental.id)
     assert (still.rental(rental.id).status, still.rental(rental.id).price_per_hour) == (Status.STOPPED, 10.0)
 
 
 def test_volumes_bill_on_when_the_instance_is_gone(still: World) -> None:
-    rental = still.create(OFFER, wanted())
+    rental = still.create(OFFER, create_request())
     volume = still.create_volume(OFFER, 730.0, "data")
     still.destroy(rental.id)
     still.clock.turn(HOUR)
     still.settle()
-    assert still.state.ledger.total(volume.id) == pytest.approx(0.15)
+    assert still.state.charges.total(volume.id) == pytest.approx(0.15)
     still.delete_volume(volume.id)
     still.clock.turn(HOUR)
     still.settle()
-    assert still.state.ledger.total(volume.id) == pytest.approx(0.15)
+    assert still.state.charges.total(volume.id) == pytest.approx(0.15)
 
 
 def test_the_state_survives_and_the_clock_never_runs_back(tmp_path: Path) -> None:
     first = World(tmp_path, TurnableClock(speed=0), Scenario())
-    rental = first.create(OFFER, wanted(label="kept", env={"A": "b"}))
+    rental = first.create(OFFER, create_request(label="kept", env={"A": "b"}))
     first.clock.turn(10 * HOUR)
     first.settle()
     first.save()
@@ -152,7 +153,14 @@ def test_the_state_survives_and_the_clock_never_runs_back(tmp_path: Path) -> Non
     assert second.clock.now() >= first.clock.now()
     assert second.key == first.key
     assert second.rental(rental.id).label == "kept"
-    assert second.state.ledger.total() == pytest.approx(first.state.ledger.total())
+    assert second.state == first.state
+    written = json.loads((tmp_path / "emulator.json").read_bytes())["state"]
+    assert {name: type(written[name]) for name in ("asks", "rentals", "volumes", "ledger")} == {
+        "asks": list,
+        "rentals": list,
+        "volumes": list,
+        "ledger": list,
+    }
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"version": 99}', '{"version": 1, "now": 0, "state": {}}'])
@@ -165,13 +173,13 @@ def test_a_state_that_cannot_be_read_is_refused_and_named(tmp_path: Path, damage
 @given(st.lists(st.tuples(st.floats(0, 2e5), st.floats(0.01, 50)), min_size=1, max_size=20))
 @settings(max_examples=60)
 def test_the_ledger_adds_up_whatever_the_days(spans: list[tuple[float, float]]) -> None:
-    ledger, now, expected = Ledger(), 1.7e9, 0.0
+    charges, now, expected = Charges(), 1.7e9, 0.0
     for seconds, rate in spans:
-        ledger.hours(1, "gpu", now, now + seconds, rate)
+        charges.hours(1, "gpu", now, now + seconds, rate)
         now += seconds
         expected += seconds / HOUR * rate
-    assert ledger.total(1) == pytest.approx(expected, abs=1e-6)  # a clock of 1.7e9 s is exact to 2e-7 s
+    assert charges.total(1) == pytest.approx(expected, abs=1e-6)  # a clock of 1.7e9 s is exact to 2e-7 s
     assert all(
-        entry.start // 86400 == (entry.end - 1e-6) // 86400 for entry in ledger.entries if entry.end > entry.start
+        entry.start // 86400 == (entry.end - 1e-6) // 86400 for entry in charges.entries if entry.end > entry.start
     )
-    assert ledger.total() == pytest.approx(sum(entry.usd for entry in Ledger.of(ledger.entries).entries))
+    assert charges.total() == pytest.approx(sum(entry.usd for entry in charges.entries))

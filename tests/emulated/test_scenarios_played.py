@@ -73,7 +73,7 @@ def _billed_once(world: State, events: tuple[Event, ...]) -> None:
     rented = [event.data["instance_id"] for event in events if event.kind == "rented"]
     assert rented == [FIRST_ID]
     assert world.last_id == FIRST_ID
-    assert {entry.instance_id for entry in world.ledger.entries} == {FIRST_ID}
+    assert {entry.instance_id for entry in world.charges.entries} == {FIRST_ID}
 
 
 def _really_struck(scenario: Scenario, world: State) -> None:

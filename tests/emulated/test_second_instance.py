@@ -102,7 +102,7 @@ def _is_closed_after_two(operator: Operator) -> None:
     rented = [event.data["instance_id"] for event in events if event.kind == "rented"]
     assert rented == [FIRST_ID, world.last_id]
     assert len(set(rented)) == 2
-    assert {entry.instance_id for entry in world.ledger.entries} == set(rented)
+    assert {entry.instance_id for entry in world.charges.entries} == set(rented)
     kinds = [event.kind for event in events]
     second = [at for at, kind in enumerate(kinds) if kind == "rent_intended"][1]
     assert kinds.index("lost") < second

@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from harness.emulator.create_request import Wanted
+from harness.emulator.create_request import CreateRequest
 from harness.emulator.rental import Status
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import Scenario
@@ -27,19 +27,10 @@ def scenario(**more: Any) -> Scenario:
     return Scenario.model_validate({"name": "test", "pace": pace, **more})
 
 
-def wanted(**more: Any) -> Wanted:
-    """What a create asks for, unless said otherwise."""
-    values: dict[str, Any] = {
-        "image": "pytorch/pytorch",
-        "disk_gb": 20.0,
-        "label": "test",
-        "onstart": "",
-        "env": {},
-        "runtype": "ssh_direc ssh_proxy",
-        "bid": None,
-        "cancel_unavail": True,
-    }
-    return Wanted(**{**values, **more})
+def create_request(**more: Any) -> CreateRequest:
+    """What a create asks for, unless said otherwise; of what the API would refuse, too (a tiny disk)."""
+    usual = CreateRequest(image="pytorch/pytorch", disk=20.0, label="test", runtype="ssh_direc ssh_proxy")
+    return usual.model_copy(update=more)
 
 
 def key_pair(folder: Path, name: str = "key") -> Path:
@@ -91,7 +82,7 @@ class Box:
 def rent(emulator: Emulator, key: Path, offer: int = OFFER, **more: Any) -> Box:
     """Rent a box, let a key in, wait until both are true."""
     with emulator.world.lock:  # the box boots when its key is known
-        rental = emulator.world.create(offer, wanted(**more))
+        rental = emulator.world.create(offer, create_request(**more))
         emulator.world.attach_key(rental.id, key.with_suffix(".pub").read_text())
     emulator.settle()
     assert emulator.world.rental(rental.id).status is Status.RUNNING

@@ -13,16 +13,16 @@ from asyncssh.misc import MaybeAwait
 
 from harness.emulator.box.layout import Layout
 from harness.emulator.box.paths import resolve, within
-from harness.emulator.box.throttle import Cut, Outlet
+from harness.emulator.box.throttle import Cut, Throttle
 
 HOME = "/root"
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class FileHooks:
     """What the file server asks of the box, and tells it. ``room`` is how many more bytes fit on its disk."""
 
-    outlet: Callable[[], Outlet]
+    throttle: Callable[[], Throttle]
     received: Callable[[int], None]
     room: Callable[[], float]
     wrote: Callable[[int], None]
@@ -31,12 +31,12 @@ class Gate:
 class BoxFiles(asyncssh.SFTPServer):
     """asyncssh's SFTP server, kept inside one box. Inheritance is how asyncssh takes one."""
 
-    def __init__(self, chan: asyncssh.SSHServerChannel[bytes], layout: Layout, gate: Gate) -> None:
+    def __init__(self, chan: asyncssh.SSHServerChannel[bytes], layout: Layout, hooks: FileHooks) -> None:
         super().__init__(chan, chroot=os.fsencode(layout.root))
         self._root = layout.root.resolve()
         self._mounts = layout.mounts()
-        self._gate = gate
-        self._outlet = gate.outlet()
+        self._hooks = hooks
+        self._throttle = hooks.throttle()
 
     def map_path(self, path: bytes) -> bytes:
         """Where a path lies, the last link followed."""
@@ -77,17 +77,17 @@ class BoxFiles(asyncssh.SFTPServer):
         """Read, and let the scenario spoil it."""
         data = super().read(file_obj, offset, size)
         try:
-            return await self._outlet.pass_on(data if isinstance(data, bytes) else await data)
+            return await self._throttle.pass_on(data if isinstance(data, bytes) else await data)
         except Cut:
             self.connection.abort()
             raise asyncssh.SFTPConnectionLost("cut") from None
 
     def write(self, file_obj: object, offset: int, data: bytes) -> MaybeAwait[int]:
         """Write, while there is room on the disk."""
-        if len(data) > self._gate.room():
+        if len(data) > self._hooks.room():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._gate.received(len(data))
-        self._gate.wrote(len(data))
+        self._hooks.received(len(data))
+        self._hooks.wrote(len(data))
         return super().write(file_obj, offset, data)
 
     def exit(self) -> None:

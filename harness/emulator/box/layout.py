@@ -28,7 +28,7 @@ exec python3 -m pip "$@"
 
 
 @dataclass(frozen=True, slots=True)
-class Gpus:
+class RentedGpus:
     """The GPUs a box shows. Memory in MiB."""
 
     name: str
@@ -103,7 +103,7 @@ def layout_of(state_dir: Path, instance_id: int) -> Layout:
     return Layout(state_dir / "boxes" / str(instance_id))
 
 
-def furnish(layout: Layout, gpus: Gpus, path: str) -> None:
+def furnish(layout: Layout, gpus: RentedGpus, path: str) -> None:
     """Make the box's root directory; what is there already stays."""
     for folder in ("workspace", "root/.ssh", "tmp", TOOLS, "var/log", "venv"):
         (layout.root / folder).mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def wipe(layout: Layout) -> None:
     shutil.rmtree(layout.root, ignore_errors=True)
 
 
-def put_nvidia_smi(layout: Layout, gpus: Gpus) -> None:
+def put_nvidia_smi(layout: Layout, gpus: RentedGpus) -> None:
     """Put the emulated nvidia-smi on the box, for those GPUs."""
     source = Path(__file__).with_name("nvidia_smi.py").read_text("utf-8")
     head, rest = source.split("# END OF FACTS\n")

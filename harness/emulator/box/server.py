@@ -11,21 +11,21 @@ from pathlib import Path
 import asyncssh
 
 from harness.emulator.box.container import Container
-from harness.emulator.box.files import BoxFiles, Gate
+from harness.emulator.box.files import BoxFiles, FileHooks
 from harness.emulator.box.session import Session
-from harness.emulator.box.throttle import STREAM_FAULTS, Outlet
+from harness.emulator.box.throttle import STREAM_FAULTS, Throttle
 from harness.emulator.scenario import SshFault
 
 WINDOW = 8 << 20
 PACKET = 256 << 10
 """Window and packet for what comes in, raised together: either alone caps the rate of a distant client."""
 
-Ask = Callable[[frozenset[str], str, int], SshFault | None]
+FaultAt = Callable[[frozenset[str], str, int], SshFault | None]
 """Which fault of these kinds strikes on this route, after so many bytes."""
 
 
 @dataclass(slots=True)
-class Meter:
+class TrafficMeter:
     """Bytes that went over the wire since they were last booked."""
 
     to_box: int = 0
@@ -45,10 +45,10 @@ class BoxServer:
     """The listeners of one box; ``route`` tells a direct connection from one through the proxy."""
 
     container: Container
-    fault: Ask
+    fault: FaultAt
     room: Callable[[], float]
     wrote: Callable[[int], None]
-    meter: Meter = field(default_factory=Meter)
+    meter: TrafficMeter = field(default_factory=TrafficMeter)
     _listeners: list[asyncssh.SSHAcceptor] = field(default_factory=list)
     _connections: set[asyncssh.SSHServerConnection] = field(default_factory=set)
 
@@ -76,18 +76,18 @@ class BoxServer:
         self._listeners.clear()
 
     async def _open(self, host_key: Path, route: str, port: int) -> asyncssh.SSHAcceptor:
-        def outlet() -> Outlet:
-            return Outlet(lambda sent: self.fault(STREAM_FAULTS, route, sent), self.meter.sent)
+        def throttle() -> Throttle:
+            return Throttle(lambda sent: self.fault(STREAM_FAULTS, route, sent), self.meter.sent)
 
-        gate = Gate(outlet, self.meter.received, self.room, self.wrote)
+        hooks = FileHooks(throttle, self.meter.received, self.room, self.wrote)
         layout = self.container.layout
         return await asyncssh.listen(
             "127.0.0.1",
             port,
-            server_factory=lambda: _Door(self, route),
+            server_factory=lambda: _Login(self, route),
             server_host_keys=[str(host_key)],
-            process_factory=Session(self.container, outlet, self.meter.received),
-            sftp_factory=lambda chan: BoxFiles(chan, layout, gate),
+            process_factory=Session(self.container, throttle, self.meter.received),
+            sftp_factory=lambda chan: BoxFiles(chan, layout, hooks),
             allow_scp=True,
             encoding=None,
             line_editor=False,
@@ -98,7 +98,7 @@ class BoxServer:
         )
 
 
-class _Door(asyncssh.SSHServer):
+class _Login(asyncssh.SSHServer):
     """Decides who comes in. Inheritance is how asyncssh takes it."""
 
     def __init__(self, server: BoxServer, route: str) -> None:

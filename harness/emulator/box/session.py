@@ -21,7 +21,7 @@ from typing import Any
 import asyncssh
 
 from harness.emulator.box.container import BoxFailed, Container
-from harness.emulator.box.throttle import Cut, Outlet
+from harness.emulator.box.throttle import Cut, Throttle
 
 READ = 1 << 20
 """Bytes read from a pipe at once; a pipe's buffer is widened to as much where the kernel lets us."""
@@ -40,7 +40,7 @@ class Session:
     """Serves one channel of a logged-in client. ``received`` is told of bytes that went to the box."""
 
     container: Container
-    outlet: Callable[[], Outlet]
+    throttle: Callable[[], Throttle]
     received: Callable[[int], None]
 
     async def __call__(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
@@ -152,11 +152,11 @@ class Session:
         transport, _ = await loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
         )
-        outlet = self.outlet()
+        throttle = self.throttle()
         try:
             while data := await _read(reader):
-                writer.write(await outlet.pass_on(data))
-                if outlet.ended:
+                writer.write(await throttle.pass_on(data))
+                if throttle.ended:
                     process.exit(0)
                     return
                 await writer.drain()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from harness.emulator.scenario import SshFault
 
-Claim = Callable[[int], SshFault | None]
+NextFault = Callable[[int], SshFault | None]
 """Which fault strikes a session that has sent so many bytes; each answer is counted as struck."""
 
 STREAM_FAULTS = frozenset({"stall", "cut", "cap", "end", "zero", "flip"})
@@ -20,10 +20,10 @@ class Cut(Exception):
 
 
 @dataclass(slots=True)
-class Outlet:
+class Throttle:
     """The output of one session. ``pass_on`` may wait, change or withhold what is to be sent."""
 
-    claim: Claim
+    next_fault: NextFault
     count: Callable[[int], None]
     sent: int = 0
     ended: bool = False
@@ -35,7 +35,7 @@ class Outlet:
         """What goes over the wire instead of ``data``; raises Cut."""
         if self._zeros:
             data = bytes(len(data))
-        fault = self.claim(self.sent + len(data))
+        fault = self.next_fault(self.sent + len(data))
         if fault is not None:
             data = await self._strike(fault, data)
         if self.ended:

@@ -5,31 +5,46 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections import defaultdict
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import asyncssh
 from aiohttp import web
+from pydantic import AfterValidator, Field, Json, JsonValue
 
-from harness.emulator.ledger import Entry
-from harness.emulator.refusal import Refusal
-from harness.emulator.rental import AttachedKey
-from harness.emulator.web.asking import (
-    Answer,
-    body_of,
-    caller_of,
-    id_of,
-    next_token,
-    owner_of,
-    page_of,
-    query_json,
-    world_of,
-)
+from harness.emulator.charges import ChargeEntry
+from harness.emulator.rental import AttachedKey, RentedInstance
+from harness.emulator.request import Request
+from harness.emulator.web.exchange import FIRST_PAGE, Answer, Token, page_of, world_of
 from harness.emulator.world import World
 
 
-async def current(request: web.Request) -> Answer:
+class Span(Request):
+    """Span of time, in seconds since the epoch."""
+
+    gte: float = 0.0
+    lte: float = 1e12
+
+
+class ChargeFilters(Request):
+    """Days and kinds of contract to list the charges of."""
+
+    day: Span
+    type: dict[Literal["in"], tuple[JsonValue, ...]] = Field(default_factory=dict)
+
+
+def _public_key(text: str) -> str:
+    try:
+        asyncssh.import_public_key(text.strip())
+    except asyncssh.KeyImportError:
+        raise ValueError("is not a public key") from None
+    return " ".join(text.split())
+
+
+PublicKey = Annotated[str, AfterValidator(_public_key)]
+
+
+async def current(world: World) -> Answer:
     """GET /users/current."""
-    world = owner_of(request)
     account, credit = world.scenario.account, world.credit()
     return {
         "id": account.user_id,
@@ -60,87 +75,70 @@ async def gpu_types(request: web.Request) -> Answer:
     return {"success": True, "gpu_types": [{"gpu_name": name, "gpu_ram": ram} for name, ram in sorted(found.items())]}
 
 
-async def bundles(request: web.Request) -> Answer:
+async def bundles(world: World, body: Answer) -> Answer:
     """POST /bundles/: search."""
-    return {"success": True, "offers": owner_of(request).search(await body_of(request))}
+    return {"success": True, "offers": world.search(body)}
 
 
-async def search_asks(request: web.Request) -> Answer:
+async def search_asks(world: World, *, q: dict[str, JsonValue] | None = None) -> Answer:
     """PUT /search/asks/: the same search, its query under ``q``."""
-    query = (await body_of(request)).get("q") or {}
-    if not isinstance(query, dict):
-        raise Refusal(400, "invalid_args", "q must be an object")
-    return {"success": True, "offers": owner_of(request).search(query)}
+    return {"success": True, "offers": world.search(q or {})}
 
 
-async def attach(request: web.Request) -> Answer:
+async def attach(world: World, rental: RentedInstance, *, ssh_key: PublicKey) -> Answer:
     """POST /instances/{id}/ssh/."""
-    caller, world, instance_id = caller_of(request), world_of(request), id_of(request)
-    public_key = read_key(await body_of(request))
-    world.rental(instance_id, caller)
-    world.attach_key(instance_id, public_key)
+    world.attach_key(rental.id, ssh_key)
     return {"success": True, "msg": "SSH key added to instance."}
 
 
-async def attached(request: web.Request) -> Answer:
+async def attached(world: World, rental: RentedInstance) -> Answer:
     """GET /instances/{id}/ssh/: the list travels as a JSON string."""
-    caller, world = caller_of(request), world_of(request)
-    keys = [_key_row(world, key) for key in world.rental(id_of(request), caller).keys]
-    return {"success": True, "ssh_keys": json.dumps(keys)}
+    return {"success": True, "ssh_keys": json.dumps([_key_row(world, key) for key in rental.keys])}
 
 
-async def detach(request: web.Request) -> Answer:
+async def detach(world: World, rental: RentedInstance, *, key: int) -> Answer:
     """DELETE /instances/{id}/ssh/{key}/."""
-    caller, world, instance_id = caller_of(request), world_of(request), id_of(request)
-    world.rental(instance_id, caller)
-    world.detach_key(instance_id, id_of(request, "key"))
+    world.detach_key(rental.id, key)
     return {"success": True, "msg": "SSH key removed from instance."}
 
 
-async def add_key(request: web.Request) -> Answer:
+async def add_key(world: World, *, ssh_key: PublicKey) -> Answer:
     """POST /ssh/."""
-    world = owner_of(request)
-    key = world.add_account_key(read_key(await body_of(request)))
+    key = world.add_account_key(ssh_key)
     return {"success": True, "key": {**_key_row(world, key), "public_key": key.public_key}}
 
 
-async def keys(request: web.Request) -> list[Answer]:
+async def keys(world: World) -> list[Answer]:
     """GET /ssh/."""
-    world = owner_of(request)
     return [_key_row(world, key) for key in world.state.account_keys]
 
 
-async def drop_key(request: web.Request) -> Answer:
+async def drop_key(world: World, *, key_id: Annotated[int, Field(alias="id")]) -> None:
     """DELETE /ssh/{id}/."""
-    owner_of(request).drop_account_key(id_of(request))
-    return {"success": True}
+    world.drop_account_key(key_id)
 
 
-async def charges(request: web.Request) -> Answer:
+async def charges(
+    world: World,
+    *,
+    select_filters: Json[ChargeFilters],
+    latest_first: bool = True,
+    limit: int = 100,
+    after_token: Token = FIRST_PAGE,
+) -> Answer:
     """GET /charges/: the ledger by contract, each with its items by kind; ``type`` chooses instances or volumes."""
-    world = owner_of(request)
     world.settle()
-    filters = query_json(request, "select_filters", {})
-    span = filters.get("day") if isinstance(filters, dict) else None
-    if not isinstance(span, dict):
-        raise Refusal(400, "invalid_request", "select_filters needs day")
-    start, end = float(span.get("gte", 0)), float(span.get("lte", 1e12))
-    kinds = filters.get("type", {})
-    if not isinstance(kinds, dict) or not isinstance(kinds.get("in", []), list):
-        raise Refusal(400, "invalid_request", "type needs the operator in")
-    by_contract: dict[int, list[Entry]] = defaultdict(list)
-    for entry in world.state.ledger.between(start, end):
-        if entry.contract in kinds.get("in", [entry.contract]):
+    span, kinds = select_filters.day, select_filters.type.get("in", ("instance", "volume"))
+    by_contract: dict[int, list[ChargeEntry]] = defaultdict(list)
+    for entry in world.state.charges.between(span.gte, span.lte):
+        if entry.contract in kinds:
             by_contract[entry.instance_id].append(entry)
     results = [_charge(world, contract_id, entries) for contract_id, entries in sorted(by_contract.items())]
-    if request.query.get("latest_first", "true").lower() == "true":
-        results.reverse()
-    return _page(request, results, default=100)
+    return _page(results[::-1] if latest_first else results, limit, after_token)
 
 
-async def invoices(request: web.Request) -> Answer:
+async def invoices(world: World, *, limit: int = 60, after_token: Token = FIRST_PAGE) -> Answer:
     """GET /api/v1/invoices/: what was paid in."""
-    world = owner_of(request)
     paid: Answer = {
         "start": 0.0,
         "end": None,
@@ -151,12 +149,11 @@ async def invoices(request: web.Request) -> Answer:
         "metadata": {"invoice_id": 1, "service": "stripe_payments"},
         "items": [],
     }
-    return _page(request, [paid], default=60)
+    return _page([paid], limit, after_token)
 
 
-async def old_invoices(request: web.Request) -> Answer:
+async def old_invoices(world: World) -> Answer:
     """GET /users/me/invoices."""
-    world = owner_of(request)
     world.settle()
     rows = [
         {
@@ -168,28 +165,16 @@ async def old_invoices(request: web.Request) -> Answer:
             "timestamp": entry.end,
             "instance_id": entry.instance_id,
         }
-        for entry in world.state.ledger.entries
+        for entry in world.state.charges.entries
     ]
-    total = world.state.ledger.total()
+    total = world.state.charges.total()
     current = {"charges": total, "service_fee": 0, "total": total, "credit": world.credit()}
     return {"invoices": rows, "current": current}
 
 
-async def audit_logs(request: web.Request) -> list[Any]:
+async def audit_logs(world: World) -> list[Any]:
     """GET /audit_logs/: what was done through the API."""
-    return list(owner_of(request).state.audit)
-
-
-def read_key(asked: Any) -> str:
-    """The public key that was sent; refuses what is not one."""
-    text = asked.get("ssh_key")
-    if not isinstance(text, str) or not text.strip():
-        raise Refusal(400, "no_ssh_key", "ssh_key is required")
-    try:
-        asyncssh.import_public_key(text.strip())
-    except asyncssh.KeyImportError:
-        raise Refusal(400, "invalid_args", "ssh_key is not a public key") from None
-    return " ".join(text.split())
+    return list(world.state.audit)
 
 
 def _key_row(world: World, key: AttachedKey) -> Answer:
@@ -198,7 +183,7 @@ def _key_row(world: World, key: AttachedKey) -> Answer:
     return {"id": key.id, "user_id": user, "key": key.public_key, "created_at": created, "deleted_at": None}
 
 
-def _charge(world: World, contract_id: int, entries: list[Entry]) -> Answer:
+def _charge(world: World, contract_id: int, entries: list[ChargeEntry]) -> Answer:
     rental, kind = world.rentals().get(contract_id), entries[0].contract
     items: list[Answer] = [
         {
@@ -224,13 +209,6 @@ def _charge(world: World, contract_id: int, entries: list[Entry]) -> Answer:
     }
 
 
-def _page(request: web.Request, results: list[Any], *, default: int) -> Answer:
-    start, length = page_of(request, default=default, most=100)
-    page = results[start : start + length]
-    return {
-        "success": True,
-        "count": len(page),
-        "total": len(results),
-        "next_token": next_token(start, length, len(results)),
-        "results": page,
-    }
+def _page(results: list[Answer], limit: int, after_token: str) -> Answer:
+    page, token = page_of(results, limit, after_token, most=100)
+    return {"success": True, "count": len(page), "total": len(results), "next_token": token, "results": page}

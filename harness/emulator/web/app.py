@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -13,11 +12,9 @@ from harness.emulator.conditions import holds_for_any
 from harness.emulator.refusal import Refusal
 from harness.emulator.scenario import ApiFault
 from harness.emulator.web import account, instances, results, storage
-from harness.emulator.web.asking import MAX_BODY, WORLD, json_answer, world_of
+from harness.emulator.web.exchange import MAX_BODY, WORLD, Handler, answering, json_answer, world_of
 from harness.emulator.web.pacing import Pacing
 from harness.emulator.world import World
-
-Handler = Callable[[web.Request], Awaitable[Any]]
 
 HANG_S = 600.0
 """How long a hanging answer is held back at most, in real seconds."""
@@ -72,18 +69,8 @@ def build(world: World) -> web.Application:
     app[PACING] = Pacing()
     for method, path, handler in ROUTES:
         for form in (path, path + "/"):
-            app.router.add_route(method, form, _answering(handler))
+            app.router.add_route(method, form, answering(handler))
     return app
-
-
-def _answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        found = await handler(request)
-        if request.method != "GET":
-            world_of(request).note(f"{request.method} {request.path}")
-        return found if isinstance(found, web.StreamResponse) else json_answer(found)
-
-    return answer
 
 
 @web.middleware

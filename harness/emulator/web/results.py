@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Annotated
 
 from aiohttp import web
+from pydantic import Field
 
 from harness.core.ids import new_secret
 from harness.emulator.box.commands import run
 from harness.emulator.box.layout import Layout, layout_of
-from harness.emulator.refusal import Refusal, invalid
-from harness.emulator.web.asking import Answer, body_of, caller_of, id_of, world_of
+from harness.emulator.refusal import Refusal
+from harness.emulator.rental import RentedInstance
+from harness.emulator.web.exchange import Answer, world_of
 from harness.emulator.world import World
 
 MAX_LOG = 1 << 20
@@ -31,30 +34,24 @@ class Result:
 RESULTS: web.AppKey[dict[str, Result]] = web.AppKey("results", dict)
 
 
-async def request_logs(request: web.Request) -> Answer:
+async def request_logs(
+    request: web.Request,
+    world: World,
+    rental: RentedInstance,
+    *,
+    daemon_logs: bool = False,
+    holding: Annotated[str, Field(alias="filter")] = "",
+    tail: Annotated[int, Field(ge=0)] = 0,
+) -> Answer:
     """PUT /instances/request_logs/{id}/: the container's log, its end, or the lines that hold a text."""
-    caller, world, instance_id = caller_of(request), world_of(request), id_of(request)
-    asked = await body_of(request)
-    world.rental(instance_id, caller)
-    lines = [] if asked.get("daemon_logs") else _log(layout_of(world.state_dir, instance_id)).splitlines(keepends=True)
-    if asked.get("filter"):
-        lines = [line for line in lines if str(asked["filter"]) in line]
-    if asked.get("tail"):
-        if not str(asked["tail"]).isdecimal():
-            raise invalid("tail must be a number")
-        lines = lines[max(0, len(lines) - int(str(asked["tail"]))) :]
-    return {"success": True, "result_url": _leave(request, world, "".join(lines)), "msg": ""}
+    log = "" if daemon_logs else _log(layout_of(world.state_dir, rental.id))
+    lines = [line for line in log.splitlines(keepends=True) if holding in line]
+    return {"success": True, "result_url": _leave(request, world, "".join(lines[-tail:])), "msg": ""}
 
 
-async def command(request: web.Request) -> Answer:
+async def command(request: web.Request, world: World, rental: RentedInstance, *, command: str) -> Answer:
     """PUT /instances/command/{id}/: ls, rm or du on the instance's disk, on a stopped one too."""
-    caller, world, instance_id = caller_of(request), world_of(request), id_of(request)
-    asked = await body_of(request)
-    world.rental(instance_id, caller)
-    line = asked.get("command")
-    if not isinstance(line, str):
-        raise invalid("command is required")
-    text = await asyncio.to_thread(run, layout_of(world.state_dir, instance_id), line)
+    text = await asyncio.to_thread(run, layout_of(world.state_dir, rental.id), command)
     return {"success": True, "writeable_path": "/workspace", "result_url": _leave(request, world, text), "msg": ""}
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from harness.core.ports import Json
-from harness.emulator.rental import Rental, Status
-from harness.emulator.state import Volume
+from harness.emulator.rental import RentedInstance, Status
+from harness.emulator.state import RentedVolume
 
 HOST = "127.0.0.1"
 _GB = 1e9
 
 
 def instance_row(
-    rental: Rental, now: float, *, used: int | None = None, volume: Volume | None = None
+    rental: RentedInstance, now: float, *, used: int | None = None, volume: RentedVolume | None = None
 ) -> dict[str, Json]:
     """All members of an instance's row; ``ports`` is there only while it runs, as clients of the service know it.
 
@@ -85,7 +85,7 @@ def instance_row(
     return row
 
 
-def _mounted(rental: Rental, volume: Volume) -> dict[str, Json]:
+def _mounted(rental: RentedInstance, volume: RentedVolume) -> dict[str, Json]:
     return {
         "id": volume.id,
         "name": volume.name or f"V.{volume.id}",

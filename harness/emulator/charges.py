@@ -7,7 +7,6 @@ instance, as the provider names them) by the byte.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from harness.emulator.market import DAY_S
@@ -16,7 +15,7 @@ GB = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ChargeEntry:
     """One charge. Times in seconds since the epoch, ``usd`` what it came to, ``rate`` USD per hour or per GB.
 
     ``instance_id`` is the contract's number; a volume has one, too, and ``contract`` says which it is.
@@ -33,11 +32,10 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Ledger:
+class Charges:
     """Every charge so far, in order; neighbours at the same rate and day are kept as one entry."""
 
-    entries: list[Entry] = field(default_factory=list)
-    _last: dict[tuple[int, str], int] = field(default_factory=dict)
+    entries: list[ChargeEntry] = field(default_factory=list)
 
     def hours(
         self, instance_id: int, kind: str, start: float, end: float, usd_per_hour: float, *, contract: str = "instance"
@@ -47,44 +45,34 @@ class Ledger:
             stop = min(end, (start // DAY_S + 1) * DAY_S)
             span_h = (stop - start) / 3600.0
             usd = span_h * usd_per_hour
-            self._add(Entry(instance_id, kind, start, stop, usd, usd_per_hour, span_h, contract))
+            self._add(ChargeEntry(instance_id, kind, start, stop, usd, usd_per_hour, span_h, contract))
             start = stop
 
     def traffic(self, instance_id: int, kind: str, when: float, count: int, usd_per_gb: float) -> None:
         """Charge bytes that went over the wire."""
         if count > 0:
             amount = count / GB
-            self._add(Entry(instance_id, kind, when, when, amount * usd_per_gb, usd_per_gb, amount))
+            self._add(ChargeEntry(instance_id, kind, when, when, amount * usd_per_gb, usd_per_gb, amount))
 
     def total(self, instance_id: int | None = None) -> float:
         """USD charged to one instance, or to all of them."""
         return sum(entry.usd for entry in self.entries if instance_id in {None, entry.instance_id})
 
-    def between(self, start: float, end: float) -> list[Entry]:
+    def between(self, start: float, end: float) -> list[ChargeEntry]:
         """Entries of the days that touch a span of time."""
         return [e for e in self.entries if e.start // DAY_S * DAY_S <= end and e.end >= start]
 
-    @classmethod
-    def of(cls, entries: Iterable[Entry]) -> Ledger:
-        """A ledger that holds those entries already."""
-        ledger = cls()
-        for entry in entries:
-            ledger._add(entry)
-        return ledger
-
-    def _add(self, entry: Entry) -> None:
-        key = (entry.instance_id, entry.kind)
-        at = self._last.get(key)
-        if at is not None and _same_line(self.entries[at], entry):
-            known = self.entries[at]
-            self.entries[at] = replace(
-                known, end=entry.end, usd=known.usd + entry.usd, quantity=known.quantity + entry.quantity
-            )
-            return
-        self._last[key] = len(self.entries)
+    def _add(self, entry: ChargeEntry) -> None:
+        for at, known in reversed(list(enumerate(self.entries))):
+            if (known.instance_id, known.kind) == (entry.instance_id, entry.kind):
+                if _same_line(known, entry):
+                    usd, quantity = known.usd + entry.usd, known.quantity + entry.quantity
+                    self.entries[at] = replace(known, end=entry.end, usd=usd, quantity=quantity)
+                    return
+                break
         self.entries.append(entry)
 
 
-def _same_line(known: Entry, entry: Entry) -> bool:
+def _same_line(known: ChargeEntry, entry: ChargeEntry) -> bool:
     contiguous = known.end == entry.start or entry.kind in {"bwd", "bwu"}
     return contiguous and known.rate == entry.rate and known.start // DAY_S == entry.start // DAY_S
