@@ -1,4 +1,4 @@
-"""What time does to the service's state: instances change, charges accrue, credit ends. No clock is read here."""
+"""Changes that time brings to the service: instances change, charges accrue, credit ends. Reads no clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class AgingRules:
 
 
 def age(state: State, now: float, rules: AgingRules) -> bool:
-    """Bring everything up to ``now``, each change at its own time; whether more than money changed."""
+    """Bring everything up to ``now``, each change at its own time; True when more than money changed."""
     changed = False
     while (due := _next_due(state, now, rules.timing)) is not None:
         when, instance_id, status = due

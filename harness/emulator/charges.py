@@ -1,4 +1,4 @@
-"""What was charged, for what and when. Pure.
+"""Charges: what for, how much and when. Pure.
 
 One entry is one kind of charge on one contract (an instance, a volume) over one span within one UTC day:
 ``gpu`` and ``disk`` by the hour, ``bwd`` and ``bwu`` (bytes to and from the

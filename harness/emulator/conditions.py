@@ -1,4 +1,4 @@
-"""Whether a scenario's condition holds: how long an instance has run, and what a file on its box says."""
+"""Conditions of a scenario: how long an instance has run, and what a file on its box says."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_FILES = 100
 
 
 def holds(world: World, instance_id: int, when: When) -> bool:
-    """Whether it holds for one instance now; it holds for none that is gone."""
+    """True when the condition holds for one instance now; it holds for none that is gone."""
     with world.lock:
         rental, now = world.state.rentals.get(instance_id), world.clock.now()
     if rental is None:
@@ -33,7 +33,7 @@ def holds(world: World, instance_id: int, when: When) -> bool:
 
 
 def holds_for_any(world: World, when: When) -> bool:
-    """Whether it holds for some instance now; a condition without any demand always holds."""
+    """True when it holds for some instance now; a condition without any demand always holds."""
     if when == When():
         return True
     with world.lock:

@@ -1,4 +1,4 @@
-"""Which fault strikes next, and how often it has struck. No I/O: conditions on the box are asked of the caller."""
+"""Faults in the order in which they strike, each counted. No I/O: conditions on the box are asked of the caller."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.emulator.scenario import ApiFault, LifeEvent, SshFault, When
 Fault = ApiFault | SshFault | LifeEvent
 F = TypeVar("F", ApiFault, SshFault, LifeEvent)
 Holds = Callable[[When], bool]
-"""Whether a condition holds now."""
+"""Answers whether a condition holds now."""
 
 _NUMBERS = re.compile(r"\{[a-z_]+\}")
 
@@ -28,7 +28,7 @@ class _Armed:
         return bool(self.fault.times) and self.struck >= self.fault.times
 
     def strikes(self) -> bool:
-        """Count one more occasion, unless it has struck as often as it may; whether this is one to strike at."""
+        """Count one more occasion, unless it has struck as often as it may; True when it strikes here."""
         if self.exhausted():
             return False
         self.seen += 1
@@ -56,7 +56,7 @@ class FaultBook:
             self._armed.clear()
 
     def counts(self) -> list[tuple[int, int]]:
-        """What to remember across a restart: seen and struck, in order."""
+        """Counts to remember across a restart: seen and struck, in order."""
         with self._lock:
             return [(armed.seen, armed.struck) for armed in self._armed]
 
@@ -103,7 +103,7 @@ class FaultBook:
 
 
 def matches(route: str, method: str, path: str) -> bool:
-    """Whether a request is on a fault's route; a trailing slash makes no difference."""
+    """True for a request on a fault's route; a trailing slash makes no difference."""
     wanted_method, _, wanted_path = route.partition(" ")
     pattern = "".join(
         r"[^/]+" if _NUMBERS.fullmatch(part) else ".*" if part == "*" else re.escape(part)

@@ -1,4 +1,4 @@
-"""Makes the boxes on this machine be what the world says they are, again and again.
+"""Reconciler: makes the boxes on this machine be what the world says they are, again and again.
 
 What was done for a box is written beside it, so that a new emulator goes on where
 one was killed: same directories, ports and host keys, processes still running.
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What was done for a box: which start, which wipe."""
+    """Last start and last wipe that were carried out on a box."""
 
     boots: int = 0
     wipes: int = 0
@@ -58,7 +58,7 @@ class _Box:
 
 
 class Reconciler:
-    """Looks after all boxes; runs inside the emulator's event loop."""
+    """Reconciles all boxes with the world; runs inside the emulator's event loop."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -116,7 +116,7 @@ class Reconciler:
                 await asyncio.to_thread(box.container.kill)
 
     def settled(self) -> bool:
-        """Whether every box is where the world says."""
+        """True when every box is as the world says."""
         with self._world.lock:
             rentals, now = self._world.rentals(), self._world.settle()
         for instance_id, rental in rentals.items():

@@ -1,4 +1,4 @@
-"""What the API says when it says no: a status and a JSON body."""
+"""Refusals of the API: a status and a JSON body."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class RentedInstance:
 
     @property
     def booting(self) -> bool:
-        """Whether it is on its way to running."""
+        """True on the way to running."""
         return self.intended is Status.RUNNING and self.status in {
             Status.PROVISIONING,
             Status.CREATED,
@@ -96,7 +96,7 @@ class RentedInstance:
 
     @property
     def container_up(self) -> bool:
-        """Whether processes live in the box; frozen ones do not run but are there."""
+        """True while processes live in the box."""
         return self.status is Status.RUNNING
 
 

@@ -61,7 +61,7 @@ class ApiFault(_Table):
     times: int = 1
     """How many requests are hit; 0 means all that follow."""
     commit: bool = False
-    """Whether the request takes effect although the answer is spoiled (``edit`` and ``truncate`` always do)."""
+    """True: the request takes effect although the answer is spoiled (``edit`` and ``truncate`` always do)."""
     status: int = 200
     body: str = ""
     content_type: str = "application/json"

@@ -1,4 +1,4 @@
-"""What the emulated service remembers, and how it is written down: one JSON file, replaced as a whole."""
+"""State of the emulated service, and its file: JSON, replaced as a whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is looked at on a box now and then: how full its disk is, and whether the scenario has something in store."""
+"""Watch over one box: how full its disk is, and the events that the scenario has in store for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GB = 1e9
 
 @dataclass(slots=True)
 class Watch:
-    """Looks at one box. Bytes."""
+    """Watch over one box. Sizes in bytes."""
 
     container: Container
     used: int = 0

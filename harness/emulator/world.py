@@ -33,12 +33,12 @@ FIRST_PORT = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the account, or one instance with its own key."""
+    """Caller of the API: the account, or one instance with its own key."""
 
     instance_id: int | None = None
 
     def may_touch(self, instance_id: int) -> bool:
-        """Whether that instance is the caller's to act on."""
+        """True for an instance that is the caller's to act on."""
         return self.instance_id in {None, instance_id}
 
 
@@ -81,7 +81,7 @@ class World:
     # --- looking -----------------------------------------------------------------------------
 
     def caller(self, key: str | None) -> Caller:
-        """Whose key that is; refuses none with 403, and an unknown one as the scenario says (404 or 401)."""
+        """Caller to whom a key belongs; refuses none with 403, an unknown one as the scenario says (404 or 401)."""
         if not key:
             raise Refusal(403, "auth_error", "Invalid user key")
         with self.lock:

@@ -16,7 +16,7 @@ MAX_NAMES = 10_000
 
 
 def run(layout: Layout, line: str) -> str:
-    """What the command prints; refuses any other command, options but ``-`` letters, and paths that are relative."""
+    """Run a command and return its output; refuses any other command, and relative paths."""
     if len(line) > MAX_COMMAND:
         raise invalid(f"command is longer than {MAX_COMMAND} characters")
     try:

@@ -71,7 +71,7 @@ class Container:
                 durable.write(self._holder_file, b"{}")
 
     def alive(self) -> bool:
-        """Whether the container runs; without isolation nobody can tell, and it counts as running once started."""
+        """True while the container runs; without isolation nobody can tell, and it counts as running once started."""
         if not self.isolated:
             return self._holder_file.exists()
         return self._holder() is not None
@@ -126,7 +126,7 @@ class Container:
         return self.wrap([shell, "-c", 'cd "$HOME" && exec "$0" -c "$1"', shell, command])
 
     def environment(self) -> dict[str, str]:
-        """What a login finds in its environment: nothing of the operator's, nothing of the create's ``env``."""
+        """Environment of a login: nothing of the operator's, nothing of the create's ``env``."""
         home, root = ("/root", "") if self.isolated else (str(self.layout.home), str(self.layout.root))
         env = {
             "HOME": home,
@@ -222,7 +222,7 @@ _UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork"
 
 @cache
 def can_isolate() -> bool:
-    """Whether this machine lets an ordinary user make a container."""
+    """True when this machine lets an ordinary user make a container."""
     tools = ("unshare", "nsenter")
     if sys.platform != "linux" or not all(shutil.which(tool, path=_SYSTEM_PATH) for tool in tools):
         return False
@@ -278,7 +278,7 @@ def _end(processes: list[psutil.Process]) -> None:
 
 
 def _has_ended(process: psutil.Process) -> bool:
-    """Whether it runs no more; that its parent has yet to ask for its status, which some never do, changes nothing."""
+    """True when it runs no more, a zombie included: some parents never ask for its status."""
     try:
         return bool(process.status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

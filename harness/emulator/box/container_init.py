@@ -22,7 +22,7 @@ from typing import Any
 MS_RDONLY, MS_NOSUID, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 32, 4096, 16384, 1 << 18
 
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
-"""What a box keeps of ``/dev``; its ``/dev/shm`` is its own."""
+"""Devices that a box shares with this machine; its ``/dev/shm`` is its own."""
 
 KEPT_FLAGS = {1: 1, 2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: 1 << 21}
 """statvfs flag -> mount flag (ro, nosuid, nodev, noexec, noatime, nodiratime, relatime)."""

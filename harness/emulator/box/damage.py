@@ -1,4 +1,4 @@
-"""What a scenario does to a box from inside: a full disk, a damaged file, other GPUs than were rented."""
+"""Damage that a scenario does inside a box: a full disk, a damaged file."""
 
 from __future__ import annotations
 

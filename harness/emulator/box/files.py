@@ -20,7 +20,7 @@ HOME = "/root"
 
 @dataclass(frozen=True, slots=True)
 class FileHooks:
-    """What the file server asks of the box, and tells it. ``room`` is how many more bytes fit on its disk."""
+    """Hooks of the file server into its box. ``room`` is how many more bytes fit on its disk."""
 
     throttle: Callable[[], Throttle]
     received: Callable[[int], None]
@@ -66,7 +66,7 @@ class BoxFiles(asyncssh.SFTPServer):
         self._at(oldpath).replace(self._at(newpath))
 
     def readlink(self, path: bytes) -> bytes:
-        """What a link says, as it was written on the box."""
+        """Target of a link, as it was written on the box."""
         return os.fsencode(self._at(path).readlink())
 
     def symlink(self, oldpath: bytes, newpath: bytes) -> None:

@@ -45,17 +45,17 @@ class Layout:
 
     @property
     def root(self) -> Path:
-        """What the box calls ``/``."""
+        """Directory that the box calls ``/``."""
         return self.base / "root"
 
     @property
     def home(self) -> Path:
-        """What the box calls ``/root``."""
+        """Directory that the box calls ``/root``."""
         return self.root / "root"
 
     @property
     def log(self) -> Path:
-        """What the container printed."""
+        """Log of what the container printed."""
         return self.base / "container.log"
 
     @property
@@ -65,7 +65,7 @@ class Layout:
 
     @property
     def etc_ssh(self) -> Path:
-        """What the box calls ``/etc/ssh``: its public host keys."""
+        """Directory that the box calls ``/etc/ssh``: its public host keys."""
         return self.base / "etc_ssh"
 
     def mounts(self) -> dict[str, Path]:

@@ -21,7 +21,7 @@ PACKET = 256 << 10
 """Window and packet for what comes in, raised together: either alone caps the rate of a distant client."""
 
 FaultAt = Callable[[frozenset[str], str, int], SshFault | None]
-"""Which fault of these kinds strikes on this route, after so many bytes."""
+"""Fault of these kinds that strikes on this route after so many bytes."""
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class BoxServer:
 
 
 class _Login(asyncssh.SSHServer):
-    """Decides who comes in. Inheritance is how asyncssh takes it."""
+    """Login check of one connection. Inheritance is how asyncssh takes it."""
 
     def __init__(self, server: BoxServer, route: str) -> None:
         self._server = server
@@ -108,7 +108,7 @@ class _Login(asyncssh.SSHServer):
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
-        self._server._connections.add(conn)  # noqa: SLF001  # the door is the server's own
+        self._server._connections.add(conn)  # noqa: SLF001  # the login check is the server's own
         if self._server.fault(frozenset({"refuse"}), self._route, 0) is not None:
             conn.abort()
 

@@ -1,4 +1,4 @@
-"""The way out of a box: it counts the bytes of a session and does to them what the scenario says."""
+"""Throttle on a session's output: counts its bytes and does to them what the scenario says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from harness.emulator.scenario import SshFault
 
 NextFault = Callable[[int], SshFault | None]
-"""Which fault strikes a session that has sent so many bytes; each answer is counted as struck."""
+"""Fault that strikes a session which has sent so many bytes; each answer is counted as struck."""
 
 STREAM_FAULTS = frozenset({"stall", "cut", "cap", "end", "zero", "flip"})
 
@@ -21,7 +21,7 @@ class Cut(Exception):
 
 @dataclass(slots=True)
 class Throttle:
-    """The output of one session. ``pass_on`` may wait, change or withhold what is to be sent."""
+    """Throttle of one session. ``pass_on`` may wait, change or withhold what is to be sent."""
 
     next_fault: NextFault
     count: Callable[[int], None]
@@ -32,7 +32,7 @@ class Throttle:
     _free_at: float = field(default=0.0)
 
     async def pass_on(self, data: bytes) -> bytes:
-        """What goes over the wire instead of ``data``; raises Cut."""
+        """Bytes to send in the place of ``data``; raises Cut."""
         if self._zeros:
             data = bytes(len(data))
         fault = self.next_fault(self.sent + len(data))

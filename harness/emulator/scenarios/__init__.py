@@ -1,1 +1,1 @@
-"""What happened to somebody, as data: one TOML file a story."""
+"""Scenarios: disasters that happened to somebody, one TOML file each."""

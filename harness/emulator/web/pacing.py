@@ -21,7 +21,7 @@ class Pacing:
     _last: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def too_soon(self, key: str, method: str, path: str, now: float) -> bool:
-        """Whether this request comes before its time; one that does not is counted."""
+        """True for a request that comes before its time; one that does not is counted."""
         line = f"{method} {path.rstrip('/')}"
         for pattern, interval in INTERVALS_S:
             if re.fullmatch(pattern, line):
