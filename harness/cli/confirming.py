@@ -64,7 +64,7 @@ def agreeing(console: Console, reporter: ProgressReporter, *, in_advance: bool, 
 
 
 def _typed(console: Console, reporter: ProgressReporter, prompt: str) -> str | None:
-    """What is typed on a terminal; None without one."""
+    """Line typed on a terminal; None without one."""
     if not sys.stdin.isatty():
         return None
     with paused(reporter):

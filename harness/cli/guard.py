@@ -8,11 +8,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from harness.core.errors import BadInput, Refused
-from harness.shellguard.explain import explanation, reasons
+from harness.core.errors import BadInput
+from harness.shellguard.explain import warning
 from harness.shellguard.judge import judge, judge_argv
 from harness.shellguard.reading import Shell
-from harness.shellguard.rules import Decision
 
 
 class _Group(TyperGroup):
@@ -59,15 +58,10 @@ def judge_words(ctx: typer.Context, words: Annotated[list[str], typer.Argument(m
     """Judge a command: exit code 0 when it may run, 5 when it is held."""
     shell = ctx.parent.params["shell"] if ctx.parent else Shell.BASH
     line = len(words) == 1 and any(c.isspace() for c in words[0])
-    judgement = judge(words[0], shell) if line else judge_argv(tuple(words))
-    leading = judgement.leading
-    if leading is None:
-        typer.echo("allow")
-    elif judgement.decision is Decision.DENY:
-        raise Refused(reasons(judgement), remedy=leading.rule.instead)
-    else:
-        typer.echo("allow, with a warning")
-        typer.echo(explanation(judgement), err=True)
+    told = warning(judge(words[0], shell) if line else judge_argv(tuple(words)))
+    typer.echo("allow, with a warning" if told else "allow")
+    if told:
+        typer.echo(told, err=True)
 
 
 _Directory = Annotated[
@@ -77,7 +71,7 @@ _Directory = Annotated[
 
 @app.command()
 def install(directory: _Directory = None) -> None:
-    """Write a vastai that asks the guard first; put its directory first on PATH to use it."""
+    """Write a vastai that asks the command guard first; put its directory first on PATH to use it."""
     from harness.shellguard import shim  # noqa: PLC0415  # the judge starts faster without it
 
     into = (directory or shim.directory()).expanduser().resolve()

@@ -229,7 +229,7 @@ def _release(context: OpenContext) -> releases.Release | None:
 
 
 def spent(context: OpenContext) -> float | None:
-    """What the instance has cost so far at the agreed price (USD); None before there is one."""
+    """Cost of the instance so far at the agreed price (USD); None before there is one."""
     return billing.spent(context.history, context.clock.now())
 
 

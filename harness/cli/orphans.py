@@ -31,7 +31,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BillingRow:
     """One thing that bills or has billed. Money in USD; None where the provider could not be asked or does not tell."""
 
     id: int
@@ -75,8 +75,8 @@ def orphans(
         raise LogDamaged(unread)
 
 
-def survey(provider: Provider, known: Known) -> Mapping[str, Observed[tuple[Row, ...]]]:
-    """What the provider's account holds, by kind: ``instances``, ``volumes``, and the ``costs`` of what is neither."""
+def survey(provider: Provider, known: Known) -> Mapping[str, Observed[tuple[BillingRow, ...]]]:
+    """Holdings of the provider's account by kind: ``instances``, ``volumes``, and the ``costs`` of what is neither."""
     instances = attempt(lambda: provider.instances().instances)
     volumes = attempt(provider.volumes)
     bills = attempt(provider.bills)
@@ -87,7 +87,7 @@ def survey(provider: Provider, known: Known) -> Mapping[str, Observed[tuple[Row,
     }
 
 
-def _show(name: str, rows: Observed[tuple[Row, ...]]) -> None:
+def _show(name: str, rows: Observed[tuple[BillingRow, ...]]) -> None:
     typer.echo(f"{name}, gone and not accounted for" if name == "costs" else name)
     if rows.value is None:
         typer.echo(f"  UNKNOWN: {printable(rows.problem or '', 300)}")
@@ -98,7 +98,7 @@ def _show(name: str, rows: Observed[tuple[Row, ...]]) -> None:
         typer.echo("  none")
 
 
-def _instances(listed: Sequence[Instance], known: Known, bills: Observed[tuple[Bill, ...]]) -> tuple[Row, ...]:
+def _instances(listed: Sequence[Instance], known: Known, bills: Observed[tuple[Bill, ...]]) -> tuple[BillingRow, ...]:
     """Every listed instance, and every one that a job believes to be alive and that is not listed."""
     rows = [
         _row(one.id, one.label, one.status.value, one.usd_per_hour, _billed("instance", one.id, bills), whose)
@@ -112,14 +112,14 @@ def _instances(listed: Sequence[Instance], known: Known, bills: Observed[tuple[B
     return tuple(rows)
 
 
-def _volume(volume: Volume, known: Known, bills: Observed[tuple[Bill, ...]]) -> Row:
+def _volume(volume: Volume, known: Known, bills: Observed[tuple[Bill, ...]]) -> BillingRow:
     usd = _billed("volume", volume.id, bills)
     return _row(volume.id, volume.label, f"{volume.size_gb:g} GB", volume.usd_per_hour, usd, known.of_volume(volume))
 
 
 def _costs(
     bills: Sequence[Bill], instances: Sequence[Instance], volumes: Sequence[Volume], known: Known
-) -> tuple[Row, ...]:
+) -> tuple[BillingRow, ...]:
     """Charges of what is in neither list, but those that a job has accounted for."""
     listed = {("instance", int(one.id)) for one in instances} | {("volume", int(one.id)) for one in volumes}
     rows = []
@@ -134,12 +134,12 @@ def _costs(
 
 def _row(
     number: int, label: str | None, status: str, usd_per_hour: float | None, usd: float | None, whose: Whose
-) -> Row:
-    return Row(number, printable(label or "", 80), status, usd_per_hour, usd, whose.standing, whose.told)
+) -> BillingRow:
+    return BillingRow(number, printable(label or "", 80), status, usd_per_hour, usd, whose.standing, whose.told)
 
 
 def _billed(kind: str, number: int, bills: Observed[tuple[Bill, ...]]) -> float | None:
-    """What a contract was billed; None when that is not known."""
+    """Bill of a contract (USD); None when it is not known."""
     if bills.value is None:
         return None
     return sum(bill.usd for bill in bills.value if (bill.kind, bill.id) == (kind, number))

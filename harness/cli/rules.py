@@ -11,7 +11,7 @@ import typer
 
 from harness.shellguard import handbook as operating_rules
 
-app = typer.Typer(help="The operating rules: what the guard holds, and what every gate demands.")
+app = typer.Typer(help="The operating rules: what the command guard holds, and what every gate demands.")
 
 
 class Format(StrEnum):

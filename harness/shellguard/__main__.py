@@ -50,7 +50,7 @@ def _judged_apart(request: bytes) -> int:
 
 
 def _failed(why: str) -> int:
-    sys.stderr.write(f"harness guard: blocked, the guard itself failed: {why}\n")
+    sys.stderr.write(f"harness guard: blocked, the command guard itself failed: {why}\n")
     return 2
 
 

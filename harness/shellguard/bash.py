@@ -8,7 +8,7 @@ from functools import cache
 import tree_sitter
 import tree_sitter_bash
 
-from harness.shellguard.reading import HOLE, MAX_DEPTH, MAX_TEXT, Call, Reading, awaited, program
+from harness.shellguard.reading import HOLE, MAX_DEPTH, MAX_TEXT, ParsedLine, ProgramCall, awaited, program
 
 _SPLIT = "\x1f"  # inside a word under construction: the shell would start a new word here
 _ASSIGNS = frozenset({"variable_assignment"})
@@ -31,17 +31,17 @@ def _parser() -> tree_sitter.Parser:
     return tree_sitter.Parser(tree_sitter.Language(tree_sitter_bash.language()))
 
 
-def read(text: str) -> Reading:
+def read(text: str) -> ParsedLine:
     """Every call in a line of bash, nested ones included; an unreadable rest is a doubt, never silence."""
     text = text.replace("\r\n", "\n")
     if len(text) > MAX_TEXT:
-        return Reading((), (f"it is longer than {MAX_TEXT} characters",))
+        return ParsedLine((), (f"it is longer than {MAX_TEXT} characters",))
     source = _LINE_AT_BACKSLASH.sub(rb"\1 ", text.encode("utf-8", "surrogatepass"))
     reading, comments = _read_once(source)
     if _CONTINUED.search(source):
         # The grammar ends a word at a continued line; the shell does not. Both readings count.
         joined, _ = _read_once(_CONTINUED.sub(lambda found: _join(found, comments), source))
-        reading = Reading(reading.calls + joined.calls, reading.doubts + joined.doubts)
+        reading = ParsedLine(reading.calls + joined.calls, reading.doubts + joined.doubts)
     return reading
 
 
@@ -50,13 +50,13 @@ def _join(found: re.Match[bytes], comments: list[tuple[int, int]]) -> bytes:
     return found[0] if commented else found[1]
 
 
-def _read_once(source: bytes) -> tuple[Reading, list[tuple[int, int]]]:
+def _read_once(source: bytes) -> tuple[ParsedLine, list[tuple[int, int]]]:
     reader = _Reader(source)
     root = _parser().parse(_NOT_ASCII.sub(b"U", source)).root_node
     reader.visit(root, depth=0)
     if root.has_error:
         reader.doubts.append("the line does not parse as a shell command")
-    return Reading(awaited(tuple(reader.calls)), tuple(reader.doubts)), reader.comments
+    return ParsedLine(awaited(tuple(reader.calls)), tuple(reader.doubts)), reader.comments
 
 
 class _Reader:
@@ -64,7 +64,7 @@ class _Reader:
 
     def __init__(self, source: bytes) -> None:
         self.source = source
-        self.calls: list[Call] = []
+        self.calls: list[ProgramCall] = []
         self.doubts: list[str] = []
         self.variables: dict[str, str] = {}
         self.comments: list[tuple[int, int]] = []
@@ -86,7 +86,7 @@ class _Reader:
             self._redirected(node, depth, background=background, stdin=stdin)
         elif kind == "declaration_command":
             words = [w for child in node.children for w in self.word(child, depth)]
-            self.calls.append(Call(tuple(words)))
+            self.calls.append(ProgramCall(tuple(words)))
             self._assignments(node, depth)
         elif kind in _ASSIGNS:
             self._assign(node, depth)
@@ -124,7 +124,7 @@ class _Reader:
                 words.extend(more)
                 end = child.end_byte
         if words or env:
-            self.calls.append(Call(tuple(words), tuple(env), stdin, background=background))
+            self.calls.append(ProgramCall(tuple(words), tuple(env), stdin, background=background))
 
     def _pipeline(
         self, stages: list[tree_sitter.Node], depth: int, *, background: bool, stdin: str | None, piped: bool = False
@@ -137,7 +137,9 @@ class _Reader:
             if piped:
                 for i in range(before, len(self.calls)):
                     call = self.calls[i]
-                    self.calls[i] = Call(call.words, call.env, call.stdin, piped=True, background=call.background)
+                    self.calls[i] = ProgramCall(
+                        call.words, call.env, call.stdin, piped=True, background=call.background
+                    )
             stdin = printed(self.calls[-1]) if len(self.calls) > before else None
             piped = True
 
@@ -295,15 +297,15 @@ def _unescape(text: str) -> str:
 
 
 def _ansi(text: str) -> str:
-    r"""What ``$'...'`` stands for: bash's escapes are Python's, but for \\e and \\c, which make a hole."""
+    r"""Text that ``$'...'`` stands for: bash's escapes are Python's, but for \\e and \\c, which make a hole."""
     try:
         return text.encode("latin-1", "backslashreplace").decode("unicode_escape")
     except UnicodeDecodeError:
         return HOLE
 
 
-def printed(call: Call) -> str | None:
-    """What a call would print, when that can be told from the line alone."""
+def printed(call: ProgramCall) -> str | None:
+    """Output of a call, where the line alone tells it."""
     if not call.words:
         return None
     name = program(call.words[0])

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 
 from harness.shellguard import rules
-from harness.shellguard.reading import HOLE, Call, program
-from harness.shellguard.seen import Finding, Inner, Place, Script, Seen, said
+from harness.shellguard.reading import HOLE, ProgramCall, program
+from harness.shellguard.seen import NestedCall, NestedScript, Place, Seen, Violation, said
 
 ARTIFACT = re.compile(r"\.gguf|\.safetensors|models?\b|output|checkpoint|adapter|final", re.IGNORECASE)
-"""What names a training output: the package's models/output tree, checkpoints, adapters, model files."""
+"""Names of training outputs: the package's models/output tree, checkpoints, adapters, model files."""
 
 _OUTPUTS = re.compile(
     r"\.gguf|\.safetensors|models\b|output|checkpoint|adapter|training\.log|MANIFEST\.json|run\.json", re.IGNORECASE
@@ -30,21 +30,21 @@ _PYTHON_REMOVES = re.compile(r"\b(rmtree|unlink|rmdir|removedirs|os\.remove)\b")
 _STREAMERS = frozenset({"cat", "tar", "dd", "gzip", "zstd", "pigz", "base64"})
 
 
-def ssh(call: Call, place: Place) -> Iterator[Seen]:
+def ssh(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``ssh host command``: the command, and text that it would read, are judged as running on the box."""
     rest = _behind_host(call.words[1:])
     background = call.background or place.background
     if rest:
         command = " ".join(rest)
-        yield Script(command, remote=True)
+        yield NestedScript(command, remote=True)
         if (
             background
             and program(rest[0].split()[0] if rest[0].split() else "") in _STREAMERS
             and ARTIFACT.search(command)
         ):
-            yield Finding(rules.BACKGROUND, said(call))
+            yield Violation(rules.BACKGROUND, said(call))
     if call.stdin is not None:
-        yield Script(call.stdin, remote=True)
+        yield NestedScript(call.stdin, remote=True)
 
 
 def _behind_host(args: tuple[str, ...]) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ def _width(option: str) -> int:
     return 1
 
 
-def meddle(call: Call, place: Place) -> Iterator[Seen]:
+def meddle(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """Any call that would run on the box: what ends its processes, or takes outputs elsewhere."""
     words = call.words
     while words and (program(words[0]) in {"sudo", "doas"} or words[0].startswith("-")):
@@ -82,35 +82,35 @@ def meddle(call: Call, place: Place) -> Iterator[Seen]:
         return
     name, args = program(words[0]), words[1:]
     if (name in _ENDERS and not _ONLY_ASKS & set(args)) or (name == "tmux" and any(a.startswith("kill") for a in args)):
-        yield Finding(rules.INTERRUPT, said(call))
+        yield Violation(rules.INTERRUPT, said(call))
     if (name == "mv" and any(_OUTPUTS.search(word) for word in args[:-1])) or (name == "git" and "clean" in args):
-        yield Finding(rules.REMOVE_UNKNOWN, said(call))
+        yield Violation(rules.REMOVE_UNKNOWN, said(call))
 
 
 def python(code: str, place: Place) -> Iterator[Seen]:
-    """Python that would run on the box: a removal of outputs, or of what the guard cannot see into."""
+    """Python that would run on the box: a removal of outputs, or of what the command guard cannot see into."""
     if place.remote and _PYTHON_REMOVES.search(code):
-        yield Finding(rules.REMOVE if _OUTPUTS.search(code) else rules.REMOVE_UNKNOWN, code)
+        yield Violation(rules.REMOVE if _OUTPUTS.search(code) else rules.REMOVE_UNKNOWN, code)
 
 
-def copy(call: Call, place: Place) -> Iterator[Seen]:
+def copy(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``scp``, ``rsync``, ``sftp``, ``lftp``: never an artifact in the background, never with removal of the source."""
     words = call.words[1:]
     sources = [word for word in words[:-1] if _REMOTE_SOURCE.fullmatch(word)]
     if program(call.words[0]) in {"sftp", "lftp", "ftp"}:
         sources = [*words, call.stdin or ""]
         for batch in (call.stdin or "", *(word for word in words if any(map(str.isspace, word)))):
-            yield Script(batch, remote=True)  # rm and its like are spelt as a shell spells them
+            yield NestedScript(batch, remote=True)  # rm and its like are spelt as a shell spells them
     if (call.background or place.background) and any(ARTIFACT.search(s) or HOLE in s for s in sources):
-        yield Finding(rules.BACKGROUND, said(call))
+        yield Violation(rules.BACKGROUND, said(call))
     if sources and any(word.lower() == "--remove-source-files" for word in words):
-        yield Finding(rules.REMOVE, said(call))
+        yield Violation(rules.REMOVE, said(call))
     to_box = bool(words) and _REMOTE_SOURCE.fullmatch(words[-1]) is not None
     if to_box and any(word.startswith("--del") for word in words):
-        yield Finding(rules.REMOVE_UNKNOWN, said(call))
+        yield Violation(rules.REMOVE_UNKNOWN, said(call))
 
 
-def remove(call: Call, place: Place) -> Iterator[Seen]:
+def remove(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``rm`` and its kin: on the box everything that is or may hold an output; here only the box's own paths."""
     name = program(call.words[0])
     paths = [word for word in call.words[1:] if not word.startswith("-")]
@@ -121,15 +121,15 @@ def remove(call: Call, place: Place) -> Iterator[Seen]:
         paths = [*call.words[1:]] if any(_OUTPUTS.search(word) for word in call.words) else paths[:1]
     if not place.remote:
         if any(_BOX_PATH.search(path) for path in paths):
-            yield Finding(rules.REMOVE, said(call))
+            yield Violation(rules.REMOVE, said(call))
         return
     if any((_OUTPUTS.search(path) or _ABOVE.fullmatch(path)) and not _HARMLESS.fullmatch(path) for path in paths):
-        yield Finding(rules.REMOVE, said(call))
+        yield Violation(rules.REMOVE, said(call))
     elif _recursive(call.words) and not all(_HARMLESS.fullmatch(path) for path in paths):
-        yield Finding(rules.REMOVE_UNKNOWN, said(call))
+        yield Violation(rules.REMOVE_UNKNOWN, said(call))
 
 
-def overwrite(call: Call, place: Place) -> Iterator[Seen]:
+def overwrite(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``dd``, ``cp /dev/null``, ``tar --remove-files``, ``rsync --delete`` on the box: removals by another name."""
     name, words = program(call.words[0]), call.words[1:]
     into = {
@@ -139,14 +139,14 @@ def overwrite(call: Call, place: Place) -> Iterator[Seen]:
         "rsync": list(words[-1:]) if any(word.startswith("--del") for word in words) else [],
     }.get(name, [])
     if place.remote and any(_OUTPUTS.search(path) or _ABOVE.fullmatch(path) for path in into):
-        yield Finding(rules.REMOVE, said(call))
+        yield Violation(rules.REMOVE, said(call))
 
 
 def _executed(words: tuple[str, ...]) -> Iterator[Seen]:
-    """What ``find`` starts for each file; its removals are judged by where it looks."""
+    """Calls that ``find`` starts for each file; its removals are judged by where it looks."""
     for i, word in enumerate(words[:-1]):
         if word in {"-exec", "-execdir", "-ok", "-okdir"} and program(words[i + 1]) not in _REMOVERS:
-            yield Inner(words[i + 1 :])
+            yield NestedCall(words[i + 1 :])
 
 
 def _find_removes(words: tuple[str, ...]) -> bool:

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 
 from harness.shellguard import box, launchers, pycode, rules
-from harness.shellguard.reading import HOLE, Call, Shell, program
-from harness.shellguard.seen import Finding, Inner, Place, Script, Seen, said
+from harness.shellguard.reading import HOLE, ProgramCall, Shell, program
+from harness.shellguard.seen import NestedCall, NestedScript, Place, Seen, Violation, said
 from harness.shellguard.topics import mentions
 
 SHELLS = frozenset({"sh", "bash", "zsh", "dash", "ksh", "ash", "fish", "busybox", "at", "batch", "crontab"})
@@ -17,7 +17,7 @@ POWERSHELLS = frozenset({"powershell", "pwsh"})
 PYTHON = re.compile(r"(python|pypy)(w?|[\d.]+)|py")
 
 
-def shell(call: Call, place: Place) -> Iterator[Seen]:
+def shell(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``sh -c LINE``, a line on standard input, or a script that cannot be seen."""
     args = call.words[1:]
     for i, word in enumerate(args):
@@ -27,37 +27,37 @@ def shell(call: Call, place: Place) -> Iterator[Seen]:
                 yield from _text(script, place, background=call.background)
             return
     if call.stdin is not None:
-        yield Script(call.stdin, background=call.background)
+        yield NestedScript(call.stdin, background=call.background)
     elif (call.piped or any(HOLE in word for word in args)) and mentions(place.line):
-        yield Finding(rules.UNREADABLE, said(call))
+        yield Violation(rules.UNREADABLE, said(call))
     if program(call.words[0]) == "busybox":
-        yield Inner(args)
+        yield NestedCall(args)
 
 
 def _text(script: str, place: Place, *, background: bool) -> Iterator[Seen]:
     """A script given as one word; one that is nothing but a hole is held when the line names a guarded act."""
     if script.strip(HOLE + " ;") == "" and HOLE in script and mentions(place.line):
-        yield Finding(rules.UNREADABLE, place.line)
-    yield Script(script, background=background)
+        yield Violation(rules.UNREADABLE, place.line)
+    yield NestedScript(script, background=background)
 
 
-def evaluate(call: Call, place: Place) -> Iterator[Seen]:
+def evaluate(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``eval``: its words joined with blanks are the line."""
     yield from _text(" ".join(call.words[1:]), place, background=call.background)
 
 
-def expression(call: Call, place: Place) -> Iterator[Seen]:
+def expression(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``Invoke-Expression``, from its argument or from the pipe."""
     text = " ".join(word for word in call.words[1:] if word.lower() != "-command") or call.stdin
     if text is not None:
         if text.strip(HOLE) == "" and mentions(place.line):
-            yield Finding(rules.UNREADABLE, place.line)
-        yield Script(text, Shell.POWERSHELL)
+            yield Violation(rules.UNREADABLE, place.line)
+        yield NestedScript(text, Shell.POWERSHELL)
     elif call.piped and mentions(place.line):
-        yield Finding(rules.UNREADABLE, place.line)
+        yield Violation(rules.UNREADABLE, place.line)
 
 
-def powershell(call: Call, place: Place) -> Iterator[Seen]:
+def powershell(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``pwsh -Command``, ``-EncodedCommand``, or a script on standard input."""
     args = call.words[1:]
     for i, word in enumerate(args):
@@ -66,25 +66,25 @@ def powershell(call: Call, place: Place) -> Iterator[Seen]:
             yield from _encoded("".join(args[i + 1 : i + 2]))
             return
         if option.startswith("-c") and "-command".startswith(option):
-            yield Script(" ".join(args[i + 1 :]), Shell.POWERSHELL, background=call.background)
+            yield NestedScript(" ".join(args[i + 1 :]), Shell.POWERSHELL, background=call.background)
             return
         if option.startswith("-f") and "-file".startswith(option):
             return
     plain = [word for word in args if not word.startswith("-")]
     text = call.stdin if call.stdin is not None else " ".join(plain)
-    yield Script(text, Shell.POWERSHELL, background=call.background)
+    yield NestedScript(text, Shell.POWERSHELL, background=call.background)
     if call.piped and call.stdin is None and mentions(place.line):
-        yield Finding(rules.UNREADABLE, said(call))
+        yield Violation(rules.UNREADABLE, said(call))
 
 
 def _encoded(text: str) -> Iterator[Seen]:
     try:
-        yield Script(base64.b64decode(text, validate=True).decode("utf-16-le"), Shell.POWERSHELL)
+        yield NestedScript(base64.b64decode(text, validate=True).decode("utf-16-le"), Shell.POWERSHELL)
     except (binascii.Error, ValueError):
-        yield Finding(rules.UNREADABLE, text)
+        yield Violation(rules.UNREADABLE, text)
 
 
-def cmd(call: Call, place: Place) -> Iterator[Seen]:
+def cmd(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``cmd /c LINE``."""
     del place
     args = list(call.words[1:])
@@ -92,10 +92,10 @@ def cmd(call: Call, place: Place) -> Iterator[Seen]:
         args.pop(0)
     if args:
         glued = args[0][2:]
-        yield Script(" ".join(([glued] if glued else []) + args[1:]), Shell.CMD, background=call.background)
+        yield NestedScript(" ".join(([glued] if glued else []) + args[1:]), Shell.CMD, background=call.background)
 
 
-def start(call: Call, place: Place) -> Iterator[Seen]:
+def start(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``Start-Process`` and cmd's ``start``: the program and its argument list, glued back together."""
     del place
     waits = {"-wait", "/wait"} & {word.lower() for word in call.words}
@@ -103,21 +103,21 @@ def start(call: Call, place: Place) -> Iterator[Seen]:
     flags = {"-wait", "-nonewwindow", "-passthru", "/wait", "/b", "/min", "/max"}
     plain = [w for w in call.words[1:] if w.lower() not in named | flags and w]
     words = tuple(part for w in plain for part in (w.split() if " " in w and w != plain[0] else (w,)))
-    yield Inner(words, background=not waits)
+    yield NestedCall(words, background=not waits)
     if len(words) > 1 and program(call.words[0]) == "start":
-        yield Inner(words[1:], background=not waits)  # start "title" program ...
+        yield NestedCall(words[1:], background=not waits)  # start "title" program ...
 
 
-def alias(call: Call, place: Place) -> Iterator[Seen]:
+def alias(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``alias NAME=LINE`` and ``Set-Alias``: the line, with whatever the alias will be given."""
     del place
     for word in call.words[1:]:
         value = word.split("=", 1)[-1]
         if value:
-            yield Inner((*value.split(), HOLE))
+            yield NestedCall((*value.split(), HOLE))
 
 
-def python(call: Call, place: Place) -> Iterator[Seen]:
+def python(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``python -c CODE``, ``-m MODULE``, a script with arguments, or code on standard input."""
     args = call.words[1:]
     for i, word in enumerate(args):
@@ -130,19 +130,21 @@ def python(call: Call, place: Place) -> Iterator[Seen]:
             yield from _module(args[i + 1], args[i + 2 :], call)
             return
         if not word.startswith("-"):
-            yield Inner(args[i:], call.background)  # a script: ``python vast.py destroy ...``
+            yield NestedCall(args[i:], call.background)  # a script: ``python vast.py destroy ...``
             return
     if call.stdin is not None:
         yield from pycode.look(call.stdin)
         yield from box.python(call.stdin, place)
     elif call.piped and mentions(place.line):
-        yield Finding(rules.UNREADABLE, said(call))
+        yield Violation(rules.UNREADABLE, said(call))
 
 
-def _module(module: str, rest: tuple[str, ...], call: Call) -> Iterator[Seen]:
+def _module(module: str, rest: tuple[str, ...], call: ProgramCall) -> Iterator[Seen]:
     if module == "vastai" or module.startswith("vastai."):
-        yield Inner(("vastai", *rest))
+        yield NestedCall(("vastai", *rest))
     elif module in launchers.MODULES or module.startswith("deepspeed."):
-        yield Finding(rules.LAUNCHER, said(call))
+        yield Violation(rules.LAUNCHER, said(call))
     else:
-        yield Inner((module.rsplit(".", 1)[-1] if module.startswith("accelerate") else module, *rest), call.background)
+        yield NestedCall(
+            (module.rsplit(".", 1)[-1] if module.startswith("accelerate") else module, *rest), call.background
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from harness.shellguard.reading import HOLE, MAX_TEXT, Call, Reading
+from harness.shellguard.reading import HOLE, MAX_TEXT, ParsedLine, ProgramCall
 
 _TOKEN = re.compile(
     r"""(?P<chain>&&|\|\||&|\||\n|(?<!\w)\(|\))      # the next command starts
@@ -19,22 +19,22 @@ _TOKEN = re.compile(
 _KEYWORDS = frozenset({"", "do", "else", "in", "not"})
 
 
-def read(text: str) -> Reading:
+def read(text: str) -> ParsedLine:
     """Every call in a line of cmd.exe."""
     if len(text) > MAX_TEXT:
-        return Reading((), (f"it is longer than {MAX_TEXT} characters",))
+        return ParsedLine((), (f"it is longer than {MAX_TEXT} characters",))
     reader = _Reader()
     for found in _TOKEN.finditer(text):
         reader.take(found.lastgroup or "plain", found[0])
     reader.end_call()
-    return Reading(tuple(reader.calls))
+    return ParsedLine(tuple(reader.calls))
 
 
 class _Reader:
     """The calls so far, the words of the current one, and the word under construction."""
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
+        self.calls: list[ProgramCall] = []
         self.words: list[str] = []
         self.word: str | None = None
         self.names_file = False
@@ -65,9 +65,9 @@ class _Reader:
         while words and words[0].lower() in _KEYWORDS:
             words.pop(0)
         if words:
-            self.calls.append(Call(tuple(words)))
+            self.calls.append(ProgramCall(tuple(words)))
         if (joined := _single_quoted(words)) != words:
-            self.calls.append(Call(tuple(joined)))
+            self.calls.append(ProgramCall(tuple(joined)))
         self.words = []
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from harness.core.errors import Refused
 from harness.core.text import printable
 from harness.shellguard.judge import Judgement
 from harness.shellguard.reading import HOLE
-from harness.shellguard.seen import Finding
+from harness.shellguard.rules import Decision
+from harness.shellguard.seen import Violation
 
 _SHOWN = 160
 
@@ -15,22 +17,29 @@ def shown(words: str) -> str:
     return " ".join(printable(words.replace(HOLE, "…"), _SHOWN).split())
 
 
-def reason(finding: Finding) -> str:
-    """One finding: the rule, its reason, and the words that break it."""
-    return f"{finding.rule.what}: {finding.rule.why}. Seen: {shown(finding.words)}"
-
-
-def reasons(judgement: Judgement) -> str:
-    """Every rule that the line breaks, once each, with its reason."""
-    return "\n".join(f"[{finding.rule.id}] {reason(finding)}" for finding in _one_a_rule(judgement))
+def reason(violation: Violation) -> str:
+    """One violation: the rule, its reason, and the words that break it."""
+    return f"{violation.rule.what}: {violation.rule.why}. Seen: {shown(violation.words)}"
 
 
 def explanation(judgement: Judgement) -> str:
     """Every rule that the line breaks, once each, with its reason and the way that is open."""
     return "\n".join(
-        f"[{finding.rule.id}] {reason(finding)}. Instead: {finding.rule.instead}." for finding in _one_a_rule(judgement)
+        f"[{violation.rule.id}] {reason(violation)}. Instead: {violation.rule.instead}."
+        for violation in _one_a_rule(judgement)
     )
 
 
-def _one_a_rule(judgement: Judgement) -> tuple[Finding, ...]:
-    return tuple({finding.rule.id: finding for finding in reversed(judgement.findings)}.values())[::-1]
+def warning(judgement: Judgement) -> str | None:
+    """Warning about a line that may run, None without one. Raises Refused when it is held."""
+    leading = judgement.leading
+    if leading is None:
+        return None
+    if judgement.decision is Decision.DENY:
+        told = "\n".join(f"[{violation.rule.id}] {reason(violation)}" for violation in _one_a_rule(judgement))
+        raise Refused(told, remedy=leading.rule.instead)
+    return explanation(judgement)
+
+
+def _one_a_rule(judgement: Judgement) -> tuple[Violation, ...]:
+    return tuple({violation.rule.id: violation for violation in reversed(judgement.violations)}.values())[::-1]

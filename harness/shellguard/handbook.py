@@ -1,6 +1,6 @@
 """The operating rules, for people and agents to read before they touch an instance: generated, never written by hand.
 
-They are what the guard holds (``harness.shellguard.rules``) and what each gate demands (the first
+They are what the command guard holds (``harness.shellguard.rules``) and what each gate demands (the first
 line of every check's docstring). Checks are read as text: nothing of them is imported or run.
 """
 
@@ -25,8 +25,8 @@ _HELD = {Decision.DENY: "held", Decision.ASK: "asked about"}
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """What one check demands, in a sentence."""
+class CheckClaim:
+    """Claim of one check, in a sentence."""
 
     stage: Stage
     check: str
@@ -38,12 +38,12 @@ def built_in_checks() -> Path:
     return Path(str(resources.files("checks")))
 
 
-def claims(folder: Path) -> tuple[Claim, ...]:
+def claims(folder: Path) -> tuple[CheckClaim, ...]:
     """The claims of all checks in ``folder``, in the order of the stages. Raises BadInput when one cannot be read."""
-    found: list[Claim] = []
+    found: list[CheckClaim] = []
     for stage in ORDER:
         for path in sorted((folder / stage).glob("check_*.py")):
-            found.extend(Claim(stage, name, says) for name, says in _claims_of(path))
+            found.extend(CheckClaim(stage, name, says) for name, says in _claims_of(path))
     if not found:
         raise BadInput(f"no checks found in {folder}")
     return tuple(found)
@@ -64,15 +64,15 @@ def _claims_of(path: Path) -> list[tuple[str, str]]:
     return found
 
 
-def as_data(checks: tuple[Claim, ...]) -> dict[str, list[dict[str, str]]]:
-    """The rules for machines: ``held`` (the guard's) and ``gates`` (the checks')."""
+def as_data(checks: tuple[CheckClaim, ...]) -> dict[str, list[dict[str, str]]]:
+    """The rules for machines: ``held`` (the command guard's) and ``gates`` (the checks')."""
     return {
         "held": [{key: str(value) for key, value in asdict(rule).items()} for rule in RULES],
         "gates": [{key: str(value) for key, value in asdict(claim).items()} for claim in checks],
     }
 
 
-def as_markdown(checks: tuple[Claim, ...]) -> str:
+def as_markdown(checks: tuple[CheckClaim, ...]) -> str:
     """The rules for people and agents, as the text between the markers of a document."""
     stages = [stage for stage in ORDER if any(claim.stage is stage for claim in checks)]
     lines = [

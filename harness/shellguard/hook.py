@@ -17,33 +17,33 @@ from harness.shellguard.rules import Decision
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What the hook process prints and how it ends."""
+class HookReply:
+    """Output and exit code of the hook process."""
 
     exit_code: int
     stdout: str = ""
     stderr: str = ""
 
 
-def answer(request: bytes) -> Reply:
+def answer(request: bytes) -> HookReply:
     """The reply to one request; anything but a well-formed one is blocked with the reason why."""
     try:
         asked = read(request)
     except Unreadable as problem:
         return _blocked(str(problem))
     if asked is None:
-        return Reply(0)
+        return HookReply(0)
     judgement = judge(asked.command, asked.shell, background=asked.background)
     if judgement.decision is Decision.ALLOW:
-        return Reply(0)
+        return HookReply(0)
     output = {
         "hookEventName": "PreToolUse",
         "permissionDecision": str(judgement.decision),
         "permissionDecisionReason": explanation(judgement),
     }
-    return Reply(0, stdout=json.dumps({"hookSpecificOutput": output}))
+    return HookReply(0, stdout=json.dumps({"hookSpecificOutput": output}))
 
 
-def _blocked(problem: str) -> Reply:
-    """The reply that stops the agent when the guard could not look."""
-    return Reply(2, stderr=f"harness guard: blocked, {problem}; the guard cannot see what would run\n")
+def _blocked(problem: str) -> HookReply:
+    """The reply that stops the agent when the command guard could not look."""
+    return HookReply(2, stderr=f"harness guard: blocked, {problem}; the command guard cannot see what would run\n")

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 from harness.shellguard import box, carriers, launchers, provider, rules, vastcli
 from harness.shellguard.programs import CARRIERS, DETACHED, OPEN_ENDED, before_inert, inert
-from harness.shellguard.reading import HOLE, Call, Reading, Shell, program
+from harness.shellguard.reading import HOLE, ParsedLine, ProgramCall, Shell, program
 from harness.shellguard.rules import Decision, worst
-from harness.shellguard.seen import Finding, Inner, Look, Place, Script, Seen, said
+from harness.shellguard.seen import Look, NestedCall, NestedScript, Place, Seen, Violation, said
 from harness.shellguard.topics import mentions, touches
 
 _MAX_NESTING = 12
@@ -24,19 +24,19 @@ _MAX_NESTING = 12
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The decision about one line, and every finding that it rests on."""
+    """The decision about one line, and every violation that it rests on."""
 
-    findings: tuple[Finding, ...] = ()
+    violations: tuple[Violation, ...] = ()
 
     @property
     def decision(self) -> Decision:
-        """The worst of the findings' decisions; ALLOW without any."""
-        return worst(tuple(finding.rule.decision for finding in self.findings))
+        """The worst of the violations' decisions; ALLOW without any."""
+        return worst(tuple(violation.rule.decision for violation in self.violations))
 
     @property
-    def leading(self) -> Finding | None:
-        """The finding to explain first."""
-        return next((f for f in self.findings if f.rule.decision is self.decision), None)
+    def leading(self) -> Violation | None:
+        """The violation to explain first."""
+        return next((f for f in self.violations if f.rule.decision is self.decision), None)
 
 
 def judge(text: str, shell: Shell = Shell.BASH, *, background: bool = False) -> Judgement:
@@ -44,23 +44,23 @@ def judge(text: str, shell: Shell = Shell.BASH, *, background: bool = False) -> 
     if not touches(text):
         return Judgement()
     place = Place(line=text, background=background)
-    return _judgement(_script(Script(text, shell), place, 0))
+    return _judgement(_script(NestedScript(text, shell), place, 0))
 
 
 def judge_argv(words: tuple[str, ...]) -> Judgement:
     """Judge a program and its arguments, as they would be handed to the operating system."""
     line = " ".join(words)
-    return _judgement(_call(Call(words), Place(line=line), 0))
+    return _judgement(_call(ProgramCall(words), Place(line=line), 0))
 
 
-def _judgement(found: Iterator[Finding]) -> Judgement:
-    unique: dict[tuple[str, str], Finding] = {}
-    for finding in found:
-        unique.setdefault((finding.rule.id, finding.words), finding)
+def _judgement(found: Iterator[Violation]) -> Judgement:
+    unique: dict[tuple[str, str], Violation] = {}
+    for violation in found:
+        unique.setdefault((violation.rule.id, violation.words), violation)
     return Judgement(tuple(unique.values()))
 
 
-def _reader(shell: Shell) -> Callable[[str], Reading]:
+def _reader(shell: Shell) -> Callable[[str], ParsedLine]:
     # The grammars are loaded only for a line that has something to do with a rule: a hook runs at every command.
     if shell is Shell.POWERSHELL:
         from harness.shellguard.powershell import read  # noqa: PLC0415  # see above
@@ -71,10 +71,10 @@ def _reader(shell: Shell) -> Callable[[str], Reading]:
     return read
 
 
-def _script(script: Script, place: Place, depth: int) -> Iterator[Finding]:
+def _script(script: NestedScript, place: Place, depth: int) -> Iterator[Violation]:
     if depth > _MAX_NESTING:
         if mentions(place.line):
-            yield Finding(rules.UNREADABLE, place.line)
+            yield Violation(rules.UNREADABLE, place.line)
         return
     unknown = "%_%" if script.shell is Shell.CMD else "${_}"
     reading = _reader(script.shell)(script.text.replace(HOLE, unknown))
@@ -88,23 +88,23 @@ def _script(script: Script, place: Place, depth: int) -> Iterator[Finding]:
         yield from _call(call, place, depth)
     speaks = any(call.words and program(call.words[0]) in vastcli.NAMES for call in reading.calls)
     if reading.doubts and (speaks or mentions(script.text)):
-        yield Finding(rules.UNREADABLE, script.text)
+        yield Violation(rules.UNREADABLE, script.text)
 
 
-def _resolve(seen: Iterator[Seen], place: Place, depth: int) -> Iterator[Finding]:
+def _resolve(seen: Iterator[Seen], place: Place, depth: int) -> Iterator[Violation]:
     for item in seen:
-        if isinstance(item, Finding):
+        if isinstance(item, Violation):
             yield item
-        elif isinstance(item, Script):
+        elif isinstance(item, NestedScript):
             yield from _script(item, place, depth + 1)
         elif depth < _MAX_NESTING:
             inner = replace(place, background=place.background or item.background)
-            yield from _call(Call(item.words), inner, depth + 1)
+            yield from _call(ProgramCall(item.words), inner, depth + 1)
         elif mentions(place.line):
-            yield Finding(rules.UNREADABLE, place.line)
+            yield Violation(rules.UNREADABLE, place.line)
 
 
-def _call(call: Call, place: Place, depth: int) -> Iterator[Finding]:
+def _call(call: ProgramCall, place: Place, depth: int) -> Iterator[Violation]:
     yield from _resolve(launchers.flags(call), place, depth)
     yield from _resolve(box.meddle(call, place), place, depth)
     if not call.words or inert(call):
@@ -121,26 +121,28 @@ def _call(call: Call, place: Place, depth: int) -> Iterator[Finding]:
     yield from _resolve(_carried(call, name, place), place, depth)
 
 
-def _carried(call: Call, name: str, place: Place) -> Iterator[Seen]:
-    """What a program that has no look of its own may start: a call among its words, a line in one of them."""
+def _carried(call: ProgramCall, name: str, place: Place) -> Iterator[Seen]:
+    """Calls that a program without a look of its own may start: one among its words, a line in one of them."""
     if "(" in call.words[0] and mentions(call.words[0]):
-        yield Finding(rules.UNREADABLE, said(call))  # ``system("...")``: another language's code, not a program's name
+        yield Violation(
+            rules.UNREADABLE, said(call)
+        )  # ``system("...")``: another language's code, not a program's name
     words = before_inert((*call.words, HOLE) if name in OPEN_ENDED else call.words, lambda n: _look(n) is not None)
     background = call.background or (name in DETACHED and "-wait" not in {w.lower() for w in words})
     started = next((i for i, w in enumerate(words) if i and not w.startswith("-") and _look(program(w))), None)
     if started is not None:
-        yield Inner(words[started:], background)
+        yield NestedCall(words[started:], background)
     for word in words[1:]:
         if any(c.isspace() for c in word.strip()):
-            yield Script(word, background=background, prose=name not in CARRIERS)
+            yield NestedScript(word, background=background, prose=name not in CARRIERS)
     if call.stdin is not None and name in OPEN_ENDED:
-        yield Script(call.stdin, prose=True)
+        yield NestedScript(call.stdin, prose=True)
     if started is None and _may_be_meant(name, words, place):
-        yield Finding(rules.UNREADABLE, said(call))
+        yield Violation(rules.UNREADABLE, said(call))
 
 
 def _may_be_meant(name: str, words: tuple[str, ...], place: Place) -> bool:
-    """Whether a program that cannot be told, or that nobody knows, is given what only the provider's would take."""
+    """True when a program that cannot be told, or is unknown, is given what only the provider's would take."""
     meant = vastcli.named(words[1:])
     if HOLE in name or re.search(r"[*?\[]", name):
         return bool(meant) or mentions(place.line)

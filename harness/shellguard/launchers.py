@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from harness.shellguard import rules
-from harness.shellguard.reading import Call
-from harness.shellguard.seen import Finding, Place, Seen, said
+from harness.shellguard.reading import ProgramCall
+from harness.shellguard.seen import Place, Seen, Violation, said
 
 # transformers' and accelerate's spellings: --fsdp, --fsdp_config, --deepspeed, --use_fsdp, --use-deepspeed.
 _FLAG = re.compile(r"--(use[_-])?(fsdp|deepspeed)([_-]\w+)*(=(?!false$|no$|0$|$).*)?", re.IGNORECASE)
@@ -18,21 +18,21 @@ MODULES = ("torch.distributed.run", "torch.distributed.launch", "accelerate.comm
 """Modules that are launchers when they are run with ``python -m``."""
 
 
-def accelerate(call: Call, place: Place) -> Iterator[Seen]:
+def accelerate(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``accelerate launch``; its other commands start no training."""
     del place
     if "launch" in call.words[1:3] and not _HELP & set(call.words):
-        yield Finding(rules.LAUNCHER, said(call))
+        yield Violation(rules.LAUNCHER, said(call))
 
 
-def launcher(call: Call, place: Place) -> Iterator[Seen]:
+def launcher(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """A program that is nothing but a launcher; its name alone (as some other program's argument) starts nothing."""
     del place
     if len(call.words) > 1 and not _HELP & set(call.words[1:2]):
-        yield Finding(rules.LAUNCHER, said(call))
+        yield Violation(rules.LAUNCHER, said(call))
 
 
-def flags(call: Call) -> Iterator[Seen]:
+def flags(call: ProgramCall) -> Iterator[Seen]:
     """Options and environment variables that turn on FSDP or DeepSpeed in any program."""
     if any(_FLAG.fullmatch(word) for word in call.words[1:]) or any(_ENV.fullmatch(w) for w in call.env + call.words):
-        yield Finding(rules.LAUNCHER, said(call) or " ".join(call.env))
+        yield Violation(rules.LAUNCHER, said(call) or " ".join(call.env))

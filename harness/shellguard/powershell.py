@@ -8,7 +8,7 @@ from functools import cache
 import tree_sitter
 import tree_sitter_powershell
 
-from harness.shellguard.reading import HOLE, MAX_DEPTH, MAX_TEXT, Call, Reading, awaited, program
+from harness.shellguard.reading import HOLE, MAX_DEPTH, MAX_TEXT, ParsedLine, ProgramCall, awaited, program
 
 _STRINGS = frozenset(
     {
@@ -48,16 +48,16 @@ def _parser() -> tree_sitter.Parser:
     return tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
 
 
-def read(text: str) -> Reading:
+def read(text: str) -> ParsedLine:
     """Every call in a line of PowerShell, script blocks included; an unreadable rest is a doubt, never silence."""
     if len(text) > MAX_TEXT:
-        return Reading((), (f"it is longer than {MAX_TEXT} characters",))
+        return ParsedLine((), (f"it is longer than {MAX_TEXT} characters",))
     reader = _Reader(text.translate(_SIGNS).replace("\r\n", "\n").encode("utf-8", "surrogatepass"))
     root = _parser().parse(reader.source).root_node
     reader.visit(root, depth=0)
     if root.has_error and not reader.only_background:
         reader.doubts.append("the line does not parse as PowerShell")
-    return Reading(awaited(tuple(reader.calls)), tuple(reader.doubts))
+    return ParsedLine(awaited(tuple(reader.calls)), tuple(reader.doubts))
 
 
 class _Reader:
@@ -65,7 +65,7 @@ class _Reader:
 
     def __init__(self, source: bytes) -> None:
         self.source = source
-        self.calls: list[Call] = []
+        self.calls: list[ProgramCall] = []
         self.doubts: list[str] = []
         self.variables: dict[str, str] = {}
         # The grammar knows no background operator; a line whose only error is its last ``&`` was read whole.
@@ -121,14 +121,14 @@ class _Reader:
                 words.extend(self.words(child, depth + 1, background=background))
         if words:
             # In front of what its arguments run, so that ``wait`` stays behind what it waits for.
-            self.calls.insert(at, Call(tuple(words), (), stdin, piped, background))
+            self.calls.insert(at, ProgramCall(tuple(words), (), stdin, piped, background))
 
     def _assign(self, node: tree_sitter.Node, depth: int) -> None:
         parts = [child for child in node.named_children if child.type != "comment"]
         name = self.text(parts[0]).strip().removeprefix("$").strip("{}").lower()
         words = self.words(parts[-1], depth + 1)
         if name.startswith("env:"):
-            self.calls.append(Call(("export", f"{name[4:].upper()}={' '.join(words)}")))
+            self.calls.append(ProgramCall(("export", f"{name[4:].upper()}={' '.join(words)}")))
         # Two assignments of one name: which one holds is known only when the line runs.
         self.variables[name] = HOLE if name in self.variables or len(parts) < 3 else " ".join(words)
 
@@ -157,7 +157,7 @@ class _Reader:
         return [self._string(text) if kind in _STRINGS else self._token(text)]
 
     def _is_list(self, node: tree_sitter.Node) -> bool:
-        """Whether a node stands for its children: a bare wrapper, an array, parentheses, ``@(...)``."""
+        """True for a node that stands for its children: a bare wrapper, an array, parentheses, ``@(...)``."""
         children = node.named_children
         if node.type == "array_literal_expression" or node.type in _LISTS:
             return bool(children)
@@ -203,7 +203,7 @@ class _Reader:
         return "".join(out)
 
 
-def _printed(call: Call) -> str | None:
+def _printed(call: ProgramCall) -> str | None:
     if call.words and program(call.words[0]) in _PRINTERS:
         return " ".join(call.words[1:])
     return None

@@ -1,11 +1,11 @@
-"""What the guard knows of other programs: which ones run their arguments, and which never do. Pure."""
+"""Programs that the command guard knows: those that run their arguments, and those that never do. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 
-from harness.shellguard.reading import Call, program
+from harness.shellguard.reading import ProgramCall, program
 
 
 def _names(text: str) -> frozenset[str]:
@@ -50,8 +50,8 @@ _BEFORE_PROGRAM = re.compile(r"-.*|\d+|\{\}|[A-Za-z_]\w*=.*")
 _EXCEPT: dict[str, frozenset[str]] = {"git": _names("bisect rebase submodule config"), "npm": _names("exec run x")}
 
 
-def inert(call: Call) -> bool:
-    """Whether a call can start nothing of what its words say."""
+def inert(call: ProgramCall) -> bool:
+    """True for a call that can start nothing of what its words say."""
     name = program(call.words[0])
     rest = call.words[1:]
     return name in INERT and not _EXCEPT.get(name, frozenset()) & set(rest) and not any(w.startswith("!") for w in rest)
@@ -60,7 +60,7 @@ def inert(call: Call) -> bool:
 def before_inert(words: tuple[str, ...], known: Callable[[str], bool]) -> tuple[str, ...]:
     """A prefix command's words up to the inert program that it starts, if it starts one: ``xargs grep 'text'``.
 
-    ``known`` says whether a name is a program that the guard looks at; with one of those behind it, the
+    ``known`` says whether a name is a program that the command guard looks at; with one of those behind it, the
     inert word may be no program at all (``sudo -u test sh``), and all words stay.
     """
     if program(words[0]) not in _PREFIXES:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from harness.shellguard import rules, vastcli
-from harness.shellguard.reading import HOLE, Call
+from harness.shellguard.reading import HOLE, ProgramCall
 from harness.shellguard.rules import Rule
-from harness.shellguard.seen import Finding, Place, Script, Seen, said
+from harness.shellguard.seen import NestedScript, Place, Seen, Violation, said
 
 _RULE_OF: dict[str, Rule] = {
     "destroy instance": rules.DESTROY,
@@ -41,7 +41,7 @@ _DELETE = re.compile(r"(?:-[a-zA-Z]*X|--request=?|--method=?)?delete", re.IGNORE
 _METHOD = re.compile(r"-X|--request|--method|-method", re.IGNORECASE)
 
 
-def vastai(call: Call, place: Place) -> Iterator[Seen]:
+def vastai(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``vastai ...``: judged by the command that its own parser would choose."""
     args = call.words[1:]
     asked = vastcli.parse(args)
@@ -51,27 +51,27 @@ def vastai(call: Call, place: Place) -> Iterator[Seen]:
     if asked.command is None:
         return
     if asked.flags & {"explain", "curl"}:
-        yield Finding(rules.PRINTS_KEY, said(call))
+        yield Violation(rules.PRINTS_KEY, said(call))
     if asked.value("schedule") is not None:
-        yield Finding(rules.SCHEDULE, said(call))
+        yield Violation(rules.SCHEDULE, said(call))
     if asked.command == "execute":
         yield from _execute(call, asked.value("COMMAND") or "", place)
     elif (rule := _RULE_OF.get(asked.command)) is not None:
-        yield Finding(rule, said(call))
+        yield Violation(rule, said(call))
 
 
-def _rejected(call: Call, hidden: bool) -> Iterator[Seen]:
-    """A line that the real parser would refuse, or whose command stands in a hole: held if it may mean harm."""
+def _rejected(call: ProgramCall, hidden: bool) -> Iterator[Seen]:
+    """A line that the real parser would refuse, or whose command stands in a hole: held if it may do damage."""
     meant = [_RULE_OF[name] for name in vastcli.named(call.words[1:]) if name in _RULE_OF]
     if meant:
-        yield Finding(max(meant, key=lambda rule: rule.decision is rules.Decision.DENY), said(call))
+        yield Violation(max(meant, key=lambda rule: rule.decision is rules.Decision.DENY), said(call))
         return
     first = next((word for word in call.words[1:] if not word.startswith("-")), HOLE)
     if hidden and (HOLE in first or first not in vastcli.VERBS):
-        yield Finding(rules.HIDDEN, said(call))
+        yield Violation(rules.HIDDEN, said(call))
 
 
-def _execute(call: Call, command: str, place: Place) -> Iterator[Seen]:
+def _execute(call: ProgramCall, command: str, place: Place) -> Iterator[Seen]:
     del place
     try:
         words = shlex.split(command)
@@ -81,19 +81,19 @@ def _execute(call: Call, command: str, place: Place) -> Iterator[Seen]:
     if words and words[0] in {"ls", "du"} and not re.search(r"[;&|`$\n]", command):
         return
     if "rm" in words or HOLE in command:
-        yield Finding(rules.REMOVE, said(call))
+        yield Violation(rules.REMOVE, said(call))
         return
-    yield Script(command, remote=True)
+    yield NestedScript(command, remote=True)
 
 
-def harness(call: Call, place: Place) -> Iterator[Seen]:
-    """``harness ...``: its own guard stands in every way but the one that a person opens in so many words."""
+def harness(call: ProgramCall, place: Place) -> Iterator[Seen]:
+    """``harness ...``: its guard needs no help, but for a loss that is accepted in so many words."""
     del place
     if any(word.partition("=")[0] == "--accept-loss" for word in call.words[1:]):
-        yield Finding(rules.ACCEPT_LOSS, said(call))
+        yield Violation(rules.ACCEPT_LOSS, said(call))
 
 
-def http(call: Call) -> Iterator[Seen]:
+def http(call: ProgramCall) -> Iterator[Seen]:
     """Any program that is given a URL of the provider's API and a method that deletes or rebuilds."""
     urls = [word for word in call.words if _API.search(word)]
     if not urls:
@@ -101,4 +101,4 @@ def http(call: Call) -> Iterator[Seen]:
     deletes = any(_DELETE.fullmatch(word) for word in call.words)
     unseen = any(_METHOD.match(a) and HOLE in a + b for a, b in pairwise(call.words))
     if deletes or unseen or any(_REBUILD.search(url) for url in urls):
-        yield Finding(rules.DIRECT, said(call))
+        yield Violation(rules.DIRECT, said(call))

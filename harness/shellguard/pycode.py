@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from harness.shellguard import rules
 from harness.shellguard.reading import HOLE
-from harness.shellguard.seen import Finding, Inner, Script, Seen
+from harness.shellguard.seen import NestedCall, NestedScript, Seen, Violation
 
 SDK: dict[str, rules.Rule] = {
     "destroy_instance": rules.DESTROY,
@@ -31,12 +31,12 @@ _API = re.compile(r"/api/v\d+/(instances|volumes|auth/apikeys)\b")
 
 
 def look(code: str) -> Iterator[Seen]:
-    """What a Python program would do to an instance; code that does not parse is searched as text."""
+    """Acts of a Python program on an instance; code that does not parse is searched as text."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        yield from (Finding(SDK[found[1]], found[0]) for found in _SDK_TEXT.finditer(code))
-        yield Script(code, prose=True)
+        yield from (Violation(SDK[found[1]], found[0]) for found in _SDK_TEXT.finditer(code))
+        yield NestedScript(code, prose=True)
         return
     for node in ast.walk(tree):
         yield from _named(node, code)
@@ -50,9 +50,9 @@ def _named(node: ast.AST, code: str) -> Iterator[Seen]:
         case ast.Attribute(attr=name) | ast.Name(id=name) | ast.alias(name=name) | ast.Constant(value=str(name)):
             pass
     if name in SDK and "vast" in code.lower():
-        yield Finding(SDK[name], name)
+        yield Violation(SDK[name], name)
     if name == "delete" and _API.search(code):
-        yield Finding(rules.DIRECT, name)
+        yield Violation(rules.DIRECT, name)
 
 
 def _started(node: ast.AST) -> Iterator[Seen]:
@@ -63,9 +63,9 @@ def _started(node: ast.AST) -> Iterator[Seen]:
                 item.value if isinstance(item, ast.Constant) and isinstance(item.value, str) else HOLE for item in items
             )
             if words and HOLE not in words[0]:
-                yield Inner(words)
+                yield NestedCall(words)
         case ast.Constant(value=str(text)) if any(c.isspace() for c in text):
-            yield Script(text, prose=True)
+            yield NestedScript(text, prose=True)
         case ast.JoinedStr(values=values):
             text = "".join(str(v.value) if isinstance(v, ast.Constant) else HOLE for v in values)
-            yield Script(text, prose=True)
+            yield NestedScript(text, prose=True)

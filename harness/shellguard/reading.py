@@ -1,6 +1,6 @@
-"""What a shell would run, as values: calls, and the doubts that were left. Pure.
+"""Values that a line is read into: the calls that a shell would make, and the doubts that were left. Pure.
 
-A reader (``bash``, ``powershell``, ``cmdexe``) turns a line into a ``Reading``; the judge
+A reader (``bash``, ``powershell``, ``cmdexe``) turns a line into a ``ParsedLine``; the judge
 looks at nothing else. What only the running shell could know (a variable, the output
 of a command) stands in a word as one ``HOLE``.
 """
@@ -29,7 +29,7 @@ class Shell(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ProgramCall:
     """One program with its arguments, as the shell would start it.
 
     ``env`` holds ``NAME=value`` assignments for this call alone. ``stdin`` is literal text that it
@@ -45,10 +45,10 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ParsedLine:
     """All calls of a line in their order, and why the line could not be read to its end, if it could not."""
 
-    calls: tuple[Call, ...]
+    calls: tuple[ProgramCall, ...]
     doubts: tuple[str, ...] = ()
 
 
@@ -64,10 +64,10 @@ def program(word: str) -> str:
 _WAITERS = frozenset({"wait", "wait-job", "wait-process", "fg"})
 
 
-def awaited(calls: tuple[Call, ...]) -> tuple[Call, ...]:
+def awaited(calls: tuple[ProgramCall, ...]) -> tuple[ProgramCall, ...]:
     """The same calls, those that a later ``wait`` of the same line waits for no longer in the background."""
     last = max((i for i, call in enumerate(calls) if call.words and program(call.words[0]) in _WAITERS), default=-1)
     return tuple(
-        Call(call.words, call.env, call.stdin, call.piped) if call.background and i < last else call
+        ProgramCall(call.words, call.env, call.stdin, call.piped) if call.background and i < last else call
         for i, call in enumerate(calls)
     )

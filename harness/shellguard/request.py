@@ -19,7 +19,7 @@ _SHELLS = {"bash": Shell.BASH, "powershell": Shell.POWERSHELL, "pwsh": Shell.POW
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AgentCommand:
     """The command of a request, its language, and whether the agent would wait for it."""
 
     command: str
@@ -31,7 +31,7 @@ class Unreadable(Exception):
     """The request cannot be read; the message says why."""
 
 
-def read(request: bytes) -> Asked | None:
+def read(request: bytes) -> AgentCommand | None:
     """The command that a request asks about; None for a tool that runs none. Raises Unreadable."""
     if len(request) > MAX_INPUT:
         raise Unreadable(f"the request is longer than {MAX_INPUT} bytes")
@@ -47,11 +47,11 @@ def read(request: bytes) -> Asked | None:
     given = asked.get("tool_input")
     if not isinstance(given, dict) or not isinstance(given.get("command"), str):
         raise Unreadable(f"the request for the tool {asked['tool_name'][:40]!r} carries no command")
-    return Asked(given["command"], shell, given.get("run_in_background") is True)
+    return AgentCommand(given["command"], shell, given.get("run_in_background") is True)
 
 
 def concerns(request: bytes) -> bool:
-    """Whether a request must be judged at all: a cheap look that loads no grammar."""
+    """True for a request that must be judged: a cheap look that loads no grammar."""
     try:
         asked = read(request)
     except Unreadable:

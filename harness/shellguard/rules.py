@@ -1,6 +1,6 @@
-"""The guard's rules as data: what is held, why, and what to do instead. Pure.
+"""Rules of the command guard as data: what is held, why, and what to do instead. Pure.
 
-DENY is for what cannot be taken back, or what the guard cannot see into. ASK is for what
+DENY is for what cannot be taken back, or what the command guard cannot see into. ASK is for what
 keeps the data but deserves a person's look: a coding agent's hook asks, the command line warns.
 """
 
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Decision(StrEnum):
-    """What happens to a command line; the worst of its parts decides."""
+    """Decision about a command line; the worst of its parts decides."""
 
     ALLOW = "allow"
     ASK = "ask"
@@ -28,7 +28,7 @@ def worst(decisions: tuple[Decision, ...]) -> Decision:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One thing the guard holds: ``what`` in the imperative, ``why``, and ``instead``, the way that is open."""
+    """One thing the command guard holds: ``what`` in the imperative, ``why``, and ``instead``, the way that is open."""
 
     id: str
     decision: Decision
@@ -76,7 +76,7 @@ REMOVE_UNKNOWN = Rule(
     "remove-on-box",
     Decision.ASK,
     "Look twice before removing a directory on the box",
-    "the guard cannot see whether outputs are inside",
+    "the command guard cannot see whether outputs are inside",
     "list it first (ls -la), and remove files by name",
 )
 BID = Rule(
@@ -104,7 +104,7 @@ HIDDEN = Rule(
     "hidden-command",
     Decision.DENY,
     "Never give the provider's command line a command that cannot be seen here",
-    "the guard reads what is on the line; in a prompt, a variable or an alias it sees nothing",
+    "the command guard reads what is on the line; in a prompt, a variable or an alias it sees nothing",
     "write the command out on one line, without variables in the place of the command",
 )
 LAUNCHER = Rule(

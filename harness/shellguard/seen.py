@@ -1,11 +1,11 @@
-"""What a look at one call yields: findings, and whatever it carries that must be read in turn. Pure."""
+"""Values that a look at one call yields: violations, and whatever it carries that must be read in turn. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from harness.shellguard.reading import Call, Shell
+from harness.shellguard.reading import ProgramCall, Shell
 from harness.shellguard.rules import Rule
 
 
@@ -13,7 +13,7 @@ from harness.shellguard.rules import Rule
 class Place:
     """Where a call would run: ``remote`` on the rented box, ``background`` with nobody waiting for it.
 
-    ``prose`` marks text handed to a program that the guard does not know to run its arguments.
+    ``prose`` marks text handed to a program that the command guard does not know to run its arguments.
     ``line`` is the whole line as given, for the question whether it names a guarded act at all.
     """
 
@@ -24,7 +24,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Violation:
     """A rule that a call breaks, and the words that break it (untrusted text)."""
 
     rule: Rule
@@ -32,7 +32,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class NestedScript:
     """Text that a call would hand to a shell."""
 
     text: str
@@ -43,18 +43,18 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
-class Inner:
+class NestedCall:
     """A call that a call would start."""
 
     words: tuple[str, ...]
     background: bool = False
 
 
-Seen = Finding | Script | Inner
-Look = Callable[[Call, Place], Iterator[Seen]]
+Seen = Violation | NestedScript | NestedCall
+Look = Callable[[ProgramCall, Place], Iterator[Seen]]
 """Looks at one call whose first word the look is for."""
 
 
-def said(call: Call) -> str:
-    """The words of a call, for a finding."""
+def said(call: ProgramCall) -> str:
+    """The words of a call, for a violation."""
     return " ".join(call.words)

@@ -1,4 +1,4 @@
-"""A ``vastai`` that asks the guard first: installed in a directory of its own, to stand first on PATH.
+"""A ``vastai`` that asks the command guard first: installed in a directory of its own, to stand first on PATH.
 
 The shim is a few lines of shell that start this module with the Python that installed it. This
 module judges the arguments as the operating system hands them over, so that no quoting,
@@ -15,15 +15,14 @@ from pathlib import Path
 
 from harness.core import environment
 from harness.core.errors import BadInput, Refused
-from harness.shellguard.explain import explanation, reasons
+from harness.shellguard.explain import warning
 from harness.shellguard.judge import judge_argv
-from harness.shellguard.rules import Decision
 
 MARK = "gold-standard-harness: asks harness guard, then runs the real vastai"
 """Stands in every file that ``install`` writes; ``uninstall`` removes no file without it."""
 
 NOT_FOUND = 127
-"""What shells answer when a program is not found (POSIX, Shell Command Language, 2.8.2)."""
+"""Exit code of a shell when a program is not found (POSIX, Shell Command Language, 2.8.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ def uninstall(from_: Path) -> tuple[Path, ...]:
 
 
 def is_shim(path: Path) -> bool:
-    """Whether a file is one that install wrote: its mark stands in the first lines."""
+    """True for a file that install wrote: its mark stands in the first lines."""
     try:
         with path.open("rb") as file:
             return MARK.encode() in file.read(4096)
@@ -110,26 +109,15 @@ def real_vastai() -> Path | None:
     return None
 
 
-def check(args: tuple[str, ...]) -> str | None:
-    """Judge the arguments of ``vastai``: a warning, or None. Raises Refused when they are held."""
-    judgement = judge_argv(("vastai", *args))
-    leading = judgement.leading
-    if leading is None:
-        return None
-    if judgement.decision is Decision.DENY:
-        raise Refused(reasons(judgement), remedy=leading.rule.instead)
-    return explanation(judgement)
-
-
 def main(args: tuple[str, ...]) -> int:
-    """Ask the guard, then become the real ``vastai``; its exit code is this one's."""
+    """Ask the command guard, then become the real ``vastai``; its exit code is this one's."""
     try:
-        warning = check(args)
+        told = warning(judge_argv(("vastai", *args)))
     except Refused as refused:
         sys.stderr.write(f"harness guard: held. {refused}\nnext: {refused.remedy}\n")
         return refused.exit_code
-    if warning:
-        sys.stderr.write(f"harness guard: {warning}\n")
+    if told:
+        sys.stderr.write(f"harness guard: {told}\n")
     found = real_vastai()
     if found is None:
         sys.stderr.write("harness guard: no vastai on PATH behind the shim. pip install vastai\n")

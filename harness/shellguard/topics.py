@@ -1,4 +1,4 @@
-"""Whether a text has anything to do with a rule at all, before anything is parsed. Pure."""
+"""Topics of the rules: a cheap search of a text for them, before anything is parsed. Pure."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _CODED = re.compile(r"\\(?:x([0-9a-f]{1,2})|u([0-9a-f]{1,4})|([0-7]{1,3}))")
 
 
 def touches(text: str) -> bool:
-    """Whether a line could break a rule; one that could not is allowed without being parsed."""
+    """True for a line that could break a rule; any other is allowed without being parsed."""
     return _TOPIC.search(text.lower()) is not None or _TOPIC.search(_plain(text)) is not None
 
 
 def mentions(text: str) -> bool:
-    """Whether a text names a guarded act, quoting aside: if it cannot be read, it is held."""
+    """True for a text that names a guarded act, quoting aside: if it cannot be read, it is held."""
     return _MENTIONS.search(" ".join(_plain(text).split())) is not None
 
 

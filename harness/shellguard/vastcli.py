@@ -17,7 +17,7 @@ from typing import NoReturn
 from harness.shellguard.reading import HOLE
 
 NAMES = frozenset({"vastai", "vast", "vast.py"})
-"""What the command is called: the package's, the old single file's, and the short form that people alias."""
+"""Names of the command: the package's, the old single file's, and the short form that people alias."""
 
 GLOBAL_VALUES = ("--url", "--retry", "--api-key")
 GLOBAL_FLAGS = ("--explain", "--raw", "--full", "--curl", "--no-color")
@@ -106,8 +106,8 @@ VERBS = frozenset(command.split()[0] for command in COMMANDS if " " in command)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a command line asks of the provider.
+class VastaiCommand:
+    """Command that a ``vastai`` line gives to the provider.
 
     ``command`` is None when it only prints (help, version, nothing given). ``rejected`` says why the real
     parser would refuse the line; ``hidden`` that the command itself stands in a hole. ``values`` and
@@ -187,26 +187,26 @@ def joined(args: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def parse(args: tuple[str, ...]) -> Asked:
-    """What the arguments behind ``vastai`` ask for. Never raises: what argparse refuses is ``Asked.rejected``."""
+def parse(args: tuple[str, ...]) -> VastaiCommand:
+    """Command that the arguments behind ``vastai`` give. Never raises: a refusal is ``VastaiCommand.rejected``."""
     words = joined(args)
     try:
         known, extra = _parser().parse_known_args(words)
     except _Printed:
-        return Asked(None)
+        return VastaiCommand(None)
     except _Rejected as error:
-        return Asked(None, rejected=str(error), hidden=any(HOLE in word for word in words))
+        return VastaiCommand(None, rejected=str(error), hidden=any(HOLE in word for word in words))
     found = vars(known)
     command = found.pop("command", None)
     rest = [*(found.pop("rest", None) or []), *extra]
     if extra and command in GUARDED:
-        return Asked(None, rejected=f"unrecognized arguments: {' '.join(extra)}", hidden=HOLE in "".join(words))
+        return VastaiCommand(None, rejected=f"unrecognized arguments: {' '.join(extra)}", hidden=HOLE in "".join(words))
     flags = {name for name, value in found.items() if value is True}
     # The parser of a command that is not guarded is not restated; its two telling flags are.
     flags.update(name for name in ("explain", "curl") if any(_abbreviates(word, f"--{name}") for word in rest))
     values = tuple((name, " ".join(value) if isinstance(value, list) else value) for name, value in found.items()
                    if isinstance(value, (str, list)))  # fmt: skip
-    return Asked(command, values, frozenset(flags))
+    return VastaiCommand(command, values, frozenset(flags))
 
 
 def _abbreviates(word: str, option: str) -> bool:

@@ -1,4 +1,4 @@
-"""Whatever a line is dressed in: if a shell would run the guarded act, the guard holds the line."""
+"""Whatever a line is dressed in: if a shell would run the guarded act, the command guard holds the line."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ _SHARDS = (
     ).map(" ".join)
 )
 def test_what_bash_runs_is_what_the_guard_saw(world: Path, line: str) -> None:
-    """Random shards of shell, most of them broken: whatever guarded act bash still starts, the guard holds."""
+    """Random shards of shell, most of them broken: whatever guarded act bash still starts, the command guard holds."""
     for call in _run(world, line):
         if judge_argv(("vastai", *call)).decision is Decision.DENY:
             assert judge(line).decision is Decision.DENY

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from harness.cli import orphans as cli
-from harness.cli.orphans import Row, survey
+from harness.cli.orphans import BillingRow, survey
 from harness.core.clock import SystemClock
 from harness.core.errors import LogDamaged, ProviderUnavailable
 from harness.core.ids import InstanceId, JobName, VolumeId
@@ -62,7 +62,7 @@ def _alive() -> Known:
     return known([Log().rented().history], VAST)
 
 
-def _only(rows: Observed[tuple[Row, ...]]) -> Row:
+def _only(rows: Observed[tuple[BillingRow, ...]]) -> BillingRow:
     (row,) = rows.get()
     return row
 

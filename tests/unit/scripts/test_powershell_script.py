@@ -12,7 +12,7 @@ import tree_sitter_powershell
 
 from harness.shellguard import powershell
 from harness.shellguard.judge import judge
-from harness.shellguard.reading import HOLE, Call, Shell
+from harness.shellguard.reading import HOLE, ProgramCall, Shell
 from harness.shellguard.rules import Decision
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "download_vastai_model.ps1"
@@ -32,7 +32,7 @@ def root(text: str) -> tree_sitter.Node:
 
 
 @pytest.fixture(scope="module")
-def calls(text: str) -> tuple[Call, ...]:
+def calls(text: str) -> tuple[ProgramCall, ...]:
     return powershell.read(text).calls
 
 
@@ -64,13 +64,13 @@ def test_its_parameters_are_the_documented_ones(root: tree_sitter.Node, text: st
     assert all(f".{section}\n" in text for section in ("SYNOPSIS", "DESCRIPTION", "EXAMPLE", "OUTPUTS"))
 
 
-def test_it_runs_the_harness_and_no_posix_tool(calls: tuple[Call, ...]) -> None:
+def test_it_runs_the_harness_and_no_posix_tool(calls: tuple[ProgramCall, ...]) -> None:
     programs = {call.words[0] for call in calls}
     cmdlets = {name for name in programs if re.fullmatch(r"[A-Z][a-z]+-[A-Z]\w+", name)}
     assert programs - cmdlets == {"harness"}
 
 
-def test_every_option_it_gives_is_one_that_the_command_takes(calls: tuple[Call, ...], text: str) -> None:
+def test_every_option_it_gives_is_one_that_the_command_takes(calls: tuple[ProgramCall, ...], text: str) -> None:
     import typer
 
     from harness.cli.main import app

@@ -1,4 +1,4 @@
-"""The operating rules are generated from the guard and the checks, and the documents say the same."""
+"""The operating rules are generated from the command guard and the checks, and the documents say the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.cli.rules import app
 from harness.core.errors import BadInput
 from harness.core.lifecycle import Stage
 from harness.shellguard import handbook
-from harness.shellguard.handbook import Claim, as_markdown, built_in_checks, claims, put_into
+from harness.shellguard.handbook import CheckClaim, as_markdown, built_in_checks, claims, put_into
 from harness.shellguard.rules import RULES
 
 DOCUMENT = Path(__file__).parents[3] / "training_pkg" / "GOLD_STANDARD_VERIFICATION.md"
@@ -39,7 +39,7 @@ def test_claims_come_from_the_text_of_the_checks_and_nothing_runs(tmp_path: Path
         'raise SystemExit("imported")\n\ndef check_mine(launch):\n    """The thing holds.\n\n    And more.\n    """\n',
         encoding="utf-8",
     )
-    assert claims(tmp_path) == (Claim(Stage.LAUNCH, "mine", "The thing holds."),)
+    assert claims(tmp_path) == (CheckClaim(Stage.LAUNCH, "mine", "The thing holds."),)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.shellguard.hook import Reply, answer
+from harness.shellguard.hook import HookReply, answer
 from harness.shellguard.request import MAX_INPUT
 
 
-def _ask(tool: str, command: object, **more: object) -> Reply:
+def _ask(tool: str, command: object, **more: object) -> HookReply:
     return answer(json.dumps({"tool_name": tool, "tool_input": {"command": command, **more}}).encode())
 
 
@@ -39,13 +39,13 @@ def test_the_tool_decides_the_language() -> None:
 
 
 def test_a_harmless_command_and_another_tool_get_no_answer() -> None:
-    assert _ask("Bash", "ls -la") == Reply(0)
-    assert answer(b'{"tool_name": "Write", "tool_input": {"content": "vastai destroy instance 5"}}') == Reply(0)
+    assert _ask("Bash", "ls -la") == HookReply(0)
+    assert answer(b'{"tool_name": "Write", "tool_input": {"content": "vastai destroy instance 5"}}') == HookReply(0)
 
 
 def test_a_download_in_the_agents_background_is_denied() -> None:
     line = "scp -P 22 root@h:/w/models/output/final/x.gguf ."
-    assert _ask("Bash", line) == Reply(0)
+    assert _ask("Bash", line) == HookReply(0)
     assert "deny" in _ask("Bash", line, run_in_background=True).stdout
 
 

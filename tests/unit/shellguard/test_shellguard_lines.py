@@ -1,4 +1,4 @@
-"""A table of command lines: what people and agents type, in plain and in disguise, and what the guard must say."""
+"""A table of command lines: what people and agents type, in plain and in disguise, and what the command guard must say."""
 
 from __future__ import annotations
 
@@ -315,10 +315,10 @@ def test_powershell_line(rule: Rule | None, line: str) -> None:
 
 def _judged(rule: Rule | None, line: str, shell: Shell) -> None:
     judgement = judge(line, shell)
-    assert judgement.decision is (rule.decision if rule else Decision.ALLOW), judgement.findings
-    assert (rule is None) == (not judgement.findings)
+    assert judgement.decision is (rule.decision if rule else Decision.ALLOW), judgement.violations
+    assert (rule is None) == (not judgement.violations)
     if rule is not None:
-        assert rule in {finding.rule for finding in judgement.findings}
+        assert rule in {violation.rule for violation in judgement.violations}
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def _judged(rule: Rule | None, line: str, shell: Shell) -> None:
 )
 def test_arguments_are_judged_as_the_system_gets_them(rule: Rule | None, words: tuple[str, ...]) -> None:
     judgement = judge_argv(words)
-    assert {finding.rule for finding in judgement.findings} == ({rule} if rule else set())
+    assert {violation.rule for violation in judgement.violations} == ({rule} if rule else set())
 
 
 def test_a_download_that_the_agent_runs_in_the_background_is_held() -> None:

@@ -1,4 +1,4 @@
-"""The shim: a vastai that asks the guard, then becomes the real one, with nothing lost on the way."""
+"""The shim: a vastai that asks the command guard, then becomes the real one, with nothing lost on the way."""
 
 from __future__ import annotations
 
