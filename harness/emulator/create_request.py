@@ -30,7 +30,7 @@ class VolumeRequest(Request):
         return place
 
 
-class CreateRequest(Request):
+class InstanceRequest(Request):
     """Instance to create. Disk in GB; ``price`` is the bid of an interruptible one in USD per hour, None on demand."""
 
     image: Annotated[Image, Field(min_length=1)]

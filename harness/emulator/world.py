@@ -19,7 +19,7 @@ from harness.core.ports import Json
 from harness.emulator import market, state
 from harness.emulator.aging import AgingRules, age, book, book_volume, stopped
 from harness.emulator.clock import TurnableClock
-from harness.emulator.create_request import CreateRequest, VolumeRequest
+from harness.emulator.create_request import InstanceRequest, VolumeRequest
 from harness.emulator.faults import FaultBook
 from harness.emulator.market import Ask
 from harness.emulator.refusal import Refusal, invalid, no_such_instance
@@ -128,7 +128,7 @@ class World:
 
     # --- instances ---------------------------------------------------------------------------
 
-    def create(self, ask_id: int, request: CreateRequest) -> RentedInstance:
+    def create(self, ask_id: int, request: InstanceRequest) -> RentedInstance:
         """Rent an offer; it leaves the market at once."""
         with self.lock:
             now = self.settle()
@@ -339,7 +339,7 @@ class World:
         self.save()
         return rental
 
-    def _rentable(self, ask_id: int, request: CreateRequest) -> Ask:
+    def _rentable(self, ask_id: int, request: InstanceRequest) -> Ask:
         ask = self.state.asks.get(ask_id)
         if ask is None:
             raise Refusal(404, "no_such_ask", f"error 404/3603: no_such_ask Instance type by id {ask_id}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from harness.emulator.create_request import CreateRequest
+from harness.emulator.create_request import InstanceRequest
 from harness.emulator.rental import Status
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import Scenario
@@ -27,9 +27,9 @@ def scenario(**more: Any) -> Scenario:
     return Scenario.model_validate({"name": "test", "pace": pace, **more})
 
 
-def create_request(**more: Any) -> CreateRequest:
+def create_request(**more: Any) -> InstanceRequest:
     """What a create asks for, unless said otherwise; of what the API would refuse, too (a tiny disk)."""
-    usual = CreateRequest(image="pytorch/pytorch", disk=20.0, label="test", runtype="ssh_direc ssh_proxy")
+    usual = InstanceRequest(image="pytorch/pytorch", disk=20.0, label="test", runtype="ssh_direc ssh_proxy")
     return usual.model_copy(update=more)
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, Json, JsonValue
 
 from harness.core.ports import Json as JsonData
 from harness.emulator import market
-from harness.emulator.create_request import CreateRequest
+from harness.emulator.create_request import InstanceRequest
 from harness.emulator.refusal import Refusal, invalid
 from harness.emulator.rental import RentedInstance
 from harness.emulator.request import Image, Integer, Label, Onstart, Price, Request
@@ -40,7 +40,7 @@ class OrderRule(Request):
 
 async def create(world: World, body: Answer, *, ask_id: Annotated[int, Field(alias="id")]) -> Answer:
     """PUT /asks/{id}/."""
-    rental = world.create(ask_id, CreateRequest.read(body))
+    rental = world.create(ask_id, InstanceRequest.read(body))
     return {"success": True, "new_contract": rental.id, "instance_api_key": rental.api_key}
 
 

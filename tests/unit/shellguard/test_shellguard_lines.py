@@ -1,4 +1,4 @@
-"""A table of command lines: what people and agents type, in plain and in disguise, and what the command guard must say."""
+"""A table of command lines: what people and agents type, plain or in disguise, and what the command guard must say."""
 
 from __future__ import annotations
 
