@@ -139,13 +139,13 @@ def drive(
     plain: bool,
     verbose: bool,
 ) -> None:
-    """Run a job under its lock, narrating; whatever happens, leave the report."""
+    """Run a job under its lock and report its progress; whatever happens, leave the report."""
     load_scenario(job.provider.scenario)  # one that cannot be read is said before the first stage
     console = Console()
     with open_context(job.name, new=True) as context, context.store.lock(job.name):
         open_job(context.store, job, file.resolve(), accept_changes=accept_changes)
-        telling = open_reporter(console, plain, verbose=verbose, spent=lambda: spent(context))
-        with reported(context, console), telling as reporter:
+        reporting = open_reporter(console, plain, verbose=verbose, spent=lambda: spent(context))
+        with reported(context, console), reporting as reporter:
             if context.history.closed:
                 reporter.note(f"job {context.name} is closed: its file is verified, its instance destroyed")
                 return

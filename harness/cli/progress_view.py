@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -34,7 +34,7 @@ from harness.gates.evidence import CheckResult, GateResult
 from harness.runner.progress import Meter, ProgressReporter
 
 Spent = Callable[[], float | None]
-"""What the job has cost so far (USD), None when nothing is rented or known; asked only between a stage's ends."""
+"""Cost of the job so far (USD), None when nothing is rented or known; asked only between a stage's ends."""
 
 
 @contextmanager
@@ -49,33 +49,25 @@ def open_reporter(
     time = clock or SystemClock()
     screen: Screen
     screen = PlainScreen(console, time) if plain or not console.is_terminal else LiveScreen(console, time)
-    telling = _Telling(screen, time, verbose, spent or _nothing, is_unicode(console))
+    reporter = _TerminalReporter(screen, time, verbose, spent or _nothing, is_unicode(console))
     try:
-        yield telling
+        yield reporter
     except BaseException:
-        telling.end(interrupted=True)
+        reporter.end(interrupted=True)
         raise
     else:
-        telling.end(interrupted=False)
+        reporter.end(interrupted=False)
     finally:
         screen.close()
 
 
-@contextmanager
-def paused(reporter: ProgressReporter) -> Iterator[None]:
-    """The terminal is free for a question meanwhile; a reporter of another kind has nothing to pause."""
-    screen = reporter.screen if isinstance(reporter, _Telling) else None
-    if screen is not None:
-        screen.pause()
-    try:
-        yield
-    finally:
-        if screen is not None:
-            screen.resume()
+def paused(reporter: ProgressReporter) -> AbstractContextManager[None]:
+    """Leave the terminal to a question while the block runs; a reporter of another kind has nothing to pause."""
+    return reporter.screen.paused() if isinstance(reporter, _TerminalReporter) else nullcontext()
 
 
 def show_failure(console: Console, error: HarnessError) -> None:
-    """What was wrong, what to do next, and the exit code."""
+    """Print an error: the problem, the next step, and the exit code."""
     for line in failure_lines(error):
         if console.is_terminal:
             line.plain = encodable_text(console, line.plain)
@@ -86,7 +78,7 @@ def show_failure(console: Console, error: HarnessError) -> None:
 
 @dataclass(slots=True)
 class _Course:
-    """The stage that is under way: since when, at what cost, and what its gate said last."""
+    """Stage under way: since when, at what cost, and the last word of its gate."""
 
     stage: Stage
     began: float
@@ -97,8 +89,8 @@ class _Course:
 
 
 @dataclass(slots=True)
-class _Telling:
-    """Turns what the runner tells into lines and bars; transfers tell from several threads."""
+class _TerminalReporter:
+    """Progress reporter of the terminal: lines and bars; transfers report from several threads."""
 
     screen: Screen
     clock: Clock
@@ -177,7 +169,7 @@ class _Telling:
 
 
 def _news(gate: GateResult, course: _Course, *, verbose: bool) -> tuple[CheckResult, ...]:
-    """The results that were not shown like this before, failures first; of the passed ones those that had not."""
+    """Results that were not shown like this before, failures first; of the passed ones those that had not."""
     told: list[CheckResult] = []
     for result in gate.results:
         now, before = (result.verdict, result.message), course.shown.get(result.id)

@@ -1,7 +1,9 @@
-"""Where the narration appears: a live region at the foot of a terminal, or plain lines anywhere else."""
+"""Screens for the progress of a job: a live region at the foot of a terminal, or plain lines anywhere else."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -38,13 +40,10 @@ class Screen(Protocol):
         """How far something long is."""
 
     def status(self, text: str) -> None:
-        """What the last look said, in a few words."""
+        """Result of the last look, in a few words."""
 
-    def pause(self) -> None:
-        """Leave the terminal to somebody else."""
-
-    def resume(self) -> None:
-        """Take it back."""
+    def paused(self) -> AbstractContextManager[None]:
+        """Leave the terminal to somebody else while the block runs."""
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -77,11 +76,9 @@ class PlainScreen:
     def status(self, text: str) -> None:
         """Polls that pass are no line in a log."""
 
-    def pause(self) -> None:
+    def paused(self) -> AbstractContextManager[None]:
         """Nothing moves here."""
-
-    def resume(self) -> None:
-        """Nothing was taken away."""
+        return nullcontext()
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -130,13 +127,14 @@ class LiveScreen:
         """Beside the stage's name."""
         self._status = text
 
-    def pause(self) -> None:
-        """Take the region away, so that what is typed is not drawn over."""
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the region away while the block runs, so that what is typed is not drawn over."""
         self._live.stop()
-
-    def resume(self) -> None:
-        """Draw it again."""
-        self._live = self._begin()  # a new one: the old one would wipe as many lines as it had drawn
+        try:
+            yield
+        finally:
+            self._live = self._begin()  # a new one: the old one would wipe as many lines as it had drawn
 
     def close(self) -> None:
         """Take the region away."""
@@ -172,7 +170,7 @@ class LiveScreen:
 
 
 def _part(reading: Reading) -> int:
-    """Which twentieth of the whole it is in."""
+    """Number of the twentieth that it is in."""
     return reading.done * _PLAIN_PARTS // max(1, reading.total)
 
 
@@ -187,5 +185,5 @@ def encodable_text(console: Console, text: str) -> str:
 
 
 def is_unicode(console: Console) -> bool:
-    """Whether the output can show more than a code page."""
+    """True for an output that can show more than a code page."""
     return console.encoding.lower().startswith("utf")

@@ -52,8 +52,8 @@ def destroy(
         if instance_id is not None:
             _refuse_forgotten(context, InstanceId(instance_id))
         _require_verified(context)
-        telling = open_reporter(console, plain, spent=lambda: spent(context))
-        with reported(context, console), telling as reporter:
+        reporting = open_reporter(console, plain, spent=lambda: spent(context))
+        with reported(context, console), reporting as reporter:
             if context.history.closed:
                 reporter.note(f"job {context.name} is closed: its file is verified, its instance destroyed")
                 return

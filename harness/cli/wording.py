@@ -1,4 +1,4 @@
-"""What the terminal view says, as styled lines. Pure.
+"""Words of the terminal view, as styled lines. Pure.
 
 Lines are ``rich.text.Text``: what comes from the box is never parsed as markup, and passes
 ``printable`` first, so that no escape sequence and no line break of a stranger gets through.
@@ -83,14 +83,14 @@ def _step_rate(rate: float) -> str:
 
 
 def summary_line(meter: str, amount: int, seconds: float) -> Text:
-    """What a finished meter came to."""
+    """Amount, time and rate of a finished meter."""
     what = f"{amount} steps" if meter == "steps" else human_bytes(amount)
     rate = "" if meter == "steps" or seconds <= 0 else f", {human_bytes(amount / seconds)}/s"
     return Text(f"  {meter}: {what} in {human_seconds(seconds)}{rate}", style="dim")
 
 
 def failure_lines(error: HarnessError) -> Iterator[Text]:
-    """What was wrong, what to do next, and the exit code that says so to a script."""
+    """Lines of a failure: the problem, the next step, and the exit code that says so to a script."""
     message, *more = _lines(str(error)) or [type(error).__name__]
     yield Text.assemble(("error: ", "bold red"), message)
     yield from (Text("       " + line) for line in more)
