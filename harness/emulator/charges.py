@@ -63,7 +63,8 @@ class Charges:
         return [e for e in self.entries if e.start // DAY_S * DAY_S <= end and e.end >= start]
 
     def _add(self, entry: ChargeEntry) -> None:
-        for at, known in reversed(list(enumerate(self.entries))):
+        for at in range(len(self.entries) - 1, -1, -1):
+            known = self.entries[at]
             if (known.instance_id, known.kind) == (entry.instance_id, entry.kind):
                 if _same_line(known, entry):
                     usd, quantity = known.usd + entry.usd, known.quantity + entry.quantity

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as checked_dataclass
+
 from harness.core.ports import InstanceStatus
 from harness.emulator.market import DAY_S, Ask
 
@@ -21,9 +24,9 @@ GONE_AFTER_END_S: Final = 48 * 3600.0
 """An instance that reached its end is stopped, and may be deleted this much later."""
 
 
-@dataclass(frozen=True, slots=True)
+@checked_dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Timing:
-    """How long things take, in seconds of the emulator's clock. The defaults suit a demonstration."""
+    """Time that things take, in seconds of the emulator's clock. The defaults suit a demonstration."""
 
     created_s: float = 0.3
     loading_s: float = 0.6

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from harness.core.errors import BadInput
 from harness.core.ports import InstanceStatus
+from harness.emulator.rental import Timing
 
 
 class _Table(BaseModel):
@@ -112,21 +113,6 @@ class LifeEvent(_Table):
     when: When = When()
 
 
-class TimingOverrides(_Table):
-    """Overrides of ``rental.Timing``: seconds of the emulator's clock."""
-
-    created_s: float | None = None
-    loading_s: float | None = None
-    running_s: float | None = None
-    ssh_s: float | None = None
-    key_s: float | None = None
-    hidden_s: float | None = None
-    destroy_lag_s: float | None = None
-    reboot_s: float | None = None
-    log_s: float | None = None
-    keys_rewritten_s: float | None = None
-
-
 class RenterAccount(_Table):
     """The renter's account."""
 
@@ -166,7 +152,7 @@ class Scenario(_Table):
     offer: tuple[ScenarioOffer, ...] = ()
     """Offers added to the default market, or, with ``market = "own"``, the whole of it."""
     account: RenterAccount = RenterAccount()
-    pace: TimingOverrides = TimingOverrides()
+    pace: Timing = Timing()
     bad_key_status: Literal[401, 404] = 404
     rate_limits: bool = False
     isolation: Literal["auto", "none"] = "auto"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter
+from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from harness.core import durable
 from harness.core.errors import BadInput
@@ -82,9 +82,9 @@ def _whole(data: Any) -> Any:
 class _Written:
     """The file: the state, and the emulator's time at which it was written (seconds since the epoch)."""
 
+    version: Literal[1]
     now: float
     state: Annotated[State, BeforeValidator(_whole)]
-    version: Literal[1] = 1
 
 
 _FILE = TypeAdapter(_Written)
@@ -97,11 +97,15 @@ def read(state_dir: Path) -> tuple[State, float] | None:
         written = _FILE.validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise BadInput(f"{path} cannot be read: {error}", remedy="Choose another --state directory.") from None
-    return written.state, written.now
+    except ValidationError as error:  # its own words would show what was read, the API keys among it
+        reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+    except (OSError, LookupError, TypeError) as error:
+        reason = repr(error)
+    else:
+        return written.state, written.now
+    raise BadInput(f"{path} cannot be read: {reason[:300]}", remedy="Choose another --state directory.")
 
 
 def write(state_dir: Path, state: State, now: float) -> None:
     """Replace what was written; readable by its owner only, for it holds the API keys."""
-    durable.write(state_dir / _NAME, _FILE.dump_json(_Written(now, state), by_alias=True), mode=0o600)
+    durable.write(state_dir / _NAME, _FILE.dump_json(_Written(1, now, state), by_alias=True), mode=0o600)

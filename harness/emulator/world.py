@@ -23,7 +23,7 @@ from harness.emulator.create_request import InstanceRequest, VolumeRequest
 from harness.emulator.faults import FaultBook
 from harness.emulator.market import Ask
 from harness.emulator.refusal import Refusal, invalid, no_such_instance
-from harness.emulator.rental import AttachedKey, RentedInstance, Status, Timing, latest_end
+from harness.emulator.rental import AttachedKey, RentedInstance, Status, latest_end
 from harness.emulator.scenario import CALM, Scenario
 
 MAX_AUDIT = 1000
@@ -55,7 +55,7 @@ class World:
         self.state_dir = state_dir
         self.clock = clock
         self.scenario = scenario
-        self.timing = replace(Timing(), **scenario.pace.model_dump(exclude_none=True))
+        self.timing = scenario.pace
         self.faults = FaultBook((*scenario.api, *scenario.ssh, *scenario.life))
         self.lock = threading.RLock()
         self.disk_used: dict[int, int] = {}

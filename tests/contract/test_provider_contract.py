@@ -29,8 +29,9 @@ from harness.core.ports import (
 )
 from harness.emulator.clock import TurnableClock
 from harness.emulator.create_request import VolumeRequest
+from harness.emulator.rental import Timing
 from harness.emulator.running import Emulator, running
-from harness.emulator.scenario import ApiFault, Scenario, TimingOverrides
+from harness.emulator.scenario import ApiFault, Scenario
 from harness.providers.credentials import Credentials
 from harness.providers.rate_limits import UNPACED, Patience
 from harness.providers.vast import VastProvider
@@ -264,7 +265,7 @@ def test_a_destroyed_instance_is_proven_gone_and_stops_billing(bench: Bench) -> 
 
 
 def test_an_instance_that_is_destroyed_late_is_proven_gone_later(tmp_path: Path) -> None:
-    with running(tmp_path / "vast", scenario=Scenario(pace=TimingOverrides(destroy_lag_s=45.0))) as emulator:
+    with running(tmp_path / "vast", scenario=Scenario(pace=Timing(destroy_lag_s=45.0))) as emulator:
         vast = VastProvider(Credentials(emulator.url, emulator.key), emulator.clock, pace=UNPACED, patience=IMPATIENT)
         rented = rent(VastBench(vast, emulator.clock, emulator))
         asked_at = emulator.clock.now()

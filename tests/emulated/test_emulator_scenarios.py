@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from harness.core.errors import BadInput
 from harness.emulator.box.container import can_isolate
+from harness.emulator.rental import Timing
 from harness.emulator.running import running
-from harness.emulator.scenario import Scenario, TimingOverrides, load, names
+from harness.emulator.scenario import Scenario, load, names
 from tests.support.careful_renter import LABEL, Held, Renter
 from tests.support.emulator_kit import FAST, key_pair
 
 
 def quick(name: str) -> Scenario:
     """The scenario, its own slowness kept and everything else made fast."""
-    found = load(name)
-    return found.model_copy(update={"pace": TimingOverrides(**{**FAST, **found.pace.model_dump(exclude_none=True)})})
+    found, usual = load(name), asdict(Timing())
+    own = {key: value for key, value in asdict(found.pace).items() if value != usual[key]}
+    return found.model_copy(update={"pace": Timing(**{**FAST, **own})})
 
 
 @pytest.mark.slow
@@ -48,7 +51,7 @@ def test_a_careful_renter_ends_as_the_scenario_says(name: str, tmp_path: Path) -
 
 
 def test_a_calm_life(tmp_path: Path) -> None:
-    calm = Scenario(name="calm", pace=TimingOverrides(**FAST))
+    calm = Scenario(name="calm", pace=Timing(**FAST))
     with running(tmp_path / "state", scenario=calm) as emulator:
         renter = Renter(emulator.url, emulator.key, emulator.clock, key_pair(tmp_path), tmp_path / "model.gguf")
         renter.run()
