@@ -1,4 +1,4 @@
-"""Where the ``harness`` command begins: a coding agent's hook is answered before anything else is loaded.
+"""The beginning of the ``harness`` command: a coding agent's hook is answered before anything else is loaded.
 
 The hook runs before every command of an agent, and an agent takes a failure to start for a yes. So
 it waits for no other part of the command line, and no other part can keep it from blocking.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import sys
+
+from harness.cli import VERSION_LINE
 
 _INTERRUPTED = 130
 """The exit code after Ctrl-C; nothing is lost, the same command goes on."""
@@ -19,6 +21,9 @@ def main() -> None:
         from harness.shellguard.__main__ import main as hook  # noqa: PLC0415  # see above
 
         sys.exit(hook())
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(VERSION_LINE + "\n")
+        sys.exit(0)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a help page has characters that a code page lacks

@@ -1,42 +1,110 @@
-"""The command line: prints, never decides. Every failure ends with what to do next and a documented exit code."""
+"""The command line: prints, never decides. Every failure ends with what to do next and a documented exit code.
+
+A command's module is imported when that command is called, so that ``harness --help`` loads none of them.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
+from typer.core import TyperCommand, TyperGroup
 
-from harness import __version__
-from harness.cli import abandon, emulator, guard, jobs, orphans, release, rules, teardown, transfer, verify
-from harness.cli.progress_view import show_failure
-from harness.core.errors import HarnessError
+from harness.cli import VERSION_LINE
+
+COMMANDS: Final = {
+    "run": (
+        "jobs:run",
+        "Drive a job from where it stands to its end: every stage, every gate, the verified file, the release.",
+    ),
+    "demo": (
+        "jobs:demo",
+        "Run a whole job on this machine: an embedded Vast.ai, a real training of a tiny model, real data.",
+    ),
+    "status": ("jobs:status", "Where jobs stand, and which instances may be billing."),
+    "report": ("jobs:report", "Write the gold-standard report anew and say where it is."),
+    "download": (
+        "transfer:download",
+        "Bring the model home: resumable, hashed at both ends, judged from the local disk before it gets its name.",
+    ),
+    "verify": (
+        "verify:verify",
+        "Judge a model file: whole to the last byte, every tensor there, every scale finite, the tokenizer as trained.",
+    ),
+    "destroy": (
+        "teardown:destroy",
+        "Destroy an instance: only when the verified file is here, matches its release, and you agree.",
+    ),
+    "abandon": (
+        "abandon:abandon",
+        "Destroy an instance that holds no checkpoint and no model file; else only for the typed sentence.",
+    ),
+    "orphans": (
+        "orphans:orphans",
+        "List every instance, volume and charge of the account: whose it is, what it costs, what to do about it.",
+    ),
+    "emulator": (
+        "emulator:emulator",
+        "Serve Vast.ai's API and SSH boxes on this machine; prints its address and an API key.",
+    ),
+    "guard": ("guard:app", "Judge a command line before it runs: harness guard -- vastai destroy instance 123"),
+    "release": ("release:app", "Read or check a release statement."),
+    "rules": ("rules:app", "The operating rules: what the guard holds, and what every gate demands."),
+}
+"""Every command: where it is, below ``harness.cli``, and the line that ``--help`` shows for it."""
+
+
+class _Deferred(TyperCommand):
+    """A command that is known by its name and its line of help until it is called."""
+
+    def __init__(self, name: str, place: str, line: str) -> None:
+        super().__init__(name, help=line)
+        self._place = place
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """The context of the command itself, loaded here."""
+        return load(self._place, self.name or "").make_context(info_name, args, parent, **extra)
+
+
+def load(place: str, name: str) -> Any:
+    """A command, imported: ``module:function``, or ``module:app`` for one that has commands of its own."""
+    module, _, attribute = place.partition(":")
+    found = getattr(import_module(f"harness.cli.{module}"), attribute)
+    if not isinstance(found, typer.Typer):
+        alone = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+        alone.command(name)(found)
+        found = alone
+    return typer.main.get_command(found)
+
+
+class _Commands(TyperGroup):
+    """The commands of the table, each loaded when it is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of the table."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """None for a name that the table lacks."""
+        del ctx
+        return _Deferred(cmd_name, *COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+
 
 app = typer.Typer(
     name="harness",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-app.command("run")(jobs.run)
-app.command("demo")(jobs.demo)
-app.command("status")(jobs.status)
-app.command("report")(jobs.report)
-app.command("download")(transfer.download)
-app.command("verify")(verify.verify)
-app.command("destroy")(teardown.destroy)
-app.command("abandon")(abandon.abandon)
-app.command("orphans")(orphans.orphans)
-app.command("emulator")(emulator.emulator)
-app.add_typer(guard.app, name="guard")
-app.add_typer(release.app, name="release")
-app.add_typer(rules.app, name="rules")
 
 
 def _print_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"gold-standard-harness {__version__}")
+        typer.echo(VERSION_LINE)
         raise typer.Exit
 
 
@@ -51,13 +119,22 @@ def about(
 
 def main() -> None:
     """The entry point."""
+    from harness.core.errors import HarnessError  # noqa: PLC0415  # --help needs none of it
+
     try:
         app()
-    except HarnessError as error:
-        show_failure(Console(stderr=True), error)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        failure = HarnessError(f"this machine failed: {where}{error.strerror or error}")
+    except (HarnessError, OSError) as error:
+        failure = error if isinstance(error, HarnessError) else _of_this_machine(error)
+        from rich.console import Console  # noqa: PLC0415  # see above
+
+        from harness.cli.progress_view import show_failure  # noqa: PLC0415  # see above
+
         show_failure(Console(stderr=True), failure)
         sys.exit(failure.exit_code)
+
+
+def _of_this_machine(error: OSError) -> Any:
+    from harness.core.errors import HarnessError  # noqa: PLC0415  # see above
+
+    where = f"{error.filename}: " if error.filename else ""
+    return HarnessError(f"this machine failed: {where}{error.strerror or error}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.job.model import Job
+if TYPE_CHECKING:
+    from harness.job.model import Job
 
 
 @pytest.hookspec(firstresult=True)

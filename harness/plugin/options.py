@@ -1,24 +1,14 @@
-"""Command line, markers and the taking of facts: once a run, in the controlling process only."""
+"""Command-line options and markers: all that a pytest run has of the plugin until it judges a stage."""
 
 from __future__ import annotations
 
-import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
-from harness.core.errors import BadInput, HarnessError
 from harness.core.lifecycle import ORDER
-from harness.plugin import newhooks, session
-from harness.plugin.arguments import asked_stages
-from harness.plugin.declaring import PREFIX
-from harness.plugin.facts_source import gather
-from harness.plugin.gatekeeping import WORKER_FACTS, Gatekeeping
-from harness.plugin.importing import Importing
+from harness.plugin import newhooks
 from harness.plugin.reminding import Reminding
-from harness.plugin.selecting import Selecting
-from harness.plugin.verdicts import Speaking
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,41 +44,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "stage(name): the stage that this check belongs to, if not its folder's name")
     config.addinivalue_line("markers", "remedy(text): what to do next when this check does not pass")
     config.addinivalue_line("markers", "seed(text): the rule of the first user that this check keeps")
+    if config.option.showfixtures:
+        from harness.plugin import fixtures  # noqa: PLC0415 - loads the engine, which other runs do without
+
+        config.pluginmanager.register(fixtures, "harness-fixtures")
+        return
     if not config.option.stage:
         config.pluginmanager.register(Reminding(), "harness-reminding")
         return
-    if sys.flags.optimize:
-        raise pytest.UsageError("checks are assertions, and python -O removes them: run without -O")
-    config.addinivalue_line("python_files", f"{PREFIX}*.py")
-    config.addinivalue_line("python_functions", f"{PREFIX}*")
-    config.addinivalue_line("python_classes", "Check*")
-    try:
-        judging = session.Judging.of(_facts(config))
-    except HarnessError as error:
-        raise pytest.UsageError(f"{error}\n  next: {error.remedy}") from error
-    except OSError as error:
-        raise pytest.UsageError(
-            f"the evidence cannot be kept: {error.filename}: {error.strerror}\n"
-            "  next: see that the place is writable and has room, then run the same command again."
-        ) from error
-    config.stash[session.KEY] = judging
-    parts: dict[str, object] = {
-        "importing": Importing(),
-        "selecting": Selecting(judging),
-        "speaking": Speaking(judging),
-    }
-    if not hasattr(config, "workerinput"):
-        parts["gatekeeping"] = Gatekeeping(judging, config)
-    for name, part in parts.items():
-        if config.pluginmanager.register(part, f"harness-{name}") is None:
-            raise pytest.UsageError(f"a stage cannot be judged with -p no:harness-{name}")
+    from harness.plugin.judging import begin  # noqa: PLC0415 - see above
 
-
-def _facts(config: pytest.Config) -> dict[str, Path]:
-    worker_input = getattr(config, "workerinput", None)
-    if worker_input is not None:
-        return {stage: Path(path) for stage, path in worker_input[WORKER_FACTS].items()}
-    stages = asked_stages(config.option.stage)
-    if not stages:
-        raise BadInput(f"--stage names no stage: the stages are {', '.join(ORDER)}")
-    return gather(stages, config, Path(tempfile.mkdtemp(prefix="harness-facts-")))
+    begin(config)

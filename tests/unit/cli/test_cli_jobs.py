@@ -167,8 +167,7 @@ def _errors(of: type[HarnessError] = HarnessError) -> Iterator[type[HarnessError
 
 
 def test_remedies_name_commands_that_exist() -> None:
-    known = {command.name for command in main.app.registered_commands}
-    known |= {group.name for group in main.app.registered_groups}
+    known = set(main.COMMANDS)
     for error in _errors():
         assert set(re.findall(r"\bharness ([a-z]+)\b", error.default_remedy)) <= known, error
 

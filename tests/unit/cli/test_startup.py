@@ -1,0 +1,76 @@
+"""What a command loads before it does anything: held by the modules that are imported, never by a stopwatch."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import main
+
+HEAVY = frozenset(
+    {"torch", "transformers", "vastai", "requests", "aiohttp", "asyncssh", "numpy", "xllamacpp", "pytest"}
+)
+ADAPTERS = frozenset({"paramiko", "cryptography", "tree_sitter", "psutil"})
+TABLES = frozenset({"pydantic", "sqlalchemy"})
+TERMINAL = frozenset({"typer", "rich"})
+ROOMS = frozenset({"harness.runner", "harness.facts", "harness.remote", "harness.emulator", "harness.shellguard"})
+
+LOADS_NONE_OF: dict[tuple[str, ...], frozenset[str]] = {
+    ("--version",): HEAVY | ADAPTERS | TABLES | TERMINAL | ROOMS,
+    ("--help",): HEAVY | ADAPTERS | TABLES | ROOMS | {"harness.wiring"},
+}
+"""Command lines, and what must not have been imported when they end."""
+
+CALL = """
+import sys
+sys.argv = ["harness", *sys.argv[1:]]
+from harness.cli.entry import main
+try:
+    main()
+except SystemExit:
+    pass
+sys.stdout.write("\\nLOADED " + " ".join(sorted(sys.modules)))
+"""
+
+
+def loaded(*words: str, home: Path) -> frozenset[str]:
+    """Every module, and every package above one, that a call of the command line has imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", CALL, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"HARNESS_HOME": str(home), "PATH": "", "PYTHONPATH": str(Path(main.__file__).parents[2])},
+    )
+    names = done.stdout.rpartition("LOADED ")[2].split()
+    return frozenset(".".join(parts[:count]) for name in names for parts in [name.split(".")] for count in (1, 2))
+
+
+@pytest.mark.parametrize("words", LOADS_NONE_OF, ids=" ".join)
+def test_a_command_loads_what_it_needs_and_no_more(words: tuple[str, ...], tmp_path: Path) -> None:
+    assert not loaded(*words, home=tmp_path) & LOADS_NONE_OF[words]
+
+
+def test_what_is_loaded_would_be_seen(tmp_path: Path) -> None:
+    assert {"typer", "harness.cli", "pydantic"} <= loaded("run", "--help", home=tmp_path)
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_the_list_of_commands_says_what_each_command_says_of_itself(name: str) -> None:
+    place, line = main.COMMANDS[name]
+    said = inspect.cleandoc(main.load(place, name).help or "").partition("\n\n")[0].replace("\n", " ")
+    assert line == said
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_a_deferred_command_answers_as_itself(name: str) -> None:
+    place, _ = main.COMMANDS[name]
+    alone = main.load(place, name)
+    shown = CliRunner().invoke(main.app, [name, "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0
+    assert all(parameter.opts[0] in shown.output for parameter in alone.params if parameter.opts[0].startswith("--"))
