@@ -32,6 +32,7 @@ FLOORS = (
     "guard",
     "wiring",
     "plugin",
+    "api",
     "runner",
     "cli",
     "__main__",
