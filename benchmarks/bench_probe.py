@@ -29,7 +29,7 @@ from typing import Any
 from benchmarks.bench_transport import way
 from benchmarks.local_sshd import LocalSshd
 from harness.core.clock import SystemClock
-from harness.core.ports import Question
+from harness.core.questions import DigestOf, Glob
 from harness.remote.host import SshHost
 
 FILES = 10
@@ -40,13 +40,12 @@ Facts = dict[str, tuple[bool, int, str]]
 
 def ours(host: SshHost, names: list[str]) -> Facts:
     """One round trip for everything."""
-    looks = [Question(f"{op} {name}", op, {"path": name}) for name in names for op in ("stat", "sha256")]
-    answers = host.probe(looks, timeout=60)
+    looks = {name: (Glob(name), DigestOf(name)) for name in names}
+    answers = host.probe([question for pair in looks.values() for question in pair], timeout=60)
     found: Facts = {}
-    for name in names:
-        stat: Any = answers.get(f"stat {name}").get()
-        digest: Any = answers.get(f"sha256 {name}").get()
-        found[name] = (stat["exists"], stat["bytes"], digest["sha256"])
+    for name, (glob, digest) in looks.items():
+        entries = answers[glob].get()
+        found[name] = (bool(entries), entries[0].bytes, str(answers[digest].get().sha256))
     return found
 
 

@@ -33,7 +33,8 @@ from pathlib import Path
 from benchmarks.local_sshd import LocalSshd
 from harness.core.clock import SystemClock
 from harness.core.ids import Sha256
-from harness.core.ports import Question, RemoteFile
+from harness.core.ports import RemoteFile
+from harness.core.questions import DigestOf
 from harness.remote.host import SshHost
 from harness.remote.transfer import openssh
 
@@ -112,7 +113,7 @@ class Bench:
         host = SshHost(self.box.login(self.port), SystemClock())
         try:
             if ask_first:
-                host.probe([Question("d", "sha256", {"path": "model"})], timeout=600).get("d").get()
+                host.probe([asked := DigestOf("model")], timeout=600)[asked].get()
             host.fetch(self.remote, self.out / "m")
         finally:
             host.close()

@@ -19,10 +19,9 @@ from harness.core import durable, environment
 from harness.core.errors import BadInput, GateHeld, GateUnknown
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.observed import CouldNotLook
-from harness.core.ports import Endpoint, Host, Progress, Question, RemoteFile
+from harness.core.ports import Endpoint, Host, Progress, RemoteFile
+from harness.core.questions import DigestOf, Glob
 from harness.core.verdict import Verdict, worst
-from harness.facts.box import Digest, Entry
-from harness.facts.reading import typed
 from harness.runner.progress import ProgressReporter
 from harness.runner.run import run as run_job
 from harness.wiring import open_box, open_context
@@ -113,13 +112,12 @@ def _fetch(host: Host, pattern: str, folder: Path, reporter: ProgressReporter) -
 
 def _recorded(host: Host, pattern: str) -> RemoteFile:
     try:
-        answers = host.probe([Question("finals", "glob", {"pattern": pattern})])
-        found = [one for one in typed(answers.get("finals"), tuple[Entry, ...]).get() if one.kind == "file"]
+        matches = host.probe([glob := Glob(pattern)])[glob].get()
+        found = [one for one in matches if one.kind == "file"]
         if len(found) != 1:
             raise BadInput(f"{len(found)} files match {pattern} on the box, exactly one is needed")
         manifest.safe_path(posixpath.basename(found[0].path))
-        answers = host.probe([Question("sha256", "sha256", {"path": found[0].path})], timeout=600)
-        digest = typed(answers.get("sha256"), Digest).get()
+        digest = host.probe([question := DigestOf(found[0].path)], timeout=600)[question].get()
     except CouldNotLook as error:
         raise GateUnknown(f"the box could not be looked at: {error}") from error
     except ValueError as error:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from harness.core import canonical
 from harness.core.ids import InstanceId, OfferId, Sha256, VolumeId
-from harness.core.observed import Observed
+from harness.core.questions import Answers, Question
 
 
 class Clock(Protocol):
@@ -258,26 +258,6 @@ Json = canonical.Json
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One thing to look at on the box; the operations are listed in harness/remote/probe/probe.py."""
-
-    id: str
-    op: str
-    args: Mapping[str, Json] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What one probe came back with, by question id; a question without an answer could not be looked at."""
-
-    by_id: Mapping[str, Observed[Json]]
-
-    def get(self, question_id: str) -> Observed[Json]:
-        """The answer to one question."""
-        return self.by_id.get(question_id, Observed(problem=f"the probe did not answer {question_id!r}"))
-
-
-@dataclass(frozen=True, slots=True)
 class RemoteFile:
     """A file on the box whose size (bytes) and digest were recorded there. ``path`` may be relative to HOME."""
 
@@ -304,8 +284,11 @@ class Host(Protocol):
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, limit: int = 1 << 20) -> RunResult:
         """Run one command over a live connection; each word is quoted for the remote shell. Output is cut at limit."""
 
-    def probe(self, questions: Sequence[Question], *, timeout: float = 120.0) -> Answers:
-        """Ask all questions in one round trip; what could not be looked at is Observed.problem, never an exception."""
+    def probe(self, questions: Sequence[Question[Any]], *, timeout: float = 120.0) -> Answers:
+        """Ask all questions in one round trip, an equal one once.
+
+        What could not be looked at or does not fit its type is Observed.problem, never an exception.
+        """
 
     def fetch(self, remote: RemoteFile, destination: Path, on_progress: OnProgress | None = None) -> None:
         """Bring one file home, resumable, verified from the local disk, renamed into place last.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.artifacts.checkpoint import REQUIRED
-from harness.facts.box import BoxCheckpoint
+from harness.core.answers import BoxCheckpoint
 
 ADAPTER = "adapter_model.safetensors"
 """The file of a checkpoint that the whole training is in."""

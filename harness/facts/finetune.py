@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
 from harness.context import JobContext
 from harness.core import canonical
-from harness.core.observed import CouldNotLook, Observed, seen
-from harness.core.ports import Json, Question
-from harness.facts.box import Ran
-from harness.facts.reading import ask, typed
+from harness.core.observed import CouldNotLook
+from harness.core.questions import Command
+from harness.facts.reading import ask
+from harness.remote.probe.typed import typed
 
 _PROJECTIONS = {"ffn_gate": "mlp.gate_proj", "attn_output": "self_attn.o_proj"}
 """Projections that the converter leaves in place (it permutes Llama's q and k) and Q4_K_M stores as Q4_K."""
@@ -48,19 +47,11 @@ def look(
     }
     program = (resources.files("harness.remote.box") / "finetune.py").read_text(encoding="utf-8")
     python = context.job.package.install[0] if context.job.package.install else "python3"
-    arguments: dict[str, Json] = {
-        "code": program,
-        "python": python,
-        "timeout": _TIMEOUT_S,
-        "cwd": directory,
-        "args": [json.dumps(request)],
-    }
-    answers = ask(context, [Question("finetune", "python_check", arguments)], timeout=_TIMEOUT_S + 30)
-    ran = typed(answers.get("finetune"), Ran).get()
+    comparison = Command((python, "-c", program, json.dumps(request)), directory, _TIMEOUT_S)
+    ran = ask(context, comparison, timeout=_TIMEOUT_S + 30)[comparison].get()
     if ran.status != 0:
         raise CouldNotLook(f"the comparison ended with status {ran.status}: {ran.err[-300:]}")
-    told: Observed[Mapping[str, Carried]] = typed(seen(canonical.parse(ran.out)), dict[str, Carried])
-    return dict(told.get())
+    return typed(canonical.parse(ran.out), dict[str, Carried]).get()
 
 
 def _sampled(

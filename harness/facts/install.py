@@ -11,10 +11,11 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from harness.context import JobContext
 from harness.core import canonical
-from harness.core.observed import CouldNotLook, Observed, seen
-from harness.core.ports import Json, Question
-from harness.facts.box import Ran, Terminals
-from harness.facts.reading import ask, attempt, typed
+from harness.core.answers import Packages, Ran, Terminals
+from harness.core.observed import CouldNotLook, Observed
+from harness.core.questions import Command, PackagesOf, TmuxSessions
+from harness.facts.reading import ask, attempt
+from harness.remote.probe.typed import typed
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "datasets")
 _IMPORTS = f"""
@@ -69,36 +70,24 @@ def look(context: JobContext) -> InstallFacts:
     """One probe: versions, an import of everything together, the package's own readiness command, tmux."""
     job = context.job
     wanted = attempt(lambda: _wanted(context))
-    names: list[Json] = [requirement.name for requirement in wanted.value or ()]
-    directory = job.package.remote_dir
+    names = tuple(requirement.name for requirement in wanted.value or ())
     python = job.package.install[0] if job.package.install else "python3"
-    questions = [
-        Question("packages", "python_packages", {"names": names, "python": python}),
-        Question("imports", "python_check", {"code": _IMPORTS, "python": python, "timeout": 240.0}),
-        Question("tmux", "tmux_sessions"),
-    ]
-    if job.package.readiness:
-        arguments: dict[str, Json] = {
-            "argv": list(job.package.readiness),
-            "cwd": directory,
-            "timeout": job.package.readiness_timeout_s,
-        }
-        questions.append(Question("readiness", "command", arguments))
-    answers = ask(context, questions, timeout=300.0 + job.package.readiness_timeout_s)
-    imports = typed(answers.get("imports"), Ran)
-    return InstallFacts(
-        requirements=attempt(lambda: _requirements(wanted.get(), typed(answers.get("packages"), _Packages).get())),
-        imports=imports,
-        libraries=attempt(lambda: _libraries(imports.get())),
-        readiness=typed(answers.get("readiness"), Ran),
-        multiplexer=typed(answers.get("tmux"), Terminals),
+    readiness = Command(job.package.readiness, job.package.remote_dir, job.package.readiness_timeout_s)
+    answers = ask(
+        context,
+        packages := PackagesOf(python, names),
+        imports := Command((python, "-c", _IMPORTS), timeout=240.0),
+        tmux := TmuxSessions(),
+        *([readiness] if readiness.argv else []),
+        timeout=300.0 + job.package.readiness_timeout_s,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Packages:
-    python: str
-    packages: Mapping[str, str | None]
+    return InstallFacts(
+        requirements=attempt(lambda: _requirements(wanted.get(), answers[packages].get())),
+        imports=answers[imports],
+        libraries=attempt(lambda: _libraries(answers[imports].get())),
+        readiness=answers[readiness],
+        multiplexer=answers[tmux],
+    )
 
 
 def _wanted(context: JobContext) -> tuple[Requirement, ...]:
@@ -117,7 +106,7 @@ def _wanted(context: JobContext) -> tuple[Requirement, ...]:
     return tuple(found)
 
 
-def _requirements(wanted: tuple[Requirement, ...], there: _Packages) -> Requirements:
+def _requirements(wanted: tuple[Requirement, ...], there: Packages) -> Requirements:
     unsatisfied = []
     for requirement in wanted:
         version = there.packages.get(requirement.name)
@@ -130,5 +119,4 @@ def _libraries(ran: Ran) -> Libraries:
     line = next((line for line in ran.out.splitlines() if line.startswith("IMPORTS ")), None)
     if ran.status != 0 or line is None:
         raise CouldNotLook(f"the import ended with status {ran.status}: {ran.err[-600:]}")
-    told: Observed[Libraries] = typed(seen(canonical.parse(line.removeprefix("IMPORTS "))), Libraries)
-    return told.get()
+    return typed(canonical.parse(line.removeprefix("IMPORTS ")), Libraries).get()

@@ -6,13 +6,12 @@ import posixpath
 from dataclasses import dataclass
 
 from harness.context import JobContext
+from harness.core.answers import JsonFile, Matches, Processes, SessionState
 from harness.core.observed import Observed
-from harness.core.ports import Question
+from harness.core.questions import Grep, ProcessesUnder, ReadText, SessionOf
 from harness.facts import traininglog
-from harness.facts.box import JsonFile, Matches, Processes, Text
-from harness.facts.reading import ask, json_text, typed
+from harness.facts.reading import ask, json_text
 from harness.log.summary import LogSummary
-from harness.remote.session import SessionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +32,21 @@ def look(context: JobContext) -> LaunchFacts:
     directory = context.job.package.remote_dir
     launched = context.history.launched_at
     since = context.clock.now() - launched if launched is not None else 0.0
-    questions = [
-        Question("session", "session", {"directory": directory}),
-        Question("processes", "processes", {"cwd_under": directory}),
-        Question("run", "read_text", {"path": posixpath.join(directory, "run.json"), "limit": 1 << 20}),
-        Question(
-            "integration",
-            "grep",
-            {"path": traininglog.log_path(context), "pattern": "V2 FOREX INTEGRATION", "last": 20},
-        ),
-        *traininglog.questions(context),
-    ]
-    answers = ask(context, questions)
+    log = traininglog.questions(context)
+    answers = ask(
+        context,
+        session := SessionOf(directory),
+        processes := ProcessesUnder(directory),
+        run := ReadText(posixpath.join(directory, "run.json"), limit=1 << 20),
+        integration := Grep(traininglog.log_path(context), "V2 FOREX INTEGRATION", last=20),
+        *log,
+    )
     return LaunchFacts(
-        session=typed(answers.get("session"), SessionState),
-        log=traininglog.log_of(answers),
-        log_age_s=traininglog.log_age_s(answers),
-        integration=typed(answers.get("integration"), Matches),
-        processes=typed(answers.get("processes"), Processes),
-        run=json_text(typed(answers.get("run"), Text)),
+        session=answers[session],
+        log=log.summary_of(answers),
+        log_age_s=log.age_s(answers),
+        integration=answers[integration],
+        processes=answers[processes],
+        run=json_text(answers[run]),
         since_launch_s=since,
     )

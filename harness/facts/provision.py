@@ -9,11 +9,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from harness.context import JobContext
+from harness.core.answers import Disk, Gpus
 from harness.core.errors import HostUnreachable
 from harness.core.observed import CouldNotLook, Observed
-from harness.core.ports import Instance, Offer, Question
-from harness.facts.box import Disk, Gpus
-from harness.facts.reading import ask, attempt, typed
+from harness.core.ports import Instance, Offer
+from harness.core.questions import DiskOf, GpuList
+from harness.facts.reading import ask, attempt
 from harness.providers.offers import gpu_names
 
 _RATE_BYTES = 16 << 20
@@ -45,9 +46,7 @@ class ProvisionFacts:
 
 def look(context: JobContext) -> ProvisionFacts:
     """Ask the provider, and the box over a connection of its own."""
-    answers = ask(
-        context, [Question("gpus", "gpus"), Question("disk", "disk", {"path": context.job.package.remote_dir})]
-    )
+    answers = ask(context, gpus := GpuList(), disk := DiskOf(context.job.package.remote_dir))
     return ProvisionFacts(
         gpu_names=gpu_names(context.job.machine.gpu),
         offer=attempt(lambda: _offer(context)),
@@ -55,8 +54,8 @@ def look(context: JobContext) -> ProvisionFacts:
         labelled=attempt(lambda: _labelled(context)),
         pin=attempt(lambda: _pin(context)),
         fresh_login=attempt(lambda: _fresh_login(context)),
-        gpus=typed(answers.get("gpus"), Gpus),
-        disk=typed(answers.get("disk"), Disk),
+        gpus=answers[gpus],
+        disk=answers[disk],
         download_bytes_per_s=attempt(lambda: _rate(context)),
         now=context.clock.now(),
     )

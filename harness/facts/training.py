@@ -6,15 +6,14 @@ import posixpath
 from dataclasses import dataclass
 
 from harness.context import JobContext
+from harness.core.answers import BoxCheckpoint, Disk, Gpus, SessionState
 from harness.core.observed import Observed
-from harness.core.ports import Question
+from harness.core.questions import CheckpointsIn, DiskOf, GpuList, SessionOf
 from harness.facts import traininglog
-from harness.facts.box import BoxCheckpoint, Disk, Gpus
 from harness.facts.mirror import MIRROR, Mirrored, mirrored
-from harness.facts.reading import ask, attempt, typed
+from harness.facts.reading import ask, attempt
 from harness.ledger import billing
 from harness.log.summary import LogSummary
-from harness.remote.session import SessionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +39,26 @@ def look(context: JobContext) -> TrainingFacts:
     now = context.clock.now()
     launched = context.history.launched_at
     since = now - launched if launched is not None else 0.0
-    questions = [
-        Question("session", "session", {"directory": directory}),
-        Question("sft", "checkpoints", {"path": posixpath.join(directory, "models/output/sft")}),
-        Question("dpo", "checkpoints", {"path": posixpath.join(directory, "models/output/dpo")}),
-        Question("gpus", "gpus"),
-        Question("disk", "disk", {"path": directory}),
-        *traininglog.questions(context),
-    ]
-    answers = ask(context, questions)
+    log = traininglog.questions(context)
+    answers = ask(
+        context,
+        session := SessionOf(directory),
+        sft := CheckpointsIn(posixpath.join(directory, "models/output/sft")),
+        dpo := CheckpointsIn(posixpath.join(directory, "models/output/dpo")),
+        gpus := GpuList(),
+        disk := DiskOf(directory),
+        *log,
+    )
     return TrainingFacts(
-        session=typed(answers.get("session"), SessionState),
-        log=traininglog.log_of(answers),
-        log_age_s=traininglog.log_age_s(answers),
-        last_lines=attempt(lambda: traininglog.last_lines(answers, 20)),
-        sft_checkpoints=typed(answers.get("sft"), tuple[BoxCheckpoint, ...]),
-        dpo_checkpoints=typed(answers.get("dpo"), tuple[BoxCheckpoint, ...]),
+        session=answers[session],
+        log=log.summary_of(answers),
+        log_age_s=log.age_s(answers),
+        last_lines=log.last_lines(answers),
+        sft_checkpoints=answers[sft],
+        dpo_checkpoints=answers[dpo],
         mirror=attempt(lambda: mirrored(context.directory / MIRROR)),
-        gpus=typed(answers.get("gpus"), Gpus),
-        disk=typed(answers.get("disk"), Disk),
+        gpus=answers[gpus],
+        disk=answers[disk],
         since_launch_s=since,
         spent_usd=billing.spent(context.history, now) or 0.0,
     )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.context import JobContext
+from harness.core.answers import Text, Tree
 from harness.core.ids import Sha256
 from harness.core.observed import CouldNotLook, Observed
-from harness.core.ports import Answers, Question
-from harness.facts.box import Matches, Text, Tree
+from harness.core.questions import Answers, Grep, ReadText, TreeOf
 from harness.facts.preflight import RowCounts
-from harness.facts.reading import ask, attempt, typed
+from harness.facts.reading import ask, attempt
 from harness.remote.box.outputs import OURS, is_written_there
 from harness.static.script import batch_size, device_maps
 
@@ -40,27 +41,25 @@ def look(context: JobContext) -> UploadFacts:
     """One probe: digests of the package's files, the entry script's text, the data files' rows."""
     job = context.job
     root = job.package.remote_dir
-    data = {
-        name: posixpath.join(root, job.data.directory, file)
+    rows = {
+        name: Grep(posixpath.join(root, job.data.directory, file), r"\S", last=1)
         for name, file in (
             ("features", job.data.features_file),
             ("scenarios", job.data.scenarios_file),
             ("pairs", job.data.pairs_file),
         )
     }
-    entry = posixpath.join(root, job.package.entry)
-    questions = [
-        Question("tree", "tree", {"path": root, "digests": [*sorted(_wanted(context))], "without": OURS}),
-        Question("entry", "read_text", {"path": entry, "limit": 1 << 18}),
-        *(Question(name, "grep", {"path": path, "pattern": r"\S", "last": 1}) for name, path in data.items()),
-    ]
-    answers = ask(context, questions)
-    text = typed(answers.get("entry"), Text)
+    answers = ask(
+        context,
+        tree := TreeOf(root, digests=tuple(sorted(_wanted(context))), without=OURS),
+        entry := ReadText(posixpath.join(root, job.package.entry), limit=1 << 18),
+        *rows.values(),
+    )
     return UploadFacts(
-        difference=attempt(lambda: _difference(context, typed(answers.get("tree"), Tree).get())),
-        script_batch_size=attempt(lambda: batch_size(_whole(text.get()))),
-        script_device_maps=attempt(lambda: device_maps(_whole(text.get()))),
-        counts=attempt(lambda: _counts(answers)),
+        difference=attempt(lambda: _difference(context, answers[tree].get())),
+        script_batch_size=attempt(lambda: batch_size(_whole(answers[entry].get()))),
+        script_device_maps=attempt(lambda: device_maps(_whole(answers[entry].get()))),
+        counts=attempt(lambda: _counts(answers, rows)),
     )
 
 
@@ -90,11 +89,11 @@ def _whole(text: Text) -> str:
     return text.text
 
 
-def _counts(answers: Answers) -> RowCounts:
+def _counts(answers: Answers, rows: Mapping[str, Grep]) -> RowCounts:
     found = {}
-    for name in ("features", "scenarios", "pairs"):
-        rows = typed(answers.get(name), Matches).get()
-        if not rows.exists:
+    for name, question in rows.items():
+        matches = answers[question].get()
+        if not matches.exists:
             raise CouldNotLook(f"the file of {name} is not on the box")
-        found[name] = rows.count
+        found[name] = matches.count
     return RowCounts(**found)

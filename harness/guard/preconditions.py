@@ -9,10 +9,9 @@ from harness.context import JobContext
 from harness.core.canonical import Json
 from harness.core.errors import HarnessError, HostUnreachable, Refused
 from harness.core.observed import CouldNotLook
-from harness.core.ports import Instance, InstanceStatus, Question
+from harness.core.ports import Instance, InstanceStatus
+from harness.core.questions import DigestOf, Glob, ProcessesUnder
 from harness.core.text import printable
-from harness.facts.box import Digest, Entry, Processes
-from harness.facts.reading import typed
 from harness.job.model import Job
 from harness.ledger.history import Rental
 from harness.release import release as releases
@@ -104,22 +103,16 @@ def _box(context: JobContext, instance: Instance) -> tuple[tuple[str, ...], str]
     artifact = context.history.artifact
     if artifact is None:
         raise Refused("no artifact was recorded on the box")
-    places = _places(context)
+    places = [ProcessesUnder(place) for place in _places(context)]
     try:
-        answers = context.host().probe(
-            [
-                *(Question(f"processes {place}", "processes", {"cwd_under": place}) for place in places),
-                Question("artifact", "sha256", {"path": artifact.path}),
-            ],
-            timeout=600,
-        )
+        answers = context.host().probe([*places, recorded := DigestOf(artifact.path)], timeout=600)
         running = tuple(
             f"{process.pid} {printable(' '.join(process.argv), 200)}"
             for place in places
-            for process in typed(answers.get(f"processes {place}"), Processes).get().processes
+            for process in answers[place].get().processes
             if process.state not in {"Z", "X"}
         )
-        digest = typed(answers.get("artifact"), Digest).get()
+        digest = answers[recorded].get()
     except (HostUnreachable, CouldNotLook) as error:
         raise BoxUnseen(
             f"the box could not be looked at: {error}",
@@ -153,10 +146,10 @@ def of_value(context: JobContext, instance: Instance) -> tuple[str, ...]:
     if instance.status in _CANNOT_RUN | DEAD:
         return (f"the box could not be looked at: the instance is {instance.status}",)
     outputs = [posixpath.join(place, within) for place in _places(context) for within in _OUTPUTS]
-    patterns = [f"{output}/{one}" for output in outputs for one in ("*/checkpoint-*", "adapter", "final/*")]
+    globs = [Glob(f"{output}/{one}") for output in outputs for one in ("*/checkpoint-*", "adapter", "final/*")]
     try:
-        answers = context.host().probe([Question(pattern, "glob", {"pattern": pattern}) for pattern in patterns])
-        found = [typed(answers.get(pattern), tuple[Entry, ...]).get() for pattern in patterns]
+        answers = context.host().probe(globs)
+        found = [answers[glob].get() for glob in globs]
     except (HostUnreachable, CouldNotLook) as error:
         return (f"the box could not be looked at: {error}",)
     return tuple(entry.path for entries in found for entry in entries)

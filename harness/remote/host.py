@@ -8,12 +8,14 @@ import shlex
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from paramiko import Channel
 
 from harness.core.errors import HostUnreachable, TransferFailed
 from harness.core.ids import Sha256, new_nonce, sha256
-from harness.core.ports import Answers, Clock, Json, OnProgress, Question, RemoteFile, RunResult
+from harness.core.ports import Clock, Json, OnProgress, RemoteFile, RunResult
+from harness.core.questions import Answers, Question
 from harness.remote.probe import probe, program
 from harness.remote.ssh.command import exchange
 from harness.remote.ssh.connection import Connection, Dialer, Login
@@ -67,7 +69,7 @@ class SshHost:
         connection, channel = self._channel()
         return exchange(connection, channel, shlex.join(argv), self._clock, stdin=stdin, timeout=timeout, limit=limit)
 
-    def probe(self, questions: Sequence[Question], *, timeout: float = 120.0) -> Answers:
+    def probe(self, questions: Sequence[Question[Any]], *, timeout: float = 120.0) -> Answers:
         """Ask all questions in one round trip; raises HostUnreachable when the box cannot be asked at all."""
         return probe.ask(self._look, questions, timeout)
 

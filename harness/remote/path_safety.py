@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import posixpath
-import re
 import unicodedata
 from pathlib import PurePosixPath, PureWindowsPath
+from typing import TypeVar
 
 from harness.core.errors import TransferFailed
-from harness.core.ports import Json, Question
+from harness.core.questions import Question
 from harness.core.text import names_device
 
-_PATH_FIELDS = frozenset({"path"})
+T = TypeVar("T")
 
 
 def problem_of_text(text: str) -> str | None:
@@ -65,35 +64,14 @@ def problem_of_remote(path: str) -> str | None:
     return problem_of_text(path)
 
 
-def unsafe_paths(question: Question, value: Json) -> list[str]:
-    """The paths of an answer that are not what the question can have asked for, recursively."""
-    asked = question.args.get("path") or question.args.get("pattern") or ""
-    relative = question.op == "tree"
-    prefix = "" if relative else _fixed_part(str(asked))
-    return [path for path in _paths(value) if not _plausible(path, relative=relative, prefix=prefix)]
+def unsafe_paths(question: Question[T], answer: T) -> list[str]:
+    """The paths of an answer that are not what the question can have asked for."""
+    within = question.within
+    return [path for path in question.paths(answer) if not _plausible(path, within)]
 
 
-def _plausible(path: str, *, relative: bool, prefix: str) -> bool:
+def _plausible(path: str, within: str) -> bool:
     parts = path.split("/")
     if problem_of_remote(path) is not None or ".." in parts or any(part.startswith("-") for part in parts):
         return False
-    if relative or not prefix:
-        return not path.startswith("/")
-    return path.startswith(prefix.rstrip("/") + "/")
-
-
-def _fixed_part(pattern: str) -> str:
-    """What every match of a shell pattern begins with."""
-    fixed = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-    return posixpath.dirname(fixed)
-
-
-def _paths(value: Json) -> list[str]:
-    found: list[str] = []
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            found += [inner] if key in _PATH_FIELDS and isinstance(inner, str) else _paths(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            found += _paths(inner)
-    return found
+    return path.startswith(within.rstrip("/") + "/") if within else not path.startswith("/")

@@ -3,51 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
+from harness.core.answers import SessionState
 from harness.core.errors import BadInput, HarnessError, HostUnreachable
 from harness.core.ids import new_nonce
-from harness.core.ports import Host, Json, Question
+from harness.core.observed import Observed
+from harness.core.ports import Host, Json
+from harness.core.questions import SessionOf
 from harness.remote.probe import program
+from harness.remote.probe.typed import typed
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-@dataclass(frozen=True, slots=True)
-class SessionState:
-    """How the training's session stands. ``exit_status`` is None while it runs, and when it was killed unheard.
-
-    ``ended_s`` is how many seconds ago it ended by the box's own clock, where it has an exit status.
-    """
-
-    started: bool
-    alive: bool
-    pid: int | None
-    exit_status: int | None
-    carrier: str | None
-    ended_s: float | None = None
-
-
-def session_state(answer: Json) -> SessionState:
-    """Read the answer of the probe's operation ``session``; raises TypeError on anything odd."""
-    if not isinstance(answer, dict):
-        raise TypeError(f"not a session's state: {str(answer)[:200]}")
-    started, alive, pid, status, carrier = (
-        answer.get(name) for name in ("started", "alive", "pid", "exit_status", "carrier")
-    )
-    if not isinstance(started, bool) or not isinstance(alive, bool):
-        raise TypeError(f"not a session's state: {str(answer)[:200]}")
-    if (pid is not None and type(pid) is not int) or (status is not None and type(status) is not int):
-        raise TypeError(f"not a session's state: {str(answer)[:200]}")
-    ended: Any = answer.get("ended_s")
-    if ended is not None and (type(ended) not in (int, float) or not 0 <= ended < math.inf):
-        raise TypeError(f"not a session's state: {str(answer)[:200]}")
-    return SessionState(started, alive, pid, status, carrier if carrier in ("tmux", "setsid") else None, ended)
 
 
 class TrainingSession:
@@ -84,11 +53,7 @@ class TrainingSession:
 
     def state(self) -> SessionState:
         """How it stands now. Raises HostUnreachable when that cannot be seen."""
-        question = Question("session", "session", {"directory": self._directory})
-        seen = self._host.probe([question], timeout=60.0).get("session")
-        if seen.problem is not None:
-            raise HostUnreachable(f"the training's session cannot be looked at: {seen.problem}")
-        return self._read(seen.value)
+        return _seen(self._host.probe([session := SessionOf(self._directory)], timeout=60.0)[session])
 
     def alive(self) -> bool:
         """Whether anything of it runs."""
@@ -100,7 +65,8 @@ class TrainingSession:
 
     def stop(self, grace: float = 20.0) -> SessionState:
         """End it: SIGTERM, ``grace`` seconds, SIGKILL; how it stands then. Nothing happens when it has ended."""
-        return self._read(self._act("stop", {"directory": self._directory, "grace": grace}, timeout=grace + 60.0))
+        answer = self._act("stop", {"directory": self._directory, "grace": grace}, timeout=grace + 60.0)
+        return _seen(typed(answer, SessionState))
 
     def _act(self, verb: str, args: dict[str, Json], timeout: float) -> Json:
         marker = f"harness-session-{new_nonce()}:"
@@ -120,8 +86,8 @@ class TrainingSession:
             raise HarnessError(f"the box cannot {verb} the training: {str(problem)[:500]}")
         return value
 
-    def _read(self, answer: Json) -> SessionState:
-        try:
-            return session_state(answer)
-        except TypeError as error:
-            raise HostUnreachable(f"the box answers oddly about the training: {error}") from error
+
+def _seen(state: Observed[SessionState]) -> SessionState:
+    if state.value is None:
+        raise HostUnreachable(f"the training's session cannot be looked at: {state.problem}")
+    return state.value

@@ -19,14 +19,14 @@ from typing import Self
 
 from harness.artifacts import checkpoint as checkpoints
 from harness.context import RunnerContext
+from harness.core.answers import BoxCheckpoint
 from harness.core.errors import HarnessError
 from harness.core.observed import CouldNotLook
-from harness.core.ports import Host, Question
+from harness.core.ports import Host
+from harness.core.questions import TreeOf
 from harness.core.text import printable
-from harness.facts.box import BoxCheckpoint, Tree
 from harness.facts.checkpoints import problems
 from harness.facts.mirror import ADAPTER, MIRROR, RUN_FILE
-from harness.facts.reading import typed
 from harness.facts.training import TrainingFacts
 from harness.runner.progress import ProgressReporter
 
@@ -67,8 +67,7 @@ class _Errand:
 
     def _everything(self) -> dict[str, str]:
         """All that a resume elsewhere needs: the directory's files, subfolders too, and what the run says of itself."""
-        answer = self.host.probe([Question("tree", "tree", {"path": self.checkpoint.path})]).get("tree")
-        entries = typed(answer, Tree).get().entries
+        entries = self.host.probe([tree := TreeOf(self.checkpoint.path)])[tree].get().entries
         files = {one.path: posixpath.join(self.checkpoint.path, one.path) for one in entries if one.kind == "file"}
         return {**files, RUN_FILE: self.run_file}
 

@@ -13,10 +13,9 @@ from harness.core.canonical import Json
 from harness.core.errors import HarnessError, RemoteChanged
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook
-from harness.core.ports import Progress, Question, RemoteFile
+from harness.core.ports import Progress, RemoteFile
+from harness.core.questions import DigestOf, Glob, ReadText
 from harness.core.text import printable
-from harness.facts.box import Digest, Entry, Text
-from harness.facts.reading import typed
 from harness.ledger.history import LocalFile
 from harness.runner.progress import ProgressReporter
 
@@ -123,8 +122,8 @@ def _copy_again(context: RunnerContext, local: Path, artifact: RemoteFile, repor
 
 def _find_artifact(context: RunnerContext) -> RemoteFile:
     pattern = posixpath.join(context.job.package.remote_dir, context.job.artifact.remote_dir, "*.gguf")
-    answers = context.host().probe([Question("finals", "glob", {"pattern": pattern})])
-    finals = [one for one in typed(answers.get("finals"), tuple[Entry, ...]).get() if one.kind == "file"]
+    found = context.host().probe([glob := Glob(pattern)])[glob].get()
+    finals = [one for one in found if one.kind == "file"]
     if len(finals) != 1:
         raise CouldNotLook(f"{len(finals)} files match {pattern} on the box, exactly one is needed")
     try:
@@ -135,8 +134,7 @@ def _find_artifact(context: RunnerContext) -> RemoteFile:
 
 
 def _digest(context: RunnerContext, path: str) -> RemoteFile:
-    answers = context.host().probe([Question("sha256", "sha256", {"path": path})], timeout=_DIGEST_TIMEOUT_S)
-    seen = typed(answers.get("sha256"), Digest).get()
+    seen = context.host().probe([question := DigestOf(path)], timeout=_DIGEST_TIMEOUT_S)[question].get()
     if seen.sha256 is None:
         raise CouldNotLook(f"{path} is no longer on the box")
     return RemoteFile(path, seen.bytes, seen.sha256)
@@ -154,10 +152,7 @@ def _fetch_companions(context: RunnerContext) -> None:
     """Everything that the package's manifest names beside the model, the manifest itself, and the log."""
     directory = context.job.package.remote_dir
     path = posixpath.join(directory, "MANIFEST.json")
-    answers = context.host().probe(
-        [Question("manifest", "read_text", {"path": path, "limit": manifest.MAX_MANIFEST_BYTES})]
-    )
-    told = typed(answers.get("manifest"), Text).get()
+    told = context.host().probe([question := ReadText(path, manifest.MAX_MANIFEST_BYTES)])[question].get()
     if not told.exists or told.truncated:
         raise CouldNotLook(f"there is no {path} of a sane size on the box")
     outputs = manifest.read_output_manifest(told.text)

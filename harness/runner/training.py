@@ -7,6 +7,7 @@ from enum import Enum, auto
 from typing import NoReturn
 
 from harness.context import RunnerContext
+from harness.core.answers import SessionState
 from harness.core.errors import (
     GateHeld,
     HarnessError,
@@ -27,7 +28,7 @@ from harness.gates.evidence import GateResult
 from harness.ledger.billing import spent
 from harness.log.grammar import Trainer
 from harness.log.summary import LogSummary
-from harness.remote.session import SessionState, TrainingSession
+from harness.remote.session import TrainingSession
 from harness.runner import provision
 from harness.runner.checkpoint_mirror import Mirroring
 from harness.runner.progress import ProgressReporter

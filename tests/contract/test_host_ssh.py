@@ -16,10 +16,12 @@ from paramiko import Channel
 
 from benchmarks.delay_proxy import Proxy
 from benchmarks.local_sshd import SSHD, LocalSshd
+from harness.core.answers import Digest
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HostUnreachable, TransferFailed
 from harness.core.ids import Sha256
-from harness.core.ports import Host, Question, RemoteFile
+from harness.core.ports import Host, RemoteFile
+from harness.core.questions import DigestOf, DiskOf, Glob, GpuList, ReadText
 from harness.remote.host import SshHost
 from harness.remote.ssh.command import exchange
 from harness.remote.ssh.connection import connect
@@ -61,12 +63,11 @@ def test_every_word_of_a_command_arrives_as_it_was(host: Host) -> None:
 
 def test_probe_answers_and_names_problems(host: Host, box: LocalSshd) -> None:
     (box.home / "file").write_text("x")
-    answers = host.probe([Question("a", "stat", {"path": "file"}), Question("b", "no_such_operation")])
-    seen = answers.get("a").get()
-    assert isinstance(seen, dict)
-    assert seen["bytes"] == 1
-    assert "no_such_operation" in str(answers.get("b").problem)
-    assert answers.get("c").problem is not None
+    answers = host.probe([file := DigestOf("file"), folder := ReadText(".", limit=10), DigestOf("file")])
+    assert answers[file].get() == Digest(exists=True, bytes=1, sha256=digest(b"x"))
+    assert "IsADirectoryError" in str(answers[folder].problem)
+    assert answers[Glob("*")].problem is not None
+    assert list(answers.by_question) == [file, folder]
 
 
 def test_fetch_brings_the_very_bytes(host: Host, box: LocalSshd, tmp_path: Path) -> None:
@@ -187,8 +188,7 @@ def test_a_gigabyte_where_an_answer_should_be_is_refused_early(box: LocalSshd, h
     asked = SshHost(liar.login(), SystemClock(), patience=5.0)
     before = peak_memory()
     try:
-        answers = asked.probe([Question("q", "stat", {"path": "x"})], timeout=60.0)
-        assert "no answer" in str(answers.get("q").problem)
+        assert "no answer" in str(asked.probe([disk := DiskOf("x")], timeout=60.0)[disk].problem)
         with pytest.raises(TransferFailed, match="answers oddly"):
             asked.fetch(RemoteFile("x", 10, digest(b"")), box.directory / "x")
         (box.directory / "s").mkdir()
@@ -228,18 +228,16 @@ def test_a_program_that_is_not_there_is_told_by_a_write_that_waits_for_its_reade
 def test_a_box_without_python_says_so(tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
-    for tool in ("sh", "stat", "cat"):
+    for tool in ("sh", "stat", "cat", "wc", "sha256sum"):
         (tools / tool).symlink_to(str(shutil.which(tool)))
     bare = LocalSshd(tmp_path / "bare", {"PATH": str(tools)})
     bare.start()
     asked = SshHost(bare.login(), SystemClock(), patience=5.0)
     try:
         (bare.home / "x").write_text("abc")
-        seen = asked.probe([Question("q", "stat", {"path": "x"}), Question("g", "gpus")])
-        stat = seen.get("q").get()
-        assert isinstance(stat, dict)
-        assert stat["bytes"] == 3
-        assert "needs python3" in str(seen.get("g").problem)
+        seen = asked.probe([file := DigestOf("x"), gpus := GpuList()])
+        assert seen[file].get() == Digest(exists=True, bytes=3, sha256=digest(b"abc"))
+        assert "needs python3" in str(seen[gpus].problem)
         with pytest.raises(TransferFailed, match="no python3"):
             asked.fetch(RemoteFile("x", 3, digest(b"abc")), tmp_path / "x")
     finally:

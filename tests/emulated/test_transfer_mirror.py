@@ -12,8 +12,10 @@ from benchmarks.local_sshd import SSHD, LocalSshd
 from harness.core.clock import SystemClock
 from harness.core.errors import LocalDiskFull, TransferFailed
 from harness.core.observed import Observed
-from harness.core.ports import Answers, RemoteFile
+from harness.core.ports import RemoteFile
+from harness.core.questions import Answers, DigestOf
 from harness.remote.host import SshHost
+from harness.remote.probe import probe
 from harness.remote.transfer import mirror
 from harness.remote.transfer.attempt import Cancelled
 from harness.remote.transfer.mirror import INCOMING
@@ -114,7 +116,7 @@ def test_a_size_that_is_none_is_refused(tmp_path: Path, size: str) -> None:
     answer = json.loads(f'{{"exists": true, "bytes": {size}, "sha256": "{"0" * 64}"}}')
 
     def told(_: object) -> Answers:
-        return Answers({"a": Observed(value=answer)})
+        return Answers({DigestOf("a"): probe.read(DigestOf("a"), Observed(value=answer))})
 
     def fetch(remote: RemoteFile, destination: Path) -> None:
         raise TransferFailed(f"{destination} of {remote.size} bytes is asked for")

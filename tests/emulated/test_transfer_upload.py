@@ -21,10 +21,12 @@ from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HostUnreachable, TransferFailed
 from harness.core.ids import Sha256
 from harness.core.observed import Observed
-from harness.core.ports import Answers, Clock, Json, Progress
+from harness.core.ports import Clock, Json, Progress
+from harness.core.questions import Answers
 from harness.remote.box import receive
 from harness.remote.box.files import sha256
 from harness.remote.host import SshHost
+from harness.remote.probe import probe
 from harness.remote.session import TrainingSession
 from harness.remote.transfer import upload
 from harness.remote.transfer.attempt import Limits
@@ -402,7 +404,7 @@ def send_to(told: _Told, tmp_path: Path, *, tree: Json = None, clock: Clock | No
         files,
         elsewhere={},
         connect=lambda _: told,
-        probe=lambda _: Answers({"sent": Observed(value=tree)}),
+        probe=lambda asked: Answers({asked: probe.read(asked, Observed(value=tree))}),
         clock=clock or SystemClock(),
         patience=60.0,
     )
@@ -423,8 +425,9 @@ def test_an_answer_that_never_ends_is_given_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", [5, None, [], True, {}])
 def test_an_odd_list_of_what_was_sent_is_a_failed_transfer(tmp_path: Path, path: Json) -> None:
     holds_it = f'{{"present": {{"a": "{hashlib.sha256(b"one").hexdigest()}"}}, "staged": {{}}}}\n'
-    with pytest.raises(TransferFailed, match="answers oddly"):
-        send_to(_Told(holds_it.encode()), tmp_path, tree={"entries": [{"path": path}]})
+    entry: Json = {"path": path, "kind": "file", "bytes": 3, "mtime": 0.0}
+    with pytest.raises(TransferFailed, match=r"does not fit: entries\.0\.path"):
+        send_to(_Told(holds_it.encode()), tmp_path, tree={"exists": True, "entries": [entry]})
 
 
 def test_a_box_without_room_says_so(box: LocalSshd, tmp_path: Path) -> None:

@@ -24,18 +24,13 @@ from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.checkpoint import REQUIRED
 from harness.artifacts.digest import Hashed
 from harness.artifacts.verify import Finding
-from harness.core.ids import InstanceId, OfferId, Sha256
-from harness.core.lifecycle import Stage
-from harness.core.observed import Observed, seen
-from harness.core.ports import Instance, InstanceStatus, Offer, RemoteFile
-from harness.core.verdict import Verdict
-from harness.facts import adapter
-from harness.facts import typed as typed_facts
-from harness.facts.box import (
+from harness.core.answers import (
     Attempt,
     BoxCheckpoint,
     Disk,
     Entry,
+    GgufHeader,
+    GgufOnBox,
     Gpu,
     Gpus,
     JsonFile,
@@ -44,14 +39,22 @@ from harness.facts.box import (
     Process,
     Processes,
     Ran,
+    SessionState,
     Terminals,
 )
+from harness.core.ids import InstanceId, OfferId, Sha256
+from harness.core.lifecycle import Stage
+from harness.core.observed import Observed, seen
+from harness.core.ports import Instance, InstanceStatus, Offer, RemoteFile
+from harness.core.verdict import Verdict
+from harness.facts import adapter
+from harness.facts import typed as typed_facts
 from harness.facts.finetune import Carried
 from harness.facts.install import InstallFacts, Libraries, Requirements
 from harness.facts.launch import LaunchFacts
 from harness.facts.mirror import Mirrored
 from harness.facts.postdownload import Companions, LocalArtifact, PostdownloadFacts
-from harness.facts.posttrain import GgufHeader, GgufOnBox, PosttrainFacts
+from harness.facts.posttrain import PosttrainFacts
 from harness.facts.preflight import RowCounts
 from harness.facts.provision import PinFacts, ProvisionFacts
 from harness.facts.runtime import Generation
@@ -67,7 +70,6 @@ from harness.plugin.looking import Evidence
 from harness.plugin.verdicts import _judge
 from harness.providers.offers import gpu_names
 from harness.release.absence import AbsenceLook, AbsenceProof, BillingLook, BillingProof
-from harness.remote.session import SessionState
 
 NOW: Final = 1_800_000_000.0
 SHA: Final = Sha256("ab" * 32)

@@ -19,7 +19,6 @@ from harness.core.ids import InstanceId, OfferId, Sha256
 from harness.core.observed import Observed
 from harness.core.ports import (
     Account,
-    Answers,
     Bill,
     Charge,
     CreateRequest,
@@ -32,19 +31,21 @@ from harness.core.ports import (
     OfferQuery,
     OnProgress,
     Progress,
-    Question,
     RemoteFile,
     RunResult,
     Volume,
 )
+from harness.core.questions import Answers, GpuList, Now, ProcessesUnder, Question, SessionOf, TailOf
 from harness.remote.box import excerpt as box_excerpt
 from harness.remote.box import files as box_files
 from harness.remote.box import training as box_training
+from harness.remote.probe.probe import read
 from tests.support.fake_clock import FakeClock
 
 USER = 7
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBoxKeyBoxKeyBoxKeyBoxKeyBoxKey"
 MODEL = b"GGUF" + bytes(range(256)) * 64
+_OPERATIONS = {**box_files.OPERATIONS, **box_training.OPERATIONS, **box_excerpt.OPERATIONS}
 _REQUEST = re.compile(rb"main\(json\.loads\((.*)\)\)\s*\Z", re.DOTALL)
 
 
@@ -283,31 +284,29 @@ class BoxHost:
         answer = self.box.start() if request["verb"] == "start" else self.box.stop()
         return RunResult(0, (request["marker"] + json.dumps({"value": answer})).encode(), b"")
 
-    def probe(self, questions: Sequence[Question], *, timeout: float = 120.0) -> Answers:
+    def probe(self, questions: Sequence[Question[Any]], *, timeout: float = 120.0) -> Answers:
         del timeout
         self._reach()
-        return Answers({question.id: self._answer(question) for question in questions})
+        return Answers({question: self._answer(question) for question in questions})
 
-    def _answer(self, question: Question) -> Observed[Any]:
-        args: Any = dict(question.args)
+    def _answer(self, question: Question[Any]) -> Observed[Any]:
+        return read(question, self._told(question))
+
+    def _told(self, question: Question[Any]) -> Observed[Any]:
         try:
-            match question.op:
-                case "session":
+            match question:
+                case SessionOf():
                     value: Any = self.box.look()
-                case "processes":
+                case ProcessesUnder():
                     value = {"processes": self.box.processes, "unreadable": 0}
-                case "gpus":
+                case GpuList():
                     value = {"installed": False, "gpus": []}
-                case "now":
+                case Now():
                     value = {"time": self.box.clock.now()}
-                case "checkpoints":
-                    value = box_training.checkpoints(**args)
-                case "tail":
-                    value = {**box_files.tail(**args), "mtime": self.box.spoken_at}
-                case "excerpt":
-                    value = box_excerpt.excerpt(**args)
-                case operation:
-                    value = getattr(box_files, operation)(**args)
+                case TailOf():
+                    value = {**box_files.tail(**question.arguments()), "mtime": self.box.spoken_at}
+                case _:
+                    value = _OPERATIONS[question.op](**question.arguments())
         except (OSError, ValueError) as error:
             return Observed(problem=str(error))
         return Observed(value=value)

@@ -24,7 +24,7 @@ SCANNED = 64 << 20
 ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 
 
-def excerpt(path: str, pattern: str, plenty: str, limit: int = 1 << 20) -> Any:
+def excerpt(path: str, pattern: str, plenty: str, limit: int) -> Any:
     """``{exists, bytes, lines, left_out}``: the lines in which ``pattern`` is found, without terminal escapes.
 
     ``limit`` bounds the bytes that they take as JSON. When they would take more, lines of the

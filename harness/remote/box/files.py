@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -18,6 +17,8 @@ from typing import Any
 
 LINE_LIMIT = 4000
 BLOCK = 1 << 20
+MATCHES = 1000
+TREE_FILES = 20000
 
 
 def expand(path: str) -> str:
@@ -25,23 +26,10 @@ def expand(path: str) -> str:
     return os.path.expanduser(path)
 
 
-def stat(path: str) -> Any:
-    """``{exists, kind, bytes, mtime, is_symlink}``; a link is followed, a dangling one does not exist."""
-    try:
-        link = modes.S_ISLNK(os.lstat(expand(path)).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return {"exists": False, "is_symlink": False}
-    try:
-        seen = os.stat(expand(path))
-    except FileNotFoundError:
-        return {"exists": False, "is_symlink": link}
-    return {"exists": True, "is_symlink": link, **_described(seen)}
-
-
-def glob(pattern: str, limit: int = 1000) -> Any:
+def glob(pattern: str) -> Any:
     """Entries that match a shell pattern (no ``**``), sorted: ``[{path, kind, bytes, mtime, is_symlink}]``.
 
-    An unreadable directory is a problem, unlike with Python's own glob.
+    Links are followed. An unreadable directory is a problem, unlike with Python's own glob.
     """
     head = "/" if pattern.startswith("/") else ""
     found = [head]
@@ -49,17 +37,25 @@ def glob(pattern: str, limit: int = 1000) -> Any:
         step: list[str] = []
         for base in found:
             step.extend(_matching(base, part))
-            if len(step) > limit:
-                raise ValueError(f"more than {limit} entries match {pattern}")
+            if len(step) > MATCHES:
+                raise ValueError(f"more than {MATCHES} entries match {pattern}")
         found = step
-    return [{"path": path, **{k: v for k, v in stat(path).items() if k != "exists"}} for path in sorted(found)]
+    return [_entry(path) for path in sorted(found)]
+
+
+def _entry(path: str) -> Any:
+    link = modes.S_ISLNK(os.lstat(expand(path)).st_mode)
+    return {"path": path, "is_symlink": link, **_described(os.stat(expand(path)))}
 
 
 def _matching(base: str, part: str) -> Iterator[str]:
     if not re.search(r"[*?\[]", part):
         path = os.path.join(base, part)
-        if os.path.lexists(expand(path)):
-            yield path
+        try:
+            os.lstat(expand(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        yield path
         return
     try:
         names = os.listdir(expand(base) or ".")
@@ -71,7 +67,7 @@ def _matching(base: str, part: str) -> Iterator[str]:
 
 
 def sha256(path: str) -> Any:
-    """``{exists, bytes, mtime, sha256}``; a file that changes while it is read is a problem."""
+    """``{exists, bytes, sha256}``; a file that changes while it is read is a problem."""
     try:
         file = open(expand(path), "rb", buffering=0)  # noqa: SIM115 - closed below
     except FileNotFoundError:
@@ -89,10 +85,10 @@ def sha256(path: str) -> Any:
         after = os.fstat(file.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise ValueError("the file changed while it was read")
-    return {"exists": True, "bytes": after.st_size, "mtime": after.st_mtime, "sha256": digest.hexdigest()}
+    return {"exists": True, "bytes": after.st_size, "sha256": digest.hexdigest()}
 
 
-def tree(path: str, digests: Any = (), without: str = "", limit: int = 20000) -> Any:
+def tree(path: str, digests: Any = (), without: str = "") -> Any:
     """Everything below a directory that is not one: ``{exists, entries: [{path, kind, bytes, mtime, sha256?}]}``.
 
     Paths are relative to the directory. Links are listed as links, never followed. ``digests`` names the
@@ -117,8 +113,8 @@ def tree(path: str, digests: Any = (), without: str = "", limit: int = 20000) ->
             if entry["path"] in hashed and seen["kind"] == "file":
                 entry["sha256"] = sha256(full)["sha256"]
             entries.append(entry)
-            if len(entries) > limit:
-                raise ValueError(f"more than {limit} files below {path}")
+            if len(entries) > TREE_FILES:
+                raise ValueError(f"more than {TREE_FILES} files below {path}")
     return {"exists": True, "entries": sorted(entries, key=lambda entry: entry["path"])}
 
 
@@ -127,7 +123,7 @@ def _raise_unless_gone(error: OSError) -> None:
         raise error
 
 
-def read_text(path: str, limit: int = 1 << 16) -> Any:
+def read_text(path: str, limit: int) -> Any:
     """``{exists, bytes, text, truncated}``: the first ``limit`` bytes, undecodable ones replaced."""
     try:
         with open(expand(path), "rb") as file:
@@ -139,17 +135,7 @@ def read_text(path: str, limit: int = 1 << 16) -> Any:
     return {"exists": True, "bytes": size, "text": text, "truncated": len(data) > limit}
 
 
-def read_json(path: str, limit: int = 1 << 20) -> Any:
-    """``{exists, bytes, json}``; NaN and infinities come as the strings ``NaN``, ``Infinity``, ``-Infinity``."""
-    found = read_text(path, limit)
-    if not found["exists"]:
-        return found
-    if found["truncated"]:
-        raise ValueError(f"larger than {limit} bytes")
-    return {"exists": True, "bytes": found["bytes"], "json": json.loads(found["text"], parse_constant=str)}
-
-
-def tail(path: str, lines: int = 20, limit: int = 1 << 16) -> Any:
+def tail(path: str, lines: int, limit: int) -> Any:
     """``{exists, bytes, mtime, lines}``: the last lines within the last ``limit`` bytes, without their newlines."""
     try:
         with open(expand(path), "rb") as file:
@@ -164,21 +150,20 @@ def tail(path: str, lines: int = 20, limit: int = 1 << 16) -> Any:
     return {"exists": True, "bytes": seen.st_size, "mtime": seen.st_mtime, "lines": found[-lines:]}
 
 
-def grep(path: str, pattern: str, first: int = 0, last: int = 0) -> Any:
-    """``{exists, bytes, count, matches: [{line, text}]}``: lines where a regular expression is found.
+def grep(path: str, pattern: str, last: int) -> Any:
+    """``{exists, bytes, count, matches: [{line, text}]}``: the last lines where a regular expression is found.
 
-    ``first`` or ``last`` bound what is returned (20 last by default); ``count`` counts all. Lines count from 1.
+    ``count`` counts all. Lines count from 1.
     """
     search = re.compile(pattern).search
-    kept: Any = [] if first else deque(maxlen=last or 20)
+    kept: Any = deque(maxlen=last)
     count = 0
     try:
         with open(expand(path), "rb") as file:
             for number, line in _numbered(file):
                 if search(line):
                     count += 1
-                    if not first or len(kept) < first:
-                        kept.append({"line": number, "text": line})
+                    kept.append({"line": number, "text": line})
             size = file.tell()
     except FileNotFoundError:
         return {"exists": False}
@@ -199,17 +184,7 @@ def _numbered(file: Any) -> Iterator[Any]:
         number += beginning
 
 
-def log_growth(path: str, ms: int = 1000) -> Any:
-    """``{exists, before, after}``: a file's size now and after ``ms`` milliseconds."""
-    try:
-        before = os.stat(expand(path)).st_size
-        time.sleep(ms / 1000.0)
-        return {"exists": True, "before": before, "after": os.stat(expand(path)).st_size}
-    except FileNotFoundError:
-        return {"exists": False}
-
-
-def disk(path: str = "~") -> Any:
+def disk(path: str) -> Any:
     """``{total, used, free}`` bytes of the file system that holds ``path`` or its nearest existing parent."""
     place = os.path.abspath(expand(path))
     while not os.path.exists(place):
@@ -230,15 +205,12 @@ def _described(seen: os.stat_result) -> Any:
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    "stat": stat,
     "glob": glob,
     "sha256": sha256,
     "tree": tree,
     "read_text": read_text,
-    "read_json": read_json,
     "tail": tail,
     "grep": grep,
-    "log_growth": log_growth,
     "disk": disk,
     "now": now,
 }

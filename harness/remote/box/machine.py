@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,22 +17,23 @@ from harness.remote.box.files import expand
 
 ARGV_LIMIT = 64
 WORD_LIMIT = 1000
+OUTPUT_LIMIT = 1 << 16
 LAUNCH_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "CUDA_VISIBLE_DEVICES")
 """What a distributed launcher sets; no other variable's value leaves the box."""
 
 GPU_FIELDS = ("index", "name", "driver_version", "memory.total", "memory.used", "utilization.gpu", "compute_cap")
 
 
-def command(argv: list[str], cwd: str = "~", timeout: float = 30.0, limit: int = 1 << 16, stdin: str = "") -> Any:
+def command(argv: Any, cwd: str = "~", timeout: float = 30.0) -> Any:
     """``{status, out, err}`` of a program run without a shell; 127 when there is none; past ``timeout`` a problem.
 
-    Of an output beyond ``limit`` bytes both ends are told: what a program amounts to, it says last.
+    Of an output beyond ``OUTPUT_LIMIT`` bytes both ends are told: what a program amounts to, it says last.
     """
     try:
         child = subprocess.Popen(
             [expand(argv[0]), *argv[1:]],
             cwd=expand(cwd),
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -41,20 +41,15 @@ def command(argv: list[str], cwd: str = "~", timeout: float = 30.0, limit: int =
     except FileNotFoundError as error:
         return {"status": 127, "out": "", "err": str(error)}
     try:
-        out, err = child.communicate(stdin.encode("utf-8"), timeout)
+        out, err = child.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
         raise ValueError(f"{argv[0]} did not end within {timeout:.0f} s") from None
-    return {"status": child.returncode, "out": _ends(out, limit), "err": _ends(err, limit)}
+    return {"status": child.returncode, "out": _ends(out), "err": _ends(err)}
 
 
-def python_check(code: str, python: str = "python3", timeout: float = 60.0, cwd: str = "~", args: Any = ()) -> Any:
-    """``{status, out, err}`` of a few lines of Python, run by the named interpreter."""
-    return command([python, "-c", code, *args], cwd, timeout)
-
-
-def python_packages(names: list[str], python: str = "python3", timeout: float = 30.0) -> Any:
+def python_packages(python: str, names: Any) -> Any:
     """``{python, packages: {name: version or null}}`` as installed for the named interpreter."""
     code = (
         "import importlib.metadata as m, json, sys\n"
@@ -63,7 +58,7 @@ def python_packages(names: list[str], python: str = "python3", timeout: float = 
         "    except m.PackageNotFoundError: return None\n"
         "print(json.dumps({'python': sys.version.split()[0], 'packages': {n: v(n) for n in sys.argv[1:]}}))\n"
     )
-    ran = command([python, "-I", "-c", code, *names], "~", timeout)
+    ran = command([python, "-I", "-c", code, *names])
     if ran["status"] != 0:
         raise ValueError(f"{python} ended with {ran['status']}: {ran['err'][-300:]}")
     return json.loads(ran["out"])
@@ -106,8 +101,8 @@ def tmux_sessions() -> Any:
     return {"installed": True, "sessions": ran["out"].split("\n")[:-1] if ran["status"] == 0 else []}
 
 
-def processes(cwd_under: str = "", root_pid: int = 0) -> Any:
-    """Processes working in or below a directory, or descending from ``root_pid``, and all their descendants.
+def processes(directory: str) -> Any:
+    """Processes working in or below a directory, and all their descendants.
 
     ``{processes: [{pid, ppid, state, argv, cwd, env}], unreadable}``: ``env`` has only what launchers set;
     ``unreadable`` counts processes of other users that could not be looked at.
@@ -122,11 +117,11 @@ def processes(cwd_under: str = "", root_pid: int = 0) -> Any:
             unreadable += 1
         except (FileNotFoundError, ProcessLookupError):
             continue
-    top = os.path.realpath(expand(cwd_under)) if cwd_under else None
+    top = os.path.realpath(expand(directory))
     chosen = set()
     for pid, process in table.items():
         where = process.get("cwd", "")
-        if pid == root_pid or (top is not None and (where == top or where.startswith(top + "/"))):
+        if where == top or where.startswith(top + "/"):
             chosen.add(pid)
     grown = True
     while grown:
@@ -165,23 +160,6 @@ def _process(pid: int, known: Any) -> Any:
     }
 
 
-def download_rate(url: str, limit: int = 64 << 20, timeout: float = 20.0) -> Any:
-    """``{bytes, seconds}`` of fetching at most ``limit`` bytes of an http(s) URL for at most ``timeout`` seconds."""
-    import urllib.request  # noqa: PLC0415 - slow to load, seldom asked for
-
-    if not url.startswith(("http://", "https://")):
-        raise ValueError(f"not an http(s) address: {url}")
-    started = time.monotonic()
-    size = 0
-    with urllib.request.urlopen(url, timeout=timeout) as reply:  # noqa: S310 - the scheme was looked at
-        while size < limit and time.monotonic() - started < timeout:
-            data = reply.read(1 << 20)
-            if not data:
-                break
-            size += len(data)
-    return {"bytes": size, "seconds": time.monotonic() - started}
-
-
 def _number(text: str) -> Any:
     try:
         return float(text)
@@ -189,12 +167,12 @@ def _number(text: str) -> Any:
         return None
 
 
-def _ends(data: bytes, limit: int) -> str:
+def _ends(data: bytes) -> str:
     """Both ends in one text. No line begins at the gap, so that no end of a line is taken for a line."""
-    if len(data) <= limit:
-        return _text(data, limit)
-    gap = f"[... {len(data) - limit // 2 * 2} bytes are left out ...]"
-    return _text(data, limit // 2) + gap + data[-(limit // 2) :].decode("utf-8", "replace")
+    if len(data) <= OUTPUT_LIMIT:
+        return _text(data, OUTPUT_LIMIT)
+    half = OUTPUT_LIMIT // 2
+    return f"{_text(data, half)}[... {len(data) - 2 * half} bytes are left out ...]{_text(data[-half:], half)}"
 
 
 def _text(data: bytes, limit: int) -> str:
@@ -203,10 +181,8 @@ def _text(data: bytes, limit: int) -> str:
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "command": command,
-    "python_check": python_check,
     "python_packages": python_packages,
     "gpus": gpus,
     "tmux_sessions": tmux_sessions,
     "processes": processes,
-    "download_rate": download_rate,
 }

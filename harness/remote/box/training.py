@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable
 from typing import Any
 
-from harness.remote.box.files import expand, glob, read_json
+from harness.remote.box.files import expand, glob, read_text
 
 HEADER_LIMIT = 100 << 20
 """The safetensors format's own limit of a header, bytes."""
@@ -51,14 +51,14 @@ def archive(path: str) -> Any:
         return {"entries": len(opened.namelist())}
 
 
-def checkpoints(path: str, limit: int = 200) -> Any:
+def checkpoints(path: str) -> Any:
     """The directories ``checkpoint-<n>`` of a directory, by step.
 
     Each: ``{path, step, mtime, files: {name: bytes}, global_step, parsed: {name: {"value"|"malformed"|"problem"}}}``;
     ``global_step``, of trainer_state.json, has the same form; ``parsed`` covers every file of a known format.
     """
     found = []
-    for entry in glob(os.path.join(path, "checkpoint-*"), limit):
+    for entry in glob(os.path.join(path, "checkpoint-*")):
         name = re.search(r"/checkpoint-(\d+)$", entry["path"])
         if name and entry["kind"] == "dir":
             found.append(
@@ -88,10 +88,10 @@ def _parser(name: str) -> Any:
 
 
 def _global_step(directory: str) -> int:
-    state = read_json(os.path.join(directory, "trainer_state.json"), 64 << 20)
+    state = read_text(os.path.join(directory, "trainer_state.json"), 64 << 20)
     if not state["exists"]:
         raise ValueError("there is no trainer_state.json")
-    step = state["json"]["global_step"]
+    step = json.loads(state["text"])["global_step"]
     if not isinstance(step, int):
         raise TypeError("global_step is not a number")
     return step
@@ -120,8 +120,6 @@ def gguf(path: str) -> Any:
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    "safetensors": safetensors,
-    "archive": archive,
     "checkpoints": checkpoints,
     "gguf": gguf,
 }

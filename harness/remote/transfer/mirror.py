@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from harness.core import durable
+from harness.core.answers import Digest
 from harness.core.errors import TransferFailed
-from harness.core.ids import sha256
 from harness.core.observed import Observed
-from harness.core.ports import Answers, Json, Question, RemoteFile
+from harness.core.ports import RemoteFile
+from harness.core.questions import Answers, DigestOf
 from harness.remote.path_safety import safe_relative
 from harness.remote.transfer.attempt import Cancelled
 from harness.remote.transfer.journal import no_room_told
 
 INCOMING = ".incoming"
 
-Probe = Callable[[list[Question]], Answers]
+Probe = Callable[[list[DigestOf]], Answers]
 Fetch = Callable[[RemoteFile, Path], None]
 
 
@@ -36,11 +36,12 @@ def mirror(
         raise TransferFailed(f"two files for {destination.name} are one on a disk that does not tell a from A")
     incoming = destination.with_name(destination.name + INCOMING)
     local = {name: incoming.joinpath(*safe_relative(name).parts) for name in sorted(files)}
-    answers = probe([Question(name, "sha256", {"path": files[name]}) for name in local])
+    digests = {name: DigestOf(files[name]) for name in local}
+    answers = probe([*digests.values()])
     for name, path in local.items():
         if cancelled():
             raise Cancelled(f"the mirror of {destination.name} was called off")
-        remote = _recorded(files[name], answers.get(name))
+        remote = _recorded(files[name], answers[digests[name]])
         fetch(remote, path)
     with no_room_told(destination):
         for stray in {path for path in incoming.rglob("*") if path.is_file()} - set(local.values()):
@@ -48,12 +49,8 @@ def mirror(
         durable.publish(incoming, destination)
 
 
-def _recorded(path: str, seen: Observed[Json]) -> RemoteFile:
+def _recorded(path: str, seen: Observed[Digest]) -> RemoteFile:
     """The file with its size and digest as the box has it now."""
-    digest: Any = seen.value
-    if seen.problem is not None or not isinstance(digest, dict) or digest.get("exists") is not True:
+    if seen.value is None or seen.value.sha256 is None:
         raise TransferFailed(f"{path} cannot be recorded: {seen.problem or 'it is gone'}")
-    try:
-        return RemoteFile(path, int(digest["bytes"]), sha256(str(digest["sha256"])))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:  # OverflowError: an infinity
-        raise TransferFailed(f"the box answers oddly about {path}: {error}") from error
+    return RemoteFile(path, seen.value.bytes, seen.value.sha256)

@@ -12,7 +12,8 @@ from typing import Any
 
 from harness.core.errors import BadInput, HostUnreachable, TransferFailed
 from harness.core.ids import Sha256
-from harness.core.ports import Answers, Clock, Json, OnProgress, Question
+from harness.core.ports import Clock, Json, OnProgress
+from harness.core.questions import Answers, TreeOf
 from harness.remote.box.outputs import OURS, is_written_there
 from harness.remote.path_safety import problem_of_remote, safe_relative
 from harness.remote.transfer.progress import Meter
@@ -39,7 +40,7 @@ def send(
     *,
     elsewhere: Mapping[str, Path],
     connect: Callable[[dict[str, Json]], Pipe],
-    probe: Callable[[Question], Answers],
+    probe: Callable[[TreeOf], Answers],
     clock: Clock,
     patience: float,
     on_progress: OnProgress | None = None,
@@ -185,18 +186,14 @@ class _Lines:
         return answer
 
 
-def _verify(remote_dir: str, files: Mapping[str, Sha256], probe: Callable[[Question], Answers]) -> None:
+def _verify(remote_dir: str, files: Mapping[str, Sha256], probe: Callable[[TreeOf], Answers]) -> None:
     """A new look at the whole directory: every file with its digest, and nothing else but what is written there."""
-    question = Question("sent", "tree", {"path": remote_dir, "digests": [*sorted(files)], "without": OURS})
-    seen = probe(question).get("sent")
-    if seen.problem is not None:
+    question = TreeOf(remote_dir, digests=tuple(sorted(files)), without=OURS)
+    seen = probe(question)[question]
+    if seen.value is None:
         raise TransferFailed(f"what was sent cannot be looked at: {seen.problem}")
-    tree: Any = seen.value
-    try:
-        there = {entry["path"]: entry.get("sha256") for entry in tree["entries"]}
-        found = {path: digest for path, digest in there.items() if path in files or not is_written_there(path)}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise TransferFailed("the box answers oddly about what was sent") from error
+    there = {entry.path: entry.sha256 for entry in seen.value.entries}
+    found = {path: digest for path, digest in there.items() if path in files or not is_written_there(path)}
     if found != dict(files):
         wrong = sorted(path for path in found.keys() | files.keys() if found.get(path) != files.get(path))
         raise TransferFailed(f"{remote_dir} does not hold what was sent: {len(wrong)} files differ, first {wrong[:5]}")

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from harness.core.answers import JsonFile
 from harness.core.errors import BadInput
 from harness.core.lifecycle import ADOPTED, ORDER, Stage
 from harness.core.observed import unseen
 from harness.core.verdict import Verdict
-from harness.facts.box import JsonFile
 from harness.gates import plan
 from harness.job.load import load_job
 from tests.support.facts import (

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from harness.core.answers import Ran, Terminals
 from harness.core.lifecycle import Stage
 from harness.core.observed import seen, unseen
 from harness.core.verdict import Verdict
-from harness.facts.box import Ran, Terminals
 from harness.facts.install import Libraries, Requirements, Unsatisfied
 from harness.gates import plan
 from tests.support.facts import assert_only, changed, install, judge, sound_job

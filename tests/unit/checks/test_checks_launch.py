@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
+from harness.core.answers import JsonFile, Match, Matches, Processes, SessionState
 from harness.core.lifecycle import Stage
 from harness.core.observed import seen
 from harness.core.verdict import Verdict
-from harness.facts.box import JsonFile, Match, Matches, Processes
-from harness.remote.session import SessionState
 from tests.support.facts import (
     CRASHED,
     ENDED,

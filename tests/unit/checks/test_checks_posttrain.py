@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from harness.artifacts.adapter import AdapterFindings
+from harness.core.answers import Entry, GgufOnBox, JsonFile, Match, Matches
 from harness.core.lifecycle import Stage
 from harness.core.observed import seen
 from harness.core.ports import RemoteFile
 from harness.core.verdict import Verdict
-from harness.facts.box import Entry, JsonFile, Match, Matches
-from harness.facts.posttrain import GgufOnBox
 from tests.support.facts import (
     BOX,
     CRASHED,

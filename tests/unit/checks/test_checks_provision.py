@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from harness.core.answers import Disk, Gpu, Gpus
 from harness.core.lifecycle import Stage
 from harness.core.observed import seen
 from harness.core.ports import InstanceStatus
 from harness.core.verdict import Verdict
-from harness.facts.box import Disk, Gpu, Gpus
 from harness.facts.provision import PinFacts
 from tests.support.facts import (
     INSTANCE,

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
+from harness.core.answers import Attempt, Disk, Gpus, SessionState
 from harness.core.lifecycle import Stage
 from harness.core.observed import seen
 from harness.core.verdict import Verdict
-from harness.facts.box import Attempt, Disk, Gpus
 from harness.facts.mirror import Mirrored
 from harness.facts.training import TrainingFacts
-from harness.remote.session import SessionState
 from tests.support.facts import (
     CRASHED,
     ENDED,

@@ -12,13 +12,14 @@ import pytest
 
 from harness import facts
 from harness.artifacts import adapter
+from harness.core.answers import BoxTime, JsonFile, Ran, Text
 from harness.core.canonical import parse
 from harness.core.lifecycle import Stage
 from harness.core.observed import Observed, seen, unseen
-from harness.core.ports import Question, RunResult
+from harness.core.ports import RunResult
+from harness.core.questions import Now, ReadText
 from harness.core.verdict import Verdict
 from harness.facts import install
-from harness.facts.box import JsonFile, Ran, Text
 from harness.facts.reading import attempt, json_text
 from harness.gates.facts_file import FactsFile, read_facts
 from harness.remote.probe import probe
@@ -71,13 +72,13 @@ def test_no_error_escapes_a_look(error: Exception) -> None:
 @pytest.mark.parametrize("value", [json.loads(SURROGATE_KEY), json.loads(SURROGATE), json.loads(DEEP)])
 @pytest.mark.parametrize("wrap", [lambda v: {"value": v}, lambda v: {"problem": v}])
 def test_only_the_answer_that_is_strange_is_a_problem(wrap: Callable[[object], object], value: object) -> None:
-    questions = [Question("odd", "read_text"), Question("now", "now")]
-    line = json.dumps({"odd": wrap(value), "now": {"value": {"time": 1.0}}})
-    answers = probe.parse(RunResult(0, f"m:{line}".encode(), b""), "m:", questions)
-    told = answers.get("odd").problem
+    odd, now = ReadText("x", 10), Now()
+    line = json.dumps({"0": wrap(value), "1": {"value": {"time": 1.0}}})
+    answers = probe.parse(RunResult(0, f"m:{line}".encode(), b""), "m:", [odd, now])
+    told = answers[odd].problem
     assert told is not None
     assert told.encode()
-    assert answers.get("now").value == {"time": 1.0}
+    assert answers[now].value == BoxTime(1.0)
 
 
 def roundtrip(folder: Path, stage: Stage, taken: object) -> FactsFile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,7 +13,8 @@ from typing import Any, cast
 import pytest
 
 from harness.context import JobContext
-from harness.core.ports import Answers, RunResult
+from harness.core.observed import Observed
+from harness.core.ports import RunResult
 from harness.facts import traininglog
 from harness.log import summary
 from harness.log.grammar import Trainer
@@ -27,15 +29,24 @@ ASCII = "a chatty library prints a line of about a hundred characters, again and
 OTHER = "▇▇▇▇▇▇▇▇▇▇▇▇▇▇ 50% 📈 ein Balken, der größer ist als seine Zeichen ▇▇▇▇▇▇▇▇▇▇▇▇▇▇"
 
 
-def look(box: Path) -> Answers:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the log's questions came back with."""
+
+    log: Observed[summary.LogSummary]
+    age_s: Observed[float]
+    last_lines: Observed[tuple[str, ...]]
+
+
+def look(box: Path) -> Look:
     """The log's questions, answered as on the box and read as from it, beside answers of other questions."""
     job = SimpleNamespace(package=SimpleNamespace(remote_dir=str(box)))
-    questions = traininglog.questions(cast("JobContext", SimpleNamespace(job=job)))
-    asked = [{"id": q.id, "op": q.op, "args": dict(q.args)} for q in questions]
-    request = {"timeout": 60, "limit": probe.ANSWER_LIMIT // 2, "questions": asked}
+    log = traininglog.questions(cast("JobContext", SimpleNamespace(job=job)))
+    request = {"timeout": 60, "limit": probe.ANSWER_LIMIT // 2, "questions": probe.on_the_wire(log)}
     out = json.dumps(answer.answers(request)).encode()
     assert len(out) < 3 * MIB
-    return probe.parse(RunResult(0, b"m:" + out, b""), "m:", questions)
+    answers = probe.parse(RunResult(0, b"m:" + out, b""), "m:", log)
+    return Look(log.summary_of(answers), log.age_s(answers), log.last_lines(answers))
 
 
 def chatty(path: Path, size: int, noise: str, events: list[str]) -> None:
@@ -55,11 +66,11 @@ def test_a_log_of_any_size_is_read_in_full(tmp_path: Path, mib: int, noise: str)
     log = tmp_path / "training.log"
     chatty(log, mib * MIB, noise, whole_log())
     os.utime(log, (log.stat().st_mtime - 3600,) * 2)
-    answers = look(tmp_path)
-    found = traininglog.log_of(answers).get()
+    seen = look(tmp_path)
+    found = seen.log.get()
     assert found == summary.read(("\n".join(whole_log()) + "\n").encode())
-    assert traininglog.log_age_s(answers).get() >= 3600
-    assert len(traininglog.last_lines(answers, 20)) == 20
+    assert seen.age_s.get() >= 3600
+    assert len(seen.last_lines.get()) == 20
 
 
 def test_more_steps_than_fit_leave_steps_out_and_nothing_else(tmp_path: Path) -> None:
@@ -72,7 +83,7 @@ def test_more_steps_than_fit_leave_steps_out_and_nothing_else(tmp_path: Path) ->
         "Traceback (most recent call last):",
     ]
     (tmp_path / "training.log").write_text("\n".join(many) + "\n")
-    seen = traininglog.log_of(look(tmp_path)).get()
+    seen = look(tmp_path).log.get()
     whole = summary.read(("\n".join(many) + "\n").encode())
     sft = seen.of(Trainer.SFT)
     assert 10000 < len(sft.steps) < 60000
@@ -85,7 +96,7 @@ def test_more_steps_than_fit_leave_steps_out_and_nothing_else(tmp_path: Path) ->
 def test_a_flood_of_lines_that_matter_is_bounded(tmp_path: Path) -> None:
     flood = [V2, PLAN, *[f"CUDA error: {OTHER}"] * 40000, "TRAINING FAILED: CUDA error"]
     (tmp_path / "training.log").write_text("\n".join(flood) + "\n")
-    seen = traininglog.log_of(look(tmp_path)).get()
+    seen = look(tmp_path).log.get()
     assert seen.v2 is not None
     assert seen.failed == "CUDA error"
     assert len(seen.errors) > 1000
@@ -94,7 +105,7 @@ def test_a_flood_of_lines_that_matter_is_bounded(tmp_path: Path) -> None:
 def test_of_a_larger_log_than_is_scanned_both_ends_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(excerpt, "SCANNED", 20000)
     chatty(tmp_path / "training.log", 60000, ASCII, whole_log())
-    seen = traininglog.log_of(look(tmp_path)).get()
+    seen = look(tmp_path).log.get()
     assert seen.v2 is not None
     assert seen.complete
 
@@ -106,10 +117,10 @@ def test_escapes_progress_bars_and_torn_ends_are_read_as_the_grammar_reads_them(
         + "\n[dpo] first loss=0.69\nplain\n[sft] step 2/330 (0%) loss=0.1"
     ).encode()
     (tmp_path / "training.log").write_bytes(data)
-    assert traininglog.log_of(look(tmp_path)).get() == summary.read(data)
+    assert look(tmp_path).log.get() == summary.read(data)
 
 
 def test_a_log_that_is_not_there_was_not_seen(tmp_path: Path) -> None:
-    answers = look(tmp_path)
-    assert traininglog.log_of(answers).problem == "there is no training.log on the box"
-    assert traininglog.log_age_s(answers).problem == "there is no training.log on the box"
+    seen = look(tmp_path)
+    assert seen.log.problem == "there is no training.log on the box"
+    assert seen.age_s.problem == "there is no training.log on the box"

@@ -14,7 +14,8 @@ from harness.core.errors import HarnessError, HostUnreachable, ProviderUnavailab
 from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
 from harness.core.observed import Observed
-from harness.core.ports import Answers, InstanceStatus, Question
+from harness.core.ports import InstanceStatus
+from harness.core.questions import Answers, DigestOf, ProcessesUnder, Question
 from harness.core.verdict import Verdict
 from harness.gates import plan
 from harness.guard import destroy
@@ -248,8 +249,8 @@ def test_a_training_where_the_package_lay_before_is_seen(world: World) -> None:
     asked: list[str] = []
     probe = BoxHost.probe
 
-    def ask(host: BoxHost, questions: Sequence[Question], *, timeout: float = 120.0) -> Answers:
-        asked.extend(str(one.args["cwd_under"]) for one in questions if one.op == "processes")
+    def ask(host: BoxHost, questions: Sequence[Question[Any]], *, timeout: float = 120.0) -> Answers:
+        asked.extend(one.directory for one in questions if isinstance(one, ProcessesUnder))
         return probe(host, questions, timeout=timeout)
 
     with pytest.MonkeyPatch.context() as patched:
@@ -267,12 +268,14 @@ def test_a_provider_that_cannot_be_looked_at_is_no_yes(world: World, method: str
 
 
 def test_a_box_that_tells_only_half_is_no_yes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for unanswered in ("processes", "artifact"):
+    for unanswered in (ProcessesUnder, DigestOf):
 
-        def half(self: BoxHost, questions: list[Question], *, timeout: float, missing: str = unanswered) -> Answers:
+        def half(
+            self: BoxHost, questions: list[Question[Any]], *, timeout: float, missing: type[Any] = unanswered
+        ) -> Answers:
             del timeout
             lost: Observed[Any] = Observed(problem="the probe ended early")
-            return Answers({one.id: lost if one.id.startswith(missing) else self._answer(one) for one in questions})
+            return Answers({one: lost if isinstance(one, missing) else self._answer(one) for one in questions})
 
         monkeypatch.setattr(BoxHost, "probe", half)
         with pytest.raises(Refused, match="the probe ended early"):

@@ -8,15 +8,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa
 
 from benchmarks.local_sshd import SSHD, LocalSshd
+from harness.core.answers import Attempt, BoxCheckpoint, Entry, Tree, TreeEntry
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HostKeyChanged, HostUnreachable, ProviderUnavailable, TransferFailed
-from harness.core.ports import Endpoint, Question
+from harness.core.ports import Endpoint
+from harness.core.questions import CheckpointsIn, Glob, Question, TreeOf
 from harness.remote.path_safety import problem_of_relative, safe_relative, unsafe_paths
 from harness.remote.ssh.connection import Dialer, Login, connect
 from harness.remote.ssh.keys import generate_keypair, is_private, public_key
@@ -217,25 +220,49 @@ def test_a_name_that_could_leave_or_deceive_is_refused(path: str) -> None:
         safe_relative(path)
 
 
+def matches(path: str) -> tuple[Entry, ...]:
+    return (Entry(path, "file", 1, 0.0),)
+
+
+def tree(path: str) -> Tree:
+    return Tree(exists=True, entries=(TreeEntry(path, "file", 1, 0.0),))
+
+
+def checkpoint(path: str) -> tuple[BoxCheckpoint, ...]:
+    return (BoxCheckpoint(path, 1, 0.0, {}, {}, Attempt()),)
+
+
 @pytest.mark.parametrize(
     ("question", "answer"),
     [
-        (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "/etc/passwd"}]),
-        (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "outside/x.gguf"}]),
-        (Question("q", "glob", {"pattern": "*.gguf"}), [{"path": "/etc/x.gguf"}]),
-        (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "out/../../x.gguf"}]),
-        (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "out/a\nb.gguf"}]),
-        (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "out/\x1b]0;x.gguf"}]),
-        (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "out/-rf.gguf"}]),
-        (Question("q", "glob", {"pattern": "out/*.gguf"}), [{"path": "out/$(id).gguf"}]),
-        (Question("q", "tree", {"path": "/root/x"}), {"entries": [{"path": "/etc/passwd"}]}),
-        (Question("q", "tree", {"path": "x"}), {"entries": [{"path": "a/../../b"}]}),
-        (Question("q", "checkpoints", {"path": "models/sft"}), [{"path": "elsewhere/checkpoint-1"}]),
+        (Glob("out/*.gguf"), matches("/etc/passwd")),
+        (Glob("out/*.gguf"), matches("outside/x.gguf")),
+        (Glob("*.gguf"), matches("/etc/x.gguf")),
+        (Glob("out/*.gguf"), matches("out/../../x.gguf")),
+        (Glob("out/*.gguf"), matches("out/a\nb.gguf")),
+        (Glob("out/*.gguf"), matches("out/\x1b]0;x.gguf")),
+        (Glob("out/*.gguf"), matches("out/-rf.gguf")),
+        (Glob("out/*.gguf"), matches("out/$(id).gguf")),
+        (TreeOf("/root/x"), tree("/etc/passwd")),
+        (TreeOf("x"), tree("a/../../b")),
+        (CheckpointsIn("models/sft"), checkpoint("elsewhere/checkpoint-1")),
+        (CheckpointsIn("models/sft"), checkpoint("models/dpo/checkpoint-1")),
     ],
 )
-def test_a_path_that_was_not_asked_for_is_found_out(question: Question, answer: object) -> None:
-    assert unsafe_paths(question, answer)  # type: ignore[arg-type]  # JSON spelled out
-    assert not unsafe_paths(Question("q", "glob", {"pattern": "out/*"}), [{"path": "out/a b.gguf"}])
-    assert not unsafe_paths(Question("q", "glob", {"pattern": "/*/x"}), [{"path": "/out/x"}])
-    assert not unsafe_paths(Question("q", "glob", {"pattern": "*/x"}), [{"path": "out/x"}])
-    assert not unsafe_paths(Question("q", "glob", {"pattern": "~/*"}), [{"path": "~/x"}])
+def test_a_path_that_was_not_asked_for_is_found_out(question: Question[Any], answer: object) -> None:
+    assert unsafe_paths(question, answer)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        (Glob("out/*"), matches("out/a b.gguf")),
+        (Glob("/*/x"), matches("/out/x")),
+        (Glob("*/x"), matches("out/x")),
+        (Glob("~/*"), matches("~/x")),
+        (TreeOf("/root/x"), tree("a/b")),
+        (CheckpointsIn("~/models/sft/"), checkpoint("~/models/sft/checkpoint-1")),
+    ],
+)
+def test_a_path_that_was_asked_for_is_taken(question: Question[Any], answer: object) -> None:
+    assert not unsafe_paths(question, answer)

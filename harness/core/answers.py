@@ -1,23 +1,17 @@
-"""What the probe answers, as types: files, processes, GPUs, disks, checkpoints on the box."""
+"""Answers of the box, as types: files, processes, GPUs, disks, checkpoints, the training's session. Pure.
+
+Sizes are in bytes, times in seconds since the epoch by the box's clock. ``harness.core.questions`` says which
+question is answered with which type.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from harness.core.ids import Sha256
-
-
-@dataclass(frozen=True, slots=True)
-class FileStat:
-    """A path on the box; sizes in bytes, times in seconds since the epoch by the box's clock."""
-
-    exists: bool
-    kind: str = "none"
-    bytes: int = 0
-    mtime: float = 0.0
-    is_symlink: bool = False
+from harness.core.ids import Sha256, sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +46,15 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A file's SHA-256 as the box computed it."""
+    """Digest of a file as the box computed it; raises ValueError on a size or a digest that is none."""
 
     exists: bool
     bytes: int = 0
-    mtime: float = 0.0
     sha256: Sha256 | None = None
+
+    def __post_init__(self) -> None:
+        if self.exists and (self.bytes < 0 or self.sha256 is None or sha256(self.sha256) != self.sha256):
+            raise ValueError(f"{self.bytes} bytes with the SHA-256 {self.sha256!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +65,24 @@ class Text:
     bytes: int = 0
     text: str = ""
     truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Last lines of a text file on the box, without their newlines."""
+
+    exists: bool
+    bytes: int = 0
+    mtime: float = 0.0
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """Lines of a log in which a pattern was found, as many as there was room for."""
+
+    exists: bool
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +113,10 @@ class JsonFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
-    """A file's size in bytes before and after a moment of waiting."""
+class BoxTime:
+    """Time by the box's own clock, to compare times of files with."""
 
-    exists: bool
-    before: int = 0
-    after: int = 0
+    time: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +156,14 @@ class Ran:
     status: int
     out: str = ""
     err: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """Versions of Python packages as installed on the box; None where one is not."""
+
+    python: str
+    packages: Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,3 +213,43 @@ class BoxCheckpoint:
     files: Mapping[str, int]
     parsed: Mapping[str, Attempt]
     global_step: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class GgufHeader:
+    """What the strict parser, run on the box, read there (bytes); tensors as name, shape, type, offset, bytes."""
+
+    size: int
+    data_start: int
+    data_bytes: int
+    metadata: Mapping[str, Any]
+    tensors: tuple[tuple[str, tuple[int, ...], str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GgufOnBox:
+    """The artifact's header as it lies on the box, or what is wrong with it."""
+
+    exists: bool
+    gguf: GgufHeader | None = None
+    malformed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """How the training's session stands. ``exit_status`` is None while it runs, and when it was killed unheard.
+
+    ``ended_s`` is how many seconds ago it ended by the box's own clock, where it has an exit status; raises
+    ValueError when that is no time.
+    """
+
+    started: bool
+    alive: bool
+    pid: int | None
+    exit_status: int | None
+    carrier: Literal["tmux", "setsid"] | None
+    ended_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.ended_s is not None and not 0 <= self.ended_s < math.inf:
+            raise ValueError(f"it ended {self.ended_s} seconds ago")

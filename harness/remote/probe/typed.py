@@ -1,0 +1,36 @@
+"""From a stranger's JSON to a value of a type: what does not fit was not seen."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from harness.core.canonical import Json
+from harness.core.observed import Observed, seen, unseen
+from harness.core.text import printable
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
+
+
+def typed(value: Json, kind: type[T]) -> Observed[T]:
+    """A parsed JSON value as a ``kind``, nothing of it converted; anything else is a problem, said in one line."""
+    from pydantic import ValidationError  # noqa: PLC0415 - slow to load
+    from pydantic_core import to_json  # noqa: PLC0415 - as above
+
+    try:
+        # As JSON once more: only there may a strict reading take an array for a tuple.
+        return seen(_adapter(kind).validate_json(to_json(value), strict=True))  # type: ignore[arg-type]  # types have hashes
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return unseen(printable(f"the answer does not fit: {where}: {first['msg']}", 500))
+
+
+@cache  # making one takes longer than all that it reads
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter  # noqa: PLC0415 - slow to load
+
+    return TypeAdapter(kind)
