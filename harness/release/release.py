@@ -22,9 +22,9 @@ from harness.gates import plan
 from harness.gates.evidence import result_from_json
 from harness.ledger.events import Head
 from harness.ledger.history import GateRecord, History, LocalFile, Rental
-from harness.release.statement import MAX_BYTES, Release, ReleasedCheck, ReleasedGate, decode, encode
+from harness.release.statement import Release, ReleasedCheck, ReleasedGate, read, to_json
 
-__all__ = ["Release", "ReleasedCheck", "ReleasedGate", "file_problem", "problems", "read", "statement", "to_json"]
+__all__ = ["Release", "ReleasedCheck", "file_problem", "problems", "read", "statement", "to_json"]
 
 
 def statement(history: History, provider_name: str, now: float) -> Release:
@@ -82,24 +82,6 @@ def file_problem(release: Release, path: Path) -> str | None:
     if hashed.size != release.size or hashed.sha256 != release.sha256:
         return f"{path} has the SHA-256 {hashed.sha256}, the release names {release.sha256}"
     return None
-
-
-def to_json(release: Release) -> bytes:
-    """The statement in canonical JSON: equal releases have equal bytes."""
-    return encode(release)
-
-
-def read(source: Path | bytes) -> Release:
-    """The release in a file, or in its bytes; raises BadInput naming what is wrong with it."""
-    if isinstance(source, bytes):
-        return decode(source, "the release")
-    try:
-        if source.stat().st_size > MAX_BYTES:
-            raise BadInput(f"{source} is larger than a release can be ({MAX_BYTES} bytes)")
-        data = source.read_bytes()
-    except OSError as error:
-        raise BadInput(f"cannot read the release {source}: {error.strerror or error}") from error
-    return decode(data, str(source))
 
 
 def _subjects(history: History) -> tuple[Rental, RemoteFile, LocalFile]:
