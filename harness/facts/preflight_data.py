@@ -78,7 +78,7 @@ def read(job: Job, root: Path) -> Data:
 
 def unsound(job: Job, data: Data) -> tuple[str, ...]:
     """Rows that parse but must not be trained on, by file, line and rule."""
-    limits = sound.Limits(
+    limits = sound.DatasetLimits(
         max_duplicate_share=job.data.max_duplicate_share,
         max_class_share=job.data.max_class_share,
         ignore=frozenset(job.data.ignored_rules),

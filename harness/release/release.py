@@ -67,7 +67,7 @@ def problems(release: Release, history: History, now: float) -> tuple[str, ...]:
 
 
 def file_problem(release: Release, path: Path) -> str | None:
-    """What is wrong with the file, its size and SHA-256 read from the disk now; None when it is the released one."""
+    """Problem of the file, its size and SHA-256 read from the disk now; None when it is the released one."""
     if not path.exists():
         return f"{path} does not exist"
     if not path.is_file():
@@ -112,7 +112,7 @@ def _time_problems(release: Release, now: float) -> tuple[str, ...]:
 
 
 def _subject_problems(release: Release, history: History) -> tuple[str, ...]:
-    """Whether the statement is about this job's instance and this job's file."""
+    """Differences between the statement and this job's instance and file."""
     rental, artifact, verified = history.rental, history.artifact, history.verified
     named = [
         ("job", release.job, history.job.name),
@@ -133,7 +133,7 @@ def _subject_problems(release: Release, history: History) -> tuple[str, ...]:
 
 
 def _gate_problems(release: Release, history: History) -> tuple[str, ...]:
-    """Whether the gates that it names are the open ones of the log, and postdownload's plan is today's."""
+    """Gates of the statement that are not open in the log, and checks that today's postdownload plan adds."""
     found = [problem for gate in release.gates for problem in _one_gate(gate, history)]
     last = release.gate(Stage.POSTDOWNLOAD)
     if last is None:
@@ -164,7 +164,7 @@ def _one_gate(gate: ReleasedGate, history: History) -> list[str]:
 
 
 def _log_problems(release: Release, history: History) -> tuple[str, ...]:
-    """Whether the log goes on from the head that it names, and recorded this very statement."""
+    """Problems with the log: it must contain the head that the statement names, and have recorded this statement."""
     found = []
     if not any(event.seq == release.log.seq and event.digest == release.log.digest for event in history.events):
         found.append(f"the event log has no event {release.log.seq} with the digest that the statement names")

@@ -97,7 +97,7 @@ def read(path: Path) -> Rows:
 
 
 def count(paths: Iterable[Path]) -> int:
-    """How many well-formed rows the files hold together. Raises BadInput when one cannot be read."""
+    """Number of well-formed rows in the files together. Raises BadInput when one cannot be read."""
     return sum(len(read(path).rows) for path in paths)
 
 

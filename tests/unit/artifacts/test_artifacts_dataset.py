@@ -245,7 +245,7 @@ def test_only_so_many_lines_of_a_rule_are_named(tmp_path: Path) -> None:
     lines = demonstrations(50)
     for row in lines[10:]:
         row["prompt"] += " {close:.4f}"
-    found = sound.judge([rows.read(write(tmp_path / "a.jsonl", lines))], limits=sound.Limits(named=3))
+    found = sound.judge([rows.read(write(tmp_path / "a.jsonl", lines))], limits=sound.DatasetLimits(named=3))
     assert [defect.line for defect in found] == [0, 11, 12, 13]
     assert "37 more" in found[0].detail
 
@@ -253,7 +253,7 @@ def test_only_so_many_lines_of_a_rule_are_named(tmp_path: Path) -> None:
 def test_a_job_may_do_without_a_rule(tmp_path: Path) -> None:
     lines = demonstrations()
     lines[3]["prompt"] += " nan"
-    limits = sound.Limits(ignore=frozenset({"not_a_number"}))
+    limits = sound.DatasetLimits(ignore=frozenset({"not_a_number"}))
     assert sound.judge([rows.read(write(tmp_path / "a.jsonl", lines))], limits=limits) == ()
 
 
