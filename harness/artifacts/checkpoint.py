@@ -1,4 +1,4 @@
-"""Is a checkpoint complete: every file that resuming needs, each parsed, and the step that its name says.
+"""Proof that a checkpoint is complete: every file that resuming needs, each parsed, and the step that its name says.
 
 A checkpoint directory appears before its files are whole, and a trainer resumes silently
 with other weights when ``optimizer.pt`` is missing: only the contents count, never the name.
@@ -38,7 +38,7 @@ class Checkpoint:
 
     @property
     def complete(self) -> bool:
-        """Whether training can go on from here."""
+        """True when training can go on from here."""
         return not self.problems
 
 
@@ -96,7 +96,7 @@ def _json_problem(file: Path, step: int) -> str | None:
 
 
 def _archive_problem(file: Path) -> str | None:
-    """What torch.save wrote is a ZIP archive; its directory stands at the end, so a cut file has none.
+    """Problem of a file that torch.save wrote, a ZIP archive whose directory stands at the end: a cut file has none.
 
     The archive is never unpickled: what is inside is not trusted.
     """

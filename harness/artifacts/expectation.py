@@ -1,4 +1,4 @@
-"""What a model file is held against: as much of it as is known beforehand."""
+"""Expected properties of a model file: as many as are known before it is looked at."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FILE_TYPES: Final = {0: "F32", 1: "F16", 7: "Q8_0", 15: "Q4_K_M", 32: "BF16"}  
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What is known of a file; None is not known. Sizes in bytes.
+    """Known properties of a file; None is not known. Sizes in bytes.
 
     ``config`` is the trained model's ``config.json``, ``trained`` its tokenizer. ``zero_rows`` says that the
     base model has rows of zeros for tokens that were never trained.
@@ -55,7 +55,7 @@ def of(config: Path | None = None, expect: str = "", digest: str | None = None) 
 
 
 def quantization_of(header: gguf.Gguf) -> str | None:
-    """What a file says it is quantized to; from its first projection when it does not say; None when unknown."""
+    """Quantization that a file states, or that its first projection has when it states none; None when unknown."""
     stated = _FILE_TYPES.get(header.metadata.get("general.file_type", -1))
     if stated is not None:
         return stated

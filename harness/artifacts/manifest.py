@@ -30,7 +30,7 @@ _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\\:*?"<>|]')
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ManifestEntry:
     """One output named by the package's manifest."""
 
     path: str
@@ -44,9 +44,9 @@ class OutputManifest:
     """The package's ``MANIFEST.json``: the last steps it reached and every output."""
 
     steps: Mapping[str, int]
-    files: tuple[Entry, ...]
+    files: tuple[ManifestEntry, ...]
 
-    def of_kind(self, kind: str) -> tuple[Entry, ...]:
+    def of_kind(self, kind: str) -> tuple[ManifestEntry, ...]:
         """The outputs of one kind."""
         return tuple(entry for entry in self.files if entry.kind == kind)
 
@@ -119,7 +119,7 @@ def _output_manifest(body: Any) -> OutputManifest:
     return OutputManifest(steps, entries)
 
 
-def _entry(index: int, row: Any) -> Entry:
+def _entry(index: int, row: Any) -> ManifestEntry:
     if not isinstance(row, dict):
         raise TypeError(f"files[{index}] is not an object")
     if row["kind"] not in KINDS:
@@ -127,7 +127,7 @@ def _entry(index: int, row: Any) -> Entry:
     if not isinstance(row["sha256"], str):
         raise TypeError(f"files[{index}].sha256 is not text")
     size = _count(row["bytes"], f"files[{index}].bytes")
-    return Entry(safe_path(row["path"]), size, sha256(row["sha256"]), row["kind"])
+    return ManifestEntry(safe_path(row["path"]), size, sha256(row["sha256"]), row["kind"])
 
 
 def _count(value: object, where: str) -> int:

@@ -30,7 +30,7 @@ _FALLBACK: Final = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}  # llama.cpp's choice for ro
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What decides the tensors of a dense Qwen2 or Llama model; the names are those of its ``config.json``."""
+    """Settings that decide the tensors of a dense Qwen2 or Llama model; the names are those of its ``config.json``."""
 
     architecture: str
     hidden_size: int
@@ -135,12 +135,12 @@ def data_bytes(shape: ModelShape, quantization: str) -> int:
 
 
 def parameters(shape: ModelShape) -> int:
-    """How many weights the model has, tied ones once."""
+    """Number of weights in the model, tied ones once."""
     return sum(_product(dimensions) for dimensions in _shapes(shape).values())
 
 
 def lora_parameters(shape: ModelShape, rank: int, targets: Sequence[str] = LORA_TARGETS) -> int:
-    """How many weights a LoRA adapter of this rank has on these projections. Raises BadInput for an unknown one."""
+    """Number of weights in a LoRA adapter of this rank on these projections. Raises BadInput for an unknown one."""
     sizes = {
         "q_proj": shape.hidden_size + shape.query_size,
         "k_proj": shape.hidden_size + shape.key_value_size,

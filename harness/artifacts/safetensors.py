@@ -36,7 +36,7 @@ class SafetensorsError(ValueError):
     """The bytes are not a whole, well-formed safetensors file."""
 
 
-class Entry(NamedTuple):
+class TensorEntry(NamedTuple):
     """One tensor: its element type, shape, and where its bytes lie in the file."""
 
     name: str
@@ -46,7 +46,7 @@ class Entry(NamedTuple):
     end: int
 
 
-def parse(path: str | Path) -> tuple[Entry, ...]:
+def parse(path: str | Path) -> tuple[TensorEntry, ...]:
     """Parse the header and prove that the tensors fill the file exactly; in the order of their data.
 
     Raises SafetensorsError, or OSError when the file cannot be read.
@@ -79,7 +79,7 @@ def parse(path: str | Path) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def _by_position(entry: Entry) -> tuple[int, int]:
+def _by_position(entry: TensorEntry) -> tuple[int, int]:
     return entry.start, entry.end
 
 
@@ -90,7 +90,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _entry(name: str, row: Any, data_start: int) -> Entry:
+def _entry(name: str, row: Any, data_start: int) -> TensorEntry:
     try:
         dtype, shape, (start, end) = row["dtype"], row["shape"], row["data_offsets"]
         numbers = [*shape, start, end]
@@ -107,4 +107,4 @@ def _entry(name: str, row: Any, data_start: int) -> Entry:
         size *= extent
     if end - start != size:
         raise SafetensorsError(f"{name[:80]!r}: {end - start} bytes for {dtype} {shape}, expected {size}")
-    return Entry(name, dtype, tuple(shape), data_start + start, data_start + end)
+    return TensorEntry(name, dtype, tuple(shape), data_start + start, data_start + end)

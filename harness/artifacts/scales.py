@@ -1,4 +1,4 @@
-"""Are a model's weights there: every scale finite, no stretch of zeros where weights should be.
+"""Proof that a model's weights are there: every scale finite, no stretch of zeros where weights should be.
 
 A file that was cut and extended with zeros to its right size, a hole that a broken
 transfer left, a tensor that was never written, a scale that became NaN: both gguf-py
@@ -54,7 +54,7 @@ _NUMBERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What is wrong with one tensor; ``position`` is a byte in the file, near the first place."""
+    """Damage of one tensor; ``position`` is a byte in the file, near the first damaged place."""
 
     tensor: str
     what: str
@@ -67,7 +67,7 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a scan saw: the blocks it looked at, types it cannot judge, and the damage (first of each kind a tensor)."""
+    """Result of a scan: number of blocks read, types it cannot judge, and the damage (first of each kind a tensor)."""
 
     blocks: int
     unknown_types: tuple[str, ...]

@@ -47,7 +47,7 @@ class TrainedTokenizer:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class TokenizerDifference:
     """One field of the GGUF that is not what it has to be; both values as short printable text."""
 
     what: str
@@ -81,42 +81,42 @@ def read_trained(directory: Path) -> TrainedTokenizer:
     )
 
 
-def self_check(path: Path, header: gguf.Gguf) -> tuple[Difference, ...]:
-    """What must hold of any GGUF's tokenizer, whatever was trained. Raises GgufError on an array that is damaged."""
+def self_check(path: Path, header: gguf.Gguf) -> tuple[TokenizerDifference, ...]:
+    """Differences from what any GGUF's tokenizer must be, whatever was trained. Raises GgufError on a damaged array."""
     return tuple(_self_check(path, header))
 
 
-def compare(path: Path, header: gguf.Gguf, trained: TrainedTokenizer) -> tuple[Difference, ...]:
+def compare(path: Path, header: gguf.Gguf, trained: TrainedTokenizer) -> tuple[TokenizerDifference, ...]:
     """Every field that differs from the tokenizer that trained. Raises GgufError on an array that is damaged."""
     return tuple(_compare(path, header, trained))
 
 
-def _self_check(path: Path, header: gguf.Gguf) -> Iterator[Difference]:
+def _self_check(path: Path, header: gguf.Gguf) -> Iterator[TokenizerDifference]:
     metadata = header.metadata
     tokens, types = (_array(header, f"tokenizer.ggml.{name}") for name in ("tokens", "token_type"))
     if tokens is None or types is None or tokens.length != types.length:
         counts = " and ".join("none" if array is None else str(array.length) for array in (tokens, types))
-        yield Difference("tokens and their types", counts, "as many of both")
+        yield TokenizerDifference("tokens and their types", counts, "as many of both")
         return
     rows = next((tensor.shape[-1] for tensor in header.tensors if tensor.name == "token_embd.weight"), None)
     if rows is not None and rows != tokens.length:
-        yield Difference("tokens", str(tokens.length), f"{rows}, the rows of token_embd.weight")
+        yield TokenizerDifference("tokens", str(tokens.length), f"{rows}, the rows of token_embd.weight")
     if metadata.get("tokenizer.ggml.model") == "gpt2" and not metadata.get("tokenizer.ggml.pre"):
-        yield Difference("tokenizer.ggml.pre", "missing", "the name of the pre-tokenizer")
+        yield TokenizerDifference("tokenizer.ggml.pre", "missing", "the name of the pre-tokenizer")
     kinds = gguf.read_array(path, types)
     for name in ("bos", "eos", "padding"):
         key = f"tokenizer.ggml.{name}_token_id"
         number = metadata.get(key)
         if number is None:
             if name == "eos":
-                yield Difference(key, "missing", "the id of the token that ends an answer")
+                yield TokenizerDifference(key, "missing", "the id of the token that ends an answer")
         elif type(number) is not int or not 0 <= number < tokens.length:
-            yield Difference(key, _short(number), f"an id below {tokens.length}")
+            yield TokenizerDifference(key, _short(number), f"an id below {tokens.length}")
         elif kinds[number] not in _CONTROL_TYPES | ({_UNUSED} if name == "padding" else set()):
-            yield Difference(key, f"{number}, a token of type {kinds[number]}", "the id of a control token")
+            yield TokenizerDifference(key, f"{number}, a token of type {kinds[number]}", "the id of a control token")
 
 
-def _compare(path: Path, header: gguf.Gguf, trained: TrainedTokenizer) -> Iterator[Difference]:
+def _compare(path: Path, header: gguf.Gguf, trained: TrainedTokenizer) -> Iterator[TokenizerDifference]:
     metadata = header.metadata
     yield from _tokens(_read(path, header, "tokens"), trained)
     if trained.merges is not None:
@@ -124,49 +124,49 @@ def _compare(path: Path, header: gguf.Gguf, trained: TrainedTokenizer) -> Iterat
         at = _first_difference(merges, trained.merges)
         if at is not None:
             seen, expected = ("".join(map(_short, each[at : at + 1])) or "missing" for each in (merges, trained.merges))
-            yield Difference("merges", f"number {at} is {seen}", f"number {at} is {expected}")
+            yield TokenizerDifference("merges", f"number {at} is {seen}", f"number {at} is {expected}")
     for word, spelled in _SPECIAL.items():
         stated, wanted = metadata.get(f"tokenizer.ggml.{spelled}_token_id"), trained.special[word]
         if wanted is not None and stated != wanted:
-            yield Difference(f"{word} id", _short(stated), f"{wanted} ({_short(trained.tokens[wanted])})")
+            yield TokenizerDifference(f"{word} id", _short(stated), f"{wanted} ({_short(trained.tokens[wanted])})")
     add_bos = metadata.get("tokenizer.ggml.add_bos_token")
     if trained.add_bos is not None and add_bos is not trained.add_bos:
-        yield Difference("add_bos_token", _short(add_bos), str(trained.add_bos))
+        yield TokenizerDifference("add_bos_token", _short(add_bos), str(trained.add_bos))
     pre = metadata.get("tokenizer.ggml.pre")
     if trained.pre is not None and pre not in trained.pre:
-        yield Difference("pre-tokenizer", _short(pre), " or ".join(sorted(trained.pre)))
+        yield TokenizerDifference("pre-tokenizer", _short(pre), " or ".join(sorted(trained.pre)))
     template = metadata.get("tokenizer.chat_template")
     if trained.chat_template is not None and template != trained.chat_template:
         yield _different_text("chat template", template, trained.chat_template)
 
 
-def _tokens(seen: list[str], trained: TrainedTokenizer) -> Iterator[Difference]:
+def _tokens(seen: list[str], trained: TrainedTokenizer) -> Iterator[TokenizerDifference]:
     """Every id says what it said in training; ids beyond it are padding up to the model's vocabulary."""
     if max(trained.tokens) >= len(seen):
-        yield Difference("tokens", str(len(seen)), f"at least {max(trained.tokens) + 1}")
+        yield TokenizerDifference("tokens", str(len(seen)), f"at least {max(trained.tokens) + 1}")
         return
     wrong = [number for number, text in trained.tokens.items() if seen[number] != text]
     if wrong:
         first = min(wrong)
         stated, wanted = _short(seen[first]), _short(trained.tokens[first])
-        yield Difference(f"{len(wrong)} tokens", f"id {first} is {stated}", f"id {first} is {wanted}")
+        yield TokenizerDifference(f"{len(wrong)} tokens", f"id {first} is {stated}", f"id {first} is {wanted}")
     if len(seen) > len(trained.tokens):
         strange = [at for at, text in enumerate(seen) if at not in trained.tokens and not _PADDING.fullmatch(text)]
         if strange:
             stated = _short(seen[strange[0]])
-            yield Difference("tokens", f"id {strange[0]} is {stated}", "padding: no such id was trained")
+            yield TokenizerDifference("tokens", f"id {strange[0]} is {stated}", "padding: no such id was trained")
 
 
-def _different_text(what: str, seen: object, expected: str) -> Difference:
+def _different_text(what: str, seen: object, expected: str) -> TokenizerDifference:
     if not isinstance(seen, str):
-        return Difference(what, "missing", f"{len(expected)} characters")
+        return TokenizerDifference(what, "missing", f"{len(expected)} characters")
     at = _first_difference(seen, expected) or 0
     around = slice(max(0, at - 20), at + 40)
-    return Difference(what, f"from character {at}: … {_short(seen[around])}", f"… {_short(expected[around])}")
+    return TokenizerDifference(what, f"from character {at}: … {_short(seen[around])}", f"… {_short(expected[around])}")
 
 
 def _first_difference(seen: Sequence[str], expected: Sequence[str]) -> int | None:
-    """Where two sequences part, or None when they are equal."""
+    """Position where two sequences part, or None when they are equal."""
     if len(seen) == len(expected) and all(map(eq, seen, expected)):
         return None
     shorter = min(len(seen), len(expected))

@@ -1,4 +1,4 @@
-"""Is this model file whole, and the one that was trained: the artifact's checks on any GGUF, without a job.
+"""Verification of any GGUF without a job: the file is whole, and it is the model that was trained.
 
 Each finding is one claim with its verdict, what was seen, what was expected and what to do. A claim that
 cannot be judged (another architecture, a header that does not parse) is UNKNOWN, never a pass; a claim
@@ -29,7 +29,7 @@ _WHOLE: Final = "a whole GGUF v3"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ArtifactFinding:
     """One claim about the file. ``remedy`` is empty when it passed."""
 
     id: str
@@ -42,7 +42,7 @@ class Finding:
 
 def verify_file(
     path: Path, expectation: Expectation, on_progress: Callable[[int], None] | None = None
-) -> tuple[Finding, ...]:
+) -> tuple[ArtifactFinding, ...]:
     """Judge one file. The digest, when one is expected, and the scan of the weights go on beside the rest.
 
     ``on_progress`` is told the bytes hashed so far, from another thread. Raises BadInput when the file
@@ -56,7 +56,7 @@ def verify_file(
 
 def _judge(
     path: Path, known: Expectation, on_progress: Callable[[int], None] | None, pool: ThreadPoolExecutor
-) -> Iterator[Finding]:
+) -> Iterator[ArtifactFinding]:
     hashed = pool.submit(digest.of_file, path, on_progress) if known.sha256 is not None else None
     size = path.stat().st_size
     if known.over_bytes is not None:
@@ -79,7 +79,7 @@ def _judge(
         yield _finding("sha256", "the file's SHA-256 is the recorded one", sides[0] == sides[1], sides, _FETCH)
 
 
-def _inside(path: Path, header: gguf.Gguf, known: Expectation, pool: ThreadPoolExecutor) -> Iterator[Finding]:
+def _inside(path: Path, header: gguf.Gguf, known: Expectation, pool: ThreadPoolExecutor) -> Iterator[ArtifactFinding]:
     from harness.artifacts import scales  # noqa: PLC0415 - loads numpy
 
     scanned = pool.submit(scales.scan, path, header, zero_rows=known.zero_rows)
@@ -94,7 +94,7 @@ def _inside(path: Path, header: gguf.Gguf, known: Expectation, pool: ThreadPoolE
     yield _weights(scanned.result())
 
 
-def _tensors(header: gguf.Gguf, known: Expectation) -> Finding:
+def _tensors(header: gguf.Gguf, known: Expectation) -> ArtifactFinding:
     """The tensor table against what the configuration predicts: names, shapes, types, and so the exact bytes."""
     whose = "its own metadata" if known.config is None else "the training's config.json"
     claim = f"every tensor is there with the shape and type that {whose} predicts"
@@ -104,7 +104,8 @@ def _tensors(header: gguf.Gguf, known: Expectation) -> Finding:
         predicted = model_shape.predict(shape, quantization or "none")
     except BadInput as error:
         problem = printable(str(error), 300)
-        return Finding("tensors_as_predicted", claim, Verdict.UNKNOWN, problem, "a model that is known", error.remedy)
+        known_one = "a model that is known"
+        return ArtifactFinding("tensors_as_predicted", claim, Verdict.UNKNOWN, problem, known_one, error.remedy)
     seen = {tensor.name: (tensor.shape, tensor.type) for tensor in header.tensors}
     wanted = {tensor.name: (tensor.shape, tensor.type) for tensor in predicted}
     wrong = [f"{name} is missing" for name in wanted.keys() - seen.keys()]
@@ -122,7 +123,7 @@ def _tensors(header: gguf.Gguf, known: Expectation) -> Finding:
     return _finding("tensors_as_predicted", claim, not wrong, sides, _EXPORT)
 
 
-def _hyperparameters(header: gguf.Gguf, config: Mapping[str, Any]) -> Finding:
+def _hyperparameters(header: gguf.Gguf, config: Mapping[str, Any]) -> ArtifactFinding:
     kind = header.metadata.get("general.architecture")
     named = config.get("architecture") or next(iter(config.get("architectures") or []), None)
     wrong = []
@@ -140,24 +141,26 @@ def _hyperparameters(header: gguf.Gguf, config: Mapping[str, Any]) -> Finding:
     return _finding("hyperparameters", claim, not wrong, (_few(wrong) or "all equal", "all equal"), _EXPORT)
 
 
-def _weights(found: scales.Scan) -> Finding:
+def _weights(found: scales.Scan) -> ArtifactFinding:
     claim = "every block's scale is finite, and no stretch of weights is zeros"
     seen = _few(list(map(str, found.damage))) or f"{found.blocks} blocks looked at"
     if found.unknown_types and not found.damage:
         seen = f"tensors of type {', '.join(found.unknown_types)} cannot be judged"
-        return Finding("weights_present", claim, Verdict.UNKNOWN, seen, "types that are known", _EXPORT)
+        return ArtifactFinding("weights_present", claim, Verdict.UNKNOWN, seen, "types that are known", _EXPORT)
     return _finding("weights_present", claim, not found.damage, (seen, "no damage"), _FETCH)
 
 
-def _differences(name: str, claim: str, found: tuple[tokenizer.Difference, ...]) -> Finding:
+def _differences(name: str, claim: str, found: tuple[tokenizer.TokenizerDifference, ...]) -> ArtifactFinding:
     seen = _few([f"{each.what}: {each.seen}" for each in found]) or "no difference"
     expected = _few([f"{each.what}: {each.expected}" for each in found]) or "no difference"
     return _finding(name, claim, not found, (seen, expected), _EXPORT)
 
 
-def _finding(name: str, claim: str, holds: bool, sides: tuple[str, str], remedy: str = "") -> Finding:
+def _finding(name: str, claim: str, holds: bool, sides: tuple[str, str], remedy: str = "") -> ArtifactFinding:
     seen, expected = sides
-    return Finding(name, claim, Verdict.PASS if holds else Verdict.FAIL, seen, expected, "" if holds else remedy)
+    if holds:
+        return ArtifactFinding(name, claim, Verdict.PASS, seen, expected)
+    return ArtifactFinding(name, claim, Verdict.FAIL, seen, expected, remedy)
 
 
 def _few(wrong: list[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.artifacts import digest, manifest
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.tokenizer import read_trained
-from harness.artifacts.verify import Finding, verify_file
+from harness.artifacts.verify import ArtifactFinding, verify_file
 from harness.context import JobContext
 from harness.core.durable import PART_SUFFIX
 from harness.core.observed import CouldNotLook, Observed
@@ -45,7 +45,7 @@ class PostdownloadFacts:
     local: Observed[LocalArtifact]
     hashed: Observed[digest.Hashed]
     remote: Observed[RemoteFile]
-    findings: Observed[tuple[Finding, ...]]
+    findings: Observed[tuple[ArtifactFinding, ...]]
     generation: Observed[runtime.Generation]
     companions: Observed[Companions]
     second_copy: Observed[digest.Hashed]
@@ -86,7 +86,7 @@ def _local(path: Path) -> LocalArtifact:
     return LocalArtifact(str(path), path.exists(), path.is_file() and not path.is_symlink(), partial)
 
 
-def _findings(context: JobContext, path: Path) -> tuple[Finding, ...]:
+def _findings(context: JobContext, path: Path) -> tuple[ArtifactFinding, ...]:
     """The file against what the operator's job file and the training's own tokenizer demand of it."""
     trained = context.directory / "companions" / _TOKENIZER
     expectation = Expectation(

@@ -8,7 +8,6 @@ from itertools import chain
 from pathlib import Path
 
 from harness.artifacts.dataset import rows, sound, texts
-from harness.artifacts.dataset.collector import resting
 from harness.artifacts.dataset.rows import Rows
 from harness.core.errors import BadInput, MissingExtra
 from harness.core.observed import CouldNotLook
@@ -69,24 +68,22 @@ class Data:
 def read(job: Job, root: Path) -> Data:
     """Read every data file once; raises BadInput for one that cannot be read."""
     folder = root / job.data.directory
-    with resting():
-        return Data(
-            features=rows.read(folder / job.data.features_file),
-            scenarios=rows.read(folder / job.data.scenarios_file),
-            pairs=rows.read(folder / job.data.pairs_file),
-            evaluation=tuple(rows.read(path) for path in sorted(folder.glob(EVALUATION))),
-        )
+    return Data(
+        features=rows.read(folder / job.data.features_file),
+        scenarios=rows.read(folder / job.data.scenarios_file),
+        pairs=rows.read(folder / job.data.pairs_file),
+        evaluation=tuple(rows.read(path) for path in sorted(folder.glob(EVALUATION))),
+    )
 
 
 def unsound(job: Job, data: Data) -> tuple[str, ...]:
     """Rows that parse but must not be trained on, by file, line and rule."""
-    limits = sound.Limits(
+    limits = sound.DatasetLimits(
         max_duplicate_share=job.data.max_duplicate_share,
         max_class_share=job.data.max_class_share,
         ignore=frozenset(job.data.ignored_rules),
     )
-    with resting():
-        return tuple(str(defect) for defect in sound.judge(data.training, data.evaluation, limits))
+    return tuple(str(defect) for defect in sound.judge(data.training, data.evaluation, limits))
 
 
 def context(job: Job, data: Data, package: Path, built: Path | None) -> Context:

@@ -1,4 +1,4 @@
-"""What a job will take, from its file alone: seconds, USD, bytes on the box's disk. Pure.
+"""Estimate of a job from its file alone: seconds, USD, bytes on the box's disk. Pure.
 
 The steps and seconds a step are the profile's. For the first user's run (330 SFT steps at 4.4 s,
 80 DPO steps at 6 s, 5 minutes of export, 3 of loading) the training comes to 40 minutes and
@@ -66,7 +66,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Disk:
+class DiskPlan:
     """Bytes that lie on the box's disk when the training ends, and what the disk offers."""
 
     reserved: int
@@ -83,7 +83,7 @@ class Disk:
 
 
 def timeline(job: Job, done: Mapping[str, int] = NOTHING) -> Timeline:
-    """How long each part takes by the job's own figures, but for the steps of ``sft`` and ``dpo`` that are ``done``."""
+    """Seconds of each part by the job's own figures, but for the steps of ``sft`` and ``dpo`` that are ``done``."""
     limits, training = job.limits, job.training
     return Timeline(
         setup=limits.setup_s,
@@ -96,7 +96,7 @@ def timeline(job: Job, done: Mapping[str, int] = NOTHING) -> Timeline:
 
 
 def cost(job: Job, done: Mapping[str, int] = NOTHING) -> Cost:
-    """What the job costs at its price caps, ``done`` as in ``timeline``.
+    """Cost of the job (USD) at its price caps, ``done`` as in ``timeline``.
 
     Raises BadInput for a model whose sizes cannot be predicted.
     """
@@ -117,16 +117,16 @@ def first_checkpoint_s(job: Job) -> float:
 
 
 def checkpoints_due(job: Job) -> int:
-    """How many checkpoints SFT and DPO write, the last step's included."""
+    """Number of checkpoints that SFT and DPO write, the last step's included."""
     every = job.training.checkpoint_every
     return sum(math.ceil(steps / every) for steps in (job.training.sft_steps, job.training.dpo_steps))
 
 
-def disk(job: Job) -> Disk:
-    """What must fit on the instance's disk; raises BadInput for a model whose sizes cannot be predicted."""
+def disk(job: Job) -> DiskPlan:
+    """Bytes that must fit on the instance's disk; raises BadInput for a model whose sizes cannot be predicted."""
     base = base_bytes(job)
     kept = min(checkpoints_due(job), 2 * job.training.checkpoints_kept)
-    return Disk(
+    return DiskPlan(
         reserved=int(job.machine.reserved_gb * _GB),
         base=base,
         merged=base,
@@ -152,12 +152,12 @@ def checkpoint_bytes(job: Job) -> int:
 
 
 def mirrored_bytes(job: Job) -> int:
-    """What of one checkpoint comes home while the training goes on."""
+    """Bytes of one checkpoint that are mirrored while the training goes on."""
     return checkpoint_bytes(job) // (1 if job.training.mirror == "resumable" else 1 + _OPTIMIZER_STATES)
 
 
 def mirror_bytes(job: Job) -> int:
-    """What the mirror takes on this machine's disk at most: of each trainer the two newest, and one on its way."""
+    """Most bytes that the mirror takes on this machine's disk: of each trainer the two newest, and one on its way."""
     return min(checkpoints_due(job), 5) * mirrored_bytes(job)
 
 

@@ -55,7 +55,7 @@ def load_job(path: Path) -> Job:
 
 
 def _text(path: Path) -> str:
-    """What the file says; the mark that Windows editors put before UTF-8 is no part of it."""
+    """Text of the file; the mark that Windows editors put before UTF-8 is no part of it."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -150,7 +150,7 @@ def _explain(path: Path, text: str, error: ValidationError, *, has_profile: bool
 
 
 def _reason(problem: ErrorDetails, location: list[str]) -> str:
-    """What is wrong, in a job file's words: with the fields that are allowed where one is not known."""
+    """Reason of a refusal in a job file's words: with the fields that are allowed where one is not known."""
     if problem["type"] != "extra_forbidden":
         return _KINDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     table: type[BaseModel] | None = Job

@@ -177,7 +177,7 @@ class ArtifactTable(_Table):
 
 
 class LimitsTable(_Table):
-    """What the job may cost and how long each thing may take (USD, seconds)."""
+    """Limits of what the job may cost and of how long each thing may take (USD, seconds)."""
 
     budget_usd: Positive
     launch_deadline_s: Positive = 900
@@ -217,7 +217,7 @@ class LimitsTable(_Table):
 
 
 class GatesTable(_Table):
-    """Which optional checks this job requires, and where its own checks are kept."""
+    """Optional checks that this job requires, and where its own checks are kept."""
 
     smoke_run: bool = True
     smoke_command: tuple[str, ...] = ()
@@ -231,7 +231,7 @@ class GatesTable(_Table):
 
 
 class TeardownTable(_Table):
-    """Whether destroying needs a person at the terminal (``ask``) or was agreed in advance (``yes``)."""
+    """Consent to destroying: a person at the terminal gives it (``ask``), or it was agreed in advance (``yes``)."""
 
     confirm: Literal["ask", "yes"] = "ask"
 
@@ -255,7 +255,7 @@ class Job(_Table):
 
     @property
     def announced(self) -> dict[str, int | str]:
-        """What the PLAN line of the training's log must state of batch size, steps, adapter and dtype."""
+        """Batch size, steps, adapter and dtype that the PLAN line of the training's log must state."""
         training, model = self.training, self.model
         return {
             "batch_size": training.batch_size,

@@ -38,7 +38,7 @@ _OUTPUTS: Final = frozenset({"models/output", "training.log", "run.json", "MANIF
 
 @dataclass(frozen=True, slots=True)
 class StagedPackage:
-    """Where the snapshot is, and every file in it by relative POSIX path."""
+    """Snapshot of the package: its directory, and every file in it by relative POSIX path."""
 
     path: Path
     manifest: Mapping[str, Sha256]
@@ -81,7 +81,7 @@ def stage_package(job: Job, directory: Path) -> StagedPackage:
 
 
 def skipped(name: str) -> bool:
-    """Whether a relative path is no part of the package: caches, version control, the outputs of earlier runs."""
+    """True when a relative path is no part of the package: caches, version control, the outputs of earlier runs."""
     last = PurePosixPath(name).name
     return last in _SKIPPED_FOLDERS or last.endswith(_SKIPPED_ENDS) or name in _OUTPUTS
 

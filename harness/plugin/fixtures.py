@@ -37,65 +37,15 @@ def facts(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     return _facts_file(request).facts
 
 
-@pytest.fixture
-def preflight(request: pytest.FixtureRequest) -> object:
-    """The facts of stage preflight: harness.facts.preflight.PreflightFacts."""
-    return _typed(request, Stage.PREFLIGHT)
+def _facts_of(stage: Stage) -> object:
+    def facts_of_stage(request: pytest.FixtureRequest) -> object:
+        file = _facts_file(request)
+        if file.stage != stage:
+            raise CouldNotLook(f"a check of stage {file.stage} sees no facts of stage {stage}")
+        return typed(file)
 
-
-@pytest.fixture
-def provision(request: pytest.FixtureRequest) -> object:
-    """The facts of stage provision: harness.facts.provision.ProvisionFacts."""
-    return _typed(request, Stage.PROVISION)
-
-
-@pytest.fixture
-def upload(request: pytest.FixtureRequest) -> object:
-    """The facts of stage upload: harness.facts.upload.UploadFacts."""
-    return _typed(request, Stage.UPLOAD)
-
-
-@pytest.fixture
-def install(request: pytest.FixtureRequest) -> object:
-    """The facts of stage install: harness.facts.install.InstallFacts."""
-    return _typed(request, Stage.INSTALL)
-
-
-@pytest.fixture
-def launch(request: pytest.FixtureRequest) -> object:
-    """The facts of stage launch: harness.facts.launch.LaunchFacts."""
-    return _typed(request, Stage.LAUNCH)
-
-
-@pytest.fixture
-def training(request: pytest.FixtureRequest) -> object:
-    """The facts of stage training: harness.facts.training.TrainingFacts."""
-    return _typed(request, Stage.TRAINING)
-
-
-@pytest.fixture
-def posttrain(request: pytest.FixtureRequest) -> object:
-    """The facts of stage posttrain: harness.facts.posttrain.PosttrainFacts."""
-    return _typed(request, Stage.POSTTRAIN)
-
-
-@pytest.fixture
-def postdownload(request: pytest.FixtureRequest) -> object:
-    """The facts of stage postdownload: harness.facts.postdownload.PostdownloadFacts."""
-    return _typed(request, Stage.POSTDOWNLOAD)
-
-
-@pytest.fixture
-def teardown(request: pytest.FixtureRequest) -> object:
-    """The facts of stage teardown: harness.facts.teardown.TeardownFacts."""
-    return _typed(request, Stage.TEARDOWN)
-
-
-def _typed(request: pytest.FixtureRequest, stage: Stage) -> object:
-    file = _facts_file(request)
-    if file.stage != stage:
-        raise CouldNotLook(f"a check of stage {file.stage} sees no facts of stage {stage}")
-    return typed(file)
+    facts_of_stage.__doc__ = f"The facts of stage {stage}: harness.facts.{stage}.{stage.capitalize()}Facts."
+    return pytest.fixture(name=stage.value)(facts_of_stage)
 
 
 def _facts_file(request: pytest.FixtureRequest) -> FactsFile:
@@ -104,3 +54,14 @@ def _facts_file(request: pytest.FixtureRequest) -> FactsFile:
     if judging is None or stage is None:
         raise CouldNotLook("no --stage was given for this check, so nothing was looked at")
     return judging.facts[stage]
+
+
+preflight = _facts_of(Stage.PREFLIGHT)
+provision = _facts_of(Stage.PROVISION)
+upload = _facts_of(Stage.UPLOAD)
+install = _facts_of(Stage.INSTALL)
+launch = _facts_of(Stage.LAUNCH)
+training = _facts_of(Stage.TRAINING)
+posttrain = _facts_of(Stage.POSTTRAIN)
+postdownload = _facts_of(Stage.POSTDOWNLOAD)
+teardown = _facts_of(Stage.TEARDOWN)

@@ -61,7 +61,7 @@ class AbsenceProof:
 
 @dataclass(frozen=True, slots=True)
 class BillingLook:
-    """What the instance was charged in all, at one time (seconds since the epoch, USD)."""
+    """Sum that the instance was charged up to one time (seconds since the epoch, USD)."""
 
     at: float
     usd: float
@@ -77,7 +77,7 @@ class BillingProof:
 
     @property
     def usd(self) -> float:
-        """What the instance cost (USD)."""
+        """Cost of the instance (USD)."""
         return self.looks[-1].usd
 
     def as_json(self) -> dict[str, Json]:

@@ -22,9 +22,9 @@ from harness.gates import plan
 from harness.gates.evidence import result_from_json
 from harness.ledger.events import Head
 from harness.ledger.history import GateRecord, History, LocalFile, Rental
-from harness.release.statement import MAX_BYTES, Release, ReleasedCheck, ReleasedGate, decode, encode
+from harness.release.statement import Release, ReleasedCheck, ReleasedGate, read, to_json
 
-__all__ = ["Release", "ReleasedCheck", "ReleasedGate", "file_problem", "problems", "read", "statement", "to_json"]
+__all__ = ["Release", "ReleasedCheck", "file_problem", "problems", "read", "statement", "to_json"]
 
 
 def statement(history: History, provider_name: str, now: float) -> Release:
@@ -67,7 +67,7 @@ def problems(release: Release, history: History, now: float) -> tuple[str, ...]:
 
 
 def file_problem(release: Release, path: Path) -> str | None:
-    """What is wrong with the file, its size and SHA-256 read from the disk now; None when it is the released one."""
+    """Problem of the file, its size and SHA-256 read from the disk now; None when it is the released one."""
     if not path.exists():
         return f"{path} does not exist"
     if not path.is_file():
@@ -82,24 +82,6 @@ def file_problem(release: Release, path: Path) -> str | None:
     if hashed.size != release.size or hashed.sha256 != release.sha256:
         return f"{path} has the SHA-256 {hashed.sha256}, the release names {release.sha256}"
     return None
-
-
-def to_json(release: Release) -> bytes:
-    """The statement in canonical JSON: equal releases have equal bytes."""
-    return encode(release)
-
-
-def read(source: Path | bytes) -> Release:
-    """The release in a file, or in its bytes; raises BadInput naming what is wrong with it."""
-    if isinstance(source, bytes):
-        return decode(source, "the release")
-    try:
-        if source.stat().st_size > MAX_BYTES:
-            raise BadInput(f"{source} is larger than a release can be ({MAX_BYTES} bytes)")
-        data = source.read_bytes()
-    except OSError as error:
-        raise BadInput(f"cannot read the release {source}: {error.strerror or error}") from error
-    return decode(data, str(source))
 
 
 def _subjects(history: History) -> tuple[Rental, RemoteFile, LocalFile]:
@@ -130,7 +112,7 @@ def _time_problems(release: Release, now: float) -> tuple[str, ...]:
 
 
 def _subject_problems(release: Release, history: History) -> tuple[str, ...]:
-    """Whether the statement is about this job's instance and this job's file."""
+    """Differences between the statement and this job's instance and file."""
     rental, artifact, verified = history.rental, history.artifact, history.verified
     named = [
         ("job", release.job, history.job.name),
@@ -151,7 +133,7 @@ def _subject_problems(release: Release, history: History) -> tuple[str, ...]:
 
 
 def _gate_problems(release: Release, history: History) -> tuple[str, ...]:
-    """Whether the gates that it names are the open ones of the log, and postdownload's plan is today's."""
+    """Gates of the statement that are not open in the log, and checks that today's postdownload plan adds."""
     found = [problem for gate in release.gates for problem in _one_gate(gate, history)]
     last = release.gate(Stage.POSTDOWNLOAD)
     if last is None:
@@ -182,7 +164,7 @@ def _one_gate(gate: ReleasedGate, history: History) -> list[str]:
 
 
 def _log_problems(release: Release, history: History) -> tuple[str, ...]:
-    """Whether the log goes on from the head that it names, and recorded this very statement."""
+    """Problems with the log: it must contain the head that the statement names, and have recorded this statement."""
     found = []
     if not any(event.seq == release.log.seq and event.digest == release.log.digest for event in history.events):
         found.append(f"the event log has no event {release.log.seq} with the digest that the statement names")

@@ -1,14 +1,18 @@
-"""A release statement and its wire form: in-toto Statement v1, canonical JSON out, strict JSON in. Pure."""
+"""A release statement and its wire form: in-toto Statement v1, canonical JSON out, strict JSON in.
+
+Strict by comparison: a statement is read for its fields, written anew, and refused unless both say the same.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+import rfc8785
 
 from harness.core.canonical import canonical
 from harness.core.errors import BadInput
@@ -18,19 +22,26 @@ from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.ledger.events import Head
 
-STATEMENT = "https://in-toto.io/Statement/v1"
-PREDICATE = "https://gold-standard-harness.dev/release/v1"
-"""Names the predicate's meaning; a new meaning gets a new number."""
+STATEMENT: Final = "https://in-toto.io/Statement/v1"
+PREDICATE: Final = "https://gold-standard-harness.dev/release/v2"
+PREDICATE_V1: Final = "https://gold-standard-harness.dev/release/v1"
 
-MAX_BYTES = 1 << 20
+_SPELLINGS: Final[dict[str, Callable[[dict[str, Any]], bytes]]] = {PREDICATE: rfc8785.dumps, PREDICATE_V1: canonical}
+"""Each predicate type and its canonical JSON: RFC 8785, and before it ASCII (what is not ASCII escaped)."""
+
+MAX_BYTES: Final = 1 << 20
 """A statement of every gate of a job is about 10 kB."""
 
-_RFC3339 = "%Y-%m-%dT%H:%M:%SZ"
+_RFC3339: Final = "%Y-%m-%dT%H:%M:%SZ"
+_LONGEST: Final = 4096
+_LARGEST: Final = 2**53 - 1  # the largest whole number that every reader of JSON keeps
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class ReleasedCheck:
-    """What one check said."""
+    """Verdict of one check."""
 
     id: CheckId
     verdict: Verdict
@@ -38,7 +49,7 @@ class ReleasedCheck:
 
 @dataclass(frozen=True, slots=True)
 class ReleasedGate:
-    """One gate that opened: the plan that it was held against, the facts that it judged, what each check said."""
+    """One gate that opened: the plan that it was held against, the facts that it judged, each check's verdict."""
 
     stage: Stage
     verdict: Verdict
@@ -49,10 +60,10 @@ class ReleasedGate:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What may be destroyed, and for which file's sake. ``size`` in bytes; times in whole seconds since the epoch.
+    """The one instance that may be destroyed, and the file for whose sake. ``size`` in bytes; times in epoch seconds.
 
-    ``name`` is the file's name here, ``remote_path`` where it was on the box; ``log`` is the
-    event log's head when the statement was made.
+    ``name`` is the file's name here, ``remote_path`` where it was on the box; ``log`` is the event log's head
+    when the statement was made; ``predicate`` is the type that it is written as. Times are whole seconds.
     """
 
     job: JobName
@@ -67,86 +78,34 @@ class Release:
     log: Head
     issued: int
     expires: int
+    predicate: str = PREDICATE
 
     def gate(self, stage: Stage) -> ReleasedGate | None:
         """The gate of one stage, None when the statement does not name it."""
         return next((gate for gate in self.gates if gate.stage is stage), None)
 
 
-_Digest = Annotated[str, AfterValidator(sha256)]
-_Natural = Annotated[int, Field(ge=0)]
-_Name = Annotated[str, Field(min_length=1, max_length=4096)]
-_Label = Annotated[str, Field(max_length=4096)]
+def to_json(release: Release) -> bytes:
+    """The statement in its predicate type's canonical JSON: equal releases have equal bytes.
+
+    Raises BadInput for what canonical JSON cannot say, as a file name that is not Unicode.
+    """
+    try:
+        return _SPELLINGS[release.predicate](_document(release))
+    except ValueError as error:
+        raise BadInput(f"the release cannot be written: {error}") from error
 
 
-def _moment(text: str) -> str:
-    if rfc3339(seconds(text)) != text:
-        raise ValueError("not a time like 2026-11-22T03:25:23Z")
-    return text
-
-
-_Moment = Annotated[str, AfterValidator(_moment)]
-
-
-class _Wire(BaseModel):
-    """A JSON object of the statement: exact types, and no field that this version does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel)
-
-
-class _Sha256(_Wire):
-    sha256: _Digest
-
-
-class _Subject(_Wire):
-    name: _Name
-    digest: _Sha256
-
-
-class _Instance(_Wire):
-    id: _Natural
-    label: _Label
-
-
-class _Artifact(_Wire):
-    remote_path: _Name
-    size: _Natural
-
-
-class _Check(_Wire):
-    id: _Name
-    verdict: Literal["pass", "unknown", "fail"]
-
-
-class _Gate(_Wire):
-    stage: Literal[tuple(stage.value for stage in Stage)]  # type: ignore[valid-type]  # the stages are listed once
-    verdict: Literal["pass", "unknown", "fail"]
-    plan_digest: _Sha256
-    facts_digest: _Sha256
-    checks: list[_Check]
-
-
-class _Log(_Wire):
-    seq: _Natural
-    digest: _Sha256
-
-
-class _Predicate(_Wire):
-    job: Annotated[str, AfterValidator(job_name)]
-    provider: _Name
-    instance: _Instance
-    artifact: _Artifact
-    gates: list[_Gate]
-    event_log: _Log
-    issued_on: _Moment
-    expires_on: _Moment
-
-
-class _Statement(_Wire):
-    type: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
-    subject: Annotated[list[_Subject], Field(min_length=1, max_length=1)]
-    predicate_type: Literal["https://gold-standard-harness.dev/release/v1"]
-    predicate: _Predicate
+def read(source: Path | bytes) -> Release:
+    """The release in a file, or in its bytes; raises BadInput naming the file and the field that is wrong."""
+    name, data = ("the release", source) if isinstance(source, bytes) else (str(source), _bytes(source))
+    if len(data) > MAX_BYTES:
+        raise BadInput(f"{name} is larger than a release can be ({MAX_BYTES} bytes)")
+    try:
+        told = json.loads(data.decode("utf-8"), object_pairs_hook=_no_twins, parse_constant=_no_constant)
+        return _strictly(told)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{name} is not a release: {printable(str(error), 300)}") from error
 
 
 def rfc3339(moment: float) -> str:
@@ -154,83 +113,138 @@ def rfc3339(moment: float) -> str:
     return datetime.fromtimestamp(int(moment), UTC).strftime(_RFC3339)
 
 
-def seconds(text: str) -> int:
-    """Seconds since the epoch; raises ValueError for anything but ``2026-11-22T03:25:23Z``."""
+def _bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise BadInput(f"cannot read the release {path}: {error.strerror or error}") from error
+
+
+def _document(release: Release) -> dict[str, Any]:
+    return {
+        "_type": STATEMENT,
+        "subject": [{"name": release.name, "digest": {"sha256": release.sha256}}],
+        "predicateType": release.predicate,
+        "predicate": {
+            "job": release.job,
+            "provider": release.provider,
+            "instance": {"id": release.instance_id, "label": release.label},
+            "artifact": {"remotePath": release.remote_path, "size": release.size},
+            "gates": [
+                {
+                    "stage": gate.stage.value,
+                    "verdict": gate.verdict.value,
+                    "planDigest": {"sha256": gate.plan_digest},
+                    "factsDigest": {"sha256": gate.facts_sha256},
+                    "checks": [{"id": check.id, "verdict": check.verdict.value} for check in gate.checks],
+                }
+                for gate in release.gates
+            ],
+            "eventLog": {"seq": release.log.seq, "digest": {"sha256": release.log.digest}},
+            "issuedOn": rfc3339(release.issued),
+            "expiresOn": rfc3339(release.expires),
+        },
+    }
+
+
+def _strictly(told: Any) -> Release:
+    release = _release(told)
+    if odd := set(_leaves(told)) ^ set(_leaves(_document(release))):
+        where = min(".".join(map(str, path)) for path, _ in odd)
+        raise ValueError(f"{where}: not as a release has it")
+    return release
+
+
+def _release(told: Any) -> Release:
+    return Release(
+        job=_field(told, "predicate", "job", read=job_name),
+        provider=_field(told, "predicate", "provider", read=_name),
+        instance_id=InstanceId(_field(told, "predicate", "instance", "id", read=_natural)),
+        label=_field(told, "predicate", "instance", "label", read=_text),
+        name=_field(told, "subject", 0, "name", read=_name),
+        remote_path=_field(told, "predicate", "artifact", "remotePath", read=_name),
+        size=_field(told, "predicate", "artifact", "size", read=_natural),
+        sha256=_field(told, "subject", 0, "digest", "sha256", read=sha256),
+        gates=_field(told, "predicate", "gates", read=_each(_gate)),
+        log=Head(
+            _field(told, "predicate", "eventLog", "seq", read=_natural),
+            _field(told, "predicate", "eventLog", "digest", "sha256", read=sha256),
+        ),
+        issued=_field(told, "predicate", "issuedOn", read=_seconds),
+        expires=_field(told, "predicate", "expiresOn", read=_seconds),
+        predicate=_field(told, "predicateType", read=_predicate),
+    )
+
+
+def _gate(told: Any) -> ReleasedGate:
+    return ReleasedGate(
+        stage=_field(told, "stage", read=Stage),
+        verdict=_field(told, "verdict", read=Verdict),
+        plan_digest=_field(told, "planDigest", "sha256", read=sha256),
+        facts_sha256=_field(told, "factsDigest", "sha256", read=sha256),
+        checks=_field(told, "checks", read=_each(_check)),
+    )
+
+
+def _check(told: Any) -> ReleasedCheck:
+    return ReleasedCheck(CheckId(_field(told, "id", read=_name)), _field(told, "verdict", read=Verdict))
+
+
+def _field(told: Any, *path: str | int, read: Callable[[Any], T]) -> T:
+    """The value at a path, read; raises ValueError naming the path when it is not there or does not read."""
+    try:
+        for step in path:
+            told = told[step]
+        return read(told)
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        problem = str(error) if isinstance(error, ValueError) else "missing, or of another type"
+        raise ValueError(f"{'.'.join(map(str, path))}: {problem}") from error
+
+
+def _each(read: Callable[[Any], T]) -> Callable[[Any], tuple[T, ...]]:
+    def every(told: Any) -> tuple[T, ...]:
+        return tuple(_field(told, at, read=read) for at in range(len(told)))
+
+    return every
+
+
+def _natural(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= _LARGEST:
+        raise ValueError("not a whole number from 0 to 2^53 - 1")
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str or len(value) > _LONGEST:
+        raise ValueError(f"not a text of at most {_LONGEST} characters")
+    value.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError
+    return value
+
+
+def _name(value: Any) -> str:
+    if not _text(value):
+        raise ValueError("empty")
+    return str(value)
+
+
+def _seconds(text: Any) -> int:
     return int(datetime.strptime(text, _RFC3339).replace(tzinfo=UTC).timestamp())
 
 
-def encode(release: Release) -> bytes:
-    """The statement's canonical JSON."""
-    return canonical(
-        {
-            "_type": STATEMENT,
-            "subject": [{"name": release.name, "digest": {"sha256": release.sha256}}],
-            "predicateType": PREDICATE,
-            "predicate": {
-                "job": release.job,
-                "provider": release.provider,
-                "instance": {"id": release.instance_id, "label": release.label},
-                "artifact": {"remotePath": release.remote_path, "size": release.size},
-                "gates": [
-                    {
-                        "stage": gate.stage.value,
-                        "verdict": gate.verdict.value,
-                        "planDigest": {"sha256": gate.plan_digest},
-                        "factsDigest": {"sha256": gate.facts_sha256},
-                        "checks": [{"id": check.id, "verdict": check.verdict.value} for check in gate.checks],
-                    }
-                    for gate in release.gates
-                ],
-                "eventLog": {"seq": release.log.seq, "digest": {"sha256": release.log.digest}},
-                "issuedOn": rfc3339(release.issued),
-                "expiresOn": rfc3339(release.expires),
-            },
-        }
-    )
+def _predicate(value: Any) -> str:
+    if value not in _SPELLINGS:
+        raise ValueError(f"not one of {', '.join(_SPELLINGS)}")
+    return str(value)
 
 
-def decode(data: bytes, source: str) -> Release:
-    """The release in a statement's bytes; raises BadInput naming ``source`` and the field that is wrong."""
-    if len(data) > MAX_BYTES:
-        raise BadInput(f"{source} is larger than a release can be ({MAX_BYTES} bytes)")
-    try:
-        told = json.loads(data.decode("utf-8"), object_pairs_hook=_no_twins, parse_constant=_no_constant)
-        statement = _Statement.model_validate(told)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the statement"
-        raise BadInput(f"{source} is not a release: {printable(where, 200)}: {first['msg']}") from error
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{source} is not a release: {printable(str(error), 300)}") from error
-    return _release(statement)
-
-
-def _release(statement: _Statement) -> Release:
-    subject, told = statement.subject[0], statement.predicate
-    return Release(
-        job=JobName(told.job),
-        provider=told.provider,
-        instance_id=InstanceId(told.instance.id),
-        label=told.instance.label,
-        name=subject.name,
-        remote_path=told.artifact.remote_path,
-        size=told.artifact.size,
-        sha256=Sha256(subject.digest.sha256),
-        gates=tuple(_gate(gate) for gate in told.gates),
-        log=Head(told.event_log.seq, told.event_log.digest.sha256),
-        issued=seconds(told.issued_on),
-        expires=seconds(told.expires_on),
-    )
-
-
-def _gate(gate: _Gate) -> ReleasedGate:
-    return ReleasedGate(
-        stage=Stage(gate.stage),
-        verdict=Verdict(gate.verdict),
-        plan_digest=gate.plan_digest.sha256,
-        facts_sha256=gate.facts_digest.sha256,
-        checks=tuple(ReleasedCheck(CheckId(check.id), Verdict(check.verdict)) for check in gate.checks),
-    )
+def _leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every scalar and empty container within a JSON value, with its path, spelled so that 1, 1.0 and true differ."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    if not inner or not value:
+        yield path, repr(value)
+    for key, deeper in inner:
+        yield from _leaves(deeper, (*path, key))
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -21,12 +21,10 @@ from harness.report.model import (
     MoneyReport,
     Report,
     StageReport,
-    Standing,
 )
 from harness.report.moments import clean
 
 _BOXES = {Verdict.PASS: "[x]", Verdict.UNKNOWN: "[?]", Verdict.FAIL: "[ ]"}
-_WORDS = {Standing.CLOSED: "CLOSED", Standing.HELD: "HELD", Standing.UNDER_WAY: "UNDER WAY", Standing.LOST: "LOST"}
 _SPECIAL = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 """What may open emphasis, code, a link, a cell or a formula inside a line; an underscore inside a word may not."""
 
@@ -36,7 +34,11 @@ _LONG_RUN = re.compile(r"`+")
 def render(report: Report) -> str:
     """The whole report."""
     parts = [
-        [f"# Gold standard: {words(report.job)}", "", f"> **{_WORDS[report.standing]}.** {words(report.headline)}"],
+        [
+            f"# Gold standard: {words(report.job)}",
+            "",
+            f"> **{report.standing.upper()}.** {words(report.headline)}",
+        ],
         [">", f"> {words(report.safety)}", ">", f"> Next: {code(report.next_step)}", ""],
         _shut(report.stages),
         _table(report.stages),
@@ -81,7 +83,7 @@ def _longest_run(text: str) -> int:
 
 
 def _shut(stages: Sequence[StageReport]) -> Iterator[str]:
-    """What keeps the current gate shut comes first: it is why somebody reads this."""
+    """Reasons that keep the current gate shut; they come first, being why somebody reads this."""
     shut = standing.keeping_shut(stages)
     current = standing.current(stages)
     if current is None or not (shut or current.problems):

@@ -1,4 +1,4 @@
-"""What the gold-standard report says, as plain values; every rendering is made from these. Pure.
+"""Contents of the gold-standard report as plain values; every rendering is made from these. Pure.
 
 Times are seconds since the epoch, durations seconds, sizes bytes, money USD. Every string
 is printable and bounded; each rendering still escapes what its own format gives a meaning.
@@ -18,8 +18,8 @@ FORMAT = 1
 """The version of the JSON form; a reader refuses others."""
 
 
-class Standing(StrEnum):
-    """How a job stands."""
+class JobStanding(StrEnum):
+    """State of a job."""
 
     UNDER_WAY = "under way"
     HELD = "held"
@@ -28,7 +28,7 @@ class Standing(StrEnum):
 
 
 class StageState(StrEnum):
-    """How a stage stands."""
+    """State of a stage."""
 
     PASSED = "passed"
     HELD = "held"
@@ -69,7 +69,7 @@ class StageReport:
 
     @property
     def passed(self) -> int:
-        """How many checks passed."""
+        """Number of checks that passed."""
         return len(self.checks) - len(self.shut)
 
 
@@ -103,7 +103,7 @@ class InstanceReport:
 
 @dataclass(frozen=True, slots=True)
 class BilledKind:
-    """What the provider billed for one kind of thing."""
+    """Sum that the provider billed for one kind of thing."""
 
     kind: str
     usd: float
@@ -111,7 +111,7 @@ class BilledKind:
 
 @dataclass(frozen=True, slots=True)
 class MoneyReport:
-    """What it cost. ``idle_s`` is paid time between the training's end and the instance's.
+    """Cost of the job. ``idle_s`` is paid time between the training's end and the instance's.
 
     ``bytes_s`` is what the artifact's bytes alone take of it, at the rate at which they came; None until that is known.
     ``usd`` is the rental's price times the time it was rented and not stopped; ``billed`` is the
@@ -174,7 +174,7 @@ class Report:
     """A whole job. ``headline`` says how it stands, ``safety`` what could be lost, ``next_step`` what to do now."""
 
     job: str
-    standing: Standing
+    standing: JobStanding
     headline: str
     safety: str
     next_step: str

@@ -1,4 +1,4 @@
-"""How a job stands, what could be lost, and what to do now: the sentences at the top of a report. Pure."""
+"""Sentences at the top of a report: the job's state, what could be lost, and what to do next. Pure."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Sequence
 
 from harness.gates.evidence import CheckResult
 from harness.ledger.history import History
-from harness.report.model import ArtifactReport, InstanceReport, StageReport, StageState, Standing
+from harness.report.model import ArtifactReport, InstanceReport, JobStanding, StageReport, StageState
 
 
-def of(history: History) -> Standing:
-    """How the job stands."""
+def of(history: History) -> JobStanding:
+    """State of the job."""
     if history.destroyed is not None and history.verified is None:
-        return Standing.LOST
+        return JobStanding.LOST
     if history.closed and history.alive is None:
-        return Standing.CLOSED
-    return Standing.HELD if history.held is not None else Standing.UNDER_WAY
+        return JobStanding.CLOSED
+    return JobStanding.HELD if history.held is not None else JobStanding.UNDER_WAY
 
 
-def headline(stands: Standing, history: History, stages: Sequence[StageReport]) -> str:
+def headline(stands: JobStanding, history: History, stages: Sequence[StageReport]) -> str:
     """The state in one sentence."""
     now = history.stage
-    if stands is Standing.LOST:
+    if stands is JobStanding.LOST:
         return "The instance is gone and no verified file is here."
-    if stands is Standing.CLOSED:
+    if stands is JobStanding.CLOSED:
         seen = "Every gate has opened"
         if history.job.adopted:
             seen = "Adopted: what came before the training's end was not looked at. Every gate since has opened"
         return f"{seen}; the model is home and the instance is proven to be gone."
-    if stands is Standing.HELD:
+    if stands is JobStanding.HELD:
         held = history.held or {}
         return f"Held at {held.get('stage', now)}: {held.get('reason', 'no reason was recorded')}"
     passed = sum(stage.verdict is not None and stage.left_at is not None for stage in stages)
@@ -36,7 +36,7 @@ def headline(stands: Standing, history: History, stages: Sequence[StageReport]) 
 
 
 def safety(artifact: ArtifactReport | None, instance: InstanceReport | None) -> str:
-    """What could be lost, and what still costs money."""
+    """Sentence about what could be lost, and what still costs money."""
     home = artifact is not None and artifact.verified
     if instance is None:
         return "Nothing is rented, so nothing can be lost and nothing is billed."
@@ -52,11 +52,11 @@ def safety(artifact: ArtifactReport | None, instance: InstanceReport | None) -> 
     return f"{bill} Nothing is lost: {where}." if home or not instance.destroy_requested else bill
 
 
-def next_step(stands: Standing, history: History) -> str:
+def next_step(stands: JobStanding, history: History) -> str:
     """The next command to type."""
-    if stands is Standing.CLOSED:
+    if stands is JobStanding.CLOSED:
         return f"harness verify {_local(history)}"
-    if stands is Standing.LOST:
+    if stands is JobStanding.LOST:
         return "harness status"
     name = history.job.name
     return f"harness destroy {name}" if history.job.adopted else f"harness run {name}"

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from harness.static import script
-from harness.static.script import Script
+from harness.static.script import PythonScript
 from harness.static.sources import CONFIGURATION, Sources, is_requirements
 
 _PROGRAMS: Final = frozenset({"torchrun", "deepspeed", "horovodrun", "mpirun", "mpiexec", "colossalai"})
@@ -75,7 +75,7 @@ def find(sources: Sources, commands: Mapping[str, Sequence[str]]) -> tuple[str, 
 
 
 def in_command(argv: Sequence[str]) -> Iterator[str]:
-    """What a command, given as words, would launch; a word that is itself a script (``sh -c``) is read too."""
+    """Launchers that a command, given as words, would start; a word that is a script (``sh -c``) is read too."""
     words = [word for word in argv if word not in _WRAPPERS and not re.fullmatch(r"[A-Za-z_]\w*=.*", word)]
     if not words or words[0] in _SPEAKING:
         return
@@ -105,7 +105,7 @@ def in_shell(text: str) -> Iterator[tuple[int, str]]:
                     yield number, f"sets {name}"
 
 
-def in_python(code: Script) -> Iterator[tuple[int, str]]:
+def in_python(code: PythonScript) -> Iterator[tuple[int, str]]:
     """Launchers that a Python module imports, calls, asks for by option, or starts as a program."""
     for node in code.imports:
         spelt = [item.name for item in node.names]
@@ -147,7 +147,7 @@ def in_configuration(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _has_block(text: str, end: int) -> bool:
-    """Whether a YAML key without a value is followed by deeper lines."""
+    """True when a YAML key without a value is followed by deeper lines."""
     following = text[end:].lstrip("\n").split("\n", 1)[0]
     return following[:1] in {" ", "\t"} and bool(following.strip())
 
@@ -204,7 +204,7 @@ def _word(value: ast.expr) -> str:
 
 
 def _is_on(value: ast.expr) -> bool:
-    """Whether an option's value switches it on; one that is computed is taken as on."""
+    """True when an option's value switches it on; one that is computed is taken as on."""
     try:
         return bool(ast.literal_eval(value)) and ast.literal_eval(value) not in {"0", "false", "no", "NO"}
     except (ValueError, TypeError, SyntaxError):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.static import script
-from harness.static.script import Script
+from harness.static.script import PythonScript
 from harness.static.sources import Sources
 
 _UNREAD: Final = object()
@@ -161,7 +161,7 @@ def save_steps(sources: Sources, entry: str) -> dict[str, int]:
 Row = tuple[int, str, str]
 
 
-def _in_calls(code: Script, tables: Mapping[str, Options]) -> Iterator[Row]:
+def _in_calls(code: PythonScript, tables: Mapping[str, Options]) -> Iterator[Row]:
     for call in code.calls:
         if not call.keywords:
             continue
@@ -174,7 +174,7 @@ def _in_calls(code: Script, tables: Mapping[str, Options]) -> Iterator[Row]:
             yield call.lineno, f"{callee} with {name}", f"the installed trl and transformers have no such option{hint}"
 
 
-def _gone_imports(code: Script) -> Iterator[Row]:
+def _gone_imports(code: PythonScript) -> Iterator[Row]:
     for node in code.imports:
         if any(alias.name == "DataCollatorForCompletionOnlyLM" for alias in node.names):
             yield (
@@ -184,7 +184,7 @@ def _gone_imports(code: Script) -> Iterator[Row]:
             )
 
 
-def _frozen_adapter(code: Script) -> Iterator[Row]:
+def _frozen_adapter(code: PythonScript) -> Iterator[Row]:
     """An adapter that is loaded frozen in a module that trains."""
     if not any(callee.endswith("Trainer") for callee in _callees(code)):
         return
@@ -200,7 +200,7 @@ def _frozen_adapter(code: Script) -> Iterator[Row]:
             )
 
 
-def _merged_then_trained(code: Script) -> Iterator[Row]:
+def _merged_then_trained(code: PythonScript) -> Iterator[Row]:
     """A function that merges its adapter away and then goes on to train."""
     merges = [call for call in code.calls if script.callee(call.func).endswith("merge_and_unload")]
     trains = [call for call in code.calls if script.callee(call.func).endswith("Trainer")] if merges else []
@@ -214,7 +214,7 @@ def _merged_then_trained(code: Script) -> Iterator[Row]:
             )
 
 
-def _unmarked_template(code: Script, tables: Mapping[str, Options]) -> Iterator[Row]:
+def _unmarked_template(code: PythonScript, tables: Mapping[str, Options]) -> Iterator[Row]:
     for call in code.calls:
         if _is(_options(call, tables), "assistant_only_loss", True):
             yield (
@@ -224,7 +224,7 @@ def _unmarked_template(code: Script, tables: Mapping[str, Options]) -> Iterator[
             )
 
 
-def _reentrant_by_hand(code: Script) -> Iterator[Row]:
+def _reentrant_by_hand(code: PythonScript) -> Iterator[Row]:
     for call in code.calls:
         if script.callee(call.func).endswith("gradient_checkpointing_enable") and _reentrant(_options(call, {})):
             yield (
@@ -249,8 +249,8 @@ def _options(call: ast.Call, tables: Mapping[str, Options]) -> dict[str, Any]:
     return options
 
 
-def _returned_tables(scripts: Mapping[str, Script]) -> dict[str, Options]:
-    """What functions return whose result is spread with ``**`` in a call: function name -> options."""
+def _returned_tables(scripts: Mapping[str, PythonScript]) -> dict[str, Options]:
+    """Options returned by functions whose result is spread with ``**`` in a call, by the function's name."""
     spread = {
         script.callee(keyword.value.func).rpartition(".")[2]
         for code in scripts.values()
@@ -281,17 +281,17 @@ def _value(node: ast.expr) -> Any:
         return _UNREAD
 
 
-def _callees(code: Script) -> Iterator[str]:
+def _callees(code: PythonScript) -> Iterator[str]:
     return (script.callee(call.func) for call in code.calls)
 
 
-def _scope(call: ast.Call, code: Script) -> object:
+def _scope(call: ast.Call, code: PythonScript) -> object:
     """The innermost function around a call; None at the top level of the script."""
     around = [function for function in code.functions if function.lineno <= call.lineno <= (function.end_lineno or 0)]
     return max(around, key=lambda function: function.lineno, default=None)
 
 
-def _has_generation_marks(scripts: Mapping[str, Script], sources: Sources) -> bool:
-    """Whether a chat template in the package says which turns are the assistant's."""
+def _has_generation_marks(scripts: Mapping[str, PythonScript], sources: Sources) -> bool:
+    """True when a chat template in the package marks which turns are the assistant's."""
     texts = (*sources.texts.values(), *(text for code in scripts.values() for text in code.strings))
     return any("{% generation" in text or "{%- generation" in text for text in texts)

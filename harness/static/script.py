@@ -1,4 +1,4 @@
-"""What a script says of itself, read from its syntax tree; it is never run. Pure.
+"""Settings and imports of a Python script, read from its syntax tree; it is never run. Pure.
 
 A value that is computed, read from the environment or set in two ways cannot be read
 from the text: that is CouldNotLook, never a guess.
@@ -45,7 +45,7 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
-class Script:
+class PythonScript:
     """A script's syntax tree, walked once: its nodes by kind, and the names that stand for one literal."""
 
     calls: tuple[ast.Call, ...]
@@ -58,7 +58,7 @@ class Script:
     constants: Mapping[str, str]
 
 
-def parse(text: str, name: str = "the script") -> Script:
+def parse(text: str, name: str = "the script") -> PythonScript:
     """Read a script that compiles; raises CouldNotLook with the line that does not."""
     try:
         with warnings.catch_warnings():
@@ -101,7 +101,7 @@ def device_maps(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def batch_size_settings(script: Script) -> tuple[Setting, ...]:
+def batch_size_settings(script: PythonScript) -> tuple[Setting, ...]:
     """Every place that gives ``BATCH_SIZE`` a value, also from another module or by name."""
     stores = [store for store in script.stores if _stored_name(store.target) == BATCH_SIZE]
     found = [_setting(store.target, store.value, script) for store in stores]
@@ -113,7 +113,7 @@ def batch_size_settings(script: Script) -> tuple[Setting, ...]:
     return tuple(sorted(found, key=lambda setting: setting.line))
 
 
-def device_map_settings(script: Script) -> tuple[Setting, ...]:
+def device_map_settings(script: PythonScript) -> tuple[Setting, ...]:
     """Every ``device_map`` that a call is given, and every model that is loaded without one.
 
     A call that is no loader may be told of a device map without using it (to log it), so that
@@ -132,7 +132,7 @@ def device_map_settings(script: Script) -> tuple[Setting, ...]:
     return tuple(sorted(found, key=lambda setting: setting.line))
 
 
-def imported(script: Script, package: str) -> Iterator[str]:
+def imported(script: PythonScript, package: str) -> Iterator[str]:
     """Dotted names of modules that a script may import; ``package`` is the dotted name of its own folder."""
     for node in script.imports:
         if isinstance(node, ast.Import):
@@ -155,7 +155,7 @@ def callee(function: ast.expr) -> str:
     return ".".join(reversed(names))
 
 
-def keywords(call: ast.Call, script: Script) -> tuple[dict[str, ast.expr], bool]:
+def keywords(call: ast.Call, script: PythonScript) -> tuple[dict[str, ast.expr], bool]:
     """A call's keywords by name, those of a table behind ``**`` included; and whether that is all of them."""
     options: dict[str, ast.expr] = {}
     whole = True
@@ -199,14 +199,14 @@ def nodes(tree: ast.AST) -> Iterator[ast.AST]:
                 pending.append(value)
 
 
-def _gather(tree: ast.Module) -> Script:
+def _gather(tree: ast.Module) -> PythonScript:
     found: defaultdict[type, list[Any]] = defaultdict(list)
     for node in nodes(tree):
         found[type(node)].append(node)
     imports: list[ast.Import | ast.ImportFrom] = [*_of(found, ast.Import), *_of(found, ast.ImportFrom)]
     stores = (*_stores(found), *_imported_names(imports))
     owners = [node.value for node in _of(found, ast.Attribute)] + [node.value for node in _of(found, ast.Subscript)]
-    return Script(
+    return PythonScript(
         calls=tuple(_of(found, ast.Call)),
         stores=stores,
         imports=tuple(imports),
@@ -261,7 +261,7 @@ def _constants(tree: ast.Module, stores: Iterable[Store], parameters: Iterable[s
     return found
 
 
-def _setting(node: ast.expr, value: ast.expr | None, script: Script) -> Setting:
+def _setting(node: ast.expr, value: ast.expr | None, script: PythonScript) -> Setting:
     if value is None:
         return Setting(node.lineno, None, ast.unparse(node))
     known = script.constants.get(value.id) if isinstance(value, ast.Name) else literal_text(value)
@@ -280,7 +280,7 @@ def _stored_name(target: ast.expr) -> object:
     return _constant(target.slice) if isinstance(target, ast.Subscript) else None
 
 
-def _written_out(value: ast.expr, script: Script) -> ast.Dict | None:
+def _written_out(value: ast.expr, script: PythonScript) -> ast.Dict | None:
     """A table that stands there, or the one that a name is bound to at one place and never changed afterwards."""
     if isinstance(value, ast.Dict):
         return value

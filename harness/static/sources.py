@@ -19,10 +19,10 @@ _NAMES = frozenset({"Makefile", "Dockerfile", "Procfile", "justfile"})
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What the package consists of; paths are relative and POSIX. ``unread`` says which texts could not be read."""
+    """Files of the package; paths are relative and POSIX. ``unread`` says which texts could not be read."""
 
     files: frozenset[str]
-    scripts: Mapping[str, script.Script] = field(default_factory=dict)
+    scripts: Mapping[str, script.PythonScript] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     broken: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
@@ -33,11 +33,11 @@ class Sources:
             raise CouldNotLook("; ".join(self.unread[:5]))
         return self
 
-    def reachable(self, entry: str) -> Mapping[str, script.Script]:
+    def reachable(self, entry: str) -> Mapping[str, script.PythonScript]:
         """The entry script and every module of the package that it imports, directly or not."""
         if entry not in self.files:
             raise CouldNotLook(f"{entry} is not in the package")
-        found: dict[str, script.Script] = {}
+        found: dict[str, script.PythonScript] = {}
         pending = [entry]
         entry_folder = PurePosixPath(entry).parent.as_posix().replace(".", "")
         while pending:
@@ -56,7 +56,7 @@ class Sources:
 def read(root: Path, files: Iterable[str]) -> Sources:
     """Read every text of the package; what cannot be read or compiled is named, not left out."""
     names = frozenset(files)
-    scripts: dict[str, script.Script] = {}
+    scripts: dict[str, script.PythonScript] = {}
     texts: dict[str, str] = {}
     broken: list[str] = []
     unread: list[str] = []
@@ -89,7 +89,7 @@ def _is_text(name: str) -> bool:
 
 
 def is_requirements(name: str) -> bool:
-    """Whether a file lists packages for pip."""
+    """True when a file lists packages for pip."""
     path = PurePosixPath(name)
     return path.suffix == ".txt" and ("requirements" in path.name or "constraints" in path.name)
 

@@ -23,7 +23,7 @@ import checks
 from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.checkpoint import REQUIRED
 from harness.artifacts.digest import Hashed
-from harness.artifacts.verify import Finding
+from harness.artifacts.verify import ArtifactFinding
 from harness.core.answers import (
     Attempt,
     BoxCheckpoint,
@@ -306,9 +306,9 @@ def posttrain() -> PosttrainFacts:
     )
 
 
-def finding(name: str, verdict: Verdict = Verdict.PASS) -> Finding:
+def finding(name: str, verdict: Verdict = Verdict.PASS) -> ArtifactFinding:
     """What the verification of a model file says of one claim."""
-    return Finding(name, f"the claim of {name}", verdict, "what it saw", "what it expected")
+    return ArtifactFinding(name, f"the claim of {name}", verdict, "what it saw", "what it expected")
 
 
 def postdownload() -> PostdownloadFacts:

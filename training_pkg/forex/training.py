@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
@@ -14,13 +14,6 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from . import checkpoints, runlog
 from .config import Config, micro_batch
 from .errors import TrainingDefect
-
-
-class LoadBaseModel(Protocol):
-    """The entry script's loader, whose ``device_map="auto"`` can be read in its source."""
-
-    def __call__(self, source: str, dtype: torch.dtype, attention: str) -> Any:
-        """The base model with its weights on its devices."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ def _copied(file: Texts) -> Iterator[Defect]:
 
 
 def _announcements(text: str) -> Iterator[str]:
-    """What the text announces labels with, in order: ``_STATED`` tried where a line begins, nowhere else."""
+    """Words that announce a label in the text, in order: ``_STATED`` tried where a line begins, nowhere else."""
     start, end = 0, -1
     while start > end:
         match = _STATED.match(text, start)

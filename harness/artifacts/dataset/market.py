@@ -28,7 +28,7 @@ _PAIR: Final = re.compile(r"\b([A-Z]{3})/?([A-Z]{3})\b")
 
 
 def pair_problem(name: str) -> str | None:
-    """What is wrong with a pair's name (``EURUSD`` or ``EUR/USD``), or None."""
+    """Reason why a pair's name (``EURUSD`` or ``EUR/USD``) is wrong, or None."""
     letters = name.replace("/", "", 1)
     base, quote = letters[:3], letters[3:]
     if len(letters) != 6 or base not in CURRENCIES or quote not in CURRENCIES or base == quote:

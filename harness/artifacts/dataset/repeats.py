@@ -55,7 +55,7 @@ def unlike_evaluation(seen: AbstractSet[bytes], evaluation: Sequence[Texts], nam
 
 
 def essences(prompts: Sequence[str]) -> list[bytes]:
-    """What near duplicates share: the digits in their order, or, of text with few, the letters in lower case."""
+    """Keys that near duplicates share: the digits in their order, or, of text with few, the letters in lower case."""
     keys = [prompt.encode("utf-8", "surrogatepass").translate(None, _NOT_DIGITS) for prompt in prompts]
     for row, key in enumerate(keys):
         if len(key) < _MIN_DIGITS:

@@ -21,7 +21,6 @@ from pydantic_core import from_json
 from harness.core.errors import BadInput
 
 MAX_FILE_BYTES: Final = 4 << 30
-_BLOCK: Final = 128 << 10
 _NO_DIGITS: Final = b"0123456789+-"
 _BREAK: Final = rb"\n"  # a line break as JSON escapes it
 _ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
@@ -86,20 +85,19 @@ def read(path: Path) -> Rows:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise BadInput(f"{path} is larger than {MAX_FILE_BYTES} bytes")
         with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                reading.add(block + file.readline())
+            for line in file:
+                reading.add(line.removesuffix(b"\n"))
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
     if not reading.rows and not reading.defects:
         reading.defect("json", "the file holds no rows")
-    skeletons = reading.plain | reading.odd
-    lines_of_text = frozenset(chain.from_iterable(skeleton.split(_BREAK) for skeleton in skeletons))
+    lines_of_text = frozenset(chain.from_iterable(skeleton.split(_BREAK) for skeleton in reading.skeletons))
     pieces = frozenset(chain.from_iterable(text.split(b". ") for text in lines_of_text))
     return Rows(path, reading.schema, reading.rows, reading.lines, tuple(reading.defects), pieces)
 
 
 def count(paths: Iterable[Path]) -> int:
-    """How many well-formed rows the files hold together. Raises BadInput when one cannot be read."""
+    """Number of well-formed rows in the files together. Raises BadInput when one cannot be read."""
     return sum(len(read(path).rows) for path in paths)
 
 
@@ -109,73 +107,40 @@ _parse: Final = partial(from_json, allow_inf_nan=False, cache_strings="keys")
 
 @dataclass(slots=True)
 class _Reading:
-    """A file being read, block by block: a block fits the processor's cache, the file does not."""
+    """A file being read, line by line. A skeleton is a line without its digits and signs."""
 
     name: str
     schema: Schema | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     defects: list[Defect] = field(default_factory=list)
-    plain: set[bytes] = field(default_factory=set)
-    """Skeletons (a line without its digits and signs) that are an object of texts, and those of other lines."""
-    odd: set[bytes] = field(default_factory=set)
+    skeletons: set[bytes] = field(default_factory=set)
     line: int = 0
     like: tuple[str, ...] = ()
-    """The fields of a row that fits and holds nothing but text: most rows have the same."""
+    """The fields of a row that fits and holds nothing but text: most rows have the same, and fit at a glance."""
 
-    def add(self, block: bytes) -> None:
-        """Take in some whole lines: at once when all are like the last row, else one by one."""
-        block = block.removesuffix(b"\n")
-        if not self.like:
-            first, more, block = block.partition(b"\n")
-            self.odd.add(first.translate(None, _NO_DIGITS))
-            self.add_line(first)
-            if not more:
-                return
-        skeletons = block.translate(None, _NO_DIGITS).split(b"\n")
-        rows = self.all_alike(block, set(skeletons))
-        if rows:
-            self.rows += rows
-            self.lines += range(self.line + 1, self.line + 1 + len(rows))
-            self.line += len(rows)
-            return
-        self.odd.update(skeletons)
-        for line in block.split(b"\n"):
-            self.add_line(line)
-
-    def add_line(self, line: bytes) -> None:
+    def add(self, line: bytes) -> None:
         """Take in one line, as a row or as a defect."""
         self.line += 1
+        self.skeletons.add(line.translate(None, _NO_DIGITS))
         try:
             row = _parse(line)
         except ValueError as error:
             self.defect("json", _why_no_json(line) or str(error))
             return
-        problem = self.problem(row)
+        problem = None if self.is_alike(row) else self.problem(row)
         if problem is None:
             self.rows.append(row)
             self.lines.append(self.line)
         else:
             self.defect("schema", problem)
 
-    def all_alike(self, block: bytes, skeletons: set[bytes]) -> list[Any]:
-        """The rows of lines that all have the fields of the row last looked at closely, and nothing but text; or none.
-
-        The lines are parsed as one array. That each of them is one object, of texts, is read from the skeletons:
-        no quote is a digit or a sign, and where neither is inside a text, neither can be between two.
-        """
-        unknown = skeletons - self.plain
-        if not all(map(_is_plain, unknown)):
-            return []
-        self.plain |= unknown
-        try:
-            rows: list[Any] = _parse(b"".join((b"[", block.replace(b"\n", b",\n"), b"]")))
-        except ValueError:
-            return []
-        return rows if set(map(tuple, rows)) == {self.like} else []
+    def is_alike(self, row: Any) -> bool:
+        """True when a JSON value has the fields of the last row that fitted, and nothing but text in them."""
+        return type(row) is dict and tuple(row) == self.like and set(map(type, row.values())) == {str}
 
     def problem(self, row: Any) -> str | None:
-        """Why a JSON value is not a row of this file; the first row decides on the schema."""
+        """Reason why a JSON value is no row of this file, None when it is one; the first row decides on the schema."""
         schema = _schema(row)
         if schema is None:
             return f"not one of {', '.join(Schema)}"
@@ -194,7 +159,7 @@ class _Reading:
 
 
 def _why_no_json(line: bytes) -> str:
-    """What a parser's own words do not tell; empty when they do."""
+    """Reason that the parser's own message does not tell; empty when it does."""
     if not line.strip():
         return "an empty line"
     if line.startswith(codecs.BOM_UTF8):
@@ -202,17 +167,6 @@ def _why_no_json(line: bytes) -> str:
     if b"\0" in line:
         return "it holds zero bytes, as UTF-16 does: save the file as UTF-8"
     return ""
-
-
-def _is_plain(skeleton: bytes) -> bool:
-    """Whether a line without its digits is an object of texts."""
-    try:
-        row = _parse(skeleton)
-    except ValueError:
-        if rb"\u" not in skeleton:
-            return False
-        return _is_plain(skeleton.replace(rb"\u", _BREAK))  # escaped characters have lost their numbers
-    return type(row) is dict and set(map(type, row.values())) == {str}
 
 
 def _schema(row: object) -> Schema | None:

@@ -1,6 +1,6 @@
-"""Are the rows fit to train on: one call over all files, findings by file, line and rule. Pure.
+"""Defects that make rows unfit to train on: one call over all files, findings by file, line and rule. Pure.
 
-What it cannot see: whether a label is true, and near duplicates that differ in their numbers.
+It cannot see whether a label is true, nor near duplicates that differ in their numbers.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from harness.artifacts.dataset.texts import Texts, bounded
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What is still sound: shares of rows between 0 and 1; ``named`` is how many lines are named for a rule and file.
+class DatasetLimits:
+    """Limits of what is sound: shares of rows between 0 and 1; ``named`` is how many lines a rule names in one file.
 
     ``ignore`` names rules that a job does without, for data to which they do not apply.
     """
@@ -28,16 +28,16 @@ class Limits:
 
 
 def judge(
-    training: Sequence[Rows], evaluation: Sequence[Rows] = (), limits: Limits | None = None
+    training: Sequence[Rows], evaluation: Sequence[Rows] = (), limits: DatasetLimits | None = None
 ) -> tuple[Defect, ...]:
     """Every defect of the rows that were read (the lines that are no rows are ``Rows.defects``)."""
-    limits = limits or Limits()
+    limits = limits or DatasetLimits()
     train, evaluate = [texts.of(rows) for rows in training], [texts.of(rows) for rows in evaluation]
     found = (defect for defect in _judge(train, evaluate, limits) if defect.rule not in limits.ignore)
     return tuple(sorted(found, key=lambda defect: (defect.file, defect.rule, defect.line)))
 
 
-def _judge(training: list[Texts], evaluation: list[Texts], limits: Limits) -> Iterator[Defect]:
+def _judge(training: list[Texts], evaluation: list[Texts], limits: DatasetLimits) -> Iterator[Defect]:
     named = limits.named
     taught = {id(file): labels.of(file) for file in training}
     keys = {id(file): repeats.essences(file.prompts) for file in training}

@@ -14,7 +14,7 @@ import pytest
 
 from harness.artifacts import digest, expectation, gguf, model_shape
 from harness.artifacts.expectation import Expectation
-from harness.artifacts.verify import Finding, verify_file
+from harness.artifacts.verify import ArtifactFinding, verify_file
 from harness.core.errors import BadInput
 from harness.core.verdict import Verdict
 from tests.support.model_files import TINY, tokens, write_gguf, write_training
@@ -37,7 +37,7 @@ def known(whole: Path) -> Expectation:
     return expectation.of(whole.parent / "training", "quant=Q8_0")
 
 
-def not_passed(findings: tuple[Finding, ...]) -> set[str]:
+def not_passed(findings: tuple[ArtifactFinding, ...]) -> set[str]:
     assert len(findings) > 0
     return {finding.id for finding in findings if finding.verdict is not Verdict.PASS}
 

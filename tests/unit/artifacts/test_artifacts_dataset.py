@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 
 from harness.artifacts.dataset import labels, rows, sound, texts
-from harness.artifacts.dataset.collector import resting
 from harness.artifacts.dataset.rows import Schema
 from harness.core.errors import BadInput
 
@@ -247,7 +245,7 @@ def test_only_so_many_lines_of_a_rule_are_named(tmp_path: Path) -> None:
     lines = demonstrations(50)
     for row in lines[10:]:
         row["prompt"] += " {close:.4f}"
-    found = sound.judge([rows.read(write(tmp_path / "a.jsonl", lines))], limits=sound.Limits(named=3))
+    found = sound.judge([rows.read(write(tmp_path / "a.jsonl", lines))], limits=sound.DatasetLimits(named=3))
     assert [defect.line for defect in found] == [0, 11, 12, 13]
     assert "37 more" in found[0].detail
 
@@ -255,7 +253,7 @@ def test_only_so_many_lines_of_a_rule_are_named(tmp_path: Path) -> None:
 def test_a_job_may_do_without_a_rule(tmp_path: Path) -> None:
     lines = demonstrations()
     lines[3]["prompt"] += " nan"
-    limits = sound.Limits(ignore=frozenset({"not_a_number"}))
+    limits = sound.DatasetLimits(ignore=frozenset({"not_a_number"}))
     assert sound.judge([rows.read(write(tmp_path / "a.jsonl", lines))], limits=limits) == ()
 
 
@@ -293,24 +291,9 @@ def test_escape_sequences_of_a_row_do_not_reach_the_finding(tmp_path: Path) -> N
 def test_each_line_is_a_row_by_itself_whatever_lies_beside_it(
     tmp_path: Path, middle: list[str], wrong: list[int]
 ) -> None:
-    """Many lines are read at once: no two make one row, and no line makes two."""
+    """No two lines make one row, and no line makes two."""
     row = json.dumps(demonstration(3))
     lines = [*demonstrations(30), *(line.replace("ROW", row) for line in middle), *demonstrations(30)]
     read = rows.read(write(tmp_path / "real.jsonl", lines))
     assert [defect.line for defect in read.defects] == wrong
     assert read.lines == [line for line in range(1, len(lines) + 1) if line not in wrong]
-
-
-@pytest.mark.parametrize("runs", [True, False])
-def test_the_collector_rests_within_the_block_and_is_as_it_was_behind_it(runs: bool) -> None:
-    before = gc.isenabled()
-    try:
-        (gc.enable if runs else gc.disable)()
-        with resting():
-            within = gc.isenabled()
-        assert (within, gc.isenabled()) == (False, runs)
-        with pytest.raises(ZeroDivisionError), resting():
-            _ = 1 / 0
-        assert gc.isenabled() is runs
-    finally:
-        (gc.enable if before else gc.disable)()

@@ -20,7 +20,10 @@ from harness.ledger.events import Head
 from harness.ledger.history import History
 from harness.release import release as releases
 from harness.release.release import Release, ReleasedCheck
+from harness.release.statement import PREDICATE, PREDICATE_V1
 from tests.support.job_histories import DIGEST, INSTANCE, LABEL, LOCAL, REMOTE, SIZE, Log, check, gate, gate_data, job
+
+_WRITTEN_BY_0_1_0 = Path(__file__).resolve().parents[2] / "contract" / "data" / "release-0.1.0.json"
 
 
 def _made(log: Log) -> Release:
@@ -52,7 +55,7 @@ def test_the_bytes_are_an_in_toto_statement() -> None:
     told = json.loads(releases.to_json(_made(Log().verified())))
     assert told["_type"] == "https://in-toto.io/Statement/v1"
     assert told["subject"] == [{"name": "forex-r1-v3.Q8_0.gguf", "digest": {"sha256": DIGEST}}]
-    assert told["predicateType"] == "https://gold-standard-harness.dev/release/v1"
+    assert told["predicateType"] == "https://gold-standard-harness.dev/release/v2"
     assert told["predicate"]["instance"] == {"id": INSTANCE, "label": LABEL}
     assert told["predicate"]["issuedOn"].endswith("Z")
 
@@ -64,6 +67,38 @@ def test_reading_gives_back_what_was_written(tmp_path: Path) -> None:
     assert releases.read(data) == release
     assert releases.read(tmp_path / "release.json") == release
     assert releases.to_json(releases.read(data)) == data
+
+
+def test_a_stranger_computes_the_digest_with_rfc_8785() -> None:
+    """Sorted by UTF-16, not escaped beyond what JSON demands; written here by hand, from the parsed statement."""
+    data = releases.to_json(_made(Log().verified(path="/home/me/€urusd \x7f.gguf")))
+    assert data == json.dumps(json.loads(data), ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    assert "€urusd \x7f".encode() in data
+
+
+def test_a_statement_of_0_1_0_keeps_its_digest() -> None:
+    data = _WRITTEN_BY_0_1_0.read_bytes()
+    old = releases.read(data)
+    assert old.name == "forex-r1-v3 €urusd.Q8_0.gguf"
+    assert releases.to_json(old) == data
+    assert releases.to_json(dataclasses.replace(old, predicate=PREDICATE)) != data
+
+
+def test_a_release_that_0_1_0_recorded_is_still_valid() -> None:
+    log = Log().verified(path="/home/me/€urusd.gguf")
+    old = dataclasses.replace(releases.statement(log.history, "vast", log.at), predicate=PREDICATE_V1)
+    log.add("released", {"path": "/home/me/r.json", "sha256": hashlib.sha256(releases.to_json(old)).hexdigest()})
+    assert releases.problems(releases.read(releases.to_json(old)), log.history, log.at) == ()
+    newer = dataclasses.replace(old, predicate=PREDICATE)
+    assert releases.problems(newer, log.history, log.at) == (
+        "it is not the statement that the event log recorded last",
+    )
+
+
+def test_a_file_name_that_is_not_unicode_releases_nothing() -> None:
+    log = Log().verified(path="/home/me/\udc80.gguf")
+    with pytest.raises(BadInput, match="cannot be written"):
+        releases.to_json(releases.statement(log.history, "vast", log.at))
 
 
 def _without(log: Log, kind: str) -> History:
@@ -223,11 +258,23 @@ def _told() -> dict[str, Any]:
     [
         (("_type",), "https://in-toto.io/Statement/v0.1", "_type"),
         (("predicateType",), "https://slsa.dev/provenance/v1", "predicateType"),
+        (("predicateType",), [], "predicateType"),
+        (("subject", 0, "surprise"), {}, "subject.0.surprise"),
+        (("subject", 0, "name"), "", "subject.0.name"),
+        (("subject", 0, "name"), "\udc80", "subject.0.name"),
+        (("subject", 0, "digest", "sha256"), DIGEST.upper(), "subject.0.digest.sha256"),
         (("subject",), [], "subject"),
         (("subject", 0, "digest", "sha256"), "abc", "SHA-256"),
         (("predicate", "artifact", "size"), -1, "size"),
         (("predicate", "artifact", "size"), "8098524992", "size"),
+        (("predicate", "artifact", "size"), 2**53, "size"),
+        (("predicate", "artifact", "size"), 8098524992.0, "size"),
         (("predicate", "instance", "id"), True, "id"),
+        (("predicate", "instance", "label"), "x" * 5000, "label"),
+        (("predicate.job",), "night", "predicate.job"),
+        (("predicate", "gates"), {"0": 1}, "gates"),
+        (("predicate", "gates"), "", "gates"),
+        (("predicate", "gates", 0, "checks", 0), "local_file_exists", "gates: 0: checks: 0: id"),
         (("predicate", "job"), "../../etc", "job"),
         (("predicate", "issuedOn"), "yesterday", "issuedOn"),
         (("predicate", "expiresOn"), "2027-1-2T3:4:5Z", "expiresOn"),

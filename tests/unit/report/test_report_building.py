@@ -16,7 +16,7 @@ from harness.core.verdict import Verdict
 from harness.ledger import billing
 from harness.release import release as releases
 from harness.report import Report, build, jsonfile, write
-from harness.report.model import StageState, Standing
+from harness.report.model import JobStanding, StageState
 from tests.support.job_histories import BEGAN, DIGEST, INSTANCE, LABEL, LOCAL, SIZE, Log, check, gate, gate_data
 
 
@@ -31,21 +31,21 @@ def _held(log: Log) -> Log:
 @pytest.mark.parametrize(
     ("make", "stands", "safe"),
     [
-        (Log, Standing.UNDER_WAY, "Nothing is rented"),
-        (Log().trained, Standing.UNDER_WAY, "alive and bills $16.00/h. Nothing is lost: everything there"),
-        (lambda: _held(Log().rented()), Standing.HELD, "do not destroy it"),
-        (Log().verified, Standing.UNDER_WAY, "the verified model is here"),
+        (Log, JobStanding.UNDER_WAY, "Nothing is rented"),
+        (Log().trained, JobStanding.UNDER_WAY, "alive and bills $16.00/h. Nothing is lost: everything there"),
+        (lambda: _held(Log().rented()), JobStanding.HELD, "do not destroy it"),
+        (Log().verified, JobStanding.UNDER_WAY, "the verified model is here"),
         (
             lambda: Log().trained().add("instance_stopped", {"why": "budget"}),
-            Standing.UNDER_WAY,
+            JobStanding.UNDER_WAY,
             "is stopped: its disk",
         ),
-        (lambda: Log().verified().add("destroy_requested", {"reply": "accepted"}), Standing.UNDER_WAY, "not proven"),
-        (Log().closed, Standing.CLOSED, "Nothing is lost and nothing is billed."),
-        (lambda: Log().trained().add("destroyed", {}), Standing.LOST, "What was on the instance is lost."),
+        (lambda: Log().verified().add("destroy_requested", {"reply": "accepted"}), JobStanding.UNDER_WAY, "not proven"),
+        (Log().closed, JobStanding.CLOSED, "Nothing is lost and nothing is billed."),
+        (lambda: Log().trained().add("destroyed", {}), JobStanding.LOST, "What was on the instance is lost."),
     ],
 )
-def test_how_it_stands_and_what_could_be_lost(make: Callable[[], Log], stands: Standing, safe: str) -> None:
+def test_how_it_stands_and_what_could_be_lost(make: Callable[[], Log], stands: JobStanding, safe: str) -> None:
     report = _report(make())
     assert report.standing is stands
     assert safe in report.safety
@@ -53,7 +53,7 @@ def test_how_it_stands_and_what_could_be_lost(make: Callable[[], Log], stands: S
 
 def test_a_job_whose_instance_may_live_is_never_called_closed() -> None:
     report = _report(Log().verified().add("closed"))
-    assert report.standing is Standing.UNDER_WAY
+    assert report.standing is JobStanding.UNDER_WAY
     assert "alive" in report.safety
 
 

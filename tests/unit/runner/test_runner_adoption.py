@@ -17,8 +17,7 @@ from harness.core.verdict import Verdict
 from harness.job.model import Job
 from harness.ledger.ownership import Standing
 from harness.report import building
-from harness.report.model import StageState
-from harness.report.model import Standing as JobStanding
+from harness.report.model import JobStanding, StageState
 from harness.runner import adoption
 from harness.runner import run as runner
 from tests.support.context import Killed, Telling, World, make_world
