@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from harness.artifacts import gguf, model_shape, tokenizer
+from harness.artifacts import gguf, model_shape, quantizations, tokenizer
 from harness.artifacts.tokenizer import TrainedTokenizer
 from harness.core.errors import BadInput
 from harness.core.ids import Sha256, sha256
 
 _UNITS: Final = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*)", re.IGNORECASE)
-_FILE_TYPES: Final = {0: "F32", 1: "F16", 7: "Q8_0", 15: "Q4_K_M", 32: "BF16"}  # enum llama_ftype
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +55,8 @@ def of(config: Path | None = None, expect: str = "", digest: str | None = None) 
 
 def quantization_of(header: gguf.Gguf) -> str | None:
     """Quantization that a file states, or that its first projection has when it states none; None when unknown."""
-    stated = _FILE_TYPES.get(header.metadata.get("general.file_type", -1))
-    if stated is not None:
-        return stated
     types = {tensor.name: tensor.type for tensor in header.tensors}
-    first = types.get("blk.0.attn_q.weight", "")
-    return {"Q4_K": "Q4_K_M"}.get(first, first if first in model_shape.QUANTIZATIONS else None)
+    return quantizations.stated_by(header.metadata.get("general.file_type"), types.get("blk.0.attn_q.weight", ""))
 
 
 def config_of(header: gguf.Gguf) -> dict[str, Any]:
@@ -108,8 +103,8 @@ def _of_directory(directory: Path) -> Expectation:
 def _with(known: Expectation, key: str, value: str) -> Expectation:
     match key:
         case "quant" | "quantization":
-            if value.upper() not in model_shape.QUANTIZATIONS:
-                raise BadInput(f"--expect quant={value[:40]}: known are {', '.join(model_shape.QUANTIZATIONS)}")
+            if value.upper() not in quantizations.BY_NAME:
+                raise BadInput(f"--expect quant={value[:40]}: known are {', '.join(quantizations.BY_NAME)}")
             return replace(known, quantization=value.upper())
         case "over" | "min_bytes":
             return replace(known, over_bytes=_bytes(key, value))

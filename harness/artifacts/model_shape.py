@@ -2,8 +2,7 @@
 
 A file can be well formed and still lack a tensor: llama.cpp loads a model without its
 ``output.weight`` or its biases, and speaks garbage. The tensor names are llama.cpp's
-(gguf-py ``tensor_mapping.py``); the mixture of types of Q4_K_M is that of
-``llama_tensor_get_type`` in llama.cpp's ``src/llama-quant.cpp``.
+(gguf-py ``tensor_mapping.py``).
 """
 
 from __future__ import annotations
@@ -12,13 +11,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from harness.artifacts import gguf
+from harness.artifacts.quantizations import BY_NAME
 from harness.core.errors import BadInput
 
-Quantization = Literal["F32", "F16", "BF16", "Q8_0", "Q4_K_M"]
-QUANTIZATIONS: Final[tuple[Quantization, ...]] = ("F32", "F16", "BF16", "Q8_0", "Q4_K_M")
 LORA_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ARCHITECTURES: Final = {"Qwen2ForCausalLM": "qwen2", "LlamaForCausalLM": "llama"}
 """Transformers' name of an architecture -> llama.cpp's."""
@@ -121,8 +119,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def predict(shape: ModelShape, quantization: str) -> tuple[ExpectedTensor, ...]:
     """Every tensor of the GGUF. Raises BadInput for a quantization that cannot be predicted."""
-    if quantization not in QUANTIZATIONS:
-        raise BadInput(f"quantization {quantization!r} cannot be predicted; known are {', '.join(QUANTIZATIONS)}")
+    if quantization not in BY_NAME:
+        raise BadInput(f"quantization {quantization!r} cannot be predicted; known are {', '.join(BY_NAME)}")
     return tuple(
         ExpectedTensor(name, dimensions, _type(shape, name, dimensions, quantization))
         for name, dimensions in _shapes(shape).items()
@@ -187,30 +185,12 @@ def _shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
 def _type(shape: ModelShape, name: str, dimensions: tuple[int, ...], quantization: str) -> str:
     if len(dimensions) == 1:
         return "F32"
-    wanted = _q4_k_m(shape, name) if quantization == "Q4_K_M" else quantization
+    wanted = BY_NAME[quantization].tensor_type(name, shape.num_hidden_layers, shape.tie_word_embeddings)
     if dimensions[0] % gguf.BLOCKS[wanted][0]:
         wanted = _FALLBACK.get(wanted, "F16")
     if dimensions[0] % gguf.BLOCKS[wanted][0]:
         wanted = "F16"
     return wanted
-
-
-def _q4_k_m(shape: ModelShape, name: str) -> str:
-    if name == "output.weight" or (name == "token_embd.weight" and shape.tie_word_embeddings):
-        return "Q6_K"
-    parts = name.split(".")
-    if len(parts) == 4 and parts[2] in {"attn_v", "ffn_down"}:
-        layers = shape.num_hidden_layers
-        if _gets_more_bits(int(parts[1]), layers):
-            return "Q6_K"
-        if parts[2] == "attn_v" and layers == 80:  # 70B models share keys and values among 8 heads: cheap to keep
-            return "Q5_K"
-    return "Q4_K"
-
-
-def _gets_more_bits(layer: int, layers: int) -> bool:
-    eighth = layers // 8
-    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
 def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> int:

@@ -11,12 +11,22 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from harness.artifacts import quantizations
 from harness.core.ids import JobName, job_name
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
-Quantization = Literal["Q8_0", "Q4_K_M", "F16"]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _known(quantization: str) -> str:
+    if quantization not in quantizations.ERRORS:
+        *names, last = map(repr, quantizations.ERRORS)
+        raise ValueError(f"input should be {', '.join(names)} or {last}")
+    return quantization
+
+
+Quantization = Annotated[str, AfterValidator(_known)]
 
 
 class _Table(BaseModel):
@@ -212,7 +222,7 @@ class LimitsTable(_Table):
     release_valid_s: Positive = 3600
     carried_off_by: Share = 0.5
     """How far from 1 a sampled tensor's share of the adapter's change may be: a small change drowns in rounding."""
-    quantizer_error: dict[Quantization, Share] = {"F16": 0.01, "Q8_0": 0.02, "Q4_K_M": 0.2}
+    quantizer_error: dict[Quantization, Share] = quantizations.ERRORS
     """How far a sampled tensor may be from the merged weights, as a share of their norm."""
 
 
