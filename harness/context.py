@@ -5,14 +5,13 @@ Three Protocols of one family: looking needs the first, writing to the event log
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from harness.core.canonical import Json
 from harness.core.ports import Clock, Host, Provider
 from harness.gates.facts_file import TakenFacts
 from harness.job.model import Job
+from harness.ledger.events import JobEvent
 from harness.ledger.history import History
 from harness.ledger.ownership import Known
 
@@ -60,7 +59,7 @@ class JobContext(Protocol):
 class RecordingContext(JobContext, Protocol):
     """A context that can also write to the job's event log."""
 
-    def record(self, kind: str, data: Mapping[str, Json]) -> None:
+    def record(self, event: JobEvent) -> None:
         """Append an event; it is on the disk when this returns."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from harness import facts
 from harness.core import durable, environment
-from harness.core.canonical import Json
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HostUnreachable, InstanceDead
 from harness.core.ids import JobName
@@ -18,6 +17,7 @@ from harness.core.lifecycle import Stage
 from harness.core.ports import Clock, Endpoint, Host, Provider
 from harness.gates.facts_file import FactsFile, TakenFacts, digest
 from harness.job.model import Job
+from harness.ledger.events import JobEvent
 from harness.ledger.history import History, extended
 from harness.ledger.jobs import Ledger, folded, latest, named
 from harness.ledger.ownership import Known
@@ -57,20 +57,20 @@ class OpenContext:
 
     @property
     def history(self) -> History:
-        """The job's events, folded."""
+        """The job's log, folded."""
         if self._history is None:
-            events = self.store.events(self.name)
-            if not events:
+            records = self.store.records(self.name)
+            if not records:
                 raise BadInput(f"there is no job {self.name!r} in {self.home}", remedy="harness status lists the jobs.")
-            self._history = folded(self.name, events)
+            self._history = folded(self.name, records)
         return self._history
 
-    def record(self, kind: str, data: Mapping[str, Json]) -> None:
+    def record(self, event: JobEvent) -> None:
         """Append an event; it is on the disk when this returns."""
         known = self.history
         self._history = None  # what an append that failed has left is read anew
-        event = self.store.append(self.name, kind, data, expected_seq=known.events[-1].seq)
-        self._history = extended(known, event)
+        record = self.store.append(self.name, event, expected_seq=known.records[-1].seq)
+        self._history = extended(known, record)
 
     def take_facts(self, stage: str) -> TakenFacts:
         """Look at a stage's world once and write down what was seen."""

@@ -17,13 +17,14 @@ from harness.cli.confirming import agreeing, confirming
 from harness.cli.progress_view import open_reporter
 from harness.core import environment
 from harness.core.errors import BadInput, HarnessError, LogDamaged
-from harness.core.ids import InstanceId, JobName
+from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
 from harness.core.ports import Charge
 from harness.emulator.scenario import load as load_scenario
 from harness.job.load import load_job
 from harness.job.model import Job
 from harness.ledger import billing
+from harness.ledger.events import Adopted, Rented
 from harness.ledger.jobs import named
 from harness.release import release as releases
 from harness.runner.run import open_job, reopen_if_mended, reopen_if_spoilt
@@ -210,8 +211,7 @@ def write_report(context: OpenContext) -> tuple[Path, ...]:
 
 def _charges(context: OpenContext) -> tuple[Charge, ...] | None:
     """The provider's bill of every instance of the job; None when it cannot be had, which the report says."""
-    had = [one for one in context.history.events if one.kind in {"rented", "adopted"}]
-    rented = {InstanceId(int(str(one.data["instance_id"]))) for one in had}
+    rented = {one.instance_id for one in context.history.all(Rented) + context.history.all(Adopted)}
     if not rented:
         return None
     try:

@@ -18,6 +18,7 @@ from harness.facts.preflight_smoke import Smoke
 from harness.facts.reading import attempt
 from harness.job import staging
 from harness.job.model import Job
+from harness.ledger.events import ArtifactRecorded, Fetched
 from harness.static import launchers, options, script, sources
 from harness.static.sources import Sources
 
@@ -153,8 +154,8 @@ def _writable(folder: Path) -> Path:
 def _older(context: JobContext) -> tuple[str, ...]:
     """Model files and unfinished ones in the destination that this job did not bring there."""
     # Earlier instances' too: a download may have been under way when one died.
-    recorded = [str(event.data["path"]) for event in context.history.events if event.kind in {"artifact", "fetched"}]
-    own = {PurePath(path).name for path in recorded}
+    recorded = context.history.all(ArtifactRecorded) + context.history.all(Fetched)
+    own = {PurePath(one.path).name for one in recorded}
     return _first(
         tuple(
             path.name

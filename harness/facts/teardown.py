@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -13,6 +11,7 @@ from harness.context import JobContext
 from harness.core.observed import CouldNotLook, Observed
 from harness.facts.reading import attempt
 from harness.ledger import ownership as strays
+from harness.ledger.events import Guarded
 from harness.release import release
 from harness.release.absence import AbsenceProof, BillingProof
 
@@ -39,7 +38,7 @@ def look(context: JobContext) -> TeardownFacts:
     return TeardownFacts(
         release_problems=attempt(lambda: _release_problems(context)),
         file_problems=attempt(lambda: _file_problems(context)),
-        running=attempt(lambda: tuple(str(one) for one in _guarded(context)["running"])),
+        running=attempt(lambda: _guarded(context).running),
         confirmed=attempt(lambda: _confirmed(context)),
         absence=attempt(lambda: _absence(context)),
         billing=attempt(lambda: _billing(context)),
@@ -78,7 +77,7 @@ def _release(context: JobContext) -> release.Release:
 
 def _release_problems(context: JobContext) -> tuple[str, ...]:
     # The release was short-lived on purpose: it had to be valid when the guard used it.
-    return release.problems(_release(context), context.history, float(_guarded(context)["at"]))
+    return release.problems(_release(context), context.history, _guarded(context).at)
 
 
 def _file_problems(context: JobContext) -> tuple[str, ...]:
@@ -88,7 +87,7 @@ def _file_problems(context: JobContext) -> tuple[str, ...]:
     return (problem,) if problem else ()
 
 
-def _guarded(context: JobContext) -> Mapping[str, Any]:
+def _guarded(context: JobContext) -> Guarded:
     if context.history.guarded is None:
         raise CouldNotLook("the guard has not looked yet")
     return context.history.guarded
@@ -100,16 +99,15 @@ def _confirmed(context: JobContext) -> str:
     return context.history.confirmed
 
 
-def _destroyed(context: JobContext, proof: str) -> Any:
-    told = (context.history.destroyed or {}).get(proof)
-    if told is None:
-        raise CouldNotLook(f"there is no proof of {proof}: the destroy was requested at most")
-    return told
-
-
 def _absence(context: JobContext) -> AbsenceProof:
-    return TypeAdapter(AbsenceProof).validate_python(_destroyed(context, "absence"))
+    destroyed = context.history.destroyed
+    if destroyed is None:
+        raise CouldNotLook("there is no proof of absence: the destroy was requested at most")
+    return TypeAdapter(AbsenceProof).validate_python(destroyed.absence)
 
 
 def _billing(context: JobContext) -> BillingProof:
-    return TypeAdapter(BillingProof).validate_python(_destroyed(context, "billing"))
+    destroyed = context.history.destroyed
+    if destroyed is None or destroyed.billing is None:
+        raise CouldNotLook("there is no proof of billing: the destroy was requested at most")
+    return TypeAdapter(BillingProof).validate_python(destroyed.billing)

@@ -8,14 +8,23 @@ asked again after the same looks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from harness.context import JobContext, RecordingContext
-from harness.core.canonical import Json
 from harness.core.errors import NotProven, ProviderUnavailable, Refused
 from harness.core.ports import Instance
 from harness.core.text import printable
 from harness.guard import preconditions
+from harness.ledger.events import (
+    Abandoned,
+    Confirmed,
+    Destroyed,
+    DestroyIntended,
+    DestroyRequested,
+    JsonObject,
+    LossAccepted,
+    Lost,
+)
 from harness.ledger.history import Rental
 from harness.release.absence import billing_stopped, prove_absence
 
@@ -42,8 +51,8 @@ def destroy(
     gone = context.history.destroyed
     if gone is not None:
         note(f"instance {rental.instance_id} is already proven to be gone")
-        if "billing" not in gone:
-            _prove_unbilled(context, rental, gone["absence"])
+        if gone.billing is None:
+            _prove_unbilled(context, rental, gone.absence)
         return
     instance = context.provider().instance(rental.instance_id)
     if instance is None and context.history.destroy_intended:
@@ -74,7 +83,7 @@ def _ask_for_destruction(
     nothing is asked again, and the proof tells.
     """
     try:
-        record = preconditions.inspect(context, rental, instance)
+        guarded = preconditions.inspect(context, rental, instance)
     except preconditions.BoxUnseen as unseen:
         if context.history.destroy_reply is None:
             raise
@@ -85,12 +94,10 @@ def _ask_for_destruction(
     if context.clock.monotonic() - asked_at > _AT_ONCE_S:
         release()
         instance = _still_shown(context, rental)
-        record = preconditions.inspect(context, rental, instance)
-    context.record("guarded", record)
-    intent: dict[str, Json] = {"instance_id": rental.instance_id, "release": context.history.release_sha256}
-    context.record("destroy_intended", {**intent, "volumes": list(instance.volumes)})
-    reply = _request(context, rental, note)
-    context.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply})
+        guarded = preconditions.inspect(context, rental, instance)
+    context.record(guarded)
+    context.record(DestroyIntended(rental.instance_id, context.history.release_sha256, instance.volumes))
+    _request(context, rental, note)
 
 
 def _still_shown(context: JobContext, rental: Rental) -> Instance:
@@ -103,14 +110,15 @@ def _still_shown(context: JobContext, rental: Rental) -> Instance:
     return instance
 
 
-def _request(context: RecordingContext, rental: Rental, note: Callable[[str], None]) -> str:
+def _request(context: RecordingContext, rental: Rental, note: Callable[[str], None]) -> None:
     """Ask once. An answer that cannot be read may stand for a request that was carried out: the proof will tell."""
     try:
-        return context.provider().destroy(rental.instance_id).value
+        reply: str = context.provider().destroy(rental.instance_id).value
     except ProviderUnavailable as error:
         said = printable(str(error), 500)
         note(f"the answer to the request cannot be relied on ({said}); looking whether the instance goes")
-        return f"unclear: {said}"
+        reply = f"unclear: {said}"
+    context.record(DestroyRequested(rental.instance_id, reply))
 
 
 def _confirmed(context: RecordingContext, rental: Rental, confirm: Confirm) -> None:
@@ -118,10 +126,10 @@ def _confirmed(context: RecordingContext, rental: Rental, confirm: Confirm) -> N
     how = confirm(rental.instance_id, str(verified.path) if verified else "")
     if not how:
         raise Refused("nobody confirmed the destruction", remedy="harness destroy asks again; --yes agrees in advance.")
-    context.record("confirmed", {"how": how, "instance_id": rental.instance_id})
+    context.record(Confirmed(how, rental.instance_id))
 
 
-def _prove_gone(context: RecordingContext, rental: Rental) -> dict[str, Json]:
+def _prove_gone(context: RecordingContext, rental: Rental) -> JsonObject:
     limits = context.job.limits
     return prove_absence(
         context.provider(),
@@ -133,19 +141,18 @@ def _prove_gone(context: RecordingContext, rental: Rental) -> dict[str, Json]:
     ).as_json()
 
 
-def _prove_unbilled(context: RecordingContext, rental: Rental, absence: Json) -> None:
+def _prove_unbilled(context: RecordingContext, rental: Rental, absence: JsonObject) -> None:
     """Record the destruction with the end of its billing; without it when that does not show, to be proven later."""
-    proof: dict[str, Json] = {"instance_id": rental.instance_id, "absence": absence}
     try:
         billing = _billing_end(context, rental)
     except NotProven:
         if context.history.destroyed is None:
-            context.record("destroyed", proof)
+            context.record(Destroyed(rental.instance_id, absence))
         raise
-    context.record("destroyed", {**proof, "billing": billing})
+    context.record(Destroyed(rental.instance_id, absence, billing))
 
 
-def _billing_end(context: RecordingContext, rental: Rental, *, ran: bool = True) -> dict[str, Json]:
+def _billing_end(context: RecordingContext, rental: Rental, *, ran: bool = True) -> JsonObject:
     """Proof that an instance that is gone is no longer charged; ``ran``: that it was charged at all is expected."""
     limits = context.job.limits
     try:
@@ -182,14 +189,19 @@ def abandon(context: RecordingContext, accepts: Callable[[str], bool], note: Cal
             f"the provider shows no instance {rental.instance_id}, and this job never asked for its destruction",
             remedy="Look at the provider's console: the key may belong to another account, or somebody destroyed it.",
         )
-    proof = _let_go(context, rental, instance, accepts, note)
-    context.record("abandoned", {"instance_id": rental.instance_id, **proof})
+    context.record(Abandoned(rental.instance_id, *_let_go(context, rental, instance, accepts, note)))
 
 
 def replace(
-    context: RecordingContext, accepts: Callable[[str], bool], note: Callable[[str], None], why: Mapping[str, Json]
+    context: RecordingContext,
+    accepts: Callable[[str], bool],
+    note: Callable[[str], None],
+    *,
+    how: str,
+    machine_id: int,
+    package: str | None,
 ) -> None:
-    """Let go of an instance that died, so that another may take its place; record it as ``lost``, with ``why``.
+    """Let go of an instance that died, so that another may take its place; record it as ``Lost``.
 
     One that the provider does not show is proven to be gone. One that it shows as offline or exited still bills its
     disk, and is destroyed as ``abandon`` does it. Raises Refused for one in any other state; NotProven.
@@ -198,8 +210,8 @@ def replace(
     instance = context.provider().instance(rental.instance_id)
     if instance is not None and instance.status not in preconditions.DEAD and not context.history.destroy_intended:
         raise Refused(f"instance {rental.instance_id} is {instance.status}: nothing may take its place")
-    proof = _let_go(context, rental, instance, accepts, note)
-    context.record("lost", {**why, "instance_id": rental.instance_id, **proof})
+    absence, billing = _let_go(context, rental, instance, accepts, note)
+    context.record(Lost(rental.instance_id, how, machine_id, package, absence, billing))
 
 
 def _alive(context: JobContext) -> Rental:
@@ -215,7 +227,7 @@ def _let_go(
     instance: Instance | None,
     accepts: Callable[[str], bool],
     note: Callable[[str], None],
-) -> dict[str, Json]:
+) -> tuple[JsonObject, JsonObject]:
     """Destroy without a verified file what still shows, once its loss is accepted.
 
     Returns the proofs that the instance is gone and that it bills no more.
@@ -226,13 +238,10 @@ def _let_go(
         _accept_loss(context, rental, value, accepts, note)
         if context.clock.monotonic() - asked_at > _AT_ONCE_S:
             _require_as_it_was(context, rental, instance, value)
-        intent: dict[str, Json] = {"instance_id": rental.instance_id, "release": None}
         ran = preconditions.has_run(context, instance)
-        context.record("destroy_intended", {**intent, "volumes": list(instance.volumes), "ran": ran})
-        reply = _request(context, rental, note)
-        context.record("destroy_requested", {"instance_id": rental.instance_id, "reply": reply})
-    absence = _prove_gone(context, rental)
-    return {"absence": absence, "billing": _billing_end(context, rental, ran=_had_run(context))}
+        context.record(DestroyIntended(rental.instance_id, None, instance.volumes, ran))
+        _request(context, rental, note)
+    return _prove_gone(context, rental), _billing_end(context, rental, ran=_had_run(context))
 
 
 def _require_as_it_was(context: JobContext, rental: Rental, instance: Instance, value: tuple[str, ...]) -> None:
@@ -248,8 +257,8 @@ def _require_as_it_was(context: JobContext, rental: Rental, instance: Instance, 
 
 def _had_run(context: JobContext) -> bool:
     """What was known of that when its destruction was last asked for."""
-    asked = [event.data for event in context.history.events if event.kind == "destroy_intended"]
-    return asked[-1].get("ran") is not False if asked else True
+    asked = context.history.all(DestroyIntended)
+    return not asked or asked[-1].ran is not False
 
 
 def _accept_loss(
@@ -271,6 +280,4 @@ def _accept_loss(
             remedy=f"harness run {context.job.name} brings it home; to lose it for good, run the same command with "
             f"--accept-loss '{sentence}'",
         )
-    context.record(
-        "loss_accepted", {"instance_id": rental.instance_id, "sentence": sentence, "value": list(value[:100])}
-    )
+    context.record(LossAccepted(rental.instance_id, sentence, value[:100]))

@@ -6,13 +6,13 @@ import posixpath
 from pathlib import Path
 
 from harness.context import JobContext
-from harness.core.canonical import Json
 from harness.core.errors import HarnessError, HostUnreachable, Refused
 from harness.core.observed import CouldNotLook
 from harness.core.ports import Instance, InstanceStatus
 from harness.core.questions import DigestOf, Glob, ProcessesUnder
 from harness.core.text import printable
 from harness.job.model import Job
+from harness.ledger.events import Guarded, Opened
 from harness.ledger.history import Rental
 from harness.release import release as releases
 
@@ -34,22 +34,22 @@ class BoxUnseen(Refused):
     """The box itself could not be looked at."""
 
 
-def inspect(context: JobContext, rental: Rental, instance: Instance) -> dict[str, Json]:
+def inspect(context: JobContext, rental: Rental, instance: Instance) -> Guarded:
     """Look at every precondition but the operator's word; raises Refused naming the first that does not hold."""
     now = context.clock.now()
     release = _release(context, now)
     _local_file(context, release)
     require_ours(context, rental, instance)
     running, remote = _box(context, instance)
-    return {
-        "at": now,
-        "instance_id": rental.instance_id,
-        "label": instance.label,
-        "release": context.history.release_sha256,
-        "sha256": release.sha256,
-        "running": list(running),
-        "remote": remote,
-    }
+    return Guarded(
+        at=now,
+        instance_id=rental.instance_id,
+        label=instance.label,
+        release=context.history.release_sha256,
+        sha256=release.sha256,
+        running=running,
+        remote=remote,
+    )
 
 
 def _release(context: JobContext, now: float) -> releases.Release:
@@ -133,8 +133,8 @@ def _box(context: JobContext, instance: Instance) -> tuple[tuple[str, ...], str]
 
 def _places(context: JobContext) -> tuple[str, ...]:
     """Where on the box the package lies, or lay before its job file was changed."""
-    opened = [event.data["job"] for event in context.history.events if event.kind == "opened"]
-    return tuple(dict.fromkeys(Job.model_validate(job, extra="ignore").package.remote_dir for job in opened))
+    opened = context.history.all(Opened)
+    return tuple(dict.fromkeys(Job.model_validate(one.job, extra="ignore").package.remote_dir for one in opened))
 
 
 def of_value(context: JobContext, instance: Instance) -> tuple[str, ...]:

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.core.lifecycle import Stage
-from harness.ledger.events import Event
+from harness.ledger import events
+from harness.ledger.chain import Record
+from harness.ledger.codec import decode
 from harness.ledger.history import History
 
 _HOUR_S = 3600.0
@@ -26,27 +28,33 @@ class PaidSpan:
     usd_per_hour: float
 
 
-def paid_spans(events: Sequence[Event], now: float) -> tuple[PaidSpan, ...]:
+def paid_spans(records: Sequence[Record], now: float) -> tuple[PaidSpan, ...]:
     """The spans in which an instance ran and was billed, in order."""
     spans: list[PaidSpan] = []
     since: float | None = None
     price = 0.0
-    gone = _gone_at(events)
-    for event in events:
-        match event.kind:
-            case "rented" | "adopted":  # an adopted one was paid for before anybody here knew of it
-                since, price = float(str(event.data.get("since", event.at))), float(str(event.data["usd_per_hour"]))
-            case "instance_started" if since is None:
-                since = event.at
-            case "instance_stopped" | "destroy_requested" if since is not None:
-                if event.kind == "instance_stopped" or event.at == gone:
-                    spans.append(PaidSpan(since, event.at, price))
-                    since = None
-            case "lost" | "abandoned" if since is not None:  # when it was proven: it may have gone before
-                spans.append(PaidSpan(since, event.at, price))
-                since = None
+    gone = _gone_at(records)
+    for record in records:
+        at, event = record.at, decode(record)
+        ends = False
+        match event:
+            case events.Rented(usd_per_hour=price):
+                since = at
+            case events.Adopted(usd_per_hour=price):  # it was paid for before anybody here knew of it
+                since = at if event.since is None else event.since
+            case events.InstanceStarted() if since is None:
+                since = at
+            case events.InstanceStopped():
+                ends = True
+            case events.Lost() | events.Abandoned():  # when it was proven: it may have gone before
+                ends = True
+            case events.DestroyRequested():
+                ends = at == gone
             case _:
                 pass
+        if ends and since is not None:
+            spans.append(PaidSpan(since, at, price))
+            since = None
     if since is not None:
         spans.append(PaidSpan(since, max(since, now if gone is None else gone), price))
     return tuple(spans)
@@ -64,13 +72,13 @@ def usd_within(spans: Sequence[PaidSpan], start: float, end: float) -> float:
 
 def spent(history: History, now: float) -> float | None:
     """What the job's instances have cost until ``now`` (USD); None before one was rented."""
-    spans = paid_spans(history.events, now)
+    spans = paid_spans(history.records, now)
     return usd_within(spans, 0.0, now) if spans else None
 
 
 def gone_at(history: History) -> float | None:
     """When the destruction was requested that was proven afterwards; None while the instance may bill."""
-    return _gone_at(history.events)
+    return _gone_at(history.records)
 
 
 def training_ended_at(history: History) -> float | None:
@@ -83,19 +91,22 @@ def training_ended_at(history: History) -> float | None:
 
 def download_rate(history: History) -> float | None:
     """Bytes per second at which the artifact came home, when it was last seen to come."""
-    rates = [event.data.get("bytes_per_s") for event in history.events if event.kind == "fetched"]
-    return next((float(rate) for rate in reversed(rates) if isinstance(rate, int | float) and rate > 0), None)
+    rates = [event.bytes_per_s for event in history.all(events.Fetched)]
+    return next((rate for rate in reversed(rates) if rate is not None and rate > 0), None)
 
 
-def _gone_at(events: Sequence[Event]) -> float | None:
+def _gone_at(records: Sequence[Record]) -> float | None:
     """The first request since the last rental, when a proof of absence follows; the proof's time without one."""
     requested: float | None = None
     gone: float | None = None
-    for event in events:
-        if event.kind in {"rented", "adopted"}:
-            requested = gone = None
-        elif event.kind == "destroy_requested":
-            requested = event.at
-        elif event.kind == "destroyed":
-            gone = event.at if requested is None else requested
+    for record in records:
+        match decode(record):
+            case events.Rented() | events.Adopted():
+                requested = gone = None
+            case events.DestroyRequested():
+                requested = record.at
+            case events.Destroyed():
+                gone = record.at if requested is None else requested
+            case _:
+                pass
     return gone

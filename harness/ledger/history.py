@@ -1,32 +1,23 @@
-"""What has happened to a job, folded from its event log. Pure.
-
-The kinds of events, in the order in which a good run writes them; each is a commit
-point, and a process killed between any two goes on from the last one written:
-
-``opened  stage  staged  rent_intended  rented  pinned  uploaded  installed  launched
-poll  mirrored  trained  artifact  fetched  gate  verified  released  confirmed  guarded
-destroy_intended  destroy_requested  destroyed  closed``
-
-``stage`` and ``gate`` come with every stage; ``poll`` is a judgement in mid-training, which
-opens nothing. When something stands in the way: ``rent_failed  relaunched  held  reopened
-training_stopped  instance_stopped  instance_started  loss_accepted  abandoned``, and when another instance takes the
-place of one that died: ``lost``, later ``resumes``. Kinds that change nothing here are for the report. A job that took
-over an instance has ``adopted`` in the place of everything up to ``rented``.
-"""
+"""What has happened to a job, folded from the records of its event log. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.core.ids import InstanceId, Sha256
 from harness.core.lifecycle import ADOPTED, ORDER, Stage
 from harness.core.ports import RemoteFile
 from harness.core.verdict import Verdict
 from harness.job.model import Job
-from harness.ledger.events import Event
+from harness.ledger import events
+from harness.ledger.chain import Record
+from harness.ledger.codec import decode
+from harness.ledger.events import JobEvent
+
+Kind = TypeVar("Kind", bound=JobEvent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +33,6 @@ class Rental:
     offer: Mapping[str, Any]
     at: float
     owner: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """The SSH host keys that the box must show, and how they became known."""
-
-    keys: tuple[str, ...]
-    how: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +61,20 @@ class History:
     """A job's life so far. ``job`` is the configuration that it was last run with."""
 
     job: Job
-    events: tuple[Event, ...] = ()
+    records: tuple[Record, ...] = ()
     entered: Mapping[Stage, float] = field(default_factory=dict)
     gates: Mapping[Stage, GateRecord] = field(default_factory=dict)
-    staged: Mapping[str, Any] | None = None
-    intended_label: str | None = None
-    intended_offer: Mapping[str, Any] | None = None
-    intended_owner: int | None = None
+    staged: events.Staged | None = None
+    intended: events.RentIntended | None = None
+    """The rent that was begun last, unless it failed."""
     intended_at: float | None = None
     labels: tuple[str, ...] = ()
-    lost: Mapping[str, Any] | None = None
-    """The dead instance whose place the next one takes: proof of absence, package's digest, artifact's path."""
-    resumes: Mapping[str, Any] | None = None
-    """What the training goes on from on this instance: the steps, and the files that were sent with the package."""
+    lost: events.Lost | None = None
+    """The dead instance whose place the next one takes."""
+    resumes: events.Resumes | None = None
+    """The mirrored checkpoints that the training goes on from on this instance."""
     rental: Rental | None = None
-    pin: Pin | None = None
+    pin: events.Pinned | None = None
     launches: int = 0
     launched_at: float | None = None
     trained_at: float | None = None
@@ -103,12 +85,12 @@ class History:
     release_path: str | None = None
     release_sha256: str | None = None
     confirmed: str | None = None
-    guarded: Mapping[str, Any] | None = None
+    guarded: events.Guarded | None = None
     destroy_intended: bool = False
     destroy_reply: str | None = None
-    destroyed: Mapping[str, Any] | None = None
+    destroyed: events.Destroyed | None = None
     closed: bool = False
-    held: Mapping[str, Any] | None = None
+    held: events.Held | None = None
     instance_stopped: bool = False
 
     @property
@@ -133,127 +115,111 @@ class History:
 
     @property
     def head(self) -> str:
-        """The digest of the last event: names the whole log."""
-        return self.events[-1].digest if self.events else ""
+        """The digest of the last record: names the whole log."""
+        return self.records[-1].digest if self.records else ""
+
+    def all(self, kind: type[Kind]) -> tuple[Kind, ...]:
+        """Every event of one kind, in order."""
+        found = (decode(record) for record in self.records if record.kind == kind.kind)
+        return tuple(event for event in found if isinstance(event, kind))
 
 
-def fold(events: Iterable[Event]) -> History:
-    """The history that a job's events tell; raises ValueError when they do not begin with ``opened``."""
+def fold(records: Iterable[Record]) -> History:
+    """The history that a job's log tells.
+
+    Raises ValueError when it does not begin with ``Opened``, or a record does not hold an event of its kind.
+    """
     history: History | None = None
-    known: list[Event] = []
-    for event in events:
-        history = _after(history, event)
-        known.append(event)
+    known: list[Record] = []
+    for record in records:
+        history = _after(history, record)
+        known.append(record)
     if history is None:
         raise ValueError("the event log is empty")
-    return replace(history, events=tuple(known))
+    return replace(history, records=tuple(known))
 
 
-def extended(history: History, event: Event) -> History:
-    """The history after one more event: what folding all of them again would give."""
-    return replace(_after(history, event), events=(*history.events, event))
+def extended(history: History, record: Record) -> History:
+    """The history after one more record: what folding all of them again would give."""
+    return replace(_after(history, record), records=(*history.records, record))
 
 
-def _after(history: History | None, event: Event) -> History:
-    if event.kind == "opened":
-        job = Job.model_validate(event.data["job"], extra="ignore")  # a later version may have dropped a field
-        history = History(job=job) if history is None else replace(history, job=job)
+def _after(history: History | None, record: Record) -> History:
+    event = decode(record)
+    if isinstance(event, events.Opened):
+        job = Job.model_validate(event.job, extra="ignore")  # a later version may have dropped a field
+        return History(job=job) if history is None else replace(history, job=job)
     if history is None:
         raise ValueError("the event log does not begin with 'opened'")
-    return _apply(history, event)
+    return history if event is None else _apply(history, event, record.at)
 
 
-def _apply(history: History, event: Event) -> History:  # noqa: C901, PLR0911, PLR0912 - one case an event kind
-    data: Mapping[str, Any] = event.data
-    match event.kind:
-        case "stage":
-            stage = Stage(data["stage"])
-            return replace(history, entered={stage: event.at, **history.entered}, held=None)
-        case "staged":
-            return replace(history, staged=data)
-        case "rent_intended":
-            labels = (*history.labels, data["label"])
-            return replace(
-                history,
-                intended_label=data["label"],
-                intended_offer=data["offer"],
-                intended_owner=data.get("owner"),
-                intended_at=event.at,
-                labels=labels,
-            )
-        case "rent_failed":
-            return replace(history, intended_label=None, intended_offer=None)
-        case "rented" | "adopted":
-            return replace(history, rental=_rental(data, event.at), pin=None, instance_stopped=False)
-        case "pinned":
-            return replace(history, pin=Pin(tuple(data["keys"]), data["how"]))
-        case "launched" | "relaunched":
-            return replace(history, launches=history.launches + 1, launched_at=event.at, trained_at=None)
-        case "trained":
-            return replace(history, trained_at=data["at"])
-        case "artifact":
-            return replace(history, artifact=RemoteFile(data["path"], data["size"], Sha256(data["sha256"])))
-        case "fetched":
-            return replace(history, fetched=_local(data))
-        case "gate":
-            gate = GateRecord(
-                verdict=Verdict(data["verdict"]),
-                at=event.at,
-                plan_digest=data["plan_digest"],
-                result=data["result"],
-                facts_path=data["facts_path"],
-                facts_sha256=data["facts_sha256"],
-            )
-            return replace(history, gates={**history.gates, Stage(data["stage"]): gate})
-        case "reopened":
-            gates = {stage: gate for stage, gate in history.gates.items() if stage != data["stage"]}
+def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C901, PLR0911, PLR0912 - one case a kind
+    match event:
+        case events.StageEntered(stage):
+            return replace(history, entered={stage: at, **history.entered}, held=None)
+        case events.Staged():
+            return replace(history, staged=event)
+        case events.RentIntended():
+            return replace(history, intended=event, intended_at=at, labels=(*history.labels, event.label))
+        case events.RentFailed():
+            return replace(history, intended=None)
+        case events.Rented() | events.Adopted():
+            rental = Rental(event.instance_id, event.label, event.usd_per_hour, event.offer, at, event.owner)
+            return replace(history, rental=rental, pin=None, instance_stopped=False)
+        case events.Pinned():
+            return replace(history, pin=event)
+        case events.Launched() | events.Relaunched():
+            return replace(history, launches=history.launches + 1, launched_at=at, trained_at=None)
+        case events.Trained():
+            return replace(history, trained_at=event.at)
+        case events.ArtifactRecorded():
+            return replace(history, artifact=RemoteFile(event.path, event.size, event.sha256))
+        case events.Fetched():
+            return replace(history, fetched=_local(event))
+        case events.GateJudged():
+            return replace(history, gates={**history.gates, event.stage: _judged(event, at)})
+        case events.Reopened():
+            gates = {stage: gate for stage, gate in history.gates.items() if stage is not event.stage}
             return replace(history, gates=gates, verified=None, release_path=None, release_sha256=None, confirmed=None)
-        case "verified":
-            return replace(history, verified=_local(data))
-        case "released":
-            return replace(history, release_path=data["path"], release_sha256=data["sha256"])
-        case "confirmed":
-            return replace(history, confirmed=data["how"])
-        case "guarded":
-            return replace(history, guarded=data)
-        case "destroy_intended":
+        case events.Verified():
+            return replace(history, verified=_local(event))
+        case events.Released():
+            return replace(history, release_path=event.path, release_sha256=event.sha256)
+        case events.Confirmed():
+            return replace(history, confirmed=event.how)
+        case events.Guarded():
+            return replace(history, guarded=event)
+        case events.DestroyIntended():
             return replace(history, destroy_intended=True)
-        case "destroy_requested":
-            return replace(history, destroy_reply=data["reply"])
-        case "destroyed":
-            return replace(history, destroyed=data)
-        case "abandoned":
+        case events.DestroyRequested():
+            return replace(history, destroy_reply=event.reply)
+        case events.Destroyed():
+            return replace(history, destroyed=event)
+        case events.Abandoned():
             # Nothing of the job is left but its configuration: the next run begins with preflight.
-            return History(job=history.job, events=history.events, labels=history.labels)
-        case "lost":
+            return History(job=history.job, records=history.records, labels=history.labels)
+        case events.Lost():
             # As after an abandonment, but that the next instance goes on from what was mirrored of this one.
-            return History(job=history.job, events=history.events, labels=history.labels, lost=data)
-        case "resumes":
-            return replace(history, resumes=data)
-        case "closed":
+            return History(job=history.job, records=history.records, labels=history.labels, lost=event)
+        case events.Resumes():
+            return replace(history, resumes=event)
+        case events.Closed():
             return replace(history, closed=True, held=None)
-        case "held":
-            return replace(history, held=data)
-        case "instance_stopped":
+        case events.Held():
+            return replace(history, held=event)
+        case events.InstanceStopped():
             return replace(history, instance_stopped=True)
-        case "instance_started":
+        case events.InstanceStarted():
             # No training runs on a box that was just started: its time counts from here.
-            launched = event.at if history.launched_at is not None else None
-            return replace(history, instance_stopped=False, launched_at=launched)
-        case _:
+            return replace(history, instance_stopped=False, launched_at=None if history.launched_at is None else at)
+        case _:  # of interest to the report alone
             return history
 
 
-def _rental(data: Mapping[str, Any], at: float) -> Rental:
-    return Rental(
-        instance_id=InstanceId(data["instance_id"]),
-        label=data["label"],
-        usd_per_hour=data["usd_per_hour"],
-        offer=data["offer"],
-        at=at,
-        owner=data.get("owner"),
-    )
+def _judged(event: events.GateJudged, at: float) -> GateRecord:
+    return GateRecord(event.verdict, at, event.plan_digest, event.result, event.facts_path, event.facts_sha256)
 
 
-def _local(data: Mapping[str, Any]) -> LocalFile:
-    return LocalFile(PurePath(data["path"]), data["size"], Sha256(data["sha256"]))
+def _local(event: events.Fetched | events.Verified) -> LocalFile:
+    return LocalFile(PurePath(event.path), event.size, event.sha256)

@@ -11,7 +11,8 @@ from harness.core.errors import BadInput, LogDamaged
 from harness.core.ids import InstanceId, JobName, job_name
 from harness.job.model import Job, ProviderTable
 from harness.ledger import ownership
-from harness.ledger.events import Event
+from harness.ledger.chain import Record
+from harness.ledger.events import Opened
 from harness.ledger.history import History, fold
 from harness.ledger.ownership import Known
 from harness.ledger.store import EventStore
@@ -29,7 +30,7 @@ class Ledger:
         unreadable: dict[JobName, LogDamaged] = {}
         for name in self.store.jobs():
             try:
-                histories[name] = folded(name, self.store.events(name))
+                histories[name] = folded(name, self.store.records(name))
             except LogDamaged as error:
                 unreadable[name] = error
         return histories, unreadable
@@ -71,13 +72,12 @@ class Ledger:
         """The configuration that a job was last run with, and its file; None when no job has that name."""
         if name not in self.store.jobs():
             return None
-        events = self.store.events(named(name))
-        files = [str(event.data["file"]) for event in events if event.kind == "opened"]
-        return folded(named(name), events).job, Path(files[-1])
+        history = folded(named(name), self.store.records(named(name)))
+        return history.job, Path(history.all(Opened)[-1].file)
 
     def adopted(self, name: JobName) -> bool:
         """Whether a job took its instance over."""
-        return folded(name, self.store.events(name)).job.adopted
+        return folded(name, self.store.records(name)).job.adopted
 
     def row(self, name: JobName) -> dict[str, Json]:
         """Where a job stands, as JSON; of one whose log does not read, why, under ``unreadable``."""
@@ -87,10 +87,10 @@ class Ledger:
             return {"job": name, "stage": "unreadable", "alive": None, "unreadable": str(error)}
 
     def _row(self, name: JobName) -> dict[str, Json]:
-        events = self.store.events(name)
-        if not events:
+        records = self.store.records(name)
+        if not records:
             raise BadInput(f"there is no job {name!r}", remedy="harness status lists the jobs.")
-        history = folded(name, events)
+        history = folded(name, records)
         rental = history.rental
         stage = "closed" if history.closed else str(history.stage or "closing")
         return {
@@ -99,7 +99,7 @@ class Ledger:
             "alive": history.alive is not None,
             "instance_id": rental.instance_id if rental else None,
             "usd_per_hour": rental.usd_per_hour if rental else None,
-            "held": str(history.held["reason"]) if history.held else None,
+            "held": history.held.reason if history.held else None,
             "verified": str(history.verified.path) if history.verified else None,
         }
 
@@ -107,7 +107,7 @@ class Ledger:
 def latest(store: EventStore) -> JobName:
     """The job whose log was last written to; raises BadInput when there is none."""
     try:
-        newest = {name: events[-1].at for name in store.jobs() if (events := store.events(name))}
+        newest = {name: records[-1].at for name in store.jobs() if (records := store.records(name))}
     except LogDamaged as error:
         raise LogDamaged(
             f"which job moved last cannot be told: {error}", remedy=f"Name the job that is meant. {error.remedy}"
@@ -117,11 +117,11 @@ def latest(store: EventStore) -> JobName:
     return max(newest, key=lambda name: newest[name])
 
 
-def folded(name: JobName, events: tuple[Event, ...]) -> History:
-    """The history that a job's events amount to; raises LogDamaged when they do not read."""
+def folded(name: JobName, records: tuple[Record, ...]) -> History:
+    """The history that a job's records amount to; raises LogDamaged when they do not read."""
     try:
-        return fold(events)
-    except (ValueError, KeyError, TypeError) as error:
+        return fold(records)
+    except ValueError as error:
         raise LogDamaged(f"the event log of job {name} does not read: {error}") from error
 
 

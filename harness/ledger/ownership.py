@@ -15,7 +15,9 @@ from harness.core.ids import InstanceId, JobName, VolumeId, is_our_label
 from harness.core.ports import Bill, Instance, Volume
 from harness.core.text import printable
 from harness.job.model import ProviderTable
-from harness.ledger.events import Event
+from harness.ledger import events
+from harness.ledger.codec import decode
+from harness.ledger.events import JobEvent
 from harness.ledger.history import History
 
 _ROUNDING_USD = 0.01
@@ -133,12 +135,13 @@ def known(histories: Iterable[History], at: ProviderTable, unreadable: Iterable[
     for history in histories:
         if place(history.job.provider) == place(at):
             now = _now(history)
-            if history.rental is None and history.intended_label is not None:
-                begun[history.intended_label] = history.job.name
-            for event in history.events:
+            if history.rental is None and history.intended is not None:
+                begun[history.intended.label] = history.job.name
+            for record in history.records:
+                event = decode(record)
                 _learn(event, history.job.name, now, instances)
-                if event.kind == "destroy_intended":
-                    volumes.update(dict.fromkeys(_volumes(event.data), history.job.name))
+                if isinstance(event, events.DestroyIntended):
+                    volumes.update(dict.fromkeys(event.volumes, history.job.name))
     return Known(instances, volumes, begun, tuple(unreadable))
 
 
@@ -163,22 +166,19 @@ def described(volume: Volume) -> str:
     return f"volume {volume.id} {printable(volume.label or '', 80)} {volume.size_gb:g} GB {price}"
 
 
-def _learn(event: Event, job: JobName, now: str, instances: dict[InstanceId, Claim]) -> None:
-    data: Mapping[str, Any] = event.data
-    if event.kind in {"rented", "adopted"}:
-        instance_id = InstanceId(int(data["instance_id"]))
-        instances[instance_id] = Claim(job, instance_id, gone=False, usd=None, now=now)
-    elif event.kind in {"destroyed", "abandoned", "lost"}:
-        instance_id = InstanceId(int(data["instance_id"]))
-        instances[instance_id] = Claim(job, instance_id, gone=True, usd=_proven_usd(data), now=now)
+def _learn(event: JobEvent | None, job: JobName, now: str, instances: dict[InstanceId, Claim]) -> None:
+    match event:
+        case events.Rented() | events.Adopted():
+            instances[event.instance_id] = Claim(job, event.instance_id, gone=False, usd=None, now=now)
+        case events.Destroyed() | events.Abandoned() | events.Lost():
+            usd = _proven_usd(event.billing)
+            instances[event.instance_id] = Claim(job, event.instance_id, gone=True, usd=usd, now=now)
+        case _:
+            pass
 
 
-def _volumes(data: Mapping[str, Any]) -> list[VolumeId]:
-    return [VolumeId(int(one)) for one in data.get("volumes", ())]
-
-
-def _proven_usd(data: Mapping[str, Any]) -> float | None:
-    looks = (data.get("billing") or {}).get("looks") or [{}]
+def _proven_usd(billing: Mapping[str, Any] | None) -> float | None:
+    looks = (billing or {}).get("looks") or [{}]
     usd = looks[-1].get("usd")
     return None if usd is None else float(usd)
 
@@ -186,7 +186,7 @@ def _proven_usd(data: Mapping[str, Any]) -> float | None:
 def _now(history: History) -> str:
     if history.closed:
         return "closed"
-    held = f", held: {printable(str(history.held['reason']), 120)}" if history.held else ""
+    held = f", held: {printable(history.held.reason, 120)}" if history.held else ""
     return f"at stage {history.stage or 'closing'}{held}"
 
 

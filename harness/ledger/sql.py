@@ -29,8 +29,10 @@ from harness.core.errors import BadInput, Conflict, LogDamaged, StoreFailed
 from harness.core.ids import JobName
 from harness.core.ports import Clock
 from harness.core.text import printable
-from harness.ledger import events
-from harness.ledger.events import Event, Head
+from harness.ledger import chain
+from harness.ledger.chain import Head, Record
+from harness.ledger.codec import decode, encode
+from harness.ledger.events import JobEvent
 from harness.ledger.locks import job_lock
 
 SCHEMA_VERSION = 1
@@ -87,22 +89,24 @@ class SqlEventStore:
     path: Path
     clock: Clock
 
-    def append(self, job: JobName, kind: str, data: Mapping[str, Json], *, expected_seq: int | None = None) -> Event:
+    def append(self, job: JobName, event: JobEvent, *, expected_seq: int | None = None) -> Record:
         """Add one event; it is on the disk when this returns. Raises Conflict, StoreFailed."""
+        kind, data = encode(event)
         text = self._encoded(job, kind, data)
         with self._transaction(write=True) as connection:
             head = _read_head(connection, job)
             if expected_seq is not None and head.seq != expected_seq:
                 raise Conflict(f"job {job}: event {expected_seq} was expected to be the newest, but {head.seq} is")
-            event = events.seal(head, job, self.clock.now(), kind, json.loads(text))
-            row = {"job": job, "seq": event.seq, "at": event.at, "kind": kind, "data": text}
-            connection.execute(_EVENTS.insert().values(**row, previous=event.previous, digest=event.digest))
+            record = chain.seal(head, job, self.clock.now(), kind, json.loads(text))
+            _require_readable(record)
+            row = {"job": job, "seq": record.seq, "at": record.at, "kind": kind, "data": text}
+            connection.execute(_EVENTS.insert().values(**row, previous=record.previous, digest=record.digest))
             connection.execute(_HEADS.delete().where(_HEADS.c.job == job))
-            connection.execute(_HEADS.insert().values(job=job, seq=event.seq, digest=event.digest))
-        return event
+            connection.execute(_HEADS.insert().values(job=job, seq=record.seq, digest=record.digest))
+        return record
 
-    def events(self, job: JobName) -> tuple[Event, ...]:
-        """The job's events in order. Raises LogDamaged naming the first that is changed or missing."""
+    def records(self, job: JobName) -> tuple[Record, ...]:
+        """The job's records in order. Raises LogDamaged naming the first that is changed or missing."""
         log, wrong = self._read(job)
         if wrong:
             raise LogDamaged(f"the log of job {job} in {self.path} is damaged: {wrong[0]}")
@@ -147,17 +151,17 @@ class SqlEventStore:
             )
         return text.decode("ascii")
 
-    def _read(self, job: JobName) -> tuple[tuple[Event, ...], tuple[str, ...]]:
+    def _read(self, job: JobName) -> tuple[tuple[Record, ...], tuple[str, ...]]:
         with self._transaction() as connection:
             rows = connection.execute(_EVENTS.select().where(_EVENTS.c.job == job).order_by(_EVENTS.c.seq)).all()
             head = _read_head(connection, job)
         log, unreadable = [], []
         for row in rows:
             try:
-                log.append(_event(row))
+                log.append(_record(row))
             except (ValueError, TypeError, RecursionError) as error:
                 unreadable.append(f"event {row.seq} cannot be read: {printable(str(error), 200)}")
-        return tuple(log), (*unreadable, *events.problems(log, head))
+        return tuple(log), (*unreadable, *chain.problems(log, head))
 
     @contextmanager
     def _transaction(self, *, write: bool = False) -> Iterator[sa.Connection]:
@@ -206,11 +210,19 @@ def _on_begin(connection: sa.Connection) -> None:
 
 def _read_head(connection: sa.Connection, job: JobName) -> Head:
     row = connection.execute(_HEADS.select().where(_HEADS.c.job == job)).one_or_none()
-    return Head(row.seq, row.digest) if row is not None else events.EMPTY
+    return Head(row.seq, row.digest) if row is not None else chain.EMPTY
 
 
-def _event(row: sa.Row[Any]) -> Event:
+def _require_readable(record: Record) -> None:
+    """Raise StoreFailed for an event whose fields are not of their types: its log could not be read again."""
+    try:
+        decode(record)
+    except ValueError as error:
+        raise StoreFailed(f"{error}, in job {record.job}: it is not written", remedy=_REPORT) from error
+
+
+def _record(row: sa.Row[Any]) -> Record:
     data = json.loads(row.data)
     if not isinstance(data, dict) or not isinstance(row.at, float) or not isinstance(row.seq, int):
         raise ValueError("a column holds another type than it was given")  # noqa: TRY004 - one error for the caller
-    return Event(row.seq, JobName(row.job), row.at, row.kind, data, row.previous, row.digest)
+    return Record(row.seq, JobName(row.job), row.at, row.kind, data, row.previous, row.digest)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from harness.core.canonical import Json
 from harness.core.ids import JobName
-from harness.ledger.events import Event
+from harness.ledger.chain import Record
+from harness.ledger.events import JobEvent
 
 
 class EventStore(Protocol):
     """The append-only logs of all jobs. Every method raises StoreFailed when the store cannot be used."""
 
-    def append(self, job: JobName, kind: str, data: Mapping[str, Json], *, expected_seq: int | None = None) -> Event:
+    def append(self, job: JobName, event: JobEvent, *, expected_seq: int | None = None) -> Record:
         """Add one event; it is on the disk when this returns.
 
-        ``expected_seq`` is the ``seq`` of the newest event that the caller knows, 0 for none:
+        ``expected_seq`` is the ``seq`` of the newest record that the caller knows, 0 for none:
         raises Conflict, appending nothing, when there is another by now. Not given, the event
-        goes behind whatever is there. Raises StoreFailed when the data is not JSON.
+        goes behind whatever is there. Raises StoreFailed when a field is not of its type.
         """
 
-    def events(self, job: JobName) -> tuple[Event, ...]:
-        """The job's events in order, their chain verified; empty for a job that has none."""
+    def records(self, job: JobName) -> tuple[Record, ...]:
+        """The job's records in order, their chain verified; empty for a job that has none."""
 
     def jobs(self) -> tuple[JobName, ...]:
         """Every job that has an event, by name."""

@@ -20,7 +20,7 @@ from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.gates import plan
 from harness.gates.evidence import result_from_json
-from harness.ledger.events import Head
+from harness.ledger.chain import Head
 from harness.ledger.history import GateRecord, History, LocalFile, Rental
 from harness.release.statement import Release, ReleasedCheck, ReleasedGate, read, to_json
 
@@ -46,7 +46,7 @@ def statement(history: History, provider_name: str, now: float) -> Release:
         size=verified.size,
         sha256=verified.sha256,
         gates=gates,
-        log=Head(history.events[-1].seq, history.head),
+        log=Head(history.records[-1].seq, history.head),
         issued=issued,
         expires=issued + math.ceil(history.job.limits.release_valid_s),
     )
@@ -166,7 +166,7 @@ def _one_gate(gate: ReleasedGate, history: History) -> list[str]:
 def _log_problems(release: Release, history: History) -> tuple[str, ...]:
     """Problems with the log: it must contain the head that the statement names, and have recorded this statement."""
     found = []
-    if not any(event.seq == release.log.seq and event.digest == release.log.digest for event in history.events):
+    if not any(one.seq == release.log.seq and one.digest == release.log.digest for one in history.records):
         found.append(f"the event log has no event {release.log.seq} with the digest that the statement names")
     if history.release_sha256 is None:
         found.append("the event log records no release")

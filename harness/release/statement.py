@@ -20,7 +20,7 @@ from harness.core.ids import CheckId, InstanceId, JobName, Sha256, job_name, sha
 from harness.core.lifecycle import Stage
 from harness.core.text import printable
 from harness.core.verdict import Verdict
-from harness.ledger.events import Head
+from harness.ledger.chain import Head
 
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
 PREDICATE: Final = "https://gold-standard-harness.dev/release/v2"

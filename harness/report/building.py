@@ -11,6 +11,8 @@ from harness.core.ports import Charge
 from harness.gates import plan
 from harness.gates.evidence import CheckResult, Sight, result_from_json
 from harness.ledger import billing
+from harness.ledger.codec import decode
+from harness.ledger.events import Held
 from harness.ledger.history import GateRecord, History
 from harness.release.statement import Release
 from harness.report import standing
@@ -36,7 +38,7 @@ def build(
     ``charges`` is the provider's bill of its instance, None when it was not asked. ``release``
     is the statement that the log names, when its file was read.
     """
-    spans = billing.paid_spans(history.events, now)
+    spans = billing.paid_spans(history.records, now)
     stages = tuple(_stage(stage, history, spans, now) for stage in ORDER)
     artifact, instance = _artifact(history), _instance(history)
     stands = standing.of(history)
@@ -47,7 +49,7 @@ def build(
         safety=clean(standing.safety(artifact, instance)),
         next_step=clean(standing.next_step(stands, history)),
         written_at=now,
-        log_seq=history.events[-1].seq if history.events else 0,
+        log_seq=history.records[-1].seq if history.records else 0,
         log_digest=history.head,
         stages=stages,
         artifact=artifact,
@@ -55,7 +57,7 @@ def build(
         money=_money(history, spans, charges, now),
         release=_release(history, release),
         holds=_holds(history),
-        timeline=timeline(history.events),
+        timeline=timeline(history.records),
     )
 
 
@@ -191,14 +193,14 @@ def _release(history: History, release: Release | None) -> ReleaseReport | None:
 
 
 def _holds(history: History) -> tuple[Hold, ...]:
-    held = [event for event in history.events if event.kind == "held"]
+    held = [(record.at, event) for record in history.records if isinstance(event := decode(record), Held)]
     return tuple(
         Hold(
-            at=event.at,
-            stage=clean(str(event.data.get("stage", "?")), 80),
-            error=clean(str(event.data.get("error", "?")), 80),
-            reason=clean(str(event.data.get("reason", "no reason was recorded"))),
-            over=history.held is not event.data,
+            at=at,
+            stage=event.stage,
+            error=clean(event.error, 80),
+            reason=clean(event.reason),
+            over=history.held is None or number < len(held),
         )
-        for event in held
+        for number, (at, event) in enumerate(held, start=1)
     )

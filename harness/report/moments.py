@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from harness.core.text import human_bytes, printable
-from harness.ledger.events import Event
+from harness.ledger import events
+from harness.ledger.chain import Record
+from harness.ledger.codec import decode
+from harness.ledger.events import JobEvent
 from harness.report.model import Moment
 
 _LIMIT = 2000
 _MOST = 500
 """Moments in a timeline; of a longer log the first and the last are shown."""
-
-_SAY: Mapping[str, str] = {
-    "opened": "the job file was read: {file}",
-    "stage": "stage {stage} began",
-    "staged": "the package was snapshotted: {#files} files",
-    "rent_intended": "about to rent under the label {label}",
-    "rent_failed": "the rent came to nothing: {why}",
-    "rented": "instance {instance_id} rented at ${usd_per_hour}/h",
-    "adopted": "instance {instance_id}, labelled {label}, was taken over at ${usd_per_hour}/h",
-    "pinned": "the box's host key was pinned ({how})",
-    "uploaded": "{files} files are on the box, verified there",
-    "installed": "the install command ended with status {status}",
-    "launched": "the training was started",
-    "relaunched": "the training was started again: {why}",
-    "lost": "instance {instance_id} died and is proven to be gone; another may take its place ({how})",
-    "abandoned": "instance {instance_id} was given up and is proven to be gone",
-    "loss_accepted": "the loss of what is on instance {instance_id} was accepted",
-    "resumes": "the training goes on here from {steps}",
-    "mirrored": "the checkpoint of {trainer} step {step} was mirrored here",
-    "trained": "the training was seen to have ended",
-    "artifact": "the box holds {path}: {size~}, SHA-256 {sha256}",
-    "fetched": "it is here: {path}, {size~}, SHA-256 {sha256}",
-    "gate": "gate {stage}: {verdict}",
-    "poll": "a look at {stage}: {verdict}",
-    "verified": "verified on this disk: {path}",
-    "released": "release statement {path}",
-    "confirmed": "the destruction was confirmed: {how}",
-    "guarded": "the guard looked at everything and let it go",
-    "destroy_intended": "about to ask for instance {instance_id} to be destroyed",
-    "destroy_requested": "destruction of instance {instance_id} requested: {reply}",
-    "destroyed": "instance {instance_id} proven to be gone",
-    "closed": "the job is closed",
-    "held": "held at {stage}: {reason}",
-    "training_stopped": "the training was stopped: {why}",
-    "instance_stopped": "instance {instance_id} was stopped, its disk kept: {why}",
-    "instance_started": "instance {instance_id} was started again",
-}
 
 
 def clean(text: str, limit: int = _LIMIT) -> str:
@@ -56,15 +21,16 @@ def clean(text: str, limit: int = _LIMIT) -> str:
     return printable(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), limit)
 
 
-def timeline(events: Sequence[Event]) -> tuple[Moment, ...]:
+def timeline(records: Sequence[Record]) -> tuple[Moment, ...]:
     """A sentence an event; equal ones in a row are counted."""
     moments: list[Moment] = []
-    for event in events:
-        text = _sentence(event)
-        if moments and (moments[-1].kind, moments[-1].text) == (event.kind, text):
-            moments[-1] = Moment(event.seq, event.at, event.kind, text, moments[-1].times + 1)
+    for record in records:
+        event = decode(record)
+        text = clean(record.kind, 80) if event is None else clean(_sentence(event), 600)
+        if moments and (moments[-1].kind, moments[-1].text) == (record.kind, text):
+            moments[-1] = Moment(record.seq, record.at, record.kind, text, moments[-1].times + 1)
         else:
-            moments.append(Moment(event.seq, event.at, event.kind, text))
+            moments.append(Moment(record.seq, record.at, record.kind, text))
     if len(moments) <= _MOST:
         return tuple(moments)
     half = _MOST // 2
@@ -73,28 +39,77 @@ def timeline(events: Sequence[Event]) -> tuple[Moment, ...]:
     return (*moments[:half], left_out, *moments[-half:])
 
 
-def _sentence(event: Event) -> str:
-    data: Mapping[str, Any] = event.data
-    said = _SAY.get(event.kind)
-    if said is None:
-        return clean(event.kind, 80)
-    return clean("".join(_filled(said, data)), 600)
-
-
-def _filled(said: str, data: Mapping[str, Any]) -> Iterable[str]:
-    """The sentence with its fields; ``{#x}`` counts, ``{x~}`` is bytes for people. What is not there is said so."""
-    before, *rest = said.split("{")
-    yield before
-    for part in rest:
-        name, after = part.split("}", 1)
-        key = name.strip("#~")
-        value = data.get(key)
-        if value is None:
-            yield "unknown"
-        elif name.startswith("#"):
-            yield str(len(value)) if isinstance(value, Mapping | Sequence) else "unknown"
-        elif name.endswith("~"):
-            yield human_bytes(value) if isinstance(value, int | float) else "unknown"
-        else:
-            yield str(value)[:600]
-        yield after
+def _sentence(event: JobEvent) -> str:  # noqa: C901, PLR0911, PLR0912 - one case a kind
+    match event:
+        case events.Opened():
+            return f"the job file was read: {event.file}"
+        case events.Adopted():
+            price = f"${event.usd_per_hour}/h"
+            return f"instance {event.instance_id}, labelled {event.label}, was taken over at {price}"
+        case events.StageEntered():
+            return f"stage {event.stage} began"
+        case events.GateJudged():
+            return f"gate {event.stage}: {event.verdict}"
+        case events.Polled():
+            return f"a look at {event.stage}: {event.verdict}"
+        case events.Staged():
+            return f"the package was snapshotted: {len(event.files)} files"
+        case events.RentIntended():
+            return f"about to rent under the label {event.label}"
+        case events.RentFailed():
+            return f"the rent came to nothing: {event.why}"
+        case events.Rented():
+            return f"instance {event.instance_id} rented at ${event.usd_per_hour}/h"
+        case events.Pinned():
+            return f"the box's host key was pinned ({event.how})"
+        case events.Resumes():
+            return f"the training goes on here from {dict(event.steps)}"
+        case events.Uploaded():
+            return f"{event.files} files are on the box, verified there"
+        case events.Installed():
+            return f"the install command ended with status {event.status}"
+        case events.Launched():
+            return "the training was started"
+        case events.Relaunched():
+            return f"the training was started again: {event.why}"
+        case events.CheckpointMirrored():
+            return f"the checkpoint of {event.trainer} step {event.step} was mirrored here"
+        case events.Trained():
+            return "the training was seen to have ended"
+        case events.ArtifactRecorded():
+            return f"the box holds {event.path}: {human_bytes(event.size)}, SHA-256 {event.sha256}"
+        case events.Fetched():
+            return f"it is here: {event.path}, {human_bytes(event.size)}, SHA-256 {event.sha256}"
+        case events.Verified():
+            return f"verified on this disk: {event.path}"
+        case events.Released():
+            return f"release statement {event.path}"
+        case events.Confirmed():
+            return f"the destruction was confirmed: {event.how}"
+        case events.Guarded():
+            return "the guard looked at everything and let it go"
+        case events.DestroyIntended():
+            return f"about to ask for instance {event.instance_id} to be destroyed"
+        case events.DestroyRequested():
+            return f"destruction of instance {event.instance_id} requested: {event.reply}"
+        case events.Destroyed():
+            return f"instance {event.instance_id} proven to be gone"
+        case events.Closed():
+            return "the job is closed"
+        case events.Held():
+            return f"held at {event.stage}: {event.reason}"
+        case events.Reopened():
+            return f"gate {event.stage} was reopened: {event.why}"
+        case events.TrainingStopped():
+            return f"the training was stopped: {event.why}"
+        case events.InstanceStopped():
+            return f"instance {event.instance_id} was stopped, its disk kept: {event.why}"
+        case events.InstanceStarted():
+            return f"instance {event.instance_id} was started again"
+        case events.LossAccepted():
+            return f"the loss of what is on instance {event.instance_id} was accepted"
+        case events.Abandoned():
+            return f"instance {event.instance_id} was given up and is proven to be gone"
+        case events.Lost():
+            gone = f"instance {event.instance_id} died and is proven to be gone"
+            return f"{gone}; another may take its place ({event.how})"

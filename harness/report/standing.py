@@ -28,9 +28,8 @@ def headline(stands: JobStanding, history: History, stages: Sequence[StageReport
         if history.job.adopted:
             seen = "Adopted: what came before the training's end was not looked at. Every gate since has opened"
         return f"{seen}; the model is home and the instance is proven to be gone."
-    if stands is JobStanding.HELD:
-        held = history.held or {}
-        return f"Held at {held.get('stage', now)}: {held.get('reason', 'no reason was recorded')}"
+    if history.held is not None and stands is JobStanding.HELD:
+        return f"Held at {history.held.stage}: {history.held.reason}"
     passed = sum(stage.verdict is not None and stage.left_at is not None for stage in stages)
     return f"In stage {now}; {passed} of {len(history.stages)} gates have opened." if now else "Every gate has opened."
 

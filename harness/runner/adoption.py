@@ -7,15 +7,14 @@ says so, and begins where the finished training is judged against the operator's
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from harness.context import RunnerContext
-from harness.core.canonical import Json
 from harness.core.errors import Refused
 from harness.core.ids import InstanceId, JobName, job_name
 from harness.core.lifecycle import Stage
 from harness.core.ports import Instance, Provider
 from harness.job.model import Job
+from harness.ledger.events import Adopted, Opened, Reopened
 from harness.ledger.history import History
 from harness.ledger.ownership import place
 from harness.ledger.store import EventStore
@@ -48,9 +47,9 @@ def adopt(store: EventStore, provider: Provider, job: Job, file: Path, instance_
             remedy="Use the API key of the account that rented it.",
         )
     taken = job.model_copy(update={"name": name, "adopted": True})
-    if not store.events(name):
-        store.append(name, "opened", {"job": taken.model_dump(mode="json"), "file": str(file)})
-    store.append(name, "adopted", _as_shown(instance, owner))
+    if not store.records(name):
+        store.append(name, Opened(taken.model_dump(mode="json"), str(file)))
+    store.append(name, _as_shown(instance, owner))
     return name
 
 
@@ -62,7 +61,7 @@ def expect(context: RunnerContext, job: Job, file: Path) -> None:
         return
     if place(taken.provider) != place(history.job.provider):
         raise Refused(f"{file} is for another provider than the one at which the instance was adopted")
-    context.record("opened", {"job": taken.model_dump(mode="json"), "file": str(file)})
+    context.record(Opened(taken.model_dump(mode="json"), str(file)))
     if not history.destroy_intended:
         _reopen(context, history)
 
@@ -70,24 +69,22 @@ def expect(context: RunnerContext, job: Job, file: Path) -> None:
 def _reopen(context: RunnerContext, history: History) -> None:
     for stage in (Stage.POSTDOWNLOAD, Stage.POSTTRAIN):
         if history.passed(stage):
-            context.record("reopened", {"stage": stage.value, "why": "the job file expects other things"})
+            context.record(Reopened(stage, "the job file expects other things"))
 
 
-def _as_shown(instance: Instance, owner: int) -> dict[str, Json]:
-    shown: dict[str, Any] = {
-        "gpu_name": instance.gpu_name,
-        "num_gpus": instance.num_gpus,
-        "machine_id": instance.machine_id,
-        "disk_gb": instance.disk_gb,
-        "usd_per_hour": instance.usd_per_hour,
-    }
-    since: dict[str, Json] = {} if instance.started_at is None else {"since": instance.started_at}
-    return {
-        "instance_id": instance.id,
-        "label": instance.label or "",
-        "owner": owner,
-        "usd_per_hour": instance.usd_per_hour,
-        "offer": shown,
-        "status": instance.status.value,
-        **since,
-    }
+def _as_shown(instance: Instance, owner: int) -> Adopted:
+    return Adopted(
+        instance_id=instance.id,
+        label=instance.label or "",
+        owner=owner,
+        usd_per_hour=instance.usd_per_hour,
+        offer={
+            "gpu_name": instance.gpu_name,
+            "num_gpus": instance.num_gpus,
+            "machine_id": instance.machine_id,
+            "disk_gb": instance.disk_gb,
+            "usd_per_hour": instance.usd_per_hour,
+        },
+        status=instance.status.value,
+        since=instance.started_at,
+    )

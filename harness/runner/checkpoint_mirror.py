@@ -28,6 +28,7 @@ from harness.core.text import printable
 from harness.facts.checkpoints import problems
 from harness.facts.mirror import ADAPTER, MIRROR, RUN_FILE
 from harness.facts.training import TrainingFacts
+from harness.ledger.events import CheckpointMirrored
 from harness.runner.progress import ProgressReporter
 
 _KEPT = 2
@@ -143,7 +144,7 @@ class Mirroring:
         if errand is None:
             return
         if errand.failure is None and errand.folder.is_dir():
-            self._context.record("mirrored", {"trainer": errand.trainer, "step": errand.checkpoint.step})
+            self._context.record(CheckpointMirrored(errand.trainer, errand.checkpoint.step))
             self._reporter.note(f"{errand.trainer} step {errand.checkpoint.step} is mirrored here")
             _prune(errand.folder)
         elif not errand.cancelled.is_set():

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from harness.artifacts import digest, manifest
 from harness.context import RunnerContext
-from harness.core.canonical import Json
 from harness.core.errors import TransferFailed
 from harness.core.ids import Sha256, new_nonce
 from harness.core.ports import Progress
 from harness.core.text import printable
 from harness.facts.mirror import MIRROR, Resumable
 from harness.job.staging import stage_package
+from harness.ledger.events import Installed, Resumes, Staged, Uploaded
 from harness.runner.progress import ProgressReporter
 from harness.runner.replacement import outlook, package_digest, to_resume
 from harness.runner.training import require_stopped
@@ -26,8 +26,8 @@ def preflight(context: RunnerContext, reporter: ProgressReporter) -> None:
     reporter.note("staging the package and its data")
     staged = stage_package(context.job, context.directory)
     known = context.history.staged
-    if known is None or known["files"] != staged.manifest:
-        context.record("staged", {"path": str(staged.path), "files": dict(staged.manifest)})
+    if known is None or known.files != staged.manifest:
+        context.record(Staged(str(staged.path), staged.manifest))
 
 
 def upload(context: RunnerContext, reporter: ProgressReporter) -> None:
@@ -35,9 +35,9 @@ def upload(context: RunnerContext, reporter: ProgressReporter) -> None:
     staged = context.history.staged
     if staged is None:
         raise TransferFailed("no package was staged")
-    files = {manifest.safe_path(path): Sha256(told) for path, told in staged["files"].items()}
+    files = {manifest.safe_path(path): Sha256(told) for path, told in staged.files.items()}
     checkpoints = _to_go_on_from(context, reporter)
-    resumed = context.history.resumes["files"] if context.history.resumes is not None else {}
+    resumed = context.history.resumes.files if context.history.resumes is not None else {}
     files |= {manifest.safe_path(path): Sha256(told) for path, told in resumed.items()}
 
     def show(progress: Progress) -> None:
@@ -47,7 +47,7 @@ def upload(context: RunnerContext, reporter: ProgressReporter) -> None:
     if context.history.launches:  # an attempt of before the package was mended may run on
         require_stopped(context, reporter, "its package has changed")
     context.host().send(package, context.job.package.remote_dir, files, show, elsewhere=checkpoints)
-    context.record("uploaded", {"files": len(files)})
+    context.record(Uploaded(len(files)))
 
 
 def install(context: RunnerContext, reporter: ProgressReporter) -> None:
@@ -61,7 +61,7 @@ def install(context: RunnerContext, reporter: ProgressReporter) -> None:
     if result.status != 0:
         said = printable((result.stderr or result.stdout).decode("utf-8", "replace")[-600:], 600)
         reporter.note(f"the install command ended with status {result.status}: {said}")
-    context.record("installed", {"status": result.status})
+    context.record(Installed(result.status))
 
 
 def _to_go_on_from(context: RunnerContext, reporter: ProgressReporter) -> Mapping[str, Path]:
@@ -70,7 +70,7 @@ def _to_go_on_from(context: RunnerContext, reporter: ProgressReporter) -> Mappin
     A mirror that this run does not go on from is another run's, and moved aside.
     """
     lost, mirror = context.history.lost, context.directory / MIRROR
-    another = lost is not None and lost["package"] != package_digest(context.history)
+    another = lost is not None and lost.package != package_digest(context.history)
     found = None
     if lost is not None:
         found = None if another else to_resume(context)
@@ -81,7 +81,7 @@ def _to_go_on_from(context: RunnerContext, reporter: ProgressReporter) -> Mappin
         reporter.note(f"checkpoints of an earlier instance are kept in {aside.name}")
     found = found or Resumable({}, {})
     files = {path: digest.of_file(local).sha256 for path, local in found.files.items()}
-    told: dict[str, Json] = {"steps": dict(found.steps), "files": dict(files)}
-    if lost is not None and context.history.resumes != told:
-        context.record("resumes", told)
+    resumes = Resumes(found.steps, files)
+    if lost is not None and context.history.resumes != resumes:
+        context.record(resumes)
     return found.files

@@ -9,13 +9,13 @@ from pathlib import Path
 from harness.artifacts import arrival, digest, manifest
 from harness.context import RunnerContext
 from harness.core import durable
-from harness.core.canonical import Json
 from harness.core.errors import HarnessError, RemoteChanged
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook
 from harness.core.ports import Progress, RemoteFile
 from harness.core.questions import DigestOf, Glob, ReadText
 from harness.core.text import printable
+from harness.ledger.events import ArtifactRecorded, Fetched, Reopened
 from harness.ledger.history import LocalFile
 from harness.runner.progress import ProgressReporter
 
@@ -31,7 +31,7 @@ def posttrain(context: RunnerContext, reporter: ProgressReporter) -> None:
         reporter.note(f"no artifact to record: {printable(str(error))}")
         return
     if context.history.artifact != artifact:
-        context.record("artifact", {"path": artifact.path, "size": artifact.size, "sha256": artifact.sha256})
+        context.record(ArtifactRecorded(artifact.path, artifact.size, artifact.sha256))
     _bring_companions(context, reporter)
 
 
@@ -48,17 +48,11 @@ def download(context: RunnerContext, reporter: ProgressReporter) -> None:
             rate = _fetch(context, artifact, local, reporter)
         except RemoteChanged as error:
             # What was judged on the box is no more: the next run judges what is there now.
-            context.record("reopened", {"stage": Stage.POSTTRAIN.value, "why": str(error)})
+            context.record(Reopened(Stage.POSTTRAIN, str(error)))
             raise
     fetched = LocalFile(local, artifact.size, artifact.sha256)
     if context.history.fetched != fetched:
-        told: dict[str, Json] = {
-            "path": str(local),
-            "size": artifact.size,
-            "sha256": artifact.sha256,
-            "bytes_per_s": rate,
-        }
-        context.record("fetched", told)
+        context.record(Fetched(str(local), artifact.size, artifact.sha256, rate))
     _bring_companions(context, reporter)
     _copy_again(context, local, artifact, reporter)
 

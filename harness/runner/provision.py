@@ -24,6 +24,7 @@ from harness.core.ports import CreateRequest, Instance, InstanceStatus, Offer, O
 from harness.core.text import printable
 from harness.guard.preconditions import DEAD
 from harness.job.estimate import timeline
+from harness.ledger.events import InstanceStarted, Pinned, Rented, RentFailed, RentIntended
 from harness.ledger.history import Rental
 from harness.runner.progress import ProgressReporter
 
@@ -80,7 +81,7 @@ def resume(context: RunnerContext, reporter: ProgressReporter, *, may_start: boo
     if instance.status is not InstanceStatus.RUNNING or not instance.endpoints or context.history.pin is None:
         _make_ready(context, reporter)
     elif context.history.instance_stopped:
-        context.record("instance_started", {"instance_id": instance.id})
+        context.record(InstanceStarted(instance.id))
 
 
 def require_running(context: RunnerContext) -> InstanceStatus:
@@ -142,16 +143,17 @@ def _make_ready(context: RunnerContext, reporter: ProgressReporter) -> None:
 
 
 def _starts(context: RunnerContext) -> int:
-    return sum(event.kind == "instance_started" for event in context.history.events)
+    return len(context.history.all(InstanceStarted))
 
 
 def _reconcile(context: RunnerContext, reporter: ProgressReporter) -> None:
     """A rent that was intended and not recorded may have happened: look for its label before renting again."""
-    wanted = context.history.intended_label
-    if wanted is None:
+    intended = context.history.intended
+    if intended is None:
         return
+    wanted, owner = intended.label, intended.owner
     reporter.note(f"a rent was begun before ({wanted}): looking for it")
-    owner, user = context.history.intended_owner, context.provider().account().user_id
+    user = context.provider().account().user_id
     if owner is not None and user != owner:
         raise GateHeld(
             f"the rent {wanted} was begun by user {owner}, the API key is user {user}'s: it cannot show whether an "
@@ -160,9 +162,9 @@ def _reconcile(context: RunnerContext, reporter: ProgressReporter) -> None:
         )
     found = _labelled(context, wanted)
     if found is None:
-        context.record("rent_failed", {"label": wanted, "why": "no instance carries the label"})
+        context.record(RentFailed(wanted, "no instance carries the label"))
         return
-    _record_rented(context, found.id)
+    _record_rented(context, intended, found.id)
     reporter.note(f"found it: instance {found.id}")
 
 
@@ -204,7 +206,7 @@ def _rent(context: RunnerContext, reporter: ProgressReporter) -> None:
             remedy="Wait, or change [machine] in the job file, and run the same command again.",
         )
     if context.history.lost is not None:  # the machine on which an instance died comes last
-        died_on = context.history.lost["machine_id"]
+        died_on = context.history.lost.machine_id
         offers = tuple(sorted(offers, key=lambda offer: offer.machine_id == died_on))
     for offer in offers[:_OFFERS_TRIED]:
         if _take(context, offer, reporter):
@@ -214,42 +216,32 @@ def _rent(context: RunnerContext, reporter: ProgressReporter) -> None:
 
 def _take(context: RunnerContext, offer: Offer, reporter: ProgressReporter) -> bool:
     wanted = label(context.job.name, new_nonce())
-    agreed: dict[str, Any] = dataclasses.asdict(offer)
     owner = context.provider().account().user_id  # asked now: nothing may stand between the create and its record
-    context.record("rent_intended", {"label": wanted, "offer": agreed, "owner": owner})
+    intended = RentIntended(wanted, dataclasses.asdict(offer), owner)
+    context.record(intended)
     request = CreateRequest(
         image=context.job.machine.image, disk_gb=context.job.machine.disk_gb, label=wanted, onstart=ONSTART
     )
     try:
         instance_id = context.provider().create(offer.id, request)
     except OfferGone as error:
-        context.record("rent_failed", {"label": wanted, "why": str(error)})
+        context.record(RentFailed(wanted, str(error)))
         return False
     except BadInput as error:
-        context.record("rent_failed", {"label": wanted, "why": str(error)})
+        context.record(RentFailed(wanted, str(error)))
         raise
     except AmbiguousCreate:
         reporter.note("the reply to the rent was lost: looking for the instance by its label")
         _reconcile(context, reporter)
         return context.history.rental is not None
-    _record_rented(context, instance_id)
+    _record_rented(context, intended, instance_id)
     reporter.note(f"rented {offer.num_gpus}x {offer.gpu_name} at ${offer.usd_per_hour:.2f}/h: instance {instance_id}")
     return True
 
 
-def _record_rented(context: RunnerContext, instance_id: InstanceId) -> None:
-    history = context.history
-    offer = dict(history.intended_offer or {})
-    context.record(
-        "rented",
-        {
-            "instance_id": instance_id,
-            "label": history.intended_label,
-            "offer": offer,
-            "usd_per_hour": offer["usd_per_hour"],
-            "owner": history.intended_owner,
-        },
-    )
+def _record_rented(context: RunnerContext, intended: RentIntended, instance_id: InstanceId) -> None:
+    offer = intended.offer
+    context.record(Rented(instance_id, intended.label, offer, offer["usd_per_hour"], intended.owner))
 
 
 def _shown(context: RunnerContext, rental: Rental) -> Instance:
@@ -276,7 +268,7 @@ def _wait_until_running(context: RunnerContext, reporter: ProgressReporter) -> I
         if instance.status in _STARTABLE and instance.intended_status == "stopped" and not asked:
             reporter.note(f"instance {instance.id} is stopped; starting it again")
             # Recorded first: killed in between, it counts as billing although it is not, never the other way round.
-            context.record("instance_started", {"instance_id": instance.id})
+            context.record(InstanceStarted(instance.id))
             context.provider().start(instance.id)
             asked = True
         message = printable(instance.status_message, 300)
@@ -312,14 +304,14 @@ def _pin(context: RunnerContext, instance_id: InstanceId, reporter: ProgressRepo
         except ProviderUnavailable:
             keys = ()
         if keys:
-            context.record("pinned", {"keys": list(keys), "how": "container log over the provider's TLS API"})
+            context.record(Pinned(keys, "container log over the provider's TLS API"))
             return
         if context.clock.monotonic() > deadline:
             break
         context.clock.sleep(_POLL_S)
     reporter.note("the container log shows no host key: the first one that the box shows will be required from then on")
     shown = _patiently(context, context.shown_host_key)
-    context.record("pinned", {"keys": [shown], "how": "first use"})
+    context.record(Pinned((shown,), "first use"))
 
 
 def _pin_anew(context: RunnerContext, instance_id: InstanceId) -> bool:
@@ -327,7 +319,7 @@ def _pin_anew(context: RunnerContext, instance_id: InstanceId) -> bool:
     keys = host_keys(context.provider().container_log(instance_id), newest=True)
     if not keys or (context.history.pin is not None and context.history.pin.keys == keys):
         return False
-    context.record("pinned", {"keys": list(keys), "how": "container log over the provider's TLS API, after a start"})
+    context.record(Pinned(keys, "container log over the provider's TLS API, after a start"))
     return True
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from harness.artifacts import digest
 from harness.context import RunnerContext
-from harness.core.canonical import Json, canonical
+from harness.core.canonical import canonical
 from harness.core.errors import GateHeld, InstanceDead
 from harness.core.ids import InstanceId, Sha256
 from harness.core.ports import Instance
@@ -59,13 +59,8 @@ def replace(context: RunnerContext, reporter: ProgressReporter, dead: InstanceDe
     _require_budget(context, needed)
     if not _stays_dead(context, rental.instance_id, reporter):
         return True
-    history = context.history
-    why: dict[str, Json] = {
-        "how": how,
-        "machine_id": rental.offer["machine_id"],
-        "package": package_digest(history),
-    }
-    destroy.replace(context, agreement.to_lose, reporter.note, why)
+    machine_id, package = rental.offer["machine_id"], package_digest(context.history)
+    destroy.replace(context, agreement.to_lose, reporter.note, how=how, machine_id=machine_id, package=package)
     context.forget_connections()
     reporter.note(f"instance {rental.instance_id} is proven to be gone; on another one {said}")
     return True
@@ -87,7 +82,7 @@ def outlook(resume: Resumable | None) -> str:
 
 def package_digest(history: History) -> Sha256 | None:
     """Names the staged package: checkpoints are of use to the very package that made them."""
-    return digest.of_bytes(canonical(dict(history.staged["files"]))) if history.staged is not None else None
+    return digest.of_bytes(canonical(history.staged.files)) if history.staged is not None else None
 
 
 def _require_budget(context: RunnerContext, needed: float) -> None:

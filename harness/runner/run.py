@@ -9,12 +9,10 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.context import RunnerContext
-from harness.core.canonical import Json
 from harness.core.errors import (
     BadInput,
     GateHeld,
@@ -34,7 +32,26 @@ from harness.gates.evidence import GateResult
 from harness.guard.destroy import Confirm
 from harness.job.model import Job
 from harness.job.staging import stage_package
-from harness.ledger.events import Event
+from harness.ledger.codec import decode
+from harness.ledger.events import (
+    Abandoned,
+    Adopted,
+    Closed,
+    Destroyed,
+    GateJudged,
+    Held,
+    Lost,
+    Opened,
+    Polled,
+    Rented,
+    RentFailed,
+    RentIntended,
+    Reopened,
+    StageEntered,
+    Verified,
+)
+from harness.ledger.history import History
+from harness.ledger.jobs import folded
 from harness.ledger.store import EventStore
 from harness.runner import package, postdownload, provision, replacement, teardown, training
 from harness.runner.progress import ProgressReporter
@@ -61,30 +78,36 @@ def open_job(store: EventStore, job: Job, file: Path, *, accept_changes: bool) -
     Raises BadInput when the job is under way with another configuration, or would look elsewhere for what it has:
     an instance that is alive at one provider, a checkpoint that lies in one directory.
     """
-    data: dict[str, Json] = {"job": job.model_dump(mode="json"), "file": str(file)}
-    events = store.events(job.name)
-    known: list[Mapping[str, Any]] = [event.data for event in events if event.kind == "opened"]
-    if known and known[-1]["job"] == data["job"]:
-        return
-    if known and known[-1]["job"].get("adopted"):
+    opened = Opened(job.model_dump(mode="json"), str(file))
+    records = store.records(job.name)
+    if records:
+        history = folded(job.name, records)
+        known = history.all(Opened)[-1].job
+        if known == opened.job:
+            return
+        _require_agreement(history, _changed(known, opened.job), file, accept_changes=accept_changes)
+    store.append(job.name, opened)
+
+
+def _require_agreement(history: History, fields: list[str], file: Path, *, accept_changes: bool) -> None:
+    """Raise BadInput unless a job that was begun may go on with these fields of its file changed."""
+    name = history.job.name
+    if history.job.adopted:
         raise BadInput(
-            f"job {job.name} took its instance over: it has no job file of its own",
-            remedy=f"harness destroy {job.name} goes on with it.",
+            f"job {name} took its instance over: it has no job file of its own",
+            remedy=f"harness destroy {name} goes on with it.",
         )
-    if known:
-        fields = _changed(known[-1]["job"], data["job"])
-        if not accept_changes and _has_rented(events):
-            raise BadInput(
-                f"job {job.name} is under way with another configuration; {file} changes {', '.join(fields)}",
-                remedy="Undo the change, give the job another name, or agree to it with --accept-changes.",
-            )
-        if _ELSEWHERE & set(fields) and _may_bill(events):
-            raise BadInput(
-                f"job {job.name} has rented an instance; {file} changes where that, or what is on it, would be looked "
-                f"for ({', '.join(sorted(_ELSEWHERE & set(fields)))})",
-                remedy="Undo the change, or give the job another name.",
-            )
-    store.append(job.name, "opened", data)
+    if not accept_changes and _has_rented(history):
+        raise BadInput(
+            f"job {name} is under way with another configuration; {file} changes {', '.join(fields)}",
+            remedy="Undo the change, give the job another name, or agree to it with --accept-changes.",
+        )
+    if _ELSEWHERE & set(fields) and _may_bill(history):
+        raise BadInput(
+            f"job {name} has rented an instance; {file} changes where that, or what is on it, would be looked "
+            f"for ({', '.join(sorted(_ELSEWHERE & set(fields)))})",
+            remedy="Undo the change, or give the job another name.",
+        )
 
 
 def run(
@@ -105,7 +128,7 @@ def run(
     commanded = True  # what stands still is started for an operator's command, not behind anybody's back later
     while (stage := context.history.stage) is not None and not (until and context.history.passed(until)):
         if context.history.held is not None or stage not in context.history.entered:
-            context.record("stage", {"stage": stage.value})
+            context.record(StageEntered(stage))
         reporter.stage(stage)
         try:
             try:
@@ -126,7 +149,7 @@ def run(
                 raise
             raise explained from error
     if context.history.stage is None and not context.history.closed:
-        context.record("closed", {})
+        context.record(Closed())
 
 
 def _replaced(
@@ -152,7 +175,7 @@ def reopen_if_spoilt(context: RunnerContext, reporter: ProgressReporter) -> None
         return
     problem = postdownload.local_problem(context, artifact)
     if problem is not None and not (history.destroy_intended and provision.gone_by_now(context)):
-        context.record("reopened", {"stage": Stage.POSTDOWNLOAD.value, "why": problem})
+        context.record(Reopened(Stage.POSTDOWNLOAD, problem))
         reporter.note(f"{problem}: going back to fetch and verify it again")
 
 
@@ -164,38 +187,34 @@ def reopen_if_mended(context: RunnerContext, reporter: ProgressReporter) -> None
     history = context.history
     if history.staged is None or history.stage not in _PACKAGE_MAY_CHANGE:
         return
-    if stage_package(context.job, context.directory).manifest == history.staged["files"]:
-        if _configured_since_preflight(history.events):
-            context.record("reopened", {"stage": Stage.PREFLIGHT.value, "why": "the job file has changed"})
+    if stage_package(context.job, context.directory).manifest == history.staged.files:
+        if _configured_since_preflight(history):
+            context.record(Reopened(Stage.PREFLIGHT, "the job file has changed"))
             reporter.note("the job file has changed: preflight judges it anew")
         return
     if history.launches:
         training.stop_training(context, reporter, "its package has changed")
     for stage in (Stage.LAUNCH, Stage.INSTALL, Stage.UPLOAD, Stage.PREFLIGHT):
         if history.passed(stage):
-            context.record("reopened", {"stage": stage.value, "why": "the package has changed"})
+            context.record(Reopened(stage, "the package has changed"))
     reporter.note("the package has changed: it is checked, sent and installed anew")
 
 
-def judge(stage: Stage, context: RunnerContext, reporter: ProgressReporter, *, kind: str = "gate") -> GateResult:
+def judge(
+    stage: Stage,
+    context: RunnerContext,
+    reporter: ProgressReporter,
+    *,
+    judged: type[GateJudged | Polled] = GateJudged,
+) -> GateResult:
     """Take the stage's facts, judge them, and record what was decided with the facts that it rests on.
 
-    Only a ``gate`` event opens a gate; ``poll`` is a judgement in mid-stage.
+    Only ``GateJudged`` opens a gate; ``Polled`` is a judgement in mid-stage.
     """
     taken = context.take_facts(stage)
     result = gates.judge(taken.path)
     body: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(result)))
-    context.record(
-        kind,
-        {
-            "stage": stage.value,
-            "verdict": result.verdict.value,
-            "plan_digest": result.plan_digest,
-            "result": body,
-            "facts_path": str(taken.path),
-            "facts_sha256": taken.sha256,
-        },
-    )
+    context.record(judged(stage, result.verdict, result.plan_digest, body, str(taken.path), taken.sha256))
     reporter.judged(stage, result)
     return result
 
@@ -220,9 +239,8 @@ def _explained(error: HarnessError | CouldNotLook | OSError) -> HarnessError:
 
 def _record_held(context: RunnerContext, reporter: ProgressReporter, stage: Stage, error: HarnessError) -> None:
     """Say in the log why the job stands still; a log that cannot be written hides no cause."""
-    data: dict[str, Json] = {"stage": stage.value, "error": type(error).__name__, "reason": printable(str(error), 4000)}
     try:
-        context.record("held", data)
+        context.record(Held(stage, type(error).__name__, printable(str(error), 4000)))
     except StoreFailed as failed:
         reporter.note(f"the event log does not take that the job is held: {printable(str(failed))}")
 
@@ -240,7 +258,7 @@ def _act(stage: Stage, context: RunnerContext, reporter: ProgressReporter, confi
         case Stage.LAUNCH:
             training.launch(context, reporter)
         case Stage.TRAINING:
-            training.watch(context, reporter, lambda polled: judge(polled, context, reporter, kind="poll"))
+            training.watch(context, reporter, lambda polled: judge(polled, context, reporter, judged=Polled))
         case Stage.POSTTRAIN:
             postdownload.posttrain(context, reporter)
         case Stage.POSTDOWNLOAD:
@@ -277,29 +295,29 @@ def _record_verified(context: RunnerContext) -> None:
     """The postdownload gate has passed on the fetched file: commit that, unless it was before the last death."""
     fetched = context.history.fetched
     if fetched is not None and context.history.verified != fetched:
-        context.record("verified", {"path": str(fetched.path), "size": fetched.size, "sha256": fetched.sha256})
+        context.record(Verified(str(fetched.path), fetched.size, fetched.sha256))
 
 
-def _configured_since_preflight(events: Sequence[Event]) -> bool:
+def _configured_since_preflight(history: History) -> bool:
     """Whether the job's configuration is another than the one that preflight was last judged on."""
     marks = [
-        event.kind
-        for event in events
-        if event.kind == "opened" or (event.kind == "gate" and event.data["stage"] == Stage.PREFLIGHT.value)
+        event
+        for event in map(decode, history.records)
+        if isinstance(event, Opened) or (isinstance(event, GateJudged) and event.stage is Stage.PREFLIGHT)
     ]
-    return marks[-1] == "opened"
+    return isinstance(marks[-1], Opened)
 
 
-def _has_rented(events: Sequence[Event]) -> bool:
+def _has_rented(history: History) -> bool:
     """Whether this job has had an instance, or may have one."""
-    return _may_bill(events) or any(event.kind == "rented" for event in events)
+    return _may_bill(history) or bool(history.all(Rented))
 
 
-def _may_bill(events: Sequence[Event]) -> bool:
+def _may_bill(history: History) -> bool:
     """Whether a rent was begun and no destruction proven since."""
-    begun, over = {"rent_intended", "rented", "adopted"}, {"rent_failed", "destroyed", "abandoned", "lost"}
-    kinds = [event.kind for event in events if event.kind in begun | over]
-    return bool(kinds) and kinds[-1] in begun
+    begun, over = (RentIntended, Rented, Adopted), (RentFailed, Destroyed, Abandoned, Lost)
+    marks = [event for event in map(decode, history.records) if isinstance(event, begun + over)]
+    return bool(marks) and isinstance(marks[-1], begun)
 
 
 def _changed(before: Any, after: Any, prefix: str = "") -> list[str]:

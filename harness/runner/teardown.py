@@ -10,6 +10,7 @@ from harness.core import durable
 from harness.core.errors import HarnessError
 from harness.guard import destroy
 from harness.guard.destroy import Confirm
+from harness.ledger.events import Released
 from harness.release import release as releases
 from harness.runner.progress import ProgressReporter
 
@@ -38,7 +39,7 @@ def _has_valid_release(context: RunnerContext) -> bool:
 def _release(context: RunnerContext) -> None:
     release = releases.statement(context.history, context.provider().name, context.clock.now())
     data = releases.to_json(release)
-    path = context.directory / f"release-{len(context.history.events)}.json"
+    path = context.directory / f"release-{len(context.history.records)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     durable.write(path, data)
-    context.record("released", {"path": str(path), "sha256": digest.of_bytes(data)})
+    context.record(Released(str(path), digest.of_bytes(data)))

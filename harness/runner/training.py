@@ -26,6 +26,7 @@ from harness.facts import training as training_facts
 from harness.facts.training import TrainingFacts
 from harness.gates.evidence import GateResult
 from harness.ledger.billing import spent
+from harness.ledger.events import InstanceStopped, Launched, Relaunched, Trained, TrainingStopped
 from harness.log.grammar import Trainer
 from harness.log.summary import LogSummary
 from harness.remote.session import TrainingSession
@@ -115,7 +116,7 @@ def require_stopped(context: RunnerContext, reporter: ProgressReporter, why: str
     if not session.alive():
         return
     state = session.stop()
-    context.record("training_stopped", {"why": why, "exit_status": state.exit_status})
+    context.record(TrainingStopped(why, state.exit_status))
     reporter.note(f"the training was stopped: {why}")
 
 
@@ -132,7 +133,7 @@ def stop_instance(context: RunnerContext, reporter: ProgressReporter, why: str) 
             if attempt + 1 < _STOP_ATTEMPTS:
                 context.clock.sleep(_STOP_AGAIN_S)
         else:
-            context.record("instance_stopped", {"instance_id": rental.instance_id, "why": why})
+            context.record(InstanceStopped(rental.instance_id, why))
             reporter.note(f"instance {rental.instance_id} was stopped, its disk kept: {why}")
             return True
     return False
@@ -194,15 +195,15 @@ def _status(context: RunnerContext) -> InstanceStatus | None:
 
 
 def _record_launch(context: RunnerContext, why: str) -> None:
-    kind = "relaunched" if context.history.launches else "launched"
-    context.record(kind, {"command": list(context.job.training.command), "why": why})
+    launched = Relaunched if context.history.launches else Launched
+    context.record(launched(tuple(context.job.training.command), why))
 
 
 def _after_death(context: RunnerContext, state: SessionState, reporter: ProgressReporter) -> _Next:
     """The session no longer runs: it ended well, or it is launched again, or that was tried often enough."""
     if state.exit_status == 0:
         if context.history.trained_at is None:
-            context.record("trained", {"at": context.clock.now() - (state.ended_s or 0.0)})
+            context.record(Trained(context.clock.now() - (state.ended_s or 0.0)))
         return _Next.END
     how = "was killed" if state.exit_status is None else f"ended with status {state.exit_status}"
     if context.history.launches > context.job.limits.relaunches:

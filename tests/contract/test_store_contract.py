@@ -10,13 +10,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.core.clock import SystemClock
 from harness.core.errors import Conflict, JobBusy, StoreFailed
-from harness.core.ids import JobName
-from harness.ledger.events import GENESIS
+from harness.core.ids import InstanceId, JobName
+from harness.ledger.chain import GENESIS
+from harness.ledger.codec import decode
+from harness.ledger.events import CheckpointMirrored, Closed, DestroyIntended, Opened, Uploaded
 from harness.ledger.sql import open_store
 from harness.ledger.store import EventStore
 from tests.support.fake_clock import FakeClock
@@ -39,53 +42,60 @@ def store(open_it: Open) -> EventStore:
 
 def test_what_was_appended_is_there_after_opening_again(open_it: Open) -> None:
     data = {"text": "é \ud800 \x00", "n": 1, "f": 1.5, "none": None, "list": [1, [2.0]], "map": {"a": True}}
-    first = open_it().append(JOB, "created", data)  # type: ignore[arg-type]  # a literal of mixed values
-    second = open_it().append(JOB, "running", {})
-    assert open_it().events(JOB) == (first, second)
-    assert (first.seq, first.previous, first.data) == (1, GENESIS, data)
+    first = open_it().append(JOB, Opened(data, "job.toml"))
+    second = open_it().append(JOB, Closed())
+    assert open_it().records(JOB) == (first, second)
+    assert (first.seq, first.previous, first.data) == (1, GENESIS, {"job": data, "file": "job.toml"})
     assert (second.seq, second.previous) == (2, first.digest)
     assert first.at == FakeClock().now()
 
 
 def test_jobs_do_not_see_each_other(store: EventStore) -> None:
-    store.append(JOB, "a", {})
-    store.append(OTHER, "b", {})
-    assert [event.kind for event in store.events(JOB)] == ["a"]
+    store.append(JOB, Uploaded(1))
+    store.append(OTHER, Uploaded(2))
+    assert [decode(record) for record in store.records(JOB)] == [Uploaded(1)]
     assert store.jobs() == (OTHER, JOB)
 
 
 def test_a_job_that_never_was_has_no_events_and_nothing_wrong(store: EventStore) -> None:
-    assert store.events(JOB) == ()
+    assert store.records(JOB) == ()
     assert store.verify(JOB) == ()
     assert store.jobs() == ()
 
 
 def test_a_writer_that_knows_the_newest_event_may_append(store: EventStore) -> None:
-    store.append(JOB, "a", {}, expected_seq=0)
-    assert store.append(JOB, "b", {}, expected_seq=1).seq == 2
+    store.append(JOB, Uploaded(1), expected_seq=0)
+    assert store.append(JOB, Uploaded(2), expected_seq=1).seq == 2
 
 
 @pytest.mark.parametrize("expected", [0, 1, 3])
 def test_a_writer_that_does_not_is_refused_and_appends_nothing(expected: int, store: EventStore) -> None:
-    store.append(JOB, "a", {})
-    store.append(JOB, "b", {})
+    store.append(JOB, Uploaded(1))
+    store.append(JOB, Uploaded(2))
     with pytest.raises(Conflict, match=rf"event {expected} was expected to be the newest, but 2 is"):
-        store.append(JOB, "c", {}, expected_seq=expected)
-    assert len(store.events(JOB)) == 2
+        store.append(JOB, Uploaded(3), expected_seq=expected)
+    assert len(store.records(JOB)) == 2
     assert store.verify(JOB) == ()
 
 
 @pytest.mark.parametrize("data", [{"x": float("nan")}, {"x": object()}, {"x": b""}, {1: 2}, {"x": "y" * (5 << 20)}])
-def test_data_that_cannot_be_kept_is_refused_and_appends_nothing(data: object, store: EventStore) -> None:
+def test_data_that_cannot_be_kept_is_refused_and_appends_nothing(data: Any, store: EventStore) -> None:
     with pytest.raises(StoreFailed):
-        store.append(JOB, "a", data)  # type: ignore[arg-type]  # what the test is about
-    assert store.events(JOB) == ()
+        store.append(JOB, Opened(data, "job.toml"))
+    assert store.records(JOB) == ()
+
+
+@pytest.mark.parametrize("files", ["three", None, True, 3.0])
+def test_an_event_that_could_not_be_read_again_is_refused_and_appends_nothing(files: Any, store: EventStore) -> None:
+    with pytest.raises(StoreFailed, match=r"event 1 \(uploaded\): files is .*, not int, in job forex"):
+        store.append(JOB, Uploaded(files))
+    assert store.records(JOB) == ()
 
 
 def _append_many(path: Path, count: int) -> None:
     store = open_store(path, SystemClock())
     for number in range(count):
-        store.append(JOB, "from", {"process": os.getpid(), "number": number})
+        store.append(JOB, CheckpointMirrored(str(os.getpid()), number))
 
 
 def test_processes_that_append_at_once_make_one_chain(tmp_path: Path) -> None:
@@ -99,14 +109,14 @@ def test_processes_that_append_at_once_make_one_chain(tmp_path: Path) -> None:
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
     store = open_store(path, SystemClock())
     assert store.verify(JOB) == ()
-    assert [event.seq for event in store.events(JOB)] == list(range(1, 3 * each + 1))
+    assert [event.seq for event in store.records(JOB)] == list(range(1, 3 * each + 1))
 
 
 def _race(path: Path, barrier: object, won: object) -> None:
     store = open_store(path, SystemClock())
     barrier.wait(30)  # type: ignore[attr-defined]  # a multiprocessing proxy
     with contextlib.suppress(Conflict):
-        store.append(JOB, "destroy_intended", {}, expected_seq=0)
+        store.append(JOB, DestroyIntended(InstanceId(4711), None), expected_seq=0)
         won.put(os.getpid())  # type: ignore[attr-defined]  # a multiprocessing queue
 
 
@@ -122,16 +132,17 @@ def test_of_processes_that_take_the_same_step_one_wins(tmp_path: Path) -> None:
     won.close()
     assert [racer.exitcode for racer in racers] == [0, 0, 0]
     assert winner in {racer.pid for racer in racers}
-    assert len(open_store(tmp_path / "events.db", SystemClock()).events(JOB)) == 1
+    assert len(open_store(tmp_path / "events.db", SystemClock()).records(JOB)) == 1
 
 
 APPEND_AND_TELL = """
 import sys
 from harness.core.clock import SystemClock
+from harness.ledger.events import Opened
 from harness.ledger.sql import open_store
 store = open_store(sys.argv[1], SystemClock())
 while True:
-    print(store.append("forex", "step", {"padding": "x" * 5000}).seq, flush=True)
+    print(store.append("forex", Opened({"padding": "x" * 5000}, "job.toml")).seq, flush=True)
 """
 
 
@@ -146,7 +157,7 @@ def test_what_was_told_to_be_appended_survives_a_kill(events_first: int, tmp_pat
         told = events_first + len(writer.stdout.read().splitlines())
     store = open_store(path, SystemClock())
     assert store.verify(JOB) == ()
-    assert told <= len(store.events(JOB)) <= told + 1
+    assert told <= len(store.records(JOB)) <= told + 1
 
 
 HOLD = """

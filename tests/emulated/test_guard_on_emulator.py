@@ -13,13 +13,28 @@ import pytest
 
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HarnessError, NotProven, ProviderUnavailable, Refused
-from harness.core.ids import InstanceId, JobName, OfferId
+from harness.core.ids import InstanceId, JobName, OfferId, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.ports import Clock, CreateRequest, Provider
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import ApiFault
 from harness.guard import destroy
 from harness.job.model import Job
+from harness.ledger.events import (
+    ArtifactRecorded,
+    Confirmed,
+    Destroyed,
+    DestroyIntended,
+    DestroyRequested,
+    Fetched,
+    Guarded,
+    JobEvent,
+    Opened,
+    Released,
+    Rented,
+    RentIntended,
+    Verified,
+)
 from harness.ledger.sql import open_store
 from harness.providers.credentials import Credentials
 from harness.providers.rate_limits import UNPACED
@@ -29,7 +44,7 @@ from harness.runner import provision, teardown
 from harness.wiring import OpenContext
 from tests.support.context import Telling
 from tests.support.emulator_kit import OFFER, scenario
-from tests.support.job_histories import gate, gate_data, job
+from tests.support.job_histories import events_of, gate, job, judged
 
 pytestmark = [
     pytest.mark.slow,
@@ -57,8 +72,8 @@ class Scene:
     def destroy(self, word: str | None = "the test agrees") -> None:
         teardown.teardown(self.context, Telling(), lambda _id, _file: word)
 
-    def kinds(self) -> list[str]:
-        return [event.kind for event in self.context.history.events]
+    def kinds(self) -> list[type[JobEvent]]:
+        return [type(event) for event in events_of(self.context.history.records)]
 
     def is_alive(self) -> bool:
         return int(self.instance_id) in self.emulator.world.rentals()
@@ -79,13 +94,13 @@ def _put_on_the_box(box_root: Path) -> Path:
 def _verified(context: OpenContext, local: Path) -> None:
     """What a run writes between the login and the teardown."""
     for stage in (Stage.PREFLIGHT, Stage.PROVISION, Stage.UPLOAD, Stage.INSTALL, Stage.LAUNCH, Stage.TRAINING):
-        context.record("gate", gate_data(gate(stage, context.job)))
-    here: dict[str, Any] = {"size": len(MODEL), "sha256": hashlib.sha256(MODEL).hexdigest()}
-    context.record("artifact", {"path": f"{REMOTE}/models/output/final/model.Q8_0.gguf", **here})
-    context.record("gate", gate_data(gate(Stage.POSTTRAIN, context.job)))
-    context.record("fetched", {"path": str(local), **here})
-    context.record("gate", gate_data(gate(Stage.POSTDOWNLOAD, context.job)))
-    context.record("verified", {"path": str(local), **here})
+        context.record(judged(gate(stage, context.job)))
+    size, sha256 = len(MODEL), Sha256(hashlib.sha256(MODEL).hexdigest())
+    context.record(ArtifactRecorded(f"{REMOTE}/models/output/final/model.Q8_0.gguf", size, sha256))
+    context.record(judged(gate(Stage.POSTTRAIN, context.job)))
+    context.record(Fetched(str(local), size, sha256, bytes_per_s=None))
+    context.record(judged(gate(Stage.POSTDOWNLOAD, context.job)))
+    context.record(Verified(str(local), size, sha256))
 
 
 @pytest.fixture
@@ -97,21 +112,14 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
         of, clock, home = _job(tmp_path), SystemClock(), tmp_path / "home"
         context = OpenContext(JobName(of.name), home, open_store(home / "state.db", clock), clock, provider)
-        context.store.append(context.name, "opened", {"job": of.model_dump(mode="json"), "file": "/x"})
+        context.store.append(context.name, Opened(job=of.model_dump(mode="json"), file="/x"))
         instance_id = context.provider().create(
             OfferId(OFFER), CreateRequest("pytorch/pytorch", 20.0, LABEL, onstart=provision.ONSTART)
         )
         offer: dict[str, Any] = {"usd_per_hour": 16.0}
         owner = context.provider().account().user_id
-        context.record("rent_intended", {"label": LABEL, "offer": offer, "owner": owner})
-        rented: dict[str, Any] = {
-            "instance_id": instance_id,
-            "label": LABEL,
-            "offer": offer,
-            "usd_per_hour": 16.0,
-            "owner": owner,
-        }
-        context.record("rented", rented)
+        context.record(RentIntended(label=LABEL, offer=offer, owner=owner))
+        context.record(Rented(instance_id, LABEL, offer, usd_per_hour=16.0, owner=owner))
         emulator.settle()
         provision.provision(context, Telling())
         artifact = _put_on_the_box(emulator.world.state_dir / "boxes" / str(instance_id) / "root")
@@ -143,10 +151,11 @@ def test_it_goes_and_is_proven_gone(scene: Scene) -> None:
     assert not scene.is_alive()
     destroyed = scene.context.history.destroyed
     assert destroyed is not None
-    assert len(destroyed["absence"]["looks"]) >= 3
-    assert len(destroyed["billing"]["looks"]) >= 2
+    assert len(destroyed.absence["looks"]) >= 3
+    assert destroyed.billing is not None
+    assert len(destroyed.billing["looks"]) >= 2
     kinds = scene.kinds()
-    order = ["verified", "released", "confirmed", "guarded", "destroy_intended", "destroy_requested", "destroyed"]
+    order = [Verified, Released, Confirmed, Guarded, DestroyIntended, DestroyRequested, Destroyed]
     assert [kind for kind in kinds if kind in order] == order
 
 
@@ -179,7 +188,7 @@ def test_refused_it_stays_alive(scene: Scene, name: str) -> None:
         scene.destroy()
     assert scene.is_alive()
     assert scene.artifact.exists()
-    assert "destroy_intended" not in scene.kinds()
+    assert DestroyIntended not in scene.kinds()
 
 
 def test_without_a_word_it_stays_alive(scene: Scene) -> None:
@@ -209,7 +218,7 @@ def test_an_answer_is_no_proof(scene: Scene, name: str) -> None:
         scene.destroy()
     assert raised.value.exit_code == 6
     assert scene.is_alive()
-    assert "destroyed" not in scene.kinds()
+    assert Destroyed not in scene.kinds()
     scene.destroy()
     assert not scene.is_alive()
     assert scene.context.history.destroyed is not None
@@ -225,4 +234,4 @@ def test_a_key_that_is_revoked_in_between_proves_nothing(scene: Scene) -> None:
     with pytest.raises(HarnessError) as raised:
         destroy.destroy(scene.context, confirm, lambda _: None, lambda: teardown._release(scene.context))
     assert isinstance(raised.value, NotProven | ProviderUnavailable)
-    assert "destroyed" not in scene.kinds()
+    assert Destroyed not in scene.kinds()

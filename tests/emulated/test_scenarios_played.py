@@ -19,7 +19,17 @@ import pytest
 from harness.emulator.box.container import can_isolate
 from harness.emulator.scenario import Scenario, load, names
 from harness.emulator.state import FIRST_ID, State
-from harness.ledger.events import Event
+from harness.ledger.events import (
+    Abandoned,
+    CheckpointMirrored,
+    Closed,
+    Destroyed,
+    DestroyIntended,
+    Held,
+    JobEvent,
+    Rented,
+    Uploaded,
+)
 from harness.ledger.history import fold
 from tests.support.operator import ROOT, Operator
 
@@ -55,22 +65,22 @@ def test_a_job_ends_as_the_scenario_says(name: str, operator: Operator) -> None:
     _really_struck(scenario, operator.world())
 
 
-def _nothing_is_unsaid(operator: Operator, events: tuple[Event, ...]) -> None:
+def _nothing_is_unsaid(operator: Operator, events: tuple[JobEvent, ...]) -> None:
     """Every run ends with a documented code, in words, with a report; an unhappy one with its reason in the log."""
     for one in operator.said:
         assert one.returncode in DOCUMENTED
         assert "Traceback" not in one.stdout + one.stderr
         assert (one.returncode == 0) == ("exit code" not in one.stderr)
-    reasons = [event.data for event in events if event.kind == "held"]
+    reasons = [event.reason for event in events if isinstance(event, Held)]
     assert len(reasons) == sum(one.returncode != 0 for one in operator.said)
-    assert all(str(reason["reason"]).strip() for reason in reasons)
+    assert all(reason.strip() for reason in reasons)
     for name in ("GOLD_STANDARD.md", "GOLD_STANDARD.json"):
         assert (operator.directory / name).stat().st_size > 0
 
 
-def _billed_once(world: State, events: tuple[Event, ...]) -> None:
+def _billed_once(world: State, events: tuple[JobEvent, ...]) -> None:
     """One contract was ever made, and the job knows it."""
-    rented = [event.data["instance_id"] for event in events if event.kind == "rented"]
+    rented = [event.instance_id for event in events if isinstance(event, Rented)]
     assert rented == [FIRST_ID]
     assert world.last_id == FIRST_ID
     assert {entry.instance_id for entry in world.charges.entries} == {FIRST_ID}
@@ -89,8 +99,8 @@ def _is_closed(operator: Operator) -> None:
     world, events = operator.world(), operator.events()
     _nothing_is_unsaid(operator, events)
     _billed_once(world, events)
-    assert events[-1].kind == "closed"
-    history = fold(events)
+    assert isinstance(events[-1], Closed)
+    history = fold(operator.records())
     assert history.verified is not None
     assert history.release_path is not None
     local = Path(history.verified.path)
@@ -107,15 +117,15 @@ def _is_held(operator: Operator) -> None:
     world, events = operator.world(), operator.events()
     _nothing_is_unsaid(operator, events)
     _billed_once(world, events)
-    kinds = [event.kind for event in events]
-    assert kinds[-1] == "held"
-    assert not {"destroy_intended", "destroyed", "abandoned", "closed"} & set(kinds)
+    kinds = [type(event) for event in events]
+    assert kinds[-1] is Held
+    assert not {DestroyIntended, Destroyed, Abandoned, Closed} & set(kinds)
     (rental,) = world.rentals.values()
     assert rental.gone_at is None
-    if "uploaded" in kinds:
+    if Uploaded in kinds:
         assert (operator.box(FIRST_ID) / PACKAGE / "train_quick.py").is_file()
-    mirrored = [event.data for event in events if event.kind == "mirrored"]
+    mirrored = [event for event in events if isinstance(event, CheckpointMirrored)]
     for one in mirrored:
-        folder = f"{one['trainer']}/checkpoint-{one['step']}"
+        folder = f"{one.trainer}/checkpoint-{one.step}"
         assert (operator.box(FIRST_ID) / PACKAGE / "models/output" / folder / "adapter_model.safetensors").is_file()
         assert (operator.directory / "mirror" / folder / "adapter_model.safetensors").is_file()

@@ -23,6 +23,16 @@ from harness.core.clock import SystemClock
 from harness.core.ids import InstanceId
 from harness.emulator.state import FIRST_ID
 from harness.ledger.billing import paid_spans
+from harness.ledger.events import (
+    CheckpointMirrored,
+    Closed,
+    DestroyIntended,
+    JobEvent,
+    Lost,
+    Rented,
+    RentIntended,
+    Resumes,
+)
 from harness.ledger.history import fold
 from harness.providers.emulated import open_emulated
 from tests.support.operator import SUPPORT, Operator
@@ -81,8 +91,8 @@ def _kill(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def _kinds(operator: Operator) -> list[str]:
-    return [event.kind for event in operator.events()] if (operator.home / "state.db").exists() else []
+def _kinds(operator: Operator) -> list[type[JobEvent]]:
+    return [type(event) for event in operator.events()] if (operator.home / "state.db").exists() else []
 
 
 def _uninterrupted(folder: Path, package: Path) -> str:
@@ -99,18 +109,19 @@ def _uninterrupted(folder: Path, package: Path) -> str:
 def _is_closed_after_two(operator: Operator) -> None:
     """Two instances, the second rented when the first was proven gone; verified and closed; nothing is left."""
     world, events = operator.world(), operator.events()
-    rented = [event.data["instance_id"] for event in events if event.kind == "rented"]
+    rented = [event.instance_id for event in events if isinstance(event, Rented)]
     assert rented == [FIRST_ID, world.last_id]
     assert len(set(rented)) == 2
     assert {entry.instance_id for entry in world.charges.entries} == set(rented)
-    kinds = [event.kind for event in events]
-    second = [at for at, kind in enumerate(kinds) if kind == "rent_intended"][1]
-    assert kinds.index("lost") < second
-    spans = paid_spans(events, events[-1].at)
+    kinds = [type(event) for event in events]
+    second = [at for at, kind in enumerate(kinds) if kind is RentIntended][1]
+    assert kinds.index(Lost) < second
+    records = operator.records()
+    spans = paid_spans(records, records[-1].at)
     assert all(one.end <= two.start for one, two in itertools.pairwise(spans))
-    assert kinds[-1] == "closed"
+    assert kinds[-1] is Closed
     assert world.rentals == {}
-    history = fold(events)
+    history = fold(records)
     assert history.verified is not None
     assert hashlib.sha256(Path(history.verified.path).read_bytes()).hexdigest() == history.verified.sha256
 
@@ -121,29 +132,28 @@ def test_destroyed_by_somebody_else_the_training_goes_on_elsewhere(
     operator: Operator, package: Path, tmp_path: Path
 ) -> None:
     process = operator.start()
-    _until(process, lambda: "mirrored" in _kinds(operator))
+    _until(process, lambda: CheckpointMirrored in _kinds(operator))
     provider = open_emulated(operator.service, SystemClock(), scenario=operator.scenario)
     provider.destroy(InstanceId(FIRST_ID))
     assert operator.end(process) == 7, "without agreement it is held"
     assert "rents another" in operator.said[-1].stderr
-    assert _kinds(operator).count("rented") == 1
+    assert _kinds(operator).count(Rented) == 1
 
     process = operator.start(REPLACE)
-    _until(process, lambda: "lost" in _kinds(operator))
+    _until(process, lambda: Lost in _kinds(operator))
     _kill(process)
     process = operator.start(REPLACE)
-    _until(process, lambda: "resumes" in _kinds(operator))
+    _until(process, lambda: Resumes in _kinds(operator))
     _kill(process)
     assert operator.run() == 0
     _is_closed_after_two(operator)
 
     log = (operator.directory / "companions/training.log").read_text(encoding="utf-8")
-    steps = next(event.data["steps"] for event in operator.events() if event.kind == "resumes")
-    assert isinstance(steps, dict)
+    steps = next(event.steps for event in operator.events() if isinstance(event, Resumes))
     trainer, step = list(steps.items())[-1]
     assert f"[{trainer}] RESUME from models/output/{trainer}/checkpoint-{step} at step {step}" in log
     assert f"[{trainer}] step {step}/" not in log, "it was trained again"
-    verified = fold(operator.events()).verified
+    verified = fold(operator.records()).verified
     assert verified is not None
     assert verified.sha256 == _uninterrupted(tmp_path / "uninterrupted", package)
 
@@ -156,6 +166,6 @@ def test_gone_offline_it_is_given_up_for_the_sentence_alone(operator: Operator) 
     assert operator.run(REPLACE) == 5
     sentence = f"I accept the loss of everything on instance {FIRST_ID}"
     assert sentence in operator.said[-1].stderr
-    assert "destroy_intended" not in _kinds(operator)
+    assert DestroyIntended not in _kinds(operator)
     assert operator.run(REPLACE, "--accept-loss", sentence) == 0
     _is_closed_after_two(operator)

@@ -16,9 +16,11 @@ import pytest
 
 from harness.core.clock import SystemClock
 from harness.core.ids import JobName
-from harness.ledger.events import Event
+from harness.core.lifecycle import Stage
+from harness.ledger.events import ArtifactRecorded, Closed, Fetched, JobEvent, Launched, Rented, StageEntered
 from harness.ledger.sql import open_store
 from harness.providers.emulated import open_emulated, stop_emulator
+from tests.support.job_histories import events_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,11 +66,13 @@ class Rehearsal:
         command = [sys.executable, "-m", "pytest", "checks/", f"--stage={stage}", "-q", "-p", "no:cacheprovider"]
         return subprocess.run(command, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    def events(self) -> tuple[Event, ...]:
-        return open_store(self.home / "state.db", SystemClock()).events(JOB) if self.home.exists() else ()
+    def events(self) -> tuple[JobEvent, ...]:
+        if not self.home.exists():
+            return ()
+        return events_of(open_store(self.home / "state.db", SystemClock()).records(JOB))
 
-    def kinds(self) -> list[str]:
-        return [event.kind for event in self.events()]
+    def kinds(self) -> list[type[JobEvent]]:
+        return [type(event) for event in self.events()]
 
     def kill_when(self, condition: Callable[[], bool], limit: float) -> None:
         process = self.start("run", str(self.file), "--until", "postdownload", "--plain")
@@ -96,8 +100,8 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
     stop_emulator(made.home / "emulator-slow-line")
 
 
-def _entered(rehearsal: Rehearsal, stage: str) -> bool:
-    return any(event.kind == "stage" and event.data["stage"] == stage for event in rehearsal.events())
+def _entered(rehearsal: Rehearsal, stage: Stage) -> bool:
+    return StageEntered(stage) in rehearsal.events()
 
 
 @pytest.mark.slow
@@ -105,23 +109,23 @@ def _entered(rehearsal: Rehearsal, stage: str) -> bool:
 def test_a_job_survives_kills_and_gives_nothing_up(rehearsal: Rehearsal) -> None:
     artifact_folder = rehearsal.home / "jobs" / JOB / "artifact"
 
-    rehearsal.kill_when(lambda: _entered(rehearsal, "training"), limit=600)
-    assert "artifact" not in rehearsal.kinds()
+    rehearsal.kill_when(lambda: _entered(rehearsal, Stage.TRAINING), limit=600)
+    assert ArtifactRecorded not in rehearsal.kinds()
     rehearsal.kill_when(lambda: any(artifact_folder.glob("*.part*")), limit=900)
-    assert "fetched" not in rehearsal.kinds()
+    assert Fetched not in rehearsal.kinds()
 
     done = rehearsal.run("run", str(rehearsal.file), "--until", "postdownload", "--plain")
     assert done.returncode == 0, done.stdout + done.stderr
     kinds = rehearsal.kinds()
-    assert kinds.count("rented") == 1
-    assert kinds.count("launched") == 1
+    assert kinds.count(Rented) == 1
+    assert kinds.count(Launched) == 1
     (instance,) = rehearsal.alive_at_the_provider()
 
-    (recorded,) = [event.data for event in rehearsal.events() if event.kind == "artifact"]
+    (recorded,) = [event for event in rehearsal.events() if isinstance(event, ArtifactRecorded)]
     (local,) = artifact_folder.glob("*.gguf")
     on_the_box = rehearsal.home.glob(f"emulator-slow-line/**/boxes/{instance}/**/final/{local.name}")
     digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (local, *on_the_box)}
-    assert digests == {recorded["sha256"]}
+    assert digests == {recorded.sha256}
 
     opened = rehearsal.gate("postdownload")
     assert opened.returncode == 0, opened.stdout
@@ -135,12 +139,12 @@ def test_a_job_survives_kills_and_gives_nothing_up(rehearsal: Rehearsal) -> None
 
     done = rehearsal.run("run", str(rehearsal.file), "--yes", "--plain")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert hashlib.sha256(local.read_bytes()).hexdigest() == recorded["sha256"]
+    assert hashlib.sha256(local.read_bytes()).hexdigest() == recorded.sha256
     assert rehearsal.alive_at_the_provider() == []
-    assert rehearsal.kinds()[-1] == "closed"
+    assert rehearsal.kinds()[-1] is Closed
 
     report = json.loads((local.parents[1] / "GOLD_STANDARD.json").read_text(encoding="utf-8"))
-    assert recorded["sha256"] in json.dumps(report)
+    assert recorded.sha256 in json.dumps(report)
     assert "FAIL" not in (local.parents[1] / "GOLD_STANDARD.md").read_text(encoding="utf-8").split("## Timeline")[0]
 
 

@@ -16,6 +16,7 @@ from harness.core.verdict import Verdict
 from harness.gates import judge
 from harness.job.load import load_job
 from harness.job.model import Job
+from harness.ledger.events import Opened
 from harness.ledger.sql import open_store
 from tests.support.facts import facts_file, sound_job
 
@@ -42,7 +43,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     home.mkdir()
     open_store(home / "state.db", SystemClock()).append(
-        job.name, "opened", {"job": job.model_dump(mode="json"), "file": "job.toml"}
+        job.name, Opened(job=job.model_dump(mode="json"), file="job.toml")
     )
     (tmp_path / "training.json").write_bytes(facts_file(Stage.TRAINING, job=job).dump())
     monkeypatch.setenv("HARNESS_HOME", str(home))

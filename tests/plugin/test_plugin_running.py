@@ -16,6 +16,7 @@ from harness.core.lifecycle import ORDER, Stage
 from harness.core.observed import seen, unseen
 from harness.gates import plan
 from harness.job.model import Job
+from harness.ledger.events import Opened
 from harness.ledger.sql import open_store
 from tests.support.facts import facts_file, launch, sound_job
 from tests.support.gate_project import FIRST, SECOND, Project, project
@@ -114,7 +115,7 @@ def at_home(mine: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.setenv("HARNESS_HOME", str(home))
     job = sound_job()
     open_store(home / "state.db", SystemClock()).append(
-        job.name, "opened", {"job": job.model_dump(mode="json"), "file": "job.toml"}
+        job.name, Opened(job=job.model_dump(mode="json"), file="job.toml")
     )
     mine.write("conftest.py", LOOK)
     return mine

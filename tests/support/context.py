@@ -6,7 +6,7 @@ A ``World`` outlives the processes that work on its job: each ``world.context()`
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from harness.core import durable
-from harness.core.canonical import Json
 from harness.core.errors import Conflict
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
@@ -25,8 +24,10 @@ from harness.gates.evidence import CheckResult, GateResult
 from harness.gates.facts_file import FactsFile, TakenFacts, digest
 from harness.guard.destroy import Confirm
 from harness.job.model import Job
-from harness.ledger import events, ownership
-from harness.ledger.events import Event
+from harness.ledger import chain, ownership
+from harness.ledger.chain import Record
+from harness.ledger.codec import encode
+from harness.ledger.events import JobEvent
 from harness.ledger.history import History, fold
 from harness.ledger.ownership import Known
 from harness.ledger.sql import open_store
@@ -48,17 +49,18 @@ class MemoryStore:
     """A ``ports.EventStore`` that seals for real and waits for no disk, for tests that run a job many times."""
 
     clock: FakeClock
-    logs: dict[JobName, list[Event]] = field(default_factory=dict)
+    logs: dict[JobName, list[Record]] = field(default_factory=dict)
 
-    def append(self, job: JobName, kind: str, data: Mapping[str, Json], *, expected_seq: int | None = None) -> Event:
+    def append(self, job: JobName, event: JobEvent, *, expected_seq: int | None = None) -> Record:
+        kind, data = encode(event)
         log = self.logs.setdefault(job, [])
         if expected_seq is not None and expected_seq != len(log):
             raise Conflict(f"expected {expected_seq}")
-        event = events.seal(events.head_of(log), job, self.clock.now(), kind, json.loads(json.dumps(dict(data))))
-        log.append(event)
-        return event
+        record = chain.seal(chain.head_of(log), job, self.clock.now(), kind, json.loads(json.dumps(data)))
+        log.append(record)
+        return record
 
-    def events(self, job: JobName) -> tuple[Event, ...]:
+    def records(self, job: JobName) -> tuple[Record, ...]:
         return tuple(self.logs.get(job, ()))
 
     def jobs(self) -> tuple[JobName, ...]:
@@ -66,7 +68,7 @@ class MemoryStore:
 
     def verify(self, job: JobName) -> tuple[str, ...]:
         log = self.logs.get(job, [])
-        return events.problems(log, events.head_of(log))
+        return chain.problems(log, chain.head_of(log))
 
     @contextmanager
     def lock(self, job: JobName) -> Iterator[None]:
@@ -112,7 +114,7 @@ class World:
     judged: list[Stage] = field(default_factory=list)
     _folded: History | None = None
 
-    def context(self, on_record: Callable[[str, bool], None] = lambda _kind, _done: None) -> ScriptedContext:
+    def context(self, on_record: Callable[[JobEvent, bool], None] = lambda _event, _done: None) -> ScriptedContext:
         """A process that begins to work on the job."""
         return ScriptedContext(self, on_record)
 
@@ -125,7 +127,7 @@ class World:
         confirm: Confirm = lambda _id, _file: "the test agrees",
         *,
         until: Stage | None = None,
-        on_record: Callable[[str, bool], None] = lambda _kind, _done: None,
+        on_record: Callable[[JobEvent, bool], None] = lambda _event, _done: None,
         agreement: Agreement = NOBODY_AGREES,
     ) -> Telling:
         """One ``harness run``, from opening to end; what it told."""
@@ -140,14 +142,14 @@ class World:
     @property
     def history(self) -> History:
         """The job's life so far."""
-        known = self.store.events(JobName(self.job.name))
-        if self._folded is None or self._folded.events != known:
+        known = self.store.records(JobName(self.job.name))
+        if self._folded is None or self._folded.records != known:
             self._folded = fold(known)
         return self._folded
 
-    def kinds(self) -> list[str]:
+    def kinds(self) -> list[type[JobEvent]]:
         """The kinds of its events, in order."""
-        return [event.kind for event in self.store.events(JobName(self.job.name))]
+        return [type(event) for event in job_histories.events_of(self.store.records(self.job.name))]
 
     def judge(self, facts: Path) -> GateResult:
         """What stands for pytest over checks/: every check passes, but what was bent for this judgement."""
@@ -162,7 +164,7 @@ class ScriptedContext:
     """A ``RunnerContext`` over a world. ``on_record`` is called before (False) and after (True) every append."""
 
     world: World
-    on_record: Callable[[str, bool], None]
+    on_record: Callable[[JobEvent, bool], None]
     _host: BoxHost | None = None
 
     @property
@@ -210,12 +212,11 @@ class ScriptedContext:
     def forget_connections(self) -> None:
         self._host = None
 
-    def record(self, kind: str, data: Mapping[str, Json]) -> None:
-        self.on_record(kind, False)
-        self.world.store.append(
-            JobName(self.world.job.name), kind, data, expected_seq=len(self.world.store.events(self.world.job.name))
-        )
-        self.on_record(kind, True)
+    def record(self, event: JobEvent) -> None:
+        self.on_record(event, False)
+        name = self.world.job.name
+        self.world.store.append(name, event, expected_seq=len(self.world.store.records(name)))
+        self.on_record(event, True)
 
     def take_facts(self, stage: str) -> TakenFacts:
         facts = FactsFile(str(stage), self.job, self.clock.now(), 0.0, {})

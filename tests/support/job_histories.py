@@ -5,25 +5,46 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import Any
+from typing import Any, get_args
 
-from harness.core.ids import CheckId, JobName
+from harness.core.ids import CheckId, InstanceId, JobName, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
 from harness.gates import plan
 from harness.gates.evidence import CheckResult, GateResult, Sight
 from harness.job.model import Job
-from harness.ledger import events
-from harness.ledger.events import Event
+from harness.ledger import chain
+from harness.ledger.chain import Record
+from harness.ledger.codec import decode, encode
+from harness.ledger.events import (
+    ArtifactRecorded,
+    Closed,
+    Confirmed,
+    Destroyed,
+    DestroyIntended,
+    DestroyRequested,
+    Fetched,
+    GateJudged,
+    Guarded,
+    JobEvent,
+    Opened,
+    Polled,
+    Released,
+    Rented,
+    RentIntended,
+    StageEntered,
+    Verified,
+)
 from harness.ledger.history import History, fold
 
 BEGAN = 1_800_000_000.0
-INSTANCE = 4711
+KINDS: tuple[type[JobEvent], ...] = get_args(JobEvent)
+INSTANCE = InstanceId(4711)
 LABEL = "gsh-night-0a1b2c3d"
 SIZE = 8_098_524_992
-DIGEST = "ab" * 32
+DIGEST = Sha256("ab" * 32)
 REMOTE = "/workspace/vastai_llm_training/models/output/final/forex-r1-v3.Q8_0.gguf"
 LOCAL = "/home/me/models/forex-r1-v3.Q8_0.gguf"
 
@@ -58,16 +79,27 @@ def gate(stage: Stage, of: Job, *bent: CheckResult, extra: tuple[str, ...] = ())
     return GateResult(stage.value, plan.digest(stage.value, required), required, results, seconds=0.5)
 
 
-def gate_data(result: GateResult) -> dict[str, Any]:
-    """The data of a ``gate`` event, as the runner records it."""
-    return {
-        "stage": result.stage,
-        "verdict": result.verdict.value,
-        "plan_digest": result.plan_digest,
-        "result": json.loads(json.dumps(dataclasses.asdict(result))),
-        "facts_path": f"/home/me/.harness/jobs/night/evidence/{result.stage}.json",
-        "facts_sha256": "fa" * 32,
-    }
+def judged(result: GateResult) -> GateJudged:
+    """What the runner records of a gate."""
+    return GateJudged(
+        stage=Stage(result.stage),
+        verdict=result.verdict,
+        plan_digest=result.plan_digest,
+        result=json.loads(json.dumps(dataclasses.asdict(result))),
+        facts_path=f"/home/me/.harness/jobs/night/evidence/{result.stage}.json",
+        facts_sha256="fa" * 32,
+    )
+
+
+def polled(result: GateResult) -> Polled:
+    """What the runner records of a look in mid-stage."""
+    one = judged(result)
+    return Polled(one.stage, one.verdict, one.plan_digest, one.result, one.facts_path, one.facts_sha256)
+
+
+def events_of(records: Iterable[Record]) -> tuple[JobEvent, ...]:
+    """The events that a log's records hold, those of unknown kinds left out."""
+    return tuple(event for event in map(decode, records) if event is not None)
 
 
 class Log:
@@ -75,65 +107,67 @@ class Log:
 
     def __init__(self, of: Job | None = None) -> None:
         self.job = of or job()
-        self.events: list[Event] = []
+        self.records: list[Record] = []
         self.at = BEGAN
-        self.add("opened", {"job": self.job.model_dump(mode="json"), "file": "/home/me/night.toml"}, after=0)
+        self.add(Opened(job=self.job.model_dump(mode="json"), file="/home/me/night.toml"), after=0)
 
-    def add(self, kind: str, data: Mapping[str, Any] | None = None, *, after: float = 10) -> Log:
+    def add(self, event: JobEvent, *, after: float = 10) -> Log:
         """One more event, some seconds after the last."""
+        return self.stored(*encode(event), after=after)
+
+    def stored(self, kind: str, data: Mapping[str, Any], *, after: float = 10) -> Log:
+        """One more record, whatever it holds."""
         self.at += after
-        head = events.head_of(self.events)
-        self.events.append(events.seal(head, JobName(self.job.name), self.at, kind, dict(data or {})))
+        self.records.append(chain.seal(chain.head_of(self.records), JobName(self.job.name), self.at, kind, data))
         return self
 
     def stage(self, stage: Stage, *bent: CheckResult, after: float = 60) -> Log:
         """A stage that was entered and, ``after`` seconds later, judged."""
-        self.add("stage", {"stage": stage.value}, after=1)
-        return self.add("gate", gate_data(gate(stage, self.job, *bent)), after=after)
+        self.add(StageEntered(stage=stage), after=1)
+        return self.add(judged(gate(stage, self.job, *bent)), after=after)
 
     def rented(self) -> Log:
         """Preflight passed; provision begun and the instance rented."""
         self.stage(Stage.PREFLIGHT)
-        self.add("stage", {"stage": "provision"})
+        self.add(StageEntered(stage=Stage.PROVISION))
         offer = {"gpu_name": "H100 SXM", "num_gpus": 8, "usd_per_hour": 16.0}
-        self.add("rent_intended", {"label": LABEL, "offer": offer})
-        rented = {"instance_id": INSTANCE, "label": LABEL, "offer": offer, "usd_per_hour": 16.0, "owner": 7}
-        return self.add("rented", rented)
+        self.add(RentIntended(LABEL, offer, owner=7))
+        return self.add(Rented(INSTANCE, LABEL, offer, usd_per_hour=16.0, owner=7))
 
     def trained(self) -> Log:
         """Everything up to the training's end, in 40 minutes of training."""
-        self.rented().add("gate", gate_data(gate(Stage.PROVISION, self.job)), after=120)
+        self.rented().add(judged(gate(Stage.PROVISION, self.job)), after=120)
         for stage in (Stage.UPLOAD, Stage.INSTALL, Stage.LAUNCH):
             self.stage(stage)
         return self.stage(Stage.TRAINING, after=2400)
 
-    def fetched(self, *bent: CheckResult, path: str = LOCAL, size: int = SIZE, sha256: str = DIGEST) -> Log:
+    def fetched(self, *bent: CheckResult, path: str = LOCAL, size: int = SIZE, sha256: Sha256 = DIGEST) -> Log:
         """The artifact recorded, fetched, judged."""
-        self.trained().add("stage", {"stage": "posttrain"})
-        self.add("artifact", {"path": REMOTE, "size": size, "sha256": sha256})
-        self.add("gate", gate_data(gate(Stage.POSTTRAIN, self.job)))
-        self.add("stage", {"stage": "postdownload"})
-        self.add("fetched", {"path": path, "size": size, "sha256": sha256}, after=300)
-        return self.add("gate", gate_data(gate(Stage.POSTDOWNLOAD, self.job, *bent)))
+        self.trained().add(StageEntered(stage=Stage.POSTTRAIN))
+        self.add(ArtifactRecorded(path=REMOTE, size=size, sha256=sha256))
+        self.add(judged(gate(Stage.POSTTRAIN, self.job)))
+        self.add(StageEntered(stage=Stage.POSTDOWNLOAD))
+        self.add(Fetched(path, size, sha256, bytes_per_s=None), after=300)
+        return self.add(judged(gate(Stage.POSTDOWNLOAD, self.job, *bent)))
 
-    def verified(self, *, path: str = LOCAL, size: int = SIZE, sha256: str = DIGEST) -> Log:
+    def verified(self, *, path: str = LOCAL, size: int = SIZE, sha256: Sha256 = DIGEST) -> Log:
         """The file verified, teardown entered."""
         self.fetched(path=path, size=size, sha256=sha256)
-        self.add("verified", {"path": path, "size": size, "sha256": sha256}, after=1)
-        return self.add("stage", {"stage": "teardown"}, after=1)
+        self.add(Verified(path=path, size=size, sha256=sha256), after=1)
+        return self.add(StageEntered(stage=Stage.TEARDOWN), after=1)
 
     def closed(self) -> Log:
         """Released, destroyed, proven gone, closed."""
-        self.verified().add("released", {"path": "/home/me/.harness/jobs/night/release-30.json", "sha256": "cd" * 32})
-        self.add("confirmed", {"how": "typed 4711", "instance_id": INSTANCE})
-        self.add("guarded", {"at": self.at, "running": []})
-        self.add("destroy_intended", {"instance_id": INSTANCE, "release": "cd" * 32})
-        self.add("destroy_requested", {"instance_id": INSTANCE, "reply": "accepted"})
-        self.add("destroyed", {"instance_id": INSTANCE, "absence": {}, "billing": {}}, after=70)
-        self.add("gate", gate_data(gate(Stage.TEARDOWN, self.job)))
-        return self.add("closed")
+        self.verified().add(Released(path="/home/me/.harness/jobs/night/release-30.json", sha256="cd" * 32))
+        self.add(Confirmed(how="typed 4711", instance_id=INSTANCE))
+        self.add(Guarded(self.at, INSTANCE, LABEL, "cd" * 32, DIGEST, running=(), remote="unchanged"))
+        self.add(DestroyIntended(instance_id=INSTANCE, release="cd" * 32))
+        self.add(DestroyRequested(instance_id=INSTANCE, reply="accepted"))
+        self.add(Destroyed(instance_id=INSTANCE, absence={}, billing={}), after=70)
+        self.add(judged(gate(Stage.TEARDOWN, self.job)))
+        return self.add(Closed())
 
     @property
     def history(self) -> History:
         """The fold of the log."""
-        return fold(self.events)
+        return fold(self.records)

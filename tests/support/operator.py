@@ -15,9 +15,11 @@ from harness.core.ids import JobName
 from harness.emulator.box.container import Container, can_isolate
 from harness.emulator.box.layout import layout_of
 from harness.emulator.state import State, read
-from harness.ledger.events import Event
+from harness.ledger.chain import Record
+from harness.ledger.events import JobEvent
 from harness.ledger.sql import open_store
 from harness.providers.emulated import stop_emulator
+from tests.support.job_histories import events_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"
@@ -93,9 +95,13 @@ class Operator:
         (found,) = self.home.glob("emulator*")
         return found
 
-    def events(self) -> tuple[Event, ...]:
+    def records(self) -> tuple[Record, ...]:
         """The job's event log."""
-        return open_store(self.home / "state.db", SystemClock()).events(JOB)
+        return open_store(self.home / "state.db", SystemClock()).records(JOB)
+
+    def events(self) -> tuple[JobEvent, ...]:
+        """What has happened to the job."""
+        return events_of(self.records())
 
     def world(self) -> State:
         """What the service knows; it is stopped first, so that everything is written down."""

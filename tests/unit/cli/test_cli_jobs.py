@@ -24,14 +24,16 @@ from harness.cli.confirming import agreeing, confirming
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, GateHeld, HarnessError, JobBusy, LogDamaged, NotProven
 from harness.core.ids import InstanceId, JobName
+from harness.core.lifecycle import Stage
 from harness.job.load import load_job
 from harness.job.model import ProviderTable
+from harness.ledger.events import GateJudged, Held, Opened, Staged, StageEntered
 from harness.ledger.sql import open_store
 from harness.runner.run import open_job
 from harness.wiring import OpenContext, open_context, open_ledger
 from tests.support.context import Telling
 from tests.support.fake_clock import FakeClock
-from tests.support.job_histories import INSTANCE, LABEL, Log, job
+from tests.support.job_histories import INSTANCE, LABEL, Log, events_of, job
 from tests.support.scripted_world import Market
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -50,8 +52,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _write(home: Path, log: Log) -> None:
     home.mkdir(exist_ok=True)
     store = open_store(home / "state.db", SystemClock())
-    for event in log.events:
-        store.append(JobName(log.job.name), event.kind, event.data)
+    for event in events_of(log.records):
+        store.append(JobName(log.job.name), event)
 
 
 Ask = Callable[..., tuple[int, str, str]]
@@ -173,7 +175,7 @@ def test_remedies_name_commands_that_exist() -> None:
 
 
 def test_status_says_what_may_be_billing_and_why_a_job_is_held(home: Path, ask: Ask) -> None:
-    _write(home, Log().rented().add("held", {"stage": "provision", "error": "GateHeld", "reason": "driver too old"}))
+    _write(home, Log().rented().add(Held(stage=Stage.PROVISION, error="GateHeld", reason="driver too old")))
     code, out, _ = ask("status")
     assert code == 0
     assert f"instance {INSTANCE} at $16.00/h" in out
@@ -417,21 +419,21 @@ def test_a_demo_of_any_scenario_has_a_name(
 def test_a_context_knows_its_history_without_reading_it_again(home: Path) -> None:
     _write(home, Log().rented())
     with open_context("night") as context:
-        before = len(context.history.events)
-        context.record("held", {"stage": "provision", "error": "GateHeld", "reason": "x"})
+        before = len(context.history.records)
+        context.record(Held(stage=Stage.PROVISION, error="GateHeld", reason="x"))
         known = context.history
     with open_context("night") as context:
         assert context.history == known
-        assert len(known.events) == before + 1
+        assert len(known.records) == before + 1
 
 
 def test_a_context_that_lost_the_race_reads_what_the_other_did(home: Path) -> None:
     _write(home, Log().rented())
     with open_context("night") as mine, open_context("night") as other:
         assert mine.history.held is None
-        other.record("held", {"stage": "provision", "error": "GateHeld", "reason": "theirs"})
+        other.record(Held(stage=Stage.PROVISION, error="GateHeld", reason="theirs"))
         with pytest.raises(HarnessError, match="expected to be the newest"):
-            mine.record("stage", {"stage": "provision"})
+            mine.record(StageEntered(stage=Stage.PROVISION))
         assert mine.history.held is not None
 
 
@@ -479,13 +481,13 @@ def test_the_real_job_without_an_account_says_what_is_missing(tmp_path: Path) ->
     assert "no Vast.ai API key was found" in said
     assert "VAST_API_KEY" in said
     store = open_store(tmp_path / "home" / "state.db", SystemClock())
-    kinds = [event.kind for event in store.events(JobName("forex-r1-v3"))]
-    assert kinds == ["opened", "stage", "staged", "gate", "held"]
-    (gate,) = [event for event in store.events(JobName("forex-r1-v3")) if event.kind == "gate"]
-    results: Any = gate.data["result"]
-    shut = {one["id"] for one in results["results"] if one["verdict"] != "pass"}
+    events = events_of(store.records(JobName("forex-r1-v3")))
+    assert [type(event) for event in events] == [Opened, StageEntered, Staged, GateJudged, Held]
+    (gate,) = [event for event in events if isinstance(event, GateJudged)]
+    results = gate.result["results"]
+    shut = {one["id"] for one in results if one["verdict"] != "pass"}
     assert shut == {"credentials_work", "no_orphans"}
-    assert len(results["results"]) == 19
+    assert len(results) == 19
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1252"])

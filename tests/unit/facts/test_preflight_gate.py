@@ -15,7 +15,7 @@ import pytest
 from harness import facts
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, ProviderUnavailable
-from harness.core.ids import InstanceId, JobName, VolumeId, job_name
+from harness.core.ids import InstanceId, JobName, Sha256, VolumeId, job_name
 from harness.core.lifecycle import Stage
 from harness.core.ports import Account, Instance, InstanceStatus, Listing, Volume
 from harness.core.verdict import Verdict
@@ -24,7 +24,9 @@ from harness.gates.evidence import GateResult
 from harness.gates.facts_file import FactsFile, read_facts
 from harness.job import staging
 from harness.job.model import Job
-from harness.ledger.events import Event
+from harness.ledger.chain import Record
+from harness.ledger.codec import encode
+from harness.ledger.events import ArtifactRecorded, JobEvent, Lost
 from harness.ledger.history import History
 from harness.ledger.ownership import Claim, Known
 from tests.support.facts import Judged, assert_only, judge_file
@@ -157,11 +159,11 @@ class JobContext:
     public_key: str = KEY
     known_: Known = field(default_factory=Known)
     clock: SystemClock = field(default_factory=SystemClock)
-    recorded: tuple[Event, ...] = ()
+    recorded: tuple[Record, ...] = ()
 
     @property
     def history(self) -> History:
-        return History(self.job, events=self.recorded)
+        return History(self.job, records=self.recorded)
 
     def known(self) -> Known:
         return self.known_
@@ -180,7 +182,7 @@ class World:
     market: Market = field(default_factory=Market)
     key: str = KEY
     known: Known = field(default_factory=Known)
-    recorded: tuple[Event, ...] = ()
+    recorded: tuple[Record, ...] = ()
 
     @property
     def destination(self) -> Path:
@@ -581,23 +583,26 @@ def test_an_older_model_file_at_the_destination(world: World) -> None:
     only(world.judge(), "destination_is_clean", Verdict.FAIL, "forex.Q8_0.GGUF")
 
 
-def _artifact(seq: int) -> Event:
-    path = "models/output/final/forex.Q8_0.gguf"
-    return Event(seq, JobName("small"), 0.0, "artifact", {"path": path, "size": 4, "sha256": "0" * 64}, "", "")
+def _recorded(*events: JobEvent) -> tuple[Record, ...]:
+    return tuple(Record(seq, JobName("small"), 0.0, *encode(event), "", "") for seq, event in enumerate(events, 1))
+
+
+ARTIFACT = ArtifactRecorded("models/output/final/forex.Q8_0.gguf", 4, Sha256("0" * 64))
 
 
 def test_the_jobs_own_file_is_no_stranger(world: World) -> None:
     world.destination.mkdir()
     (world.destination / "forex.Q8_0.gguf").write_bytes(b"ours")
     (world.destination / ".forex.Q8_0.gguf.00ff.part").write_bytes(b"ours")
-    world.recorded = (_artifact(1),)
+    world.recorded = _recorded(ARTIFACT)
     assert_only(world.judge(), Verdict.FAIL, {})
 
 
 def test_a_download_that_a_dead_instance_began_is_no_stranger(world: World) -> None:
     world.destination.mkdir()
     (world.destination / "forex.Q8_0.gguf.part").write_bytes(b"ours")
-    world.recorded = (_artifact(1), *(Event(at, JobName("small"), 0.0, "lost", {}, "", "") for at in (2, 3)))
+    lost = Lost(InstanceId(4711), "typed yes", machine_id=12, package=None, absence={})
+    world.recorded = _recorded(ARTIFACT, lost, lost)
     assert_only(world.judge(), Verdict.FAIL, {})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from harness.core.ids import InstanceId, JobName
 from harness.core.lifecycle import Stage
 from harness.core.ports import Charge, DestroyReply, InstanceStatus
 from harness.guard import destroy
+from harness.ledger.events import Abandoned, DestroyIntended, LossAccepted, Opened
 from harness.runner import adoption
 from tests.support.context import World, make_world
 
@@ -45,7 +45,7 @@ def _put(world: World, path: str) -> None:
 
 def _nothing_happened(world: World) -> None:
     assert world.provider.count("destroy") == 0
-    assert "destroy_intended" not in world.kinds()
+    assert DestroyIntended not in world.kinds()
     assert world.market.rented
 
 
@@ -70,7 +70,7 @@ def test_anything_of_value_wants_the_sentence(world: World, path: str) -> None:
     _nothing_happened(world)
     _abandon(world, lambda sentence: sentence == SENTENCE)
     assert not world.market.rented
-    assert "loss_accepted" in world.kinds()
+    assert LossAccepted in world.kinds()
 
 
 def test_what_lies_where_the_package_lay_before_is_of_value(world: World) -> None:
@@ -78,7 +78,7 @@ def test_what_lies_where_the_package_lay_before_is_of_value(world: World) -> Non
     _put(world, "final/model.gguf")
     moved = world.job.package.model_copy(update={"remote_dir": "/elsewhere"})
     world.job = world.job.model_copy(update={"package": moved})
-    world.store.append(JobName(world.job.name), "opened", {"job": world.job.model_dump(mode="json"), "file": "/x"})
+    world.store.append(JobName(world.job.name), Opened(job=world.job.model_dump(mode="json"), file="/x"))
     with pytest.raises(Refused, match="may hold something of value"):
         _abandon(world)
     _nothing_happened(world)
@@ -162,17 +162,17 @@ def test_an_instance_that_does_not_show_is_not_called_gone(world: World) -> None
     world.market.rented.clear()
     with pytest.raises(Refused, match="never asked"):
         _abandon(world)
-    assert "abandoned" not in world.kinds()
+    assert Abandoned not in world.kinds()
 
 
 def test_a_request_that_is_not_carried_out_is_not_called_done(world: World) -> None:
     world.provider.break_("destroy", DestroyReply.ACCEPTED)
     with pytest.raises(NotProven):
         _abandon(world)
-    assert "abandoned" not in world.kinds()
+    assert Abandoned not in world.kinds()
     assert world.history.alive is not None
     _abandon(world)
-    assert "abandoned" in world.kinds()
+    assert Abandoned in world.kinds()
     assert not world.market.rented
 
 
@@ -184,21 +184,21 @@ def test_a_bill_that_goes_on_is_not_the_end(world: World) -> None:
     with pytest.raises(NotProven, match=r"is gone, but .* may still bill") as raised:
         _abandon(world)
     assert raised.value.exit_code == 6
-    assert "abandoned" not in world.kinds()
+    assert Abandoned not in world.kinds()
     assert world.history.alive is not None
     world.provider.faults.clear()
     _abandon(world)
-    assert world.kinds().count("destroy_intended") == 1
-    (done,) = [event for event in world.history.events if event.kind == "abandoned"]
-    billing: Any = done.data["billing"]
-    assert len(billing["looks"]) >= 2
+    assert world.kinds().count(DestroyIntended) == 1
+    (done,) = world.history.all(Abandoned)
+    assert done.billing is not None
+    assert len(done.billing["looks"]) >= 2
 
 
 def test_a_bill_that_is_not_written_yet_is_waited_for(world: World) -> None:
     world.provider.break_("charges", (), times=0)
     with pytest.raises(NotProven, match="no charge for it is listed yet"):
         _abandon(world)
-    assert "abandoned" not in world.kinds()
+    assert Abandoned not in world.kinds()
 
 
 def test_what_never_ran_need_not_have_been_billed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ def test_what_never_ran_need_not_have_been_billed(tmp_path: Path, monkeypatch: p
         _abandon(world)
     world.market.rented.clear()
     _abandon(world)
-    assert "abandoned" in world.kinds()
+    assert Abandoned in world.kinds()
 
 
 def test_without_an_instance_there_is_nothing_to_give_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

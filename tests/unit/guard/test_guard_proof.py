@@ -12,6 +12,7 @@ from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
 from harness.core.ports import DestroyReply, InstanceStatus, Listing
 from harness.guard import destroy
+from harness.ledger.events import Destroyed, DestroyIntended, DestroyRequested, Guarded, JobEvent, Reopened
 from tests.support.context import Killed, World, make_world
 
 INSTANCE = InstanceId(4711)
@@ -33,7 +34,7 @@ def _not_proven(world: World) -> None:
     with pytest.raises(NotProven) as raised:
         world.run()
     assert raised.value.exit_code == 6
-    assert "destroyed" not in world.kinds()
+    assert Destroyed not in world.kinds()
     assert world.history.destroyed is None
     assert world.history.held is not None
     assert world.history.alive is not None, "an instance not proven to be gone counts as billing"
@@ -45,7 +46,7 @@ def _finishes(world: World) -> None:
     assert world.history.closed
     assert world.history.destroyed is not None
     assert not world.market.rented
-    assert "billing" in world.history.destroyed
+    assert world.history.destroyed.billing is not None
 
 
 def test_accepted_but_not_done(world: World) -> None:
@@ -53,7 +54,7 @@ def test_accepted_but_not_done(world: World) -> None:
     _not_proven(world)
     assert world.market.rented
     _finishes(world)
-    assert world.kinds().count("destroy_intended") == 2
+    assert world.kinds().count(DestroyIntended) == 2
 
 
 @pytest.mark.parametrize("error", [AUTH, RETIRED, EMPTY])
@@ -75,19 +76,19 @@ def test_an_answer_that_was_lost_after_it_was_done(world: World, error: Provider
 @pytest.mark.parametrize("method", ["instances", "account"])
 @pytest.mark.parametrize("error", [AUTH, RETIRED, EMPTY])
 def test_a_control_that_fails_proves_nothing(world: World, method: str, error: ProviderUnavailable) -> None:
-    def break_later(kind: str, done: bool) -> None:
-        if kind == "destroy_requested" and done:
+    def break_later(event: JobEvent, done: bool) -> None:
+        if isinstance(event, DestroyRequested) and done:
             world.provider.break_(method, error, times=0)
 
     with pytest.raises(NotProven):
         world.run(on_record=break_later)
-    assert "destroyed" not in world.kinds()
+    assert Destroyed not in world.kinds()
     _finishes(world)
 
 
 def test_a_show_that_fails_proves_nothing(world: World) -> None:
-    def break_later(kind: str, done: bool) -> None:
-        if kind == "destroy_requested" and done:
+    def break_later(event: JobEvent, done: bool) -> None:
+        if isinstance(event, DestroyRequested) and done:
             world.provider.break_("instance", AUTH, times=0)
 
     with pytest.raises(NotProven, match="auth_error"):
@@ -96,8 +97,8 @@ def test_a_show_that_fails_proves_nothing(world: World) -> None:
 
 
 def test_another_account_sees_no_instance_and_proves_nothing(world: World) -> None:
-    def change_key(kind: str, done: bool) -> None:
-        if kind == "destroy_requested" and done:
+    def change_key(event: JobEvent, done: bool) -> None:
+        if isinstance(event, DestroyRequested) and done:
             world.market.user = 8
 
     with pytest.raises(NotProven, match="belongs to user 8"):
@@ -123,8 +124,8 @@ def test_a_row_that_lags_too_long_is_proven_by_the_next_run(world: World) -> Non
 def test_a_listing_that_still_has_it_proves_nothing(world: World) -> None:
     instance = world.market.rented[INSTANCE]
 
-    def haunt(kind: str, done: bool) -> None:
-        if kind == "destroy_requested" and done:
+    def haunt(event: JobEvent, done: bool) -> None:
+        if isinstance(event, DestroyRequested) and done:
             world.provider.break_("instances", Listing((instance,)), times=0)
 
     with pytest.raises(NotProven, match="still listed"):
@@ -146,28 +147,28 @@ def test_a_bill_that_goes_on_is_not_the_end(world: World) -> None:
     with pytest.raises(NotProven, match="is gone, but"):
         world.run()
     assert world.history.destroyed is not None
-    assert "billing" not in world.history.destroyed
+    assert world.history.destroyed.billing is None
     assert not world.history.closed
     _finishes(world)
     assert world.provider.count("destroy") == 1
-    assert len(world.history.destroyed["absence"]["looks"]) >= 3
+    assert len(world.history.destroyed.absence["looks"]) >= 3
 
 
 @pytest.mark.parametrize(
     ("kind", "done"),
     [
-        ("guarded", True),
-        ("destroy_intended", False),
-        ("destroy_intended", True),
-        ("destroy_requested", False),
-        ("destroy_requested", True),
-        ("destroyed", False),
-        ("destroyed", True),
+        (Guarded, True),
+        (DestroyIntended, False),
+        (DestroyIntended, True),
+        (DestroyRequested, False),
+        (DestroyRequested, True),
+        (Destroyed, False),
+        (Destroyed, True),
     ],
 )
-def test_killed_around_the_request_the_next_run_finishes(world: World, kind: str, done: bool) -> None:
-    def kill(now: str, after: bool) -> None:
-        if (now, after) == (kind, done):
+def test_killed_around_the_request_the_next_run_finishes(world: World, kind: type[JobEvent], done: bool) -> None:
+    def kill(event: JobEvent, after: bool) -> None:
+        if (type(event), after) == (kind, done):
             raise Killed
 
     with pytest.raises(Killed):
@@ -202,8 +203,8 @@ def test_asked_again_everything_is_looked_at_again(world: World) -> None:
 
 
 def test_a_file_that_is_spoilt_after_the_intent_comes_home_again_before_anything_is_asked(world: World) -> None:
-    def kill(kind: str, done: bool) -> None:
-        if kind == "destroy_intended" and done:
+    def kill(event: JobEvent, done: bool) -> None:
+        if isinstance(event, DestroyIntended) and done:
             raise Killed
 
     with pytest.raises(Killed):
@@ -214,7 +215,7 @@ def test_a_file_that_is_spoilt_after_the_intent_comes_home_again_before_anything
     world.run()
     assert world.history.closed
     assert home.read_bytes() == world.box.artifact.read_bytes()
-    assert world.kinds().count("reopened") == 1
+    assert world.kinds().count(Reopened) == 1
 
 
 def test_a_box_that_falls_silent_after_the_request_is_not_said_to_be_untouched(world: World) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import HarnessError, HostUnreachable, ProviderUnavailable, Refused
-from harness.core.ids import InstanceId
+from harness.core.ids import InstanceId, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.observed import Observed
 from harness.core.ports import InstanceStatus
@@ -19,10 +18,20 @@ from harness.core.questions import Answers, DigestOf, ProcessesUnder, Question
 from harness.core.verdict import Verdict
 from harness.gates import plan
 from harness.guard import destroy
+from harness.ledger.events import (
+    ArtifactRecorded,
+    Confirmed,
+    DestroyIntended,
+    Guarded,
+    JobEvent,
+    Opened,
+    Released,
+    Verified,
+)
 from harness.release import release
 from harness.runner import teardown
 from tests.support.context import MemoryStore, ScriptedContext, Telling, World, make_world
-from tests.support.job_histories import check, gate, gate_data
+from tests.support.job_histories import check, events_of, gate, judged
 from tests.support.scripted_world import MODEL, BoxHost
 
 INSTANCE = InstanceId(4711)
@@ -68,8 +77,8 @@ def _statement(world: World) -> Path:
     return Path(world.history.release_path)
 
 
-def _record(world: World, kind: str, data: dict[str, object]) -> None:
-    world.context().record(kind, json.loads(json.dumps(data)))
+def _record(world: World, event: JobEvent) -> None:
+    world.context().record(event)
 
 
 def _edit_release(world: World, **fields: object) -> None:
@@ -78,12 +87,12 @@ def _edit_release(world: World, **fields: object) -> None:
     path.write_bytes(release.to_json(bent))
 
 
-def _without(world: World, kind: str) -> None:
+def _without(world: World, kind: type[JobEvent]) -> None:
     """The job's log as it would be had this event never been written, in a store of its own."""
-    kept = [event for event in world.store.events(world.job.name) if event.kind != kind]
+    kept = [event for event in events_of(world.store.records(world.job.name)) if not isinstance(event, kind)]
     world.store = MemoryStore(world.clock)
     for event in kept:
-        world.store.append(world.job.name, event.kind, event.data)
+        world.store.append(world.job.name, event)
 
 
 def _thinner_plan(world: World) -> None:
@@ -91,7 +100,7 @@ def _thinner_plan(world: World) -> None:
     kept = tuple(one for one in small.results if one.id != "gguf_generates")
     ids = tuple(one.id for one in kept)
     thin = dataclasses.replace(small, results=kept, required=ids, plan_digest=plan.digest("postdownload", ids))
-    _record(world, "gate", gate_data(thin))
+    _record(world, judged(thin))
 
 
 def _runs_on_the_box(world: World) -> None:
@@ -101,11 +110,11 @@ def _runs_on_the_box(world: World) -> None:
 
 def _bend_gate(world: World, verdict: Verdict) -> None:
     bent = check(Stage.POSTDOWNLOAD, "local_sha256_equals_remote", verdict)
-    _record(world, "gate", gate_data(gate(Stage.POSTDOWNLOAD, world.job, bent)))
+    _record(world, judged(gate(Stage.POSTDOWNLOAD, world.job, bent)))
 
 
 BREAKS: dict[str, tuple[Callable[[World], object], str]] = {
-    "no release": (lambda w: _without(w, "released"), "there is no release"),
+    "no release": (lambda w: _without(w, Released), "there is no release"),
     "no release file": (lambda w: _statement(w).unlink(), "the release cannot be read"),
     "a release of rubbish": (lambda w: _statement(w).write_bytes(b"{}"), "the release cannot be read"),
     "an expired release": (lambda w: w.clock.turn(w.job.limits.release_valid_s + 1), "it expired"),
@@ -118,13 +127,13 @@ BREAKS: dict[str, tuple[Callable[[World], object], str]] = {
     ),
     "a release of another provider": (lambda w: setattr(w.market, "name", "elsewhere"), "of scripted, .* is elsewhere"),
     "another artifact recorded since": (
-        lambda w: _record(w, "artifact", {"path": str(w.box.artifact), "size": len(MODEL), "sha256": "11" * 32}),
+        lambda w: _record(w, ArtifactRecorded(str(w.box.artifact), len(MODEL), Sha256("11" * 32))),
         "artifact digest",
     ),
     "a gate that failed since": (lambda w: _bend_gate(w, Verdict.FAIL), "gate postdownload is not open"),
     "a gate that could not look since": (lambda w: _bend_gate(w, Verdict.UNKNOWN), "gate postdownload is not open"),
     "a gate of another plan": (_thinner_plan, "gate postdownload"),
-    "no verified file": (lambda w: _without(w, "verified"), "verified"),
+    "no verified file": (lambda w: _without(w, Verified), "verified"),
     "the local file gone": (lambda w: _local(w).unlink(), "does not exist"),
     "the local file's byte flipped": (lambda w: _local(w).write_bytes(MODEL[:-1] + b"?"), "has the SHA-256"),
     "the local file's first byte flipped": (lambda w: _local(w).write_bytes(b"?" + MODEL[1:]), "has the SHA-256"),
@@ -147,8 +156,8 @@ BREAKS: dict[str, tuple[Callable[[World], object], str]] = {
 
 def _nothing_happened(world: World) -> None:
     assert world.provider.count("destroy") == 0
-    assert "destroy_intended" not in world.kinds()
-    assert "guarded" not in world.kinds()
+    assert DestroyIntended not in world.kinds()
+    assert Guarded not in world.kinds()
     assert not world.history.destroy_intended
 
 
@@ -237,7 +246,7 @@ def test_a_release_that_runs_out_while_the_operator_thinks_is_made_anew(world: W
     teardown.teardown(world.context(), Telling(), confirm)
     assert world.history.destroyed is not None
     kinds = world.kinds()
-    assert kinds.index("confirmed") < len(kinds) - kinds[::-1].index("released") - 1 < kinds.index("guarded")
+    assert kinds.index(Confirmed) < len(kinds) - kinds[::-1].index(Released) - 1 < kinds.index(Guarded)
 
 
 def test_a_training_where_the_package_lay_before_is_seen(world: World) -> None:
@@ -245,7 +254,7 @@ def test_a_training_where_the_package_lay_before_is_seen(world: World) -> None:
     moved = world.job.package.model_copy(update={"remote_dir": "/elsewhere"})
     changed = world.job.model_copy(update={"package": moved})
     old = world.job.package.remote_dir
-    _record(world, "opened", {"job": changed.model_dump(mode="json"), "file": "/x"})
+    _record(world, Opened(changed.model_dump(mode="json"), "/x"))
     asked: list[str] = []
     probe = BoxHost.probe
 
@@ -288,7 +297,7 @@ def test_a_stopped_box_runs_nothing_and_need_not_be_asked(world: World) -> None:
     world.box.reachable = lambda: False
     _destroy(world)
     assert world.history.guarded is not None
-    assert world.history.guarded["remote"] == "not asked: the instance is stopped"
+    assert world.history.guarded.remote == "not asked: the instance is stopped"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from harness.core.observed import Observed
 from harness.core.ports import Bill, Volume
 from harness.facts import teardown
 from harness.job.model import ProviderTable
+from harness.ledger.events import Abandoned, Destroyed, DestroyIntended, JobEvent, Lost, RentFailed, RentIntended
 from harness.ledger.ownership import Known, Standing, known
 from harness.ledger.sql import open_store
 from tests.support import job_histories
@@ -50,11 +51,13 @@ def _volume(number: int, label: str | None = None, *users: InstanceId) -> Volume
     return Volume(VolumeId(number), label, 12, 20.0, 0.004, users)
 
 
-def _gone(billing: Mapping[str, Any] | None = None, kind: str = "destroyed", volumes: tuple[int, ...] = ()) -> Known:
+def _gone(
+    billing: Mapping[str, Any] | None = None, volumes: tuple[VolumeId, ...] = (), gone: JobEvent | None = None
+) -> Known:
     """A job whose instance was proven to be gone."""
     log = Log().rented()
-    log.add("destroy_intended", {"instance_id": INSTANCE, "release": None, "volumes": list(volumes)})
-    log.add(kind, {"instance_id": INSTANCE, "absence": {}, **({"billing": billing} if billing else {})})
+    log.add(DestroyIntended(INSTANCE, release=None, volumes=volumes))
+    log.add(gone or Destroyed(INSTANCE, {}, billing))
     return known([log.history], VAST)
 
 
@@ -82,12 +85,19 @@ def test_an_instance_in_no_log_is_an_orphan_or_a_stranger(market: Market, provid
     assert [row.standing for row in found] == [Standing.ORPHAN, Standing.STRANGER, Standing.FORGOTTEN]
 
 
-@pytest.mark.parametrize("kind", ["destroyed", "abandoned", "lost"])
+@pytest.mark.parametrize(
+    "gone",
+    [
+        Destroyed(INSTANCE, {}, PROOF),
+        Abandoned(INSTANCE, {}, PROOF),
+        Lost(INSTANCE, "typed yes", machine_id=12, package=None, absence={}, billing=PROOF),
+    ],
+)
 def test_an_instance_that_was_proven_gone_and_lives_is_forgotten(
-    market: Market, provider: FaultyProvider, kind: str
+    market: Market, provider: FaultyProvider, gone: JobEvent
 ) -> None:
     market.add(INSTANCE, LABEL)
-    row = _only(survey(provider, _gone(PROOF, kind))["instances"])
+    row = _only(survey(provider, _gone(gone=gone))["instances"])
     assert row.standing is Standing.FORGOTTEN
     assert "has proven that it is gone, and it lives" in row.whose
 
@@ -97,10 +107,10 @@ def test_an_instance_of_a_rent_that_was_cut_off_is_the_jobs_that_began_it(
 ) -> None:
     market.add(INSTANCE, LABEL)
     log = Log()
-    log.add("rent_intended", {"label": LABEL, "offer": {}, "owner": 7})
+    log.add(RentIntended(label=LABEL, offer={}, owner=7))
     row = _only(survey(provider, known([log.history], VAST))["instances"])
     assert (row.standing, "cut off while it rented" in row.whose) == (Standing.OWNED, True)
-    log.add("rent_failed", {"label": LABEL, "why": "no instance carries the label"})
+    log.add(RentFailed(label=LABEL, why="no instance carries the label"))
     row = _only(survey(provider, known([log.history], VAST))["instances"])
     assert row.standing is Standing.ORPHAN
 
@@ -127,7 +137,7 @@ def test_volumes_are_whose_instance_they_are_in(market: Market, provider: Faulty
 
 def test_a_volume_of_an_instance_that_is_gone_is_forgotten(market: Market, provider: FaultyProvider) -> None:
     market.stored = [_volume(7)]
-    row = _only(survey(provider, _gone(PROOF, volumes=(7,)))["volumes"])
+    row = _only(survey(provider, _gone(PROOF, volumes=(VolumeId(7),)))["volumes"])
     assert row.standing is Standing.FORGOTTEN
     assert "name 7 in provider.kept_volumes" in row.whose
 
@@ -139,7 +149,7 @@ COSTS: list[tuple[str, Known, Bill, Standing | None, str]] = [
     ("never proven", _gone(), Bill("instance", INSTANCE, LABEL, 9.0, 1e9), Standing.FORGOTTEN, "was never proven"),
     ("nobody's", _alive(), Bill("instance", 5, "gsh-x-1", 3.0, 1e9), Standing.ORPHAN, "in no ledger here"),
     ("a stranger's", _alive(), Bill("instance", 5, None, 3.0, 1e9), Standing.STRANGER, "until 2001-09-09"),
-    ("a volume's", _gone(volumes=(7,)), Bill("volume", 7, None, 3.0, 1e9), Standing.FORGOTTEN, "job night"),
+    ("a volume's", _gone(volumes=(VolumeId(7),)), Bill("volume", 7, None, 3.0, 1e9), Standing.FORGOTTEN, "job night"),
     ("a volume like ours", _gone(PROOF), Bill("volume", INSTANCE, None, 3.0, 1e9), Standing.STRANGER, "not this"),
     ("something else", _gone(PROOF), Bill("serverless", INSTANCE, None, 3.0, 1e9), Standing.STRANGER, "not this"),
 ]
@@ -198,8 +208,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_the_guard_notes_the_volumes_that_it_leaves_behind(world: World) -> None:
     world.market.change(OURS, volumes=(VolumeId(7),))
     world.run()
-    (intent,) = [event.data for event in world.history.events if event.kind == "destroy_intended"]
-    assert intent["volumes"] == [7]
+    (intent,) = world.history.all(DestroyIntended)
+    assert intent.volumes == (7,)
     assert world.context().known().volumes == {VolumeId(7): "night"}
 
 
@@ -223,8 +233,8 @@ def typed(provider: FaultyProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cli, "open_provider_named", lambda *_: provider)
     store = open_store(tmp_path / "state.db", SystemClock())
     log = Log().rented()
-    for event in log.events:
-        store.append(log.job.name, event.kind, event.data)
+    for event in job_histories.events_of(log.records):
+        store.append(log.job.name, event)
     return cli.orphans
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from harness.core.errors import BadInput, JobBusy, StoreFailed
 from harness.core.ids import JobName
+from harness.ledger.events import Closed, Opened, Uploaded
 from harness.ledger.sql import SCHEMA_VERSION, SqlEventStore, open_store
 from tests.support.fake_clock import FakeClock
 
@@ -25,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 def store(path: Path) -> SqlEventStore:
     store = open_store(path, FakeClock())
     for number in range(4):
-        store.append(JOB, f"kind-{number}", {"n": number})
+        store.append(JOB, Uploaded(number))
     return store
 
 
@@ -39,9 +40,12 @@ def tamper(path: Path, statement: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "named"),
     [
-        ("update events set data = '{\"n\":9}' where seq = 2", "event 2 (kind-1) was changed after it was written"),
+        (
+            "update events set data = '{\"files\":9}' where seq = 2",
+            "event 2 (uploaded) was changed after it was written",
+        ),
         ("update events set kind = 'closed' where seq = 3", "event 3 (closed) was changed after it was written"),
-        ("update events set at = at + 1 where seq = 1", "event 1 (kind-0) was changed after it was written"),
+        ("update events set at = at + 1 where seq = 1", "event 1 (uploaded) was changed after it was written"),
         ("delete from events where seq = 2", "event 2 missing"),
         ("delete from events where seq > 2", "events 3-4 missing: the log was cut off"),
         ("delete from events", "events 1-4 missing: the log was cut off"),
@@ -57,7 +61,7 @@ def test_a_log_that_was_tampered_with_is_not_used(statement: str, named: str, st
     tamper(path, statement)
     assert any(problem.startswith(named) for problem in store.verify(JOB)), store.verify(JOB)
     with pytest.raises(StoreFailed, match="the log of job forex"):
-        store.events(JOB)
+        store.records(JOB)
     assert store.jobs() == (JOB,)
 
 
@@ -98,7 +102,7 @@ def test_a_damaged_database_says_so(store: SqlEventStore, path: Path) -> None:
         file.seek(4096)
         file.write(b"\xff" * (size - 4096))
     with pytest.raises(StoreFailed, match="cannot be used"):
-        store.events(JOB)
+        store.records(JOB)
 
 
 def test_a_state_directory_that_cannot_be_made_says_so(tmp_path: Path) -> None:
@@ -125,8 +129,8 @@ def test_a_full_disk_says_so_and_appends_nothing(store: SqlEventStore, path: Pat
         connection.execute("pragma max_page_count = 6")
 
     with pytest.raises(StoreFailed, match="full"):
-        store.append(JOB, "big", {"x": "y" * 100_000})
-    assert len(open_store(path, FakeClock()).events(JOB)) == 4
+        store.append(JOB, Opened({"x": "y" * 100_000}, "job.toml"))
+    assert len(open_store(path, FakeClock()).records(JOB)) == 4
 
 
 def test_a_writer_that_never_ends_is_not_waited_for_for_ever(store: SqlEventStore, path: Path) -> None:
@@ -137,11 +141,11 @@ def test_a_writer_that_never_ends_is_not_waited_for_for_ever(store: SqlEventStor
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("begin immediate")
     with pytest.raises(StoreFailed, match="locked"):
-        store.append(JOB, "x", {})
-    assert len(store.events(JOB)) == 4  # reading goes on
+        store.append(JOB, Closed())
+    assert len(store.records(JOB)) == 4  # reading goes on
     blocker.execute("rollback")
     blocker.close()
-    assert store.append(JOB, "x", {}).seq == 5
+    assert store.append(JOB, Closed()).seq == 5
 
 
 def test_a_url_names_a_file_too(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -15,13 +14,14 @@ from typer.testing import CliRunner, Result
 from harness.cli.release import app
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, Refused
-from harness.core.ids import JobName
+from harness.core.ids import JobName, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
+from harness.ledger.events import JobEvent, Released
 from harness.ledger.history import fold
 from harness.ledger.sql import open_store
 from harness.release import release as releases
-from tests.support.job_histories import INSTANCE, Log, check, gate, gate_data, job
+from tests.support.job_histories import INSTANCE, Log, check, events_of, gate, job, judged
 
 _MODEL = b"GGUF" * 4096
 _NAME = JobName("night")
@@ -38,8 +38,8 @@ class _World:
     def ask(self, *words: str) -> Result:
         return CliRunner().invoke(app, [*words])
 
-    def append(self, kind: str, data: dict[str, Any]) -> None:
-        open_store(self.home / "state.db", SystemClock()).append(_NAME, kind, data)
+    def append(self, event: JobEvent) -> None:
+        open_store(self.home / "state.db", SystemClock()).append(_NAME, event)
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> _World:
     made = _World(folder / "home", folder / "model.gguf", folder / "release.json")
     made.home.mkdir()
     store = open_store(made.home / "state.db", SystemClock())
-    log = Log().verified(path=str(made.model), size=len(_MODEL), sha256=hashlib.sha256(_MODEL).hexdigest())
-    for event in log.events:
-        store.append(_NAME, event.kind, event.data)
-    history = fold(store.events(_NAME))
+    log = Log().verified(path=str(made.model), size=len(_MODEL), sha256=Sha256(hashlib.sha256(_MODEL).hexdigest()))
+    for event in events_of(log.records):
+        store.append(_NAME, event)
+    history = fold(store.records(_NAME))
     data = releases.to_json(releases.statement(history, "vast", SystemClock().now()))
     made.statement.write_bytes(data)
-    store.append(_NAME, "released", {"path": str(made.statement), "sha256": hashlib.sha256(data).hexdigest()})
+    store.append(_NAME, Released(path=str(made.statement), sha256=hashlib.sha256(data).hexdigest()))
     return made
 
 
@@ -101,7 +101,7 @@ def test_another_copy_may_be_checked(world: _World, tmp_path: Path) -> None:
 
 def test_a_gate_that_was_shut_since_is_seen(world: _World) -> None:
     bad = check(Stage.POSTDOWNLOAD, "local_file_exists", Verdict.FAIL)
-    world.append("gate", gate_data(gate(Stage.POSTDOWNLOAD, job(), bad)))
+    world.append(judged(gate(Stage.POSTDOWNLOAD, job(), bad)))
     assert "gate postdownload is not open" in _refused(world.ask("check", str(world.statement)))
 
 

@@ -13,15 +13,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.core.errors import BadInput, HarnessError, Refused
-from harness.core.ids import CheckId
+from harness.core.ids import CheckId, InstanceId, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
-from harness.ledger.events import Head
+from harness.ledger.chain import Head
+from harness.ledger.events import ArtifactRecorded, GateJudged, JobEvent, Released, Rented, Verified
 from harness.ledger.history import History
 from harness.release import release as releases
 from harness.release.release import Release, ReleasedCheck
 from harness.release.statement import PREDICATE, PREDICATE_V1
-from tests.support.job_histories import DIGEST, INSTANCE, LABEL, LOCAL, REMOTE, SIZE, Log, check, gate, gate_data, job
+from tests.support.job_histories import (
+    DIGEST,
+    INSTANCE,
+    LABEL,
+    LOCAL,
+    REMOTE,
+    SIZE,
+    Log,
+    check,
+    events_of,
+    gate,
+    job,
+    judged,
+)
 
 _WRITTEN_BY_0_1_0 = Path(__file__).resolve().parents[2] / "contract" / "data" / "release-0.1.0.json"
 
@@ -30,12 +44,12 @@ def _made(log: Log) -> Release:
     """The release of a log's job, recorded in it as the runner does."""
     release = releases.statement(log.history, "vast", log.at)
     sha256 = hashlib.sha256(releases.to_json(release)).hexdigest()
-    log.add("released", {"path": "/home/me/release.json", "sha256": sha256})
+    log.add(Released(path="/home/me/release.json", sha256=sha256))
     return release
 
 
-def _reopened(name: str, verdict: Verdict) -> dict[str, Any]:
-    return gate_data(gate(Stage.POSTDOWNLOAD, job(), check(Stage.POSTDOWNLOAD, name, verdict)))
+def _reopened(name: str, verdict: Verdict) -> GateJudged:
+    return judged(gate(Stage.POSTDOWNLOAD, job(), check(Stage.POSTDOWNLOAD, name, verdict)))
 
 
 def test_a_verified_file_releases_its_instance() -> None:
@@ -87,7 +101,7 @@ def test_a_statement_of_0_1_0_keeps_its_digest() -> None:
 def test_a_release_that_0_1_0_recorded_is_still_valid() -> None:
     log = Log().verified(path="/home/me/€urusd.gguf")
     old = dataclasses.replace(releases.statement(log.history, "vast", log.at), predicate=PREDICATE_V1)
-    log.add("released", {"path": "/home/me/r.json", "sha256": hashlib.sha256(releases.to_json(old)).hexdigest()})
+    log.add(Released("/home/me/r.json", Sha256(hashlib.sha256(releases.to_json(old)).hexdigest())))
     assert releases.problems(releases.read(releases.to_json(old)), log.history, log.at) == ()
     newer = dataclasses.replace(old, predicate=PREDICATE)
     assert releases.problems(newer, log.history, log.at) == (
@@ -101,10 +115,10 @@ def test_a_file_name_that_is_not_unicode_releases_nothing() -> None:
         releases.to_json(releases.statement(log.history, "vast", log.at))
 
 
-def _without(log: Log, kind: str) -> History:
+def _without(log: Log, kind: type[JobEvent]) -> History:
     from harness.ledger.history import fold
 
-    return fold([event for event in log.events if event.kind != kind])
+    return fold([record for record in log.records if record.kind != kind.kind])
 
 
 @pytest.mark.parametrize(
@@ -113,14 +127,14 @@ def _without(log: Log, kind: str) -> History:
         (Log().history, "no instance"),
         (Log().trained().history, "no artifact"),
         (Log().fetched().history, "no file"),
-        (_without(Log().verified(), "artifact"), "no artifact"),
+        (_without(Log().verified(), ArtifactRecorded), "no artifact"),
         (Log().closed().history, "no instance"),
         (
-            Log().verified().add("gate", _reopened("local_file_exists", Verdict.FAIL)).history,
+            Log().verified().add(_reopened("local_file_exists", Verdict.FAIL)).history,
             "postdownload gate has not passed",
         ),
         (
-            Log().verified().add("artifact", {"path": REMOTE, "size": SIZE, "sha256": "00" * 32}).history,
+            Log().verified().add(ArtifactRecorded(REMOTE, SIZE, Sha256("00" * 32))).history,
             "artifact digest",
         ),
     ],
@@ -138,14 +152,14 @@ def test_a_gate_that_passed_another_plan_than_todays_releases_nothing() -> None:
 
     ids = tuple(one.id for one in kept)
     thinner = dataclasses.replace(small, results=kept, required=ids, plan_digest=plan.digest("postdownload", ids))
-    log.add("gate", gate_data(thinner))
+    log.add(judged(thinner))
     with pytest.raises(Refused, match="not today's: gguf_generates demanded"):
         releases.statement(log.history, "vast", log.at)
 
 
 def test_a_users_own_check_is_part_of_the_plan() -> None:
     log = Log().verified()
-    log.add("gate", gate_data(gate(Stage.POSTDOWNLOAD, log.job, extra=("ollama_loads_it",))))
+    log.add(judged(gate(Stage.POSTDOWNLOAD, log.job, extra=("ollama_loads_it",))))
     release = _made(log)
     assert releases.problems(release, log.history, log.at) == ()
 
@@ -203,23 +217,19 @@ def test_it_is_valid_until_it_expires_and_not_before_it_was_issued() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "data", "why"),
+    ("event", "why"),
     [
-        ("rented", {"instance_id": 99, "label": LABEL, "offer": {}, "usd_per_hour": 1.0}, "instance"),
-        ("artifact", {"path": REMOTE, "size": SIZE, "sha256": "11" * 32}, "artifact digest"),
-        ("verified", {"path": LOCAL, "size": SIZE, "sha256": "11" * 32}, "verified digest"),
-        ("released", {"path": "/elsewhere", "sha256": "22" * 32}, "not the statement"),
-        (
-            "gate",
-            _reopened("gguf_generates", Verdict.UNKNOWN),
-            "gate postdownload is not open",
-        ),
+        (Rented(InstanceId(99), LABEL, {}, usd_per_hour=1.0, owner=7), "instance"),
+        (ArtifactRecorded(REMOTE, SIZE, Sha256("11" * 32)), "artifact digest"),
+        (Verified(LOCAL, SIZE, Sha256("11" * 32)), "verified digest"),
+        (Released("/elsewhere", "22" * 32), "not the statement"),
+        (_reopened("gguf_generates", Verdict.UNKNOWN), "gate postdownload is not open"),
     ],
 )
-def test_what_happens_afterwards_voids_it(kind: str, data: dict[str, Any], why: str) -> None:
+def test_what_happens_afterwards_voids_it(event: JobEvent, why: str) -> None:
     log = Log().verified()
     release = _made(log)
-    log.add(kind, data)
+    log.add(event)
     assert any(why in problem for problem in releases.problems(release, log.history, log.at))
 
 
@@ -227,7 +237,7 @@ def test_another_log_has_not_its_head() -> None:
     log, other = Log().verified(), Log()
     release = _made(log)
     other.at += 5
-    other.verified().add("released", dict(log.events[-1].data))
+    other.verified().add(events_of(log.records)[-1])
     found = releases.problems(release, other.history, other.at)
     assert found == (f"the event log has no event {release.log.seq} with the digest that the statement names",)
 
@@ -235,7 +245,7 @@ def test_another_log_has_not_its_head() -> None:
 def test_the_file_is_read_anew(tmp_path: Path) -> None:
     path, data = tmp_path / "model.gguf", b"GGUF" * 1000
     path.write_bytes(data)
-    log = Log().verified(path=str(path), size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    log = Log().verified(path=str(path), size=len(data), sha256=Sha256(hashlib.sha256(data).hexdigest()))
     release = _made(log)
     assert releases.file_problem(release, path) is None
     path.write_bytes(b"X" + data[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,25 @@ from harness.core.lifecycle import Stage
 from harness.core.ports import Charge
 from harness.core.verdict import Verdict
 from harness.ledger import billing
+from harness.ledger.events import (
+    ArtifactRecorded,
+    CheckpointMirrored,
+    Closed,
+    Destroyed,
+    DestroyRequested,
+    Fetched,
+    Held,
+    InstanceStarted,
+    InstanceStopped,
+    Relaunched,
+    Released,
+    StageEntered,
+    Trained,
+)
 from harness.release import release as releases
 from harness.report import Report, build, jsonfile, write
 from harness.report.model import JobStanding, StageState
-from tests.support.job_histories import BEGAN, DIGEST, INSTANCE, LABEL, LOCAL, SIZE, Log, check, gate, gate_data
+from tests.support.job_histories import BEGAN, DIGEST, INSTANCE, LABEL, LOCAL, SIZE, Log, check, gate, judged, polled
 
 
 def _report(log: Log, after: float = 0) -> Report:
@@ -25,7 +41,7 @@ def _report(log: Log, after: float = 0) -> Report:
 
 
 def _held(log: Log) -> Log:
-    return log.add("held", {"stage": "training", "error": "GateHeld", "reason": "stage training is held: loss_is_sane"})
+    return log.add(Held(stage=Stage.TRAINING, error="GateHeld", reason="stage training is held: loss_is_sane"))
 
 
 @pytest.mark.parametrize(
@@ -36,13 +52,13 @@ def _held(log: Log) -> Log:
         (lambda: _held(Log().rented()), JobStanding.HELD, "do not destroy it"),
         (Log().verified, JobStanding.UNDER_WAY, "the verified model is here"),
         (
-            lambda: Log().trained().add("instance_stopped", {"why": "budget"}),
+            lambda: Log().trained().add(InstanceStopped(INSTANCE, "budget")),
             JobStanding.UNDER_WAY,
             "is stopped: its disk",
         ),
-        (lambda: Log().verified().add("destroy_requested", {"reply": "accepted"}), JobStanding.UNDER_WAY, "not proven"),
+        (lambda: Log().verified().add(DestroyRequested(INSTANCE, "accepted")), JobStanding.UNDER_WAY, "not proven"),
         (Log().closed, JobStanding.CLOSED, "Nothing is lost and nothing is billed."),
-        (lambda: Log().trained().add("destroyed", {}), JobStanding.LOST, "What was on the instance is lost."),
+        (lambda: Log().trained().add(Destroyed(INSTANCE, {})), JobStanding.LOST, "What was on the instance is lost."),
     ],
 )
 def test_how_it_stands_and_what_could_be_lost(make: Callable[[], Log], stands: JobStanding, safe: str) -> None:
@@ -52,7 +68,7 @@ def test_how_it_stands_and_what_could_be_lost(make: Callable[[], Log], stands: J
 
 
 def test_a_job_whose_instance_may_live_is_never_called_closed() -> None:
-    report = _report(Log().verified().add("closed"))
+    report = _report(Log().verified().add(Closed()))
     assert report.standing is JobStanding.UNDER_WAY
     assert "alive" in report.safety
 
@@ -91,28 +107,28 @@ def test_idle_time_is_paid_time_after_the_training() -> None:
 def test_idle_time_begins_when_the_training_really_ended_and_is_held_against_the_bytes() -> None:
     log = Log().trained()
     noticed = log.at
-    log.add("trained", {"at": noticed - 40})
-    log.add("artifact", {"path": "/m.gguf", "size": SIZE, "sha256": DIGEST})
-    log.add("fetched", {"path": LOCAL, "size": SIZE, "sha256": DIGEST, "bytes_per_s": SIZE / 100}, after=170)
+    log.add(Trained(at=noticed - 40))
+    log.add(ArtifactRecorded(path="/m.gguf", size=SIZE, sha256=DIGEST))
+    log.add(Fetched(path=LOCAL, size=SIZE, sha256=DIGEST, bytes_per_s=SIZE / 100), after=170)
     spent = _report(log, after=10).money
     assert spent.idle_s == pytest.approx(40 + 10 + 10 + 170 + 10)
     assert spent.bytes_s == pytest.approx(100)
     assert spent.waste == pytest.approx(1 - 100 / 240)
-    log.add("relaunched", {"why": "died"})
+    log.add(Relaunched((), "died"))
     assert log.history.trained_at is None, "an earlier end is not the end of what was started again"
 
 
 @pytest.mark.parametrize("rate", [None, 0.0])
 def test_without_a_rate_no_share_is_made_up(rate: float | None) -> None:
-    log = Log().trained().add("artifact", {"path": "/m.gguf", "size": SIZE, "sha256": DIGEST})
-    log.add("fetched", {"path": LOCAL, "size": SIZE, "sha256": DIGEST, "bytes_per_s": rate})
+    log = Log().trained().add(ArtifactRecorded(path="/m.gguf", size=SIZE, sha256=DIGEST))
+    log.add(Fetched(path=LOCAL, size=SIZE, sha256=DIGEST, bytes_per_s=rate))
     spent = _report(log, after=10).money
     assert spent.idle_s > 0
     assert (spent.bytes_s, spent.waste) == (None, None)
 
 
 def test_a_request_that_was_not_proven_goes_on_billing() -> None:
-    log = Log().verified().add("destroy_requested", {"instance_id": INSTANCE, "reply": "accepted"})
+    log = Log().verified().add(DestroyRequested(instance_id=INSTANCE, reply="accepted"))
     instance = _report(log).instance
     assert instance is not None
     assert instance.gone_at is None
@@ -120,19 +136,19 @@ def test_a_request_that_was_not_proven_goes_on_billing() -> None:
 
 
 def test_the_first_of_two_requests_is_not_the_end_when_a_second_was_needed() -> None:
-    log = Log().verified().add("destroy_requested", {"instance_id": INSTANCE, "reply": "accepted"})
-    log.add("destroy_requested", {"instance_id": INSTANCE, "reply": "accepted"}, after=3600)
+    log = Log().verified().add(DestroyRequested(instance_id=INSTANCE, reply="accepted"))
+    log.add(DestroyRequested(instance_id=INSTANCE, reply="accepted"), after=3600)
     second = log.at
-    log.add("destroyed", {"instance_id": INSTANCE})
+    log.add(Destroyed(INSTANCE, {}))
     assert billing.gone_at(log.history) == second
-    spans = billing.paid_spans(log.history.events, log.at + 9)
+    spans = billing.paid_spans(log.history.records, log.at + 9)
     assert spans[-1].end == second
 
 
 def test_a_stopped_instance_is_not_paid_by_the_hour() -> None:
-    log = Log().rented().add("instance_stopped", {"instance_id": INSTANCE, "why": "budget"}, after=360)
-    log.add("instance_started", {"instance_id": INSTANCE}, after=10_000)
-    log.add("stage", {"stage": "upload"}, after=360)
+    log = Log().rented().add(InstanceStopped(instance_id=INSTANCE, why="budget"), after=360)
+    log.add(InstanceStarted(instance_id=INSTANCE), after=10_000)
+    log.add(StageEntered(stage=Stage.UPLOAD), after=360)
     assert _report(log).money.paid_s == pytest.approx(720)
     assert billing.spent(log.history, log.at) == pytest.approx(3.2)
     assert billing.spent(Log().history, BEGAN) is None
@@ -153,9 +169,9 @@ def test_the_providers_bill_is_added_up_by_kind() -> None:
 def test_checks_keep_their_evidence_and_the_silent_ones_show() -> None:
     log = Log().rented()
     result = gate(Stage.PROVISION, log.job, check(Stage.PROVISION, "price_within_cap", Verdict.FAIL))
-    data = gate_data(result)
-    data["result"]["results"] = [one for one in data["result"]["results"] if one["id"] != "ssh_answers_fresh"]
-    log.add("gate", data)
+    told = judged(result)
+    heard = [one for one in told.result["results"] if one["id"] != "ssh_answers_fresh"]
+    log.add(dataclasses.replace(told, result={**told.result, "results": heard}))
     stage = _report(log).stages[1]
     assert stage.silent == ("ssh_answers_fresh",)
     assert [one.id for one in stage.shut] == ["price_within_cap"]
@@ -169,8 +185,8 @@ def test_checks_keep_their_evidence_and_the_silent_ones_show() -> None:
 
 
 def test_a_gate_record_that_does_not_read_is_a_problem_and_no_pass() -> None:
-    data = gate_data(gate(Stage.PROVISION, Log().job))
-    log = Log().rented().add("gate", {**data, "result": {"results": "none"}})
+    told = judged(gate(Stage.PROVISION, Log().job))
+    log = Log().rented().add(dataclasses.replace(told, result={"results": "none"}))
     stage = _report(log).stages[1]
     assert "does not read" in stage.problems[0]
     assert stage.checks == ()
@@ -181,7 +197,7 @@ def test_what_was_held_is_told_and_whether_it_is_over() -> None:
     assert [(hold.reason, hold.over) for hold in _report(log).holds] == [
         ("stage training is held: loss_is_sane", False)
     ]
-    log.add("stage", {"stage": "provision"})
+    log.add(StageEntered(stage=Stage.PROVISION))
     assert _report(log).holds[0].over
     _held(log)
     assert [hold.over for hold in _report(log).holds] == [True, False]
@@ -190,7 +206,7 @@ def test_what_was_held_is_told_and_whether_it_is_over() -> None:
 def test_both_ends_of_the_file_and_the_release_are_named() -> None:
     log = Log().verified()
     release = releases.statement(log.history, "vast", log.at)
-    log.add("released", {"path": "/r.json", "sha256": "cd" * 32})
+    log.add(Released(path="/r.json", sha256="cd" * 32))
     report = build(log.history, now=log.at, charges=None, release=release)
     assert report.artifact is not None
     assert (report.artifact.local_path, report.artifact.local_size) == (LOCAL, SIZE)
@@ -206,11 +222,11 @@ def test_both_ends_of_the_file_and_the_release_are_named() -> None:
 def test_the_timeline_counts_equal_polls_and_stays_bounded() -> None:
     log = Log().trained()
     for _ in range(40):
-        log.add("poll", gate_data(gate(Stage.TRAINING, log.job)))
+        log.add(polled(gate(Stage.TRAINING, log.job)))
     moments = _report(log).timeline
     assert (moments[-1].text, moments[-1].times) == ("a look at training: pass", 40)
     for step in range(2000):
-        log.add("mirrored", {"trainer": "sft", "step": step})
+        log.add(CheckpointMirrored(trainer="sft", step=step))
     assert len(_report(log).timeline) == 501
     assert any("left out here" in moment.text for moment in _report(log).timeline)
 
@@ -218,7 +234,7 @@ def test_the_timeline_counts_equal_polls_and_stays_bounded() -> None:
 def test_a_strangers_words_are_printable_and_whole_in_every_string() -> None:
     evil = "\x1b]0;owned\x07\x1b[31mred\ud800\u202e"
     log = Log().verified(path=f"/home/me/{evil}.gguf")
-    log.add("held", {"stage": evil, "error": evil, "reason": evil})
+    log.add(Held(Stage.TEARDOWN, error=evil, reason=evil))
     text = jsonfile.dump(_report(log)).decode()
     said = json.loads(text)
     assert "owned" not in text

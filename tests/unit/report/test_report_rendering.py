@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from harness.core.ids import Sha256
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
 from harness.gates.evidence import Sight
+from harness.ledger.events import ArtifactRecorded, Fetched, Held, Trained
 from harness.report import build, junit, markdown
-from tests.support.job_histories import Log, check
+from tests.support.job_histories import DIGEST, Log, check
 
 _HOSTILE = (
     "</details><script>alert(1)</script>",
@@ -47,7 +49,7 @@ def _hostile_log(evil: str) -> Log:
         remedy=evil,
     )
     log = Log().fetched(bent, path=f"/home/me/{evil}")
-    return log.add("held", {"stage": evil, "error": evil, "reason": evil})
+    return log.add(Held(Stage.POSTDOWNLOAD, error=evil, reason=evil))
 
 
 def _tokens(text: str) -> list[Token]:
@@ -124,8 +126,8 @@ def test_a_closed_job_begins_with_its_verdict() -> None:
 
 
 def test_two_files_that_differ_are_called_different() -> None:
-    log = Log().trained().add("artifact", {"path": "/a.gguf", "size": 9, "sha256": "ab" * 32})
-    log.add("fetched", {"path": "/b.gguf", "size": 9, "sha256": "cd" * 32})
+    log = Log().trained().add(ArtifactRecorded("/a.gguf", 9, DIGEST))
+    log.add(Fetched("/b.gguf", 9, Sha256("cd" * 32), bytes_per_s=None))
     assert "NOT the same file" in markdown.render(build(log.history, now=log.at, charges=None))
 
 
@@ -152,8 +154,8 @@ def test_junit_is_well_formed_whatever_a_stranger_wrote(evil: str) -> None:
 
 
 def test_what_was_paid_beside_the_bytes_is_told() -> None:
-    log = Log().trained().add("artifact", {"path": "/m.gguf", "size": 8_000_000_000, "sha256": "ab" * 32})
-    log.add("trained", {"at": log.at})
-    log.add("fetched", {"path": "/m", "size": 8_000_000_000, "sha256": "ab" * 32, "bytes_per_s": 80e6}, after=200)
+    log = Log().trained().add(ArtifactRecorded("/m.gguf", 8_000_000_000, DIGEST))
+    log.add(Trained(at=log.at))
+    log.add(Fetched("/m", 8_000_000_000, DIGEST, bytes_per_s=80e6), after=200)
     text = markdown.render(build(log.history, now=log.at, charges=None))
     assert "the artifact's bytes alone need 1 min 40 s at 80.00 MB/s; 52% went on everything else" in text

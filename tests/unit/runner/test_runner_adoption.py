@@ -15,6 +15,21 @@ from harness.core.lifecycle import ADOPTED, Stage
 from harness.core.ports import DestroyReply
 from harness.core.verdict import Verdict
 from harness.job.model import Job
+from harness.ledger.events import (
+    Adopted,
+    ArtifactRecorded,
+    Destroyed,
+    DestroyIntended,
+    Fetched,
+    Guarded,
+    JobEvent,
+    Launched,
+    Opened,
+    Pinned,
+    Released,
+    Rented,
+    Verified,
+)
 from harness.ledger.ownership import Standing
 from harness.report import building
 from harness.report.model import JobStanding, StageState
@@ -62,18 +77,16 @@ def test_it_is_judged_brought_home_and_destroyed(world: World) -> None:
     assert world.history.verified is not None
     assert Path(world.history.verified.path).read_bytes() == world.box.artifact.read_bytes()
     kinds = world.kinds()
-    assert kinds[:2] == ["opened", "adopted"]
-    assert "rented" not in kinds
-    assert "launched" not in kinds
-    assert kinds.index("pinned") < kinds.index("artifact") < kinds.index("verified") < kinds.index("destroy_intended")
+    assert kinds[:2] == [Opened, Adopted]
+    assert Rented not in kinds
+    assert Launched not in kinds
+    assert kinds.index(Pinned) < kinds.index(ArtifactRecorded) < kinds.index(Verified) < kinds.index(DestroyIntended)
 
 
 def test_the_log_says_what_was_seen_when_it_was_taken_over(world: World) -> None:
     _adopt(world)
-    (event,) = [event for event in world.history.events if event.kind == "adopted"]
-    assert event.data["label"] == ""
-    assert event.data["owner"] == world.market.user
-    assert event.data["usd_per_hour"] == 15.9
+    (adopted,) = world.history.all(Adopted)
+    assert (adopted.label, adopted.owner, adopted.usd_per_hour) == ("", world.market.user, 15.9)
     assert world.history.job.adopted
     assert world.history.stage is Stage.POSTTRAIN
     (row,) = survey(world.provider, world.context().known())["instances"].get()
@@ -102,7 +115,7 @@ def test_a_gate_that_stays_shut_keeps_it_alive(world: World, stage: Stage) -> No
         _drive(world)
     assert world.market.rented
     assert world.provider.count("destroy") == 0
-    assert "destroy_intended" not in world.kinds()
+    assert DestroyIntended not in world.kinds()
     report = building.build(world.history, now=world.clock.now(), charges=None)
     assert report.standing is JobStanding.HELD
     assert report.next_step == "harness destroy night-4711"
@@ -144,16 +157,16 @@ def test_a_provider_that_cannot_be_asked_is_no_absence(world: World) -> None:
     assert world.store.jobs() == ()
 
 
-KINDS = ("adopted", "pinned", "artifact", "fetched", "verified", "released", "guarded", "destroy_intended", "destroyed")
+KINDS = (Pinned, ArtifactRecorded, Fetched, Verified, Released, Guarded, DestroyIntended, Destroyed)
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("done", [False, True])
-def test_killed_anywhere_the_next_run_finishes(world: World, kind: str, done: bool) -> None:
+def test_killed_anywhere_the_next_run_finishes(world: World, kind: type[JobEvent], done: bool) -> None:
     _adopt(world)
 
-    def kill(now: str, after: bool) -> None:
-        if (now, after) == (kind, done):
+    def kill(event: JobEvent, after: bool) -> None:
+        if (type(event), after) == (kind, done):
             raise Killed
 
     with pytest.raises(Killed):
@@ -161,7 +174,7 @@ def test_killed_anywhere_the_next_run_finishes(world: World, kind: str, done: bo
     _drive(world)
     assert world.history.closed
     assert world.provider.count("destroy") == 1
-    assert world.kinds().count("adopted") == 1
+    assert world.kinds().count(Adopted) == 1
 
 
 def test_a_destroy_that_was_not_carried_out_is_not_called_done(world: World) -> None:

@@ -16,6 +16,7 @@ from harness.core.errors import HostUnreachable, TransferFailed
 from harness.core.lifecycle import Stage
 from harness.facts import training as training_facts
 from harness.facts.mirror import RUN_FILE, mirrored, resumable
+from harness.ledger.events import CheckpointMirrored
 from harness.runner.checkpoint_mirror import Mirroring
 from tests.support.context import ScriptedContext, Telling, World, make_world
 from tests.support.scripted_world import BoxHost
@@ -70,7 +71,7 @@ def test_a_whole_checkpoint_comes_home_with_what_the_run_says_of_itself(world: W
     home = world.home / "jobs" / world.job.name / "mirror/sft/checkpoint-100"
     names = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
     assert names == {path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()} | {RUN_FILE}
-    assert world.kinds().count("mirrored") == 1
+    assert world.kinds().count(CheckpointMirrored) == 1
 
 
 def test_with_the_adapter_alone_nothing_can_be_resumed_elsewhere(
@@ -98,7 +99,7 @@ def test_the_last_of_sft_comes_before_those_of_dpo(world: World) -> None:
     checkpoint(world.box.root, "sft", 330)
     checkpoint(world.box.root, "dpo", 80)
     watch(world)
-    told = [(event.data["trainer"], event.data["step"]) for event in world.history.events if event.kind == "mirrored"]
+    told = [(one.trainer, one.step) for one in world.history.all(CheckpointMirrored)]
     assert told == [("sft", 100), ("sft", 200), ("sft", 300), ("sft", 330), ("dpo", 80)]
     assert here(world) == [("dpo", 80), ("sft", 300), ("sft", 330)]
 
@@ -131,7 +132,7 @@ def test_what_fails_is_told_and_tried_again(world: World) -> None:
     (world.box.root / RUN_FILE).unlink()
     telling = watch(world, 2)
     assert any("could not be mirrored" in note for note in telling.notes)
-    assert "mirrored" not in world.kinds()
+    assert CheckpointMirrored not in world.kinds()
     (world.box.root / RUN_FILE).write_text("{}")
     watch(world, 2)
     assert here(world) == [("sft", 100)]
@@ -168,7 +169,7 @@ def test_the_watch_goes_on_beside_it_and_its_end_calls_it_off(world: World, monk
         assert mirroring.under_way
     assert not mirroring.under_way
     assert telling.notes == []
-    assert "mirrored" not in world.kinds()
+    assert CheckpointMirrored not in world.kinds()
 
 
 def test_what_came_home_while_it_was_called_off_is_recorded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +180,7 @@ def test_what_came_home_while_it_was_called_off_is_recorded(world: World, monkey
     with Mirroring(context, Telling()) as mirroring:
         mirroring.go_on(training_facts.look(context))
         assert host.begun.wait(5)
-    assert world.kinds().count("mirrored") == 1
+    assert world.kinds().count(CheckpointMirrored) == 1
 
 
 def test_a_box_that_cannot_be_reached_stops_no_watch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,4 +237,4 @@ def test_the_very_last_checkpoint_leaves_nothing_to_judge_and_is_not_gone_on_fro
 def test_what_came_home_before_the_end_of_the_watch_is_recorded(world: World) -> None:
     checkpoint(world.box.root, "sft", 100)
     watch(world, 1)
-    assert world.kinds().count("mirrored") == 1
+    assert world.kinds().count(CheckpointMirrored) == 1

@@ -10,6 +10,7 @@ import pytest
 
 from harness.core.ids import InstanceId
 from harness.core.ports import DestroyReply
+from harness.ledger.events import JobEvent, Rented
 from tests.support.context import Killed, World, make_world
 from tests.support.scripted_world import MODEL, Market
 
@@ -36,7 +37,7 @@ def _ends_well(world: World) -> None:
     assert world.provider.count("create") == 1
     assert not world.market.rented
     assert world.box.attempts == 1
-    assert world.kinds().count("rented") == 1
+    assert world.kinds().count(Rented) == 1
     assert history.verified is not None
     assert Path(history.verified.path).read_bytes() == MODEL
     assert not list(Path(history.verified.path).parent.glob("*.rejected-*"))
@@ -51,7 +52,7 @@ def test_killed_at_an_event(number: int, after: bool, tmp_path: Path, monkeypatc
     count = itertools.count(2)  # the first event is written before there is a context
     now = 0
 
-    def kill(_kind: str, done: bool) -> None:
+    def kill(_event: JobEvent, done: bool) -> None:
         nonlocal now
         now = now if done else next(count)
         if now == number and done is after:
@@ -71,7 +72,7 @@ def test_killed_again_and_again(first: int, tmp_path: Path, monkeypatch: pytest.
     for life in range(60):
         left = itertools.count(1)
 
-        def kill(_kind: str, done: bool, left: itertools.count[int] = left, life: int = life) -> None:
+        def kill(_event: JobEvent, done: bool, left: itertools.count[int] = left, life: int = life) -> None:
             if done and next(left) == 2 + (first + life) % 3:
                 raise Killed
 
@@ -98,7 +99,7 @@ def test_killed_at_a_provider_call(method: str, commit: bool, tmp_path: Path, mo
     assert world.provider.count("create") == creates + (
         method in {"account", "search"} or (method == "create" and not commit)
     )
-    assert world.kinds().count("rented") == 1
+    assert world.kinds().count(Rented) == 1
     assert world.history.closed
     assert not world.market.rented
 

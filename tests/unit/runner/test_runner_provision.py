@@ -15,6 +15,7 @@ from harness.core.lifecycle import Stage
 from harness.core.ports import InstanceStatus
 from harness.core.verdict import Verdict
 from harness.job.model import Job
+from harness.ledger.events import InstanceStarted, Opened, RentFailed
 from harness.runner.provision import host_keys
 from harness.runner.run import open_job
 from tests.support.context import World, make_world
@@ -71,7 +72,7 @@ def test_another_accounts_key_is_no_ground_to_rent_again(world: World) -> None:
     world.market.user = 8
     with pytest.raises(GateHeld, match="begun by user 7, the API key is user 8's"):
         world.run()
-    assert (world.provider.count("create"), world.kinds().count("rent_failed")) == (1, 0)
+    assert (world.provider.count("create"), world.kinds().count(RentFailed)) == (1, 0)
     world.market.rented.update(mine)
     world.market.user = 7
     world.run(until=Stage.PROVISION)
@@ -83,12 +84,12 @@ def test_two_instances_with_one_label_are_held_naming_both(world: World) -> None
     world.provider.break_("instances", ProviderUnavailable("away"))
     with pytest.raises(ProviderUnavailable):
         world.run()
-    label = world.history.intended_label
-    world.market.add(99, label)
+    assert world.history.intended is not None
+    world.market.add(99, world.history.intended.label)
     with pytest.raises(GateHeld, match=r"4711, 99|99, 4711"):
         world.run()
     assert world.history.held is not None
-    assert "99" in str(world.history.held["reason"])
+    assert "99" in world.history.held.reason
     assert world.provider.count("create") == 1
     assert world.provider.count("destroy") == 0
 
@@ -105,7 +106,7 @@ def test_when_every_offer_is_gone_the_job_is_held(world: World) -> None:
     world.provider.break_("create", OfferGone("taken"), times=0)
     with pytest.raises(OfferGone, match="5 offers were gone"):
         world.run()
-    assert world.history.intended_label is None
+    assert world.history.intended is None
     assert not world.market.rented
 
 
@@ -138,7 +139,7 @@ def test_a_stopped_instance_is_started_again(world: World) -> None:
     world.market.stop(_rented(world))
     world.run(until=Stage.UPLOAD)
     assert world.provider.count("start") == 1
-    assert world.kinds().count("instance_started") == 1
+    assert world.kinds().count(InstanceStarted) == 1
 
 
 def test_a_fatal_status_is_told_at_once(world: World) -> None:
@@ -294,14 +295,14 @@ def test_a_changed_job_file_is_judged_by_preflight_before_the_job_goes_on(world:
 
 def test_a_job_under_way_wants_changes_agreed_to(world: World) -> None:
     world.run(until=Stage.PROVISION)
-    before = world.kinds().count("opened")
+    before = world.kinds().count(Opened)
     changed = _with_limits(world, budget_usd=99.0, stall_s=5.0)
     with pytest.raises(BadInput, match=r"changes limits.budget_usd, limits.stall_s"):
         open_job(world.store, changed, world.home / "job.toml", accept_changes=False)
     open_job(world.store, changed, world.home / "job.toml", accept_changes=True)
     assert world.history.job.limits.budget_usd == 99.0
     open_job(world.store, changed, world.home / "job.toml", accept_changes=False)
-    assert world.kinds().count("opened") == before + 1
+    assert world.kinds().count(Opened) == before + 1
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from harness.facts.mirror import RUN_FILE
 from harness.guard import destroy
 from harness.guard.destroy import LOSS_SENTENCE
 from harness.ledger import billing
+from harness.ledger.events import DestroyIntended, GateJudged, Held, JobEvent, LossAccepted, Lost, Rented, RentIntended
 from harness.runner import adoption
 from harness.runner import run as runner
 from harness.runner.replacement import Agreement
@@ -75,23 +75,22 @@ def test_without_agreement_the_job_is_held_and_nothing_is_rented(world: World) -
         world.run()
     assert world.provider.count("create") == 1
     assert world.history.alive is not None, "an instance that is not proven gone was forgotten"
-    assert world.kinds()[-1] == "held"
+    assert world.kinds()[-1] == Held
 
 
 def test_another_takes_its_place_and_goes_on_from_the_mirror(world: World) -> None:
     dies(world)
     told = world.run(agreement=AGREED)
     kinds = world.kinds()
-    assert kinds.count("rented") == 2
-    assert kinds.index("lost") < len(kinds) - kinds[::-1].index("rent_intended")
-    lost: Any = next(event.data for event in world.history.events if event.kind == "lost")
-    assert lost["instance_id"] == 4711
-    assert lost["how"] == "the test agrees"
-    assert len(lost["absence"]["looks"]) >= 3
+    assert kinds.count(Rented) == 2
+    assert kinds.index(Lost) < len(kinds) - kinds[::-1].index(RentIntended)
+    (lost,) = world.history.all(Lost)
+    assert (lost.instance_id, lost.how) == (4711, "the test agrees")
+    assert len(lost.absence["looks"]) >= 3
     assert (world.box.root / CHECKPOINT / "ref/adapter_model.safetensors").is_file()
     assert (world.box.root / RUN_FILE).is_file()
     assert world.history.resumes is not None
-    assert world.history.resumes["steps"] == {"sft": 100}
+    assert world.history.resumes.steps == {"sft": 100}
     assert any("goes on from sft step 100" in note for note in told.notes)
     assert world.history.closed
     assert not world.market.rented
@@ -119,7 +118,7 @@ def test_a_box_that_dies_in_mid_download_is_replaced_in_the_same_run(world: Worl
     world.box.on_fetch = dies_now
     told = world.run(agreement=AGREED)
     assert struck
-    assert world.kinds().count("rented") == 2
+    assert world.kinds().count(Rented) == 2
     assert any("goes on from sft step 100" in note for note in told.notes)
     assert world.history.closed
 
@@ -145,7 +144,7 @@ def test_what_the_dead_instance_cost_counts(world: World) -> None:
     world.clock.turn(360)
     assert billing.spent(world.history, world.clock.now()) == pytest.approx(after + 1.59)
     assert after >= before
-    spans = billing.paid_spans(world.history.events, world.clock.now())
+    spans = billing.paid_spans(world.history.records, world.clock.now())
     assert len(spans) == 2
     assert spans[0].end <= spans[1].start
 
@@ -158,7 +157,7 @@ def test_over_the_budget_nothing_is_rented(tmp_path: Path, monkeypatch: pytest.M
     assert "limits.budget_usd" in raised.value.remedy
     assert world.provider.count("create") == 1
     assert world.history.alive is not None
-    assert "lost" not in world.kinds()
+    assert Lost not in world.kinds()
 
 
 def test_with_the_adapter_alone_it_says_that_it_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +194,7 @@ def test_after_an_abandonment_nothing_is_gone_on_from(world: World) -> None:
 
 def test_one_that_runs_is_never_replaced(world: World) -> None:
     with pytest.raises(Refused, match="is running: nothing may take its place"):
-        destroy.replace(world.context(), lambda _: True, lambda _: None, {})
+        destroy.replace(world.context(), lambda _: True, lambda _: None, how="", machine_id=12, package=None)
     assert world.provider.count("destroy") == 0
 
 
@@ -239,13 +238,13 @@ def test_an_offline_instance_is_given_up_for_the_typed_sentence_alone(world: Wor
     assert world.provider.count("destroy") == 0
     assert list(world.market.rented) == [4711]
 
-    def wiped(kind: str, done: bool) -> None:
-        if kind == "lost" and done:
+    def wiped(event: JobEvent, done: bool) -> None:
+        if isinstance(event, Lost) and done:
             _emptied(world)
 
     world.run(agreement=LOSSES, on_record=wiped)
     kinds = world.kinds()
-    assert kinds.index("loss_accepted") < kinds.index("destroy_intended") < kinds.index("lost")
+    assert kinds.index(LossAccepted) < kinds.index(DestroyIntended) < kinds.index(Lost)
     assert world.history.closed
     assert not world.market.rented
 
@@ -273,7 +272,7 @@ def test_killed_at_any_event_of_a_replacement(
     dies(world)
     count, now = itertools.count(1), 0
 
-    def kill(_kind: str, done: bool) -> None:
+    def kill(_event: JobEvent, done: bool) -> None:
         nonlocal now
         now = now if done else next(count)
         assert len(world.market.rented) <= 1
@@ -285,7 +284,7 @@ def test_killed_at_any_event_of_a_replacement(
     except Killed:
         world.run(agreement=AGREED)
     assert world.history.closed
-    assert world.kinds().count("lost") == 1
+    assert world.kinds().count(Lost) == 1
     assert world.provider.count("create") == 2
     assert world.history.resumes is not None
     assert not world.market.rented
@@ -320,14 +319,14 @@ def test_one_that_comes_back_while_a_person_types_is_not_given_up(world: World) 
     assert world.box.artifact.exists()
     world.run(agreement=AGREED)
     assert world.history.closed
-    assert world.kinds().count("rented") == 1
+    assert world.kinds().count(Rented) == 1
 
 
 def test_a_mirror_of_the_package_before_it_was_mended_is_not_this_ones(world: World) -> None:
     dies(world)
 
-    def stop(kind: str, done: bool) -> None:
-        if kind == "gate" and not done and world.judged[-1] is Stage.LAUNCH:
+    def stop(event: JobEvent, done: bool) -> None:
+        if isinstance(event, GateJudged) and not done and world.judged[-1] is Stage.LAUNCH:
             raise Killed
 
     with pytest.raises(Killed):
@@ -349,5 +348,5 @@ def test_a_job_that_took_its_instance_over_rents_no_other(tmp_path: Path, monkey
     agreement = Agreement(lambda _: pytest.fail("a person was asked"), lambda _: False)
     with pytest.raises(InstanceDead):
         runner.run(world.context(), Telling(), lambda *_: "yes", agreement=agreement)
-    assert "lost" not in world.kinds()
+    assert Lost not in world.kinds()
     assert world.provider.count("create") == 0

@@ -28,6 +28,7 @@ from harness.core.verdict import Verdict
 from harness.gates import judge as gates
 from harness.gates import plan
 from harness.gates.evidence import CheckResult, GateResult, result_from_json
+from harness.ledger.events import Released, StageEntered
 from harness.runner import postdownload
 from tests.support.context import World, make_world
 from tests.support.job_histories import check
@@ -84,8 +85,8 @@ def test_a_failed_check_holds_its_stage_and_is_not_asked_again(world: World, sta
         world.run()
     held = world.history.held
     assert held is not None
-    assert (held["stage"], held["error"]) == (stage.value, "GateHeld")
-    assert name in held["reason"]
+    assert (held.stage, held.error) == (stage, "GateHeld")
+    assert name in held.reason
     assert world.judged.count(stage) == 1
     if stage is not Stage.TEARDOWN:
         assert world.provider.count("destroy") == 0
@@ -145,7 +146,7 @@ def test_what_keeps_a_file_from_coming_home_is_held_and_goes_on(
         world.run()
     assert type(seen.value) is expected
     assert world.history.held is not None
-    assert str(seen.value) == world.history.held["reason"]
+    assert str(seen.value) == world.history.held.reason
     if isinstance(raised, OSError):
         assert "/models/x" in str(seen.value)
     world.box.on_fetch = lambda _: None
@@ -171,7 +172,7 @@ def test_a_log_that_cannot_be_written_hides_no_cause(world: World, monkeypatch: 
 def test_another_writer_is_a_conflict_and_not_overwritten(world: World) -> None:
     world.open()
     with pytest.raises(Conflict):
-        world.store.append(world.job.name, "stage", {"stage": "preflight"}, expected_seq=0)
+        world.store.append(world.job.name, StageEntered(stage=Stage.PREFLIGHT), expected_seq=0)
 
 
 def test_a_spoilt_local_file_is_put_aside_and_fetched_again(world: World) -> None:
@@ -278,7 +279,7 @@ def test_a_release_that_expired_meanwhile_is_renewed(world: World) -> None:
         world.run(lambda _id, _file: None)
     world.clock.turn(world.job.limits.release_valid_s + 1)
     world.run()
-    assert world.kinds().count("released") == 2
+    assert world.kinds().count(Released) == 2
     assert world.history.closed
 
 
@@ -290,7 +291,7 @@ def test_a_release_that_expired_after_the_request_is_not_renewed(world: World) -
     world.market.lag = 0
     world.clock.turn(world.job.limits.release_valid_s + 1)
     world.run()
-    assert world.kinds().count("released") == 1
+    assert world.kinds().count(Released) == 1
     assert world.history.closed
 
 

@@ -12,6 +12,17 @@ from harness.core.lifecycle import Stage
 from harness.core.ports import InstanceStatus
 from harness.core.verdict import Verdict
 from harness.ledger.billing import spent
+from harness.ledger.events import (
+    GateJudged,
+    Held,
+    InstanceStarted,
+    JobEvent,
+    Launched,
+    Polled,
+    Relaunched,
+    Trained,
+    TrainingStopped,
+)
 from harness.runner.run import open_job
 from tests.support.context import Killed, World, make_world
 from tests.support.job_histories import check
@@ -36,7 +47,7 @@ def test_a_failed_launch_gate_stops_the_training_and_keeps_the_instance(world: W
         world.run()
     assert not world.box.alive
     assert world.box.stops == 1
-    assert "training_stopped" in world.kinds()
+    assert TrainingStopped in world.kinds()
     assert world.provider.count("stop") == 0
     _nothing_destroyed(world)
 
@@ -76,8 +87,8 @@ def test_a_launch_gate_that_could_not_look_leaves_the_training_alone(world: Worl
 
 
 def test_a_training_that_was_started_unrecorded_is_not_started_twice(world: World) -> None:
-    def kill(kind: str, done: bool) -> None:
-        if kind == "launched" and not done:
+    def kill(event: JobEvent, done: bool) -> None:
+        if isinstance(event, Launched) and not done:
             raise Killed
 
     with pytest.raises(Killed):
@@ -92,7 +103,7 @@ def test_a_dead_training_is_launched_again_as_often_as_the_job_allows(world: Wor
     world.box.deaths = 2
     world.run(until=Stage.TRAINING)
     assert world.box.attempts == 3
-    assert world.kinds().count("relaunched") == 2
+    assert world.kinds().count(Relaunched) == 2
     assert world.history.passed(Stage.TRAINING)
 
 
@@ -132,13 +143,13 @@ def test_a_loss_that_is_not_sane_stops_the_training_for_good(world: World) -> No
 def test_a_judgement_in_mid_training_opens_no_gate(world: World) -> None:
     world.box.hangs = 9
 
-    def kill(kind: str, done: bool) -> None:
-        if kind == "poll" and done:
+    def kill(event: JobEvent, done: bool) -> None:
+        if isinstance(event, Polled) and done:
             raise Killed
 
     with pytest.raises(Killed):
         world.run(on_record=kill)
-    assert "poll" in world.kinds()
+    assert Polled in world.kinds()
     assert world.history.stage is Stage.TRAINING
     assert Stage.TRAINING not in world.history.gates
 
@@ -211,7 +222,7 @@ def test_a_network_that_is_away_for_a_while_does_not_end_the_watch(world: World)
     told = world.run(until=Stage.TRAINING)
     assert any("neither the box nor the provider" in note for note in told.notes)
     assert world.history.passed(Stage.TRAINING)
-    assert "held" not in world.kinds()
+    assert Held not in world.kinds()
 
 
 def test_the_old_training_does_not_go_on_under_a_mended_package(world: World) -> None:
@@ -224,7 +235,7 @@ def test_the_old_training_does_not_go_on_under_a_mended_package(world: World) ->
     world.box.reachable = lambda: next(first, True)
     world.run(until=Stage.LAUNCH)
     assert world.box.attempts == attempts + 1
-    assert world.kinds().count("training_stopped") == 1
+    assert world.kinds().count(TrainingStopped) == 1
 
 
 def test_an_instance_that_somebody_stops_in_mid_training_holds_the_job(world: World) -> None:
@@ -312,8 +323,8 @@ def test_a_deadline_counts_while_the_host_is_offline(tmp_path: Path, monkeypatch
 
 
 def test_an_instance_that_somebody_stops_between_two_stages_holds_the_job(world: World) -> None:
-    def stop(kind: str, done: bool) -> None:
-        if done and kind == "gate" and world.history.passed(Stage.LAUNCH):
+    def stop(event: JobEvent, done: bool) -> None:
+        if done and isinstance(event, GateJudged) and world.history.passed(Stage.LAUNCH):
             (only,) = world.market.rented
             world.market.stop(only)
 
@@ -344,10 +355,10 @@ def test_an_instance_that_vanishes_in_mid_training_holds_the_job(world: World) -
 def test_a_box_that_shows_another_host_key_holds_the_job_at_once(world: World, stage: Stage) -> None:
     """No waiting mends it, and every hour of waiting is paid for."""
     world.box.hangs = 9
-    began = {Stage.LAUNCH: "launched", Stage.TRAINING: "gate"}[stage]
+    began = {Stage.LAUNCH: Launched, Stage.TRAINING: GateJudged}[stage]
 
-    def another(kind: str, done: bool) -> None:
-        if done and kind == began and (stage is Stage.LAUNCH or world.history.passed(Stage.LAUNCH)):
+    def another(event: JobEvent, done: bool) -> None:
+        if done and isinstance(event, began) and (stage is Stage.LAUNCH or world.history.passed(Stage.LAUNCH)):
             world.box.host_key = "ssh-ed25519 AAAA another"
 
     with pytest.raises(HostKeyChanged):
@@ -378,15 +389,15 @@ def test_a_start_behind_our_back_is_noticed(tmp_path: Path, monkeypatch: pytest.
     world.market.start(only)
     with pytest.raises(GateHeld):
         world.run()
-    assert world.kinds().count("instance_started") == 1
+    assert world.kinds().count(InstanceStarted) == 1
     assert world.market.rented[only].status is InstanceStatus.STOPPED
 
 
 def test_the_end_of_the_training_is_when_it_ended_not_when_it_was_noticed(world: World) -> None:
     world.box.ended_s = 400.0
     world.run(until=Stage.TRAINING)
-    noticed = next(event for event in world.history.events if event.kind == "trained")
-    assert noticed.data["at"] == noticed.at - 400
+    (noticed,) = [record for record in world.history.records if record.kind == Trained.kind]
+    assert world.history.all(Trained) == (Trained(noticed.at - 400),)
     assert world.history.trained_at == noticed.at - 400
 
 

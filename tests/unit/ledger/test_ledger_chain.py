@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.core.canonical import canonical, digest
 from harness.core.ids import JobName
-from harness.ledger.events import EMPTY, GENESIS, Event, Head, head_of, problems, seal
+from harness.ledger.chain import EMPTY, GENESIS, Head, Record, head_of, problems, seal
 
 JOB = JobName("forex")
 JSON = st.recursive(
@@ -20,8 +20,8 @@ JSON = st.recursive(
 UNHURRIED = settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw loads tables
 
 
-def chain(length: int = 4) -> list[Event]:
-    log: list[Event] = []
+def chain(length: int = 4) -> list[Record]:
+    log: list[Record] = []
     for number in range(length):
         log.append(seal(head_of(log), JOB, 1000.0 + number, f"kind-{number}", {"n": number}))
     return log

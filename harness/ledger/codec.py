@@ -1,0 +1,90 @@
+"""Events as they are stored: a kind and a JSON object, and back. Pure.
+
+Keys that another version added are read over, and an optional key that an older one lacks has its default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from enum import Enum
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
+
+from harness.core.canonical import Json
+from harness.ledger.chain import Record
+from harness.ledger.events import JobEvent
+
+_BY_KIND = {event.kind: event for event in get_args(JobEvent)}
+
+
+def encode(event: JobEvent) -> tuple[str, dict[str, Json]]:
+    """The kind and the data of an event; a field whose default is None is left out when it is None."""
+    data: dict[str, Json] = {}
+    for one in fields(event):
+        value = getattr(event, one.name)
+        if value is not None or one.default is not None:
+            data[one.name] = _json(value)
+    return event.kind, data
+
+
+def decode(record: Record) -> JobEvent | None:
+    """The event that a record holds; None for a kind that this version does not know.
+
+    Raises ValueError naming the field that is missing, or of another type than its kind has there.
+    """
+    kind = _BY_KIND.get(record.kind)
+    if kind is None:
+        return None
+    found: dict[str, Any] = {}
+    for name, hint, usual in _fields(kind):
+        try:
+            found[name] = _value(hint, record.data[name]) if name in record.data or usual is MISSING else usual
+        except (KeyError, ValueError) as error:
+            why = "missing" if isinstance(error, KeyError) else str(error)
+            raise ValueError(f"event {record.seq} ({record.kind}): {name} is {why}") from error
+    event: JobEvent = kind(**found)
+    return event
+
+
+@cache
+def _fields(kind: type[JobEvent]) -> tuple[tuple[str, Any, Any], ...]:
+    """Name, type and default of each field; one that may be None has that default, for older logs lack some."""
+    hints = get_type_hints(kind)
+    return tuple(
+        (one.name, hints[one.name], None if one.default is MISSING and _may_be_none(hints[one.name]) else one.default)
+        for one in fields(kind)
+    )
+
+
+def _may_be_none(hint: Any) -> bool:
+    return type(None) in get_args(hint)
+
+
+def _value(hint: Any, stored: Any) -> Any:
+    """A stored value as a field's type; raises ValueError."""
+    if hint is Any:
+        return stored
+    if _may_be_none(hint):
+        return None if stored is None else _value(get_args(hint)[0], stored)
+    kind, inner = getattr(hint, "__supertype__", get_origin(hint) or hint), get_args(hint)  # a NewType is its base
+    if kind is tuple and isinstance(stored, list | tuple):
+        return tuple(_value(inner[0], one) for one in stored)
+    if kind is Mapping and isinstance(stored, Mapping):
+        return stored if inner[1] is Any else {key: _value(inner[1], one) for key, one in stored.items()}
+    if issubclass(kind, Enum):
+        return kind(stored)
+    if type(stored) is kind or (kind is float and type(stored) is int):
+        return stored
+    raise ValueError(f"{stored!r:.80}, not {getattr(kind, '__name__', kind)}")
+
+
+def _json(value: Any) -> Any:
+    match value:
+        case Enum():
+            return value.value
+        case tuple():
+            return list(value)
+        case Mapping():
+            return dict(value)
+    return value
