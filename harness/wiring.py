@@ -168,8 +168,8 @@ def open_provider_named(
 
         environment.keep_loopback_direct()
         return open_emulated(emulator_home(home, scenario), clock, scenario=scenario)
-    from harness.providers.credentials import resolve  # noqa: PLC0415 - adapters load when they are needed
-    from harness.providers.vast import VastProvider  # noqa: PLC0415 - loads the client
+    from harness.providers.vast.credentials import resolve  # noqa: PLC0415 - adapters load when they are needed
+    from harness.providers.vast.provider import VastProvider  # noqa: PLC0415 - loads the client
 
     return VastProvider(resolve(environment.variables(), Path.home(), server_url=server_url), clock)
 

@@ -14,7 +14,7 @@ from harness.core.observed import CouldNotLook, Observed
 from harness.core.ports import Instance, Offer, Question
 from harness.facts.box import Disk, Gpus
 from harness.facts.reading import ask, attempt, typed
-from harness.providers.offers import gpu_names
+from harness.providers.vast.offers import gpu_names
 
 _RATE_BYTES = 16 << 20
 

@@ -31,9 +31,9 @@ from harness.emulator.clock import TurnableClock
 from harness.emulator.create_request import WantedVolume
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import ApiFault, Pace, Scenario
-from harness.providers.credentials import Credentials
-from harness.providers.rate_limits import UNPACED, Patience
-from harness.providers.vast import VastProvider
+from harness.providers.vast.credentials import Credentials
+from harness.providers.vast.provider import VastProvider
+from harness.providers.vast.rate_limits import UNPACED, Patience
 from harness.release.absence import billing_stopped, prove_absence
 from tests.support.emulator_kit import wanted
 from tests.support.faulty_provider import FaultyProvider

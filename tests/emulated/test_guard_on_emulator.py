@@ -21,9 +21,9 @@ from harness.emulator.scenario import ApiFault
 from harness.guard import destroy
 from harness.job.model import Job
 from harness.ledger.sql import open_store
-from harness.providers.credentials import Credentials
-from harness.providers.rate_limits import UNPACED
-from harness.providers.vast import VastProvider
+from harness.providers.vast.credentials import Credentials
+from harness.providers.vast.provider import VastProvider
+from harness.providers.vast.rate_limits import UNPACED
 from harness.remote.ssh.keys import generate_keypair
 from harness.runner import provision, teardown
 from harness.wiring import OpenContext

@@ -65,7 +65,7 @@ from harness.job.model import Job
 from harness.log import summary
 from harness.plugin.looking import Evidence
 from harness.plugin.verdicts import _judge
-from harness.providers.offers import gpu_names
+from harness.providers.vast.offers import gpu_names
 from harness.release.absence import AbsenceLook, AbsenceProof, BillingLook, BillingProof
 from harness.remote.session import SessionState
 

@@ -45,7 +45,7 @@ CLOSED_TO_OTHERS = {
 }
 """Rooms that are products of their own: who may import them."""
 
-PROVIDERS_OF_THINGS = {"vastai": "harness/providers", "paramiko": "harness/remote"}
+PROVIDERS_OF_THINGS = {"vastai": "harness/providers/vast", "paramiko": "harness/remote"}
 """The only folder that may import a library which talks to the world."""
 
 ADAPTERS = frozenset({"providers", "remote", "emulator"})

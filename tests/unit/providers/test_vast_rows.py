@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harness.core.errors import ProviderUnavailable
 from harness.core.ids import InstanceId
 from harness.core.ports import Account, Endpoint, InstanceStatus
-from harness.providers import rows
+from harness.providers.vast import rows
 from tests.support.vast_rows import charge_row, instance_row, user
 
 JSON = st.recursive(

@@ -13,9 +13,9 @@ import pytest
 from harness.core.errors import AmbiguousCreate, BadInput, MissingExtra, OfferGone, ProviderUnavailable
 from harness.core.ids import InstanceId, OfferId, VolumeId
 from harness.core.ports import Bill, CreateRequest, DestroyReply, OfferQuery, Provider, Volume
-from harness.providers.credentials import Credentials
-from harness.providers.rate_limits import UNPACED, Lane, Pace, Patience
-from harness.providers.vast import VastProvider
+from harness.providers.vast.credentials import Credentials
+from harness.providers.vast.provider import VastProvider
+from harness.providers.vast.rate_limits import UNPACED, Lane, Pace, Patience
 from tests.support.fake_clock import FakeClock
 from tests.support.scripted_http import DROP, HANG, Answer, Said, Script, reply, serving
 from tests.support.vast_rows import (
@@ -369,14 +369,14 @@ def test_a_list_that_goes_in_a_circle_is_noticed_at_once(script: Script, vast: P
 
 
 def test_a_list_without_end_is_given_up(script: Script, vast: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.providers.vast._MAX_PAGES", 5)
+    monkeypatch.setattr("harness.providers.vast.provider._MAX_PAGES", 5)
     script.on(f"GET {LIST}", lambda asked: page([], 0, token=f"{asked.query.get('after_token', '')}x"))
     with pytest.raises(ProviderUnavailable, match="more than 5 pages"):
         vast.instances()
 
 
 def test_a_reply_without_end_is_not_believed(script: Script, vast: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.providers.wire.MAX_REPLY_BYTES", 1000)
+    monkeypatch.setattr("harness.providers.vast.wire.MAX_REPLY_BYTES", 1000)
     script.on("GET /api/v0/users/current", reply(user(padding="x" * 2000)))
     with pytest.raises(ProviderUnavailable, match="at most 1000 are read"):
         vast.account()
@@ -589,12 +589,12 @@ ISOLATED = """
 import sys
 calls = []
 sys.addaudithook(lambda event, args: calls.append(event) if event in {"socket.connect", "socket.getaddrinfo"} else None)
-import harness, harness.core.ports, harness.release.absence, harness.providers.vast, harness.providers.emulated
+import harness, harness.core.ports, harness.release.absence, harness.providers.vast.provider, harness.providers.emulated
 heavy = {"vastai", "requests", "paramiko", "torch", "psutil"} & set(sys.modules)
 assert not heavy, heavy
 from harness.core.clock import SystemClock
-from harness.providers.credentials import Credentials
-harness.providers.vast.VastProvider(Credentials("https://vast.example", "k"), SystemClock())
+from harness.providers.vast.credentials import Credentials
+harness.providers.vast.provider.VastProvider(Credentials("https://vast.example", "k"), SystemClock())
 assert "vastai" in sys.modules
 assert not calls, calls
 """
