@@ -127,6 +127,21 @@ def test_a_status_message_is_made_printable() -> None:
     assert "\x1b" not in rows.instance(instance_row(status_msg="\x1b[2Jgone")).status_message
 
 
+@pytest.mark.parametrize(
+    ("message", "fatal"),
+    [
+        ("Error: manifest unknown\x1b[2J", True),
+        ("OCI runtime create failed: no such device", True),
+        ("toomanyrequests: Pull rate limit exceeded", True),
+        ("pulling fs layer", False),
+        (None, False),
+    ],
+)
+def test_some_status_messages_mean_that_it_never_runs(message: str | None, fatal: bool) -> None:
+    shown = rows.instance(instance_row(actual_status="loading", status_msg=message))
+    assert shown.failure == (shown.status_message if fatal else None)
+
+
 def test_credit_is_what_is_left_to_spend() -> None:
     assert rows.account(user(credit=42.5, balance=-3.0)) == Account(424242, 42.5)
     assert rows.account({"id": 5, "balance": 7.0}) == Account(5, 7.0)
