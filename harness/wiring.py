@@ -16,12 +16,14 @@ from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
 from harness.core.ports import Clock, Endpoint, Host, Provider
 from harness.gates.facts_file import FactsFile, TakenFacts, digest
-from harness.job.model import Job
+from harness.job.model import Job, ProviderTable
 from harness.ledger.events import JobEvent
 from harness.ledger.history import History, extended
 from harness.ledger.jobs import Ledger, folded, latest, named
 from harness.ledger.ownership import Known
 from harness.ledger.store import EventStore
+from harness.providers import registry
+from harness.providers.registry import ProviderSettings
 
 if TYPE_CHECKING:
     from harness.remote.host import SshHost
@@ -35,7 +37,7 @@ class OpenContext:
     home: Path
     store: EventStore
     clock: Clock
-    open_provider: Callable[[Job, Path, Clock], Provider]
+    open_provider: Callable[[ProviderTable, Path, Clock], Provider]
     _history: History | None = field(default=None, repr=False)
     _provider: Provider | None = field(default=None, repr=False)
     _host: Host | None = field(default=None, repr=False)
@@ -97,7 +99,7 @@ class OpenContext:
     def provider(self) -> Provider:
         """The marketplace."""
         if self._provider is None:
-            self._provider = self.open_provider(self.job, self.home, self.clock)
+            self._provider = self.open_provider(self.job.provider, self.home, self.clock)
         return self._provider
 
     def host(self) -> Host:
@@ -153,30 +155,10 @@ class OpenContext:
         return self.home / "ssh" / "id_ed25519"
 
 
-def open_provider(job: Job, home: Path, clock: Clock) -> Provider:
-    """The provider that a job names; raises BadInput when its key is missing."""
-    table = job.provider
-    return open_provider_named(table.kind, home, clock, server_url=table.server_url, scenario=table.scenario)
-
-
-def open_provider_named(
-    kind: str, home: Path, clock: Clock, *, server_url: str | None = None, scenario: str | None = None
-) -> Provider:
-    """``vast`` or ``emulated``; raises BadInput when its key is missing."""
-    if kind == "emulated":
-        from harness.providers.emulated import open_emulated  # noqa: PLC0415 - needs the emulator's extra
-
-        environment.keep_loopback_direct()
-        return open_emulated(emulator_home(home, scenario), clock, scenario=scenario)
-    from harness.providers.credentials import resolve  # noqa: PLC0415 - adapters load when they are needed
-    from harness.providers.vast import VastProvider  # noqa: PLC0415 - loads the client
-
-    return VastProvider(resolve(environment.variables(), Path.home(), server_url=server_url), clock)
-
-
-def emulator_home(home: Path, scenario: str | None) -> Path:
-    """Where the embedded provider keeps its state: one for ordinary jobs, one of its own for each scenario."""
-    return home / ("emulator" if scenario is None else f"emulator-{Path(scenario).stem}")
+def open_provider(table: ProviderTable, home: Path, clock: Clock) -> Provider:
+    """The provider that a job file's table names; raises BadInput when its kind is unknown or its key is missing."""
+    told = table.model_dump(include={"kind", "server_url", "scenario", "user_id"})
+    return registry.open_provider(ProviderSettings(**told, home=home, clock=clock, environ=environment.variables()))
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from harness.ledger.jobs import named
 from harness.release import release as releases
 from harness.runner.run import open_job, reopen_if_mended, reopen_if_spoilt
 from harness.runner.run import run as run_job
-from harness.wiring import OpenContext, emulator_home, open_context, open_ledger
+from harness.wiring import OpenContext, open_context, open_ledger
 
 _NOT_A_NAME = re.compile(r"[^a-z0-9._-]+")
 Yes = Annotated[bool, typer.Option("--yes", help="Agree in advance to the destruction, once everything is verified.")]
@@ -82,7 +82,7 @@ def demo(
     plain: Plain = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run a whole job on this machine: an embedded Vast.ai, a real training of a tiny model, real data."""
+    """Run a whole job on this machine: an embedded provider, a real training of a tiny model, real data."""
     file = Path(__file__).resolve().parents[2] / "examples" / "local.toml"
     if not file.exists():
         raise BadInput(f"{file} is not there: the demo needs a checkout of the repository")
@@ -121,10 +121,10 @@ def _meant(typed: Path) -> tuple[Job, Path]:
 
 def _stop_idle_emulator(job: Job) -> None:
     """End the embedded provider when nothing lives in it; else it stays, as a real one would."""
-    from harness.providers.emulated import stop_emulator  # noqa: PLC0415 - needs the emulator's extra
+    from harness.providers.emulated import emulator_home, stop_emulator  # noqa: PLC0415 - needs the emulator's extra
 
     with open_ledger() as ledger:
-        if not ledger.lives("emulated"):
+        if not ledger.lives(job.provider.kind):
             stop_emulator(emulator_home(environment.home(), job.provider.scenario))
 
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -20,14 +19,8 @@ from harness.core.text import printable
 from harness.facts.reading import attempt
 from harness.job.model import ProviderTable
 from harness.ledger.ownership import Known, Standing, Whose
-from harness.wiring import open_ledger, open_provider_named
-
-
-class Kind(StrEnum):
-    """The providers whose accounts can be looked at."""
-
-    VAST = "vast"
-    EMULATED = "emulated"
+from harness.providers import registry
+from harness.wiring import open_ledger, open_provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +43,16 @@ class BillingRow:
 
 
 def orphans(
-    provider: Annotated[Kind, typer.Option(help="Where to look.")] = Kind.VAST,
+    provider: Annotated[
+        str, typer.Option(help="Where to look: a kind of provider, as in a job file.", autocompletion=registry.kinds)
+    ] = registry.DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """List every instance, volume and charge of the account: whose it is, what it costs, what to do about it."""
-    opened = open_provider_named(provider.value, environment.home(), SystemClock())
+    table = ProviderTable(kind=provider)
+    opened = open_provider(table, environment.home(), SystemClock())
     with open_ledger() as ledger:
-        known = ledger.known(ProviderTable(kind=provider.value))
+        known = ledger.known(table)
     found = survey(opened, known)
     unasked = {name: rows.problem for name, rows in found.items() if rows.problem is not None}
     unread = f"the log of job {', '.join(known.unreadable)} does not read: what it has had is not known"

@@ -95,7 +95,7 @@ def _job_of(instance_id: InstanceId, expected: Job | None, file: Path | None) ->
                 remedy="With --job-file FILE, which says what its training should have been, it is taken over: "
                 "looked at, its model brought home and verified, and only then destroyed.",
             )
-        provider = open_provider(expected, environment.home(), SystemClock())
+        provider = open_provider(expected.provider, environment.home(), SystemClock())
         name = adoption.adopted_name(expected, instance_id)
         with ledger.store.lock(name):
             return adoption.adopt(ledger.store, provider, expected, file.resolve(), instance_id)

@@ -95,8 +95,8 @@ class HostKeyChanged(HostUnreachable):
     """The box showed another SSH host key than the pinned one: it may be somebody else's machine."""
 
     default_remedy = (
-        "Compare the key with the container log at the provider. When the box was only rebooted, stop the instance in "
-        "the provider's console (its disk is kept): the same command starts it and pins the key its log then shows."
+        "Compare the key with the one that the provider shows. When the box was only rebooted, stop the instance in "
+        "the provider's console (its disk is kept): the same command starts it and pins the key that is shown then."
     )
 
 

@@ -51,7 +51,7 @@ def new_secret() -> str:
 
 
 def label(job: JobName, nonce: str) -> str:
-    """The instance label of one attempt of a job (the provider allows 256 characters)."""
+    """The instance label of one attempt of a job: at most 78 characters."""
     return f"{LABEL_PREFIX}-{job}-{nonce}"
 
 

@@ -7,7 +7,7 @@ not look. None of them turns "could not look" into an empty answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -85,12 +85,10 @@ class CreateRequest:
     image: str
     disk_gb: float
     label: str
-    onstart: str = ""
-    env: Mapping[str, str] = field(default_factory=dict)
 
 
 class InstanceStatus(StrEnum):
-    """An instance's ``actual_status``; ``provisioning`` stands for the provider's null."""
+    """An instance's state. ``UNKNOWN`` is a word of the provider's that its adapter does not know."""
 
     PROVISIONING = "provisioning"
     CREATED = "created"
@@ -117,7 +115,9 @@ class Endpoint:
 class Instance:
     """A rented machine as the provider describes it now. Times are seconds since the epoch.
 
+    ``intended_status`` is what the account asked for last: ``running`` or ``stopped``.
     ``volumes`` are mounted in it; they bill apart and outlive it.
+    ``failure`` is the provider's own word for why it will never run; None as long as it may.
     """
 
     id: InstanceId
@@ -135,6 +135,7 @@ class Instance:
     ends_at: float | None
     is_bid: bool
     volumes: tuple[VolumeId, ...] = ()
+    failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,16 +201,26 @@ class Provider(Protocol):
 
     @property
     def name(self) -> str:
-        """The provider's name in events and releases."""
+        """The provider's name in events and releases: its kind."""
+
+    @property
+    def host_key_source(self) -> str:
+        """Where ``host_keys`` reads, for the event log: ``container log over the provider's TLS API``."""
 
     def account(self) -> Account:
         """The account behind the API key."""
+
+    def gpu_names(self, asked: str) -> tuple[str, ...]:
+        """The ``gpu_name`` of every offer that a person means by ``asked``; without asking the provider."""
 
     def search(self, query: OfferQuery) -> tuple[Offer, ...]:
         """Offers that fit, the cheapest first."""
 
     def create(self, offer: OfferId, request: CreateRequest) -> InstanceId:
-        """Rent an offer, asking once. Raises OfferGone, or AmbiguousCreate when the reply was lost."""
+        """Rent an offer, asking once, with whatever start script ``host_keys`` needs.
+
+        Raises OfferGone, BadInput, or AmbiguousCreate when the reply was lost.
+        """
 
     def instance(self, instance_id: InstanceId) -> Instance | None:
         """One instance; None only when the provider answered, well formed, that there is none."""
@@ -220,8 +231,11 @@ class Provider(Protocol):
     def attach_key(self, instance_id: InstanceId, public_key: str) -> None:
         """Let an SSH public key log in."""
 
-    def container_log(self, instance_id: InstanceId) -> str:
-        """What the container printed, read over the provider's TLS API (bounded)."""
+    def host_keys(self, instance_id: InstanceId, *, newest: bool = False) -> tuple[str, ...]:
+        """The SSH host keys (``type base64``) that the provider shows over its own TLS; empty when it shows none.
+
+        Those of the instance's first start, which nothing on the box can change later, or of its ``newest``.
+        """
 
     def start(self, instance_id: InstanceId) -> None:
         """Start a stopped instance."""

@@ -15,7 +15,6 @@ from harness.core.observed import CouldNotLook, Observed
 from harness.core.ports import Instance, Offer
 from harness.core.questions import DiskOf, GpuList
 from harness.facts.reading import ask, attempt
-from harness.providers.offers import gpu_names
 
 _RATE_BYTES = 16 << 20
 
@@ -46,9 +45,10 @@ class ProvisionFacts:
 
 def look(context: JobContext) -> ProvisionFacts:
     """Ask the provider, and the box over a connection of its own."""
+    names = attempt(lambda: context.provider().gpu_names(context.job.machine.gpu))
     answers = ask(context, gpus := GpuList(), disk := DiskOf(context.job.package.remote_dir))
     return ProvisionFacts(
-        gpu_names=gpu_names(context.job.machine.gpu),
+        gpu_names=names.value or (),  # of a provider that cannot be asked, the instance was not seen either
         offer=attempt(lambda: _offer(context)),
         instance=attempt(lambda: _instance(context)),
         labelled=attempt(lambda: _labelled(context)),

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from harness.core.errors import BadInput
 from harness.core.text import printable
 from harness.job.model import Job
+from harness.providers import registry
 
 _HEADER = re.compile(r"\s*\[+([^\[\]]+)\]")
 _KEY = re.compile(r"\s*([\w\"'.\s-]+?)\s*=")
@@ -49,9 +50,11 @@ def load_job(path: Path) -> Job:
     merged = _merge(_profile(str(profile), path), table) if profile is not None else table
     _refuse_tilde(merged, path)
     try:
-        return Job.model_validate(_absolute(merged, path.resolve().parent, path))
+        job = Job.model_validate(_absolute(merged, path.resolve().parent, path))
     except ValidationError as error:
         raise BadInput(_explain(path, text, error, has_profile=profile is not None)) from error
+    _refuse_unknown_provider(job.provider.kind, path, text)
+    return job
 
 
 def _text(path: Path) -> str:
@@ -111,6 +114,16 @@ def _refuse_tilde(table: Mapping[str, Any], file: Path) -> None:
             f"{file}: package.remote_dir: {printable(told, 200)!r} begins with '~', which is not expanded on the box",
             remedy="Write the whole path, or one relative to the home directory there: x for ~/x.",
         )
+
+
+def _refuse_unknown_provider(kind: str, file: Path, text: str) -> None:
+    """Here and not in the model: a job that has begun must remain readable without its provider's package."""
+    try:
+        registry.find(kind)
+    except BadInput as error:
+        line = _line_of(text, ["provider", "kind"])
+        where = f"line {line}: " if line else ""
+        raise BadInput(f"{file}: {where}provider.kind: {error}", remedy=error.remedy) from error
 
 
 def _absolute(table: dict[str, Any], folder: Path, file: Path) -> dict[str, Any]:

@@ -36,9 +36,9 @@ class _Table(BaseModel):
 
 
 class ProviderTable(_Table):
-    """Who rents the machine out. ``emulated`` starts the embedded Vast.ai of this repository."""
+    """Who rents the machine out: a kind of the registry of providers. ``emulated`` is the embedded one."""
 
-    kind: Literal["vast", "emulated"]
+    kind: str
     server_url: str | None = None
     scenario: str | None = None
     user_id: int | None = None

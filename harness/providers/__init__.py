@@ -1,1 +1,1 @@
-"""Who rents machines out: the only place that talks to Vast.ai, and imports its client lazily."""
+"""Adapters of the marketplaces that rent machines out, one folder or module a provider, and the registry of kinds."""

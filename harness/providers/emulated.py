@@ -19,14 +19,15 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from harness.core import durable
+from harness.core import durable, environment
 from harness.core.errors import BadInput, HarnessError, MissingExtra, ProviderUnavailable
-from harness.core.ports import Clock
+from harness.core.ports import Clock, Provider
 from harness.core.text import printable
-from harness.providers.credentials import Credentials
 from harness.providers.detached import spawn
-from harness.providers.rate_limits import UNPACED
-from harness.providers.vast import VastProvider
+from harness.providers.registry import ProviderSettings
+from harness.providers.vast.credentials import Credentials
+from harness.providers.vast.provider import VastProvider
+from harness.providers.vast.rate_limits import UNPACED
 
 NAME = "emulated"
 _MODULE = "harness.emulator"
@@ -44,6 +45,18 @@ class _Record:
     url: str
     key: str
     pid: int
+
+
+def open_provider(settings: ProviderSettings) -> Provider:
+    """The embedded provider of this user, with the job's scenario."""
+    environment.keep_loopback_direct()
+    home = emulator_home(settings.home, settings.scenario)
+    return open_emulated(home, settings.clock, scenario=settings.scenario)
+
+
+def emulator_home(home: Path, scenario: str | None) -> Path:
+    """Where the embedded provider keeps its state: one for ordinary jobs, one of its own for each scenario."""
+    return home / ("emulator" if scenario is None else f"emulator-{Path(scenario).stem}")
 
 
 def open_emulated(home: Path, clock: Clock, *, scenario: str | None = None) -> VastProvider:

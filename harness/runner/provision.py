@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -33,28 +32,10 @@ _RECONCILE_S = 180.0
 """How long a created instance may stay invisible after the reply to its create was lost, counted from the intent."""
 _INVISIBLE_S = 60.0
 """How long an instance whose create was answered may be missing where single instances are shown."""
-_LOG_S = 60.0
+_KEYS_S = 60.0
+"""How long to wait for the provider to show a host key."""
 _OFFERS_TRIED = 5
 _STARTABLE = {InstanceStatus.STOPPED, InstanceStatus.EXITED}
-_FATAL_MESSAGES = (
-    "pull rate limit",
-    "manifest unknown",
-    "unauthorized",
-    "no space left on device",
-    "OCI runtime create failed",
-)
-"""Fragments of ``status_msg`` after which an instance never runs."""
-
-_HOST_KEYS = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
-_KEY_LINE = re.compile(r"^((?:ssh|ecdsa)-[a-z0-9-]{1,40} [A-Za-z0-9+/=]{16,2000})(?=\s)", re.MULTILINE)
-_KEYS_SHOWN = 8
-
-ONSTART = """touch ~/.no_auto_tmux
-echo '-----BEGIN SSH HOST KEY KEYS-----'
-cat /etc/ssh/ssh_host_*_key.pub
-echo '-----END SSH HOST KEY KEYS-----'
-"""
-"""Prints the host keys into the container log, in cloud-init's form, to be read back over the provider's TLS API."""
 
 
 def provision(context: RunnerContext, reporter: ProgressReporter) -> None:
@@ -135,10 +116,10 @@ def _make_ready(context: RunnerContext, reporter: ProgressReporter) -> None:
     try:
         _wait_for_login(context, reporter)
     except HostKeyChanged:
-        # A start may give a box new host keys: then its log, which comes over the provider's TLS API, shows them.
+        # A start may give a box new host keys: then the provider, which is asked over its own TLS, shows them.
         if _starts(context) == started_before or not _pin_anew(context, instance.id):
             raise
-        reporter.note("the box was started again and shows new host keys: they are those of the container log")
+        reporter.note(f"the box was started again and shows new host keys: {context.provider().host_key_source}")
         _wait_for_login(context, reporter)
 
 
@@ -219,9 +200,7 @@ def _take(context: RunnerContext, offer: Offer, reporter: ProgressReporter) -> b
     owner = context.provider().account().user_id  # asked now: nothing may stand between the create and its record
     intended = RentIntended(wanted, dataclasses.asdict(offer), owner)
     context.record(intended)
-    request = CreateRequest(
-        image=context.job.machine.image, disk_gb=context.job.machine.disk_gb, label=wanted, onstart=ONSTART
-    )
+    request = CreateRequest(image=context.job.machine.image, disk_gb=context.job.machine.disk_gb, label=wanted)
     try:
         instance_id = context.provider().create(offer.id, request)
     except OfferGone as error:
@@ -278,10 +257,10 @@ def _wait_until_running(context: RunnerContext, reporter: ProgressReporter) -> I
                 remedy="It may come back: run the same command again later. With --replace-dead-instance another one "
                 f"takes its place when it stays so for {context.job.limits.dead_after_s:.0f} s.",
             )
-        if any(fatal.lower() in message.lower() for fatal in _FATAL_MESSAGES):
+        if instance.failure is not None:
             raise ProviderUnavailable(
-                f"instance {instance.id} will not run: {instance.status}: {message}",
-                remedy=f"It still bills its disk. harness abandon {context.job.name} gives it back, and the same "
+                f"instance {instance.id} will not run: {instance.status}: {printable(instance.failure, 300)}",
+                remedy=f"It may still bill. harness abandon {context.job.name} gives it back, and the same "
                 "command then rents another.",
             )
         if told != instance.status:
@@ -296,42 +275,31 @@ def _wait_until_running(context: RunnerContext, reporter: ProgressReporter) -> I
 
 
 def _pin(context: RunnerContext, instance_id: InstanceId, reporter: ProgressReporter) -> None:
-    """Pin the host keys that the container log shows; when it shows none, say so and pin at first use."""
-    deadline = context.clock.monotonic() + _LOG_S
+    """Pin the host keys that the provider shows; when it shows none, say so and pin at first use."""
+    provider, deadline = context.provider(), context.clock.monotonic() + _KEYS_S
     while True:
         try:
-            keys = host_keys(context.provider().container_log(instance_id))
+            keys = provider.host_keys(instance_id)
         except ProviderUnavailable:
             keys = ()
         if keys:
-            context.record(Pinned(keys, "container log over the provider's TLS API"))
+            context.record(Pinned(keys, provider.host_key_source))
             return
         if context.clock.monotonic() > deadline:
             break
         context.clock.sleep(_POLL_S)
-    reporter.note("the container log shows no host key: the first one that the box shows will be required from then on")
+    reporter.note("the provider shows no host key: the first one that the box shows will be required from then on")
     shown = _patiently(context, context.shown_host_key)
     context.record(Pinned((shown,), "first use"))
 
 
 def _pin_anew(context: RunnerContext, instance_id: InstanceId) -> bool:
-    """Pin what the container printed at its newest start; False when that tells nothing new."""
-    keys = host_keys(context.provider().container_log(instance_id), newest=True)
+    """Pin what the provider shows of the newest start; False when that tells nothing new."""
+    keys = context.provider().host_keys(instance_id, newest=True)
     if not keys or (context.history.pin is not None and context.history.pin.keys == keys):
         return False
-    context.record(Pinned(keys, "container log over the provider's TLS API, after a start"))
+    context.record(Pinned(keys, f"{context.provider().host_key_source}, after a start"))
     return True
-
-
-def host_keys(log: str, *, newest: bool = False) -> tuple[str, ...]:
-    """The host keys (``type base64``) in the first block that the container printed, or in its newest.
-
-    What the first block says cannot be changed by anything that the container prints later.
-    """
-    blocks = _HOST_KEYS.findall(log)
-    if not blocks:
-        return ()
-    return tuple(dict.fromkeys(_KEY_LINE.findall(blocks[-1 if newest else 0])))[:_KEYS_SHOWN]
 
 
 def _wait_for_login(context: RunnerContext, reporter: ProgressReporter) -> None:

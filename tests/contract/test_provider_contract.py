@@ -1,15 +1,17 @@
 """What every provider must do, and must not be made to say by a service that misbehaves.
 
 The same tests run on the Vast.ai adapter over HTTP against the embedded service, where
-the service itself misbehaves, and on the fault-injecting wrapper around it.
+the service itself misbehaves, on the fault-injecting wrapper around it, and on the provider
+of docs/adding-a-provider.md. A new provider is one more ``Bench`` in ``BENCHES``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
 import pytest
 
@@ -32,10 +34,13 @@ from harness.emulator.create_request import VolumeRequest
 from harness.emulator.rental import Timing
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import ApiFault, Scenario
-from harness.providers.credentials import Credentials
-from harness.providers.rate_limits import UNPACED, Patience
-from harness.providers.vast import VastProvider
+from harness.providers import registry
+from harness.providers.registry import ProviderSettings
+from harness.providers.vast.credentials import Credentials
+from harness.providers.vast.provider import VastProvider
+from harness.providers.vast.rate_limits import UNPACED, Patience
 from harness.release.absence import billing_stopped, prove_absence
+from tests.support import toy_cloud
 from tests.support.emulator_kit import create_request
 from tests.support.faulty_provider import FaultyProvider
 
@@ -49,11 +54,13 @@ class Bench(Protocol):
     """A provider under test, and the ways to make its service misbehave."""
 
     clock: TurnableClock
-    emulator: Emulator
 
     @property
     def provider(self) -> Provider:
         """The provider under test."""
+
+    def settle(self) -> None:
+        """Wait until the service has done what it was asked for."""
 
     def lose_the_reply_of_a_create(self) -> None:
         """The next create takes effect, and its reply is lost."""
@@ -64,11 +71,17 @@ class Bench(Protocol):
     def retire_the_list(self) -> None:
         """Listing is answered with an error from now on."""
 
-    def spoil_the_volumes(self) -> None:
-        """The list of volumes comes back without its list from now on."""
-
     def revoke_the_key(self) -> None:
         """Every request is answered as one with an unknown key."""
+
+
+class SellsVolumes(Bench, Protocol):
+    """One whose service is the embedded one: it sells volumes, too."""
+
+    emulator: Emulator
+
+    def spoil_the_volumes(self) -> None:
+        """The list of volumes comes back without its list from now on."""
 
 
 @dataclass(slots=True)
@@ -78,6 +91,9 @@ class VastBench:
     provider: Provider
     clock: TurnableClock
     emulator: Emulator
+
+    def settle(self) -> None:
+        self.emulator.settle()
 
     def lose_the_reply_of_a_create(self) -> None:
         self._arm(ApiFault(route="PUT /api/v0/asks/{id}", do="drop", commit=True))
@@ -108,6 +124,9 @@ class FaultyBench:
     clock: TurnableClock
     emulator: Emulator
 
+    def settle(self) -> None:
+        self.emulator.settle()
+
     def lose_the_reply_of_a_create(self) -> None:
         self.provider.break_("create", AmbiguousCreate("lost"), commit=True)
 
@@ -126,19 +145,79 @@ class FaultyBench:
             self.provider.break_(method, ProviderUnavailable("revoked"), times=0)
 
 
-@pytest.fixture
-def emulator(tmp_path: Path) -> Iterator[Emulator]:
-    with running(tmp_path / "vast") as served:
-        yield served
+@dataclass(slots=True)
+class ToyBench:
+    """The provider of the documentation; its service misbehaves."""
+
+    provider: Provider
+    clock: TurnableClock
+    service: Any
+
+    def settle(self) -> None:
+        """It does everything at once."""
+
+    def lose_the_reply_of_a_create(self) -> None:
+        rent = self.service.rent
+
+        def lost(*arguments: object) -> NoReturn:
+            rent(*arguments)
+            raise ConnectionResetError
+
+        self.service.rent = lost
+
+    def ignore_destroys(self) -> None:
+        self.service.delete = self.service.show
+
+    def retire_the_list(self) -> None:
+        self.service.list = _refused
+
+    def revoke_the_key(self) -> None:
+        for call in ("user", "offers", "rent", "show", "list", "turn", "delete", "spent"):
+            setattr(self.service, call, _refused)
 
 
-@pytest.fixture(params=["vast", "faulty"])
-def bench(request: pytest.FixtureRequest, emulator: Emulator) -> Bench:
-    credentials = Credentials(emulator.url, emulator.key)
-    vast = VastProvider(credentials, emulator.clock, pace=UNPACED, patience=IMPATIENT)
-    if request.param == "vast":
-        return VastBench(vast, emulator.clock, emulator)
-    return FaultyBench(FaultyProvider(vast), emulator.clock, emulator)
+def _refused(*_: object) -> NoReturn:
+    raise PermissionError("refused")
+
+
+def open_vast(emulator: Emulator) -> VastProvider:
+    return VastProvider(Credentials(emulator.url, emulator.key), emulator.clock, pace=UNPACED, patience=IMPATIENT)
+
+
+@contextmanager
+def vast(folder: Path) -> Iterator[SellsVolumes]:
+    with running(folder) as emulator:
+        yield VastBench(open_vast(emulator), emulator.clock, emulator)
+
+
+@contextmanager
+def faulty(folder: Path) -> Iterator[SellsVolumes]:
+    with running(folder) as emulator:
+        yield FaultyBench(FaultyProvider(open_vast(emulator)), emulator.clock, emulator)
+
+
+@contextmanager
+def toy(folder: Path) -> Iterator[Bench]:
+    with toy_cloud.installed(folder):
+        clock = TurnableClock()
+        provider: Any = registry.open_provider(ProviderSettings("toy", folder, clock, toy_cloud.ENVIRON))
+        yield ToyBench(provider, clock, provider.service)
+
+
+SELLS_VOLUMES: dict[str, Callable[[Path], AbstractContextManager[SellsVolumes]]] = {"vast": vast, "faulty": faulty}
+BENCHES: dict[str, Callable[[Path], AbstractContextManager[Bench]]] = {**SELLS_VOLUMES, "toy": toy}
+
+
+@pytest.fixture(params=BENCHES)
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    with BENCHES[request.param](tmp_path / request.param) as opened:
+        yield opened
+
+
+@pytest.fixture(params=SELLS_VOLUMES)
+def selling(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SellsVolumes]:
+    with SELLS_VOLUMES[request.param](tmp_path / request.param) as opened:
+        yield opened
 
 
 def rent(bench: Bench) -> InstanceId:
@@ -146,12 +225,12 @@ def rent(bench: Bench) -> InstanceId:
     cheapest = bench.provider.search(QUERY)[0]
     rented = bench.provider.create(cheapest.id, request())
     bench.clock.turn(120.0)
-    bench.emulator.settle()
+    bench.settle()
     return rented
 
 
 def request() -> CreateRequest:
-    return CreateRequest("pytorch/pytorch:2.1.0", 20.0, label(named("contract"), new_nonce()), onstart="echo begun")
+    return CreateRequest("pytorch/pytorch:2.1.0", 20.0, label(named("contract"), new_nonce()))
 
 
 def shown(bench: Bench, instance_id: InstanceId) -> Instance:
@@ -170,6 +249,7 @@ def test_it_has_a_name_and_an_account(bench: Bench) -> None:
 def test_a_search_finds_what_fits_the_cheapest_first(bench: Bench) -> None:
     found = bench.provider.search(QUERY)
     assert found
+    assert {offer.gpu_name for offer in found} <= set(bench.provider.gpu_names("H100"))
     assert all(offer.gpu_name.startswith("H100") and offer.num_gpus >= 1 for offer in found)
     assert [offer.usd_per_hour for offer in found] == sorted(offer.usd_per_hour for offer in found)
 
@@ -211,7 +291,7 @@ def test_what_was_never_rented_is_neither_shown_nor_listed(bench: Bench) -> None
     assert bench.provider.instance(NEVER) is None
     assert bench.provider.instances() == Listing(())
     assert bench.provider.destroy(NEVER) is DestroyReply.NO_SUCH_INSTANCE
-    for ask in (bench.provider.start, bench.provider.stop, bench.provider.container_log):
+    for ask in (bench.provider.start, bench.provider.stop, bench.provider.host_keys):
         with pytest.raises(ProviderUnavailable):
             ask(NEVER)
     with pytest.raises(ProviderUnavailable):
@@ -219,18 +299,28 @@ def test_what_was_never_rented_is_neither_shown_nor_listed(bench: Bench) -> None
     assert bench.provider.charges(NEVER) == ()
 
 
-def test_a_running_instance_can_be_reached_and_read(bench: Bench) -> None:
+def test_a_running_instance_can_be_reached_and_trusted(bench: Bench) -> None:
     rented = rent(bench)
     instance = shown(bench, rented)
-    assert instance.status is InstanceStatus.RUNNING
-    assert {way.route for way in instance.endpoints} == {"direct", "proxy"}
+    assert (instance.status, instance.failure) == (InstanceStatus.RUNNING, None)
+    assert instance.endpoints
     bench.provider.attach_key(rented, PUBLIC_KEY)
     bench.provider.attach_key(rented, PUBLIC_KEY)
     real = SystemClock()
     deadline = real.monotonic() + 20.0
-    while "begun" not in (said := bench.provider.container_log(rented)) and real.monotonic() < deadline:
-        real.sleep(0.05)  # onstart runs in a process of its own
-    assert "begun" in said
+    while not (keys := bench.provider.host_keys(rented)) and real.monotonic() < deadline:
+        real.sleep(0.05)  # a start script runs in a process of its own
+    assert all(key.split(" ")[0] in {"ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256"} for key in keys)
+    assert keys
+    assert bench.provider.host_keys(rented, newest=True)
+    assert bench.provider.host_key_source
+
+
+def test_vast_is_reached_on_two_ways_and_bills_two_things(selling: SellsVolumes) -> None:
+    rented = rent(selling)
+    assert {way.route for way in shown(selling, rented).endpoints} == {"direct", "proxy"}
+    selling.clock.turn(3600.0)
+    assert {charge.kind for charge in selling.provider.charges(rented)} >= {"gpu", "disk"}
 
 
 def test_a_stopped_instance_is_still_there_and_starts_again(bench: Bench) -> None:
@@ -249,7 +339,6 @@ def test_a_running_instance_is_billed_for_its_time(bench: Bench) -> None:
     before = sum(charge.usd for charge in bench.provider.charges(rented))
     bench.clock.turn(3600.0)
     billed = bench.provider.charges(rented)
-    assert {charge.kind for charge in billed} >= {"gpu", "disk"}
     assert sum(charge.usd for charge in billed) - before == pytest.approx(price, rel=0.02)
     with pytest.raises(NotProven, match="may still bill"):
         billing_stopped(bench.provider, rented, bench.clock, deadline_s=300)
@@ -266,7 +355,7 @@ def test_a_destroyed_instance_is_proven_gone_and_stops_billing(bench: Bench) -> 
 
 def test_an_instance_that_is_destroyed_late_is_proven_gone_later(tmp_path: Path) -> None:
     with running(tmp_path / "vast", scenario=Scenario(pace=Timing(destroy_lag_s=45.0))) as emulator:
-        vast = VastProvider(Credentials(emulator.url, emulator.key), emulator.clock, pace=UNPACED, patience=IMPATIENT)
+        vast = open_vast(emulator)
         rented = rent(VastBench(vast, emulator.clock, emulator))
         asked_at = emulator.clock.now()
         vast.destroy(rented)
@@ -311,40 +400,41 @@ def test_a_retired_list_is_not_an_empty_one(bench: Bench) -> None:
         prove_absence(bench.provider, rented, bench.clock, deadline_s=300)
 
 
-def test_a_volume_bills_on_when_its_instance_is_gone(bench: Bench) -> None:
-    assert bench.provider.volumes() == ()
-    world, cheapest = bench.emulator.world, bench.provider.search(QUERY)[0]
+def test_a_volume_bills_on_when_its_instance_is_gone(selling: SellsVolumes) -> None:
+    assert selling.provider.volumes() == ()
+    world, cheapest = selling.emulator.world, selling.provider.search(QUERY)[0]
     about = VolumeRequest(volume_id=cheapest.id, mount_path="/data", create_new=True, size=730.0, name="data")
     rental = world.create(cheapest.id, create_request(volume_info=about))
     rented = InstanceId(rental.id)
-    (volume,) = bench.provider.volumes()
+    (volume,) = selling.provider.volumes()
     assert (volume.label, volume.machine_id, volume.size_gb) == ("data", cheapest.machine_id, 730.0)
     assert volume.instances == (rented,)
-    assert shown(bench, rented).volumes == (volume.id,)
+    assert shown(selling, rented).volumes == (volume.id,)
     assert volume.usd_per_hour is not None
-    bench.provider.destroy(rented)
-    bench.clock.turn(3600.0)
-    assert [one.instances for one in bench.provider.volumes()] == [()]
-    bills = {(bill.kind, bill.id): bill for bill in bench.provider.bills()}
+    selling.provider.destroy(rented)
+    selling.clock.turn(3600.0)
+    assert [one.instances for one in selling.provider.volumes()] == [()]
+    bills = {(bill.kind, bill.id): bill for bill in selling.provider.bills()}
     assert set(bills) == {("instance", rented), ("volume", volume.id)}
     assert bills["volume", volume.id].usd == pytest.approx(volume.usd_per_hour, rel=0.02)
     assert bills["volume", volume.id].until > bills["instance", rented].until
     world.delete_volume(volume.id)
-    assert bench.provider.volumes() == ()
-    assert {bill.kind for bill in bench.provider.bills()} == {"instance", "volume"}
+    assert selling.provider.volumes() == ()
+    assert {bill.kind for bill in selling.provider.bills()} == {"instance", "volume"}
 
 
-def test_a_list_of_volumes_that_is_not_there_is_not_an_empty_one(bench: Bench) -> None:
-    bench.spoil_the_volumes()
+@pytest.mark.parametrize("break_", ["spoil_the_volumes", "revoke_the_key"])
+def test_a_list_of_volumes_that_is_not_there_is_not_an_empty_one(selling: SellsVolumes, break_: str) -> None:
+    getattr(selling, break_)()
     with pytest.raises(ProviderUnavailable):
-        bench.provider.volumes()
+        selling.provider.volumes()
 
 
 def test_a_revoked_key_sees_nothing_and_says_so(bench: Bench) -> None:
     rented = rent(bench)
     bench.revoke_the_key()
     provider = bench.provider
-    for ask in (provider.account, provider.instances, provider.volumes, provider.bills, lambda: provider.search(QUERY)):
+    for ask in (provider.account, provider.instances, provider.bills, lambda: provider.search(QUERY)):
         with pytest.raises(HarnessError):
             ask()
     for act in (provider.instance, provider.start, provider.stop, provider.destroy, provider.charges):

@@ -22,12 +22,12 @@ from harness.core.ports import Clock, Provider
 from harness.emulator.rental import Status
 from harness.emulator.running import running
 from harness.emulator.scenario import SshFault
-from harness.job.model import Job
+from harness.job.model import ProviderTable
 from harness.ledger.history import History, fold
 from harness.ledger.sql import open_store
-from harness.providers.credentials import Credentials
-from harness.providers.rate_limits import UNPACED
-from harness.providers.vast import VastProvider
+from harness.providers.vast.credentials import Credentials
+from harness.providers.vast.provider import VastProvider
+from harness.providers.vast.rate_limits import UNPACED
 from tests.support.emulator_kit import Box, key_pair, rent, scenario
 
 pytestmark = [
@@ -91,7 +91,7 @@ Type = Callable[..., int]
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     with running(tmp_path / "emulator", scenario=scenario()) as emulator:
 
-        def provider(_job: Job, _home: Path, clock: Clock) -> Provider:
+        def provider(_table: ProviderTable, _home: Path, clock: Clock) -> Provider:
             return VastProvider(Credentials(emulator.url, emulator.key), clock, name="emulated", pace=UNPACED)
 
         monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))

@@ -19,7 +19,7 @@ from harness.core.ports import Clock, CreateRequest, Provider
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import ApiFault
 from harness.guard import destroy
-from harness.job.model import Job
+from harness.job.model import Job, ProviderTable
 from harness.ledger.events import (
     ArtifactRecorded,
     Confirmed,
@@ -36,9 +36,9 @@ from harness.ledger.events import (
     Verified,
 )
 from harness.ledger.sql import open_store
-from harness.providers.credentials import Credentials
-from harness.providers.rate_limits import UNPACED
-from harness.providers.vast import VastProvider
+from harness.providers.vast.credentials import Credentials
+from harness.providers.vast.provider import VastProvider
+from harness.providers.vast.rate_limits import UNPACED
 from harness.remote.ssh.keys import generate_keypair
 from harness.runner import provision, teardown
 from harness.wiring import OpenContext
@@ -107,15 +107,13 @@ def _verified(context: OpenContext, local: Path) -> None:
 def scene(tmp_path: Path) -> Iterator[Scene]:
     with running(tmp_path / "emulator", scenario=scenario()) as emulator:
 
-        def provider(_job: Job, _home: Path, clock: Clock) -> Provider:
+        def provider(_table: ProviderTable, _home: Path, clock: Clock) -> Provider:
             return VastProvider(Credentials(emulator.url, emulator.key), clock, name="emulated", pace=UNPACED)
 
         of, clock, home = _job(tmp_path), SystemClock(), tmp_path / "home"
         context = OpenContext(JobName(of.name), home, open_store(home / "state.db", clock), clock, provider)
         context.store.append(context.name, Opened(job=of.model_dump(mode="json"), file="/x"))
-        instance_id = context.provider().create(
-            OfferId(OFFER), CreateRequest("pytorch/pytorch", 20.0, LABEL, onstart=provision.ONSTART)
-        )
+        instance_id = context.provider().create(OfferId(OFFER), CreateRequest("pytorch/pytorch", 20.0, LABEL))
         offer: dict[str, Any] = {"usd_per_hour": 16.0}
         owner = context.provider().account().user_id
         context.record(RentIntended(label=LABEL, offer=offer, owner=owner))

@@ -68,7 +68,7 @@ from harness.job.model import Job
 from harness.log import summary
 from harness.plugin.looking import Evidence
 from harness.plugin.verdicts import _judge
-from harness.providers.offers import gpu_names
+from harness.providers.vast.offers import gpu_names
 from harness.release.absence import AbsenceLook, AbsenceProof, BillingLook, BillingProof
 
 NOW: Final = 1_800_000_000.0

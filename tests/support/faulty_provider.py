@@ -65,6 +65,13 @@ class FaultyProvider:
     def name(self) -> str:
         return self.inner.name
 
+    @property
+    def host_key_source(self) -> str:
+        return self.inner.host_key_source
+
+    def gpu_names(self, asked: str) -> tuple[str, ...]:
+        return self.inner.gpu_names(asked)
+
     def account(self) -> Account:
         return self._call(self.inner.account)
 
@@ -83,8 +90,8 @@ class FaultyProvider:
     def attach_key(self, instance_id: InstanceId, public_key: str) -> None:
         self._call(self.inner.attach_key, instance_id, public_key)
 
-    def container_log(self, instance_id: InstanceId) -> str:
-        return self._call(self.inner.container_log, instance_id)
+    def host_keys(self, instance_id: InstanceId, *, newest: bool = False) -> tuple[str, ...]:
+        return self._call(self.inner.host_keys, instance_id, newest=newest)
 
     def start(self, instance_id: InstanceId) -> None:
         self._call(self.inner.start, instance_id)
@@ -104,14 +111,14 @@ class FaultyProvider:
     def bills(self) -> tuple[Bill, ...]:
         return self._call(self.inner.bills)
 
-    def _call(self, method: Callable[..., T], *arguments: object) -> T:
+    def _call(self, method: Callable[..., T], *arguments: object, **named: object) -> T:
         name = method.__name__
         self.calls.append((name, arguments))
         for fault in self.faults:
             if fault.method == name and fault.strikes():
                 if fault.commit:
-                    method(*arguments)
+                    method(*arguments, **named)
                 if isinstance(fault.outcome, BaseException):
                     raise fault.outcome
                 return cast("T", fault.outcome)
-        return method(*arguments)
+        return method(*arguments, **named)

@@ -36,6 +36,7 @@ from harness.core.ports import (
     Volume,
 )
 from harness.core.questions import Answers, GpuList, Now, ProcessesUnder, Question, SessionOf, TailOf
+from harness.providers import host_keys
 from harness.remote.box import excerpt as box_excerpt
 from harness.remote.box import files as box_files
 from harness.remote.box import training as box_training
@@ -67,11 +68,15 @@ class Market:
     lag: int = 0
     usd: float = 1.0
     name: str = "scripted"
+    host_key_source: str = "container log over the provider's TLS API"
     created: int = 0
     _going: set[InstanceId] = field(default_factory=set)
 
     def account(self) -> Account:
         return Account(self.user, 100.0)
+
+    def gpu_names(self, asked: str) -> tuple[str, ...]:
+        return tuple(one.gpu_name for one in self.offers if one.gpu_name.startswith(asked))
 
     def search(self, query: OfferQuery) -> tuple[Offer, ...]:
         return tuple(one for one in self.offers if one.usd_per_hour <= query.max_usd_per_hour)
@@ -123,9 +128,9 @@ class Market:
     def attach_key(self, instance_id: InstanceId, public_key: str) -> None:
         del instance_id, public_key
 
-    def container_log(self, instance_id: InstanceId) -> str:
+    def host_keys(self, instance_id: InstanceId, *, newest: bool = False) -> tuple[str, ...]:
         del instance_id
-        return self.log
+        return host_keys.read(self.log, newest=newest)
 
     def start(self, instance_id: InstanceId) -> None:
         self._wish(instance_id, InstanceStatus.RUNNING)

@@ -20,8 +20,8 @@ FLOORS = (
     "static",
     "shellguard",
     "emulator",
-    "job",
     "providers",
+    "job",
     "remote",
     "gates",
     "ledger",
@@ -46,8 +46,20 @@ CLOSED_TO_OTHERS = {
 }
 """Rooms that are products of their own: who may import them."""
 
-PROVIDERS_OF_THINGS = {"vastai": "harness/providers", "paramiko": "harness/remote"}
+PROVIDERS_OF_THINGS = {"vastai": "harness/providers/vast", "paramiko": "harness/remote"}
 """The only folder that may import a library which talks to the world."""
+
+VAST_IS_NAMED_IN = {
+    "harness/providers": "the adapter, and the embedded service that is asked by it",
+    "harness/emulator": "the service that it stands for",
+    "harness/shellguard": "judges the command lines of that provider's own program",
+    "harness/cli/main.py": "lists these two commands with their lines of help",
+    "harness/cli/guard.py": "offers what shellguard judges",
+    "harness/cli/emulator.py": "says which service is served",
+    "harness/cli/transfer.py": "the first user's directory on the box is the default",
+    "harness/job/profiles/forex-r1-v3.toml": "the first user's job is on Vast.ai",
+}
+"""Files and folders of the engine that may know one provider by name, and why."""
 
 ADAPTERS = frozenset({"providers", "remote", "emulator"})
 LOOKS = frozenset({"open", "exec", "eval", "input", "compile", "__import__", "breakpoint"})
@@ -218,6 +230,18 @@ def test_checks_import_no_adapter_and_do_no_io() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_provider_is_known_by_name_in_the_engine() -> None:
+    naming = {
+        _name(path)
+        for path in (ROOT / "harness").rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and "vast" in path.read_text(encoding="utf-8").lower()
+    }
+    wrong = {name for name in naming if not any(_is_in(name, place) for place in VAST_IS_NAMED_IN)}
+    assert not wrong, wrong
+    stale = {place for place in VAST_IS_NAMED_IN if not any(_is_in(name, place) for name in naming)}
+    assert not stale, stale
+
+
 def test_the_package_and_the_harness_share_no_code() -> None:
     ours = {"harness", "checks", "tests"}
     for path in _python("training_pkg"):
@@ -254,8 +278,12 @@ def _readings(path: Path) -> Iterator[str]:
             yield from (f"{_name(path)}:{node.lineno} takes {one}" for one in sorted(taken))
 
 
+def _is_in(name: str, place: str) -> bool:
+    return name == place or name.startswith(f"{place}/")
+
+
 def _has_leave(name: str) -> bool:
-    return any(name == place or name.startswith(f"{place}/") for place in ONE_PLACES)
+    return any(_is_in(name, place) for place in ONE_PLACES)
 
 
 @pytest.mark.parametrize("folder", ["harness", "checks"])

@@ -29,10 +29,6 @@ class HostKeys:
             return tuple(_lines(self.first_use_file))
         return ()
 
-    def is_first_use(self) -> bool:
-        """Whether trust rests on the first contact and not on a pin given in advance."""
-        return not self.pins
-
     def require(self, shown: str, where: str) -> None:
         """Accept the key that ``where`` showed, or raise HostKeyChanged."""
         known = self.known()

@@ -255,9 +255,7 @@ def _destroy_calls(source: str) -> list[int]:
 _OTHER_MEANINGS = {
     "harness/cli/main.py": "registers the command, which goes through the guard",
     "harness/runner/teardown.py": "calls the guard",
-    "harness/providers/vast.py": "is the provider's own method",
-    "harness/providers/rate_limits.py": "paces the provider's own method, by its name",
-    "harness/providers/ssh_host.py": "is the provider's own method",
+    "harness/providers/vast": "is the provider's own method, and its pace",
     "harness/emulator": "is the service that is asked, and not a caller",
     "harness/shellguard": "judges other programs' commands by their words",
 }

@@ -55,7 +55,7 @@ def test_the_real_job_has_the_numbers_that_were_paid_for() -> None:
         (BASE + "\n[limits]\nbudget_usd = nan\n", ("line 8: limits.budget_usd", "finite")),
         (BASE + "\n[limits]\nbudget_usd = -1\n", ("line 8: limits.budget_usd", "greater than 0", "-1")),
         (BASE + '\n[artifact]\nquantization = "Q5"\n', ("line 8: artifact.quantization", "'F16', 'Q8_0' or 'Q4_K_M'")),
-        (BASE + '\n[provider]\nkind = "aws"\n', ("line 8: provider.kind", "'vast' or 'emulated'", "'aws'")),
+        (BASE + '\n[provider]\nkind = "aws"\n', ("line 8: provider.kind", "'aws'", "emulated, vast")),
         (BASE + '\n[provider]\nscenario = "x"\n', ("line 7: provider", "'emulated' only")),
         (BASE + '\n[training]\ncommand = ["a", 3]\n', ("line 8: training.command.1", "valid string")),
         (BASE + "\n[artifact]\nfloors = { Q9 = 1 }\n", ("line 8: artifact.floors.Q9", "'Q8_0'")),

@@ -230,7 +230,7 @@ def test_a_volume_that_bills_on_is_seen_at_teardown(world: World) -> None:
 def typed(provider: FaultyProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """The command, in a home of its own with one job in it, against the scripted provider."""
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path))
-    monkeypatch.setattr(cli, "open_provider_named", lambda *_: provider)
+    monkeypatch.setattr(cli, "open_provider", lambda *_: provider)
     store = open_store(tmp_path / "state.db", SystemClock())
     log = Log().rented()
     for event in job_histories.events_of(log.records):

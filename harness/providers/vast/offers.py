@@ -9,7 +9,7 @@ from harness.core.canonical import Json
 from harness.core.errors import ProviderUnavailable
 from harness.core.ids import OfferId
 from harness.core.ports import Offer, OfferQuery
-from harness.providers.rows import Row
+from harness.providers.vast.rows import Row
 
 _LIMIT = 64
 

@@ -1,4 +1,4 @@
-"""Vast.ai as a ``ports.Provider``, through its official client.
+"""The ``ports.Provider`` over Vast.ai's HTTP API.
 
 What the provider answers is believed only where it is an answer: a 404 may mean a revoked
 key, a 410 a retired address, a 200 may carry a refusal. Whatever is not the documented
@@ -27,19 +27,20 @@ from harness.core.ports import (
     OfferQuery,
     Volume,
 )
-from harness.providers import offers, rows
-from harness.providers.container_log import fetch_text
-from harness.providers.credentials import Credentials
-from harness.providers.rate_limits import Lane, Pace, Patience
-from harness.providers.rows import Row
-from harness.providers.wire import Call, Reply, Wire
+from harness.providers import host_keys
+from harness.providers.vast import offers, rows
+from harness.providers.vast.container_log import fetch_text
+from harness.providers.vast.credentials import Credentials
+from harness.providers.vast.rate_limits import Lane, Pace, Patience
+from harness.providers.vast.rows import Row
+from harness.providers.vast.wire import Call, Reply, Wire
 
 _GONE = ("not_found", "no_such_instance")
 _MAX_PAGES = 1000
 _DAY_S = 86_400
 _CHARGES_SINCE_S = 90 * _DAY_S
 _LABEL_LIMIT = 256
-_ONSTART_LIMIT = 4096
+_ONSTART = f"touch ~/.no_auto_tmux\n{host_keys.SCRIPT}"
 _SMALLEST_DISK_GB = 8
 
 
@@ -65,9 +66,18 @@ class VastProvider:
         """The provider's name in events and releases."""
         return self._name
 
+    @property
+    def host_key_source(self) -> str:
+        """Where ``host_keys`` reads."""
+        return "container log over the provider's TLS API"
+
     def account(self) -> Account:
         """The account behind the API key."""
         return rows.account(self._wire.read(Call(Lane.ACCOUNT, "get", "/users/current")).ok())
+
+    def gpu_names(self, asked: str) -> tuple[str, ...]:
+        """The market's names for what a person typed."""
+        return offers.gpu_names(asked)
 
     def search(self, query: OfferQuery) -> tuple[Offer, ...]:
         """Offers that fit, the cheapest first; ``H100`` in ``gpu_names`` stands for all kinds of H100."""
@@ -131,6 +141,10 @@ class VastProvider:
         attached = self._wire.read(Call(Lane.KEYS, "get", path)).ok().get("ssh_keys")
         if key.split()[1] not in _key_data(attached):
             raise reply.unexpected()
+
+    def host_keys(self, instance_id: InstanceId, *, newest: bool = False) -> tuple[str, ...]:
+        """The host keys that the container printed at its first start, or at its newest."""
+        return host_keys.read(self.container_log(instance_id), newest=newest)
 
     def container_log(self, instance_id: InstanceId) -> str:
         """What the container printed, read over TLS, at most 4 MiB; data of the box, not yet printable."""
@@ -210,8 +224,6 @@ def _create_body(request: CreateRequest) -> dict[str, Json]:
     """The official client's own body: on demand, direct and proxied SSH, nothing left behind when it cannot start."""
     if not 0 < len(request.label) <= _LABEL_LIMIT:
         raise BadInput(f"an instance label has 1 to {_LABEL_LIMIT} characters, not {len(request.label)}")
-    if len(request.onstart) > _ONSTART_LIMIT:
-        raise BadInput(f"onstart has at most {_ONSTART_LIMIT} characters, not {len(request.onstart)}")
     if request.disk_gb < _SMALLEST_DISK_GB:
         raise BadInput(f"the disk has at least {_SMALLEST_DISK_GB} GB, not {request.disk_gb:g}")
     from vastai.api.instances import build_create_instance_payload  # noqa: PLC0415 - slow to import, see wire
@@ -219,9 +231,8 @@ def _create_body(request: CreateRequest) -> dict[str, Json]:
     body: dict[str, Json] = build_create_instance_payload(
         image=request.image,
         disk=request.disk_gb,
-        env=dict(request.env),
         label=request.label,
-        onstart_cmd=request.onstart or None,
+        onstart_cmd=_ONSTART,
         cancel_unavail=True,
         ssh=True,
         direct=True,

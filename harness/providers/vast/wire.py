@@ -18,8 +18,8 @@ from harness.core.canonical import Json
 from harness.core.errors import MissingExtra, ProviderUnavailable
 from harness.core.ports import Clock
 from harness.core.text import printable
-from harness.providers.credentials import Credentials
-from harness.providers.rate_limits import Lane, Pace, Patience
+from harness.providers.vast.credentials import Credentials
+from harness.providers.vast.rate_limits import Lane, Pace, Patience
 
 MAX_REPLY_BYTES = 32 << 20
 _TEXT_LIMIT = 200

@@ -15,6 +15,15 @@ from harness.core.text import printable
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}")
 _SSH = "22/tcp"
+_FATAL = (
+    "pull rate limit",
+    "manifest unknown",
+    "unauthorized",
+    "no space left on device",
+    "oci runtime create failed",
+)
+"""Fragments of ``status_msg`` after which an instance never runs."""
+
 _SOURCE = re.compile(r"([a-z]+)-([0-9]{1,18})")
 
 
@@ -106,12 +115,13 @@ def instance(value: object) -> Instance:
     row = Row.of("an instance row", value)
     identity = InstanceId(row.identifier("id"))
     row = Row(f"instance {identity}", row.fields)
+    message = printable(row.text("status_msg"))
     return Instance(
         id=identity,
         label=row.text("label") or None,
         status=_status(row.text("actual_status")),
         intended_status=row.text("intended_status"),
-        status_message=printable(row.text("status_msg")),
+        status_message=message,
         machine_id=row.whole("machine_id"),
         gpu_name=row.text("gpu_name"),
         num_gpus=int(row.number_or_none("num_gpus") or 0),  # null on a machine without any
@@ -122,6 +132,7 @@ def instance(value: object) -> Instance:
         ends_at=row.number_or_none("end_date"),
         is_bid=row.fields.get("is_bid") is True,
         volumes=tuple(VolumeId(number) for number in _numbered(row, "volume_info")),
+        failure=message if any(fatal in message.lower() for fatal in _FATAL) else None,
     )
 
 

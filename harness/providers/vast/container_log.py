@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.core.errors import ProviderUnavailable
 from harness.core.ports import Clock
-from harness.providers.credentials import is_private
+from harness.providers.vast.credentials import is_private
 
 LIMIT_BYTES = 4 << 20
 """As much of a log is read; it starts with what onstart printed, the host keys among it."""

@@ -6,7 +6,7 @@ import pytest
 
 from harness.core.errors import ProviderUnavailable
 from harness.core.ports import OfferQuery
-from harness.providers.offers import gpu_names, offers, rows_of, search_body
+from harness.providers.vast.offers import gpu_names, offers, rows_of, search_body
 from tests.support.vast_rows import offer_row
 
 QUERY = OfferQuery(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harness.core.errors import ProviderUnavailable
 from harness.core.ids import InstanceId
 from harness.core.ports import Account, Endpoint, InstanceStatus
-from harness.providers import rows
+from harness.providers.vast import rows
 from tests.support.vast_rows import charge_row, instance_row, user
 
 JSON = st.recursive(
@@ -125,6 +125,21 @@ def test_what_is_not_even_an_object_is_refused(value: object) -> None:
 
 def test_a_status_message_is_made_printable() -> None:
     assert "\x1b" not in rows.instance(instance_row(status_msg="\x1b[2Jgone")).status_message
+
+
+@pytest.mark.parametrize(
+    ("message", "fatal"),
+    [
+        ("Error: manifest unknown\x1b[2J", True),
+        ("OCI runtime create failed: no such device", True),
+        ("toomanyrequests: Pull rate limit exceeded", True),
+        ("pulling fs layer", False),
+        (None, False),
+    ],
+)
+def test_some_status_messages_mean_that_it_never_runs(message: str | None, fatal: bool) -> None:
+    shown = rows.instance(instance_row(actual_status="loading", status_msg=message))
+    assert shown.failure == (shown.status_message if fatal else None)
 
 
 def test_credit_is_what_is_left_to_spend() -> None:

@@ -13,9 +13,9 @@ import pytest
 from harness.core.errors import AmbiguousCreate, BadInput, MissingExtra, OfferGone, ProviderUnavailable
 from harness.core.ids import InstanceId, OfferId, VolumeId
 from harness.core.ports import Bill, CreateRequest, DestroyReply, OfferQuery, Provider, Volume
-from harness.providers.credentials import Credentials
-from harness.providers.rate_limits import UNPACED, Lane, Pace, Patience
-from harness.providers.vast import VastProvider
+from harness.providers.vast.credentials import Credentials
+from harness.providers.vast.provider import VastProvider
+from harness.providers.vast.rate_limits import UNPACED, Lane, Pace, Patience
 from tests.support.fake_clock import FakeClock
 from tests.support.scripted_http import DROP, HANG, Answer, Said, Script, reply, serving
 from tests.support.vast_rows import (
@@ -40,7 +40,7 @@ KEY = "sesame-0123456789abcdef"
 ID = InstanceId(7001)
 ONE = "/api/v0/instances/7001"
 LIST = "/api/v1/instances"
-REQUEST = CreateRequest("pytorch/pytorch:2.1.0", 150.0, "gsh-demo-0a1b2c3d", onstart="date", env={"A": "b c"})
+REQUEST = CreateRequest("pytorch/pytorch:2.1.0", 150.0, "gsh-demo-0a1b2c3d")
 IMPATIENT = Patience(connect_s=2.0, reply_s=0.4, create_reply_s=0.4, log_s=5.0)
 
 NOT_ANSWERS = {
@@ -86,7 +86,7 @@ LOOKS: dict[str, tuple[str, Callable[[Provider], object]]] = {
     "search": ("POST /api/v0/bundles", lambda vast: vast.search(OfferQuery(("H100",), 8, 150.0, 16.0))),
     "instance": (f"GET {ONE}", lambda vast: vast.instance(ID)),
     "instances": (f"GET {LIST}", lambda vast: vast.instances()),
-    "log": ("PUT /api/v0/instances/request_logs/7001", lambda vast: vast.container_log(ID)),
+    "host keys": ("PUT /api/v0/instances/request_logs/7001", lambda vast: vast.host_keys(ID)),
     "charges": ("GET /api/v0/charges", lambda vast: vast.charges(ID)),
     "bills": ("GET /api/v0/charges", lambda vast: vast.bills()),
     "volumes": ("GET /api/v0/volumes", lambda vast: vast.volumes()),
@@ -206,7 +206,9 @@ def test_a_create_says_what_to_rent_and_is_cancelled_when_it_cannot_start(script
     assert vast.create(OfferId(501), REQUEST) == ID
     body = script.asked[0].body
     assert (body["image"], body["disk"], body["label"]) == ("pytorch/pytorch:2.1.0", 150.0, "gsh-demo-0a1b2c3d")
-    assert (body["onstart"], body["env"], body["price"]) == ("date", {"A": "b c"}, None)
+    assert (body["env"], body["price"]) == ({}, None)
+    assert "cat /etc/ssh/ssh_host_*_key.pub" in body["onstart"]
+    assert len(body["onstart"]) <= 4096, "the provider takes no more"
     assert body["cancel_unavail"] is True
     assert body["runtype"] == "ssh_direc ssh_proxy"
 
@@ -284,7 +286,6 @@ def test_a_request_that_is_refused_as_such_is_the_users_to_correct(script: Scrip
     [
         CreateRequest("i", 150.0, "x" * 257),
         CreateRequest("i", 150.0, ""),
-        CreateRequest("i", 150.0, "x", onstart="y" * 4097),
         CreateRequest("i", 7.9, "x"),
     ],
 )
@@ -369,14 +370,14 @@ def test_a_list_that_goes_in_a_circle_is_noticed_at_once(script: Script, vast: P
 
 
 def test_a_list_without_end_is_given_up(script: Script, vast: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.providers.vast._MAX_PAGES", 5)
+    monkeypatch.setattr("harness.providers.vast.provider._MAX_PAGES", 5)
     script.on(f"GET {LIST}", lambda asked: page([], 0, token=f"{asked.query.get('after_token', '')}x"))
     with pytest.raises(ProviderUnavailable, match="more than 5 pages"):
         vast.instances()
 
 
 def test_a_reply_without_end_is_not_believed(script: Script, vast: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.providers.wire.MAX_REPLY_BYTES", 1000)
+    monkeypatch.setattr("harness.providers.vast.wire.MAX_REPLY_BYTES", 1000)
     script.on("GET /api/v0/users/current", reply(user(padding="x" * 2000)))
     with pytest.raises(ProviderUnavailable, match="at most 1000 are read"):
         vast.account()
@@ -458,7 +459,9 @@ def test_what_is_not_one_public_key_is_not_attached(key: str, script: Script, va
     assert script.asked == []
 
 
-def test_a_log_is_fetched_when_it_appears_and_without_the_key(script: Script, vast: Provider, clock: FakeClock) -> None:
+def test_a_log_is_fetched_when_it_appears_and_without_the_key(
+    script: Script, vast: VastProvider, clock: FakeClock
+) -> None:
     script.on(
         "PUT /api/v0/instances/request_logs/7001", reply({"success": True, "result_url": f"{script.url}/logs/x.log"})
     )
@@ -468,7 +471,7 @@ def test_a_log_is_fetched_when_it_appears_and_without_the_key(script: Script, va
     assert "Authorization" not in script.requests("GET /logs/x.log")[0].headers
 
 
-def test_a_log_that_never_appears_was_not_read(script: Script, vast: Provider) -> None:
+def test_a_log_that_never_appears_was_not_read(script: Script, vast: VastProvider) -> None:
     script.on("PUT /api/v0/instances/request_logs/7001", reply({"success": True, "result_url": f"{script.url}/x"}))
     script.on("GET /x", Said(403))
     with pytest.raises(ProviderUnavailable, match="did not appear within 5 s \\(last answer: 403\\)"):
@@ -476,23 +479,33 @@ def test_a_log_that_never_appears_was_not_read(script: Script, vast: Provider) -
 
 
 @pytest.mark.parametrize("url", ["", "file:///etc/passwd", "http://logs.example/x", 3])
-def test_a_log_is_not_fetched_from_anywhere(url: object, script: Script, vast: Provider) -> None:
+def test_a_log_is_not_fetched_from_anywhere(url: object, script: Script, vast: VastProvider) -> None:
     script.on("PUT /api/v0/instances/request_logs/7001", reply({"success": True, "result_url": url}))
     with pytest.raises(ProviderUnavailable):
         vast.container_log(ID)
 
 
-def test_a_log_whose_store_cannot_be_reached_was_not_read(script: Script, vast: Provider) -> None:
+def test_a_log_whose_store_cannot_be_reached_was_not_read(script: Script, vast: VastProvider) -> None:
     script.on("PUT /api/v0/instances/request_logs/7001", reply({"success": True, "result_url": f"{script.url}/x"}))
     script.on("GET /x", DROP)
     with pytest.raises(ProviderUnavailable, match=r"did not appear within 5 s \(last answer: ConnectionError\)"):
         vast.container_log(ID)
 
 
-def test_a_huge_log_is_cut(script: Script, vast: Provider) -> None:
+def test_a_huge_log_is_cut(script: Script, vast: VastProvider) -> None:
     script.on("PUT /api/v0/instances/request_logs/7001", reply({"success": True, "result_url": f"{script.url}/x"}))
     script.on("GET /x", Said(200, b"x" * (5 << 20)))
     assert len(vast.container_log(ID)) == 4 << 20
+
+
+def test_the_host_keys_are_those_that_the_container_printed(script: Script, vast: Provider) -> None:
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"
+    block = "-----BEGIN SSH HOST KEY KEYS-----\n{}\n-----END SSH HOST KEY KEYS-----\n"
+    log = block.format(f"{key} root@box") + block.format(f"{key}New")
+    script.on("PUT /api/v0/instances/request_logs/7001", reply({"success": True, "result_url": f"{script.url}/x"}))
+    script.on("GET /x", Said(200, log.encode()))
+    assert (vast.host_keys(ID), vast.host_keys(ID, newest=True)) == ((key,), (f"{key}New",))
+    assert vast.host_key_source == "container log over the provider's TLS API"
 
 
 def test_charges_are_those_of_the_instance_on_all_pages(script: Script, vast: Provider, clock: FakeClock) -> None:
@@ -589,12 +602,12 @@ ISOLATED = """
 import sys
 calls = []
 sys.addaudithook(lambda event, args: calls.append(event) if event in {"socket.connect", "socket.getaddrinfo"} else None)
-import harness, harness.core.ports, harness.release.absence, harness.providers.vast, harness.providers.emulated
+import harness, harness.core.ports, harness.release.absence, harness.providers.vast.provider, harness.providers.emulated
 heavy = {"vastai", "requests", "paramiko", "torch", "psutil"} & set(sys.modules)
 assert not heavy, heavy
 from harness.core.clock import SystemClock
-from harness.providers.credentials import Credentials
-harness.providers.vast.VastProvider(Credentials("https://vast.example", "k"), SystemClock())
+from harness.providers.vast.credentials import Credentials
+harness.providers.vast.provider.VastProvider(Credentials("https://vast.example", "k"), SystemClock())
 assert "vastai" in sys.modules
 assert not calls, calls
 """

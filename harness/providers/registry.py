@@ -1,0 +1,81 @@
+"""The kinds of provider that a job can name: those of this package, and those that installed packages bring.
+
+A package brings one by an entry point in the group ``harness.providers``; docs/adding-a-provider.md is the recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import cast
+
+from harness.core.errors import BadInput
+from harness.core.ports import Clock, Provider
+
+GROUP = "harness.providers"
+DEFAULT = "vast"
+"""The kind whose account is looked at when none is named."""
+
+BUILT_IN: Mapping[str, str] = {
+    "emulated": "harness.providers.emulated:open_provider",
+    "vast": "harness.providers.vast:open_provider",
+}
+"""As pyproject.toml declares them: known in a clone that is not installed, too, and nobody else's to claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """All that a provider is opened with: the fields of the job's table ``[provider]``, and this machine.
+
+    ``home`` is the harness's own folder; what a provider keeps lies in a folder of its own in there.
+    """
+
+    kind: str
+    home: Path
+    clock: Clock
+    environ: Mapping[str, str] = field(repr=False)
+    server_url: str | None = None
+    scenario: str | None = None
+    user_id: int | None = None
+
+
+def kinds() -> tuple[str, ...]:
+    """The kinds that are known here. None of them is imported."""
+    return tuple(sorted({*BUILT_IN, *entry_points(group=GROUP).names}))
+
+
+def find(kind: str) -> EntryPoint:
+    """Where the factory of a kind is, not imported; raises BadInput for an unknown kind, and for one brought twice."""
+    if kind in BUILT_IN:
+        return EntryPoint(kind, BUILT_IN[kind], GROUP)
+    found = tuple(entry_points(group=GROUP, name=kind))
+    if not found:
+        raise BadInput(
+            f"no provider is of kind {kind!r}; known here: {', '.join(kinds())}",
+            remedy="Name one of these, or install the package that brings it into the environment of this harness.",
+        )
+    if len(found) > 1:
+        raise BadInput(
+            f"several packages bring a provider of kind {kind!r}: {', '.join(_package(entry) for entry in found)}",
+            remedy="Uninstall all of them but one.",
+        )
+    return found[0]
+
+
+def open_provider(settings: ProviderSettings) -> Provider:
+    """The provider of a kind; raises BadInput when that is unknown or does not load, else what its factory raises."""
+    entry = find(settings.kind)
+    try:
+        factory = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise BadInput(
+            f"the provider of kind {settings.kind!r} cannot be loaded from {entry.value}: {error}",
+            remedy=f"Install it anew, with what it needs: pip install --force-reinstall {_package(entry)}",
+        ) from error
+    return cast("Provider", factory(settings))
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "gold-standard-harness"
