@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AliasChoices, Field
 
 from harness.context import JobContext
 from harness.core.observed import Observed
@@ -22,7 +26,8 @@ class LaunchFacts:
     session: Observed[SessionState]
     log: Observed[LogSummary]
     log_age_s: Observed[float]
-    integration: Observed[Matches]
+    proof: Annotated[Observed[Matches], Field(validation_alias=AliasChoices("proof", "integration"))]
+    """Lines with the opening words of the job's proof line. In facts files of earlier versions: integration."""
     processes: Observed[Processes]
     run: Observed[JsonFile]
     since_launch_s: float
@@ -38,18 +43,18 @@ def look(context: JobContext) -> LaunchFacts:
         Question("processes", "processes", {"cwd_under": directory}),
         Question("run", "read_text", {"path": posixpath.join(directory, "run.json"), "limit": 1 << 20}),
         Question(
-            "integration",
+            "proof",
             "grep",
-            {"path": traininglog.log_path(context), "pattern": "V2 FOREX INTEGRATION", "last": 20},
+            {"path": traininglog.log_path(context), "pattern": re.escape(context.job.data.proof.opening), "last": 20},
         ),
         *traininglog.questions(context),
     ]
     answers = ask(context, questions)
     return LaunchFacts(
         session=typed(answers.get("session"), SessionState),
-        log=traininglog.log_of(answers),
+        log=traininglog.log_of(context, answers),
         log_age_s=traininglog.log_age_s(answers),
-        integration=typed(answers.get("integration"), Matches),
+        proof=typed(answers.get("proof"), Matches),
         processes=typed(answers.get("processes"), Processes),
         run=json_text(typed(answers.get("run"), Text)),
         since_launch_s=since,

@@ -82,7 +82,7 @@ def look(context: JobContext) -> PosttrainFacts:
     answers = ask(context, questions, timeout=600)
     return PosttrainFacts(
         session=typed(answers.get("session"), SessionState),
-        log=traininglog.log_of(answers),
+        log=traininglog.log_of(context, answers),
         completion=typed(answers.get("completion"), Matches),
         finals=typed(answers.get("finals"), tuple[Entry, ...]),
         unfinished=typed(answers.get("unfinished"), tuple[Entry, ...]),

@@ -51,7 +51,7 @@ def look(context: JobContext) -> TrainingFacts:
     answers = ask(context, questions)
     return TrainingFacts(
         session=typed(answers.get("session"), SessionState),
-        log=traininglog.log_of(answers),
+        log=traininglog.log_of(context, answers),
         log_age_s=traininglog.log_age_s(answers),
         last_lines=attempt(lambda: traininglog.last_lines(answers, 20)),
         sft_checkpoints=typed(answers.get("sft"), tuple[BoxCheckpoint, ...]),

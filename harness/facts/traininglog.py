@@ -44,7 +44,11 @@ def log_path(context: JobContext) -> str:
 def questions(context: JobContext) -> list[Question]:
     """What to ask for: the lines that the log's grammar reads, the last ones of any kind, and the box's clock."""
     path = log_path(context)
-    wanted: dict[str, Json] = {"pattern": grammar.MATTERS, "plenty": grammar.PLENTY, "limit": _EXCERPT_BYTES}
+    wanted: dict[str, Json] = {
+        "pattern": grammar.matters(context.job.data.proof),
+        "plenty": grammar.PLENTY,
+        "limit": _EXCERPT_BYTES,
+    }
     return [
         Question("box_now", "now"),
         Question("log_tail", "tail", {"path": path, "lines": 20, "limit": _LAST_BYTES}),
@@ -52,9 +56,9 @@ def questions(context: JobContext) -> list[Question]:
     ]
 
 
-def log_of(answers: Answers) -> Observed[summary.LogSummary]:
+def log_of(context: JobContext, answers: Answers) -> Observed[summary.LogSummary]:
     """The log folded into a summary; a log that is not there was not seen."""
-    return attempt(lambda: summary.read(_text(answers).encode(errors="replace")))
+    return attempt(lambda: summary.read(_text(answers).encode(errors="replace"), context.job.data.proof))
 
 
 def log_age_s(answers: Answers) -> Observed[float]:

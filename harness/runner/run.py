@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from harness.core.verdict import Verdict
 from harness.gates import judge as gates
 from harness.gates.evidence import GateResult
 from harness.guard.destroy import Confirm
+from harness.job import profiles
 from harness.job.model import Job
 from harness.job.staging import stage_package
 from harness.ledger.events import Event
@@ -63,16 +64,17 @@ def open_job(store: EventStore, job: Job, file: Path, *, accept_changes: bool) -
     """
     data: dict[str, Json] = {"job": job.model_dump(mode="json"), "file": str(file)}
     events = store.events(job.name)
-    known: list[Mapping[str, Any]] = [event.data for event in events if event.kind == "opened"]
-    if known and known[-1]["job"] == data["job"]:
+    opened: list[Any] = [event.data["job"] for event in events if event.kind == "opened"]
+    known = profiles.recorded_by(opened[-1]) if opened else None
+    if known == data["job"]:
         return
-    if known and known[-1]["job"].get("adopted"):
+    if known and known.get("adopted"):
         raise BadInput(
             f"job {job.name} took its instance over: it has no job file of its own",
             remedy=f"harness destroy {job.name} goes on with it.",
         )
     if known:
-        fields = _changed(known[-1]["job"], data["job"])
+        fields = _changed(known, data["job"])
         if not accept_changes and _has_rented(events):
             raise BadInput(
                 f"job {job.name} is under way with another configuration; {file} changes {', '.join(fields)}",

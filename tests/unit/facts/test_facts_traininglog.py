@@ -16,9 +16,10 @@ from harness.core.ports import Answers, RunResult
 from harness.facts import traininglog
 from harness.log import summary
 from harness.log.grammar import Trainer
+from harness.log.summary import LogSummary
 from harness.remote.box import excerpt
 from harness.remote.probe import probe
-from tests.support.facts import PLAN, V2, step_lines, whole_log
+from tests.support.facts import PLAN, PROOF, V2, sound_job, step_lines, whole_log
 
 answer: Any = pytest.importorskip("harness.remote.box.answer", reason="the box is Linux")
 
@@ -27,10 +28,17 @@ ASCII = "a chatty library prints a line of about a hundred characters, again and
 OTHER = "▇▇▇▇▇▇▇▇▇▇▇▇▇▇ 50% 📈 ein Balken, der größer ist als seine Zeichen ▇▇▇▇▇▇▇▇▇▇▇▇▇▇"
 
 
+def context(box: Path) -> JobContext:
+    return cast("JobContext", SimpleNamespace(job=sound_job(package={"remote_dir": str(box)})))
+
+
+def log_of(box: Path) -> LogSummary:
+    return traininglog.log_of(context(box), look(box)).get()
+
+
 def look(box: Path) -> Answers:
     """The log's questions, answered as on the box and read as from it, beside answers of other questions."""
-    job = SimpleNamespace(package=SimpleNamespace(remote_dir=str(box)))
-    questions = traininglog.questions(cast("JobContext", SimpleNamespace(job=job)))
+    questions = traininglog.questions(context(box))
     asked = [{"id": q.id, "op": q.op, "args": dict(q.args)} for q in questions]
     request = {"timeout": 60, "limit": probe.ANSWER_LIMIT // 2, "questions": asked}
     out = json.dumps(answer.answers(request)).encode()
@@ -56,8 +64,8 @@ def test_a_log_of_any_size_is_read_in_full(tmp_path: Path, mib: int, noise: str)
     chatty(log, mib * MIB, noise, whole_log())
     os.utime(log, (log.stat().st_mtime - 3600,) * 2)
     answers = look(tmp_path)
-    found = traininglog.log_of(answers).get()
-    assert found == summary.read(("\n".join(whole_log()) + "\n").encode())
+    found = traininglog.log_of(context(tmp_path), answers).get()
+    assert found == summary.read(("\n".join(whole_log()) + "\n").encode(), PROOF)
     assert traininglog.log_age_s(answers).get() >= 3600
     assert len(traininglog.last_lines(answers, 20)) == 20
 
@@ -72,21 +80,21 @@ def test_more_steps_than_fit_leave_steps_out_and_nothing_else(tmp_path: Path) ->
         "Traceback (most recent call last):",
     ]
     (tmp_path / "training.log").write_text("\n".join(many) + "\n")
-    seen = traininglog.log_of(look(tmp_path)).get()
-    whole = summary.read(("\n".join(many) + "\n").encode())
+    seen = log_of(tmp_path)
+    whole = summary.read(("\n".join(many) + "\n").encode(), PROOF)
     sft = seen.of(Trainer.SFT)
     assert 10000 < len(sft.steps) < 60000
     assert (sft.steps[0].step, sft.steps[-1].step) == (1, 60000)
     assert sft.saved == whole.of(Trainer.SFT).saved
     assert [resume.at for resume in sft.resumes] == [19900]
-    assert (seen.v2, seen.plan, seen.errors) == (whole.v2, whole.plan, whole.errors)
+    assert (seen.data, seen.plan, seen.errors) == (whole.data, whole.plan, whole.errors)
 
 
 def test_a_flood_of_lines_that_matter_is_bounded(tmp_path: Path) -> None:
     flood = [V2, PLAN, *[f"CUDA error: {OTHER}"] * 40000, "TRAINING FAILED: CUDA error"]
     (tmp_path / "training.log").write_text("\n".join(flood) + "\n")
-    seen = traininglog.log_of(look(tmp_path)).get()
-    assert seen.v2 is not None
+    seen = log_of(tmp_path)
+    assert seen.data is not None
     assert seen.failed == "CUDA error"
     assert len(seen.errors) > 1000
 
@@ -94,8 +102,8 @@ def test_a_flood_of_lines_that_matter_is_bounded(tmp_path: Path) -> None:
 def test_of_a_larger_log_than_is_scanned_both_ends_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(excerpt, "SCANNED", 20000)
     chatty(tmp_path / "training.log", 60000, ASCII, whole_log())
-    seen = traininglog.log_of(look(tmp_path)).get()
-    assert seen.v2 is not None
+    seen = log_of(tmp_path)
+    assert seen.data is not None
     assert seen.complete
 
 
@@ -106,10 +114,10 @@ def test_escapes_progress_bars_and_torn_ends_are_read_as_the_grammar_reads_them(
         + "\n[dpo] first loss=0.69\nplain\n[sft] step 2/330 (0%) loss=0.1"
     ).encode()
     (tmp_path / "training.log").write_bytes(data)
-    assert traininglog.log_of(look(tmp_path)).get() == summary.read(data)
+    assert log_of(tmp_path) == summary.read(data, PROOF)
 
 
 def test_a_log_that_is_not_there_was_not_seen(tmp_path: Path) -> None:
     answers = look(tmp_path)
-    assert traininglog.log_of(answers).problem == "there is no training.log on the box"
+    assert traininglog.log_of(context(tmp_path), answers).problem == "there is no training.log on the box"
     assert traininglog.log_age_s(answers).problem == "there is no training.log on the box"
