@@ -57,7 +57,7 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("killed", {"session": KILLED}, {ALIVE: "killed"}),
     ("silent", {"log_age_s": 301.0}, {GROWING: "301 s"}),
     ("no line", {"proof": said()}, {SAID: "did not appear within 240 s"}),
-    ("no log file", {"integration": Matches(exists=False)}, {SAID: "no training.log"}),
+    ("no log file", {"proof": Matches(exists=False)}, {SAID: "no training.log"}),
     ("a row short", {"proof": said(SHORT), "log": log(SHORT, PLAN, *STEPS)}, {SAID: "15299"}),
     ("more than the line", {"proof": said(V2 + " and more")}, {SAID: "and more"}),
     ("a good line, then a bad one", {"proof": said(V2, SHORT)}, {SAID: "15299"}),
