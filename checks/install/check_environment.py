@@ -10,7 +10,7 @@ from harness.plugin.looking import Evidence
 
 
 @pytest.mark.remedy("run the package's install command on the box by hand to see why, then: harness run {job}")
-@pytest.mark.seed("quick start 3")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 3")
 def check_requirements_installed(install: InstallFacts, evidence: Evidence) -> None:
     """Versions on the box satisfy requirements.txt."""
     requirements = evidence.saw("requirements", install.requirements)
@@ -41,7 +41,7 @@ def check_libraries_import(install: InstallFacts, evidence: Evidence) -> None:
 
 
 @pytest.mark.remedy("install tmux on the box, or use an image that has it")
-@pytest.mark.seed("quick start 5")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 5")
 def check_terminal_multiplexer_ready(install: InstallFacts, evidence: Evidence) -> None:
     """A terminal multiplexer runs on the box."""
     terminals = evidence.saw("tmux", install.multiplexer)

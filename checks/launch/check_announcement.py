@@ -16,23 +16,24 @@ _NO_GPU = {"cpu", "disk", "meta"}
 
 
 @pytest.mark.remedy("your data is not in the training: it was stopped; mend the package, then: harness run {job}")
-@pytest.mark.seed("rule 3")
+@pytest.mark.seed("vastai-training-agent.md", "rule 3")
 def check_v2_forex_integration_logged(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
     """The log of this attempt shows the V2 line with these very counts."""
     log = evidence.saw("log", launch.log)
-    found = evidence.saw("lines with V2 FOREX INTEGRATION", launch.integration)
+    found = evidence.saw(f"lines with {job.data.proof.opening}", launch.proof)
     evidence.note("seconds since launch", round(launch.since_launch_s, 1))
-    wanted = evidence.wants("line", job.data.integration_line)
+    wanted = evidence.wants("line", job.data.demanded_line)
     assert found.exists, "there is no training.log"
     assert found.matches, f"the line did not appear within {launch.since_launch_s:.0f} s"
     newest = found.matches[-1].text.strip()
     assert newest == wanted, f"the log says {newest!r}"
-    assert log.v2 is not None, "only an earlier attempt said so"
-    assert (log.v2.sft, log.v2.dpo) == (job.data.sft, job.data.pairs), f"{log.v2.sft} SFT + {log.v2.dpo} DPO"
+    assert log.data is not None, "only an earlier attempt said so"
+    assert (log.data.sft, log.data.dpo) == (job.data.sft, job.data.pairs), f"{log.data.sft} SFT + {log.data.dpo} DPO"
 
 
 @pytest.mark.remedy("see devices= in the log's PLAN line")
-@pytest.mark.seed("rule 2")
+@pytest.mark.seed("vastai-training-agent.md", "rule 2")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "optimal configuration")
 def check_model_is_sharded_as_planned(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
     """The logged device map is the required one and covers the devices that the plan names."""
     plan = evidence.saw("log", launch.log).plan
@@ -48,6 +49,7 @@ def check_model_is_sharded_as_planned(launch: LaunchFacts, job: Job, evidence: E
 
 
 @pytest.mark.remedy("the run is not the one that was planned: stop it, compare the job file with run.json")
+@pytest.mark.seed("vastai-training-agent.md", "rule 2")
 def check_effective_config_logged(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
     """Batch size, steps, adapter and dtype are as planned; the announced totals equal the computed ones."""
     plan = evidence.saw("log", launch.log).plan

@@ -17,7 +17,7 @@ _MODULES = ("accelerate", "torch.distributed", "deepspeed")
 
 
 @pytest.mark.remedy("tail training.log on the box; then: harness run {job}")
-@pytest.mark.seed("quick start 5")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 5")
 def check_training_session_alive(launch: LaunchFacts, evidence: Evidence) -> None:
     """The terminal session and the process in it exist, or have ended well."""
     session = evidence.saw("session", launch.session)
@@ -28,7 +28,7 @@ def check_training_session_alive(launch: LaunchFacts, evidence: Evidence) -> Non
 
 
 @pytest.mark.remedy("tail -f training.log on the box")
-@pytest.mark.seed("quick start 6")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 6")
 def check_log_is_growing(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
     """The training log grew within the stall limit, or the training has ended well."""
     session = evidence.saw("session", launch.session)
@@ -39,7 +39,8 @@ def check_log_is_growing(launch: LaunchFacts, job: Job, evidence: Evidence) -> N
 
 
 @pytest.mark.remedy("start the training with plain python3: a launcher breaks device_map='auto'")
-@pytest.mark.seed("rule 2")
+@pytest.mark.seed("vastai-training-agent.md", "rule 2")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "doesn't work 4")
 def check_single_process_training(launch: LaunchFacts, evidence: Evidence) -> None:
     """World size is 1 and no launcher is in the process tree."""
     log = evidence.saw("log", launch.log)

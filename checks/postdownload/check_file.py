@@ -10,7 +10,8 @@ from harness.plugin.looking import Evidence
 
 
 @pytest.mark.remedy("harness run {job} fetches it; the instance still has it")
-@pytest.mark.seed("step 3")
+@pytest.mark.seed("vastai-training-agent.md", "step 3")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "download before destroy")
 def check_local_file_exists(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
     """The file was written by this job and lies at its final name, with no partial file beside it."""
     local = evidence.saw("file", postdownload.local)
@@ -21,7 +22,9 @@ def check_local_file_exists(postdownload: PostdownloadFacts, evidence: Evidence)
 
 
 @pytest.mark.remedy("a file under the floor is not the model: harness run {job} fetches it again")
-@pytest.mark.seed("step 3")
+@pytest.mark.seed("vastai-training-agent.md", "step 3")
+@pytest.mark.seed("vastai-training-agent.md", "download script")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "step 3")
 def check_local_file_over_floor(postdownload: PostdownloadFacts, job: Job, evidence: Evidence) -> None:
     """The local file is larger than its quantization's floor (> 5 GB for Q8_0, > 3 GB for Q4_K_M)."""
     hashed = evidence.saw("file", postdownload.hashed)
@@ -30,7 +33,9 @@ def check_local_file_over_floor(postdownload: PostdownloadFacts, job: Job, evide
 
 
 @pytest.mark.remedy("harness run {job} fetches it again; verified chunks are kept")
-@pytest.mark.seed("safety rule")
+@pytest.mark.seed("vastai-training-agent.md", "rule 1")
+@pytest.mark.seed("vastai-training-agent.md", "step 2")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "step 2")
 def check_local_size_equals_remote(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
     """The local file has as many bytes as the file on the box had."""
     local = evidence.saw("local bytes", postdownload.hashed).size
@@ -39,7 +44,9 @@ def check_local_size_equals_remote(postdownload: PostdownloadFacts, evidence: Ev
 
 
 @pytest.mark.remedy("the bytes here are not the bytes there: harness run {job} fetches it again. Do not destroy")
-@pytest.mark.seed("local checksum")
+@pytest.mark.seed("vastai-training-agent.md", "rule 1")
+@pytest.mark.seed("vastai-training-agent.md", "step 2")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "step 2")
 def check_local_sha256_equals_remote(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
     """The local file, hashed from the disk now, has the digest that was computed on the box."""
     local = evidence.saw("local sha256", postdownload.hashed).sha256

@@ -25,19 +25,22 @@ def check_adopted_run_is_over(posttrain: PosttrainFacts, evidence: Evidence) -> 
 
 
 @pytest.mark.remedy("it is another training than the job file's: give the job file that fits; then: harness run {job}")
-@pytest.mark.seed("rule 3")
+@pytest.mark.seed("vastai-training-agent.md", "rule 3")
 def check_adopted_run_is_as_planned(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:
     """What the log and run.json announced is what the job file plans: the data's counts, model, adapter, steps."""
     log = evidence.saw("log", posttrain.log)
     run = evidence.saw("run.json", posttrain.run)
-    assert log.v2 is not None, "the log has no line V2 FOREX INTEGRATION"
+    assert log.data is not None, f"the log has no line {job.data.proof.opening}"
     assert log.plan is not None, "the log announces no plan"
     assert run.exists, "there is no run.json"
     if not isinstance(run.json, dict):
         raise CouldNotLook("run.json is no JSON object")
     wanted = evidence.wants("announced", _planned(job))
-    counts = {"sft": log.v2.sft, "dpo": log.v2.dpo}
-    said = {"log": {name: getattr(log.plan, name) for name in wanted["log"]}, "V2 line": counts, **_announced(run.json)}
+    said = {
+        job.data.proof.opening: {"sft": log.data.sft, "dpo": log.data.dpo},
+        "log": {name: getattr(log.plan, name) for name in wanted["log"]},
+        **_announced(run.json),
+    }
     evidence.note("announced", said)
     differing = [
         f"{where}: {name} is {said[where].get(name)!r}, planned {value!r}"
@@ -51,7 +54,7 @@ def check_adopted_run_is_as_planned(posttrain: PosttrainFacts, job: Job, evidenc
 def _planned(job: Job) -> dict[str, dict[str, Any]]:
     training, model, data = job.training, job.model, job.data
     return {
-        "V2 line": {"sft": data.sft, "dpo": data.pairs},
+        data.proof.opening: {"sft": data.sft, "dpo": data.pairs},
         "log": {**job.announced, "device_map": training.device_map, "world_size": 1},
         "run.json": {
             "steps": {"sft": training.sft_steps, "dpo": training.dpo_steps},

@@ -13,7 +13,10 @@ from harness.plugin.looking import Evidence
 
 
 @pytest.mark.remedy("ls -la models/output/final on the box; export again there if need be, then: harness run {job}")
-@pytest.mark.seed("step 1")
+@pytest.mark.seed("vastai-training-agent.md", "step 1")
+@pytest.mark.seed("vastai-training-agent.md", "download script")
+@pytest.mark.seed("vastai-training-agent.md", "quick reference")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "step 1")
 def check_final_gguf_exists(posttrain: PosttrainFacts, evidence: Evidence) -> None:
     """Exactly one GGUF lies in the final folder, and nothing unfinished beside it."""
     finals = evidence.saw("*.gguf", posttrain.finals)
@@ -26,7 +29,7 @@ def check_final_gguf_exists(posttrain: PosttrainFacts, evidence: Evidence) -> No
 
 
 @pytest.mark.remedy("a file under the floor is not the model: look at the export's log lines")
-@pytest.mark.seed("step 1")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "step 1")
 def check_remote_gguf_over_floor(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:
     """The file on the box is larger than its quantization's floor (> 5 GB for Q8_0, > 3 GB for Q4_K_M)."""
     recorded = evidence.saw("artifact", posttrain.recorded)

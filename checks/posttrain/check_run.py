@@ -15,7 +15,7 @@ _COMPLETION = re.compile(r"(COMPLETE|GGUF|Saved)")
 
 
 @pytest.mark.remedy("tail training.log on the box; train on there if it ended early, then: harness run {job}")
-@pytest.mark.seed("step 1")
+@pytest.mark.seed("vastai-training-agent.md", "step 1")
 def check_completion_logged(posttrain: PosttrainFacts, evidence: Evidence) -> None:
     """The log's end matches (COMPLETE|GGUF|Saved) and the process ended with status 0."""
     found = evidence.saw("last lines of (COMPLETE|GGUF|Saved)", posttrain.completion)
@@ -30,7 +30,8 @@ def check_completion_logged(posttrain: PosttrainFacts, evidence: Evidence) -> No
 
 
 @pytest.mark.remedy("train on from the newest complete checkpoint on the box, then: harness run {job}")
-@pytest.mark.seed("timeline")
+@pytest.mark.seed("vastai-training-agent.md", "rule 5")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "expected performance")
 def check_all_steps_done(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:
     """SFT and DPO reached their last steps."""
     log = evidence.saw("log", posttrain.log)

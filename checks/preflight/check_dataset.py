@@ -9,14 +9,14 @@ from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
 
-@pytest.mark.seed("rule 3")
+@pytest.mark.seed("vastai-training-agent.md", "rule 3")
 @pytest.mark.remedy(
     "mend lines that do not parse, add what is missing, or state the true numbers in [data] of the job file, "
     "then: harness run {job}"
 )
 def check_dataset_counts(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """The data files hold exactly the rows that the training log must state."""
-    evidence.wants("log line", job.data.integration_line)
+    evidence.wants("log line", job.data.demanded_line)
     wanted = evidence.wants("rows", RowCounts(job.data.features, job.data.scenarios, job.data.pairs))
     counts = evidence.saw("rows", preflight.counts)
     assert counts == wanted, (

@@ -9,7 +9,7 @@ from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
 
-@pytest.mark.seed("mandatory: read these files first")
+@pytest.mark.seed("vastai-training-agent.md", "read these files first")
 @pytest.mark.remedy("put the files named above into package.source (or build them), then: harness run {job}")
 def check_package_files_complete(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """The entry script, the requirements, the data and the documents to be read first are in the package."""

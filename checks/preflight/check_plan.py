@@ -11,7 +11,8 @@ from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
 
-@pytest.mark.seed("rule 4")
+@pytest.mark.seed("vastai-training-agent.md", "rule 4")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "checkpoints")
 @pytest.mark.remedy("lower training.checkpoint_every or raise limits.budget_usd, then: harness run {job}")
 def check_checkpoints_fit_plan(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """Checkpoints come as often as planned, and the first one before too much of the budget is gone."""
@@ -43,7 +44,7 @@ def check_disk_plan_fits(job: Job, evidence: Evidence) -> None:
     )
 
 
-@pytest.mark.seed("safety rule")
+@pytest.mark.seed("vastai-training-agent.md", "step 3")
 @pytest.mark.remedy("free disk space here, or correct [model] and [artifact] of the job file, then: harness run {job}")
 def check_artifact_size_predicted(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """The model file's size, predicted from the shape, is over the floor; twice that and the mirror fit here."""
@@ -58,7 +59,8 @@ def check_artifact_size_predicted(preflight: PreflightFacts, job: Job, evidence:
     assert free >= needed, f"{human_bytes(free)} are free here, {human_bytes(needed)} are needed"
 
 
-@pytest.mark.seed("cost reference")
+@pytest.mark.seed("vastai-training-agent.md", "cost reference")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "cost estimate")
 @pytest.mark.remedy(
     "raise limits.budget_usd or lower the price cap or the steps in the job file, then: harness run {job}"
 )

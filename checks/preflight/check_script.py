@@ -10,7 +10,8 @@ from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
 
-@pytest.mark.seed("rule 2")
+@pytest.mark.seed("vastai-training-agent.md", "rule 2")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "optimal configuration")
 @pytest.mark.remedy("set BATCH_SIZE as expected, at one place, in the entry script, then: harness run {job}")
 def check_batch_size_is_32(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """The batch size that the entry script states, and that the package resolves, is the one that was paid for."""
@@ -24,7 +25,8 @@ def check_batch_size_is_32(preflight: PreflightFacts, job: Job, evidence: Eviden
         assert resolved.batch_size == wanted, f"the script says {stated}, but the package trains {resolved.batch_size}"
 
 
-@pytest.mark.seed("rule 2")
+@pytest.mark.seed("vastai-training-agent.md", "rule 2")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "optimal configuration")
 @pytest.mark.remedy('load the model with device_map="auto" at the places named above, then: harness run {job}')
 def check_device_map_is_auto(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """The model is loaded with device_map="auto" everywhere; never None with several GPUs."""
@@ -42,7 +44,10 @@ def check_device_map_is_auto(preflight: PreflightFacts, job: Job, evidence: Evid
         assert resolved.device_map == wanted, f"the scripts say {wanted}, but the package loads {resolved.device_map}"
 
 
-@pytest.mark.seed("rule 2")
+@pytest.mark.seed("vastai-training-agent.md", "rule 2")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "doesn't work 1")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "doesn't work 2")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "doesn't work 3")
 @pytest.mark.remedy("remove what is named above: one process trains, with device_map; then: harness run {job}")
 def check_no_forbidden_launcher(preflight: PreflightFacts, evidence: Evidence) -> None:
     """Nothing uses accelerate launch, torchrun, DeepSpeed or FSDP: commands, scripts, configurations, requirements."""
@@ -50,7 +55,7 @@ def check_no_forbidden_launcher(preflight: PreflightFacts, evidence: Evidence) -
     assert not launchers, "with LoRA these lost the run before: " + "; ".join(launchers)
 
 
-@pytest.mark.seed("lessons")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "doesn't work 3")
 @pytest.mark.remedy("change the options named above, then: harness run {job}")
 def check_no_forbidden_option_pairs(preflight: PreflightFacts, evidence: Evidence) -> None:
     """No options are set together that are known to fail together."""

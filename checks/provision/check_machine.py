@@ -16,7 +16,7 @@ _FORMS = ("SXM", "PCIE", "NVL")
 
 
 @pytest.mark.remedy("the host lies or is broken: harness abandon {job}, and report the machine to the provider")
-@pytest.mark.seed("quick reference")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 1")
 def check_gpus_match_offer(provision: ProvisionFacts, evidence: Evidence) -> None:
     """nvidia-smi shows the rented GPUs, all of them."""
     shown = evidence.saw("nvidia-smi", provision.gpus)

@@ -11,7 +11,7 @@ from harness.plugin.looking import Evidence
 
 
 @pytest.mark.remedy("change [machine] in the job file, or give the instance back: harness abandon {job}")
-@pytest.mark.seed("quick start 1")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 1")
 def check_offer_meets_spec(provision: ProvisionFacts, job: Job, evidence: Evidence) -> None:
     """The rented offer has the GPUs, disk, reliability, CUDA, direct port and duration; it is on demand."""
     offer = evidence.saw("offer", provision.offer)
@@ -29,7 +29,8 @@ def check_offer_meets_spec(provision: ProvisionFacts, job: Job, evidence: Eviden
 
 
 @pytest.mark.remedy("harness abandon {job}, or raise max_usd_per_hour in the job file")
-@pytest.mark.seed("cost table")
+@pytest.mark.seed("vastai-training-agent.md", "cost reference")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "cost estimate")
 def check_price_within_cap(provision: ProvisionFacts, job: Job, evidence: Evidence) -> None:
     """What is billed by the hour is what was agreed, and within the cap."""
     agreed = evidence.saw("offer", provision.offer).usd_per_hour

@@ -12,6 +12,7 @@ _NOISE_USD = 1e-4
 
 
 @pytest.mark.remedy("harness destroy {job} goes on trying; look at the provider's console")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 7")
 def check_instance_is_gone(teardown: TeardownFacts, evidence: Evidence) -> None:
     """Several whole listings lack it, each with a positive control."""
     proof = evidence.saw("proof of absence", teardown.absence)
@@ -21,6 +22,7 @@ def check_instance_is_gone(teardown: TeardownFacts, evidence: Evidence) -> None:
 
 
 @pytest.mark.remedy("look at the provider's billing page; delete a volume there, or name it in provider.kept_volumes")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 7")
 def check_billing_stopped(teardown: TeardownFacts, evidence: Evidence) -> None:
     """The instance's charges no longer grow, and no volume that was mounted in it bills on unless it is meant to."""
     proof = evidence.saw("charges", teardown.billing)

@@ -9,7 +9,11 @@ from harness.plugin.looking import Evidence
 
 
 @pytest.mark.remedy("harness release check FILE says why")
-@pytest.mark.seed("ONLY THEN")
+@pytest.mark.seed("vastai-training-agent.md", "rule 1")
+@pytest.mark.seed("vastai-training-agent.md", "step 4")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "download before destroy")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "step 4")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "safe download script")
 def check_release_is_valid(teardown: TeardownFacts, evidence: Evidence) -> None:
     """The release bound this instance to this file's digest and to a passed postdownload gate."""
     problems = evidence.saw("problems of the release", teardown.release_problems)
@@ -17,6 +21,8 @@ def check_release_is_valid(teardown: TeardownFacts, evidence: Evidence) -> None:
 
 
 @pytest.mark.remedy("keep every copy: the verified file has changed since it was released")
+@pytest.mark.seed("vastai-training-agent.md", "rule 1")
+@pytest.mark.seed("vastai-training-agent.md", "step 4")
 def check_file_still_matches_release(teardown: TeardownFacts, evidence: Evidence) -> None:
     """The file, read again now, still is the released one."""
     problems = evidence.saw("problems of the file", teardown.file_problems)
@@ -31,7 +37,8 @@ def check_nothing_still_running(teardown: TeardownFacts, evidence: Evidence) -> 
 
 
 @pytest.mark.remedy("harness destroy {job} asks for it")
-@pytest.mark.seed("asks for confirmation")
+@pytest.mark.seed("vastai-training-agent.md", "download script")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "safe download script")
 def check_operator_confirmed(teardown: TeardownFacts, evidence: Evidence) -> None:
     """A person typed it, or the job was told so in advance."""
     how = evidence.saw("confirmed", teardown.confirmed)

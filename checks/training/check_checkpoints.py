@@ -13,7 +13,8 @@ from harness.plugin.looking import Evidence
 
 
 @pytest.mark.remedy("ls -la models/output/sft/checkpoint-* on the box")
-@pytest.mark.seed("rule 4")
+@pytest.mark.seed("vastai-training-agent.md", "rule 4")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "checkpoints")
 def check_checkpoints_every_100_steps(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
     """The newest due checkpoint of each trainer is complete, and none was left out before it."""
     log = evidence.saw("log", training.log)
@@ -39,7 +40,7 @@ def check_checkpoints_every_100_steps(training: TrainingFacts, job: Job, evidenc
 
 
 @pytest.mark.remedy("a training without a complete checkpoint starts from zero when it dies: look at save_total_limit")
-@pytest.mark.seed("rule 4")
+@pytest.mark.seed("vastai-training-agent.md", "rule 4")
 def check_one_complete_checkpoint_always(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
     """Once the first checkpoint is due, at least one complete one is on the box at all times."""
     log = evidence.saw("log", training.log)
@@ -53,7 +54,7 @@ def check_one_complete_checkpoint_always(training: TrainingFacts, job: Job, evid
 
 
 @pytest.mark.remedy("harness run {job} mirrors the newest checkpoint; look at the network and at the local disk")
-@pytest.mark.seed("checkpoints are lost with the instance")
+@pytest.mark.seed("vastai-training-agent.md", "rule 1")
 def check_checkpoints_mirrored(training: TrainingFacts, evidence: Evidence) -> None:
     """The newest complete adapter is also on this machine, or while it is on its way the one before it.
 

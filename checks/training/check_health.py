@@ -21,7 +21,7 @@ _NOISE = 0.1
 
 
 @pytest.mark.remedy("it was stopped: look at the data and the learning rate; resume with harness run {job}")
-@pytest.mark.seed("quick reference")
+@pytest.mark.seed("vastai-training-agent.md", "quick reference")
 def check_loss_is_sane(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
     """Every logged loss is finite and under the limit: nothing diverges."""
     log = evidence.saw("log", training.log)
@@ -35,7 +35,8 @@ def check_loss_is_sane(training: TrainingFacts, job: Job, evidence: Evidence) ->
 
 
 @pytest.mark.remedy("nvidia-smi on the box: idle GPUs are paid for")
-@pytest.mark.seed("quick reference")
+@pytest.mark.seed("vastai-training-agent.md", "quick reference")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 6")
 def check_gpus_are_working(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
     """While it trains, at least one GPU is at work or holds the model."""
     session = evidence.saw("session", training.session)
@@ -79,7 +80,8 @@ def check_no_error_lines(training: TrainingFacts, evidence: Evidence) -> None:
 
 
 @pytest.mark.remedy("the resumed run is not the one that died: go back to an earlier checkpoint")
-@pytest.mark.seed("if training dies")
+@pytest.mark.seed("vastai-training-agent.md", "if training dies")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "checkpoints")
 def check_resume_is_continuous(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
     """After a resume the steps go on from the checkpoint and the loss does not jump."""
     log = evidence.saw("log", training.log)

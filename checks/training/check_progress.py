@@ -22,7 +22,8 @@ def check_training_process_alive_or_done(training: TrainingFacts, evidence: Evid
 
 
 @pytest.mark.remedy("nvidia-smi and tail training.log on the box; harness run {job} stops and resumes a hung training")
-@pytest.mark.seed("quick reference")
+@pytest.mark.seed("vastai-training-agent.md", "quick reference")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 6")
 def check_progress_is_advancing(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
     """The log grew within the stall limit (an export may be silent as planned), or the training has ended."""
     session = evidence.saw("session", training.session)
@@ -35,7 +36,8 @@ def check_progress_is_advancing(training: TrainingFacts, job: Job, evidence: Evi
 
 
 @pytest.mark.remedy("compare nvidia-smi with a run of the right pace; raise pace_tolerance only if you accept the cost")
-@pytest.mark.seed("rule 5")
+@pytest.mark.seed("vastai-training-agent.md", "rule 5")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "expected performance")
 def check_pace_within_timeline(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
     """Seconds a step are within the timeline, and what it will have cost is under the cap."""
     log = evidence.saw("log", training.log)

@@ -10,7 +10,7 @@ from harness.plugin.looking import Evidence
 
 
 @pytest.mark.remedy("harness run {job} sends what differs; stale files on the box must be removed by hand")
-@pytest.mark.seed("quick start 2")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 2")
 def check_remote_package_matches_manifest(upload: UploadFacts, evidence: Evidence) -> None:
     """Every file on the box has the SHA-256 of the local manifest, and nothing stale lies beside them."""
     difference = evidence.saw("difference", upload.difference)
@@ -21,7 +21,8 @@ def check_remote_package_matches_manifest(upload: UploadFacts, evidence: Evidenc
 
 
 @pytest.mark.remedy("set them in the local package, then: harness run {job}")
-@pytest.mark.seed("quick start 4")
+@pytest.mark.seed("vastai-training-agent.md", "rule 2")
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 4")
 def check_remote_config_as_required(upload: UploadFacts, job: Job, evidence: Evidence) -> None:
     """The script that will run has the batch size and the device map that the job requires."""
     batch_size = evidence.saw("BATCH_SIZE", upload.script_batch_size)
@@ -33,7 +34,7 @@ def check_remote_config_as_required(upload: UploadFacts, job: Job, evidence: Evi
 
 
 @pytest.mark.remedy("harness run {job} sends the data again")
-@pytest.mark.seed("rule 3")
+@pytest.mark.seed("vastai-training-agent.md", "rule 3")
 def check_remote_dataset_counts(upload: UploadFacts, job: Job, evidence: Evidence) -> None:
     """The box holds exactly the rows that the training log must state."""
     counts = evidence.saw("rows on the box", upload.counts)

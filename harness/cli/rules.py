@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from harness.shellguard import handbook as operating_rules
+from harness.shellguard import seeds
 
 app = typer.Typer(help="The operating rules: what the command guard holds, and what every gate demands.")
 
@@ -26,13 +27,18 @@ def rules(
     form: Annotated[Format, typer.Option("--format", help="Markdown for people and agents, JSON for machines.")] = (
         Format.MD
     ),
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Each rule of the first user's documents, with the checks that keep it.")
+    ] = False,
     write: Annotated[
         Path | None, typer.Option("--write", help="Bring the rules between the markers of a document up to date.")
     ] = None,
 ) -> None:
     """Print the operating rules, or write them into a document."""
     claims = operating_rules.claims(operating_rules.built_in_checks())
-    if write is not None:
+    if trace:
+        typer.echo(seeds.as_markdown(seeds.trace(claims)), nl=False)
+    elif write is not None:
         changed = operating_rules.write(write, operating_rules.as_markdown(claims))
         typer.echo(f"{write} is up to date" + ("" if changed else " already"))
     elif form is Format.JSON:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AliasChoices, Field
 
 from harness.context import JobContext
 from harness.core.answers import JsonFile, Matches, Processes, SessionState
@@ -21,7 +25,8 @@ class LaunchFacts:
     session: Observed[SessionState]
     log: Observed[LogSummary]
     log_age_s: Observed[float]
-    integration: Observed[Matches]
+    proof: Annotated[Observed[Matches], Field(validation_alias=AliasChoices("proof", "integration"))]
+    """Lines with the opening words of the job's proof line. In facts files of earlier versions: integration."""
     processes: Observed[Processes]
     run: Observed[JsonFile]
     since_launch_s: float
@@ -38,14 +43,14 @@ def look(context: JobContext) -> LaunchFacts:
         session := SessionOf(directory),
         processes := ProcessesUnder(directory),
         run := ReadText(posixpath.join(directory, "run.json"), limit=1 << 20),
-        integration := Grep(traininglog.log_path(context), "V2 FOREX INTEGRATION", last=20),
+        proof := Grep(traininglog.log_path(context), re.escape(context.job.data.proof.opening), last=20),
         *log,
     )
     return LaunchFacts(
         session=answers[session],
-        log=log.summary_of(answers),
+        log=log.summary_of(answers, context.job.data.proof),
         log_age_s=log.age_s(answers),
-        integration=answers[integration],
+        proof=answers[proof],
         processes=answers[processes],
         run=json_text(answers[run]),
         since_launch_s=since,

@@ -100,7 +100,7 @@ def _findings(context: JobContext, path: Path) -> tuple[ArtifactFinding, ...]:
 def _generation(context: JobContext, path: Path) -> runtime.Generation:
     if not context.job.gates.generate:
         raise CouldNotLook("the job asks for no generation")
-    return runtime.generate(path)
+    return runtime.generate(path, context.job.gates.prompt)
 
 
 def _companions(context: JobContext) -> Companions:

@@ -58,7 +58,7 @@ def look(context: JobContext) -> PosttrainFacts:
     )
     return PosttrainFacts(
         session=answers[session],
-        log=log.summary_of(answers),
+        log=log.summary_of(answers, job.data.proof),
         completion=answers[completion],
         finals=answers[finals],
         unfinished=answers[unfinished],

@@ -24,7 +24,7 @@ params.n_ctx = 256
 params.n_predict = 16
 params.warmup = False
 answer = xllamacpp.Server(params).handle_completions(
-    {{"prompt": "EURUSD", "n_predict": 16, "temperature": 0.0, "cache_prompt": False}}
+    {{"prompt": sys.argv[2], "n_predict": 16, "temperature": 0.0, "cache_prompt": False}}
 )
 said = {{"tokens": answer["usage"]["completion_tokens"], "text": answer["choices"][0]["text"]}}
 print({_MARK!r} + json.dumps(said), flush=True)
@@ -51,9 +51,9 @@ def ready() -> str:
     return printable(ran.stdout.decode("utf-8", "replace").strip(), 100)
 
 
-def generate(path: Path) -> Generation:
-    """Load the file and generate up to 16 tokens; raises CouldNotLook when there is no runtime to try it with."""
-    ran = _run(_PROGRAM, str(path), timeout=_TIMEOUT_S)
+def generate(path: Path, prompt: str) -> Generation:
+    """Load the file and generate up to 16 tokens after ``prompt``; raises CouldNotLook when there is no runtime."""
+    ran = _run(_PROGRAM, str(path), prompt, timeout=_TIMEOUT_S)
     lines = ran.stdout.decode("utf-8", "replace").splitlines()
     told = next((line.removeprefix(_MARK) for line in lines if line.startswith(_MARK)), None)
     if ran.returncode != 0 or told is None:

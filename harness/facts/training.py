@@ -51,7 +51,7 @@ def look(context: JobContext) -> TrainingFacts:
     )
     return TrainingFacts(
         session=answers[session],
-        log=log.summary_of(answers),
+        log=log.summary_of(answers, context.job.data.proof),
         log_age_s=log.age_s(answers),
         last_lines=log.last_lines(answers),
         sft_checkpoints=answers[sft],

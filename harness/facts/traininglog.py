@@ -11,6 +11,7 @@ from harness.core.observed import CouldNotLook, Observed
 from harness.core.questions import Answers, ExcerptOf, Now, TailOf
 from harness.facts.reading import attempt
 from harness.log import grammar, summary
+from harness.log.proof import ProofLine
 
 _EXCERPT_BYTES = 2 << 20
 """As JSON, of the lines that matter: more than 20000 logged steps. All questions of one look share 4 MiB."""
@@ -30,7 +31,7 @@ def questions(context: JobContext) -> LogQuestions:
     return LogQuestions(
         Now(),
         TailOf(path, _LAST_LINES, _LAST_BYTES),
-        ExcerptOf(path, grammar.MATTERS, grammar.PLENTY, _EXCERPT_BYTES),
+        ExcerptOf(path, grammar.matters(context.job.data.proof), grammar.PLENTY, _EXCERPT_BYTES),
     )
 
 
@@ -41,9 +42,9 @@ class LogQuestions(NamedTuple):
     tail: TailOf
     excerpt: ExcerptOf
 
-    def summary_of(self, answers: Answers) -> Observed[summary.LogSummary]:
+    def summary_of(self, answers: Answers, proof: ProofLine) -> Observed[summary.LogSummary]:
         """The log folded into a summary; a log that is not there was not seen."""
-        return attempt(lambda: summary.read(_text(answers[self.excerpt].get()).encode(errors="replace")))
+        return attempt(lambda: summary.read(_text(answers[self.excerpt].get()).encode(errors="replace"), proof))
 
     def age_s(self, answers: Answers) -> Observed[float]:
         """Seconds since the log last grew, by the box's own clock."""

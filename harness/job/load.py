@@ -6,7 +6,6 @@ import codecs
 import re
 import tomllib
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from pydantic_core import ErrorDetails
 
 from harness.core.errors import BadInput
 from harness.core.text import printable
-from harness.job.model import Job
+from harness.job import profiles
+from harness.job.model import FROM_FILE, Job
 from harness.providers import registry
 
 _HEADER = re.compile(r"\s*\[+([^\[\]]+)\]")
@@ -27,7 +27,7 @@ _KINDS = {
     "model_type": "a table is needed",
 }
 """What pydantic says in Python's words."""
-_WINDOWS = "; write Windows paths in single quotes: 'C:\\models\\forex'"
+_WINDOWS = "; write Windows paths in single quotes: 'C:\\models\\mine'"
 _PATH_FIELDS = (("package", "source"), ("artifact", "destination"), ("artifact", "second_copy"))
 
 
@@ -47,10 +47,12 @@ def load_job(path: Path) -> Job:
             remedy="harness destroy --instance-id N --job-file FILE takes one over.",
         )
     profile = table.pop("profile", None)
-    merged = _merge(_profile(str(profile), path), table) if profile is not None else table
+    if profile is not None and str(profile) not in profiles.names():
+        raise BadInput(f"{path}: profile = {str(profile)!r} is not one of {', '.join(profiles.names())}")
+    merged = _merge(profiles.tables(str(profile)), table) if profile is not None else table
     _refuse_tilde(merged, path)
     try:
-        job = Job.model_validate(_absolute(merged, path.resolve().parent, path))
+        job = Job.model_validate(_absolute(merged, path.resolve().parent, path), context=FROM_FILE)
     except ValidationError as error:
         raise BadInput(_explain(path, text, error, has_profile=profile is not None)) from error
     _refuse_unknown_provider(job.provider.kind, path, text)
@@ -81,19 +83,6 @@ def _told_line(text: str, told: str) -> str:
     """The line that a parser's message names; empty when it names none."""
     found = _LINE.search(told)
     return text.split("\n")[int(found[1]) - 1] if found else ""
-
-
-def profiles() -> tuple[str, ...]:
-    """The names of the built-in profiles."""
-    folder = resources.files("harness.job") / "profiles"
-    return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
-
-
-def _profile(name: str, path: Path) -> dict[str, Any]:
-    if name not in profiles():
-        raise BadInput(f"{path}: profile = {name!r} is not one of {', '.join(profiles())}")
-    text = (resources.files("harness.job") / "profiles" / f"{name}.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +147,9 @@ def _explain(path: Path, text: str, error: ValidationError, *, has_profile: bool
         got = "" if problem["type"] == "missing" else f" (got {printable(repr(problem.get('input')), 80)})"
         lines.append(f"  {where}{field}: {_reason(problem, location)}{got}")
     if not has_profile and any(problem["type"] == "missing" for problem in error.errors()):
-        lines.append(f"  a profile fills in what the file leaves out: profile = {' or '.join(map(repr, profiles()))}")
+        lines.append(
+            f"  a profile fills in what the file leaves out: profile = {' or '.join(map(repr, profiles.names()))}"
+        )
     return "\n".join(lines)
 
 

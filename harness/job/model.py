@@ -7,16 +7,21 @@ error and not a limit that is silently not there.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from harness.artifacts import quantizations
 from harness.core.ids import JobName, job_name
+from harness.job import profiles
+from harness.log import grammar
+from harness.log.proof import ProofLine
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+FROM_FILE: Final = "job file"
+"""Validation context of a job that a person wrote, not one that was recorded."""
 
 
 def _known(quantization: str) -> str:
@@ -93,16 +98,24 @@ class PackageTable(_Table):
     readiness_timeout_s: Positive = 600
 
 
-class DataTable(_Table):
-    """The rows that must be in the package, and so in the log line ``V2 FOREX INTEGRATION``."""
+def _proof_line(text: str) -> str:
+    if grammar.parse_line(ProofLine(text).stating(1, 1)) is not None:
+        raise ValueError("the log says something else with this line")
+    return text
 
-    directory: str = "data/forex_integrated"
+
+class DataTable(_Table):
+    """The rows that must be in the package, and so in the proof line of the training's log."""
+
+    proof_line: Annotated[str, AfterValidator(_proof_line)]
+    """What the log must show before its first step, with ``{sft}`` and ``{dpo}`` in the place of the rows."""
+    directory: str
     features: Count
     scenarios: Count
     pairs: Count
-    features_file: str = "real_feature_examples.jsonl"
-    scenarios_file: str = "real_trade_scenarios.jsonl"
-    pairs_file: str = "real_dpo_pairs.jsonl"
+    features_file: str
+    scenarios_file: str
+    pairs_file: str
     max_duplicate_share: Share = 0.01
     max_class_share: Share = 0.9
     max_cut_share: Share = 0.02
@@ -115,9 +128,14 @@ class DataTable(_Table):
         return self.features + self.scenarios
 
     @property
-    def integration_line(self) -> str:
+    def proof(self) -> ProofLine:
+        """The proof line, as the log's grammar reads it."""
+        return ProofLine(self.proof_line)
+
+    @property
+    def demanded_line(self) -> str:
         """The line that the training log must show, word for word."""
-        return f"V2 FOREX INTEGRATION: {self.sft} SFT + {self.pairs} DPO samples from YOUR data"
+        return self.proof.stating(self.sft, self.pairs)
 
 
 class ModelTable(_Table):
@@ -200,8 +218,8 @@ class LimitsTable(_Table):
     relaunches: Annotated[int, Field(ge=0)] = 2
     dead_after_s: Positive = 600
     """How long an instance must be offline or exited without a break before another may take its place."""
-    sft_s_per_step: Positive = 4.4
-    dpo_s_per_step: Positive = 6.0
+    sft_s_per_step: Positive
+    dpo_s_per_step: Positive
     export_s: Positive = 300
     setup_s: Annotated[float, Field(ge=0)] = 600
     """From the rental to the launch: boot, upload, installation, the base model's download."""
@@ -236,6 +254,8 @@ class GatesTable(_Table):
     """Files that the smoke run adds to its copy of the package: relative path -> text."""
     context: bool = True
     generate: bool = True
+    prompt: Annotated[str, Field(min_length=1, max_length=200)] = "Hello"
+    """What the finished model goes on from when it must generate."""
     checks: tuple[Path, ...] = ()
     """Folders beside the built-in ``checks/`` whose checks count too."""
 
@@ -262,6 +282,12 @@ class Job(_Table):
     teardown: TeardownTable = TeardownTable()
     adopted: bool = False
     """Whether the job took over an instance that it did not rent. No job file says so: an adoption does."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_recorded(cls, told: Any, info: ValidationInfo) -> Any:
+        """Jobs come from job files, which state everything, and from the records of any earlier version."""
+        return told if info.context == FROM_FILE or not isinstance(told, dict) else profiles.recorded_by(told)
 
     @property
     def announced(self) -> dict[str, int | str]:

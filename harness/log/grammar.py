@@ -3,7 +3,7 @@
 The log comes from a rented box and is written to while it is read: it may hold terminal
 escapes, carriage returns, lines of any length, bytes that are not UTF-8, and end in a torn
 line. ``lines`` makes clean lines of such bytes, ``parse`` makes events of lines; a line
-that is not word for word in the grammar is no event.
+that is not word for word in the grammar is no event. One line is each job's own: its proof line.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 
 from harness.core.ids import Sha256
 from harness.core.text import printable
+from harness.log.proof import ProofLine
 
 MAX_LINE: Final = 4096
 """Characters of a line that are looked at; no line of the contract comes near it."""
@@ -29,8 +30,8 @@ class Trainer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class V2Integration:
-    """``V2 FOREX INTEGRATION: 15300 SFT + 2550 DPO samples from YOUR data``: the rows that will be trained on."""
+class DataAnnounced:
+    """The job's proof line: the rows of the operator's data that each trainer gets."""
 
     sft: int
     dpo: int
@@ -150,7 +151,7 @@ class ErrorLine:
 
 
 Event = (
-    V2Integration
+    DataAnnounced
     | Plan
     | Step
     | CheckpointSaved
@@ -209,11 +210,6 @@ _GRAMMAR: Final[tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Even
         lambda m: GgufWritten(m[1], int(m[2]), Sha256(m[3])),
     ),
     (
-        "V2 ",
-        re.compile(rf"V2 FOREX INTEGRATION: {_INT} SFT \+ {_INT} DPO samples from YOUR data"),
-        lambda m: V2Integration(int(m[1]), int(m[2])),
-    ),
-    (
         "PLAN ",
         re.compile(
             rf"PLAN sft_steps={_INT} dpo_steps={_INT} batch_size={_INT} checkpoint_every={_INT} lora_r={_INT}"
@@ -252,9 +248,6 @@ _ERRORS: Final[tuple[tuple[re.Pattern[str], ErrorKind], ...]] = (
     ),
 )
 _ANY_ERROR = re.compile("|".join(f"(?:{pattern.pattern})" for pattern, _ in _ERRORS))
-MATTERS: Final = rf"^(?:\[(?:sft|dpo|export)\] |V2 |PLAN |TRAINING [CF])|{_ANY_ERROR.pattern}"
-"""Found in every line that states an event, and in few others: what is to be read of a large log."""
-
 PLENTY: Final = r"^\[(?:sft|dpo)\] step "
 """Found in those lines of which there are many, each much like the one before."""
 
@@ -277,8 +270,13 @@ def lines(data: bytes, *, torn_end: bool = True) -> Iterator[str]:
             yield printable(piece[: MAX_LINE * 4].decode("utf-8", errors="replace"), MAX_LINE)
 
 
+def matters(proof: ProofLine) -> str:
+    """Found in every line that states an event, and in few others: what is to be read of a large log."""
+    return rf"^(?:\[(?:sft|dpo|export)\] |PLAN |TRAINING [CF]|{re.escape(proof.opening)})|{_ANY_ERROR.pattern}"
+
+
 def parse_line(line: str) -> Event | None:
-    """The event that a clean line states, or None."""
+    """The event that a clean line states, whatever the job; None when it states none."""
     for start, pattern, build in _GRAMMAR:
         if line.startswith(start):
             match = pattern.fullmatch(line)
@@ -290,6 +288,12 @@ def parse_line(line: str) -> Event | None:
     return None
 
 
-def parse(log_lines: Iterable[str]) -> tuple[Event, ...]:
-    """The events of clean lines, in their order."""
-    return tuple(event for event in map(parse_line, log_lines) if event is not None)
+def parse(log_lines: Iterable[str], proof: ProofLine) -> tuple[Event, ...]:
+    """The events of clean lines, in their order; ``proof`` is the job's own line."""
+    stated = proof.pattern.fullmatch
+
+    def event(line: str) -> Event | None:
+        match = stated(line)
+        return DataAnnounced(int(match["sft"]), int(match["dpo"])) if match else parse_line(line)
+
+    return tuple(each for each in map(event, log_lines) if each is not None)

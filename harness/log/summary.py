@@ -11,10 +11,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import AliasChoices, Field
 
 from harness.log.grammar import (
     CheckpointSaved,
+    DataAnnounced,
     ErrorLine,
     Event,
     FirstDpoLoss,
@@ -27,10 +30,10 @@ from harness.log.grammar import (
     Trainer,
     TrainingComplete,
     TrainingFailed,
-    V2Integration,
     lines,
     parse,
 )
+from harness.log.proof import ProofLine
 
 _PACE_WINDOW: Final = 20  # logged steps; the first ones of a run include compilation and warm-up
 
@@ -71,7 +74,8 @@ class LogSummary:
     """A whole log. ``errors`` are those of the present attempt, ``earlier_errors`` those of the attempts before."""
 
     attempts: int = 0
-    v2: V2Integration | None = None
+    data: Annotated[DataAnnounced | None, Field(validation_alias=AliasChoices("data", "v2"))] = None
+    """In facts files of earlier versions: v2."""
     plan: Plan | None = None
     trainers: Mapping[Trainer, TrainerLog] = field(default_factory=dict)
     first_dpo_loss: float | None = None
@@ -86,9 +90,9 @@ class LogSummary:
         return self.trainers.get(trainer, TrainerLog())
 
 
-def read(data: bytes, *, torn_end: bool = True) -> LogSummary:
+def read(data: bytes, proof: ProofLine, *, torn_end: bool = True) -> LogSummary:
     """Summarise a log's bytes; see ``grammar.lines`` for ``torn_end``."""
-    return summarise(parse(lines(data, torn_end=torn_end)))
+    return summarise(parse(lines(data, torn_end=torn_end), proof))
 
 
 def summarise(events: Iterable[Event]) -> LogSummary:
@@ -129,7 +133,7 @@ class _Trainer:
 @dataclass(slots=True)
 class _Fold:
     attempts: int = 0
-    v2: V2Integration | None = None
+    data: DataAnnounced | None = None
     plan: Plan | None = None
     trainers: dict[Trainer, _Trainer] = field(default_factory=dict)
     first_dpo_loss: float | None = None
@@ -141,9 +145,9 @@ class _Fold:
 
     def add(self, event: Event) -> None:
         match event:
-            case V2Integration():
-                self.begin(again=self.v2 is not None or bool(self.errors))
-                self.v2 = event
+            case DataAnnounced():
+                self.begin(again=self.data is not None or bool(self.errors))
+                self.data = event
             case Plan():
                 self.begin(again=self.plan is not None)
                 self.plan = event
@@ -175,18 +179,18 @@ class _Fold:
                 trainer.complete = event
 
     def begin(self, *, again: bool) -> None:
-        """An attempt begins with V2 or PLAN, whichever it prints first; what the one before said is history."""
+        """An attempt begins with its proof line or PLAN, whichever is first; what the one before said is history."""
         self.attempts = max(self.attempts, 1)
         if again or self.failed is not None or self.complete:
             self.earlier_errors += self.errors
-            self.errors, self.v2, self.plan = [], None, None
+            self.errors, self.data, self.plan = [], None, None
             self.failed, self.complete = None, False
             self.attempts += 1
 
     def result(self) -> LogSummary:
         return LogSummary(
             attempts=self.attempts,
-            v2=self.v2,
+            data=self.data,
             plan=self.plan,
             trainers={name: _frozen(trainer) for name, trainer in self.trainers.items()},
             first_dpo_loss=self.first_dpo_loss,

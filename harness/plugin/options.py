@@ -43,7 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Markers always; check files are collected and facts taken only when a stage is judged."""
     config.addinivalue_line("markers", "stage(name): the stage that this check belongs to, if not its folder's name")
     config.addinivalue_line("markers", "remedy(text): what to do next when this check does not pass")
-    config.addinivalue_line("markers", "seed(text): the rule of the first user that this check keeps")
+    config.addinivalue_line(
+        "markers", "seed(document, rule): the operating rule that this check keeps, by its name there"
+    )
     if config.option.showfixtures:
         from harness.plugin import fixtures  # noqa: PLC0415 - loads the engine, which other runs do without
 

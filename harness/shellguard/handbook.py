@@ -10,6 +10,7 @@ import ast
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from harness.core import durable
 from harness.core.errors import BadInput
@@ -21,16 +22,19 @@ BEGIN = "<!-- rules:begin -->"
 END = "<!-- rules:end -->"
 
 _PREFIX = "check_"
+_SEED = "pytest.mark.seed"
 _HELD = {Decision.DENY: "held", Decision.ASK: "asked about"}
 
 
 @dataclass(frozen=True, slots=True)
 class CheckClaim:
-    """Claim of one check, in a sentence."""
+    """CheckClaim of one check, in a sentence."""
 
     stage: Stage
     check: str
     says: str
+    seeds: tuple[tuple[str, str], ...] = ()
+    """The operating rules that it keeps, as its marks ``seed`` name them: document, rule."""
 
 
 def built_in_checks() -> Path:
@@ -43,33 +47,39 @@ def claims(folder: Path) -> tuple[CheckClaim, ...]:
     found: list[CheckClaim] = []
     for stage in ORDER:
         for path in sorted((folder / stage).glob("check_*.py")):
-            found.extend(CheckClaim(stage, name, says) for name, says in _claims_of(path))
+            found.extend(_claims_of(path, stage))
     if not found:
         raise BadInput(f"no checks found in {folder}")
     return tuple(found)
 
 
-def _claims_of(path: Path) -> list[tuple[str, str]]:
+def _claims_of(path: Path, stage: Stage) -> list[CheckClaim]:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, ValueError, SyntaxError) as error:
         raise BadInput(f"the checks in {path} cannot be read: {error}") from error
-    found: list[tuple[str, str]] = []
+    found: list[CheckClaim] = []
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith(_PREFIX):
             says = (ast.get_docstring(node) or "").partition("\n")[0].strip()
             if not says:
                 raise BadInput(f"{path}:{node.lineno}: {node.name} has no docstring that states its claim")
-            found.append((node.name.removeprefix(_PREFIX), printable(says)))
+            seeds = tuple(_seed(mark, path) for mark in node.decorator_list if ast.unparse(mark).startswith(_SEED))
+            found.append(CheckClaim(stage, node.name.removeprefix(_PREFIX), printable(says), seeds))
     return found
 
 
-def as_data(checks: tuple[CheckClaim, ...]) -> dict[str, list[dict[str, str]]]:
+def _seed(mark: ast.expr, path: Path) -> tuple[str, str]:
+    said = mark.args if isinstance(mark, ast.Call) else []
+    match said:
+        case [ast.Constant(str(document)), ast.Constant(str(rule))]:
+            return document, rule
+    raise BadInput(f"{path}:{mark.lineno}: a mark seed names a document and a rule in it")
+
+
+def as_data(checks: tuple[CheckClaim, ...]) -> dict[str, list[dict[str, Any]]]:
     """The rules for machines: ``held`` (the command guard's) and ``gates`` (the checks')."""
-    return {
-        "held": [{key: str(value) for key, value in asdict(rule).items()} for rule in RULES],
-        "gates": [{key: str(value) for key, value in asdict(claim).items()} for claim in checks],
-    }
+    return {"held": [asdict(rule) for rule in RULES], "gates": [asdict(claim) for claim in checks]}
 
 
 def as_markdown(checks: tuple[CheckClaim, ...]) -> str:

@@ -208,7 +208,7 @@ def test_another_training_than_the_job_file_plans_stays_until_the_file_fits(
 ) -> None:
     _lay(scene, trained)
     assert destroy(*_adopt(scene, "--yes", **{"features = 200": "features = 201"})) == HELD
-    assert "V2 line: sft is 300, planned 301" in scene.said
+    assert "ROWS: sft is 300, planned 301" in scene.said
     assert scene.is_alive()
     assert destroy(*_adopt(scene, "--yes")) == 0
     assert not scene.is_alive()

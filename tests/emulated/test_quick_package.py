@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from harness.log.grammar import Trainer
+from harness.log.proof import ProofLine
 from harness.log.summary import LogSummary, read
 
 PACKAGE = Path(__file__).resolve().parents[1] / "support" / "quick_package"
+PROOF = ProofLine("ROWS {sft}/{dpo} READY")
 
 
 def prepared(folder: Path) -> Path:
@@ -49,10 +51,10 @@ def model(folder: Path) -> str:
 @pytest.mark.parametrize(("line", "trainer"), [("[sft] step 13/20", Trainer.SFT), ("[dpo] COMPLETE", None)])
 def test_killed_and_run_again_it_ends_with_the_same_bytes(tmp_path: Path, line: str, trainer: Trainer | None) -> None:
     whole, broken = prepared(tmp_path / "whole"), prepared(tmp_path / "broken")
-    log: LogSummary = read(train(whole))
+    log: LogSummary = read(train(whole), PROOF)
     assert log.complete
     assert not log.errors
-    log = read(killed_at(broken, line) + train(broken))
+    log = read(killed_at(broken, line) + train(broken), PROOF)
     assert log.complete
     assert log.attempts == 2
     assert [resume.at for one in Trainer for resume in log.of(one).resumes] == ([10] if trainer else [])
@@ -65,6 +67,6 @@ def test_a_checkpoint_that_does_not_read_is_passed_over(tmp_path: Path) -> None:
     killed_at(folder, "[sft] step 12/20")
     torn = folder / "models/output/sft/checkpoint-10/adapter_model.safetensors"
     torn.write_bytes(torn.read_bytes()[:100])
-    log = read(train(folder))
+    log = read(train(folder), PROOF)
     assert [one.step for one in log.of(Trainer.SFT).passed_over] == [10]
     assert log.complete

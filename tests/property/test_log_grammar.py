@@ -14,6 +14,7 @@ from harness.core.ids import Sha256
 from harness.log import grammar, summary
 from harness.log.grammar import (
     CheckpointSaved,
+    DataAnnounced,
     ErrorKind,
     ErrorLine,
     Event,
@@ -27,8 +28,8 @@ from harness.log.grammar import (
     Trainer,
     TrainingComplete,
     TrainingFailed,
-    V2Integration,
 )
+from harness.log.proof import ProofLine
 
 counts = st.integers(0, 10**9)
 trainers = st.sampled_from(list(Trainer))
@@ -36,6 +37,7 @@ floats = st.floats(allow_nan=False, width=32)
 words = st.text("abcdefghijklmnopqrstuvwxyz0123456789_:.", min_size=1, max_size=20)
 prose = st.text(st.characters(min_codepoint=32, max_codepoint=0x2000).filter(str.isprintable))
 
+PROOF = ProofLine("V2 FOREX INTEGRATION: {sft} SFT + {dpo} DPO samples from YOUR data")
 V2 = "V2 FOREX INTEGRATION: 15300 SFT + 2550 DPO samples from YOUR data"
 PLAN = (
     "PLAN sft_steps=330 dpo_steps=80 batch_size=32 checkpoint_every=100 lora_r=64 lora_alpha=128"
@@ -51,8 +53,12 @@ def steps(trainer: str, *numbers: int) -> list[str]:
     return [step(trainer, number, 2.0 - number / 1000) for number in numbers]
 
 
+def event_of(line: str) -> Event | None:
+    return next(iter(grammar.parse([line], PROOF)), None)
+
+
 def read(*log: str) -> summary.LogSummary:
-    return summary.read(("\n".join(log) + "\n").encode())
+    return summary.read(("\n".join(log) + "\n").encode(), PROOF)
 
 
 @given(n=counts, total=counts, trainer=trainers, loss=floats, pace=floats, word=words, reason=prose)
@@ -62,7 +68,7 @@ def test_each_line_of_the_contract_is_read_back(
     path = f"models/output/{trainer}/checkpoint-{n % 10**9}"
     step_number = n % 10**9
     expected: dict[str, Event] = {
-        f"V2 FOREX INTEGRATION: {n} SFT + {total} DPO samples from YOUR data": V2Integration(n, total),
+        f"V2 FOREX INTEGRATION: {n} SFT + {total} DPO samples from YOUR data": DataAnnounced(n, total),
         f"PLAN sft_steps={n} dpo_steps={total} batch_size=32 checkpoint_every=100 lora_r=64 lora_alpha=128 dtype={word}"
         f" world_size=1 device_map={word} devices=cuda:0,{word}": Plan(
             n, total, 32, 100, 64, 128, word, 1, word, ("cuda:0", word)
@@ -82,10 +88,10 @@ def test_each_line_of_the_contract_is_read_back(
         f"TRAINING FAILED: {reason}": TrainingFailed(reason),
     }
     for line, event in expected.items():
-        assert grammar.parse(grammar.lines((line + "\n").encode())) == (event,)
-        assert grammar.parse_line(line + " ") != event or line.endswith(reason)
-        assert grammar.parse_line(f"log said: {line}") is None
-        assert re.search(grammar.MATTERS, line)
+        assert grammar.parse(grammar.lines((line + "\n").encode()), PROOF) == (event,)
+        assert event_of(line + " ") != event or line.endswith(reason)
+        assert event_of(f"log said: {line}") is None
+        assert re.search(grammar.matters(PROOF), line)
         assert bool(re.search(grammar.PLENTY, line)) == isinstance(event, Step)
 
 
@@ -93,7 +99,7 @@ def test_each_line_of_the_contract_is_read_back(
     ("text", "value"), [("nan", math.nan), ("inf", math.inf), ("-inf", -math.inf), ("1e-05", 1e-5)]
 )
 def test_a_loss_that_is_not_finite_is_read_as_such(text: str, value: float) -> None:
-    event = grammar.parse_line(f"[sft] step 1/2 (50.0%) loss={text} lr=0 s/step=0.1")
+    event = event_of(f"[sft] step 1/2 (50.0%) loss={text} lr=0 s/step=0.1")
     assert isinstance(event, Step)
     assert event.loss == value or (math.isnan(event.loss) and math.isnan(value))
 
@@ -118,7 +124,7 @@ def test_a_loss_that_is_not_finite_is_read_as_such(text: str, value: float) -> N
     ],
 )
 def test_what_is_not_word_for_word_is_no_event(line: str) -> None:
-    assert grammar.parse_line(line) is None
+    assert event_of(line) is None
 
 
 @pytest.mark.parametrize(
@@ -138,19 +144,19 @@ def test_what_is_not_word_for_word_is_no_event(line: str) -> None:
     ],
 )
 def test_error_lines_are_seen_wherever_they_stand(line: str, kind: ErrorKind) -> None:
-    assert grammar.parse_line(line) == ErrorLine(kind, line)
-    assert re.search(grammar.MATTERS, line)
+    assert event_of(line) == ErrorLine(kind, line)
+    assert re.search(grammar.matters(PROOF), line)
 
 
 @pytest.mark.parametrize("line", ["NCCL version 2.21.5+cuda12.4", "no space is left out", "the dog was Killed", "Xid"])
 def test_harmless_lines_are_no_errors(line: str) -> None:
-    assert grammar.parse_line(line) is None
+    assert event_of(line) is None
 
 
 def test_a_torn_last_line_is_left_out_while_the_log_may_grow() -> None:
     log = (V2 + "\n" + "[dpo] first loss=0.69").encode()
-    assert grammar.parse(grammar.lines(log)) == (V2Integration(15300, 2550),)
-    assert len(grammar.parse(grammar.lines(log, torn_end=False))) == 2
+    assert grammar.parse(grammar.lines(log), PROOF) == (DataAnnounced(15300, 2550),)
+    assert len(grammar.parse(grammar.lines(log, torn_end=False), PROOF)) == 2
 
 
 @given(st.binary(max_size=2000))
@@ -158,23 +164,23 @@ def test_any_bytes_are_read_without_an_error_and_printably(noise: bytes) -> None
     for line in grammar.lines(noise, torn_end=False):
         assert not any(unicodedata.category(letter) == "Cc" for letter in line.replace("\t", ""))
         assert len(line) <= grammar.MAX_LINE + 1
-    summary.read(noise, torn_end=False)
+    summary.read(noise, PROOF, torn_end=False)
 
 
 @given(st.binary(max_size=300).filter(lambda noise: noise[-1:] not in (b"\x1b", b"[") and b"\x1b" not in noise))
 def test_noise_between_lines_hides_no_line(noise: bytes) -> None:
     log = b"\r\n" + noise + b"\n" + V2.encode() + b"\r\n" + noise + b"\n"
-    assert V2Integration(15300, 2550) in grammar.parse(grammar.lines(log))
+    assert DataAnnounced(15300, 2550) in grammar.parse(grammar.lines(log), PROOF)
 
 
 def test_a_progress_bar_before_a_line_ends_with_its_carriage_return() -> None:
     log = f" 10%|█         | 1/10 [00:01<00:09]\r\x1b[2K\x1b[32m{V2}\x1b[0m\n".encode()
-    assert grammar.parse(grammar.lines(log)) == (V2Integration(15300, 2550),)
+    assert grammar.parse(grammar.lines(log), PROOF) == (DataAnnounced(15300, 2550),)
 
 
 def test_a_huge_line_is_cut_and_costs_little() -> None:
     log = b"A" * 50_000_000 + b"\n" + V2.encode() + b"\n" + b"[sft] step " + b"9" * 5_000_000 + b"\n"
-    assert grammar.parse(grammar.lines(log)) == (V2Integration(15300, 2550),)
+    assert grammar.parse(grammar.lines(log), PROOF) == (DataAnnounced(15300, 2550),)
 
 
 def test_a_whole_run_folds_into_its_end() -> None:
@@ -195,7 +201,7 @@ def test_a_whole_run_folds_into_its_end() -> None:
     assert seen.complete
     assert seen.failed is None
     assert seen.attempts == 1
-    assert seen.v2 == V2Integration(15300, 2550)
+    assert seen.data == DataAnnounced(15300, 2550)
     assert seen.plan is not None
     assert seen.plan.devices == ("cuda:0", "cuda:1")
     sft = seen.of(Trainer.SFT)

@@ -66,6 +66,7 @@ from harness.gates.facts_file import FactsFile
 from harness.job.load import load_job
 from harness.job.model import Job
 from harness.log import summary
+from harness.log.proof import ProofLine
 from harness.plugin.looking import Evidence
 from harness.plugin.verdicts import _judge
 from harness.providers.vast.offers import gpu_names
@@ -87,6 +88,7 @@ ENDED: Final = SessionState(started=True, alive=False, pid=4242, exit_status=0, 
 CRASHED: Final = SessionState(started=True, alive=False, pid=4242, exit_status=1, carrier="tmux")
 KILLED: Final = SessionState(started=True, alive=False, pid=4242, exit_status=None, carrier="tmux")
 
+PROOF: Final = ProofLine("V2 FOREX INTEGRATION: {sft} SFT + {dpo} DPO samples from YOUR data")
 V2: Final = "V2 FOREX INTEGRATION: 15300 SFT + 2550 DPO samples from YOUR data"
 PLAN: Final = (
     "PLAN sft_steps=330 dpo_steps=80 batch_size=32 checkpoint_every=100 lora_r=64 lora_alpha=128"
@@ -124,7 +126,7 @@ def step_lines(
 
 def log(*lines: str) -> summary.LogSummary:
     """A log's lines, read by the harness's own parser."""
-    return summary.read(("\n".join(lines) + "\n").encode())
+    return summary.read(("\n".join(lines) + "\n").encode(), PROOF)
 
 
 def whole_log() -> list[str]:
@@ -248,7 +250,7 @@ def launch() -> LaunchFacts:
         session=seen(RUNNING),
         log=seen(log(V2, PLAN, *step_lines("sft", 1, 5))),
         log_age_s=seen(3.0),
-        integration=seen(Matches(exists=True, bytes=900, count=1, matches=(Match(1, V2),))),
+        proof=seen(Matches(exists=True, bytes=900, count=1, matches=(Match(1, V2),))),
         processes=seen(Processes((python("train_deepseek_forex.py", "--stage", "all"),))),
         run=seen(JsonFile(exists=True, bytes=300, json=run)),
         since_launch_s=240.0,

@@ -53,7 +53,7 @@ class Defect:
     detail: str
 
     def __str__(self) -> str:
-        """``real_dpo_pairs.jsonl:17: rule: detail``."""
+        """``pairs.jsonl:17: rule: detail``."""
         return f"{self.file}:{self.line}: {self.rule}: {self.detail}"
 
 

@@ -67,12 +67,12 @@ PROJECTIONS = {  # name in the adapter -> (name in GGUF, rows, columns)
     "mlp.down_proj": ("ffn_down", HIDDEN, INNER),
 }
 
-DATA = Path("data/forex_integrated")
+DATA = Path("data/quick")
 ROWS = {"features": 200, "scenarios": 100, "pairs": 50}
 FILES = {
-    "features": DATA / "real_feature_examples.jsonl",
-    "scenarios": DATA / "real_trade_scenarios.jsonl",
-    "pairs": DATA / "real_dpo_pairs.jsonl",
+    "features": DATA / "features.jsonl",
+    "scenarios": DATA / "scenarios.jsonl",
+    "pairs": DATA / "pairs.jsonl",
 }
 OUTPUT = Path("models/output")
 BASE = OUTPUT / "base"
@@ -200,8 +200,7 @@ def _tensors() -> dict[str, tuple[str, tuple[int, ...]]]:
 def train_all() -> None:
     """SFT, DPO, export, manifest."""
     rows = {kind: read_rows(kind) for kind in FILES}
-    say(f"V2 FOREX INTEGRATION: {len(rows['features']) + len(rows['scenarios'])} SFT + "
-        f"{len(rows['pairs'])} DPO samples from YOUR data")  # fmt: skip
+    say(f"ROWS {len(rows['features']) + len(rows['scenarios'])}/{len(rows['pairs'])} READY")
     make_base()
     announce()
     sft = train("sft", features(rows["features"] + rows["scenarios"]), new_adapter(), None)

@@ -55,11 +55,11 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("crashed", {"session": CRASHED}, {ALIVE: "status 1"}),
     ("killed", {"session": KILLED}, {ALIVE: "killed"}),
     ("silent", {"log_age_s": 301.0}, {GROWING: "301 s"}),
-    ("no line", {"integration": said()}, {SAID: "did not appear within 240 s"}),
-    ("no log file", {"integration": Matches(exists=False)}, {SAID: "no training.log"}),
-    ("a row short", {"integration": said(SHORT), "log": log(SHORT, PLAN, *STEPS)}, {SAID: "15299"}),
-    ("more than the line", {"integration": said(V2 + " and more")}, {SAID: "and more"}),
-    ("a good line, then a bad one", {"integration": said(V2, SHORT)}, {SAID: "15299"}),
+    ("no line", {"proof": said()}, {SAID: "did not appear within 240 s"}),
+    ("no log file", {"proof": Matches(exists=False)}, {SAID: "no training.log"}),
+    ("a row short", {"proof": said(SHORT), "log": log(SHORT, PLAN, *STEPS)}, {SAID: "15299"}),
+    ("more than the line", {"proof": said(V2 + " and more")}, {SAID: "and more"}),
+    ("a good line, then a bad one", {"proof": said(V2, SHORT)}, {SAID: "15299"}),
     ("said by an earlier attempt only", {"log": log(V2, PLAN, *STEPS, PLAN, RESUMED)}, {SAID: "an earlier attempt"}),
     ("two processes planned", with_plan("world_size=1", "world_size=8"), {SINGLE: "world_size=8"}),
     (
@@ -144,7 +144,5 @@ def test_a_run_that_has_ended_well_need_not_write_on() -> None:
 
 def test_a_relaunch_in_the_second_trainer_passes() -> None:
     again = [V2, PLAN, "[dpo] RESUME from models/output/dpo/checkpoint-50 at step 50", *step_lines("dpo", 51, 55)]
-    facts = replace(
-        launch(), log=seen(log(V2, PLAN, *step_lines("sft", 1, 330), *again)), integration=seen(said(V2, V2))
-    )
+    facts = replace(launch(), log=seen(log(V2, PLAN, *step_lines("sft", 1, 330), *again)), proof=seen(said(V2, V2)))
     assert_only(judge(Stage.LAUNCH, facts), Verdict.FAIL, {})

@@ -20,7 +20,7 @@ from harness.log import summary
 from harness.log.grammar import Trainer
 from harness.remote.box import excerpt
 from harness.remote.probe import probe
-from tests.support.facts import PLAN, V2, step_lines, whole_log
+from tests.support.facts import PLAN, PROOF, V2, sound_job, step_lines, whole_log
 
 answer: Any = pytest.importorskip("harness.remote.box.answer", reason="the box is Linux")
 
@@ -40,13 +40,13 @@ class Look:
 
 def look(box: Path) -> Look:
     """The log's questions, answered as on the box and read as from it, beside answers of other questions."""
-    job = SimpleNamespace(package=SimpleNamespace(remote_dir=str(box)))
+    job = sound_job(package={"remote_dir": str(box)})
     log = traininglog.questions(cast("JobContext", SimpleNamespace(job=job)))
     request = {"timeout": 60, "limit": probe.ANSWER_LIMIT // 2, "questions": probe.on_the_wire(log)}
     out = json.dumps(answer.answers(request)).encode()
     assert len(out) < 3 * MIB
     answers = probe.parse(RunResult(0, b"m:" + out, b""), "m:", log)
-    return Look(log.summary_of(answers), log.age_s(answers), log.last_lines(answers))
+    return Look(log.summary_of(answers, PROOF), log.age_s(answers), log.last_lines(answers))
 
 
 def chatty(path: Path, size: int, noise: str, events: list[str]) -> None:
@@ -68,7 +68,7 @@ def test_a_log_of_any_size_is_read_in_full(tmp_path: Path, mib: int, noise: str)
     os.utime(log, (log.stat().st_mtime - 3600,) * 2)
     seen = look(tmp_path)
     found = seen.log.get()
-    assert found == summary.read(("\n".join(whole_log()) + "\n").encode())
+    assert found == summary.read(("\n".join(whole_log()) + "\n").encode(), PROOF)
     assert seen.age_s.get() >= 3600
     assert len(seen.last_lines.get()) == 20
 
@@ -84,20 +84,20 @@ def test_more_steps_than_fit_leave_steps_out_and_nothing_else(tmp_path: Path) ->
     ]
     (tmp_path / "training.log").write_text("\n".join(many) + "\n")
     seen = look(tmp_path).log.get()
-    whole = summary.read(("\n".join(many) + "\n").encode())
+    whole = summary.read(("\n".join(many) + "\n").encode(), PROOF)
     sft = seen.of(Trainer.SFT)
     assert 10000 < len(sft.steps) < 60000
     assert (sft.steps[0].step, sft.steps[-1].step) == (1, 60000)
     assert sft.saved == whole.of(Trainer.SFT).saved
     assert [resume.at for resume in sft.resumes] == [19900]
-    assert (seen.v2, seen.plan, seen.errors) == (whole.v2, whole.plan, whole.errors)
+    assert (seen.data, seen.plan, seen.errors) == (whole.data, whole.plan, whole.errors)
 
 
 def test_a_flood_of_lines_that_matter_is_bounded(tmp_path: Path) -> None:
     flood = [V2, PLAN, *[f"CUDA error: {OTHER}"] * 40000, "TRAINING FAILED: CUDA error"]
     (tmp_path / "training.log").write_text("\n".join(flood) + "\n")
     seen = look(tmp_path).log.get()
-    assert seen.v2 is not None
+    assert seen.data is not None
     assert seen.failed == "CUDA error"
     assert len(seen.errors) > 1000
 
@@ -106,7 +106,7 @@ def test_of_a_larger_log_than_is_scanned_both_ends_are_read(tmp_path: Path, monk
     monkeypatch.setattr(excerpt, "SCANNED", 20000)
     chatty(tmp_path / "training.log", 60000, ASCII, whole_log())
     seen = look(tmp_path).log.get()
-    assert seen.v2 is not None
+    assert seen.data is not None
     assert seen.complete
 
 
@@ -117,7 +117,7 @@ def test_escapes_progress_bars_and_torn_ends_are_read_as_the_grammar_reads_them(
         + "\n[dpo] first loss=0.69\nplain\n[sft] step 2/330 (0%) loss=0.1"
     ).encode()
     (tmp_path / "training.log").write_bytes(data)
-    assert look(tmp_path).log.get() == summary.read(data)
+    assert look(tmp_path).log.get() == summary.read(data, PROOF)
 
 
 def test_a_log_that_is_not_there_was_not_seen(tmp_path: Path) -> None:

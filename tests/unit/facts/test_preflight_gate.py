@@ -118,7 +118,7 @@ def make_job(package: Path, **changes: dict[str, Any]) -> Job:
         "model": {"base": "models/base", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
         "training": {"command": ["python3", "train.py"], "sft_steps": 330, "dpo_steps": 80},
         "artifact": {"quantization": "Q8_0", "floors": {"Q8_0": 100_000}},
-        "limits": {"budget_usd": 20},
+        "limits": {"budget_usd": 20, "sft_s_per_step": 4.4, "dpo_s_per_step": 6.0},
         "gates": {"smoke_command": ["python3", "train.py", "--smoke"], "smoke_timeout_s": 60},
     }
     tables["data"] |= {"features_file": "f.jsonl", "scenarios_file": "s.jsonl", "pairs_file": "p.jsonl"}

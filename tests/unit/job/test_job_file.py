@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import BadInput
-from harness.job.load import load_job, profiles
+from harness.job import profiles
+from harness.job.load import load_job
 from harness.job.model import Job
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,7 +27,7 @@ def _load(folder: Path, text: str) -> Job:
 def test_the_examples_fit(name: str) -> None:
     job = load_job(ROOT / "examples" / name)
     assert job.package.source == ROOT / "training_pkg"
-    assert job.data.integration_line == ("V2 FOREX INTEGRATION: 15300 SFT + 2550 DPO samples from YOUR data")
+    assert job.data.demanded_line == ("V2 FOREX INTEGRATION: 15300 SFT + 2550 DPO samples from YOUR data")
     assert job.training.batch_size == 32
     assert job.training.device_map == "auto"
 
@@ -55,6 +56,12 @@ def test_the_real_job_has_the_numbers_that_were_paid_for() -> None:
         (BASE + "\n[limits]\nbudget_usd = nan\n", ("line 8: limits.budget_usd", "finite")),
         (BASE + "\n[limits]\nbudget_usd = -1\n", ("line 8: limits.budget_usd", "greater than 0", "-1")),
         (BASE + '\n[artifact]\nquantization = "Q5"\n', ("line 8: artifact.quantization", "'F16', 'Q8_0' or 'Q4_K_M'")),
+        (BASE + '\n[data]\nproof_line = "ROWS {sft}"\n', ("line 8: data.proof_line", "{sft} and {dpo} once each")),
+        (BASE + '\n[data]\nproof_line = "PLAN\\n{sft}/{dpo}"\n', ("line 8: data.proof_line", "one printable line")),
+        (
+            BASE + '\n[data]\nproof_line = "[sft] COMPLETE {sft}/{dpo} steps"\n',
+            ("line 8: data.proof_line", "the log says something else"),
+        ),
         (BASE + '\n[provider]\nkind = "aws"\n', ("line 8: provider.kind", "'aws'", "emulated, vast")),
         (BASE + '\n[provider]\nscenario = "x"\n', ("line 7: provider", "'emulated' only")),
         (BASE + '\n[training]\ncommand = ["a", 3]\n', ("line 8: training.command.1", "valid string")),
@@ -72,11 +79,11 @@ def test_the_real_job_has_the_numbers_that_were_paid_for() -> None:
         ('name = "n"\nprofile = "forex-r1-v3"\npackage = "x"\n', ("line 3: package", "a table is needed")),
         (BASE + '\n[training]\ncommand = "python3 x.py"\n', ("line 8: training.command", 'needed: ["one", "two"]')),
         (BASE + '\n[artifact]\nfloors = "5GB"\n', ("line 8: artifact.floors", "a table is needed")),
-        (BASE.replace('"pkg"', '"C:\\Users\\kevin"'), ("not TOML", "single quotes: 'C:\\models\\forex'")),
+        (BASE.replace('"pkg"', '"C:\\Users\\kevin"'), ("not TOML", "single quotes: 'C:\\models\\mine'")),
         ("x = " + "[" * 5000, ("nested too deeply",)),
         ("x = ", ("not TOML",)),
         (BASE + "[package]\n", ("not TOML", "line 6")),
-        (BASE.replace('"pkg"', '"C:\\models\\x"'), ("not TOML", "single quotes: 'C:\\models\\forex'")),
+        (BASE.replace('"pkg"', '"C:\\models\\x"'), ("not TOML", "single quotes: 'C:\\models\\mine'")),
         (BASE.replace('"pkg"', '"C:\\new\\table"'), ("package.source", "single quotes")),
         (BASE.replace('"pkg"', '"a\\u0000b"'), ("package.source", "control character")),
         (BASE.replace('"pkg"', '"~nobody-of-this-name/x"'), ("package.source", "no path on this machine")),
@@ -163,8 +170,8 @@ def test_what_the_file_says_wins_over_the_profile_field_by_field(tmp_path: Path)
 
 
 def test_every_profile_is_a_job_but_for_its_package(tmp_path: Path) -> None:
-    assert profiles()
-    for name in profiles():
+    assert profiles.names()
+    for name in profiles.names():
         assert _load(tmp_path, BASE.replace("forex-r1-v3", name)).name == "night"
 
 

@@ -63,7 +63,7 @@ def job(source: Path, **package: Any) -> Job:
             },
             "training": {"command": ["x"], "sft_steps": 1, "dpo_steps": 1},
             "artifact": {"floors": {"Q8_0": 1}},
-            "limits": {"budget_usd": 1},
+            "limits": {"budget_usd": 1, "sft_s_per_step": 1, "dpo_s_per_step": 1},
         }
     )
 

@@ -1,0 +1,31 @@
+"""Profiles: tables that a job file builds on, one TOML file each. What is one user's own stands here, not in code."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+_FIRST = "forex-r1-v3"
+_ONCE_BUILT_IN = (("data", "proof_line"), ("gates", "prompt"))
+
+
+def names() -> tuple[str, ...]:
+    """The names of the built-in profiles."""
+    files = (item.name for item in resources.files(__name__).iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml")))
+
+
+def tables(name: str) -> dict[str, Any]:
+    """A profile's tables, by its name."""
+    return tomllib.loads((resources.files(__name__) / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def recorded_by(job: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A recorded job with what its version had built in and did not record: it was the first profile's."""
+    for at, field in _ONCE_BUILT_IN:
+        table = job.get(at)
+        if isinstance(table, dict) and field not in table:
+            job = {**job, at: {**table, field: tables(_FIRST)[at][field]}}
+    return job
