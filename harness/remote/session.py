@@ -1,4 +1,4 @@
-"""The training on the box: started once however often it is asked for, watched, stopped."""
+"""Training on the box: started once however often it is asked for, watched, stopped."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """How the training's session stands. ``exit_status`` is None while it runs, and when it was killed unheard.
+    """State of the training's session. ``exit_status`` is None while it runs and when it was killed without one.
 
-    ``ended_s`` is how many seconds ago it ended by the box's own clock, where it has an exit status.
+    ``ended_s``: seconds since it ended by the box's own clock, where it has an exit status.
     """
 
     started: bool
@@ -51,7 +51,7 @@ def session_state(answer: Json) -> SessionState:
 
 
 class TrainingSession:
-    """The command of one directory on the box, in a tmux session (where a person can attach) or under setsid."""
+    """Command of one directory on the box, in a tmux session (where a person can attach) or under setsid."""
 
     def __init__(self, host: Host, directory: str, name: str = "train", log: str = "training.log") -> None:
         if not NAME.fullmatch(name):
@@ -83,7 +83,7 @@ class TrainingSession:
         return fresh
 
     def state(self) -> SessionState:
-        """How it stands now. Raises HostUnreachable when that cannot be seen."""
+        """State now. Raises HostUnreachable when it cannot be seen."""
         question = Question("session", "session", {"directory": self._directory})
         seen = self._host.probe([question], timeout=60.0).get("session")
         if seen.problem is not None:
@@ -94,12 +94,8 @@ class TrainingSession:
         """Whether anything of it runs."""
         return self.state().alive
 
-    def exit_status(self) -> int | None:
-        """The command's exit status; None while it runs, before it was started and when it was killed unheard."""
-        return self.state().exit_status
-
     def stop(self, grace: float = 20.0) -> SessionState:
-        """End it: SIGTERM, ``grace`` seconds, SIGKILL; how it stands then. Nothing happens when it has ended."""
+        """End it by SIGTERM and, after ``grace`` seconds, SIGKILL; return its state. Does nothing when it has ended."""
         return self._read(self._act("stop", {"directory": self._directory, "grace": grace}, timeout=grace + 60.0))
 
     def _act(self, verb: str, args: dict[str, Json], timeout: float) -> Json:
