@@ -132,7 +132,7 @@ class SshHost:
         return 1 if size <= SMALL or self._near() else FAR_CONNECTIONS
 
     def _near(self) -> bool:
-        """Whether the round trip is short; the first answer on a new connection waits for the server to be ready."""
+        """True when the round trip is short; the first answer on a new connection waits for the server to be ready."""
         connection = self._any_connection()
         return any(connection.round_trip(self._clock) < NEAR_S for _ in range(2))
 

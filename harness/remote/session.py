@@ -91,7 +91,7 @@ class TrainingSession:
         return self._read(seen.value)
 
     def alive(self) -> bool:
-        """Whether anything of it runs."""
+        """True while anything of it runs. Raises HostUnreachable."""
         return self.state().alive
 
     def stop(self, grace: float = 20.0) -> SessionState:

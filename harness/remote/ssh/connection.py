@@ -67,7 +67,7 @@ class Connection:
         self.host_key = host_key
 
     def alive(self) -> bool:
-        """Whether the connection is not known to be dead."""
+        """True unless the connection is known to be dead."""
         return self._transport.is_active()
 
     def session(self) -> paramiko.Channel:
@@ -120,7 +120,7 @@ class Connection:
 
 
 class Dialer:
-    """Makes connections for one login; remembers which route answered last and asks where the box is now.
+    """Makes connections for one login; begins with the route that answered last, and asks where the box is now.
 
     ``whereabouts`` is called when every known route failed: a restarted box has other ports.
     """
@@ -259,7 +259,7 @@ def describe(error: BaseException) -> str:
 
 
 def _same_routes(one: Login, other: Login) -> bool:
-    """Whether two logins differ in the order of their routes at most."""
+    """True when two logins differ in the order of their routes at most."""
     return set(one.endpoints) == set(other.endpoints) and set(one.host_keys) == set(other.host_keys)
 
 

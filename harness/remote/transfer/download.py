@@ -93,7 +93,7 @@ def _fetch(journal: Journal, source: Source, attempt: Callable[[Journal], str]) 
 
 
 def is_whole(destination: Path, remote: RemoteFile) -> bool:
-    """Whether the local file is, byte for byte, the remote one. Raises TransferFailed when it cannot be read."""
+    """True when the local file has the remote one's size and digest. Raises TransferFailed when it cannot be read."""
     try:
         if destination.stat().st_size != remote.size:
             return False

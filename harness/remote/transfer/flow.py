@@ -19,7 +19,7 @@ class StallDetector:
         self._bytes = 0
 
     def stalled(self, now: float, received: int) -> bool:
-        """Whether the stream is stalled, given the bytes received so far."""
+        """True when the stream is stalled, given the bytes received so far."""
         if self._since is None or received - self._bytes >= self._least:
             self._since, self._bytes = now, received
         return now - self._since > self._seconds

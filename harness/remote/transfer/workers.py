@@ -121,17 +121,17 @@ class PieceQueue:
 
     @property
     def ready(self) -> bool:
-        """Whether pieces are handed out yet."""
+        """True once pieces are handed out."""
         return self._ready
 
     @property
     def stopped(self) -> bool:
-        """Whether it was stopped."""
+        """True once it was stopped."""
         return self._stopped
 
     @property
     def complete(self) -> bool:
-        """Whether every piece is written."""
+        """True once every piece is written."""
         return not self._left
 
 
@@ -171,22 +171,22 @@ class DownloadWorker:
 
     @property
     def waiting(self) -> bool:
-        """Whether bytes were asked for that did not arrive yet."""
+        """True while bytes were asked for that did not arrive yet."""
         return bool(self._asked)
 
     @property
     def flowing(self) -> bool:
-        """Whether the present stream has brought bytes and is to bring more."""
+        """True while the present stream has brought bytes and is to bring more."""
         return self.waiting and self.received > self._received_before
 
     @property
     def retired(self) -> bool:
-        """Whether it was told to end."""
+        """True once it was told to end."""
         return self._retired
 
     @property
     def ended(self) -> bool:
-        """Whether it fetches no more."""
+        """True when it does not run."""
         return not self._thread.is_alive()
 
     def join(self) -> None:
