@@ -14,6 +14,7 @@ from harness.core.ids import new_nonce
 from harness.core.ports import Host, Json, Question
 from harness.remote.probe import program
 
+LOG = "training.log"
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -53,13 +54,12 @@ def session_state(answer: Json) -> SessionState:
 class TrainingSession:
     """Command of one directory on the box, in a tmux session (where a person can attach) or under setsid."""
 
-    def __init__(self, host: Host, directory: str, name: str = "train", log: str = "training.log") -> None:
+    def __init__(self, host: Host, directory: str, name: str = "train") -> None:
         if not NAME.fullmatch(name):
             raise BadInput(f"{name!r} cannot name a terminal session (letters, digits, '_' and '-')")
         self._host = host
         self._directory = directory
         self._name = name
-        self._log = log
 
     def start(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> bool:
         """Run ``argv`` in the directory, output appended to the log; False when it runs or has ended well.
@@ -74,7 +74,7 @@ class TrainingSession:
             "name": self._name,
             "argv": list(argv),
             "env": dict(env or {}),
-            "log": self._log,
+            "log": LOG,
         }
         answer = self._act("start", request, timeout=60.0)
         fresh = answer.get("fresh") if isinstance(answer, dict) else None

@@ -165,11 +165,11 @@ def test_silence_without_end_is_held_and_continued_later(box: LocalSshd, tmp_pat
 def test_the_way_to_a_box_that_fell_silent_is_not_measured_for_ever(
     box: LocalSshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.5)
     with Proxy(box.port) as proxy:
         login = box.login(proxy.port)
-        live = connection.connect(login, login.endpoints[0], 5.0)
+        live = connection.connect(login, login.endpoints[0])
         assert live.round_trip(SystemClock()) > 0
+        monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.5)
         proxy.faults.silent = True
         with pytest.raises(HostUnreachable, match="does not answer"):
             live.round_trip(SystemClock())

@@ -201,17 +201,17 @@ class Dialer:
         raise HostUnreachable("; ".join(str(error) for error in problems)) from problems[0]
 
 
-def connect(login: Login, endpoint: Endpoint, timeout: float = CONNECT_TIMEOUT_S) -> Connection:
+def connect(login: Login, endpoint: Endpoint) -> Connection:
     """One connection to one endpoint. Raises HostKeyChanged, HostUnreachable, BadInput (the key file)."""
     public_key(login.key_file)  # a clear error for an unusable key, before the network is touched
     try:
-        connected = socket.create_connection((endpoint.host, endpoint.port), timeout)
+        connected = socket.create_connection((endpoint.host, endpoint.port), CONNECT_TIMEOUT_S)
     except OSError as error:
         raise HostUnreachable(f"{name(endpoint)} does not answer: {describe(error)}") from error
     _notice_dead_peers(connected)
     transport = paramiko.Transport(connected, default_window_size=WINDOW, default_max_packet_size=PACKET)
     try:
-        host_key = _handshake(transport, login, endpoint, timeout)
+        host_key = _handshake(transport, login, endpoint)
     except (SSHException, OSError, EOFError) as error:
         transport.close()
         raise HostUnreachable(f"{name(endpoint)} does not let us in: {describe(error)}") from error
@@ -221,7 +221,7 @@ def connect(login: Login, endpoint: Endpoint, timeout: float = CONNECT_TIMEOUT_S
     return Connection(transport, endpoint, host_key)
 
 
-def _handshake(transport: paramiko.Transport, login: Login, endpoint: Endpoint, timeout: float) -> str:
+def _handshake(transport: paramiko.Transport, login: Login, endpoint: Endpoint) -> str:
     """Handshake, host key, authentication, in this order; the host key's line."""
     pinning = login.pinning()
     options = transport.get_security_options()
@@ -231,9 +231,9 @@ def _handshake(transport: paramiko.Transport, login: Login, endpoint: Endpoint, 
     options.key_types = tuple(sorted(options.key_types, key=lambda kind: _key_kind(kind) not in kinds))
     transport.packetizer.REKEY_BYTES = 1 << 60
     transport.packetizer.REKEY_PACKETS = 1 << 60
-    transport.banner_timeout = timeout
-    transport.auth_timeout = timeout
-    transport.start_client(timeout=timeout)
+    transport.banner_timeout = CONNECT_TIMEOUT_S
+    transport.auth_timeout = CONNECT_TIMEOUT_S
+    transport.start_client(timeout=CONNECT_TIMEOUT_S)
     key = transport.get_remote_server_key()
     host_key = f"{key.get_name()} {key.get_base64()}"
     pinning.require(host_key, name(endpoint))

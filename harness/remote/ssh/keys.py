@@ -18,7 +18,7 @@ from harness.core.errors import BadInput
 _KINDS = (Ed25519PrivateKey, EllipticCurvePrivateKey, RSAPrivateKey)
 
 
-def generate_keypair(path: Path, comment: str = "gold-standard-harness") -> str:
+def generate_keypair(path: Path) -> str:
     """Write a new ed25519 private key to ``path`` (owner only) and return its public line, also in ``path``.pub.
 
     An existing key is kept and its public line returned. Raises BadInput when the file there is no usable key.
@@ -29,7 +29,7 @@ def generate_keypair(path: Path, comment: str = "gold-standard-harness") -> str:
     )
     if not path.exists() and durable.create(path, private, mode=0o600):
         _make_private(path)
-    public = f"{public_key(path)} {comment}"
+    public = f"{public_key(path)} gold-standard-harness"
     durable.write(path.with_name(path.name + ".pub"), f"{public}\n".encode(), mode=0o644)
     return public
 

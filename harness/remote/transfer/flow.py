@@ -9,6 +9,10 @@ On two cores one connection over the loopback brought 345 MB/s, and two brought 
 """
 
 
+RAMP_WINDOW_S = 1.0
+RAMP_GAIN = 1.15
+
+
 class StallDetector:
     """Tells silence from slowness: less than ``least`` bytes within ``seconds`` is a stall."""
 
@@ -30,17 +34,14 @@ class StallDetector:
 
 
 class ConnectionRamp:
-    """Number of connections: doubled while that brings at least ``gain`` more, else back to the best number.
+    """Number of connections: doubled while each doubling brings ``RAMP_GAIN`` times the rate, else the best number.
 
-    Each number is measured for ``window`` seconds. ``hold`` seconds after it settled it tries more again, for
-    networks change.
+    ``hold`` seconds after it settled it tries more again, for networks change.
     """
 
-    def __init__(self, start: int, most: int, window: float = 1.0, gain: float = 1.15, hold: float = 60.0) -> None:
+    def __init__(self, start: int, most: int, hold: float = 60.0) -> None:
         self._wanted = min(start, most)
         self._most = most
-        self._window = window
-        self._gain = gain
         self._hold = hold
         self._best = (0.0, self._wanted)
         self._mark: tuple[float, int] | None = None
@@ -59,11 +60,11 @@ class ConnectionRamp:
             self._mark = (now, received)
             return self._wanted
         elapsed = now - self._mark[0]
-        if elapsed < self._window:
+        if elapsed < RAMP_WINDOW_S:
             return self._wanted
         rate = (received - self._mark[1]) / elapsed
         self._mark = None
-        if rate > self._best[0] * self._gain:
+        if rate > self._best[0] * RAMP_GAIN:
             self._best = (rate, self._wanted)
             if self._wanted < self._most and rate < CPU_BOUND_RATE * self._wanted:
                 self._wanted = min(self._wanted * 2, self._most)

@@ -18,6 +18,7 @@ from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HostKeyChanged, HostUnreachable, ProviderUnavailable, TransferFailed
 from harness.core.ports import Endpoint, Question
 from harness.remote.path_safety import problem_of_relative, safe_relative, unsafe_paths
+from harness.remote.ssh import connection
 from harness.remote.ssh.connection import Dialer, Login, connect
 from harness.remote.ssh.keys import generate_keypair, public_key
 from harness.remote.ssh.pinning import HostKeys
@@ -118,15 +119,17 @@ def test_first_use_then_required(box: LocalSshd, tmp_path: Path) -> None:
         connect(login, login.endpoints[0])
 
 
-def test_a_server_that_says_nothing_is_given_up(tmp_path: Path) -> None:
+def test_a_server_that_says_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.3)
     generate_keypair(tmp_path / "id")
     with socket.create_server(("127.0.0.1", 0)) as mute:
         login = Login("u", (Endpoint("127.0.0.1", mute.getsockname()[1]),), tmp_path / "id", (KEY,))
         with pytest.raises(HostUnreachable):
-            connect(login, login.endpoints[0], timeout=0.3)
+            connect(login, login.endpoints[0])
 
 
-def test_a_server_that_talks_nonsense_is_given_up(tmp_path: Path) -> None:
+def test_a_server_that_talks_nonsense_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 3.0)
     generate_keypair(tmp_path / "id")
     with socket.create_server(("127.0.0.1", 0)) as odd:
 
@@ -139,7 +142,7 @@ def test_a_server_that_talks_nonsense_is_given_up(tmp_path: Path) -> None:
         thread.start()
         login = Login("u", (Endpoint("127.0.0.1", odd.getsockname()[1]),), tmp_path / "id", (KEY,))
         with pytest.raises(HostUnreachable):
-            connect(login, login.endpoints[0], timeout=3.0)
+            connect(login, login.endpoints[0])
         thread.join()
 
 
