@@ -431,7 +431,7 @@ SshHost(login, SystemClock(), patience=5.0).fetch(RemoteFile(path, int(size), di
 """
 
 
-def test_kill_nine_of_the_client_keeps_the_proven_chunks(box: LocalSshd, tmp_path: Path) -> None:
+def test_kill_nine_of_the_client_keeps_the_journaled_chunks(box: LocalSshd, tmp_path: Path) -> None:
     remote = model(box, 32 * MIB)
     target = tmp_path / "home" / "model.gguf"
     login = box.login()
