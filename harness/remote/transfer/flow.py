@@ -9,7 +9,7 @@ On two cores one connection over the loopback brought 345 MB/s, and two brought 
 """
 
 RAMP_WINDOW_S = 1.0
-"""Time for which the rate of one number of connections is measured."""
+"""Seconds for which the rate of one number of connections is measured."""
 
 RAMP_GAIN = 1.15
 """Factor by which twice as many connections must be faster to be kept."""
