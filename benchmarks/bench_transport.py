@@ -36,14 +36,13 @@ from harness.core.ids import Sha256
 from harness.core.ports import RemoteFile
 from harness.core.questions import DigestOf
 from harness.remote.host import SshHost
-from harness.remote.transfer import openssh
 
 GCM = "aes128-gcm@openssh.com"
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One box, one file, one way to it."""
+    """One box, one file, one port that leads to it."""
 
     box: LocalSshd
     port: int
@@ -105,11 +104,8 @@ class Bench:
         streams = ["--multi-thread-streams", "8", "--multi-thread-cutoff", "1M", "--sftp-disable-hashcheck"]
         run(["rclone", "--config", os.devnull, "copyto", *streams, remote, str(self.out / "m")])
 
-    def harness(self, *, ssh: bool, ask_first: bool = False) -> None:
+    def harness(self, *, ask_first: bool = False) -> None:
         """Copy with this project."""
-        keep = openssh.installed
-        if not ssh:
-            openssh.installed = lambda: None
         host = SshHost(self.box.login(self.port), SystemClock())
         try:
             if ask_first:
@@ -117,7 +113,6 @@ class Bench:
             host.fetch(self.remote, self.out / "m")
         finally:
             host.close()
-            openssh.installed = keep
 
     def variants(self, *, all_rivals: bool) -> dict[str, Callable[[], None]]:
         """Name -> one copy."""
@@ -131,9 +126,8 @@ class Bench:
             "rsync": self.rsync,
             "lftp pget -n 8": self.lftp,
             "rclone, 8 streams": self.rclone,
-            "harness, verified (paramiko alone)": lambda: self.harness(ssh=False),
-            "harness, verified (measured choice)": lambda: self.harness(ssh=True),
-            "hash + harness, verified": lambda: self.harness(ssh=True, ask_first=True),
+            "harness, verified": self.harness,
+            "hash + harness, verified": lambda: self.harness(ask_first=True),
         }
         needed = {"rsync": "rsync", "lftp pget -n 8": "lftp", "rclone, 8 streams": "rclone"}
         found = {name: copy for name, copy in found.items() if shutil.which(needed.get(name, "scp"))}
@@ -150,7 +144,7 @@ def run(command: list[str]) -> str:
 
 @contextlib.contextmanager
 def way(box: LocalSshd, rtt_ms: float, rate_mb: float) -> Iterator[int]:
-    """The port of the box, behind a proxy process when the line is to be long or narrow."""
+    """Port of the box, behind a proxy process when a round trip or a rate is asked for."""
     if not rtt_ms and not rate_mb:
         yield box.port
         return

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.text import Text
 
-from harness.cli.pace import Pace
 from harness.cli.screens import LiveScreen, PlainScreen, Screen, encodable_text, is_unicode, write
 from harness.cli.wording import (
     MARKS,
@@ -28,6 +27,7 @@ from harness.core.errors import HarnessError
 from harness.core.ids import CheckId
 from harness.core.lifecycle import Stage
 from harness.core.ports import Clock
+from harness.core.rate import RateMeter
 from harness.core.text import human_seconds
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, GateResult
@@ -85,7 +85,7 @@ class _Course:
     spent: float | None
     gate: GateResult | None = None
     shown: dict[CheckId, tuple[Verdict, str]] = field(default_factory=dict)
-    paces: dict[Meter, Pace] = field(default_factory=dict)
+    meters: dict[Meter, RateMeter] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -115,9 +115,9 @@ class _TerminalReporter:
     def meter(self, meter: Meter, done: int, total: int, detail: str = "") -> None:
         """A bar."""
         with self._lock:
-            paces = self._course.paces if self._course else {}
-            pace = paces.setdefault(meter, Pace(self.clock))
-            self.screen.meter(meter, pace.update(done, total), detail)
+            meters = self._course.meters if self._course else {}
+            measured = meters.setdefault(meter, RateMeter())
+            self.screen.meter(meter, measured.update(self.clock.monotonic(), done, total), detail)
 
     def judged(self, stage: Stage, gate: GateResult) -> None:
         """The checks that turned since the last judgement of this stage; the others are counted."""
@@ -141,8 +141,8 @@ class _TerminalReporter:
             course, self._course = self._course, None
             if course is None:
                 return
-            for meter, pace in course.paces.items():
-                amount, seconds = pace.whole
+            for meter, measured in course.meters.items():
+                amount, seconds = measured.whole
                 if amount > 0:
                     self.screen.line(summary_line(meter, amount, seconds))
             self.screen.line(self._stage_line(course, interrupted=interrupted))

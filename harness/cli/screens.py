@@ -14,9 +14,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from harness.cli.pace import Reading
 from harness.cli.wording import meter_words
 from harness.core.ports import Clock
+from harness.core.rate import MeterReading
 from harness.core.text import human_seconds
 
 _PLAIN_PARTS = 20
@@ -36,7 +36,7 @@ class Screen(Protocol):
     def stage(self, name: str) -> None:
         """Another stage begins; its meters start at nothing."""
 
-    def meter(self, meter: str, reading: Reading, detail: str) -> None:
+    def meter(self, meter: str, reading: MeterReading, detail: str) -> None:
         """How far something long is."""
 
     def status(self, text: str) -> None:
@@ -55,7 +55,7 @@ class PlainScreen:
 
     console: Console
     clock: Clock
-    _told: dict[str, tuple[float, Reading]] = field(default_factory=dict)
+    _told: dict[str, tuple[float, MeterReading]] = field(default_factory=dict)
 
     def line(self, text: Text) -> None:
         """A line that stays."""
@@ -66,7 +66,7 @@ class PlainScreen:
         self._told.clear()
         write(self.console, name)
 
-    def meter(self, meter: str, reading: Reading, detail: str) -> None:
+    def meter(self, meter: str, reading: MeterReading, detail: str) -> None:
         """A line, unless the last one is still fresh."""
         now = self.clock.monotonic()
         if self._is_news(meter, reading, now):
@@ -83,7 +83,7 @@ class PlainScreen:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _is_news(self, meter: str, reading: Reading, now: float) -> bool:
+    def _is_news(self, meter: str, reading: MeterReading, now: float) -> bool:
         if meter not in self._told:
             return True
         at, last = self._told[meter]
@@ -104,7 +104,7 @@ class LiveScreen:
         self._name = ""
         self._status = ""
         self._since = clock.monotonic()
-        self._meters: dict[str, tuple[Reading, str]] = {}
+        self._meters: dict[str, tuple[MeterReading, str]] = {}
         self._spinner = Spinner("dots" if is_unicode(console) else "line")
         self._live = self._begin()
 
@@ -119,7 +119,7 @@ class LiveScreen:
         self._name, self._status, self._since = name, "", self._clock.monotonic()
         self._meters = {}
 
-    def meter(self, meter: str, reading: Reading, detail: str) -> None:
+    def meter(self, meter: str, reading: MeterReading, detail: str) -> None:
         """The bar shows it at the next refresh."""
         self._meters = {**self._meters, meter: (reading, detail)}  # the refreshing thread reads the old one meanwhile
 
@@ -169,7 +169,7 @@ class LiveScreen:
         return Group(self._spinner, bars) if self._meters else self._spinner
 
 
-def _part(reading: Reading) -> int:
+def _part(reading: MeterReading) -> int:
     """Number of the twentieth that it is in."""
     return reading.done * _PLAIN_PARTS // max(1, reading.total)
 

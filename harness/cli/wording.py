@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rich.text import Text
 
-from harness.cli.pace import Reading
 from harness.core.errors import HarnessError
+from harness.core.rate import MeterReading
 from harness.core.text import human_bytes, human_seconds, printable
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, GateResult, Sight
@@ -62,7 +62,7 @@ def count_line(gate: GateResult) -> Text:
     return Text(f"  {passed} of {len(gate.required)} checks passed", style="dim")
 
 
-def meter_words(meter: str, reading: Reading, detail: str) -> list[str]:
+def meter_words(meter: str, reading: MeterReading, detail: str) -> list[str]:
     """Done and total, percent, rate and time left, and what else is known."""
     if meter == "steps":
         amount = f"{reading.done}/{reading.total}"
@@ -72,10 +72,7 @@ def meter_words(meter: str, reading: Reading, detail: str) -> list[str]:
         rate = f"{human_bytes(reading.rate)}/s" if reading.rate else ""
     left = f"{human_seconds(reading.left_s)} left" if reading.left_s else ""
     words = [amount, f"{reading.share:.0%}", rate, left]
-    said = one_line(detail, 80)
-    if said and not (rate and said.endswith("/s")):  # a transfer's own rate and ours are the same thing twice
-        words.append(said)
-    return [word for word in words if word]
+    return [word for word in (*words, one_line(detail, 80)) if word]
 
 
 def _step_rate(rate: float) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from harness.core.ids import new_nonce
@@ -111,72 +110,3 @@ def flush_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class Busy(Exception):
-    """Another process, or another thread, holds the lock."""
-
-
-@contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock that dies with its process, on a file that exists while it is held. Raises Busy at once."""
-    while True:
-        file = path.open("ab")
-        try:
-            _lock(file.fileno())
-            if _same_file(file.fileno(), path):  # else its last holder deleted it between our open and our lock
-                break
-        except OSError as error:
-            file.close()
-            raise Busy(str(path)) from error
-        file.close()
-    try:
-        yield
-    finally:
-        if sys.platform == "win32":
-            file.close()
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-        else:
-            path.unlink(missing_ok=True)
-            file.close()
-
-
-def hold(descriptor: int) -> None:
-    """Mark an open file as one that is written, until it is closed here and by every process that inherited it."""
-    if sys.platform != "win32":
-        import fcntl  # noqa: PLC0415 - POSIX only
-
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-
-
-def is_held(path: Path) -> bool:
-    """Whether some process has the file marked so; on Windows nobody does."""
-    if sys.platform == "win32":
-        return False
-    try:
-        with path.open("r+b") as file:
-            _lock(file.fileno())
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
-
-
-def _lock(descriptor: int) -> None:
-    if sys.platform == "win32":
-        import msvcrt  # noqa: PLC0415 - Windows only
-
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl  # noqa: PLC0415 - POSIX only
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _same_file(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False

@@ -282,11 +282,10 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a transfer is. Bytes; ``rate`` in bytes per second."""
+    """Bytes of a transfer that are done, and in total."""
 
     done: int
     total: int
-    rate: float
 
 
 OnProgress = Callable[[Progress], None]

@@ -1,4 +1,4 @@
-"""One rented box: asks, runs, fetches and sends over SSH; what the harness calls a Host."""
+"""One rented box over SSH: asks, runs, fetches and sends (``ports.Host``)."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from harness.core.ids import Sha256, new_nonce, sha256
 from harness.core.ports import Clock, Json, OnProgress, RemoteFile, RunResult
 from harness.core.questions import Answers, Question
 from harness.remote.probe import probe, program
-from harness.remote.ssh.command import exchange
+from harness.remote.ssh.command import run_command
 from harness.remote.ssh.connection import Connection, Dialer, Login
-from harness.remote.transfer import download, mirror, openssh, upload
-from harness.remote.transfer.attempt import NO_LIMITS, Limits, Line, RemoteDigests
-from harness.remote.transfer.openssh import OpensshStream
-from harness.remote.transfer.streams import ParamikoPipe, Pipe, PipeStream, Stream
-
-PARAMIKO = "paramiko"
-SSH = "ssh"
-SHARED = "shared"
-"""The connection for questions, for files too small to deserve one of their own."""
+from harness.remote.ssh.pipe import CommandPipe
+from harness.remote.transfer import download, mirror, upload
+from harness.remote.transfer.attempt import DEFAULT_LIMITS, RemoteDigests, TransferLimits
+from harness.remote.transfer.streams import RangeStream, Stream
 
 SMALL = 4 << 20
+"""Bytes of a file that comes over the connection for questions: it does not deserve one of its own."""
+
 NEAR_S = 0.02
+"""Round trip, seconds. Nearer, the processors are the limit; farther, the network caps each connection."""
+
 FAR_CONNECTIONS = 8
-"""Far away the line caps each connection, and as many logins as this are still let in at once (MaxStartups)."""
+"""As many logins at once as sshd still lets in (MaxStartups)."""
 
 PATIENCE_S = 60.0
 """How long one question waits for a box that does not answer before it is given up."""
@@ -54,7 +53,7 @@ class SshHost:
         *,
         whereabouts: Callable[[], Login] | None = None,
         patience: float = PATIENCE_S,
-        limits: Limits = NO_LIMITS,
+        limits: TransferLimits = DEFAULT_LIMITS,
     ) -> None:
         self._dialer = Dialer(login, clock, whereabouts)
         self._clock = clock
@@ -67,7 +66,9 @@ class SshHost:
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, limit: int = 1 << 20) -> RunResult:
         """Run one command; see ``ports.Host.run``. A command that was sent is never sent again."""
         connection, channel = self._channel()
-        return exchange(connection, channel, shlex.join(argv), self._clock, stdin=stdin, timeout=timeout, limit=limit)
+        return run_command(
+            connection, channel, shlex.join(argv), self._clock, stdin=stdin, timeout=timeout, limit=limit
+        )
 
     def probe(self, questions: Sequence[Question[Any]], *, timeout: float = 120.0) -> Answers:
         """Ask all questions in one round trip; raises HostUnreachable when the box cannot be asked at all."""
@@ -80,11 +81,11 @@ class SshHost:
     def mirror(
         self, files: Mapping[str, str], destination: Path, cancelled: Callable[[], bool] = lambda: False
     ) -> None:
-        """Bring files home as one directory, behind the box's other work; see ``ports.Host.mirror``."""
-        gentle, limits = _Gentle(self), dataclasses.replace(self._limits, connections=1)
+        """Bring files home as one directory, at low priority; see ``ports.Host.mirror``."""
+        background, limits = _Background(self), dataclasses.replace(self._limits, connections=1)
 
         def fetch(remote: RemoteFile, file: Path) -> None:
-            download.fetch(remote, file, gentle, self._clock, limits=limits, cancelled=cancelled)
+            download.fetch(remote, file, background, self._clock, limits=limits, cancelled=cancelled)
 
         mirror.mirror(lambda asked: self.probe(asked, timeout=600.0), fetch, files, destination, cancelled)
 
@@ -113,7 +114,7 @@ class SshHost:
         )
 
     def host_key(self) -> str:
-        """The line of the host key that the box shows on a new connection, after it was accepted."""
+        """Public key line that the box shows on a new connection, after it was accepted. Raises HostKeyChanged."""
         connection = self._dialer.connect_patiently(self._patience)
         connection.close()
         return connection.host_key
@@ -126,40 +127,28 @@ class SshHost:
                     connection.close()
             self._connection = self._spare = None
 
-    # --- where downloads come from: transfer.Source ---
+    # --- transfer.Source ---
 
-    def line(self, size: int) -> Line:
-        """Nearby one, over ssh, for the processor is the limit; far away many with big windows, which ssh lacks."""
-        if size <= SMALL:
-            return Line(1, SHARED)
-        if not self._near():
-            return Line(FAR_CONNECTIONS, PARAMIKO)
-        return Line(1, PARAMIKO, alone=SSH if openssh.installed() is not None else None)
+    def connections(self, size: int) -> int:
+        """Connections to begin with: one for a small file or a near box, several for a far one."""
+        return 1 if size <= SMALL or self._near() else FAR_CONNECTIONS
 
     def _near(self) -> bool:
-        """Whether an answer comes at once; the first on a new connection waits for the server's own beginnings."""
-        connection = self._any()
+        """True when the round trip is short; the first answer on a new connection waits for the server to be ready."""
+        connection = self._any_connection()
         return any(connection.round_trip(self._clock) < NEAR_S for _ in range(2))
 
-    def open(self, remote: RemoteFile, part: Path, carrier: str, give_up: Callable[[], bool]) -> Stream:
-        """A stream of a file's ranges, on a connection of its own unless the file is small."""
-        return self.stream(remote, part, carrier, give_up, nice=0)
-
-    def stream(self, remote: RemoteFile, part: Path, carrier: str, give_up: Callable[[], bool], *, nice: int) -> Stream:
-        """A stream of a file's ranges, as far behind the box's other work as nice(1) says."""
-        request: dict[str, Json] = {"path": remote.path, "nice": nice, "chunk": 0, "aside": ""}
-        if carrier == SSH:
-            mark = f"{new_nonce()} "
-            argv, begin = program.streamed(program.RANGES, {**request, "aside": mark})
-            return OpensshStream(self._dialer.login, shlex.join(argv), begin, mark=mark, remote=remote, part=part)
-        shared = carrier == SHARED
-        connection = self._live() if shared else self._new(give_up)
-        return PipeStream(_begun(connection, program.RANGES, request, shared=shared), remote, part)
+    def open(self, remote: RemoteFile, part: Path, give_up: Callable[[], bool], *, nice: int = 0) -> Stream:
+        """A stream of a file's ranges, at the priority of nice(1), on its own connection unless the file is small."""
+        shared = remote.size <= SMALL
+        connection = self._shared_connection() if shared else self._own_connection(give_up)
+        request: dict[str, Json] = {"path": remote.path, "nice": nice, "chunk": 0}
+        return RangeStream(_start(connection, program.RANGES, request, shared=shared), remote, part)
 
     def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:
-        """The digests of the file and its chunks on the box now."""
+        """Digests of the file and its chunks on the box now. Raises TransferFailed, HostUnreachable."""
         mark = new_nonce()
-        request: dict[str, Json] = {"path": remote.path, "nice": 0, "chunk": chunk, "aside": ""}
+        request: dict[str, Json] = {"path": remote.path, "nice": 0, "chunk": chunk}
         argv, begin = program.streamed(program.RANGES, request, mark)
         ran = self.run(argv, stdin=begin, timeout=120.0 + 2 * remote.size / DIGEST_BYTES_PER_S, limit=64 << 20)
         try:
@@ -171,13 +160,13 @@ class SshHost:
 
     # ---
 
-    def _receiver(self, request: Mapping[str, Json]) -> Pipe:
-        """The program that takes an upload."""
-        return _begun(self._new(lambda: False), program.RECEIVE, request, silence=self._limits.patience)
+    def _receiver(self, request: Mapping[str, Json]) -> CommandPipe:
+        """Start the program that takes an upload."""
+        return _start(self._own_connection(lambda: False), program.RECEIVE, request, silence=self._limits.patience)
 
     def _look(self, argv: Sequence[str], stdin: bytes, timeout: float, limit: int) -> RunResult:
         connection, channel = self._channel()
-        return exchange(
+        return run_command(
             connection,
             channel,
             shlex.join(argv),
@@ -190,15 +179,15 @@ class SshHost:
 
     def _channel(self) -> tuple[Connection, Channel]:
         """A channel for one command; a connection that turns out to be dead is replaced, for nothing was asked yet."""
-        connection = self._live()
+        connection = self._shared_connection()
         try:
             return connection, connection.session()
         except HostUnreachable:
             connection.close()
-            connection = self._live()
+            connection = self._shared_connection()
             return connection, connection.session()
 
-    def _live(self) -> Connection:
+    def _shared_connection(self) -> Connection:
         """The connection for questions, made when there is none or the last one died."""
         with self._lock:
             if self._connection is not None and self._connection.alive():
@@ -210,7 +199,7 @@ class SshHost:
                 self._connection = self._dialer.connect_patiently(self._patience)
             return self._connection
 
-    def _any(self) -> Connection:
+    def _any_connection(self) -> Connection:
         """The connection for questions, or a new one that is nobody's yet: the first who needs one takes it."""
         with self._lock:
             if self._connection is not None and self._connection.alive():
@@ -219,7 +208,7 @@ class SshHost:
                 self._spare = self._dialer.connect_patiently(self._limits.patience)
             return self._spare
 
-    def _new(self, give_up: Callable[[], bool]) -> Connection:
+    def _own_connection(self, give_up: Callable[[], bool]) -> Connection:
         """A connection for one command, to be closed with it."""
         with self._lock:
             taken, self._spare = self._spare, None
@@ -228,18 +217,18 @@ class SshHost:
         return self._dialer.connect_patiently(self._limits.patience, give_up)
 
 
-def _begun(
+def _start(
     connection: Connection,
     modules: tuple[str, ...],
     request: Mapping[str, Json],
     *,
     shared: bool = False,
     silence: float | None = None,
-) -> Pipe:
-    """A program on the box that reads on, told to begin."""
+) -> CommandPipe:
+    """Start a program on the box that goes on reading its standard input."""
     mark = new_nonce()
     argv, begin = program.streamed(modules, request, mark)
-    pipe = ParamikoPipe(connection, shlex.join(argv), mark=mark, shared=shared, silence=silence)
+    pipe = CommandPipe(connection, shlex.join(argv), mark=mark, shared=shared, silence=silence)
     try:
         pipe.write(begin)
     except BaseException:
@@ -248,20 +237,21 @@ def _begun(
     return pipe
 
 
-class _Gentle:
-    """The same box as a source that takes one connection and waits behind the training."""
+class _Background:
+    """The same box as a source that uses one connection, at low priority beside the training."""
 
     def __init__(self, host: SshHost) -> None:
         self._host = host
 
-    def line(self, size: int) -> Line:
-        """One connection, whatever the distance."""
-        return Line(1, self._host.line(size).carrier)
+    def connections(self, size: int) -> int:
+        """One, whatever the size and the distance."""
+        del size
+        return 1
 
-    def open(self, remote: RemoteFile, part: Path, carrier: str, give_up: Callable[[], bool]) -> Stream:
-        """A stream behind the box's other work."""
-        return self._host.stream(remote, part, carrier, give_up, nice=19)
+    def open(self, remote: RemoteFile, part: Path, give_up: Callable[[], bool]) -> Stream:
+        """A stream at low priority."""
+        return self._host.open(remote, part, give_up, nice=19)
 
     def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:
-        """The digests on the box now."""
+        """Digests on the box now."""
         return self._host.digests(remote, chunk)

@@ -1,4 +1,4 @@
-"""Names that a stranger's machine may send: what is refused, and why. Pure."""
+"""File names from a stranger's machine: refused when they are unsafe, with the reason. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ T = TypeVar("T")
 
 
 def problem_of_text(text: str) -> str | None:
-    """Why a text cannot be part of a file name: control characters, lone surrogates, direction overrides, expansions.
+    """Reason why a text cannot be part of a file name; None when it can.
 
-    Nothing here ever reaches a shell unquoted; a name that tries to be expanded is still not one of ours.
+    Refused are control characters, lone surrogates, direction overrides and shell expansions. Nothing here ever
+    reaches a shell unquoted; a name that tries to be expanded is still not one of ours.
     """
     for character in text:
         if character in "$`" or unicodedata.category(character) in {"Cc", "Cs", "Cf", "Zl", "Zp"}:
@@ -25,7 +26,7 @@ def problem_of_text(text: str) -> str | None:
 
 
 def problem_of_relative(path: str) -> str | None:
-    """Why ``path`` cannot be a relative path below a directory of ours, on any operating system; None when it can."""
+    """Reason why ``path`` cannot be a relative path below a directory on any operating system; None when it can."""
     if not path or len(path) > 1024:
         return "it is empty or too long"
     odd = problem_of_text(path)
@@ -58,7 +59,7 @@ def safe_relative(path: str) -> PurePosixPath:
 
 
 def problem_of_remote(path: str) -> str | None:
-    """Why ``path`` cannot name a file on the box: it is data there, quoted, but must be one line of plain text."""
+    """Reason why ``path`` cannot name a file on the box, None when it can: it must be one line of plain text."""
     if not path or len(path) > 4096:
         return "it is empty or too long"
     return problem_of_text(path)

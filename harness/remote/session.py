@@ -1,4 +1,4 @@
-"""The training on the box: started once however often it is asked for, watched, stopped."""
+"""Training on the box: started once however often it is asked for, watched, stopped."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from harness.core.questions import SessionOf
 from harness.remote.probe import program
 from harness.remote.probe.typed import typed
 
+LOG = "training.log"
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class TrainingSession:
-    """The command of one directory on the box, in a tmux session (where a person can attach) or under setsid."""
+    """Command of one directory on the box, in a tmux session (where a person can attach) or under setsid."""
 
-    def __init__(self, host: Host, directory: str, name: str = "train", log: str = "training.log") -> None:
+    def __init__(self, host: Host, directory: str, name: str = "train") -> None:
         if not NAME.fullmatch(name):
             raise BadInput(f"{name!r} cannot name a terminal session (letters, digits, '_' and '-')")
         self._host = host
         self._directory = directory
         self._name = name
-        self._log = log
 
     def start(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> bool:
         """Run ``argv`` in the directory, output appended to the log; False when it runs or has ended well.
@@ -43,7 +43,7 @@ class TrainingSession:
             "name": self._name,
             "argv": list(argv),
             "env": dict(env or {}),
-            "log": self._log,
+            "log": LOG,
         }
         answer = self._act("start", request, timeout=60.0)
         fresh = answer.get("fresh") if isinstance(answer, dict) else None
@@ -52,19 +52,15 @@ class TrainingSession:
         return fresh
 
     def state(self) -> SessionState:
-        """How it stands now. Raises HostUnreachable when that cannot be seen."""
+        """State now. Raises HostUnreachable when it cannot be seen."""
         return _seen(self._host.probe([session := SessionOf(self._directory)], timeout=60.0)[session])
 
     def alive(self) -> bool:
-        """Whether anything of it runs."""
+        """True while anything of it runs. Raises HostUnreachable."""
         return self.state().alive
 
-    def exit_status(self) -> int | None:
-        """The command's exit status; None while it runs, before it was started and when it was killed unheard."""
-        return self.state().exit_status
-
     def stop(self, grace: float = 20.0) -> SessionState:
-        """End it: SIGTERM, ``grace`` seconds, SIGKILL; how it stands then. Nothing happens when it has ended."""
+        """End it by SIGTERM and, after ``grace`` seconds, SIGKILL; return its state. Does nothing when it has ended."""
         answer = self._act("stop", {"directory": self._directory, "grace": grace}, timeout=grace + 60.0)
         return _seen(typed(answer, SessionState))
 

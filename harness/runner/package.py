@@ -41,7 +41,7 @@ def upload(context: RunnerContext, reporter: ProgressReporter) -> None:
     files |= {manifest.safe_path(path): Sha256(told) for path, told in resumed.items()}
 
     def show(progress: Progress) -> None:
-        reporter.meter("upload", progress.done, progress.total, f"{progress.rate / 1e6:.1f} MB/s")
+        reporter.meter("upload", progress.done, progress.total)
 
     package = context.directory / "package"
     if context.history.launches:  # an attempt of before the package was mended may run on

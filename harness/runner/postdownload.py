@@ -64,7 +64,7 @@ def _fetch(context: RunnerContext, artifact: RemoteFile, local: Path, reporter: 
     def show(progress: Progress) -> None:
         if not here_before:
             here_before.append(progress.done)
-        reporter.meter("download", progress.done, progress.total, f"{progress.rate / 1e6:.1f} MB/s")
+        reporter.meter("download", progress.done, progress.total)
 
     began = context.clock.monotonic()
     context.host().fetch(artifact, local, show)

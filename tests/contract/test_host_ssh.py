@@ -23,9 +23,9 @@ from harness.core.ids import Sha256
 from harness.core.ports import Host, RemoteFile
 from harness.core.questions import DigestOf, DiskOf, Glob, GpuList, ReadText
 from harness.remote.host import SshHost
-from harness.remote.ssh.command import exchange
+from harness.remote.ssh.command import run_command
 from harness.remote.ssh.connection import connect
-from harness.remote.transfer.streams import ParamikoPipe
+from harness.remote.ssh.pipe import CommandPipe
 from tests.support.memory import peak_memory
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
@@ -205,9 +205,9 @@ def test_a_gigabyte_where_an_answer_should_be_is_refused_early(box: LocalSshd, h
 
 
 @contextlib.contextmanager
-def missing_program(box: LocalSshd) -> Iterator[ParamikoPipe]:
+def missing_program(box: LocalSshd) -> Iterator[CommandPipe]:
     login = box.login()
-    pipe = ParamikoPipe(connect(login, login.endpoints[0]), "exec no-such-program", mark="begun")
+    pipe = CommandPipe(connect(login, login.endpoints[0]), "exec no-such-program", mark="begun")
     with contextlib.closing(pipe):
         yield pipe
 
@@ -283,7 +283,7 @@ def test_a_cut_that_the_command_hears_of_before_the_connection_is_no_end_of_the_
             cutter = threading.Timer(0.5, proxy.cut)
             cutter.start()
             with pytest.raises(HostUnreachable, match="did not end: the connection was cut"):
-                exchange(connection, connection.session(), "sleep 30", SystemClock())
+                run_command(connection, connection.session(), "sleep 30", SystemClock())
             cutter.join()
 
 

@@ -26,8 +26,6 @@ from harness.emulator.running import NotSettled, running
 from harness.remote.host import SshHost
 from harness.remote.ssh.connection import Login
 from harness.remote.ssh.keys import generate_keypair
-from harness.remote.transfer.attempt import Line
-from tests.support import carriers
 from tests.support.emulator_kit import Box, key_pair, rent, rented, scenario
 
 isolated_only = pytest.mark.skipif(not can_isolate(), reason="this machine permits no user namespaces")
@@ -119,23 +117,15 @@ def test_large_input_is_whole(box: Box) -> None:
     assert box.ssh("sha256sum | cut -c1-64", stdin=data).stdout.decode().strip() == digest(data)
 
 
-@pytest.mark.parametrize("carrier", ["ssh", "paramiko"])
-def test_the_harness_brings_a_file_home_over_either_carrier(
-    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carrier: str
-) -> None:
+def test_the_harness_brings_a_file_home(box: Box, tmp_path: Path) -> None:
     box.ssh("head -c 9000000 /dev/urandom > workspace/model.gguf")
     data = (box.root / "workspace/model.gguf").read_bytes()
     login = Login("root", (Endpoint("127.0.0.1", int(box.port())),), box.key, first_use_file=tmp_path / "host-key")
-    opened = carriers.noted(monkeypatch)
-    monkeypatch.setattr(
-        SshHost, "line", lambda _self, _size: Line(1, "paramiko", alone="ssh" if carrier == "ssh" else None)
-    )
     host = SshHost(login, SystemClock(), patience=5.0)
     host.host_key()
     host.fetch(RemoteFile("workspace/model.gguf", len(data), Sha256(digest(data))), tmp_path / "model.gguf")
     host.close()
     assert (tmp_path / "model.gguf").read_bytes() == data
-    assert opened == [carrier]
 
 
 def test_scp_both_protocols_with_globs_and_directories(box: Box, tmp_path: Path) -> None:

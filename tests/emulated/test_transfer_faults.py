@@ -10,10 +10,9 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,15 @@ from harness.remote.host import SshHost
 from harness.remote.ssh import connection
 from harness.remote.ssh.connection import Login
 from harness.remote.transfer import journal as journals
-from harness.remote.transfer import openssh
-from harness.remote.transfer.attempt import Limits, Line
+from harness.remote.transfer.attempt import TransferLimits
 from harness.remote.transfer.journal import Journal
-from tests.support.carriers import noted
+from harness.remote.transfer.streams import Stream
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
 
 MIB = 1 << 20
-LIMITS = Limits(stall=1.0, patience=30.0)
-PATIENT = Limits(patience=30.0)
+LIMITS = TransferLimits(stall=1.0, patience=30.0)
+PATIENT = TransferLimits(patience=30.0)
 """Where nothing stalls, and what is opened is counted."""
 
 
@@ -51,12 +49,19 @@ def box(tmp_path: Path) -> Iterator[LocalSshd]:
     server.stop()
 
 
-@pytest.fixture(params=["paramiko", "any"])
-def carriers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Once over paramiko alone, once over whatever the measurement chooses."""
-    if request.param == "paramiko":
-        monkeypatch.setattr(openssh, "installed", lambda: None)
-    return str(request.param)
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files of the streams that were opened from here on; the box counts as near."""
+    paths: list[str] = []
+    real = SshHost.open
+
+    def noted(self: SshHost, remote: RemoteFile, *args: Any, **more: Any) -> Stream:
+        paths.append(remote.path)
+        return real(self, remote, *args, **more)
+
+    monkeypatch.setattr(SshHost, "open", noted)
+    monkeypatch.setattr(SshHost, "connections", lambda _self, _size: 1)
+    return paths
 
 
 def model(box: LocalSshd, size: int, name: str = "model.gguf") -> RemoteFile:
@@ -69,7 +74,7 @@ def _model_in(home: Path, size: int, name: str = "model.gguf") -> RemoteFile:
     return RemoteFile(name, size, Sha256(hashlib.sha256(data).hexdigest()))
 
 
-def host_behind(box: LocalSshd, proxy: Proxy, limits: Limits = LIMITS) -> SshHost:
+def host_behind(box: LocalSshd, proxy: Proxy, limits: TransferLimits = LIMITS) -> SshHost:
     return SshHost(box.login(proxy.port), SystemClock(), patience=5.0, limits=limits)
 
 
@@ -85,8 +90,7 @@ def assert_home(remote: RemoteFile, destination: Path) -> None:
 
 
 @pytest.mark.slow
-def test_twenty_cuts_at_random_bytes_cost_nearly_nothing(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
-    assert carriers
+def test_twenty_cuts_at_random_bytes_cost_nearly_nothing(box: LocalSshd, tmp_path: Path) -> None:
     remote = model(box, 96 * MIB)
     with Proxy(box.port, rate=60e6) as proxy:
         proxy.faults.cuts = sorted(random.Random(7).sample(range(MIB, 96 * MIB), 20))
@@ -99,8 +103,7 @@ def test_twenty_cuts_at_random_bytes_cost_nearly_nothing(box: LocalSshd, tmp_pat
     assert_home(remote, tmp_path / "home" / "model.gguf")
 
 
-def test_bytes_received_are_not_fetched_twice(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
-    assert carriers
+def test_bytes_received_are_not_fetched_twice(box: LocalSshd, tmp_path: Path) -> None:
     remote = model(box, 32 * MIB)
     told: list[Progress] = []
     with Proxy(box.port, rate=60e6) as proxy:
@@ -113,11 +116,10 @@ def test_bytes_received_are_not_fetched_twice(box: LocalSshd, tmp_path: Path, ca
     assert done == sorted(done)
 
 
-def test_a_stall_is_cut_and_the_rest_fetched(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
-    assert carriers
+def test_a_stall_is_cut_and_the_rest_fetched(box: LocalSshd, tmp_path: Path) -> None:
     remote = model(box, 24 * MIB)
     with Proxy(box.port, rate=20e6) as proxy:
-        host = host_behind(box, proxy, Limits(stall=0.5, patience=30.0))
+        host = host_behind(box, proxy, TransferLimits(stall=0.5, patience=30.0))
 
         silenced = threading.Event()
 
@@ -141,7 +143,7 @@ def test_silence_without_end_is_held_and_continued_later(box: LocalSshd, tmp_pat
     remote = model(box, 24 * MIB)
     target = tmp_path / "home" / "model.gguf"
     with Proxy(box.port, rate=20e6) as proxy:
-        host = host_behind(box, proxy, Limits(stall=0.5, patience=2.0))
+        host = host_behind(box, proxy, TransferLimits(stall=0.5, patience=2.0))
 
         def fall_silent(progress: Progress) -> None:
             proxy.faults.silent = progress.done > 8 * MIB
@@ -163,19 +165,18 @@ def test_silence_without_end_is_held_and_continued_later(box: LocalSshd, tmp_pat
 def test_the_way_to_a_box_that_fell_silent_is_not_measured_for_ever(
     box: LocalSshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.5)
     with Proxy(box.port) as proxy:
         login = box.login(proxy.port)
-        live = connection.connect(login, login.endpoints[0], 5.0)
+        live = connection.connect(login, login.endpoints[0])
         assert live.round_trip(SystemClock()) > 0
+        monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 0.5)
         proxy.faults.silent = True
         with pytest.raises(HostUnreachable, match="does not answer"):
             live.round_trip(SystemClock())
         assert not live.alive()
 
 
-def test_a_server_that_was_killed_and_came_back(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
-    assert carriers
+def test_a_server_that_was_killed_and_came_back(box: LocalSshd, tmp_path: Path) -> None:
     remote = model(box, 32 * MIB)
     with Proxy(box.port, rate=20e6) as proxy:
         host = host_behind(box, proxy)
@@ -226,10 +227,7 @@ def test_the_second_route_is_taken_when_the_first_is_closed(box: LocalSshd, tmp_
     assert_home(remote, tmp_path / "home" / "m")
 
 
-def test_bits_flipped_in_transit_cost_a_connection_each_and_reach_no_file(
-    box: LocalSshd, tmp_path: Path, carriers: str
-) -> None:
-    assert carriers
+def test_bits_flipped_in_transit_cost_a_connection_each_and_reach_no_file(box: LocalSshd, tmp_path: Path) -> None:
     remote = model(box, 48 * MIB)
     with Proxy(box.port, rate=40e6) as proxy:
         proxy.faults.flips = [6 * MIB, 20 * MIB, 34 * MIB]
@@ -248,7 +246,7 @@ def test_a_flipped_byte_on_the_local_disk_costs_its_chunk_alone(box: LocalSshd, 
     part = target.with_name("model.gguf.part")
     with Proxy(box.port) as proxy:
         proxy.faults.cuts = [28 * MIB]
-        host = host_behind(box, proxy, Limits(stall=1.0, patience=1.0))
+        host = host_behind(box, proxy, TransferLimits(stall=1.0, patience=1.0))
 
         def refuse(progress: Progress) -> None:
             proxy.faults.refuse = progress.done > 4 * MIB
@@ -313,8 +311,7 @@ def refused(box: LocalSshd, remote: RemoteFile, tmp_path: Path, error: type[Harn
     assert not target.exists()
 
 
-def test_a_file_replaced_in_mid_download_is_noticed(box: LocalSshd, tmp_path: Path, carriers: str) -> None:
-    assert carriers
+def test_a_file_replaced_in_mid_download_is_noticed(box: LocalSshd, tmp_path: Path) -> None:
     remote = model(box, 24 * MIB)
     target = tmp_path / "home" / "model.gguf"
     with Proxy(box.port, rate=20e6) as proxy:
@@ -393,15 +390,14 @@ def test_a_disk_that_fills_up_meanwhile_is_told_and_continued(
 
 
 def test_a_disk_that_takes_its_time_to_make_room_is_not_a_silent_box(
-    box: LocalSshd, tmp_path: Path, near: SshHost, opened: list[str], monkeypatch: pytest.MonkeyPatch
+    box: LocalSshd, tmp_path: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert near
     monkeypatch.setattr(Journal, "reserve", lambda _self, _file: time.sleep(2.0))
-    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=Limits(stall=1.0, patience=1.0))
+    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=TransferLimits(stall=1.0, patience=1.0))
     remote = model(box, 8 * MIB)
     host.fetch(remote, tmp_path / "home" / "model.gguf")
     host.close()
-    assert opened == ["ssh"]
+    assert opened == ["model.gguf"]
     assert_home(remote, tmp_path / "home" / "model.gguf")
 
 
@@ -427,6 +423,7 @@ from harness.core.clock import SystemClock
 from harness.core.ports import Endpoint, RemoteFile
 from harness.remote.host import SshHost
 from harness.remote.transfer.journal import Journal
+from harness.remote.transfer.streams import Stream
 from harness.remote.ssh.connection import Login
 user, port, key, pin, path, size, digest, target = sys.argv[1:]
 login = Login(user, (Endpoint("127.0.0.1", int(port)),), Path(key), (pin,))
@@ -434,14 +431,7 @@ SshHost(login, SystemClock(), patience=5.0).fetch(RemoteFile(path, int(size), di
 """
 
 
-NEARBY = """
-from harness.remote.host import SshHost
-from harness.remote.transfer.attempt import Line
-SshHost.line = lambda _self, _size: Line(1, "paramiko", alone="ssh")
-"""
-
-
-def test_kill_nine_of_the_client_keeps_the_proven_chunks(box: LocalSshd, tmp_path: Path) -> None:
+def test_kill_nine_of_the_client_keeps_the_journaled_chunks(box: LocalSshd, tmp_path: Path) -> None:
     remote = model(box, 32 * MIB)
     target = tmp_path / "home" / "model.gguf"
     login = box.login()
@@ -466,50 +456,6 @@ def test_kill_nine_of_the_client_keeps_the_proven_chunks(box: LocalSshd, tmp_pat
         assert spent > 20 * MIB
         assert proxy.home_bytes < remote.size + 4 * 8 * MIB * 2
     assert_home(remote, target)
-
-
-def test_an_ssh_that_outlived_its_client_writes_nothing_into_the_verified_file(tmp_path: Path) -> None:
-    """The box keeps the connection of a killed client, and sends again when the file has its name."""
-    later = tmp_path / "later"
-    behind = f"| {{ head -c {3 * MIB}; until [ -e {later} ]; do sleep 0.1; done; cat /dev/zero; }}"
-    box = LocalSshd(tmp_path / "box", _with_python(tmp_path, behind))
-    box.start()
-    target = tmp_path / "home" / "model.gguf"
-    try:
-        remote = model(box, 8 * MIB)
-        login = box.login()
-        where = [login.user, str(box.port), str(login.key_file), *login.host_keys]
-        client = subprocess.Popen(
-            [sys.executable, "-c", NEARBY + CLIENT, *where, remote.path, str(remote.size), remote.sha256, str(target)]
-        )
-        _await(lambda: _bytes_at(target.with_name("model.gguf.part"), 3 * MIB - 16) != bytes(16))
-        client.kill()
-        client.wait()
-        (tmp_path / "bin" / "python3").unlink()  # the box's own python3 again
-        host = SshHost(box.login(), SystemClock(), patience=5.0, limits=Limits(stall=1.0, patience=2.0))
-        host.fetch(remote, target)
-        host.close()
-        later.touch()
-        time.sleep(1.0)
-    finally:
-        box.stop()
-    assert_home(remote, target)
-
-
-def _await(happens: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def _bytes_at(path: Path, offset: int) -> bytes:
-    """16 bytes of a file; zeros where there are none."""
-    if not path.exists():
-        return bytes(16)
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(16)
 
 
 def test_a_finished_file_is_recognised_and_not_fetched_again(box: LocalSshd, tmp_path: Path) -> None:
@@ -546,40 +492,10 @@ def test_an_empty_file_arrives(box: LocalSshd, tmp_path: Path) -> None:
     assert (tmp_path / "home" / "empty").read_bytes() == b""
 
 
-@pytest.fixture
-def near(box: LocalSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SshHost]:
-    """A box nearby, where ssh goes first; its temporary files are in a folder of their own."""
-    if openssh.installed() is None:
-        pytest.skip("ssh is not installed")
-    monkeypatch.setattr(SshHost, "line", lambda _self, _size: Line(1, "paramiko", alone="ssh"))
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=PATIENT)
-    yield host
-    host.close()
-
-
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The carriers of the streams that were asked for."""
-    return noted(monkeypatch)
-
-
-def test_ssh_that_is_quick_enough_stays_alone_and_leaves_nothing(
-    box: LocalSshd, near: SshHost, opened: list[str], tmp_path: Path
-) -> None:
-    remote = model(box, 8 * MIB)
-    near.fetch(remote, tmp_path / "home" / "model.gguf")
-    assert_home(remote, tmp_path / "home" / "model.gguf")
-    assert opened == ["ssh"]
-    assert list((tmp_path / "temporary").iterdir()) == []
-
-
 @pytest.mark.slow
-def test_a_narrow_line_gets_connections_that_ssh_does_not_carry(
-    box: LocalSshd, near: SshHost, opened: list[str], tmp_path: Path
+def test_a_network_that_caps_each_connection_gets_more_of_them(
+    box: LocalSshd, opened: list[str], tmp_path: Path
 ) -> None:
-    assert near
     remote = model(box, 64 * MIB)
     with Proxy(box.port, rate=4e6) as proxy:
         host = host_behind(box, proxy, PATIENT)
@@ -587,30 +503,27 @@ def test_a_narrow_line_gets_connections_that_ssh_does_not_carry(
         host.close()
         assert proxy.home_bytes < remote.size * 1.05
     assert_home(remote, tmp_path / "home" / "model.gguf")
-    assert opened[0] == "ssh"
-    assert set(opened[1:]) == {"paramiko"}
     assert len(opened) >= 3
 
 
 @pytest.mark.parametrize("after", [100_000, 5 * MIB], ids=["at once", "in the middle"])
-def test_a_box_that_slips_bytes_in_gives_its_file_no_name(tmp_path: Path, carriers: str, after: int) -> None:
+def test_a_box_that_slips_bytes_in_gives_its_file_no_name(tmp_path: Path, after: int) -> None:
     box = LocalSshd(tmp_path / "box", _with_python(tmp_path, f"| {{ head -c {after}; head -c 70000 /dev/zero; cat; }}"))
     box.start()
     remote = model(box, 8 * MIB)
-    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=Limits(stall=1.0, patience=5.0))
+    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=TransferLimits(stall=1.0, patience=5.0))
     try:
         with pytest.raises((TransferFailed, HostUnreachable)):
             host.fetch(remote, tmp_path / "home" / "model.gguf")
     finally:
         host.close()
         box.stop()
-    assert carriers
     assert not (tmp_path / "home" / "model.gguf").exists()
     part = tmp_path / "home" / "model.gguf.part"
     assert not part.exists() or part.stat().st_size == remote.size
 
 
-def test_bytes_sent_over_what_is_here_already_are_found_and_fetched_again(tmp_path: Path, carriers: str) -> None:
+def test_bytes_sent_over_what_is_here_already_are_found_and_fetched_again(tmp_path: Path) -> None:
     """The first chunk is missing; a box that sends more than that writes over the second."""
     box = LocalSshd(tmp_path / "box", _with_python(tmp_path, f"| {{ head -c {MIB}; head -c 300000 /dev/zero; cat; }}"))
     box.start()
@@ -636,7 +549,6 @@ def test_bytes_sent_over_what_is_here_already_are_found_and_fetched_again(tmp_pa
         honest.close()
     finally:
         box.stop()
-    assert carriers
     assert_home(remote, target)
 
 
@@ -649,43 +561,14 @@ def _with_python(directory: Path, behind: str) -> dict[str, str]:
     return {"PATH": f"{program.parent}:{os.environ['PATH']}"}
 
 
-@pytest.mark.parametrize(
-    "error",
-    [HostUnreachable("ssh does not start"), RuntimeError("nobody thought of it"), OSError(28, "No space left")],
-)
-def test_the_next_carrier_is_tried_when_one_does_not_begin_and_nothing_of_it_is_left(
-    near: SshHost, opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    begun: list[subprocess.Popen[bytes]] = []
-    real = subprocess.Popen
-
-    def popen(*args: Any, **more: Any) -> subprocess.Popen[bytes]:
-        begun.append(real(*args, **more))
-        return begun[-1]
-
-    def fail(_pid: int, _size: int) -> None:
-        raise error
-
-    monkeypatch.setattr(subprocess, "Popen", popen)
-    monkeypatch.setattr(openssh, "_confine", fail)
-    remote = _model_in(tmp_path / "box" / "home", 8 * MIB)
-    near.fetch(remote, tmp_path / "home" / "model.gguf")
-    assert_home(remote, tmp_path / "home" / "model.gguf")
-    assert opened == ["ssh", "paramiko"]
-    (connection,) = begun
-    assert connection.returncode is not None
-    assert connection.stderr is not None
-    assert connection.stderr.closed
-    assert list((tmp_path / "temporary").iterdir()) == []
-
-
 def test_an_error_that_nobody_thought_of_ends_the_transfer_and_says_so(
-    box: LocalSshd, near: SshHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    box: LocalSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_args: Any, **_more: Any) -> None:
         raise RuntimeError("nobody thought of it")
 
-    monkeypatch.setattr(openssh, "installed", lambda: None)
-    monkeypatch.setattr(host_module, "PipeStream", fail)
+    monkeypatch.setattr(host_module, "RangeStream", fail)
+    host = SshHost(box.login(), SystemClock(), patience=5.0, limits=PATIENT)
     with pytest.raises(TransferFailed, match="RuntimeError: nobody thought of it"):
-        near.fetch(model(box, 8 * MIB), tmp_path / "home" / "model.gguf")
+        host.fetch(model(box, 8 * MIB), tmp_path / "home" / "model.gguf")
+    host.close()

@@ -1,4 +1,4 @@
-"""A directory of the box comes home beside the training: whole or not at all, and called off at once."""
+"""A directory of the box comes home beside the training: whole or not at all, and cancelled at once."""
 
 from __future__ import annotations
 

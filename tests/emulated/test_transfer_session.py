@@ -130,15 +130,15 @@ def test_one_that_failed_is_started_again_and_the_log_goes_on(
 ) -> None:
     for word in ("first", "second"):
         assert session.start(["sh", "-c", f"echo {word}; exit 1"])
-        until(lambda: session.exit_status() == 1)
+        until(lambda: session.state().exit_status == 1)
     assert log(box, tmp_path) == "first\nsecond\n"
 
 
 def test_one_that_ended_well_is_not_started_again(session: TrainingSession, box: LocalSshd, tmp_path: Path) -> None:
     assert session.start(["echo", "once"])
-    until(lambda: session.exit_status() == 0)
+    until(lambda: session.state().exit_status == 0)
     assert not session.start(["echo", "twice"])
-    assert session.exit_status() == 0
+    assert session.state().exit_status == 0
     assert log(box, tmp_path) == "once\n"
 
 
@@ -171,7 +171,7 @@ def test_a_killed_launcher_is_dead_without_a_status(session: TrainingSession) ->
     state = session.state()
     assert (state.alive, state.exit_status, state.started) == (False, None, True)
     assert session.start(["true"])
-    until(lambda: session.exit_status() == 0)
+    until(lambda: session.state().exit_status == 0)
 
 
 def test_an_orphan_of_a_killed_launcher_still_counts_as_alive(
@@ -191,7 +191,7 @@ def test_an_orphan_of_a_killed_launcher_still_counts_as_alive(
 
 def test_a_reused_pid_is_not_taken_for_the_training(session: TrainingSession, box: LocalSshd, tmp_path: Path) -> None:
     assert session.start(["true"])
-    until(lambda: session.exit_status() == 0)
+    until(lambda: session.state().exit_status == 0)
     record = box.home / "work" / f"{tmp_path.name} $HOME" / ".harness" / "launch.json"
     record.write_text(f'{{"pid": {os.getpid()}, "started": 1, "carrier": "tmux"}}')
     assert not session.alive()

@@ -29,7 +29,7 @@ from harness.remote.host import SshHost
 from harness.remote.probe import probe
 from harness.remote.session import TrainingSession
 from harness.remote.transfer import upload
-from harness.remote.transfer.attempt import Limits
+from harness.remote.transfer.attempt import TransferLimits
 from harness.remote.transfer.upload import ATTEMPTS
 from tests.support.fake_clock import FakeClock
 
@@ -144,7 +144,7 @@ def test_a_mended_package_follows_an_attempt_that_was_stopped(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert (box.home / "package" / "training.log").read_text() == "mended\n"
-    assert session.exit_status() == 0
+    assert session.state().exit_status == 0
 
 
 def test_the_same_package_goes_on_from_its_own_outputs(
@@ -227,7 +227,7 @@ def test_cuts_cost_what_was_under_way(box: LocalSshd, tmp_path: Path) -> None:
     data = random.Random(3).randbytes(24 * MIB)
     source, files = package(tmp_path, {"data.bin": data, "small": b"x"})
     with Proxy(box.port, rate=20e6) as proxy:
-        host = SshHost(box.login(proxy.port), SystemClock(), patience=10.0, limits=Limits(patience=20.0))
+        host = SshHost(box.login(proxy.port), SystemClock(), patience=10.0, limits=TransferLimits(patience=20.0))
         cuts = [6 * MIB, 12 * MIB, 18 * MIB]
         sent: list[int] = []
 

@@ -323,7 +323,7 @@ class BoxHost:
         if hashlib.sha256(data).hexdigest() != remote.sha256:
             raise RemoteChanged(f"{remote.path} has changed")
         if on_progress is not None:
-            on_progress(Progress(len(data), remote.size, 1e6))
+            on_progress(Progress(len(data), remote.size))
         durable.write(destination, data)
 
     def mirror(

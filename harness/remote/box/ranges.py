@@ -3,9 +3,6 @@
 Requests are lines ``<offset> <length>``; each reply is a line ``ok <offset> <length> <identity>`` and
 the bytes, or a line ``changed`` or ``problem <text>``, after which the program ends. The identity
 (size, mtime in ns, inode) changes when somebody writes to the file or puts another in its place.
-
-A request with ``aside`` has the lines on the standard error, each behind that mark, after a first
-one that says ``ready``: the standard output is then nothing but the file's bytes.
 """
 
 # os.path throughout, as strings are what crosses the wire.
@@ -23,11 +20,6 @@ def main(request: Any) -> None:
     """Serve ranges, or answer the digests of all chunks as one line of JSON."""
     os.chdir(os.path.expanduser("~"))
     os.nice(request["nice"])
-    aside = request["aside"]
-
-    def say(line: str) -> None:
-        write(2 if aside else 1, aside + line + "\n")
-
     path = os.path.expanduser(request["path"])
     try:
         file = os.open(path, os.O_RDONLY)
@@ -36,16 +28,14 @@ def main(request: Any) -> None:
 
             say(json.dumps(digests(file, request["chunk"])))
         else:
-            if aside:
-                say("ready")
-            serve(path, file, say)
+            serve(path, file)
     except FileNotFoundError:
         say("problem there is no such file")
     except OSError as error:
         say("problem " + " ".join(str(error).split()))
 
 
-def serve(path: str, file: int, say: Any) -> None:
+def serve(path: str, file: int) -> None:
     """Answer requests until there are no more."""
     first = identity(file)
     while True:
@@ -114,8 +104,8 @@ def identity(file: int) -> str:
     return f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ino}"
 
 
-def write(descriptor: int, line: str) -> None:
-    """One line, sent at once."""
-    data = line.encode()
+def say(line: str) -> None:
+    """Send one line at once."""
+    data = line.encode() + b"\n"
     while data:
-        data = data[os.write(descriptor, data) :]
+        data = data[os.write(1, data) :]

@@ -1,7 +1,7 @@
-"""What arrives on a paramiko channel, handed on in few large reads.
+"""Receive buffer of a paramiko channel that serves few large reads.
 
-paramiko's own buffer wakes its reader for every packet of 32 KiB, and each waking takes the
-interpreter from the thread that decrypts: a near download over it takes a quarter longer.
+paramiko's own buffer wakes its reader for every packet of 32 KiB, and each waking takes the interpreter from the
+thread that decrypts: a download from a near box over it takes a quarter longer.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from paramiko.buffered_pipe import BufferedPipe
 
 LINGER_S = 0.01
-"""How long a read of much waits for all that it asked for, before it is content with anything."""
+"""Seconds that a large read waits for all that it asked for, before it is content with less."""
 
-MUCH = 128 << 10
-"""Bytes. Who asks for less waits for an answer, which is short: it is wanted at once."""
+LARGE_READ = 128 << 10
+"""Bytes of a large read. Whoever asks for less waits for an answer, which is short: it is wanted at once."""
 
 
-def collect(channel: Channel) -> None:
-    """Have what arrives on a channel collected; to be called before anything is asked of the box on it."""
-    inbox = Inbox()
-    channel.in_buffer = cast("BufferedPipe[bytes]", inbox)
+def attach(channel: Channel) -> None:
+    """Give a channel this buffer; to be called before anything is asked of the box on it."""
+    buffer = ChannelBuffer()
+    channel.in_buffer = cast("BufferedPipe[bytes]", buffer)
     if channel.closed or channel.eof_received:  # while the buffer before was there to be told
-        inbox.close()
+        buffer.close()
 
 
-class Inbox:
-    """All that ``Channel.recv`` and the transport's thread need of a ``BufferedPipe``. Safe between the two."""
+class ChannelBuffer:
+    """The part of ``BufferedPipe`` that ``Channel.recv`` and the transport's thread use. Safe between the two."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -42,7 +42,7 @@ class Inbox:
         self._closed = False
 
     def feed(self, packet: bytes) -> None:
-        """Bytes that arrived."""
+        """Add bytes that arrived."""
         with self._changed:
             self._packets.append(packet)
             self._size += len(packet)
@@ -50,24 +50,24 @@ class Inbox:
                 self._changed.notify()
 
     def close(self) -> None:
-        """Nothing arrives any more."""
+        """Note that nothing arrives any more."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
     def read(self, limit: int, timeout: float | None = None) -> bytes:
-        """At most ``limit`` bytes, as many if that is much and they come soon, at least one; none at the end.
+        """Read from one to ``limit`` bytes, all of them if that is a large read and they come soon; none at the end.
 
         Raises PipeTimeout when there is nothing for ``timeout`` seconds.
         """
         with self._changed:
-            lingered = limit >= MUCH and self._arrives(limit, LINGER_S)
+            lingered = limit >= LARGE_READ and self._arrives(limit, LINGER_S)
             if not lingered and not self._arrives(1, timeout):
                 raise PipeTimeout
             return self._taken(limit)
 
     def __len__(self) -> int:
-        """The bytes that nobody read yet."""
+        """Bytes that nobody read yet."""
         return self._size
 
     def _arrives(self, size: int, timeout: float | None) -> bool:

@@ -1,4 +1,4 @@
-"""One command on the box, from its first byte of input to its exit status."""
+"""Runs one command on the box, from its first byte of input to its exit status."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.core.ports import Clock, RunResult
 from harness.remote.ssh.connection import Connection, describe, name
 
 
-def exchange(
+def run_command(
     connection: Connection,
     channel: paramiko.Channel,
     command: str,
@@ -33,12 +33,12 @@ def exchange(
     """
     deadline = clock.monotonic() + timeout
     connection.start(channel, command, timeout)
-    errors = _Gathered(limit)
+    errors = _BoundedOutput(limit)
     drain = threading.Thread(target=errors.take, args=(channel.recv_stderr,), daemon=True)
     feed = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
     drain.start()
     feed.start()
-    output = _Gathered(limit)
+    output = _BoundedOutput(limit)
     try:
         while True:
             channel.settimeout(max(deadline - clock.monotonic(), 0.001))
@@ -53,26 +53,26 @@ def exchange(
     except (SSHException, OSError, EOFError) as error:
         slow = isinstance(error, TimeoutError)
         what = f"{timeout:.0f} s passed" if slow else f"the connection was cut: {describe(error)}"
-        raise _unended(connection, what) from error
+        raise _did_not_end(connection, what) from error
     finally:
         with contextlib.suppress(SSHException, OSError, EOFError):  # a dead connection cannot be told
             channel.close()
     if not ended:
-        raise _unended(connection, f"{timeout:.0f} s passed")
+        raise _did_not_end(connection, f"{timeout:.0f} s passed")
     if channel.exit_status == -1:
         # A signal, or a cut: a channel hears of one before its connection counts as dead.
         try:
             connection.round_trip(clock)
         except HostUnreachable as error:
-            raise _unended(connection, "the connection was cut") from error
+            raise _did_not_end(connection, "the connection was cut") from error
     return RunResult(channel.exit_status, output.bytes(), errors.bytes())
 
 
-def _unended(connection: Connection, what: str) -> HostUnreachable:
+def _did_not_end(connection: Connection, what: str) -> HostUnreachable:
     return HostUnreachable(f"a command on {name(connection.endpoint)} did not end: {what}")
 
 
-class _Gathered:
+class _BoundedOutput:
     """Bytes up to a limit; the rest is counted away."""
 
     def __init__(self, limit: int) -> None:

@@ -33,7 +33,7 @@ CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "ae
 CONNECT_TIMEOUT_S = 15.0
 KEEPALIVE_S = 15
 ASK_AGAIN_S = 5.0
-"""How long an answer to where the box is now stands before it is asked again."""
+"""Seconds for which an answer about where the box is now stands before it is asked again."""
 
 DEAD_AFTER_S = 45
 """Unacknowledged bytes for so long mean a dead connection, where the operating system can be told so."""
@@ -44,7 +44,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """How to log in to a box: the user, the routes to it, the private key, the host keys that are accepted."""
+    """Login to a box: the user, the routes to it, the private key, the host keys that are accepted."""
 
     user: str
     endpoints: tuple[Endpoint, ...]
@@ -53,7 +53,7 @@ class Login:
     first_use_file: Path | None = None
 
     def pinning(self) -> HostKeys:
-        """The host keys this login accepts."""
+        """Host keys that this login accepts."""
         return HostKeys(self.host_keys, self.first_use_file)
 
 
@@ -67,18 +67,18 @@ class Connection:
         self.host_key = host_key
 
     def alive(self) -> bool:
-        """Whether the connection is not known to be dead."""
+        """True unless the connection is known to be dead."""
         return self._transport.is_active()
 
     def session(self) -> paramiko.Channel:
-        """A channel on which nothing was asked yet: after a failure here it is safe to try again elsewhere."""
+        """Open a channel. Raises HostUnreachable; nothing was asked yet, so it is safe to try again elsewhere."""
         try:
             return self._transport.open_session(window_size=WINDOW, max_packet_size=PACKET, timeout=CONNECT_TIMEOUT_S)
         except (SSHException, OSError, EOFError) as error:
             raise HostUnreachable(f"{name(self.endpoint)} opens no channel: {describe(error)}") from error
 
     def start(self, channel: paramiko.Channel, command: str, timeout: float) -> None:
-        """Start a command for the box's login shell. After a failure it may or may not have run."""
+        """Start a command in the box's login shell. Raises HostUnreachable; it may have run nevertheless."""
         try:
             channel.settimeout(timeout)
             with self.ended_after(timeout):
@@ -87,7 +87,7 @@ class Connection:
             raise HostUnreachable(f"{name(self.endpoint)} does not start commands: {describe(error)}") from error
 
     def round_trip(self, clock: Clock) -> float:
-        """Seconds until the box itself answers, behind whatever accepts connections for it. Raises HostUnreachable.
+        """Round trip to the box itself, seconds, also behind a proxy. Raises HostUnreachable.
 
         A global request is one packet each way: of a channel's packets the server holds some back for 40 ms.
         """
@@ -120,7 +120,7 @@ class Connection:
 
 
 class Dialer:
-    """Makes connections for one login; remembers which route answered last and asks where the box is now.
+    """Makes connections for one login; begins with the route that answered last, and asks where the box is now.
 
     ``whereabouts`` is called when every known route failed: a restarted box has other ports.
     """
@@ -133,42 +133,37 @@ class Dialer:
         self._asking = threading.Lock()
         self._asked_at: float | None = None
 
-    @property
-    def login(self) -> Login:
-        """The login as it is known now; the route that answered last comes first."""
-        return self._login
-
     def connect(self) -> Connection:
         """A new connection over the first route that answers. Raises HostKeyChanged, HostUnreachable."""
         tried = self._login
         try:
             return self._try_routes(tried)
         except HostUnreachable:
-            login = self._asked_anew(tried)
+            login = self._relocated(tried)
             if login is None:
                 raise
         return self._try_routes(login)
 
-    def _asked_anew(self, tried: Login) -> Login | None:
-        """Where the box is now, if that is known to be elsewhere than was tried; asked by one thread at a time."""
+    def _relocated(self, tried: Login) -> Login | None:
+        """Login with the routes of now, None when they are those that were tried; asked by one thread at a time."""
         if self._whereabouts is None:
             return None
         with self._asking:
             now = self._clock.monotonic()
-            if _same_way(self._login, tried) and (self._asked_at is None or now - self._asked_at >= ASK_AGAIN_S):
+            if _same_routes(self._login, tried) and (self._asked_at is None or now - self._asked_at >= ASK_AGAIN_S):
                 self._asked_at = now
                 try:
                     login = self._whereabouts()
                 except HarnessError:  # who cannot be asked says nothing; the box stays unreachable, and why is known
                     return None
                 with self._lock:
-                    self._login = self._login if _same_way(login, self._login) else login
-            return None if _same_way(self._login, tried) else self._login
+                    self._login = self._login if _same_routes(login, self._login) else login
+            return None if _same_routes(self._login, tried) else self._login
 
     def connect_patiently(self, patience: float, give_up: Callable[[], bool] = lambda: False) -> Connection:
-        """Like ``connect``, tried again with growing pauses for ``patience`` seconds, until ``give_up`` says so.
+        """Connect, with retries and growing pauses for ``patience`` seconds or until ``give_up`` says so.
 
-        A changed host key is final at once: waiting does not make a stranger a friend.
+        Raises HostUnreachable, and at once HostKeyChanged: waiting does not make a stranger a friend.
         """
         deadline = self._clock.monotonic() + patience
         pause = 0.25
@@ -206,17 +201,17 @@ class Dialer:
         raise HostUnreachable("; ".join(str(error) for error in problems)) from problems[0]
 
 
-def connect(login: Login, endpoint: Endpoint, timeout: float = CONNECT_TIMEOUT_S) -> Connection:
+def connect(login: Login, endpoint: Endpoint) -> Connection:
     """One connection to one endpoint. Raises HostKeyChanged, HostUnreachable, BadInput (the key file)."""
     public_key(login.key_file)  # a clear error for an unusable key, before the network is touched
     try:
-        connected = socket.create_connection((endpoint.host, endpoint.port), timeout)
+        connected = socket.create_connection((endpoint.host, endpoint.port), CONNECT_TIMEOUT_S)
     except OSError as error:
         raise HostUnreachable(f"{name(endpoint)} does not answer: {describe(error)}") from error
     _notice_dead_peers(connected)
     transport = paramiko.Transport(connected, default_window_size=WINDOW, default_max_packet_size=PACKET)
     try:
-        host_key = _greet(transport, login, endpoint, timeout)
+        host_key = _handshake(transport, login, endpoint)
     except (SSHException, OSError, EOFError) as error:
         transport.close()
         raise HostUnreachable(f"{name(endpoint)} does not let us in: {describe(error)}") from error
@@ -226,7 +221,7 @@ def connect(login: Login, endpoint: Endpoint, timeout: float = CONNECT_TIMEOUT_S
     return Connection(transport, endpoint, host_key)
 
 
-def _greet(transport: paramiko.Transport, login: Login, endpoint: Endpoint, timeout: float) -> str:
+def _handshake(transport: paramiko.Transport, login: Login, endpoint: Endpoint) -> str:
     """Handshake, host key, authentication, in this order; the host key's line."""
     pinning = login.pinning()
     options = transport.get_security_options()
@@ -236,9 +231,9 @@ def _greet(transport: paramiko.Transport, login: Login, endpoint: Endpoint, time
     options.key_types = tuple(sorted(options.key_types, key=lambda kind: _key_kind(kind) not in kinds))
     transport.packetizer.REKEY_BYTES = 1 << 60
     transport.packetizer.REKEY_PACKETS = 1 << 60
-    transport.banner_timeout = timeout
-    transport.auth_timeout = timeout
-    transport.start_client(timeout=timeout)
+    transport.banner_timeout = CONNECT_TIMEOUT_S
+    transport.auth_timeout = CONNECT_TIMEOUT_S
+    transport.start_client(timeout=CONNECT_TIMEOUT_S)
     key = transport.get_remote_server_key()
     host_key = f"{key.get_name()} {key.get_base64()}"
     pinning.require(host_key, name(endpoint))
@@ -259,15 +254,15 @@ def _notice_dead_peers(connected: socket.socket) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """A short text for an error of the network, also for those that carry none."""
+    """Short text for an error of the network, also for those that carry none."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def _same_way(one: Login, other: Login) -> bool:
-    """Whether two logins differ in the order of their routes at most."""
+def _same_routes(one: Login, other: Login) -> bool:
+    """True when two logins differ in the order of their routes at most."""
     return set(one.endpoints) == set(other.endpoints) and set(one.host_keys) == set(other.host_keys)
 
 
 def name(endpoint: Endpoint) -> str:
-    """An endpoint as people read it."""
+    """Endpoint as people read it."""
     return f"{endpoint.host}:{endpoint.port} ({endpoint.route})"

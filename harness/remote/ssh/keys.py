@@ -1,4 +1,4 @@
-"""The operator's SSH key pair: made here, private, ed25519."""
+"""SSH key pair of the operator: ed25519, made here, readable by its owner only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.core.errors import BadInput
 _KINDS = (Ed25519PrivateKey, EllipticCurvePrivateKey, RSAPrivateKey)
 
 
-def generate_keypair(path: Path, comment: str = "gold-standard-harness") -> str:
+def generate_keypair(path: Path) -> str:
     """Write a new ed25519 private key to ``path`` (owner only) and return its public line, also in ``path``.pub.
 
     An existing key is kept and its public line returned. Raises BadInput when the file there is no usable key.
@@ -29,13 +29,13 @@ def generate_keypair(path: Path, comment: str = "gold-standard-harness") -> str:
     )
     if not path.exists() and durable.create(path, private, mode=0o600):
         _make_private(path)
-    public = f"{public_key(path)} {comment}"
+    public = f"{public_key(path)} gold-standard-harness"
     durable.write(path.with_name(path.name + ".pub"), f"{public}\n".encode(), mode=0o644)
     return public
 
 
 def public_key(path: Path) -> str:
-    """The public line (``type base64``) of a private key file; raises BadInput when it cannot be read."""
+    """Public line (``type base64``) of a private key file. Raises BadInput when it cannot be read."""
     try:
         key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
     except OSError as error:
@@ -56,13 +56,6 @@ def public_key(path: Path) -> str:
         .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         .decode("ascii")
     )
-
-
-def is_private(path: Path) -> bool:
-    """Whether only the owner can read the key. Windows: not looked at, True (the file inherits the profile's ACL)."""
-    if sys.platform == "win32":
-        return True
-    return path.stat().st_mode & 0o077 == 0
 
 
 def _make_private(path: Path) -> None:

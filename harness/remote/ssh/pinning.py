@@ -1,4 +1,4 @@
-"""Which host keys a box may show: given in advance, or recorded at the first contact and required from then on."""
+"""Host keys that a box may show: given in advance, or recorded at the first contact and required from then on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.core.errors import BadInput, HostKeyChanged
 
 @dataclass(frozen=True, slots=True)
 class HostKeys:
-    """The pinned set. ``pins`` are lines ``type base64``, read over a channel that is trusted for another reason.
+    """Accepted host keys. ``pins`` are lines ``type base64``, read over a channel that is trusted for another reason.
 
     Without pins, ``first_use_file`` records the key of the first contact, once; a later contact
     must show the same key. Without both, every contact is refused.
@@ -22,7 +22,7 @@ class HostKeys:
     first_use_file: Path | None = None
 
     def known(self) -> tuple[str, ...]:
-        """The keys that are accepted now; empty before a first contact."""
+        """Keys that are accepted now; empty before a first contact."""
         if self.pins:
             return tuple(_line(pin) for pin in self.pins)
         if self.first_use_file is not None and self.first_use_file.exists():

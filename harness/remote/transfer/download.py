@@ -1,27 +1,29 @@
-"""Brings one file home: ranges over several connections into a preallocated file, proved from the local disk.
+"""Brings one file home: ranges over several connections into a preallocated file, verified from the local disk.
 
-The order of proof: a chunk's bytes are written, the disk has them, the journal says so, the
-hash of the whole file is taken from the disk behind the last proven chunk, and only when it
-equals the recorded digest the file gets its name. When it does not, the box's own list of
-chunk digests tells which chunks to fetch again, alone. A cut loses nothing that was received:
-the rest of the range is asked for on a new connection.
+The order: a chunk's bytes are written, the disk has them, the journal notes the chunk, the whole file is hashed
+from the disk behind the last noted chunk, and only when the digest equals the recorded one the file gets its name.
+When it does not, the box's own list of chunk digests tells which chunks to fetch again. A cut loses nothing that
+was received: the rest of the range is asked for on a new connection.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from harness.core import durable
 from harness.core.errors import RemoteChanged, TransferFailed
 from harness.core.ports import Clock, OnProgress, RemoteFile
 from harness.remote.path_safety import problem_of_remote
-from harness.remote.transfer.attempt import NO_LIMITS, Cancelled, Limits, RemoteDigests, Source, Transfer
-from harness.remote.transfer.journal import Journal, no_room_told
+from harness.remote.transfer.attempt import DEFAULT_LIMITS, DownloadAttempt, RemoteDigests, Source, TransferLimits
+from harness.remote.transfer.journal import Journal, disk_errors_translated
 
 ROUNDS = 4
-"""How often wrong chunks are fetched again, or a touched file looked at anew, before the transfer is given up."""
+"""Attempts, each at the chunks that are missing or wrong, before the transfer is given up."""
 
 
 def fetch(
@@ -31,43 +33,42 @@ def fetch(
     clock: Clock,
     *,
     on_progress: OnProgress | None = None,
-    limits: Limits = NO_LIMITS,
+    limits: TransferLimits = DEFAULT_LIMITS,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
     """Fetch ``remote`` to ``destination``; see ``ports.Host.fetch``. Raises Cancelled once ``cancelled`` says so."""
     odd = problem_of_remote(remote.path)
     if odd is not None or remote.size < 0:
         raise TransferFailed(f"the remote file {remote.path[:200]!r} is refused: {odd or 'its size is negative'}")
-    lock = destination.with_name(f"{destination.name}{durable.PART_SUFFIX}.lock")
 
     def attempt(journal: Journal) -> str:
-        return Transfer(journal, source, clock, limits).run(on_progress or (lambda _: None), cancelled)
+        return DownloadAttempt(journal, source, clock, limits).run(on_progress or (lambda _: None), cancelled)
 
+    with disk_errors_translated(destination):
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with _only_fetcher(destination):
+            _fetch(Journal(remote, destination), source, attempt)
+
+
+@contextlib.contextmanager
+def _only_fetcher(destination: Path) -> Iterator[None]:
+    """Hold the download's lock, which the system releases when its holder dies. Raises TransferFailed when it is held.
+
+    The lock file is deleted while it is locked: a process that opened it before finds that out and locks anew.
+    """
+    lock = FileLock(destination.with_name(f"{destination.name}{durable.PART_SUFFIX}.lock"), timeout=0)
     try:
-        with no_room_told(destination):
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            with durable.exclusive(lock):
-                journal = Journal(remote, destination)
-                _await_release(journal, clock, limits.patience, cancelled)
-                _fetch(journal, source, attempt)
-    except durable.Busy as error:
+        lock.acquire()
+    except Timeout as error:
         raise TransferFailed(
             f"another process is fetching {destination}", remedy="Let it finish, or end it; then run the command again."
         ) from error
-
-
-def _await_release(journal: Journal, clock: Clock, patience: float, cancelled: Callable[[], bool]) -> None:
-    """Wait for an ssh whose client was killed to write the last it asked for; a box that keeps it keeps the old file.
-
-    For what is hashed while a stranger can still write to it is not proven.
-    """
-    deadline = clock.monotonic() + patience
-    while durable.is_held(journal.part):
-        if cancelled():
-            raise Cancelled(f"the transfer of {journal.remote.path} was called off")
-        if clock.monotonic() > deadline:
-            journal.discard()
-        clock.sleep(0.1)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(PermissionError):  # Windows: filelock itself deletes it once it is closed
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _fetch(journal: Journal, source: Source, attempt: Callable[[Journal], str]) -> None:
@@ -92,7 +93,7 @@ def _fetch(journal: Journal, source: Source, attempt: Callable[[Journal], str]) 
 
 
 def is_whole(destination: Path, remote: RemoteFile) -> bool:
-    """Whether the local file is, byte for byte, the remote one."""
+    """True when the local file has the remote one's size and digest. Raises TransferFailed when it cannot be read."""
     try:
         if destination.stat().st_size != remote.size:
             return False
@@ -105,7 +106,7 @@ def is_whole(destination: Path, remote: RemoteFile) -> bool:
 
 
 def _unchanged(journal: Journal, source: Source) -> RemoteDigests:
-    """The box's digests, when the file there is still the recorded one; else what was fetched is worthless."""
+    """Digests on the box, where the file must still be the recorded one: else drop what came, raise RemoteChanged."""
     now = source.digests(journal.remote, journal.chunk)
     if now.whole != journal.remote.sha256 or len(now.chunks) != journal.count:
         journal.discard()
@@ -116,8 +117,8 @@ def _unchanged(journal: Journal, source: Source) -> RemoteDigests:
 
 
 def _wrong_chunks(journal: Journal, now: RemoteDigests) -> list[int]:
-    """The chunks of the local file that differ from the box's."""
-    with no_room_told(journal.part), journal.part.open("rb") as file:
+    """Chunks of the local file that differ from the box's. Raises TransferFailed when none does."""
+    with disk_errors_translated(journal.part), journal.part.open("rb") as file:
         found = [hashlib.sha256(file.read(journal.span(index)[1])).hexdigest() for index in range(journal.count)]
     wrong = [index for index in range(journal.count) if found[index] != now.chunks[index]]
     if not wrong:

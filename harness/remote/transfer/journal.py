@@ -1,10 +1,10 @@
-"""What of a download is on the local disk: an unfinished file and a journal beside it.
+"""On-disk state of one download: an unfinished file and a journal beside it.
 
-``<name>.part`` has the final size from the start; ``<name>.part.journal`` begins with what is
-fetched and gains a line a chunk once the chunk's bytes are on the disk. Crash points: after the
-bytes and before the line, the chunk is fetched again; after the last line and before the
-rename, the next fetch finds every chunk, hashes and renames; after the rename and before the
-journal is deleted, the next fetch finds the whole file, makes it read-only and deletes the journal.
+``<name>.part`` has the final size from the start. ``<name>.part.journal`` begins with a line that identifies the
+file and gains a line a chunk once the chunk's bytes are on the disk. Crash points: after the bytes and before the
+line, the chunk is fetched again; after the last line and before the rename, the next fetch finds every chunk,
+hashes and renames; after the rename and before the journal is deleted, the next fetch finds the whole file, makes
+it read-only and deletes the journal.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SPARE = 64 << 20
 
 
 def chunk_size(size: int) -> int:
-    """Bytes of a chunk: 32 MiB for a model, smaller for smaller files, so that several connections share the work."""
+    """Bytes a chunk: 32 MiB for a model, less for smaller files, so that several connections share the work."""
     chunk = SMALLEST_CHUNK
     while chunk < LARGEST_CHUNK and size > chunk * 32:
         chunk *= 2
@@ -38,7 +38,7 @@ def chunk_size(size: int) -> int:
 
 
 class Journal:
-    """The unfinished file of one download. ``done`` holds the chunks that are on the disk."""
+    """Unfinished file of one download. ``done`` holds the indexes of the chunks that are on the disk."""
 
     def __init__(self, remote: RemoteFile, destination: Path) -> None:
         self.remote = remote
@@ -50,7 +50,7 @@ class Journal:
         self.done: set[int] = set()
 
     def open(self) -> None:
-        """Continue what is there when it is of this very file, else begin anew. Raises LocalDiskFull."""
+        """Continue an unfinished download of this very file, else begin anew. Raises LocalDiskFull."""
         head = {"bytes": self.remote.size, "sha256": self.remote.sha256, "chunk": self.chunk}
         known = self._read()
         if known is None or known[0] != head or not self.part.exists() or self.part.stat().st_size != self.remote.size:
@@ -61,19 +61,19 @@ class Journal:
             self.done = {index for index in known[1] if 0 <= index < self.count}
 
     def span(self, index: int) -> tuple[int, int]:
-        """Where a chunk begins and how long it is, bytes."""
+        """Offset and length of a chunk, bytes."""
         start = index * self.chunk
         return start, min(self.chunk, self.remote.size - start)
 
     def commit(self, indexes: list[int]) -> None:
-        """Chunks are written: wait for the disk, then note them."""
+        """Note chunks that are written, once the disk has their bytes."""
         with self.part.open("r+b") as file:
             durable.flush(file.fileno())
         durable.append(self.file, "".join(f"{index}\n" for index in indexes).encode())
         self.done.update(indexes)
 
     def forget(self, indexes: list[int]) -> None:
-        """Chunks turned out to be wrong: they are to be fetched again."""
+        """Strike chunks that turned out to be wrong, to be fetched again."""
         self.done.difference_update(indexes)
         head = {"bytes": self.remote.size, "sha256": self.remote.sha256, "chunk": self.chunk}
         lines = [json.dumps(head), *map(str, sorted(self.done))]
@@ -87,18 +87,18 @@ class Journal:
         self.end()
 
     def end(self) -> None:
-        """The whole file has its name: nobody is to write to it, and what its download left goes."""
+        """Make the finished file read-only and delete what its download left."""
         self.destination.chmod(0o444)
         self.discard()
 
     def discard(self) -> None:
-        """Delete what was fetched so far."""
+        """Delete everything that was fetched so far."""
         self.done = set()
         self.file.unlink(missing_ok=True)
         durable.remove(self.part)
 
     def _read(self) -> tuple[dict[str, object], list[int]] | None:
-        """The head and the chunks; a torn last line, or a damaged journal, only costs bytes."""
+        """First line and chunk indexes; a torn last line or a damaged journal only costs bytes."""
         try:
             lines = self.file.read_text(encoding="ascii").split("\n")
             head = json.loads(lines[0])
@@ -113,13 +113,13 @@ class Journal:
             raise LocalDiskFull(
                 f"{self.part.parent} has {free} bytes free; {self.remote.path} needs {self.remote.size + SPARE}"
             )
-        with self.part.open("wb") as file, no_room_told(self.part):
+        with self.part.open("wb") as file, disk_errors_translated(self.part):
             file.truncate(self.remote.size)
 
     def reserve(self, file: FileIO) -> None:
-        """Have the disk set the room aside, where it can: a full one is seen before the first byte is written.
+        """Reserve the disk space, on Linux: a full disk is seen before the first byte is written.
 
-        Nothing else may write meanwhile: where the file system cannot do it, the C library writes to every block.
+        Nothing else may write meanwhile: where the file system cannot reserve, the C library writes to every block.
         """
         if sys.platform == "linux" and self.remote.size:
             try:
@@ -130,8 +130,8 @@ class Journal:
 
 
 @contextlib.contextmanager
-def no_room_told(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors of writing into LocalDiskFull or TransferFailed."""
+def disk_errors_translated(path: Path) -> Iterator[None]:
+    """Raise LocalDiskFull or TransferFailed in place of the operating system's errors."""
     try:
         yield
     except OSError as error:

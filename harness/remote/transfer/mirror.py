@@ -1,8 +1,8 @@
-"""Brings a directory's files home beside a training: what survives when the box does not.
+"""Brings a directory's files home while the training runs, so that they survive the box.
 
-One connection, low priority on the box, and out of the way at once when it is called off. The
-files are first written to ``<name>.incoming``, which gets its name when all of them are verified,
-so that a directory without that suffix is whole. Which files are worth it, the caller decides.
+One connection, low priority on the box, stopped at once when it is cancelled. The files are first written to
+``<name>.incoming``, which gets its name when all of them are verified: a directory without that suffix is whole.
+The caller chooses the files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.core.ports import RemoteFile
 from harness.core.questions import Answers, DigestOf
 from harness.remote.path_safety import safe_relative
 from harness.remote.transfer.attempt import Cancelled
-from harness.remote.transfer.journal import no_room_told
+from harness.remote.transfer.journal import disk_errors_translated
 
 INCOMING = ".incoming"
 
@@ -40,17 +40,17 @@ def mirror(
     answers = probe([*digests.values()])
     for name, path in local.items():
         if cancelled():
-            raise Cancelled(f"the mirror of {destination.name} was called off")
+            raise Cancelled(f"the mirror of {destination.name} was cancelled")
         remote = _recorded(files[name], answers[digests[name]])
         fetch(remote, path)
-    with no_room_told(destination):
+    with disk_errors_translated(destination):
         for stray in {path for path in incoming.rglob("*") if path.is_file()} - set(local.values()):
             durable.remove(stray)  # of an attempt at other files of the same name
         durable.publish(incoming, destination)
 
 
 def _recorded(path: str, seen: Observed[Digest]) -> RemoteFile:
-    """The file with its size and digest as the box has it now."""
+    """Size and digest of a file as the box has it now. Raises TransferFailed."""
     if seen.value is None or seen.value.sha256 is None:
         raise TransferFailed(f"{path} cannot be recorded: {seen.problem or 'it is gone'}")
     return RemoteFile(path, seen.value.bytes, seen.value.sha256)

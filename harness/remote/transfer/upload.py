@@ -1,4 +1,4 @@
-"""Sends a package: only what differs, resumable, hashed on the box from its disk, looked at once more at the end."""
+"""Sends a package: only what differs, resumable, hashed from the box's disk, verified as a whole at the end."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from typing import Any
 
 from harness.core.errors import BadInput, HostUnreachable, TransferFailed
 from harness.core.ids import Sha256
-from harness.core.ports import Clock, Json, OnProgress
+from harness.core.ports import Clock, Json, OnProgress, Progress
 from harness.core.questions import Answers, TreeOf
 from harness.remote.box.outputs import OURS, is_written_there
 from harness.remote.path_safety import problem_of_remote, safe_relative
-from harness.remote.transfer.progress import Meter
-from harness.remote.transfer.streams import Pipe
+from harness.remote.ssh.pipe import Pipe
 
 BLOCK = 256 << 10
 LINE_LIMIT = 16 << 20
@@ -84,7 +83,7 @@ def _local(local: Path, path: str, digest: Sha256) -> _File:
 
 
 class _Sender:
-    """Sends what the box lacks, over as many connections as it takes."""
+    """Sends the files that the box lacks; state that outlives a cut connection."""
 
     def __init__(
         self, remote_dir: str, wanted: list[_File], clock: Clock, patience: float, on_progress: OnProgress | None
@@ -94,31 +93,31 @@ class _Sender:
         self._clock = clock
         self._patience = patience
         self._on_progress = on_progress
-        self._meter = Meter(sum(file.size for file in wanted), 0, clock.monotonic())
+        self._total = sum(file.size for file in wanted)
         self._there = 0
         self.kept = 0
-        """The most bytes that the box was seen to hold when a connection began."""
+        """Most bytes that the box was seen to hold when a connection began."""
 
     def attempt(self, connect: Callable[[dict[str, Json]], Pipe]) -> None:
         pipe = connect({"directory": self._remote_dir, "files": {file.path: file.sha256 for file in self._wanted}})
         try:
-            lines = _Lines(pipe, self._clock, self._patience)
-            there = lines.next()
+            answers = _Answers(pipe, self._clock, self._patience)
+            there = answers.next()
             present, staged = there.get("present"), there.get("staged")
             if not isinstance(present, dict) or not isinstance(staged, dict):
                 raise TransferFailed("the box answers oddly about what it holds")
             missing = [file for file in self._wanted if present.get(file.path) != file.sha256]
             begun = {file.sha256: _begun(staged.get(file.sha256), file) for file in missing}
-            self._there = sum(file.size for file in self._wanted) - sum(file.size for file in missing)
+            self._there = self._total - sum(file.size for file in missing)
             self.kept = max(self.kept, self._there + sum(begun.values()))
             for file in missing:
                 try:
                     self._one(pipe, file, begun.pop(file.sha256, 0))  # of twins, the first uses it up
                 except HostUnreachable:
-                    pipe.interrupt()
-                    lines.next()  # a box that cannot take it has said why before it ended
+                    pipe.close()
+                    answers.next()  # a box that cannot take it has said why before it ended
                     raise
-                lines.next()
+                answers.next()
                 self._there += file.size
             self._tell(self._there)
         finally:
@@ -146,7 +145,7 @@ class _Sender:
 
     def _tell(self, done: int) -> None:
         if self._on_progress is not None:
-            self._on_progress(self._meter.at(self._clock.monotonic(), done))
+            self._on_progress(Progress(done, self._total))
 
 
 def _begun(staged: object, file: _File) -> int:
@@ -154,8 +153,8 @@ def _begun(staged: object, file: _File) -> int:
     return staged if type(staged) is int and 0 <= staged <= file.size else 0
 
 
-class _Lines:
-    """The box's answers, one line of JSON each."""
+class _Answers:
+    """Answers of the box, one line of JSON each."""
 
     def __init__(self, pipe: Pipe, clock: Clock, patience: float) -> None:
         self._pipe = pipe
@@ -187,7 +186,7 @@ class _Lines:
 
 
 def _verify(remote_dir: str, files: Mapping[str, Sha256], probe: Callable[[TreeOf], Answers]) -> None:
-    """A new look at the whole directory: every file with its digest, and nothing else but what is written there."""
+    """Look at the whole directory anew: every file with its digest, and nothing else but what is written there."""
     question = TreeOf(remote_dir, digests=tuple(sorted(files)), without=OURS)
     seen = probe(question)[question]
     if seen.value is None:

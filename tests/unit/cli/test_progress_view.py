@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 
 from harness.cli import exit_codes
-from harness.cli.pace import Pace
 from harness.cli.progress_view import open_reporter, paused, show_failure
 from harness.core.errors import GateHeld, HarnessError, NotProven, StoreFailed
 from harness.core.lifecycle import Stage
@@ -275,25 +274,6 @@ def test_transfers_may_tell_from_several_threads() -> None:
         for thread in threads:
             thread.join()
     assert all(line.isprintable() for line in _said(console).splitlines())
-
-
-def test_pace_measures_the_last_half_minute_and_starts_anew_when_it_goes_back() -> None:
-    clock = FakeClock()
-    pace = Pace(clock)
-    assert pace.update(1000, 2000).rate is None  # a resumed transfer: what was there before was not fast
-    clock.turn(10)
-    assert pace.update(1100, 2000).rate == pytest.approx(10)
-    for _ in range(10):
-        clock.turn(10)
-        reading = pace.update(1100, 2000)
-    assert reading.rate == 0
-    assert reading.left_s is None
-    clock.turn(10)
-    assert pace.update(500, 2000).rate is None
-    clock.turn(10)
-    assert pace.update(520, 2000).left_s == pytest.approx(740)
-    assert pace.whole == pytest.approx((20, 10))
-    assert pace.update(0, 0).share == 1
 
 
 def test_a_failure_says_what_what_next_and_the_code() -> None:

@@ -15,8 +15,8 @@ from harness.core.errors import LocalDiskFull, TransferFailed
 from harness.core.ids import Sha256
 from harness.core.ports import RemoteFile
 from harness.remote.transfer import download
-from harness.remote.transfer.attempt import Line, RemoteDigests
-from harness.remote.transfer.journal import Journal, no_room_told
+from harness.remote.transfer.attempt import RemoteDigests
+from harness.remote.transfer.journal import Journal, disk_errors_translated
 from harness.remote.transfer.streams import Stream
 
 SIZE = 5 << 20
@@ -85,9 +85,9 @@ def test_forgotten_chunks_stay_forgotten(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LocalDiskFull, match="full"), no_room_told(tmp_path / "x"):
+    with pytest.raises(LocalDiskFull, match="full"), disk_errors_translated(tmp_path / "x"):
         raise OSError(28, "No space left on device")
-    with pytest.raises(TransferFailed, match="cannot be written"), no_room_told(tmp_path / "x"):
+    with pytest.raises(TransferFailed, match="cannot be written"), disk_errors_translated(tmp_path / "x"):
         raise OSError(5, "Input/output error")
 
 
@@ -120,7 +120,7 @@ def test_a_file_of_another_length_gets_no_name(tmp_path: Path) -> None:
 class Unreachable:
     """A source that must not be asked."""
 
-    def line(self, size: int) -> Line:
+    def connections(self, size: int) -> int:
         raise AssertionError(size)
 
     def open(self, *_: object) -> Stream:
@@ -128,18 +128,6 @@ class Unreachable:
 
     def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:
         raise AssertionError(remote, chunk)
-
-
-def test_two_at_once_are_refused_before_anything_is_touched(tmp_path: Path) -> None:
-    journal = opened(tmp_path)
-    journal.commit([0])
-    with (
-        durable.exclusive(tmp_path / "model.part.lock"),
-        pytest.raises(TransferFailed, match="another process"),
-    ):
-        download.fetch(RemoteFile("model", 1, Sha256("c" * 64)), tmp_path / "model", Unreachable(), SystemClock())
-    assert opened(tmp_path).done == {0}
-    assert not (tmp_path / "model.part.lock").exists()
 
 
 def test_a_destination_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -10,33 +10,35 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.core.errors import HostUnreachable, LocalDiskFull, TransferFailed
+from harness.core.errors import HostUnreachable, LocalDiskFull
 from harness.core.ids import Sha256
 from harness.core.ports import RemoteFile
 from harness.remote.transfer.journal import Journal
 from harness.remote.transfer.streams import Range
-from harness.remote.transfer.workers import SMALLEST_PIECE, Piece, Work, Worker
+from harness.remote.transfer.workers import SMALLEST_PIECE, DownloadWorker, Piece, PieceQueue
 
 MIB = 1 << 20
 
 
-def work_of(lengths: list[int], workers: int) -> Work:
+def work_of(lengths: list[int], workers: int) -> PieceQueue:
     """The chunks of a file, ready to be taken."""
     starts = [sum(lengths[:index]) for index in range(len(lengths))]
-    work = Work(Piece(index, start, length) for index, (start, length) in enumerate(zip(starts, lengths, strict=True)))
-    work.workers = workers
-    work.begin()
-    return work
+    queue = PieceQueue(
+        Piece(index, start, length) for index, (start, length) in enumerate(zip(starts, lengths, strict=True))
+    )
+    queue.workers = workers
+    queue.open()
+    return queue
 
 
-def taken(work: Work) -> list[Piece]:
+def taken(queue: PieceQueue) -> list[Piece]:
     """Everything that is handed out, each piece finished at once."""
     pieces: list[Piece] = []
-    while not work.complete:
-        piece = work.take(ahead=False)
+    while not queue.complete:
+        piece = queue.take(ahead=False)
         assert piece is not None
         pieces.append(piece)
-        work.finish(piece, "same")
+        queue.finish(piece, "same")
     return pieces
 
 
@@ -64,16 +66,16 @@ def test_the_last_pieces_are_small_so_that_all_workers_end_together() -> None:
 
 
 def test_a_chunk_is_fetched_once_its_last_piece_is() -> None:
-    work = work_of([16 * MIB], 2)
-    first, second, third, fourth = (work.take(ahead=False) for _ in range(4))
+    queue = work_of([16 * MIB], 2)
+    first, second, third, fourth = (queue.take(ahead=False) for _ in range(4))
     for piece in (fourth, first, third):
         assert piece is not None
-        work.finish(piece, "same")
-        assert not work.complete
+        queue.finish(piece, "same")
+        assert not queue.complete
     assert second is not None
-    work.finish(second, "same")
-    assert work.fetched() == [0]
-    assert work.fetched() is None
+    queue.finish(second, "same")
+    assert queue.wait_fetched() == [0]
+    assert queue.wait_fetched() is None
 
 
 def test_a_piece_that_was_cut_is_split_behind_what_came() -> None:
@@ -84,9 +86,9 @@ def test_a_piece_that_was_cut_is_split_behind_what_came() -> None:
 
 
 def test_nothing_is_handed_out_before_there_is_room() -> None:
-    work = Work([Piece(0, 0, MIB)])
-    work.stop()
-    assert work.take(ahead=False) is None
+    queue = PieceQueue([Piece(0, 0, MIB)])
+    queue.stop()
+    assert queue.take(ahead=False) is None
 
 
 def test_the_only_worker_asks_ahead_to_the_end_and_several_leave_the_last_to_each_other() -> None:
@@ -99,71 +101,43 @@ def test_the_only_worker_asks_ahead_to_the_end_and_several_leave_the_last_to_eac
     assert several.take(ahead=True) is None
 
 
-class Writer:
-    """A stream that carries only ranges that follow each other, and brings them at once."""
+class FastStream:
+    """A stream that brings every range at once."""
 
-    def __init__(self, *, surplus: bool = False) -> None:
-        self.asked: list[Range] = []
-        self.told: list[str] = []
-        self.interrupts = 0
-        self._surplus = surplus
-
-    def fits(self, wanted: Range) -> bool:
-        return not self.asked or self.asked[-1].end == wanted.offset
+    def __init__(self) -> None:
+        self.closed = False
 
     def ask(self, wanted: Range) -> None:
-        self.asked.append(wanted)
+        assert not self.closed, wanted
 
     def receive(self, wanted: Range, arrived: Callable[[int], None]) -> str:
         arrived(wanted.length)
         return "same"
 
-    def settle(self) -> None:
-        self.told.append("settle")
-        if self._surplus:
-            raise TransferFailed("more than it was asked for")
-
     def interrupt(self) -> None:
-        self.interrupts += 1
+        """Nothing waits for it."""
 
     def close(self) -> None:
-        self.told.append("close")
+        self.closed = True
 
 
-def fetched_by(directory: Path, streams: list[Writer], missing: list[int]) -> tuple[Worker, Work]:
+def fetched_by(directory: Path, streams: list[FastStream], missing: list[int]) -> tuple[DownloadWorker, PieceQueue]:
     """A worker that has these streams, one after the other, for the missing chunks of a file of eight."""
     remote = RemoteFile("model", 8 * MIB, Sha256("a" * 64))
     journal = Journal(remote, directory / "model")
     journal.open()
-    work = Work([Piece(index, *journal.span(index)) for index in missing])
-    work.begin()
-    worker = Worker(work, journal)
+    queue = PieceQueue([Piece(index, *journal.span(index)) for index in missing])
+    queue.open()
+    worker = DownloadWorker(queue, journal)
     left = iter(streams)
     worker.start(lambda _give_up: next(left))
-    while not worker.ended and not work.complete:
-        work.rest(0.05)
+    while not worker.ended and not queue.complete:
+        queue.wait_end(0.05)
     worker.join()
-    return worker, work
+    return worker, queue
 
 
-def test_the_last_range_counts_only_once_the_stream_says_that_nothing_follows(tmp_path: Path) -> None:
-    worker, work = fetched_by(tmp_path, [Writer(surplus=True)], [0, 1])
-    assert isinstance(worker.failure, TransferFailed)
-    assert not work.complete
-    work.stop()
-    assert work.fetched() == [0]
-
-
-def test_a_hole_is_crossed_by_a_stream_of_its_own(tmp_path: Path) -> None:
-    streams = [Writer(), Writer()]
-    worker, work = fetched_by(tmp_path, streams, [0, 1, 5, 6])
-    assert worker.failure is None
-    assert work.complete
-    assert [[span.offset // MIB for span in stream.asked] for stream in streams] == [[0, 1], [5, 6]]
-    assert [stream.told for stream in streams] == [["settle", "close"]] * 2
-
-
-class Failing(Writer):
+class FailingStream(FastStream):
     """A stream that breaks in the middle, and whose end takes its time and fails too."""
 
     def receive(self, wanted: Range, arrived: Callable[[int], None]) -> str:
@@ -175,13 +149,13 @@ class Failing(Writer):
 
 
 def test_pieces_of_a_stream_that_cannot_even_be_closed_are_for_others(tmp_path: Path) -> None:
-    worker, work = fetched_by(tmp_path, [Failing()], [0, 1])
+    worker, queue = fetched_by(tmp_path, [FailingStream()], [0, 1])
     assert isinstance(worker.failure, LocalDiskFull)
-    pieces = [work.take(ahead=True), work.take(ahead=True)]
-    assert [piece.rest() for piece in pieces if piece] == [Range(MIB // 2, MIB // 2), Range(MIB, MIB)]
+    pieces = [queue.take(ahead=True), queue.take(ahead=True)]
+    assert [piece.missing() for piece in pieces if piece] == [Range(MIB // 2, MIB // 2), Range(MIB, MIB)]
 
 
-class Slow(Writer):
+class SlowStream(FastStream):
     """A stream that takes its time to end."""
 
     def close(self) -> None:
@@ -190,6 +164,6 @@ class Slow(Writer):
 
 
 def test_nothing_of_a_joined_worker_is_open(tmp_path: Path) -> None:
-    stream = Slow()
+    stream = SlowStream()
     fetched_by(tmp_path, [stream], [0])
-    assert stream.told[-1] == "close"
+    assert stream.closed

@@ -1,4 +1,4 @@
-"""Rates, stalls, and the number of connections, on made-up lines."""
+"""Stalls, chunks and the number of connections, on made-up networks."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.remote.transfer.flow import CPU_BOUND_RATE, ConnectionRamp, StallDetector
 from harness.remote.transfer.journal import LARGEST_CHUNK, SMALLEST_CHUNK, chunk_size
-from harness.remote.transfer.progress import ENOUGH, Meter, Ramp, Stall
 
 
-def settle(line: Callable[[int], float], start: int, most: int = 8, seconds: float = 30.0) -> int:
-    """The number of connections a ramp ends with on a line whose rate depends on them."""
-    ramp = Ramp(start, most)
+def settle(rate: Callable[[int], float], start: int, most: int = 8, seconds: float = 30.0) -> int:
+    """The number of connections a ramp ends with on a network whose rate depends on them."""
+    ramp = ConnectionRamp(start, most)
     received, now, wanted = 0.0, 0.0, start
     while now < seconds:
         wanted = ramp.advise(now, int(received), wanted)
-        received += line(wanted) * 0.2
+        received += rate(wanted) * 0.2
         now += 0.2
     return wanted
 
 
 @pytest.mark.parametrize(
-    ("line", "start", "expected"),
+    ("rate", "start", "expected"),
     [
         (lambda k: k * 10e6, 1, 8),
         (lambda k: k * 10e6, 4, 8),
@@ -35,20 +35,20 @@ def settle(line: Callable[[int], float], start: int, most: int = 8, seconds: flo
     ],
     ids=["capped each", "capped each, far", "two fill it", "one fills it", "more is worse", "four fill it"],
 )
-def test_connections_grow_only_while_that_brings_more(line: Callable[[int], float], start: int, expected: int) -> None:
-    assert settle(line, start) == expected
+def test_connections_grow_only_while_that_brings_more(rate: Callable[[int], float], start: int, expected: int) -> None:
+    assert settle(rate, start) == expected
 
 
 def test_nothing_is_concluded_before_bytes_flow() -> None:
-    ramp = Ramp(1, 8)
+    ramp = ConnectionRamp(1, 8)
     for tick in range(100):
         assert ramp.advise(tick * 0.2, 0, 0) == 1
     wanted = [ramp.advise(20.0 + tick * 0.2, int(tick * 2e6), 1) for tick in range(10)]
     assert wanted[-1] == 2
 
 
-def test_a_line_that_changed_is_tried_again() -> None:
-    ramp = Ramp(1, 8, hold=10.0)
+def test_a_network_that_changed_is_tried_again() -> None:
+    ramp = ConnectionRamp(1, 8, hold=10.0)
     received, now, wanted = 0.0, 0.0, 1
     while now < 60:
         wanted = ramp.advise(now, int(received), wanted)
@@ -58,29 +58,21 @@ def test_a_line_that_changed_is_tried_again() -> None:
 
 
 def test_silence_is_not_slowness() -> None:
-    stall = Stall(10.0)
-    assert not any(stall.over(float(second), second * 20_000) for second in range(100))
-    assert not stall.over(100.0, 2_000_000)
-    assert not stall.over(109.0, 2_000_100)
-    assert stall.over(111.5, 2_000_200)
+    stall = StallDetector(10.0)
+    assert not any(stall.stalled(float(second), second * 20_000) for second in range(100))
+    assert not stall.stalled(100.0, 2_000_000)
+    assert not stall.stalled(109.0, 2_000_100)
+    assert stall.stalled(111.5, 2_000_200)
     stall.reset()
-    assert not stall.over(200.0, 2_000_200)
+    assert not stall.stalled(200.0, 2_000_200)
 
 
-def test_the_rate_is_of_the_last_seconds() -> None:
-    meter = Meter(100, 0, 0.0, span=5.0)
-    for second in range(1, 20):
-        progress = meter.at(float(second), 50 if second < 10 else 50 + (second - 9))
-    assert progress.rate == pytest.approx(1.0)
-    assert (progress.done, progress.total) == (60, 100)
-
-
-def test_a_connection_that_the_line_does_not_hold_up_stays_alone() -> None:
-    ramp = Ramp(1, 8)
-    seen = {ramp.advise(tick * 0.2, int(tick * 0.2 * ENOUGH * 1.01), 1) for tick in range(400)}
+def test_a_connection_that_is_limited_by_the_processor_stays_alone() -> None:
+    ramp = ConnectionRamp(1, 8)
+    seen = {ramp.advise(tick * 0.2, int(tick * 0.2 * CPU_BOUND_RATE * 1.01), 1) for tick in range(400)}
     assert seen == {1}
-    ramp = Ramp(1, 8)
-    seen = {ramp.advise(tick * 0.2, int(tick * 0.2 * ENOUGH * 0.99), 1) for tick in range(20)}
+    ramp = ConnectionRamp(1, 8)
+    seen = {ramp.advise(tick * 0.2, int(tick * 0.2 * CPU_BOUND_RATE * 0.99), 1) for tick in range(20)}
     assert 2 in seen
 
 

@@ -1,0 +1,105 @@
+"""Standard input and output of a command that runs on the box."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Protocol
+
+from paramiko import Channel
+from paramiko.ssh_exception import SSHException
+
+from harness.core.errors import HostUnreachable, TransferFailed
+from harness.remote.probe.posix_fallback import NO_SUCH_PROGRAM
+from harness.remote.ssh import channel_buffer
+from harness.remote.ssh.connection import Connection, describe
+
+OPEN_TIMEOUT_S = 30.0
+CHATTER_LIMIT = 64 << 10
+"""Bytes that a login shell may print before the program that was asked for begins."""
+
+
+class Pipe(Protocol):
+    """Both ends of a command that runs on the box."""
+
+    def write(self, data: bytes) -> None:
+        """Send all of it. Raises HostUnreachable, and TransferFailed when the box lacks the program."""
+
+    def read(self, limit: int) -> bytes:
+        """From one to ``limit`` bytes; none at the end. Raises HostUnreachable, TransferFailed."""
+
+    def close(self) -> None:
+        """End the command and release everything; another thread's ``read`` ends."""
+
+
+class CommandPipe:
+    """A command on a connection of its own, unless that is ``shared`` and outlives the pipe.
+
+    ``mark``: output begins behind that line. ``silence``: seconds that a read or write may take, without a limit
+    when the caller watches for stalls itself.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        command: str,
+        *,
+        mark: str = "",
+        shared: bool = False,
+        silence: float | None = None,
+    ) -> None:
+        self._connection = connection
+        self._shared = shared
+        self._mark = f"\n{mark}\n".encode() if mark else b""
+        self._silence = silence
+        try:
+            self._channel: Channel = connection.session()
+            channel_buffer.attach(self._channel)
+            connection.start(self._channel, command, OPEN_TIMEOUT_S)
+        except BaseException:
+            if not shared:
+                connection.close()
+            raise
+        self._channel.settimeout(silence)
+
+    def write(self, data: bytes) -> None:
+        """Send all of it; see ``Pipe.write``."""
+        self._require_program(0.0)
+        try:
+            self._channel.sendall(data)
+        except (SSHException, OSError, EOFError) as error:
+            self._require_program()
+            raise HostUnreachable(f"the connection was cut: {describe(error)}") from error
+
+    def read(self, limit: int) -> bytes:
+        """Some bytes, none at the end. Raises TransferFailed when the output does not begin with the mark."""
+        try:
+            return self._channel.recv(limit) if not self._mark else self._read_behind_mark(limit)
+        except (SSHException, OSError, EOFError) as error:
+            raise HostUnreachable(f"the connection was cut: {describe(error)}") from error
+
+    def close(self) -> None:
+        """End the command, and the connection unless others use it."""
+        if not self._shared:
+            self._connection.close()
+        with contextlib.suppress(SSHException, OSError, EOFError):  # a dead connection cannot be told
+            self._channel.close()
+
+    def _read_behind_mark(self, limit: int) -> bytes:
+        chatter, data = b"", b""
+        with contextlib.nullcontext() if self._silence is None else self._connection.ended_after(self._silence):
+            while self._mark and (data := self._channel.recv(limit)):
+                chatter += data
+                _, found, data = chatter.partition(self._mark)
+                if found:
+                    self._mark = b""
+                elif len(chatter) > CHATTER_LIMIT:
+                    raise TransferFailed("the box answers oddly, with more than it may before the program begins")
+        if self._mark:
+            self._require_program()
+        return data or self._channel.recv(limit)
+
+    def _require_program(self, patience: float = 1.0) -> None:
+        """Raise TransferFailed when the command ended, within ``patience`` seconds, as there is no such program."""
+        self._channel.status_event.wait(patience)
+        if self._channel.exit_status == NO_SUCH_PROGRAM:
+            raise TransferFailed("the box has no python3", remedy="Install python3 on the box; it costs nothing.")
