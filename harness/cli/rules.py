@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from harness.core import shipped
 from harness.shellguard import handbook as operating_rules
 
 app = typer.Typer(help="The operating rules: what the guard holds, and what every gate demands.")
@@ -31,7 +32,7 @@ def rules(
     ] = None,
 ) -> None:
     """Print the operating rules, or write them into a document."""
-    claims = operating_rules.claims(operating_rules.built_in_checks())
+    claims = operating_rules.claims(shipped.folder("checks"))
     if write is not None:
         changed = operating_rules.write(write, operating_rules.as_markdown(claims))
         typer.echo(f"{write} is up to date" + ("" if changed else " already"))

@@ -14,6 +14,7 @@ import pytest
 
 from harness.core.lifecycle import ORDER
 from harness.gates import plan
+from harness.plugin.clones import as_ours
 
 
 def asked_stages(options: Sequence[str]) -> list[str]:
@@ -27,16 +28,24 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
     """Before pytest reads the arguments for good: the conftest.py files above the added folders load in time."""
     known = early_config.known_args_namespace
     stages = asked_stages(known.stage)
-    if not stages or known.pyargs:
+    if not stages:
         return
     here = early_config.invocation_params.dir
     named = [str(argument) for argument in known.file_or_dir] or _default(early_config)
-    places = [(here / argument.partition("::")[0]).resolve() for argument in named]
-    added = [str(folder) for folder in _built_in(stages) if not any(_touch(place, folder) for place in places)]
+    places = [_place(argument.partition("::")[0], here, known.pyargs) for argument in named]
+    ours = [as_ours(place, stages) for place in places]
+    added = [str(folder) for folder in _built_in(stages) if not any(_touch(place, folder) for place in ours)]
     if added:
         more = added if known.file_or_dir else [*added, *named]
         args[:0] = more
         known.file_or_dir = [*more, *known.file_or_dir]
+
+
+def _place(named: str, here: Path, pyargs: bool) -> Path:
+    """Path that an argument names; with ``--pyargs`` a module of the built-in checks is one of their files."""
+    if pyargs and f"{named}.".startswith("harness.checks."):
+        return plan.FOLDER.joinpath(*named.split(".")[2:])
+    return (here / named).resolve()
 
 
 def _built_in(stages: Sequence[str]) -> list[Path]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 
 from harness.core import durable
@@ -31,11 +30,6 @@ class Claim:
     stage: Stage
     check: str
     says: str
-
-
-def built_in_checks() -> Path:
-    """The folder of the checks that come with the harness."""
-    return Path(str(resources.files("checks")))
 
 
 def claims(folder: Path) -> tuple[Claim, ...]:
