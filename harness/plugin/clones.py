@@ -12,7 +12,8 @@ from harness.gates import plan
 
 def checks_of(place: Path) -> Path | None:
     """Folder ``checks`` of the clone that a path lies in, unless it is the one that is judged from."""
-    for folder in (place, *place.parents):
+    real = place.resolve()
+    for folder in (real, *real.parents):
         if (folder / "harness" / "gates" / "plan.py").is_file() and (folder / "checks").is_dir():
             return folder / "checks" if folder / "checks" != plan.FOLDER else None
     return None
