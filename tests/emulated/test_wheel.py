@@ -81,7 +81,17 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Elsewhere:
     (packages,) = folder.glob("venv/lib/python3*/site-packages")
     borrowed = [place for place in sys.path if place.endswith("site-packages")]
     (packages / "dependencies.pth").write_text("\n".join(borrowed), encoding="utf-8")
-    called(folder / "venv/bin/python", "-m", "pip", "install", "--no-deps", "--no-index", folder / wheel, cwd=folder)
+    called(
+        folder / "venv/bin/python",
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--ignore-installed",
+        folder / wheel,
+        cwd=folder,
+    )
     assert Path(made.run("python", "-c", "import harness; print(harness.__path__[0])").stdout.strip()) == made.package
     return made
 
