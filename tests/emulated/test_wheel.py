@@ -145,9 +145,10 @@ def test_a_whole_job_runs_without_the_clone(elsewhere: Elsewhere) -> None:
     again = elsewhere.run("harness", "run", shipped, "--plain")
     assert again.returncode == 0
     assert "job demo is closed" in again.stdout
-    for command in (["pytest"], ["python", "-m", "pytest"]):
-        program, *words = command
-        judged = elsewhere.run(program, *words, "--pyargs", "harness.checks", "--stage=postdownload", "--job=demo")
+    for python in (["-m"], ["-P", "-m"]):  # the latter as the command ``pytest``
+        judged = elsewhere.run(
+            "python", *python, "pytest", "--pyargs", "harness.checks", "--stage=postdownload", "--job=demo"
+        )
         assert judged.returncode == 0, judged.stdout + judged.stderr
         assert "gate postdownload: OPEN" in judged.stdout
     assert digests(elsewhere.package) == before
