@@ -15,7 +15,7 @@ from rich.console import Console
 from harness import report as reports
 from harness.cli.confirming import agreeing, confirming
 from harness.cli.progress_view import open_reporter
-from harness.core import environment
+from harness.core import environment, shipped
 from harness.core.errors import BadInput, HarnessError, LogDamaged
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
@@ -83,9 +83,7 @@ def demo(
     verbose: Verbose = False,
 ) -> None:
     """Run a whole job on this machine: an embedded provider, a real training of a tiny model, real data."""
-    file = Path(__file__).resolve().parents[2] / "examples" / "local.toml"
-    if not file.exists():
-        raise BadInput(f"{file} is not there: the demo needs a checkout of the repository")
+    file = shipped.folder("examples") / "local.toml"
     job = load_job(file)
     name = f"{job.name}-{_NOT_A_NAME.sub('-', Path(scenario).stem.lower())}" if scenario else str(job.name)
     changes: dict[str, object] = {"provider": job.provider.model_copy(update={"scenario": scenario})}
@@ -106,9 +104,10 @@ def _meant(typed: Path) -> tuple[Job, Path]:
     with open_ledger() as ledger:
         begun = None if typed.is_file() else ledger.begun(str(typed))
     if begun is None and not typed.exists():
+        examples = shipped.folder("examples")
         raise BadInput(
             f"cannot read the job file {typed}: there is none, and no job has begun under the name {typed}",
-            remedy="harness status lists the jobs that have begun; examples/ has job files to copy.",
+            remedy=f"harness status lists the jobs that have begun; {examples} has job files to copy.",
         )
     if begun is None:
         return load_job(typed), typed

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from harness.core import shipped
 from harness.shellguard import handbook as operating_rules
 from harness.shellguard import seeds
 
@@ -35,7 +36,7 @@ def rules(
     ] = None,
 ) -> None:
     """Print the operating rules, or write them into a document."""
-    claims = operating_rules.claims(operating_rules.built_in_checks())
+    claims = operating_rules.claims(shipped.folder("checks"))
     if trace:
         typer.echo(seeds.as_markdown(seeds.trace(claims)), nl=False)
     elif write is not None:

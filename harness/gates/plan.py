@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Final
 
+from harness.core import shipped
 from harness.core.ids import CheckId
 from harness.core.lifecycle import ADOPTED, ORDER
 from harness.job.model import Job
 
-FOLDER: Final = Path(__file__).resolve().parents[2] / "checks"
-"""The built-in checks: beside this package, whatever folder of that name the working directory has."""
+FOLDER: Final = shipped.folder("checks")
+"""The built-in checks, whatever folder of that name the working directory has."""
 
 _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
     "preflight": (

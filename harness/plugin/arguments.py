@@ -26,22 +26,32 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
     """Before pytest reads the arguments for good: the conftest.py files above the added folders load in time."""
     known = early_config.known_args_namespace
     stages = asked_stages(known.stage)
-    if not stages or known.pyargs:
+    if not stages:
         return
+    from harness.gates import plan  # noqa: PLC0415 - a run that judges nothing does without the engine
+    from harness.plugin.clones import as_ours  # noqa: PLC0415 - see above
+
     here = early_config.invocation_params.dir
     named = [str(argument) for argument in known.file_or_dir] or _default(early_config)
-    places = [(here / argument.partition("::")[0]).resolve() for argument in named]
-    added = [str(folder) for folder in _built_in(stages) if not any(_touch(place, folder) for place in places)]
+    paths = [argument.partition("::")[0] for argument in named]
+    places = [_in_our_checks(path, plan.FOLDER) if known.pyargs else None for path in paths]
+    ours = [as_ours(place or (here / path).resolve(), stages) for place, path in zip(places, paths, strict=True)]
+    added = [
+        str(folder) for folder in _built_in(plan.FOLDER, stages) if not any(_touch(place, folder) for place in ours)
+    ]
     if added:
         more = added if known.file_or_dir else [*added, *named]
         args[:0] = more
         known.file_or_dir = [*more, *known.file_or_dir]
 
 
-def _built_in(stages: Sequence[str]) -> list[Path]:
-    from harness.gates import plan  # noqa: PLC0415 - a run that judges nothing does without the engine
+def _in_our_checks(module: str, checks: Path) -> Path | None:
+    """Path of a module of the built-in checks; None for any other name."""
+    return checks.joinpath(*module.split(".")[2:]) if f"{module}.".startswith("harness.checks.") else None
 
-    folders = [plan.FOLDER / stage for stage in stages if stage in set(ORDER)]
+
+def _built_in(checks: Path, stages: Sequence[str]) -> list[Path]:
+    folders = [checks / stage for stage in stages if stage in set(ORDER)]
     return [folder for folder in folders if folder.is_dir()]
 
 

@@ -1,12 +1,9 @@
-"""The built-in checks are a package ``checks``, and so may yours be: Python knows one of a name at a time."""
+"""Built-in checks are imported as ``harness.checks``, whatever else is named ``checks`` where pytest runs."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -14,39 +11,17 @@ from harness.gates import plan
 
 
 class Importing:
-    """While a built-in check is imported or set up, ``checks`` is the built-in package; else it is whose it was."""
+    """Collects the built-in folder under its own name; pytest would take a clone's for a package ``checks``."""
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_make_collect_report(
-        self, collector: pytest.Collector
-    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """Collecting a file imports it."""
-        with _built_in() if _is_built_in(collector.path) else nullcontext():
-            return (yield)
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Dir | None:
+        """Folder and stages are plain directories: pytest would import a package by the name of its folder."""
+        return pytest.Dir.from_parent(parent, path=path) if path.is_relative_to(plan.FOLDER) else None
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
-        """Setting up the first check of a package imports the package."""
-        with _built_in() if _is_built_in(item.path) else nullcontext():
-            return (yield)
+    def pytest_pycollect_makemodule(self, module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+        """A file of the folder is a module of ``harness.checks``."""
+        return _BuiltIn.from_parent(parent, path=module_path) if module_path.is_relative_to(plan.FOLDER) else None
 
 
-def _is_built_in(path: Path) -> bool:
-    return path.suffix == ".py" and path.is_relative_to(plan.FOLDER)
-
-
-@contextmanager
-def _built_in() -> Iterator[None]:
-    theirs = _taken()
-    sys.path.insert(0, str(plan.FOLDER.parent))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(plan.FOLDER.parent))
-        _taken()
-        sys.modules.update(theirs)
-
-
-def _taken() -> dict[str, ModuleType]:
-    names = [name for name in sys.modules if name.partition(".")[0] == plan.FOLDER.name]
-    return {name: sys.modules.pop(name) for name in names}
+class _BuiltIn(pytest.Module):
+    def _getobj(self) -> object:
+        return import_module(".".join(("harness.checks", *self.path.relative_to(plan.FOLDER).with_suffix("").parts)))

@@ -11,6 +11,7 @@ import pytest
 from harness.core.ids import CheckId
 from harness.core.lifecycle import ORDER
 from harness.gates import plan
+from harness.plugin.clones import checks_of
 from harness.plugin.declaring import in_folders
 from harness.plugin.session import Judging, check_id
 
@@ -52,7 +53,8 @@ class Selecting:
         for stage, facts in self.judging.facts.items():
             own = [folder / stage for folder in facts.job.gates.checks]
             beside = {item.path.parent for item in kept if item.path.parent.name == stage}
-            found = in_folders({*beside, *own, config.rootpath / "checks" / stage})
+            theirs = [] if checks_of(config.rootpath) else [config.rootpath / "checks" / stage]
+            found = in_folders({*beside, *own, *theirs})
             left_out = plan.left_out(stage, facts.job)
             self.judging.declared[stage] = [check for check in found.checks if check not in left_out]
             self.judging.problems += [one for one in found.problems if one not in self.judging.problems]

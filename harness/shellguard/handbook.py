@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,6 @@ class CheckClaim:
     says: str
     seeds: tuple[tuple[str, str], ...] = ()
     """The operating rules that it keeps, as its marks ``seed`` name them: document, rule."""
-
-
-def built_in_checks() -> Path:
-    """The folder of the checks that come with the harness."""
-    return Path(str(resources.files("checks")))
 
 
 def claims(folder: Path) -> tuple[CheckClaim, ...]:

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from harness.core.clock import SystemClock
 from harness.core.ids import Sha256
 from harness.core.ports import Endpoint, RemoteFile
 from harness.emulator.box.container import Container, can_isolate
-from harness.emulator.box.layout import Layout
+from harness.emulator.box.layout import Layout, operator_packages
 from harness.emulator.box.server import BoxServer
 from harness.emulator.freeport import free_port
 from harness.emulator.running import NotSettled, running
@@ -101,6 +102,15 @@ def test_pip_is_satisfied_by_what_is_installed_here_and_changes_nothing(box: Box
     assert done.returncode == 0, done.stderr
     assert box.ssh("python3 -c 'import pytest, sys; print(sys.prefix != sys.base_prefix)'").stdout == b"True\n"
     assert sorted(Path(pytest.__file__).parents[1].iterdir()) == before
+
+
+def test_packages_that_an_environment_borrows_are_there_behind_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = operator_packages()
+    borrowed = Path("/usr/lib/python3/dist-packages")
+    monkeypatch.setattr(sys, "path", [str(borrowed), *sys.path])
+    found = operator_packages()
+    assert found.index(borrowed) > 0
+    assert [place for place in found if place != borrowed] == own
 
 
 def test_large_output_is_whole(box: Box) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import checks
+import harness
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
 from harness.gates import judge, plan
@@ -18,7 +18,7 @@ from tests.support.gate_project import Project, project
 
 pytest_plugins = ["pytester"]
 
-BUILT_IN = Path(str(checks.__file__)).parent
+BUILT_IN = plan.FOLDER
 OWN = '''
 def check_extra(teardown, evidence):
     """Nothing is left."""
@@ -33,6 +33,12 @@ def theirs(pytester: pytest.Pytester) -> Project:
     made = project(pytester)
     made.write("checks/teardown/check_gone.py", OWN.format(wanted=0))
     return made
+
+
+def installed(packages: Path) -> None:
+    """The harness as a wheel installs it."""
+    for package, name in ((Path(harness.__file__).parent, "harness"), (BUILT_IN, "harness/checks")):
+        shutil.copytree(package, packages / name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def recorded(theirs: Project, stage: Stage = Stage.TEARDOWN) -> str:
@@ -90,8 +96,7 @@ def test_the_harness_may_be_installed_below_their_repository(
 ) -> None:
     """Pytest does not go into a virtual environment: from above it, the built-in checks are missing, not passed."""
     packages = theirs.pytester.path / ".venv/lib/python3/site-packages"
-    for package in (BUILT_IN, Path(judge.__file__).parent):
-        shutil.copytree(package, packages / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    installed(packages)
     monkeypatch.setenv("PYTHONPATH", str(packages))
     said = theirs.judge(recorded(theirs), folder=named, stage="teardown", workers=2)
     missing = dict.fromkeys(DECLARED, "missing")
@@ -139,3 +144,82 @@ def test_a_copy_of_the_built_in_checks_is_seen(theirs: Project) -> None:
     said = theirs.judge(recorded(theirs), stage="teardown")
     assert said.status == 1
     assert "two checks are named instance_is_gone" in said.output
+
+
+@pytest.mark.parametrize("named", ["harness.checks", "harness.checks.teardown"])
+def test_the_built_in_checks_have_a_name_of_their_own(theirs: Project, named: str) -> None:
+    said = theirs.judge(recorded(theirs), "--pyargs", named, stage="teardown", workers=2)
+    assert said.verdicts() == DECLARED | {"extra": "pass"}, said.output
+    assert said.status == 0
+
+
+def test_a_part_by_its_name_is_a_part(theirs: Project) -> None:
+    said = theirs.judge(recorded(theirs), "--pyargs", stage="teardown", folder="harness.checks.teardown.check_gone")
+    assert sorted(said.verdicts().values()) == ["missing"] * 5 + ["pass"] * 3, said.output
+    assert said.status == 1
+
+
+def told(clone: Project) -> str:
+    return f"--facts={clone.write('teardown.json', facts_file(Stage.TEARDOWN).dump().decode())}"
+
+
+@pytest.fixture
+def clone(theirs: Project, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Their repository is a clone of the harness, which is installed elsewhere."""
+    shutil.rmtree(theirs.pytester.path / "checks")
+    theirs.write("harness/gates/plan.py", "raise ImportError('the installed harness judges')")
+    shutil.copytree(BUILT_IN, theirs.pytester.path / "checks", ignore=shutil.ignore_patterns("__pycache__"))
+    packages = tmp_path_factory.mktemp("site-packages")
+    installed(packages)
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    return theirs
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("named", ["checks/", ".", "checks/teardown", ""])
+def test_a_clone_beside_an_installed_harness_is_one_set_of_checks(clone: Project, named: str, workers: int) -> None:
+    said = clone.judge(told(clone), stage="teardown", folder=named, workers=workers)
+    assert said.verdicts() == DECLARED, said.output
+    assert said.status == 0
+
+
+def test_a_check_that_was_added_to_the_clone_counts(clone: Project) -> None:
+    clone.write("checks/teardown/check_more.py", OWN.format(wanted=1))
+    said = clone.judge(told(clone), stage="teardown")
+    assert said.verdicts() == DECLARED | {"extra": "fail"}, said.output
+
+
+def test_a_part_of_the_clone_is_a_part(clone: Project) -> None:
+    said = clone.judge(told(clone), stage="teardown", folder="checks/teardown/check_gone.py")
+    assert sorted(said.verdicts().values()) == ["missing"] * 4 + ["pass"] * 3, said.output
+    assert said.status == 1
+
+
+def test_a_clone_with_windows_line_ends_is_the_same(clone: Project) -> None:
+    file = clone.pytester.path / "checks" / "teardown" / "check_gone.py"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert clone.judge(told(clone), stage="teardown").verdicts() == DECLARED
+
+
+@pytest.mark.parametrize("change", ["edit", "remove"])
+@pytest.mark.parametrize("named", ["checks/", "checks/teardown/check_release.py", "."])
+def test_a_clone_of_another_state_is_refused_in_words(clone: Project, named: str, change: str) -> None:
+    file = clone.pytester.path / "checks" / "teardown" / "check_gone.py"
+    if change == "edit":
+        clone.write("checks/teardown/check_gone.py", file.read_text("utf-8").replace("assert ", "assert True or "))
+    else:
+        file.unlink()
+    said = clone.judge(told(clone), stage="teardown", folder=named)
+    assert said.status == pytest.ExitCode.USAGE_ERROR
+    assert said.gate is None
+    assert f"{clone.pytester.path / 'checks'} is a clone of the harness, and its checks are not those" in said.output
+    assert "teardown/check_gone.py" in said.output
+    assert f"pip install -e {clone.pytester.path}" in said.output
+
+
+def test_beside_a_clone_of_another_state_the_installed_checks_are_judged_by_name(clone: Project) -> None:
+    clone.write("checks/__init__.py", "raise ImportError('not this one')")
+    clone.write("checks/teardown/check_gone.py", "def check_newer(teardown, evidence):\n    assert False\n")
+    said = clone.judge(told(clone), "--pyargs", stage="teardown", folder="harness.checks", workers=2)
+    assert said.verdicts() == DECLARED, said.output
+    assert said.status == 0

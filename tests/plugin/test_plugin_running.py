@@ -10,7 +10,6 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-import checks
 from harness.core.clock import SystemClock
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.observed import seen, unseen
@@ -23,7 +22,7 @@ from tests.support.gate_project import FIRST, SECOND, Project, project
 
 pytest_plugins = ["pytester"]
 
-BUILT_IN = Path(str(checks.__file__)).parent
+BUILT_IN = plan.FOLDER
 USAGE = pytest.ExitCode.USAGE_ERROR
 HARNESS_JOB = sound_job().name
 

@@ -19,7 +19,6 @@ from typing import Any, Final, TypeVar, cast
 
 import pytest
 
-import checks
 from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.checkpoint import REQUIRED
 from harness.artifacts.digest import Hashed
@@ -372,9 +371,8 @@ def facts_file(stage: Stage, facts: Any = None, job: Job | None = None) -> Facts
 
 def check_functions(stage: Stage) -> Iterator[tuple[str, Callable[..., object]]]:
     """Every check of a stage, by its id."""
-    folder = Path(str(checks.__file__)).parent / stage
-    for module in pkgutil.iter_modules([str(folder)]):
-        for name, function in vars(import_module(f"checks.{stage}.{module.name}")).items():
+    for module in pkgutil.iter_modules([str(plan.FOLDER / stage)]):
+        for name, function in vars(import_module(f"harness.checks.{stage}.{module.name}")).items():
             if name.startswith("check_") and callable(function):
                 yield name.removeprefix("check_"), function
 

@@ -140,8 +140,10 @@ def put_nvidia_smi(layout: Layout, gpus: RentedGpus) -> None:
 
 
 def operator_packages() -> list[Path]:
-    """The directories that hold the packages installed on this machine."""
-    return sorted({Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("platlib"))})
+    """Directories that hold the packages of this Python: its environment's, and those that the environment borrows."""
+    own = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
+    borrowed = (place for place in sys.path if Path(place).name in {"site-packages", "dist-packages"})
+    return [Path(place) for place in dict.fromkeys((*own, *borrowed))]
 
 
 def _make_venv(where: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,25 +13,26 @@ from typer.testing import CliRunner
 from harness.cli.rules import app
 from harness.core.errors import BadInput
 from harness.core.lifecycle import Stage
+from harness.gates import plan
 from harness.shellguard import handbook
-from harness.shellguard.handbook import CheckClaim, as_markdown, built_in_checks, claims, put_into
+from harness.shellguard.handbook import CheckClaim, as_markdown, claims, put_into
 from harness.shellguard.rules import RULES
 
 DOCUMENT = Path(__file__).parents[3] / "training_pkg" / "GOLD_STANDARD_VERIFICATION.md"
 
 
 def test_every_rule_and_every_check_is_told() -> None:
-    told = as_markdown(claims(built_in_checks()))
+    told = as_markdown(claims(plan.FOLDER))
     for rule in RULES:
         assert f"**{rule.what}**" in told
         assert rule.instead in told
-    for claim in claims(built_in_checks()):
+    for claim in claims(plan.FOLDER):
         assert f"- `{claim.check}`: {claim.says}" in told
 
 
 def test_the_rules_in_the_package_are_the_rules() -> None:
     document = DOCUMENT.read_text(encoding="utf-8")
-    told = put_into(document, as_markdown(claims(built_in_checks())))
+    told = put_into(document, as_markdown(claims(plan.FOLDER)))
     assert document == told, f"harness rules --write {DOCUMENT.name}"
 
 
@@ -83,10 +86,20 @@ def test_a_missing_document_is_bad_input(tmp_path: Path) -> None:
 
 def test_the_command_prints_for_people_and_for_machines(tmp_path: Path) -> None:
     runner = CliRunner()
-    assert runner.invoke(app, []).output == as_markdown(claims(built_in_checks()))
+    assert runner.invoke(app, []).output == as_markdown(claims(plan.FOLDER))
     data = json.loads(runner.invoke(app, ["--format", "json"]).output)
     assert {rule["id"] for rule in data["held"]} == {rule.id for rule in RULES}
     document = tmp_path / "rules.md"
     document.write_text(f"{handbook.BEGIN}\n{handbook.END}\n", encoding="utf-8")
     assert runner.invoke(app, ["--write", str(document)]).exit_code == 0
     assert RULES[0].what in document.read_text(encoding="utf-8")
+
+
+def test_a_folder_of_checks_where_it_is_typed_hides_none_of_ours(tmp_path: Path) -> None:
+    theirs = tmp_path / "checks" / "teardown" / "check_own.py"
+    theirs.parent.mkdir(parents=True)
+    (tmp_path / "checks" / "__init__.py").touch()
+    theirs.write_text('def check_own():\n    """Not ours."""\n', encoding="utf-8")
+    command = [sys.executable, "-m", "harness", "rules"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    assert ran.stdout.decode() == as_markdown(claims(plan.FOLDER))

@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 from harness.cli.rules import app
 from harness.core.errors import BadInput
 from harness.core.lifecycle import ORDER, Stage
+from harness.gates import plan
 from harness.shellguard import seeds
-from harness.shellguard.handbook import CheckClaim, built_in_checks, claims
+from harness.shellguard.handbook import CheckClaim, claims
 from tests.support.facts import check_functions
 
-CLAIMS = claims(built_in_checks())
+CLAIMS = claims(plan.FOLDER)
 
 
 def test_every_rule_is_kept_by_a_check() -> None:

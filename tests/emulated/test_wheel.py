@@ -1,0 +1,154 @@
+"""What is installed is whole: the source distribution, the wheel made from it, a job without the clone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
+ROOT = Path(__file__).resolve().parents[2]
+IGNORED = [line.strip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()]
+BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A virtual environment with the wheel and what it depends on, far from the clone."""
+
+    folder: Path
+    source: Path
+    """The source distribution, unpacked."""
+
+    @property
+    def package(self) -> Path:
+        """What is installed."""
+        (found,) = self.folder.glob("venv/lib/python3*/site-packages/harness")
+        return found
+
+    def run(self, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """A program of the environment, in an empty folder."""
+        here = self.folder / "here"
+        here.mkdir(exist_ok=True)
+        told = {name: text for name, text in os.environ.items() if not name.startswith(("PYTEST", "PYTHONPATH"))}
+        return subprocess.run(
+            [str(self.folder / "venv" / "bin" / program), *words],
+            cwd=here,
+            env={**told, "HARNESS_HOME": str(self.folder / "home")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def called(*command: str | Path, cwd: Path) -> str:
+    ran = subprocess.run([str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout.splitlines()[-1]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Elsewhere:
+    """The clone, its source distribution, the wheel made from that, its installation; each from the one before."""
+    folder = tmp_path_factory.mktemp("wheel")
+    clone = folder / "clone"
+    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".git", *IGNORED))
+    for junk in (".venv/lib/junk.py", "training_pkg/models/output/junk.json", "tests/__pycache__/junk.pyc"):
+        (clone / junk).parent.mkdir(parents=True)
+        (clone / junk).touch()
+    archive = called(sys.executable, "-c", BUILD, "build_sdist", folder, cwd=clone)
+    with tarfile.open(folder / archive) as packed:
+        packed.extractall(folder / "sdist", filter="data")
+    (source,) = (folder / "sdist").iterdir()
+    wheel = called(sys.executable, "-c", BUILD, "build_wheel", folder, cwd=source)
+    shutil.rmtree(clone)
+    venv.create(folder / "venv")
+    made = Elsewhere(folder, source)
+    (packages,) = folder.glob("venv/lib/python3*/site-packages")
+    borrowed = [place for place in sys.path if place.endswith("site-packages")]
+    (packages / "dependencies.pth").write_text("\n".join(borrowed), encoding="utf-8")
+    called(
+        folder / "venv/bin/python",
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--ignore-installed",
+        folder / wheel,
+        cwd=folder,
+    )
+    assert Path(made.run("python", "-c", "import harness; print(harness.__path__[0])").stdout.strip()) == made.package
+    return made
+
+
+def test_the_readme_reads_the_same_away_from_the_repository() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((.*?)\)|^\[.*\]: (.*)$", text, re.MULTILINE)
+    paths = [(inline or below).partition("/blob/main/")[2] for inline, below in links]
+    assert paths
+    assert all(path and (ROOT / path).is_file() for path in paths), links
+    named = re.findall(r"\[((?:docs|examples)/[^\]]+)\]", text)
+    assert set(named) == set(paths)
+
+
+@pytest.mark.slow
+def test_the_source_distribution_is_the_repository(elsewhere: Elsewhere) -> None:
+    made = {"PKG-INFO", "setup.cfg", "gold_standard_harness.egg-info", "build"}
+    tops = {path.name for path in elsewhere.source.iterdir()} - made
+    left_out = {".git", ".gitignore", ".pre-commit-config.yaml", *IGNORED}
+    assert tops == {path.name for path in ROOT.iterdir()} - left_out
+    for folder in ("checks", "docs", "examples", "harness", "tests"):
+        assert digests(elsewhere.source / folder) == digests(ROOT / folder), folder
+    assert not list(elsewhere.source.rglob("junk.*"))
+
+
+@pytest.mark.slow
+def test_nothing_but_the_harness_is_installed_and_all_of_it(elsewhere: Elsewhere) -> None:
+    tops = {path.name for path in elsewhere.package.parent.iterdir() if path.suffix not in {".pth", ".dist-info"}}
+    assert tops == {"harness"}
+    for name in ("checks", "training_pkg"):
+        assert "ModuleNotFoundError" in elsewhere.run("python", "-c", f"import {name}").stderr
+    for folder in ("checks", "examples"):
+        assert digests(elsewhere.package / folder) == digests(ROOT / folder)
+    package = digests(elsewhere.package / "training_pkg")
+    assert package == digests(elsewhere.source / "training_pkg")
+    assert {"train_deepseek_forex.py", "configs/tiny.toml", ".gitignore"} <= package.keys()
+    version = elsewhere.run("harness", "--version")
+    assert version.returncode == 0, version.stderr
+    assert "release_is_valid" in elsewhere.run("harness", "rules").stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_whole_job_runs_without_the_clone(elsewhere: Elsewhere) -> None:
+    before = digests(elsewhere.package)
+    shipped = str(elsewhere.package / "examples" / "local.toml")
+    begun = elsewhere.run("harness", "run", shipped, "--until", "preflight", "--plain")
+    assert begun.returncode == 0, begun.stdout + begun.stderr
+    done = elsewhere.run("harness", "demo", "--plain")
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = elsewhere.run("harness", "run", shipped, "--plain")
+    assert again.returncode == 0
+    assert "job demo is closed" in again.stdout
+    for python in (["-m"], ["-P", "-m"]):  # the latter as the command ``pytest``
+        judged = elsewhere.run(
+            "python", *python, "pytest", "--pyargs", "harness.checks", "--stage=postdownload", "--job=demo"
+        )
+        assert judged.returncode == 0, judged.stdout + judged.stderr
+        assert "gate postdownload: OPEN" in judged.stdout
+    assert digests(elsewhere.package) == before
