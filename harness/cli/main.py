@@ -21,7 +21,7 @@ COMMANDS: Final = {
     ),
     "demo": (
         "jobs:demo",
-        "Run a whole job on this machine: an embedded Vast.ai, a real training of a tiny model, real data.",
+        "Run a whole job on this machine: an embedded provider, a real training of a tiny model, real data.",
     ),
     "status": ("jobs:status", "Where jobs stand, and which instances may be billing."),
     "report": ("jobs:report", "Write the gold-standard report anew and say where it is."),

@@ -14,6 +14,13 @@ from harness.plugin.declaring import PREFIX
 class Reminding:
     """Registered when no stage is asked for."""
 
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """A check that is run all the same has its fixtures, which say that nothing was looked at."""
+        if any(item.path.name.startswith(PREFIX) for item in session.items):
+            from harness.plugin import fixtures  # noqa: PLC0415 - loads the engine, which other runs do without
+
+            session.config.pluginmanager.register(fixtures, "harness-fixtures")
+
     def pytest_report_collectionfinish(self, config: pytest.Config, items: Sequence[pytest.Item]) -> str | None:
         """Name the option that is missing when nothing was found where checks are."""
         if items or not any(_has_checks(config.invocation_params.dir / argument) for argument in config.args):
