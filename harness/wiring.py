@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import facts
 from harness.core import durable, environment
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HostUnreachable, InstanceDead
@@ -76,6 +75,8 @@ class OpenContext:
 
     def take_facts(self, stage: str) -> TakenFacts:
         """Look at a stage's world once and write down what was seen."""
+        from harness import facts  # noqa: PLC0415 - a look loads what it looks with
+
         began, at = self.clock.monotonic(), self.clock.now()
         seen = facts.look(Stage(stage), self)
         taken = FactsFile(str(stage), self.job, at, self.clock.monotonic() - began, seen)

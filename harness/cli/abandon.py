@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from harness.cli.confirming import accepting
-from harness.cli.jobs import Plain
+from harness.cli.options import Plain
 from harness.cli.progress_view import open_reporter
 from harness.guard.destroy import abandon as abandon_instance
 from harness.wiring import open_context

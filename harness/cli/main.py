@@ -16,15 +16,15 @@ from harness.cli import VERSION_LINE
 
 COMMANDS: Final = {
     "run": (
-        "jobs:run",
+        "run:run",
         "Drive a job from where it stands to its end: every stage, every gate, the verified file, the release.",
     ),
     "demo": (
-        "jobs:demo",
+        "run:demo",
         "Run a whole job on this machine: an embedded provider, a real training of a tiny model, real data.",
     ),
-    "status": ("jobs:status", "Where jobs stand, and which instances may be billing."),
-    "report": ("jobs:report", "Write the gold-standard report anew and say where it is."),
+    "status": ("status:status", "Where jobs stand, and which instances may be billing."),
+    "report": ("report:report", "Write the gold-standard report anew and say where it is."),
     "download": (
         "transfer:download",
         "Bring the model home: resumable, hashed at both ends, judged from the local disk before it gets its name.",

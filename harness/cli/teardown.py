@@ -9,8 +9,9 @@ import typer
 from rich.console import Console
 
 from harness.cli.confirming import confirming
-from harness.cli.jobs import Plain, Yes, reported, spent
+from harness.cli.options import Plain, Yes
 from harness.cli.progress_view import open_reporter
+from harness.cli.report import reported, spent
 from harness.core import environment
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, Refused

@@ -13,8 +13,9 @@ from rich.console import Console
 from harness.artifacts import arrival, manifest
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.verify import verify_file
-from harness.cli.jobs import Plain, spent
+from harness.cli.options import Plain
 from harness.cli.progress_view import open_reporter
+from harness.cli.report import spent
 from harness.core import durable, environment
 from harness.core.errors import BadInput, GateHeld, GateUnknown
 from harness.core.lifecycle import ORDER, Stage

@@ -19,7 +19,8 @@ import pytest
 from rich.console import Console
 
 from harness import __version__
-from harness.cli import entry, jobs, main
+from harness.cli import entry, main, status
+from harness.cli import run as run_command
 from harness.cli.confirming import agreeing, confirming
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, GateHeld, HarnessError, JobBusy, LogDamaged, NotProven
@@ -259,7 +260,7 @@ def test_whatever_is_raised_ends_with_its_code(
     def fail(*_arguments: Any, **_words: Any) -> None:
         raise raised
 
-    monkeypatch.setattr(jobs, "open_ledger", fail)
+    monkeypatch.setattr(status, "open_ledger", fail)
     seen, out, err = ask("status")
     assert seen == code
     assert told in " ".join((out + err).split())
@@ -315,7 +316,7 @@ def _job_file(folder: Path, **limits: float) -> Path:
 def driven(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Path]]:
     """What the runner was called with: the job and its file."""
     seen: list[tuple[Any, Path]] = []
-    monkeypatch.setattr(jobs, "drive", lambda of, file, **_: seen.append((of, file)))
+    monkeypatch.setattr(run_command, "drive", lambda of, file, **_: seen.append((of, file)))
     return seen
 
 
@@ -397,7 +398,7 @@ def test_another_instance_is_rented_behind_nobodys_back(monkeypatch: pytest.Monk
     ("closed", "expected"), [(set(), "demo"), ({"demo"}, "demo-2"), ({"demo", "demo-2", "demo-3"}, "demo-4")]
 )
 def test_a_demo_takes_the_first_name_that_is_not_closed(closed: set[str], expected: str) -> None:
-    assert jobs._unfinished("demo", frozenset(map(JobName, closed))) == expected
+    assert run_command._unfinished("demo", frozenset(map(JobName, closed))) == expected
 
 
 @pytest.mark.parametrize("scenario", ["create-reply-lost", "/tmp/My Scenario!.toml", "C:\\x\\Y.toml", "a" * 99])
@@ -410,7 +411,7 @@ def test_a_demo_of_any_scenario_has_a_name(
     def drive(of: Any, *_: Any, **__: Any) -> None:
         named.append(of.name)
 
-    monkeypatch.setattr(jobs, "drive", drive)
+    monkeypatch.setattr(run_command, "drive", drive)
     assert ask("demo", "--scenario", scenario)[0] == 0
     assert JobName(named[0])
     assert len(named[0]) <= 64

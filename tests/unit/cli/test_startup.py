@@ -23,6 +23,7 @@ ROOMS = frozenset({"harness.runner", "harness.facts", "harness.remote", "harness
 LOADS_NONE_OF: dict[tuple[str, ...], frozenset[str]] = {
     ("--version",): HEAVY | ADAPTERS | TABLES | TERMINAL | ROOMS,
     ("--help",): HEAVY | ADAPTERS | TABLES | ROOMS | {"harness.wiring"},
+    ("status",): HEAVY | ADAPTERS | ROOMS | {"rich", "harness.guard", "harness.report", "harness.providers.vast"},
 }
 """Command lines, and what must not have been imported when they end."""
 
@@ -74,3 +75,21 @@ def test_a_deferred_command_answers_as_itself(name: str) -> None:
     shown = CliRunner().invoke(main.app, [name, "--help"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0
     assert all(parameter.opts[0] in shown.output for parameter in alone.params if parameter.opts[0].startswith("--"))
+
+
+def test_a_pytest_run_that_judges_nothing_loads_no_part_of_the_engine(tmp_path: Path) -> None:
+    (tmp_path / "test_theirs.py").write_text("def test_theirs():\n    pass\n", encoding="utf-8")
+    code = "import sys, pytest; pytest.main(['-q', '-p', 'harness.plugin']); print('LOADED', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "1 passed" in done.stdout
+    rooms = {".".join(name.split(".")[:2]) for name in done.stdout.rpartition("LOADED")[2].split()}
+    assert "harness.plugin" in rooms
+    assert not rooms & {
+        "pydantic",
+        "rich",
+        "harness.job",
+        "harness.gates",
+        "harness.facts",
+        "harness.log",
+        "harness.ledger",
+    }

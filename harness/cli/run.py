@@ -1,41 +1,31 @@
-"""``harness run``, ``demo``, ``status``, ``report``: drive a job, and say where it stands."""
+"""``harness run`` and ``harness demo``: drive a job to its end."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from harness import report as reports
 from harness.cli.confirming import agreeing, confirming
+from harness.cli.options import Plain, Until, Verbose, Yes
 from harness.cli.progress_view import open_reporter
+from harness.cli.report import reported, spent
 from harness.core import environment, shipped
-from harness.core.errors import BadInput, HarnessError, LogDamaged
+from harness.core.errors import BadInput
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
-from harness.core.ports import Charge
 from harness.emulator.scenario import load as load_scenario
 from harness.job.load import load_job
 from harness.job.model import Job
-from harness.ledger import billing
-from harness.ledger.events import Adopted, Rented
 from harness.ledger.jobs import named
-from harness.release import release as releases
 from harness.runner.run import open_job, reopen_if_mended, reopen_if_spoilt
 from harness.runner.run import run as run_job
-from harness.wiring import OpenContext, open_context, open_ledger
+from harness.wiring import open_context, open_ledger
 
 _NOT_A_NAME = re.compile(r"[^a-z0-9._-]+")
-Yes = Annotated[bool, typer.Option("--yes", help="Agree in advance to the destruction, once everything is verified.")]
-Plain = Annotated[bool, typer.Option("--plain", help="Plain lines, also on a terminal.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the checks that passed, too.")]
-Until = Annotated[Stage | None, typer.Option(help="Stop after this stage's gate has opened.")]
 
 
 def run(
@@ -158,92 +148,6 @@ def drive(
                 until=until,
                 agreement=agreeing(console, reporter, in_advance=replace_dead, loss=accept_loss),
             )
-
-
-def status(
-    job: Annotated[str | None, typer.Argument(help="The job's name.", show_default="all jobs")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-) -> None:
-    """Where jobs stand, and which instances may be billing."""
-    with open_ledger() as ledger:
-        names = (named(job),) if job else ledger.store.jobs()
-        rows = [ledger.row(name) for name in names]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-    else:
-        _show(rows)
-    unreadable = [str(row["unreadable"]) for row in rows if "unreadable" in row]
-    if unreadable:
-        raise LogDamaged("; ".join(unreadable))
-
-
-def _show(rows: Sequence[Mapping[str, Any]]) -> None:
-    if not rows:
-        typer.echo("no job has been run yet; harness demo runs one on this machine")
-    for row in rows:
-        billing = "nothing billing"
-        if row["alive"] is None:
-            billing = "its log does not read: something may be billing"
-        elif row["alive"]:
-            billing = f"instance {row['instance_id']} at ${row['usd_per_hour']:.2f}/h"
-        typer.echo(f"{row['job']:<24} {row['stage']:<14} {billing}")
-        if row.get("held"):
-            typer.echo(f"{'':<24} held: {row['held']}")
-
-
-def report(
-    job: Annotated[str | None, typer.Argument(help="The job's name.", show_default="the one that moved last")] = None,
-) -> None:
-    """Write the gold-standard report anew and say where it is."""
-    with open_context(job) as context:
-        for path in write_report(context):
-            typer.echo(str(path))
-
-
-def write_report(context: OpenContext) -> tuple[Path, ...]:
-    """The report of a job as it stands, in its directory."""
-    return reports.write(
-        reports.build(context.history, now=context.clock.now(), charges=_charges(context), release=_release(context)),
-        context.directory,
-    )
-
-
-def _charges(context: OpenContext) -> tuple[Charge, ...] | None:
-    """The provider's bill of every instance of the job; None when it cannot be had, which the report says."""
-    rented = {one.instance_id for one in context.history.all(Rented) + context.history.all(Adopted)}
-    if not rented:
-        return None
-    try:
-        return tuple(charge for instance_id in sorted(rented) for charge in context.provider().charges(instance_id))
-    except HarnessError:
-        return None
-
-
-def _release(context: OpenContext) -> releases.Release | None:
-    path = context.history.release_path
-    try:
-        return releases.read(Path(path)) if path else None
-    except HarnessError:
-        return None
-
-
-def spent(context: OpenContext) -> float | None:
-    """Cost of the instance so far at the agreed price (USD); None before there is one."""
-    return billing.spent(context.history, context.clock.now())
-
-
-@contextmanager
-def reported(context: OpenContext, console: Console) -> Iterator[None]:
-    """Whatever happens, leave the report."""
-    try:
-        yield
-    finally:
-        try:
-            markdown, *_ = write_report(context)
-        except (HarnessError, OSError) as error:
-            console.print(f"the report could not be written: {error}", markup=False, style="red")
-        else:
-            console.print(f"report: {markdown}", markup=False, soft_wrap=True, highlight=False)
 
 
 def _unfinished(name: str, closed: frozenset[JobName]) -> JobName:

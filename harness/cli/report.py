@@ -1,0 +1,74 @@
+"""``harness report``: what was verified, what it cost, and whether anything can be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness import report as reports
+from harness.core.errors import HarnessError
+from harness.core.ports import Charge
+from harness.ledger import billing
+from harness.ledger.events import Adopted, Rented
+from harness.release import release as releases
+from harness.wiring import OpenContext, open_context
+
+
+def report(
+    job: Annotated[str | None, typer.Argument(help="The job's name.", show_default="the one that moved last")] = None,
+) -> None:
+    """Write the gold-standard report anew and say where it is."""
+    with open_context(job) as context:
+        for path in write_report(context):
+            typer.echo(str(path))
+
+
+def write_report(context: OpenContext) -> tuple[Path, ...]:
+    """The report of a job as it stands, in its directory."""
+    return reports.write(
+        reports.build(context.history, now=context.clock.now(), charges=_charges(context), release=_release(context)),
+        context.directory,
+    )
+
+
+def _charges(context: OpenContext) -> tuple[Charge, ...] | None:
+    """The provider's bill of every instance of the job; None when it cannot be had, which the report says."""
+    rented = {one.instance_id for one in context.history.all(Rented) + context.history.all(Adopted)}
+    if not rented:
+        return None
+    try:
+        return tuple(charge for instance_id in sorted(rented) for charge in context.provider().charges(instance_id))
+    except HarnessError:
+        return None
+
+
+def _release(context: OpenContext) -> releases.Release | None:
+    path = context.history.release_path
+    try:
+        return releases.read(Path(path)) if path else None
+    except HarnessError:
+        return None
+
+
+def spent(context: OpenContext) -> float | None:
+    """Cost of the instance so far at the agreed price (USD); None before there is one."""
+    return billing.spent(context.history, context.clock.now())
+
+
+@contextmanager
+def reported(context: OpenContext, console: Console) -> Iterator[None]:
+    """Whatever happens, leave the report."""
+    try:
+        yield
+    finally:
+        try:
+            markdown, *_ = write_report(context)
+        except (HarnessError, OSError) as error:
+            console.print(f"the report could not be written: {error}", markup=False, style="red")
+        else:
+            console.print(f"report: {markdown}", markup=False, soft_wrap=True, highlight=False)
