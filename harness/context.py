@@ -33,7 +33,7 @@ class JobContext(Protocol):
 
     @property
     def history(self) -> History:
-        """What has happened to the job so far, folded from its event log."""
+        """Events of the job so far, folded."""
 
     @property
     def public_key(self) -> str:
@@ -44,7 +44,7 @@ class JobContext(Protocol):
         """The folder on this machine where the artifact is to arrive."""
 
     def known(self) -> Known:
-        """What all jobs in the ledger have had at this job's provider, and which of their logs do not read."""
+        """All that the ledger's jobs have had at this job's provider, and the logs that do not read."""
 
     def provider(self) -> Provider:
         """The marketplace; raises a HarnessError when it cannot be opened."""

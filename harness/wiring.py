@@ -53,7 +53,7 @@ class OpenContext:
 
     @property
     def destination(self) -> Path:
-        """Where the artifact is to arrive."""
+        """Folder in which the artifact is to arrive."""
         return self.job.artifact.destination or self.directory / "artifact"
 
     @property
@@ -94,7 +94,7 @@ class OpenContext:
         return generate_keypair(self._key_file())
 
     def known(self) -> Known:
-        """What all jobs in the ledger have had at this job's provider."""
+        """All that the ledger's jobs have had at this job's provider."""
         return Ledger(self.store).known(self.job.provider)
 
     def provider(self) -> Provider:

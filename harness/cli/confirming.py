@@ -15,7 +15,7 @@ from harness.runner.replacement import Agreement
 
 
 def confirming(job: Job, console: Console, reporter: ProgressReporter, *, yes: bool) -> Confirm:
-    """How this job asks: not at all when it was agreed in advance, else by the typed instance id on a terminal."""
+    """The job's way to ask: none when it was agreed in advance, else the instance id typed on a terminal."""
 
     def confirm(instance_id: int, file: str) -> str | None:
         if yes:
@@ -37,7 +37,7 @@ def confirming(job: Job, console: Console, reporter: ProgressReporter, *, yes: b
 
 
 def accepting(console: Console, reporter: ProgressReporter, in_advance: str | None) -> Callable[[str], bool]:
-    """How a loss is accepted: by the very sentence, given in advance or typed on a terminal."""
+    """The way a loss is accepted: by the very sentence, given in advance or typed on a terminal."""
 
     def accepts(sentence: str) -> bool:
         if in_advance is not None:
@@ -48,7 +48,7 @@ def accepting(console: Console, reporter: ProgressReporter, in_advance: str | No
 
 
 def agreeing(console: Console, reporter: ProgressReporter, *, in_advance: bool, loss: str | None) -> Agreement:
-    """How another instance in the place of a dead one is agreed to: in advance, or on a terminal."""
+    """The way another instance in the place of a dead one is agreed to: in advance, or on a terminal."""
 
     def to_rent(meaning: str) -> str | None:
         if in_advance:

@@ -23,7 +23,7 @@ COMMANDS: Final = {
         "run:demo",
         "Run a whole job on this machine: an embedded provider, a real training of a tiny model, real data.",
     ),
-    "status": ("status:status", "Where jobs stand, and which instances may be billing."),
+    "status": ("status:status", "Show where jobs stand, and which instances may be billing."),
     "report": ("report:report", "Write the gold-standard report anew and say where it is."),
     "download": (
         "transfer:download",

@@ -17,7 +17,7 @@ app = typer.Typer(help="The operating rules: what the command guard holds, and w
 
 
 class Format(StrEnum):
-    """How the rules are printed."""
+    """Form in which the rules are printed."""
 
     MD = "md"
     JSON = "json"

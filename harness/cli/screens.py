@@ -37,7 +37,7 @@ class Screen(Protocol):
         """Another stage begins; its meters start at nothing."""
 
     def meter(self, meter: str, reading: MeterReading, detail: str) -> None:
-        """How far something long is."""
+        """Show how far something long is."""
 
     def status(self, text: str) -> None:
         """Result of the last look, in a few words."""

@@ -17,7 +17,7 @@ def status(
     job: Annotated[str | None, typer.Argument(help="The job's name.", show_default="all jobs")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
-    """Where jobs stand, and which instances may be billing."""
+    """Show where jobs stand, and which instances may be billing."""
     with open_ledger() as ledger:
         names = (named(job),) if job else ledger.store.jobs()
         rows = [ledger.row(name) for name in names]

@@ -57,7 +57,7 @@ def gate_lines(results: Sequence[CheckResult], gate: GateResult, *, verbose: boo
 
 
 def count_line(gate: GateResult) -> Text:
-    """How many of the required checks passed."""
+    """Number of the required checks that passed."""
     passed = sum(result.verdict is Verdict.PASS for result in gate.results)
     return Text(f"  {passed} of {len(gate.required)} checks passed", style="dim")
 

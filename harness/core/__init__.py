@@ -1,1 +1,1 @@
-"""What everything rests on: errors, identifiers, time, durable writing, and the ports to the world."""
+"""Foundations: errors, identifiers, time, durable writing, and the ports to the world."""

@@ -217,7 +217,7 @@ class BoxCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """What the strict parser, run on the box, read there (bytes); tensors as name, shape, type, offset, bytes."""
+    """Header as the strict parser read it on the box (bytes); tensors as name, shape, type, offset, bytes."""
 
     size: int
     data_start: int
@@ -237,9 +237,9 @@ class GgufOnBox:
 
 @dataclass(frozen=True, slots=True)
 class SessionState:
-    """How the training's session stands. ``exit_status`` is None while it runs, and when it was killed unheard.
+    """State of the training's session. ``exit_status`` is None while it runs, and when it was killed unheard.
 
-    ``ended_s`` is how many seconds ago it ended by the box's own clock, where it has an exit status; raises
+    ``ended_s``: seconds since it ended by the box's own clock, where it has an exit status; raises
     ValueError when that is no time.
     """
 

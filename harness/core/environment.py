@@ -26,7 +26,7 @@ def keep_loopback_direct() -> None:
 
 
 def home() -> Path:
-    """Where jobs, their event log and the harness's SSH key are kept: HARNESS_HOME, else the user's data directory.
+    """Folder of the jobs, their event log and the harness's SSH key: HARNESS_HOME, else the user's data directory.
 
     One place for the whole user, whatever the working directory, so that no rented instance is forgotten.
     Raises BadInput for a place that is none.
@@ -47,7 +47,7 @@ def github_step_summary() -> Path | None:
 
 
 def on_github() -> bool:
-    """Whether GitHub Actions reads annotations from standard output."""
+    """True where GitHub Actions reads annotations from standard output."""
     return os.environ.get("GITHUB_ACTIONS") == "true"
 
 
@@ -64,7 +64,7 @@ def search_path() -> tuple[str, ...]:
 
 
 def program_suffixes() -> tuple[str, ...]:
-    """What a program's file may end in: PATHEXT on Windows, nothing elsewhere."""
+    """Endings that a program's file may have: PATHEXT on Windows, none elsewhere."""
     if os.name != "nt":
         return ("",)
     return tuple(s.lower() for s in os.environ.get("PATHEXT", ".COM;.EXE;.BAT;.CMD").split(";") if s)

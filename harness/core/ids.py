@@ -56,5 +56,5 @@ def label(job: JobName, nonce: str) -> str:
 
 
 def is_our_label(text: str | None) -> bool:
-    """Whether a label was given by this tool."""
+    """True for a label that this tool gave."""
     return bool(text) and str(text).startswith(f"{LABEL_PREFIX}-")

@@ -1,4 +1,4 @@
-"""What a look at the world came back with: a value, or the reason why there is none. Pure.
+"""Outcome of a look at the world: a value, or the reason why there is none. Pure.
 
 Facts are made of ``Observed`` values. Unwrapping one that holds no value raises
 ``CouldNotLook``, which the plugin turns into the verdict UNKNOWN, so that no check

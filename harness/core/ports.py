@@ -1,4 +1,4 @@
-"""What the harness asks of the world, as Protocols; adapters and fakes pass the same contract tests.
+"""Ports to the world, as Protocols; adapters and fakes pass the same contract tests.
 
 Every method either answers what it saw or raises a HarnessError that says it could
 not look. None of them turns "could not look" into an empty answer.
@@ -35,7 +35,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who the API key belongs to, and what is left to spend (USD)."""
+    """Account behind the API key, and the credit that is left (USD)."""
 
     user_id: int
     credit_usd: float
@@ -43,7 +43,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class OfferQuery:
-    """What to look for in the market: ``num_gpus`` or more. ``H100`` in ``gpu_names`` stands for every kind of H100."""
+    """A search in the market: ``num_gpus`` or more. ``H100`` in ``gpu_names`` stands for every kind of H100."""
 
     gpu_names: tuple[str, ...]
     num_gpus: int
@@ -80,7 +80,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """How to rent an offer: on demand, cancelled when it cannot be scheduled."""
+    """Terms on which an offer is rented: on demand, cancelled when it cannot be scheduled."""
 
     image: str
     disk_gb: float
@@ -151,7 +151,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What was billed for one instance over one span of time (USD)."""
+    """Amount billed for one instance over one span of time (USD)."""
 
     instance_id: InstanceId
     kind: str
@@ -190,7 +190,7 @@ class Bill:
 
 
 class DestroyReply(StrEnum):
-    """What the provider said to a destroy. Neither says that the instance is gone."""
+    """Reply of the provider to a destroy. Neither says that the instance is gone."""
 
     ACCEPTED = "accepted"
     NO_SUCH_INSTANCE = "no_such_instance"
@@ -205,7 +205,7 @@ class Provider(Protocol):
 
     @property
     def host_key_source(self) -> str:
-        """Where ``host_keys`` reads, for the event log: ``container log over the provider's TLS API``."""
+        """Source that ``host_keys`` reads, for the event log: ``container log over the provider's TLS API``."""
 
     def account(self) -> Account:
         """The account behind the API key."""
@@ -247,13 +247,13 @@ class Provider(Protocol):
         """Ask for the instance and its disk to be deleted. Only harness.guard calls this."""
 
     def charges(self, instance_id: InstanceId) -> tuple[Charge, ...]:
-        """What was billed for the instance so far."""
+        """Charges for the instance so far."""
 
     def volumes(self) -> tuple[Volume, ...]:
         """Every volume of the account; raises rather than return a listing that is not whole."""
 
     def bills(self) -> tuple[Bill, ...]:
-        """What every contract of the account was billed lately, gone ones too; whole, or it raises."""
+        """Bills of every contract of the account lately, gone ones too; whole, or it raises."""
 
 
 # --- the box ----------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ PYTHON = "python3"
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a command ended: its exit status and the last of what it printed, made safe to show."""
+    """A command that ended: its exit status and the last of its output, made safe to show."""
 
     status: int
     tail: str

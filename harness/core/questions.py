@@ -47,7 +47,7 @@ class Question(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What one probe came back with; a question without an answer could not be looked at."""
+    """Answers of one probe; a question without one could not be looked at."""
 
     by_question: Mapping[Question[Any], Observed[Any]]
 
@@ -68,7 +68,7 @@ class Glob(Question[tuple[answers.Entry, ...]]):
 
     @property
     def within(self) -> str:
-        """What every match of the pattern begins with."""
+        """Folder that every match of the pattern lies in."""
         return posixpath.dirname(re.split(r"[*?\[]", self.pattern, maxsplit=1)[0])
 
 
@@ -192,7 +192,7 @@ class ProcessesUnder(Question[answers.Processes]):
 
 @dataclass(frozen=True, slots=True)
 class SessionOf(Question[answers.SessionState]):
-    """How the training that was started in a directory stands."""
+    """State of the training that was started in a directory."""
 
     directory: str
     op = "session"

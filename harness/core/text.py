@@ -21,7 +21,7 @@ def printable(text: str, limit: int = 2000) -> str:
 
 
 def names_device(part: str) -> bool:
-    """Whether Windows takes one part of a path for a device, whatever its extension.
+    """True for a part of a path that Windows takes for a device, whatever its extension.
 
     Microsoft: Naming Files, Paths, and Namespaces.
     """

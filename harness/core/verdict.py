@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What a check says of its claim. UNKNOWN means that it could not look; it is not a pass."""
+    """A check's word on its claim. UNKNOWN means that it could not look; it is not a pass."""
 
     PASS = "pass"  # noqa: S105 - a verdict, not a password
     UNKNOWN = "unknown"

@@ -1,4 +1,4 @@
-"""What a check saw, beside what it says: a verdict is stored with what it rests on. Pure."""
+"""Evidence: a check's verdict, stored with what it saw and expected. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CheckResult:
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """What a gate decided: every required check's result, and the plan it was held against.
+    """Decision of a gate: every required check's result, and the plan it was held against.
 
     ``verdict`` is PASS only when the passed ids are exactly the required ones.
     """

@@ -331,3 +331,30 @@ def test_no_module_grows_past_reading() -> None:
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
     }
     assert not long, long
+
+
+def _defined(folder: str) -> Iterator[tuple[Path, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Module]]:
+    for path in _python(folder):
+        for node in _nodes(path):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.Module):
+                yield path, node
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path, node in _defined("harness"):
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            places.setdefault(node.name, []).append(_name(path))
+    assert not {name: where for name, where in places.items() if len(where) > 1}
+
+
+@pytest.mark.parametrize("folder", ["harness", "checks", "training_pkg"])
+def test_a_docstring_names_its_subject_first(folder: str) -> None:
+    """A field engineer reads "Digest of a file" once, and "What the file's bytes come to" twice."""
+    questions = ("What ", "Whether ", "Whose ", "Which ", "Who ")
+    wrong = [
+        f"{_name(path)}:{getattr(node, 'lineno', 1)}: {said.splitlines()[0]}"
+        for path, node in _defined(folder)
+        if (said := ast.get_docstring(node) or "").startswith(questions)
+    ]
+    assert not wrong, "\n".join(wrong)
