@@ -11,6 +11,7 @@ import errno
 import json
 import logging
 import shutil
+import threading
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -71,14 +72,22 @@ class Reconciler:
                 remedy="Run it on Linux where users may make user namespaces (unshare --user --mount --pid).",
             )
         self._boxes: dict[int, _Box] = {}
+        self._stopping = threading.Event()
 
-    async def run(self) -> None:
-        """Look after the boxes until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(TICK_S)
+    async def run(self, *, keep_boxes: bool) -> None:
+        """Look after the boxes until stopped; their processes outlive it only with ``keep_boxes``."""
+        try:
+            while not self._stopping.is_set():
+                await self._look()
+                await asyncio.sleep(TICK_S)
+        finally:
+            await self._close(kill=not keep_boxes)
 
-    async def look(self) -> None:
+    def stop(self) -> None:
+        """End ``run`` after the look that is under way, from any thread."""
+        self._stopping.set()
+
+    async def _look(self) -> None:
         """Bring every box once to where it should be."""
         rentals = self._world.rentals()
         await asyncio.gather(*(self._look_at(rental) for rental in rentals.values()))
@@ -106,7 +115,7 @@ class Reconciler:
             _log.exception("box %s", rental.id)
             self._world.become(rental.id, Status.EXITED, f"OCI runtime create failed: {error}")
 
-    async def close(self, *, kill: bool) -> None:
+    async def _close(self, *, kill: bool) -> None:
         """Close the listeners, and clear away what was destroyed; ``kill`` also ends the processes of the rest."""
         await self._clear_away()
         for box in self._boxes.values():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,17 +51,9 @@ class BoxServer:
     _connections: set[asyncssh.SSHServerConnection] = field(default_factory=set)
 
     async def listen(self, host_key: Path, ports: dict[str, int]) -> None:
-        """Open a listener a route; raises OSError when a port is taken. None stays when it is called off."""
+        """Open a listener a route; raises OSError when a port is taken."""
         for route, port in ports.items():
-            # A listener that begins to listen while its opening is cancelled would be nobody's to close.
-            opening = asyncio.create_task(self._open(host_key, route, port))
-            try:
-                self._listeners.append(await asyncio.shield(opening))
-            except asyncio.CancelledError:
-                with contextlib.suppress(OSError):
-                    self._listeners.append(await opening)
-                await self.close()
-                raise
+            self._listeners.append(await self._open(host_key, route, port))
 
     async def close(self) -> None:
         """Close the listeners and cut every connection."""
