@@ -20,7 +20,7 @@ import asyncssh
 from harness.core import durable
 from harness.core.errors import BadInput
 from harness.emulator.box.container import BoxFailed, Container, can_isolate
-from harness.emulator.box.layout import Layout, RentedGpus, furnish, layout_of, wipe
+from harness.emulator.box.layout import Layout, furnish, layout_of, wipe
 from harness.emulator.box.server import BoxServer
 from harness.emulator.conditions import holds
 from harness.emulator.refusal import Refusal
@@ -179,9 +179,8 @@ class Reconciler:
 
     async def _boot(self, box: _Box, rental: RentedInstance) -> None:
         await self._down(box)
-        ask, layout = rental.ask, box.layout
-        gpus = RentedGpus(ask.gpu_name, ask.num_gpus, ask.gpu_ram_mb, ask.driver_version)
-        await asyncio.to_thread(furnish, layout, gpus, box.container.environment()["PATH"])
+        layout = box.layout
+        await asyncio.to_thread(furnish, layout, rental.ask, box.container.environment()["PATH"])
         if rental.volume_id is not None:
             layout.mount(self._volumes / str(rental.volume_id), rental.mount_path, isolated=self._isolated)
         self._write_keys(box, rental, self._world.clock.now(), force=True)

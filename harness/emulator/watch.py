@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.emulator.box import damage, quota
 from harness.emulator.box.commands import used_bytes
 from harness.emulator.box.container import Container
-from harness.emulator.box.layout import RentedGpus, put_nvidia_smi
+from harness.emulator.box.layout import put_nvidia_smi
 from harness.emulator.conditions import holds
 from harness.emulator.rental import RentedInstance
 from harness.emulator.scenario import LifeEvent
@@ -70,7 +70,7 @@ class Watch:
         elif event.do == "damage":
             damage.damage(self.container.layout.root, event)
         elif event.do == "wrong_gpu":
-            shown = RentedGpus(event.gpu_name, event.num_gpus, rental.ask.gpu_ram_mb, rental.ask.driver_version)
+            shown = replace(rental.ask, gpu_name=event.gpu_name, num_gpus=event.num_gpus)
             put_nvidia_smi(self.container.layout, shown)
 
 

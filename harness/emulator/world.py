@@ -64,9 +64,9 @@ class World:
         self._free_port = free_port or count(FIRST_PORT).__next__
         known = state.read(state_dir)
         if known is None:
-            self.state = state.State(
-                credit_given=scenario.account.credit_usd, asks={ask.id: ask for ask in _market(scenario)}
-            )
+            own = market.numbered(scenario.offer, 7_200_001, 31_001)
+            offered = own if scenario.market == "own" else (*market.DEFAULT_MARKET, *own)
+            self.state = state.State(credit_given=scenario.account.credit_usd, asks={ask.id: ask for ask in offered})
         else:
             self.state, written_at = known
             clock.turn(max(0.0, written_at - clock.now()))
@@ -386,10 +386,3 @@ def _booting(rental: RentedInstance, status: Status, now: float) -> RentedInstan
     if rental.status is Status.OFFLINE:
         return meant  # the host does not hear of it
     return replace(meant, status=status, boot_at=now, held_at=None, running_since=None, status_msg="")
-
-
-def _market(scenario: Scenario) -> list[Ask]:
-    own = [
-        Ask(id=7_200_001 + at, machine_id=31_001 + at, **offer.model_dump()) for at, offer in enumerate(scenario.offer)
-    ]
-    return own if scenario.market == "own" else [*market.DEFAULT_MARKET, *own]
