@@ -83,7 +83,7 @@ def running(
             wait(either, return_when=FIRST_COMPLETED)
             if not url.done():
                 ended.result()
-            yield Emulator(url.result(), world.key, world.clock, world, ended, reconciler)
+            yield Emulator(url.result(), world.state.key, world.clock, world, ended, reconciler)
         finally:
             reconciler.stop()
             ended.result()

@@ -73,11 +73,6 @@ class World:
             self.faults.recall(self.state.faults)
         self.save()
 
-    @property
-    def key(self) -> str:
-        """The account's API key."""
-        return self.state.key
-
     # --- looking -----------------------------------------------------------------------------
 
     def caller(self, key: str | None) -> Caller:
@@ -86,7 +81,7 @@ class World:
             raise Refusal(403, "auth_error", "Invalid user key")
         with self.lock:
             given = key.encode(errors="replace")
-            if hmac.compare_digest(given, self.key.encode()):
+            if hmac.compare_digest(given, self.state.key.encode()):
                 return Caller()
             for rental in self.state.rentals.values():
                 if hmac.compare_digest(given, rental.api_key.encode()):
@@ -208,10 +203,6 @@ class World:
             rental = self.rental(instance_id)
             since = rental.running_since if status is Status.RUNNING else None
             self._put(replace(rental, status=status, held_at=status, status_msg=message, running_since=since))
-
-    def outbid(self, instance_id: int) -> None:
-        """Somebody pays more: stopped, the data is kept."""
-        self.stop(instance_id, "outbid: a higher bid took the machine")
 
     def bid(self, instance_id: int, price: float) -> None:
         """Change the bid of an interruptible instance."""

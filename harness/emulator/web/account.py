@@ -56,7 +56,7 @@ async def current(world: World) -> Answer:
         "credit": credit,
         "ssh_key": world.state.account_keys[-1].public_key if world.state.account_keys else "",
         "sid": "",
-        "api_key": world.key,
+        "api_key": world.state.key,
         "has_billing": True,
         "billed_expected": 0.0,
         "balance_threshold": 0.0,
