@@ -32,17 +32,16 @@ class Pace:
 
     clock: Clock
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
-    _first: tuple[float, int] | None = None
-    _last: tuple[float, int] | None = None
+    _first: tuple[float, int] = (0.0, 0)
 
     def update(self, done: int, total: int) -> Reading:
         """Take a sample. A count that goes back (a training resumed from a checkpoint) starts the measurement anew."""
         now = self.clock.monotonic()
-        if self._last is None or done < self._last[1]:
+        if self._samples and done < self._samples[-1][1]:
             self._samples.clear()
+        if not self._samples:
             self._first = (now, done)
-        self._last = (now, done)
-        self._samples.append(self._last)
+        self._samples.append((now, done))
         while len(self._samples) > 2 and now - self._samples[0][0] > _WINDOW_S:
             self._samples.popleft()
         began, count = self._samples[0]
@@ -53,6 +52,5 @@ class Pace:
     @property
     def whole(self) -> tuple[int, float]:
         """What was done since the measurement began, and in how many seconds."""
-        if self._first is None or self._last is None:
-            return 0, 0.0
-        return self._last[1] - self._first[1], self._last[0] - self._first[0]
+        (began, first), (now, done) = self._first, self._samples[-1] if self._samples else self._first
+        return done - first, now - began
