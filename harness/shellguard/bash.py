@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 
 import tree_sitter
 import tree_sitter_bash
 
-from harness.shellguard.reading import HOLE, MAX_DEPTH, MAX_TEXT, ParsedLine, ProgramCall, awaited, program
+from harness.shellguard.reading import HOLE, MAX_DEPTH, MAX_TEXT, ParsedLine, ProgramCall, awaited, printed
 
 _SPLIT = "\x1f"  # inside a word under construction: the shell would start a new word here
 _ASSIGNS = frozenset({"variable_assignment"})
 _NESTED = frozenset({"command_substitution", "process_substitution"})
 _REDIRECTS = frozenset({"file_redirect", "heredoc_redirect", "herestring_redirect"})
-_PRINTERS = frozenset({"echo", "printf", "cat"})
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _STRING_ESCAPE = re.compile(r"\\([\"\\$`\n])")
 _CONTINUED = re.compile(rb"(?<!\\)((?:\\\\)*)\\\n")
@@ -135,11 +135,7 @@ class _Reader:
             before = len(self.calls)
             self.visit(stage, depth=depth + 1, background=background, stdin=stdin)
             if piped:
-                for i in range(before, len(self.calls)):
-                    call = self.calls[i]
-                    self.calls[i] = ProgramCall(
-                        call.words, call.env, call.stdin, piped=True, background=call.background
-                    )
+                self.calls[before:] = [replace(call, piped=True) for call in self.calls[before:]]
             stdin = printed(self.calls[-1]) if len(self.calls) > before else None
             piped = True
 
@@ -302,15 +298,3 @@ def _ansi(text: str) -> str:
         return text.encode("latin-1", "backslashreplace").decode("unicode_escape")
     except UnicodeDecodeError:
         return HOLE
-
-
-def printed(call: ProgramCall) -> str | None:
-    """Output of a call, where the line alone tells it."""
-    if not call.words:
-        return None
-    name = program(call.words[0])
-    if name not in _PRINTERS:
-        return None
-    if name == "cat":
-        return call.stdin
-    return " ".join(call.words[1:])

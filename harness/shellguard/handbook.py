@@ -66,10 +66,7 @@ def _claims_of(path: Path) -> list[tuple[str, str]]:
 
 def as_data(checks: tuple[CheckClaim, ...]) -> dict[str, list[dict[str, str]]]:
     """The rules for machines: ``held`` (the command guard's) and ``gates`` (the checks')."""
-    return {
-        "held": [{key: str(value) for key, value in asdict(rule).items()} for rule in RULES],
-        "gates": [{key: str(value) for key, value in asdict(claim).items()} for claim in checks],
-    }
+    return {"held": [asdict(rule) for rule in RULES], "gates": [asdict(claim) for claim in checks]}
 
 
 def as_markdown(checks: tuple[CheckClaim, ...]) -> str:
