@@ -160,7 +160,7 @@ def search(asks: Iterable[Ask], query: Mapping[str, Json], now: float) -> list[d
     wanted = {field: test for field, test in query.items() if field not in _SETTINGS}
     found = [row for row in rows if all(_fits(row, field, test) for field, test in wanted.items())]
     for field, direction in reversed(_order(query.get("order"))):
-        found.sort(key=partial(_sortable, field), reverse=direction == "desc")
+        found.sort(key=partial(sortable, field), reverse=direction == "desc")
     limit = query.get("limit")
     return found if limit is None else found[: int(_number(limit))]
 
@@ -225,6 +225,9 @@ def _order(order: Json) -> Sequence[tuple[str, str]]:
     return pairs
 
 
-def _sortable(field: str, row: Mapping[str, Json]) -> tuple[float, str]:
+def sortable(field: str, row: Mapping[str, Json]) -> tuple[bool, float, str]:
+    """Place of a row in an order by one field: nothing comes first, then numbers, then texts."""
     value = row.get(field)
-    return (float(value), "") if isinstance(value, int | float) else (float("-inf"), str(value))
+    if isinstance(value, int | float):
+        return True, float(value), ""
+    return value is not None, 0.0, str(value)

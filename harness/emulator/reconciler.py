@@ -21,7 +21,7 @@ from harness.core import durable
 from harness.core.errors import BadInput
 from harness.emulator.box.container import BoxFailed, Container, can_isolate
 from harness.emulator.box.disk import Disk
-from harness.emulator.box.layout import Layout, furnish, layout_of, wipe
+from harness.emulator.box.layout import Layout, furnish, layout_of
 from harness.emulator.box.server import BoxServer, Traffic
 from harness.emulator.conditions import holds
 from harness.emulator.events import happen
@@ -138,7 +138,7 @@ class Reconciler:
         return set(self._boxes) == set(rentals) and not self._forsaken()
 
     def _is_right(self, box: _Box, rental: RentedInstance, now: float) -> bool:
-        if not rental.container_up:
+        if rental.status is not Status.RUNNING:
             return box.server is None and not box.container.alive()
         opens = rental.running_since is not None and now >= rental.running_since + self._world.timing.ssh_s
         return (
@@ -158,14 +158,14 @@ class Reconciler:
         return self._boxes[rental.id]
 
     async def _tend(self, box: _Box, rental: RentedInstance) -> None:
-        booted = rental.container_up and box.done.boots == rental.boots
+        booted = rental.status is Status.RUNNING and box.done.boots == rental.boots
         await asyncio.to_thread(happen, self._world, rental, box.container, booted=booted)
         rental, now = self._world.rental(rental.id), self._world.settle()
         if box.done.wipes != rental.wipes:
             await self._down(box)
-            await asyncio.to_thread(wipe, box.layout)
+            await asyncio.to_thread(shutil.rmtree, box.layout.root, ignore_errors=True)
             self._did(box, replace(box.done, wipes=rental.wipes))
-        if not rental.container_up:
+        if rental.status is not Status.RUNNING:
             await self._down(box)
             return
         if box.done.boots != rental.boots:

@@ -12,18 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from harness.core.ids import new_secret
 from harness.core.ports import Json
 from harness.emulator import market, state
 from harness.emulator.aging import AgingRules, age, book, book_volume, stopped
 from harness.emulator.clock import TurnableClock
-from harness.emulator.create_request import InstanceRequest, VolumeRequest
 from harness.emulator.faults import FaultBook
 from harness.emulator.market import Ask
 from harness.emulator.refusal import Refusal, invalid, no_such_instance
-from harness.emulator.rental import AttachedKey, RentedInstance, Status, latest_end
+from harness.emulator.rental import AttachedKey, RentedInstance, Status
+from harness.emulator.request import InstanceRequest, VolumeRequest
 from harness.emulator.scenario import CALM, Scenario
 
 MAX_AUDIT = 1000
@@ -143,7 +142,7 @@ class World:
                 env=request.env,
                 created_at=now,
                 boot_at=now,
-                end_at=latest_end(ask, now),
+                end_at=now + ask.duration_days * market.DAY_S,
                 billed_until=now,
                 ssh_port=ssh_port,
                 proxy_port=proxy_port,
@@ -175,7 +174,7 @@ class World:
         with self.lock:
             self._put(replace(self.rental(instance_id), label=label))
 
-    def reboot(self, instance_id: int, *, wipe: bool = False, **changes: Any) -> None:
+    def reboot(self, instance_id: int, *, wipe: bool = False) -> None:
         """Restart with a new port and host key; ``wipe`` also loses the container's data."""
         with self.lock:
             rental = self.rental(instance_id)
@@ -187,7 +186,6 @@ class World:
                     wipes=rental.wipes + wipe,
                     ssh_port=ssh_port,
                     proxy_port=proxy_port,
-                    **changes,
                 )
             )
 

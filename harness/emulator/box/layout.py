@@ -111,11 +111,6 @@ def furnish(layout: Layout, ask: Ask, path: str) -> None:
         _make_venv(layout.root / VENV)
 
 
-def wipe(layout: Layout) -> None:
-    """Lose everything the container wrote."""
-    shutil.rmtree(layout.root, ignore_errors=True)
-
-
 def put_nvidia_smi(layout: Layout, ask: Ask) -> None:
     """Put the emulated nvidia-smi on the box, for the GPUs of an offer."""
     source = Path(__file__).with_name("nvidia_smi.py").read_text("utf-8")

@@ -69,15 +69,7 @@ class Session:
         out_read, out_write = _wide_pipe()
         err_read, err_write = _wide_pipe()
         try:
-            child = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=out_write,
-                stderr=err_write,
-                cwd=self.container.cwd,
-                env=env,
-                start_new_session=True,
-            )
+            child = await self._spawn(argv, env, asyncio.subprocess.PIPE, out_write, err_write)
         finally:
             os.close(out_write)
             os.close(err_write)
@@ -94,15 +86,7 @@ class Session:
         # A session leader's first terminal becomes its controlling one (setsid(2), tty(4)): the shell opens it by name.
         opening = ["/bin/sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(slave), *argv]
         try:
-            child = await asyncio.create_subprocess_exec(
-                *opening,
-                stdin=slave,
-                stdout=slave,
-                stderr=slave,
-                cwd=self.container.cwd,
-                env=env,
-                start_new_session=True,
-            )
+            child = await self._spawn(opening, env, slave, slave, slave)
         except BaseException:
             os.close(master)
             raise
@@ -111,6 +95,19 @@ class Session:
         feeding = asyncio.create_task(self._feed_terminal(process, os.dup(master), child))
         out = asyncio.create_task(self._drain(process, master, process.stdout))
         await self._finish(process, child, (out,), feeding, terminal=True)
+
+    async def _spawn(
+        self, argv: list[str], env: dict[str, str], stdin: int, stdout: int, stderr: int
+    ) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=self.container.layout.home,
+            env=env,
+            start_new_session=True,
+        )
 
     async def _finish(
         self,

@@ -152,26 +152,6 @@ async def invoices(world: World, *, limit: int = 60, after_token: Token = FIRST_
     return _page([paid], limit, after_token)
 
 
-async def old_invoices(world: World) -> Answer:
-    """GET /users/me/invoices."""
-    world.settle()
-    rows = [
-        {
-            "type": "charge",
-            "description": f"{entry.contract.capitalize()} {entry.instance_id} {entry.kind}",
-            "quantity": f"{entry.quantity:.6f}",
-            "rate": f"{entry.rate:.6f}",
-            "amount": f"{entry.usd:.6f}",
-            "timestamp": entry.end,
-            "instance_id": entry.instance_id,
-        }
-        for entry in world.state.charges.entries
-    ]
-    total = world.state.charges.total()
-    current = {"charges": total, "service_fee": 0, "total": total, "credit": world.credit()}
-    return {"invoices": rows, "current": current}
-
-
 async def audit_logs(world: World) -> list[Any]:
     """GET /audit_logs/: what was done through the API."""
     return list(world.state.audit)
