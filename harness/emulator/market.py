@@ -8,15 +8,17 @@ bandwidth in Mbit/s, prices in USD, numbers that may travel as strings.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field, JsonValue
 from pydantic.dataclasses import dataclass
 
 from harness.core.ports import Json
 from harness.emulator.refusal import Refusal, invalid
+from harness.emulator.request import Request
 
 HOURS_PER_MONTH = 730.0
 """``storage_cost`` is USD per GB and month; a month is 8760 / 12 hours."""
@@ -149,20 +151,30 @@ DEFAULT_MARKET = numbered(
 )
 """A handful of plausible offers: the 8x H100 just under 16 USD an hour, its rivals, and two that should be refused."""
 
-_SETTINGS = {"order", "limit", "type", "allocated_storage", "disable_bundling", "select_cols", "q"}
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class SearchSettings(Request):
+    """What a search says beside its tests. Numbers may travel as strings; disk in GB."""
+
+    allocated_storage: Finite = 5.0
+    type: JsonValue = ""
+    order: tuple[tuple[str, Literal["asc", "desc"]], ...] = ()
+    limit: Finite | None = None
+
+
+_SETTINGS = {*SearchSettings.model_fields, "disable_bundling", "select_cols", "q"}
 
 
 def search(asks: Iterable[Ask], query: Mapping[str, Json], now: float) -> list[dict[str, Json]]:
     """The offers that fit a query, in its order. Raises Refusal(400) on a query that cannot be read."""
-    disk_gb = _number(query.get("allocated_storage", 5.0))
-    bid = str(query.get("type")) in {"bid", "interruptible"}
-    rows = [ask.row(now, disk_gb, bid=bid) for ask in asks]
+    asked = SearchSettings.read(query)
+    rows = [ask.row(now, asked.allocated_storage, bid=asked.type in {"bid", "interruptible"}) for ask in asks]
     wanted = {field: test for field, test in query.items() if field not in _SETTINGS}
     found = [row for row in rows if all(_fits(row, field, test) for field, test in wanted.items())]
-    for field, direction in reversed(_order(query.get("order"))):
+    for field, direction in reversed(asked.order):
         found.sort(key=partial(sortable, field), reverse=direction == "desc")
-    limit = query.get("limit")
-    return found if limit is None else found[: int(_number(limit))]
+    return found if asked.limit is None else found[: int(asked.limit)]
 
 
 def compare(left: Json, operator: str, right: Json) -> bool:
@@ -210,19 +222,6 @@ def _number(value: Json) -> float:
     if not math.isfinite(number):
         raise invalid(f"not a number: {value!r}")
     return number
-
-
-def _order(order: Json) -> Sequence[tuple[str, str]]:
-    if order is None:
-        return ()
-    if not isinstance(order, list):
-        raise invalid("'order' needs a list of [field, direction]")
-    pairs: list[tuple[str, str]] = []
-    for item in order:
-        if not isinstance(item, list) or len(item) != 2 or str(item[1]) not in {"asc", "desc"}:
-            raise invalid("'order' needs a list of [field, 'asc' or 'desc']")
-        pairs.append((str(item[0]), str(item[1])))
-    return pairs
 
 
 def sortable(field: str, row: Mapping[str, Json]) -> tuple[bool, float, str]:

@@ -8,27 +8,25 @@ from functools import cache
 import tree_sitter
 import tree_sitter_powershell
 
-from harness.shellguard.reading import HOLE, MAX_DEPTH, MAX_TEXT, ParsedLine, ProgramCall, awaited, printed, program
+from harness.shellguard.reading import (
+    HOLE,
+    MAX_DEPTH,
+    MAX_TEXT,
+    ParsedLine,
+    ProgramCall,
+    awaited,
+    names,
+    printed,
+    program,
+)
 
-_STRINGS = frozenset(
-    {
-        "expandable_string_literal",
-        "expandable_here_string_literal",
-        "verbatim_string_characters",
-        "verbatim_here_string_characters",
-    }
+_STRINGS = names(
+    """
+    expandable_string_literal expandable_here_string_literal
+    verbatim_string_characters verbatim_here_string_characters
+    """
 )
-_TOKENS = frozenset(
-    {
-        "command_name",
-        "generic_token",
-        "command_parameter",
-        "variable",
-        "stop_parsing",
-        "integer_literal",
-        "real_literal",
-    }
-)
+_TOKENS = names("command_name generic_token command_parameter variable stop_parsing integer_literal real_literal")
 _LISTS = frozenset({"path_command_name", "command_name_expr", "statement_list"})
 _JOBS = frozenset({"start-job", "start-threadjob", "sajb"})
 _SKIPPED = frozenset({"command_argument_sep", "redirection", "command_invokation_operator"})

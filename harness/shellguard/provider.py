@@ -42,9 +42,8 @@ _DELETE = re.compile(r"(?:-[a-zA-Z]*X|--request=?|--method=?)?delete", re.IGNORE
 _METHOD = re.compile(r"-X|--request|--method|-method", re.IGNORECASE)
 
 
-def vastai(call: ProgramCall, place: Place) -> Iterator[Seen]:
+def vastai(call: ProgramCall, _place: Place) -> Iterator[Seen]:
     """``vastai ...``: judged by the command that its own parser would choose."""
-    del place
     args = call.words[1:]
     asked = vastcli.parse(args)
     if asked.rejected is not None:
@@ -87,9 +86,8 @@ def _execute(call: ProgramCall, command: str) -> Iterator[Seen]:
     yield NestedScript(command, remote=True)
 
 
-def harness(call: ProgramCall, place: Place) -> Iterator[Seen]:
+def harness(call: ProgramCall, _place: Place) -> Iterator[Seen]:
     """``harness ...``: its guard needs no help, but for a loss that is accepted in so many words."""
-    del place
     if any(word.partition("=")[0] == "--accept-loss" for word in call.words[1:]):
         yield Violation(rules.ACCEPT_LOSS, said(call))
 

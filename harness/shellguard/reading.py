@@ -52,6 +52,11 @@ class ParsedLine:
     doubts: tuple[str, ...] = ()
 
 
+def names(text: str) -> frozenset[str]:
+    """The words of a list."""
+    return frozenset(text.split())
+
+
 def program(word: str) -> str:
     """The bare name of a program: no directory of either style, no Windows extension, no version, lower case."""
     name = word.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower()
