@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from harness.core.ports import Json
@@ -158,7 +158,7 @@ class SearchSettings(Request):
     """What a search says beside its tests. Numbers may travel as strings; disk in GB."""
 
     allocated_storage: Finite = 5.0
-    type: JsonValue = ""
+    type: Annotated[str, BeforeValidator(str)] = ""
     order: tuple[tuple[str, Literal["asc", "desc"]], ...] = ()
     limit: Finite | None = None
 
