@@ -22,16 +22,9 @@ def confirming(job: Job, console: Console, reporter: ProgressReporter, *, yes: b
             return "--yes, given in advance"
         if job.teardown.confirm == "yes":
             return "the job file agrees in advance"
-        if not sys.stdin.isatty():
-            return None
-        with paused(reporter):
-            console.print(f"verified file: {file}", markup=False, soft_wrap=True)
-            console.print(f"instance {instance_id} and everything on its disk will be deleted for good", markup=False)
-            try:
-                typed = console.input("type the instance id to destroy it: ", markup=False)
-            except EOFError:
-                return None
-        return "typed at the terminal" if typed.strip() == str(instance_id) else None
+        told = f"instance {instance_id} and everything on its disk will be deleted for good"
+        prompt = "type the instance id to destroy it: "
+        return _typed(console, reporter, str(instance_id), prompt, f"verified file: {file}", told)
 
     return confirm
 
@@ -42,7 +35,7 @@ def accepting(console: Console, reporter: ProgressReporter, in_advance: str | No
     def accepts(sentence: str) -> bool:
         if in_advance is not None:
             return in_advance.strip() == sentence
-        return _typed(console, reporter, f"type '{sentence}': ") == sentence
+        return _typed(console, reporter, sentence, f"type '{sentence}': ") is not None
 
     return accepts
 
@@ -53,22 +46,20 @@ def agreeing(console: Console, reporter: ProgressReporter, *, in_advance: bool, 
     def to_rent(meaning: str) -> str | None:
         if in_advance:
             return "--replace-dead-instance, given in advance"
-        if not sys.stdin.isatty():
-            return None
-        with paused(reporter):
-            console.print(meaning, markup=False, soft_wrap=True)
-        typed = _typed(console, reporter, "type 'rent another' to have it replaced: ")
-        return "typed at the terminal" if typed == "rent another" else None
+        return _typed(console, reporter, "rent another", "type 'rent another' to have it replaced: ", meaning)
 
     return Agreement(to_rent, accepting(console, reporter, loss))
 
 
-def _typed(console: Console, reporter: ProgressReporter, prompt: str) -> str | None:
-    """Line typed on a terminal; None without one."""
+def _typed(console: Console, reporter: ProgressReporter, answer: str, prompt: str, *told: str) -> str | None:
+    """How the answer was given: typed on a terminal, below what is told; None for any other word and without one."""
     if not sys.stdin.isatty():
         return None
     with paused(reporter):
+        for line in told:
+            console.print(line, markup=False, soft_wrap=True)
         try:
-            return console.input(prompt, markup=False).strip()
+            typed = console.input(prompt, markup=False)
         except EOFError:
             return None
+    return "typed at the terminal" if typed.strip() == answer else None

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from harness.core import environment
-from harness.core.errors import MissingExtra
+from harness.emulator.main import serve
 
 
 def emulator(
@@ -21,8 +21,4 @@ def emulator(
     ] = None,
 ) -> None:
     """Serve Vast.ai's API and SSH boxes on this machine; prints its address and an API key."""
-    try:
-        from harness.emulator.main import serve  # noqa: PLC0415 - needs the emulator's extra
-    except ImportError as error:
-        raise MissingExtra("the emulator", "emulator") from error
     serve(port, state or environment.home() / "emulator-by-hand", scenario)

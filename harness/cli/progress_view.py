@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.text import Text
 
-from harness.cli.screens import LiveScreen, PlainScreen, Screen, encodable_text, is_unicode, write
+from harness.cli.screens import LiveScreen, PlainScreen, Screen, is_unicode, write
 from harness.cli.wording import (
     MARKS,
     STYLES,
@@ -47,9 +47,8 @@ def open_reporter(
     stage that was under way is shown as stopped; the exception goes on.
     """
     time = clock or SystemClock()
-    screen: Screen
     screen = PlainScreen(console, time) if plain or not console.is_terminal else LiveScreen(console, time)
-    reporter = _TerminalReporter(screen, time, verbose, spent or _nothing, is_unicode(console))
+    reporter = _TerminalReporter(screen, time, verbose, spent or (lambda: None), is_unicode(console))
     try:
         yield reporter
     except BaseException:
@@ -69,11 +68,7 @@ def paused(reporter: ProgressReporter) -> AbstractContextManager[None]:
 def show_failure(console: Console, error: HarnessError) -> None:
     """Print an error: the problem, the next step, and the exit code."""
     for line in failure_lines(error):
-        if console.is_terminal:
-            line.plain = encodable_text(console, line.plain)
-            console.print(line, soft_wrap=True)
-        else:
-            write(console, line.plain)
+        write(console, line)
 
 
 @dataclass(slots=True)
@@ -184,7 +179,3 @@ def _news(gate: GateResult, course: _Course, *, verbose: bool) -> tuple[CheckRes
 
 def _passed(gate: GateResult) -> int:
     return sum(result.verdict is Verdict.PASS for result in gate.results)
-
-
-def _nothing() -> None:
-    return None

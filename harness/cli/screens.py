@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -27,28 +26,6 @@ _REFRESH_PER_S = 4
 _BAR_WIDTH = 20
 
 
-class Screen(Protocol):
-    """Shows lines that stay, and how far the current stage is."""
-
-    def line(self, text: Text) -> None:
-        """A line that stays."""
-
-    def stage(self, name: str) -> None:
-        """Another stage begins; its meters start at nothing."""
-
-    def meter(self, meter: str, reading: MeterReading, detail: str) -> None:
-        """Show how far something long is."""
-
-    def status(self, text: str) -> None:
-        """Result of the last look, in a few words."""
-
-    def paused(self) -> AbstractContextManager[None]:
-        """Leave the terminal to somebody else while the block runs."""
-
-    def close(self) -> None:
-        """Nothing more comes."""
-
-
 @dataclass(slots=True)
 class PlainScreen:
     """Lines without control characters; a meter speaks every 5 % or 10 s, one that stands still each minute."""
@@ -59,19 +36,19 @@ class PlainScreen:
 
     def line(self, text: Text) -> None:
         """A line that stays."""
-        write(self.console, text.plain)
+        write(self.console, Text(text.plain))
 
     def stage(self, name: str) -> None:
-        """Another stage begins."""
+        """Another stage begins; its meters start at nothing."""
         self._told.clear()
-        write(self.console, name)
+        write(self.console, Text(name))
 
     def meter(self, meter: str, reading: MeterReading, detail: str) -> None:
         """A line, unless the last one is still fresh."""
         now = self.clock.monotonic()
         if self._is_news(meter, reading, now):
             self._told[meter] = (now, reading)
-            write(self.console, f"  {meter} " + ", ".join(meter_words(meter, reading, detail)))
+            write(self.console, Text(f"  {meter} " + ", ".join(meter_words(meter, reading, detail))))
 
     def status(self, text: str) -> None:
         """Polls that pass are no line in a log."""
@@ -110,9 +87,7 @@ class LiveScreen:
 
     def line(self, text: Text) -> None:
         """A line that stays, above the region."""
-        encodable = text.copy()
-        encodable.plain = encodable_text(self._console, text.plain)
-        self._console.print(encodable, soft_wrap=True)
+        write(self._console, text)
 
     def stage(self, name: str) -> None:
         """Another stage begins."""
@@ -174,9 +149,14 @@ def _part(reading: MeterReading) -> int:
     return reading.done * _PLAIN_PARTS // max(1, reading.total)
 
 
-def write(console: Console, text: str) -> None:
-    """One plain line: no markup, no styles, no wrapping, and nothing that the output's encoding lacks."""
-    console.print(encodable_text(console, text), markup=False, highlight=False, emoji=False, soft_wrap=True)
+Screen = PlainScreen | LiveScreen
+
+
+def write(console: Console, line: Text) -> None:
+    """One line: no markup, no wrapping, and nothing that the output's encoding lacks."""
+    shown = line.copy()
+    shown.plain = encodable_text(console, line.plain)
+    console.print(shown, soft_wrap=True)
 
 
 def encodable_text(console: Console, text: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from harness.core.errors import BadInput, HarnessError, MissingExtra
@@ -19,33 +19,21 @@ def serve(port: int, state_dir: Path, scenario: str | Path | None) -> None:
     """
     if sys.platform == "win32":
         raise BadInput("the emulated boxes need Linux or macOS", remedy="Run the emulator inside WSL.")
-    asyncio.run(_serve(port, state_dir.resolve(), scenario))
-
-
-async def _serve(port: int, state_dir: Path, scenario: str | Path | None) -> None:
-    # Imported here: the libraries come with an extra, and terminals exist only where boxes can run.
-    try:
-        from harness.emulator.clock import TurnableClock  # noqa: PLC0415
-        from harness.emulator.freeport import free_port  # noqa: PLC0415
-        from harness.emulator.reconciler import Reconciler  # noqa: PLC0415
-        from harness.emulator.scenario import load  # noqa: PLC0415
-        from harness.emulator.serving import owning, serving  # noqa: PLC0415
-        from harness.emulator.world import World  # noqa: PLC0415
+    try:  # here: the libraries come with an extra, and terminals exist only where boxes can run
+        from harness.emulator.running import running  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtra("the emulator", "emulator") from error
-
-    with owning(state_dir):
-        world = World(state_dir, TurnableClock(), load(scenario), free_port)
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with serving(world, Reconciler(world), port, keep_boxes=True) as served:
-            _say(f"listening on {served.url}")
-            _say(f"key: {world.key}")
-            await served.until(stop)
-        alive = ", ".join(str(rental.id) for rental in world.visible())
-        if alive:
-            _say(f"stopped; the instances {alive} stay, and go on with the next start on {state_dir}")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with running(state_dir, scenario=scenario, port=port, keep_boxes=True) as emulator:
+        emulator.ended.add_done_callback(lambda _: stop.set())
+        _say(f"listening on {emulator.url}")
+        _say(f"key: {emulator.key}")
+        stop.wait()
+        alive = ", ".join(str(rental.id) for rental in emulator.world.visible())
+    if alive:
+        _say(f"stopped; the instances {alive} stay, and go on with the next start on {state_dir.resolve()}")
 
 
 def _say(line: str) -> None:

@@ -8,12 +8,17 @@ bandwidth in Mbit/s, prices in USD, numbers that may travel as strings.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from functools import partial
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from harness.core.ports import Json
 from harness.emulator.refusal import Refusal, invalid
+from harness.emulator.request import Request
 
 HOURS_PER_MONTH = 730.0
 """``storage_cost`` is USD per GB and month; a month is 8760 / 12 hours."""
@@ -21,16 +26,14 @@ HOURS_PER_MONTH = 730.0
 DAY_S = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class Ask:
     """A machine on offer. Prices in USD: by the hour for GPUs, by GB and month for disk, by GB for traffic."""
 
-    id: int
-    machine_id: int
     gpu_name: str
-    num_gpus: int
-    gpu_ram_mb: int
     dph_base: float
+    num_gpus: int = 1
+    gpu_ram_mb: int = 81_559
     reliability: float = 0.995
     cuda_max_good: float = 12.8
     driver_version: str = "570.124.06"
@@ -48,6 +51,8 @@ class Ask:
     verified: bool = True
     min_bid: float = 0.0
     rented: bool = False
+    id: int = 0
+    machine_id: int = 0
 
     def storage_per_hour(self, disk_gb: float) -> float:
         """USD per hour for a disk of that many GB, in any state of the instance."""
@@ -59,17 +64,15 @@ class Ask:
         total = base + self.storage_per_hour(disk_gb)
         tflops = 55.0 * self.num_gpus
         dlperf = 90.0 * self.num_gpus
-        return {
-            "id": self.id,
+        own = asdict(self)
+        days, gpu_ram, cpu_ram = (own.pop(name) for name in ("duration_days", "gpu_ram_mb", "cpu_ram_mb"))
+        return own | {
             "ask_contract_id": self.id,
             "bundle_id": self.machine_id * 10,
-            "machine_id": self.machine_id,
             "host_id": self.machine_id * 3,
             "hosting_type": 1,
-            "gpu_name": self.gpu_name,
-            "num_gpus": self.num_gpus,
-            "gpu_ram": self.gpu_ram_mb,
-            "gpu_total_ram": self.gpu_ram_mb * self.num_gpus,
+            "gpu_ram": gpu_ram,
+            "gpu_total_ram": gpu_ram * self.num_gpus,
             "gpu_frac": 1.0,
             "gpu_arch": "nvidia",
             "gpu_lanes": 16,
@@ -79,52 +82,37 @@ class Ask:
             "gpu_display_active": False,
             "bw_nvlink": 300.0,
             "compute_cap": 900,
-            "cuda_max_good": self.cuda_max_good,
-            "driver_version": self.driver_version,
             "cpu_name": "Xeon Platinum 8480C",
             "cpu_arch": "amd64",
-            "cpu_cores": self.cpu_cores,
             "cpu_cores_effective": float(self.cpu_cores),
             "cpu_ghz": 3.8,
-            "cpu_ram": self.cpu_ram_mb,
+            "cpu_ram": cpu_ram,
             "has_avx": 1,
             "disk_name": "SAMSUNG MZQL27T6",
-            "disk_space": self.disk_space,
             "disk_bw": 4200.0,
-            "direct_port_count": self.direct_port_count,
             "static_ip": True,
             "public_ipaddr": "127.0.0.1",
-            "geolocation": self.geolocation,
             "datacenter": 1,
-            "inet_down": self.inet_down,
-            "inet_up": self.inet_up,
-            "inet_down_cost": self.inet_down_cost,
-            "inet_up_cost": self.inet_up_cost,
-            "storage_cost": self.storage_cost,
             "storage_total_cost": self.storage_per_hour(disk_gb),
             "dph_base": base,
             "dph_total": total,
             "discounted_dph_total": total,
             "search": {"gpuCostPerHour": base, "diskHour": self.storage_per_hour(disk_gb), "totalHour": total},
-            "min_bid": self.min_bid,
             "is_bid": bid,
-            "duration": self.duration_days * DAY_S,
+            "duration": days * DAY_S,
             "start_date": now,
-            "end_date": now + self.duration_days * DAY_S,
-            "reliability": self.reliability,
+            "end_date": now + days * DAY_S,
             "reliability2": self.reliability,
-            "verified": self.verified,
             "verification": "verified" if self.verified else "unverified",
             "vericode": 1 if self.verified else 0,
             "external": False,
             "rentable": not self.rented,
-            "rented": self.rented,
             "dlperf": dlperf,
             "dlperf_per_dphtotal": dlperf / total,
             "flops_per_dphtotal": tflops / total,
             "total_flops": tflops,
             "score": dlperf / total,
-            "vram_costperhour": total / (self.gpu_ram_mb * self.num_gpus),
+            "vram_costperhour": total / (gpu_ram * self.num_gpus),
             "pci_gen": 5.0,
             "pcie_bw": 52.0,
             "mobo_name": "Emulated board",
@@ -140,34 +128,53 @@ class Ask:
         }
 
 
-DEFAULT_MARKET: tuple[Ask, ...] = (
-    Ask(7_100_001, 30_001, "H100 SXM", 8, 81_559, 15.92, min_bid=8.40),
-    Ask(7_100_002, 30_002, "H100 SXM", 8, 81_559, 17.60, reliability=0.999, geolocation="Texas, US", min_bid=9.10),
-    Ask(7_100_003, 30_003, "H100 SXM", 1, 81_559, 2.05, reliability=0.990, min_bid=1.05),
-    Ask(7_100_004, 30_004, "H100 NVL", 1, 95_830, 1.95, geolocation="California, US", min_bid=1.00),
-    Ask(7_100_005, 30_005, "H200", 1, 143_771, 2.60, min_bid=1.70),
-    Ask(7_100_006, 30_006, "H200", 8, 143_771, 21.40, geolocation="Iceland, IS", min_bid=13.90),
-    Ask(7_100_007, 30_007, "A100 SXM4", 8, 81_920, 7.90, geolocation="Czechia, CZ", min_bid=4.20),
-    Ask(7_100_008, 30_008, "A100 SXM4", 1, 81_920, 0.98, min_bid=0.55),
-    Ask(7_100_009, 30_009, "RTX 4090", 1, 24_564, 0.36, reliability=0.981, direct_port_count=0, min_bid=0.20),
-    Ask(7_100_010, 30_010, "H100 SXM", 8, 81_559, 12.40, reliability=0.62, verified=False, min_bid=6.00),
+def numbered(asks: Iterable[Ask], first_id: int, first_machine: int) -> tuple[Ask, ...]:
+    """The same offers with ids of their own, each on a machine of its own."""
+    return tuple(replace(ask, id=first_id + at, machine_id=first_machine + at) for at, ask in enumerate(asks))
+
+
+DEFAULT_MARKET = numbered(
+    (
+        Ask("H100 SXM", 15.92, 8, min_bid=8.40),
+        Ask("H100 SXM", 17.60, 8, reliability=0.999, geolocation="Texas, US", min_bid=9.10),
+        Ask("H100 SXM", 2.05, reliability=0.990, min_bid=1.05),
+        Ask("H100 NVL", 1.95, gpu_ram_mb=95_830, geolocation="California, US", min_bid=1.00),
+        Ask("H200", 2.60, gpu_ram_mb=143_771, min_bid=1.70),
+        Ask("H200", 21.40, 8, 143_771, geolocation="Iceland, IS", min_bid=13.90),
+        Ask("A100 SXM4", 7.90, 8, 81_920, geolocation="Czechia, CZ", min_bid=4.20),
+        Ask("A100 SXM4", 0.98, gpu_ram_mb=81_920, min_bid=0.55),
+        Ask("RTX 4090", 0.36, gpu_ram_mb=24_564, reliability=0.981, direct_port_count=0, min_bid=0.20),
+        Ask("H100 SXM", 12.40, 8, reliability=0.62, verified=False, min_bid=6.00),
+    ),
+    7_100_001,
+    30_001,
 )
 """A handful of plausible offers: the 8x H100 just under 16 USD an hour, its rivals, and two that should be refused."""
 
-_SETTINGS = {"order", "limit", "type", "allocated_storage", "disable_bundling", "select_cols", "q"}
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class SearchSettings(Request):
+    """What a search says beside its tests. Numbers may travel as strings; disk in GB."""
+
+    allocated_storage: Finite = 5.0
+    type: Annotated[str, BeforeValidator(str)] = ""
+    order: tuple[tuple[str, Literal["asc", "desc"]], ...] = ()
+    limit: Finite | None = None
+
+
+_SETTINGS = {*SearchSettings.model_fields, "disable_bundling", "select_cols", "q"}
 
 
 def search(asks: Iterable[Ask], query: Mapping[str, Json], now: float) -> list[dict[str, Json]]:
     """The offers that fit a query, in its order. Raises Refusal(400) on a query that cannot be read."""
-    disk_gb = _number(query.get("allocated_storage", 5.0))
-    bid = str(query.get("type")) in {"bid", "interruptible"}
-    rows = [ask.row(now, disk_gb, bid=bid) for ask in asks]
+    asked = SearchSettings.read(query)
+    rows = [ask.row(now, asked.allocated_storage, bid=asked.type in {"bid", "interruptible"}) for ask in asks]
     wanted = {field: test for field, test in query.items() if field not in _SETTINGS}
     found = [row for row in rows if all(_fits(row, field, test) for field, test in wanted.items())]
-    for field, direction in reversed(_order(query.get("order"))):
-        found.sort(key=partial(_sortable, field), reverse=direction == "desc")
-    limit = query.get("limit")
-    return found if limit is None else found[: int(_number(limit))]
+    for field, direction in reversed(asked.order):
+        found.sort(key=partial(sortable, field), reverse=direction == "desc")
+    return found if asked.limit is None else found[: int(asked.limit)]
 
 
 def compare(left: Json, operator: str, right: Json) -> bool:
@@ -217,19 +224,9 @@ def _number(value: Json) -> float:
     return number
 
 
-def _order(order: Json) -> Sequence[tuple[str, str]]:
-    if order is None:
-        return ()
-    if not isinstance(order, list):
-        raise invalid("'order' needs a list of [field, direction]")
-    pairs: list[tuple[str, str]] = []
-    for item in order:
-        if not isinstance(item, list) or len(item) != 2 or str(item[1]) not in {"asc", "desc"}:
-            raise invalid("'order' needs a list of [field, 'asc' or 'desc']")
-        pairs.append((str(item[0]), str(item[1])))
-    return pairs
-
-
-def _sortable(field: str, row: Mapping[str, Json]) -> tuple[float, str]:
+def sortable(field: str, row: Mapping[str, Json]) -> tuple[bool, float, str]:
+    """Place of a row in an order by one field: nothing comes first, then numbers, then texts."""
     value = row.get(field)
-    return (float(value), "") if isinstance(value, int | float) else (float("-inf"), str(value))
+    if isinstance(value, int | float):
+        return True, float(value), ""
+    return value is not None, 0.0, str(value)

@@ -11,6 +11,7 @@ import errno
 import json
 import logging
 import shutil
+import threading
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,17 +20,20 @@ import asyncssh
 from harness.core import durable
 from harness.core.errors import BadInput
 from harness.emulator.box.container import BoxFailed, Container, can_isolate
-from harness.emulator.box.layout import Layout, RentedGpus, furnish, layout_of, wipe
-from harness.emulator.box.server import BoxServer
+from harness.emulator.box.disk import Disk
+from harness.emulator.box.layout import Layout, furnish, layout_of
+from harness.emulator.box.server import BoxServer, Traffic
 from harness.emulator.conditions import holds
+from harness.emulator.events import happen
 from harness.emulator.refusal import Refusal
 from harness.emulator.rental import RentedInstance, Status
 from harness.emulator.scenario import SshFault
-from harness.emulator.watch import Watch
 from harness.emulator.world import World
 
 TICK_S = 0.05
 """How often the boxes are looked after, in real seconds."""
+
+GB = 1e9
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +52,7 @@ class _Box:
 
     layout: Layout
     container: Container
-    watch: Watch
+    disk: Disk
     done: _Done
     server: BoxServer | None = None
     identity: int = -1
@@ -71,14 +75,22 @@ class Reconciler:
                 remedy="Run it on Linux where users may make user namespaces (unshare --user --mount --pid).",
             )
         self._boxes: dict[int, _Box] = {}
+        self._stopping = threading.Event()
 
-    async def run(self) -> None:
-        """Look after the boxes until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(TICK_S)
+    async def run(self, *, keep_boxes: bool) -> None:
+        """Look after the boxes until stopped; their processes outlive it only with ``keep_boxes``."""
+        try:
+            while not self._stopping.is_set():
+                await self._look()
+                await asyncio.sleep(TICK_S)
+        finally:
+            await self._close(kill=not keep_boxes)
 
-    async def look(self) -> None:
+    def stop(self) -> None:
+        """End ``run`` after the look that is under way, from any thread."""
+        self._stopping.set()
+
+    async def _look(self) -> None:
         """Bring every box once to where it should be."""
         rentals = self._world.rentals()
         await asyncio.gather(*(self._look_at(rental) for rental in rentals.values()))
@@ -99,14 +111,14 @@ class Reconciler:
 
     async def _look_at(self, rental: RentedInstance) -> None:
         try:
-            await self._tend(self._box(rental.id), rental)
+            await self._tend(self._box(rental), rental)
         except Refusal:
             return  # it was destroyed meanwhile; the next look clears it away
         except (BoxFailed, OSError, asyncssh.Error) as error:
             _log.exception("box %s", rental.id)
             self._world.become(rental.id, Status.EXITED, f"OCI runtime create failed: {error}")
 
-    async def close(self, *, kill: bool) -> None:
+    async def _close(self, *, kill: bool) -> None:
         """Close the listeners, and clear away what was destroyed; ``kill`` also ends the processes of the rest."""
         await self._clear_away()
         for box in self._boxes.values():
@@ -126,7 +138,7 @@ class Reconciler:
         return set(self._boxes) == set(rentals) and not self._forsaken()
 
     def _is_right(self, box: _Box, rental: RentedInstance, now: float) -> bool:
-        if not rental.container_up:
+        if rental.status is not Status.RUNNING:
             return box.server is None and not box.container.alive()
         opens = rental.running_since is not None and now >= rental.running_since + self._world.timing.ssh_s
         return (
@@ -136,23 +148,24 @@ class Reconciler:
             and box.keys_written == _due_keys(rental, now, self._world.timing.key_s)
         )
 
-    def _box(self, instance_id: int) -> _Box:
-        if instance_id not in self._boxes:
-            layout = layout_of(self._world.state_dir, instance_id)
+    def _box(self, rental: RentedInstance) -> _Box:
+        if rental.id not in self._boxes:
+            layout = layout_of(self._world.state_dir, rental.id)
             layout.base.mkdir(parents=True, exist_ok=True)
             container = Container(layout, self._isolated)
-            self._boxes[instance_id] = _Box(layout, container, Watch(container), _read_done(layout.base))
-        return self._boxes[instance_id]
+            disk = Disk(container, rental.disk_gb * GB)
+            self._boxes[rental.id] = _Box(layout, container, disk, _read_done(layout.base))
+        return self._boxes[rental.id]
 
     async def _tend(self, box: _Box, rental: RentedInstance) -> None:
-        booted = rental.container_up and box.done.boots == rental.boots
-        await asyncio.to_thread(box.watch.events, self._world, rental, booted=booted)
+        booted = rental.status is Status.RUNNING and box.done.boots == rental.boots
+        await asyncio.to_thread(happen, self._world, rental, box.container, booted=booted)
         rental, now = self._world.rental(rental.id), self._world.settle()
         if box.done.wipes != rental.wipes:
             await self._down(box)
-            await asyncio.to_thread(wipe, box.layout)
+            await asyncio.to_thread(shutil.rmtree, box.layout.root, ignore_errors=True)
             self._did(box, replace(box.done, wipes=rental.wipes))
-        if not rental.container_up:
+        if rental.status is not Status.RUNNING:
             await self._down(box)
             return
         if box.done.boots != rental.boots:
@@ -165,14 +178,13 @@ class Reconciler:
         if rental.running_since is not None and now >= rental.running_since + self._world.timing.ssh_s:
             await self._open(box, rental)
         self._account(box, rental)
-        await asyncio.to_thread(box.watch.disk, rental)
-        self._world.disk_used[rental.id] = box.watch.used
+        await asyncio.to_thread(box.disk.measure)
+        self._world.disk_used[rental.id] = box.disk.used
 
     async def _boot(self, box: _Box, rental: RentedInstance) -> None:
         await self._down(box)
-        ask, layout = rental.ask, box.layout
-        gpus = RentedGpus(ask.gpu_name, ask.num_gpus, ask.gpu_ram_mb, ask.driver_version)
-        await asyncio.to_thread(furnish, layout, gpus, box.container.environment()["PATH"])
+        layout = box.layout
+        await asyncio.to_thread(furnish, layout, rental.ask, box.container.environment()["PATH"])
         if rental.volume_id is not None:
             layout.mount(self._volumes / str(rental.volume_id), rental.mount_path, isolated=self._isolated)
         self._write_keys(box, rental, self._world.clock.now(), force=True)
@@ -190,7 +202,7 @@ class Reconciler:
         def fault(kinds: frozenset[str], route: str, sent: int) -> SshFault | None:
             return self._world.faults.ssh(kinds, route, sent, lambda when: holds(self._world, rental.id, when))
 
-        server = BoxServer(box.container, fault, lambda: box.watch.room(rental), box.watch.wrote)
+        server = BoxServer(box.container, box.disk, fault)
         ports = {"direct": rental.ssh_port, "proxy": rental.proxy_port}
         try:
             await server.listen(box.layout.host_key(rental.identity), ports)
@@ -212,11 +224,12 @@ class Reconciler:
             await asyncio.to_thread(box.container.kill)
 
     async def _remove(self, instance_id: int) -> None:
-        box = self._box(instance_id)
-        await self._down(box)
-        await asyncio.to_thread(box.container.kill)
-        await asyncio.to_thread(shutil.rmtree, box.layout.base, ignore_errors=True)
-        del self._boxes[instance_id]
+        if instance_id in self._boxes:
+            await self._down(self._boxes[instance_id])
+        layout = layout_of(self._world.state_dir, instance_id)
+        await asyncio.to_thread(Container(layout, self._isolated).kill)
+        await asyncio.to_thread(shutil.rmtree, layout.base, ignore_errors=True)
+        self._boxes.pop(instance_id, None)
         self._world.disk_used.pop(instance_id, None)
 
     def _write_keys(self, box: _Box, rental: RentedInstance, now: float, *, force: bool = False) -> None:
@@ -230,9 +243,8 @@ class Reconciler:
 
     def _account(self, box: _Box, rental: RentedInstance) -> None:
         if box.server is not None:
-            meter = box.server.meter
-            to_box, from_box, meter.to_box, meter.from_box = meter.to_box, meter.from_box, 0, 0
-            self._world.traffic(rental.id, to_box=to_box, from_box=from_box)
+            traffic, box.server.traffic = box.server.traffic, Traffic()
+            self._world.traffic(rental.id, to_box=traffic.to_box, from_box=traffic.from_box)
 
     def _did(self, box: _Box, done: _Done) -> None:
         box.done = done

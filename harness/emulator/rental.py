@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from harness.core.ports import InstanceStatus
-from harness.emulator.market import DAY_S, Ask
+from harness.emulator.market import Ask
 
 Status = InstanceStatus
 
@@ -97,11 +97,6 @@ class RentedInstance:
             Status.REBOOTING,
         }
 
-    @property
-    def container_up(self) -> bool:
-        """True while processes live in the box."""
-        return self.status is Status.RUNNING
-
 
 def next_change(rental: RentedInstance, timing: Timing) -> tuple[float, Status | None] | None:
     """When and into what the instance changes next by itself; a None status means it disappears."""
@@ -126,8 +121,3 @@ def _boot_step(rental: RentedInstance, timing: Timing) -> tuple[float, Status]:
     if rental.status is Status.LOADING:
         return rental.boot_at + timing.running_s, Status.RUNNING
     return rental.boot_at + timing.reboot_s, Status.RUNNING
-
-
-def latest_end(ask: Ask, now: float) -> float:
-    """When a contract made now runs out."""
-    return now + ask.duration_days * DAY_S

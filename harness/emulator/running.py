@@ -1,24 +1,31 @@
-"""The emulator inside a Python process: a background thread with its own event loop."""
+"""The emulator in a background thread: its HTTP server and the reconciler of its boxes, one a state directory."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from harness.core.errors import HarnessError
+from aiohttp import web
+from filelock import FileLock, Timeout
+
+from harness.core.errors import BadInput, HarnessError
 from harness.emulator.clock import TurnableClock
-from harness.emulator.freeport import free_port
+from harness.emulator.freeport import HOST, free_port
 from harness.emulator.reconciler import Reconciler
 from harness.emulator.scenario import Scenario, load
-from harness.emulator.serving import owning, serving
+from harness.emulator.web.app import build
 from harness.emulator.world import World
 
 SETTLE_S = 30.0
+
+SHUTDOWN_S = 0.5
+"""How long open requests are waited for at the end."""
 
 
 class NotSettled(HarnessError):
@@ -27,21 +34,24 @@ class NotSettled(HarnessError):
 
 @dataclass(frozen=True, slots=True)
 class Emulator:
-    """A running emulator: where it answers, its key, its clock, and the world to look into and to spoil."""
+    """A running emulator: where it answers, its key, its clock, and the world to look into and to spoil.
+
+    ``ended`` is done when it serves no more, and raises what ended it.
+    """
 
     url: str
     key: str
     clock: TurnableClock
     world: World
-    _keeper: Reconciler
-    _ended: Future[None]
+    ended: Future[None]
+    _reconciler: Reconciler
 
     def settle(self, timeout: float = SETTLE_S) -> None:
         """Wait (really, seconds) until every box is as its instance says; raises NotSettled, or what ended it."""
         deadline = time.monotonic() + timeout
-        while not self._keeper.settled():
-            if self._ended.done():
-                self._ended.result()
+        while not self._reconciler.settled():
+            if self.ended.done():
+                self.ended.result()
             if time.monotonic() > deadline:
                 raise NotSettled("the boxes did not settle")
             time.sleep(0.01)
@@ -56,36 +66,56 @@ def running(
     port: int = 0,
     keep_boxes: bool = False,
 ) -> Iterator[Emulator]:
-    """Run it while the block runs. ``state_dir`` stays; the boxes' processes stay only with ``keep_boxes``."""
+    """Run it on a loopback port (0: a free one) while the block runs.
+
+    ``state_dir`` stays; the boxes' processes stay only with ``keep_boxes``. Raises BadInput for a port or a directory
+    that cannot be used.
+    """
     chosen = scenario if isinstance(scenario, Scenario) else load(scenario)
     state_dir = state_dir.resolve()
-    with owning(state_dir), ThreadPoolExecutor(1, "emulator") as pool:
+    with _owning(state_dir), ThreadPoolExecutor(1, "emulator") as pool:
         world = World(state_dir, clock or TurnableClock(), chosen, free_port)
         reconciler = Reconciler(world)
         url: Future[str] = Future()
-        stop = asyncio.Event()
-        loop = asyncio.new_event_loop()
-
-        async def serve() -> None:
-            async with serving(world, reconciler, port, keep_boxes=keep_boxes) as served:
-                url.set_result(served.url)
-                await served.until(stop)
-
-        def work() -> None:
-            try:
-                loop.run_until_complete(serve())
-            finally:
-                loop.close()
-
-        def tell(done: Future[None]) -> None:
-            if not url.done():
-                url.set_exception(done.exception() or NotSettled("the emulator ended before it began"))
-
-        ended = pool.submit(work)
-        ended.add_done_callback(tell)
+        ended = pool.submit(asyncio.run, _serve(world, reconciler, port, url, keep_boxes=keep_boxes))
         try:
-            yield Emulator(url.result(), world.key, world.clock, world, reconciler, ended)
+            either: set[Future[Any]] = {url, ended}
+            wait(either, return_when=FIRST_COMPLETED)
+            if not url.done():
+                ended.result()
+            yield Emulator(url.result(), world.state.key, world.clock, world, ended, reconciler)
         finally:
-            if not ended.done():
-                loop.call_soon_threadsafe(stop.set)
+            reconciler.stop()
             ended.result()
+
+
+async def _serve(world: World, reconciler: Reconciler, port: int, url: Future[str], *, keep_boxes: bool) -> None:
+    runner = web.AppRunner(build(world), access_log=None, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, HOST, port).start()
+        except OSError as error:
+            raise BadInput(f"port {port} cannot be used: {error}", remedy="Choose another --port.") from None
+        url.set_result(f"http://{HOST}:{runner.addresses[0][1]}")
+        await reconciler.run(keep_boxes=keep_boxes)
+    finally:
+        await runner.cleanup()
+        world.save()
+
+
+@contextmanager
+def _owning(state_dir: Path) -> Iterator[None]:
+    """Own a state directory while the block runs; the lock ends with the process. Raises BadInput."""
+    lock = FileLock(state_dir / "lock", timeout=0, mode=0o600)
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock.acquire()
+    except Timeout:
+        raise BadInput(f"another emulator uses {state_dir}", remedy="Stop it, or choose another --state.") from None
+    except OSError as error:
+        raise BadInput(f"{state_dir} cannot be used: {error}") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from harness.core.errors import BadInput
 from harness.core.ports import InstanceStatus
+from harness.emulator.market import Ask
 from harness.emulator.rental import Timing
 
 
@@ -123,24 +124,6 @@ class RenterAccount(_Table):
     """How long instances of an account without credit are kept, stopped, before they are destroyed."""
 
 
-class ScenarioOffer(_Table):
-    """An offer; unnamed numbers are those of ``market.Ask``."""
-
-    gpu_name: str
-    num_gpus: int = 1
-    dph_base: float
-    gpu_ram_mb: int = 81_559
-    reliability: float = 0.995
-    cuda_max_good: float = 12.8
-    disk_space: float = 2000.0
-    duration_days: float = 30.0
-    direct_port_count: int = 100
-    inet_down: float = 7500.0
-    inet_up: float = 6800.0
-    verified: bool = True
-    min_bid: float = 0.0
-
-
 class Scenario(_Table):
     """Everything that can be said about a rehearsal."""
 
@@ -149,7 +132,7 @@ class Scenario(_Table):
     ends: Literal["closed", "held"] = "closed"
     """How a careful operator's job ends: closed with a verified file, or held with the disk alive."""
     market: Literal["default", "own"] = "default"
-    offer: tuple[ScenarioOffer, ...] = ()
+    offer: tuple[Ask, ...] = ()
     """Offers added to the default market, or, with ``market = "own"``, the whole of it."""
     account: RenterAccount = RenterAccount()
     pace: Timing = Timing()

@@ -12,18 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from harness.core.ids import new_secret
 from harness.core.ports import Json
 from harness.emulator import market, state
 from harness.emulator.aging import AgingRules, age, book, book_volume, stopped
 from harness.emulator.clock import TurnableClock
-from harness.emulator.create_request import InstanceRequest, VolumeRequest
 from harness.emulator.faults import FaultBook
 from harness.emulator.market import Ask
 from harness.emulator.refusal import Refusal, invalid, no_such_instance
-from harness.emulator.rental import AttachedKey, RentedInstance, Status, latest_end
+from harness.emulator.rental import AttachedKey, RentedInstance, Status
+from harness.emulator.request import InstanceRequest, VolumeRequest
 from harness.emulator.scenario import CALM, Scenario
 
 MAX_AUDIT = 1000
@@ -64,19 +63,14 @@ class World:
         self._free_port = free_port or count(FIRST_PORT).__next__
         known = state.read(state_dir)
         if known is None:
-            self.state = state.State(
-                credit_given=scenario.account.credit_usd, asks={ask.id: ask for ask in _market(scenario)}
-            )
+            own = market.numbered(scenario.offer, 7_200_001, 31_001)
+            offered = own if scenario.market == "own" else (*market.DEFAULT_MARKET, *own)
+            self.state = state.State(credit_given=scenario.account.credit_usd, asks={ask.id: ask for ask in offered})
         else:
             self.state, written_at = known
             clock.turn(max(0.0, written_at - clock.now()))
             self.faults.recall(self.state.faults)
         self.save()
-
-    @property
-    def key(self) -> str:
-        """The account's API key."""
-        return self.state.key
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -86,7 +80,7 @@ class World:
             raise Refusal(403, "auth_error", "Invalid user key")
         with self.lock:
             given = key.encode(errors="replace")
-            if hmac.compare_digest(given, self.key.encode()):
+            if hmac.compare_digest(given, self.state.key.encode()):
                 return Caller()
             for rental in self.state.rentals.values():
                 if hmac.compare_digest(given, rental.api_key.encode()):
@@ -148,7 +142,7 @@ class World:
                 env=request.env,
                 created_at=now,
                 boot_at=now,
-                end_at=latest_end(ask, now),
+                end_at=now + ask.duration_days * market.DAY_S,
                 billed_until=now,
                 ssh_port=ssh_port,
                 proxy_port=proxy_port,
@@ -180,7 +174,7 @@ class World:
         with self.lock:
             self._put(replace(self.rental(instance_id), label=label))
 
-    def reboot(self, instance_id: int, *, wipe: bool = False, **changes: Any) -> None:
+    def reboot(self, instance_id: int, *, wipe: bool = False) -> None:
         """Restart with a new port and host key; ``wipe`` also loses the container's data."""
         with self.lock:
             rental = self.rental(instance_id)
@@ -192,7 +186,6 @@ class World:
                     wipes=rental.wipes + wipe,
                     ssh_port=ssh_port,
                     proxy_port=proxy_port,
-                    **changes,
                 )
             )
 
@@ -208,10 +201,6 @@ class World:
             rental = self.rental(instance_id)
             since = rental.running_since if status is Status.RUNNING else None
             self._put(replace(rental, status=status, held_at=status, status_msg=message, running_since=since))
-
-    def outbid(self, instance_id: int) -> None:
-        """Somebody pays more: stopped, the data is kept."""
-        self.stop(instance_id, "outbid: a higher bid took the machine")
 
     def bid(self, instance_id: int, price: float) -> None:
         """Change the bid of an interruptible instance."""
@@ -386,10 +375,3 @@ def _booting(rental: RentedInstance, status: Status, now: float) -> RentedInstan
     if rental.status is Status.OFFLINE:
         return meant  # the host does not hear of it
     return replace(meant, status=status, boot_at=now, held_at=None, running_since=None, status_msg="")
-
-
-def _market(scenario: Scenario) -> list[Ask]:
-    own = [
-        Ask(id=7_200_001 + at, machine_id=31_001 + at, **offer.model_dump()) for at, offer in enumerate(scenario.offer)
-    ]
-    return own if scenario.market == "own" else [*market.DEFAULT_MARKET, *own]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 
 import tree_sitter
 import tree_sitter_bash
 
-from harness.shellguard.reading import HOLE, MAX_DEPTH, MAX_TEXT, ParsedLine, ProgramCall, awaited, program
+from harness.shellguard.reading import HOLE, MAX_DEPTH, MAX_TEXT, ParsedLine, ProgramCall, awaited, printed
 
 _SPLIT = "\x1f"  # inside a word under construction: the shell would start a new word here
-_ASSIGNS = frozenset({"variable_assignment"})
 _NESTED = frozenset({"command_substitution", "process_substitution"})
 _REDIRECTS = frozenset({"file_redirect", "heredoc_redirect", "herestring_redirect"})
-_PRINTERS = frozenset({"echo", "printf", "cat"})
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _STRING_ESCAPE = re.compile(r"\\([\"\\$`\n])")
 _CONTINUED = re.compile(rb"(?<!\\)((?:\\\\)*)\\\n")
@@ -70,7 +69,10 @@ class _Reader:
         self.comments: list[tuple[int, int]] = []
 
     def text(self, node: tree_sitter.Node) -> str:
-        return self.source[node.start_byte : node.end_byte].decode("utf-8", "replace")
+        return self.between(node.start_byte, node.end_byte)
+
+    def between(self, start: int, end: int) -> str:
+        return self.source[start:end].decode("utf-8", "replace")
 
     def visit(self, node: tree_sitter.Node, *, depth: int, background: bool = False, stdin: str | None = None) -> None:
         """Collect the calls under a node; ``stdin`` is the text its commands would read."""
@@ -87,8 +89,10 @@ class _Reader:
         elif kind == "declaration_command":
             words = [w for child in node.children for w in self.word(child, depth)]
             self.calls.append(ProgramCall(tuple(words)))
-            self._assignments(node, depth)
-        elif kind in _ASSIGNS:
+            for child in node.named_children:
+                if child.type == "variable_assignment":
+                    self._assign(child, depth)
+        elif kind == "variable_assignment":
             self._assign(node, depth)
         elif kind == "comment":
             self.comments.append((node.start_byte, node.end_byte))
@@ -110,7 +114,7 @@ class _Reader:
         env: list[str] = []
         end = -1
         for child in node.children:
-            if child.type in _ASSIGNS:
+            if child.type == "variable_assignment":
                 env.extend(self.word(child, depth))
             elif child.type in _REDIRECTS:
                 stdin = self._redirect(child, depth) or stdin
@@ -135,11 +139,7 @@ class _Reader:
             before = len(self.calls)
             self.visit(stage, depth=depth + 1, background=background, stdin=stdin)
             if piped:
-                for i in range(before, len(self.calls)):
-                    call = self.calls[i]
-                    self.calls[i] = ProgramCall(
-                        call.words, call.env, call.stdin, piped=True, background=call.background
-                    )
+                self.calls[before:] = [replace(call, piped=True) for call in self.calls[before:]]
             stdin = printed(self.calls[-1]) if len(self.calls) > before else None
             piped = True
 
@@ -181,13 +181,8 @@ class _Reader:
         for child in node.children:
             if child.type in _NESTED:
                 self.visit(child, depth=depth + 1)
-            else:
-                self._collect(child, depth) if depth < MAX_DEPTH else None
-
-    def _assignments(self, node: tree_sitter.Node, depth: int) -> None:
-        for child in node.named_children:
-            if child.type in _ASSIGNS:
-                self._assign(child, depth)
+            elif depth < MAX_DEPTH:
+                self._collect(child, depth)
 
     def _assign(self, node: tree_sitter.Node, depth: int) -> None:
         name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
@@ -240,10 +235,10 @@ class _Reader:
         out: list[str] = []
         at = node.start_byte
         for child in node.children:
-            out.append(self.source[at : child.start_byte].decode("utf-8", "replace"))
+            out.append(self.between(at, child.start_byte))
             out.append(self._expand(child, depth + 1))
             at = child.end_byte
-        out.append(self.source[at : node.end_byte].decode("utf-8", "replace"))
+        out.append(self.between(at, node.end_byte))
         return "".join(out)
 
     def _concatenation(self, node: tree_sitter.Node, depth: int) -> str:
@@ -268,13 +263,13 @@ class _Reader:
         out: list[str] = []
         at = node.start_byte + 1
         for child in node.named_children:
-            out.append(_unescape(self.source[at : child.start_byte].decode("utf-8", "replace")))
+            out.append(_unescape(self.between(at, child.start_byte)))
             if child.type == "string_content":
                 out.append(_unescape(self.text(child)))
             else:
                 out.append(self._expand(child, depth + 1).replace(_SPLIT, " "))
             at = child.end_byte
-        out.append(_unescape(self.source[at : max(at, node.end_byte - 1)].decode("utf-8", "replace")))
+        out.append(_unescape(self.between(at, max(at, node.end_byte - 1))))
         return "".join(out)
 
     def _variable(self, node: tree_sitter.Node, depth: int) -> str:
@@ -302,15 +297,3 @@ def _ansi(text: str) -> str:
         return text.encode("latin-1", "backslashreplace").decode("unicode_escape")
     except UnicodeDecodeError:
         return HOLE
-
-
-def printed(call: ProgramCall) -> str | None:
-    """Output of a call, where the line alone tells it."""
-    if not call.words:
-        return None
-    name = program(call.words[0])
-    if name not in _PRINTERS:
-        return None
-    if name == "cat":
-        return call.stdin
-    return " ".join(call.words[1:])

@@ -84,9 +84,8 @@ def _encoded(text: str) -> Iterator[Seen]:
         yield Violation(rules.UNREADABLE, text)
 
 
-def cmd(call: ProgramCall, place: Place) -> Iterator[Seen]:
+def cmd(call: ProgramCall, _place: Place) -> Iterator[Seen]:
     """``cmd /c LINE``."""
-    del place
     args = list(call.words[1:])
     while args and args[0].startswith("/") and args[0].lower()[:2] not in {"/c", "/k"}:
         args.pop(0)
@@ -95,9 +94,8 @@ def cmd(call: ProgramCall, place: Place) -> Iterator[Seen]:
         yield NestedScript(" ".join(([glued] if glued else []) + args[1:]), Shell.CMD, background=call.background)
 
 
-def start(call: ProgramCall, place: Place) -> Iterator[Seen]:
+def start(call: ProgramCall, _place: Place) -> Iterator[Seen]:
     """``Start-Process`` and cmd's ``start``: the program and its argument list, glued back together."""
-    del place
     waits = {"-wait", "/wait"} & {word.lower() for word in call.words}
     named = {"-filepath", "-argumentlist", "-args", "-path"}
     flags = {"-wait", "-nonewwindow", "-passthru", "/wait", "/b", "/min", "/max"}
@@ -108,9 +106,8 @@ def start(call: ProgramCall, place: Place) -> Iterator[Seen]:
         yield NestedCall(words[1:], background=not waits)  # start "title" program ...
 
 
-def alias(call: ProgramCall, place: Place) -> Iterator[Seen]:
+def alias(call: ProgramCall, _place: Place) -> Iterator[Seen]:
     """``alias NAME=LINE`` and ``Set-Alias``: the line, with whatever the alias will be given."""
-    del place
     for word in call.words[1:]:
         value = word.split("=", 1)[-1]
         if value:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from harness.shellguard import box, carriers, launchers, provider, rules, vastcli
 from harness.shellguard.programs import CARRIERS, DETACHED, OPEN_ENDED, before_inert, inert
 from harness.shellguard.reading import HOLE, ParsedLine, ProgramCall, Shell, program
-from harness.shellguard.rules import Decision, worst
+from harness.shellguard.rules import Decision
 from harness.shellguard.seen import Look, NestedCall, NestedScript, Place, Seen, Violation, said
 from harness.shellguard.topics import mentions, touches
 
@@ -31,7 +31,8 @@ class Judgement:
     @property
     def decision(self) -> Decision:
         """The worst of the violations' decisions; ALLOW without any."""
-        return worst(tuple(violation.rule.decision for violation in self.violations))
+        decisions = (violation.rule.decision for violation in self.violations)
+        return max(decisions, key=list(Decision).index, default=Decision.ALLOW)
 
     @property
     def leading(self) -> Violation | None:

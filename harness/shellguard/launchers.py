@@ -18,16 +18,14 @@ MODULES = ("torch.distributed.run", "torch.distributed.launch", "accelerate.comm
 """Modules that are launchers when they are run with ``python -m``."""
 
 
-def accelerate(call: ProgramCall, place: Place) -> Iterator[Seen]:
+def accelerate(call: ProgramCall, _place: Place) -> Iterator[Seen]:
     """``accelerate launch``; its other commands start no training."""
-    del place
     if "launch" in call.words[1:3] and not _HELP & set(call.words):
         yield Violation(rules.LAUNCHER, said(call))
 
 
-def launcher(call: ProgramCall, place: Place) -> Iterator[Seen]:
+def launcher(call: ProgramCall, _place: Place) -> Iterator[Seen]:
     """A program that is nothing but a launcher; its name alone (as some other program's argument) starts nothing."""
-    del place
     if len(call.words) > 1 and not _HELP & set(call.words[1:2]):
         yield Violation(rules.LAUNCHER, said(call))
 

@@ -8,30 +8,27 @@ from functools import cache
 import tree_sitter
 import tree_sitter_powershell
 
-from harness.shellguard.reading import HOLE, MAX_DEPTH, MAX_TEXT, ParsedLine, ProgramCall, awaited, program
+from harness.shellguard.reading import (
+    HOLE,
+    MAX_DEPTH,
+    MAX_TEXT,
+    ParsedLine,
+    ProgramCall,
+    awaited,
+    names,
+    printed,
+    program,
+)
 
-_STRINGS = frozenset(
-    {
-        "expandable_string_literal",
-        "expandable_here_string_literal",
-        "verbatim_string_characters",
-        "verbatim_here_string_characters",
-    }
+_STRINGS = names(
+    """
+    expandable_string_literal expandable_here_string_literal
+    verbatim_string_characters verbatim_here_string_characters
+    """
 )
-_TOKENS = frozenset(
-    {
-        "command_name",
-        "generic_token",
-        "command_parameter",
-        "variable",
-        "stop_parsing",
-        "integer_literal",
-        "real_literal",
-    }
-)
+_TOKENS = names("command_name generic_token command_parameter variable stop_parsing integer_literal real_literal")
 _LISTS = frozenset({"path_command_name", "command_name_expr", "statement_list"})
 _JOBS = frozenset({"start-job", "start-threadjob", "sajb"})
-_PRINTERS = frozenset({"echo", "write-output", "write", "write-host"})
 _SKIPPED = frozenset({"command_argument_sep", "redirection", "command_invokation_operator"})
 _VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*(?::[A-Za-z0-9_]+)?)|\(.*|[$?^@_])", re.DOTALL)
 # To PowerShell, typographic quotes and dashes are quotes and dashes (language specification, 2.3.5.2 and 2.3.4).
@@ -100,7 +97,7 @@ class _Reader:
         for stage in node.named_children:
             if stage.type == "command":
                 self._command(stage, depth + 1, background=background, stdin=stdin, piped=piped)
-                stdin = _printed(self.calls[-1]) if self.calls else None
+                stdin = printed(self.calls[-1]) if self.calls else None
             else:
                 words = self.words(stage, depth + 1)
                 stdin = None if HOLE in words else "\n".join(words)
@@ -201,9 +198,3 @@ class _Reader:
                 out.append(sign)
             i += 1
         return "".join(out)
-
-
-def _printed(call: ProgramCall) -> str | None:
-    if call.words and program(call.words[0]) in _PRINTERS:
-        return " ".join(call.words[1:])
-    return None

@@ -5,23 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from harness.shellguard.reading import ProgramCall, program
+from harness.shellguard.reading import ProgramCall, names, program
 
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-DETACHED = _names("tmux screen systemd-run start start-process saps at batch daemonize")
+DETACHED = names("tmux screen systemd-run start start-process saps at batch daemonize")
 """Programs that return before what they started has ended."""
 
-OPEN_ENDED = _names("xargs parallel")
+OPEN_ENDED = names("xargs parallel")
 """Programs that add words from their input to the command they are given."""
 
 CARRIERS = (
     DETACHED
     | OPEN_ENDED
-    | _names(
+    | names(
         """
         sudo doas su env nohup setsid time nice ionice stdbuf timeout command builtin exec eval watch flock script
         unbuffer caffeinate chroot strace uvx pipx uv poetry conda wsl winpty find foreach-object % invoke-command
@@ -32,7 +27,7 @@ CARRIERS = (
 )
 """Programs that are known to run their arguments, or a line in one of them."""
 
-INERT = _names(
+INERT = names(
     """
     echo printf grep egrep fgrep rg ag git gh glab cat tac less more head tail ls ll man which where whereis type hash
     help test [ true false cd pushd mkdir touch wc sort uniq cut tr diff cmp jq yq basename dirname realpath readlink
@@ -44,10 +39,10 @@ INERT = _names(
 )
 """Programs that never run their arguments: they may name a guarded act freely."""
 
-_PREFIXES = _names("sudo doas env nohup time nice command xargs")
+_PREFIXES = names("sudo doas env nohup time nice command xargs")
 _BEFORE_PROGRAM = re.compile(r"-.*|\d+|\{\}|[A-Za-z_]\w*=.*")
 
-_EXCEPT: dict[str, frozenset[str]] = {"git": _names("bisect rebase submodule config"), "npm": _names("exec run x")}
+_EXCEPT: dict[str, frozenset[str]] = {"git": names("bisect rebase submodule config"), "npm": names("exec run x")}
 
 
 def inert(call: ProgramCall) -> bool:

@@ -12,7 +12,7 @@ from harness.shellguard.reading import HOLE, ProgramCall
 from harness.shellguard.rules import Rule
 from harness.shellguard.seen import NestedScript, Place, Seen, Violation, said
 
-_RULE_OF: dict[str, Rule] = {
+RULE_OF: dict[str, Rule] = {
     "destroy instance": rules.DESTROY,
     "destroy instances": rules.DESTROY,
     "recycle instance": rules.RECYCLE,
@@ -34,14 +34,15 @@ _RULE_OF: dict[str, Rule] = {
     "transfer credit": rules.CREDIT,
     "repl": rules.HIDDEN,
 }
+"""Rule that a command breaks; the SDK's methods (vastai 1.9.1, ``vastai.VastAI``) are named like the commands."""
 
-_API = re.compile(r"/api/v\d+/(instances|volumes|auth/apikeys|team)\b")
+API = re.compile(r"/api/v\d+/(instances|volumes|auth/apikeys|team)\b")
 _REBUILD = re.compile(r"/api/v\d+/instances/(recycle|update_template|bid_price)\b")
 _DELETE = re.compile(r"(?:-[a-zA-Z]*X|--request=?|--method=?)?delete", re.IGNORECASE)
 _METHOD = re.compile(r"-X|--request|--method|-method", re.IGNORECASE)
 
 
-def vastai(call: ProgramCall, place: Place) -> Iterator[Seen]:
+def vastai(call: ProgramCall, _place: Place) -> Iterator[Seen]:
     """``vastai ...``: judged by the command that its own parser would choose."""
     args = call.words[1:]
     asked = vastcli.parse(args)
@@ -52,17 +53,17 @@ def vastai(call: ProgramCall, place: Place) -> Iterator[Seen]:
         return
     if asked.flags & {"explain", "curl"}:
         yield Violation(rules.PRINTS_KEY, said(call))
-    if asked.value("schedule") is not None:
+    if "schedule" in asked.values:
         yield Violation(rules.SCHEDULE, said(call))
     if asked.command == "execute":
-        yield from _execute(call, asked.value("COMMAND") or "", place)
-    elif (rule := _RULE_OF.get(asked.command)) is not None:
+        yield from _execute(call, asked.values.get("COMMAND", ""))
+    elif (rule := RULE_OF.get(asked.command)) is not None:
         yield Violation(rule, said(call))
 
 
 def _rejected(call: ProgramCall, hidden: bool) -> Iterator[Seen]:
     """A line that the real parser would refuse, or whose command stands in a hole: held if it may do damage."""
-    meant = [_RULE_OF[name] for name in vastcli.named(call.words[1:]) if name in _RULE_OF]
+    meant = [RULE_OF[name] for name in vastcli.named(call.words[1:]) if name in RULE_OF]
     if meant:
         yield Violation(max(meant, key=lambda rule: rule.decision is rules.Decision.DENY), said(call))
         return
@@ -71,8 +72,7 @@ def _rejected(call: ProgramCall, hidden: bool) -> Iterator[Seen]:
         yield Violation(rules.HIDDEN, said(call))
 
 
-def _execute(call: ProgramCall, command: str, place: Place) -> Iterator[Seen]:
-    del place
+def _execute(call: ProgramCall, command: str) -> Iterator[Seen]:
     try:
         words = shlex.split(command)
     except ValueError:
@@ -86,16 +86,15 @@ def _execute(call: ProgramCall, command: str, place: Place) -> Iterator[Seen]:
     yield NestedScript(command, remote=True)
 
 
-def harness(call: ProgramCall, place: Place) -> Iterator[Seen]:
+def harness(call: ProgramCall, _place: Place) -> Iterator[Seen]:
     """``harness ...``: its guard needs no help, but for a loss that is accepted in so many words."""
-    del place
     if any(word.partition("=")[0] == "--accept-loss" for word in call.words[1:]):
         yield Violation(rules.ACCEPT_LOSS, said(call))
 
 
 def http(call: ProgramCall) -> Iterator[Seen]:
     """Any program that is given a URL of the provider's API and a method that deletes or rebuilds."""
-    urls = [word for word in call.words if _API.search(word)]
+    urls = [word for word in call.words if API.search(word)]
     if not urls:
         return
     deletes = any(_DELETE.fullmatch(word) for word in call.words)

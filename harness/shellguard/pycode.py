@@ -6,28 +6,17 @@ import ast
 import re
 from collections.abc import Iterator
 
-from harness.shellguard import rules
+from harness.shellguard import provider, rules
 from harness.shellguard.reading import HOLE
 from harness.shellguard.seen import NestedCall, NestedScript, Seen, Violation
 
-SDK: dict[str, rules.Rule] = {
-    "destroy_instance": rules.DESTROY,
-    "destroy_instances": rules.DESTROY,
-    "recycle_instance": rules.RECYCLE,
-    "update_instance": rules.UPDATE,
-    "change_bid": rules.BID,
-    "delete_volume": rules.VOLUME,
-    "delete_api_key": rules.API_KEY,
-    "reset_api_key": rules.API_KEY,
-    "stop_instance": rules.STOP,
-    "stop_instances": rules.STOP,
-    "reboot_instance": rules.REBOOT,
-    "copy": rules.COPY,
+_SDK = {
+    command.replace(" ", "_").replace("-", "_"): rule
+    for command, rule in provider.RULE_OF.items()
+    if rule is not rules.HIDDEN
 }
-"""The SDK's methods by name (vastai 1.9.1, ``vastai.VastAI``)."""
 
-_SDK_TEXT = re.compile(r"\b(" + "|".join(name for name in SDK if name != "copy") + r")\b")
-_API = re.compile(r"/api/v\d+/(instances|volumes|auth/apikeys)\b")
+_SDK_TEXT = re.compile(r"\b(" + "|".join(name for name in _SDK if name != "copy") + r")\b")
 
 
 def look(code: str) -> Iterator[Seen]:
@@ -35,7 +24,7 @@ def look(code: str) -> Iterator[Seen]:
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        yield from (Violation(SDK[found[1]], found[0]) for found in _SDK_TEXT.finditer(code))
+        yield from (Violation(_SDK[found[1]], found[0]) for found in _SDK_TEXT.finditer(code))
         yield NestedScript(code, prose=True)
         return
     for node in ast.walk(tree):
@@ -49,9 +38,9 @@ def _named(node: ast.AST, code: str) -> Iterator[Seen]:
     match node:
         case ast.Attribute(attr=name) | ast.Name(id=name) | ast.alias(name=name) | ast.Constant(value=str(name)):
             pass
-    if name in SDK and "vast" in code.lower():
-        yield Violation(SDK[name], name)
-    if name == "delete" and _API.search(code):
+    if name in _SDK and "vast" in code.lower():
+        yield Violation(_SDK[name], name)
+    if name == "delete" and provider.API.search(code):
         yield Violation(rules.DIRECT, name)
 
 

@@ -7,7 +7,7 @@ of a command) stands in a word as one ``HOLE``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 HOLE = "\0"
@@ -52,6 +52,11 @@ class ParsedLine:
     doubts: tuple[str, ...] = ()
 
 
+def names(text: str) -> frozenset[str]:
+    """The words of a list."""
+    return frozenset(text.split())
+
+
 def program(word: str) -> str:
     """The bare name of a program: no directory of either style, no Windows extension, no version, lower case."""
     name = word.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower()
@@ -61,13 +66,19 @@ def program(word: str) -> str:
     return name.split("@", 1)[0].split("==", 1)[0]
 
 
+_PRINTERS = frozenset({"echo", "printf", "write-output", "write", "write-host"})
 _WAITERS = frozenset({"wait", "wait-job", "wait-process", "fg"})
 
 
 def awaited(calls: tuple[ProgramCall, ...]) -> tuple[ProgramCall, ...]:
     """The same calls, those that a later ``wait`` of the same line waits for no longer in the background."""
     last = max((i for i, call in enumerate(calls) if call.words and program(call.words[0]) in _WAITERS), default=-1)
-    return tuple(
-        ProgramCall(call.words, call.env, call.stdin, call.piped) if call.background and i < last else call
-        for i, call in enumerate(calls)
-    )
+    return tuple(replace(call, background=call.background and i >= last) for i, call in enumerate(calls))
+
+
+def printed(call: ProgramCall) -> str | None:
+    """Output of a call, where the line alone tells it."""
+    name = program(call.words[0]) if call.words else ""
+    if name in _PRINTERS:
+        return " ".join(call.words[1:])
+    return call.stdin if name == "cat" else None

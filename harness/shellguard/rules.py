@@ -11,19 +11,11 @@ from enum import StrEnum
 
 
 class Decision(StrEnum):
-    """Decision about a command line; the worst of its parts decides."""
+    """Decision about a command line, from the mildest on; the worst of its parts decides."""
 
     ALLOW = "allow"
     ASK = "ask"
     DENY = "deny"
-
-
-_ORDER = (Decision.ALLOW, Decision.ASK, Decision.DENY)
-
-
-def worst(decisions: tuple[Decision, ...]) -> Decision:
-    """DENY over ASK over ALLOW."""
-    return max(decisions, key=_ORDER.index, default=Decision.ALLOW)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import environment
@@ -25,28 +24,16 @@ NOT_FOUND = 127
 """Exit code of a shell when a program is not found (POSIX, Shell Command Language, 2.8.2)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shim:
-    """One file of the shim: its name and its text."""
-
-    name: str
-    text: str
-
-
-def shims(python: str, *, windows: bool) -> tuple[Shim, ...]:
-    """The files to write. ``-P`` keeps the working directory from standing in for the installed package."""
+def shims(python: str, *, windows: bool) -> dict[str, str]:
+    """The files to write, by name. ``-P`` keeps the working directory from standing in for the installed package."""
     if not windows:
         quoted = "'" + python.replace("'", "'\\''") + "'"
-        return (Shim("vastai", f'#!/bin/sh\n# {MARK}\nexec {quoted} -P -m harness.shellguard.shim "$@"\n'),)
-    percent = python.replace("%", "%%")
-    return (
-        Shim("vastai.cmd", f'@rem {MARK}\n@"{percent}" -P -m harness.shellguard.shim %*\n'),
-        Shim(
-            "vastai.ps1",
-            f"# {MARK}\n& '{python.replace(chr(39), chr(39) * 2)}' -P -m harness.shellguard.shim @args\n"
-            "exit $LASTEXITCODE\n",
-        ),
-    )
+        return {"vastai": f'#!/bin/sh\n# {MARK}\nexec {quoted} -P -m harness.shellguard.shim "$@"\n'}
+    percent, doubled = python.replace("%", "%%"), python.replace("'", "''")
+    return {
+        "vastai.cmd": f'@rem {MARK}\n@"{percent}" -P -m harness.shellguard.shim %*\n',
+        "vastai.ps1": f"# {MARK}\n& '{doubled}' -P -m harness.shellguard.shim @args\nexit $LASTEXITCODE\n",
+    }
 
 
 def directory() -> Path:
@@ -56,22 +43,21 @@ def directory() -> Path:
 
 def install(into: Path, *, python: str = sys.executable, windows: bool = os.name == "nt") -> tuple[Path, ...]:
     """Write the shim. Raises BadInput when a file of that name is somebody else's, or cannot be written."""
-    files = shims(python, windows=windows)
+    files = {into / name: text for name, text in shims(python, windows=windows).items()}
     try:
-        for shim in files:
-            if (into / shim.name).exists() and not is_shim(into / shim.name):
+        for path in files:
+            if path.exists() and not is_shim(path):
                 raise BadInput(
-                    f"{into / shim.name} exists and is not the harness's shim",
+                    f"{path} exists and is not the harness's shim",
                     remedy="choose another directory: harness guard install --directory DIR",
                 )
         into.mkdir(parents=True, exist_ok=True)
-        for shim in files:
-            path = into / shim.name
-            path.write_text(shim.text, encoding="utf-8", newline="\r\n" if windows else "\n")
+        for path, text in files.items():
+            path.write_text(text, encoding="utf-8", newline="\r\n" if windows else "\n")
             path.chmod(0o755)
     except OSError as error:
         raise BadInput(f"the shim cannot be written: {error}") from error
-    return tuple(into / shim.name for shim in files)
+    return tuple(files)
 
 
 def uninstall(from_: Path) -> tuple[Path, ...]:

@@ -9,7 +9,8 @@ options anywhere, unambiguous prefixes of long options, ``--``.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from typing import NoReturn
@@ -115,14 +116,10 @@ class VastaiCommand:
     """
 
     command: str | None
-    values: tuple[tuple[str, str], ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
     flags: frozenset[str] = frozenset()
     rejected: str | None = None
     hidden: bool = False
-
-    def value(self, name: str) -> str | None:
-        """The value of an option or a positional, if it was given."""
-        return dict(self.values).get(name)
 
 
 class _Printed(Exception):
@@ -204,8 +201,11 @@ def parse(args: tuple[str, ...]) -> VastaiCommand:
     flags = {name for name, value in found.items() if value is True}
     # The parser of a command that is not guarded is not restated; its two telling flags are.
     flags.update(name for name in ("explain", "curl") if any(_abbreviates(word, f"--{name}") for word in rest))
-    values = tuple((name, " ".join(value) if isinstance(value, list) else value) for name, value in found.items()
-                   if isinstance(value, (str, list)))  # fmt: skip
+    values = {
+        name: " ".join(value) if isinstance(value, list) else value
+        for name, value in found.items()
+        if isinstance(value, (str, list))
+    }
     return VastaiCommand(command, values, frozenset(flags))
 
 

@@ -30,8 +30,8 @@ from harness.core.ports import (
     Provider,
 )
 from harness.emulator.clock import TurnableClock
-from harness.emulator.create_request import VolumeRequest
 from harness.emulator.rental import Timing
+from harness.emulator.request import VolumeRequest
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import ApiFault, Scenario
 from harness.providers import registry

@@ -21,12 +21,9 @@ from harness.core.ids import Sha256
 from harness.core.ports import Endpoint, RemoteFile
 from harness.emulator.box.container import Container, can_isolate
 from harness.emulator.box.layout import Layout, operator_packages
-from harness.emulator.box.server import BoxServer
-from harness.emulator.freeport import free_port
 from harness.emulator.running import NotSettled, running
 from harness.remote.host import SshHost
 from harness.remote.ssh.connection import Login
-from harness.remote.ssh.keys import generate_keypair
 from tests.support.emulator_kit import Box, key_pair, rent, rented, scenario
 
 isolated_only = pytest.mark.skipif(not can_isolate(), reason="this machine permits no user namespaces")
@@ -414,32 +411,3 @@ def test_a_port_that_was_taken_meanwhile_is_waited_for(tmp_path: Path) -> None:
                 box.emulator.settle(1.0)
         box.emulator.settle()
         assert box.ssh("echo in").stdout == b"in\n"
-
-
-def test_an_opening_that_is_called_off_leaves_no_listener(tmp_path: Path) -> None:
-    generate_keypair(tmp_path / "host-key")
-    container = Container(Layout(tmp_path / "box"), isolated=False)
-    ports = {"direct": free_port(), "proxy": free_port()}
-
-    async def called_off_after(ticks: int) -> bool:
-        server = BoxServer(container, lambda _kinds, _route, _sent: None, lambda: 0.0, lambda _count: None)
-        opening = asyncio.create_task(server.listen(tmp_path / "host-key", ports))
-        for _ in range(ticks):
-            await asyncio.sleep(0)
-        opened = opening.done()
-        opening.cancel()
-        await asyncio.wait({opening})
-        for port in ports.values():
-            if not opened:
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        await server.close()
-        return opened
-
-    async def at_every_tick() -> None:
-        ticks = 0
-        while not await called_off_after(ticks):
-            ticks += 1
-        assert ticks > len(ports)
-
-    asyncio.run(at_every_tick())

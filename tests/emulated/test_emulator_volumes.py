@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness.emulator.create_request import VolumeRequest
 from harness.emulator.refusal import Refusal
+from harness.emulator.request import VolumeRequest
 from harness.emulator.running import Emulator, running
 from tests.support.emulator_kit import OFFER, Box, ask, create_request, key_pair, rent, scenario
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import requests
 
-from harness.emulator.create_request import InstanceRequest
 from harness.emulator.rental import Status
+from harness.emulator.request import InstanceRequest
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import Scenario
 

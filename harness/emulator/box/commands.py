@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 from pathlib import Path
 
+from harness.emulator.box.disk import used_bytes
 from harness.emulator.box.layout import Layout
 from harness.emulator.box.paths import resolve
 from harness.emulator.refusal import invalid
@@ -59,18 +59,6 @@ def _rm(layout: Layout, path: str, options: str) -> str:
     else:
         return f"rm: cannot remove '{path}': No such file or directory\n"
     return ""
-
-
-def used_bytes(folder: Path) -> int:
-    """Bytes that the files under a directory take on the disk, links not followed."""
-    total = 0
-    for where, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += Path(where, name).lstat().st_blocks * 512
-            except OSError:  # removed while we looked
-                continue
-    return total
 
 
 def _on_disk(layout: Layout, path: str, *, follow_last: bool = True) -> Path:

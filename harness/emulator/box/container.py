@@ -106,24 +106,12 @@ class Container:
         holder = self._holder()
         if holder is None:
             raise BoxFailed("the container is not running")
-        enter = [
-            "nsenter",
-            f"--target={holder.pid}",
-            "--user",
-            "--mount",
-            "--pid",
-            "--root",
-            "--wd",
-            "--preserve-credentials",
-        ]
-        return [*enter, "--", *command]
+        return [*_NSENTER, f"--target={holder.pid}", "--", *command]
 
     def login(self, command: str | None) -> list[str]:
         """The command line of a login: a command through the shell, or a login shell."""
-        shell = _shell()
-        if command is None:
-            return self.wrap([shell, "-c", 'cd "$HOME" && exec "$0" -l', shell])
-        return self.wrap([shell, "-c", 'cd "$HOME" && exec "$0" -c "$1"', shell, command])
+        how = ["-l"] if command is None else ["-c", command]
+        return self.wrap([_shell(), "-c", 'cd "$HOME" && exec "$0" "$@"', _shell(), *how])
 
     def environment(self) -> dict[str, str]:
         """Environment of a login: nothing of the operator's, nothing of the create's ``env``."""
@@ -142,11 +130,6 @@ class Container:
         if not self.isolated:
             env["PATH"] += ":" + os.environ.get("PATH", "")
         return env
-
-    @property
-    def cwd(self) -> Path:
-        """Where a command line of ``login`` is to be started on this machine."""
-        return self.layout.home
 
     def _start_isolated(self, command: list[str], env: Mapping[str, str], log: int) -> None:
         for old in self.layout.base.glob("ready.*"):
@@ -217,6 +200,7 @@ class Container:
         return path
 
 
+_NSENTER = ("nsenter", "--user", "--mount", "--pid", "--root", "--wd", "--preserve-credentials")
 _UNSHARE = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child")
 
 

@@ -5,38 +5,35 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
 from asyncssh.misc import MaybeAwait
 
-from harness.emulator.box.layout import Layout
+from harness.emulator.box.disk import Disk
 from harness.emulator.box.paths import resolve, within
 from harness.emulator.box.throttle import Cut, Throttle
 
 HOME = "/root"
 
 
-@dataclass(frozen=True, slots=True)
-class FileHooks:
-    """Hooks of the file server into its box. ``room`` is how many more bytes fit on its disk."""
-
-    throttle: Callable[[], Throttle]
-    received: Callable[[int], None]
-    room: Callable[[], float]
-    wrote: Callable[[int], None]
-
-
 class BoxFiles(asyncssh.SFTPServer):
     """asyncssh's SFTP server, kept inside one box. Inheritance is how asyncssh takes one."""
 
-    def __init__(self, chan: asyncssh.SSHServerChannel[bytes], layout: Layout, hooks: FileHooks) -> None:
+    def __init__(
+        self,
+        chan: asyncssh.SSHServerChannel[bytes],
+        disk: Disk,
+        throttle: Throttle,
+        received: Callable[[int], None],
+    ) -> None:
+        layout = disk.container.layout
         super().__init__(chan, chroot=os.fsencode(layout.root))
         self._root = layout.root.resolve()
         self._mounts = layout.mounts()
-        self._hooks = hooks
-        self._throttle = hooks.throttle()
+        self._disk = disk
+        self._throttle = throttle
+        self._received = received
 
     def map_path(self, path: bytes) -> bytes:
         """Where a path lies, the last link followed."""
@@ -84,10 +81,10 @@ class BoxFiles(asyncssh.SFTPServer):
 
     def write(self, file_obj: object, offset: int, data: bytes) -> MaybeAwait[int]:
         """Write, while there is room on the disk."""
-        if len(data) > self._hooks.room():
+        if len(data) > self._disk.size - self._disk.used:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._hooks.received(len(data))
-        self._hooks.wrote(len(data))
+        self._received(len(data))
+        self._disk.used += len(data)
         return super().write(file_obj, offset, data)
 
     def exit(self) -> None:

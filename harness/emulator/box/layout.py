@@ -18,6 +18,7 @@ from pathlib import Path
 
 from harness.core import durable
 from harness.emulator.box.paths import within
+from harness.emulator.market import Ask
 
 TOOLS = "emulated/bin"
 VENV = "venv/main"
@@ -25,16 +26,6 @@ VENV = "venv/main"
 _PIP = """#!/bin/sh
 exec python3 -m pip "$@"
 """
-
-
-@dataclass(frozen=True, slots=True)
-class RentedGpus:
-    """The GPUs a box shows. Memory in MiB."""
-
-    name: str
-    count: int
-    ram_mb: int
-    driver: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +94,7 @@ def layout_of(state_dir: Path, instance_id: int) -> Layout:
     return Layout(state_dir / "boxes" / str(instance_id))
 
 
-def furnish(layout: Layout, gpus: RentedGpus, path: str) -> None:
+def furnish(layout: Layout, ask: Ask, path: str) -> None:
     """Make the box's root directory; what is there already stays."""
     for folder in ("workspace", "root/.ssh", "tmp", TOOLS, "var/log", "venv"):
         (layout.root / folder).mkdir(parents=True, exist_ok=True)
@@ -115,25 +106,20 @@ def furnish(layout: Layout, gpus: RentedGpus, path: str) -> None:
     if not profile.exists():  # a login shell's /etc/profile sets PATH anew
         durable.write(profile, f'export PATH="{path}"\n'.encode())
     if not (layout.root / TOOLS / "nvidia-smi").exists():
-        put_nvidia_smi(layout, gpus)
+        put_nvidia_smi(layout, ask)
     if not (layout.root / VENV).exists():
         _make_venv(layout.root / VENV)
 
 
-def wipe(layout: Layout) -> None:
-    """Lose everything the container wrote."""
-    shutil.rmtree(layout.root, ignore_errors=True)
-
-
-def put_nvidia_smi(layout: Layout, gpus: RentedGpus) -> None:
-    """Put the emulated nvidia-smi on the box, for those GPUs."""
+def put_nvidia_smi(layout: Layout, ask: Ask) -> None:
+    """Put the emulated nvidia-smi on the box, for the GPUs of an offer."""
     source = Path(__file__).with_name("nvidia_smi.py").read_text("utf-8")
     head, rest = source.split("# END OF FACTS\n")
     facts = {
-        "GPU_NAME": f"NVIDIA {gpus.name}",
-        "NUM_GPUS": gpus.count,
-        "MEMORY_MIB": gpus.ram_mb,
-        "DRIVER": gpus.driver,
+        "GPU_NAME": f"NVIDIA {ask.gpu_name}",
+        "NUM_GPUS": ask.num_gpus,
+        "MEMORY_MIB": ask.gpu_ram_mb,
+        "DRIVER": ask.driver_version,
     }
     own = "".join(f"{name} = {value!r}\n" for name, value in facts.items())
     _script(layout.root / TOOLS / "nvidia-smi", "#!/usr/bin/env python3\n" + head + own + rest)

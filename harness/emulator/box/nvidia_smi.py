@@ -6,6 +6,7 @@ a box is furnished.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 
@@ -45,7 +46,7 @@ def value(field: str, index: int) -> tuple[str, str]:
     return table.get(field, ("[N/A]", ""))
 
 
-def query(fields: list[str], layout: set[str]) -> str:
+def query(fields: list[str], layout: list[str]) -> str:
     """The answer to --query-gpu in the csv forms."""
     unknown = [field for field in fields if value(field, 0)[0] == "[N/A]"]
     if unknown:
@@ -74,34 +75,26 @@ def table() -> str:
 
 def main(arguments: list[str]) -> int:
     """Answer once, or every so many seconds with -l."""
-    fields: list[str] = []
-    layout: set[str] = set()
-    every = 0.0
-    rest = iter(arguments)
-    for argument in rest:
-        name, _, given = argument.partition("=")
-        if name == "--query-gpu":
-            fields = [field.strip() for field in (given or next(rest, "")).split(",")]
-        elif name == "--format":
-            layout = {word.strip() for word in (given or next(rest, "")).split(",")}
-        elif name in {"-l", "--loop"}:
-            every = float(given or next(rest, "5"))
-        elif name in {"-L", "--list-gpus"}:
-            for index in range(NUM_GPUS):
-                sys.stdout.write(f"GPU {index}: {GPU_NAME} (UUID: {value('uuid', index)[0]})\n")
-            return 0
-        else:
-            sys.stdout.write(f"Invalid option {argument!r} (emulated nvidia-smi)\n")
-            return 6
-    if fields and "csv" not in layout:
+    parser = argparse.ArgumentParser(prog="nvidia-smi", description="emulated: no GPU is behind this")
+    parser.add_argument("--query-gpu", default="")
+    parser.add_argument("--format", default="")
+    parser.add_argument("-l", "--loop", type=float, nargs="?", const=5.0, default=0.0)
+    parser.add_argument("-L", "--list-gpus", action="store_true")
+    asked = parser.parse_args(arguments)
+    fields, layout = ([word.strip() for word in text.split(",")] for text in (asked.query_gpu, asked.format))
+    if asked.list_gpus:
+        for index in range(NUM_GPUS):
+            sys.stdout.write(f"GPU {index}: {GPU_NAME} (UUID: {value('uuid', index)[0]})\n")
+        return 0
+    if asked.query_gpu and "csv" not in layout:
         sys.stdout.write('"--format=" switch is missing. It is required when querying.\n')
         return 6
     while True:
-        sys.stdout.write(query(fields, layout) if fields else table())
+        sys.stdout.write(query(fields, layout) if asked.query_gpu else table())
         sys.stdout.flush()
-        if not every:
+        if not asked.loop:
             return 0
-        time.sleep(every)
+        time.sleep(asked.loop)
 
 
 if __name__ == "__main__":

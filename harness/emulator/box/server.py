@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +9,8 @@ from pathlib import Path
 import asyncssh
 
 from harness.emulator.box.container import Container
-from harness.emulator.box.files import BoxFiles, FileHooks
+from harness.emulator.box.disk import Disk
+from harness.emulator.box.files import BoxFiles
 from harness.emulator.box.session import Session
 from harness.emulator.box.throttle import STREAM_FAULTS, Throttle
 from harness.emulator.scenario import SshFault
@@ -25,19 +24,11 @@ FaultAt = Callable[[frozenset[str], str, int], SshFault | None]
 
 
 @dataclass(slots=True)
-class TrafficMeter:
+class Traffic:
     """Bytes that went over the wire since they were last booked."""
 
     to_box: int = 0
     from_box: int = 0
-
-    def received(self, count: int) -> None:
-        """Bytes to the box."""
-        self.to_box += count
-
-    def sent(self, count: int) -> None:
-        """Bytes from the box."""
-        self.from_box += count
 
 
 @dataclass(slots=True)
@@ -45,25 +36,16 @@ class BoxServer:
     """The listeners of one box; ``route`` tells a direct connection from one through the proxy."""
 
     container: Container
+    disk: Disk
     fault: FaultAt
-    room: Callable[[], float]
-    wrote: Callable[[int], None]
-    meter: TrafficMeter = field(default_factory=TrafficMeter)
+    traffic: Traffic = field(default_factory=Traffic)
     _listeners: list[asyncssh.SSHAcceptor] = field(default_factory=list)
     _connections: set[asyncssh.SSHServerConnection] = field(default_factory=set)
 
     async def listen(self, host_key: Path, ports: dict[str, int]) -> None:
-        """Open a listener a route; raises OSError when a port is taken. None stays when it is called off."""
+        """Open a listener a route; raises OSError when a port is taken."""
         for route, port in ports.items():
-            # A listener that begins to listen while its opening is cancelled would be nobody's to close.
-            opening = asyncio.create_task(self._open(host_key, route, port))
-            try:
-                self._listeners.append(await asyncio.shield(opening))
-            except asyncio.CancelledError:
-                with contextlib.suppress(OSError):
-                    self._listeners.append(await opening)
-                await self.close()
-                raise
+            self._listeners.append(await self._open(host_key, route, port))
 
     async def close(self) -> None:
         """Close the listeners and cut every connection."""
@@ -77,17 +59,15 @@ class BoxServer:
 
     async def _open(self, host_key: Path, route: str, port: int) -> asyncssh.SSHAcceptor:
         def throttle() -> Throttle:
-            return Throttle(lambda sent: self.fault(STREAM_FAULTS, route, sent), self.meter.sent)
+            return Throttle(lambda sent: self.fault(STREAM_FAULTS, route, sent), self._sent)
 
-        hooks = FileHooks(throttle, self.meter.received, self.room, self.wrote)
-        layout = self.container.layout
         return await asyncssh.listen(
             "127.0.0.1",
             port,
             server_factory=lambda: _Login(self, route),
             server_host_keys=[str(host_key)],
-            process_factory=Session(self.container, throttle, self.meter.received),
-            sftp_factory=lambda chan: BoxFiles(chan, layout, hooks),
+            process_factory=Session(self.container, throttle, self._received),
+            sftp_factory=lambda chan: BoxFiles(chan, self.disk, throttle(), self._received),
             allow_scp=True,
             encoding=None,
             line_editor=False,
@@ -96,6 +76,12 @@ class BoxServer:
             reuse_address=True,
             login_timeout=30,
         )
+
+    def _sent(self, count: int) -> None:
+        self.traffic.from_box += count
+
+    def _received(self, count: int) -> None:
+        self.traffic.to_box += count
 
 
 class _Login(asyncssh.SSHServer):

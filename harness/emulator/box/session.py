@@ -23,6 +23,9 @@ import asyncssh
 from harness.emulator.box.container import BoxFailed, Container
 from harness.emulator.box.throttle import Cut, Throttle
 
+Channel = asyncssh.SSHServerProcess[bytes]
+Child = asyncio.subprocess.Process
+
 READ = 1 << 20
 """Bytes read from a pipe at once; a pipe's buffer is widened to as much where the kernel lets us."""
 
@@ -43,7 +46,7 @@ class Session:
     throttle: Callable[[], Throttle]
     received: Callable[[int], None]
 
-    async def __call__(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+    async def __call__(self, process: Channel) -> None:
         """Run it to its end; never raises."""
         try:
             command = process.command
@@ -63,21 +66,11 @@ class Session:
                 process.stderr.write(f"emulated box: {error}\n".encode())
                 process.exit(255)
 
-    async def _with_pipes(
-        self, process: asyncssh.SSHServerProcess[bytes], argv: list[str], env: dict[str, str]
-    ) -> None:
+    async def _with_pipes(self, process: Channel, argv: list[str], env: dict[str, str]) -> None:
         out_read, out_write = _wide_pipe()
         err_read, err_write = _wide_pipe()
         try:
-            child = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=out_write,
-                stderr=err_write,
-                cwd=self.container.cwd,
-                env=env,
-                start_new_session=True,
-            )
+            child = await self._spawn(argv, env, asyncio.subprocess.PIPE, out_write, err_write)
         finally:
             os.close(out_write)
             os.close(err_write)
@@ -86,23 +79,13 @@ class Session:
         err = asyncio.create_task(self._drain(process, err_read, process.stderr))
         await self._finish(process, child, (out, err), feeding)
 
-    async def _with_terminal(
-        self, process: asyncssh.SSHServerProcess[bytes], argv: list[str], env: dict[str, str]
-    ) -> None:
+    async def _with_terminal(self, process: Channel, argv: list[str], env: dict[str, str]) -> None:
         master, slave = pty.openpty()
         _resize(slave, process.term_size)
         # A session leader's first terminal becomes its controlling one (setsid(2), tty(4)): the shell opens it by name.
         opening = ["/bin/sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(slave), *argv]
         try:
-            child = await asyncio.create_subprocess_exec(
-                *opening,
-                stdin=slave,
-                stdout=slave,
-                stderr=slave,
-                cwd=self.container.cwd,
-                env=env,
-                start_new_session=True,
-            )
+            child = await self._spawn(opening, env, slave, slave, slave)
         except BaseException:
             os.close(master)
             raise
@@ -112,10 +95,21 @@ class Session:
         out = asyncio.create_task(self._drain(process, master, process.stdout))
         await self._finish(process, child, (out,), feeding, terminal=True)
 
+    async def _spawn(self, argv: list[str], env: dict[str, str], stdin: int, stdout: int, stderr: int) -> Child:
+        return await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=self.container.layout.home,
+            env=env,
+            start_new_session=True,
+        )
+
     async def _finish(
         self,
-        process: asyncssh.SSHServerProcess[bytes],
-        child: asyncio.subprocess.Process,
+        process: Channel,
+        child: Child,
         drains: tuple[asyncio.Task[None], ...],
         feeding: asyncio.Task[None],
         *,
@@ -140,13 +134,11 @@ class Session:
             return
         with contextlib.suppress(OSError, asyncssh.Error):
             if child.returncode < 0:
-                process.exit_with_signal(_signal_name(-child.returncode))
+                process.exit_with_signal(signal.Signals(-child.returncode).name.removeprefix("SIG"))
             else:
                 process.exit(child.returncode)
 
-    async def _drain(
-        self, process: asyncssh.SSHServerProcess[bytes], descriptor: int, writer: asyncssh.SSHWriter[bytes]
-    ) -> None:
+    async def _drain(self, process: Channel, descriptor: int, writer: asyncssh.SSHWriter[bytes]) -> None:
         reader = asyncio.StreamReader(limit=READ)
         loop = asyncio.get_running_loop()
         transport, _ = await loop.connect_read_pipe(
@@ -165,7 +157,7 @@ class Session:
         finally:
             transport.close()
 
-    async def _feed(self, process: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process) -> None:
+    async def _feed(self, process: Channel, child: Child) -> None:
         pipe = child.stdin
         if pipe is None:
             return
@@ -176,9 +168,7 @@ class Session:
                 await pipe.drain()
         pipe.close()
 
-    async def _feed_terminal(
-        self, process: asyncssh.SSHServerProcess[bytes], descriptor: int, child: asyncio.subprocess.Process
-    ) -> None:
+    async def _feed_terminal(self, process: Channel, descriptor: int, child: Child) -> None:
         try:
             while data := await self._incoming(process, child, descriptor):
                 self.received(len(data))
@@ -186,11 +176,10 @@ class Session:
         except (OSError, asyncssh.Error):
             return
         finally:
-            _close_quietly(descriptor)
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
-    async def _incoming(
-        self, process: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process, terminal: int | None = None
-    ) -> bytes:
+    async def _incoming(self, process: Channel, child: Child, terminal: int | None = None) -> bytes:
         while True:
             try:
                 return await process.stdin.read(READ)
@@ -245,20 +234,11 @@ def _resize(descriptor: int, size: tuple[int, int, int, int]) -> None:
         fcntl.ioctl(descriptor, termios.TIOCSWINSZ, packed)
 
 
-def _close_quietly(descriptor: int) -> None:
-    with contextlib.suppress(OSError):
-        os.close(descriptor)
-
-
-def _signal(child: asyncio.subprocess.Process, number: int) -> None:
+def _signal(child: Child, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, number)
 
 
-def _signal_name(number: int) -> str:
-    return signal.Signals(number).name.removeprefix("SIG")
-
-
-def _client_env(process: asyncssh.SSHServerProcess[bytes]) -> dict[str, str]:
+def _client_env(process: Channel) -> dict[str, str]:
     # sshd's usual AcceptEnv: the locale, nothing else.
     return {key: value for key, value in process.env.items() if key == "LANG" or key.startswith("LC_")}

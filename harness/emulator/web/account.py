@@ -56,7 +56,7 @@ async def current(world: World) -> Answer:
         "credit": credit,
         "ssh_key": world.state.account_keys[-1].public_key if world.state.account_keys else "",
         "sid": "",
-        "api_key": world.key,
+        "api_key": world.state.key,
         "has_billing": True,
         "billed_expected": 0.0,
         "balance_threshold": 0.0,
@@ -150,26 +150,6 @@ async def invoices(world: World, *, limit: int = 60, after_token: Token = FIRST_
         "items": [],
     }
     return _page([paid], limit, after_token)
-
-
-async def old_invoices(world: World) -> Answer:
-    """GET /users/me/invoices."""
-    world.settle()
-    rows = [
-        {
-            "type": "charge",
-            "description": f"{entry.contract.capitalize()} {entry.instance_id} {entry.kind}",
-            "quantity": f"{entry.quantity:.6f}",
-            "rate": f"{entry.rate:.6f}",
-            "amount": f"{entry.usd:.6f}",
-            "timestamp": entry.end,
-            "instance_id": entry.instance_id,
-        }
-        for entry in world.state.charges.entries
-    ]
-    total = world.state.charges.total()
-    current = {"charges": total, "service_fee": 0, "total": total, "credit": world.credit()}
-    return {"invoices": rows, "current": current}
 
 
 async def audit_logs(world: World) -> list[Any]:

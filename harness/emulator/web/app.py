@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler as Next
 
 from harness.emulator.conditions import holds_for_any
 from harness.emulator.refusal import Refusal
@@ -25,7 +25,6 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/api/v0/gpu_names/unique", account.gpu_names),
     ("GET", "/api/v0/gpu_types", account.gpu_types),
     ("GET", "/api/v0/users/current", account.current),
-    ("GET", "/api/v0/users/me/invoices", account.old_invoices),
     ("POST", "/api/v0/bundles", account.bundles),
     ("PUT", "/api/v0/search/asks", account.search_asks),
     ("PUT", r"/api/v0/asks/{id:\d+}", instances.create),
@@ -39,7 +38,6 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("DELETE", r"/api/v0/instances/{id:\d+}", instances.destroy),
     ("PUT", r"/api/v0/instances/reboot/{id:\d+}", instances.reboot),
     ("PUT", r"/api/v0/instances/recycle/{id:\d+}", instances.recycle),
-    ("PUT", r"/api/v0/instances/update_template/{id:\d+}", instances.update_template),
     ("PUT", r"/api/v0/instances/bid_price/{id:\d+}", instances.bid_price),
     ("POST", r"/api/v0/instances/{id:\d+}/ssh", account.attach),
     ("GET", r"/api/v0/instances/{id:\d+}/ssh", account.attached),
@@ -74,42 +72,37 @@ def build(world: World) -> web.Application:
 
 
 @web.middleware
-async def _refuse(request: web.Request, handler: Any) -> web.StreamResponse:
+async def _refuse(request: web.Request, handler: Next) -> web.StreamResponse:
     try:
-        response: web.StreamResponse = await handler(request)
+        return await handler(request)
     except Refusal as refusal:
         return json_answer(dict(refusal.body), status=refusal.status)
     except web.HTTPException as error:
         body = {"success": False, "error": "not_found", "msg": error.reason}
         return json_answer(body, status=error.status)
-    return response
 
 
 @web.middleware
-async def _pace(request: web.Request, handler: Any) -> web.StreamResponse:
+async def _pace(request: web.Request, handler: Next) -> web.StreamResponse:
     world = world_of(request)
     key = request.headers.get("Authorization", "")
     if world.scenario.rate_limits and request.app[PACING].too_soon(
         key, request.method, request.path, world.clock.now()
     ):
         return web.Response(status=429, text="API requests too frequent: endpoint threshold exceeded")
-    response: web.StreamResponse = await handler(request)
-    return response
+    return await handler(request)
 
 
 @web.middleware
-async def _spoil(request: web.Request, handler: Any) -> web.StreamResponse:
+async def _spoil(request: web.Request, handler: Next) -> web.StreamResponse:
     """Let the scenario's fault have this request, or pass it on."""
     world = world_of(request)
     fault = world.faults.api(request.method, request.path, lambda when: holds_for_any(world, when))
     if fault is None:
-        response: web.StreamResponse = await handler(request)
-        return response
+        return await handler(request)
     if fault.commit or fault.do in {"edit", "truncate"}:
-        response = await handler(request)
-    else:
-        response = web.Response()
-    return await _spoiled(request, fault, response)
+        return await _spoiled(request, fault, await handler(request))
+    return await _spoiled(request, fault, web.Response())
 
 
 async def _spoiled(request: web.Request, fault: ApiFault, response: web.StreamResponse) -> web.StreamResponse:

@@ -12,10 +12,9 @@ from pydantic import Field, Json, JsonValue
 
 from harness.core.ports import Json as JsonData
 from harness.emulator import market
-from harness.emulator.create_request import InstanceRequest
 from harness.emulator.refusal import Refusal, invalid
 from harness.emulator.rental import RentedInstance
-from harness.emulator.request import Image, Integer, Label, Onstart, Price, Request
+from harness.emulator.request import InstanceRequest, Integer, Label, Price, Request
 from harness.emulator.web.exchange import FIRST_PAGE, Answer, Token, caller_of, page_of, world_of
 from harness.emulator.web.rows import instance_row
 from harness.emulator.world import World
@@ -26,9 +25,8 @@ COMPUTED = frozenset({"dph_total", "num_gpus"})
 PAGE = 25
 FILTERS = ("actual_status", "gpu_name", "label", "machine_id", "is_bid", "verification")
 Ids = Annotated[list[Integer], Field(min_length=1)]
-
-
 State = Literal["running", "stopped"]
+SWITCHES = {"running": World.start, "stopped": World.stop}
 
 
 class OrderRule(Request):
@@ -72,7 +70,7 @@ async def listing(
     rows = [_row(world, rental, now) for rental in world.visible()]
     chosen = [row for row in rows if _chosen(row, select_filters or {})]
     for rule in reversed(order_by):
-        chosen.sort(key=partial(_sortable, rule.col), reverse=rule.dir == "desc")
+        chosen.sort(key=partial(market.sortable, rule.col), reverse=rule.dir == "desc")
     page, token = page_of(chosen, limit, after_token, most=PAGE)
     if select_cols and "*" not in select_cols:
         page = [{key: row[key] for key in select_cols if key in row} for row in page]
@@ -102,7 +100,7 @@ async def change(
     if label is not None:
         world.label(rental.id, label)
     if state is not None:
-        _change(world, rental.id, state)
+        SWITCHES[state](world, rental.id)
 
 
 async def change_many(world: World, *, ids: Ids, state: State) -> None:
@@ -110,7 +108,7 @@ async def change_many(world: World, *, ids: Ids, state: State) -> None:
     for instance_id in ids:
         world.rental(instance_id)
     for instance_id in ids:
-        _change(world, instance_id, state)
+        SWITCHES[state](world, instance_id)
 
 
 async def destroy(world: World, rental: RentedInstance) -> Answer:
@@ -138,12 +136,6 @@ async def recycle(world: World, rental: RentedInstance) -> None:
     world.reboot(rental.id, wipe=True)
 
 
-async def update_template(world: World, rental: RentedInstance, *, image: Image = "", onstart: Onstart = "") -> Answer:
-    """PUT /instances/update_template/{id}/: other image or onstart; the container's data is lost."""
-    world.reboot(rental.id, wipe=True, image=image or rental.image, onstart=onstart or rental.onstart)
-    return {"success": True, "updated_instance": _row(world, world.rental(rental.id), world.settle())}
-
-
 async def bid_price(world: World, rental: RentedInstance, *, price: Price) -> None:
     """PUT /instances/bid_price/{id}/."""
     world.bid(rental.id, price)
@@ -154,13 +146,6 @@ def _row(world: World, rental: RentedInstance, now: float) -> dict[str, JsonData
     return instance_row(rental, now, used=world.disk_used.get(rental.id), volume=volume)
 
 
-def _change(world: World, instance_id: int, state: State) -> None:
-    if state == "running":
-        world.start(instance_id)
-    else:
-        world.stop(instance_id)
-
-
 def _chosen(row: Mapping[str, Any], filters: Mapping[str, Mapping[str, Any]]) -> bool:
     for column, test in filters.items():
         if column in COMPUTED or column not in {*row, "ports"}:
@@ -168,9 +153,3 @@ def _chosen(row: Mapping[str, Any], filters: Mapping[str, Mapping[str, Any]]) ->
         if not all(market.compare(row.get(column), operator, value) for operator, value in test.items()):
             return False
     return True
-
-
-def _sortable(column: str, row: Mapping[str, Any]) -> tuple[bool, float, str]:
-    value = row.get(column)
-    number = float(value) if isinstance(value, int | float) else 0.0
-    return value is not None, number, "" if isinstance(value, int | float) else str(value)

@@ -127,6 +127,7 @@ BASH: tuple[tuple[Rule | None, str], ...] = (
     (rules.DESTROY, "V=vastai; $V destroy instance 5"),
     (rules.DESTROY, 'C="destroy instance 5"; vastai $C'),
     (rules.DESTROY, "python -c 'from vastai import VastAI; VastAI().destroy_instance(id=5)'"),
+    (rules.API_KEY, "python -c 'from vastai import VastAI; VastAI().destroy_team()'"),
     (rules.DESTROY, "python - <<'EOF'\nimport vastai\nvastai.VastAI().destroy_instances([5])\nEOF"),
     (rules.DESTROY, "python -c 'import os; os.system(\"vastai destroy instance 5\")'"),
     (rules.DESTROY, 'python -c \'import subprocess as s; s.run(["vastai", "destroy", "instance", "5"])\''),

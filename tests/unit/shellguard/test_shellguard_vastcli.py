@@ -146,7 +146,7 @@ def test_a_line_is_read_as_the_real_parser_reads_it(real: Any, line: str) -> Non
     assert (asked.command, asked.rejected) == (found["command"], None)
     assert ("explain" in asked.flags) == found["explain"]
     assert ("yes" in asked.flags) == found.get("yes", False)
-    for name, value in asked.values:
+    for name, value in asked.values.items():
         given = found[name]
         assert value == (" ".join(map(str, given)) if isinstance(given, list) else str(given)), name
 

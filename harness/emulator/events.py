@@ -1,0 +1,49 @@
+"""Events that the scenario has in store for an instance, in the service and in its box."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.emulator.box import damage
+from harness.emulator.box.container import Container
+from harness.emulator.box.layout import put_nvidia_smi
+from harness.emulator.conditions import holds
+from harness.emulator.rental import RentedInstance
+from harness.emulator.scenario import LifeEvent
+from harness.emulator.world import World
+
+SERVICE_EVENTS = frozenset({"become", "stop", "outbid", "restart", "reboot", "credit"})
+
+BOX_EVENTS = frozenset({"disk", "damage", "wrong_gpu"})
+"""Events inside a box; they wait until its container is up."""
+
+
+def happen(world: World, rental: RentedInstance, container: Container, *, booted: bool) -> None:
+    """Let the next event happen whose time has come; in the box only once it has booted."""
+    kinds = SERVICE_EVENTS | BOX_EVENTS if booted else SERVICE_EVENTS
+    event = world.faults.life(kinds, lambda when: holds(world, rental.id, when))
+    if event is not None:
+        _strike(world, rental, container, event)
+
+
+def _strike(world: World, rental: RentedInstance, container: Container, event: LifeEvent) -> None:
+    match event.do:
+        case "become":
+            world.become(rental.id, event.status, event.status_msg)
+        case "stop":
+            world.stop(rental.id, event.status_msg)
+        case "outbid":
+            world.stop(rental.id, "outbid: a higher bid took the machine")
+        case "restart":
+            world.restart_container(rental.id)
+        case "reboot":
+            world.reboot(rental.id)
+        case "credit":
+            world.set_credit(event.usd)
+        case "disk":
+            damage.fill_disk(container, event.path, event.bytes)
+        case "damage":
+            damage.damage(container.layout.root, event)
+        case "wrong_gpu":
+            shown = replace(rental.ask, gpu_name=event.gpu_name, num_gpus=event.num_gpus)
+            put_nvidia_smi(container.layout, shown)
