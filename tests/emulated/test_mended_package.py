@@ -14,7 +14,7 @@ from harness.ledger.events import Closed, Rented
 from tests.support.operator import SUPPORT, Operator
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
-RIGHT, WRONG = "DPO samples from YOUR data", "DPO samples"
+RIGHT, WRONG = " READY", " UNREADY"
 
 
 @pytest.fixture
