@@ -88,7 +88,9 @@ def _parse(path: Path) -> None:
         if not isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
             raise ValueError("not an object")
     elif path.suffix == ".safetensors":
-        safe_open(path, framework="np")  # its header must parse, and its tensors fill the file exactly
+        # Opening it checks that the header parses and that the tensors fill the file exactly.
+        if not safe_open(path, framework="np").keys():
+            raise ValueError("it holds no tensors")
     else:
         # torch.save writes a zip archive, whose directory comes last and whose entries carry a CRC.
         with zipfile.ZipFile(path) as archive:

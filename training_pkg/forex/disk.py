@@ -40,8 +40,8 @@ def lora_bytes(config: Config, model: Mapping[str, Any]) -> int:
     if strangers := set(config.lora.target_modules) - parts.keys():
         raise ExportDefect(f"lora.target_modules: {min(strangers)} has no place in the GGUF")
     changed = {parts[name] for name in config.lora.target_modules}
-    shapes = gguf_model.expected(model).items()
-    return 4 * config.lora.r * sum(sum(shape) for name, shape in shapes if len(shape) == 2 and _part(name) in changed)
+    shapes = [shape for name, shape in gguf_model.expected(model).items() if name.split(".")[-2] in changed]
+    return 4 * config.lora.r * sum(sum(shape) for shape in shapes if len(shape) == 2)
 
 
 def gguf_bytes(model: Mapping[str, Any], quantization: str) -> int:
@@ -56,7 +56,3 @@ def base_bytes(base: Path) -> int:
 
 def _kept(config: Config, stage: Stage) -> int:
     return min(config.run.checkpoint_limit + 1, -(-stage.total // config.run.checkpoint_every))
-
-
-def _part(name: str) -> str:
-    return name.split(".")[-2]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from . import ggml, gguf_file
 from .errors import ExportDefect
@@ -37,7 +38,7 @@ def verify(path: Path, head: bytes, tensors: Sequence[gguf_file.Tensor], rows: R
                 _check_rows(tensor, np.array(piece), rows.read(tensor, start, stop), start)
 
 
-def _check_rows(tensor: gguf_file.Tensor, piece: ggml.Bytes, rows: Any, start: int) -> None:
+def _check_rows(tensor: gguf_file.Tensor, piece: ggml.Bytes, rows: torch.Tensor, start: int) -> None:
     """Raise unless the piece holds these merged rows; ``start`` is the number of the first."""
     if tensor.kind not in _ERROR_OF_SCALE:  # a K-quant is not decoded here: encoding again must give the same bytes
         if not np.array_equal(piece, ggml.encode(tensor.kind, rows)):
