@@ -28,8 +28,9 @@ sys.path.insert(0, str(PACKAGE))
 
 import numpy as np  # noqa: E402 - after the path
 import torch  # noqa: E402
-from forex import base, gguf_file, gguf_model  # noqa: E402
+from forex import base, gguf_model  # noqa: E402
 from forex.config import Shape  # noqa: E402
+from gguf import GGUFReader  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 OURS = """
@@ -89,10 +90,10 @@ def make_model(folder: Path, layers: int) -> None:
     back = {
         gguf_model.renamed(name): name
         for layer in range(layers)
-        for part in gguf_model._LAYER_NAMES  # noqa: SLF001 - the names are wanted the other way round
+        for part in gguf_model.LAYER_NAMES
         for kind in ("weight", "bias")
         for name in [f"model.layers.{layer}.{part}.{kind}"]
-    } | {short: name for name, short in gguf_model._NAMES.items()}  # noqa: SLF001 - as above
+    } | {short: name for name, short in gguf_model.NAMES.items()}
     shards: dict[str, dict[str, Any]] = {}
     for short, size in gguf_model.expected(config).items():
         shard = short.split(".")[1] if short.startswith("blk.") else short
@@ -144,20 +145,12 @@ def anonymous_kib(process: int) -> int:
 
 def same_tensors(one: Path, other: Path) -> int:
     """Tensors compared; exits when a name, a type or a byte differs."""
-    both = [gguf_file.parse(path) for path in (one, other)]
-    maps = [
-        np.memmap(path, dtype=np.uint8, mode="r", offset=parsed.data_start)
-        for path, parsed in zip((one, other), both, strict=True)
-    ]
-    mine, theirs = ({tensor.name: tensor for tensor in parsed.tensors} for parsed in both)
+    mine, theirs = ({tensor.name: tensor for tensor in GGUFReader(path).tensors} for path in (one, other))
     if mine.keys() != theirs.keys():
         raise SystemExit(f"tensor sets differ: {sorted(mine.keys() ^ theirs.keys())[:5]}")
     for name, tensor in mine.items():
         twin = theirs[name]
-        one_part, other_part = (
-            data[t.offset : t.offset + t.size] for data, t in zip(maps, (tensor, twin), strict=True)
-        )
-        if tensor.kind != twin.kind or not np.array_equal(one_part, other_part):
+        if tensor.tensor_type != twin.tensor_type or not np.array_equal(tensor.data, twin.data):
             raise SystemExit(f"{name} differs")
     return len(mine)
 

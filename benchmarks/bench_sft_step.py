@@ -36,7 +36,7 @@ sys.path.insert(0, str(PACKAGE))
 
 import torch  # noqa: E402 - after the path
 from datasets import Dataset  # noqa: E402
-from forex import base, builder, config, order, rates, rows, sft, template, training  # noqa: E402
+from forex import base, builder, config, order, rates, rows, template, trainers, training  # noqa: E402
 from transformers import PrinterCallback, Qwen2Config, Qwen2ForCausalLM, TrainerCallback  # noqa: E402
 from trl import SFTConfig, SFTTrainer  # noqa: E402
 
@@ -71,7 +71,7 @@ class Meter(TrainerCallback):  # type: ignore[misc]  # transformers publishes no
         """One micro-batch."""
         made = self._collate(part)
         self.tokens += int(made["attention_mask"].sum())
-        self.learned += int((made["labels"] != sft.IGNORED).sum())
+        self.learned += int((made["labels"] != trainers.IGNORED).sum())
         self.positions += made["input_ids"].numel()
         return made
 
@@ -108,7 +108,7 @@ def ours(folder: Path, steps: int, read: list[rows.Example], words: Any, *, mode
     settings = config.Config(
         BATCH, sft=config.Sft(micro_batch=micro), run=config.Run(gradient_checkpointing=checkpointing)
     )
-    made = sft.trainer(settings, training.Stage("sft", folder, steps), model, words, read)
+    made = trainers.sft(settings, training.Stage("sft", folder, steps), model, words, read)
     made.args.save_strategy = "no"  # the trainer saves after the last step, too
     return made
 
@@ -135,7 +135,7 @@ def plain(folder: Path, steps: int, read: list[rows.Example], words: Any, model:
         args=training.one_process(settings),
         train_dataset=Dataset.from_dict(columns),
         processing_class=words,
-        peft_config=sft.lora(config.Config(BATCH)),
+        peft_config=trainers.lora(config.Config(BATCH)),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forex import builder, config, indicators, judging, pipeline, rates, rows
+from forex import builder, config, dataset, indicators, judging, rates, rows
 from forex.errors import DataDefect
 
 SFT_FILES = (builder.FEATURE_FILE, builder.SCENARIO_FILE)
@@ -149,8 +149,8 @@ def test_another_process_builds_the_same_bytes_and_needs_no_torch(built_data: Pa
     import sys
 
     code = (
-        "import sys; from pathlib import Path; from forex import cli, config, pipeline\n"
-        "pipeline.prepare(config.load(None, batch_size=32))\n"
+        "import sys; from pathlib import Path; from forex import cli, config, dataset\n"
+        "dataset.prepare(config.load(None, batch_size=32))\n"
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     done = subprocess.run(
@@ -173,11 +173,11 @@ def test_an_empty_folder_is_filled_and_an_empty_link_is_refused_with_a_remedy(
         builder, "build", lambda folder, **_: shutil.copytree(built_data, folder)
     )  # the same files, sooner
     (tmp_path / "data" / "forex_integrated").mkdir(parents=True)
-    assert len(pipeline.prepare(config.Config(32)).examples) == 15_300
+    assert len(dataset.prepare(config.Config(32)).examples) == 15_300
     shutil.rmtree(tmp_path / "data" / "forex_integrated")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "data" / "forex_integrated").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     with pytest.raises(
         DataDefect, match=r"forex_integrated is a link or a mount without files .*; put the files there"
     ):
-        pipeline.prepare(config.Config(32))
+        dataset.prepare(config.Config(32))

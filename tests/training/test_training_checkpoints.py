@@ -52,7 +52,9 @@ def test_the_newest_whole_one_is_chosen(tmp_path: Path) -> None:
         ("optimizer.pt", flip, "fails its checksum"),
         ("adapter_config.json", lambda path: path.write_text("[]"), "not an object"),
         ("trainer_state.json", lambda path: path.write_text('{"global_step": 199}'), "is of step 199"),
-        ("adapter_model.safetensors", lambda path: path.write_bytes(b"\xff" * 80), "header is longer than the file"),
+        ("adapter_model.safetensors", lambda path: path.write_bytes(b"\xff" * 80), "header too large"),
+        ("adapter_model.safetensors", lambda path: path.write_bytes(path.read_bytes() + b"x"), "does not parse"),
+        ("adapter_model.safetensors", lambda path: path.write_bytes(b"\x02" + bytes(7) + b"{}"), "holds no tensors"),
     ],
 )
 def test_one_that_is_not_whole_is_passed_over_and_moved_aside(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from forex import base as base_model
-from forex import export, ggml, gguf_file, gguf_model, manifest, merged, template, verify
+from forex import export, ggml, gguf_model, manifest, merged, template, verify
 from forex.errors import ExportDefect
 from forex.weights import Weights
 from hypothesis import given
@@ -198,7 +198,7 @@ def judged(finished: Path, source: export.Source, tmp_path: Path) -> Iterator[tu
     """A copy of the exported file, and its judge."""
     copy = tmp_path / "copy.gguf"
     shutil.copyfile(finished / GGUF, copy)
-    tensors = export.plan(source, "Q8_0")
+    tensors = gguf_model.tensors(source.config, "Q8_0")
     head = export.header(source, "Q8_0", "small")
     with Weights(source.base, source.adapter) as weights:
         rows = merged.Rows(weights, tensors, source.config)
@@ -221,17 +221,17 @@ def test_the_judge_passes_the_whole_file(judged: tuple[Path, Any]) -> None:
         ("nan scale", "not a finite number"),
         ("base instead of merged", "the merged model"),
         ("eos id", "not the one that was written"),
-        ("magic", "does not begin with GGUF"),
-        ("version", "its version is 2"),
-        ("offset", "is contiguous"),
+        ("magic", "not the one that was written"),
+        ("version", "not the one that was written"),
+        ("offset", "not the one that was written"),
     ],
 )
 def test_the_judge_names_each_damage(judged: tuple[Path, Any], source: export.Source, damage: str, said: str) -> None:
     path, judge = judged
     data = bytearray(path.read_bytes())
-    parsed = gguf_file.parse(path)
-    tensor = next(tensor for tensor in parsed.tensors if tensor.name == "blk.1.ffn_up.weight")
-    at = parsed.data_start + tensor.offset
+    tensors, head = gguf_model.tensors(source.config, "Q8_0"), export.header(source, "Q8_0", "small")
+    tensor = next(tensor for tensor in tensors if tensor.name == "blk.1.ffn_up.weight")
+    at = len(head) + tensor.offset
     if damage == "cut":
         del data[-40:]
     elif damage == "junk":
@@ -269,7 +269,7 @@ def test_the_judge_finds_a_hole_between_the_rows_it_samples(
     monkeypatch.setattr(merged, "_BLOCK_ELEMENTS", 256)  # four rows of sixty-four: many spans in a small tensor
     path = tmp_path / "holed.gguf"
     export.write(source, path, quantization=quantization, name="small")
-    tensors, head = export.plan(source, quantization), export.header(source, quantization, "small")
+    tensors, head = gguf_model.tensors(source.config, quantization), export.header(source, quantization, "small")
     tensor = next(tensor for tensor in tensors if tensor.name == "blk.1.ffn_up.weight")
     row = tensor.size // tensor.shape[0]
     with path.open("r+b") as file:
@@ -340,9 +340,7 @@ def test_q4_k_m_is_llama_cpps_mix_and_reads_back_as_the_model(wide: export.Sourc
 
 
 def test_k_quants_without_the_library_name_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    from forex import ggml_library
-
-    monkeypatch.setattr(ggml_library, "_library", lambda: None)
+    monkeypatch.setattr(ggml, "_library", lambda: None)
     with pytest.raises(ExportDefect, match="pip install xllamacpp, or export Q8_0"):
         ggml.encode(ggml.Type.Q4_K, torch.zeros(1, 256))
 
@@ -353,15 +351,13 @@ def test_what_could_not_be_exported_is_refused_before_the_training(
 ) -> None:
     from dataclasses import replace
 
-    from forex import ggml_library
-
     export.refuse_impossible(wide, ("Q8_0", "Q4_K_M"), "x")
     with pytest.raises(ExportDefect, match=r"blk\.3.* missing from the base model"):
         export.refuse_impossible(replace(wide, config={**wide.config, "num_hidden_layers": 4}), ("Q8_0",), "x")
     narrow = {**wide.config, "intermediate_size": 128}
     with pytest.raises(ExportDefect, match="no multiple of 256"):
         export.refuse_impossible(replace(wide, config=narrow), ("Q4_K_M",), "x")
-    monkeypatch.setattr(ggml_library, "_library", lambda: None)
+    monkeypatch.setattr(ggml, "_library", lambda: None)
     with pytest.raises(ExportDefect, match="pip install xllamacpp"):
         export.refuse_impossible(wide, ("Q8_0", "Q4_K_M"), "x")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from forex import cli, config, order, pipeline, refusals
+from forex import cli, config, dataset, order, refusals
 from forex.errors import BadConfig, Refused
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,6 +159,6 @@ def test_whatever_ends_a_run_is_its_last_line(
         raise error
 
     monkeypatch.setattr(cli, "_quiet", lambda: None)
-    monkeypatch.setattr(pipeline, "prepare", fail)
+    monkeypatch.setattr(dataset, "prepare", fail)
     assert cli.main(["--stage", "prepare"], batch_size=32, load_base_model=print) == status
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"TRAINING FAILED: {said}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forex import runlog
 
 from harness.facts import mirror
 
@@ -27,7 +28,7 @@ TRAINING_DEATHS: list[dict[str, Any] | None] = [
     {"target": "transformers.trainer_callback:TrainerState.save_to_json", "call": 1, "when": "before"},
     {"target": "transformers.trainer_callback:TrainerState.save_to_json", "call": 1, "when": "torn", "suffix": ".json"},
     {"target": "shutil:rmtree", "call": 1, "when": "before", "suffix": "sft/checkpoint-2"},
-    {"target": "forex.runlog:stage_complete", "call": 1, "when": "before"},
+    {"target": "forex.runlog:say", "call": 1, "when": "before", "suffix": runlog.STAGE_COMPLETE},
     {"target": "torch:save", "call": 1, "when": "torn", "suffix": "scheduler.pt"},
     {"target": "forex.training:LogLines.on_save", "call": 2, "when": "before"},
 ]
@@ -37,10 +38,10 @@ EXPORT_DEATHS: list[dict[str, Any] | None] = [
     {"target": "shutil:rmtree", "call": 1, "when": "after", "suffix": "output/adapter"},
     {"target": "forex.ggml:encode", "call": 9, "when": "before"},
     {"target": "forex.verify:verify", "call": 1, "when": "before"},
-    {"target": "forex.runlog:gguf", "call": 1, "when": "before"},
+    {"target": "forex.runlog:say", "call": 1, "when": "before", "suffix": runlog.GGUF},
     {"target": "forex.manifest:modelfile", "call": 1, "when": "before"},
     {"target": "forex.manifest:write", "call": 1, "when": "before"},
-    {"target": "forex.runlog:complete", "call": 1, "when": "before"},
+    {"target": "forex.runlog:say", "call": 1, "when": "before", "suffix": runlog.COMPLETE},
 ]
 
 

@@ -150,7 +150,7 @@ def test_what_cannot_end_well_is_refused_before_the_model_is_loaded(
     finished: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, free: int, said: str
 ) -> None:
     import torch
-    from forex import config, pipeline
+    from forex import config, dataset, pipeline
     from forex.errors import Refused
 
     def load_base_model(source: str, dtype: Any, attention: str) -> Any:
@@ -160,7 +160,7 @@ def test_what_cannot_end_well_is_refused_before_the_model_is_loaded(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
     settings = config.load(Path("small.toml"), batch_size=32)
-    run = pipeline.Pipeline(settings, load_base_model, pipeline.prepare(settings))
+    run = pipeline.Pipeline(settings, load_base_model, dataset.prepare(settings))
     with pytest.raises(Refused, match=said):
         run._loaded()
 
@@ -168,7 +168,7 @@ def test_what_cannot_end_well_is_refused_before_the_model_is_loaded(
 def test_the_disk_that_is_judged_is_the_one_that_the_outputs_lie_on(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from forex import config, pipeline
+    from forex import config, dataset, pipeline
     from forex.errors import Refused
 
     other = tmp_path / "other disk"
@@ -183,7 +183,7 @@ def test_the_disk_that_is_judged_is_the_one_that_the_outputs_lie_on(
         lambda path: SimpleNamespace(free=1000 if Path(path).resolve().is_relative_to(other) else 1 << 40),
     )
     settings = config.load(Path("small.toml"), batch_size=32)
-    run = pipeline.Pipeline(settings, lambda *_: pytest.fail("loaded"), pipeline.prepare(settings))
+    run = pipeline.Pipeline(settings, lambda *_: pytest.fail("loaded"), dataset.prepare(settings))
     with pytest.raises(Refused, match="1,000 are free; use a larger disk"):
         run._loaded()
 

@@ -97,9 +97,3 @@ def test_a_row_that_fits_the_real_vocabulary_fits_the_rehearsals(tmp_path: Path)
     rehearsal = smoke.settings(Config(32), tmp_path)
     assert len(prompts[0]) > Config(32).model.max_length
     template.refuse_full(tmp_path / "x.jsonl", prompts, rehearsal.model.max_length)
-
-
-def test_prompts_that_leave_no_room_are_a_defect() -> None:
-    assert template.room([[1] * 3, [1] * 7], 8) == [5, 1]
-    with pytest.raises(DataDefect, match="1 prompts fill max_length = 7"):
-        template.room([[1] * 3, [1] * 7], 7)

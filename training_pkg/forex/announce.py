@@ -1,4 +1,4 @@
-"""What is about to be trained, in run.json and in the log, before the first step."""
+"""The run announced in run.json and in the log, before the first step."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import dataclasses
 import importlib.metadata
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from . import durable, manifest, refusals, runlog
-from .config import Config, Export
+from .config import Config
 from .errors import Refused
 from .rows import DataFile
 from .training import Stage, compute_dtype
@@ -32,106 +31,90 @@ _SHAPE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What two runs must share for one to go on from the other's checkpoints."""
-
-    fields: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, config: Config, stages: tuple[Stage, Stage], data: Mapping[str, DataFile[Any]]) -> Identity:
-        """The identity of this run; the export's settings do not change what is trained."""
-        settings = dataclasses.asdict(config)
-        del settings["export"]
-        return cls(
-            {
-                "batch_size": config.batch_size,
-                "dtype": str(compute_dtype()).removeprefix("torch."),
-                "steps": {stage.name: stage.total for stage in stages},
-                "data": {
-                    name: {"path": file.path.as_posix(), "rows": len(file.rows), "sha256": file.sha256}
-                    for name, file in data.items()
-                },
-                "settings": json.loads(json.dumps(settings)),
-            }
-        )
-
-    def refuse_another(self, stages: tuple[Stage, Stage]) -> None:
-        """Raise Refused when checkpoints of another run lie here: their steps mean something else."""
-        if not any(stage.folder.is_dir() and any(stage.folder.iterdir()) for stage in stages):
-            return
-        remedy = f"move models/output and {RUN_FILE} away, or restore what was changed"
-        try:
-            before = json.loads(RUN_FILE.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise Refused(
-                f"models/output holds checkpoints, but {RUN_FILE} is unreadable ({error}); {remedy}"
-            ) from error
-        before.get("settings", {}).pop("export", None)
-        if changed := [name for name, value in self.fields.items() if before.get(name) != value]:
-            raise Refused(f"models/output holds a run with another {', '.join(changed)}; {remedy}")
+def identity(config: Config, stages: tuple[Stage, Stage], data: Mapping[str, DataFile[Any]]) -> dict[str, Any]:
+    """The fields of run.json that two runs must share for one to go on from the other's checkpoints."""
+    settings = dataclasses.asdict(config)
+    del settings["export"]  # it does not change what is trained
+    return {
+        "batch_size": config.batch_size,
+        "dtype": str(compute_dtype()).removeprefix("torch."),
+        "steps": {stage.name: stage.total for stage in stages},
+        "data": {
+            name: {"path": file.path.as_posix(), "rows": len(file.rows), "sha256": file.sha256}
+            for name, file in data.items()
+        },
+        "settings": json.loads(json.dumps(settings)),
+    }
 
 
-def announce(config: Config, identity: Identity, model: Any, *, stages: tuple[Stage, Stage], disk_needed: int) -> None:
+def refuse_another(own: Mapping[str, Any], stages: tuple[Stage, Stage]) -> None:
+    """Raise Refused when checkpoints of a run with another identity lie here: their steps mean something else."""
+    if not any(stage.folder.is_dir() and any(stage.folder.iterdir()) for stage in stages):
+        return
+    remedy = f"move models/output and {RUN_FILE} away, or restore what was changed"
+    try:
+        before = json.loads(RUN_FILE.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refused(f"models/output holds checkpoints, but {RUN_FILE} is unreadable ({error}); {remedy}") from error
+    before.get("settings", {}).pop("export", None)
+    if changed := [name for name, value in own.items() if before.get(name) != value]:
+        raise Refused(f"models/output holds a run with another {', '.join(changed)}; {remedy}")
+
+
+def announce(
+    config: Config, own: Mapping[str, Any], model: Any, *, stages: tuple[Stage, Stage], disk_needed: int
+) -> None:
     """Write run.json and print the plan.
 
     Raises Refused when several GPUs are visible and the model was not mapped to them.
     """
     refusals.refuse_unmapped(getattr(model, "hf_device_map", None), torch.cuda.device_count())
-    described = model.config.to_dict()
     devices = sorted({str(parameter.device) for parameter in model.parameters()})
     durable.write_json(
         RUN_FILE,
         {
             "contract": manifest.CONTRACT,
-            "model": {"name": config.model.name, "config": _shape(described)},
-            **identity.fields,
+            "model": {"name": config.model.name, "config": _shape(model.config.to_dict())},
+            **own,
             "device_map": "auto",
             "devices": devices,
             "world_size": 1,
             "lora": dataclasses.asdict(config.lora),
             "checkpoint_every": config.run.checkpoint_every,
             "max_length": config.model.max_length,
-            **_exported(config, identity, disk_needed),
+            **_exported(config, own, disk_needed),
             "seed": config.run.seed,
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         },
     )
-    runlog.plan(
-        {
-            "sft_steps": stages[0].total,
-            "dpo_steps": stages[1].total,
-            "batch_size": config.batch_size,
-            "checkpoint_every": config.run.checkpoint_every,
-            "lora_r": config.lora.r,
-            "lora_alpha": config.lora.alpha,
-            "dtype": identity.fields["dtype"],
-            "world_size": 1,
-            "device_map": "auto",
-        },
-        devices,
+    runlog.say(
+        runlog.PLAN,
+        sft_steps=stages[0].total,
+        dpo_steps=stages[1].total,
+        batch_size=config.batch_size,
+        checkpoint_every=config.run.checkpoint_every,
+        lora_r=config.lora.r,
+        lora_alpha=config.lora.alpha,
+        dtype=own["dtype"],
+        devices=",".join(devices),
     )
 
 
-def announce_export(config: Config, identity: Identity, *, disk_needed: int) -> None:
+def announce_export(config: Config, own: Mapping[str, Any], *, disk_needed: int) -> None:
     """Put the export's settings into the run.json of a training that is finished, where they have changed since."""
-    before = json.loads(RUN_FILE.read_text(encoding="utf-8"))
-    if before["settings"].get("export") != _settings(config.export):
-        durable.write_json(RUN_FILE, before | _exported(config, identity, disk_needed))
+    before, exported = json.loads(RUN_FILE.read_text(encoding="utf-8")), _exported(config, own, disk_needed)
+    if before["settings"] != exported["settings"]:
+        durable.write_json(RUN_FILE, before | exported)
 
 
-def _exported(config: Config, identity: Identity, disk_needed: int) -> dict[str, Any]:
+def _exported(config: Config, own: Mapping[str, Any], disk_needed: int) -> dict[str, Any]:
     """The fields that the export's settings decide."""
+    quantizations = list(config.export.quantizations)
     return {
-        "settings": identity.fields["settings"] | {"export": _settings(config.export)},
-        "quantization": list(config.export.quantizations),
+        "settings": own["settings"] | {"export": {"name": config.export.name, "quantizations": quantizations}},
+        "quantization": quantizations,
         "disk_needed_bytes": disk_needed,
     }
-
-
-def _settings(export: Export) -> dict[str, Any]:
-    """The export's settings as JSON has them."""
-    return {"name": export.name, "quantizations": list(export.quantizations)}
 
 
 def _shape(described: Mapping[str, Any]) -> dict[str, Any]:

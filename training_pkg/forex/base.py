@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -9,12 +10,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
 from . import template
 from .config import Model, Shape
 from .errors import BadConfig
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "vocab.txt")
-"""What a causal language model needs; pickled weights (*.bin) are never fetched."""
+"""Files of a causal language model; pickled weights (*.bin) are never fetched."""
 
 _SPREAD = 0.1
 """Of the biases and norms of a model that is built on the spot; a trained model's are of this order."""
@@ -44,8 +51,6 @@ def tokenizer(path: Path) -> Any:
     adds ``<|endoftext|>`` to a vocabulary that lacks it). A tokenizer without a padding token (Llama 3's) pads with its
     end of sentence: the trainer would set that, too, but an export in a process of its own has no trainer.
     """
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - slow to import, and preparing data needs none
-
     words = PreTrainedTokenizerFast.from_pretrained(str(path))
     if words.eos_token is None:
         raise BadConfig(f"the tokenizer in {path} names no end of sentence (eos_token), so no answer would end")
@@ -55,9 +60,6 @@ def tokenizer(path: Path) -> Any:
 
 
 def _fetched(name: str) -> Path:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only a run that fetches needs it
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
-
     try:
         return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -66,7 +68,7 @@ def _fetched(name: str) -> Path:
 
 def _built(path: Path, shape: Shape, texts: Iterable[str], seed: int) -> Path:
     """A Qwen2 of this shape with random weights; left as it is when it was built before from the same shape."""
-    wanted = {"shape": {name: getattr(shape, name) for name in Shape.__dataclass_fields__}, "seed": seed}
+    wanted = {"shape": dataclasses.asdict(shape), "seed": seed}
     note = path / "built.json"
     if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == wanted:
         return path
@@ -82,18 +84,10 @@ def _built(path: Path, shape: Shape, texts: Iterable[str], seed: int) -> Path:
 
 
 def _weights(shape: Shape, words: Any, seed: int) -> Any:
-    import torch  # noqa: PLC0415 - slow to import, and preparing data needs none
-    from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
-
     torch.manual_seed(seed)
     model = Qwen2ForCausalLM(
         Qwen2Config(
-            vocab_size=len(words),
-            hidden_size=shape.hidden_size,
-            num_hidden_layers=shape.num_hidden_layers,
-            num_attention_heads=shape.num_attention_heads,
-            num_key_value_heads=shape.num_key_value_heads,
-            intermediate_size=shape.intermediate_size,
+            **dataclasses.asdict(shape) | {"vocab_size": len(words)},
             max_position_embeddings=4096,
             tie_word_embeddings=False,
             rms_norm_eps=1e-6,
@@ -112,9 +106,6 @@ def _weights(shape: Shape, words: Any, seed: int) -> Any:
 
 def _learned_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     """A byte-level BPE learned from the texts, with R1's special tokens and Qwen2's way of splitting."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415
-
     special = [template.EOS, template.BOS, template.USER, template.ASSISTANT]
     marks = [template.THINK, template.END_THINK]
     bpe = Tokenizer(models.BPE())

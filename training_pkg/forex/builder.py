@@ -18,11 +18,6 @@ from .durable import write_bytes
 from .errors import DataDefect
 from .rates import Series
 
-FEATURES, SCENARIOS, PREFERENCES = 200, 100, 50
-"""Rows a pair: 51 x 200 = 10,200 and 51 x 100 = 5,100 for SFT, 51 x 50 = 2,550 for DPO."""
-
-EVAL_FEATURES, EVAL_SCENARIOS = 20, 10
-
 FEATURE_FILE = "real_feature_examples.jsonl"
 SCENARIO_FILE = "real_trade_scenarios.jsonl"
 PREFERENCE_FILE = "real_dpo_pairs.jsonl"
@@ -30,8 +25,8 @@ EVAL_FEATURE_FILE = "eval_feature_examples.jsonl"
 EVAL_SCENARIO_FILE = "eval_trade_scenarios.jsonl"
 FILES = (FEATURE_FILE, SCENARIO_FILE, PREFERENCE_FILE, EVAL_FEATURE_FILE, EVAL_SCENARIO_FILE)
 
-_TRAIN_ROWS = (FEATURES, SCENARIOS, PREFERENCES)
-_EVAL_ROWS = (EVAL_FEATURES, EVAL_SCENARIOS)
+_TRAIN_ROWS, _EVAL_ROWS = (200, 100, 50), (20, 10)
+"""Rows a pair and file: 51 x 200 = 10,200 and 51 x 100 = 5,100 for SFT, 51 x 50 = 2,550 for DPO."""
 
 _STOP, _TARGET = 1.5, 2.0
 """A trade's stop and target, in days' volatilities."""

@@ -8,13 +8,15 @@ import os
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from . import config, pipeline, refusals, runlog, smoke
-from .errors import PackageError
+from . import config, dataset, refusals, runlog
+from .errors import PackageError, Refused
 
 STAGES = ("prepare", "sft", "dpo", "export", "evaluate", "ready", "all")
+_LOCK = Path("models/.lock")
 
 
 def main(arguments: Sequence[str], *, batch_size: int, load_base_model: Callable[..., Any]) -> int:
@@ -29,30 +31,45 @@ def main(arguments: Sequence[str], *, batch_size: int, load_base_model: Callable
         settings = config.load(options.config, batch_size=batch_size, model=options.model)
         if options.smoke:
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a rehearsal is of the code, not of the machine
+            from . import smoke  # noqa: PLC0415 - imports torch, which reads that variable
+
             smoke.run(settings, load_base_model)
         else:
-            with pipeline.sole_run():
+            with _sole_run():
                 _run(options.stage, settings, load_base_model)
     except PackageError as error:
-        runlog.failed(str(error))
+        runlog.say(runlog.FAILED, reason=error)
         return 1
     except KeyboardInterrupt:
-        runlog.failed("interrupted; the same command goes on from the newest whole checkpoint")
+        runlog.say(runlog.FAILED, reason="interrupted; the same command goes on from the newest whole checkpoint")
         return 130
     except Exception as error:  # noqa: BLE001 - the end of the program: said in the log, then exit status 1
         # The last line of a failed run is a promise to whoever reads the log; the traceback goes before it.
         traceback.print_exc()
-        runlog.failed(f"{type(error).__name__}: {error}")
+        runlog.say(runlog.FAILED, reason=f"{type(error).__name__}: {error}")
         return 1
     return 0
 
 
+def _sole_run() -> AbstractContextManager[Any]:
+    """A lock on this directory that ends with its process; raises Refused while another run has it."""
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - comes with huggingface_hub, needed here alone
+
+    _LOCK.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return FileLock(_LOCK).acquire(timeout=0)
+    except Timeout as error:
+        raise Refused("another run is at work in this directory; wait for it, or end it first") from error
+
+
 def _run(stage: str, settings: config.Config, load_base_model: Callable[..., Any]) -> None:
-    data = pipeline.prepare(settings)
+    data = dataset.prepare(settings)
     if stage == "prepare":
         return
     refusals.refuse_torch(_installed("torch"))
-    run = pipeline.Pipeline(settings, load_base_model, data)
+    from .pipeline import Pipeline  # noqa: PLC0415 - imports torch, and preparing data needs none
+
+    run = Pipeline(settings, load_base_model, data)
     if stage == "ready":
         run.run_ready()
     if stage in {"sft", "all"}:
@@ -61,7 +78,7 @@ def _run(stage: str, settings: config.Config, load_base_model: Callable[..., Any
         run.run_dpo()
     if stage in {"export", "all"}:
         run.run_export()
-        runlog.complete()
+        runlog.say(runlog.COMPLETE)
     if stage == "evaluate":
         run.run_evaluate()
 

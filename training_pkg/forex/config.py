@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import tomllib
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,11 @@ from typing import Any
 from .errors import BadConfig
 
 QUANTIZATIONS = ("Q8_0", "F16", "Q4_K_M")
+_MAY_BE_ZERO = {"max_steps": " (0: no cap)", "warmup_steps": "", "threads": "", "seed": "", "dropout": ""}
+"""Numbers that need not be positive, and a remark on the zero."""
+
 BUILT_MODEL = "models/base"
-"""Where a model that is built on the spot is put, and where ``model.name`` then points."""
+"""Directory of a model that is built on the spot; ``model.name`` then points there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Dpo:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What holds for both trainings. ``checkpoint_limit`` newest checkpoints are kept in each stage.
+    """Settings of both trainings. ``checkpoint_limit`` newest checkpoints are kept in each stage.
 
     ``threads`` is torch's on the CPU; 0 leaves the choice to torch.
     """
@@ -132,7 +133,7 @@ def load(path: Path | None, *, batch_size: int, model: str | None = None) -> Con
             raise BadConfig(f"cannot read {path}: {error}") from error
         if "batch_size" in table:
             raise BadConfig(f"{path}: batch_size is the constant BATCH_SIZE of train_deepseek_forex.py; set it there")
-    config: Config = _parse(Config, {**table, "batch_size": batch_size}, str(path or "options"))
+    config: Config = _over(Config(batch_size), table, str(path))
     if model is not None:
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, name=model, built=None))
     if config.model.built is not None:
@@ -152,27 +153,32 @@ def micro_batch(batch_size: int, at_most: int) -> int:
     return max(size for size in range(1, min(batch_size, at_most) + 1) if batch_size % size == 0)
 
 
-def _parse(kind: Any, value: Any, where: str) -> Any:
-    """A TOML value as a dataclass's field type; an unknown or ill-typed field is refused by name."""
-    origin = typing.get_origin(kind)
-    if origin is types.UnionType:
-        kind = next(arm for arm in typing.get_args(kind) if arm is not type(None))
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, dict):
-            raise BadConfig(f"{where} is not a table")
-        hints = typing.get_type_hints(kind)
-        for name in value:
-            if name not in hints:
-                raise BadConfig(f"{where}: unknown field {name!r}; allowed: {', '.join(sorted(hints))}")
-        return kind(**{name: _parse(hints[name], inner, f"{where}: {name}") for name, inner in value.items()})
-    if origin is tuple:
+def _over(defaults: Any, table: Any, where: str) -> Any:
+    """A dataclass with a table's values over its own; an unknown or ill-typed field is refused by name."""
+    if not isinstance(table, dict):
+        raise BadConfig(f"{where} is not a table")
+    names = sorted(field.name for field in dataclasses.fields(defaults))
+    for name in table:
+        if name not in names:
+            raise BadConfig(f"{where}: unknown field {name!r}; allowed: {', '.join(names)}")
+    changed = {name: _value(getattr(defaults, name), value, f"{where}: {name}") for name, value in table.items()}
+    return dataclasses.replace(defaults, **changed)
+
+
+def _value(default: Any, value: Any, where: str) -> Any:
+    """A TOML value for the field that has this default."""
+    if default is None:
+        default = Shape()  # model.built, the only field without a default of its own
+    if dataclasses.is_dataclass(default):
+        return _over(default, value, where)
+    if isinstance(default, tuple):
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise BadConfig(f"{where} is not a list of texts")
         return tuple(value)
-    if kind is float and type(value) is int:
+    if isinstance(default, float) and type(value) is int:
         return float(value)
-    if type(value) is not kind:
-        raise BadConfig(f"{where} is {value!r}, not {kind.__name__}")
+    if type(value) is not type(default):
+        raise BadConfig(f"{where} is {value!r}, not {type(default).__name__}")
     return value
 
 
@@ -190,34 +196,15 @@ def _check(config: Config) -> None:
 
 
 def _check_numbers(config: Config) -> None:
-    positive = {
-        "batch_size": config.batch_size,
-        "run.checkpoint_every": config.run.checkpoint_every,
-        "lora.r": config.lora.r,
-        "lora.alpha": config.lora.alpha,
-        "sft.learning_rate": config.sft.learning_rate,
-        "dpo.learning_rate": config.dpo.learning_rate,
-        "dpo.beta": config.dpo.beta,
-        "sft.micro_batch": config.sft.micro_batch,
-        "dpo.micro_batch": config.dpo.micro_batch,
-        "sft.epochs": config.sft.epochs,
-        "dpo.epochs": config.dpo.epochs,
-        "model.max_length": config.model.max_length,
-    }
-    for name, value in positive.items():
-        if not 0 < value < math.inf:
-            raise BadConfig(f"{name} is {value}; it must be positive")
-    not_negative = {
-        "sft.max_steps": config.sft.max_steps,
-        "dpo.max_steps": config.dpo.max_steps,
-        "sft.warmup_steps": config.sft.warmup_steps,
-        "dpo.warmup_steps": config.dpo.warmup_steps,
-        "run.threads": config.run.threads,
-        "run.seed": config.run.seed,
-        "data.seed": config.data.seed,
-    }
-    for name, value in not_negative.items():
-        if value < 0:
-            raise BadConfig(f"{name} is {value}; it must not be negative{' (0: no cap)' * name.endswith('max_steps')}")
+    numbers: dict[str, Any] = {"batch_size": config.batch_size}
+    for section, fields in dataclasses.asdict(config).items():
+        if section != "batch_size":
+            numbers |= {f"{section}.{name}": value for name, value in fields.items() if type(value) in {int, float}}
+    for place, value in numbers.items():
+        remark = _MAY_BE_ZERO.get(place.rpartition(".")[2])
+        if remark is None and not 0 < value < math.inf:
+            raise BadConfig(f"{place} is {value}; it must be positive")
+        if remark is not None and value < 0:
+            raise BadConfig(f"{place} is {value}; it must not be negative{remark}")
     if not 0 <= config.lora.dropout < 1:
         raise BadConfig(f"lora.dropout is {config.lora.dropout}; it must be at least 0 and below 1")

@@ -1,4 +1,4 @@
-"""How many bytes a run will need, computed before it begins."""
+"""Bytes of disk that a run will need, computed before it begins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from . import gguf_file, gguf_model
 from .config import Config
-from .errors import Refused
+from .errors import ExportDefect, Refused
 from .training import Stage
 
 _MARGIN = 1 << 30
@@ -36,27 +36,17 @@ def refuse_full(bytes_needed: int, *, base: Path, free: int) -> None:
 
 def lora_bytes(config: Config, model: Mapping[str, Any]) -> int:
     """Bytes of the adapter in float32: r x (rows + columns) for each module it changes."""
-    shapes = gguf_model.expected(model).items()
-    parts = {
-        gguf_model.renamed(f"model.layers.0.{_module(name)}.weight").split(".")[2]
-        for name in config.lora.target_modules
-    }
-    return (
-        4
-        * config.lora.r
-        * sum(sum(shape) for name, shape in shapes if len(shape) == 2 and name.split(".")[-2] in parts)
-    )
+    parts = {name.rpartition(".")[2]: part for name, part in gguf_model.LAYER_NAMES.items()}
+    if strangers := set(config.lora.target_modules) - parts.keys():
+        raise ExportDefect(f"lora.target_modules: {min(strangers)} has no place in the GGUF")
+    changed = {parts[name] for name in config.lora.target_modules}
+    shapes = [shape for name, shape in gguf_model.expected(model).items() if name.split(".")[-2] in changed]
+    return 4 * config.lora.r * sum(sum(shape) for shape in shapes if len(shape) == 2)
 
 
 def gguf_bytes(model: Mapping[str, Any], quantization: str) -> int:
     """Bytes of a GGUF's data part, from the model's configuration."""
-    tensors = gguf_file.layout(
-        [
-            (name, gguf_model.kind_of(name, shape, quantization, model), shape)
-            for name, shape in gguf_model.expected(model).items()
-        ]
-    )
-    return gguf_file.padded(tensors[-1].offset + tensors[-1].size)
+    return gguf_file.data_bytes(gguf_model.tensors(model, quantization))
 
 
 def base_bytes(base: Path) -> int:
@@ -66,7 +56,3 @@ def base_bytes(base: Path) -> int:
 
 def _kept(config: Config, stage: Stage) -> int:
     return min(config.run.checkpoint_limit + 1, -(-stage.total // config.run.checkpoint_every))
-
-
-def _module(name: str) -> str:
-    return f"self_attn.{name}" if name in {"q_proj", "k_proj", "v_proj", "o_proj"} else f"mlp.{name}"

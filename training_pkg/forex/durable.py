@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 PARTIAL = ".partial"
-"""While a file is written its name ends so; nothing with this ending is ever a result."""
-
-_CHUNK = 1 << 20
+"""Ending of a file's name while it is written; nothing with this ending is ever a result."""
 
 
 @contextlib.contextmanager
@@ -26,7 +24,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-    sync_directory(path.parent)
+    if os.name == "nt":  # Windows opens no directories
+        return
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the rename survives a power cut
+    finally:
+        os.close(directory)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -40,21 +44,7 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def sync_directory(directory: Path) -> None:
-    """Make renames in a directory survive a power cut; a no-op where directories cannot be opened (Windows)."""
-    if os.name == "nt":
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, read now, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

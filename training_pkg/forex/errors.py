@@ -1,4 +1,4 @@
-"""What can go wrong, in words: every error says what was seen, where, and what to do."""
+"""The package's errors: each says what was seen, where, and what to do."""
 
 from __future__ import annotations
 

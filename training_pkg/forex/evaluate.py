@@ -6,6 +6,7 @@ likelier of the possible answers counts. So the base, which knows nothing of the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ REPORT = Path("evaluation.json")
 def evaluate(
     model: PeftModel,
     tokenizer: Any,
-    kinds: dict[str, tuple[list[Example], list[Example]]],
+    kinds: dict[str, tuple[Sequence[Example], Sequence[Example]]],
     *,
     learned: judging.Learned,
 ) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def evaluate(
         name: judging.judge(train, later, trained, untrained, learned=learned) for name, (train, later) in kinds.items()
     }
     for name, found in report.items():
-        runlog.figures(f"evaluate {name}", found)
+        runlog.say(runlog.NOTE, stage=f"evaluate {name}", text=json.dumps(found, ensure_ascii=False))
     durable.write_json(REPORT, report)
     return report
 

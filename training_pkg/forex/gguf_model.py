@@ -1,4 +1,4 @@
-"""What llama.cpp calls a model's tensors and which numbers of its configuration it needs. Pure."""
+"""A model in llama.cpp's words: its tensors' names, shapes and types, and its configuration's keys. Pure."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from . import ggml
+from . import ggml, gguf_file
 from .errors import ExportDefect
-from .gguf_file import Value
 
 ARCHITECTURES = {"Qwen2ForCausalLM": "qwen2", "LlamaForCausalLM": "llama"}
 
 FILE_TYPES = {"F16": 1, "Q8_0": 7, "Q4_K_M": 15}
 """llama.cpp's enum llama_ftype."""
 
-_NAMES = {
+NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
     "lm_head.weight": "output.weight",
 }
-_LAYER_NAMES = {
+LAYER_NAMES = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
     "self_attn.q_proj": "attn_q",
@@ -32,7 +31,7 @@ _LAYER_NAMES = {
     "mlp.down_proj": "ffn_down",
 }
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)")
-_LAYER_ORDER = {name: at for at, name in enumerate(_LAYER_NAMES.values())}
+_LAYER_ORDER = {name: at for at, name in enumerate(LAYER_NAMES.values())}
 
 
 def architecture(config: Mapping[str, Any]) -> str:
@@ -50,12 +49,12 @@ def head_size(config: Mapping[str, Any]) -> int:
 
 def renamed(name: str) -> str:
     """A tensor's name in GGUF; raises ExportDefect for a tensor that has no place there."""
-    if name in _NAMES:
-        return _NAMES[name]
+    if name in NAMES:
+        return NAMES[name]
     match = _LAYER.fullmatch(name)
-    if match is None or match[2] not in _LAYER_NAMES:
+    if match is None or match[2] not in LAYER_NAMES:
         raise ExportDefect(f"the base model's tensor {name} has no place in the GGUF")
-    return f"blk.{match[1]}.{_LAYER_NAMES[match[2]]}.{match[3]}"
+    return f"blk.{match[1]}.{LAYER_NAMES[match[2]]}.{match[3]}"
 
 
 def expected(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -91,14 +90,14 @@ def expected(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def metadata(config: Mapping[str, Any], *, name: str, quantization: str) -> dict[str, Value]:
+def metadata(config: Mapping[str, Any], *, name: str, quantization: str) -> dict[str, gguf_file.Value]:
     """The keys that describe the model; the vocabulary's are in gguf_vocab."""
     kind = architecture(config)
     heads = config["num_attention_heads"]
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if (scaling := rope.get("rope_type") or rope.get("type") or "default") != "default":
         raise ExportDefect(f"rope scaling of type {scaling} is not exported")
-    values: dict[str, Value] = {
+    values: dict[str, gguf_file.Value] = {
         "general.architecture": kind,
         "general.type": "model",
         "general.name": name,
@@ -119,7 +118,15 @@ def metadata(config: Mapping[str, Any], *, name: str, quantization: str) -> dict
     return values
 
 
-def kind_of(name: str, shape: tuple[int, ...], quantization: str, config: Mapping[str, Any]) -> ggml.Type:
+def tensors(config: Mapping[str, Any], quantization: str) -> tuple[gguf_file.Tensor, ...]:
+    """The tensors of a GGUF file, from the model's configuration alone."""
+    shapes = expected(config)
+    return gguf_file.layout(
+        [(name, _kind(name, shapes[name], quantization, config), shapes[name]) for name in sorted(shapes, key=_rank)]
+    )
+
+
+def _kind(name: str, shape: tuple[int, ...], quantization: str, config: Mapping[str, Any]) -> ggml.Type:
     """The type a tensor is written in, as llama.cpp chooses it: one-dimensional ones stay float32."""
     if len(shape) == 1:
         return ggml.Type.F32
@@ -133,7 +140,7 @@ def kind_of(name: str, shape: tuple[int, ...], quantization: str, config: Mappin
     return ggml.Type.Q4_K
 
 
-def rank(name: str) -> tuple[int, int, str]:
+def _rank(name: str) -> tuple[int, int, str]:
     """Sorts GGUF names as the model runs: embedding, layers, final norm, output."""
     if name.startswith("blk."):
         _, layer, part, _ = name.split(".")

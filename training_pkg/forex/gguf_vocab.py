@@ -11,6 +11,7 @@ from typing import Any
 from . import template
 from .errors import ExportDefect
 from .gguf_file import Value
+from .weights import read_object
 
 _NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
 """llama.cpp's enum llama_token_type."""
@@ -26,8 +27,10 @@ _PRE_BY_SPLIT = {
 
 def metadata(directory: Path, vocab_size: int, tokenizer: Any) -> dict[str, Value]:
     """The keys ``tokenizer.*``; raises ExportDefect for a vocabulary that is no byte-level BPE."""
-    described = _described(directory)
-    model = described["model"]
+    described = read_object(directory / "tokenizer.json")
+    model = described.get("model")
+    if not isinstance(model, dict):
+        raise ExportDefect(f"{directory / 'tokenizer.json'} describes no tokenizer")
     if model.get("type") != "BPE" or model.get("byte_fallback"):
         raise ExportDefect(f"the tokenizer is {model.get('type')} with byte fallback; only byte-level BPE is exported")
     tokens, types = _tokens(model["vocab"], described.get("added_tokens") or [], vocab_size)
@@ -56,16 +59,6 @@ def chat_template(tokenizer: Any) -> str:
         if asked == f"{tokenizer.bos_token or ''}{template.prompt_text('?')}":
             return own
     return template.CHAT_TEMPLATE
-
-
-def _described(directory: Path) -> dict[str, Any]:
-    try:
-        value = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExportDefect(f"cannot read {directory / 'tokenizer.json'}: {error}") from error
-    if not isinstance(value, dict) or not isinstance(value.get("model"), dict):
-        raise ExportDefect(f"{directory / 'tokenizer.json'} describes no tokenizer")
-    return value
 
 
 def _tokens(vocabulary: Mapping[str, int], added: list[Mapping[str, Any]], size: int) -> tuple[list[str], list[int]]:

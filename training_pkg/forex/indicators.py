@@ -1,4 +1,4 @@
-"""What a trader sees at one fixing, computed from past fixings only; and what happened next. Pure."""
+"""A trader's view of one fixing, computed from past fixings only; and the rate's way after it. Pure."""
 
 from __future__ import annotations
 
@@ -66,13 +66,13 @@ def at(rates: Rates, index: int) -> Indicators:
 
 
 def rose(rates: Rates, index: int) -> bool | None:
-    """Whether the rate stood higher HORIZON fixings later; None when it stood exactly where it was."""
+    """True when the rate stood higher HORIZON fixings later; None when it stood exactly where it was."""
     now, later = rates[index], rates[index + HORIZON]
     return None if later == now else bool(later > now)
 
 
 def target_first(rates: Rates, index: int, *, long: bool, stop: float, target: float) -> bool:
-    """Whether a trade opened at ``rates[index]`` met its target before its stop and within TRADE_LIFE fixings.
+    """True when a trade opened at ``rates[index]`` met its target before its stop and within TRADE_LIFE fixings.
 
     ``stop`` and ``target`` are distances in percent of the entry rate.
     """

@@ -1,4 +1,4 @@
-"""How good a set of decisions is, and whether the rows give their answers away. Pure."""
+"""Accuracy of a set of decisions, and a look for rows that give their answers away. Pure."""
 
 from __future__ import annotations
 
@@ -37,15 +37,14 @@ class Accuracy:
 
 
 Decide = Callable[[Sequence[Example], Sequence[str]], list[str]]
-"""Whoever gives each row one of the possible answers."""
-
+"""Gives each row one of the possible answers."""
 
 Learned = Sequence[Example | Preference]
 """Every row that the model was trained on, whatever its kind."""
 
 
 def judge(
-    train: list[Example], later: list[Example], trained: Decide, untrained: Decide, *, learned: Learned
+    train: Sequence[Example], later: Sequence[Example], trained: Decide, untrained: Decide, *, learned: Learned
 ) -> dict[str, Any]:
     """One kind of rows: three accuracies with intervals, and everything that makes them doubtful."""
     among = decisions(train, later)
@@ -74,16 +73,10 @@ def answer_of(row: Example) -> str:
     return row.completion.rstrip().rpartition("\n")[2].strip()
 
 
-def choices(rows: Sequence[Example]) -> tuple[str, ...]:
-    """The decisions among which the rows choose, the most frequent first; empty when they are no choice."""
-    counted = Counter(answer_of(row) for row in rows)
-    return tuple(name for name, _ in counted.most_common()) if 2 <= len(counted) <= MOST_CHOICES else ()
-
-
 def decisions(train: Sequence[Example], later: Sequence[Example]) -> tuple[str, ...]:
-    """The decisions among which training and evaluation rows choose; raises DataDefect when they do not."""
-    among = choices(train)
-    if not among or any(answer_of(row) not in among for row in later):
+    """The decisions among which the rows choose, the most frequent first; raises DataDefect when they are no choice."""
+    among = tuple(name for name, _ in Counter(answer_of(row) for row in train).most_common())
+    if not 2 <= len(among) <= MOST_CHOICES or any(answer_of(row) not in among for row in later):
         raise DataDefect(
             "the rows' last lines are no choice among a few answers; they cannot be evaluated as decisions"
         )
@@ -108,7 +101,7 @@ def accuracy(rows: Sequence[Example], given: Sequence[str]) -> Accuracy:
 
 
 def leaks(learned: Learned, later: Sequence[Example]) -> list[str]:
-    """What would let a model know an evaluation row's answer without foresight, in words; empty when nothing."""
+    """Ways in which a model could know an evaluation row's answer without foresight, in words; empty when none."""
     found = []
     days = [_day(row.date) for row in learned]
     last = max((day for day in days if day), default=None)

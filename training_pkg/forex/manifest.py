@@ -22,7 +22,7 @@ def write(path: Path, *, steps: dict[str, int], files: list[dict[str, Any]]) -> 
 
 
 def holds(path: Path, ggufs: list[Path]) -> bool:
-    """Whether the manifest is there, lists exactly these GGUFs, and every file it lists has its size and digest."""
+    """True when the manifest is there, lists exactly these GGUFs, and every file it lists has its size and digest."""
     try:
         files = json.loads(path.read_text(encoding="utf-8"))["files"]
         listed = sorted(file["path"] for file in files if file["kind"] == "gguf")
@@ -34,7 +34,7 @@ def holds(path: Path, ggufs: list[Path]) -> bool:
 
 
 def modelfile(gguf_name: str) -> str:
-    """How Ollama runs the model (https://docs.ollama.com/modelfile): the same turns as in training."""
+    """Ollama's way of running the model (https://docs.ollama.com/modelfile): the same turns as in training."""
     return (
         f"FROM ./{gguf_name}\n"
         'TEMPLATE """{{ if .System }}{{ .System }}{{ end }}'

@@ -1,4 +1,4 @@
-"""Which rows a run sees, in which order. Pure: the same numbers give the same order, after any death.
+"""Rows that a run sees, in their order. Pure: the same numbers give the same order, after any death.
 
 Each epoch is a fresh shuffle. Within one optimizer step the rows stand by length, so that a
 micro-batch pads little; the step's rows, and therefore its gradient, are those of the shuffle.

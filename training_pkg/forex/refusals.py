@@ -37,7 +37,7 @@ _SIZES = (
     "MV2_COMM_WORLD_SIZE",
     "HOROVOD_SIZE",
 )
-"""Where launchers (torch's, Open MPI's, MPICH's, MVAPICH's, Horovod's) say how many processes there are."""
+"""Variables in which launchers (torch's, Open MPI's, MPICH's, MVAPICH's, Horovod's) count their processes."""
 
 _OLDEST_TORCH = (2, 6)
 """transformers 5.23, utils/import_utils.py."""

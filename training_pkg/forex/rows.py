@@ -114,24 +114,23 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _example(row: dict[str, Any]) -> Example:
-    origin = {"pair": _optional(row, "pair"), "date": _optional(row, "date")}
+    system = _optional(row, "system")
     if "messages" in row:
         system, prompt, completion = _conversation(row["messages"])
-        return Example(prompt, _answer(completion), system=system, **origin)
-    if "instruction" in row:
+    elif "instruction" in row:
         extra = _optional(row, "input")
         prompt = _text(row, "instruction") + (f"\n\n{extra}" if extra else "")
-        return Example(prompt, _answer(_text(row, "output")), system=_optional(row, "system"), **origin)
-    answer = _answer(_text(row, "completion"))
-    return Example(_text(row, "prompt"), answer, system=_optional(row, "system"), **origin)
+        completion = _text(row, "output")
+    else:
+        prompt, completion = _text(row, "prompt"), _text(row, "completion")
+    return Example(prompt, _answer(completion), system, _optional(row, "pair"), _optional(row, "date"))
 
 
 def _preference(row: dict[str, Any]) -> Preference:
     prompt, chosen, rejected = (_text(row, name) for name in ("prompt", "chosen", "rejected"))
     if template.completion_text(chosen) == template.completion_text(rejected):
         raise ValueError("'chosen' equals 'rejected'")
-    origin = {"system": _optional(row, "system"), "date": _optional(row, "date")}
-    return Preference(prompt, _answer(chosen), _answer(rejected), **origin)
+    return Preference(prompt, _answer(chosen), _answer(rejected), _optional(row, "system"), _optional(row, "date"))
 
 
 def _answer(text: str) -> str:
@@ -154,7 +153,7 @@ def _conversation(messages: Any) -> tuple[str, str, str]:
     if roles not in (["user", "assistant"], ["system", "user", "assistant"]):
         raise ValueError(f"'messages' has the roles {roles!r}; one user and one assistant turn are learned")
     texts = [_text(message, "content") for message in messages]
-    return ("", *texts) if len(texts) == 2 else (texts[0], texts[1], texts[2])  # type: ignore[return-value]  # three texts either way
+    return texts[0] if len(texts) == 3 else "", texts[-2], texts[-1]
 
 
 def _text(row: dict[str, Any], name: str) -> str:

@@ -10,11 +10,11 @@ import contextlib
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import durable, pipeline, runlog
+from . import dataset, durable, pipeline, runlog
 from .config import BUILT_MODEL, Config, Model, Shape
 from .errors import TrainingDefect
 
@@ -40,9 +40,8 @@ def settings(config: Config, data: Path) -> Config:
 def run(config: Config, load_base_model: Callable[..., Any]) -> None:
     """Raises a PackageError when any stage does not do what it promises."""
     own = Path(config.data.folder).absolute()
-    with _elsewhere() as directory:
-        data = own if own.is_dir() else directory / config.data.folder
-        tiny = settings(config, data)
+    with tempfile.TemporaryDirectory(prefix="smoke-") as directory, contextlib.chdir(directory):
+        tiny = settings(config, own if own.is_dir() else Path(directory) / config.data.folder)
         first = _outputs(tiny, load_base_model)
         shutil.rmtree(pipeline.OUTPUT / "sft" / f"checkpoint-{STEPS}")
         shutil.rmtree(pipeline.OUTPUT / "dpo")
@@ -50,24 +49,17 @@ def run(config: Config, load_base_model: Callable[..., Any]) -> None:
         second = _outputs(tiny, load_base_model)
         if changed := [name for name, digest in first.items() if second[name] != digest]:
             raise TrainingDefect(f"a run that went on from a checkpoint gave another {', '.join(changed)}")
-    runlog.note("smoke", f"COMPLETE: {STEPS} + {STEPS} steps, resumed, exported, verified; the same bytes twice")
+    end = f"COMPLETE: {STEPS} + {STEPS} steps, resumed, exported, verified; the same bytes twice"
+    runlog.say(runlog.NOTE, stage="smoke", text=end)
 
 
 def _outputs(config: Config, load_base_model: Callable[..., Any]) -> dict[str, str]:
     """Digests of what one run leaves."""
-    made = pipeline.Pipeline(config, load_base_model, pipeline.prepare(config))
+    made = pipeline.Pipeline(config, load_base_model, dataset.prepare(config))
     made.run_sft()
     made.run_dpo()
     made.run_export()
-    gguf = pipeline.FINAL / f"{config.export.name}.Q8_0.gguf"
     return {
         "adapter": durable.sha256_of(pipeline.ADAPTER / "adapter_model.safetensors"),
-        "GGUF": durable.sha256_of(gguf),
+        "GGUF": durable.sha256_of(pipeline.FINAL / f"{config.export.name}.Q8_0.gguf"),
     }
-
-
-@contextlib.contextmanager
-def _elsewhere() -> Iterator[Path]:
-    """A temporary working directory."""
-    with tempfile.TemporaryDirectory(prefix="smoke-") as name, contextlib.chdir(name):
-        yield Path(name)

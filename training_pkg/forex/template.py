@@ -8,9 +8,9 @@ and completion are tokenised apart, which is also what happens when the model is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from .errors import DataDefect
 
@@ -32,16 +32,6 @@ CHAT_TEMPLATE = (
 """The same format as a Jinja template, for a tokenizer that brings none."""
 
 
-class Tokenizer(Protocol):
-    """What is asked of a tokenizer."""
-
-    bos_token_id: int | None
-    eos_token_id: int | None
-
-    def __call__(self, text: list[str], *, add_special_tokens: bool) -> Mapping[str, list[list[int]]]:
-        """``input_ids`` of many texts; special tokens written out in them are recognised."""
-
-
 def prompt_text(prompt: str, system: str = "") -> str:
     """A prompt without BOS, up to the point where the assistant's reasoning begins."""
     return f"{system}{USER}{prompt}{ASSISTANT}{THINK}\n"
@@ -55,26 +45,18 @@ def completion_text(completion: str) -> str:
     return body if END_THINK in body else f"\n{END_THINK}\n\n{body}"
 
 
-def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[tuple[str, str]]) -> list[list[int]]:
+def encode_prompts(tokenizer: Any, prompts: Sequence[tuple[str, str]]) -> list[list[int]]:
     """Token ids of (prompt, system) pairs, each with its one BOS."""
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     texts = [prompt_text(prompt, system) for prompt, system in prompts]
     return [bos + ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
-def encode_completions(tokenizer: Tokenizer, completions: Sequence[str]) -> list[list[int]]:
+def encode_completions(tokenizer: Any, completions: Sequence[str]) -> list[list[int]]:
     """Token ids of answers, each with its one EOS."""
     eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     texts = [completion_text(completion) for completion in completions]
     return [ids + eos for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-
-
-def room(prompts: Sequence[list[int]], limit: int) -> list[int]:
-    """Tokens that each prompt leaves for its answer; raises DataDefect when a prompt leaves none."""
-    left = [limit - len(prompt) for prompt in prompts]
-    if (full := sum(space <= 0 for space in left)) > 0:
-        raise DataDefect(f"{full} prompts fill max_length = {limit} tokens and leave no room for an answer")
-    return left
 
 
 def refuse_full(path: Path, prompts: Sequence[list[int]], limit: int) -> None:

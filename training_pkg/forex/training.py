@@ -1,4 +1,4 @@
-"""What SFT and DPO share: the common arguments, the log lines, going on after a death."""
+"""Common to SFT and DPO: arguments, the log lines, going on after a death."""
 
 from __future__ import annotations
 
@@ -30,29 +30,24 @@ class Stage:
         return last.path if last and last.step >= self.total else None
 
 
-def use_threads(count: int) -> None:
-    """Let torch compute on this many CPU threads; 0 leaves the choice to torch."""
-    if count:
-        torch.set_num_threads(count)
-
-
 def compute_dtype() -> torch.dtype:
     """bfloat16 where a GPU computes in it, else float32."""
     return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
 
 
-def arguments(config: Config, stage: Stage, *, micro: int, learning_rate: float, warmup_steps: int) -> dict[str, Any]:
+def arguments(config: Config, stage: Stage) -> dict[str, Any]:
     """The trainer's arguments that both stages share."""
-    size = micro_batch(config.batch_size, micro)
+    settings = config.dpo if stage.name == "dpo" else config.sft
+    size = micro_batch(config.batch_size, settings.micro_batch)
     on_gpu = torch.cuda.is_available()
     return {
         "output_dir": str(stage.folder),
         "max_steps": stage.total,
         "per_device_train_batch_size": size,
         "gradient_accumulation_steps": config.batch_size // size,
-        "learning_rate": learning_rate,
+        "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "cosine",
-        "warmup_steps": min(warmup_steps, stage.total // 4),
+        "warmup_steps": min(settings.warmup_steps, stage.total // 4),
         "save_strategy": "steps",
         "save_steps": config.run.checkpoint_every,
         "save_total_limit": config.run.checkpoint_limit,
@@ -95,23 +90,26 @@ class LogLines(TrainerCallback):  # type: ignore[misc]  # transformers publishes
         """One line a step."""
         if not logs or "loss" not in logs:
             return
-        loss, seconds = float(logs["loss"]), time.monotonic() - self._began
-        runlog.step(
-            self._stage.name,
-            state.global_step,
-            self._stage.total,
+        loss, number = float(logs["loss"]), state.global_step
+        runlog.say(
+            runlog.STEP,
+            stage=self._stage.name,
+            number=number,
+            total=self._stage.total,
+            percent=100 * number // self._stage.total,
             loss=loss,
             rate=logs["learning_rate"],
-            seconds=seconds,
+            seconds=time.monotonic() - self._began,
         )
-        if self._stage.name == "dpo" and state.global_step == 1:
+        if self._stage.name == "dpo" and number == 1:
             _check_first_loss(loss)
         if not math.isfinite(loss):
-            raise TrainingDefect(f"the loss of step {state.global_step} of {self._stage.name} is {loss}")
+            raise TrainingDefect(f"the loss of step {number} of {self._stage.name} is {loss}")
 
     def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ARG002 - the trainer's signature
         """One line a checkpoint."""
-        runlog.saved(self._stage.name, self._stage.folder / f"checkpoint-{state.global_step}")
+        checkpoint = self._stage.folder / f"checkpoint-{state.global_step}"
+        runlog.say(runlog.SAVED, stage=self._stage.name, checkpoint=checkpoint.as_posix())
 
 
 def run(trainer: Any, stage: Stage) -> Path:
@@ -121,20 +119,20 @@ def run(trainer: Any, stage: Stage) -> Path:
     trainer.add_callback(LogLines(stage))
     start = checkpoints.newest_complete(stage.folder, stage.name)
     if start is not None:
-        runlog.resume(stage.name, start.path, start.step)
+        runlog.say(runlog.RESUME, stage=stage.name, checkpoint=start.path.as_posix(), number=start.step)
     trainer.train(resume_from_checkpoint=str(start.path) if start else None)
     final = stage.final_checkpoint()
     if final is None:
         raise TrainingDefect(
             f"{stage.name} ended at step {trainer.state.global_step} of {stage.total} without its checkpoint"
         )
-    runlog.stage_complete(stage.name, trainer.state.global_step, stage.total)
+    runlog.say(runlog.STAGE_COMPLETE, stage=stage.name, number=trainer.state.global_step, total=stage.total)
     return final
 
 
 def _check_first_loss(loss: float) -> None:
     """Policy and reference are the same adapter before the first update, so the loss is -log sigmoid(0) = ln 2."""
-    runlog.first_loss(loss)
+    runlog.say(runlog.FIRST_LOSS, loss=loss)
     if not math.isclose(loss, math.log(2), abs_tol=2e-3):
         raise TrainingDefect(
             f"the first DPO loss is {loss:.6f}, not ln 2 = 0.693147: the reference is not the SFT adapter"

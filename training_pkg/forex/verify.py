@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from . import ggml, gguf_file
 from .errors import ExportDefect
@@ -18,41 +19,34 @@ _ERROR_OF_SCALE = {ggml.Type.F32: 0.0, ggml.Type.F16: 2.0**-11, ggml.Type.Q8_0: 
 
 
 def verify(path: Path, head: bytes, tensors: Sequence[gguf_file.Tensor], rows: Rows) -> None:
-    """Raise ExportDefect unless header, tensor set, scales and sampled rows are those of the merged model."""
-    parsed = gguf_file.parse(path)
+    """Raise ExportDefect unless size, header, scales and sampled rows are those of the merged model."""
+    size, expected = path.stat().st_size, len(head) + gguf_file.data_bytes(tensors)
+    if size != expected:
+        raise ExportDefect(f"{path} has {size} bytes, its tensors end at {expected}")
     with path.open("rb") as file:
-        if file.read(len(head)) != head or parsed.data_start != len(head):
+        if file.read(len(head)) != head:
             raise ExportDefect(f"{path}: the header read back is not the one that was written")
-    if tuple(parsed.tensors) != tuple(tensors):
-        raise ExportDefect(f"{path}: the tensors read back are not those of the model's configuration")
-    data = np.memmap(path, dtype=np.uint8, mode="r", offset=parsed.data_start)
-    for tensor in parsed.tensors:
-        part = data[tensor.offset : tensor.offset + tensor.size]
+    data = np.memmap(path, dtype=np.uint8, mode="r", offset=len(head))
+    for tensor in tensors:
         columns = tensor.shape[-1] if len(tensor.shape) > 1 else 1
-        size = ggml.row_bytes(tensor.kind, columns)
+        row = ggml.row_bytes(tensor.kind, columns)
         spans = list(rows.blocks(tensor))
-        sampled = set(_sampled(spans))
+        sampled = {spans[0], spans[len(spans) // 2], spans[-1]}
         for start, stop in spans:
-            zeros = _check_scales(tensor, part[start * size : stop * size], stop - start)
-            if not zeros and (start, stop) not in sampled:
-                continue
-            if tensor.kind in _ERROR_OF_SCALE:
-                _check_rows(tensor, part, rows, start, stop)
-            else:
-                _check_bytes(tensor, part, rows, start, stop)
+            piece = data[tensor.offset + start * row : tensor.offset + stop * row]
+            if _has_zeros(tensor, piece, stop - start) or (start, stop) in sampled:
+                _check_rows(tensor, np.array(piece), rows.read(tensor, start, stop), start)
 
 
-def _sampled(blocks: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The first, the middle and the last block, each once."""
-    for at in sorted({0, len(blocks) // 2, len(blocks) - 1}):
-        yield blocks[at]
-
-
-def _check_rows(tensor: gguf_file.Tensor, part: ggml.Bytes, rows: Rows, start: int, stop: int) -> None:
+def _check_rows(tensor: gguf_file.Tensor, piece: ggml.Bytes, rows: torch.Tensor, start: int) -> None:
+    """Raise unless the piece holds these merged rows; ``start`` is the number of the first."""
+    if tensor.kind not in _ERROR_OF_SCALE:  # a K-quant is not decoded here: encoding again must give the same bytes
+        if not np.array_equal(piece, ggml.encode(tensor.kind, rows)):
+            raise ExportDefect(f"{tensor.name}, rows from {start}: the file does not hold the merged model")
+        return
     columns = tensor.shape[-1] if len(tensor.shape) > 1 else 1
-    size = ggml.row_bytes(tensor.kind, columns)
-    found = ggml.decode(tensor.kind, np.array(part[start * size : stop * size]), columns).ravel()
-    wanted = rows.read(tensor, start, stop).numpy().ravel()
+    found = ggml.decode(tensor.kind, piece, columns).ravel()
+    wanted = rows.numpy().ravel()
     block = 32 if tensor.kind is ggml.Type.Q8_0 else 1
     scale = np.repeat(np.abs(wanted).reshape(-1, block).max(axis=1), block)
     # The smallest float16 steps bound what no share does.
@@ -66,15 +60,8 @@ def _check_rows(tensor: gguf_file.Tensor, part: ggml.Bytes, rows: Rows, start: i
         )
 
 
-def _check_bytes(tensor: gguf_file.Tensor, part: ggml.Bytes, rows: Rows, start: int, stop: int) -> None:
-    """A K-quant is not decoded here: encoding the merged rows again must give the same bytes."""
-    size = ggml.row_bytes(tensor.kind, tensor.shape[-1])
-    if not np.array_equal(part[start * size : stop * size], ggml.encode(tensor.kind, rows.read(tensor, start, stop))):
-        raise ExportDefect(f"{tensor.name}, rows {start} to {stop}: the file does not hold the merged model")
-
-
-def _check_scales(tensor: gguf_file.Tensor, piece: ggml.Bytes, count: int) -> bool:
-    """Raise unless every scale (every value, where there are none) is finite; whether there are suspicious zeros.
+def _has_zeros(tensor: gguf_file.Tensor, piece: ggml.Bytes, count: int) -> bool:
+    """True when there are suspicious zeros; raises unless every scale (every value, where there are none) is finite.
 
     A zero scale is right only where the merged model is zero; without scales, so is a row of nothing but zeros.
     """

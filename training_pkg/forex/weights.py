@@ -58,6 +58,17 @@ class Weights:
         return torch.addmm(base, up[start:stop], down)
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model; raises ExportDefect when it cannot be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportDefect(f"cannot read {path}: {error}") from error
+    if not isinstance(value, dict):
+        raise ExportDefect(f"{path} is not an object")
+    return value
+
+
 def _opened(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
@@ -67,23 +78,17 @@ def _opened(path: Path) -> Any:
 
 def _lora(adapter: Path) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     """The adapter's (A, scaled B) by the name of the base tensor they change."""
-    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    settings = read_object(adapter / "adapter_config.json")
     rank, alpha = settings["r"], settings["lora_alpha"]
     scale = alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
     if settings.get("use_dora") or settings.get("rank_pattern") or settings.get("alpha_pattern"):
         raise ExportDefect("the adapter uses DoRA or per-module ranks, which are not merged here")
     file = _opened(adapter / "adapter_model.safetensors")
-    names = set(file.keys())
+    tensors = {name: file.get_tensor(name).to(torch.float32) for name in file.keys()}  # noqa: SIM118 - it is no dict
     pairs = {}
-    for name in sorted(names):
-        module, _, kind = name.rpartition(".lora_")
-        if (
-            kind not in {"A.weight", "B.weight"}
-            or f"{module}.lora_{'B' if kind[0] == 'A' else 'A'}.weight" not in names
-        ):
-            raise ExportDefect(f"the adapter's tensor {name} is not one half of a LoRA pair")
-        if kind == "A.weight":
-            down = file.get_tensor(name).to(torch.float32)
-            up = file.get_tensor(f"{module}.lora_B.weight").to(torch.float32) * scale
-            pairs[f"{module.removeprefix(_ADAPTER_PREFIX)}.weight"] = (down, up)
+    for module in {name.removesuffix(".lora_A.weight").removesuffix(".lora_B.weight") for name in tensors}:
+        down, up = tensors.get(f"{module}.lora_A.weight"), tensors.get(f"{module}.lora_B.weight")
+        if down is None or up is None:
+            raise ExportDefect(f"the adapter has no whole LoRA pair of {module}")
+        pairs[f"{module.removeprefix(_ADAPTER_PREFIX)}.weight"] = (down, up * scale)
     return pairs

@@ -1,4 +1,4 @@
-"""How an example is put into words. Pure.
+"""Examples put into words. Pure.
 
 A prompt holds no date and no absolute rate: a pretrained model may remember what
 EURUSD did in a given week. It names neither answer, so that no answer is in it.
@@ -48,7 +48,7 @@ def _state(seen: Indicators) -> str:
 
 
 def _arguments(seen: Indicators, *, up: bool) -> str:
-    """What speaks for a rise and for a fall, ending with the side that the outcome decided."""
+    """The reasons for a rise and for a fall, ending with the side that the outcome decided."""
     for_rise: list[str] = []
     for_fall: list[str] = []
     (for_rise if seen.change_20 >= 0 else for_fall).append(f"the 20-fixing trend ({seen.change_20:+.2f}%)")

@@ -1,0 +1,89 @@
+"""The trainers: SFT of a new adapter on completions alone; DPO of that adapter, with a frozen copy as its reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from peft import LoraConfig, PeftModel
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+from . import order, runlog, template, training
+from .config import Config
+from .rows import Example, Preference
+
+IGNORED = -100
+"""The label of a token that carries no loss."""
+
+
+class IdsTrainer(DPOTrainer):  # type: ignore[misc]  # trl publishes no types
+    """A DPO trainer whose rows are token ids already: its own tokenising may add a second BOS."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        return dataset
+
+
+def sft(config: Config, stage: training.Stage, model: Any, tokenizer: Any, rows: Sequence[Example]) -> SFTTrainer:
+    """The trainer of a new adapter on these rows."""
+    settings = SFTConfig(
+        **training.arguments(config, stage), dataset_kwargs={"skip_prepare_dataset": True}, packing=False
+    )
+    turns = _turns(rows, ("completion",), tokenizer, config=config, stage=stage)
+    both = list(zip(turns["prompt"], turns["completion"], strict=True))
+    columns = {
+        "input_ids": [prompt + ids for prompt, ids in both],
+        "labels": [[IGNORED] * len(prompt) + ids for prompt, ids in both],
+    }
+    return SFTTrainer(
+        model=model,
+        args=training.one_process(settings),
+        train_dataset=Dataset.from_dict(columns),
+        processing_class=tokenizer,
+        peft_config=lora(config),
+    )
+
+
+def lora(config: Config) -> LoraConfig:
+    """The adapter to train."""
+    return LoraConfig(
+        r=config.lora.r,
+        lora_alpha=config.lora.alpha,
+        lora_dropout=config.lora.dropout,
+        target_modules=list(config.lora.target_modules),
+        task_type="CAUSAL_LM",
+    )
+
+
+def dpo(
+    config: Config, stage: training.Stage, model: Any, tokenizer: Any, rows: Sequence[Preference], *, start: Path
+) -> IdsTrainer:
+    """The trainer of the SFT adapter in ``start``; its first loss is ln 2."""
+    turns = _turns(rows, ("chosen", "rejected"), tokenizer, config=config, stage=stage)
+    return IdsTrainer(
+        model=PeftModel.from_pretrained(model, str(start), is_trainable=True),
+        args=training.one_process(DPOConfig(**training.arguments(config, stage), beta=config.dpo.beta)),
+        train_dataset=Dataset.from_dict({f"{name}_ids": column for name, column in turns.items()}),
+        processing_class=tokenizer,
+    )
+
+
+def _turns(
+    rows: Sequence[Any], answers: Sequence[str], tokenizer: Any, *, config: Config, stage: training.Stage
+) -> dict[str, list[list[int]]]:
+    """Token ids of prompts and answers in the order of the run; an answer that exceeds ``max_length`` is cut."""
+    size, seed = config.batch_size, config.run.seed
+    seen = [rows[at] for at in order.drawn(len(rows), steps=stage.total, batch_size=size, seed=seed)]
+    turns = {"prompt": template.encode_prompts(tokenizer, [(row.prompt, row.system) for row in seen])}
+    room = [config.model.max_length - len(ids) for ids in turns["prompt"]]
+    for name in answers:
+        turns[name] = template.encode_completions(tokenizer, [getattr(row, name) for row in seen])
+    longest = [max(len(ids) for ids in row) for row in zip(*(turns[name] for name in answers), strict=True)]
+    if cut := sum(length > space for length, space in zip(longest, room, strict=True)):
+        runlog.say(runlog.CUT, stage=stage.name, rows=cut, of=len(seen))
+    for name in answers:
+        turns[name] = [ids[:space] for ids, space in zip(turns[name], room, strict=True)]
+    lengths = [len(prompt) + length for prompt, length in zip(turns["prompt"], longest, strict=True)]
+    picked = order.by_length(lengths, size)
+    return {name: [column[at] for at in picked] for name, column in turns.items()}
