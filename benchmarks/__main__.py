@@ -20,13 +20,13 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import harness
 from benchmarks import table
 from benchmarks.table import HEADS, Row, Standing
 
 HERE = Path(__file__).resolve().parent
 NAMES = tuple(sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py")))
 PACKAGES = (
-    "gold-standard-harness",
     "paramiko",
     "pytest",
     "pytest-testinfra",
@@ -82,7 +82,7 @@ def report(outcomes: Sequence[Outcome], *, quick: bool) -> str:
     about = (
         f"{datetime.now(UTC):%Y-%m-%d}, `python -m benchmarks{' --quick' if quick else ''}`",
         f"{os.cpu_count()} cores, {_memory_gib():.0f} GiB of memory, {platform.system()} {platform.machine()}",
-        f"Python {platform.python_version()}; {', '.join(f'{name} {_version(name)}' for name in PACKAGES)}",
+        ", ".join((f"Python {platform.python_version()}, harness {harness.__version__}", *map(_version, PACKAGES))),
         "Less is better: the ratio is ours / rival's, and the bar is the most that it may be.",
         f"Rows: {counts}. {broken} of {len(outcomes)} benchmarks did not come to their end.",
     )
@@ -96,9 +96,9 @@ def _memory_gib() -> float:
 
 def _version(name: str) -> str:
     try:
-        return version(name)
+        return f"{name} {version(name)}"
     except PackageNotFoundError:
-        return "not installed"
+        return f"{name} not installed"
 
 
 def _parser() -> argparse.ArgumentParser:

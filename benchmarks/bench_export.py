@@ -206,7 +206,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
         costs = rounds.in_turns(ways, runs)
         same = {way: same_tensors(folder / "ours.gguf", folder / f"{way}.gguf") for way in programs}
     for rival in [way for way in programs if way != "ours"]:
-        what = f"export to {quantization}, {layers} layers, {same[rival]} identical tensors"
+        what = f"{layers}-layer model to {quantization}, {same[rival]} identical tensors"
         for figure, unit, bar in (("wall", "s", judged.get(rival)), ("cpu", "CPU s", None), ("memory", "MiB", None)):
             mine, theirs = (median(getattr(cost, figure) for cost in costs[way]) for way in ("ours", rival))
             yield Row(what, rival, mine, theirs, bar, unit)

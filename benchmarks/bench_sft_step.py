@@ -195,7 +195,7 @@ def measured(trainer: Any, steps: int, peak: float | None) -> dict[str, Any]:
 def measure(options: argparse.Namespace, *, tiny: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each way's figures, printed too."""
     shape, peak = (config.Shape(), None) if tiny else (SEVEN_B, options.peak_tflops * 1e12)
-    steps = (3 if options.quick else options.steps) + 1
+    steps = options.steps + 1
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     print(json.dumps({"device": device, "torch": torch.__version__, "peak_flops": peak}), flush=True)
     with tempfile.TemporaryDirectory() as name:

@@ -40,8 +40,7 @@ from harness.remote.host import SshHost
 
 GCM = "aes128-gcm@openssh.com"
 OURS, ASKED = "harness, verified", "hash + harness, verified"
-TOOLS = {"rsync": "rsync", "lftp pget -n 8": "lftp", "rclone, 8 streams": "rclone"}
-"""Program that a variant needs; scp for those that are not named."""
+TOOLS = ("sha256sum", "openssl", "rsync", "lftp", "rclone", "scp")
 MEMORY_MB = 150
 
 
@@ -220,16 +219,22 @@ def measure(line: Line, only: list[str], directory: Path | None) -> Iterator[Row
                     if rival == OURS or not only or any(part in rival for part in only)
                     if not (line.far and "at both ends" in rival)
                 }
-                there = {rival: copy for rival, copy in wanted.items() if shutil.which(TOOLS.get(rival, "scp"))}
+                there = {rival: copy for rival, copy in wanted.items() if not missing(rival)}
                 seconds = {rival: median(taken) for rival, taken in rounds.in_turns(there, line.rounds).items()}
         finally:
             box.stop()
     bars = dict(line.bars)
     for rival in [rival for rival in wanted if rival not in {OURS, ASKED}]:
-        why = "" if rival in there else f"{TOOLS.get(rival, 'scp')} is not installed"
-        yield Row(f"verified download, {line}", rival, seconds[OURS], seconds.get(rival), bars.get(rival), why=why)
+        what = f"verified download, {line}"
+        yield Row(what, rival, seconds[OURS], seconds.get(rival), bars.get(rival), why=missing(rival))
     if {ASKED, "scp"} <= seconds.keys():
         yield Row(f"hash, then verified download, {line}", "scp", seconds[ASKED], seconds["scp"])
+
+
+def missing(variant: str) -> str:
+    """Programs that a variant is named for and that are not installed here, as a reason; empty when there are none."""
+    absent = [tool for tool in TOOLS if tool in variant and not shutil.which(tool)]
+    return f"{' and '.join(absent)} not installed" if absent else ""
 
 
 def write_model(path: Path, mib: int) -> RemoteFile:
