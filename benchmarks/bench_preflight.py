@@ -1,30 +1,45 @@
-"""Preflight's look at the forex package, smoke run aside, against json.loads over the same data files.
+"""Preflight's look at the training package, smoke run aside, beside json.loads over the same data files.
 
-    python benchmarks/bench_preflight.py [PACKAGE]
+    python -m benchmarks.bench_preflight [PACKAGE]
 
-PACKAGE is a prepared training package (data files built). Times are CPU seconds of this process, the
-best of eleven interleaved rounds, so that other work on the machine weighs little.
+PACKAGE is a training package whose data files are built; without one, a copy of this repository's is prepared.
+Seconds are CPU seconds of this process, the best of eleven rounds in turns, so that other work on the machine
+weighs little.
+
+Bar: reading the rows, judging them and fitting them to the context, together within twice json.loads.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import rounds, table
+from benchmarks.table import Row
+from benchmarks.training_package import prepared
 from harness.facts import preflight, preflight_data
 from harness.job import staging
 from harness.job.load import load_job
 from harness.static import launchers, options
 
-ROUNDS = 11
+try:
+    import currency_converter  # noqa: F401 - the data is built from its rates
+except ModuleNotFoundError as error:
+    table.absent(error)
+
+JOB = Path(__file__).resolve().parent.parent / "examples" / "forex-r1-v3.toml"
+ON_ROWS = ("read the rows", "judge the rows", "fit the context")
+ROUNDS, QUICK_ROUNDS = 11, 5
+BAR = 2.0
 
 
-def main(package: Path) -> None:
-    """Print each part's seconds and its ratio to json.loads."""
-    job = load_job(Path(__file__).resolve().parent.parent / "examples" / "forex-r1-v3.toml")
+def measure(package: Path, count: int) -> Iterator[Row]:
+    """A row for each part of the look, then the parts on rows and the whole."""
+    job = load_job(JOB)
     folder = package / job.data.directory
     files = [package / name for name in staging.data_files(job)] + sorted(folder.glob(preflight_data.EVALUATION))
 
@@ -36,7 +51,7 @@ def main(package: Path) -> None:
 
     data = preflight_data.read(job, package)
     sources = preflight._sources(package)  # noqa: SLF001 - the parts of one look, timed apart
-    parts: dict[str, Callable[[], object]] = {
+    parts = {
         "json.loads": rival,
         "read the rows": lambda: preflight_data.read(job, package),
         "judge the rows": lambda: preflight_data.unsound(job, data),
@@ -45,21 +60,27 @@ def main(package: Path) -> None:
         "find launchers": lambda: launchers.find(sources, {}),
         "find option pairs": lambda: options.find(sources, job.package.entry),
     }
-    best = dict.fromkeys(parts, float("inf"))
-    for _ in range(ROUNDS):
-        for name, part in parts.items():
-            began = time.process_time()
-            part()
-            best[name] = min(best[name], time.process_time() - began)
-    rows = sum(len(file.rows) for file in (*data.training, *data.evaluation))
-    print(f"{rows} rows, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB; {len(sources.scripts)} scripts")
+    actions = {name: rounds.timed(part, clock=time.process_time) for name, part in parts.items()}
+    best = {name: min(seconds) for name, seconds in rounds.in_turns(actions, count).items()}
+    theirs = best.pop("json.loads")
     for name, seconds in best.items():
-        print(f"{name:20} {seconds:.3f} s  {seconds / best['json.loads']:.2f}")
-    on_rows = sum(best[name] for name in ("read the rows", "judge the rows", "fit the context"))
-    total = sum(best.values()) - best["json.loads"]
-    print(f"{'over the rows':20} {on_rows:.3f} s  {on_rows / best['json.loads']:.2f}")
-    print(f"{'whole look':20} {total:.3f} s  {total / best['json.loads']:.2f}")
+        yield Row(name, "json.loads", seconds, theirs)
+    count = sum(len(file.rows) for file in (*data.training, *data.evaluation))
+    yield Row(f"over {count} rows", "json.loads", sum(best[name] for name in ON_ROWS), theirs, BAR)
+    yield Row(f"whole look, {len(sources.scripts)} scripts too", "json.loads", sum(best.values()), theirs)
+
+
+def rows(wanted: argparse.Namespace) -> Iterator[Row]:
+    """Measure the package that was named, or a prepared copy of this repository's."""
+    count = QUICK_ROUNDS if wanted.quick else ROUNDS
+    if wanted.package:
+        yield from measure(wanted.package.resolve(), count)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        yield from measure(prepared(Path(scratch)), count)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "training_pkg").resolve())
+    parser = table.parser(__doc__)
+    parser.add_argument("package", type=Path, nargs="?", metavar="PACKAGE")
+    table.run(parser.parse_args(), rows)

@@ -5,12 +5,11 @@
 A real sshd on the loopback, behind the proxy of this folder. The facts are whether each of ten files
 is there, its size and its SHA-256; both sides must see the same. "one connection" is what a stage does:
 the connection stands already, as it does in a job and between testinfra's own tests. "from nothing"
-logs in first. Every round runs every variant once, in random order; medians of wall seconds.
+logs in first. Medians of wall seconds.
 
-The rival is pytest-testinfra with its paramiko backend, no dependency of this project
-(``pip install pytest-testinfra``); when it is not installed it is left out, and no bar is judged.
+The rival is pytest-testinfra with its paramiko backend.
 
-Bar: on one connection, at least ten times as fast as the rival.
+Bar: on one connection, a tenth of the rival's seconds.
 """
 
 from __future__ import annotations
@@ -19,22 +18,23 @@ import argparse
 import hashlib
 import random
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import rounds, table
 from benchmarks.bench_transport import way
-from benchmarks.local_sshd import LocalSshd
+from benchmarks.local_sshd import SSHD, LocalSshd
+from benchmarks.table import Row
 from harness.core.clock import SystemClock
 from harness.core.questions import DigestOf, Glob
 from harness.remote.host import SshHost
 
 FILES = 10
-BAR = 10.0
-WAYS = ("one connection", "from nothing")
+BARS = {"one connection": 0.1, "from nothing": None}
 Facts = dict[str, tuple[bool, int, str]]
 
 
@@ -69,7 +69,7 @@ def rival(box: LocalSshd, port: int, folder: Path) -> Any:
     return host
 
 
-def measure(box: LocalSshd, port: int, folder: Path, names: list[str], rounds: int) -> dict[str, list[float]]:
+def measure(box: LocalSshd, port: int, folder: Path, names: list[str], count: int) -> dict[str, list[float]]:
     """Seconds of every variant, round by round; raises when two variants saw different facts."""
 
     def fresh() -> Facts:
@@ -88,22 +88,18 @@ def measure(box: LocalSshd, port: int, folder: Path, names: list[str], rounds: i
         connected = rival(box, port, folder)
         variants["testinfra, one connection"] = lambda: theirs(connected, names)
         variants["testinfra, from nothing"] = lambda: theirs(rival(box, port, folder), names)
-    else:
-        print("pytest-testinfra is not installed and left out: pip install pytest-testinfra")
     expected = {name: (True, *told(box.home / name)) for name in names}
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
+
+    def check(variant: str, found: Facts) -> None:
+        if found != expected:
+            raise RuntimeError(f"{variant} saw {found}, expected {expected}")
+
+    actions = {name: rounds.timed(variant, partial(check, name)) for name, variant in variants.items()}
     try:
-        for number in range(rounds + 1):  # the first one connects and is not counted
-            for name in random.sample(list(variants), len(variants)):
-                began = time.perf_counter()
-                found = variants[name]()
-                if number:
-                    seconds[name].append(time.perf_counter() - began)
-                if found != expected:
-                    raise RuntimeError(f"{name} saw {found}, expected {expected}")
+        rounds.in_turns(actions, 1)  # connects, and is not counted
+        return rounds.in_turns(actions, count)
     finally:
         standing.close()
-    return seconds
 
 
 def told(path: Path) -> tuple[int, str]:
@@ -111,12 +107,10 @@ def told(path: Path) -> tuple[int, str]:
     return path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def main() -> None:
-    """Measure and print; exit 1 when the bar was missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rtt-ms", type=float, default=100.0)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    """One row for each way to be connected."""
+    if SSHD is None:
+        table.unable("sshd is not installed")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         box = LocalSshd(folder / "box")
@@ -126,19 +120,19 @@ def main() -> None:
             for number, file in enumerate(names):
                 (box.home / file).write_bytes(random.Random(number).randbytes(10_000 + number))
             with way(box, options.rtt_ms, 0) as port:
-                seconds = measure(box, port, folder, names, options.rounds)
+                seconds = measure(box, port, folder, names, 1 if options.quick else options.rounds)
         finally:
             box.stop()
     medians = {name: median(times) for name, times in seconds.items()}
-    print(f"{3 * FILES} facts, round trip {options.rtt_ms:g} ms, {options.rounds} rounds")
-    for name, middle in medians.items():
-        print(f"{name:28} {middle:8.3f} s")
-    if "testinfra, one connection" not in medians:
-        return
-    ratios = {start: medians[f"testinfra, {start}"] / medians[f"harness, {start}"] for start in WAYS}
-    print(", ".join(f"{start}: {ratio:.1f} times as fast" for start, ratio in ratios.items()), f"(bar {BAR:g})")
-    raise SystemExit(0 if ratios[WAYS[0]] >= BAR else 1)
+    for start, bar in BARS.items():
+        other = medians.get(f"testinfra, {start}")
+        why = "" if other else f"not installed: {table.INSTALL}"
+        what = f"{3 * FILES} facts, {options.rtt_ms:g} ms, {start}"
+        yield Row(what, "pytest-testinfra", medians[f"harness, {start}"], other, bar, why=why)
 
 
 if __name__ == "__main__":
-    main()
+    parser = table.parser(__doc__)
+    parser.add_argument("--rtt-ms", type=float, default=100.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    table.run(parser.parse_args(), rows)

@@ -1,12 +1,13 @@
 """Throughput of the SFT step: tokens/s, samples/s and MFU, at the data's real length distribution.
 
-    python benchmarks/bench_sft_step.py                 # the 7B's shape; needs a GPU with 80 GB or more
-    python benchmarks/bench_sft_step.py --tiny          # the same code on any CPU; says nothing about a GPU
+    python -m benchmarks.bench_sft_step             # the 7B's shape; needs a GPU with 80 GB or more
+    python -m benchmarks.bench_sft_step --tiny      # the same code on any CPU; says nothing about a GPU
 
 Random weights in the shape of DeepSeek-R1-Distill-Qwen-7B, the package's adapter and rows, 32 samples an optimizer
 step. ``plain`` is TRL's SFTTrainer with its own defaults (micro-batch 8, rows in random order, every micro-batch
 padded to its longest); ``ours`` is the very trainer of training_pkg with its defaults. Then ours with other
-micro-batches, with and without activation checkpointing: what the package's defaults should be. One JSON line each.
+micro-batches, with and without activation checkpointing: what the package's defaults should be. One JSON line each,
+before the rows. ``--quick`` is ``--tiny``, with the two that are compared.
 
 A step's time runs from the end of the one before it to its own, data loading included; the first warms up. Tokens are
 those of rows, padding is not counted. ``mfu`` counts what LoRA has to compute: 4 x the frozen matrices x tokens (the
@@ -14,6 +15,8 @@ forward, and the gradient of the activations), the output matrix for learned tok
 neither attention's products (under 1 % at these lengths) nor what checkpointing computes again. ``mfu_6n`` is the
 usual 6 x all parameters x tokens, over half as much again. Both against ``--peak-tflops`` (dense bfloat16; 989 on an
 H100 or H200 SXM, NVIDIA's data sheet; an H100 PCIe has 756).
+
+Bars, on one GPU: half the seconds that the first user's eight H100 SXM took for 32 samples; an MFU of 45 %.
 
 Token ids come from a vocabulary learned from the data, unless ``--tokenizer`` names a model's directory.
 """
@@ -25,29 +28,34 @@ import dataclasses
 import gc
 import json
 import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).resolve().parents[1] / "training_pkg"
-sys.path.insert(0, str(PACKAGE))
+import benchmarks.training_package  # noqa: F401 - forex is found through it
+from benchmarks import table
+from benchmarks.table import Row
 
-import torch  # noqa: E402 - after the path
-from datasets import Dataset  # noqa: E402
-from forex import base, builder, config, order, rates, rows, template, trainers, training  # noqa: E402
-from transformers import PrinterCallback, Qwen2Config, Qwen2ForCausalLM, TrainerCallback  # noqa: E402
-from trl import SFTConfig, SFTTrainer  # noqa: E402
+try:
+    import torch
+    from datasets import Dataset
+    from forex import base, builder, config, order, rates, rows, template, trainers, training
+    from transformers import PrinterCallback, Qwen2Config, Qwen2ForCausalLM, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+except ModuleNotFoundError as error:
+    table.absent(error)
 
 BATCH = 32
 SEVEN_B = config.Shape(3584, 28, 28, 4, 18944, 152064)
 FIRST_SAMPLES_PER_SECOND = 7.0
 """What the first user measured on 8x H100 SXM."""
+FIRST_BAR, MFU_BAR = 0.5, 0.45
 
-PLAIN = "plain"
+PLAIN, OURS = "plain", "ours"
 WAYS: dict[str, tuple[int, bool]] = {
-    "ours": (config.Sft().micro_batch, config.Run().gradient_checkpointing),
+    OURS: (config.Sft().micro_batch, config.Run().gradient_checkpointing),
     "ours, micro 16": (16, True),
     "ours, micro 32": (32, True),
     "ours, micro 4, no checkpointing": (4, False),
@@ -184,24 +192,16 @@ def measured(trainer: Any, steps: int, peak: float | None) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    """Measure each way and print its figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--steps", type=int, default=8, help="optimizer steps that are measured in each way")
-    parser.add_argument("--peak-tflops", type=float, default=989.0)
-    parser.add_argument("--tokenizer", type=Path, help="a model's directory")
-    options = parser.parse_args()
-    if not options.tiny and not torch.cuda.is_available():
-        raise SystemExit("no GPU here; --tiny runs the same code on the CPU")
-    shape, peak = (config.Shape(), None) if options.tiny else (SEVEN_B, options.peak_tflops * 1e12)
+def measure(options: argparse.Namespace, *, tiny: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each way's figures, printed too."""
+    shape, peak = (config.Shape(), None) if tiny else (SEVEN_B, options.peak_tflops * 1e12)
     steps = options.steps + 1
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     print(json.dumps({"device": device, "torch": torch.__version__, "peak_flops": peak}), flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         read, words = data(folder / "data", options.tokenizer)
-        for way in (PLAIN, *WAYS):
+        for way in (PLAIN, OURS) if options.quick else (PLAIN, *WAYS):
             try:
                 model = model_of(shape)
                 trainer = (
@@ -213,11 +213,39 @@ def main() -> None:
             except torch.cuda.OutOfMemoryError as error:
                 found = {"out_of_memory": str(error).splitlines()[0]}
             print(json.dumps({"way": way, **found}), flush=True)
+            yield way, found
             model = trainer = None  # frees the GPU before the next one is made
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
 
+def step_rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Each way beside TRL's defaults; on a GPU the defaults beside the first user's step and the card's peak, too."""
+    small = options.tiny or options.quick
+    tiny = small or not torch.cuda.is_available()
+    device = "GPU" if torch.cuda.is_available() else "CPU"
+    what = f"SFT step of {BATCH} samples, {'tiny' if tiny else '7B'} shape, {device}"
+    found = dict(measure(options, tiny=tiny))
+    taken = {way: figures.get("s_per_step") for way, figures in found.items()}
+    for way in [way for way in found if way != PLAIN]:
+        why = "" if taken[way] and taken[PLAIN] else "out of memory"
+        yield Row(f"{what}: {way}", "TRL's defaults", taken[way], taken[PLAIN], why=why)
+    if small:
+        return
+    mine, why = (None, "no GPU here") if tiny else (taken[OURS], "" if taken[OURS] else "out of memory")
+    what = f"SFT step of {BATCH} samples, 7B shape, one GPU"
+    yield Row(
+        what, "eight H100 SXM, as the first user ran them", mine, BATCH / FIRST_SAMPLES_PER_SECOND, FIRST_BAR, why=why
+    )
+    ideal = mine * found[OURS]["mfu"] / MFU_BAR if mine else None
+    yield Row(what, f"{MFU_BAR:.0%} of the card's peak", mine, ideal, 1.0, why=why)
+
+
 if __name__ == "__main__":
-    main()
+    parser = table.parser(__doc__)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--steps", type=int, default=8, help="optimizer steps that are measured in each way")
+    parser.add_argument("--peak-tflops", type=float, default=989.0)
+    parser.add_argument("--tokenizer", type=Path, help="a model's directory")
+    table.run(parser.parse_args(), step_rows)

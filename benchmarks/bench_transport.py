@@ -1,14 +1,15 @@
-"""How fast a verified download is beside what people use: one run, side by side, ratios to plain scp.
+"""How fast a verified download is beside what people use: one run, side by side.
 
-    python -m benchmarks.bench_transport --mib 480 --rounds 3
+    python -m benchmarks.bench_transport                     # loopback, then two lines 100 ms long
     python -m benchmarks.bench_transport --mib 480 --rounds 1 --rtt-ms 100 --rate-mb 10
 
-A real sshd on the loopback; with a round trip or a rate, the proxy of this folder stands between.
-Every round runs every variant once, in random order; the table shows medians, and the best, which a
-busy machine disturbs least. Rivals that are not
-installed are left out. "verified" rows do what a careful person does by hand: copy, then hash both
-ends. Our row is told the digest beforehand, as the harness records it when the training ends;
-"hash + harness" has the box compute it first.
+A real sshd on the loopback; with a round trip or a rate (of a connection), the proxy of this folder
+stands between. Medians of wall seconds. Rivals with hashes "at both ends" do what a careful person does
+by hand: copy, then hash both ends. Our row is told the digest beforehand, as the harness records it when
+the training ends; "hash + harness" has the box compute it first.
+
+Bars, as times the rival's speed: 0.95 of scp, 2.5 of scp with sha256sum, 1.1 of scp gcm with openssl dgst,
+all on the loopback and for 1,536 MiB; 4 of scp at 100 ms and 40 MB/s, 4.5 at 10 MB/s; 150 MB of memory.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
-import json
 import os
 import random
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
-from benchmarks.local_sshd import LocalSshd
+from benchmarks import rounds, table
+from benchmarks.local_sshd import SSHD, LocalSshd
+from benchmarks.table import Row
 from harness.core.clock import SystemClock
 from harness.core.ids import Sha256
 from harness.core.ports import RemoteFile
@@ -38,6 +39,43 @@ from harness.core.questions import DigestOf
 from harness.remote.host import SshHost
 
 GCM = "aes128-gcm@openssh.com"
+OURS, ASKED = "harness, verified", "hash + harness, verified"
+TOOLS = ("sha256sum", "openssl", "rsync", "lftp", "rclone", "scp")
+MEMORY_MB = 150
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line to the box, what goes over it, and how much slower than a rival a download of ours may be there."""
+
+    mib: int
+    rounds: int
+    rtt_ms: float = 0.0
+    rate_mb: float = 0.0
+    bars: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def far(self) -> bool:
+        """True when the proxy stands between."""
+        return bool(self.rtt_ms or self.rate_mb)
+
+    def __str__(self) -> str:
+        rate = f", {self.rate_mb:g} MB/s" if self.rate_mb else ""
+        return f"{self.mib} MiB, {self.rtt_ms:g} ms{rate}"
+
+
+NEAR_BARS = (
+    ("scp", 1 / 0.95),
+    ("scp, sha256sum at both ends", 1 / 2.5),
+    ("scp gcm, openssl dgst at both ends", 1 / 1.1),
+)
+FULL = (
+    Line(1536, 3, bars=NEAR_BARS),
+    Line(320, 1, 100, 40, (("scp", 1 / 4),)),
+    Line(240, 1, 100, 10, (("scp", 1 / 4.5),)),
+)
+QUICK = (Line(240, 3), Line(160, 1, 100, 40))
+"""Too small for the bars: login and start weigh too much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +152,11 @@ class Bench:
         finally:
             host.close()
 
-    def variants(self, *, all_rivals: bool) -> dict[str, Callable[[], None]]:
+    def variants(self) -> dict[str, Callable[[], None]]:
         """Name -> one copy."""
-        found: dict[str, Callable[[], None]] = {
+        return {
+            OURS: self.harness,
+            ASKED: lambda: self.harness(ask_first=True),
             "scp": self.scp,
             "scp gcm": lambda: self.scp(cipher=GCM),
             "scp, sha256sum at both ends": lambda: self.verified_scp("sha256sum"),
@@ -126,12 +166,13 @@ class Bench:
             "rsync": self.rsync,
             "lftp pget -n 8": self.lftp,
             "rclone, 8 streams": self.rclone,
-            "harness, verified": self.harness,
-            "hash + harness, verified": lambda: self.harness(ask_first=True),
         }
-        needed = {"rsync": "rsync", "lftp pget -n 8": "lftp", "rclone, 8 streams": "rclone"}
-        found = {name: copy for name, copy in found.items() if shutil.which(needed.get(name, "scp"))}
-        return found if all_rivals else {name: copy for name, copy in found.items() if "at both ends" not in name}
+
+    def arrived(self, _: None) -> None:
+        """Insist that the whole file is here, and remove it."""
+        if (self.out / "m").stat().st_size != self.remote.size:
+            raise RuntimeError("a file of another size was left")
+        (self.out / "m").unlink()
 
 
 def run(command: list[str]) -> str:
@@ -161,71 +202,74 @@ def way(box: LocalSshd, rtt_ms: float, rate_mb: float) -> Iterator[int]:
         proxy.communicate()
 
 
-def measure(bench: Bench, names: list[str], rounds: int, *, wan: bool) -> dict[str, list[float]]:
-    """Seconds of every variant, round by round."""
-    variants = {
-        name: copy
-        for name, copy in bench.variants(all_rivals=not wan).items()
-        if not names or any(part in name for part in names)
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(rounds):
-        for name in random.sample(list(variants), len(variants)):
-            started = time.perf_counter()
-            variants[name]()
-            seconds[name].append(time.perf_counter() - started)
-            if (bench.out / "m").stat().st_size != bench.remote.size:
-                raise RuntimeError(f"{name} left a file of another size")
-            (bench.out / "m").unlink()
-    return seconds
-
-
-def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mib", type=int, default=480)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rtt-ms", type=float, default=0.0)
-    parser.add_argument("--rate-mb", type=float, default=0.0)
-    parser.add_argument("--only", action="append", default=[], help="variants whose name holds this text")
-    parser.add_argument("--directory", type=Path, default=Path("/dev/shm") if Path("/dev/shm").is_dir() else None)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    if options.directory is not None:
-        options.directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=options.directory) as name:
+def measure(line: Line, only: list[str], directory: Path | None) -> Iterator[Row]:
+    """A row for each rival on this line: our verified download beside it."""
+    with tempfile.TemporaryDirectory(dir=directory) as name:
         box = LocalSshd(Path(name) / "box")
         box.start()
         try:
-            data = random.Random(1).randbytes(1 << 20)
-            digest = hashlib.sha256()
-            with (box.home / "model").open("wb") as file:
-                for index in range(options.mib):
-                    block = index.to_bytes(8, "little") + data[8:]
-                    digest.update(block)
-                    file.write(block)
-            remote = RemoteFile("model", options.mib << 20, Sha256(digest.hexdigest()))
+            remote = write_model(box.home / "model", line.mib)
             out = Path(name) / "out"
             out.mkdir()
-            with way(box, options.rtt_ms, options.rate_mb) as port:
-                wan = bool(options.rtt_ms or options.rate_mb)
-                seconds = measure(Bench(box, port, remote, out), options.only, options.rounds, wan=wan)
+            with way(box, line.rtt_ms, line.rate_mb) as port:
+                bench = Bench(box, port, remote, out)
+                wanted = {
+                    rival: rounds.timed(copy, bench.arrived)
+                    for rival, copy in bench.variants().items()
+                    if rival == OURS or not only or any(part in rival for part in only)
+                    if not (line.far and "at both ends" in rival)
+                }
+                there = {rival: copy for rival, copy in wanted.items() if not missing(rival)}
+                seconds = {rival: median(taken) for rival, taken in rounds.in_turns(there, line.rounds).items()}
         finally:
             box.stop()
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    best = {name: min(times) for name, times in seconds.items()}
-    base = "scp" if "scp" in medians else min(medians, key=medians.__getitem__)
-    print(f"{options.mib} MiB, round trip {options.rtt_ms:g} ms, cap {options.rate_mb:g} MB/s, {options.rounds} rounds")
-    print(f"{'':42} {'median':>8} {'MB/s':>7} {'of scp':>7} {'best':>8} {'of scp':>7}   load {os.getloadavg()[0]:.1f}")
-    for name, median in sorted(medians.items(), key=lambda item: item[1]):
-        rate = options.mib * 1.048576 / median
-        ratios = medians[base] / median, best[base] / best[name]
-        print(f"{name:42} {median:8.2f} {rate:7.0f} {ratios[0]:7.2f} {best[name]:8.2f} {ratios[1]:7.2f}")
+    bars = dict(line.bars)
+    for rival in [rival for rival in wanted if rival not in {OURS, ASKED}]:
+        what = f"verified download, {line}"
+        yield Row(what, rival, seconds[OURS], seconds.get(rival), bars.get(rival), why=missing(rival))
+    if {ASKED, "scp"} <= seconds.keys():
+        yield Row(f"hash, then verified download, {line}", "scp", seconds[ASKED], seconds["scp"])
+
+
+def missing(variant: str) -> str:
+    """Programs that a variant is named for and that are not installed here, as a reason; empty when there are none."""
+    absent = [tool for tool in TOOLS if tool in variant and not shutil.which(tool)]
+    return f"{' and '.join(absent)} not installed" if absent else ""
+
+
+def write_model(path: Path, mib: int) -> RemoteFile:
+    """A file of blocks that differ, and its digest."""
+    data = random.Random(1).randbytes(1 << 20)
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for index in range(mib):
+            block = index.to_bytes(8, "little") + data[8:]
+            digest.update(block)
+            file.write(block)
+    return RemoteFile("model", mib << 20, Sha256(digest.hexdigest()))
+
+
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Every rival on the line that was described, or on each of those that have bars."""
+    if SSHD is None:
+        table.unable("sshd is not installed")
+    lines: tuple[Line, ...] = QUICK if options.quick else FULL
+    if options.mib or options.rounds or options.rtt_ms or options.rate_mb:
+        lines = (Line(options.mib or 480, options.rounds or 3, options.rtt_ms, options.rate_mb),)
+    if options.directory is not None:
+        options.directory.mkdir(parents=True, exist_ok=True)
+    for line in lines:
+        yield from measure(line, options.only, options.directory)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(f"this process, with every download of the harness in it, needed {peak / 1e6:.0f} MB of memory at most")
-    if options.json:
-        options.json.write_text(json.dumps({"options": vars(options), "seconds": seconds}, default=str, indent=1))
+    yield Row("peak memory, with every download in it", "limit", peak / 1e6, MEMORY_MB, 1.0, unit="MB")
 
 
 if __name__ == "__main__":
-    main()
+    parser = table.parser(__doc__)
+    parser.add_argument("--mib", type=int, help="measure one line, with a file of this size (default 480)")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--rtt-ms", type=float, default=0.0)
+    parser.add_argument("--rate-mb", type=float, default=0.0)
+    parser.add_argument("--only", action="append", default=[], help="rivals whose name holds this text")
+    parser.add_argument("--directory", type=Path, default=Path("/dev/shm") if Path("/dev/shm").is_dir() else None)
+    table.run(parser.parse_args(), rows)

@@ -1,52 +1,41 @@
-"""How long verifying takes beside its rivals: ``python -m benchmarks.bench_verify [--model FILE] [--data FOLDER]``.
+"""How long verifying a model file takes beside its rivals.
+
+    python -m benchmarks.bench_verify [--model FILE | --keep FILE]
 
 Without ``--model`` it writes an 8.1 GB Q8_0 of the shape of DeepSeek-R1-Distill-Qwen-7B with real bytes, and
-removes it. ``--data`` is a folder with the package's three data files. Medians of interleaved runs, all warm.
+removes it; ``--quick`` writes four of its layers. Medians, all warm.
 
 Bars: verifying without a hash, under a tenth of gguf.GGUFReader; all claims with the hash, and then the checks of
-stage postdownload in a process of their own, within 1.25 times ``openssl dgst -sha256``; reading and judging the
-rows, within twice json.loads.
+stage postdownload in a process of their own, within 1.25 times ``openssl dgst -sha256`` of the 8.1 GB.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import shutil
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
-import gguf as rival
-
+from benchmarks import rounds, table
+from benchmarks.table import Row
 from harness.artifacts import digest, expectation
-from harness.artifacts.dataset import rows, sound
 from harness.artifacts.verify import verify_file
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
 from harness.gates import judge
-from tests.support.facts import facts_file
-from tests.support.model_files import R1_QWEN_7B, write_gguf, write_training
 
+try:
+    import gguf
 
-def seconds(action: Callable[[], object]) -> float:
-    """How long one call took."""
-    begin = time.perf_counter()
-    action()
-    return time.perf_counter() - begin
+    from tests.support.facts import facts_file
+    from tests.support.model_files import R1_QWEN_7B, write_gguf, write_training
+except ModuleNotFoundError as error:
+    table.absent(error)
 
-
-def compare(title: str, ours: Callable[[], object], theirs: Callable[[], object], runs: int, bar: float) -> bool:
-    """Run both in turns and print the medians; whether ours is within the bar."""
-    pairs = [(seconds(theirs), seconds(ours)) for _ in range(runs)]
-    rivals, own = (median(column) for column in zip(*pairs, strict=True))
-    ratio = median(mine / other for other, mine in pairs)
-    within = ratio <= bar
-    word = "ok" if within else "MISSED"
-    print(f"{title:<42} {own:8.3f} s   rival {rivals:8.3f} s   ratio {ratio:6.3f}   bar {bar:<5} {word}")
-    return within
+READER, OPENSSL = "gguf.GGUFReader", "openssl dgst -sha256"
 
 
 def verify(path: Path, known: expectation.Expectation) -> None:
@@ -64,62 +53,53 @@ def gated(path: Path, known: expectation.Expectation, facts: Path) -> None:
         raise SystemExit(f"{facts}: {result.problems}")
 
 
-def models(path: Path, training: Path) -> list[bool]:
-    """The bars on a large file."""
+def measure(path: Path, training: Path, *, quick: bool) -> Iterator[Row]:
+    """A row for each way to verify; beside openssl a small file is not judged: starting a process weighs there."""
     hashed = digest.of_file(path)
     bare = expectation.of(None, "quant=Q8_0")
     trained = expectation.of(training, "quant=Q8_0")
-    whole = expectation.of(training, f"over=5GB,size={hashed.size}", hashed.sha256)
+    whole = expectation.of(training, f"over=1GB,size={hashed.size}", hashed.sha256)
     facts = training / "facts.json"
     facts.write_bytes(facts_file(Stage.POSTDOWNLOAD).dump())
-    command = ["openssl", "dgst", "-sha256", str(path)]
+    size = f"{hashed.size / 1e9:.1f} GB"
 
     def openssl() -> None:
-        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run([*OPENSSL.split(), str(path)], check=True, capture_output=True)
 
-    def reader() -> None:
-        rival.GGUFReader(path)
+    def beside(rival: Callable[[], object], *ways: Callable[[], object], runs: int) -> tuple[float, ...]:
+        actions = {str(number): rounds.timed(action) for number, action in enumerate((rival, *ways))}
+        return tuple(median(seconds) for seconds in rounds.in_turns(actions, runs).values())
 
-    return [
-        compare("verify, no hash / GGUFReader", lambda: verify(path, bare), reader, 3, 0.1),
-        compare("verify --config, no hash / GGUFReader", lambda: verify(path, trained), reader, 3, 0.1),
-        compare("verify --config --sha256 / openssl dgst", lambda: verify(path, whole), openssl, 5, 1.25),
-        compare("look and gate postdownload / openssl dgst", lambda: gated(path, whole, facts), openssl, 5, 1.25),
-    ]
-
-
-def data(folder: Path) -> bool:
-    """The bar on rows."""
-    files = sorted(folder.glob("real_*.jsonl"))
-
-    def parse() -> None:
-        for file in files:
-            with file.open(encoding="utf-8") as lines:
-                for line in lines:
-                    json.loads(line)
-
-    def judge() -> None:
-        sound.judge([rows.read(file) for file in files])
-
-    count = sum(len(rows.read(file).rows) for file in files)
-    return compare(f"{count} rows read and judged / json.loads", judge, parse, 15, 2.0)
+    reader, *ours = beside(
+        lambda: gguf.GGUFReader(path),
+        lambda: verify(path, bare),
+        lambda: verify(path, trained),
+        runs=1 if quick else 3,
+    )
+    yield Row(f"verify {size}, no hash", READER, ours[0], reader, 0.1)
+    yield Row(f"verify --config {size}, no hash", READER, ours[1], reader, 0.1)
+    bar = None if quick else 1.25
+    ways = ("verify --config --sha256", "look and gate postdownload")
+    if not shutil.which("openssl"):
+        yield from (Row(f"{way}, {size}", OPENSSL, bar=bar, why="openssl is not installed") for way in ways)
+        return
+    theirs, *ours = beside(
+        openssl, lambda: verify(path, whole), lambda: gated(path, whole, facts), runs=3 if quick else 5
+    )
+    yield from (Row(f"{way}, {size}", OPENSSL, own, theirs, bar) for way, own in zip(ways, ours, strict=True))
 
 
-def main() -> None:
-    """Measure what was asked for; exit 1 when a bar was missed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--model", type=Path, help="a Q8_0 written by an earlier run with --keep")
-    parser.add_argument("--keep", type=Path, help="write the model here and leave it")
-    parser.add_argument("--data", type=Path, help="a folder with real_*.jsonl")
-    options = parser.parse_args()
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Measure the file that was named, or one that is written for it."""
+    config = {**R1_QWEN_7B, "num_hidden_layers": 4} if options.quick else R1_QWEN_7B
     with tempfile.TemporaryDirectory() as scratch:
-        training = write_training(Path(scratch) / "training", R1_QWEN_7B)
-        path = options.model or write_gguf(options.keep or Path(scratch) / "model.gguf", R1_QWEN_7B)
-        within = models(path, training)
-        if options.data:
-            within.append(data(options.data))
-    raise SystemExit(0 if all(within) else 1)
+        training = write_training(Path(scratch) / "training", config)
+        path = options.model or write_gguf(options.keep or Path(scratch) / "model.gguf", config)
+        yield from measure(path, training, quick=options.quick)
 
 
 if __name__ == "__main__":
-    main()
+    parser = table.parser(__doc__)
+    parser.add_argument("--model", type=Path, help="a Q8_0 written by an earlier run with --keep")
+    parser.add_argument("--keep", type=Path, help="write the model here and leave it")
+    table.run(parser.parse_args(), rows)
