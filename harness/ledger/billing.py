@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.core.lifecycle import Stage
+from harness.core.money import usd
 from harness.ledger import events
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode
 from harness.ledger.history import History
-
-_HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def seconds_within(spans: Sequence[PaidSpan], start: float, end: float) -> float
 
 def usd_within(spans: Sequence[PaidSpan], start: float, end: float) -> float:
     """What the time between two times cost (USD)."""
-    return sum(seconds_within([span], start, end) * span.usd_per_hour / _HOUR_S for span in spans)
+    return sum(usd(seconds_within([span], start, end), span.usd_per_hour) for span in spans)
 
 
 def spent(history: History, now: float) -> float | None:
