@@ -37,11 +37,9 @@ def _reckoned_by_hand(source: str) -> Iterator[int]:
                 factors = [node.target, node.value]
             case _:
                 continue
-        names = {_name(factor) for factor in factors}
-        by_the_hour = isinstance(factors[1], ast.Constant) and factors[1].value == 3600
-        if by_the_hour and isinstance(node.op, ast.Div):
-            yield node.lineno
-        elif any("usd" in name.lower() or name == "HOUR_S" for name in names - {*NO_TIME}):
+        names = {_name(factor) for factor in factors} - {*NO_TIME}
+        an_hour = isinstance(factors[1], ast.Constant) and factors[1].value == 3600 and isinstance(node.op, ast.Div)
+        if an_hour or any("usd" in name.lower() or name == "HOUR_S" for name in names):
             yield node.lineno
 
 

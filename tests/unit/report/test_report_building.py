@@ -8,13 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.core.errors import BadInput
-from harness.core.ids import InstanceId
+from harness.core.ids import InstanceId, JobName
 from harness.core.lifecycle import Stage
 from harness.core.ports import Charge
 from harness.core.verdict import Verdict
-from harness.ledger import billing
+from harness.ledger import billing, chain
+from harness.ledger.codec import encode
 from harness.ledger.events import (
     ArtifactRecorded,
     CheckpointMirrored,
@@ -25,6 +28,7 @@ from harness.ledger.events import (
     Held,
     InstanceStarted,
     InstanceStopped,
+    JobEvent,
     Relaunched,
     Released,
     StageEntered,
@@ -33,7 +37,22 @@ from harness.ledger.events import (
 from harness.release import release as releases
 from harness.report import Report, build, jsonfile, write
 from harness.report.model import JobStanding, StageState
-from tests.support.job_histories import BEGAN, DIGEST, INSTANCE, LABEL, LOCAL, SIZE, Log, check, gate, judged, polled
+from harness.report.moments import timeline
+from tests.support.job_histories import (
+    BEGAN,
+    DIGEST,
+    INSTANCE,
+    KINDS,
+    LABEL,
+    LOCAL,
+    SIZE,
+    Log,
+    any_of,
+    check,
+    gate,
+    judged,
+    polled,
+)
 
 
 def _report(log: Log, after: float = 0) -> Report:
@@ -229,6 +248,15 @@ def test_the_timeline_counts_equal_polls_and_stays_bounded() -> None:
         log.add(CheckpointMirrored(trainer="sft", step=step))
     assert len(_report(log).timeline) == 501
     assert any("left out here" in moment.text for moment in _report(log).timeline)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(st.data())
+def test_every_kind_of_event_has_a_sentence(kind: type[JobEvent], data: st.DataObject) -> None:
+    event = data.draw(any_of(kind))
+    (told,) = timeline([chain.seal(chain.EMPTY, JobName("night"), 1.0, *encode(event))])
+    assert told.text.strip()
+    assert "{" not in told.text or "{" in repr(event)
 
 
 def test_a_strangers_words_are_printable_and_whole_in_every_string() -> None:
