@@ -1,4 +1,4 @@
-"""The event log as a timeline of sentences, and a stranger's words made fit for a report. Pure."""
+"""The event log as a timeline of sentences. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,8 @@ from harness.ledger.codec import decode
 from harness.ledger.events import JobEvent
 from harness.report.model import Moment
 
-_LIMIT = 2000
 _MOST = 500
 """Moments in a timeline; of a longer log the first and the last are shown."""
-
-
-def clean(text: str, limit: int = _LIMIT) -> str:
-    """Printable and bounded; half of a surrogate pair, which no file can hold, becomes a replacement character."""
-    return printable(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), limit)
 
 
 def timeline(records: Sequence[Record]) -> tuple[Moment, ...]:
@@ -26,7 +20,7 @@ def timeline(records: Sequence[Record]) -> tuple[Moment, ...]:
     moments: list[Moment] = []
     for record in records:
         event = decode(record)
-        text = clean(record.kind, 80) if event is None else clean(_sentence(event), 600)
+        text = printable(record.kind, 80) if event is None else printable(_sentence(event), 600)
         if moments and (moments[-1].kind, moments[-1].text) == (record.kind, text):
             moments[-1] = Moment(record.seq, record.at, record.kind, text, moments[-1].times + 1)
         else:

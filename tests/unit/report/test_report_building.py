@@ -113,7 +113,7 @@ def test_the_provisions_dollars_begin_with_the_rental() -> None:
 def test_idle_time_is_paid_time_after_the_training() -> None:
     log = Log().closed()
     history = log.history
-    ended, gone = billing.training_ended_at(history), billing.gone_at(history)
+    ended, gone = billing.training_ended_at(history), billing.gone_at(history.records)
     assert ended is not None
     assert gone is not None
     report = _report(log, after=5000)
@@ -159,7 +159,7 @@ def test_the_first_of_two_requests_is_not_the_end_when_a_second_was_needed() -> 
     log.add(DestroyRequested(instance_id=INSTANCE, reply="accepted"), after=3600)
     second = log.at
     log.add(Destroyed(INSTANCE, {}))
-    assert billing.gone_at(log.history) == second
+    assert billing.gone_at(log.records) == second
     spans = billing.paid_spans(log.history.records, log.at + 9)
     assert spans[-1].end == second
 
