@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.core.money import usd
 from harness.core.text import human_bytes, human_seconds
 from harness.facts.preflight import PreflightFacts
 from harness.job import estimate
@@ -16,13 +17,12 @@ from harness.plugin.looking import Evidence
 @pytest.mark.remedy("lower training.checkpoint_every or raise limits.budget_usd, then: harness run {job}")
 def check_checkpoints_fit_plan(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """Checkpoints come as often as planned, and the first one before too much of the budget is gone."""
-    price = job.machine.max_usd_per_hour / estimate.HOUR
     limit = job.limits.budget_usd * job.limits.first_checkpoint_share
     evidence.wants("USD gone at the first checkpoint, at most", round(limit, 2))
     every = evidence.wants("steps between checkpoints", job.training.checkpoint_every)
     seconds = evidence.note("seconds to the first checkpoint", estimate.first_checkpoint_s(job))
     evidence.note("checkpoints", estimate.checkpoints_due(job))
-    spent = evidence.note("USD gone at the first checkpoint", round(seconds * price, 2))
+    spent = evidence.note("USD gone at the first checkpoint", round(usd(seconds, job.machine.max_usd_per_hour), 2))
     assert spent <= limit, (
         f"the first checkpoint lands after {human_seconds(seconds)}, when {spent:.2f} USD are gone; "
         f"at most {limit:.2f} of {job.limits.budget_usd:.2f} may be"

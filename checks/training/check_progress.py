@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from harness.core.money import usd
 from harness.facts.training import TrainingFacts
-from harness.job import estimate
 from harness.job.model import Job
 from harness.log.grammar import Trainer
 from harness.plugin.looking import Evidence
@@ -59,6 +59,6 @@ def check_pace_within_timeline(training: TrainingFacts, job: Job, evidence: Evid
     evidence.wants("budget_usd", limits.budget_usd)
     assert training.spent_usd <= limits.budget_usd, f"${training.spent_usd:.2f} are spent"
     if session.alive:
-        coming = left_s / estimate.HOUR * job.machine.max_usd_per_hour
+        coming = usd(left_s, job.machine.max_usd_per_hour)
         projected = evidence.note("spent USD at the last step", round(training.spent_usd + coming, 4))
         assert projected <= limits.budget_usd, f"${projected:.2f} will be spent when the last step is done"

@@ -9,6 +9,7 @@ asked again after the same looks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 from harness.context import JobContext, RecordingContext
 from harness.core.errors import NotProven, ProviderUnavailable, Refused
@@ -54,18 +55,24 @@ def destroy(
         if gone.billing is None:
             _prove_unbilled(context, rental, gone.absence)
         return
-    instance = context.provider().instance(rental.instance_id)
-    if instance is None and context.history.destroy_intended:
+    instance = _shown_or_intended(context, rental)
+    if instance is None:
         note(f"instance {rental.instance_id} no longer shows; proving that it is gone")
-    elif instance is None:
-        raise Refused(
-            f"the provider shows no instance {rental.instance_id}, and this job never asked for its destruction",
-            remedy="Look at the provider's console: the key may belong to another account, or somebody destroyed it.",
-        )
     else:
         release()
         _ask_for_destruction(context, rental, instance, confirm=confirm, note=note, release=release)
     _prove_unbilled(context, rental, _prove_gone(context, rental))
+
+
+def _shown_or_intended(context: JobContext, rental: Rental) -> Instance | None:
+    """The instance; None for one that no longer shows and whose destruction was intended. Raises Refused else."""
+    instance = context.provider().instance(rental.instance_id)
+    if instance is None and not context.history.destroy_intended:
+        raise Refused(
+            f"the provider shows no instance {rental.instance_id}, and this job never asked for its destruction",
+            remedy="Look at the provider's console: the key may belong to another account, or somebody destroyed it.",
+        )
+    return instance
 
 
 def _ask_for_destruction(
@@ -131,14 +138,15 @@ def _confirmed(context: RecordingContext, rental: Rental, confirm: Confirm) -> N
 
 def _prove_gone(context: RecordingContext, rental: Rental) -> JsonObject:
     limits = context.job.limits
-    return prove_absence(
+    proof = prove_absence(
         context.provider(),
         rental.instance_id,
         context.clock,
         deadline_s=limits.absence_deadline_s,
         window_s=limits.absence_window_s,
         owner=rental.owner,
-    ).as_json()
+    )
+    return asdict(proof)
 
 
 def _prove_unbilled(context: RecordingContext, rental: Rental, absence: JsonObject) -> None:
@@ -156,23 +164,24 @@ def _billing_end(context: RecordingContext, rental: Rental, *, ran: bool = True)
     """Proof that an instance that is gone is no longer charged; ``ran``: that it was charged at all is expected."""
     limits = context.job.limits
     try:
-        return billing_stopped(
+        proof = billing_stopped(
             context.provider(),
             rental.instance_id,
             context.clock,
             deadline_s=limits.absence_deadline_s,
             window_s=limits.absence_window_s,
             expect_charges=ran,
-        ).as_json()
+        )
     except NotProven as error:
         raise NotProven(
             f"instance {rental.instance_id} is gone, but {error}",
             remedy="Run the same command again: it looks at the bill anew. The provider's billing page shows it, too.",
         ) from error
+    return asdict(proof)
 
 
 LOSS_SENTENCE = "I accept the loss of everything on instance {instance_id}"
-"""What a person must type when an instance may hold something of value that is not at home."""
+"""Sentence that a person must type when an instance may hold something of value that is not at home."""
 
 
 def abandon(context: RecordingContext, accepts: Callable[[str], bool], note: Callable[[str], None]) -> None:
@@ -183,12 +192,7 @@ def abandon(context: RecordingContext, accepts: Callable[[str], bool], note: Cal
     it goes on from what is proven.
     """
     rental = _alive(context)
-    instance = context.provider().instance(rental.instance_id)
-    if instance is None and not context.history.destroy_intended:
-        raise Refused(
-            f"the provider shows no instance {rental.instance_id}, and this job never asked for its destruction",
-            remedy="Look at the provider's console: the key may belong to another account, or somebody destroyed it.",
-        )
+    instance = _shown_or_intended(context, rental)
     context.record(Abandoned(rental.instance_id, *_let_go(context, rental, instance, accepts, note)))
 
 
@@ -238,10 +242,12 @@ def _let_go(
         _accept_loss(context, rental, value, accepts, note)
         if context.clock.monotonic() - asked_at > _AT_ONCE_S:
             _require_as_it_was(context, rental, instance, value)
-        ran = preconditions.has_run(context, instance)
-        context.record(DestroyIntended(rental.instance_id, None, instance.volumes, ran))
+        has_run = preconditions.has_run(context, instance)
+        context.record(DestroyIntended(rental.instance_id, None, instance.volumes, has_run))
         _request(context, rental, note)
-    return _prove_gone(context, rental), _billing_end(context, rental, ran=_had_run(context))
+    asked = context.history.all(DestroyIntended)
+    ran = not asked or asked[-1].ran is not False
+    return _prove_gone(context, rental), _billing_end(context, rental, ran=ran)
 
 
 def _require_as_it_was(context: JobContext, rental: Rental, instance: Instance, value: tuple[str, ...]) -> None:
@@ -253,12 +259,6 @@ def _require_as_it_was(context: JobContext, rental: Rental, instance: Instance, 
             f"instance {rental.instance_id} has changed while its loss was being accepted: it is {found.status} now",
             remedy="Run the same command again: it says what would be lost by now.",
         )
-
-
-def _had_run(context: JobContext) -> bool:
-    """What was known of that when its destruction was last asked for."""
-    asked = context.history.all(DestroyIntended)
-    return not asked or asked[-1].ran is not False
 
 
 def _accept_loss(

@@ -1,4 +1,4 @@
-"""What must be true before an instance may go, looked at anew each time. It looks and refuses; it changes nothing."""
+"""Preconditions of a destruction, looked at anew each time. They look and refuse; they change nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NOT_YET = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.CREATED, Insta
 
 
 _OUTPUTS = ("models/output", ".harness/aside/*/models/output")
-"""Where a training leaves its outputs, and where an upload puts those of an attempt with another package."""
+"""Folders in which a training leaves its outputs, and an upload puts those of an attempt with another package."""
 
 
 class BoxUnseen(Refused):
@@ -97,7 +97,7 @@ def require_ours(context: JobContext, rental: Rental, instance: Instance) -> Non
 
 
 def _box(context: JobContext, instance: Instance) -> tuple[tuple[str, ...], str]:
-    """What still runs on the box, and how the artifact there stands; raises Refused when neither can be known."""
+    """Processes left on the box, and how the artifact there stands; raises Refused for any, and when it cannot look."""
     if instance.status in _CANNOT_RUN:
         return (), f"not asked: the instance is {instance.status}"
     artifact = context.history.artifact
@@ -132,7 +132,7 @@ def _box(context: JobContext, instance: Instance) -> tuple[tuple[str, ...], str]
 
 
 def _places(context: JobContext) -> tuple[str, ...]:
-    """Where on the box the package lies, or lay before its job file was changed."""
+    """Folders on the box in which the package lies, or lay before its job file was changed."""
     opened = context.history.all(Opened)
     return tuple(dict.fromkeys(Job.model_validate(one.job, extra="ignore").package.remote_dir for one in opened))
 
@@ -156,5 +156,5 @@ def of_value(context: JobContext, instance: Instance) -> tuple[str, ...]:
 
 
 def has_run(context: JobContext, instance: Instance) -> bool:
-    """Whether it ever ran, as far as its row and this job can tell; in doubt it did."""
+    """True when it ever ran, as far as its row and this job can tell; in doubt it did."""
     return instance.started_at is not None or instance.status not in _NOT_YET or context.history.pin is not None

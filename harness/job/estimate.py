@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from harness.artifacts import model_shape
+from harness.core.money import usd
 from harness.job.model import Job
 
-HOUR = 3600.0
 NOTHING: Mapping[str, int] = MappingProxyType({})
 """No step is done yet."""
 _GB = 1e9
@@ -101,11 +101,11 @@ def cost(job: Job, done: Mapping[str, int] = NOTHING) -> Cost:
     Raises BadInput for a model whose sizes cannot be predicted.
     """
     time = timeline(job, done)
-    price = job.machine.max_usd_per_hour / HOUR
+    price = job.machine.max_usd_per_hour
     traffic = (base_bytes(job) + artifact_bytes(job) + checkpoints_due(job) * mirrored_bytes(job)) / _GB
     return Cost(
-        training=time.training * price,
-        hours=time.total * price,
+        training=usd(time.training, price),
+        hours=usd(time.total, price),
         traffic=traffic * job.machine.max_usd_per_gb,
     )
 

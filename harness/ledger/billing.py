@@ -1,4 +1,4 @@
-"""What a job costs at its rental's price: pure arithmetic on the event log.
+"""Cost of a job at its rental's price: pure arithmetic on the event log.
 
 Time is paid from the rental until destruction was requested, when absence was proven
 afterwards, else until now. A stopped instance bills its disk only, which the price by the
@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.core.lifecycle import Stage
+from harness.core.money import usd
 from harness.ledger import events
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode
 from harness.ledger.history import History
-
-_HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +32,10 @@ def paid_spans(records: Sequence[Record], now: float) -> tuple[PaidSpan, ...]:
     spans: list[PaidSpan] = []
     since: float | None = None
     price = 0.0
-    gone = _gone_at(records)
+    gone = gone_at(records)
     for record in records:
         at, event = record.at, decode(record)
-        ends = False
+        ends = isinstance(event, events.DestroyRequested) and at == gone
         match event:
             case events.Rented(usd_per_hour=price):
                 since = at
@@ -44,12 +43,8 @@ def paid_spans(records: Sequence[Record], now: float) -> tuple[PaidSpan, ...]:
                 since = at if event.since is None else event.since
             case events.InstanceStarted() if since is None:
                 since = at
-            case events.InstanceStopped():
+            case events.InstanceStopped() | events.Lost() | events.Abandoned():  # when proven: it may have gone before
                 ends = True
-            case events.Lost() | events.Abandoned():  # when it was proven: it may have gone before
-                ends = True
-            case events.DestroyRequested():
-                ends = at == gone
             case _:
                 pass
         if ends and since is not None:
@@ -66,27 +61,21 @@ def seconds_within(spans: Sequence[PaidSpan], start: float, end: float) -> float
 
 
 def usd_within(spans: Sequence[PaidSpan], start: float, end: float) -> float:
-    """What the time between two times cost (USD)."""
-    return sum(seconds_within([span], start, end) * span.usd_per_hour / _HOUR_S for span in spans)
+    """Cost of the time between two times (USD)."""
+    return sum(usd(seconds_within([span], start, end), span.usd_per_hour) for span in spans)
 
 
 def spent(history: History, now: float) -> float | None:
-    """What the job's instances have cost until ``now`` (USD); None before one was rented."""
+    """Cost of the job's instances until ``now`` (USD); None before one was rented."""
     spans = paid_spans(history.records, now)
     return usd_within(spans, 0.0, now) if spans else None
 
 
-def gone_at(history: History) -> float | None:
-    """When the destruction was requested that was proven afterwards; None while the instance may bill."""
-    return _gone_at(history.records)
-
-
 def training_ended_at(history: History) -> float | None:
-    """When the training ended by the box's account; where that is not known, when its gate opened."""
+    """Time at which the training ended by the box's account; where that is not known, its gate opened."""
     if history.trained_at is not None:
         return history.trained_at
-    gate = history.gates.get(Stage.TRAINING)
-    return gate.at if gate is not None and history.passed(Stage.TRAINING) else None
+    return history.judged_at[Stage.TRAINING] if history.passed(Stage.TRAINING) else None
 
 
 def download_rate(history: History) -> float | None:
@@ -95,8 +84,11 @@ def download_rate(history: History) -> float | None:
     return next((rate for rate in reversed(rates) if rate is not None and rate > 0), None)
 
 
-def _gone_at(records: Sequence[Record]) -> float | None:
-    """The first request since the last rental, when a proof of absence follows; the proof's time without one."""
+def gone_at(records: Sequence[Record]) -> float | None:
+    """Time of the last destruction request that a proof of absence followed; None while the instance may bill.
+
+    The proof's own time where nothing was requested.
+    """
     requested: float | None = None
     gone: float | None = None
     for record in records:

@@ -1,4 +1,4 @@
-"""What happened to a job, in order: append-only, each event chained to the one before by its digest. Pure.
+"""Log of a job, in order: append-only, each event chained to the one before by its digest. Pure.
 
 A chain shows that an event was changed, left out or put in between. That the newest
 events were cut off is seen only beside a head (count and digest) kept elsewhere: the
@@ -8,13 +8,13 @@ store keeps one, and a release statement names it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from harness.core.canonical import Json, digest
 from harness.core.ids import JobName, Sha256
 
 GENESIS = Sha256("0" * 64)
-"""What the first event names as its previous digest."""
+"""Previous digest that the first event names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +91,4 @@ def _is_sealed(event: Record) -> bool:
 
 
 def _digest(event: Record) -> str:
-    return digest(
-        {
-            "seq": event.seq,
-            "job": event.job,
-            "at": event.at,
-            "kind": event.kind,
-            "data": dict(event.data),
-            "previous": event.previous,
-        }
-    )
+    return digest({one.name: getattr(event, one.name) for one in fields(event) if one.name != "digest"})

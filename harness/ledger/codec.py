@@ -13,19 +13,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from harness.core.canonical import Json
 from harness.ledger.chain import Record
-from harness.ledger.events import JobEvent
-
-_BY_KIND = {event.kind: event for event in get_args(JobEvent)}
+from harness.ledger.events import KINDS, JobEvent
 
 
 def encode(event: JobEvent) -> tuple[str, dict[str, Json]]:
     """The kind and the data of an event; a field whose default is None is left out when it is None."""
-    data: dict[str, Json] = {}
-    for one in fields(event):
-        value = getattr(event, one.name)
-        if value is not None or one.default is not None:
-            data[one.name] = _json(value)
-    return event.kind, data
+    values = [(one, getattr(event, one.name)) for one in fields(event)]
+    return event.kind, {one.name: _json(value) for one, value in values if value is not None or one.default is not None}
 
 
 def decode(record: Record) -> JobEvent | None:
@@ -33,23 +27,23 @@ def decode(record: Record) -> JobEvent | None:
 
     Raises ValueError naming the field that is missing, or of another type than its kind has there.
     """
-    kind = _BY_KIND.get(record.kind)
+    kind = KINDS.get(record.kind)
     if kind is None:
         return None
     found: dict[str, Any] = {}
-    for name, hint, usual in _fields(kind):
+    for name, hint, usual in _fields(record.kind):
         try:
             found[name] = _value(hint, record.data[name]) if name in record.data or usual is MISSING else usual
         except (KeyError, ValueError) as error:
             why = "missing" if isinstance(error, KeyError) else str(error)
             raise ValueError(f"event {record.seq} ({record.kind}): {name} is {why}") from error
-    event: JobEvent = kind(**found)
-    return event
+    return kind(**found)
 
 
 @cache
-def _fields(kind: type[JobEvent]) -> tuple[tuple[str, Any, Any], ...]:
+def _fields(name: str) -> tuple[tuple[str, Any, Any], ...]:
     """Name, type and default of each field; one that may be None has that default, for older logs lack some."""
+    kind = KINDS[name]
     hints = get_type_hints(kind)
     return tuple(
         (one.name, hints[one.name], None if one.default is MISSING and _may_be_none(hints[one.name]) else one.default)

@@ -7,9 +7,9 @@ it is known, for older logs lack it. Times are seconds since the epoch, sizes by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from harness.core.ids import InstanceId, Sha256, VolumeId
 from harness.core.lifecycle import Stage
@@ -20,22 +20,45 @@ JsonObject = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class JobEvent:
+    """Anything that can happen to a job; ``kind`` is the name that it is stored under."""
+
+    kind: ClassVar[str]
+
+
+KINDS: dict[str, type[JobEvent]] = {}
+"""The class of each kind."""
+
+Event = TypeVar("Event", bound=JobEvent)
+
+
+@dataclass_transform(frozen_default=True)
+def _stored(kind: str) -> Callable[[type[Event]], type[Event]]:
+    """Make a class the event that is stored under a kind."""
+
+    def made(event: type[Event]) -> type[Event]:
+        event.kind = kind
+        KINDS[kind] = stored = dataclass(frozen=True, slots=True)(event)
+        return stored
+
+    return made
+
+
+@_stored("opened")
+class Opened(JobEvent):
     """The job's configuration was read from ``file``: the first event of every log, and again after each change."""
 
-    kind: ClassVar[str] = "opened"
     job: JsonObject
     file: str
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
+@_stored("adopted")
+class Adopted(JobEvent):
     """An instance that no job had rented was taken over: stands in the place of everything up to ``Rented``.
 
     ``offer`` holds what the provider shows of it, ``label`` is empty for one without any, ``since`` its start time.
     """
 
-    kind: ClassVar[str] = "adopted"
     instance_id: InstanceId
     label: str
     owner: int | None
@@ -45,16 +68,15 @@ class Adopted:
     since: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StageEntered:
+@_stored("stage")
+class StageEntered(JobEvent):
     """A stage was begun, or gone on with after the job was held."""
 
-    kind: ClassVar[str] = "stage"
     stage: Stage
 
 
 @dataclass(frozen=True, slots=True)
-class _Judgement:
+class _Judgement(JobEvent):
     """Result of a stage's checks (JSON), and the facts file that it rests on."""
 
     stage: Stage
@@ -65,53 +87,45 @@ class _Judgement:
     facts_sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+@_stored("gate")
 class GateJudged(_Judgement):
     """A stage's gate was judged: PASS opens it, anything else shuts it."""
 
-    kind: ClassVar[str] = "gate"
 
-
-@dataclass(frozen=True, slots=True)
+@_stored("poll")
 class Polled(_Judgement):
     """A stage was judged while it goes on; opens nothing."""
 
-    kind: ClassVar[str] = "poll"
 
-
-@dataclass(frozen=True, slots=True)
-class Staged:
+@_stored("staged")
+class Staged(JobEvent):
     """The package was snapshotted to ``path``; ``files``: digest of each, by its relative path."""
 
-    kind: ClassVar[str] = "staged"
     path: str
     files: Mapping[str, Sha256]
 
 
-@dataclass(frozen=True, slots=True)
-class RentIntended:
+@_stored("rent_intended")
+class RentIntended(JobEvent):
     """An instance is about to be asked for under ``label``; ``owner``: user id of the API key."""
 
-    kind: ClassVar[str] = "rent_intended"
     label: str
     offer: JsonObject
     owner: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class RentFailed:
+@_stored("rent_failed")
+class RentFailed(JobEvent):
     """No instance came of the rent that was intended under ``label``."""
 
-    kind: ClassVar[str] = "rent_failed"
     label: str
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rented:
+@_stored("rented")
+class Rented(JobEvent):
     """The instance exists and bills, at the price of the offer that was agreed to."""
 
-    kind: ClassVar[str] = "rented"
     instance_id: InstanceId
     label: str
     offer: JsonObject
@@ -119,137 +133,121 @@ class Rented:
     owner: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Pinned:
+@_stored("pinned")
+class Pinned(JobEvent):
     """The SSH host keys that the box must show from here on, and how they became known."""
 
-    kind: ClassVar[str] = "pinned"
     keys: tuple[str, ...]
     how: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resumes:
+@_stored("resumes")
+class Resumes(JobEvent):
     """The training goes on from mirrored checkpoints: step by trainer, and the digests of the files sent for it."""
 
-    kind: ClassVar[str] = "resumes"
     steps: Mapping[str, int]
     files: Mapping[str, Sha256]
 
 
-@dataclass(frozen=True, slots=True)
-class Uploaded:
+@_stored("uploaded")
+class Uploaded(JobEvent):
     """The box's directory holds exactly the snapshot; ``files`` is how many there are."""
 
-    kind: ClassVar[str] = "uploaded"
     files: int
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+@_stored("installed")
+class Installed(JobEvent):
     """The package's install command ended with an exit status."""
 
-    kind: ClassVar[str] = "installed"
     status: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Launch:
+class _Launch(JobEvent):
     """A training that was started on the box, and the reason."""
 
     command: tuple[str, ...]
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@_stored("launched")
 class Launched(_Launch):
     """The training was started for the first time."""
 
-    kind: ClassVar[str] = "launched"
 
-
-@dataclass(frozen=True, slots=True)
+@_stored("relaunched")
 class Relaunched(_Launch):
     """The training was started again, after it had died or was stopped."""
 
-    kind: ClassVar[str] = "relaunched"
 
-
-@dataclass(frozen=True, slots=True)
-class CheckpointMirrored:
+@_stored("mirrored")
+class CheckpointMirrored(JobEvent):
     """A checkpoint was copied to this machine, whole."""
 
-    kind: ClassVar[str] = "mirrored"
     trainer: str
     step: int
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
+@_stored("trained")
+class Trained(JobEvent):
     """The training was seen to have ended well; ``at`` is when it ended by the box's account."""
 
-    kind: ClassVar[str] = "trained"
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class ArtifactRecorded:
+@_stored("artifact")
+class ArtifactRecorded(JobEvent):
     """The finished artifact's size and digest, as the box computed them."""
 
-    kind: ClassVar[str] = "artifact"
     path: str
     size: int
     sha256: Sha256
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
+@_stored("fetched")
+class Fetched(JobEvent):
     """The artifact is on this machine; ``bytes_per_s`` is None when nothing was left to come."""
 
-    kind: ClassVar[str] = "fetched"
     path: str
     size: int
     sha256: Sha256
     bytes_per_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+@_stored("verified")
+class Verified(JobEvent):
     """The fetched file has passed the postdownload gate."""
 
-    kind: ClassVar[str] = "verified"
     path: str
     size: int
     sha256: Sha256
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+@_stored("released")
+class Released(JobEvent):
     """The release statement was written to ``path``; ``sha256`` is the statement's."""
 
-    kind: ClassVar[str] = "released"
     path: str
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Confirmed:
+@_stored("confirmed")
+class Confirmed(JobEvent):
     """A person agreed to the destruction."""
 
-    kind: ClassVar[str] = "confirmed"
     how: str
     instance_id: InstanceId
 
 
-@dataclass(frozen=True, slots=True)
-class Guarded:
+@_stored("guarded")
+class Guarded(JobEvent):
     """Every precondition of the destruction held at ``at``.
 
     ``release`` is the digest of the statement, ``sha256`` of the file on this machine; ``running`` are the processes
     left on the box, and ``remote`` says how the artifact there stands.
     """
 
-    kind: ClassVar[str] = "guarded"
     at: float
     instance_id: InstanceId
     label: str | None
@@ -259,135 +257,110 @@ class Guarded:
     remote: str
 
 
-@dataclass(frozen=True, slots=True)
-class DestroyIntended:
+@_stored("destroy_intended")
+class DestroyIntended(JobEvent):
     """The instance's destruction is about to be requested.
 
     ``volumes`` are mounted in it and stay; ``ran`` is False for an instance that never ran, of which no charge is
     expected.
     """
 
-    kind: ClassVar[str] = "destroy_intended"
     instance_id: InstanceId
     release: str | None
     volumes: tuple[VolumeId, ...] = ()
     ran: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DestroyRequested:
+@_stored("destroy_requested")
+class DestroyRequested(JobEvent):
     """The provider was asked to destroy the instance, and answered."""
 
-    kind: ClassVar[str] = "destroy_requested"
     instance_id: InstanceId
     reply: str
 
 
-@dataclass(frozen=True, slots=True)
-class Destroyed:
+@_stored("destroyed")
+class Destroyed(JobEvent):
     """The instance is proven to be gone; ``billing`` proves that it bills no more, and may come in a later event."""
 
-    kind: ClassVar[str] = "destroyed"
     instance_id: InstanceId
     absence: JsonObject
     billing: JsonObject | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+@_stored("closed")
+class Closed(JobEvent):
     """Every gate has opened: the job is over."""
 
-    kind: ClassVar[str] = "closed"
 
-
-@dataclass(frozen=True, slots=True)
-class Held:
+@_stored("held")
+class Held(JobEvent):
     """A command ended before the job did: class and text of the error."""
 
-    kind: ClassVar[str] = "held"
     stage: Stage
     error: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reopened:
+@_stored("reopened")
+class Reopened(JobEvent):
     """A gate that had opened is shut again: what it judged has changed."""
 
-    kind: ClassVar[str] = "reopened"
     stage: Stage
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingStopped:
+@_stored("training_stopped")
+class TrainingStopped(JobEvent):
     """The training was ended on the box by this tool; None for a status that the box does not tell."""
 
-    kind: ClassVar[str] = "training_stopped"
     why: str
     exit_status: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceStopped:
+@_stored("instance_stopped")
+class InstanceStopped(JobEvent):
     """The instance was stopped: its GPUs are no longer billed, its disk is kept."""
 
-    kind: ClassVar[str] = "instance_stopped"
     instance_id: InstanceId
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceStarted:
+@_stored("instance_started")
+class InstanceStarted(JobEvent):
     """The stopped instance was started, and bills."""
 
-    kind: ClassVar[str] = "instance_started"
     instance_id: InstanceId
 
 
-@dataclass(frozen=True, slots=True)
-class LossAccepted:
+@_stored("loss_accepted")
+class LossAccepted(JobEvent):
     """A person typed the ``sentence`` that accepts the loss of ``value``, what was found on the instance."""
 
-    kind: ClassVar[str] = "loss_accepted"
     instance_id: InstanceId
     sentence: str
     value: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Abandoned:
+@_stored("abandoned")
+class Abandoned(JobEvent):
     """The instance was given up and is proven to be gone; the job begins anew."""
 
-    kind: ClassVar[str] = "abandoned"
     instance_id: InstanceId
     absence: JsonObject
     billing: JsonObject | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+@_stored("lost")
+class Lost(JobEvent):
     """The instance died and is proven to be gone; another may take its place.
 
     ``how`` a person agreed to that; ``machine_id`` of the dead one; ``package``: digest of what was staged on it.
     """
 
-    kind: ClassVar[str] = "lost"
     instance_id: InstanceId
     how: str
     machine_id: int
     package: str | None
     absence: JsonObject
     billing: JsonObject | None = None
-
-
-# fmt: off
-JobEvent = (
-    Opened | Adopted | StageEntered | GateJudged | Polled | Staged | RentIntended | RentFailed | Rented | Pinned
-    | Resumes | Uploaded | Installed | Launched | Relaunched | CheckpointMirrored | Trained | ArtifactRecorded
-    | Fetched | Verified | Released | Confirmed | Guarded | DestroyIntended | DestroyRequested | Destroyed
-    | Closed | Held | Reopened | TrainingStopped | InstanceStopped | InstanceStarted | LossAccepted | Abandoned
-    | Lost
-)
-# fmt: on
-"""Any of them."""

@@ -1,4 +1,4 @@
-"""What has happened to a job, folded from the records of its event log. Pure."""
+"""A job's life so far, folded from the records of its event log. Pure."""
 
 from __future__ import annotations
 
@@ -45,25 +45,15 @@ class LocalFile:
 
 
 @dataclass(frozen=True, slots=True)
-class GateRecord:
-    """The last judgement of a stage's gate: where its facts are, and what was decided when."""
-
-    verdict: Verdict
-    at: float
-    plan_digest: str
-    result: Mapping[str, Any]
-    facts_path: str
-    facts_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class History:
     """A job's life so far. ``job`` is the configuration that it was last run with."""
 
     job: Job
     records: tuple[Record, ...] = ()
     entered: Mapping[Stage, float] = field(default_factory=dict)
-    gates: Mapping[Stage, GateRecord] = field(default_factory=dict)
+    gates: Mapping[Stage, events.GateJudged] = field(default_factory=dict)
+    """The last judgement of each gate."""
+    judged_at: Mapping[Stage, float] = field(default_factory=dict)
     staged: events.Staged | None = None
     intended: events.RentIntended | None = None
     """The rent that was begun last, unless it failed."""
@@ -78,7 +68,7 @@ class History:
     launches: int = 0
     launched_at: float | None = None
     trained_at: float | None = None
-    """When the training really ended well, by the box's account, not when that was noticed (epoch seconds)."""
+    """Time at which the training really ended well, by the box's account (epoch seconds)."""
     artifact: RemoteFile | None = None
     fetched: LocalFile | None = None
     verified: LocalFile | None = None
@@ -104,7 +94,7 @@ class History:
         return next((stage for stage in self.stages if not self.passed(stage)), None)
 
     def passed(self, stage: Stage) -> bool:
-        """Whether the stage's gate has opened."""
+        """True when the stage's gate has opened."""
         gate = self.gates.get(stage)
         return gate is not None and gate.verdict is Verdict.PASS
 
@@ -178,7 +168,8 @@ def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C9
         case events.Fetched():
             return replace(history, fetched=_local(event))
         case events.GateJudged():
-            return replace(history, gates={**history.gates, event.stage: _judged(event, at)})
+            gates, judged_at = {**history.gates, event.stage: event}, {**history.judged_at, event.stage: at}
+            return replace(history, gates=gates, judged_at=judged_at)
         case events.Reopened():
             gates = {stage: gate for stage, gate in history.gates.items() if stage is not event.stage}
             return replace(history, gates=gates, verified=None, release_path=None, release_sha256=None, confirmed=None)
@@ -215,10 +206,6 @@ def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C9
             return replace(history, instance_stopped=False, launched_at=None if history.launched_at is None else at)
         case _:  # of interest to the report alone
             return history
-
-
-def _judged(event: events.GateJudged, at: float) -> GateRecord:
-    return GateRecord(event.verdict, at, event.plan_digest, event.result, event.facts_path, event.facts_sha256)
 
 
 def _local(event: events.Fetched | events.Verified) -> LocalFile:

@@ -36,7 +36,7 @@ class Ledger:
         return histories, unreadable
 
     def known(self, at: ProviderTable) -> Known:
-        """What all jobs have had at a provider, as far as their logs read."""
+        """Everything that all jobs have had at a provider, as far as their logs read."""
         histories, unreadable = self.read()
         return ownership.known(histories.values(), at, unreadable)
 
@@ -45,7 +45,7 @@ class Ledger:
         return frozenset(name for name, history in self.read()[0].items() if history.closed)
 
     def lives(self, provider: str) -> bool:
-        """Whether any job may have something alive at a kind of provider: what does not read may, too."""
+        """True when any job may have something alive at a kind of provider: what does not read may, too."""
         histories, unreadable = self.read()
         return bool(unreadable) or any(one.alive and one.job.provider.kind == provider for one in histories.values())
 
@@ -76,26 +76,22 @@ class Ledger:
         return history.job, Path(history.all(Opened)[-1].file)
 
     def adopted(self, name: JobName) -> bool:
-        """Whether a job took its instance over."""
+        """True for a job that took its instance over."""
         return folded(name, self.store.records(name)).job.adopted
 
     def row(self, name: JobName) -> dict[str, Json]:
-        """Where a job stands, as JSON; of one whose log does not read, why, under ``unreadable``."""
+        """State of a job, as JSON; of one whose log does not read, why, under ``unreadable``."""
         try:
-            return self._row(name)
+            records = self.store.records(name)
+            if not records:
+                raise BadInput(f"there is no job {name!r}", remedy="harness status lists the jobs.")
+            history = folded(name, records)
         except LogDamaged as error:
             return {"job": name, "stage": "unreadable", "alive": None, "unreadable": str(error)}
-
-    def _row(self, name: JobName) -> dict[str, Json]:
-        records = self.store.records(name)
-        if not records:
-            raise BadInput(f"there is no job {name!r}", remedy="harness status lists the jobs.")
-        history = folded(name, records)
         rental = history.rental
-        stage = "closed" if history.closed else str(history.stage or "closing")
         return {
             "job": name,
-            "stage": stage,
+            "stage": "closed" if history.closed else str(history.stage or "closing"),
             "alive": history.alive is not None,
             "instance_id": rental.instance_id if rental else None,
             "usd_per_hour": rental.usd_per_hour if rental else None,

@@ -1,4 +1,4 @@
-"""Whose an instance, a volume or a charge is, told from the event logs of all jobs. Pure.
+"""Job that owns an instance, a volume or a charge, told from the event logs of all jobs. Pure.
 
 What a job has rented is the job's until its absence is proven. What shows again afterwards
 was forgotten: the log says that it is over, and it bills.
@@ -17,15 +17,14 @@ from harness.core.text import printable
 from harness.job.model import ProviderTable
 from harness.ledger import events
 from harness.ledger.codec import decode
-from harness.ledger.events import JobEvent
 from harness.ledger.history import History
 
 _ROUNDING_USD = 0.01
-"""What a bill may grow after its end was proven: amounts are rounded, and the last traffic is booked late."""
+"""Growth of a bill that is allowed after its end was proven: amounts are rounded, the last traffic is booked late."""
 
 
 class Standing(StrEnum):
-    """Whether a job answers for something that bills."""
+    """Answer to the question which job, if any, owns something that bills."""
 
     OWNED = "owned"
     FORGOTTEN = "forgotten"
@@ -37,12 +36,12 @@ class Standing(StrEnum):
 
 
 STRAY = frozenset({Standing.FORGOTTEN, Standing.ORPHAN})
-"""What this tool has to do with and no job answers for."""
+"""This tool's, and no job answers for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Whose:
-    """Whose something is, with the sentence that says so."""
+    """Owner of something that bills, with the sentence that says so."""
 
     standing: Standing
     told: str
@@ -64,9 +63,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the logs of all jobs know of one provider's account; ``volumes`` were mounted in a job's instance.
+    """Everything that the logs of all jobs know of a provider's account; ``volumes`` were mounted in a job's instance.
 
-    What the logs of ``unreadable`` jobs know is missing: nothing is then proven to be nobody's.
+    The knowledge of ``unreadable`` logs is missing: nothing is then proven to be nobody's.
     """
 
     instances: Mapping[InstanceId, Claim] = field(default_factory=dict)
@@ -76,7 +75,7 @@ class Known:
     unreadable: tuple[JobName, ...] = ()
 
     def of_instance(self, instance: Instance) -> Whose:
-        """Whose a listed instance is."""
+        """Owner of a listed instance."""
         claim = self.instances.get(instance.id)
         if claim is None and (job := self.begun.get(instance.label or "")) is not None:
             return Whose(Standing.OWNED, f"job {job}, which was cut off while it rented: harness run {job} finds it")
@@ -94,7 +93,7 @@ class Known:
         return Whose(Standing.OWNED, f"job {claim.job}, {claim.now}")
 
     def of_volume(self, volume: Volume) -> Whose:
-        """Whose a listed volume is: the job's in whose instance it is mounted, as long as that lives."""
+        """Owner of a listed volume: the job in whose instance it is mounted, as long as that lives."""
         claims = [self.instances[one] for one in volume.instances if one in self.instances]
         for claim in claims:
             if not claim.gone:
@@ -106,7 +105,7 @@ class Known:
         return self._by_label(volume.label)
 
     def of_bill(self, bill: Bill) -> Whose:
-        """Whose a contract's charges are that is itself not listed; OWNED when a job has accounted for them."""
+        """Owner of the charges of a contract that is itself not listed; OWNED when a job has accounted for them."""
         claim = self.instances.get(InstanceId(bill.id)) if bill.kind == "instance" else None
         if claim is not None:
             return _of_claim(claim, bill)
@@ -128,7 +127,7 @@ class Known:
 
 
 def known(histories: Iterable[History], at: ProviderTable, unreadable: Iterable[JobName] = ()) -> Known:
-    """What jobs have had at the provider ``at``; another provider's numbers mean other things."""
+    """Everything that jobs have had at the provider ``at``; another provider's numbers mean other things."""
     instances: dict[InstanceId, Claim] = {}
     volumes: dict[VolumeId, JobName] = {}
     begun: dict[str, JobName] = {}
@@ -138,17 +137,24 @@ def known(histories: Iterable[History], at: ProviderTable, unreadable: Iterable[
             if history.rental is None and history.intended is not None:
                 begun[history.intended.label] = history.job.name
             for record in history.records:
-                event = decode(record)
-                _learn(event, history.job.name, now, instances)
-                if isinstance(event, events.DestroyIntended):
-                    volumes.update(dict.fromkeys(event.volumes, history.job.name))
+                job = history.job.name
+                match event := decode(record):
+                    case events.Rented() | events.Adopted():
+                        instances[event.instance_id] = Claim(job, event.instance_id, gone=False, usd=None, now=now)
+                    case events.Destroyed() | events.Abandoned() | events.Lost():
+                        usd = _proven_usd(event.billing)
+                        instances[event.instance_id] = Claim(job, event.instance_id, gone=True, usd=usd, now=now)
+                    case events.DestroyIntended():
+                        volumes.update(dict.fromkeys(event.volumes, job))
+                    case _:
+                        pass
     return Known(instances, volumes, begun, tuple(unreadable))
 
 
 def stray(
     found: Known, instances: Sequence[Instance], volumes: Sequence[Volume], kept: Sequence[int]
 ) -> tuple[str, ...]:
-    """What is listed, of this tool, and answered for by no job; ``kept``: volumes that are meant to stay."""
+    """Instances and volumes of this tool that no job answers for; ``kept``: volumes that are meant to stay."""
     lost = [
         f"instance {one.id} {printable(one.label or '', 80)} {one.status} {one.usd_per_hour:.2f} USD/h"
         for one in instances
@@ -164,17 +170,6 @@ def described(volume: Volume) -> str:
     """A volume in one line."""
     price = "at an unknown price" if volume.usd_per_hour is None else f"{volume.usd_per_hour:.4f} USD/h"
     return f"volume {volume.id} {printable(volume.label or '', 80)} {volume.size_gb:g} GB {price}"
-
-
-def _learn(event: JobEvent | None, job: JobName, now: str, instances: dict[InstanceId, Claim]) -> None:
-    match event:
-        case events.Rented() | events.Adopted():
-            instances[event.instance_id] = Claim(job, event.instance_id, gone=False, usd=None, now=now)
-        case events.Destroyed() | events.Abandoned() | events.Lost():
-            usd = _proven_usd(event.billing)
-            instances[event.instance_id] = Claim(job, event.instance_id, gone=True, usd=usd, now=now)
-        case _:
-            pass
 
 
 def _proven_usd(billing: Mapping[str, Any] | None) -> float | None:
@@ -207,5 +202,5 @@ def _of_claim(claim: Claim, bill: Bill) -> Whose:
 
 
 def place(table: ProviderTable) -> tuple[str, str | None, str | None]:
-    """Where a job's instance is to be found: two jobs at one place see the same account's numbers."""
+    """Place of a job's instance: two jobs at one place see the same account's numbers."""
     return table.kind, table.server_url, table.scenario

@@ -98,7 +98,10 @@ class SqlEventStore:
             if expected_seq is not None and head.seq != expected_seq:
                 raise Conflict(f"job {job}: event {expected_seq} was expected to be the newest, but {head.seq} is")
             record = chain.seal(head, job, self.clock.now(), kind, json.loads(text))
-            _require_readable(record)
+            try:
+                decode(record)
+            except ValueError as error:  # fields of other types than theirs: the log could not be read again
+                raise StoreFailed(f"{error}, in job {job}: it is not written", remedy=_REPORT) from error
             row = {"job": job, "seq": record.seq, "at": record.at, "kind": kind, "data": text}
             connection.execute(_EVENTS.insert().values(**row, previous=record.previous, digest=record.digest))
             connection.execute(_HEADS.delete().where(_HEADS.c.job == job))
@@ -119,7 +122,7 @@ class SqlEventStore:
             return tuple(JobName(name) for name in connection.scalars(sa.select(named.c.job).order_by(named.c.job)))
 
     def verify(self, job: JobName) -> tuple[str, ...]:
-        """What is wrong with the job's log, naming each changed or missing event; empty when it is whole."""
+        """Everything that is wrong with the job's log, naming each changed or missing event; empty when it is whole."""
         return self._read(job)[1]
 
     def lock(self, job: JobName) -> AbstractContextManager[None]:
@@ -211,14 +214,6 @@ def _on_begin(connection: sa.Connection) -> None:
 def _read_head(connection: sa.Connection, job: JobName) -> Head:
     row = connection.execute(_HEADS.select().where(_HEADS.c.job == job)).one_or_none()
     return Head(row.seq, row.digest) if row is not None else chain.EMPTY
-
-
-def _require_readable(record: Record) -> None:
-    """Raise StoreFailed for an event whose fields are not of their types: its log could not be read again."""
-    try:
-        decode(record)
-    except ValueError as error:
-        raise StoreFailed(f"{error}, in job {record.job}: it is not written", remedy=_REPORT) from error
 
 
 def _record(row: sa.Row[Any]) -> Record:

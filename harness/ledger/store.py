@@ -28,7 +28,7 @@ class EventStore(Protocol):
         """Every job that has an event, by name."""
 
     def verify(self, job: JobName) -> tuple[str, ...]:
-        """What is wrong with the job's log, naming each changed or missing event; empty when it is whole."""
+        """Everything that is wrong with the job's log, naming each changed or missing event; empty when it is whole."""
 
     def lock(self, job: JobName) -> AbstractContextManager[None]:
         """Held by one process at a time, released by the system when it dies; raises JobBusy naming the holder."""

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from harness.core.canonical import Json
 from harness.core.errors import NotProven, ProviderUnavailable
 from harness.core.ids import InstanceId
 from harness.core.ports import Clock, Provider
@@ -50,14 +49,6 @@ class AbsenceProof:
     instance_id: InstanceId
     looks: tuple[AbsenceLook, ...]
 
-    def as_json(self) -> dict[str, Json]:
-        """The proof as evidence for the event log."""
-        looks: list[Json] = [
-            {"at": look.at, "user_id": look.user_id, "others": look.others, "control": look.control}
-            for look in self.looks
-        ]
-        return {"instance_id": int(self.instance_id), "looks": looks}
-
 
 @dataclass(frozen=True, slots=True)
 class BillingLook:
@@ -80,11 +71,6 @@ class BillingProof:
         """Cost of the instance (USD)."""
         return self.looks[-1].usd
 
-    def as_json(self) -> dict[str, Json]:
-        """The proof as evidence for the event log."""
-        looks: list[Json] = [{"at": look.at, "usd": look.usd, "charges": look.charges} for look in self.looks]
-        return {"instance_id": int(self.instance_id), "looks": looks}
-
 
 def prove_absence(
     provider: Provider,
@@ -102,11 +88,11 @@ def prove_absence(
     or not. Not given, the first account seen must stay the same. Raises NotProven, with what
     was seen, when ``deadline_s`` seconds pass first.
     """
-    seen_owner: list[int] = [] if owner is None else [owner]
 
     def look() -> AbsenceLook:
-        found = _look_for(provider, instance_id, clock, seen_owner[0] if seen_owner else None)
-        seen_owner[:] = [found.user_id]
+        nonlocal owner
+        found = _look_for(provider, instance_id, clock, owner)
+        owner = found.user_id
         return found
 
     claim = f"instance {instance_id} is not proven to be gone"
@@ -129,17 +115,18 @@ def billing_stopped(
     ``expect_charges``: an instance that ran was billed, so that no charge at all means that
     the bill is not written yet; say False for one that never ran. Raises NotProven.
     """
-    baseline: list[float] = []
+    baseline: float | None = None
 
     def look() -> BillingLook:
+        nonlocal baseline
         billed = provider.charges(instance_id)
         if not billed and expect_charges:
             raise _Doubt("no charge for it is listed yet")
         usd = math.fsum(charge.usd for charge in billed)
-        before = baseline[0] if baseline else usd
-        if not baseline or abs(usd - before) > _NOISE_USD:
-            baseline[:] = [usd]
-        if baseline[0] != before:
+        before = usd if baseline is None else baseline
+        if baseline is None or abs(usd - before) > _NOISE_USD:
+            baseline = usd
+        if baseline != before:
             raise _Doubt(f"its charges went from {before:.4f} to {usd:.4f} USD")
         return BillingLook(clock.now(), usd, len(billed))
 

@@ -21,7 +21,8 @@ from harness.core.verdict import Verdict
 from harness.gates import plan
 from harness.gates.evidence import result_from_json
 from harness.ledger.chain import Head
-from harness.ledger.history import GateRecord, History, LocalFile, Rental
+from harness.ledger.events import GateJudged
+from harness.ledger.history import History, LocalFile, Rental
 from harness.release.statement import Release, ReleasedCheck, ReleasedGate, read, to_json
 
 __all__ = ["Release", "ReleasedCheck", "file_problem", "problems", "read", "statement", "to_json"]
@@ -94,7 +95,7 @@ def _subjects(history: History) -> tuple[Rental, RemoteFile, LocalFile]:
     return history.alive, history.artifact, history.verified
 
 
-def _released(stage: Stage, gate: GateRecord) -> ReleasedGate:
+def _released(stage: Stage, gate: GateJudged) -> ReleasedGate:
     try:
         result = result_from_json(gate.result)
     except ValueError as error:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import replace
+from enum import Enum
+from typing import Any
 
-from harness.core.ids import CheckId
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.ports import Charge
+from harness.core.text import printable
 from harness.gates import plan
-from harness.gates.evidence import CheckResult, Sight, result_from_json
+from harness.gates.evidence import CheckResult, result_from_json
 from harness.ledger import billing
 from harness.ledger.codec import decode
-from harness.ledger.events import Held
-from harness.ledger.history import GateRecord, History
+from harness.ledger.events import GateJudged, Held
+from harness.ledger.history import History
 from harness.release.statement import Release
 from harness.report import standing
 from harness.report.model import (
@@ -27,7 +29,10 @@ from harness.report.model import (
     StageReport,
     StageState,
 )
-from harness.report.moments import clean, timeline
+from harness.report.moments import timeline
+
+_LONGEST = 4000
+"""Characters of a text in a report, at most."""
 
 
 def build(
@@ -42,12 +47,12 @@ def build(
     stages = tuple(_stage(stage, history, spans, now) for stage in ORDER)
     artifact, instance = _artifact(history), _instance(history)
     stands = standing.of(history)
-    return Report(
+    report = Report(
         job=history.job.name,
         standing=stands,
-        headline=clean(standing.headline(stands, history, stages)),
-        safety=clean(standing.safety(artifact, instance)),
-        next_step=clean(standing.next_step(stands, history)),
+        headline=standing.headline(stands, history, stages),
+        safety=standing.safety(artifact, instance),
+        next_step=standing.next_step(stands, history),
         written_at=now,
         log_seq=history.records[-1].seq if history.records else 0,
         log_digest=history.head,
@@ -59,12 +64,27 @@ def build(
         holds=_holds(history),
         timeline=timeline(history.records),
     )
+    printed: Report = _printable(report)
+    return printed
+
+
+def _printable(value: Any) -> Any:
+    """A value in which every text is printable and bounded, whatever wrote it."""
+    if isinstance(value, str) and not isinstance(value, Enum):
+        return printable(value, _LONGEST)
+    if isinstance(value, tuple):
+        return tuple(map(_printable, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(
+            value, **{one.name: _printable(getattr(value, one.name)) for one in dataclasses.fields(value)}
+        )
+    return value
 
 
 def _stage(stage: Stage, history: History, spans: Sequence[billing.PaidSpan], now: float) -> StageReport:
     entered, gate = history.entered.get(stage), history.gates.get(stage)
     state = _state(stage, history)
-    left = gate.at if gate is not None and state is StageState.PASSED else None
+    left = history.judged_at[stage] if state is StageState.PASSED else None
     began, ended = (None, None) if entered is None else (entered, max(entered, now if left is None else left))
     checks, silent, problems = _judged(stage, gate, history)
     return StageReport(
@@ -80,13 +100,13 @@ def _stage(stage: Stage, history: History, spans: Sequence[billing.PaidSpan], no
         left_out=tuple(sorted(plan.left_out(stage, history.job))),
         problems=problems,
         plan_digest=gate.plan_digest if gate else None,
-        facts_path=clean(gate.facts_path) if gate else None,
+        facts_path=gate.facts_path if gate else None,
         facts_sha256=gate.facts_sha256 if gate else None,
     )
 
 
 def _judged(
-    stage: Stage, gate: GateRecord | None, history: History
+    stage: Stage, gate: GateJudged | None, history: History
 ) -> tuple[tuple[CheckResult, ...], tuple[str, ...], tuple[str, ...]]:
     """Each check's result, the required ones that did not report, and what kept the gate from being judged."""
     declared = plan.declared(stage, history.job)
@@ -95,28 +115,8 @@ def _judged(
     try:
         result = result_from_json(gate.result)
     except ValueError as error:
-        return (), declared, (clean(f"the record of this gate does not read: {error}"),)
-    return (
-        tuple(_clean_check(check) for check in result.results),
-        tuple(clean(check) for check in result.missing),
-        tuple(clean(problem) for problem in result.problems),
-    )
-
-
-def _clean_check(check: CheckResult) -> CheckResult:
-    return replace(
-        check,
-        id=CheckId(clean(check.id, 200)),
-        claim=clean(check.claim),
-        saw=_clean_sights(check.saw),
-        expected=_clean_sights(check.expected),
-        message=clean(check.message, 4000),
-        remedy=clean(check.remedy),
-    )
-
-
-def _clean_sights(sights: Sequence[Sight]) -> tuple[Sight, ...]:
-    return tuple(Sight(clean(sight.name, 200), clean(sight.value)) for sight in sights)
+        return (), declared, (f"the record of this gate does not read: {error}",)
+    return result.results, result.missing, result.problems
 
 
 def _state(stage: Stage, history: History) -> StageState:
@@ -135,10 +135,10 @@ def _artifact(history: History) -> ArtifactReport | None:
         return None
     local = history.fetched
     return ArtifactReport(
-        remote_path=clean(remote.path),
+        remote_path=remote.path,
         remote_size=remote.size,
         remote_sha256=remote.sha256,
-        local_path=clean(str(local.path)) if local else None,
+        local_path=str(local.path) if local else None,
         local_size=local.size if local else None,
         local_sha256=local.sha256 if local else None,
         verified=history.verified is not None and history.verified == local,
@@ -152,14 +152,14 @@ def _instance(history: History) -> InstanceReport | None:
     offer = rental.offer
     return InstanceReport(
         id=rental.instance_id,
-        label=clean(rental.label),
+        label=rental.label,
         provider=history.job.provider.kind,
-        machine=clean(f"{offer.get('num_gpus', '?')}x {offer.get('gpu_name', '?')}", 200),
+        machine=f"{offer.get('num_gpus', '?')}x {offer.get('gpu_name', '?')}",
         usd_per_hour=rental.usd_per_hour,
         rented_at=rental.at,
         stopped=history.instance_stopped,
         destroy_requested=history.destroy_reply is not None,
-        gone_at=billing.gone_at(history),
+        gone_at=billing.gone_at(history.records),
     )
 
 
@@ -180,16 +180,14 @@ def _money(
         bytes_s=None if rate is None or history.artifact is None else history.artifact.size / rate,
         billed=None
         if charges is None
-        else tuple(
-            BilledKind(clean(kind, 80), sum(charge.usd for charge in charges if charge.kind == kind)) for kind in kinds
-        ),
+        else tuple(BilledKind(kind, sum(charge.usd for charge in charges if charge.kind == kind)) for kind in kinds),
     )
 
 
 def _release(history: History, release: Release | None) -> ReleaseReport | None:
     if history.release_path is None or history.release_sha256 is None:
         return None
-    return ReleaseReport(clean(history.release_path), history.release_sha256, release)
+    return ReleaseReport(history.release_path, history.release_sha256, release)
 
 
 def _holds(history: History) -> tuple[Hold, ...]:
@@ -198,8 +196,8 @@ def _holds(history: History) -> tuple[Hold, ...]:
         Hold(
             at=at,
             stage=event.stage,
-            error=clean(event.error, 80),
-            reason=clean(event.reason),
+            error=event.error,
+            reason=event.reason,
             over=history.held is None or number < len(held),
         )
         for number, (at, event) in enumerate(held, start=1)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
+from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, Sight
 from harness.release.statement import rfc3339
 from harness.report.model import Report, StageReport
-from harness.report.moments import clean
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold, not even escaped (https://www.w3.org/TR/xml/#charsets)."""
+"""Characters that XML 1.0 cannot hold, not even escaped (https://www.w3.org/TR/xml/#charsets)."""
 
 
 def render(report: Report) -> bytes:
@@ -79,4 +79,4 @@ def _sights(label: str, sights: tuple[Sight, ...]) -> list[str]:
 
 
 def _text(text: str) -> str:
-    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", clean(text, 8000))
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", printable(text, 8000))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
-from harness.core.text import human_bytes, human_seconds
+from harness.core.text import human_bytes, human_seconds, printable
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, Sight
 from harness.release.statement import Release, rfc3339
@@ -22,11 +23,10 @@ from harness.report.model import (
     Report,
     StageReport,
 )
-from harness.report.moments import clean
 
 _BOXES = {Verdict.PASS: "[x]", Verdict.UNKNOWN: "[?]", Verdict.FAIL: "[ ]"}
 _SPECIAL = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
-"""What may open emphasis, code, a link, a cell or a formula inside a line; an underscore inside a word may not."""
+"""Openers of emphasis, code, a link, a cell or a formula inside a line; an underscore inside a word is none."""
 
 _LONG_RUN = re.compile(r"`+")
 
@@ -41,14 +41,14 @@ def render(report: Report) -> str:
         ],
         [">", f"> {words(report.safety)}", ">", f"> Next: {code(report.next_step)}", ""],
         _shut(report.stages),
-        _table(report.stages),
-        _artifact(report.artifact),
-        _money(report.money, report.instance),
-        _release(report),
+        _section("Stages", _table(report.stages)),
+        _section("Model file", _artifact(report.artifact)),
+        _section("Money", _money(report.money, report.instance)),
+        _section("Release statement", _release(report)),
         ["## Checklist", "", "`[x]` passed · `[ ]` failed, or not judged yet · `[?]` could not look", ""],
         *(_stage(stage) for stage in report.stages),
-        _holds(report),
-        _timeline(report),
+        _section("What was held, and why", _holds(report)) if report.holds else (),
+        _section("Timeline", _timeline(report)),
         [f"Written {_time(report.written_at)} from event {report.log_seq} of the log, {code(report.log_digest)}."],
     ]
     return "\n".join(line for part in parts for line in part) + "\n"
@@ -56,14 +56,14 @@ def render(report: Report) -> str:
 
 def words(text: str) -> str:
     """A sentence in which nothing is markup, HTML or a link, on one line."""
-    flat = " ".join(clean(text).split())
+    flat = " ".join(printable(text).split())
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _SPECIAL.sub(r"\\\1", flat).replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
 
 
 def code(text: str) -> str:
     """A stranger's words on one line, in which nothing has a meaning."""
-    flat = " ".join(clean(text).split()) or "(empty)"
+    flat = " ".join(printable(text).split()) or "(empty)"
     fence = "`" * (_longest_run(flat) + 1)
     pad = " " if "`" in (flat[0], flat[-1]) else ""
     return f"{fence}{pad}{flat}{pad}{fence}"
@@ -71,7 +71,7 @@ def code(text: str) -> str:
 
 def _block(text: str, indent: str) -> Iterator[str]:
     """A stranger's words on several lines."""
-    cleaned = clean(text, 4000)
+    cleaned = printable(text, 4000)
     fence = "`" * max(3, _longest_run(cleaned) + 1)
     yield f"{indent}{fence}text"
     yield from (f"{indent}{line.expandtabs(4)}" for line in cleaned.splitlines())
@@ -84,21 +84,22 @@ def _longest_run(text: str) -> int:
 
 def _shut(stages: Sequence[StageReport]) -> Iterator[str]:
     """Reasons that keep the current gate shut; they come first, being why somebody reads this."""
-    shut = standing.keeping_shut(stages)
     current = standing.current(stages)
-    if current is None or not (shut or current.problems):
+    if current is None or not (current.shut or current.problems):
         return
-    yield f"## What keeps {current.stage} shut"
+    checks = (line for check in current.shut for line in _check(check))
+    problems = (f"- [?] {code(problem)}" for problem in current.problems)
+    yield from _section(f"What keeps {current.stage} shut", chain(checks, problems))
+
+
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    yield f"## {title}"
     yield ""
-    for check in shut:
-        yield from _check(check)
-    yield from (f"- [?] {code(problem)}" for problem in current.problems)
+    yield from lines
     yield ""
 
 
 def _table(stages: Sequence[StageReport]) -> Iterator[str]:
-    yield "## Stages"
-    yield ""
     yield "| stage | gate | checks | time | cost |"
     yield "|---|---|---:|---:|---:|"
     for stage in stages:
@@ -106,12 +107,9 @@ def _table(stages: Sequence[StageReport]) -> Iterator[str]:
         state = stage.state.value if stage.verdict is None else f"{stage.state.value} ({stage.verdict.name})"
         checks = f"{stage.passed}/{required}"
         yield f"| {stage.stage} | {state} | {checks} | {_duration(stage.seconds)} | {_usd(stage.usd)} |"
-    yield ""
 
 
 def _artifact(artifact: ArtifactReport | None) -> Iterator[str]:
-    yield "## Model file"
-    yield ""
     if artifact is None:
         yield "No model file has been recorded on the box yet."
     else:
@@ -123,7 +121,6 @@ def _artifact(artifact: ArtifactReport | None) -> Iterator[str]:
             yield f"- here: {code(artifact.local_path)}, {_size(artifact.local_size)}"
             yield f"  - SHA-256 {code(artifact.local_sha256)}"
             yield f"- {_equal(artifact)}"
-    yield ""
 
 
 def _equal(artifact: ArtifactReport) -> str:
@@ -135,11 +132,8 @@ def _equal(artifact: ArtifactReport) -> str:
 
 
 def _money(money: MoneyReport, instance: InstanceReport | None) -> Iterator[str]:
-    yield "## Money"
-    yield ""
     if instance is None:
         yield "Nothing was rented."
-        yield ""
         return
     gone = "still there" if instance.gone_at is None else f"gone, asked to go {_time(instance.gone_at)}"
     yield f"- instance {instance.id} ({code(instance.label)}) at {words(instance.provider)}: {gone}"
@@ -155,13 +149,10 @@ def _money(money: MoneyReport, instance: InstanceReport | None) -> Iterator[str]
     else:
         kinds = ", ".join(f"{words(one.kind)} ${one.usd:.3f}" for one in money.billed) or "no charge is listed yet"
         yield f"- billed by the provider: ${money.billed_usd:.3f} ({kinds})"
-    yield ""
 
 
 def _release(report: Report) -> Iterator[str]:
     release = report.release
-    yield "## Release statement"
-    yield ""
     if release is None:
         yield "None: nothing may be destroyed."
     else:
@@ -169,7 +160,6 @@ def _release(report: Report) -> Iterator[str]:
         yield f"  - SHA-256 {code(release.sha256)}"
         if release.statement is not None:
             yield from _statement(release.statement)
-    yield ""
 
 
 def _statement(release: Release) -> Iterator[str]:
@@ -221,23 +211,15 @@ def _sights(label: str, sights: Iterable[Sight]) -> Iterator[str]:
 
 
 def _holds(report: Report) -> Iterator[str]:
-    if not report.holds:
-        return
-    yield "## What was held, and why"
-    yield ""
     for hold in report.holds:
         now = "" if hold.over else " **(now)**"
         yield f"- {_time(hold.at)} {code(hold.stage)} {code(hold.error)}{now}: {code(hold.reason)}"
-    yield ""
 
 
 def _timeline(report: Report) -> Iterator[str]:
-    yield "## Timeline"
-    yield ""
     for moment in report.timeline:
         times = f" ({moment.times} times)" if moment.times > 1 else ""
         yield f"- {_time(moment.at)} {code(moment.text)}{times}"
-    yield ""
 
 
 def _time(moment: float) -> str:

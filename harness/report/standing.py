@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.gates.evidence import CheckResult
 from harness.ledger.history import History
 from harness.report.model import ArtifactReport, InstanceReport, JobStanding, StageReport, StageState
 
@@ -54,23 +53,13 @@ def safety(artifact: ArtifactReport | None, instance: InstanceReport | None) -> 
 def next_step(stands: JobStanding, history: History) -> str:
     """The next command to type."""
     if stands is JobStanding.CLOSED:
-        return f"harness verify {_local(history)}"
+        return f"harness verify {history.verified.path if history.verified else 'FILE'}"
     if stands is JobStanding.LOST:
         return "harness status"
     name = history.job.name
     return f"harness destroy {name}" if history.job.adopted else f"harness run {name}"
 
 
-def keeping_shut(stages: Sequence[StageReport]) -> tuple[CheckResult, ...]:
-    """The checks that keep the current gate shut."""
-    now = current(stages)
-    return now.shut if now else ()
-
-
 def current(stages: Sequence[StageReport]) -> StageReport | None:
     """The stage that the job is in; None when it has gone through all."""
     return next((stage for stage in stages if stage.left_at is None and stage.state is not StageState.LEFT_OUT), None)
-
-
-def _local(history: History) -> str:
-    return str(history.verified.path) if history.verified else "FILE"

@@ -15,12 +15,11 @@ from harness.core.lifecycle import Stage
 from harness.core.ports import Instance, Provider
 from harness.job.model import Job
 from harness.ledger.events import Adopted, Opened, Reopened
-from harness.ledger.history import History
 from harness.ledger.ownership import place
 from harness.ledger.store import EventStore
 
 _ROOM = 40
-"""How much of a job file's name an adopted job keeps; the instance's number follows."""
+"""Characters of a job file's name that an adopted job keeps; the instance's number follows."""
 
 
 def adopted_name(job: Job, instance_id: InstanceId) -> JobName:
@@ -62,13 +61,8 @@ def expect(context: RunnerContext, job: Job, file: Path) -> None:
     if place(taken.provider) != place(history.job.provider):
         raise Refused(f"{file} is for another provider than the one at which the instance was adopted")
     context.record(Opened(taken.model_dump(mode="json"), str(file)))
-    if not history.destroy_intended:
-        _reopen(context, history)
-
-
-def _reopen(context: RunnerContext, history: History) -> None:
     for stage in (Stage.POSTDOWNLOAD, Stage.POSTTRAIN):
-        if history.passed(stage):
+        if history.passed(stage) and not history.destroy_intended:
             context.record(Reopened(stage, "the job file expects other things"))
 
 

@@ -35,7 +35,7 @@ _KEPT = 2
 """Mirrored checkpoints of each trainer: an older one stays for the case that the newest is damaged here."""
 
 _LEAVE_S = 5.0
-"""How long a mirror that was called off may take to end; it touches nothing but its own files meanwhile."""
+"""Seconds that a mirror which was called off may take to end; it touches nothing but its own files meanwhile."""
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class _Errand:
     checkpoint: BoxCheckpoint
     folder: Path
     files: Mapping[str, str] | None
-    """What to bring (relative path -> path on the box); None for everything that the directory holds."""
+    """Files to bring (relative path -> path on the box); None for everything that the directory holds."""
     run_file: str
     cancelled: threading.Event = field(default_factory=threading.Event)
     failure: Exception | None = None
@@ -96,7 +96,7 @@ class Mirroring:
 
     @property
     def under_way(self) -> bool:
-        """Whether a checkpoint is on its way."""
+        """True while a checkpoint is on its way."""
         return self._errand is not None and self._errand.thread.is_alive()
 
     def go_on(self, seen: TrainingFacts) -> None:
@@ -111,11 +111,11 @@ class Mirroring:
             self._errand = self._errand_for(*wanted)
         except HarnessError as error:
             self._tell(*wanted, error)
-            return
-        self._errand.start()
+        else:
+            self._errand.start()
 
     def _wanted(self, seen: TrainingFacts) -> tuple[str, BoxCheckpoint] | None:
-        """What a resume needs, in the order of the training: the newest of SFT, then the newest of DPO."""
+        """Checkpoint that a resume needs, in the order of the training: the newest of SFT, then the newest of DPO."""
         for trainer, looked in (("sft", seen.sft_checkpoints), ("dpo", seen.dpo_checkpoints)):
             complete = [one for one in looked.value or () if not problems(one)]
             newest = max(complete, key=lambda one: one.step, default=None)

@@ -68,15 +68,13 @@ def _fetch(context: RunnerContext, artifact: RemoteFile, local: Path, reporter: 
 
     began = context.clock.monotonic()
     context.host().fetch(artifact, local, show)
-    seconds, came = (
-        context.clock.monotonic() - began,
-        artifact.size - (here_before[0] if here_before else artifact.size),
-    )
+    seconds = context.clock.monotonic() - began
+    came = artifact.size - here_before[0] if here_before else 0
     return came / seconds if came > 0 and seconds > 0 else None
 
 
 def local_problem(context: RunnerContext, artifact: RemoteFile) -> str | None:
-    """What is wrong with the fetched file on this machine, read now; None when it is the recorded artifact."""
+    """Problem of the fetched file on this machine, read now; None when it is the recorded artifact."""
     fetched = context.history.fetched
     if fetched is None:
         return "the artifact was never fetched"
@@ -87,7 +85,7 @@ def local_problem(context: RunnerContext, artifact: RemoteFile) -> str | None:
 
 
 def _is_here(local: Path, artifact: RemoteFile, reporter: ProgressReporter) -> bool:
-    """Whether the very file is in its place; another one is put aside.
+    """True when the very file is in its place; another one is put aside.
 
     A file gets its name only when it is whole, and only then is it recorded as fetched: killed
     in between, it is here and not recorded.
@@ -135,7 +133,7 @@ def _digest(context: RunnerContext, path: str) -> RemoteFile:
 
 
 def _bring_companions(context: RunnerContext, reporter: ProgressReporter) -> None:
-    """What is not here yet of the small files; a failure is told, and the gate sees what is missing."""
+    """Bring the small files that are not here yet; a failure is told, and the gate sees what is missing."""
     try:
         _fetch_companions(context)
     except (HarnessError, CouldNotLook, OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What the runner tells whoever watches. It decides nothing."""
+"""Progress that the runner tells whoever watches. It decides nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ProgressReporter(Protocol):
         """Something worth a line; the text may hold a stranger's words and is made printable by the reporter."""
 
     def meter(self, meter: Meter, done: int, total: int, detail: str = "") -> None:
-        """How far something long is: optimizer steps, or bytes of a transfer."""
+        """Progress of something long: optimizer steps, or bytes of a transfer."""
 
     def judged(self, stage: Stage, gate: GateResult) -> None:
         """A gate has decided; every check's verdict is in it."""

@@ -29,11 +29,11 @@ from harness.runner.progress import ProgressReporter
 
 _POLL_S = 2.0
 _RECONCILE_S = 180.0
-"""How long a created instance may stay invisible after the reply to its create was lost, counted from the intent."""
+"""Seconds that an instance may stay invisible after the reply to its create was lost, counted from the intent."""
 _INVISIBLE_S = 60.0
-"""How long an instance whose create was answered may be missing where single instances are shown."""
+"""Seconds that an instance whose create was answered may be missing where single instances are shown."""
 _KEYS_S = 60.0
-"""How long to wait for the provider to show a host key."""
+"""Seconds to wait for the provider to show a host key."""
 _OFFERS_TRIED = 5
 _STARTABLE = {InstanceStatus.STOPPED, InstanceStatus.EXITED}
 
@@ -85,7 +85,7 @@ def require_running(context: RunnerContext) -> InstanceStatus:
 
 
 def gone_by_now(context: RunnerContext) -> bool:
-    """Whether an instance whose destruction was intended no longer shows; so it is, too, when that cannot be seen."""
+    """True when an instance whose destruction was intended no longer shows, and when that cannot be seen."""
     rental = context.history.alive
     try:
         return rental is None or context.provider().instance(rental.instance_id) is None
@@ -94,7 +94,7 @@ def gone_by_now(context: RunnerContext) -> bool:
 
 
 def death(context: RunnerContext) -> InstanceDead | None:
-    """Whether a box that cannot be reached is dead by the provider's word; None when it is not, or none can be had."""
+    """Death of a box that cannot be reached, by the provider's word; None when it lives, or no word can be had."""
     rental = context.history.alive
     if rental is None:
         return None

@@ -1,4 +1,4 @@
-"""When the instance died: another may take its place, if a person agrees and the budget allows.
+"""After the instance died: another may take its place, if a person agrees and the budget allows.
 
 The dead one is proven to be gone before anything is rented: at most one instance of a job is billed,
 and none that may still live is forgotten.
@@ -14,7 +14,6 @@ from harness.context import RunnerContext
 from harness.core.canonical import canonical
 from harness.core.errors import GateHeld, InstanceDead
 from harness.core.ids import InstanceId, Sha256
-from harness.core.ports import Instance
 from harness.facts.mirror import MIRROR, Resumable, resumable
 from harness.guard import destroy
 from harness.guard.preconditions import DEAD
@@ -28,7 +27,7 @@ _LOOK_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How a person agrees, asked anew each time.
+    """Answers of a person, asked anew each time.
 
     ``to_rent`` is told what a new instance means: how they agreed, or None. ``to_lose`` is given the sentence that
     accepts the loss of what lies on an instance that is still shown.
@@ -42,7 +41,7 @@ NOBODY_AGREES = Agreement(lambda _: None, lambda _: False)
 
 
 def replace(context: RunnerContext, reporter: ProgressReporter, dead: InstanceDead, agreement: Agreement) -> bool:
-    """Whether the job goes on, its dead instance given up or alive again; False when nobody agrees.
+    """True when the job goes on, its dead instance given up or alive again; False when nobody agrees.
 
     Raises GateHeld when the budget does not allow it; Refused or NotProven, as the guard does.
     """
@@ -67,13 +66,13 @@ def replace(context: RunnerContext, reporter: ProgressReporter, dead: InstanceDe
 
 
 def to_resume(context: RunnerContext) -> Resumable | None:
-    """What is mirrored here that the job's training can go on from on another box."""
+    """Mirrored checkpoints that the job's training can go on from on another box."""
     training = context.job.training
     return resumable(context.directory / MIRROR, {"sft": training.sft_steps, "dpo": training.dpo_steps})
 
 
 def outlook(resume: Resumable | None) -> str:
-    """What becomes of the training, in words."""
+    """Outlook of the training, in words."""
     if resume is None:
         return "the training begins anew: nothing that it could go on from is mirrored here"
     trainer, step = list(resume.steps.items())[-1]
@@ -98,12 +97,12 @@ def _require_budget(context: RunnerContext, needed: float) -> None:
 
 
 def _stays_dead(context: RunnerContext, instance_id: InstanceId, reporter: ProgressReporter) -> bool:
-    """Whether an instance that is still shown goes on being offline or exited for the limit; gone is gone."""
+    """True when an instance that is still shown goes on being offline or exited for the limit; gone is gone."""
     limit = context.job.limits.dead_after_s
     deadline = context.clock.monotonic() + limit
     told = False
     while True:
-        instance: Instance | None = context.provider().instance(instance_id)
+        instance = context.provider().instance(instance_id)
         if instance is None or context.history.destroy_intended:
             return True
         if instance.status not in DEAD:

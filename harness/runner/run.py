@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def _require_agreement(history: History, fields: list[str], file: Path, *, accep
             f"job {name} took its instance over: it has no job file of its own",
             remedy=f"harness destroy {name} goes on with it.",
         )
-    if not accept_changes and _has_rented(history):
+    if not accept_changes and (history.all(Rented) or _may_bill(history)):
         raise BadInput(
             f"job {name} is under way with another configuration; {file} changes {', '.join(fields)}",
             remedy="Undo the change, give the job another name, or agree to it with --accept-changes.",
@@ -156,7 +157,7 @@ def run(
 def _replaced(
     error: InstanceDead | HostUnreachable, context: RunnerContext, reporter: ProgressReporter, agreement: Agreement
 ) -> bool:
-    """Whether another instance takes the place of the job's, which died; one that is only held is kept from billing."""
+    """True when another instance takes the place of the dead one; one that is only held is kept from billing."""
     dead = error if isinstance(error, InstanceDead) else provision.death(context)
     if dead is None:
         return False
@@ -221,14 +222,14 @@ def judge(
 
 
 def _needs_the_box(stage: Stage, context: RunnerContext) -> bool:
-    """Whether a stage works on the box that an earlier one has made ready: it may be stopped or gone by now."""
+    """True for a stage that works on the box which an earlier one has made ready: it may be stopped or gone by now."""
     if stage is Stage.POSTDOWNLOAD and context.history.artifact is not None:
         return postdownload.local_problem(context, context.history.artifact) is not None
     return stage not in {Stage.PREFLIGHT, Stage.PROVISION, Stage.TEARDOWN}
 
 
 def _explained(error: HarnessError | CouldNotLook | OSError) -> HarnessError:
-    """What kept a stage from being passed, as an error with a remedy."""
+    """Cause that kept a stage from being passed, as an error with a remedy."""
     if isinstance(error, HarnessError):
         return error
     if isinstance(error, CouldNotLook):
@@ -246,27 +247,25 @@ def _record_held(context: RunnerContext, reporter: ProgressReporter, stage: Stag
         reporter.note(f"the event log does not take that the job is held: {printable(str(failed))}")
 
 
+_ACTS: Mapping[Stage, Callable[[RunnerContext, ProgressReporter], None]] = {
+    Stage.PREFLIGHT: package.preflight,
+    Stage.PROVISION: provision.provision,
+    Stage.UPLOAD: package.upload,
+    Stage.INSTALL: package.install,
+    Stage.LAUNCH: training.launch,
+    Stage.POSTTRAIN: postdownload.posttrain,
+    Stage.POSTDOWNLOAD: postdownload.download,
+}
+
+
 def _act(stage: Stage, context: RunnerContext, reporter: ProgressReporter, confirm: Confirm) -> None:
-    match stage:
-        case Stage.PREFLIGHT:
-            package.preflight(context, reporter)
-        case Stage.PROVISION:
-            provision.provision(context, reporter)
-        case Stage.UPLOAD:
-            package.upload(context, reporter)
-        case Stage.INSTALL:
-            package.install(context, reporter)
-        case Stage.LAUNCH:
-            training.launch(context, reporter)
-        case Stage.TRAINING:
-            training.watch(context, reporter, lambda polled: judge(polled, context, reporter, judged=Polled))
-        case Stage.POSTTRAIN:
-            postdownload.posttrain(context, reporter)
-        case Stage.POSTDOWNLOAD:
-            postdownload.download(context, reporter)
-        case Stage.TEARDOWN:
-            _record_verified(context)
-            teardown.teardown(context, reporter, confirm)
+    if stage is Stage.TRAINING:
+        training.watch(context, reporter, lambda polled: judge(polled, context, reporter, judged=Polled))
+    elif stage is Stage.TEARDOWN:
+        _record_verified(context)
+        teardown.teardown(context, reporter, confirm)
+    else:
+        _ACTS[stage](context, reporter)
 
 
 def _pass_gate(stage: Stage, context: RunnerContext, reporter: ProgressReporter) -> None:
@@ -300,7 +299,7 @@ def _record_verified(context: RunnerContext) -> None:
 
 
 def _configured_since_preflight(history: History) -> bool:
-    """Whether the job's configuration is another than the one that preflight was last judged on."""
+    """True when the job's configuration is another than the one that preflight was last judged on."""
     marks = [
         event
         for event in map(decode, history.records)
@@ -309,13 +308,8 @@ def _configured_since_preflight(history: History) -> bool:
     return isinstance(marks[-1], Opened)
 
 
-def _has_rented(history: History) -> bool:
-    """Whether this job has had an instance, or may have one."""
-    return _may_bill(history) or bool(history.all(Rented))
-
-
 def _may_bill(history: History) -> bool:
-    """Whether a rent was begun and no destruction proven since."""
+    """True when a rent was begun and no destruction proven since."""
     begun, over = (RentIntended, Rented, Adopted), (RentFailed, Destroyed, Abandoned, Lost)
     marks = [event for event in map(decode, history.records) if isinstance(event, begun + over)]
     return bool(marks) and isinstance(marks[-1], begun)

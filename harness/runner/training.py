@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum, auto
 from typing import NoReturn
 
 from harness.context import RunnerContext
@@ -41,13 +40,6 @@ _STOP_ATTEMPTS = 3
 _STOP_AGAIN_S = 5.0
 _HANGS = CheckId("progress_is_advancing")
 _HOPELESS = CheckId("loss_is_sane")
-
-
-class _Next(Enum):
-    """What follows from one look at a training."""
-
-    WATCH_ON = auto()
-    END = auto()
 
 
 def training_session(context: RunnerContext) -> TrainingSession:
@@ -92,12 +84,12 @@ def watch(context: RunnerContext, reporter: ProgressReporter, judge: Judge) -> N
             if state is None:
                 _require_box(context, reporter)
             _enforce_limits(context, reporter)
-            if state is not None and not state.alive and _after_death(context, state, reporter) is _Next.END:
+            if state is not None and not state.alive and _ends_after_death(context, state, reporter):
                 return
             mirroring.go_on(seen)
             if context.clock.monotonic() - judged_at >= context.job.limits.judge_every_s:
                 judged_at = context.clock.monotonic()
-                if _act_on(judge(Stage.TRAINING), context, reporter) is _Next.END:
+                if _ends_on(judge(Stage.TRAINING), context, reporter):
                     return
             context.clock.sleep(_pause_s(context, seen))
 
@@ -185,7 +177,7 @@ def _await_return(context: RunnerContext, reporter: ProgressReporter) -> None:
 
 
 def _status(context: RunnerContext) -> InstanceStatus | None:
-    """What the provider says of the instance; None when it cannot be asked. Raises as ``require_running`` else."""
+    """Status of the instance by the provider; None when it cannot be asked. Raises as ``require_running`` else."""
     try:
         return provision.require_running(context)
     except InstanceDead:
@@ -199,44 +191,41 @@ def _record_launch(context: RunnerContext, why: str) -> None:
     context.record(launched(tuple(context.job.training.command), why))
 
 
-def _after_death(context: RunnerContext, state: SessionState, reporter: ProgressReporter) -> _Next:
-    """The session no longer runs: it ended well, or it is launched again, or that was tried often enough."""
+def _ends_after_death(context: RunnerContext, state: SessionState, reporter: ProgressReporter) -> bool:
+    """False when the session, which no longer runs, is launched again; True when it ended well or died too often."""
     if state.exit_status == 0:
         if context.history.trained_at is None:
             context.record(Trained(context.clock.now() - (state.ended_s or 0.0)))
-        return _Next.END
+        return True
     how = "was killed" if state.exit_status is None else f"ended with status {state.exit_status}"
     if context.history.launches > context.job.limits.relaunches:
         reporter.note(f"the training {how}, and has been launched {context.history.launches} times")
-        return _Next.END
+        return True
     reporter.note(f"the training {how}: launching it again, it goes on from its newest complete checkpoint")
     if training_session(context).start(context.job.training.command):
         _record_launch(context, f"the training {how}")
-    return _Next.WATCH_ON
+    return False
 
 
-def _act_on(gate: GateResult, context: RunnerContext, reporter: ProgressReporter) -> _Next:
-    """In mid-training only what cannot mend itself has consequences; the rest is told, and judged at the end."""
+def _ends_on(gate: GateResult, context: RunnerContext, reporter: ProgressReporter) -> bool:
+    """True when the watch is over: in mid-training only what cannot mend itself has consequences."""
     failed = {result.id for result in gate.results if result.verdict is Verdict.FAIL}
     if _HOPELESS in failed:
         stop_training(context, reporter, "the loss is not sane")
-        return _Next.END
+        return True
     since = context.clock.now() - (context.history.launched_at or 0.0)
     if _HANGS in failed and since > context.job.limits.stall_s:  # a fresh attempt has its own time to speak
         stop_training(context, reporter, "it made no progress")
-    return _Next.WATCH_ON
+    return False
 
 
 def _enforce_limits(context: RunnerContext, reporter: ProgressReporter) -> None:
     limits, now = context.job.limits, context.clock.now()
     usd = spent(context.history, now) or 0.0
-    over = None
     if usd > limits.budget_usd:
-        over = f"${usd:.2f} are spent, the budget is ${limits.budget_usd:.2f}"
-    elif now - (context.history.launched_at or now) > limits.training_deadline_s:
-        over = f"the training takes longer than {limits.training_deadline_s:.0f} s"
-    if over is not None:
-        _stop_over(context, reporter, over)
+        _stop_over(context, reporter, f"${usd:.2f} are spent, the budget is ${limits.budget_usd:.2f}")
+    if now - (context.history.launched_at or now) > limits.training_deadline_s:
+        _stop_over(context, reporter, f"the training takes longer than {limits.training_deadline_s:.0f} s")
 
 
 def _stop_over(context: RunnerContext, reporter: ProgressReporter, over: str) -> NoReturn:
@@ -259,7 +248,7 @@ def _pause_s(context: RunnerContext, seen: TrainingFacts) -> float:
 
 
 def _attempts(log: LogSummary | None) -> int:
-    """How often a training has begun in this log: what an earlier attempt said is not this one's word."""
+    """Number of trainings that have begun in this log: an earlier attempt's words are not this one's."""
     return log.attempts if log is not None else 0
 
 

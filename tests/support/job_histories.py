@@ -7,7 +7,9 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import Any, get_args
+from typing import Any, get_type_hints
+
+from hypothesis import strategies as st
 
 from harness.core.ids import CheckId, InstanceId, JobName, Sha256
 from harness.core.lifecycle import Stage
@@ -15,7 +17,7 @@ from harness.core.verdict import Verdict
 from harness.gates import plan
 from harness.gates.evidence import CheckResult, GateResult, Sight
 from harness.job.model import Job
-from harness.ledger import chain
+from harness.ledger import chain, events
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode, encode
 from harness.ledger.events import (
@@ -40,7 +42,16 @@ from harness.ledger.events import (
 from harness.ledger.history import History, fold
 
 BEGAN = 1_800_000_000.0
-KINDS: tuple[type[JobEvent], ...] = get_args(JobEvent)
+KINDS = tuple(events.KINDS.values())
+JSON_OBJECTS = st.dictionaries(st.text(max_size=5), st.none() | st.integers() | st.text(max_size=5), max_size=3)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+NARROWER = {
+    "float": NUMBERS,
+    "float | None": st.none() | NUMBERS,
+    "JsonObject": JSON_OBJECTS,
+    "JsonObject | None": st.none() | JSON_OBJECTS,
+}
+"""What a field may hold where not every value of its type can be stored."""
 INSTANCE = InstanceId(4711)
 LABEL = "gsh-night-0a1b2c3d"
 SIZE = 8_098_524_992
@@ -171,3 +182,10 @@ class Log:
     def history(self) -> History:
         """The fold of the log."""
         return fold(self.records)
+
+
+def any_of(kind: type[JobEvent]) -> st.SearchStrategy[JobEvent]:
+    """Any event of a kind."""
+    hints = get_type_hints(kind)
+    drawn = {one.name: NARROWER.get(str(one.type), st.from_type(hints[one.name])) for one in dataclasses.fields(kind)}
+    return st.builds(kind, **drawn)

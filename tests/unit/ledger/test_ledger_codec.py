@@ -6,7 +6,7 @@ import ast
 import json
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,35 +31,20 @@ from harness.ledger.events import (
     Uploaded,
 )
 from harness.ledger.jobs import folded
-from tests.support.job_histories import DIGEST, INSTANCE, KINDS, Log
+from tests.support.job_histories import DIGEST, INSTANCE, KINDS, Log, any_of
 
 ROOT = Path(__file__).resolve().parents[3]
 JOB = JobName("night")
-JSON_OBJECTS = st.dictionaries(st.text(max_size=5), st.none() | st.integers() | st.text(max_size=5), max_size=3)
-NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
-NARROWER = {
-    "float": NUMBERS,
-    "float | None": st.none() | NUMBERS,
-    "JsonObject": JSON_OBJECTS,
-    "JsonObject | None": st.none() | JSON_OBJECTS,
-}
-"""What a field may hold where not every value of its type can be stored."""
 
 
 def _stored(kind: str, data: dict[str, Any]) -> Record:
     return Record(3, JOB, 1.0, kind, data, "", "")
 
 
-def _any_of(kind: type[JobEvent]) -> st.SearchStrategy[JobEvent]:
-    hints = get_type_hints(kind)
-    drawn = {one.name: NARROWER.get(str(one.type), st.from_type(hints[one.name])) for one in fields(kind)}
-    return st.builds(kind, **drawn)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @given(st.data())
 def test_what_is_stored_gives_the_event_back(kind: type[JobEvent], data: st.DataObject) -> None:
-    event = data.draw(_any_of(kind))
+    event = data.draw(any_of(kind))
     stored = json.loads(canonical(encode(event)[1]))
     assert decode(_stored(kind.kind, stored)) == event
 

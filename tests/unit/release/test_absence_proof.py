@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import pytest
 
@@ -73,7 +74,7 @@ def test_a_destroyed_instance_is_proven_gone_over_a_minute(vast: FaultyProvider,
     assert len(proof.looks) == 7
     assert proof.looks[-1].at - proof.looks[0].at == 60
     assert {(look.user_id, look.others, look.control) for look in proof.looks} == {(USER, 1, OTHER)}
-    assert b'"instance_id":7001' in canonical(proof.as_json())
+    assert b'"instance_id":7001' in canonical(asdict(proof))
 
 
 def test_an_account_without_other_instances_has_no_control_but_is_proven(
@@ -188,7 +189,7 @@ def test_charges_that_stand_still_are_the_cost(script: Script, vast: FaultyProvi
     proof = billing_stopped(vast, ID, clock, deadline_s=600)
     assert proof.usd == 10.75
     assert proof.looks[-1].at - proof.looks[0].at >= 60
-    assert b'"usd":10.75' in canonical(proof.as_json())
+    assert b'"usd":10.75' in canonical(asdict(proof))
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.core.errors import BadInput
-from harness.core.ids import InstanceId
+from harness.core.ids import InstanceId, JobName
 from harness.core.lifecycle import Stage
 from harness.core.ports import Charge
 from harness.core.verdict import Verdict
-from harness.ledger import billing
+from harness.ledger import billing, chain
+from harness.ledger.codec import encode
 from harness.ledger.events import (
     ArtifactRecorded,
     CheckpointMirrored,
@@ -25,6 +28,7 @@ from harness.ledger.events import (
     Held,
     InstanceStarted,
     InstanceStopped,
+    JobEvent,
     Relaunched,
     Released,
     StageEntered,
@@ -33,7 +37,22 @@ from harness.ledger.events import (
 from harness.release import release as releases
 from harness.report import Report, build, jsonfile, write
 from harness.report.model import JobStanding, StageState
-from tests.support.job_histories import BEGAN, DIGEST, INSTANCE, LABEL, LOCAL, SIZE, Log, check, gate, judged, polled
+from harness.report.moments import timeline
+from tests.support.job_histories import (
+    BEGAN,
+    DIGEST,
+    INSTANCE,
+    KINDS,
+    LABEL,
+    LOCAL,
+    SIZE,
+    Log,
+    any_of,
+    check,
+    gate,
+    judged,
+    polled,
+)
 
 
 def _report(log: Log, after: float = 0) -> Report:
@@ -94,7 +113,7 @@ def test_the_provisions_dollars_begin_with_the_rental() -> None:
 def test_idle_time_is_paid_time_after_the_training() -> None:
     log = Log().closed()
     history = log.history
-    ended, gone = billing.training_ended_at(history), billing.gone_at(history)
+    ended, gone = billing.training_ended_at(history), billing.gone_at(history.records)
     assert ended is not None
     assert gone is not None
     report = _report(log, after=5000)
@@ -140,7 +159,7 @@ def test_the_first_of_two_requests_is_not_the_end_when_a_second_was_needed() -> 
     log.add(DestroyRequested(instance_id=INSTANCE, reply="accepted"), after=3600)
     second = log.at
     log.add(Destroyed(INSTANCE, {}))
-    assert billing.gone_at(log.history) == second
+    assert billing.gone_at(log.records) == second
     spans = billing.paid_spans(log.history.records, log.at + 9)
     assert spans[-1].end == second
 
@@ -229,6 +248,15 @@ def test_the_timeline_counts_equal_polls_and_stays_bounded() -> None:
         log.add(CheckpointMirrored(trainer="sft", step=step))
     assert len(_report(log).timeline) == 501
     assert any("left out here" in moment.text for moment in _report(log).timeline)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(st.data())
+def test_every_kind_of_event_has_a_sentence(kind: type[JobEvent], data: st.DataObject) -> None:
+    event = data.draw(any_of(kind))
+    (told,) = timeline([chain.seal(chain.EMPTY, JobName("night"), 1.0, *encode(event))])
+    assert told.text.strip()
+    assert "{" not in told.text or "{" in repr(event)
 
 
 def test_a_strangers_words_are_printable_and_whole_in_every_string() -> None:

@@ -1,0 +1,62 @@
+"""One formula for dollars: nothing else in the engine turns time into money."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.core.money import HOUR_S, usd
+
+ROOT = Path(__file__).resolve().parents[3]
+HOME = ROOT / "harness" / "core" / "money.py"
+NO_TIME = {"budget_usd": "a share of the budget", "max_usd_per_gb": "traffic is paid by the byte"}
+"""Names of money that may stand in a product: there is no time in it."""
+
+
+def test_an_hour_costs_the_price_by_the_hour() -> None:
+    assert usd(3600, 16) == 16
+    assert usd(900, 16) == 4
+    assert usd(0, 16) == 0
+    assert HOUR_S == 3600
+
+
+def _name(node: ast.AST) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _reckoned_by_hand(source: str) -> Iterator[int]:
+    """Lines in which a price is multiplied or divided, or something is divided by the seconds of an hour."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.BinOp(op=ast.Mult() | ast.Div()):
+                factors = [node.left, node.right]
+            case ast.AugAssign(op=ast.Mult() | ast.Div()):
+                factors = [node.target, node.value]
+            case _:
+                continue
+        names = {_name(factor) for factor in factors} - {*NO_TIME}
+        an_hour = isinstance(factors[1], ast.Constant) and factors[1].value == 3600 and isinstance(node.op, ast.Div)
+        if an_hour or any("usd" in name.lower() or name == "HOUR_S" for name in names):
+            yield node.lineno
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["x = job.usd_per_hour * hours", "x = seconds / 3600.0 * price", "x = usd / 2", "price /= HOUR_S", "usd *= 2"],
+)
+def test_a_sum_by_hand_would_be_seen(source: str) -> None:
+    assert list(_reckoned_by_hand(source)) == [1]
+
+
+def test_nothing_else_turns_seconds_into_dollars() -> None:
+    by_hand = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for folder in ("harness", "checks")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path != HOME and ROOT / "harness" / "emulator" not in path.parents
+        for line in _reckoned_by_hand(path.read_text(encoding="utf-8"))
+    ]
+    assert not by_hand
