@@ -51,7 +51,7 @@ def _again(emulator: Emulator, key: Path, volume_id: int) -> Box:
 def test_what_lies_on_a_volume_outlives_recycle_and_destruction(tmp_path: Path, isolation: str) -> None:
     with running(tmp_path / "state", scenario=scenario(isolation=isolation)) as emulator:
         key = key_pair(tmp_path)
-        box = rent(emulator, key, volume=NEW)
+        box = rent(emulator, key, volume_info=NEW)
         (volume_id,) = emulator.world.state.volumes
         assert box.ssh("echo by a command > workspace/kept/one").returncode == 0
         (tmp_path / "two").write_text("by sftp\n")
