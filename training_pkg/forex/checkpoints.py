@@ -12,6 +12,7 @@ import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -89,7 +90,8 @@ def _parse(path: Path) -> None:
             raise ValueError("not an object")
     elif path.suffix == ".safetensors":
         # Opening it checks that the header parses and that the tensors fill the file exactly.
-        if not safe_open(path, framework="np").keys():
+        tensors: Any = safe_open(path, framework="np")
+        if not tensors.keys():
             raise ValueError("it holds no tensors")
     else:
         # torch.save writes a zip archive, whose directory comes last and whose entries carry a CRC.
