@@ -90,8 +90,8 @@ def _parse(path: Path) -> None:
             raise ValueError("not an object")
     elif path.suffix == ".safetensors":
         # Opening it checks that the header parses and that the tensors fill the file exactly.
-        opened: Any = safe_open(path, framework="np")
-        if not opened.keys():
+        tensors: Any = safe_open(path, framework="np")
+        if not tensors.keys():
             raise ValueError("it holds no tensors")
     else:
         # torch.save writes a zip archive, whose directory comes last and whose entries carry a CRC.

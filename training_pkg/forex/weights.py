@@ -24,26 +24,21 @@ class Weights:
     """The tensors of a model directory, and optionally the adapter to merge into them. Close after use."""
 
     def __init__(self, directory: Path, adapter: Path | None = None) -> None:
-        self._shards: list[Any] = []
-        self._shard_of: dict[str, Any] = {}
+        self._slices: dict[str, Any] = {}
         for path in sorted(directory.glob("*.safetensors")):
             shard = _opened(path)
-            self._shards.append(shard)
-            self._shard_of.update(dict.fromkeys(shard.keys(), shard))
-        if not self._shards:
+            self._slices |= {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 - it is no dict
+        if not self._slices:
             raise ExportDefect(f"{directory} holds no safetensors; a base model in another format cannot be exported")
         self._lora = {} if adapter is None else _lora(adapter)
-        if strangers := self._lora.keys() - self._shard_of.keys():
+        if strangers := self._lora.keys() - self._slices.keys():
             raise ExportDefect(f"the adapter has weights for {min(strangers)}, which the base model does not have")
-        self._slices = {name: shard.get_slice(name) for name, shard in self._shard_of.items()}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._slices.clear()
-        self._shard_of.clear()
-        self._shards.clear()
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Every tensor's shape by its name in the base model."""
