@@ -1,22 +1,17 @@
-"""Manifests: which files there are, by relative POSIX path, size and SHA-256.
+"""The package's ``MANIFEST.json``: every output by relative POSIX path, size and SHA-256.
 
-Two kinds: of a directory of ours (to upload it and to prove that what arrived is
-what was sent), and the package's ``MANIFEST.json``, written on the box: a stranger's
-text, so paths that could leave the directory, duplicates and odd values are refused.
+It is written on the box, a stranger's text: paths that could leave the directory, duplicates
+and odd values are refused.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from harness.artifacts import digest
-from harness.artifacts.digest import Hashed
 from harness.core.errors import BadInput
 from harness.core.ids import Sha256, sha256
 from harness.core.text import names_device
@@ -65,34 +60,6 @@ def safe_path(text: object) -> str:
     return text
 
 
-def of_directory(root: Path, *, skip: Callable[[str], bool] = lambda _: False) -> dict[str, Hashed]:
-    """Every file below a directory, sorted by path; ``skip`` is asked with the relative path of files and folders.
-
-    Symbolic links, sockets and the like are refused (BadInput): what cannot be sent as it is must not be sent.
-    """
-    if not root.is_dir():
-        raise BadInput(f"{root} is not a directory")
-    found: dict[str, Hashed] = {}
-    pending = [root]
-    while pending:
-        try:
-            children = sorted(pending.pop().iterdir())
-        except OSError as error:
-            raise BadInput(f"{error.filename} cannot be listed: {error.strerror}") from error
-        for child in children:
-            name = child.relative_to(root).as_posix()
-            if skip(name):
-                continue
-            mode = child.lstat().st_mode
-            if stat.S_ISDIR(mode):
-                pending.append(child)
-            elif stat.S_ISREG(mode):
-                found[_named(name)] = digest.of_file(child)
-            else:
-                raise BadInput(f"{child} is neither a file nor a directory", remedy="Replace the link by the file.")
-    return dict(sorted(found.items()))
-
-
 def read_output_manifest(data: bytes | str) -> OutputManifest:
     """Parse the text of ``MANIFEST.json``. Raises BadInput naming the field that is wrong."""
     if len(data) > MAX_MANIFEST_BYTES:
@@ -134,10 +101,3 @@ def _count(value: object, where: str) -> int:
     if type(value) is not int or not 0 <= value < 1 << 53:
         raise ValueError(f"{where} is {str(value)[:40]!r}, expected a whole number")
     return value
-
-
-def _named(name: str) -> str:
-    try:
-        return safe_path(str(PurePosixPath(name)))
-    except ValueError as error:
-        raise BadInput(str(error), remedy="Rename the file: its name cannot be used on every machine.") from error

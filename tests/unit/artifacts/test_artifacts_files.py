@@ -83,26 +83,6 @@ def test_a_digest_is_of_the_bytes_on_the_disk(tmp_path: Path) -> None:
 # --- manifests -------------------------------------------------------------------------------------
 
 
-def test_a_directory_is_listed_by_posix_paths_in_order(tmp_path: Path) -> None:
-    for name in ("b/two.txt", "a.txt", "b/one.txt", "b/__pycache__/x.pyc"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(name, encoding="utf-8")
-    found = manifest.of_directory(tmp_path, skip=lambda name: name.endswith("__pycache__"))
-    assert list(found) == ["a.txt", "b/one.txt", "b/two.txt"]
-    assert found["a.txt"] == digest.Hashed(5, digest.of_bytes(b"a.txt"))
-    with pytest.raises(BadInput, match="not a directory"):
-        manifest.of_directory(tmp_path / "a.txt")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege on Windows")
-def test_links_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("x", encoding="utf-8")
-    (tmp_path / "package").mkdir()
-    (tmp_path / "package" / "link").symlink_to(tmp_path / "secret")
-    with pytest.raises(BadInput, match="neither a file nor a directory"):
-        manifest.of_directory(tmp_path / "package")
-
-
 @pytest.mark.parametrize(
     "path",
     [
