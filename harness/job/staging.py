@@ -95,7 +95,9 @@ def data_files(job: Job) -> tuple[str, ...]:
 def _key(job: Job, source: Path) -> Sha256:
     """Names what the snapshot is made from: every file of the source, the command that completes it."""
     return digest.of_bytes(
-        canonical({"files": dict(_digests(source)), "prepare": list(job.package.prepare), "data": list(data_files(job))})
+        canonical(
+            {"files": dict(_digests(source)), "prepare": list(job.package.prepare), "data": list(data_files(job))}
+        )
     )
 
 
