@@ -137,13 +137,13 @@ def test_the_packages_manifest_is_read() -> None:
         (lambda body: body.update(files={}), "files"),
         (lambda body: body["files"][0].update(path="../../.ssh/authorized_keys"), "safe relative path"),
         (lambda body: body["files"][0].update(path="RUN.json"), "twice"),
-        (lambda body: body["files"][0].update(bytes=-1), r"files\[0\].bytes"),
-        (lambda body: body["files"][0].update(bytes=True), r"files\[0\].bytes"),
+        (lambda body: body["files"][0].update(bytes=-1), r"files\.0\.bytes"),
+        (lambda body: body["files"][0].update(bytes=True), r"files\.0\.bytes"),
         (lambda body: body["files"][0].update(sha256="xyz"), "SHA-256"),
         (lambda body: body["files"][0].update(sha256=None), "sha256"),
         (lambda body: body["files"][0].update(kind="virus"), "kind"),
         (lambda body: body["files"][1].pop("path"), "path"),
-        (lambda body: body["files"].append("x"), r"files\[2\]"),
+        (lambda body: body["files"].append("x"), r"files\.2"),
     ],
 )
 def test_a_manifest_that_is_none_is_bad_input(change: Callable[[dict[str, Any]], Any], named: str) -> None:
