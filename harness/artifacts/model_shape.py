@@ -7,11 +7,13 @@ A file can be well formed and still lack a tensor: llama.cpp loads a model witho
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic_core import from_json
 
 from harness.artifacts import gguf
 from harness.artifacts.quantizations import BY_NAME
@@ -22,7 +24,6 @@ ARCHITECTURES: Final = {"Qwen2ForCausalLM": "qwen2", "LlamaForCausalLM": "llama"
 """Transformers' name of an architecture -> llama.cpp's."""
 
 _MAX = 1 << 24
-_MAX_CONFIG_BYTES = 8 << 20
 _FALLBACK: Final = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}  # llama.cpp's choice for rows that are not whole blocks of 256
 
 
@@ -70,12 +71,18 @@ class ExpectedTensor:
         return gguf.nbytes(self.type, self.shape)
 
 
+def architecture(config: Mapping[str, Any]) -> object:
+    """The architecture that a ``config.json`` names, in Transformers' word; None when it names none."""
+    listed = config.get("architectures")
+    return config.get("architecture") or (listed[0] if isinstance(listed, list) and listed else None)
+
+
 def from_config(config: Mapping[str, Any]) -> ModelShape:
     """Read the fields of a Hugging Face ``config.json`` (or of ``run.json``'s ``model.config``).
 
     Raises BadInput naming the field that is missing, odd, or of an architecture that cannot be predicted.
     """
-    named = config.get("architecture") or next(iter(_list(config.get("architectures"))), None)
+    named = architecture(config)
     if named not in ARCHITECTURES:
         raise BadInput(f"the model's architecture is {named!r}; known are {', '.join(ARCHITECTURES)}")
     heads = _size(config, "num_attention_heads")
@@ -102,15 +109,15 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
     )
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a ``config.json``. Raises BadInput."""
+def read_config(path: Path, most: int = 8 << 20) -> dict[str, Any]:
+    """Read a ``config.json``, or another JSON object of ``most`` bytes that Transformers saves. Raises BadInput."""
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise BadInput(f"{path} is larger than {_MAX_CONFIG_BYTES} bytes")
-        body = json.loads(path.read_bytes())
+        if path.stat().st_size > most:
+            raise BadInput(f"{path} is larger than {most} bytes")
+        body = from_json(path.read_bytes(), cache_strings="none")
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadInput(f"{path} is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise BadInput(f"{path} is not a JSON object")
@@ -134,7 +141,7 @@ def data_bytes(shape: ModelShape, quantization: str) -> int:
 
 def parameters(shape: ModelShape) -> int:
     """Number of weights in the model, tied ones once."""
-    return sum(_product(dimensions) for dimensions in _shapes(shape).values())
+    return sum(math.prod(dimensions) for dimensions in _shapes(shape).values())
 
 
 def lora_parameters(shape: ModelShape, rank: int, targets: Sequence[str] = LORA_TARGETS) -> int:
@@ -200,14 +207,3 @@ def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> i
     if type(value) is not int or not 0 < value <= _MAX:
         raise BadInput(f"the model's {name} is {value!r}, expected a whole number above zero")
     return value
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _product(dimensions: tuple[int, ...]) -> int:
-    total = 1
-    for length in dimensions:
-        total *= length
-    return total

@@ -162,7 +162,7 @@ def test_text_that_is_no_manifest_is_bad_input(text: str | bytes) -> None:
 # --- checkpoints -----------------------------------------------------------------------------------
 
 
-def test_the_newest_complete_checkpoint_is_found(tmp_path: Path) -> None:
+def test_checkpoints_are_found_by_step_complete_or_not(tmp_path: Path) -> None:
     for step in (100, 200, 300):
         write_checkpoint(tmp_path, step)
     (tmp_path / "checkpoint-300" / "optimizer.pt").unlink()
@@ -172,10 +172,7 @@ def test_the_newest_complete_checkpoint_is_found(tmp_path: Path) -> None:
         (200, True),
         (300, False),
     ]
-    newest = checkpoint.newest_complete(tmp_path)
-    assert newest is not None
-    assert newest.step == 200
-    assert checkpoint.newest_complete(tmp_path / "nowhere") is None
+    assert checkpoint.find(tmp_path / "nowhere") == ()
     with pytest.raises(ValueError, match="not named"):
         checkpoint.inspect(tmp_path / "runs")
 
