@@ -146,36 +146,33 @@ def parameters(shape: ModelShape) -> int:
 
 def lora_parameters(shape: ModelShape, rank: int, targets: Sequence[str] = LORA_TARGETS) -> int:
     """Number of weights in a LoRA adapter of this rank on these projections. Raises BadInput for an unknown one."""
-    sizes = {
-        "q_proj": shape.hidden_size + shape.query_size,
-        "k_proj": shape.hidden_size + shape.key_value_size,
-        "v_proj": shape.hidden_size + shape.key_value_size,
-        "o_proj": shape.query_size + shape.hidden_size,
-        "gate_proj": shape.hidden_size + shape.intermediate_size,
-        "up_proj": shape.hidden_size + shape.intermediate_size,
-        "down_proj": shape.intermediate_size + shape.hidden_size,
-    }
+    sizes = {target: width + height for target, (_, width, height, _) in _projections(shape).items()}
     unknown = sorted(set(targets) - set(sizes))
     if unknown:
         raise BadInput(f"the adapter's target {unknown[0]!r} is none of {', '.join(sizes)}")
     return rank * shape.num_hidden_layers * sum(sizes[target] for target in set(targets))
 
 
-def _shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
+def _projections(shape: ModelShape) -> dict[str, tuple[str, int, int, bool]]:
+    """A layer's matrices by the adapter's name for them: llama.cpp's name, width, height, and whether it has a bias."""
     hidden, wide = shape.hidden_size, shape.intermediate_size
-    query, key_value = shape.query_size, shape.key_value_size
+    return {
+        "q_proj": ("attn_q", hidden, shape.query_size, shape.qkv_bias),
+        "k_proj": ("attn_k", hidden, shape.key_value_size, shape.qkv_bias),
+        "v_proj": ("attn_v", hidden, shape.key_value_size, shape.qkv_bias),
+        "o_proj": ("attn_output", shape.query_size, hidden, shape.output_bias),
+        "gate_proj": ("ffn_gate", hidden, wide, shape.mlp_bias),
+        "up_proj": ("ffn_up", hidden, wide, shape.mlp_bias),
+        "down_proj": ("ffn_down", wide, hidden, shape.mlp_bias),
+    }
+
+
+def _shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
+    hidden = shape.hidden_size
     found: dict[str, tuple[int, ...]] = {"token_embd.weight": (hidden, shape.vocab_size)}
+    projections = _projections(shape).values()
     for layer in range(shape.num_hidden_layers):
-        projections = {
-            "attn_q": (hidden, query, shape.qkv_bias),
-            "attn_k": (hidden, key_value, shape.qkv_bias),
-            "attn_v": (hidden, key_value, shape.qkv_bias),
-            "attn_output": (query, hidden, shape.output_bias),
-            "ffn_gate": (hidden, wide, shape.mlp_bias),
-            "ffn_up": (hidden, wide, shape.mlp_bias),
-            "ffn_down": (wide, hidden, shape.mlp_bias),
-        }
-        for name, (width, height, bias) in projections.items():
+        for name, width, height, bias in projections:
             found[f"blk.{layer}.{name}.weight"] = (width, height)
             if bias:
                 found[f"blk.{layer}.{name}.bias"] = (height,)

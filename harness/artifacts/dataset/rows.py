@@ -26,20 +26,15 @@ _ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
 
 
 class Schema(StrEnum):
-    """The shape of a file's rows."""
+    """The shape of a file's rows, by the fields that each row must have; of two that fit, the first."""
 
+    PREFERENCE = "prompt/chosen/rejected"
     COMPLETION = "prompt/completion"
     MESSAGES = "messages"
     INSTRUCTION = "instruction/output"
-    PREFERENCE = "prompt/chosen/rejected"
 
 
-_FIELDS: Final[dict[Schema, tuple[str, ...]]] = {
-    Schema.PREFERENCE: ("prompt", "chosen", "rejected"),
-    Schema.COMPLETION: ("prompt", "completion"),
-    Schema.MESSAGES: ("messages",),
-    Schema.INSTRUCTION: ("instruction", "output"),
-}
+_FIELDS: Final = {schema: tuple(schema.split("/")) for schema in Schema}
 
 
 @dataclass(frozen=True, slots=True)
