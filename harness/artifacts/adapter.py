@@ -27,8 +27,6 @@ class AdapterFindings:
     parameters: int
     rank: int
     matrices: int
-    untrained: tuple[str, ...]
-    not_finite: tuple[str, ...]
     problems: tuple[str, ...]
 
 
@@ -49,23 +47,20 @@ def inspect(directory: Path) -> AdapterFindings:
     except safetensors.SafetensorsError as error:
         return _damaged(f"{file.name}: {error}", rank)
     norms = _norms(file, entries)
-    untrained = tuple(name for name, norm in norms.items() if "lora_B" in name and norm == 0)
-    not_finite = tuple(name for name, norm in norms.items() if not np.isfinite(norm))
+    untrained = [name for name, norm in norms.items() if "lora_B" in name and norm == 0]
     problems = [f"{name} is all zeros: it never received a gradient" for name in untrained]
-    problems += [f"{name} is not finite" for name in not_finite]
+    problems += [f"{name} is not finite" for name, norm in norms.items() if not np.isfinite(norm)]
     problems += _misshapen(entries, rank)
     return AdapterFindings(
         parameters=sum(math.prod(entry.shape) for entry in entries),
         rank=rank,
         matrices=sum("lora_" in entry.name for entry in entries),
-        untrained=untrained,
-        not_finite=not_finite,
         problems=tuple(problems),
     )
 
 
 def _damaged(problem: str, rank: int = 0) -> AdapterFindings:
-    return AdapterFindings(0, rank, 0, (), (), (problem,))
+    return AdapterFindings(0, rank, 0, (problem,))
 
 
 def _misshapen(entries: tuple[safetensors.TensorEntry, ...], rank: int) -> list[str]:

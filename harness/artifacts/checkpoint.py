@@ -64,12 +64,6 @@ def find(directory: Path) -> tuple[Checkpoint, ...]:
     return tuple(sorted(found, key=lambda checkpoint: checkpoint.step))
 
 
-def newest_complete(directory: Path) -> Checkpoint | None:
-    """The checkpoint from which training can go on with the least loss."""
-    complete = [checkpoint for checkpoint in find(directory) if checkpoint.complete]
-    return complete[-1] if complete else None
-
-
 def _problem(file: Path, step: int) -> str | None:
     try:
         if not file.is_file():

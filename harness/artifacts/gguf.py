@@ -12,6 +12,7 @@ module is also sent to the rented box.
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -192,10 +193,7 @@ def nbytes(type_name: str, shape: tuple[int, ...]) -> int:
     weights, size = BLOCKS[type_name]
     if shape[0] % weights:
         raise GgufError("shape", f"rows of {shape[0]} weights are not whole blocks of {type_name} ({weights})")
-    total = 1
-    for length in shape:
-        total *= length
-    return total // weights * size
+    return math.prod(shape) // weights * size
 
 
 def summary(header: Gguf, text_limit: int = 65536) -> dict[str, Any]:

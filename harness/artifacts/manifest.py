@@ -1,54 +1,28 @@
-"""Manifests: which files there are, by relative POSIX path, size and SHA-256.
+"""The package's ``MANIFEST.json``: every output by relative POSIX path, size and SHA-256.
 
-Two kinds: of a directory of ours (to upload it and to prove that what arrived is
-what was sent), and the package's ``MANIFEST.json``, written on the box: a stranger's
-text, so paths that could leave the directory, duplicates and odd values are refused.
+It is written on the box, a stranger's text: paths that could leave the directory, duplicates
+and odd values are refused.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Annotated, Final, Literal
 
-from harness.artifacts import digest
-from harness.artifacts.digest import Hashed
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+
+from harness.core import ids
 from harness.core.errors import BadInput
-from harness.core.ids import Sha256, sha256
+from harness.core.ids import Sha256
 from harness.core.text import names_device
 
 MAX_MANIFEST_BYTES: Final = 4 << 20
 MAX_FILES: Final = 20_000
 MAX_PATH: Final = 1024
-KINDS: Final = frozenset({"gguf", "adapter", "trainer_state", "modelfile", "run"})
 
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\\:*?"<>|]')
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestEntry:
-    """One output named by the package's manifest."""
-
-    path: str
-    size: int
-    sha256: Sha256
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class OutputManifest:
-    """The package's ``MANIFEST.json``: the last steps it reached and every output."""
-
-    steps: Mapping[str, int]
-    files: tuple[ManifestEntry, ...]
-
-    def of_kind(self, kind: str) -> tuple[ManifestEntry, ...]:
-        """The outputs of one kind."""
-        return tuple(entry for entry in self.files if entry.kind == kind)
 
 
 def safe_path(text: object) -> str:
@@ -65,32 +39,30 @@ def safe_path(text: object) -> str:
     return text
 
 
-def of_directory(root: Path, *, skip: Callable[[str], bool] = lambda _: False) -> dict[str, Hashed]:
-    """Every file below a directory, sorted by path; ``skip`` is asked with the relative path of files and folders.
+_Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 
-    Symbolic links, sockets and the like are refused (BadInput): what cannot be sent as it is must not be sent.
-    """
-    if not root.is_dir():
-        raise BadInput(f"{root} is not a directory")
-    found: dict[str, Hashed] = {}
-    pending = [root]
-    while pending:
-        try:
-            children = sorted(pending.pop().iterdir())
-        except OSError as error:
-            raise BadInput(f"{error.filename} cannot be listed: {error.strerror}") from error
-        for child in children:
-            name = child.relative_to(root).as_posix()
-            if skip(name):
-                continue
-            mode = child.lstat().st_mode
-            if stat.S_ISDIR(mode):
-                pending.append(child)
-            elif stat.S_ISREG(mode):
-                found[_named(name)] = digest.of_file(child)
-            else:
-                raise BadInput(f"{child} is neither a file nor a directory", remedy="Replace the link by the file.")
-    return dict(sorted(found.items()))
+
+@dataclass(frozen=True, slots=True)
+class ManifestEntry:
+    """One output named by the package's manifest."""
+
+    path: Annotated[str, AfterValidator(safe_path)]
+    size: Annotated[_Count, Field(validation_alias="bytes")]
+    sha256: Annotated[Sha256, AfterValidator(ids.sha256)]
+    kind: Literal["gguf", "adapter", "trainer_state", "modelfile", "run"]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputManifest:
+    """The package's ``MANIFEST.json``: the last steps it reached and every output."""
+
+    contract: Annotated[int, Field(ge=1, le=1)]
+    steps: Mapping[str, _Count]
+    files: Annotated[tuple[ManifestEntry, ...], Field(max_length=MAX_FILES)]
+
+    def of_kind(self, kind: str) -> tuple[ManifestEntry, ...]:
+        """The outputs of one kind."""
+        return tuple(entry for entry in self.files if entry.kind == kind)
 
 
 def read_output_manifest(data: bytes | str) -> OutputManifest:
@@ -98,46 +70,11 @@ def read_output_manifest(data: bytes | str) -> OutputManifest:
     if len(data) > MAX_MANIFEST_BYTES:
         raise BadInput(f"MANIFEST.json is larger than {MAX_MANIFEST_BYTES} bytes")
     try:
-        return _output_manifest(json.loads(data))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
-        raise BadInput(f"MANIFEST.json is not a manifest: {reason}") from error
-
-
-def _output_manifest(body: Any) -> OutputManifest:
-    if not isinstance(body, dict):
-        raise TypeError("not an object")
-    if type(body["contract"]) is not int or body["contract"] != 1:
-        raise ValueError(f"contract {body['contract']!r}, expected 1")
-    if not isinstance(body["steps"], dict) or not isinstance(body["files"], list) or len(body["files"]) > MAX_FILES:
-        raise TypeError("steps must be an object and files a list")
-    steps = {name: _count(body["steps"][name], f"steps.{name}") for name in ("sft", "dpo") if name in body["steps"]}
-    entries = tuple(_entry(index, row) for index, row in enumerate(body["files"]))
-    spellings = {entry.path.casefold() for entry in entries}
-    if len(spellings) != len(entries):
-        raise ValueError("files names a path twice")
-    return OutputManifest(steps, entries)
-
-
-def _entry(index: int, row: Any) -> ManifestEntry:
-    if not isinstance(row, dict):
-        raise TypeError(f"files[{index}] is not an object")
-    if row["kind"] not in KINDS:
-        raise ValueError(f"files[{index}].kind is {str(row['kind'])[:40]!r}")
-    if not isinstance(row["sha256"], str):
-        raise TypeError(f"files[{index}].sha256 is not text")
-    size = _count(row["bytes"], f"files[{index}].bytes")
-    return ManifestEntry(safe_path(row["path"]), size, sha256(row["sha256"]), row["kind"])
-
-
-def _count(value: object, where: str) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 53:
-        raise ValueError(f"{where} is {str(value)[:40]!r}, expected a whole number")
-    return value
-
-
-def _named(name: str) -> str:
-    try:
-        return safe_path(str(PurePosixPath(name)))
-    except ValueError as error:
-        raise BadInput(str(error), remedy="Rename the file: its name cannot be used on every machine.") from error
+        found = TypeAdapter(OutputManifest).validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the text"
+        raise BadInput(f"MANIFEST.json is not a manifest: {place}: {first['msg']}") from error
+    if len({entry.path.casefold() for entry in found.files}) != len(found.files):
+        raise BadInput("MANIFEST.json is not a manifest: files names a path twice")
+    return found

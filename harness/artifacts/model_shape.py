@@ -7,11 +7,13 @@ A file can be well formed and still lack a tensor: llama.cpp loads a model witho
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic_core import from_json
 
 from harness.artifacts import gguf
 from harness.artifacts.quantizations import BY_NAME
@@ -22,7 +24,6 @@ ARCHITECTURES: Final = {"Qwen2ForCausalLM": "qwen2", "LlamaForCausalLM": "llama"
 """Transformers' name of an architecture -> llama.cpp's."""
 
 _MAX = 1 << 24
-_MAX_CONFIG_BYTES = 8 << 20
 _FALLBACK: Final = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}  # llama.cpp's choice for rows that are not whole blocks of 256
 
 
@@ -70,12 +71,18 @@ class ExpectedTensor:
         return gguf.nbytes(self.type, self.shape)
 
 
+def architecture(config: Mapping[str, Any]) -> object:
+    """The architecture that a ``config.json`` names, in Transformers' word; None when it names none."""
+    listed = config.get("architectures")
+    return config.get("architecture") or (listed[0] if isinstance(listed, list) and listed else None)
+
+
 def from_config(config: Mapping[str, Any]) -> ModelShape:
     """Read the fields of a Hugging Face ``config.json`` (or of ``run.json``'s ``model.config``).
 
     Raises BadInput naming the field that is missing, odd, or of an architecture that cannot be predicted.
     """
-    named = config.get("architecture") or next(iter(_list(config.get("architectures"))), None)
+    named = architecture(config)
     if named not in ARCHITECTURES:
         raise BadInput(f"the model's architecture is {named!r}; known are {', '.join(ARCHITECTURES)}")
     heads = _size(config, "num_attention_heads")
@@ -102,15 +109,15 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
     )
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a ``config.json``. Raises BadInput."""
+def read_config(path: Path, most: int = 8 << 20) -> dict[str, Any]:
+    """Read a ``config.json``, or another JSON object of ``most`` bytes that Transformers saves. Raises BadInput."""
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise BadInput(f"{path} is larger than {_MAX_CONFIG_BYTES} bytes")
-        body = json.loads(path.read_bytes())
+        if path.stat().st_size > most:
+            raise BadInput(f"{path} is larger than {most} bytes")
+        body = from_json(path.read_bytes(), cache_strings="none")
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadInput(f"{path} is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise BadInput(f"{path} is not a JSON object")
@@ -134,41 +141,38 @@ def data_bytes(shape: ModelShape, quantization: str) -> int:
 
 def parameters(shape: ModelShape) -> int:
     """Number of weights in the model, tied ones once."""
-    return sum(_product(dimensions) for dimensions in _shapes(shape).values())
+    return sum(math.prod(dimensions) for dimensions in _shapes(shape).values())
 
 
 def lora_parameters(shape: ModelShape, rank: int, targets: Sequence[str] = LORA_TARGETS) -> int:
     """Number of weights in a LoRA adapter of this rank on these projections. Raises BadInput for an unknown one."""
-    sizes = {
-        "q_proj": shape.hidden_size + shape.query_size,
-        "k_proj": shape.hidden_size + shape.key_value_size,
-        "v_proj": shape.hidden_size + shape.key_value_size,
-        "o_proj": shape.query_size + shape.hidden_size,
-        "gate_proj": shape.hidden_size + shape.intermediate_size,
-        "up_proj": shape.hidden_size + shape.intermediate_size,
-        "down_proj": shape.intermediate_size + shape.hidden_size,
-    }
+    sizes = {target: width + height for target, (_, width, height, _) in _projections(shape).items()}
     unknown = sorted(set(targets) - set(sizes))
     if unknown:
         raise BadInput(f"the adapter's target {unknown[0]!r} is none of {', '.join(sizes)}")
     return rank * shape.num_hidden_layers * sum(sizes[target] for target in set(targets))
 
 
-def _shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
+def _projections(shape: ModelShape) -> dict[str, tuple[str, int, int, bool]]:
+    """A layer's matrices by the adapter's name for them: llama.cpp's name, width, height, and whether it has a bias."""
     hidden, wide = shape.hidden_size, shape.intermediate_size
-    query, key_value = shape.query_size, shape.key_value_size
+    return {
+        "q_proj": ("attn_q", hidden, shape.query_size, shape.qkv_bias),
+        "k_proj": ("attn_k", hidden, shape.key_value_size, shape.qkv_bias),
+        "v_proj": ("attn_v", hidden, shape.key_value_size, shape.qkv_bias),
+        "o_proj": ("attn_output", shape.query_size, hidden, shape.output_bias),
+        "gate_proj": ("ffn_gate", hidden, wide, shape.mlp_bias),
+        "up_proj": ("ffn_up", hidden, wide, shape.mlp_bias),
+        "down_proj": ("ffn_down", wide, hidden, shape.mlp_bias),
+    }
+
+
+def _shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
+    hidden = shape.hidden_size
     found: dict[str, tuple[int, ...]] = {"token_embd.weight": (hidden, shape.vocab_size)}
+    projections = _projections(shape).values()
     for layer in range(shape.num_hidden_layers):
-        projections = {
-            "attn_q": (hidden, query, shape.qkv_bias),
-            "attn_k": (hidden, key_value, shape.qkv_bias),
-            "attn_v": (hidden, key_value, shape.qkv_bias),
-            "attn_output": (query, hidden, shape.output_bias),
-            "ffn_gate": (hidden, wide, shape.mlp_bias),
-            "ffn_up": (hidden, wide, shape.mlp_bias),
-            "ffn_down": (wide, hidden, shape.mlp_bias),
-        }
-        for name, (width, height, bias) in projections.items():
+        for name, width, height, bias in projections:
             found[f"blk.{layer}.{name}.weight"] = (width, height)
             if bias:
                 found[f"blk.{layer}.{name}.bias"] = (height,)
@@ -200,14 +204,3 @@ def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> i
     if type(value) is not int or not 0 < value <= _MAX:
         raise BadInput(f"the model's {name} is {value!r}, expected a whole number above zero")
     return value
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _product(dimensions: tuple[int, ...]) -> int:
-    total = 1
-    for length in dimensions:
-        total *= length
-    return total

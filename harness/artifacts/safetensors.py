@@ -8,7 +8,9 @@ runs on Python 3.8 and imports nothing of the harness, as ``gguf`` does.
 from __future__ import annotations
 
 import json
+import math
 import struct
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +70,7 @@ def parse(path: str | Path) -> tuple[TensorEntry, ...]:
     if not isinstance(header, dict):
         raise SafetensorsError("the header is not an object")
     header.pop("__metadata__", None)
-    entries = sorted((_entry(name, row, 8 + length) for name, row in header.items()), key=_by_position)
+    entries = sorted((_entry(name, row, 8 + length) for name, row in header.items()), key=attrgetter("start", "end"))
     position = 8 + length
     for entry in entries:
         if entry.start != position:
@@ -77,10 +79,6 @@ def parse(path: str | Path) -> tuple[TensorEntry, ...]:
     if position != size:
         raise SafetensorsError(f"the tensors end at byte {position}, the file has {size}")
     return tuple(entries)
-
-
-def _by_position(entry: TensorEntry) -> tuple[int, int]:
-    return entry.start, entry.end
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -102,9 +100,7 @@ def _entry(name: str, row: Any, data_start: int) -> TensorEntry:
         or any(type(number) is not int or number < 0 for number in numbers)
     ):
         raise SafetensorsError(f"{name[:80]!r}: unknown type {str(dtype)[:20]!r}, or a length that is none")
-    size = WIDTHS[dtype]
-    for extent in shape:
-        size *= extent
+    size = WIDTHS[dtype] * math.prod(shape)
     if end - start != size:
         raise SafetensorsError(f"{name[:80]!r}: {end - start} bytes for {dtype} {shape}, expected {size}")
     return TensorEntry(name, dtype, tuple(shape), data_start + start, data_start + end)

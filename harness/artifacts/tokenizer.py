@@ -1,4 +1,4 @@
-"""Does a GGUF speak the language that was trained: its vocabulary, special ids and chat template, one by one.
+"""Proof that a GGUF speaks the language that was trained: vocabulary, special ids and chat template, one by one.
 
 llama.cpp loads a model with the wrong end-of-text id, without its pre-tokenizer's name or
 with another chat template, and says nothing; the model then never stops, or speaks gibberish.
@@ -15,9 +15,8 @@ from operator import eq
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic_core import from_json
-
 from harness.artifacts import gguf
+from harness.artifacts.model_shape import read_config
 from harness.core.errors import BadInput
 from harness.core.text import printable
 
@@ -57,8 +56,8 @@ class TokenizerDifference:
 
 def read_trained(directory: Path) -> TrainedTokenizer:
     """Read a tokenizer's directory. Raises BadInput when a file is missing or is not what Transformers saves."""
-    body = _object(directory / "tokenizer.json")
-    settings = _object(directory / "tokenizer_config.json")
+    body = read_config(directory / "tokenizer.json", MAX_FILE_BYTES)
+    settings = read_config(directory / "tokenizer_config.json", MAX_FILE_BYTES)
     model = body.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
         raise BadInput(f"{directory / 'tokenizer.json'} holds no byte-pair vocabulary")
@@ -81,17 +80,8 @@ def read_trained(directory: Path) -> TrainedTokenizer:
     )
 
 
-def self_check(path: Path, header: gguf.Gguf) -> tuple[TokenizerDifference, ...]:
+def self_check(path: Path, header: gguf.Gguf) -> Iterator[TokenizerDifference]:
     """Differences from what any GGUF's tokenizer must be, whatever was trained. Raises GgufError on a damaged array."""
-    return tuple(_self_check(path, header))
-
-
-def compare(path: Path, header: gguf.Gguf, trained: TrainedTokenizer) -> tuple[TokenizerDifference, ...]:
-    """Every field that differs from the tokenizer that trained. Raises GgufError on an array that is damaged."""
-    return tuple(_compare(path, header, trained))
-
-
-def _self_check(path: Path, header: gguf.Gguf) -> Iterator[TokenizerDifference]:
     metadata = header.metadata
     tokens, types = (_array(header, f"tokenizer.ggml.{name}") for name in ("tokens", "token_type"))
     if tokens is None or types is None or tokens.length != types.length:
@@ -116,7 +106,8 @@ def _self_check(path: Path, header: gguf.Gguf) -> Iterator[TokenizerDifference]:
             yield TokenizerDifference(key, f"{number}, a token of type {kinds[number]}", "the id of a control token")
 
 
-def _compare(path: Path, header: gguf.Gguf, trained: TrainedTokenizer) -> Iterator[TokenizerDifference]:
+def compare(path: Path, header: gguf.Gguf, trained: TrainedTokenizer) -> Iterator[TokenizerDifference]:
+    """Every field that differs from the tokenizer that trained. Raises GgufError on an array that is damaged."""
     metadata = header.metadata
     yield from _tokens(_read(path, header, "tokens"), trained)
     if trained.merges is not None:
@@ -183,20 +174,6 @@ def _read(path: Path, header: gguf.Gguf, name: str) -> list[str]:
     if array is None or array.item_type != "string":
         return []
     return gguf.read_array(path, array)
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise BadInput(f"{path} is larger than {MAX_FILE_BYTES} bytes")
-        body = from_json(path.read_bytes(), cache_strings="none")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise BadInput(f"{path} is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise BadInput(f"{path} is not a JSON object")
-    return body
 
 
 def _content(token: object) -> str:

@@ -125,7 +125,7 @@ def _tensors(header: gguf.Gguf, known: Expectation) -> ArtifactFinding:
 
 def _hyperparameters(header: gguf.Gguf, config: Mapping[str, Any]) -> ArtifactFinding:
     kind = header.metadata.get("general.architecture")
-    named = config.get("architecture") or next(iter(config.get("architectures") or []), None)
+    named = model_shape.architecture(config)
     wrong = []
     if kind != model_shape.ARCHITECTURES.get(str(named)):
         wrong.append(f"general.architecture is {kind}, the training's is {named}")
@@ -150,7 +150,8 @@ def _weights(found: scales.Scan) -> ArtifactFinding:
     return _finding("weights_present", claim, not found.damage, (seen, "no damage"), _FETCH)
 
 
-def _differences(name: str, claim: str, found: tuple[tokenizer.TokenizerDifference, ...]) -> ArtifactFinding:
+def _differences(name: str, claim: str, differences: Iterator[tokenizer.TokenizerDifference]) -> ArtifactFinding:
+    found = list(differences)
     seen = _few([f"{each.what}: {each.seen}" for each in found]) or "no difference"
     expected = _few([f"{each.what}: {each.expected}" for each in found]) or "no difference"
     return _finding(name, claim, not found, (seen, expected), _EXPORT)

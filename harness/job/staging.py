@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from harness.artifacts import digest
-from harness.artifacts import manifest as manifests
+from harness.artifacts import digest, manifest
 from harness.core import durable, process
 from harness.core.canonical import canonical
 from harness.core.errors import BadInput
@@ -71,7 +70,7 @@ def stage_package(job: Job, directory: Path) -> StagedPackage:
     try:
         _copy(source, building)
         _complete(job, building)
-        files = {name: hashed.sha256 for name, hashed in manifests.of_directory(building, skip=skipped).items()}
+        files = _digests(building)
         _publish(building, directory)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -95,10 +94,22 @@ def data_files(job: Job) -> tuple[str, ...]:
 
 def _key(job: Job, source: Path) -> Sha256:
     """Names what the snapshot is made from: every file of the source, the command that completes it."""
-    files = {name: digest.of_file(path).sha256 for name, path in package_files(source)}
     return digest.of_bytes(
-        canonical({"files": dict(files), "prepare": list(job.package.prepare), "data": list(data_files(job))})
+        canonical(
+            {"files": dict(_digests(source)), "prepare": list(job.package.prepare), "data": list(data_files(job))}
+        )
     )
+
+
+def _digests(folder: Path) -> dict[str, Sha256]:
+    """Digest of every file of a package by its name. Raises BadInput for a name that not every machine can have."""
+    found = {}
+    for name, path in package_files(folder):
+        try:
+            found[manifest.safe_path(name)] = digest.of_file(path).sha256
+        except ValueError as error:
+            raise BadInput(str(error), remedy="Rename the file: its name cannot be used on every machine.") from error
+    return dict(sorted(found.items()))
 
 
 def _known(directory: Path, key: Sha256) -> StagedPackage | None:
@@ -108,12 +119,10 @@ def _known(directory: Path, key: Sha256) -> StagedPackage | None:
         noted: dict[str, Sha256] = dict(note["files"])
         if note["key"] != key:
             return None
-        found = manifests.of_directory(directory / PACKAGE, skip=skipped)
+        found = _digests(directory / PACKAGE)
     except (OSError, ValueError, KeyError, TypeError, BadInput):
         return None  # no note, or not ours: staging again is always right
-    if {name: hashed.sha256 for name, hashed in found.items()} != noted:
-        return None
-    return StagedPackage(directory / PACKAGE, noted)
+    return StagedPackage(directory / PACKAGE, noted) if found == noted else None
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -146,8 +155,8 @@ def package_files(source: Path) -> Iterator[tuple[str, Path]]:
             if skipped(name):
                 continue
             count += 1
-            if count > manifests.MAX_FILES:
-                raise BadInput(f"{source} holds more than {manifests.MAX_FILES} files: is it the training package?")
+            if count > manifest.MAX_FILES:
+                raise BadInput(f"{source} holds more than {manifest.MAX_FILES} files: is it the training package?")
             kind = _kind(child, root)
             if stat.S_ISDIR(kind):
                 pending.append(child)
@@ -189,9 +198,11 @@ def _complete(job: Job, building: Path) -> None:
     still = [name for name in names if not (building / name).is_file()]
     if still:
         raise BadInput(f"{command} ended well but did not make {', '.join(still)}: {done.tail[-500:]}")
-    for leftover in sorted(building.rglob("*"), reverse=True):
-        if skipped(leftover.relative_to(building).as_posix()):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    for made in sorted(building.rglob("*"), reverse=True):
+        if skipped(made.relative_to(building).as_posix()):
+            shutil.rmtree(made) if made.is_dir() else made.unlink()
+        elif made.is_symlink():
+            raise BadInput(f"{command} made {made.name}, a link: a snapshot holds files", remedy="Make it a file.")
 
 
 def _publish(building: Path, directory: Path) -> None:

@@ -33,7 +33,7 @@ class ProofLine:
     @property
     def opening(self) -> str:
         """The words before the first count: by them the line is found, whatever follows them."""
-        return _opening(self.text)
+        return re.sub(r"\W+\Z", "", _words(self.text)[0])
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -54,13 +54,14 @@ def _problem(text: str) -> str | None:
         return f"has at most {LONGEST} characters"
     if not text.isprintable() or text != text.strip():
         return "is one printable line without blanks at its ends"
-    if not any(letter.isalpha() for letter in _opening(text)):
+    before, between, _ = _words(text)
+    if not any(map(str.isalpha, before)):
         return "begins with words, by which it is found"
-    between = re.split(r"\{sft\}|\{dpo\}", text)[1]
-    if not any(not letter.isdigit() for letter in between):
+    if not between or between.isdigit():
         return "keeps its two counts apart"
     return None
 
 
-def _opening(text: str) -> str:
-    return re.sub(r"\W+\Z", "", re.split(r"\{sft\}|\{dpo\}", text)[0])
+def _words(text: str) -> list[str]:
+    """The text before the first count, between the two and behind the second."""
+    return re.split("|".join(map(re.escape, _PLACES)), text)

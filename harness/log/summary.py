@@ -8,10 +8,12 @@ summary speaks of the present attempt, and keeps what a resume must be judged by
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from statistics import median
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from pydantic import AliasChoices, Field
 
@@ -35,6 +37,8 @@ from harness.log.grammar import (
 )
 from harness.log.proof import ProofLine
 
+E = TypeVar("E", bound=Event)
+_OfTrainer = Step | CheckpointSaved | Resumed | PassedOver | StageComplete
 _PACE_WINDOW: Final = 20  # logged steps; the first ones of a run include compilation and warm-up
 
 
@@ -96,117 +100,75 @@ def read(data: bytes, proof: ProofLine, *, torn_end: bool = True) -> LogSummary:
 
 
 def summarise(events: Iterable[Event]) -> LogSummary:
-    """Fold events, in the order in which the log states them."""
-    fold = _Fold()
+    """Summarise events, in the order in which the log states them."""
+    attempts: list[list[Event]] = [[]]
+    by_trainer: defaultdict[Trainer, list[_OfTrainer]] = defaultdict(list)
     for event in events:
-        fold.add(event)
-    return fold.result()
+        if _begins_again(event, attempts[-1]):
+            attempts.append([])
+        attempts[-1].append(event)
+        if isinstance(event, _OfTrainer):
+            by_trainer[event.trainer].append(event)
+    present, everything = attempts[-1], list(chain(*attempts))
+    errors, earlier_errors = (tuple(_all(said, ErrorLine)) for said in (present, chain(*attempts[:-1])))
+    loss, failed = _last(everything, FirstDpoLoss), _last(present, TrainingFailed)
+    begun = any(isinstance(event, DataAnnounced | Plan) for event in everything)
+    ended = [event for event in present if isinstance(event, TrainingComplete | TrainingFailed)]
+    return LogSummary(
+        attempts=len(attempts) if begun else 0,
+        data=_last(present, DataAnnounced),
+        plan=_last(present, Plan),
+        trainers={trainer: _trainer_log(said) for trainer, said in by_trainer.items()},
+        first_dpo_loss=loss.loss if loss else None,
+        ggufs=tuple({event.path: event for event in _all(everything, GgufWritten)}.values()),
+        errors=errors,
+        earlier_errors=earlier_errors,
+        failed=failed.reason if failed else None,
+        complete=bool(ended) and isinstance(ended[-1], TrainingComplete),
+    )
 
 
-@dataclass(slots=True)
-class _Trainer:
-    steps: dict[int, Step] = field(default_factory=dict)
-    saved: dict[int, None] = field(default_factory=dict)
-    resumes: list[Resume] = field(default_factory=list)
-    passed_over: list[PassedOver] = field(default_factory=list)
+def _all(events: Iterable[Event], kind: type[E]) -> Iterator[E]:
+    return (event for event in events if isinstance(event, kind))
+
+
+def _last(events: Sequence[Event], kind: type[E]) -> E | None:
+    return next(_all(reversed(events), kind), None)
+
+
+def _begins_again(event: Event, attempt: Iterable[Event]) -> bool:
+    """True for a proof line or PLAN that opens another attempt: the present one has its own, or came to an end."""
+    if not isinstance(event, DataAnnounced | Plan):
+        return False
+    ends = {type(event), TrainingComplete, TrainingFailed} | (
+        {ErrorLine} if isinstance(event, DataAnnounced) else set()
+    )
+    return not ends.isdisjoint(map(type, attempt))
+
+
+def _trainer_log(events: Iterable[_OfTrainer]) -> TrainerLog:
+    steps: dict[int, Step] = {}
+    saved: set[int] = set()
+    resumes: list[Resume] = []
+    passed_over: list[PassedOver] = []
     complete: StageComplete | None = None
-
-    def step(self, event: Step) -> None:
-        if self.resumes and self.resumes[-1].after is None:
-            self.resumes[-1] = Resume(self.resumes[-1].at, self.resumes[-1].before, event)
-        self.rewind(event.step - 1)
-        self.steps[event.step] = event
-
-    def rewind(self, to: int) -> None:
-        """Forget what was said of the steps beyond ``to``: they are trained again."""
-        if self.steps and next(reversed(self.steps)) > to:
-            self.steps = {number: step for number, step in self.steps.items() if number <= to}
-        if self.complete is not None and self.complete.step > to:
-            self.complete = None
-
-    def resume(self, event: Resumed) -> None:
-        self.rewind(event.step)
-        before = next(reversed(self.steps.values()), None)
-        self.resumes.append(Resume(event.step, before, None))
-
-
-@dataclass(slots=True)
-class _Fold:
-    attempts: int = 0
-    data: DataAnnounced | None = None
-    plan: Plan | None = None
-    trainers: dict[Trainer, _Trainer] = field(default_factory=dict)
-    first_dpo_loss: float | None = None
-    ggufs: dict[str, GgufWritten] = field(default_factory=dict)
-    errors: list[ErrorLine] = field(default_factory=list)
-    earlier_errors: list[ErrorLine] = field(default_factory=list)
-    failed: str | None = None
-    complete: bool = False
-
-    def add(self, event: Event) -> None:
-        match event:
-            case DataAnnounced():
-                self.begin(again=self.data is not None or bool(self.errors))
-                self.data = event
-            case Plan():
-                self.begin(again=self.plan is not None)
-                self.plan = event
-            case TrainingComplete():
-                self.complete = True
-            case TrainingFailed():
-                self.failed, self.complete = event.reason, False
-            case ErrorLine():
-                self.errors.append(event)
-            case GgufWritten():
-                self.ggufs[event.path] = event
-            case FirstDpoLoss():
-                self.first_dpo_loss = event.loss
-            case _:
-                self.add_to_trainer(event)
-
-    def add_to_trainer(self, event: Step | CheckpointSaved | Resumed | PassedOver | StageComplete) -> None:
-        trainer = self.trainers.setdefault(event.trainer, _Trainer())
+    for event in events:
+        if isinstance(event, Step | Resumed):  # whatever was said of the steps beyond is trained again
+            kept = event.step if isinstance(event, Resumed) else event.step - 1
+            if steps and next(reversed(steps)) > kept:
+                steps = {number: step for number, step in steps.items() if number <= kept}
+            complete = None if complete and complete.step > kept else complete
         match event:
             case Step():
-                trainer.step(event)
-            case CheckpointSaved():
-                trainer.saved[event.step] = None
+                if resumes and resumes[-1].after is None:
+                    resumes[-1] = replace(resumes[-1], after=event)
+                steps[event.step] = event
             case Resumed():
-                trainer.resume(event)
+                resumes.append(Resume(event.step, next(reversed(steps.values()), None), None))
+            case CheckpointSaved():
+                saved.add(event.step)
             case PassedOver():
-                trainer.passed_over.append(event)
+                passed_over.append(event)
             case StageComplete():
-                trainer.complete = event
-
-    def begin(self, *, again: bool) -> None:
-        """An attempt begins with its proof line or PLAN, whichever is first; what the one before said is history."""
-        self.attempts = max(self.attempts, 1)
-        if again or self.failed is not None or self.complete:
-            self.earlier_errors += self.errors
-            self.errors, self.data, self.plan = [], None, None
-            self.failed, self.complete = None, False
-            self.attempts += 1
-
-    def result(self) -> LogSummary:
-        return LogSummary(
-            attempts=self.attempts,
-            data=self.data,
-            plan=self.plan,
-            trainers={name: _frozen(trainer) for name, trainer in self.trainers.items()},
-            first_dpo_loss=self.first_dpo_loss,
-            ggufs=tuple(self.ggufs.values()),
-            errors=tuple(self.errors),
-            earlier_errors=tuple(self.earlier_errors),
-            failed=self.failed,
-            complete=self.complete,
-        )
-
-
-def _frozen(trainer: _Trainer) -> TrainerLog:
-    return TrainerLog(
-        steps=tuple(trainer.steps.values()),
-        saved=tuple(sorted(trainer.saved)),
-        resumes=tuple(trainer.resumes),
-        passed_over=tuple(trainer.passed_over),
-        complete=trainer.complete,
-    )
+                complete = event
+    return TrainerLog(tuple(steps.values()), tuple(sorted(saved)), tuple(resumes), tuple(passed_over), complete)

@@ -65,12 +65,9 @@ def find(sources: Sources, commands: Mapping[str, Sequence[str]]) -> tuple[str, 
     for name, code in sources.scripts.items():
         found += [f"{name}:{line}: {what}" for line, what in in_python(code)]
     for name, text in sources.texts.items():
-        if is_requirements(name):
-            found += [f"{name}:{line}: {what}" for line, what in in_requirements(text)]
-        elif PurePosixPath(name).suffix in CONFIGURATION:
-            found += [f"{name}:{line}: {what}" for line, what in in_configuration(text)]
-        else:
-            found += [f"{name}:{line}: {what}" for line, what in in_shell(text)]
+        configures = PurePosixPath(name).suffix in CONFIGURATION
+        read = in_requirements if is_requirements(name) else in_configuration if configures else in_shell
+        found += [f"{name}:{line}: {what}" for line, what in read(text)]
     return tuple(dict.fromkeys(found))
 
 

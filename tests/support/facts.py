@@ -301,7 +301,7 @@ def posttrain() -> PosttrainFacts:
         run=seen(JsonFile(exists=True, bytes=900, json=run_json(sound_job()))),
         gguf=seen(GgufOnBox(exists=True, gguf=header)),
         recorded=seen(RemoteFile(MODEL, FILE_BYTES, SHA)),
-        adapter=seen(AdapterFindings(161_480_704, 64, 392, (), (), ())),
+        adapter=seen(AdapterFindings(161_480_704, 64, 392, ())),
         predicted_bytes=seen(DATA_BYTES),
         carried=seen({"blk.0.attn_q.weight": Carried(projection=0.98, relative_error=0.006, change=0.4)}),
     )

@@ -48,22 +48,14 @@ def _judge(training: list[Texts], evaluation: list[Texts], limits: DatasetLimits
         yield from market.judge_pairs(file, named)
     for file in training:
         yield from labels.judge(file, taught[id(file)], limits.max_class_share, named)
-    for kind in (_is_preference, _is_demonstration):
-        files = [file for file in training if kind(file)]
+    for preferences in (True, False):
+        files = [file for file in training if (file.source.schema is Schema.PREFERENCE) is preferences]
         if files:
             mine, said = [keys[id(file)] for file in files], [taught[id(file)] for file in files]
             yield from repeats.judge(files, mine, said, limits.max_duplicate_share, named)
     if evaluation:
         yield from repeats.unlike_evaluation(frozenset(chain(*keys.values())), evaluation, named)
     yield from market.judge_dates(training, evaluation, named)
-
-
-def _is_preference(file: Texts) -> bool:
-    return file.source.schema is Schema.PREFERENCE
-
-
-def _is_demonstration(file: Texts) -> bool:
-    return file.source.schema not in (Schema.PREFERENCE, None)
 
 
 def _empty(file: Texts, named: int) -> Iterator[Defect]:

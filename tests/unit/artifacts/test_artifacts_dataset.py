@@ -124,7 +124,7 @@ def test_what_a_windows_editor_does_to_a_file_is_told(tmp_path: Path, encoding: 
 def test_each_schema_is_known_and_counted(tmp_path: Path, row: Row, schema: Schema) -> None:
     path = write(tmp_path / "a.jsonl", [row] * 3)
     assert rows.read(path).schema is schema
-    assert rows.count([path, path]) == 6
+    assert len(rows.read(path).rows) == 3
 
 
 def put(field: str, change: Callable[[str], str]) -> Callable[[Row], None]:

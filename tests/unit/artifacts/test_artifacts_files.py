@@ -83,26 +83,6 @@ def test_a_digest_is_of_the_bytes_on_the_disk(tmp_path: Path) -> None:
 # --- manifests -------------------------------------------------------------------------------------
 
 
-def test_a_directory_is_listed_by_posix_paths_in_order(tmp_path: Path) -> None:
-    for name in ("b/two.txt", "a.txt", "b/one.txt", "b/__pycache__/x.pyc"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(name, encoding="utf-8")
-    found = manifest.of_directory(tmp_path, skip=lambda name: name.endswith("__pycache__"))
-    assert list(found) == ["a.txt", "b/one.txt", "b/two.txt"]
-    assert found["a.txt"] == digest.Hashed(5, digest.of_bytes(b"a.txt"))
-    with pytest.raises(BadInput, match="not a directory"):
-        manifest.of_directory(tmp_path / "a.txt")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege on Windows")
-def test_links_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("x", encoding="utf-8")
-    (tmp_path / "package").mkdir()
-    (tmp_path / "package" / "link").symlink_to(tmp_path / "secret")
-    with pytest.raises(BadInput, match="neither a file nor a directory"):
-        manifest.of_directory(tmp_path / "package")
-
-
 @pytest.mark.parametrize(
     "path",
     [
@@ -157,13 +137,13 @@ def test_the_packages_manifest_is_read() -> None:
         (lambda body: body.update(files={}), "files"),
         (lambda body: body["files"][0].update(path="../../.ssh/authorized_keys"), "safe relative path"),
         (lambda body: body["files"][0].update(path="RUN.json"), "twice"),
-        (lambda body: body["files"][0].update(bytes=-1), r"files\[0\].bytes"),
-        (lambda body: body["files"][0].update(bytes=True), r"files\[0\].bytes"),
+        (lambda body: body["files"][0].update(bytes=-1), r"files\.0\.bytes"),
+        (lambda body: body["files"][0].update(bytes=True), r"files\.0\.bytes"),
         (lambda body: body["files"][0].update(sha256="xyz"), "SHA-256"),
         (lambda body: body["files"][0].update(sha256=None), "sha256"),
         (lambda body: body["files"][0].update(kind="virus"), "kind"),
         (lambda body: body["files"][1].pop("path"), "path"),
-        (lambda body: body["files"].append("x"), r"files\[2\]"),
+        (lambda body: body["files"].append("x"), r"files\.2"),
     ],
 )
 def test_a_manifest_that_is_none_is_bad_input(change: Callable[[dict[str, Any]], Any], named: str) -> None:
@@ -182,7 +162,7 @@ def test_text_that_is_no_manifest_is_bad_input(text: str | bytes) -> None:
 # --- checkpoints -----------------------------------------------------------------------------------
 
 
-def test_the_newest_complete_checkpoint_is_found(tmp_path: Path) -> None:
+def test_checkpoints_are_found_by_step_complete_or_not(tmp_path: Path) -> None:
     for step in (100, 200, 300):
         write_checkpoint(tmp_path, step)
     (tmp_path / "checkpoint-300" / "optimizer.pt").unlink()
@@ -192,10 +172,7 @@ def test_the_newest_complete_checkpoint_is_found(tmp_path: Path) -> None:
         (200, True),
         (300, False),
     ]
-    newest = checkpoint.newest_complete(tmp_path)
-    assert newest is not None
-    assert newest.step == 200
-    assert checkpoint.newest_complete(tmp_path / "nowhere") is None
+    assert checkpoint.find(tmp_path / "nowhere") == ()
     with pytest.raises(ValueError, match="not named"):
         checkpoint.inspect(tmp_path / "runs")
 

@@ -38,7 +38,7 @@ EXISTS, FLOOR, SIZE = "final_gguf_exists", "remote_gguf_over_floor", "remote_ggu
 FORMED, DIGEST = "remote_gguf_well_formed", "remote_sha256_recorded"
 FINAL = Entry(MODEL, "file", FILE_BYTES, NOW)
 CARRIES = "gguf_carries_the_finetune"
-SOUND = AdapterFindings(161_480_704, 64, 392, (), (), ())
+SOUND = AdapterFindings(161_480_704, 64, 392, ())
 RELATIVE = MODEL.removeprefix(f"{BOX}/")
 HEADER = posttrain().gguf.get().gguf
 assert HEADER is not None
@@ -82,8 +82,11 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
         {STEPS: "sft ended at 33/33"},
     ),
     ("another rank", {"adapter": replace(SOUND, rank=8)}, {TRAINED: "rank 8"}),
-    ("never moved", {"adapter": replace(SOUND, untrained=("q.lora_B",))}, {TRAINED: "never trained: q.lora_B"}),
-    ("not finite", {"adapter": replace(SOUND, not_finite=("q.lora_B",))}, {TRAINED: "not finite: q.lora_B"}),
+    (
+        "never moved",
+        {"adapter": replace(SOUND, problems=("q.lora_B is all zeros",))},
+        {TRAINED: "q.lora_B is all zeros"},
+    ),
     ("damaged", {"adapter": replace(SOUND, problems=("cut at byte 9",))}, {TRAINED: "cut at byte 9"}),
     ("empty", {"adapter": replace(SOUND, matrices=0)}, {TRAINED: "no LoRA matrix"}),
     ("no file", {"finals": ()}, {EXISTS: "0 files"}),

@@ -104,6 +104,20 @@ def test_the_snapshot_holds_the_package_and_no_leavings(source: Path, tmp_path: 
     assert not (source / "data").exists()
 
 
+def test_the_manifest_names_every_file_by_posix_path_in_order(source: Path, tmp_path: Path) -> None:
+    manifest = staging.stage_package(job(source), tmp_path / "job").manifest
+    assert list(manifest) == ["build.py", "lib/__init__.py", "train.py"]
+    assert manifest["train.py"] == digest.of_bytes(b"import lib\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such name is possible there")
+def test_a_name_that_not_every_machine_can_have_is_refused(source: Path, tmp_path: Path) -> None:
+    (source / "lib" / "a:stream.py").touch()
+    with pytest.raises(BadInput, match="not a safe relative path") as caught:
+        staging.stage_package(job(source), tmp_path / "job")
+    assert "Rename the file" in caught.value.remedy
+
+
 def test_staging_again_changes_nothing(source: Path, tmp_path: Path) -> None:
     first = staging.stage_package(prepared(source), tmp_path / "job")
     before = {path: path.stat().st_mtime_ns for path in first.path.rglob("*")}
@@ -182,6 +196,13 @@ def test_links_may_not_leave_the_package(source: Path, tmp_path: Path) -> None:
     (source / "outside.py").symlink_to(tmp_path / "secret")
     with pytest.raises(BadInput, match="outside the package"):
         staging.stage_package(job(source), tmp_path / "job")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
+def test_a_link_that_the_preparation_made_is_refused(source: Path, tmp_path: Path) -> None:
+    (source / "build.py").write_text(BUILD + "pathlib.Path('made').symlink_to('built')\n")
+    with pytest.raises(BadInput, match="made made, a link"):
+        staging.stage_package(prepared(source), tmp_path / "job")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
