@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +97,8 @@ def test_one_that_died_goes_on_with_its_state(home: Path) -> None:
     offer = provider.search(OfferQuery(("H100",), 1, 20.0, 100.0))[0]
     rented = provider.create(offer.id, CreateRequest("pytorch/pytorch", 20.0, "gsh-demo-1"))
     os.kill(pid_of(home), signal.SIGKILL)
+    while emulators(home):
+        time.sleep(0.01)
     again = open_emulated(home, CLOCK)
     assert [instance.id for instance in again.instances().instances] == [rented]
     assert stop_emulator(home)
