@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from harness.core.ids import Sha256, sha256
 
@@ -247,7 +247,6 @@ class SessionState:
     alive: bool
     pid: int | None
     exit_status: int | None
-    carrier: Literal["tmux", "setsid"] | None
     ended_s: float | None = None
 
     def __post_init__(self) -> None:

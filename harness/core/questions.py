@@ -1,7 +1,7 @@
 """Questions that the box answers, each with the type of its answer. Pure.
 
-A question's fields are the arguments of the function that answers it: the one that ``OPERATIONS`` in the modules
-of ``harness.remote.box`` has under its ``op``. Relative paths start at HOME, ``~`` expands.
+A question's fields are the arguments of the function that answers it: the one that ``OPERATIONS`` in
+``harness.remote.box.answer`` has under its ``op``. Relative paths start at HOME, ``~`` expands.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ signal, closed terminal or kill of the caller reaches it, and nobody must wait f
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ _HELPER_S = 30
 
 
 def spawn(argv: Sequence[str], *, cwd: Path, output: Path) -> int:
-    """Start a program, its output in a new file; the process id. Raises HarnessError when it cannot be started."""
+    """Start a program, its output in a private file; the process id. Raises HarnessError when it cannot be started."""
     helper = [sys.executable, "-m", "harness.providers.detached", str(cwd), str(output), *argv]
     try:
         done = subprocess.run(helper, capture_output=True, text=True, timeout=_HELPER_S, check=True)
@@ -34,7 +35,7 @@ def spawn(argv: Sequence[str], *, cwd: Path, output: Path) -> int:
 def main(arguments: Sequence[str]) -> None:
     """The helper: working directory, output file, then the program and its arguments."""
     cwd, output, *argv = arguments
-    with Path(output).open("wb") as file:
+    with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         child = subprocess.Popen(
             argv, cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, **_apart()
         )

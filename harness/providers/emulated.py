@@ -1,25 +1,23 @@
 """The embedded Vast.ai: started once, found again, and left running when this process dies.
 
-Its address and key are in ``emulator.json`` under its home, its state beside it. One
-that died is started again on the same state; it listens at a new port then.
+It is found by its command line; its address and key are the first that it said, in ``emulator.log`` under its home.
+One that died is started again on the same state; it listens at a new port then.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from harness.core import durable, environment
+from harness.core import environment
 from harness.core.errors import BadInput, HarnessError, MissingExtra, ProviderUnavailable
 from harness.core.ports import Clock, Provider
 from harness.core.text import printable
@@ -36,15 +34,9 @@ _ADDRESS = re.compile(r"^listening on (http://127\.0\.0\.1:\d+)/?\s*$", re.MULTI
 _KEY = re.compile(r"^key: (\S+)\s*$", re.MULTILINE)
 _POLL_S = 0.05
 _LOCK_S = 120.0
+_START_S = 60.0
 _STOP_S = 15.0
 _OUTPUT_LIMIT = 64 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    url: str
-    key: str
-    pid: int
 
 
 def open_provider(settings: ProviderSettings) -> Provider:
@@ -55,7 +47,7 @@ def open_provider(settings: ProviderSettings) -> Provider:
 
 
 def emulator_home(home: Path, scenario: str | None) -> Path:
-    """Where the embedded provider keeps its state: one for ordinary jobs, one of its own for each scenario."""
+    """Folder of the embedded provider: one for ordinary jobs, one of its own for each scenario."""
     return home / ("emulator" if scenario is None else f"emulator-{Path(scenario).stem}")
 
 
@@ -64,26 +56,23 @@ def open_emulated(home: Path, clock: Clock, *, scenario: str | None = None) -> V
     return VastProvider(ensure_emulator(home, clock, scenario=scenario), clock, name=NAME, pace=UNPACED)
 
 
-def ensure_emulator(home: Path, clock: Clock, *, scenario: str | None = None, start_s: float = 60.0) -> Credentials:
+def ensure_emulator(home: Path, clock: Clock, *, scenario: str | None = None) -> Credentials:
     """The address and key of the emulator whose home this is, started when it is not running.
 
-    Raises BadInput when it runs another scenario, ProviderUnavailable when it does not come up in ``start_s`` seconds.
+    Raises BadInput when it runs another scenario, ProviderUnavailable when it does not come up within a minute.
     """
     home = home.resolve()
     with _alone(home):
-        known = _read(home)
-        pid = known.pid if known is not None and _runs(known.pid, home) else _find(home)
-        if known is None or pid != known.pid:
-            known = _await(pid or spawn(_command(home, scenario), cwd=home, output=_output(home)), home, clock, start_s)
-            durable.write(_record(home), json.dumps(asdict(known)).encode(), mode=0o600)
-    playing = _scenario(known.pid)
+        pid = _find(home) or spawn(_command(home, scenario), cwd=home, output=_output(home))
+        credentials = _await(pid, home, clock)
+    playing = _scenario(pid)
     if playing != scenario:
         raise BadInput(
             f"the emulator of {home} is running with {f'scenario {playing}' if playing else 'no scenario'}",
             remedy="Ask for that one, or stop the emulator first.",
         )
-    _require_listening(known)
-    return Credentials(known.url, known.key)
+    _require_listening(credentials.server_url, pid)
+    return credentials
 
 
 def stop_emulator(home: Path) -> bool:
@@ -92,8 +81,7 @@ def stop_emulator(home: Path) -> bool:
     if not home.exists():
         return False
     with _alone(home):
-        known = _read(home)
-        pid = known.pid if known is not None and _runs(known.pid, home) else _find(home)
+        pid = _find(home)
         if pid is None:
             return False
         psutil = _psutil()
@@ -107,16 +95,22 @@ def stop_emulator(home: Path) -> bool:
         return True
 
 
-def _await(pid: int, home: Path, clock: Clock, start_s: float) -> _Record:
-    """What a starting emulator says about itself."""
-    deadline = clock.monotonic() + start_s
+def _await(pid: int, home: Path, clock: Clock) -> Credentials:
+    """Address and key that the emulator says when it starts."""
+    deadline = clock.monotonic() + _START_S
     while True:
         running = _runs(pid, home)  # asked first: what it said before it ended is then complete
-        with _output(home).open(encoding="utf-8", errors="replace") as file:
-            said = file.read(_OUTPUT_LIMIT)
+        try:
+            with _output(home).open(encoding="utf-8", errors="replace") as file:
+                said = file.read(_OUTPUT_LIMIT)
+        except OSError as error:
+            raise ProviderUnavailable(
+                f"what the emulator (process {pid}) said cannot be read: {error}",
+                remedy="End that process and run the same command again.",
+            ) from error
         address, key = _ADDRESS.search(said), _KEY.search(said)
         if running and address and key:
-            return _Record(address.group(1), key.group(1), pid)
+            return Credentials(address.group(1), key.group(1))
         if not running or clock.monotonic() > deadline:
             raise ProviderUnavailable(
                 f"the emulator did not start; it said: {printable(said[-1000:].strip()) or '(nothing)'}",
@@ -130,16 +124,12 @@ def _command(home: Path, scenario: str | None) -> Sequence[str]:
     return (sys.executable, "-m", _MODULE, "--port", "0", "--state", str(home / "state"), *wanted)
 
 
-def _record(home: Path) -> Path:
-    return home / "emulator.json"
-
-
 def _output(home: Path) -> Path:
     return home / "emulator.log"
 
 
 def _runs(pid: int, home: Path) -> bool:
-    """Whether a process is the emulator of this home, and not a later one with the same number.
+    """True when a process is the emulator of this home, and not a later one with the same number.
 
     The process is looked at, and not asked over HTTP: a rehearsed fault may spoil any answer, and is used up by it.
     """
@@ -148,7 +138,7 @@ def _runs(pid: int, home: Path) -> bool:
 
 
 def _find(home: Path) -> int | None:
-    """An emulator of this home that was not recorded: its starter was killed before it could."""
+    """The emulator of this home that runs, whoever started it."""
     return next((pid for pid in _psutil().pids() if _runs(pid, home)), None)
 
 
@@ -175,26 +165,15 @@ def _psutil() -> ModuleType:
     return psutil
 
 
-def _require_listening(record: _Record) -> None:
-    address = urlsplit(record.url)
+def _require_listening(url: str, pid: int) -> None:
+    address = urlsplit(url)
     try:
         socket.create_connection((address.hostname or "", address.port or 0), timeout=5).close()
     except OSError as error:
         raise ProviderUnavailable(
-            f"the emulator (process {record.pid}) runs, but {record.url} does not answer: {error}",
+            f"the emulator (process {pid}) runs, but {url} does not answer: {error}",
             remedy="End that process and run the same command again.",
         ) from error
-
-
-def _read(home: Path) -> _Record | None:
-    """What was recorded; it is written whole or not at all, so that one that cannot be read was damaged since."""
-    try:
-        found = json.loads(_record(home).read_text(encoding="utf-8"))
-        return _Record(str(found["url"]), str(found["key"]), int(found["pid"]))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise BadInput(f"{_record(home)} cannot be read: {error}", remedy="Delete it if no emulator runs.") from error
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from harness.remote.ssh.connection import Connection, Dialer, Login
 from harness.remote.ssh.pipe import CommandPipe
 from harness.remote.transfer import download, mirror, upload
 from harness.remote.transfer.attempt import DEFAULT_LIMITS, RemoteDigests, TransferLimits
-from harness.remote.transfer.streams import RangeStream, Stream
+from harness.remote.transfer.streams import RangeStream
 
 SMALL = 4 << 20
 """Bytes of a file that comes over the connection for questions: it does not deserve one of its own."""
@@ -108,8 +108,6 @@ class SshHost:
             elsewhere=elsewhere or {},
             connect=self._receiver,
             probe=lambda question: self.probe([question], timeout=120.0 + size / DIGEST_BYTES_PER_S),
-            clock=self._clock,
-            patience=self._limits.patience,
             on_progress=on_progress,
         )
 
@@ -138,7 +136,7 @@ class SshHost:
         connection = self._any_connection()
         return any(connection.round_trip(self._clock) < NEAR_S for _ in range(2))
 
-    def open(self, remote: RemoteFile, part: Path, give_up: Callable[[], bool], *, nice: int = 0) -> Stream:
+    def open(self, remote: RemoteFile, part: Path, give_up: Callable[[], bool], *, nice: int = 0) -> RangeStream:
         """A stream of a file's ranges, at the priority of nice(1), on its own connection unless the file is small."""
         shared = remote.size <= SMALL
         connection = self._shared_connection() if shared else self._own_connection(give_up)
@@ -248,7 +246,7 @@ class _Background:
         del size
         return 1
 
-    def open(self, remote: RemoteFile, part: Path, give_up: Callable[[], bool]) -> Stream:
+    def open(self, remote: RemoteFile, part: Path, give_up: Callable[[], bool]) -> RangeStream:
         """A stream at low priority."""
         return self._host.open(remote, part, give_up, nice=19)
 

@@ -31,7 +31,7 @@ from harness.remote.ssh.connection import Login
 from harness.remote.transfer import journal as journals
 from harness.remote.transfer.attempt import TransferLimits
 from harness.remote.transfer.journal import Journal
-from harness.remote.transfer.streams import Stream
+from harness.remote.transfer.streams import RangeStream
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
 
@@ -55,7 +55,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     paths: list[str] = []
     real = SshHost.open
 
-    def noted(self: SshHost, remote: RemoteFile, *args: Any, **more: Any) -> Stream:
+    def noted(self: SshHost, remote: RemoteFile, *args: Any, **more: Any) -> RangeStream:
         paths.append(remote.path)
         return real(self, remote, *args, **more)
 
@@ -423,7 +423,6 @@ from harness.core.clock import SystemClock
 from harness.core.ports import Endpoint, RemoteFile
 from harness.remote.host import SshHost
 from harness.remote.transfer.journal import Journal
-from harness.remote.transfer.streams import Stream
 from harness.remote.ssh.connection import Login
 user, port, key, pin, path, size, digest, target = sys.argv[1:]
 login = Login(user, (Endpoint("127.0.0.1", int(port)),), Path(key), (pin,))

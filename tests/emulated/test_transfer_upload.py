@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -9,7 +10,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,17 +22,18 @@ from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HostUnreachable, TransferFailed
 from harness.core.ids import Sha256
 from harness.core.observed import Observed
-from harness.core.ports import Clock, Json, Progress
+from harness.core.ports import Json, Progress
 from harness.core.questions import Answers
 from harness.remote.box import receive
 from harness.remote.box.files import sha256
 from harness.remote.host import SshHost
 from harness.remote.probe import probe
 from harness.remote.session import TrainingSession
+from harness.remote.ssh.connection import connect
+from harness.remote.ssh.pipe import CommandPipe
 from harness.remote.transfer import upload
 from harness.remote.transfer.attempt import TransferLimits
 from harness.remote.transfer.upload import ATTEMPTS
-from tests.support.fake_clock import FakeClock
 
 pytestmark = pytest.mark.skipif(SSHD is None, reason="sshd is not installed")
 MIB = 1 << 20
@@ -373,29 +375,26 @@ def test_a_box_that_keeps_nothing_of_what_it_takes_is_given_up(tmp_path: Path) -
         sieve.stop()
 
 
-class _Told:
+class _Told(CommandPipe):
     """A pipe from a box that says one thing, a byte at a time."""
 
-    def __init__(self, said: bytes, before_each: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, said: bytes) -> None:
         self._said = said
-        self._before_each = before_each
+        self._silence = None
+        self._rest = b""
 
     def write(self, data: bytes) -> None:
         pass
 
     def read(self, limit: int) -> bytes:
-        self._before_each()
         said, self._said = self._said[: min(limit, 1)], self._said[1:]
         return said
-
-    def interrupt(self) -> None:
-        pass
 
     def close(self) -> None:
         pass
 
 
-def send_to(told: _Told, tmp_path: Path, *, tree: Json = None, clock: Clock | None = None) -> None:
+def send_to(told: _Told, tmp_path: Path, *, tree: Json = None) -> None:
     """An upload of one file to a box that says this, and then lists that."""
     source, files = package(tmp_path, {"a": b"one"})
     upload.send(
@@ -405,8 +404,6 @@ def send_to(told: _Told, tmp_path: Path, *, tree: Json = None, clock: Clock | No
         elsewhere={},
         connect=lambda _: told,
         probe=lambda asked: Answers({asked: probe.read(asked, Observed(value=tree))}),
-        clock=clock or SystemClock(),
-        patience=60.0,
     )
 
 
@@ -416,10 +413,19 @@ def test_an_odd_answer_is_a_failed_transfer(tmp_path: Path, said: str) -> None:
         send_to(_Told(said.encode() + b"\n"), tmp_path)
 
 
-def test_an_answer_that_never_ends_is_given_up(tmp_path: Path) -> None:
-    clock = FakeClock()
-    with pytest.raises(HostUnreachable, match="does not end an answer"):
-        send_to(_Told(b" " * 1000, lambda: clock.sleep(59.0)), tmp_path, clock=clock)
+def test_an_answer_that_never_ends_is_given_up(box: LocalSshd) -> None:
+    login = box.login()
+    connection = connect(login, login.endpoints[0])
+    with (
+        contextlib.closing(CommandPipe(connection, "while printf .; do sleep 0.05; done", silence=0.5)) as pipe,
+        pytest.raises(HostUnreachable),
+    ):
+        pipe.read_line(1 << 20)
+
+
+def test_an_answer_that_is_too_long_is_refused() -> None:
+    with pytest.raises(TransferFailed, match="more than 10 bytes"):
+        _Told(b"." * 100).read_line(10)
 
 
 @pytest.mark.parametrize("path", [5, None, [], True, {}])

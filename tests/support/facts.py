@@ -82,10 +82,10 @@ DATA_BYTES: Final = 8_092_571_648
 FILE_BYTES: Final = DATA_BYTES + 5_953_344
 INSTANCE: Final = 7001
 
-RUNNING: Final = SessionState(started=True, alive=True, pid=4242, exit_status=None, carrier="tmux")
-ENDED: Final = SessionState(started=True, alive=False, pid=4242, exit_status=0, carrier="tmux")
-CRASHED: Final = SessionState(started=True, alive=False, pid=4242, exit_status=1, carrier="tmux")
-KILLED: Final = SessionState(started=True, alive=False, pid=4242, exit_status=None, carrier="tmux")
+RUNNING: Final = SessionState(started=True, alive=True, pid=4242, exit_status=None)
+ENDED: Final = SessionState(started=True, alive=False, pid=4242, exit_status=0)
+CRASHED: Final = SessionState(started=True, alive=False, pid=4242, exit_status=1)
+KILLED: Final = SessionState(started=True, alive=False, pid=4242, exit_status=None)
 
 PROOF: Final = ProofLine("V2 FOREX INTEGRATION: {sft} SFT + {dpo} DPO samples from YOUR data")
 V2: Final = "V2 FOREX INTEGRATION: 15300 SFT + 2550 DPO samples from YOUR data"

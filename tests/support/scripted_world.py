@@ -46,7 +46,7 @@ from tests.support.fake_clock import FakeClock
 USER = 7
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBoxKeyBoxKeyBoxKeyBoxKeyBoxKey"
 MODEL = b"GGUF" + bytes(range(256)) * 64
-_OPERATIONS = {**box_files.OPERATIONS, **box_training.OPERATIONS, **box_excerpt.OPERATIONS}
+_OPERATIONS: dict[str, Any] = {**vars(box_files), **vars(box_training), **vars(box_excerpt)}
 _REQUEST = re.compile(rb"main\(json\.loads\((.*)\)\)\s*\Z", re.DOTALL)
 
 
@@ -226,7 +226,7 @@ class Box:
         pid = 100 if self.started else None
         status = None if self.alive else self.exit_status
         ended = None if status is None else self.ended_s
-        told = {"started": self.started, "alive": self.alive, "pid": pid, "exit_status": status, "carrier": "tmux"}
+        told = {"started": self.started, "alive": self.alive, "pid": pid, "exit_status": status}
         return {**told, "ended_s": ended}
 
     def look(self) -> dict[str, Any]:

@@ -15,11 +15,23 @@ from typing import Any
 from harness.remote.box import excerpt, files, machine, session, training
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    **files.OPERATIONS,
-    **machine.OPERATIONS,
-    **session.OPERATIONS,
-    **training.OPERATIONS,
-    **excerpt.OPERATIONS,
+    "checkpoints": training.checkpoints,
+    "command": machine.command,
+    "disk": files.disk,
+    "excerpt": excerpt.excerpt,
+    "gguf": training.gguf,
+    "glob": files.glob,
+    "gpus": machine.gpus,
+    "grep": files.grep,
+    "now": files.now,
+    "processes": machine.processes,
+    "python_packages": machine.python_packages,
+    "read_text": files.read_text,
+    "session": session.state,
+    "sha256": files.sha256,
+    "tail": files.tail,
+    "tmux_sessions": machine.tmux_sessions,
+    "tree": files.tree,
 }
 THREADS = 8
 

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from harness.remote.box.files import BLOCK, expand
@@ -101,6 +101,3 @@ class _Kept:
     def all(self) -> Any:
         """In their order in the log."""
         return {"lines": [*self.head, *self.rare, *(line for line, _, _ in self.tail)], "left_out": self.left_out}
-
-
-OPERATIONS: dict[str, Callable[..., Any]] = {"excerpt": excerpt}

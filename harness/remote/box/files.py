@@ -12,7 +12,7 @@ import shutil
 import stat as modes
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 LINE_LIMIT = 4000
@@ -202,15 +202,3 @@ def _described(seen: os.stat_result) -> Any:
     kinds = ((modes.S_ISREG, "file"), (modes.S_ISDIR, "dir"), (modes.S_ISLNK, "link"))
     kind = next((name for test, name in kinds if test(seen.st_mode)), "other")
     return {"kind": kind, "bytes": seen.st_size, "mtime": seen.st_mtime}
-
-
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    "glob": glob,
-    "sha256": sha256,
-    "tree": tree,
-    "read_text": read_text,
-    "tail": tail,
-    "grep": grep,
-    "disk": disk,
-    "now": now,
-}

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
 from typing import Any
 
 from harness.remote.box.files import expand
@@ -19,7 +18,7 @@ ARGV_LIMIT = 64
 WORD_LIMIT = 1000
 OUTPUT_LIMIT = 1 << 16
 LAUNCH_VARIABLES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "CUDA_VISIBLE_DEVICES")
-"""What a distributed launcher sets; no other variable's value leaves the box."""
+"""Variables that a distributed launcher sets; no other variable's value leaves the box."""
 
 GPU_FIELDS = ("index", "name", "driver_version", "memory.total", "memory.used", "utilization.gpu", "compute_cap")
 
@@ -75,19 +74,18 @@ def gpus() -> Any:
     if ran["status"] != 0:
         raise ValueError(f"nvidia-smi ended with {ran['status']}: {(ran['out'] + ran['err'])[-300:]}")
     rows = [[cell.strip() for cell in row] for row in csv.reader(ran["out"].splitlines()) if row]
-    found = []
-    for index, name, driver, total, used, busy, capability in rows:
-        found.append(
-            {
-                "index": int(index),
-                "name": name,
-                "driver": driver,
-                "memory_total_mib": _number(total),
-                "memory_used_mib": _number(used),
-                "utilization_percent": _number(busy),
-                "compute_cap": capability,
-            }
-        )
+    found = [
+        {
+            "index": int(index),
+            "name": name,
+            "driver": driver,
+            "memory_total_mib": _number(total),
+            "memory_used_mib": _number(used),
+            "utilization_percent": _number(busy),
+            "compute_cap": capability,
+        }
+        for index, name, driver, total, used, busy, capability in rows
+    ]
     return {"installed": True, "gpus": found}
 
 
@@ -107,36 +105,50 @@ def processes(directory: str) -> Any:
     ``{processes: [{pid, ppid, state, argv, cwd, env}], unreadable}``: ``env`` has only what launchers set;
     ``unreadable`` counts processes of other users that could not be looked at.
     """
-    table = {}
-    unreadable = 0
-    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
+    table, unreadable = process_table()
+    top = os.path.realpath(expand(directory))
+    chosen = set()
+    for pid, process in table.items():
         try:
-            table[pid] = status_of(pid)
-            table[pid]["cwd"] = os.readlink(f"/proc/{pid}/cwd")
+            process["cwd"] = os.readlink(f"/proc/{pid}/cwd")
         except PermissionError:
             unreadable += 1
         except (FileNotFoundError, ProcessLookupError):
             continue
-    top = os.path.realpath(expand(directory))
-    chosen = set()
-    for pid, process in table.items():
-        where = process.get("cwd", "")
-        if where == top or where.startswith(top + "/"):
-            chosen.add(pid)
-    grown = True
-    while grown:
-        more = {pid for pid, process in table.items() if process["ppid"] in chosen and pid not in chosen}
-        chosen |= more
-        grown = bool(more)
-    chosen.discard(os.getpid())
-    return {"processes": [_process(pid, table[pid]) for pid in sorted(chosen)], "unreadable": unreadable}
+        else:
+            if (process["cwd"] + "/").startswith(top + "/"):
+                chosen.add(pid)
+    found = with_descendants(chosen, table) - {os.getpid()}
+    return {"processes": [_process(pid, table[pid]) for pid in sorted(found)], "unreadable": unreadable}
 
 
-def status_of(pid: int) -> Any:
-    """``{state, ppid, session, started}`` from /proc/<pid>/stat (proc(5)); ``started`` tells a reused pid apart."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
-    return {"state": fields[0].decode(), "ppid": int(fields[1]), "session": int(fields[3]), "started": int(fields[19])}
+def process_table() -> Any:
+    """``{pid: {state, ppid, session, started}}`` (proc(5)), and how many processes could not be looked at.
+
+    ``started`` tells a reused pid apart.
+    """
+    table = {}
+    unreadable = 0
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                state, ppid, _, session, *more = file.read().rpartition(b")")[2].split()
+        except PermissionError:
+            unreadable += 1
+            continue
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        table[pid] = {"state": state.decode(), "ppid": int(ppid), "session": int(session), "started": int(more[15])}
+    return table, unreadable
+
+
+def with_descendants(pids: set[int], table: dict[int, Any]) -> set[int]:
+    """Processes and everything that descends from them."""
+    more = pids
+    while more:
+        more = {pid for pid, process in table.items() if process["ppid"] in pids} - pids
+        pids = pids | more
+    return pids
 
 
 def _process(pid: int, known: Any) -> Any:
@@ -177,12 +189,3 @@ def _ends(data: bytes) -> str:
 
 def _text(data: bytes, limit: int) -> str:
     return data[:limit].decode("utf-8", "replace")
-
-
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    "command": command,
-    "python_packages": python_packages,
-    "gpus": gpus,
-    "tmux_sessions": tmux_sessions,
-    "processes": processes,
-}

@@ -6,9 +6,10 @@ A pid alone proves nothing after a restart, so the process's start time is kept 
 """
 
 # The box may have Python 3.8: typing's old names; and os.path throughout, as strings are what crosses the wire.
-# ruff: noqa: PTH100, PTH103, PTH107, PTH111, PTH118, PTH120, PTH123, PTH208
+# ruff: noqa: PTH100, PTH103, PTH107, PTH111, PTH118, PTH120, PTH123
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -22,11 +23,11 @@ from collections.abc import Callable
 from typing import Any
 
 from harness.remote.box.files import expand
-from harness.remote.box.machine import status_of
+from harness.remote.box.machine import process_table, with_descendants
 
 STARTED_WITHIN_S = 10.0
 LAUNCHER = """cd {directory} || exit 1
-printf '{{"pid": %s, "started": %s, "carrier": "%s"}}' "$$" "$(cut -d' ' -f22 /proc/$$/stat)" "$1" \\
+printf '{{"pid": %s, "started": %s}}' "$$" "$(cut -d' ' -f22 /proc/$$/stat)" \\
   > .harness/launch.json.new && mv .harness/launch.json.new .harness/launch.json || exit 1
 {exports}{command} >> {log} 2>&1
 status=$?
@@ -47,24 +48,16 @@ def main(request: Any) -> None:
 
 
 def state(directory: str) -> Any:
-    """``{started, alive, pid, exit_status, ended_s, carrier}``.
+    """``{started, alive, pid, exit_status, ended_s}``.
 
     ``exit_status`` is null while it runs and when it was killed; ``ended_s`` is how many seconds ago it was written.
     """
     known = _launch(directory)
-    pid = known["pid"] if known else None
-    alive = known is not None and bool(_family(known))
-    status, ended = None, None
-    if known and not alive:
-        status, ended = _exit_status(directory)
-    return {
-        "started": known is not None,
-        "alive": alive,
-        "pid": pid,
-        "exit_status": status,
-        "ended_s": ended,
-        "carrier": known["carrier"] if known else None,
-    }
+    if known is None:
+        return {"started": False, "alive": False, "pid": None, "exit_status": None}
+    alive = bool(_family(known))
+    status, ended = (None, None) if alive else _exit_status(directory)
+    return {"started": True, "alive": alive, "pid": known["pid"], "exit_status": status, "ended_s": ended}
 
 
 def start(directory: str, name: str, argv: Any, env: Any, log: str) -> Any:
@@ -76,7 +69,9 @@ def start(directory: str, name: str, argv: Any, env: Any, log: str) -> Any:
         before = state(directory)
         if before["alive"] or before["exit_status"] == 0:
             return {**before, "fresh": False}
-        _forget(home)
+        for name_of_last in ("launch.json", "exit_status"):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(home, name_of_last))
         exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in env.items())
         script = LAUNCHER.format(
             directory=shlex.quote(os.path.dirname(home)),
@@ -106,7 +101,8 @@ def stop(directory: str, grace: float = 20.0) -> Any:
         # The launcher outlives its command to write down how it ended; only then it is killed too.
         # Parents come first, or a shell whose children ended would report that all went well.
         for pid in sorted(family if sent == signal.SIGKILL else family - {known["pid"]}):
-            _kill(pid, sent)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sent)
         deadline = time.monotonic() + wait
         while time.monotonic() < deadline and _family(known):
             time.sleep(0.05)
@@ -117,32 +113,19 @@ def stop(directory: str, grace: float = 20.0) -> Any:
 
 def _spawn(name: str, launcher: str, directory: str) -> None:
     """Start the launcher detached: in tmux, so that a person can attach; else in a session of its own."""
+    silent: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     if shutil.which("tmux") is not None and not _runs_another(name, launcher):
         # A session of that name may be left of a shell somebody opened in it, or of a launcher that was killed.
         subprocess.run(["tmux", "kill-session", "-t", "=" + name], check=False, stderr=subprocess.DEVNULL)
-        inside = f"exec sh {shlex.quote(launcher)} tmux"
-        made = subprocess.run(
-            ["tmux", "new-session", "-d", "-s", name, "-c", directory, inside],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=STARTED_WITHIN_S,
-            check=False,
-        )
-        if made.returncode == 0:
+        inside = f"exec sh {shlex.quote(launcher)}"
+        words = ["tmux", "new-session", "-d", "-s", name, "-c", directory, inside]
+        if subprocess.run(words, **silent, timeout=STARTED_WITHIN_S, check=False).returncode == 0:
             return
-    subprocess.Popen(
-        ["sh", launcher, "setsid"],
-        cwd=directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    subprocess.Popen(["sh", launcher], cwd=directory, **silent, start_new_session=True)
 
 
 def _runs_another(name: str, launcher: str) -> bool:
-    """Whether another directory's launcher lives in the tmux session of that name."""
+    """True when another directory's launcher lives in the tmux session of that name."""
     panes = ["tmux", "list-panes", "-s", "-t", "=" + name, "-F", "#{pane_pid}"]
     listed = subprocess.run(panes, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     for pid in listed.stdout.split():
@@ -176,42 +159,16 @@ def _exit_status(directory: str) -> Any:
 
 
 def _family(launch: Any) -> set[int]:
-    """What lives of a launch: the launcher, its terminal session's processes, and their descendants anywhere.
+    """Living processes of a launch: the launcher, its terminal session's processes, and their descendants anywhere.
 
     Of a dead launcher its session's processes may live on; Linux reuses no pid that is still a session's.
     """
-    table = {}
-    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
-        try:
-            table[pid] = status_of(pid)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+    table, unreadable = process_table()
+    if unreadable:
+        raise PermissionError(f"{unreadable} processes cannot be looked at")
     launcher = launch["pid"]
     if launcher in table and table[launcher]["started"] != launch["started"]:
         return set()
     living = {pid: seen for pid, seen in table.items() if seen["state"] not in ("Z", "X")}
     family = {pid for pid, seen in living.items() if pid == launcher or seen["session"] == launcher}
-    grown = True
-    while grown:
-        more = {pid for pid, seen in living.items() if seen["ppid"] in family and pid not in family}
-        family |= more
-        grown = bool(more)
-    return family
-
-
-def _kill(pid: int, sent: int) -> None:
-    try:
-        os.kill(pid, sent)
-    except ProcessLookupError:
-        return
-
-
-def _forget(home: str) -> None:
-    for name in ("launch.json", "exit_status"):
-        try:
-            os.remove(os.path.join(home, name))
-        except FileNotFoundError:
-            continue
-
-
-OPERATIONS: dict[str, Callable[..., Any]] = {"session": state}
+    return with_descendants(family, living)

@@ -68,23 +68,15 @@ def checkpoints(path: str) -> Any:
 
 
 def _inside(directory: str) -> Any:
-    files = {}
+    entries = {os.path.basename(entry["path"]): entry for entry in glob(os.path.join(directory, "*"))}
     parsed = {}
-    for entry in glob(os.path.join(directory, "*")):
-        name = os.path.basename(entry["path"])
-        files[name] = entry["bytes"]
-        parse = _parser(name)
-        if parse is not None:
-            parsed[name] = attempt(parse, entry["path"])
+    for name, entry in entries.items():
+        if name.endswith(".safetensors"):
+            parsed[name] = attempt(safetensors, entry["path"])
+        elif name.endswith((".pt", ".pth", ".bin")):
+            parsed[name] = attempt(archive, entry["path"])
+    files = {name: entry["bytes"] for name, entry in entries.items()}
     return {"files": files, "parsed": parsed, "global_step": attempt(_global_step, directory)}
-
-
-def _parser(name: str) -> Any:
-    if name.endswith(".safetensors"):
-        return safetensors
-    if name.endswith((".pt", ".pth", ".bin")):
-        return archive
-    return None
 
 
 def _global_step(directory: str) -> int:
@@ -117,9 +109,3 @@ def gguf(path: str) -> Any:
         return {"exists": True, "gguf": parser.summary(parser.parse(expand(path)))}
     except parser.GgufError as error:
         return {"exists": True, "malformed": str(error)[:500]}
-
-
-OPERATIONS: dict[str, Callable[..., Any]] = {
-    "checkpoints": checkpoints,
-    "gguf": gguf,
-}

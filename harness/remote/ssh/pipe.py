@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Protocol
 
 from paramiko import Channel
 from paramiko.ssh_exception import SSHException
@@ -18,24 +17,11 @@ CHATTER_LIMIT = 64 << 10
 """Bytes that a login shell may print before the program that was asked for begins."""
 
 
-class Pipe(Protocol):
-    """Both ends of a command that runs on the box."""
-
-    def write(self, data: bytes) -> None:
-        """Send all of it. Raises HostUnreachable, and TransferFailed when the box lacks the program."""
-
-    def read(self, limit: int) -> bytes:
-        """From one to ``limit`` bytes; none at the end. Raises HostUnreachable, TransferFailed."""
-
-    def close(self) -> None:
-        """End the command and release everything; another thread's ``read`` ends."""
-
-
 class CommandPipe:
     """A command on a connection of its own, unless that is ``shared`` and outlives the pipe.
 
-    ``mark``: output begins behind that line. ``silence``: seconds that a read or write may take, without a limit
-    when the caller watches for stalls itself.
+    ``mark``: output begins behind that line. ``silence``: seconds that a read, a write or a line may take, without a
+    limit when the caller watches for stalls itself.
     """
 
     def __init__(
@@ -51,6 +37,7 @@ class CommandPipe:
         self._shared = shared
         self._mark = f"\n{mark}\n".encode() if mark else b""
         self._silence = silence
+        self._rest = b""
         try:
             self._channel: Channel = connection.session()
             channel_buffer.attach(self._channel)
@@ -62,7 +49,7 @@ class CommandPipe:
         self._channel.settimeout(silence)
 
     def write(self, data: bytes) -> None:
-        """Send all of it; see ``Pipe.write``."""
+        """Send all of it. Raises HostUnreachable, and TransferFailed when the box lacks the program."""
         self._require_program(0.0)
         try:
             self._channel.sendall(data)
@@ -71,32 +58,53 @@ class CommandPipe:
             raise HostUnreachable(f"the connection was cut: {describe(error)}") from error
 
     def read(self, limit: int) -> bytes:
-        """Some bytes, none at the end. Raises TransferFailed when the output does not begin with the mark."""
+        """From one to ``limit`` bytes, none at the end. Raises HostUnreachable, and TransferFailed without the mark."""
         try:
-            return self._channel.recv(limit) if not self._mark else self._read_behind_mark(limit)
+            if self._mark:
+                self._skip_to_mark()
+            data = self._rest[:limit] or self._channel.recv(limit)
         except (SSHException, OSError, EOFError) as error:
             raise HostUnreachable(f"the connection was cut: {describe(error)}") from error
+        self._rest = self._rest[limit:]
+        return data
+
+    def read_line(self, limit: int) -> bytes:
+        """Next line, without its end. Raises TransferFailed beyond ``limit`` bytes, HostUnreachable when none comes."""
+        said = b""
+        with self._in_time():
+            while b"\n" not in said:
+                if len(said) > limit:
+                    raise TransferFailed(f"the box answers oddly, with a line of more than {limit} bytes")
+                data = self.read(1 << 16)
+                if not data:
+                    raise HostUnreachable("the connection ended before the box's answer did")
+                said += data
+        line, _, more = said.partition(b"\n")
+        self._rest = more + self._rest
+        return line
 
     def close(self) -> None:
-        """End the command, and the connection unless others use it."""
+        """End the command, and the connection unless others use it; another thread's ``read`` ends."""
         if not self._shared:
             self._connection.close()
         with contextlib.suppress(SSHException, OSError, EOFError):  # a dead connection cannot be told
             self._channel.close()
 
-    def _read_behind_mark(self, limit: int) -> bytes:
-        chatter, data = b"", b""
-        with contextlib.nullcontext() if self._silence is None else self._connection.ended_after(self._silence):
-            while self._mark and (data := self._channel.recv(limit)):
+    def _in_time(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._silence is None else self._connection.ended_after(self._silence)
+
+    def _skip_to_mark(self) -> None:
+        chatter = b""
+        with self._in_time():
+            while self._mark and (data := self._channel.recv(1 << 16)):
                 chatter += data
-                _, found, data = chatter.partition(self._mark)
+                _, found, rest = chatter.partition(self._mark)
                 if found:
-                    self._mark = b""
+                    self._mark, self._rest = b"", rest
                 elif len(chatter) > CHATTER_LIMIT:
                     raise TransferFailed("the box answers oddly, with more than it may before the program begins")
         if self._mark:
             self._require_program()
-        return data or self._channel.recv(limit)
 
     def _require_program(self, patience: float = 1.0) -> None:
         """Raise TransferFailed when the command ended, within ``patience`` seconds, as there is no such program."""

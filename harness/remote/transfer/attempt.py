@@ -13,7 +13,7 @@ from harness.core.ports import Clock, OnProgress, Progress, RemoteFile
 from harness.core.rate import RateMeter
 from harness.remote.transfer.flow import ConnectionRamp, StallDetector
 from harness.remote.transfer.journal import Journal
-from harness.remote.transfer.streams import Stream
+from harness.remote.transfer.streams import RangeStream
 from harness.remote.transfer.workers import DownloadWorker, Piece, PieceQueue, Verifier
 
 TICK_S = 0.2
@@ -36,7 +36,7 @@ class Source(Protocol):
     def connections(self, size: int) -> int:
         """Connections to begin with, for a file of ``size`` bytes. Raises HostUnreachable."""
 
-    def open(self, remote: RemoteFile, part: Path, give_up: Callable[[], bool]) -> Stream:
+    def open(self, remote: RemoteFile, part: Path, give_up: Callable[[], bool]) -> RangeStream:
         """A stream into the local file; connecting is tried again until told to give up. Raises HostUnreachable."""
 
     def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:
@@ -146,5 +146,5 @@ class DownloadAttempt:
             worker.start(self._open)
         self._queue.workers = wanted
 
-    def _open(self, give_up: Callable[[], bool]) -> Stream:
+    def _open(self, give_up: Callable[[], bool]) -> RangeStream:
         return self._source.open(self._journal.remote, self._journal.part, give_up)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from harness.core.errors import HostUnreachable, RemoteChanged, TransferFailed
 from harness.core.ports import RemoteFile
-from harness.remote.ssh.pipe import Pipe
+from harness.remote.ssh.pipe import CommandPipe
 from harness.remote.transfer.journal import disk_errors_translated
 
 READ = 1 << 20
@@ -26,30 +25,13 @@ class Range:
     length: int
 
 
-class Stream(Protocol):
-    """Asks for ranges of a file and writes them, in that order, into the local file."""
-
-    def ask(self, wanted: Range) -> None:
-        """Request a range; several may be under way. Raises HostUnreachable."""
-
-    def receive(self, wanted: Range, arrived: Callable[[int], None]) -> str:
-        """Write the range that was asked for first; return the identity of the file that its bytes are of.
-
-        ``arrived`` is told every count of bytes that is written, also of a range that is cut. Raises
-        RemoteChanged when the file is another now, HostUnreachable when the stream ends early.
-        """
-
-    def interrupt(self) -> None:
-        """Cut it from another thread; a waiting ``receive`` ends with HostUnreachable."""
-
-    def close(self) -> None:
-        """End it and release everything."""
-
-
 class RangeStream:
-    """Stream over a command that serves ranges (``harness.remote.box.ranges``); closes the pipe with itself."""
+    """Asks for ranges of a file and writes them, in that order, into the local file.
 
-    def __init__(self, pipe: Pipe, remote: RemoteFile, part: Path) -> None:
+    The pipe's command serves ranges (``harness.remote.box.ranges``); the pipe is closed with the stream.
+    """
+
+    def __init__(self, pipe: CommandPipe, remote: RemoteFile, part: Path) -> None:
         self._pipe = pipe
         self._remote = remote
         try:
@@ -58,20 +40,22 @@ class RangeStream:
         except BaseException:
             pipe.close()
             raise
-        self._rest = b""
 
     def ask(self, wanted: Range) -> None:
-        """Request a range."""
+        """Request a range; several may be under way. Raises HostUnreachable."""
         self._pipe.write(b"%d %d\n" % (wanted.offset, wanted.length))
 
     def receive(self, wanted: Range, arrived: Callable[[int], None]) -> str:
-        """Write the range; see ``Stream.receive``."""
-        identity = self._identity(self._header(), wanted)
+        """Write the range that was asked for first; return the identity of the file that its bytes are of.
+
+        ``arrived`` is told every count of bytes that is written, also of a range that is cut. Raises
+        RemoteChanged when the file is another now, HostUnreachable when the stream ends early.
+        """
+        identity = self._identity(self._pipe.read_line(HEADER_LIMIT), wanted)
         self._file.seek(wanted.offset)
         left = wanted.length
         while left:
-            data = self._rest[:left] or self._pipe.read(min(left, READ))
-            self._rest = self._rest[len(data) :] if self._rest else b""
+            data = self._pipe.read(min(left, READ))
             if not data:
                 raise HostUnreachable(f"the stream of {self._remote.path} ended early")
             left -= len(data)
@@ -83,24 +67,13 @@ class RangeStream:
         return identity
 
     def interrupt(self) -> None:
-        """Cut it from another thread."""
+        """Cut it from another thread; a waiting ``receive`` ends with HostUnreachable."""
         self._pipe.close()
 
     def close(self) -> None:
         """End it and release everything."""
         self._file.close()
         self._pipe.close()
-
-    def _header(self) -> bytes:
-        while b"\n" not in self._rest:
-            data = self._pipe.read(HEADER_LIMIT)
-            if not data:
-                raise HostUnreachable(f"the stream of {self._remote.path} ended before its answer")
-            self._rest += data
-            if len(self._rest) > 2 * HEADER_LIMIT:
-                raise self._odd_answer(self._rest)
-        line, _, self._rest = self._rest.partition(b"\n")
-        return line
 
     def _identity(self, header: bytes, wanted: Range) -> str:
         """The identity that an answer to a request names. Raises RemoteChanged, TransferFailed."""
@@ -111,10 +84,7 @@ class RangeStream:
         if words[:1] == ["problem"]:
             raise TransferFailed(f"the box cannot read {remote.path}: {' '.join(words[1:])[:300]!r}")
         if words[:3] != ["ok", str(wanted.offset), str(wanted.length)] or len(words) != 4:
-            raise self._odd_answer(header)
+            raise TransferFailed(f"the box answers oddly for {remote.path}: {header[:100]!r}")
         if words[3].split(":")[0] != str(remote.size):
             raise RemoteChanged(f"{remote.path} on the box no longer has the {remote.size} bytes that were recorded")
         return words[3]
-
-    def _odd_answer(self, said: bytes) -> TransferFailed:
-        return TransferFailed(f"the box answers oddly for {self._remote.path}: {said[:100]!r}")

@@ -12,11 +12,11 @@ from typing import Any
 
 from harness.core.errors import BadInput, HostUnreachable, TransferFailed
 from harness.core.ids import Sha256
-from harness.core.ports import Clock, Json, OnProgress, Progress
+from harness.core.ports import Json, OnProgress, Progress
 from harness.core.questions import Answers, TreeOf
 from harness.remote.box.outputs import OURS, is_written_there
 from harness.remote.path_safety import problem_of_remote, safe_relative
-from harness.remote.ssh.pipe import Pipe
+from harness.remote.ssh.pipe import CommandPipe
 
 BLOCK = 256 << 10
 LINE_LIMIT = 16 << 20
@@ -38,13 +38,11 @@ def send(
     files: Mapping[str, Sha256],
     *,
     elsewhere: Mapping[str, Path],
-    connect: Callable[[dict[str, Json]], Pipe],
+    connect: Callable[[dict[str, Json]], CommandPipe],
     probe: Callable[[TreeOf], Answers],
-    clock: Clock,
-    patience: float,
     on_progress: OnProgress | None = None,
 ) -> None:
-    """Make ``remote_dir`` hold exactly ``files``; see ``ports.Host.send``. An answer may take ``patience`` seconds.
+    """Make ``remote_dir`` hold exactly ``files``; see ``ports.Host.send``.
 
     Raises BadInput when a local file is not what the list says, TransferFailed, HostUnreachable.
     """
@@ -55,7 +53,7 @@ def send(
         _local(elsewhere.get(path) or source.joinpath(*safe_relative(path).parts), path, digest)
         for path, digest in sorted(files.items())
     ]
-    sender = _Sender(remote_dir, wanted, clock, patience, on_progress)
+    sender = _Sender(remote_dir, wanted, on_progress)
     idle = 0
     while True:
         before = sender.kept
@@ -85,24 +83,19 @@ def _local(local: Path, path: str, digest: Sha256) -> _File:
 class _Sender:
     """Sends the files that the box lacks; state that outlives a cut connection."""
 
-    def __init__(
-        self, remote_dir: str, wanted: list[_File], clock: Clock, patience: float, on_progress: OnProgress | None
-    ) -> None:
+    def __init__(self, remote_dir: str, wanted: list[_File], on_progress: OnProgress | None) -> None:
         self._remote_dir = remote_dir
         self._wanted = wanted
-        self._clock = clock
-        self._patience = patience
         self._on_progress = on_progress
         self._total = sum(file.size for file in wanted)
         self._there = 0
         self.kept = 0
         """Most bytes that the box was seen to hold when a connection began."""
 
-    def attempt(self, connect: Callable[[dict[str, Json]], Pipe]) -> None:
+    def attempt(self, connect: Callable[[dict[str, Json]], CommandPipe]) -> None:
         pipe = connect({"directory": self._remote_dir, "files": {file.path: file.sha256 for file in self._wanted}})
         try:
-            answers = _Answers(pipe, self._clock, self._patience)
-            there = answers.next()
+            there = _answer(pipe)
             present, staged = there.get("present"), there.get("staged")
             if not isinstance(present, dict) or not isinstance(staged, dict):
                 raise TransferFailed("the box answers oddly about what it holds")
@@ -115,15 +108,15 @@ class _Sender:
                     self._one(pipe, file, begun.pop(file.sha256, 0))  # of twins, the first uses it up
                 except HostUnreachable:
                     pipe.close()
-                    answers.next()  # a box that cannot take it has said why before it ended
+                    _answer(pipe)  # a box that cannot take it has said why before it ended
                     raise
-                answers.next()
+                _answer(pipe)
                 self._there += file.size
             self._tell(self._there)
         finally:
             pipe.close()
 
-    def _one(self, pipe: Pipe, file: _File, offset: int) -> None:
+    def _one(self, pipe: CommandPipe, file: _File, offset: int) -> None:
         header = {
             "path": file.path,
             "bytes": file.size,
@@ -153,36 +146,17 @@ def _begun(staged: object, file: _File) -> int:
     return staged if type(staged) is int and 0 <= staged <= file.size else 0
 
 
-class _Answers:
-    """Answers of the box, one line of JSON each."""
-
-    def __init__(self, pipe: Pipe, clock: Clock, patience: float) -> None:
-        self._pipe = pipe
-        self._clock = clock
-        self._patience = patience
-        self._rest = b""
-
-    def next(self) -> dict[str, Any]:
-        """The next answer. Raises TransferFailed when it tells of a problem or is odd, HostUnreachable without one."""
-        deadline = self._clock.monotonic() + self._patience
-        while b"\n" not in self._rest:
-            if self._clock.monotonic() > deadline:
-                raise HostUnreachable(f"the box does not end an answer within {self._patience:.0f} s")
-            data = self._pipe.read(1 << 16)
-            if not data:
-                raise HostUnreachable("the box ended the upload without an answer")
-            self._rest += data
-            if len(self._rest) > LINE_LIMIT:
-                raise TransferFailed("the box answers the upload with more than it may")
-        line, _, self._rest = self._rest.partition(b"\n")
-        try:
-            answer = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise TransferFailed(f"the box answers the upload oddly: {line[:200]!r}") from error
-        if not isinstance(answer, dict) or "problem" in answer:
-            told = answer.get("problem") if isinstance(answer, dict) else answer
-            raise TransferFailed(f"the box cannot take the upload: {str(told)[:500]}")
-        return answer
+def _answer(pipe: CommandPipe) -> dict[str, Any]:
+    """The next answer. Raises TransferFailed when it tells of a problem or is odd, HostUnreachable without one."""
+    line = pipe.read_line(LINE_LIMIT)
+    try:
+        answer = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise TransferFailed(f"the box answers the upload oddly: {line[:200]!r}") from error
+    if not isinstance(answer, dict) or "problem" in answer:
+        told = answer.get("problem") if isinstance(answer, dict) else answer
+        raise TransferFailed(f"the box cannot take the upload: {str(told)[:500]}")
+    return answer
 
 
 def _verify(remote_dir: str, files: Mapping[str, Sha256], probe: Callable[[TreeOf], Answers]) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from harness.core.errors import HarnessError, HostUnreachable, RemoteChanged, TransferFailed
 from harness.remote.transfer.journal import Journal, disk_errors_translated
-from harness.remote.transfer.streams import Range, Stream
+from harness.remote.transfer.streams import Range, RangeStream
 
 BLOCK = 1 << 20
 SMALLEST_PIECE = 4 << 20
@@ -135,7 +135,7 @@ class PieceQueue:
         return not self._left
 
 
-OpenStream = Callable[[Callable[[], bool]], Stream]
+OpenStream = Callable[[Callable[[], bool]], RangeStream]
 """Connects, with retries, until the given function says to give up. Raises HostUnreachable, HostKeyChanged."""
 
 
@@ -146,7 +146,7 @@ class DownloadWorker:
         self._queue = queue
         self._journal = journal
         self._retired = False
-        self._stream: Stream | None = None
+        self._stream: RangeStream | None = None
         self._asked: deque[Piece] = deque()
         self._received_before = 0
         """Bytes received before the present stream."""
@@ -216,7 +216,7 @@ class DownloadWorker:
             with self._queue.changed:
                 self._queue.changed.notify_all()
 
-    def _use(self, stream: Stream) -> None:
+    def _use(self, stream: RangeStream) -> None:
         """Use a stream until it ends or is cut; then what it did not bring is for others to fetch."""
         self._stream = stream
         try:
@@ -231,7 +231,7 @@ class DownloadWorker:
             self._queue.give_back(self._asked)
             self._asked.clear()
 
-    def _receive_pieces(self, stream: Stream) -> None:
+    def _receive_pieces(self, stream: RangeStream) -> None:
         asked = self._asked
 
         def arrived(count: int) -> None:

@@ -74,7 +74,7 @@ def without(name: str) -> dict[str, Any]:
 BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     (
         "never started",
-        {"session": SessionState(started=False, alive=False, pid=None, exit_status=None, carrier=None)},
+        {"session": SessionState(started=False, alive=False, pid=None, exit_status=None)},
         {ALIVE: "never started"},
     ),
     ("crashed", {"session": CRASHED}, {ALIVE: "status 1"}),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def test_it_is_started_once_and_found_again(home: Path) -> None:
     provider = open_emulated(home, CLOCK)
     assert provider.name == "emulated"
     assert provider.account().user_id > 0
-    assert (home / "emulator.json").stat().st_mode & 0o077 == 0
+    assert (home / "emulator.log").stat().st_mode & 0o077 == 0
     assert stop_emulator(home)
     assert emulators(home) == []
     assert not stop_emulator(home)
@@ -92,21 +92,13 @@ def test_callers_at_once_start_one(home: Path) -> None:
     assert len(emulators(home)) == 1
 
 
-def test_one_whose_starter_died_before_writing_it_down_is_found(home: Path) -> None:
-    first = ensure_emulator(home, CLOCK)
-    pid = pid_of(home)
-    (home / "emulator.json").unlink()
-    assert ensure_emulator(home, CLOCK) == first
-    assert pid_of(home) == pid
-    (home / "emulator.json").unlink()
-    assert stop_emulator(home)
-
-
 def test_one_that_died_goes_on_with_its_state(home: Path) -> None:
     provider = open_emulated(home, CLOCK)
     offer = provider.search(OfferQuery(("H100",), 1, 20.0, 100.0))[0]
     rented = provider.create(offer.id, CreateRequest("pytorch/pytorch", 20.0, "gsh-demo-1"))
     os.kill(pid_of(home), signal.SIGKILL)
+    while emulators(home):
+        time.sleep(0.01)
     again = open_emulated(home, CLOCK)
     assert [instance.id for instance in again.instances().instances] == [rented]
     assert stop_emulator(home)
@@ -131,20 +123,12 @@ def test_one_that_cannot_start_says_why(home: Path) -> None:
     assert emulators(home) == []
 
 
-def test_another_process_with_the_same_number_is_not_it(home: Path) -> None:
-    home.mkdir()
-    record = {"url": "http://127.0.0.1:1", "key": "k", "pid": os.getpid()}
-    (home / "emulator.json").write_text(json.dumps(record))
-    assert not stop_emulator(home)
-    assert ensure_emulator(home, CLOCK).server_url != record["url"]
-
-
-@pytest.mark.parametrize("record", ["", "[]", '{"url": "http://127.0.0.1:1"}', "\xff"])
-def test_a_damaged_record_is_named(record: str, home: Path) -> None:
-    home.mkdir()
-    (home / "emulator.json").write_text(record, encoding="latin-1")
-    with pytest.raises(BadInput, match=r"emulator\.json cannot be read"):
+def test_one_whose_output_is_gone_is_named(home: Path) -> None:
+    ensure_emulator(home, CLOCK)
+    (home / "emulator.log").unlink()
+    with pytest.raises(ProviderUnavailable, match=rf"process {pid_of(home)}\) said cannot be read"):
         ensure_emulator(home, CLOCK)
+    assert stop_emulator(home)
 
 
 def test_a_home_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -165,9 +149,9 @@ def test_without_its_packages_the_missing_extra_is_named(home: Path, monkeypatch
 
 
 def test_one_that_does_not_answer_is_not_handed_out(home: Path) -> None:
-    ensure_emulator(home, CLOCK)
-    record = json.loads((home / "emulator.json").read_text())
-    (home / "emulator.json").write_text(json.dumps({**record, "url": "http://127.0.0.1:1"}))
+    url = ensure_emulator(home, CLOCK).server_url
+    output = home / "emulator.log"
+    output.write_text(output.read_text().replace(url, "http://127.0.0.1:1"))
     with pytest.raises(ProviderUnavailable, match=r"runs, but http://127\.0\.0\.1:1 does not answer"):
         ensure_emulator(home, CLOCK)
 

@@ -16,7 +16,7 @@ from harness.core.ports import RemoteFile
 from harness.remote.transfer import download
 from harness.remote.transfer.attempt import RemoteDigests
 from harness.remote.transfer.journal import Journal
-from harness.remote.transfer.streams import Stream
+from harness.remote.transfer.streams import RangeStream
 
 REMOTE = RemoteFile("model", 5 << 20, Sha256("a" * 64))
 
@@ -44,7 +44,7 @@ class Gone:
     def connections(self, size: int) -> int:
         raise HostUnreachable(f"nothing of {size} bytes")
 
-    def open(self, remote: RemoteFile, part: Path, give_up: Callable[[], bool]) -> Stream:
+    def open(self, remote: RemoteFile, part: Path, give_up: Callable[[], bool]) -> RangeStream:
         raise AssertionError(remote, part, give_up)
 
     def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:

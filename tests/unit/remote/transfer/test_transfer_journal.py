@@ -17,7 +17,7 @@ from harness.core.ports import RemoteFile
 from harness.remote.transfer import download
 from harness.remote.transfer.attempt import RemoteDigests
 from harness.remote.transfer.journal import Journal, disk_errors_translated
-from harness.remote.transfer.streams import Stream
+from harness.remote.transfer.streams import RangeStream
 
 SIZE = 5 << 20
 REMOTE = RemoteFile("model", SIZE, Sha256("a" * 64))
@@ -123,7 +123,7 @@ class Unreachable:
     def connections(self, size: int) -> int:
         raise AssertionError(size)
 
-    def open(self, *_: object) -> Stream:
+    def open(self, *_: object) -> RangeStream:
         raise AssertionError
 
     def digests(self, remote: RemoteFile, chunk: int) -> RemoteDigests:

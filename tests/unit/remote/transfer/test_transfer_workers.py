@@ -14,7 +14,7 @@ from harness.core.errors import HostUnreachable, LocalDiskFull
 from harness.core.ids import Sha256
 from harness.core.ports import RemoteFile
 from harness.remote.transfer.journal import Journal
-from harness.remote.transfer.streams import Range
+from harness.remote.transfer.streams import Range, RangeStream
 from harness.remote.transfer.workers import SMALLEST_PIECE, DownloadWorker, Piece, PieceQueue
 
 MIB = 1 << 20
@@ -101,7 +101,7 @@ def test_the_only_worker_asks_ahead_to_the_end_and_several_leave_the_last_to_eac
     assert several.take(ahead=True) is None
 
 
-class FastStream:
+class FastStream(RangeStream):
     """A stream that brings every range at once."""
 
     def __init__(self) -> None:
