@@ -1,4 +1,4 @@
-"""What the training says of itself in its first minutes is what was planned."""
+"""The training announces in its first minutes what was planned."""
 
 from __future__ import annotations
 

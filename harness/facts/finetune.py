@@ -1,4 +1,4 @@
-"""Whether the artifact on the box carries the fine-tune: its own tensors against base weights and adapter there."""
+"""The fine-tune in the artifact on the box: its own tensors against base weights and adapter there."""
 
 from __future__ import annotations
 

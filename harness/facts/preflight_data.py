@@ -53,7 +53,7 @@ class Data:
 
     @property
     def training(self) -> tuple[Rows, ...]:
-        """What is trained on."""
+        """The files that are trained on."""
         return self.features, self.scenarios, self.pairs
 
     def counts(self) -> RowCounts:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def attempt(look: Callable[[], T]) -> Observed[T]:
-    """What a look came back with; an error becomes the observation's problem.
+    """Answer of one look; an error becomes the observation's problem.
 
     Any error: what can be raised over a stranger's bytes has no list, and a look that failed opens no gate.
     """

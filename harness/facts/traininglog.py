@@ -26,7 +26,7 @@ def log_path(context: JobContext) -> str:
 
 
 def questions(context: JobContext) -> LogQuestions:
-    """What to ask for: the box's clock, the last lines of any kind, and the lines that the log's grammar reads."""
+    """Questions for the box: its clock, the last lines of any kind, and the lines that the log's grammar reads."""
     path = log_path(context)
     return LogQuestions(
         Now(),

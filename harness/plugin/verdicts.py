@@ -106,7 +106,7 @@ def _plain(result: CheckResult) -> Any:
 
 
 def in_words(result: CheckResult) -> str:
-    """What a tired person needs: the claim, what was seen, what was expected, the next command."""
+    """A result for a tired person: the claim, what was seen, what was expected, the next command."""
     lines = [f"{result.verdict.name} {result.id}: {result.claim}"]
     lines += [f"  saw       {_in_line(sight.name)} = {_in_line(sight.value)}" for sight in result.saw]
     lines += [f"  expected  {_in_line(sight.name)} = {_in_line(sight.value)}" for sight in result.expected]
