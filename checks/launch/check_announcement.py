@@ -12,7 +12,7 @@ from harness.log.grammar import Trainer
 from harness.plugin.looking import Evidence
 
 _NO_GPU = {"cpu", "disk", "meta"}
-"""Where ``device_map`` puts what does not fit on the GPUs (accelerate's names)."""
+"""Places where ``device_map`` puts what does not fit on the GPUs (accelerate's names)."""
 
 
 @pytest.mark.remedy("your data is not in the training: it was stopped; mend the package, then: harness run {job}")

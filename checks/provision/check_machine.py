@@ -12,7 +12,7 @@ from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
 _FORMS = ("SXM", "PCIE", "NVL")
-"""How a data-centre GPU is built in; the driver's name of an SXM board often does not say so."""
+"""Forms of a data-centre GPU; the driver's name of an SXM board often does not say so."""
 
 
 @pytest.mark.remedy("the host lies or is broken: harness abandon {job}, and report the machine to the provider")

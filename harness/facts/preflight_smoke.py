@@ -47,7 +47,7 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Smoke:
-    """How it ended: exit status, last lines, the model file, what is wrong with it, and with going on after a death."""
+    """The outcome: exit status, last lines, the model file, what is wrong with it, and with going on after a death."""
 
     status: int
     tail: str

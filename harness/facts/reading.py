@@ -29,6 +29,13 @@ def attempt(look: Callable[[], T]) -> Observed[T]:
         return unseen(printable(f"unexpected answer: {type(error).__name__}: {error}", 500))
 
 
+def needed(value: T | None, problem: str) -> T:
+    """A value that a look needs; raises CouldNotLook with the problem when there is none."""
+    if value is None:
+        raise CouldNotLook(problem)
+    return value
+
+
 def ask(context: JobContext, *questions: Question[Any], timeout: float = 120.0) -> Answers:
     """One round trip to the box; when it cannot be asked, that is the problem of every question."""
     answered = attempt(lambda: context.host().probe(questions, timeout=timeout))

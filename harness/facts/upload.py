@@ -19,7 +19,7 @@ from harness.static.script import batch_size, device_maps
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How the box's package differs from the local manifest; ``same`` counts the files that are equal."""
+    """Differences of the box's package from the local manifest; ``same`` counts the files that are equal."""
 
     same: int
     missing: tuple[str, ...]

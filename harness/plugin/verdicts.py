@@ -138,7 +138,7 @@ def _judge(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: Evi
 
 
 def _not_run(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: Evidence) -> str | None:
-    """Why an outcome says nothing about the claim; None when the check ran and looked."""
+    """Reason why an outcome says nothing about the claim; None when the check ran and looked."""
     if hasattr(report, "wasxfail"):
         return f"marked xfail: {report.wasxfail or 'no reason given'}"
     if report.skipped:
