@@ -1,4 +1,4 @@
-"""What the training says of itself in its first minutes is what was planned."""
+"""The training announces in its first minutes what was planned."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.log.grammar import Trainer
 from harness.plugin.looking import Evidence
 
 _NO_GPU = {"cpu", "disk", "meta"}
-"""Where ``device_map`` puts what does not fit on the GPUs (accelerate's names)."""
+"""Places where ``device_map`` puts what does not fit on the GPUs (accelerate's names)."""
 
 
 @pytest.mark.remedy("your data is not in the training: it was stopped; mend the package, then: harness run {job}")

@@ -58,7 +58,7 @@ def check_single_process_training(launch: LaunchFacts, evidence: Evidence) -> No
 
 
 def _is_launcher(argv: Sequence[str]) -> bool:
-    """Whether a process is a launcher: as a program, as a script that python runs, or as ``python -m``.
+    """True for a launcher: started as a program, as a script that python runs, or as ``python -m``.
 
     A file or folder that merely has a launcher's name in its own is none.
     """

@@ -27,7 +27,7 @@ def check_adopted_run_is_over(posttrain: PosttrainFacts, evidence: Evidence) -> 
 @pytest.mark.remedy("it is another training than the job file's: give the job file that fits; then: harness run {job}")
 @pytest.mark.seed("vastai-training-agent.md", "rule 3")
 def check_adopted_run_is_as_planned(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:
-    """What the log and run.json announced is what the job file plans: the data's counts, model, adapter, steps."""
+    """The log and run.json announced what the job file plans: the data's counts, model, adapter, steps."""
     log = evidence.saw("log", posttrain.log)
     run = evidence.saw("run.json", posttrain.run)
     assert log.data is not None, f"the log has no line {job.data.proof.opening}"
@@ -68,7 +68,7 @@ def _planned(job: Job) -> dict[str, dict[str, Any]]:
 
 
 def _announced(run: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What run.json says of it; what it lacks, or has in another shape, equals nothing that is planned."""
+    """Values that run.json announces; one that it lacks, or has in another shape, equals nothing that is planned."""
     model, data = run.get("model"), run.get("data")
     config = model.get("config") if isinstance(model, dict) else None
     rows = {

@@ -12,7 +12,7 @@ from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
 _FORMS = ("SXM", "PCIE", "NVL")
-"""How a data-centre GPU is built in; the driver's name of an SXM board often does not say so."""
+"""Forms of a data-centre GPU; the driver's name of an SXM board often does not say so."""
 
 
 @pytest.mark.remedy("the host lies or is broken: harness abandon {job}, and report the machine to the provider")
@@ -55,7 +55,7 @@ def check_bandwidth_sufficient(provision: ProvisionFacts, job: Job, evidence: Ev
 
 
 def _same_model(offered: str, shown: str) -> bool:
-    """Whether the market's name (``H100 SXM``) and the driver's (``NVIDIA H100 80GB HBM3``) are of one GPU.
+    """True when the market's name (``H100 SXM``) and the driver's (``NVIDIA H100 80GB HBM3``) are of one GPU.
 
     The model is the first word with a digit, a whole word of the other: neither an L40S nor a
     GH200 passes for an L40 or an H200, nor one RTX for another. What both say of the form must agree.

@@ -32,7 +32,7 @@ def check_offer_meets_spec(provision: ProvisionFacts, job: Job, evidence: Eviden
 @pytest.mark.seed("vastai-training-agent.md", "cost reference")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "cost estimate")
 def check_price_within_cap(provision: ProvisionFacts, job: Job, evidence: Evidence) -> None:
-    """What is billed by the hour is what was agreed, and within the cap."""
+    """Everything billed by the hour costs what was agreed, and is within the cap."""
     agreed = evidence.saw("offer", provision.offer).usd_per_hour
     billed = evidence.saw("instance", provision.instance).usd_per_hour
     cap = evidence.wants("max_usd_per_hour", job.machine.max_usd_per_hour)

@@ -1,4 +1,4 @@
-"""What lies on the box is what was verified here."""
+"""The package on the box is the one that was verified here."""
 
 from __future__ import annotations
 

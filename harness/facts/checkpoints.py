@@ -1,4 +1,4 @@
-"""Which checkpoints on the box are complete: by their files and a parse, never by their directory's name. Pure."""
+"""Complete checkpoints on the box: by their files and a parse, never by their directory's name. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ADAPTER = "adapter_model.safetensors"
 
 
 def problems(checkpoint: BoxCheckpoint) -> tuple[str, ...]:
-    """What keeps a checkpoint from being one that training can go on from; empty when it is complete."""
+    """Reasons why training cannot go on from a checkpoint; empty when it is complete."""
     found = [f"{name} is missing" for name in REQUIRED if name not in checkpoint.files]
     found += [f"{name} is empty" for name, size in sorted(checkpoint.files.items()) if size == 0]
     for name, parse in sorted(checkpoint.parsed.items()):

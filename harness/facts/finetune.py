@@ -1,4 +1,4 @@
-"""Whether the artifact on the box carries the fine-tune: its own tensors against base weights and adapter there."""
+"""The fine-tune in the artifact on the box: its own tensors against base weights and adapter there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.context import JobContext
 from harness.core import canonical
 from harness.core.observed import CouldNotLook
 from harness.core.questions import Command
-from harness.facts.reading import ask
+from harness.facts.reading import ask, needed
 from harness.remote.probe.typed import typed
 
 _PROJECTIONS = {"ffn_gate": "mlp.gate_proj", "attn_output": "self_attn.o_proj"}
@@ -35,9 +35,7 @@ def look(
     context: JobContext, tensors: tuple[tuple[str, tuple[int, ...], str, int, int], ...], data_start: int
 ) -> dict[str, Carried]:
     """Compare tensors of the first and the last layer, on the box; raises CouldNotLook."""
-    artifact = context.history.artifact
-    if artifact is None:
-        raise CouldNotLook("no artifact was recorded on the box")
+    artifact = needed(context.history.artifact, "no artifact was recorded on the box")
     directory = context.job.package.remote_dir
     request = {
         "gguf": posixpath.relpath(artifact.path, directory),

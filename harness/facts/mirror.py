@@ -17,7 +17,7 @@ MIRROR: Final = "mirror"
 """The mirror's folder in the job's directory."""
 
 RUN_FILE: Final = "run.json"
-"""What the run says of itself. A package goes on only from checkpoints of the same run."""
+"""The run's account of itself. A package goes on only from checkpoints of the same run."""
 
 _WEIGHTS = "adapter_model.safetensors"
 _TRAINERS = ("sft", "dpo")
@@ -35,7 +35,7 @@ class Mirrored:
 
 @dataclass(frozen=True, slots=True)
 class Resumable:
-    """What a training on another box goes on from: the last step of each trainer, and the files by their place there.
+    """Start of a training that goes on elsewhere: the last step of each trainer, and the files by their place there.
 
     ``files``: path relative to the package's directory -> the file here.
     """

@@ -15,7 +15,7 @@ from harness.core.durable import PART_SUFFIX
 from harness.core.observed import CouldNotLook, Observed
 from harness.core.ports import RemoteFile
 from harness.facts import runtime
-from harness.facts.reading import attempt
+from harness.facts.reading import attempt, needed
 
 _TOKENIZER = Path("models") / "output" / "adapter"
 
@@ -53,31 +53,20 @@ class PostdownloadFacts:
 
 def look(context: JobContext) -> PostdownloadFacts:
     """Read the file once for its digest, and beside that all else; the box is not needed any more."""
-    path = attempt(lambda: _path(context))
+    history = context.history
+    path = attempt(lambda: Path(needed(history.fetched, "no file was fetched by this job").path))
     with ThreadPoolExecutor(2) as pool:
         hashed = pool.submit(attempt, lambda: digest.of_file(path.get()))
         second_copy = pool.submit(attempt, lambda: _second_copy(context, path.get()))
         return PostdownloadFacts(
             local=attempt(lambda: _local(path.get())),
-            remote=attempt(lambda: _recorded(context)),
+            remote=attempt(lambda: needed(history.artifact, "no artifact was recorded on the box")),
             findings=attempt(lambda: _findings(context, path.get())),
             companions=attempt(lambda: _companions(context)),
             generation=attempt(lambda: _generation(context, path.get())),
             hashed=hashed.result(),
             second_copy=second_copy.result(),
         )
-
-
-def _path(context: JobContext) -> Path:
-    if context.history.fetched is None:
-        raise CouldNotLook("no file was fetched by this job")
-    return Path(context.history.fetched.path)
-
-
-def _recorded(context: JobContext) -> RemoteFile:
-    if context.history.artifact is None:
-        raise CouldNotLook("no artifact was recorded on the box")
-    return context.history.artifact
 
 
 def _local(path: Path) -> LocalArtifact:
@@ -122,7 +111,5 @@ def _companions(context: JobContext) -> Companions:
 
 
 def _second_copy(context: JobContext, path: Path) -> digest.Hashed:
-    folder = context.job.artifact.second_copy
-    if folder is None:
-        raise CouldNotLook("the job asks for no second copy")
+    folder = needed(context.job.artifact.second_copy, "the job asks for no second copy")
     return digest.of_file(folder / path.name)

@@ -10,11 +10,11 @@ from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.adapter import inspect as inspect_adapter
 from harness.context import JobContext
 from harness.core.answers import Entry, GgufOnBox, JsonFile, Matches, SessionState
-from harness.core.observed import CouldNotLook, Observed
+from harness.core.observed import Observed
 from harness.core.ports import RemoteFile
 from harness.core.questions import GgufOf, Glob, Grep, ReadText, SessionOf
 from harness.facts import finetune, traininglog
-from harness.facts.reading import ask, attempt, json_text
+from harness.facts.reading import ask, attempt, json_text, needed
 from harness.log.summary import LogSummary
 
 
@@ -41,8 +41,8 @@ def look(context: JobContext) -> PosttrainFacts:
     job = context.job
     directory = job.package.remote_dir
     final = posixpath.join(directory, job.artifact.remote_dir)
-    recorded = attempt(lambda: _recorded(context))
-    gguf = GgufOf(recorded.value.path if recorded.value is not None else "")
+    artifact = attempt(lambda: needed(context.history.artifact, "no finished artifact was found on the box"))
+    gguf = GgufOf(artifact.value.path if artifact.value is not None else "")
     log = traininglog.questions(context)
     answers = ask(
         context,
@@ -65,7 +65,7 @@ def look(context: JobContext) -> PosttrainFacts:
         manifest=json_text(answers[manifest]),
         run=json_text(answers[run]),
         gguf=answers[gguf],
-        recorded=recorded,
+        recorded=artifact,
         adapter=attempt(lambda: inspect_adapter(context.directory / "companions" / "models" / "output" / "adapter")),
         predicted_bytes=attempt(lambda: _predicted(context)),
         carried=attempt(lambda: _carried(context, answers[gguf].get())),
@@ -73,17 +73,10 @@ def look(context: JobContext) -> PosttrainFacts:
 
 
 def _carried(context: JobContext, answer: GgufOnBox) -> dict[str, finetune.Carried]:
-    if answer.gguf is None:
-        raise CouldNotLook("the file is no longer there")
-    return finetune.look(context, answer.gguf.tensors, answer.gguf.data_start)
+    gguf = needed(answer.gguf, "the file is no longer there")
+    return finetune.look(context, gguf.tensors, gguf.data_start)
 
 
 def _predicted(context: JobContext) -> int:
     shape = model_shape.from_config(context.job.model.model_dump())
     return model_shape.data_bytes(shape, context.job.artifact.quantization)
-
-
-def _recorded(context: JobContext) -> RemoteFile:
-    if context.history.artifact is None:
-        raise CouldNotLook("no finished artifact was found on the box")
-    return context.history.artifact

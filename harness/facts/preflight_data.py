@@ -30,7 +30,7 @@ class RowCounts:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """How many rows exceed the model's context of ``max_length`` tokens, and how that is known."""
+    """Number of rows that exceed the model's context of ``max_length`` tokens, and the way it was counted."""
 
     rows: int
     cut: int
@@ -53,7 +53,7 @@ class Data:
 
     @property
     def training(self) -> tuple[Rows, ...]:
-        """What is trained on."""
+        """The files that are trained on."""
         return self.features, self.scenarios, self.pairs
 
     def counts(self) -> RowCounts:
@@ -87,7 +87,7 @@ def unsound(job: Job, data: Data) -> tuple[str, ...]:
 
 
 def context(job: Job, data: Data, package: Path, built: Path | None) -> Context:
-    """How many training rows exceed ``model.max_length`` tokens.
+    """Count training rows that exceed ``model.max_length`` tokens.
 
     A tokenizer that falls back to bytes never makes more tokens than there are bytes: what fits by
     its bytes fits. Only longer rows are tokenised, with the tokenizer of ``model.base`` as it is

@@ -36,7 +36,7 @@ _RESUMED = re.compile(r"RESUME from \S+ at step (\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What the package resolved its configuration to, from the ``run.json`` of the smoke run."""
+    """Configuration that the package resolved, from the ``run.json`` of the smoke run."""
 
     batch_size: int
     device_map: str
@@ -47,7 +47,7 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Smoke:
-    """How it ended: exit status, last lines, the model file, what is wrong with it, and with going on after a death."""
+    """The outcome: exit status, last lines, the model file, what is wrong with it, and with going on after a death."""
 
     status: int
     tail: str
@@ -124,7 +124,7 @@ def _wrong_with(made: Path, run_file: Path) -> str | None:
 
 
 def _resumes(job: Job, scratch: Path, made: Path) -> str | None:
-    """What is wrong with the run that goes on after a death in the last stage; None when it makes the same file."""
+    """Problem of the run that goes on after a death in the last stage; None when it makes the same file."""
     before = digest.of_file(made).sha256
     output = (scratch / job.artifact.remote_dir).parent
     found = next((found for stage in _STAGES if len(found := checkpoint.find(output / stage)) > 1), ())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -14,7 +13,7 @@ from harness.core.errors import HostUnreachable
 from harness.core.observed import CouldNotLook, Observed
 from harness.core.ports import Instance, Offer
 from harness.core.questions import DiskOf, GpuList
-from harness.facts.reading import ask, attempt
+from harness.facts.reading import ask, attempt, needed
 
 _RATE_BYTES = 16 << 20
 
@@ -62,20 +61,13 @@ def look(context: JobContext) -> ProvisionFacts:
 
 
 def _offer(context: JobContext) -> Offer:
-    if context.history.rental is None:
-        raise CouldNotLook("no instance was rented")
-    recorded: Mapping[str, Any] = context.history.rental.offer
-    return TypeAdapter(Offer).validate_python(dict(recorded))
+    rental = needed(context.history.rental, "no instance was rented")
+    return TypeAdapter(Offer).validate_python(dict(rental.offer))
 
 
 def _instance(context: JobContext) -> Instance:
-    rental = context.history.rental
-    if rental is None:
-        raise CouldNotLook("no instance was rented")
-    instance = context.provider().instance(rental.instance_id)
-    if instance is None:
-        raise CouldNotLook(f"the provider knows no instance {rental.instance_id}")
-    return instance
+    known = needed(context.history.rental, "no instance was rented").instance_id
+    return needed(context.provider().instance(known), f"the provider knows no instance {known}")
 
 
 def _labelled(context: JobContext) -> tuple[int, ...]:
@@ -87,31 +79,24 @@ def _labelled(context: JobContext) -> tuple[int, ...]:
 
 
 def _pin(context: JobContext) -> PinFacts:
-    if context.history.pin is None:
-        raise CouldNotLook("no host key was pinned")
-    return PinFacts(context.history.pin.keys, context.history.pin.how)
+    pin = needed(context.history.pin, "no host key was pinned")
+    return PinFacts(pin.keys, pin.how)
 
 
 def _fresh_login(context: JobContext) -> str:
-    host = context.fresh_host()
-    try:
+    with closing(context.fresh_host()) as host:
         result = host.run(["id", "-un"], timeout=30)
-    finally:
-        host.close()
     if result.status != 0:
         raise HostUnreachable(f"a new login answered with status {result.status}")
     return result.stdout.decode("utf-8", "replace").strip()
 
 
 def _rate(context: JobContext) -> float:
-    host = context.fresh_host()
-    try:
+    with closing(context.fresh_host()) as host:
         host.run(["true"], timeout=30)
         began = context.clock.monotonic()
         result = host.run(["head", "-c", str(_RATE_BYTES), "/dev/zero"], timeout=60, limit=_RATE_BYTES)
         seconds = context.clock.monotonic() - began
-    finally:
-        host.close()
     if len(result.stdout) != _RATE_BYTES:
         raise HostUnreachable(f"asked for {_RATE_BYTES} bytes, got {len(result.stdout)}")
     return _RATE_BYTES / max(seconds, 1e-6)

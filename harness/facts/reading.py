@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def attempt(look: Callable[[], T]) -> Observed[T]:
-    """What a look came back with; an error becomes the observation's problem.
+    """Answer of one look; an error becomes the observation's problem.
 
     Any error: what can be raised over a stranger's bytes has no list, and a look that failed opens no gate.
     """
@@ -27,6 +27,13 @@ def attempt(look: Callable[[], T]) -> Observed[T]:
         return unseen(str(error))
     except Exception as error:  # noqa: BLE001 - see above
         return unseen(printable(f"unexpected answer: {type(error).__name__}: {error}", 500))
+
+
+def needed(value: T | None, problem: str) -> T:
+    """A value that a look needs; raises CouldNotLook with the problem when there is none."""
+    if value is None:
+        raise CouldNotLook(problem)
+    return value
 
 
 def ask(context: JobContext, *questions: Question[Any], timeout: float = 120.0) -> Answers:

@@ -33,7 +33,7 @@ print({_MARK!r} + json.dumps(said), flush=True)
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """Whether the runtime loaded the file, how many tokens it generated, and what it said."""
+    """The runtime's answer: that it loaded the file, the tokens that it generated, and its text or error."""
 
     loaded: bool
     tokens: int = 0

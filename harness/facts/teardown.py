@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from harness.context import JobContext
 from harness.core.observed import CouldNotLook, Observed
-from harness.facts.reading import attempt
+from harness.facts.reading import attempt, needed
 from harness.ledger import ownership as strays
 from harness.ledger.events import Guarded
 from harness.release import release
@@ -39,7 +39,7 @@ def look(context: JobContext) -> TeardownFacts:
         release_problems=attempt(lambda: _release_problems(context)),
         file_problems=attempt(lambda: _file_problems(context)),
         running=attempt(lambda: _guarded(context).running),
-        confirmed=attempt(lambda: _confirmed(context)),
+        confirmed=attempt(lambda: needed(context.history.confirmed, "nobody confirmed the destruction")),
         absence=attempt(lambda: _absence(context)),
         billing=attempt(lambda: _billing(context)),
         volumes=attempt(lambda: _volumes(context)),
@@ -70,9 +70,7 @@ def _volumes(context: JobContext) -> tuple[str, ...]:
 
 
 def _release(context: JobContext) -> release.Release:
-    if context.history.release_path is None:
-        raise CouldNotLook("no release was made")
-    return release.read(Path(context.history.release_path))
+    return release.read(Path(needed(context.history.release_path, "no release was made")))
 
 
 def _release_problems(context: JobContext) -> tuple[str, ...]:
@@ -81,33 +79,22 @@ def _release_problems(context: JobContext) -> tuple[str, ...]:
 
 
 def _file_problems(context: JobContext) -> tuple[str, ...]:
-    if context.history.verified is None:
-        raise CouldNotLook("no verified file is recorded")
-    problem = release.file_problem(_release(context), Path(context.history.verified.path))
+    verified = needed(context.history.verified, "no verified file is recorded")
+    problem = release.file_problem(_release(context), Path(verified.path))
     return (problem,) if problem else ()
 
 
 def _guarded(context: JobContext) -> Guarded:
-    if context.history.guarded is None:
-        raise CouldNotLook("the guard has not looked yet")
-    return context.history.guarded
-
-
-def _confirmed(context: JobContext) -> str:
-    if context.history.confirmed is None:
-        raise CouldNotLook("nobody confirmed the destruction")
-    return context.history.confirmed
+    return needed(context.history.guarded, "the guard has not looked yet")
 
 
 def _absence(context: JobContext) -> AbsenceProof:
-    destroyed = context.history.destroyed
-    if destroyed is None:
-        raise CouldNotLook("there is no proof of absence: the destroy was requested at most")
+    destroyed = needed(context.history.destroyed, "there is no proof of absence: the destroy was requested at most")
     return TypeAdapter(AbsenceProof).validate_python(destroyed.absence)
 
 
 def _billing(context: JobContext) -> BillingProof:
     destroyed = context.history.destroyed
-    if destroyed is None or destroyed.billing is None:
-        raise CouldNotLook("there is no proof of billing: the destroy was requested at most")
-    return TypeAdapter(BillingProof).validate_python(destroyed.billing)
+    billing = destroyed.billing if destroyed is not None else None
+    told = needed(billing, "there is no proof of billing: the destroy was requested at most")
+    return TypeAdapter(BillingProof).validate_python(told)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from harness.context import JobContext
 from harness.core.answers import Excerpt, Tail
@@ -13,6 +13,7 @@ from harness.facts.reading import attempt
 from harness.log import grammar, summary
 from harness.log.proof import ProofLine
 
+T = TypeVar("T", Tail, Excerpt)
 _EXCERPT_BYTES = 2 << 20
 """As JSON, of the lines that matter: more than 20000 logged steps. All questions of one look share 4 MiB."""
 
@@ -21,12 +22,12 @@ _LAST_BYTES = 32 << 10
 
 
 def log_path(context: JobContext) -> str:
-    """Where the training's output is kept on the box."""
+    """Path of the training's output on the box."""
     return posixpath.join(context.job.package.remote_dir, "training.log")
 
 
 def questions(context: JobContext) -> LogQuestions:
-    """What to ask for: the box's clock, the last lines of any kind, and the lines that the log's grammar reads."""
+    """Questions for the box: its clock, the last lines of any kind, and the lines that the log's grammar reads."""
     path = log_path(context)
     return LogQuestions(
         Now(),
@@ -44,7 +45,7 @@ class LogQuestions(NamedTuple):
 
     def summary_of(self, answers: Answers, proof: ProofLine) -> Observed[summary.LogSummary]:
         """The log folded into a summary; a log that is not there was not seen."""
-        return attempt(lambda: summary.read(_text(answers[self.excerpt].get()).encode(errors="replace"), proof))
+        return attempt(lambda: summary.read(_text(_there(answers[self.excerpt].get())), proof))
 
     def age_s(self, answers: Answers) -> Observed[float]:
         """Seconds since the log last grew, by the box's own clock."""
@@ -55,13 +56,11 @@ class LogQuestions(NamedTuple):
         return attempt(lambda: _there(answers[self.tail].get()).lines)
 
 
-def _there(tail: Tail) -> Tail:
-    if not tail.exists:
+def _there(log: T) -> T:
+    if not log.exists:
         raise CouldNotLook("there is no training.log on the box")
-    return tail
+    return log
 
 
-def _text(excerpt: Excerpt) -> str:
-    if not excerpt.exists:
-        raise CouldNotLook("there is no training.log on the box")
-    return "".join(f"{line}\n" for line in excerpt.lines)
+def _text(excerpt: Excerpt) -> bytes:
+    return "".join(f"{line}\n" for line in excerpt.lines).encode(errors="replace")

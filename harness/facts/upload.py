@@ -19,7 +19,7 @@ from harness.static.script import batch_size, device_maps
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How the box's package differs from the local manifest; ``same`` counts the files that are equal."""
+    """Differences of the box's package from the local manifest; ``same`` counts the files that are equal."""
 
     same: int
     missing: tuple[str, ...]
@@ -64,7 +64,7 @@ def look(context: JobContext) -> UploadFacts:
 
 
 def _wanted(context: JobContext) -> dict[str, Sha256]:
-    """What was to be sent, by path; nothing before a package was staged."""
+    """Digests of the files to be sent, by path; none before a package was staged."""
     staged, resumes = context.history.staged, context.history.resumes
     return {**(staged.files if staged else {}), **(resumes.files if resumes else {})}
 

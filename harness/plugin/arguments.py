@@ -56,7 +56,7 @@ def _built_in(checks: Path, stages: Sequence[str]) -> list[Path]:
 
 
 def _default(config: pytest.Config) -> list[str]:
-    """What pytest collects when nothing is named."""
+    """Paths that pytest collects when nothing is named."""
     here = config.invocation_params.dir
     settled = list(config.getini("testpaths")) if config.rootpath == here else []
     return [str(path) for pattern in settled for path in sorted(here.glob(pattern))] or [str(here)]

@@ -1,4 +1,4 @@
-"""Where a run's facts come from: files that were given, a hook, or one look at the job's world."""
+"""Sources of a run's facts: files that were given, a hook, or one look at the job's world."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from harness.plugin.verdicts import EVIDENCE
 
 @pytest.fixture
 def evidence(request: pytest.FixtureRequest) -> Evidence:
-    """What this check sees and expects: every fact is looked at through it, so that it is kept."""
+    """Evidence of this check, what it sees and expects: every fact is looked at through it, so that it is kept."""
     kept = Evidence()
     request.node.stash[EVIDENCE] = kept
     return kept

@@ -35,7 +35,7 @@ class Gatekeeping:
     unwritten: str = ""
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Remember whose exit status is to be set."""
+        """Remember the session: its exit status is to be set."""
         self.session = session
 
     @pytest.hookimpl(optionalhook=True)
@@ -44,7 +44,7 @@ class Gatekeeping:
         node.workerinput[WORKER_FACTS] = {stage: str(path) for stage, path in self.judging.paths.items()}
 
     def pytest_report_header(self) -> list[str]:
-        """Which job is judged."""
+        """The jobs that are judged."""
         return [f"harness: job {facts.job.name}, stage {stage}" for stage, facts in self.judging.facts.items()]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

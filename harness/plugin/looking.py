@@ -37,6 +37,6 @@ class Evidence:
         return value
 
     def wants(self, name: str, value: T) -> T:
-        """What the check expects, kept beside what it saw."""
+        """A value that the check expects, kept beside what it saw."""
         self.expectations.append(Sight(name, printable(brief(value), _LIMIT)))
         return value

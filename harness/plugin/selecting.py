@@ -1,4 +1,4 @@
-"""Which items are this run's checks, recorded before anything can deselect them."""
+"""The items that are this run's checks, recorded before anything can deselect them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Selecting:
         self._declare(config, kept)
 
     def _declare(self, config: pytest.Config, kept: list[pytest.Item]) -> None:
-        """What the files of the stages' folders declare counts, whether or not it was collected."""
+        """Count what the files of the stages' folders declare, whether or not it was collected."""
         for stage, facts in self.judging.facts.items():
             own = [folder / stage for folder in facts.job.gates.checks]
             beside = {item.path.parent for item in kept if item.path.parent.name == stage}

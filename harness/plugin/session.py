@@ -1,4 +1,4 @@
-"""What one pytest run judges: its stages, their facts, and what has been collected and said so far."""
+"""State of a pytest run that judges: its stages, their facts, and what has been collected and said so far."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Judging:
         return cls(facts=facts, paths=paths, digests=digests)
 
     def gate(self, stage: str, seconds: float) -> GateResult:
-        """What the stage's gate decides, given everything that reported."""
+        """Decision of a stage's gate, given everything that reported."""
         collected = self.collected.get(stage, [])
         whole = {_function(check) for check in collected}
         left_out = [check for check in self.declared.get(stage, []) if check not in whole]

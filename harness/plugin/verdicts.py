@@ -106,7 +106,7 @@ def _plain(result: CheckResult) -> Any:
 
 
 def in_words(result: CheckResult) -> str:
-    """What a tired person needs: the claim, what was seen, what was expected, the next command."""
+    """A result for a tired person: the claim, what was seen, what was expected, the next command."""
     lines = [f"{result.verdict.name} {result.id}: {result.claim}"]
     lines += [f"  saw       {_in_line(sight.name)} = {_in_line(sight.value)}" for sight in result.saw]
     lines += [f"  expected  {_in_line(sight.name)} = {_in_line(sight.value)}" for sight in result.expected]
@@ -138,7 +138,7 @@ def _judge(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: Evi
 
 
 def _not_run(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: Evidence) -> str | None:
-    """Why an outcome says nothing about the claim; None when the check ran and looked."""
+    """Reason why an outcome says nothing about the claim; None when the check ran and looked."""
     if hasattr(report, "wasxfail"):
         return f"marked xfail: {report.wasxfail or 'no reason given'}"
     if report.skipped:
