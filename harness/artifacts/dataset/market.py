@@ -1,4 +1,4 @@
-"""Rules on what market data says of itself: the pair, the day, the order of training and evaluation. Pure."""
+"""Rules on facts that market data states: the pair, the day, the order of training and evaluation. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules on what the texts say: values that were never rendered, that are no numbers, or that tell the future. Pure.
+"""Rules on the words of the texts: values never rendered, values that are no numbers, told outcomes. Pure.
 
 Generated rows are a few templates with other numbers in them. So the costly patterns are not run over
 every row, but over the distinct pieces of text that remain when the digits are taken out; only when a
