@@ -1,4 +1,4 @@
-"""The place where a file is to arrive; it, or another file of its name, may be there already. Nothing is overwritten."""
+"""The place where a file is to arrive; it, or another of its name, may be there already. Nothing is overwritten."""
 
 from __future__ import annotations
 
