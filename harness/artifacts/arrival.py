@@ -1,4 +1,4 @@
-"""The place where a file is to arrive: is it there already, does another have its name? Nothing is overwritten."""
+"""The place where a file is to arrive; it, or another of its name, may be there already. Nothing is overwritten."""
 
 from __future__ import annotations
 

@@ -60,23 +60,22 @@ def _judge(
     hashed = pool.submit(digest.of_file, path, on_progress) if known.sha256 is not None else None
     size = path.stat().st_size
     if known.over_bytes is not None:
-        sides = (f"{size} bytes", f"more than {known.over_bytes}")
-        yield _finding("over_floor", "the file exceeds the floor", size > known.over_bytes, sides, _FETCH)
+        floor = f"more than {known.over_bytes}"
+        yield _finding("over_floor", "the file exceeds the floor", size > known.over_bytes, f"{size} bytes", floor)
     if known.size is not None:
-        sides = (f"{size} bytes", f"{known.size}")
-        yield _finding("size", "the file has its size", size == known.size, sides, _FETCH)
+        yield _finding("size", "the file has its size", size == known.size, f"{size} bytes", f"{known.size}")
     claim = "the file is a GGUF v3 whose tensors fill it to the last byte"
     try:
         header = gguf.parse(path)
-        yield _finding("well_formed", claim, True, (f"{len(header.tensors)} tensors, {size} bytes", _WHOLE))
+        yield _finding("well_formed", claim, True, f"{len(header.tensors)} tensors, {size} bytes", _WHOLE)
         yield from _inside(path, header, known, pool)
     except gguf.GgufError as error:
-        yield _finding("well_formed", claim, False, (printable(str(error), 300), _WHOLE), _FETCH)
+        yield _finding("well_formed", claim, False, printable(str(error), 300), _WHOLE)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
     if hashed is not None:
-        sides = (str(hashed.result().sha256), str(known.sha256))
-        yield _finding("sha256", "the file's SHA-256 is the recorded one", sides[0] == sides[1], sides, _FETCH)
+        seen, recorded = str(hashed.result().sha256), str(known.sha256)
+        yield _finding("sha256", "the file's SHA-256 is the recorded one", seen == recorded, seen, recorded)
 
 
 def _inside(path: Path, header: gguf.Gguf, known: Expectation, pool: ThreadPoolExecutor) -> Iterator[ArtifactFinding]:
@@ -104,8 +103,7 @@ def _tensors(header: gguf.Gguf, known: Expectation) -> ArtifactFinding:
         predicted = model_shape.predict(shape, quantization or "none")
     except BadInput as error:
         problem = printable(str(error), 300)
-        known_one = "a model that is known"
-        return ArtifactFinding("tensors_as_predicted", claim, Verdict.UNKNOWN, problem, known_one, error.remedy)
+        return _finding("tensors_as_predicted", claim, None, problem, "a model that is known", remedy=error.remedy)
     seen = {tensor.name: (tensor.shape, tensor.type) for tensor in header.tensors}
     wanted = {tensor.name: (tensor.shape, tensor.type) for tensor in predicted}
     wrong = [f"{name} is missing" for name in wanted.keys() - seen.keys()]
@@ -116,11 +114,9 @@ def _tensors(header: gguf.Gguf, known: Expectation) -> ArtifactFinding:
         if seen[name] != wanted[name]
     ]
     total = sum(tensor.nbytes for tensor in predicted)
-    sides = (
-        _few(sorted(wrong)) or f"{len(seen)} tensors, {header.data_bytes} bytes",
-        f"{len(wanted)} tensors, {total} bytes as {quantization}",
-    )
-    return _finding("tensors_as_predicted", claim, not wrong, sides, _EXPORT)
+    there = _few(sorted(wrong)) or f"{len(seen)} tensors, {header.data_bytes} bytes"
+    expected = f"{len(wanted)} tensors, {total} bytes as {quantization}"
+    return _finding("tensors_as_predicted", claim, not wrong, there, expected, remedy=_EXPORT)
 
 
 def _hyperparameters(header: gguf.Gguf, config: Mapping[str, Any]) -> ArtifactFinding:
@@ -138,7 +134,7 @@ def _hyperparameters(header: gguf.Gguf, config: Mapping[str, Any]) -> ArtifactFi
         if isinstance(expected, int | float) and not optional and not _near(seen, expected):
             wrong.append(f"{key} is {seen}, expected {expected}")
     claim = "the hyperparameters are those of the training's config.json"
-    return _finding("hyperparameters", claim, not wrong, (_few(wrong) or "all equal", "all equal"), _EXPORT)
+    return _finding("hyperparameters", claim, not wrong, _few(wrong) or "all equal", "all equal", remedy=_EXPORT)
 
 
 def _weights(found: scales.Scan) -> ArtifactFinding:
@@ -146,22 +142,23 @@ def _weights(found: scales.Scan) -> ArtifactFinding:
     seen = _few(list(map(str, found.damage))) or f"{found.blocks} blocks looked at"
     if found.unknown_types and not found.damage:
         seen = f"tensors of type {', '.join(found.unknown_types)} cannot be judged"
-        return ArtifactFinding("weights_present", claim, Verdict.UNKNOWN, seen, "types that are known", _EXPORT)
-    return _finding("weights_present", claim, not found.damage, (seen, "no damage"), _FETCH)
+        return _finding("weights_present", claim, None, seen, "types that are known", remedy=_EXPORT)
+    return _finding("weights_present", claim, not found.damage, seen, "no damage")
 
 
 def _differences(name: str, claim: str, differences: Iterator[tokenizer.TokenizerDifference]) -> ArtifactFinding:
     found = list(differences)
     seen = _few([f"{each.what}: {each.seen}" for each in found]) or "no difference"
     expected = _few([f"{each.what}: {each.expected}" for each in found]) or "no difference"
-    return _finding(name, claim, not found, (seen, expected), _EXPORT)
+    return _finding(name, claim, not found, seen, expected, remedy=_EXPORT)
 
 
-def _finding(name: str, claim: str, holds: bool, sides: tuple[str, str], remedy: str = "") -> ArtifactFinding:
-    seen, expected = sides
-    if holds:
-        return ArtifactFinding(name, claim, Verdict.PASS, seen, expected)
-    return ArtifactFinding(name, claim, Verdict.FAIL, seen, expected, remedy)
+def _finding(
+    name: str, claim: str, holds: bool | None, seen: str, expected: str, *, remedy: str = _FETCH
+) -> ArtifactFinding:
+    """One claim that holds, does not, or (None) cannot be judged."""
+    verdict = {True: Verdict.PASS, False: Verdict.FAIL, None: Verdict.UNKNOWN}[holds]
+    return ArtifactFinding(name, claim, verdict, seen, expected, "" if holds else remedy)
 
 
 def _few(wrong: list[str]) -> str:

@@ -26,7 +26,7 @@ _KINDS = {
     "dict_type": "a table is needed",
     "model_type": "a table is needed",
 }
-"""What pydantic says in Python's words."""
+"""Messages in a job file's words for those that pydantic gives in Python's."""
 _WINDOWS = "; write Windows paths in single quotes: 'C:\\models\\mine'"
 _PATH_FIELDS = (("package", "source"), ("artifact", "destination"), ("artifact", "second_copy"))
 

@@ -41,7 +41,7 @@ class _Table(BaseModel):
 
 
 class ProviderTable(_Table):
-    """Who rents the machine out: a kind of the registry of providers. ``emulated`` is the embedded one."""
+    """The provider of the machine: a kind of the registry of providers. ``emulated`` is the embedded one."""
 
     kind: str
     server_url: str | None = None
@@ -67,7 +67,7 @@ class MachineTable(_Table):
     disk_gb: Annotated[float, Field(ge=8)]
     max_usd_per_hour: Positive
     max_usd_per_gb: Annotated[float, Field(ge=0)] = 0.02
-    """What a gigabyte of traffic may cost, in either direction; it is billed beside the hours."""
+    """Cap on the price of a gigabyte of traffic, in either direction; it is billed beside the hours."""
     reserved_gb: Annotated[float, Field(ge=0)] = 20
     """Disk that the operating system, the installed packages and their caches take."""
     min_reliability: Share = 0.95
@@ -108,7 +108,7 @@ class DataTable(_Table):
     """The rows that must be in the package, and so in the proof line of the training's log."""
 
     proof_line: Annotated[str, AfterValidator(_proof_line)]
-    """What the log must show before its first step, with ``{sft}`` and ``{dpo}`` in the place of the rows."""
+    """Line that the log must show before its first step, with ``{sft}`` and ``{dpo}`` in the place of the rows."""
     directory: str
     features: Count
     scenarios: Count
@@ -165,16 +165,16 @@ class TrainingTable(_Table):
     batch_size: Count = 32
     device_map: str = "auto"
     accelerator: Literal["cuda", "cpu"] = "cuda"
-    """What torch must find on the box; ``cpu`` for a rehearsal without a GPU."""
+    """Device that torch must find on the box; ``cpu`` for a rehearsal without a GPU."""
     devices: Count | None = None
-    """How many devices must hold weights; not given, at least one."""
+    """Number of devices that must hold weights; not given, at least one."""
     checkpoint_every: Count = 100
     checkpoints_kept: Annotated[int, Field(ge=2)] = 5
     """Checkpoints that each training stage leaves; with fewer than two, a kill while one is written leaves none."""
     mirror: Literal["resumable", "adapter"] = "resumable"
-    """What of each checkpoint is brought home while it trains: all that going on elsewhere needs, or the weights alone.
+    """Files of each checkpoint brought home while it trains: all that a resume elsewhere needs, or the weights alone.
 
-    With ``adapter``, a third of the bytes, a training whose box dies begins anew on another one.
+    With ``adapter``, a third of the bytes, a training whose box dies starts again from step 0 on another one.
     """
     sft_steps: Count
     dpo_steps: Count
@@ -211,13 +211,13 @@ class LimitsTable(_Table):
     launch_deadline_s: Positive = 900
     stall_s: Positive = 300
     reconnect_s: Positive = 60
-    """How long a box that does not answer is called again before one look at it is given up."""
+    """A box that does not answer is called again for this long before one look at it is given up."""
     poll_s: Positive = 15
     judge_every_s: Positive = 120
     training_deadline_s: Positive = 3 * 3600
     relaunches: Annotated[int, Field(ge=0)] = 2
     dead_after_s: Positive = 600
-    """How long an instance must be offline or exited without a break before another may take its place."""
+    """An instance must be offline or exited for this long without a break before another may take its place."""
     sft_s_per_step: Positive
     dpo_s_per_step: Positive
     export_s: Positive = 300
@@ -230,7 +230,7 @@ class LimitsTable(_Table):
     first_checkpoint_share: Share = 1 / 3
     """The share of the budget that may be gone when the first checkpoint is on the disk."""
     pace_tolerance: Annotated[float, Field(ge=1)] = 2.0
-    """How many times slower than the timeline a stage may be before the pace check fails."""
+    """A stage slower than the timeline by more than this factor fails the pace check."""
     min_gpu_utilization: Share = 0.05
     min_disk_free_share: Share = 0.1
     max_loss: Positive = 20.0
@@ -239,9 +239,9 @@ class LimitsTable(_Table):
     absence_deadline_s: Positive = 600
     release_valid_s: Positive = 3600
     carried_off_by: Share = 0.5
-    """How far from 1 a sampled tensor's share of the adapter's change may be: a small change drowns in rounding."""
+    """Distance from 1 allowed to a sampled tensor's share of the adapter's change: a small one drowns in rounding."""
     quantizer_error: dict[Quantization, Share] = quantizations.ERRORS
-    """How far a sampled tensor may be from the merged weights, as a share of their norm."""
+    """Distance that a sampled tensor may have from the merged weights, as a share of their norm."""
 
 
 class GatesTable(_Table):
@@ -255,7 +255,7 @@ class GatesTable(_Table):
     context: bool = True
     generate: bool = True
     prompt: Annotated[str, Field(min_length=1, max_length=200)] = "Hello"
-    """What the finished model goes on from when it must generate."""
+    """Text that the finished model goes on from when it must generate."""
     checks: tuple[Path, ...] = ()
     """Folders beside the built-in ``checks/`` whose checks count too."""
 
@@ -281,7 +281,7 @@ class Job(_Table):
     gates: GatesTable = GatesTable()
     teardown: TeardownTable = TeardownTable()
     adopted: bool = False
-    """Whether the job took over an instance that it did not rent. No job file says so: an adoption does."""
+    """True when the job took over an instance that it did not rent. No job file says so: an adoption does."""
 
     @model_validator(mode="before")
     @classmethod

@@ -32,7 +32,7 @@ _SKIPPED_FOLDERS: Final = frozenset(
 )
 _SKIPPED_ENDS: Final = (".pyc", ".pyo", ".egg-info", "_cache", ".swp", durable.PART_SUFFIX)
 _OUTPUTS: Final = frozenset({"models/output", "training.log", "run.json", "MANIFEST.json"})
-"""What a run leaves behind: an old one must not be mistaken for this job's."""
+"""Outputs of a run: an old one must not be mistaken for this job's."""
 
 
 @dataclass(frozen=True, slots=True)

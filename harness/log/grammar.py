@@ -131,7 +131,7 @@ class TrainingFailed:
 
 
 class ErrorKind(StrEnum):
-    """What kind of trouble a line speaks of."""
+    """Kind of trouble that a line speaks of."""
 
     TRACEBACK = "traceback"
     OUT_OF_MEMORY = "out_of_memory"

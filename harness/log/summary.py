@@ -1,4 +1,4 @@
-"""What a training log amounts to: its events folded into the state of the run. Pure.
+"""The state of a run, summarised from the events of its training log. Pure.
 
 A run that died and was launched again writes on in the same log: lines repeat, steps go
 back to the checkpoint that was resumed from, and an earlier failure is history. The

@@ -10,7 +10,7 @@ from operator import contains
 from typing import Final
 
 from harness.artifacts.dataset.rows import Defect
-from harness.artifacts.dataset.texts import Texts, bounded
+from harness.artifacts.dataset.texts import Texts
 
 _SAMPLE: Final = 100
 _SHORT: Final = 24  # characters; an answer of one such line is itself the label
@@ -44,7 +44,7 @@ def of(file: Texts) -> list[str]:
     return []
 
 
-def judge(file: Texts, labels: Sequence[str], share: float, named: int) -> Iterator[Defect]:
+def judge(file: Texts, labels: Sequence[str], share: float) -> Iterator[Defect]:
     """One class beyond a share of all rows, and prompts that give the answer away."""
     classes = Counter(labels)
     stated = sum(classes.values()) - classes.pop("", 0)
@@ -54,7 +54,7 @@ def judge(file: Texts, labels: Sequence[str], share: float, named: int) -> Itera
             detail = f"{most} of {stated} rows ({most / stated:.1%}) answer {label[:40]!r}, at most {share:.1%} may"
             yield Defect(file.source.name, 0, "class_collapse", detail)
     given = {defect.line: defect for defect in (*_copied(file), *_given_away(file, labels, classes))}
-    yield from bounded(iter(given.values()), named)
+    yield from given.values()
 
 
 def _behind(answers: Sequence[str], announcement: str) -> list[str]:

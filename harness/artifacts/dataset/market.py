@@ -1,4 +1,4 @@
-"""Rules on what market data says of itself: the pair, the day, the order of training and evaluation. Pure."""
+"""Rules on facts that market data states: the pair, the day, the order of training and evaluation. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from operator import contains
 from typing import Final
 
 from harness.artifacts.dataset.rows import Defect
-from harness.artifacts.dataset.texts import Texts, bounded
+from harness.artifacts.dataset.texts import Texts
 
 CURRENCIES: Final = frozenset(
     """
@@ -36,19 +36,18 @@ def pair_problem(name: str) -> str | None:
     return None
 
 
-def judge_pairs(file: Texts, named: int) -> Iterator[Defect]:
+def judge_pairs(file: Texts) -> Iterator[Defect]:
     """Pairs that are none, and prompts that speak of another pair than their row names."""
     pairs = file.column("pair")
     if pairs is None:
         return
     wrong = {name: problem for name in set(pairs) if (problem := pair_problem(name)) is not None}
     if wrong:
-        bad = (file.defect(row, "wrong_pair", wrong[name]) for row, name in enumerate(pairs) if name in wrong)
-        yield from bounded(bad, named)
-    yield from bounded(_other_pairs(file, pairs, set(wrong)), named)
+        yield from (file.defect(row, "wrong_pair", wrong[name]) for row, name in enumerate(pairs) if name in wrong)
+    yield from _other_pairs(file, pairs, set(wrong))
 
 
-def judge_dates(training: Sequence[Texts], evaluation: Sequence[Texts], named: int) -> Iterator[Defect]:
+def judge_dates(training: Sequence[Texts], evaluation: Sequence[Texts]) -> Iterator[Defect]:
     """Days that are none; evaluation rows that are not later than every training row."""
     newest = ""
     for file in (*training, *evaluation):
@@ -58,8 +57,9 @@ def judge_dates(training: Sequence[Texts], evaluation: Sequence[Texts], named: i
         distinct = set(days)
         wrong = _no_days(distinct)
         if wrong:
-            bad = (row for row, day in enumerate(days) if day in wrong)
-            yield from bounded((file.defect(row, "date", "not a day, YYYY-MM-DD") for row in bad), named)
+            yield from (
+                file.defect(row, "date", "not a day, YYYY-MM-DD") for row, day in enumerate(days) if day in wrong
+            )
         elif file in training and days:
             newest = max(newest, *distinct)
     for file in evaluation:
@@ -68,12 +68,9 @@ def judge_dates(training: Sequence[Texts], evaluation: Sequence[Texts], named: i
             detail = "without a date in every row nobody can tell whether evaluation is later than training"
             yield Defect(file.source.name, 0, "time_order", detail)
             continue
-        early = (
-            file.defect(row, "time_order", f"{day} is not after the newest training row, {newest}")
-            for row, day in enumerate(days)
-            if day <= newest
-        )
-        yield from bounded(early, named)
+        for row, day in enumerate(days):
+            if day <= newest:
+                yield file.defect(row, "time_order", f"{day} is not after the newest training row, {newest}")
 
 
 def _other_pairs(file: Texts, pairs: Sequence[str], wrong: set[str]) -> Iterator[Defect]:

@@ -1,4 +1,4 @@
-"""Rules on what the texts say: values that were never rendered, that are no numbers, or that tell the future. Pure.
+"""Rules on the words of the texts: values never rendered, values that are no numbers, told outcomes. Pure.
 
 Generated rows are a few templates with other numbers in them. So the costly patterns are not run over
 every row, but over the distinct pieces of text that remain when the digits are taken out; only when a
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.artifacts.dataset.rows import Defect, Rows
-from harness.artifacts.dataset.texts import bounded, turns
+from harness.artifacts.dataset.texts import turns
 from harness.core.text import printable
 
 
@@ -72,14 +72,14 @@ _RULES: Final = (
 )
 
 
-def judge(sources: Sequence[Rows], named: int) -> Iterator[Defect]:
-    """Every row that one of the rules does not like, at most ``named`` for each rule and file."""
+def judge(sources: Sequence[Rows]) -> Iterator[Defect]:
+    """Every row that one of the rules does not like."""
     pieces = frozenset[bytes]().union(*(source.pieces for source in sources))
     for rule in _RULES:
         suspect = frozenset(filter(rule.loose.search, pieces))
         for source in sources:
             if not suspect.isdisjoint(source.pieces):
-                yield from bounded(_exactly(source, rule), named)
+                yield from _exactly(source, rule)
 
 
 def _exactly(source: Rows, rule: _Rule) -> Iterator[Defect]:

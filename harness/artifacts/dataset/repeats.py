@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from harness.artifacts.dataset.rows import Defect, Schema
-from harness.artifacts.dataset.texts import Texts, bounded
+from harness.artifacts.dataset.texts import Texts
 
 _MIN_DIGITS: Final = 24  # so many digits in the same order are the same data in other words
 _NOT_DIGITS: Final = bytes(sorted(set(range(256)) - set(b"0123456789")))
@@ -19,11 +19,7 @@ _NOT_LETTERS: Final = bytes(
 
 
 def judge(
-    files: Sequence[Texts],
-    keys: Sequence[Sequence[bytes]],
-    labels: Sequence[Sequence[str]],
-    share: float,
-    named: int,
+    files: Sequence[Texts], keys: Sequence[Sequence[bytes]], labels: Sequence[Sequence[str]], share: float
 ) -> Iterator[Defect]:
     """Duplicates beyond a share of all rows, and equal prompts with other labels, over files of one kind.
 
@@ -35,23 +31,20 @@ def judge(
         return  # no two prompts have even their data in common
     exact = list(_repeated(files))
     if len(exact) > share * total:
-        yield from _over("duplicate", exact, total, share, named)
+        yield from _over("duplicate", exact, total, share)
     for file, column in zip(files, keys, strict=True):
         near = list(_near(file, column))
         if len(near) > share * len(file.prompts):
-            yield from _over("near_duplicate", near, len(file.prompts), share, named)
-    yield from bounded(_contradictions(files, labels), named)
+            yield from _over("near_duplicate", near, len(file.prompts), share)
+    yield from _contradictions(files, labels)
 
 
-def unlike_evaluation(seen: AbstractSet[bytes], evaluation: Sequence[Texts], named: int) -> Iterator[Defect]:
+def unlike_evaluation(seen: AbstractSet[bytes], evaluation: Sequence[Texts]) -> Iterator[Defect]:
     """Evaluation rows whose prompt, or the data in it, is in the training rows: their essences are ``seen``."""
     for file in evaluation:
-        repeated = (
-            file.defect(row, "evaluation_row_in_training", "the same prompt is among the training rows")
-            for row, key in enumerate(essences(file.prompts))
-            if key in seen
-        )
-        yield from bounded(repeated, named)
+        for row, key in enumerate(essences(file.prompts)):
+            if key in seen:
+                yield file.defect(row, "evaluation_row_in_training", "the same prompt is among the training rows")
 
 
 def essences(prompts: Sequence[str]) -> list[bytes]:
@@ -110,8 +103,8 @@ def _reversed(file: Texts) -> Iterator[Defect]:
             yield file.defect(row, "contradiction", f"rejects what line {line} chooses for the same prompt")
 
 
-def _over(rule: str, found: list[Defect], total: int, share: float, named: int) -> Iterator[Defect]:
+def _over(rule: str, found: list[Defect], total: int, share: float) -> Iterator[Defect]:
     first = found[0]
     detail = f"{len(found)} of {total} rows repeat another ({len(found) / total:.2%}, at most {share:.2%})"
     yield Defect(first.file, 0, rule, detail)
-    yield from found[:named]
+    yield from found

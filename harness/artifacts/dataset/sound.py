@@ -6,12 +6,12 @@ It cannot see whether a label is true, nor near duplicates that differ in their 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import chain, groupby
 
 from harness.artifacts.dataset import labels, market, phrases, repeats, texts
 from harness.artifacts.dataset.rows import Defect, Rows, Schema
-from harness.artifacts.dataset.texts import Texts, bounded
+from harness.artifacts.dataset.texts import Texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,40 +34,49 @@ def judge(
     limits = limits or DatasetLimits()
     train, evaluate = [texts.of(rows) for rows in training], [texts.of(rows) for rows in evaluation]
     found = (defect for defect in _judge(train, evaluate, limits) if defect.rule not in limits.ignore)
-    return tuple(sorted(found, key=lambda defect: (defect.file, defect.rule, defect.line)))
+    ordered = sorted(found, key=lambda defect: (defect.file, defect.rule, defect.line))
+    by_rule = groupby(ordered, key=lambda defect: (defect.file, defect.rule))
+    return tuple(chain.from_iterable(_bounded(list(group), limits.named) for _, group in by_rule))
+
+
+def _bounded(defects: list[Defect], named: int) -> Iterator[Defect]:
+    """One rule's defects of one file, by line: those of the file as a whole, and the first lines."""
+    lines = [defect for defect in defects if defect.line]
+    yield from defects[: len(defects) - len(lines)]
+    if len(lines) > named:
+        yield replace(defects[0], line=0, detail=f"and {len(lines) - named} more lines like these")
+    yield from lines[:named]
 
 
 def _judge(training: list[Texts], evaluation: list[Texts], limits: DatasetLimits) -> Iterator[Defect]:
-    named = limits.named
     taught = {id(file): labels.of(file) for file in training}
     keys = {id(file): repeats.essences(file.prompts) for file in training}
-    yield from phrases.judge([file.source for file in (*training, *evaluation)], named)
+    yield from phrases.judge([file.source for file in (*training, *evaluation)])
     for file in (*training, *evaluation):
-        yield from _empty(file, named)
-        yield from _equal_answers(file, named)
-        yield from market.judge_pairs(file, named)
+        yield from _empty(file)
+        yield from _equal_answers(file)
+        yield from market.judge_pairs(file)
     for file in training:
-        yield from labels.judge(file, taught[id(file)], limits.max_class_share, named)
+        yield from labels.judge(file, taught[id(file)], limits.max_class_share)
     for preferences in (True, False):
         files = [file for file in training if (file.source.schema is Schema.PREFERENCE) is preferences]
         if files:
             mine, said = [keys[id(file)] for file in files], [taught[id(file)] for file in files]
-            yield from repeats.judge(files, mine, said, limits.max_duplicate_share, named)
+            yield from repeats.judge(files, mine, said, limits.max_duplicate_share)
     if evaluation:
-        yield from repeats.unlike_evaluation(frozenset(chain(*keys.values())), evaluation, named)
-    yield from market.judge_dates(training, evaluation, named)
+        yield from repeats.unlike_evaluation(frozenset(chain(*keys.values())), evaluation)
+    yield from market.judge_dates(training, evaluation)
 
 
-def _empty(file: Texts, named: int) -> Iterator[Defect]:
+def _empty(file: Texts) -> Iterator[Defect]:
     columns = {"prompt": file.prompts, "answer": file.answers, "rejected answer": file.rejected}
     for what, column in columns.items():
         if "" in column or any(map(str.isspace, column)):
             blank = (row for row, text in enumerate(column) if not text.strip())
-            yield from bounded((file.defect(row, "empty_turn", f"the {what} is empty") for row in blank), named)
+            yield from (file.defect(row, "empty_turn", f"the {what} is empty") for row in blank)
 
 
-def _equal_answers(file: Texts, named: int) -> Iterator[Defect]:
-    pairs = enumerate(zip(file.answers, file.rejected, strict=False))
-    same = (row for row, (chosen, rejected) in pairs if chosen.strip() == rejected.strip())
-    detail = "there is nothing to prefer"
-    yield from bounded((file.defect(row, "chosen_equals_rejected", detail) for row in same), named)
+def _equal_answers(file: Texts) -> Iterator[Defect]:
+    for row, (chosen, rejected) in enumerate(zip(file.answers, file.rejected, strict=False)):
+        if chosen.strip() == rejected.strip():
+            yield file.defect(row, "chosen_equals_rejected", "there is nothing to prefer")

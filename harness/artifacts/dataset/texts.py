@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from operator import itemgetter
 
 from harness.artifacts.dataset.rows import Defect, Rows, Schema
@@ -62,16 +61,6 @@ def turns(row: dict[str, object]) -> Iterator[tuple[str, str]]:
     if isinstance(messages, list):
         for number, turn in enumerate(messages):
             yield f"messages[{number}]", turn["content"]
-
-
-def bounded(defects: Iterator[Defect], limit: int) -> list[Defect]:
-    """The first ``limit`` defects; when there are more, the last one says so."""
-    named = list(islice(defects, limit))
-    more = sum(1 for _ in defects)
-    if more:
-        last = named[-1]
-        named.append(Defect(last.file, 0, last.rule, f"and {more} more lines like these"))
-    return named
 
 
 def _column(source: Rows, field: str) -> list[str]:

@@ -241,6 +241,18 @@ def test_evaluation_must_be_later_and_unseen(tmp_path: Path) -> None:
     assert judged(tmp_path, demonstrations(), undated) == {"time_order": [0]}
 
 
+def test_a_rule_that_sees_two_things_wrong_names_so_many_lines_in_all(tmp_path: Path) -> None:
+    lines = demonstrations(50)
+    for row in lines[:20]:
+        row["prompt"] = " "
+    for row in lines[30:]:
+        row["completion"] = ""
+    found = sound.judge([rows.read(write(tmp_path / "a.jsonl", lines))], limits=sound.DatasetLimits(named=3))
+    blank = [defect for defect in found if defect.rule == "empty_turn"]
+    assert [defect.line for defect in blank] == [0, 1, 2, 3]
+    assert "37 more" in blank[0].detail
+
+
 def test_only_so_many_lines_of_a_rule_are_named(tmp_path: Path) -> None:
     lines = demonstrations(50)
     for row in lines[10:]:
