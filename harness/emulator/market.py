@@ -155,7 +155,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class SearchSettings(Request):
-    """What a search says beside its tests. Numbers may travel as strings; disk in GB."""
+    """Settings of a search beside its tests. Numbers may travel as strings; disk in GB."""
 
     allocated_storage: Finite = 5.0
     type: Annotated[str, BeforeValidator(str)] = ""

@@ -20,7 +20,7 @@ import asyncssh
 from harness.core import durable
 from harness.core.errors import BadInput
 from harness.emulator.box.container import BoxFailed, Container, can_isolate
-from harness.emulator.box.disk import Disk
+from harness.emulator.box.disk import BoxDisk
 from harness.emulator.box.layout import Layout, furnish, layout_of
 from harness.emulator.box.server import BoxServer, Traffic
 from harness.emulator.conditions import holds
@@ -52,7 +52,7 @@ class _Box:
 
     layout: Layout
     container: Container
-    disk: Disk
+    disk: BoxDisk
     done: _Done
     server: BoxServer | None = None
     identity: int = -1
@@ -153,7 +153,7 @@ class Reconciler:
             layout = layout_of(self._world.state_dir, rental.id)
             layout.base.mkdir(parents=True, exist_ok=True)
             container = Container(layout, self._isolated)
-            disk = Disk(container, rental.disk_gb * GB)
+            disk = BoxDisk(container, rental.disk_gb * GB)
             self._boxes[rental.id] = _Box(layout, container, disk, _read_done(layout.base))
         return self._boxes[rental.id]
 

@@ -23,7 +23,7 @@ MEASURE_S = 2.0
 
 
 @dataclass(slots=True)
-class Disk:
+class BoxDisk:
     """Disk of one box, in bytes: its size, and what was used of it when it was last measured or written to."""
 
     container: Container

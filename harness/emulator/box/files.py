@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncssh
 from asyncssh.misc import MaybeAwait
 
-from harness.emulator.box.disk import Disk
+from harness.emulator.box.disk import BoxDisk
 from harness.emulator.box.paths import resolve, within
 from harness.emulator.box.throttle import Cut, Throttle
 
@@ -23,7 +23,7 @@ class BoxFiles(asyncssh.SFTPServer):
     def __init__(
         self,
         chan: asyncssh.SSHServerChannel[bytes],
-        disk: Disk,
+        disk: BoxDisk,
         throttle: Throttle,
         received: Callable[[int], None],
     ) -> None:

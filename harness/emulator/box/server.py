@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncssh
 
 from harness.emulator.box.container import Container
-from harness.emulator.box.disk import Disk
+from harness.emulator.box.disk import BoxDisk
 from harness.emulator.box.files import BoxFiles
 from harness.emulator.box.session import Session
 from harness.emulator.box.throttle import STREAM_FAULTS, Throttle
@@ -36,7 +36,7 @@ class BoxServer:
     """The listeners of one box; ``route`` tells a direct connection from one through the proxy."""
 
     container: Container
-    disk: Disk
+    disk: BoxDisk
     fault: FaultAt
     traffic: Traffic = field(default_factory=Traffic)
     _listeners: list[asyncssh.SSHAcceptor] = field(default_factory=list)

@@ -75,7 +75,7 @@ def _require_url(url: str) -> None:
 
 
 def is_private(url: str) -> bool:
-    """Whether nobody on the way can read or change what is exchanged: TLS, or this machine only."""
+    """True where nobody on the way can read or change what is exchanged: TLS, or this machine only."""
     parts = urlsplit(url)
     if parts.scheme == "https":
         return bool(parts.hostname)

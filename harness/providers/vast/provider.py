@@ -147,7 +147,7 @@ class VastProvider:
         return host_keys.read(self.container_log(instance_id), newest=newest)
 
     def container_log(self, instance_id: InstanceId) -> str:
-        """What the container printed, read over TLS, at most 4 MiB; data of the box, not yet printable."""
+        """Output of the container, read over TLS, at most 4 MiB; data of the box, not yet printable."""
         reply = self._wire.read(Call(Lane.LOGS, "put", f"/instances/request_logs/{instance_id}/", body={}))
         url = Row(str(reply.call), reply.ok()).text("result_url")
         return fetch_text(url, self._clock, wait_s=self._patience.log_s, timeout_s=self._patience.reply_s)
@@ -169,7 +169,7 @@ class VastProvider:
         return DestroyReply.ACCEPTED
 
     def charges(self, instance_id: InstanceId) -> tuple[Charge, ...]:
-        """What was billed for the instance in the last 90 days, by kind: gpu, disk, bwd, bwu."""
+        """Charges for the instance in the last 90 days, by kind: gpu, disk, bwd, bwu."""
         billed = self._billed({"type": {"in": ["instance"]}})
         return tuple(charge for row in billed for charge in rows.charges_of(instance_id, row))
 
@@ -183,7 +183,7 @@ class VastProvider:
         return listed
 
     def bills(self) -> tuple[Bill, ...]:
-        """What every contract of the account, instances and volumes, was billed in the last 90 days."""
+        """Bills of every contract of the account, instances and volumes, in the last 90 days."""
         return tuple(rows.bill(row) for row in self._billed({}))
 
     def _billed(self, which: Mapping[str, Json]) -> list[Any]:
@@ -248,7 +248,7 @@ def _new_contract(reply: Reply, label: str) -> InstanceId:
 
 
 def _refusal(reply: Reply, offer: OfferId, label: str) -> Exception:
-    """What a create that did not succeed means: only a well-formed no, or a rate limit, means that nothing exists."""
+    """Error of a create that did not succeed: only a well-formed no, or a rate limit, means that nothing exists."""
     if reply.refuses("no_such_ask"):
         return OfferGone(f"offer {offer} is gone: {reply.shown}")
     told = reply.body is not None and 400 <= reply.status < 500 and reply.status != 408

@@ -1,4 +1,4 @@
-"""What Vast.ai's JSON rows mean, typed. A row that does not read as expected is an error, never a default. Pure."""
+"""Vast.ai's JSON rows, typed. A row that does not read as expected is an error, never a default. Pure."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def volume(value: object) -> Volume:
 
 
 def bill(value: object) -> Bill:
-    """What one result of ``/charges/`` comes to; its contract is named ``<kind>-<number>``."""
+    """Sum of one result of ``/charges/``; its contract is named ``<kind>-<number>``."""
     row = Row.of("a charge", value)
     source = _SOURCE.fullmatch(row.text("source"))
     if source is None:
@@ -170,7 +170,7 @@ def bill(value: object) -> Bill:
 
 
 def charges_of(instance_id: InstanceId, value: object) -> tuple[Charge, ...]:
-    """What one result of ``/charges/`` says about an instance; nothing when it is about another contract."""
+    """Charges for an instance in one result of ``/charges/``; none when it is about another contract."""
     row = Row.of("a charge", value)
     if row.text("source") != f"instance-{instance_id}":
         return ()
@@ -181,7 +181,7 @@ def charges_of(instance_id: InstanceId, value: object) -> tuple[Charge, ...]:
 
 
 def _parts(row: Row) -> list[Row]:
-    """What a charge is made of: its items, or itself where it has none."""
+    """Parts of a charge: its items, or itself where it has none."""
     return [Row.of("a charge's item", item) for item in row.items("items")] or [row]
 
 

@@ -44,7 +44,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: the HTTP status and the JSON object of the body; None when the body is not one.
+    """A reply: the HTTP status and the JSON object of the body; None when the body is not one.
 
     ``shown`` is what of the body may be shown: bounded, printable, without secrets.
     """
@@ -68,7 +68,7 @@ class Reply:
         return body
 
     def refuses(self, *errors: str) -> bool:
-        """Whether the provider's own error (its ``error``, or a word of its ``msg``) is one of these.
+        """True when the provider's own error (its ``error``, or a word of its ``msg``) is one of these.
 
         An authentication error is never one of them, whatever its status.
         """

@@ -1,4 +1,4 @@
-"""What is written beside the package on the box once it is there. Pure; imported on both sides."""
+"""Files that are written beside the package on the box once it is there. Pure; imported on both sides."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ SESSION = ("launch.json", "launch.sh", "exit_status")
 
 
 def is_output(path: str) -> bool:
-    """Whether a relative path is one that a training writes (docs/contract.md)."""
+    """True for a relative path that a training writes (docs/contract.md)."""
     return path in ("training.log", "run.json", "MANIFEST.json") or f"{path}/".startswith("models/output/")
 
 
 def is_written_there(path: str) -> bool:
-    """Whether it is no part of a package: an output, a downloaded model, a cache of Python's, or the harness's own."""
+    """True for what is no part of a package: an output, a downloaded model, a cache of Python's, the harness's own."""
     folders = path.split("/")[:-1]
     return is_output(path) or "__pycache__" in folders or folders[:1] in (["models"], [OURS])

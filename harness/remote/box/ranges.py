@@ -99,7 +99,7 @@ def _digest(file: int, offset: int, length: int) -> str:
 
 
 def identity(file: int) -> str:
-    """What changes when the file's bytes do."""
+    """Marks of a file that change when its bytes do."""
     seen = os.fstat(file)
     return f"{seen.st_size}:{seen.st_mtime_ns}:{seen.st_ino}"
 

@@ -88,7 +88,7 @@ def _one(question: Question[Any], answer: Any) -> Observed[Json]:
 
 
 def read(question: Question[T], told: Observed[Json]) -> Observed[T]:
-    """What the box told as the type of the question's answer, whichever program on the box told it."""
+    """Answer of the box as the type of the question's answer, whichever program on the box told it."""
     if told.problem is not None:
         return unseen(told.problem)
     try:
