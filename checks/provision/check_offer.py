@@ -18,7 +18,8 @@ def check_offer_meets_spec(provision: ProvisionFacts, job: Job, evidence: Eviden
     is_bid = evidence.saw("instance", provision.instance).is_bid
     machine = evidence.wants("machine", job.machine)
     planned = evidence.wants("seconds, more than", estimate.timeline(job).total)
-    assert offer.gpu_name in provision.gpu_names, f"the GPU is {offer.gpu_name}, not {machine.gpu}"
+    names = evidence.saw("names of the GPU", provision.gpu_names)
+    assert offer.gpu_name in names, f"the GPU is {offer.gpu_name}, not {machine.gpu}"
     assert offer.num_gpus >= machine.gpus, f"{offer.num_gpus} GPUs, {machine.gpus} were asked for"
     assert offer.disk_gb >= machine.disk_gb, f"{offer.disk_gb:.0f} GB of disk"
     assert offer.reliability >= machine.min_reliability, f"reliability {offer.reliability:.3f}"

@@ -53,7 +53,11 @@ class Digest:
     sha256: Sha256 | None = None
 
     def __post_init__(self) -> None:
-        if self.exists and (self.bytes < 0 or self.sha256 is None or sha256(self.sha256) != self.sha256):
+        if not self.exists:
+            known = self.bytes == 0 and self.sha256 is None
+        else:
+            known = self.bytes >= 0 and self.sha256 is not None and sha256(self.sha256) == self.sha256
+        if not known:
             raise ValueError(f"{self.bytes} bytes with the SHA-256 {self.sha256!r}")
 
 
@@ -239,8 +243,8 @@ class GgufOnBox:
 class SessionState:
     """State of the training's session. ``exit_status`` is None while it runs, and when it was killed unheard.
 
-    ``ended_s``: seconds since it ended by the box's own clock, where it has an exit status; raises
-    ValueError when that is no time.
+    ``ended_s``: seconds since it ended by the box's own clock, where it has an exit status. Raises
+    ValueError when that is no time, or a number is none of a process.
     """
 
     started: bool
@@ -252,3 +256,5 @@ class SessionState:
     def __post_init__(self) -> None:
         if self.ended_s is not None and not 0 <= self.ended_s < math.inf:
             raise ValueError(f"it ended {self.ended_s} seconds ago")
+        if any(number is not None and abs(number) >= 1 << 31 for number in (self.pid, self.exit_status)):
+            raise ValueError(f"process {self.pid}, exit status {self.exit_status}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import TypeAdapter
+from pydantic import BeforeValidator, TypeAdapter
 
 from harness.context import JobContext
 from harness.core.answers import Disk, Gpus
@@ -16,6 +17,11 @@ from harness.core.questions import DiskOf, GpuList
 from harness.facts.reading import ask, attempt, needed
 
 _RATE_BYTES = 16 << 20
+
+
+def _of_earlier_facts(told: object) -> object:
+    """Facts files of 0.1.0 hold the bare names: these were known without a look."""
+    return {"value": told} if isinstance(told, list) else told
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,7 @@ class PinFacts:
 class ProvisionFacts:
     """One look at the rented machine; ``gpu_names`` are the provider's spellings of what the job asks for."""
 
-    gpu_names: tuple[str, ...]
+    gpu_names: Annotated[Observed[tuple[str, ...]], BeforeValidator(_of_earlier_facts)]
     offer: Observed[Offer]
     instance: Observed[Instance]
     labelled: Observed[tuple[int, ...]]
@@ -44,10 +50,9 @@ class ProvisionFacts:
 
 def look(context: JobContext) -> ProvisionFacts:
     """Ask the provider, and the box over a connection of its own."""
-    names = attempt(lambda: context.provider().gpu_names(context.job.machine.gpu))
     answers = ask(context, gpus := GpuList(), disk := DiskOf(context.job.package.remote_dir))
     return ProvisionFacts(
-        gpu_names=names.value or (),  # of a provider that cannot be asked, the instance was not seen either
+        gpu_names=attempt(lambda: context.provider().gpu_names(context.job.machine.gpu)),
         offer=attempt(lambda: _offer(context)),
         instance=attempt(lambda: _instance(context)),
         labelled=attempt(lambda: _labelled(context)),

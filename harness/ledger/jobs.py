@@ -117,7 +117,7 @@ def folded(name: JobName, records: tuple[Record, ...]) -> History:
     """The history that a job's records amount to; raises LogDamaged when they do not read."""
     try:
         return fold(records)
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise LogDamaged(f"the event log of job {name} does not read: {error}") from error
 
 

@@ -83,7 +83,7 @@ def open_store(where: str | Path, clock: Clock) -> SqlEventStore:
 
 @dataclass(frozen=True, slots=True)
 class SqlEventStore:
-    """A ``ports.EventStore``; get one from ``open_store``. Safe for several processes and threads."""
+    """An ``EventStore``; get one from ``open_store``. Safe for several processes and threads."""
 
     engine: sa.Engine
     path: Path

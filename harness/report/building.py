@@ -69,12 +69,12 @@ def build(
 
 
 def _printable(value: Any) -> Any:
-    """A value in which every text is printable and bounded, whatever wrote it."""
+    """A value in which every text is printable and bounded, whatever wrote it; a release stays as it is signed."""
     if isinstance(value, str) and not isinstance(value, Enum):
         return printable(value, _LONGEST)
     if isinstance(value, tuple):
         return tuple(map(_printable, value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type | Release):
         return dataclasses.replace(
             value, **{one.name: _printable(getattr(value, one.name)) for one in dataclasses.fields(value)}
         )

@@ -224,6 +224,7 @@ def rent(bench: Bench) -> InstanceId:
     """An instance that runs."""
     cheapest = bench.provider.search(QUERY)[0]
     rented = bench.provider.create(cheapest.id, request())
+    assert type(rented) is int, "an event that names the instance takes a number"
     bench.clock.turn(120.0)
     bench.settle()
     return rented

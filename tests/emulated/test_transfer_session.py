@@ -249,6 +249,9 @@ SOUND: dict[str, Json] = {"started": True, "alive": True, "pid": 7, "exit_status
         {**SOUND, "pid": "1"},
         {**SOUND, "pid": 1.0},
         {**SOUND, "exit_status": True},
+        {**SOUND, "exit_status": 1 << 40},
+        {**SOUND, "pid": 1 << 40},
+        {**SOUND, "stray": "\ud800"},
         {**SOUND, "ended_s": -1},
         {**SOUND, "ended_s": float("inf")},
         {**SOUND, "ended_s": float("nan")},
@@ -257,3 +260,9 @@ SOUND: dict[str, Json] = {"started": True, "alive": True, "pid": 7, "exit_status
 def test_an_odd_answer_is_refused(answer: Json) -> None:
     assert typed(SOUND, SessionState).problem is None
     assert typed(answer, SessionState).problem is not None
+
+
+def test_what_cannot_be_read_of_a_stop_was_not_seen() -> None:
+    """Bytes of a stranger end no watch with an error of ours."""
+    with pytest.raises(HostUnreachable, match="does not read"):
+        TrainingSession(_Says('{"started": true, "stray": "\\ud800"}'), "work").stop()  # type: ignore[arg-type]  # see above

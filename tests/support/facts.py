@@ -202,7 +202,7 @@ def instance(**changes: Any) -> Instance:
 def provision() -> ProvisionFacts:
     """The machine that was rented."""
     return ProvisionFacts(
-        gpu_names=gpu_names("H100"),
+        gpu_names=seen(gpu_names("H100")),
         offer=seen(offer()),
         instance=seen(instance()),
         labelled=seen((INSTANCE,)),

@@ -12,6 +12,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from . import order, runlog, template, training
 from .config import Config
+from .errors import DataDefect
 from .rows import Example, Preference
 
 IGNORED = -100
@@ -77,6 +78,8 @@ def _turns(
     seen = [rows[at] for at in order.drawn(len(rows), steps=stage.total, batch_size=size, seed=seed)]
     turns = {"prompt": template.encode_prompts(tokenizer, [(row.prompt, row.system) for row in seen])}
     room = [config.model.max_length - len(ids) for ids in turns["prompt"]]
+    if min(room) <= 0:
+        raise DataDefect(f"a prompt fills max_length = {config.model.max_length} tokens: no room for an answer")
     for name in answers:
         turns[name] = template.encode_completions(tokenizer, [getattr(row, name) for row in seen])
     longest = [max(len(ids) for ids in row) for row in zip(*(turns[name] for name in answers), strict=True)]
@@ -84,6 +87,7 @@ def _turns(
         runlog.say(runlog.CUT, stage=stage.name, rows=cut, of=len(seen))
     for name in answers:
         turns[name] = [ids[:space] for ids, space in zip(turns[name], room, strict=True)]
-    lengths = [len(prompt) + length for prompt, length in zip(turns["prompt"], longest, strict=True)]
+    kept = [min(length, space) for length, space in zip(longest, room, strict=True)]
+    lengths = [len(prompt) + length for prompt, length in zip(turns["prompt"], kept, strict=True)]
     picked = order.by_length(lengths, size)
     return {name: [column[at] for at in picked] for name, column in turns.items()}

@@ -27,6 +27,8 @@ def typed(value: Json, kind: type[T]) -> Observed[T]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         return unseen(printable(f"the answer does not fit: {where}: {first['msg']}", 500))
+    except ValueError as error:  # text that is no Unicode, or nested too deeply
+        return unseen(printable(f"the answer does not read: {error}", 500))
 
 
 @cache  # making one takes longer than all that it reads

@@ -10,9 +10,10 @@ import pytest
 
 from harness.core.answers import Disk, Gpu, Gpus
 from harness.core.lifecycle import Stage
-from harness.core.observed import seen
+from harness.core.observed import seen, unseen
 from harness.core.ports import InstanceStatus
 from harness.core.verdict import Verdict
+from harness.facts import adapter
 from harness.facts.provision import PinFacts
 from tests.support.facts import (
     INSTANCE,
@@ -108,11 +109,21 @@ MODELS = [
 ]
 
 
+def test_a_provider_that_does_not_tell_its_names_is_unknown() -> None:
+    judged = judge(Stage.PROVISION, replace(provision(), gpu_names=unseen("no reply")))
+    assert_only(judged, Verdict.UNKNOWN, {"offer_meets_spec": "no reply"})
+
+
+def test_the_names_in_facts_of_0_1_0_are_read() -> None:
+    told = {**adapter(Stage.PROVISION).dump_python(provision(), mode="json"), "gpu_names": ["H100 SXM"]}
+    assert adapter(Stage.PROVISION).validate_python(told).gpu_names == seen(("H100 SXM",))
+
+
 @pytest.mark.parametrize(("offered", "shown", "same"), MODELS)
 def test_the_drivers_spelling_of_a_gpu_is_known(offered: str, shown: str, same: bool) -> None:
     facts = replace(
         provision(),
-        gpu_names=(offered,),
+        gpu_names=seen((offered,)),
         offer=seen(offer(gpu_name=offered)),
         gpus=seen(Gpus(installed=True, gpus=tuple(Gpu(index, shown, "570.1") for index in range(8)))),
     )

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from harness.core import questions
+from harness.core import answers, questions
 from harness.core.answers import Disk
+from harness.core.canonical import Json
 from harness.core.questions import Question
 from harness.remote.probe import posix_fallback, program
 from harness.remote.probe.typed import typed
@@ -141,3 +142,17 @@ def test_what_cannot_be_looked_at_is_a_problem_with_python_and_without(
     for box in (LocalBox(home), without_python):
         problem = str(box.ask(question).problem)
         assert any(text in problem for text in said), problem
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"exists": False, "bytes": 0, "sha256": "zz"},
+        {"exists": False, "bytes": -5},
+        {"exists": True, "bytes": 5, "sha256": "zz"},
+        {"exists": True, "bytes": -1, "sha256": "ab" * 32},
+        {"exists": True, "bytes": 5},
+    ],
+)
+def test_a_digest_is_one_or_there_is_no_file(told: Json) -> None:
+    assert typed(told, answers.Digest).problem is not None
