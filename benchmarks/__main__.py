@@ -79,16 +79,16 @@ def report(outcomes: Sequence[Outcome], *, quick: bool) -> str:
     rows = [row for one in outcomes for row in one.rows]
     counts = ", ".join(f"{sum(row.standing is standing for row in rows)} {standing}" for standing in Standing)
     broken = sum(bool(one.broken) for one in outcomes)
-    machine = f"{os.cpu_count()} cores, load {os.getloadavg()[2]:.1f}, {_memory_gib():.0f} GiB of memory"
     about = (
         f"{datetime.now(UTC):%Y-%m-%d}, `python -m benchmarks{' --quick' if quick else ''}`",
-        f"{machine}, {platform.system()} {platform.machine()}",
+        f"{os.cpu_count()} cores at a load of {os.getloadavg()[2]:.1f} (the last 15 minutes), {_memory_gib():.0f} GiB",
+        f"{platform.system()} {platform.machine()}",
         ", ".join((f"Python {platform.python_version()}, harness {harness.__version__}", *map(_version, PACKAGES))),
         "Less is better: the ratio is ours / rival's, and the bar is the most that it may be.",
         f"Rows: {counts}. {broken} of {len(outcomes)} benchmarks did not come to their end.",
     )
     lines = [line for one in outcomes for line in one.lines()]
-    return "# Benchmarks\n\n" + "\n\n".join(about) + "\n\n" + table.markdown(("benchmark", *HEADS), lines)
+    return "# Benchmarks\n\n- " + "\n- ".join(about) + "\n\n" + table.markdown(("benchmark", *HEADS), lines)
 
 
 def _memory_gib() -> float:

@@ -196,6 +196,8 @@ def measure(options: argparse.Namespace, *, tiny: bool) -> Iterator[tuple[str, d
     """Each way's figures, printed too."""
     shape, peak = (config.Shape(), None) if tiny else (SEVEN_B, options.peak_tflops * 1e12)
     steps = options.steps + 1
+    if tiny:
+        torch.set_num_threads(1)  # threads that wait for each other would measure what else the machine does
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     print(json.dumps({"device": device, "torch": torch.__version__, "peak_flops": peak}), flush=True)
     with tempfile.TemporaryDirectory() as name:
