@@ -32,9 +32,9 @@ def paid_spans(records: Sequence[Record], now: float) -> tuple[PaidSpan, ...]:
     spans: list[PaidSpan] = []
     since: float | None = None
     price = 0.0
-    gone = gone_at(records)
-    for record in records:
-        at, event = record.at, decode(record)
+    happened = _decoded(records)
+    gone = _gone_at(happened)
+    for at, event in happened:
         ends = isinstance(event, events.DestroyRequested) and at == gone
         match event:
             case events.Rented(usd_per_hour=price):
@@ -89,16 +89,25 @@ def gone_at(records: Sequence[Record]) -> float | None:
 
     The proof's own time where nothing was requested.
     """
+    return _gone_at(_decoded(records))
+
+
+def _decoded(records: Sequence[Record]) -> list[tuple[float, events.JobEvent | None]]:
+    """Time and event of each record, decoded once: a long log has thousands of polls."""
+    return [(record.at, decode(record)) for record in records]
+
+
+def _gone_at(happened: Sequence[tuple[float, events.JobEvent | None]]) -> float | None:
     requested: float | None = None
     gone: float | None = None
-    for record in records:
-        match decode(record):
+    for at, event in happened:
+        match event:
             case events.Rented() | events.Adopted():
                 requested = gone = None
             case events.DestroyRequested():
-                requested = record.at
+                requested = at
             case events.Destroyed():
-                gone = record.at if requested is None else requested
+                gone = at if requested is None else requested
             case _:
                 pass
     return gone
