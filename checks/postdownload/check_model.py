@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from harness.artifacts.verify import ArtifactFinding
+from harness.core.finding import Finding
 from harness.core.observed import CouldNotLook
 from harness.core.verdict import Verdict
 from harness.facts.postdownload import PostdownloadFacts
@@ -43,7 +43,7 @@ def check_gguf_generates(postdownload: PostdownloadFacts, evidence: Evidence) ->
     assert generation.tokens > 0, "it loads and generates nothing"
 
 
-def _all_pass(findings: Sequence[ArtifactFinding]) -> None:
+def _all_pass(findings: Sequence[Finding]) -> None:
     failed = [f"{one.claim}: {one.seen}, expected {one.expected}" for one in findings if one.verdict is Verdict.FAIL]
     assert not failed, "; ".join(failed[:3])
     unknown = [one.claim for one in findings if one.verdict is Verdict.UNKNOWN]

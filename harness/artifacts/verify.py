@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.artifacts import digest, gguf, model_shape, tokenizer
 from harness.artifacts.expectation import HYPERPARAMETERS, Expectation, config_of, quantization_of
 from harness.core.errors import BadInput
+from harness.core.finding import Finding
 from harness.core.text import printable
-from harness.core.verdict import Verdict
 
 if TYPE_CHECKING:
     from harness.artifacts import scales
@@ -28,21 +27,9 @@ _NAMED: Final = 3
 _WHOLE: Final = "a whole GGUF v3"
 
 
-@dataclass(frozen=True, slots=True)
-class ArtifactFinding:
-    """One claim about the file. ``remedy`` is empty when it passed."""
-
-    id: str
-    claim: str
-    verdict: Verdict
-    seen: str
-    expected: str
-    remedy: str = ""
-
-
 def verify_file(
     path: Path, expectation: Expectation, on_progress: Callable[[int], None] | None = None
-) -> tuple[ArtifactFinding, ...]:
+) -> tuple[Finding, ...]:
     """Judge one file. The digest, when one is expected, and the scan of the weights go on beside the rest.
 
     ``on_progress`` is told the bytes hashed so far, from another thread. Raises BadInput when the file
@@ -56,7 +43,7 @@ def verify_file(
 
 def _judge(
     path: Path, known: Expectation, on_progress: Callable[[int], None] | None, pool: ThreadPoolExecutor
-) -> Iterator[ArtifactFinding]:
+) -> Iterator[Finding]:
     hashed = pool.submit(digest.of_file, path, on_progress) if known.sha256 is not None else None
     size = path.stat().st_size
     if known.over_bytes is not None:
@@ -78,7 +65,7 @@ def _judge(
         yield _finding("sha256", "the file's SHA-256 is the recorded one", seen == recorded, seen, recorded)
 
 
-def _inside(path: Path, header: gguf.Gguf, known: Expectation, pool: ThreadPoolExecutor) -> Iterator[ArtifactFinding]:
+def _inside(path: Path, header: gguf.Gguf, known: Expectation, pool: ThreadPoolExecutor) -> Iterator[Finding]:
     from harness.artifacts import scales  # noqa: PLC0415 - loads numpy
 
     scanned = pool.submit(scales.scan, path, header, zero_rows=known.zero_rows)
@@ -93,7 +80,7 @@ def _inside(path: Path, header: gguf.Gguf, known: Expectation, pool: ThreadPoolE
     yield _weights(scanned.result())
 
 
-def _tensors(header: gguf.Gguf, known: Expectation) -> ArtifactFinding:
+def _tensors(header: gguf.Gguf, known: Expectation) -> Finding:
     """The tensor table against what the configuration predicts: names, shapes, types, and so the exact bytes."""
     whose = "its own metadata" if known.config is None else "the training's config.json"
     claim = f"every tensor is there with the shape and type that {whose} predicts"
@@ -119,7 +106,7 @@ def _tensors(header: gguf.Gguf, known: Expectation) -> ArtifactFinding:
     return _finding("tensors_as_predicted", claim, not wrong, there, expected, remedy=_EXPORT)
 
 
-def _hyperparameters(header: gguf.Gguf, config: Mapping[str, Any]) -> ArtifactFinding:
+def _hyperparameters(header: gguf.Gguf, config: Mapping[str, Any]) -> Finding:
     kind = header.metadata.get("general.architecture")
     named = model_shape.architecture(config)
     wrong = []
@@ -137,7 +124,7 @@ def _hyperparameters(header: gguf.Gguf, config: Mapping[str, Any]) -> ArtifactFi
     return _finding("hyperparameters", claim, not wrong, _few(wrong) or "all equal", "all equal", remedy=_EXPORT)
 
 
-def _weights(found: scales.Scan) -> ArtifactFinding:
+def _weights(found: scales.Scan) -> Finding:
     claim = "every block's scale is finite, and no stretch of weights is zeros"
     seen = _few(list(map(str, found.damage))) or f"{found.blocks} blocks looked at"
     if found.unknown_types and not found.damage:
@@ -146,19 +133,16 @@ def _weights(found: scales.Scan) -> ArtifactFinding:
     return _finding("weights_present", claim, not found.damage, seen, "no damage")
 
 
-def _differences(name: str, claim: str, differences: Iterator[tokenizer.TokenizerDifference]) -> ArtifactFinding:
+def _differences(name: str, claim: str, differences: Iterator[tokenizer.TokenizerDifference]) -> Finding:
     found = list(differences)
     seen = _few([f"{each.what}: {each.seen}" for each in found]) or "no difference"
     expected = _few([f"{each.what}: {each.expected}" for each in found]) or "no difference"
     return _finding(name, claim, not found, seen, expected, remedy=_EXPORT)
 
 
-def _finding(
-    name: str, claim: str, holds: bool | None, seen: str, expected: str, *, remedy: str = _FETCH
-) -> ArtifactFinding:
+def _finding(name: str, claim: str, holds: bool | None, seen: str, expected: str, *, remedy: str = _FETCH) -> Finding:
     """One claim that holds, does not, or (None) cannot be judged."""
-    verdict = {True: Verdict.PASS, False: Verdict.FAIL, None: Verdict.UNKNOWN}[holds]
-    return ArtifactFinding(name, claim, verdict, seen, expected, "" if holds else remedy)
+    return Finding.of(name, claim, holds, seen, expected, remedy=remedy)
 
 
 def _few(wrong: list[str]) -> str:

@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.artifacts import expectation
-from harness.artifacts.verify import ArtifactFinding, verify_file
+from harness.artifacts.verify import verify_file
 from harness.cli.wording import STYLES, one_line
 from harness.core.errors import GateHeld, GateUnknown
+from harness.core.finding import Finding
 from harness.core.verdict import Verdict, worst
 
 
@@ -45,7 +46,7 @@ def verify(
         raise (GateHeld if verdict is Verdict.FAIL else GateUnknown)(told, remedy=remedy)
 
 
-def _show(console: Console, file: Path, findings: tuple[ArtifactFinding, ...]) -> None:
+def _show(console: Console, file: Path, findings: tuple[Finding, ...]) -> None:
     for finding in findings:
         head = Text.assemble(
             (f"{finding.verdict.upper():<8}", STYLES[finding.verdict]), f"{finding.id}: {finding.claim}"

@@ -9,9 +9,10 @@ from pathlib import Path
 from harness.artifacts import digest, manifest
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.tokenizer import read_trained
-from harness.artifacts.verify import ArtifactFinding, verify_file
+from harness.artifacts.verify import verify_file
 from harness.context import JobContext
 from harness.core.durable import PART_SUFFIX
+from harness.core.finding import Finding
 from harness.core.observed import CouldNotLook, Observed
 from harness.core.ports import RemoteFile
 from harness.facts import runtime
@@ -45,7 +46,7 @@ class PostdownloadFacts:
     local: Observed[LocalArtifact]
     hashed: Observed[digest.Hashed]
     remote: Observed[RemoteFile]
-    findings: Observed[tuple[ArtifactFinding, ...]]
+    findings: Observed[tuple[Finding, ...]]
     generation: Observed[runtime.Generation]
     companions: Observed[Companions]
     second_copy: Observed[digest.Hashed]
@@ -75,7 +76,7 @@ def _local(path: Path) -> LocalArtifact:
     return LocalArtifact(str(path), path.exists(), path.is_file() and not path.is_symlink(), partial)
 
 
-def _findings(context: JobContext, path: Path) -> tuple[ArtifactFinding, ...]:
+def _findings(context: JobContext, path: Path) -> tuple[Finding, ...]:
     """The file against what the operator's job file and the training's own tokenizer demand of it."""
     trained = context.directory / "companions" / _TOKENIZER
     expectation = Expectation(

@@ -22,7 +22,6 @@ import pytest
 from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.checkpoint import REQUIRED
 from harness.artifacts.digest import Hashed
-from harness.artifacts.verify import ArtifactFinding
 from harness.core.answers import (
     Attempt,
     BoxCheckpoint,
@@ -41,6 +40,7 @@ from harness.core.answers import (
     SessionState,
     Terminals,
 )
+from harness.core.finding import Finding
 from harness.core.ids import InstanceId, OfferId, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.observed import Observed, seen
@@ -307,9 +307,9 @@ def posttrain() -> PosttrainFacts:
     )
 
 
-def finding(name: str, verdict: Verdict = Verdict.PASS) -> ArtifactFinding:
+def finding(name: str, verdict: Verdict = Verdict.PASS) -> Finding:
     """What the verification of a model file says of one claim."""
-    return ArtifactFinding(name, f"the claim of {name}", verdict, "what it saw", "what it expected")
+    return Finding(name, f"the claim of {name}", verdict, "what it saw", "what it expected")
 
 
 def postdownload() -> PostdownloadFacts:

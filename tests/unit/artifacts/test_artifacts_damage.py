@@ -14,8 +14,9 @@ import pytest
 
 from harness.artifacts import digest, expectation, gguf, model_shape
 from harness.artifacts.expectation import Expectation
-from harness.artifacts.verify import ArtifactFinding, verify_file
+from harness.artifacts.verify import verify_file
 from harness.core.errors import BadInput
+from harness.core.finding import Finding
 from harness.core.verdict import Verdict
 from tests.support.model_files import TINY, tokens, write_gguf, write_training
 
@@ -37,7 +38,7 @@ def known(whole: Path) -> Expectation:
     return expectation.of(whole.parent / "training", "quant=Q8_0")
 
 
-def not_passed(findings: tuple[ArtifactFinding, ...]) -> set[str]:
+def not_passed(findings: tuple[Finding, ...]) -> set[str]:
     assert len(findings) > 0
     return {finding.id for finding in findings if finding.verdict is not Verdict.PASS}
 
