@@ -40,7 +40,7 @@ def identity(config: Config, stages: tuple[Stage, Stage], data: Mapping[str, Dat
         "dtype": str(compute_dtype()).removeprefix("torch."),
         "steps": {stage.name: stage.total for stage in stages},
         "data": {
-            name: {"path": file.path.as_posix(), "rows": len(file.rows), "sha256": file.sha256}
+            name: {"path": file.path.as_posix(), "rows": len(file.rows), "built": file.built, "sha256": file.sha256}
             for name, file in data.items()
         },
         "settings": json.loads(json.dumps(settings)),
@@ -61,42 +61,46 @@ def refuse_another(own: Mapping[str, Any], stages: tuple[Stage, Stage]) -> None:
         raise Refused(f"models/output holds a run with another {', '.join(changed)}; {remedy}")
 
 
-def announce(
-    config: Config, own: Mapping[str, Any], model: Any, *, stages: tuple[Stage, Stage], disk_needed: int
-) -> None:
+def announce(config: Config, own: Mapping[str, Any], model: Any, *, disk_needed: int) -> None:
     """Write run.json and print the plan.
 
     Raises Refused when several GPUs are visible and the model was not mapped to them.
     """
     refusals.refuse_unmapped(getattr(model, "hf_device_map", None), torch.cuda.device_count())
-    devices = sorted({str(parameter.device) for parameter in model.parameters()})
-    durable.write_json(
-        RUN_FILE,
-        {
-            "contract": manifest.CONTRACT,
-            "model": {"name": config.model.name, "config": _shape(model.config.to_dict())},
-            **own,
-            "device_map": "auto",
-            "devices": devices,
-            "world_size": 1,
-            "lora": dataclasses.asdict(config.lora),
-            "checkpoint_every": config.run.checkpoint_every,
-            "max_length": config.model.max_length,
-            **_exported(config, own, disk_needed),
-            "seed": config.run.seed,
-            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        },
-    )
+    run = {
+        "contract": manifest.CONTRACT,
+        "model": {"name": config.model.name, "config": _shape(model.config.to_dict())},
+        **own,
+        "device_map": "auto",
+        "devices": sorted({str(parameter.device) for parameter in model.parameters()}),
+        "world_size": 1,
+        "lora": dataclasses.asdict(config.lora),
+        "checkpoint_every": config.run.checkpoint_every,
+        "max_length": config.model.max_length,
+        **_exported(config, own, disk_needed),
+        "seed": config.run.seed,
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+    durable.write_json(RUN_FILE, run)
+    _say_plan(run)
+
+
+def announce_again() -> None:
+    """Print the plan of a training that is finished, as its run.json states it: each start's log stands alone."""
+    _say_plan(json.loads(RUN_FILE.read_text(encoding="utf-8")))
+
+
+def _say_plan(run: Mapping[str, Any]) -> None:
     runlog.say(
         runlog.PLAN,
-        sft_steps=stages[0].total,
-        dpo_steps=stages[1].total,
-        batch_size=config.batch_size,
-        checkpoint_every=config.run.checkpoint_every,
-        lora_r=config.lora.r,
-        lora_alpha=config.lora.alpha,
-        dtype=own["dtype"],
-        devices=",".join(devices),
+        sft_steps=run["steps"]["sft"],
+        dpo_steps=run["steps"]["dpo"],
+        batch_size=run["batch_size"],
+        checkpoint_every=run["checkpoint_every"],
+        lora_r=run["lora"]["r"],
+        lora_alpha=run["lora"]["alpha"],
+        dtype=run["dtype"],
+        devices=",".join(run["devices"]),
     )
 
 

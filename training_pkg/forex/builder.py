@@ -28,6 +28,9 @@ FILES = (FEATURE_FILE, SCENARIO_FILE, PREFERENCE_FILE, EVAL_FEATURE_FILE, EVAL_S
 _TRAIN_ROWS, _EVAL_ROWS = (200, 100, 50), (20, 10)
 """Rows a pair and file: 51 x 200 = 10,200 and 51 x 100 = 5,100 for SFT, 51 x 50 = 2,550 for DPO."""
 
+BUILT_BY = "exchange rates"
+"""Value of ``built_by`` in every row: it says, wherever the row is copied to, that no person gave it."""
+
 _STOP, _TARGET = 1.5, 2.0
 """A trade's stop and target, in days' volatilities."""
 
@@ -97,7 +100,7 @@ def _preference(series: Series, at: int) -> Row:
 
 
 def _origin(series: Series, at: int) -> Row:
-    return {"pair": series.pair, "date": series.dates[at]}
+    return {"pair": series.pair, "date": series.dates[at], "built_by": BUILT_BY}
 
 
 def _refuse_repeats(files: dict[str, list[Row]]) -> None:

@@ -8,14 +8,17 @@ import os
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-from . import config, dataset, refusals, runlog
+from . import config, dataset, ownlog, refusals, runlog
 from .errors import PackageError, Refused
 
 STAGES = ("prepare", "sft", "dpo", "export", "evaluate", "ready", "all")
+_LOGGED = {"sft", "dpo", "export", "all"}
+"""The stages whose output is the training's log."""
+
 _LOCK = Path("models/.lock")
 
 
@@ -26,29 +29,32 @@ def main(arguments: Sequence[str], *, batch_size: int, load_base_model: Callable
     """
     options = _parser().parse_args(arguments)
     _quiet()
-    try:
-        refusals.refuse_launchers(os.environ)
-        settings = config.load(options.config, batch_size=batch_size, model=options.model)
-        if options.smoke:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a rehearsal is of the code, not of the machine
-            from . import smoke  # noqa: PLC0415 - imports torch, which reads that variable
+    with ExitStack() as held:
+        try:
+            refusals.refuse_launchers(os.environ)
+            settings = config.load(options.config, batch_size=batch_size, model=options.model)
+            if options.smoke:
+                os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a rehearsal is of the code, not of the machine
+                from . import smoke  # noqa: PLC0415 - imports torch, which reads that variable
 
-            smoke.run(settings, load_base_model)
-        else:
-            with _sole_run():
+                smoke.run(settings, load_base_model)
+            else:
+                held.enter_context(_sole_run())
+                if options.stage in _LOGGED:
+                    held.enter_context(ownlog.kept())
                 _run(options.stage, settings, load_base_model)
-    except PackageError as error:
-        runlog.say(runlog.FAILED, reason=error)
-        return 1
-    except KeyboardInterrupt:
-        runlog.say(runlog.FAILED, reason="interrupted; the same command goes on from the newest whole checkpoint")
-        return 130
-    except Exception as error:  # noqa: BLE001 - the end of the program: said in the log, then exit status 1
-        # The last line of a failed run is a promise to whoever reads the log; the traceback goes before it.
-        traceback.print_exc()
-        runlog.say(runlog.FAILED, reason=f"{type(error).__name__}: {error}")
-        return 1
-    return 0
+        except PackageError as error:
+            runlog.say(runlog.FAILED, reason=error)
+            return 1
+        except KeyboardInterrupt:
+            runlog.say(runlog.FAILED, reason="interrupted; the same command goes on from the newest whole checkpoint")
+            return 130
+        except Exception as error:  # noqa: BLE001 - the end of the program: said in the log, then exit status 1
+            # The last line of a failed run is a promise to whoever reads the log; the traceback goes before it.
+            traceback.print_exc()
+            runlog.say(runlog.FAILED, reason=f"{type(error).__name__}: {error}")
+            return 1
+        return 0
 
 
 def _sole_run() -> AbstractContextManager[Any]:

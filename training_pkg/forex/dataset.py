@@ -55,4 +55,6 @@ def prepare(config: Config) -> Data:
         rows.read_preferences(folder / builder.PREFERENCE_FILE),
     )
     runlog.say(runlog.INTEGRATION, sft=len(data.examples), dpo=len(data.pairs.rows))
+    for name, file in data.files.items():
+        runlog.say(runlog.DATA, name=name, rows=len(file.rows), built=file.built, digest=file.sha256)
     return data

@@ -81,13 +81,15 @@ class Pipeline:
     def run_export(self) -> None:
         """Final adapter, GGUF, Modelfile and the manifest, written last; nothing when all of it is there already."""
         targets = self._targets()
+        sft_last, dpo_last = self.sft.final_checkpoint(), self.dpo.final_checkpoint()
+        if sft_last is None or dpo_last is None:
+            raise PackageError("the training is not finished; run --stage all")
+        if not self._announced:
+            announce.announce_again()
         if manifest.holds(MANIFEST, list(targets.values())):
             runlog.say(runlog.NOTE, stage="export", text=f"{MANIFEST} holds: every output is there and whole")
             return
         MANIFEST.unlink(missing_ok=True)
-        sft_last, dpo_last = self.sft.final_checkpoint(), self.dpo.final_checkpoint()
-        if sft_last is None or dpo_last is None:
-            raise PackageError("the training is not finished; run --stage all")
         self._publish_adapter(dpo_last)
         for folder in (FINAL, EXTRA):
             for killed in folder.glob(f"*.gguf{durable.PARTIAL}"):  # by an export that may have had other settings
@@ -187,7 +189,7 @@ class Pipeline:
         gc.collect()  # the model of the stage before is in reference cycles
         model = self._load(str(self.base), training.compute_dtype(), self._config.model.attention)
         if not self._announced:
-            announce.announce(self._config, self._identity, model, stages=self._stages, disk_needed=needed)
+            announce.announce(self._config, self._identity, model, disk_needed=needed)
             self._announced = True
         return model
 

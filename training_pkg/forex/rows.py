@@ -52,6 +52,8 @@ class DataFile(Generic[R]):
     path: Path
     rows: tuple[R, ...]
     sha256: str
+    built: int = 0
+    """Rows that a program made: each names it in ``built_by``."""
 
 
 def read_examples(path: Path) -> DataFile[Example]:
@@ -67,20 +69,23 @@ def read_preferences(path: Path) -> DataFile[Preference]:
 def _read(path: Path, parse: Callable[[dict[str, Any]], R]) -> DataFile[R]:
     digest = hashlib.sha256()
     rows: list[R] = []
+    built = 0
     try:
         with path.open("rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(LINE_LIMIT + 1), b""), start=1):
                 digest.update(line)
                 try:
-                    rows.append(parse(_object(line)))
+                    row = _object(line)
+                    rows.append(parse(row))
                 except ValueError as error:
                     raise DataDefect(f"{path}, line {number}: {error}; mend the line, none is skipped") from error
+                built += "built_by" in row
     except OSError as error:
         remedy = f"put the file there, or move {path.parent} away to have the data built"
         raise DataDefect(f"cannot read {path}: {error.strerror}; {remedy}") from error
     if not rows:
         raise DataDefect(f"{path} holds no rows")
-    return DataFile(path, tuple(rows), digest.hexdigest())
+    return DataFile(path, tuple(rows), digest.hexdigest(), built)
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 INTEGRATION = "V2 FOREX INTEGRATION: {sft} SFT + {dpo} DPO samples from YOUR data"
+DATA = "DATA {name} rows={rows} built={built} sha256={digest}"
 PLAN = (
     "PLAN sft_steps={sft_steps} dpo_steps={dpo_steps} batch_size={batch_size} checkpoint_every={checkpoint_every} "
     "lora_r={lora_r} lora_alpha={lora_alpha} dtype={dtype} world_size=1 device_map=auto devices={devices}"
