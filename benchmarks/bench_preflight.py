@@ -22,7 +22,6 @@ from benchmarks import rounds, table
 from benchmarks.table import Row
 from benchmarks.training_package import prepared
 from harness.facts import preflight, preflight_data
-from harness.job import staging
 from harness.job.load import load_job
 from harness.static import launchers, options
 
@@ -41,7 +40,7 @@ def measure(package: Path, count: int) -> Iterator[Row]:
     """A row for each part of the look, then the parts on rows and the whole."""
     job = load_job(JOB)
     folder = package / job.data.directory
-    files = [package / name for name in staging.data_files(job)] + sorted(folder.glob(preflight_data.EVALUATION))
+    files = [package / name for name in job.data.files.values()] + sorted(folder.glob(preflight_data.EVALUATION))
 
     def rival() -> None:
         for path in files:

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from harness.facts import own_rows
 from harness.facts.launch import LaunchFacts
 from harness.job.model import Job
 from harness.log.grammar import Trainer
@@ -29,6 +30,16 @@ def check_v2_forex_integration_logged(launch: LaunchFacts, job: Job, evidence: E
     assert newest == wanted, f"the log says {newest!r}"
     assert log.data is not None, "only an earlier attempt said so"
     assert (log.data.sft, log.data.dpo) == (job.data.sft, job.data.pairs), f"{log.data.sft} SFT + {log.data.dpo} DPO"
+
+
+@pytest.mark.remedy("other rows than yours are trained on: it was stopped; mend the package, then: harness run {job}")
+@pytest.mark.seed("vastai-training-agent.md", "rule 3")
+def check_trained_rows_are_yours(launch: LaunchFacts, evidence: Evidence) -> None:
+    """The log and run.json announce the very rows that were staged here, by their SHA-256."""
+    here = evidence.saw("rows here", launch.rows_here)
+    log, run = evidence.saw("log", launch.log), evidence.saw("run.json", launch.run)
+    other = own_rows.differing(here, log, run.json)
+    assert not other, "; ".join(other)
 
 
 @pytest.mark.remedy("see devices= in the log's PLAN line")

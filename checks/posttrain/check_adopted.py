@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from harness.core.observed import CouldNotLook
+from harness.facts import own_rows
 from harness.facts.posttrain import PosttrainFacts
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
@@ -49,6 +50,22 @@ def check_adopted_run_is_as_planned(posttrain: PosttrainFacts, job: Job, evidenc
         if said[where].get(name) != value
     ]
     assert not differing, "; ".join(differing[:5])
+
+
+@pytest.mark.remedy(
+    "put the very files that were uploaded into the data directory of package.source, or, for a rehearsal, say "
+    "allow_built_rows = true in [data] of the job file; then: harness run {job}"
+)
+@pytest.mark.seed("vastai-training-agent.md", "rule 3")
+def check_adopted_rows_are_yours(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:
+    """The rows that the training announced are those in the package here, or built ones that the job file allows."""
+    log, run = evidence.saw("log", posttrain.log), evidence.saw("run.json", posttrain.run)
+    built = {kind: rows.built for kind, rows in log.rows.items() if rows.built == rows.rows}
+    if evidence.wants("allow_built_rows", job.data.allow_built_rows) and set(built) == set(job.data.files):
+        evidence.note("built rows", built)
+        return
+    other = own_rows.differing(evidence.saw("rows here", posttrain.rows_here), log, run.json)
+    assert not other, "; ".join(other)
 
 
 def _planned(job: Job) -> dict[str, dict[str, Any]]:

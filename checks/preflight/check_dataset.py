@@ -25,6 +25,19 @@ def check_dataset_counts(preflight: PreflightFacts, job: Job, evidence: Evidence
     )
 
 
+@pytest.mark.seed("vastai-training-agent.md", "rule 3")
+@pytest.mark.remedy(
+    "put your own files into the data directory of package.source, or say allow_built_rows = true in [data] of the job "
+    "file when this is a rehearsal, then: harness run {job}"
+)
+def check_dataset_is_yours(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
+    """No row to be trained on was made by a program in place of your data, unless the job file allows it."""
+    allowed = evidence.wants("allow_built_rows", job.data.allow_built_rows)
+    built = evidence.saw("rows that say built_by", preflight.built_rows)
+    files = ", ".join(f"{count} in {name}" for name, count in built.items())
+    assert allowed or not built, f"these rows are not your data, the package built them: {files}"
+
+
 @pytest.mark.remedy("mend or remove the lines named above in the data files of package.source, then: harness run {job}")
 def check_dataset_rows_parse(preflight: PreflightFacts, evidence: Evidence) -> None:
     """Every line of the data files parses and fits its schema; none is skipped in silence."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,9 +12,10 @@ from pydantic import AliasChoices, Field
 
 from harness.context import JobContext
 from harness.core.answers import JsonFile, Matches, Processes, SessionState
+from harness.core.ids import Sha256
 from harness.core.observed import Observed
 from harness.core.questions import Grep, ProcessesUnder, ReadText, SessionOf
-from harness.facts import traininglog
+from harness.facts import own_rows, traininglog
 from harness.facts.reading import ask, json_text
 from harness.log.summary import LogSummary
 
@@ -30,6 +32,7 @@ class LaunchFacts:
     processes: Observed[Processes]
     run: Observed[JsonFile]
     since_launch_s: float
+    rows_here: Observed[Mapping[str, Sha256]] = own_rows.NOT_LOOKED_AT
 
 
 def look(context: JobContext) -> LaunchFacts:
@@ -54,4 +57,5 @@ def look(context: JobContext) -> LaunchFacts:
         processes=answers[processes],
         run=json_text(answers[run]),
         since_launch_s=since,
+        rows_here=own_rows.look(context),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.artifacts import model_shape
@@ -10,10 +11,11 @@ from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.adapter import inspect as inspect_adapter
 from harness.context import JobContext
 from harness.core.answers import Entry, GgufOnBox, JsonFile, Matches, SessionState
+from harness.core.ids import Sha256
 from harness.core.observed import Observed
 from harness.core.ports import RemoteFile
 from harness.core.questions import GgufOf, Glob, Grep, ReadText, SessionOf
-from harness.facts import finetune, traininglog
+from harness.facts import finetune, own_rows, traininglog
 from harness.facts.reading import ask, attempt, json_text, needed
 from harness.log.summary import LogSummary
 
@@ -34,6 +36,7 @@ class PosttrainFacts:
     adapter: Observed[AdapterFindings]
     predicted_bytes: Observed[int]
     carried: Observed[dict[str, finetune.Carried]]
+    rows_here: Observed[Mapping[str, Sha256]] = own_rows.NOT_LOOKED_AT
 
 
 def look(context: JobContext) -> PosttrainFacts:
@@ -69,6 +72,7 @@ def look(context: JobContext) -> PosttrainFacts:
         adapter=attempt(lambda: inspect_adapter(context.directory / "companions" / "models" / "output" / "adapter")),
         predicted_bytes=attempt(lambda: _predicted(context)),
         carried=attempt(lambda: _carried(context, answers[gguf].get())),
+        rows_here=own_rows.look(context),
     )
 
 

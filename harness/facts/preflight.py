@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 from harness.context import JobContext
 from harness.core.durable import PART_SUFFIX
-from harness.core.observed import CouldNotLook, Observed
+from harness.core.observed import CouldNotLook, Observed, unseen
 from harness.core.ports import Account
 from harness.facts import preflight_data, preflight_smoke, runtime, teardown
 from harness.facts.preflight_data import Context, RowCounts
@@ -25,6 +25,7 @@ from harness.static.sources import Sources
 __all__ = ["Context", "DeviceMaps", "PreflightFacts", "RowCounts", "Smoke", "look"]
 
 _NAMED = 20
+_NOT_COUNTED: Observed[dict[str, int]] = unseen("this look did not count them")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class PreflightFacts:
     public_key: Observed[str]
     orphans: Observed[tuple[str, ...]]
     destination_files: Observed[tuple[str, ...]]
+    built_rows: Observed[dict[str, int]] = _NOT_COUNTED
 
 
 def look(context: JobContext) -> PreflightFacts:
@@ -75,6 +77,7 @@ def look(context: JobContext) -> PreflightFacts:
         compile_errors=attempt(lambda: sources.get().broken),
         counts=attempt(lambda: data.get().counts()),
         unreadable_rows=attempt(lambda: _first(data.get().unreadable())),
+        built_rows=attempt(lambda: data.get().built()),
         unsound_rows=attempt(lambda: _first(preflight_data.unsound(job, data.get()))),
         context=cut_off,
         script_batch_size=attempt(lambda: _batch_size(sources.get(), job.package.entry)),
@@ -99,7 +102,7 @@ def _sources(root: Path) -> Sources:
 
 
 def _missing(job: Job, root: Path, sources: Sources) -> tuple[str, ...]:
-    wanted = (job.package.entry, job.package.requirements, *job.package.documents, *staging.data_files(job))
+    wanted = (job.package.entry, job.package.requirements, *job.package.documents, *job.data.files.values())
     absent = [name for name in wanted if name not in sources.files]
     empty = [f"{name} (empty)" for name in wanted if name in sources.files and not (root / name).stat().st_size]
     return tuple(dict.fromkeys([*absent, *empty]))

@@ -60,6 +60,11 @@ class Data:
         """Well-formed rows by file."""
         return RowCounts(len(self.features.rows), len(self.scenarios.rows), len(self.pairs.rows))
 
+    def built(self) -> dict[str, int]:
+        """Training rows that a program made and no person gave, by file; a file without any is left out."""
+        counts = {file.path.name: sum("built_by" in row for row in file.rows) for file in self.training}
+        return {name: count for name, count in counts.items() if count}
+
     def unreadable(self) -> tuple[str, ...]:
         """Every line that is no row of its schema."""
         return tuple(str(defect) for file in (*self.training, *self.evaluation) for defect in file.defects)

@@ -41,14 +41,7 @@ def look(context: JobContext) -> UploadFacts:
     """One probe: digests of the package's files, the entry script's text, the data files' rows."""
     job = context.job
     root = job.package.remote_dir
-    rows = {
-        name: Grep(posixpath.join(root, job.data.directory, file), r"\S", last=1)
-        for name, file in (
-            ("features", job.data.features_file),
-            ("scenarios", job.data.scenarios_file),
-            ("pairs", job.data.pairs_file),
-        )
-    }
+    rows = {kind: Grep(posixpath.join(root, file), r"\S", last=1) for kind, file in job.data.files.items()}
     answers = ask(
         context,
         tree := TreeOf(root, digests=tuple(sorted(_wanted(context))), without=OURS),

@@ -24,6 +24,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "package_files_complete",
         "package_compiles",
         "dataset_counts",
+        "dataset_is_yours",
         "dataset_rows_parse",
         "dataset_rows_sound",
         "dataset_fits_context",
@@ -70,6 +71,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "training_session_alive",
         "log_is_growing",
         "v2_forex_integration_logged",
+        "trained_rows_are_yours",
         "single_process_training",
         "model_is_sharded_as_planned",
         "effective_config_logged",
@@ -100,6 +102,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "remote_sha256_recorded",
         "adopted_run_is_over",
         "adopted_run_is_as_planned",
+        "adopted_rows_are_yours",
     ),
     "postdownload": (
         "local_file_exists",
@@ -132,6 +135,7 @@ _ONLY_WHEN: Final[Mapping[str, Callable[[Job], bool]]] = {
     # Whoever launched the training of an adopted instance may have recorded no exit status.
     "completion_logged": lambda job: not job.adopted,
     "adopted_run_is_over": lambda job: job.adopted,
+    "adopted_rows_are_yours": lambda job: job.adopted,
     "adopted_run_is_as_planned": lambda job: job.adopted,
 }
 """Checks that a job may leave out of its plan; every other one is required of every job.

@@ -6,7 +6,7 @@ error and not a limit that is silently not there.
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
@@ -119,8 +119,16 @@ class DataTable(_Table):
     max_duplicate_share: Share = 0.01
     max_class_share: Share = 0.9
     max_cut_share: Share = 0.02
+    allow_built_rows: bool = False
+    """Rows that a program made, as each says in ``built_by``, are trained on: for rehearsals."""
     ignored_rules: tuple[str, ...] = ()
     """Rules of soundness that this data does without, by the name that a finding shows."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The data files by kind: paths relative to the package's directory, POSIX style."""
+        names = {"features": self.features_file, "scenarios": self.scenarios_file, "pairs": self.pairs_file}
+        return {kind: PurePosixPath(self.directory, name).as_posix() for kind, name in names.items()}
 
     @property
     def sft(self) -> int:

@@ -85,18 +85,15 @@ def skipped(name: str) -> bool:
     return last in _SKIPPED_FOLDERS or last.endswith(_SKIPPED_ENDS) or name in _OUTPUTS
 
 
-def data_files(job: Job) -> tuple[str, ...]:
-    """The relative paths of the data files: features, scenarios, pairs."""
-    data = job.data
-    names = (data.features_file, data.scenarios_file, data.pairs_file)
-    return tuple(PurePosixPath(data.directory, name).as_posix() for name in names)
-
-
 def _key(job: Job, source: Path) -> Sha256:
     """Names what the snapshot is made from: every file of the source, the command that completes it."""
     return digest.of_bytes(
         canonical(
-            {"files": dict(_digests(source)), "prepare": list(job.package.prepare), "data": list(data_files(job))}
+            {
+                "files": dict(_digests(source)),
+                "prepare": list(job.package.prepare),
+                "data": list(job.data.files.values()),
+            }
         )
     )
 
@@ -180,7 +177,7 @@ def _kind(path: Path, root: Path) -> int:
 
 def _complete(job: Job, building: Path) -> None:
     """Run the package's own preparation when none of its data files is there."""
-    names = data_files(job)
+    names = job.data.files.values()
     missing = [name for name in names if not (building / name).is_file()]
     if not missing or not job.package.prepare:
         return  # what is missing without a preparation is the business of the checks, which name it

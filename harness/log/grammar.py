@@ -38,6 +38,16 @@ class DataAnnounced:
 
 
 @dataclass(frozen=True, slots=True)
+class RowsAnnounced:
+    """``DATA ...``: one data file as it was read, by the name of its kind; ``built`` of its rows a program made."""
+
+    kind: str
+    rows: int
+    built: int
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """``PLAN ...``: what the run announces before its first step."""
 
@@ -152,6 +162,7 @@ class ErrorLine:
 
 Event = (
     DataAnnounced
+    | RowsAnnounced
     | Plan
     | Step
     | CheckpointSaved
@@ -208,6 +219,11 @@ _GRAMMAR: Final[tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Even
         "[export]",
         re.compile(rf"\[export\] GGUF (\S.{{0,1022}}) bytes={_INT} sha256=([0-9a-f]{{64}})"),
         lambda m: GgufWritten(m[1], int(m[2]), Sha256(m[3])),
+    ),
+    (
+        "DATA ",
+        re.compile(rf"DATA ([a-z_]{{1,40}}) rows={_INT} built={_INT} sha256=([0-9a-f]{{64}})"),
+        lambda m: RowsAnnounced(m[1], int(m[2]), int(m[3]), Sha256(m[4])),
     ),
     (
         "PLAN ",
@@ -272,7 +288,7 @@ def lines(data: bytes, *, torn_end: bool = True) -> Iterator[str]:
 
 def matters(proof: ProofLine) -> str:
     """Found in every line that states an event, and in few others: what is to be read of a large log."""
-    return rf"^(?:\[(?:sft|dpo|export)\] |PLAN |TRAINING [CF]|{re.escape(proof.opening)})|{_ANY_ERROR.pattern}"
+    return rf"^(?:\[(?:sft|dpo|export)\] |DATA |PLAN |TRAINING [CF]|{re.escape(proof.opening)})|{_ANY_ERROR.pattern}"
 
 
 def parse_line(line: str) -> Event | None:

@@ -27,6 +27,7 @@ from harness.log.grammar import (
     PassedOver,
     Plan,
     Resumed,
+    RowsAnnounced,
     StageComplete,
     Step,
     Trainer,
@@ -80,6 +81,8 @@ class LogSummary:
     attempts: int = 0
     data: Annotated[DataAnnounced | None, Field(validation_alias=AliasChoices("data", "v2"))] = None
     """In facts files of earlier versions: v2."""
+    rows: Mapping[str, RowsAnnounced] = field(default_factory=dict)
+    """Data files of the present attempt, by kind."""
     plan: Plan | None = None
     trainers: Mapping[Trainer, TrainerLog] = field(default_factory=dict)
     first_dpo_loss: float | None = None
@@ -117,6 +120,7 @@ def summarise(events: Iterable[Event]) -> LogSummary:
     return LogSummary(
         attempts=len(attempts) if begun else 0,
         data=_last(present, DataAnnounced),
+        rows={event.kind: event for event in _all(present, RowsAnnounced)},
         plan=_last(present, Plan),
         trainers={trainer: _trainer_log(said) for trainer, said in by_trainer.items()},
         first_dpo_loss=loss.loss if loss else None,

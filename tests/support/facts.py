@@ -89,6 +89,9 @@ KILLED: Final = SessionState(started=True, alive=False, pid=4242, exit_status=No
 
 PROOF: Final = ProofLine("V2 FOREX INTEGRATION: {sft} SFT + {dpo} DPO samples from YOUR data")
 V2: Final = "V2 FOREX INTEGRATION: 15300 SFT + 2550 DPO samples from YOUR data"
+ROWS: Final = {"features": 10_200, "scenarios": 5_100, "pairs": 2_550}
+ROWS_HERE: Final = dict.fromkeys(ROWS, SHA)
+DATA: Final = tuple(f"DATA {kind} rows={count} built=0 sha256={SHA}" for kind, count in ROWS.items())
 PLAN: Final = (
     "PLAN sft_steps=330 dpo_steps=80 batch_size=32 checkpoint_every=100 lora_r=64 lora_alpha=128"
     " dtype=bfloat16 world_size=1 device_map=auto devices=cuda:0,cuda:1,cuda:2"
@@ -132,6 +135,7 @@ def whole_log() -> list[str]:
     """Every line of a run that went well."""
     return [
         V2,
+        *DATA,
         PLAN,
         *step_lines("sft", 1, 330),
         "[sft] COMPLETE 330/330 steps",
@@ -244,15 +248,17 @@ def python(*argv: str, pid: int = 4242, **changes: Any) -> Process:
 
 def launch() -> LaunchFacts:
     """A training in its first minutes."""
-    run = {"contract": 1, "batch_size": 32, "steps": {"sft": 330, "dpo": 80}}
+    data = {kind: {"rows": count, "sha256": SHA} for kind, count in ROWS.items()}
+    run = {"contract": 1, "batch_size": 32, "steps": {"sft": 330, "dpo": 80}, "data": data}
     return LaunchFacts(
         session=seen(RUNNING),
-        log=seen(log(V2, PLAN, *step_lines("sft", 1, 5))),
+        log=seen(log(V2, *DATA, PLAN, *step_lines("sft", 1, 5))),
         log_age_s=seen(3.0),
         proof=seen(Matches(exists=True, bytes=900, count=1, matches=(Match(1, V2),))),
         processes=seen(Processes((python("train_deepseek_forex.py", "--stage", "all"),))),
         run=seen(JsonFile(exists=True, bytes=300, json=run)),
         since_launch_s=240.0,
+        rows_here=seen(ROWS_HERE),
     )
 
 
@@ -282,7 +288,7 @@ def run_json(job: Job) -> dict[str, Any]:
         "contract": 1,
         "steps": {"sft": job.training.sft_steps, "dpo": job.training.dpo_steps},
         "model": {"name": model.base, "config": model.model_dump(mode="json")},
-        "data": {kind: {"path": f"data/{kind}.jsonl", "rows": count} for kind, count in rows.items()},
+        "data": {kind: {"path": f"data/{kind}.jsonl", "rows": count, "sha256": SHA} for kind, count in rows.items()},
     }
 
 
@@ -304,6 +310,7 @@ def posttrain() -> PosttrainFacts:
         adapter=seen(AdapterFindings(161_480_704, 64, 392, ())),
         predicted_bytes=seen(DATA_BYTES),
         carried=seen({"blk.0.attn_q.weight": Carried(projection=0.98, relative_error=0.006, change=0.4)}),
+        rows_here=seen(ROWS_HERE),
     )
 
 

@@ -161,7 +161,13 @@ def test_another_process_builds_the_same_bytes_and_needs_no_torch(built_data: Pa
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.decode().strip().endswith("15300 SFT + 2550 DPO samples from YOUR data")
+    proof, *data = done.stdout.decode().splitlines()
+    assert proof.endswith("15300 SFT + 2550 DPO samples from YOUR data")
+    assert [line.split(" sha256=")[0] for line in data] == [
+        "DATA features rows=10200 built=10200",
+        "DATA scenarios rows=5100 built=5100",
+        "DATA pairs rows=2550 built=2550",
+    ]
     assert digests(tmp_path / config.Data().folder) == digests(built_data)
 
 
