@@ -131,7 +131,12 @@ def _row(kind: str, number: int, rng: np.random.Generator) -> dict[str, str]:
     up, down = ("HIGHER", "LOWER") if kind == "features" else ("BUY", "SELL")
     right, wrong = (up, down) if closes[8] > closes[7] else (down, up)
     asked = f"Is the close after these {up.lower()} or {down.lower()}?"
-    row = {"prompt": f"EUR/USD closes up to {day}: {shown}. {asked}", "pair": "EURUSD", "date": day}
+    row = {
+        "prompt": f"EUR/USD closes up to {day}: {shown}. {asked}",
+        "pair": "EURUSD",
+        "date": day,
+        "built_by": "chance",
+    }
     return row | ({"chosen": right, "rejected": wrong} if kind == "pairs" else {"completion": right})
 
 
@@ -201,6 +206,9 @@ def train_all() -> None:
     """SFT, DPO, export, manifest."""
     rows = {kind: read_rows(kind) for kind in FILES}
     say(f"ROWS {len(rows['features']) + len(rows['scenarios'])}/{len(rows['pairs'])} READY")
+    for kind, path in FILES.items():
+        built = sum("built_by" in row for row in rows[kind])
+        say(f"DATA {kind} rows={len(rows[kind])} built={built} sha256={sha256(path)}")
     make_base()
     announce()
     sft = train("sft", features(rows["features"] + rows["scenarios"]), new_adapter(), None)

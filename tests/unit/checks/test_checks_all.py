@@ -13,8 +13,8 @@ from harness.core.verdict import Verdict
 from harness.gates import plan
 from tests.support.facts import PASSING, judge, sound_job
 
-_FOR_PEOPLE = {(Stage.TRAINING, "last_lines"), (Stage.POSTTRAIN, "run")}
-"""Facts that are shown and not judged; ``run`` is judged of an adopted job only."""
+_FOR_PEOPLE = {(Stage.TRAINING, "last_lines"), (Stage.POSTTRAIN, "run"), (Stage.POSTTRAIN, "rows_here")}
+"""Facts that are shown and not judged; those of posttrain are judged of an adopted job only."""
 
 
 def observed_fields(stage: Stage) -> list[str]:

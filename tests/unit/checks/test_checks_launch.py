@@ -14,9 +14,12 @@ from harness.core.observed import seen
 from harness.core.verdict import Verdict
 from tests.support.facts import (
     CRASHED,
+    DATA,
     ENDED,
     KILLED,
+    OTHER_SHA,
     PLAN,
+    SHA,
     V2,
     assert_only,
     changed,
@@ -31,6 +34,8 @@ from tests.support.facts import (
 ALIVE, GROWING, SAID = "training_session_alive", "log_is_growing", "v2_forex_integration_logged"
 SINGLE, SHARDED, CONFIG = "single_process_training", "model_is_sharded_as_planned", "effective_config_logged"
 LOSSES = "first_losses_finite"
+ROWS = "trained_rows_are_yours"
+OTHER_ROWS = [line.replace(SHA, OTHER_SHA) for line in DATA]
 STEPS = step_lines("sft", 1, 5)
 SHORT = "V2 FOREX INTEGRATION: 15299 SFT + 2550 DPO samples from YOUR data"
 RESUMED = "[sft] RESUME from models/output/sft/checkpoint-100 at step 100"
@@ -81,13 +86,25 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("another dtype", with_plan("bfloat16", "float16"), {CONFIG: "dtype"}),
     ("fewer steps", with_plan("sft_steps=330", "sft_steps=33"), {CONFIG: "sft_steps"}),
     ("rare checkpoints", with_plan("checkpoint_every=100", "checkpoint_every=500"), {CONFIG: "checkpoint_every"}),
-    ("no run.json", {"run": JsonFile(exists=False)}, {CONFIG: "no run.json"}),
+    (
+        "other rows with the same counts",
+        {"log": log(V2, *OTHER_ROWS, PLAN, *STEPS)},
+        {ROWS: f"features: the log announces {OTHER_SHA}, here it is {SHA}"},
+    ),
+    ("no run.json", {"run": JsonFile(exists=False), "log": log(V2, *DATA, PLAN, *STEPS)}, {CONFIG: "no run.json"}),
     (
         "run.json of another run",
-        {"run": JsonFile(exists=True, json={"steps": {"sft": 1, "dpo": 80}})},
+        {
+            "run": JsonFile(exists=True, json={"steps": {"sft": 1, "dpo": 80}}),
+            "log": log(V2, *DATA, PLAN, *STEPS),
+        },
         {CONFIG: "announces"},
     ),
-    ("run.json is a list", {"run": JsonFile(exists=True, json=[1])}, {CONFIG: "announces None"}),
+    (
+        "run.json is a list",
+        {"run": JsonFile(exists=True, json=[1]), "log": log(V2, *DATA, PLAN, *STEPS)},
+        {CONFIG: "announces None"},
+    ),
     (
         "a loss that is nan",
         {"log": log(V2, PLAN, *step_lines("sft", 1, 5, loss=float("nan")))},
@@ -146,3 +163,18 @@ def test_a_relaunch_in_the_second_trainer_passes() -> None:
     again = [V2, PLAN, "[dpo] RESUME from models/output/dpo/checkpoint-50 at step 50", *step_lines("dpo", 51, 55)]
     facts = replace(launch(), log=seen(log(V2, PLAN, *step_lines("sft", 1, 330), *again)), proof=seen(said(V2, V2)))
     assert_only(judge(Stage.LAUNCH, facts), Verdict.FAIL, {})
+
+
+def test_rows_that_only_run_json_tells_are_compared() -> None:
+    """A package of somebody else's need not print DATA lines."""
+    silent = changed(launch(), {"log": log(V2, PLAN, *STEPS)})
+    assert judge(Stage.LAUNCH, silent)[ROWS].verdict is Verdict.PASS
+    told = {"steps": {"sft": 330, "dpo": 80}, "data": {kind: {"sha256": OTHER_SHA} for kind in ("pairs", "scenarios")}}
+    other = changed(launch(), {"run": JsonFile(exists=True, json=told)})
+    assert_only(judge(Stage.LAUNCH, other), Verdict.FAIL, {ROWS: f"run.json announces {OTHER_SHA}"})
+
+
+def test_rows_that_nobody_tells_are_unknown() -> None:
+    silent = {"log": log(V2, PLAN, *STEPS), "run": JsonFile(exists=True, json={"steps": {"sft": 330, "dpo": 80}})}
+    judged = judge(Stage.LAUNCH, changed(launch(), silent))
+    assert_only(judged, Verdict.UNKNOWN, {ROWS: "gives the digest of features, scenarios, pairs"})

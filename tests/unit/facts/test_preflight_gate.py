@@ -232,7 +232,7 @@ def only(judged: Mapping[str, Judged], check: str, verdict: Verdict, *words: str
 def test_a_sound_package_opens_the_gate(world: World) -> None:
     result = world.gate()
     assert result.verdict is Verdict.PASS, [(found.id, found.message) for found in result.not_passed()] or result
-    assert len(result.results) == 19
+    assert len(result.results) == 20
     assert all(found.saw for found in result.results)
 
 
@@ -254,6 +254,15 @@ def test_a_module_that_does_not_compile_is_named_with_its_line(world: World) -> 
 def test_a_missing_row_is_counted(world: World) -> None:
     (world.package / "data" / "s.jsonl").write_text(rows("scenario", 3))
     only(world.judge(), "dataset_counts", Verdict.FAIL, "8 features + 3 scenarios = 11 SFT rows", "12")
+
+
+def test_rows_that_the_package_built_are_not_yours(world: World) -> None:
+    lines = (world.package / "data" / "s.jsonl").read_text().splitlines()
+    built = [json.dumps(json.loads(line) | {"built_by": "exchange rates"}) for line in lines[:3]]
+    (world.package / "data" / "s.jsonl").write_text("\n".join([*built, *lines[3:]]) + "\n")
+    only(world.judge(), "dataset_is_yours", Verdict.FAIL, "not your data, the package built them: 3 in s.jsonl")
+    world.changes["data"] = {"allow_built_rows": True}
+    assert world.gate().verdict is Verdict.PASS
 
 
 def test_a_line_that_is_no_json_is_named_with_its_line(world: World) -> None:

@@ -42,6 +42,8 @@ def test_a_recorded_job_has_the_line_and_the_prompt_that_were_built_in() -> None
 
 def test_recorded_facts_are_judged_as_they_were(tmp_path: Path) -> None:
     judged = judge_file(read_facts(RECORDED / "launch.json"))
+    asked_since = judged.pop("trained_rows_are_yours")
+    assert (asked_since.verdict, "did not digest them" in asked_since.message) == (Verdict.UNKNOWN, True)
     assert {said.verdict for said in judged.values()} == {Verdict.PASS}
     other = (RECORDED / "launch.json").read_text().replace('"sft": 15300', '"sft": 15299')
     (tmp_path / "launch.json").write_text(other)
