@@ -32,6 +32,12 @@ def _digests(context: JobContext) -> Iterator[tuple[str, Sha256]]:
             raise CouldNotLook(f"{name} is not among the files of {job.package.source} on this machine")
 
 
+def built(log: LogSummary, run: Any) -> tuple[str, ...]:
+    """The kinds of which the log or run.json says that a program made rows of them."""
+    told = {kind for kind, file in _files(run).items() if file.get("built")}
+    return tuple(sorted(told | {kind for kind, rows in log.rows.items() if rows.built}))
+
+
 def differing(here: Mapping[str, Sha256], log: LogSummary, run: Any) -> tuple[str, ...]:
     """The kinds whose rows the log or run.json announces with another digest; raises CouldNotLook when neither does."""
     announced: dict[str, Mapping[str, str]] = {
@@ -53,9 +59,10 @@ def differing(here: Mapping[str, Sha256], log: LogSummary, run: Any) -> tuple[st
 
 
 def _announced(run: Any) -> dict[str, str]:
+    return {kind: file["sha256"] for kind, file in _files(run).items() if isinstance(file.get("sha256"), str)}
+
+
+def _files(run: Any) -> dict[str, dict[str, Any]]:
+    """The data files that run.json tells of, by kind."""
     data = run.get("data") if isinstance(run, dict) else None
-    return {
-        kind: about["sha256"]
-        for kind, about in (data.items() if isinstance(data, dict) else ())
-        if isinstance(about, dict) and isinstance(about.get("sha256"), str)
-    }
+    return {kind: file for kind, file in (data if isinstance(data, dict) else {}).items() if isinstance(file, dict)}

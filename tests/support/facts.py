@@ -282,11 +282,17 @@ def training() -> TrainingFacts:
 
 def run_json(job: Job) -> dict[str, Any]:
     """What a training that goes as planned announces in run.json."""
-    data, model = job.data, job.model
+    data, model, training = job.data, job.model, job.training
     rows = {"features": data.features, "scenarios": data.scenarios, "pairs": data.pairs}
     return {
         "contract": 1,
-        "steps": {"sft": job.training.sft_steps, "dpo": job.training.dpo_steps},
+        "steps": {"sft": training.sft_steps, "dpo": training.dpo_steps},
+        "batch_size": training.batch_size,
+        "checkpoint_every": training.checkpoint_every,
+        "dtype": model.dtype,
+        "device_map": training.device_map,
+        "world_size": 1,
+        "lora": {"r": model.lora_r, "alpha": model.lora_alpha},
         "model": {"name": model.base, "config": model.model_dump(mode="json")},
         "data": {kind: {"path": f"data/{kind}.jsonl", "rows": count, "sha256": SHA} for kind, count in rows.items()},
     }
@@ -296,14 +302,14 @@ def posttrain() -> PosttrainFacts:
     """What the run left on the box."""
     stated = {"path": "models/output/final/forex-r1-v3.Q8_0.gguf", "bytes": FILE_BYTES, "sha256": SHA, "kind": "gguf"}
     header = GgufHeader(FILE_BYTES, FILE_BYTES - DATA_BYTES, DATA_BYTES, {}, (("t", (32,), "Q8_0", 0, 34),))
-    lines = whole_log()
+    lines, steps = whole_log(), {"sft": 330, "dpo": 80}
     return PosttrainFacts(
         session=seen(ENDED),
         log=seen(log(*lines)),
         completion=seen(Matches(exists=True, bytes=9000, count=9, matches=(Match(9, lines[-2]), Match(10, lines[-1])))),
         finals=seen((Entry(MODEL, "file", FILE_BYTES, NOW),)),
         unfinished=seen(()),
-        manifest=seen(JsonFile(exists=True, bytes=900, json={"contract": 1, "files": [stated]})),
+        manifest=seen(JsonFile(exists=True, bytes=900, json={"contract": 1, "steps": steps, "files": [stated]})),
         run=seen(JsonFile(exists=True, bytes=900, json=run_json(sound_job()))),
         gguf=seen(GgufOnBox(exists=True, gguf=header)),
         recorded=seen(RemoteFile(MODEL, FILE_BYTES, SHA)),
@@ -368,6 +374,7 @@ class Judged:
 
     verdict: Verdict
     message: str
+    saw: Mapping[str, str]
 
 
 def facts_file(stage: Stage, facts: Any = None, job: Job | None = None) -> FactsFile:
@@ -403,7 +410,10 @@ def _one(function: Callable[..., object], told: Mapping[str, Any]) -> Judged:
     arguments = {name: given[name] for name in inspect.signature(function).parameters}
     call: pytest.CallInfo[None] = pytest.CallInfo.from_call(lambda: cast("None", function(**arguments)), "call")
     report = SimpleNamespace(when="call", skipped=False, failed=call.excinfo is not None, longrepr="")
-    return Judged(*_judge(cast("pytest.TestReport", report), call, evidence))
+    return Judged(
+        *_judge(cast("pytest.TestReport", report), call, evidence),
+        {sight.name: sight.value for sight in evidence.sights},
+    )
 
 
 def assert_only(judged: Mapping[str, Judged], verdict: Verdict, expected: Mapping[str, str]) -> None:

@@ -13,15 +13,18 @@ import pytest
 from harness.core.answers import JsonFile
 from harness.core.errors import BadInput
 from harness.core.lifecycle import ADOPTED, ORDER, Stage
-from harness.core.observed import unseen
+from harness.core.observed import seen, unseen
 from harness.core.verdict import Verdict
 from harness.gates import plan
 from harness.job.load import load_job
 from tests.support.facts import (
     CRASHED,
+    DATA,
     KILLED,
+    OTHER_SHA,
     PASSING,
     RUNNING,
+    SHA,
     V2,
     Judged,
     assert_only,
@@ -34,7 +37,8 @@ from tests.support.facts import (
     whole_log,
 )
 
-OVER, PLANNED = "adopted_run_is_over", "adopted_run_is_as_planned"
+OVER, PLANNED, ROWS = "adopted_run_is_over", "adopted_run_is_as_planned", "adopted_rows_are_yours"
+DONE = "all_steps_done"
 JOB = sound_job().model_copy(update={"adopted": True})
 
 
@@ -57,10 +61,15 @@ def _run(*path: str, value: Any) -> dict[str, Any]:
     return {"run": JsonFile(exists=True, json=told)}
 
 
+def _manifest(**fields: Any) -> JsonFile:
+    return JsonFile(exists=True, bytes=900, json={**posttrain().manifest.get().json, **fields})
+
+
 def test_only_what_came_before_the_adoption_is_left_out() -> None:
     for stage in set(ORDER) - set(ADOPTED):
         assert plan.declared(stage, JOB) == ()
     assert plan.left_out("posttrain", JOB) == {"completion_logged"}
+    assert ROWS in plan.left_out("posttrain", sound_job())
     assert plan.declared("postdownload", JOB) == plan.declared("postdownload", sound_job())
     assert plan.declared("teardown", JOB) == plan.declared("teardown", sound_job())
     assert {OVER, PLANNED} <= plan.left_out("posttrain", sound_job())
@@ -81,11 +90,30 @@ def test_without_a_recorded_exit_status_the_log_tells_that_it_is_over() -> None:
 BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("it still runs", {"session": RUNNING}, {OVER: "still runs"}),
     ("it crashed", {"session": CRASHED}, {OVER: "status 1"}),
-    ("no last line", _log("TRAINING COMPLETE", "and so on"), {OVER: "does not end with TRAINING COMPLETE"}),
-    ("it failed", _log("TRAINING COMPLETE", "TRAINING FAILED: no space"), {OVER: "the training failed: no space"}),
-    ("no proof line", _log(V2, "begun"), {PLANNED: "no line V2 FOREX INTEGRATION"}),
+    (
+        "no last line, no manifest",
+        {**_log("TRAINING COMPLETE", "and so on"), "manifest": _manifest(steps={})},
+        {OVER: "does not end with TRAINING COMPLETE"},
+    ),
+    (
+        "it failed",
+        {**_log("TRAINING COMPLETE", "TRAINING FAILED: no space"), "manifest": _manifest(steps={})},
+        {OVER: "the training failed: no space"},
+    ),
+    (
+        "the manifest of fewer steps",
+        {**_log("TRAINING COMPLETE", "and so on"), "manifest": _manifest(steps={"sft": 33, "dpo": 80})},
+        {OVER: "no MANIFEST.json lists the outputs of as many steps"},
+    ),
+    ("other rows", _log(f"sha256={SHA}", f"sha256={OTHER_SHA}"), {ROWS: f"the log announces {OTHER_SHA}"}),
+    (
+        "rows that were built",
+        _log("rows=2550 built=0", "rows=2550 built=2550"),
+        {ROWS: "the package built rows of pairs: they are not yours"},
+    ),
+    ("no proof line", _log(V2, "begun"), {PLANNED: "before it no line V2 FOREX INTEGRATION"}),
     ("other data", _log("15300 SFT", "300 SFT"), {PLANNED: "V2 FOREX INTEGRATION: sft is 300, planned 15300"}),
-    ("another batch size", _log("batch_size=32", "batch_size=8"), {PLANNED: "log: batch_size is 8, planned 32"}),
+    ("another batch size", _log("batch_size=32", "batch_size=8"), {PLANNED: "plan: batch_size is 8, planned 32"}),
     ("another device map", _log("device_map=auto", "device_map=none"), {PLANNED: "device_map is 'none'"}),
     ("several processes", _log("world_size=1", "world_size=8"), {PLANNED: "world_size is 8"}),
     ("no run.json", {"run": JsonFile(exists=False)}, {PLANNED: "there is no run.json"}),
@@ -102,7 +130,47 @@ def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[s
     assert_only(_judged(changes), Verdict.FAIL, expected)
 
 
-@pytest.mark.parametrize(("field", "blind"), [("log", {OVER, PLANNED}), ("session", {OVER}), ("run", {PLANNED})])
+RESUMED = "[sft] RESUME from models/output/sft/checkpoint-100 at step 100"
+KEPT_LOGS = {
+    "whole": whole_log(),
+    "the first of two runs, cut by the death of the box": whole_log()[:120],
+    "the first of two runs, which failed": [*whole_log()[:120], "TRAINING FAILED: no space"],
+    "the second of two runs": [line for line in whole_log()[len(DATA) + 1 :] if not line.startswith("PLAN")],
+    "of the export alone": whole_log()[-2:],
+    "empty": [],
+}
+
+
+@pytest.mark.parametrize("lines", KEPT_LOGS.values(), ids=KEPT_LOGS)
+def test_a_log_that_was_not_kept_is_made_up_for_by_the_files(lines: list[str]) -> None:
+    """Who resumes by hand without tee has a log that ends before the training, or begins after it."""
+    judged = _judged({"log": log(*lines)})
+    assert {name: said for name, said in judged.items() if said.verdict is not Verdict.PASS} == {}
+    complete = lines[-1:] == ["TRAINING COMPLETE"]
+    assert judged[OVER].saw["rests on"] == ("the log" if complete else "MANIFEST.json, which is written last")
+    assert judged[PLANNED].saw["rows rest on"] == ("the log" if V2 in lines else "run.json")
+
+
+def test_without_log_and_manifest_nothing_says_that_all_steps_were_done() -> None:
+    changes = {"log": log(), "manifest": _manifest(steps={"sft": 330})}
+    judged = _judged(changes)
+    assert {judged[OVER].verdict, judged[DONE].verdict} == {Verdict.FAIL}
+    assert "neither the log nor MANIFEST.json" in judged[DONE].message
+
+
+def test_rows_that_are_not_here_are_unknown_and_built_ones_may_be_allowed() -> None:
+    elsewhere = dataclasses.replace(posttrain(), rows_here=unseen("no such file"))
+    assert_only(judge(Stage.POSTTRAIN, elsewhere, JOB), Verdict.UNKNOWN, {ROWS: "no such file"})
+    built = dataclasses.replace(elsewhere, log=seen(_log("built=0", "built=9")["log"]))
+    assert_only(judge(Stage.POSTTRAIN, built, JOB), Verdict.FAIL, {ROWS: "they are not yours"})
+    data = JOB.data.model_copy(update={"allow_built_rows": True})
+    assert judge(Stage.POSTTRAIN, built, JOB.model_copy(update={"data": data}))[ROWS].verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("field", "blind"),
+    [("log", {OVER, PLANNED}), ("session", {OVER}), ("manifest", {OVER}), ("run", {PLANNED})],
+)
 def test_what_was_not_seen_is_unknown(field: str, blind: set[str]) -> None:
     body: Any = dataclasses.replace(posttrain(), **{field: unseen("the line was cut")})
     judged = judge(Stage.POSTTRAIN, body, JOB)

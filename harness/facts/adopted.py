@@ -1,0 +1,74 @@
+"""An adopted run's own account of itself: its log and, where that was not kept from the beginning, its files. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.job.model import Job
+from harness.log.summary import LogSummary
+
+Announced = dict[str, dict[str, Any]]
+"""Values by name, by where they are told."""
+
+
+def planned(job: Job) -> Announced:
+    """Everything that the run must have announced."""
+    training, model, data = job.training, job.model, job.data
+    return {
+        data.proof.opening: {"sft": data.sft, "dpo": data.pairs},
+        "plan": {**job.announced, "device_map": training.device_map, "world_size": 1},
+        "run.json": {
+            "steps": steps_of(job),
+            "rows": {"features": data.features, "scenarios": data.scenarios, "pairs": data.pairs},
+            "architecture": model.architecture,
+            "hidden_size": model.hidden_size,
+            "num_hidden_layers": model.num_hidden_layers,
+            "vocab_size": model.vocab_size,
+        },
+    }
+
+
+def announced(job: Job, log: LogSummary, run: Mapping[str, Any]) -> Announced:
+    """The same values as the run has told them; one that is nowhere, or in another shape, equals nothing planned."""
+    model, rows = (
+        _table(run.get("model")),
+        {kind: _table(file).get("rows") for kind, file in _table(run.get("data")).items()},
+    )
+    wanted = planned(job)["plan"]
+    if log.plan is not None:
+        plan = {name: getattr(log.plan, name) for name in wanted}
+    else:
+        steps, lora = _table(run.get("steps")), _table(run.get("lora"))
+        plan = {**run, "sft_steps": steps.get("sft"), "dpo_steps": steps.get("dpo")}
+        plan |= {"lora_r": lora.get("r"), "lora_alpha": lora.get("alpha")}
+    if log.data is not None:
+        counts: dict[str, Any] = {"sft": log.data.sft, "dpo": log.data.dpo}
+    else:
+        counts = {"sft": _sum(rows.get("features"), rows.get("scenarios")), "dpo": rows.get("pairs")}
+    return {
+        job.data.proof.opening: counts,
+        "plan": {name: plan.get(name) for name in wanted},
+        "run.json": {**_table(model.get("config")), "steps": run.get("steps"), "rows": rows},
+    }
+
+
+def steps_of(job: Job) -> dict[str, int]:
+    """The steps of each trainer as the job plans them."""
+    return {"sft": job.training.sft_steps, "dpo": job.training.dpo_steps}
+
+
+def steps_in(listed: Any) -> Any:
+    """The steps that MANIFEST.json says were trained, when it lists a model file; None else."""
+    table = _table(listed)
+    files = table.get("files")
+    listed_kinds = {_table(file).get("kind") for file in (files if isinstance(files, list) else ())}
+    return table.get("steps") if "gguf" in listed_kinds else None
+
+
+def _table(told: Any) -> dict[str, Any]:
+    return told if isinstance(told, dict) else {}
+
+
+def _sum(*counts: Any) -> int | None:
+    return sum(counts) if all(type(count) is int for count in counts) else None
