@@ -20,7 +20,9 @@ def check_adopted_run_is_over(posttrain: PosttrainFacts, job: Job, evidence: Evi
     log = evidence.saw("log", posttrain.log)
     session = evidence.saw("session", posttrain.session)
     listed = evidence.saw("MANIFEST.json", posttrain.manifest)
+    at_work = evidence.saw("processes at work in its directory", posttrain.at_work)
     assert not session.alive, "the training still runs"
+    assert not at_work, f"something still runs there: {'; '.join(at_work[:5])}"
     if session.exit_status is not None:
         assert session.exit_status == 0, f"it ended with status {session.exit_status}"
     done = adopted.steps_in(listed.json) == adopted.steps_of(job)

@@ -7,11 +7,14 @@ question is answered with which type.
 from __future__ import annotations
 
 import math
+import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.core.ids import Sha256, sha256
+from harness.core.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +199,21 @@ class Processes:
 
     processes: tuple[Process, ...]
     unreadable: int = 0
+
+    def at_work(self) -> tuple[str, ...]:
+        """Processes that may still write, as ``pid command``: none that is dead, no terminal's shell at its prompt."""
+        return tuple(
+            f"{process.pid} {printable(' '.join(process.argv), 200)}"
+            for process in self.processes
+            if process.state not in {"Z", "X"} and not _waits_for_words(process.argv)
+        )
+
+
+def _waits_for_words(argv: tuple[str, ...]) -> bool:
+    """True for a terminal's multiplexer, and for a shell that was given neither a script nor a command."""
+    program = posixpath.basename(argv[0]).lstrip("-").partition(":")[0] if argv else ""
+    given = [word for word in argv[1:] if not re.fullmatch(r"-[il]+|--(?:login|norc|noprofile)", word)]
+    return program in {"tmux", "screen", "SCREEN"} or (program in {"sh", "bash", "dash", "zsh", "fish"} and not given)
 
 
 @dataclass(frozen=True, slots=True)

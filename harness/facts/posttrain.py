@@ -10,14 +10,16 @@ from harness.artifacts import model_shape
 from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.adapter import inspect as inspect_adapter
 from harness.context import JobContext
-from harness.core.answers import Entry, GgufOnBox, JsonFile, Matches, SessionState
+from harness.core.answers import Entry, GgufOnBox, JsonFile, Matches, Processes, SessionState
 from harness.core.ids import Sha256
-from harness.core.observed import Observed
+from harness.core.observed import Observed, unseen
 from harness.core.ports import RemoteFile
-from harness.core.questions import GgufOf, Glob, Grep, ReadText, SessionOf
+from harness.core.questions import GgufOf, Glob, Grep, ProcessesUnder, ReadText, SessionOf
 from harness.facts import finetune, own_rows, traininglog
 from harness.facts.reading import ask, attempt, json_text, needed
 from harness.log.summary import LogSummary
+
+_NOT_LOOKED_FOR: Observed[tuple[str, ...]] = unseen("this look did not look for processes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class PosttrainFacts:
     predicted_bytes: Observed[int]
     carried: Observed[dict[str, finetune.Carried]]
     rows_here: Observed[Mapping[str, Sha256]] = own_rows.NOT_LOOKED_AT
+    at_work: Observed[tuple[str, ...]] = _NOT_LOOKED_FOR
 
 
 def look(context: JobContext) -> PosttrainFacts:
@@ -50,6 +53,7 @@ def look(context: JobContext) -> PosttrainFacts:
     answers = ask(
         context,
         session := SessionOf(directory),
+        processes := ProcessesUnder(directory),
         completion := Grep(traininglog.log_path(context), "(COMPLETE|GGUF|Saved)", last=5),
         finals := Glob(posixpath.join(final, "*.gguf")),
         unfinished := Glob(posixpath.join(final, "*.partial")),
@@ -72,6 +76,7 @@ def look(context: JobContext) -> PosttrainFacts:
         adapter=attempt(lambda: inspect_adapter(context.directory / "companions" / "models" / "output" / "adapter")),
         predicted_bytes=attempt(lambda: _predicted(context)),
         carried=attempt(lambda: _carried(context, answers[gguf].get())),
+        at_work=answers[processes].map(Processes.at_work),
         rows_here=own_rows.look(context),
     )
 

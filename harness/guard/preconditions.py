@@ -106,12 +106,7 @@ def _box(context: JobContext, instance: Instance) -> tuple[tuple[str, ...], str]
     places = [ProcessesUnder(place) for place in _places(context)]
     try:
         answers = context.host().probe([*places, recorded := DigestOf(artifact.path)], timeout=600)
-        running = tuple(
-            f"{process.pid} {printable(' '.join(process.argv), 200)}"
-            for place in places
-            for process in answers[place].get().processes
-            if process.state not in {"Z", "X"}
-        )
+        running = tuple(process for place in places for process in answers[place].get().at_work())
         digest = answers[recorded].get()
     except (HostUnreachable, CouldNotLook) as error:
         raise BoxUnseen(

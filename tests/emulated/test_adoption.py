@@ -164,6 +164,7 @@ def _flip(scene: Scene) -> None:
 def _cut_log(scene: Scene) -> None:
     path = scene.package / "training.log"
     path.write_text(path.read_text().split("[dpo] COMPLETE")[0])
+    (scene.package / "MANIFEST.json").unlink()
 
 
 def _deny(scene: Scene) -> None:
@@ -186,7 +187,7 @@ SPOILT: dict[str, tuple[Callable[[Scene], object], int, str]] = {
         UNAVAILABLE,
         "will not run: offline",
     ),
-    "something that runs": (_leave_running, REFUSED, "something still runs on the box"),
+    "something that runs": (_leave_running, HELD, "something still runs there"),
 }
 
 

@@ -317,6 +317,7 @@ def posttrain() -> PosttrainFacts:
         predicted_bytes=seen(DATA_BYTES),
         carried=seen({"blk.0.attn_q.weight": Carried(projection=0.98, relative_error=0.006, change=0.4)}),
         rows_here=seen(ROWS_HERE),
+        at_work=seen(()),
     )
 
 

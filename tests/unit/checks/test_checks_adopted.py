@@ -89,6 +89,7 @@ def test_without_a_recorded_exit_status_the_log_tells_that_it_is_over() -> None:
 
 BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("it still runs", {"session": RUNNING}, {OVER: "still runs"}),
+    ("something writes", {"at_work": ("71 python3 train.py",)}, {OVER: "something still runs there: 71 python3"}),
     ("it crashed", {"session": CRASHED}, {OVER: "status 1"}),
     (
         "no last line, no manifest",

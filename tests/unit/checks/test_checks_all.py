@@ -13,7 +13,12 @@ from harness.core.verdict import Verdict
 from harness.gates import plan
 from tests.support.facts import PASSING, judge, sound_job
 
-_FOR_PEOPLE = {(Stage.TRAINING, "last_lines"), (Stage.POSTTRAIN, "run"), (Stage.POSTTRAIN, "rows_here")}
+_FOR_PEOPLE = {
+    (Stage.TRAINING, "last_lines"),
+    (Stage.POSTTRAIN, "run"),
+    (Stage.POSTTRAIN, "rows_here"),
+    (Stage.POSTTRAIN, "at_work"),
+}
 """Facts that are shown and not judged; those of posttrain are judged of an adopted job only."""
 
 
