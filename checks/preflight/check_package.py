@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.facts.preflight import PreflightFacts
+from harness.job import image
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
@@ -23,3 +24,14 @@ def check_package_compiles(preflight: PreflightFacts, evidence: Evidence) -> Non
     """Every Python file of the package compiles."""
     broken = evidence.saw("files that do not compile", preflight.compile_errors)
     assert not broken, f"these would stop the paid run: {'; '.join(broken)}"
+
+
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 1")
+@pytest.mark.remedy("name an image with newer versions in machine.image (docs/decisions/004), then: harness run {job}")
+def check_image_fits_package(job: Job, evidence: Evidence) -> None:
+    """Nothing in the image's name promises an older Python or torch than the package needs; the box is asked later."""
+    evidence.wants("at least", job.package.needs)
+    evidence.note("image", job.machine.image)
+    evidence.note("its name promises", image.promised(job.machine.image) or "nothing")
+    old = image.too_old(job.machine.image, job.package.needs)
+    assert not old, f"{job.machine.image} has {'; '.join(old)}"

@@ -32,7 +32,7 @@ def rules(
         bool, typer.Option("--trace", help="Each rule of the first user's documents, with the checks that keep it.")
     ] = False,
     write: Annotated[
-        Path | None, typer.Option("--write", help="Bring the rules between the markers of a document up to date.")
+        Path | None, typer.Option("--write", help="Bring the rules in a document up to date, or begin it.")
     ] = None,
 ) -> None:
     """Print the operating rules, or write them into a document."""

@@ -23,6 +23,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
     "preflight": (
         "package_files_complete",
         "package_compiles",
+        "image_fits_package",
         "dataset_counts",
         "dataset_is_yours",
         "dataset_rows_parse",

@@ -88,6 +88,8 @@ class PackageTable(_Table):
     entry: str
     documents: tuple[str, ...]
     requirements: str = "requirements.txt"
+    needs: dict[str, Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]] = {}
+    """Oldest versions that the package runs on of what the image brings, such as python and torch."""
     prepare: tuple[str, ...] = ()
     """A command that completes the staged package on this machine; ``python3`` means the harness's own."""
     prepare_timeout_s: Positive = 600

@@ -114,13 +114,39 @@ def put_into(document: str, rules: str) -> str:
     return f"{before}{BEGIN}\n{rules}{END}{after}"
 
 
+READING = (
+    "vastai_llm_training/README.md",
+    "vastai_llm_training/VASTAI_MAX_SPEED_AGENT.md",
+    "vastai_llm_training/GOLD_STANDARD_VERIFICATION.md",
+    ".claude/rules/vastai-safety.md",
+)
+"""The documents that the first user's agents must read before they train, in this order."""
+
+_NEW = f"""\
+# Safety rules for rented GPU machines
+
+NEVER DESTROY AN INSTANCE UNTIL THE DOWNLOAD IS VERIFIED LOCALLY. Its disk goes with it, and nothing brings it back.
+
+Read in this order, before any training operation:
+
+{"".join(f"{number}. `{name}`{chr(10)}" for number, name in enumerate(READING, 1))}
+`harness run JOBFILE` keeps the order, `harness destroy` is the one way to end an instance, and `harness guard` stands
+before every command line (`docs/command-guard.md`). What follows is written by `harness rules --write FILE`.
+
+{BEGIN}
+{END}
+"""
+"""Text of a document of rules that is not there yet."""
+
+
 def write(path: Path, rules: str) -> bool:
-    """Bring the rules in a document up to date; False when they already were. Raises BadInput."""
+    """Bring the rules in a document up to date, or begin it; False when they already were. Raises BadInput."""
     try:
-        document = path.read_text(encoding="utf-8")
+        document = path.read_text(encoding="utf-8") if path.exists() else _NEW
         changed = put_into(document, rules)
         if changed == document:
             return False
+        path.parent.mkdir(parents=True, exist_ok=True)
         durable.write(path, changed.encode())
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be brought up to date: {error}") from error

@@ -109,7 +109,7 @@ def make_package(root: Path) -> Path:
     return package
 
 
-def make_job(package: Path, **changes: dict[str, Any]) -> Job:
+def make_job(package: Path, /, **changes: dict[str, Any]) -> Job:
     tables: dict[str, dict[str, Any]] = {
         "provider": {"kind": "emulated", "user_id": 7},
         "machine": {"gpu": "H100", "gpus": 8, "image": "x", "disk_gb": 150, "max_usd_per_hour": 16.0},
@@ -232,7 +232,7 @@ def only(judged: Mapping[str, Judged], check: str, verdict: Verdict, *words: str
 def test_a_sound_package_opens_the_gate(world: World) -> None:
     result = world.gate()
     assert result.verdict is Verdict.PASS, [(found.id, found.message) for found in result.not_passed()] or result
-    assert len(result.results) == 20
+    assert len(result.results) == 21
     assert all(found.saw for found in result.results)
 
 
@@ -254,6 +254,12 @@ def test_a_module_that_does_not_compile_is_named_with_its_line(world: World) -> 
 def test_a_missing_row_is_counted(world: World) -> None:
     (world.package / "data" / "s.jsonl").write_text(rows("scenario", 3))
     only(world.judge(), "dataset_counts", Verdict.FAIL, "8 features + 3 scenarios = 11 SFT rows", "12")
+
+
+def test_an_image_that_is_too_old_for_the_package(world: World) -> None:
+    world.changes["machine"] = {"image": "pytorch/pytorch:2.1.0-cuda12.1-cudnn8-devel"}
+    world.changes["package"] = {"needs": {"python": "3.11", "torch": "2.6"}}
+    only(world.judge(), "image_fits_package", Verdict.FAIL, "torch 2.1.0, needed 2.6", "python 3.10, needed 3.11")
 
 
 def test_rows_that_the_package_built_are_not_yours(world: World) -> None:

@@ -35,7 +35,7 @@ def test_the_examples_fit(name: str) -> None:
 def test_the_real_job_has_the_numbers_that_were_paid_for() -> None:
     job = load_job(ROOT / "examples" / "forex-r1-v3.toml")
     assert (job.machine.gpu, job.machine.gpus, job.machine.disk_gb, job.machine.max_usd_per_hour) == (
-        "H100",
+        "H100_SXM",
         8,
         150,
         16,

@@ -18,7 +18,9 @@ from harness.shellguard import handbook
 from harness.shellguard.handbook import CheckClaim, as_markdown, claims, put_into
 from harness.shellguard.rules import RULES
 
-DOCUMENT = Path(__file__).parents[3] / "training_pkg" / "GOLD_STANDARD_VERIFICATION.md"
+ROOT = Path(__file__).parents[3]
+PLACES = {name: ROOT / name.replace("vastai_llm_training", "training_pkg") for name in handbook.READING}
+WRITTEN = [path for name, path in PLACES.items() if "README" not in name and "SPEED" not in name]
 
 
 def test_every_rule_and_every_check_is_told() -> None:
@@ -30,10 +32,26 @@ def test_every_rule_and_every_check_is_told() -> None:
         assert f"- `{claim.check}`: {claim.says}" in told
 
 
-def test_the_rules_in_the_package_are_the_rules() -> None:
-    document = DOCUMENT.read_text(encoding="utf-8")
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.name)
+def test_the_rules_in_the_documents_are_the_rules(path: Path) -> None:
+    document = path.read_text(encoding="utf-8")
     told = put_into(document, as_markdown(claims(plan.FOLDER)))
-    assert document == told, f"harness rules --write {DOCUMENT.name}"
+    assert document == told, f"harness rules --write {path.relative_to(ROOT)}"
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_each_document_to_be_read_states_the_order(name: str) -> None:
+    text = PLACES[name].read_text(encoding="utf-8")
+    places = [text.find(f"`{one}`") for one in handbook.READING]
+    assert -1 < places[0] < places[1] < places[2] < places[3]
+
+
+def test_a_document_that_is_not_there_is_begun(tmp_path: Path) -> None:
+    path = tmp_path / ".claude" / "rules" / "vastai-safety.md"
+    ran = CliRunner().invoke(app, ["--write", str(path)])
+    assert ran.exit_code == 0, ran.output
+    assert path.read_text(encoding="utf-8") == PLACES[".claude/rules/vastai-safety.md"].read_text(encoding="utf-8")
+    assert "up to date already" in CliRunner().invoke(app, ["--write", str(path)]).output
 
 
 def test_claims_come_from_the_text_of_the_checks_and_nothing_runs(tmp_path: Path) -> None:
@@ -79,9 +97,10 @@ def test_only_what_stands_between_the_markers_changes(tmp_path: Path) -> None:
     assert not handbook.write(document, "new\n")
 
 
-def test_a_missing_document_is_bad_input(tmp_path: Path) -> None:
+def test_a_document_that_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(BadInput, match="cannot be brought up to date"):
-        handbook.write(tmp_path / "none.md", "new\n")
+        handbook.write(tmp_path / "file" / "none.md", "new\n")
 
 
 def test_the_command_prints_for_people_and_for_machines(tmp_path: Path) -> None:
