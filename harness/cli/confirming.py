@@ -8,10 +8,14 @@ from collections.abc import Callable
 from rich.console import Console
 
 from harness.cli.progress_view import paused
+from harness.core.errors import Refused
+from harness.core.text import printable
 from harness.guard.destroy import Confirm
 from harness.job.model import Job
 from harness.runner.progress import ProgressReporter
 from harness.runner.replacement import Agreement
+
+_TRIES = 3
 
 
 def confirming(job: Job, console: Console, reporter: ProgressReporter, *, yes: bool) -> Confirm:
@@ -52,14 +56,24 @@ def agreeing(console: Console, reporter: ProgressReporter, *, in_advance: bool, 
 
 
 def _typed(console: Console, reporter: ProgressReporter, answer: str, prompt: str, *told: str) -> str | None:
-    """How the answer was given: typed on a terminal, below what is told; None for any other word and without one."""
+    """How the answer was given: typed on a terminal, below what is told; None without a terminal, and for no word.
+
+    A wrong word is asked again, twice. Raises Refused for a third one.
+    """
     if not sys.stdin.isatty():
         return None
     with paused(reporter):
         for line in told:
             console.print(line, markup=False, soft_wrap=True)
-        try:
-            typed = console.input(prompt, markup=False)
-        except EOFError:
-            return None
-    return "typed at the terminal" if typed.strip() == answer else None
+        for _ in range(_TRIES):
+            try:
+                typed = console.input(prompt, markup=False).strip()
+            except EOFError:
+                return None
+            if typed == answer:
+                return "typed at the terminal"
+            if not typed:
+                return None
+            wrong = f"{printable(typed, 80)!r} was typed where {answer!r} belongs"
+            console.print(f"{wrong}: nothing was done", markup=False, soft_wrap=True)
+    raise Refused(wrong, remedy="Run the same command again; harness status says which instance is which job's.")

@@ -23,7 +23,7 @@ from harness.cli import entry, main, status
 from harness.cli import run as run_command
 from harness.cli.confirming import agreeing, confirming
 from harness.core.clock import SystemClock
-from harness.core.errors import BadInput, GateHeld, HarnessError, JobBusy, LogDamaged, NotProven
+from harness.core.errors import BadInput, GateHeld, HarnessError, JobBusy, LogDamaged, NotProven, Refused
 from harness.core.ids import InstanceId, JobName
 from harness.core.lifecycle import Stage
 from harness.job.load import load_job
@@ -266,23 +266,46 @@ def test_whatever_is_raised_ends_with_its_code(
     assert told in " ".join((out + err).split())
 
 
-@pytest.mark.parametrize(
-    ("typed", "agreed"),
-    [("4711", True), (" 4711 \n", True), ("4712", False), ("yes", False), ("y", False), ("", False), (None, False)],
-)
-def test_only_the_typed_instance_id_is_a_word(typed: str | None, agreed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(*_arguments: Any, **_words: Any) -> str:
-        if typed is None:
-            raise EOFError
-        return typed
+def _asked(monkeypatch: pytest.MonkeyPatch, *typed: str) -> tuple[str | None, str]:
+    """How instance 4711 was agreed to when these words are typed one after the other, and what was shown meanwhile."""
+    words = iter(typed)
 
-    console = Console(file=io.StringIO(), width=200)
+    def answer(*_arguments: Any, **_words: Any) -> str:
+        try:
+            return next(words)
+        except StopIteration:
+            raise EOFError from None
+
+    file = io.StringIO()
+    console = Console(file=file, width=200)
     monkeypatch.setattr(console, "input", answer)
     monkeypatch.setattr(sys, "stdin", _Terminal(is_one=True))
-    how = confirming(job(), console, Telling(), yes=False)(4711, "/home/me/[bold]model.gguf")
+    return confirming(job(), console, Telling(), yes=False)(4711, "/home/me/[bold]model.gguf"), file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("typed", "agreed"),
+    [
+        (["4711"], True),
+        ([" 4711 \n"], True),
+        (["4712", "4711"], True),
+        (["yes", "y", "4711"], True),
+        (["4712", ""], False),
+        ([""], False),
+        ([], False),
+    ],
+)
+def test_only_the_typed_instance_id_is_a_word(typed: list[str], agreed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    how, shown = _asked(monkeypatch, *typed)
     assert bool(how) is agreed
-    assert isinstance(console.file, io.StringIO)
-    assert "/home/me/[bold]model.gguf" in console.file.getvalue()
+    assert "/home/me/[bold]model.gguf" in shown
+
+
+def test_a_wrong_id_is_told_and_asked_again_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, shown = _asked(monkeypatch, "4712")
+    assert "'4712' was typed where '4711' belongs: nothing was done" in shown
+    with pytest.raises(Refused, match="'47' was typed where '4711' belongs"):
+        _asked(monkeypatch, "4712", "yes", "47", "4711")
 
 
 class _Terminal:
