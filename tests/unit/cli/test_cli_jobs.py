@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -384,7 +385,7 @@ def test_the_version_is_told(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "agreed"), [("rent another", True), (" rent another\n", True), ("yes", False), ("", False), (None, False)]
+    ("typed", "agreed"), [("rent another", True), (" rent another\n", True), ("", False), (None, False)]
 )
 def test_another_instance_is_rented_for_the_very_words(
     typed: str | None, agreed: bool, monkeypatch: pytest.MonkeyPatch
@@ -402,7 +403,6 @@ def test_another_instance_is_rented_for_the_very_words(
     assert isinstance(console.file, io.StringIO)
     assert "it costs at most $9.00 [bold]" in console.file.getvalue()
     assert agreement.to_lose("rent another") is agreed, "a loss is accepted by its own sentence alone"
-    assert not agreement.to_lose("I accept the loss")
 
 
 def test_another_instance_is_rented_behind_nobodys_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -484,13 +484,53 @@ def test_a_number_at_another_provider_is_another_instance(home: Path) -> None:
 
 
 @pytest.mark.slow
+def test_another_word_agrees_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(console, "input", lambda *_arguments, **_words: "yes")
+    monkeypatch.setattr(sys, "stdin", _Terminal(is_one=True))
+    agreement = agreeing(console, Telling(), in_advance=False, loss=None)
+    for ask in (agreement.to_rent, agreement.to_lose):
+        with pytest.raises(Refused, match="'yes' was typed where 'rent another' belongs"):
+            ask("rent another")
+
+
 def test_the_real_job_without_an_account_says_what_is_missing(tmp_path: Path) -> None:
     """Everything that needs no account runs; then a clear word, and nothing is rented."""
+    said, shut, checks = _preflight(ROOT / "examples" / "forex-r1-v3.toml", tmp_path)
+    assert "credentials_work" in said
+    assert "no Vast.ai API key was found" in said
+    assert "VAST_API_KEY" in said
+    assert shut == {"dataset_is_yours", "credentials_work", "no_orphans"}, "without data of yours, rows are built"
+    assert checks == 21
+
+
+def test_the_same_rows_given_as_files_are_yours(tmp_path: Path) -> None:
+    package = shutil.copytree(
+        ROOT / "training_pkg", tmp_path / "package", ignore=shutil.ignore_patterns("__pycache__", "models", "data")
+    )
+    prepare = [sys.executable, "train_deepseek_forex.py", "--stage", "prepare"]
+    subprocess.run(prepare, cwd=package, check=True, capture_output=True, timeout=280)
+    for file in (package / "data" / "forex_integrated").glob("*.jsonl"):
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        given = [{name: value for name, value in row.items() if name != "built_by"} for row in rows]
+        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in given), encoding="utf-8")
+    job_file = tmp_path / "job.toml"
+    job_file.write_text(
+        f"name = 'mine'\nprofile = 'forex-r1-v3'\n[package]\nsource = '{package}'\n"
+        "[gates]\nsmoke_run = false\ngenerate = false\n",
+        encoding="utf-8",
+    )
+    _, shut, _ = _preflight(job_file, tmp_path)
+    assert shut == {"credentials_work", "no_orphans"}
+
+
+def _preflight(job_file: Path, tmp_path: Path) -> tuple[str, set[str], int]:
+    """What ``harness run`` says where nobody has an account, the checks that held, and how many there were."""
     (tmp_path / "nobody").mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VAST", "XDG", "HARNESS"))}
     environment = {**kept, "HARNESS_HOME": str(tmp_path / "home"), "HOME": str(tmp_path / "nobody")}
     done = subprocess.run(
-        [sys.executable, "-m", "harness", "run", str(ROOT / "examples" / "forex-r1-v3.toml"), "--plain"],
+        [sys.executable, "-m", "harness", "run", str(job_file), "--plain"],
         env=environment,
         cwd=tmp_path,
         capture_output=True,
@@ -499,19 +539,15 @@ def test_the_real_job_without_an_account_says_what_is_missing(tmp_path: Path) ->
         check=False,
     )
     said = done.stdout + done.stderr
-    assert done.returncode == 4, said
+    assert done.returncode in {3, 4}, said
     assert "Traceback" not in said
-    assert "credentials_work" in said
-    assert "no Vast.ai API key was found" in said
-    assert "VAST_API_KEY" in said
     store = open_store(tmp_path / "home" / "state.db", SystemClock())
-    events = events_of(store.records(JobName("forex-r1-v3")))
+    (name,) = store.jobs()
+    events = events_of(store.records(name))
     assert [type(event) for event in events] == [Opened, StageEntered, Staged, GateJudged, Held]
     (gate,) = [event for event in events if isinstance(event, GateJudged)]
     results = gate.result["results"]
-    shut = {one["id"] for one in results if one["verdict"] != "pass"}
-    assert shut == {"credentials_work", "no_orphans"}
-    assert len(results) == 19
+    return said, {one["id"] for one in results if one["verdict"] != "pass"}, len(results)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp1252"])
