@@ -24,3 +24,8 @@ def no_such_instance(instance_id: int) -> Refusal:
 def invalid(message: str) -> Refusal:
     """400: an argument cannot be used."""
     return Refusal(400, "invalid_args", message)
+
+
+def not_emulated(what: str) -> Refusal:
+    """501: the service knows it, the emulator does not; never the 404 that means "gone"."""
+    return Refusal(501, "not_implemented", f"{what} is not emulated.")

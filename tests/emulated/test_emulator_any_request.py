@@ -94,9 +94,9 @@ def emulator(tmp_path: Path) -> Iterator[Emulator]:
     number=st.sampled_from(["7100001", "24000001", "9" * 40]),
 )
 def ask_anything(
-    emulator: Emulator, route: tuple[str, str, Any], body: dict[str, Any], query: dict[str, str], number: str
+    emulator: Emulator, route: tuple[str, str, Any, Any], body: dict[str, Any], query: dict[str, str], number: str
 ) -> None:
-    method, path, _ = route
+    method, path, *_ = route
     for name in (r"{id:\d+}", r"{key:\d+}", "{name}"):
         path = path.replace(name, number)
     headers = {"Authorization": f"Bearer {emulator.key}", "Content-Type": "application/json"}
