@@ -16,9 +16,9 @@ class Refusal(Exception):
         self.body: Mapping[str, Json] = {"success": False, "error": error, "msg": message, **more}
 
 
-def no_such_instance(instance_id: int) -> Refusal:
-    """404: the id is nobody's, or not yours."""
-    return Refusal(404, "no_such_instance", f"Instance {instance_id} not found.")
+def no_such_instance(*instance_ids: int) -> Refusal:
+    """404: the ids are nobody's, or not yours."""
+    return Refusal(404, "no_such_instance", f"Instance {', '.join(map(str, instance_ids))} not found.")
 
 
 def invalid(message: str) -> Refusal:

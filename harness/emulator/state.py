@@ -14,7 +14,8 @@ from harness.core.ids import new_secret
 from harness.emulator.charges import Charges
 from harness.emulator.market import Ask
 from harness.emulator.permissions import ApiKey
-from harness.emulator.rental import AttachedKey, RentedInstance
+from harness.emulator.rental import AttachedKey, PriceIncrease, RentedInstance
+from harness.emulator.template import Template
 
 FIRST_ID = 24_000_001
 FIRST_KEY_ID = 1
@@ -52,6 +53,9 @@ class State:
     charges: Annotated[Charges, _OF_ENTRIES, _AS_ENTRIES, Field(alias="ledger")] = field(default_factory=Charges)
     scoped_keys: Annotated[dict[int, ApiKey], _BY_ID, _AS_ROWS] = field(default_factory=dict)
     account_keys: tuple[AttachedKey, ...] = ()
+    secrets: dict[str, str] = field(default_factory=dict)
+    templates: Annotated[dict[int, Template], _BY_ID, _AS_ROWS] = field(default_factory=dict)
+    increases: Annotated[dict[int, PriceIncrease], _BY_ID, _AS_ROWS] = field(default_factory=dict)
     audit: list[dict[str, Any]] = field(default_factory=list)
     faults: list[tuple[int, int]] = field(default_factory=list)
     last_id: int = FIRST_ID - 1

@@ -116,10 +116,10 @@ class World:
             self.settle()
             return self.state.credit()
 
-    def search(self, query: Mapping[str, Json]) -> list[dict[str, Json]]:
-        """Offers as rows."""
+    def search(self, query: Mapping[str, Json], *, volumes: bool = False) -> list[dict[str, Json]]:
+        """Offers as rows, of instances or of volumes."""
         with self.lock:
-            return market.search(self.state.asks.values(), query, self.settle())
+            return market.search(self.state.asks.values(), query, self.settle(), volumes=volumes)
 
     # --- instances ---------------------------------------------------------------------------
 
@@ -152,6 +152,7 @@ class World:
                 keys=self.state.account_keys,
                 volume_id=volume.id if volume else None,
                 mount_path=request.volume_info.mount_path if request.volume_info else "",
+                template_hash_id=request.template_hash_id,
             )
             return self._put(rental)
 
@@ -202,6 +203,11 @@ class World:
             rental = self.rental(instance_id)
             since = rental.running_since if status is Status.RUNNING else None
             self._put(replace(rental, status=status, held_at=status, status_msg=message, running_since=since))
+
+    def extend(self, instance_id: int, price: float, end_at: float) -> None:
+        """Go on for another price (USD per hour) until another end."""
+        with self.lock:
+            self._put(replace(self.rental(instance_id), price_per_hour=price, end_at=end_at))
 
     def bid(self, instance_id: int, price: float) -> None:
         """Change the bid of an interruptible instance."""

@@ -68,6 +68,18 @@ MEMBERS = st.sampled_from(
         "in",
         "eq",
         "daemon_logs",
+        "permissions",
+        "api",
+        "instance_read",
+        "key",
+        "value",
+        "image_tag",
+        "hash_id",
+        "template_hash_id",
+        "template_id",
+        "recommended_disk_space",
+        "extra_filters",
+        "pending_price_increase_id",
     ]
 )
 BODIES = st.dictionaries(MEMBERS, VALUES, max_size=5) | st.just(

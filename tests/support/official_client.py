@@ -27,11 +27,14 @@ for line in asked:
         try:
             cli.run_command(cli.parser.parse_args(json.loads(line)))
         except SystemExit as end:
-            code = end.code
+            code = end.code or 0
+            if isinstance(code, str):
+                print(code, file=sys.stderr)
         except BaseException:
             traceback.print_exc()
             code = 1
-    print(json.dumps([code if isinstance(code, int) else 0, out.getvalue(), err.getvalue()]), file=answers, flush=True)
+    status = int(code) if isinstance(code, int) else 1
+    print(json.dumps([status, out.getvalue(), err.getvalue()]), file=answers, flush=True)
 """
 
 

@@ -85,6 +85,11 @@ async def search_asks(world: World, *, q: dict[str, JsonValue] | None = None) ->
     return {"success": True, "offers": world.search(q or {})}
 
 
+async def search_volumes(world: World, body: Answer) -> Answer:
+    """POST /volumes/search/: every machine on offer also offers its disk."""
+    return {"success": True, "offers": world.search(body, volumes=True)}
+
+
 async def attach(world: World, rental: RentedInstance, *, ssh_key: PublicKey) -> Answer:
     """POST /instances/{id}/ssh/."""
     world.attach_key(rental.id, ssh_key)

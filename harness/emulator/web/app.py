@@ -12,7 +12,7 @@ from harness.emulator.conditions import holds_for_any
 from harness.emulator.permissions import Category
 from harness.emulator.refusal import Refusal, not_emulated
 from harness.emulator.scenario import ApiFault
-from harness.emulator.web import account, apikeys, instances, results, storage
+from harness.emulator.web import account, apikeys, increases, instances, results, storage, templates
 from harness.emulator.web.exchange import MAX_BODY, WORLD, Handler, answering, json_answer, world_of
 from harness.emulator.web.pacing import Pacing
 from harness.emulator.world import World
@@ -29,6 +29,7 @@ ROUTES: tuple[tuple[str, str, Handler, Category | None], ...] = (
     ("POST", "/api/v0/bundles", account.bundles, "misc"),
     ("PUT", "/api/v0/search/asks", account.search_asks, "misc"),
     ("PUT", r"/api/v0/asks/{id:\d+}", instances.create, "instance_write"),
+    ("PUT", "/api/v0/launch_instance", instances.launch, "instance_write"),
     ("GET", "/api/v0/instances", instances.old_list, "instance_read"),
     ("PUT", "/api/v0/instances", instances.change_many, "instance_write"),
     ("DELETE", "/api/v0/instances", instances.destroy_many, "instance_write"),
@@ -40,6 +41,11 @@ ROUTES: tuple[tuple[str, str, Handler, Category | None], ...] = (
     ("PUT", r"/api/v0/instances/reboot/{id:\d+}", instances.reboot, "instance_write"),
     ("PUT", r"/api/v0/instances/recycle/{id:\d+}", instances.recycle, "instance_write"),
     ("PUT", r"/api/v0/instances/bid_price/{id:\d+}", instances.bid_price, "instance_write"),
+    ("GET", r"/api/v0/instances/balance/{id:\d+}", instances.deposit, "instance_read"),
+    ("GET", "/api/v0/instance_backups", instances.backups, "instance_read"),
+    ("GET", "/api/v0/instances/pending-price-increases", increases.pending, "instance_read"),
+    ("PUT", "/api/v0/instances/accept-price-increase", increases.accept, "instance_write"),
+    ("PUT", "/api/v0/instances/reject-price-increase", increases.reject, "instance_write"),
     ("POST", r"/api/v0/instances/{id:\d+}/ssh", account.attach, "instance_write"),
     ("GET", r"/api/v0/instances/{id:\d+}/ssh", account.attached, "instance_read"),
     ("DELETE", r"/api/v0/instances/{id:\d+}/ssh/{key:\d+}", account.detach, "instance_write"),
@@ -48,6 +54,15 @@ ROUTES: tuple[tuple[str, str, Handler, Category | None], ...] = (
     ("GET", r"/api/v0/auth/apikeys/{id:\d+}", apikeys.show_api_key, "user_read"),
     ("DELETE", r"/api/v0/auth/apikeys/{id:\d+}", apikeys.delete_api_key, "user_write"),
     ("PUT", "/api/v0/commands/reset_apikey", apikeys.reset_api_key, "user_write"),
+    ("GET", "/api/v0/secrets", templates.show_env_vars, "user_read"),
+    ("POST", "/api/v0/secrets", templates.create_env_var, "user_write"),
+    ("PUT", "/api/v0/secrets", templates.update_env_var, "user_write"),
+    ("DELETE", "/api/v0/secrets", templates.delete_env_var, "user_write"),
+    ("GET", "/api/v0/template", templates.search_templates, "user_read"),
+    ("POST", "/api/v0/template", templates.create_template, "user_write"),
+    ("PUT", "/api/v0/template", templates.update_template, "user_write"),
+    ("PUT", "/api/v1/template", templates.update_template, "user_write"),
+    ("DELETE", "/api/v0/template", templates.delete_template, "user_write"),
     ("POST", "/api/v0/ssh", account.add_key, "user_write"),
     ("GET", "/api/v0/ssh", account.keys, "user_read"),
     ("DELETE", r"/api/v0/ssh/{id:\d+}", account.drop_key, "user_write"),
@@ -55,6 +70,7 @@ ROUTES: tuple[tuple[str, str, Handler, Category | None], ...] = (
     ("PUT", r"/api/v0/instances/command/{id:\d+}", results.command, "instance_write"),
     ("GET", "/results/{name}", results.result, None),
     ("GET", "/api/v0/volumes", storage.volumes, "instance_read"),
+    ("POST", "/api/v0/volumes/search", account.search_volumes, "misc"),
     ("PUT", "/api/v0/volumes", storage.create_volume, "instance_write"),
     ("DELETE", "/api/v0/volumes", storage.delete_volume, "instance_write"),
     ("PUT", "/api/v0/commands/rsync", storage.copy, "instance_write"),
