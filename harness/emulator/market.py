@@ -165,10 +165,8 @@ class SearchSettings(Request):
     limit: Finite | None = None
 
 
-_VOLUME_COLUMNS: Mapping[str, Json] = dict.fromkeys(("nw_disk_min_bw", "nw_disk_avg_bw", "nw_disk_max_bw"))
-"""Columns that only offers of volumes have; those of network volumes, which are not emulated, hold nothing."""
-
-_SETTINGS = {*SearchSettings.model_fields, "disable_bundling", "select_cols", "q"}
+_SETTINGS = {*SearchSettings.model_fields, "disable_bundling", "select_cols", "q", "chunked", "georegion"}
+"""Members of a query that are no tests. The last two round sizes and widen places: here they change nothing."""
 
 
 def search(
@@ -177,9 +175,21 @@ def search(
     """The offers that fit a query, in its order. Raises Refusal(400) on a query that cannot be read."""
     asked = SearchSettings.read(query)
     rows = [ask.row(now, asked.allocated_storage, bid=asked.type in {"bid", "interruptible"}) for ask in asks]
-    rows = [{**row, **_VOLUME_COLUMNS, "cuda_vers": row["cuda_max_good"]} for row in rows] if volumes else rows
+    rows = [{**row, **_of_volume(row)} for row in rows] if volumes else rows
     wanted = {field: test for field, test in query.items() if field not in _SETTINGS}
     return arranged(rows, wanted, asked.order, asked.limit)
+
+
+def _of_volume(row: Mapping[str, Json]) -> dict[str, Json]:
+    """Columns that only the offer of a machine's disk as a volume has; those of network volumes hold nothing."""
+    network: dict[str, Json] = dict.fromkeys(("nw_disk_min_bw", "nw_disk_avg_bw", "nw_disk_max_bw"))
+    return network | {
+        "cuda_vers": row["cuda_max_good"],
+        "driver_vers": row["driver_version"],
+        "geolocode": _country(row["geolocation"]),
+        "reliability_mult": row["reliability"],
+        "vericode": str(row["vericode"]),
+    }
 
 
 def arranged(

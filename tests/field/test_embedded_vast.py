@@ -42,11 +42,18 @@ def vastai(client: OfficialClient, emulator: Emulator) -> Vastai:
     return lambda *words: client(emulator.url, emulator.key, *words)
 
 
-SNAKEMAKE = "own: a Snakemake plugin sends datacenter=true by default"
-HELP = f"{CLI}: search offers --help"
+SNAKEMAKE = "own: snakemake-executor-plugin-vastai sends datacenter=true by default"
+HELP = f"{CLI}: help of search offers"
 
 SEARCHES = [
     field_case("a data centre", SNAKEMAKE, "datacenter=true", 9),
+    field_case(
+        "SkyPilot's own",
+        "skypilot-org/skypilot: sky/provision/vast/utils.py",
+        'chunked=true georegion=true geolocation="SE" disk_space>=100 num_gpus=8 gpu_name="H100 SXM" cpu_ram>="755.0" '
+        "datacenter=true hosting_type>=1",
+        1,
+    ),
     field_case("no data centre", SNAKEMAKE, "datacenter=false", 0),
     field_case("avx", HELP, "has_avx=true", 9),
     field_case("avx as a number", HELP, "has_avx=1", 9),
