@@ -161,6 +161,17 @@ def test_constraints_narrow_an_endpoint(
     assert ask(emulator, "GET", "/api/v1/instances/", key=key).status_code == 403
 
 
+def test_an_id_beside_a_list_of_others_does_not_meet_a_constraint(emulator: Emulator) -> None:
+    first, second = (emulator.world.create(ask_id, create_request()).id for ask_id in (7_100_001, 7_100_002))
+    only = {"constraints": {"id": {"eq": first}}}
+    key = made(emulator, {"api": {"instance_write": {"*": only}}})
+    bulk = ask(emulator, "DELETE", "/api/v0/instances/", key=key, json={"id": first, "instance_ids": [second]})
+    assert bulk.status_code == 403
+    assert ask(emulator, "DELETE", f"/api/v0/instances/{second}/?id={first}", key=key, json={}).status_code == 403
+    assert ask(emulator, "DELETE", f"/api/v0/instances/{first}/", key=key, json={"id": second}).status_code == 200
+    assert list(emulator.world.rentals()) == [second]
+
+
 @pytest.mark.parametrize(
     ("permissions", "error"),
     [

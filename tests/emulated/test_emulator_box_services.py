@@ -13,10 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.clock import SystemClock
+from harness.core.lifecycle import Stage
+from harness.core.ports import Endpoint
+from harness.core.questions import GpuList
+from harness.core.verdict import Verdict
 from harness.emulator.box.image import stands_for
 from harness.emulator.box.nvidia_smi import runs_a_program
 from harness.emulator.freeport import free_port
+from harness.remote.host import SshHost
+from harness.remote.ssh.connection import Login
 from tests.support.emulator_kit import Box, rented
+from tests.support.facts import changed, judge, training
 from tests.support.official_client import official_client
 
 WAIT_S = 30.0
@@ -126,6 +134,26 @@ def test_gpus_show_load_and_memory_while_a_program_runs(box: Box) -> None:
     assert gpus(box)[1] > 5
     box.ssh("kill -KILL $(cat workspace/pid)")
     soon(lambda: gpus(box) == (0, 5))
+
+
+def test_the_gate_tells_idle_from_working_by_what_the_box_shows(tmp_path: Path) -> None:
+    host_key = "state/boxes/{}/etc_ssh/ssh_host_ed25519_key.pub"
+    with rented(tmp_path) as box:
+        pinned = (tmp_path / host_key.format(box.id)).read_text().strip()
+        login = Login("root", (Endpoint("127.0.0.1", int(box.port())),), box.key, host_keys=(pinned,))
+        host = SshHost(login, SystemClock(), patience=5.0)
+
+        def verdict() -> Verdict:
+            shown = host.probe([asked := GpuList()])[asked].get()
+            return judge(Stage.TRAINING, changed(training(), {"gpus": shown}))["gpus_are_working"].verdict
+
+        try:
+            assert verdict() is Verdict.FAIL
+            box.ssh("echo 'while True: pass' > workspace/train.py")
+            box.ssh("nohup setsid python3 -u workspace/train.py >/dev/null 2>&1 </dev/null &")
+            soon(lambda: verdict() is Verdict.PASS)
+        finally:
+            host.close()
 
 
 @pytest.mark.parametrize(

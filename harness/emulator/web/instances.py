@@ -147,13 +147,13 @@ async def destroy(world: World, rental: RentedInstance) -> Answer:
 
 async def destroy_many(world: World, *, instance_ids: Ids) -> Answer:
     """DELETE /instances/ with instance_ids: those that are there; the answer names the others."""
-    missing = []
-    for instance_id in instance_ids:
+    wanted, missing = list(dict.fromkeys(instance_ids)), []
+    for instance_id in wanted:
         try:
             world.destroy(instance_id)
         except Refusal:
             missing.append(instance_id)
-    if missing == instance_ids:
+    if missing == wanted:
         raise no_such_instance(*missing)
     return {
         "success": not missing,
