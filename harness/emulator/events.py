@@ -8,11 +8,12 @@ from harness.emulator.box import damage
 from harness.emulator.box.container import Container
 from harness.emulator.box.layout import put_nvidia_smi
 from harness.emulator.conditions import holds
+from harness.emulator.increase import propose
 from harness.emulator.rental import RentedInstance
 from harness.emulator.scenario import LifeEvent
 from harness.emulator.world import World
 
-SERVICE_EVENTS = frozenset({"become", "stop", "outbid", "restart", "reboot", "credit"})
+SERVICE_EVENTS = frozenset({"become", "stop", "outbid", "restart", "reboot", "credit", "price"})
 
 BOX_EVENTS = frozenset({"disk", "damage", "wrong_gpu"})
 """Events inside a box; they wait until its container is up."""
@@ -22,24 +23,34 @@ def happen(world: World, rental: RentedInstance, container: Container, *, booted
     """Let the next event happen whose time has come; in the box only once it has booted."""
     kinds = SERVICE_EVENTS | BOX_EVENTS if booted else SERVICE_EVENTS
     event = world.faults.life(kinds, lambda when: holds(world, rental.id, when))
-    if event is not None:
-        _strike(world, rental, container, event)
+    if event is None:
+        return
+    if event.do in SERVICE_EVENTS:
+        _in_service(world, rental.id, event)
+    else:
+        _in_box(container, rental, event)
 
 
-def _strike(world: World, rental: RentedInstance, container: Container, event: LifeEvent) -> None:
+def _in_service(world: World, instance_id: int, event: LifeEvent) -> None:
     match event.do:
         case "become":
-            world.become(rental.id, event.status, event.status_msg)
+            world.become(instance_id, event.status, event.status_msg)
         case "stop":
-            world.stop(rental.id, event.status_msg)
+            world.stop(instance_id, event.status_msg)
         case "outbid":
-            world.stop(rental.id, "outbid: a higher bid took the machine")
+            world.stop(instance_id, "outbid: a higher bid took the machine")
         case "restart":
-            world.restart_container(rental.id)
+            world.restart_container(instance_id)
         case "reboot":
-            world.reboot(rental.id)
+            world.reboot(instance_id)
         case "credit":
             world.set_credit(event.usd)
+        case "price":
+            propose(world, instance_id, event.usd, event.days)
+
+
+def _in_box(container: Container, rental: RentedInstance, event: LifeEvent) -> None:
+    match event.do:
         case "disk":
             damage.fill_disk(container, event.path, event.bytes)
         case "damage":

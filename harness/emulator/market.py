@@ -8,7 +8,8 @@ bandwidth in Mbit/s, prices in USD, numbers that may travel as strings.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, Literal
@@ -119,6 +120,7 @@ class Ask:
             "os_version": "22.04",
             "ubuntu_version": "22.04",
             "vms_enabled": False,
+            "cluster_id": None,
             "credit_discount_max": 0.4,
             "time_remaining": "",
             "time_remaining_isbid": "",
@@ -163,18 +165,56 @@ class SearchSettings(Request):
     limit: Finite | None = None
 
 
-_SETTINGS = {*SearchSettings.model_fields, "disable_bundling", "select_cols", "q"}
+_SETTINGS = {*SearchSettings.model_fields, "disable_bundling", "select_cols", "q", "chunked", "georegion"}
+"""Members of a query that are no tests. The last two round sizes and widen places: here they change nothing."""
 
 
-def search(asks: Iterable[Ask], query: Mapping[str, Json], now: float) -> list[dict[str, Json]]:
+def search(
+    asks: Iterable[Ask], query: Mapping[str, Json], now: float, *, volumes: bool = False
+) -> list[dict[str, Json]]:
     """The offers that fit a query, in its order. Raises Refusal(400) on a query that cannot be read."""
     asked = SearchSettings.read(query)
     rows = [ask.row(now, asked.allocated_storage, bid=asked.type in {"bid", "interruptible"}) for ask in asks]
+    rows = [{**row, **_of_volume(row)} for row in rows] if volumes else rows
     wanted = {field: test for field, test in query.items() if field not in _SETTINGS}
-    found = [row for row in rows if all(_fits(row, field, test) for field, test in wanted.items())]
-    for field, direction in reversed(asked.order):
+    return arranged(rows, wanted, asked.order, asked.limit)
+
+
+def _of_volume(row: Mapping[str, Json]) -> dict[str, Json]:
+    """Columns that only the offer of a machine's disk as a volume has; those of network volumes hold nothing."""
+    network: dict[str, Json] = dict.fromkeys(("nw_disk_min_bw", "nw_disk_avg_bw", "nw_disk_max_bw"))
+    return network | {
+        "cuda_vers": row["cuda_max_good"],
+        "driver_vers": row["driver_version"],
+        "geolocode": _country(row["geolocation"]),
+        "reliability_mult": row["reliability"],
+        "vericode": str(row["vericode"]),
+    }
+
+
+def arranged(
+    rows: Iterable[dict[str, Json]],
+    wanted: Mapping[str, Json],
+    order: Sequence[tuple[str, str]] = (),
+    limit: float | None = None,
+) -> list[dict[str, Json]]:
+    """The rows that fit every test, in that order. Raises Refusal(400) naming a field that no row has."""
+    rows = list(rows)
+    for field in (*wanted, *(field for field, _ in order)):
+        if rows and field not in rows[0]:
+            raise invalid(f"unknown field {field!r}")
+    found = [row for row in rows if all(fits(row, field, test) for field, test in wanted.items())]
+    for field, direction in reversed(order):
         found.sort(key=partial(sortable, field), reverse=direction == "desc")
-    return found if asked.limit is None else found[: int(asked.limit)]
+    return found if limit is None else found[: int(limit)]
+
+
+def fits(row: Mapping[str, Json], field: str, test: Json) -> bool:
+    """True for a row whose field passes all comparisons of a test, such as ``{"gte": 8}``. Raises Refusal(400)."""
+    if not isinstance(test, dict):
+        raise invalid(f"{field!r} needs an operator, such as {{'eq': ...}}")
+    value = _comparable(field, row.get(field))
+    return all(compare(value, operator, _comparable(field, limit)) for operator, limit in test.items())
 
 
 def compare(left: Json, operator: str, right: Json) -> bool:
@@ -187,29 +227,53 @@ def compare(left: Json, operator: str, right: Json) -> bool:
         return _equal(left, right) == (operator == "eq")
     if operator not in {"gt", "gte", "lt", "lte"}:
         raise invalid(f"unknown operator {operator!r}")
-    if left is None or right is None:
+    if right is None:
+        raise invalid(f"{operator!r} needs a value")
+    if left is None:
         return False
     first, second = _number(left), _number(right)
     return {"gt": first > second, "gte": first >= second, "lt": first < second, "lte": first <= second}[operator]
 
 
-def _fits(row: Mapping[str, Json], field: str, test: Json) -> bool:
-    if field not in row:
-        raise invalid(f"unknown field {field!r}")
-    if not isinstance(test, dict):
-        raise invalid(f"{field!r} needs an operator, such as {{'eq': ...}}")
-    return all(compare(row[field], operator, value) for operator, value in test.items())
+def _country(value: Json) -> Json:
+    """Two-letter code of a country, which alone is compared: of ``"SE"`` and of a row's ``"Sweden, SE"``."""
+    return value.rpartition(", ")[2].upper() if isinstance(value, str) else value
+
+
+def _version(value: Json) -> Json:
+    """Version as a number of three digits a part, which is how the official client sends one with three parts."""
+    if not isinstance(value, str) or not re.fullmatch(r"\d{1,3}(\.\d{1,3}){0,2}", value):
+        return value
+    major, minor, patch = (*map(int, value.split(".")), 0, 0)[:3]
+    return (major * 1000 + minor) * 1000 + patch
+
+
+_READINGS: Mapping[str, Callable[[Json], Json]] = {"geolocation": _country, "driver_version": _version}
+"""Fields that are not compared as they are shown."""
+
+
+def _comparable(field: str, value: Json) -> Json:
+    reading = _READINGS.get(field)
+    if reading is None:
+        return value
+    return [reading(item) for item in value] if isinstance(value, list) else reading(value)
 
 
 def _equal(left: Json, right: Json) -> bool:
-    if isinstance(left, bool):
-        return left == (right if isinstance(right, bool) else str(right).lower() in {"true", "1"})
+    if isinstance(left, bool) or isinstance(right, bool):
+        return _truth(left) == _truth(right)
     if isinstance(left, int | float):
         try:
             return left == _number(right)
         except Refusal:
             return False
     return left == right
+
+
+def _truth(value: Json) -> Json:
+    """Yes or no, which some fields hold as 1 or 0 and a query may send as a word."""
+    words: dict[str, Json] = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+    return words.get(str(value).lower(), value)
 
 
 def _number(value: Json) -> float:
@@ -226,7 +290,7 @@ def _number(value: Json) -> float:
 
 def sortable(field: str, row: Mapping[str, Json]) -> tuple[bool, float, str]:
     """Place of a row in an order by one field: nothing comes first, then numbers, then texts."""
-    value = row.get(field)
+    value = _comparable(field, row.get(field))
     if isinstance(value, int | float):
         return True, float(value), ""
     return value is not None, 0.0, str(value)

@@ -21,6 +21,7 @@ from harness.core import durable
 from harness.core.errors import BadInput
 from harness.emulator.box.container import BoxFailed, Container, can_isolate
 from harness.emulator.box.disk import BoxDisk
+from harness.emulator.box.image import stands_for
 from harness.emulator.box.layout import Layout, furnish, layout_of
 from harness.emulator.box.server import BoxServer, Traffic
 from harness.emulator.conditions import holds
@@ -189,7 +190,8 @@ class Reconciler:
             layout.mount(self._volumes / str(rental.volume_id), rental.mount_path, isolated=self._isolated)
         self._write_keys(box, rental, self._world.clock.now(), force=True)
         _announce(layout, rental)
-        env = {"CONTAINER_ID": str(rental.id), "CONTAINER_API_KEY": rental.api_key, **rental.env}
+        own = {"CONTAINER_ID": str(rental.id), "CONTAINER_API_KEY": rental.api_key}
+        env = {**own, **self._world.state.secrets, **rental.env}
         await asyncio.to_thread(box.container.start, rental.onstart, env)
         self._did(box, replace(box.done, boots=rental.boots))
 
@@ -263,7 +265,10 @@ def _read_done(base: Path) -> _Done:
 
 
 def _announce(layout: Layout, rental: RentedInstance) -> None:
-    """Print the public host key into the container log, in cloud-init's format (cc_ssh: SSH HOST KEY KEYS)."""
+    """Print the public host key into the container log, in cloud-init's format (cc_ssh: SSH HOST KEY KEYS).
+
+    The line behind it says which image the box stands for.
+    """
     private = layout.host_key(rental.identity)
     if not private.exists():
         for old in layout.base.glob("host_key.*"):
@@ -274,3 +279,4 @@ def _announce(layout: Layout, rental: RentedInstance) -> None:
     (layout.etc_ssh / "ssh_host_ed25519_key.pub").write_text(public + "\n", "utf-8")
     with layout.log.open("a", encoding="utf-8") as log:
         log.write(f"-----BEGIN SSH HOST KEY KEYS-----\n{public}\n-----END SSH HOST KEY KEYS-----\n")
+        log.write(f"{stands_for(rental.image)}\n")

@@ -16,11 +16,16 @@ class Refusal(Exception):
         self.body: Mapping[str, Json] = {"success": False, "error": error, "msg": message, **more}
 
 
-def no_such_instance(instance_id: int) -> Refusal:
-    """404: the id is nobody's, or not yours."""
-    return Refusal(404, "no_such_instance", f"Instance {instance_id} not found.")
+def no_such_instance(*instance_ids: int) -> Refusal:
+    """404: the ids are nobody's, or not yours."""
+    return Refusal(404, "no_such_instance", f"Instance {', '.join(map(str, instance_ids))} not found.")
 
 
 def invalid(message: str) -> Refusal:
     """400: an argument cannot be used."""
     return Refusal(400, "invalid_args", message)
+
+
+def not_emulated(what: str) -> Refusal:
+    """501: the service knows it, the emulator does not; never the 404 that means "gone"."""
+    return Refusal(501, "not_implemented", f"{what} is not emulated.")

@@ -50,6 +50,17 @@ class AttachedKey:
 
 
 @dataclass(frozen=True, slots=True)
+class PriceIncrease:
+    """A host's offer to go on until ``end_at`` for ``price_per_hour`` USD, which the renter may accept or reject."""
+
+    id: int
+    instance_id: int
+    price_per_hour: float
+    end_at: float
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class RentedInstance:
     """An instance.
 
@@ -86,6 +97,7 @@ class RentedInstance:
     keys: tuple[AttachedKey, ...] = field(default=())
     volume_id: int | None = None
     mount_path: str = ""
+    template_hash_id: str | None = None
 
     @property
     def booting(self) -> bool:

@@ -76,6 +76,7 @@ class InstanceRequest(Request):
     runtype: Label = "ssh"
     price: Price | None = None
     volume_info: VolumeRequest | None = None
+    template_hash_id: Label | None = None
 
     @model_validator(mode="after")
     def _short_enough(self) -> Self:

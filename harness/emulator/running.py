@@ -34,17 +34,21 @@ class NotSettled(HarnessError):
 
 @dataclass(frozen=True, slots=True)
 class Emulator:
-    """A running emulator: where it answers, its key, its clock, and the world to look into and to spoil.
+    """A running emulator: where it answers, its clock, and the world to look into and to spoil.
 
     ``ended`` is done when it serves no more, and raises what ended it.
     """
 
     url: str
-    key: str
     clock: TurnableClock
     world: World
     ended: Future[None]
     _reconciler: Reconciler
+
+    @property
+    def key(self) -> str:
+        """The account's first API key."""
+        return self.world.state.key
 
     def settle(self, timeout: float = SETTLE_S) -> None:
         """Wait (really, seconds) until every box is as its instance says; raises NotSettled, or what ended it."""
@@ -83,7 +87,7 @@ def running(
             wait(either, return_when=FIRST_COMPLETED)
             if not url.done():
                 ended.result()
-            yield Emulator(url.result(), world.state.key, world.clock, world, ended, reconciler)
+            yield Emulator(url.result(), world.clock, world, ended, reconciler)
         finally:
             reconciler.stop()
             ended.result()

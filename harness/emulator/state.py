@@ -13,9 +13,13 @@ from harness.core.errors import BadInput
 from harness.core.ids import new_secret
 from harness.emulator.charges import Charges
 from harness.emulator.market import Ask
-from harness.emulator.rental import AttachedKey, RentedInstance
+from harness.emulator.permissions import ApiKey
+from harness.emulator.rental import AttachedKey, PriceIncrease, RentedInstance
+from harness.emulator.template import Template
 
 FIRST_ID = 24_000_001
+FIRST_KEY_ID = 1
+"""Number of the API key that the account begins with."""
 _NAME = "emulator.json"
 _BY_ID = BeforeValidator(lambda rows: {row["id"]: row for row in rows})
 _AS_ROWS = PlainSerializer(lambda known: list(known.values()))
@@ -47,7 +51,11 @@ class State:
     rentals: Annotated[dict[int, RentedInstance], _BY_ID, _AS_ROWS] = field(default_factory=dict)
     volumes: Annotated[dict[int, RentedVolume], _BY_ID, _AS_ROWS] = field(default_factory=dict)
     charges: Annotated[Charges, _OF_ENTRIES, _AS_ENTRIES, Field(alias="ledger")] = field(default_factory=Charges)
+    scoped_keys: Annotated[dict[int, ApiKey], _BY_ID, _AS_ROWS] = field(default_factory=dict)
     account_keys: tuple[AttachedKey, ...] = ()
+    secrets: dict[str, str] = field(default_factory=dict)
+    templates: Annotated[dict[int, Template], _BY_ID, _AS_ROWS] = field(default_factory=dict)
+    increases: Annotated[dict[int, PriceIncrease], _BY_ID, _AS_ROWS] = field(default_factory=dict)
     audit: list[dict[str, Any]] = field(default_factory=list)
     faults: list[tuple[int, int]] = field(default_factory=list)
     last_id: int = FIRST_ID - 1
@@ -62,6 +70,10 @@ class State:
         """Number an SSH key."""
         self.last_key_id += 1
         return AttachedKey(self.last_key_id, public_key, now)
+
+    def api_keys(self) -> dict[int, ApiKey]:
+        """Every API key of the account by its number."""
+        return {FIRST_KEY_ID: ApiKey(FIRST_KEY_ID, self.key, "default")} | self.scoped_keys
 
     def users_of(self, volume_id: int) -> list[int]:
         """The instances in which a volume is mounted."""

@@ -20,6 +20,7 @@ from harness.emulator.aging import AgingRules, age, book, book_volume, stopped
 from harness.emulator.clock import TurnableClock
 from harness.emulator.faults import FaultBook
 from harness.emulator.market import Ask
+from harness.emulator.permissions import ApiKey
 from harness.emulator.refusal import Refusal, invalid, no_such_instance
 from harness.emulator.rental import AttachedKey, RentedInstance, Status
 from harness.emulator.request import InstanceRequest, VolumeRequest
@@ -32,8 +33,9 @@ FIRST_PORT = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Caller of the API: the account, or one instance with its own key."""
+    """Caller of the API: the account with one of its keys, or one instance with its own."""
 
+    key: ApiKey
     instance_id: int | None = None
 
     def may_touch(self, instance_id: int) -> bool:
@@ -79,12 +81,11 @@ class World:
         if not key:
             raise Refusal(403, "auth_error", "Invalid user key")
         with self.lock:
-            given = key.encode(errors="replace")
-            if hmac.compare_digest(given, self.state.key.encode()):
-                return Caller()
-            for rental in self.state.rentals.values():
-                if hmac.compare_digest(given, rental.api_key.encode()):
-                    return Caller(rental.id)
+            callers = [Caller(known) for known in self.state.api_keys().values()]
+            callers += [Caller(ApiKey(0, one.api_key), one.id) for one in self.state.rentals.values()]
+        for caller in callers:
+            if hmac.compare_digest(key.encode(errors="replace"), caller.key.secret.encode()):
+                return caller
         raise Refusal(self.scenario.bad_key_status, "auth_error", "Invalid user key")
 
     def rental(self, instance_id: int, caller: Caller | None = None) -> RentedInstance:
@@ -92,7 +93,7 @@ class World:
         with self.lock:
             self.settle()
             found = self.state.rentals.get(instance_id)
-            if found is None or not (caller or Caller()).may_touch(instance_id):
+            if found is None or (caller is not None and not caller.may_touch(instance_id)):
                 raise no_such_instance(instance_id)
             return found
 
@@ -115,10 +116,10 @@ class World:
             self.settle()
             return self.state.credit()
 
-    def search(self, query: Mapping[str, Json]) -> list[dict[str, Json]]:
-        """Offers as rows."""
+    def search(self, query: Mapping[str, Json], *, volumes: bool = False) -> list[dict[str, Json]]:
+        """Offers as rows, of instances or of volumes."""
         with self.lock:
-            return market.search(self.state.asks.values(), query, self.settle())
+            return market.search(self.state.asks.values(), query, self.settle(), volumes=volumes)
 
     # --- instances ---------------------------------------------------------------------------
 
@@ -151,6 +152,7 @@ class World:
                 keys=self.state.account_keys,
                 volume_id=volume.id if volume else None,
                 mount_path=request.volume_info.mount_path if request.volume_info else "",
+                template_hash_id=request.template_hash_id,
             )
             return self._put(rental)
 
@@ -201,6 +203,11 @@ class World:
             rental = self.rental(instance_id)
             since = rental.running_since if status is Status.RUNNING else None
             self._put(replace(rental, status=status, held_at=status, status_msg=message, running_since=since))
+
+    def extend(self, instance_id: int, price: float, end_at: float) -> None:
+        """Go on for another price (USD per hour) until another end."""
+        with self.lock:
+            self._put(replace(self.rental(instance_id), price_per_hour=price, end_at=end_at))
 
     def bid(self, instance_id: int, price: float) -> None:
         """Change the bid of an interruptible instance."""

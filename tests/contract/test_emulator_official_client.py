@@ -172,7 +172,7 @@ def test_the_sdks_old_listing_is_answered_with_410(emulator: Emulator) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("rsync") or not CLI.exists(), reason="no rsync or no client on this machine")
-def test_the_clients_copy_reports_success_and_brings_nothing(
+def test_without_a_key_the_clients_copy_reports_success_and_brings_nothing(
     emulator: Emulator, vastai: Vastai, tmp_path: Path
 ) -> None:
     rental = emulator.world.create(7_100_009, create_request())

@@ -131,6 +131,35 @@ def test_account_keys_volumes_and_copies(emulator: Emulator, tmp_path: Path) -> 
     check("PUT /api/v0/commands/copy_direct", nothing)
 
 
+def test_api_keys_variables_and_templates(emulator: Emulator) -> None:
+    keys, secrets, template = "/api/v0/auth/apikeys/", "/api/v0/secrets/", "/api/v0/template/"
+    body = {"name": "reads", "permissions": {"api": {"instance_read": {}}}}
+    made = check("POST /api/v0/auth/apikeys", ask(emulator, "POST", keys, json=body))
+    check("POST /api/v0/auth/apikeys", ask(emulator, "POST", keys, json={"name": "x", "permissions": {"read": True}}))
+    check("GET /api/v0/auth/apikeys", ask(emulator, "GET", keys))
+    check("DELETE /api/v0/auth/apikeys/{id}", ask(emulator, "DELETE", f"{keys}{made['id']}/", json={}))
+    check("DELETE /api/v0/auth/apikeys/{id}", ask(emulator, "DELETE", f"{keys}{made['id']}/", json={}))
+    variable = {"key": "HF_TOKEN", "value": "hf_x"}
+    for method in ("POST", "POST", "PUT", "DELETE", "PUT", "DELETE"):
+        check(f"{method} /api/v0/secrets", ask(emulator, method, secrets, json=variable))
+    check("GET /api/v0/secrets", ask(emulator, "GET", secrets))
+    sent = {"name": "mine", "image": "pytorch/pytorch"}
+    shown = check("POST /api/v0/template", ask(emulator, "POST", template, json=sent))["template"]
+    change = {"hash_id": shown["hash_id"], "name": "other"}
+    changed = check("PUT /api/v0/template", ask(emulator, "PUT", template, json=change))["template"]
+    check("GET /api/v0/template", ask(emulator, "GET", template))
+    gone = {"hash_id": changed["hash_id"]}
+    check("DELETE /api/v0/template", ask(emulator, "DELETE", template, json=gone))
+
+
+def test_offers_of_volumes_and_deposits(emulator: Emulator) -> None:
+    check("POST /api/v0/volumes/search", ask(emulator, "POST", "/api/v0/volumes/search/", json={}))
+    made = create(emulator, 7_100_007).json()["new_contract"]
+    for number in (made, 1):
+        check("GET /api/v0/instances/balance/{id}", ask(emulator, "GET", f"/api/v0/instances/balance/{number}/"))
+    ask(emulator, "DELETE", f"/api/v0/instances/{made}/", json={})
+
+
 @pytest.mark.parametrize(
     ("body", "status", "error"),
     [

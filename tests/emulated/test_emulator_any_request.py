@@ -68,6 +68,18 @@ MEMBERS = st.sampled_from(
         "in",
         "eq",
         "daemon_logs",
+        "permissions",
+        "api",
+        "instance_read",
+        "key",
+        "value",
+        "image_tag",
+        "hash_id",
+        "template_hash_id",
+        "template_id",
+        "recommended_disk_space",
+        "extra_filters",
+        "pending_price_increase_id",
     ]
 )
 BODIES = st.dictionaries(MEMBERS, VALUES, max_size=5) | st.just(
@@ -94,9 +106,9 @@ def emulator(tmp_path: Path) -> Iterator[Emulator]:
     number=st.sampled_from(["7100001", "24000001", "9" * 40]),
 )
 def ask_anything(
-    emulator: Emulator, route: tuple[str, str, Any], body: dict[str, Any], query: dict[str, str], number: str
+    emulator: Emulator, route: tuple[str, str, Any, Any], body: dict[str, Any], query: dict[str, str], number: str
 ) -> None:
-    method, path, _ = route
+    method, path, *_ = route
     for name in (r"{id:\d+}", r"{key:\d+}", "{name}"):
         path = path.replace(name, number)
     headers = {"Authorization": f"Bearer {emulator.key}", "Content-Type": "application/json"}

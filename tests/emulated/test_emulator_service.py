@@ -174,4 +174,4 @@ def test_bodies_that_are_not_json_objects_are_refused(service: Emulator) -> None
     assert requests.post(
         url, data=b" " * (2 << 20), headers={**headers, "Content-Type": "application/json"}, timeout=10
     ).status_code in {400, 413}
-    assert ask(service, "GET", "/api/v0/nothing/here").status_code == 404
+    assert ask(service, "GET", "/api/v0/nothing/here").status_code == 501

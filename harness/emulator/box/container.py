@@ -113,6 +113,19 @@ class Container:
         how = ["-l"] if command is None else ["-c", command]
         return self.wrap([_shell(), "-c", 'cd "$HOME" && exec "$0" "$@"', _shell(), *how])
 
+    def rsync_daemon(self, command: str | None) -> list[str]:
+        """The command line that serves the box's files to a client's rsync, and refuses whatever else it asks for.
+
+        It is the host's program, outside the box as on the service, and sees the box's directory only.
+        """
+        if command is None or command.split() != ["rsync", "--server", "--daemon", "."]:
+            raise BoxFailed("this user may only copy with rsync")
+        number, own = self.layout.base.name, "uid = 0\ngid = 0\n" if os.geteuid() == 0 else ""
+        modules = (f"[{name}]\npath = {self.layout.root}\nread only = no\n" for name in (number, f"C.{number}"))
+        settings = self.layout.base / "rsyncd.conf"
+        durable.write(settings, f"use chroot = no\n{own}{''.join(modules)}".encode())
+        return ["rsync", "--server", "--daemon", f"--config={settings}", "."]
+
     def environment(self) -> dict[str, str]:
         """Environment of a login: nothing of the operator's, nothing of the create's ``env``."""
         home, root = ("/root", "") if self.isolated else (str(self.layout.home), str(self.layout.root))

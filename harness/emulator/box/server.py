@@ -11,7 +11,7 @@ import asyncssh
 from harness.emulator.box.container import Container
 from harness.emulator.box.disk import BoxDisk
 from harness.emulator.box.files import BoxFiles
-from harness.emulator.box.session import Session
+from harness.emulator.box.session import COPIER, Session
 from harness.emulator.box.throttle import STREAM_FAULTS, Throttle
 from harness.emulator.scenario import SshFault
 
@@ -110,11 +110,21 @@ class _Login(asyncssh.SSHServer):
             self._connection.send_auth_banner(fault.text)
         return True
 
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
+        """Forward what the client sends (-L, -D): a box sees this machine's network."""
+        del dest_host, dest_port, orig_host, orig_port
+        return True
+
+    def server_requested(self, listen_host: str, listen_port: int) -> bool:
+        """Listen for the client (-R), on the loopback address only, as sshd does by itself."""
+        del listen_port
+        return listen_host in {"localhost", "127.0.0.1", "::1"}
+
     def public_key_auth_supported(self) -> bool:
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        if username != "root" or self._server.fault(frozenset({"deny"}), self._route, 0) is not None:
+        if username not in {"root", COPIER} or self._server.fault(frozenset({"deny"}), self._route, 0) is not None:
             return False
         return key.public_data in _authorized(self._server.container.layout.authorized_keys)
 

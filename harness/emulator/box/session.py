@@ -38,6 +38,10 @@ _LOGIN_IN_TMUX = (
 )
 
 
+COPIER = "vastai_kaalia"
+"""The host's own user, as whom the official client's ``copy`` logs in to speak to an rsync daemon."""
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """Serves one channel of a logged-in client. ``received`` is told of bytes that went to the box."""
@@ -50,6 +54,9 @@ class Session:
         """Run it to its end; never raises."""
         try:
             command = process.command
+            if process.get_extra_info("username") == COPIER:
+                await self._with_pipes(process, self.container.rsync_daemon(command), self.container.environment())
+                return
             terminal = process.term_type is not None  # a client without TERM asks for one of no type
             if command is None and terminal:
                 command = _LOGIN_IN_TMUX
@@ -82,8 +89,9 @@ class Session:
     async def _with_terminal(self, process: Channel, argv: list[str], env: dict[str, str]) -> None:
         master, slave = pty.openpty()
         _resize(slave, process.term_size)
-        # A session leader's first terminal becomes its controlling one (setsid(2), tty(4)): the shell opens it by name.
-        opening = ["/bin/sh", "-c", 'exec "$@" <"$0" >"$0" 2>&1', os.ttyname(slave), *argv]
+        # A session leader's first terminal becomes its controlling one (setsid(2), tty(4)): the shell
+        # opens it by name, for reading and writing: tmux draws on what it reads from.
+        opening = ["/bin/sh", "-c", 'exec "$@" <>"$0" >&0 2>&0', os.ttyname(slave), *argv]
         try:
             child = await self._spawn(opening, env, slave, slave, slave)
         except BaseException:

@@ -15,7 +15,7 @@ from harness.emulator.charges import ChargeEntry
 from harness.emulator.rental import AttachedKey, RentedInstance
 from harness.emulator.request import Request
 from harness.emulator.web.exchange import FIRST_PAGE, Answer, Token, page_of, world_of
-from harness.emulator.world import World
+from harness.emulator.world import Caller, World
 
 
 class Span(Request):
@@ -43,12 +43,12 @@ def _public_key(text: str) -> str:
 PublicKey = Annotated[str, AfterValidator(_public_key)]
 
 
-async def current(world: World) -> Answer:
-    """GET /users/current."""
+async def current(world: World, caller: Caller) -> Answer:
+    """GET /users/current: it shows the key that asks, and no other."""
     account, credit = world.scenario.account, world.credit()
     return {
         "id": account.user_id,
-        "key_id": 1,
+        "key_id": caller.key.id,
         "email": account.email,
         "username": account.email,
         "fullname": "Emulated renter",
@@ -56,7 +56,7 @@ async def current(world: World) -> Answer:
         "credit": credit,
         "ssh_key": world.state.account_keys[-1].public_key if world.state.account_keys else "",
         "sid": "",
-        "api_key": world.state.key,
+        "api_key": caller.key.secret,
         "has_billing": True,
         "billed_expected": 0.0,
         "balance_threshold": 0.0,
@@ -83,6 +83,11 @@ async def bundles(world: World, body: Answer) -> Answer:
 async def search_asks(world: World, *, q: dict[str, JsonValue] | None = None) -> Answer:
     """PUT /search/asks/: the same search, its query under ``q``."""
     return {"success": True, "offers": world.search(q or {})}
+
+
+async def search_volumes(world: World, body: Answer) -> Answer:
+    """POST /volumes/search/: every machine on offer also offers its disk."""
+    return {"success": True, "offers": world.search(body, volumes=True)}
 
 
 async def attach(world: World, rental: RentedInstance, *, ssh_key: PublicKey) -> Answer:

@@ -9,9 +9,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler as Next
 
 from harness.emulator.conditions import holds_for_any
-from harness.emulator.refusal import Refusal
+from harness.emulator.permissions import Category
+from harness.emulator.refusal import Refusal, not_emulated
 from harness.emulator.scenario import ApiFault
-from harness.emulator.web import account, instances, results, storage
+from harness.emulator.web import account, apikeys, increases, instances, results, storage, templates
 from harness.emulator.web.exchange import MAX_BODY, WORLD, Handler, answering, json_answer, world_of
 from harness.emulator.web.pacing import Pacing
 from harness.emulator.world import World
@@ -21,41 +22,62 @@ HANG_S = 600.0
 
 PACING: web.AppKey[Pacing] = web.AppKey("pacing", Pacing)
 
-ROUTES: tuple[tuple[str, str, Handler], ...] = (
-    ("GET", "/api/v0/gpu_names/unique", account.gpu_names),
-    ("GET", "/api/v0/gpu_types", account.gpu_types),
-    ("GET", "/api/v0/users/current", account.current),
-    ("POST", "/api/v0/bundles", account.bundles),
-    ("PUT", "/api/v0/search/asks", account.search_asks),
-    ("PUT", r"/api/v0/asks/{id:\d+}", instances.create),
-    ("GET", "/api/v0/instances", instances.old_list),
-    ("PUT", "/api/v0/instances", instances.change_many),
-    ("DELETE", "/api/v0/instances", instances.destroy_many),
-    ("GET", "/api/v1/instances", instances.listing),
-    ("GET", "/api/v0/instances/filters", instances.filters),
-    ("GET", r"/api/v0/instances/{id:\d+}", instances.show),
-    ("PUT", r"/api/v0/instances/{id:\d+}", instances.change),
-    ("DELETE", r"/api/v0/instances/{id:\d+}", instances.destroy),
-    ("PUT", r"/api/v0/instances/reboot/{id:\d+}", instances.reboot),
-    ("PUT", r"/api/v0/instances/recycle/{id:\d+}", instances.recycle),
-    ("PUT", r"/api/v0/instances/bid_price/{id:\d+}", instances.bid_price),
-    ("POST", r"/api/v0/instances/{id:\d+}/ssh", account.attach),
-    ("GET", r"/api/v0/instances/{id:\d+}/ssh", account.attached),
-    ("DELETE", r"/api/v0/instances/{id:\d+}/ssh/{key:\d+}", account.detach),
-    ("POST", "/api/v0/ssh", account.add_key),
-    ("GET", "/api/v0/ssh", account.keys),
-    ("DELETE", r"/api/v0/ssh/{id:\d+}", account.drop_key),
-    ("PUT", r"/api/v0/instances/request_logs/{id:\d+}", results.request_logs),
-    ("PUT", r"/api/v0/instances/command/{id:\d+}", results.command),
-    ("GET", "/results/{name}", results.result),
-    ("GET", "/api/v0/volumes", storage.volumes),
-    ("PUT", "/api/v0/volumes", storage.create_volume),
-    ("DELETE", "/api/v0/volumes", storage.delete_volume),
-    ("PUT", "/api/v0/commands/rsync", storage.copy),
-    ("PUT", "/api/v0/commands/copy_direct", storage.copy),
-    ("GET", "/api/v0/charges", account.charges),
-    ("GET", "/api/v1/invoices", account.invoices),
-    ("GET", "/api/v0/audit_logs", account.audit_logs),
+ROUTES: tuple[tuple[str, str, Handler, Category | None], ...] = (
+    ("GET", "/api/v0/gpu_names/unique", account.gpu_names, None),
+    ("GET", "/api/v0/gpu_types", account.gpu_types, None),
+    ("GET", "/api/v0/users/current", account.current, "user_read"),
+    ("POST", "/api/v0/bundles", account.bundles, "misc"),
+    ("PUT", "/api/v0/search/asks", account.search_asks, "misc"),
+    ("PUT", r"/api/v0/asks/{id:\d+}", instances.create, "instance_write"),
+    ("PUT", "/api/v0/launch_instance", instances.launch, "instance_write"),
+    ("GET", "/api/v0/instances", instances.old_list, "instance_read"),
+    ("PUT", "/api/v0/instances", instances.change_many, "instance_write"),
+    ("DELETE", "/api/v0/instances", instances.destroy_many, "instance_write"),
+    ("GET", "/api/v1/instances", instances.listing, "instance_read"),
+    ("GET", "/api/v0/instances/filters", instances.filters, "instance_read"),
+    ("GET", r"/api/v0/instances/{id:\d+}", instances.show, "instance_read"),
+    ("PUT", r"/api/v0/instances/{id:\d+}", instances.change, "instance_write"),
+    ("DELETE", r"/api/v0/instances/{id:\d+}", instances.destroy, "instance_write"),
+    ("PUT", r"/api/v0/instances/reboot/{id:\d+}", instances.reboot, "instance_write"),
+    ("PUT", r"/api/v0/instances/recycle/{id:\d+}", instances.recycle, "instance_write"),
+    ("PUT", r"/api/v0/instances/bid_price/{id:\d+}", instances.bid_price, "instance_write"),
+    ("GET", r"/api/v0/instances/balance/{id:\d+}", instances.deposit, "instance_read"),
+    ("GET", "/api/v0/instance_backups", instances.backups, "instance_read"),
+    ("GET", "/api/v0/instances/pending-price-increases", increases.pending, "instance_read"),
+    ("PUT", "/api/v0/instances/accept-price-increase", increases.accept, "instance_write"),
+    ("PUT", "/api/v0/instances/reject-price-increase", increases.reject, "instance_write"),
+    ("POST", r"/api/v0/instances/{id:\d+}/ssh", account.attach, "instance_write"),
+    ("GET", r"/api/v0/instances/{id:\d+}/ssh", account.attached, "instance_read"),
+    ("DELETE", r"/api/v0/instances/{id:\d+}/ssh/{key:\d+}", account.detach, "instance_write"),
+    ("GET", "/api/v0/auth/apikeys", apikeys.show_api_keys, "user_read"),
+    ("POST", "/api/v0/auth/apikeys", apikeys.create_api_key, "user_write"),
+    ("GET", r"/api/v0/auth/apikeys/{id:\d+}", apikeys.show_api_key, "user_read"),
+    ("DELETE", r"/api/v0/auth/apikeys/{id:\d+}", apikeys.delete_api_key, "user_write"),
+    ("PUT", "/api/v0/commands/reset_apikey", apikeys.reset_api_key, "user_write"),
+    ("GET", "/api/v0/secrets", templates.show_env_vars, "user_read"),
+    ("POST", "/api/v0/secrets", templates.create_env_var, "user_write"),
+    ("PUT", "/api/v0/secrets", templates.update_env_var, "user_write"),
+    ("DELETE", "/api/v0/secrets", templates.delete_env_var, "user_write"),
+    ("GET", "/api/v0/template", templates.search_templates, "user_read"),
+    ("POST", "/api/v0/template", templates.create_template, "user_write"),
+    ("PUT", "/api/v0/template", templates.update_template, "user_write"),
+    ("PUT", "/api/v1/template", templates.update_template, "user_write"),
+    ("DELETE", "/api/v0/template", templates.delete_template, "user_write"),
+    ("POST", "/api/v0/ssh", account.add_key, "user_write"),
+    ("GET", "/api/v0/ssh", account.keys, "user_read"),
+    ("DELETE", r"/api/v0/ssh/{id:\d+}", account.drop_key, "user_write"),
+    ("PUT", r"/api/v0/instances/request_logs/{id:\d+}", results.request_logs, "instance_read"),
+    ("PUT", r"/api/v0/instances/command/{id:\d+}", results.command, "instance_write"),
+    ("GET", "/results/{name}", results.result, None),
+    ("GET", "/api/v0/volumes", storage.volumes, "instance_read"),
+    ("POST", "/api/v0/volumes/search", account.search_volumes, "misc"),
+    ("PUT", "/api/v0/volumes", storage.create_volume, "instance_write"),
+    ("DELETE", "/api/v0/volumes", storage.delete_volume, "instance_write"),
+    ("PUT", "/api/v0/commands/rsync", storage.copy, "instance_write"),
+    ("PUT", "/api/v0/commands/copy_direct", storage.copy, "instance_write"),
+    ("GET", "/api/v0/charges", account.charges, "billing_read"),
+    ("GET", "/api/v1/invoices", account.invoices, "billing_read"),
+    ("GET", "/api/v0/audit_logs", account.audit_logs, "user_read"),
 )
 
 
@@ -65,9 +87,9 @@ def build(world: World) -> web.Application:
     app[WORLD] = world
     app[results.RESULTS] = {}
     app[PACING] = Pacing()
-    for method, path, handler in ROUTES:
+    for method, path, handler, category in ROUTES:
         for form in (path, path + "/"):
-            app.router.add_route(method, form, answering(handler))
+            app.router.add_route(method, form, answering(handler, category))
     return app
 
 
@@ -77,9 +99,9 @@ async def _refuse(request: web.Request, handler: Next) -> web.StreamResponse:
         return await handler(request)
     except Refusal as refusal:
         return json_answer(dict(refusal.body), status=refusal.status)
-    except web.HTTPException as error:
-        body = {"success": False, "error": "not_found", "msg": error.reason}
-        return json_answer(body, status=error.status)
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
+        unknown = not_emulated(f"{request.method} {request.path}")
+        return json_answer(dict(unknown.body), status=unknown.status)
 
 
 @web.middleware

@@ -1,8 +1,9 @@
 """One HTTP exchange: who asks, what was sent, and the JSON that answers.
 
 A handler is a function of the world. Its first parameters say who may call it: ``world`` the account,
-``world, rental`` the key of that instance too, ``request`` alone everybody. ``body`` is the JSON object
+``world, rental`` the key of that instance too; ``request`` alone leaves it to the handler. ``body`` is the JSON object
 that was sent. Its keyword-only parameters are a pydantic model of what is read from body, query and path.
+A key of the account with permissions also needs the right to the route's endpoint.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from aiohttp import web
 from pydantic import Field, create_model
 from pydantic_core import from_json
 
+from harness.emulator.permissions import Category, endpoint_name
 from harness.emulator.refusal import Refusal, invalid
 from harness.emulator.request import Request
 from harness.emulator.world import Caller, World
@@ -31,8 +33,11 @@ Token = Annotated[str, Field(pattern=r"^after-[0-9]{1,18}$")]
 """Place in a listing from which a page begins."""
 
 
-def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """The route's function around a handler; one that returns nothing is answered with success."""
+def answering(handler: Handler, category: Category | None) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """The route's function around a handler; one that returns nothing is answered with success.
+
+    ``category``: of permissions, to which the route belongs; None is open to everybody.
+    """
     parameters = inspect.signature(handler, eval_str=True).parameters
     fields = {
         name: (one.annotation, ... if one.default is one.empty else one.default)
@@ -40,18 +45,25 @@ def answering(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamR
         if one.kind is one.KEYWORD_ONLY
     }
     sent_model = create_model(handler.__name__, __base__=Request, **fields)  # type: ignore[call-overload]  # by name
+    read = {one.alias or name for name, one in sent_model.model_fields.items()}
 
     async def answer(request: web.Request) -> web.StreamResponse:
         world, reads = world_of(request), request.method == "GET"
         given: dict[str, Any] = {"request": request, "world": world}
-        if "world" in parameters:
-            caller = caller_of(request)
-            if "rental" in parameters:
-                given["rental"] = world.rental(int(request.match_info["id"]), caller)
-            elif caller.instance_id is not None:
-                raise Refusal(403, "auth_error", "This key may act on its own instance only.")
+        if category is not None:
+            caller = given["caller"] = caller_of(request)
         given["body"] = {} if reads else await body_of(request)
         sent = {**given["body"], **request.query, **request.match_info}
+        if category is not None:
+            endpoint = endpoint_name(category, handler.__name__)
+            # What the handler does not read constrains nothing: an "id" beside a list of others would.
+            heard = sent.keys() if "body" in parameters else sent.keys() & (read | request.match_info.keys())
+            if not caller.key.may(category, endpoint, {name: sent[name] for name in heard}):
+                raise Refusal(403, "auth_error", f"This key lacks the permission {category} ({endpoint}).")
+            if "rental" in parameters:
+                given["rental"] = world.rental(int(request.match_info["id"]), caller)
+            elif "world" in parameters and caller.instance_id is not None:
+                raise Refusal(403, "auth_error", "This key may act on its own instance only.")
         model = sent_model.read(sent, "invalid_request" if reads else "invalid_args")
         known = {name: given[name] for name in parameters if name not in fields}
         found = await handler(**known, **{name: getattr(model, name) for name in fields})

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from aiohttp import web
 from pydantic import Field, Json, JsonValue
 
 from harness.core.ports import Json as JsonData
 from harness.emulator import market
-from harness.emulator.refusal import Refusal, invalid
+from harness.emulator.refusal import Refusal, invalid, no_such_instance
 from harness.emulator.rental import RentedInstance
 from harness.emulator.request import InstanceRequest, Integer, Label, Price, Request
 from harness.emulator.web.exchange import FIRST_PAGE, Answer, Token, caller_of, page_of, world_of
 from harness.emulator.web.rows import instance_row
+from harness.emulator.web.templates import template_of
 from harness.emulator.world import World
 
 COMPUTED = frozenset({"dph_total", "num_gpus"})
@@ -29,6 +30,13 @@ State = Literal["running", "stopped"]
 SWITCHES = {"running": World.start, "stopped": World.stop}
 
 
+class TemplateChoice(Request):
+    """Template that a create names, if it names one."""
+
+    template_hash_id: Label | None = None
+    template_id: Integer | None = None
+
+
 class OrderRule(Request):
     """One rule of an ordering."""
 
@@ -38,8 +46,16 @@ class OrderRule(Request):
 
 async def create(world: World, body: Answer, *, ask_id: Annotated[int, Field(alias="id")]) -> Answer:
     """PUT /asks/{id}/."""
-    rental = world.create(ask_id, InstanceRequest.read(body))
-    return {"success": True, "new_contract": rental.id, "instance_api_key": rental.api_key}
+    return _created(world, ask_id, body)
+
+
+async def launch(world: World, body: Answer, *, q: dict[str, JsonValue]) -> Answer:
+    """PUT /launch_instance/: create on the first offer that a search finds."""
+    with world.lock:
+        found = world.search({"rentable": {"eq": True}, **q, "limit": 1})
+        if not found:
+            raise Refusal(404, "no_such_ask", "No offer fits the query.")
+        return _created(world, int(str(found[0]["id"])), body)
 
 
 async def show(request: web.Request, *, instance_id: Annotated[int, Field(alias="id")]) -> Answer:
@@ -48,6 +64,18 @@ async def show(request: web.Request, *, instance_id: Annotated[int, Field(alias=
     now = world.settle()
     shown = (one for one in world.visible() if one.id == instance_id and caller.may_touch(one.id))
     return {"instances": next((_row(world, rental, now) for rental in shown), None)}
+
+
+async def deposit(world: World, rental: RentedInstance) -> Answer:
+    """GET /instances/balance/{id}/: nothing is kept back."""
+    del world, rental
+    return {"success": True, "refundable_deposit": 0.0, "total_discount": 0.0, "discount_months": 0}
+
+
+async def backups(world: World) -> Answer:
+    """GET /instance_backups/: the service takes them before a machine is decommissioned, which none is here."""
+    del world
+    return {"success": True, "backups": []}
 
 
 async def old_list(world: World) -> Answer:
@@ -118,12 +146,19 @@ async def destroy(world: World, rental: RentedInstance) -> Answer:
 
 
 async def destroy_many(world: World, *, instance_ids: Ids) -> Answer:
-    """DELETE /instances/ with instance_ids: all of them, or none when one is not there."""
-    for instance_id in instance_ids:
-        world.rental(instance_id)
-    for instance_id in instance_ids:
-        world.destroy(instance_id)
-    return {"success": True, "msg": ""}
+    """DELETE /instances/ with instance_ids: those that are there; the answer names the others."""
+    wanted, missing = list(dict.fromkeys(instance_ids)), []
+    for instance_id in wanted:
+        try:
+            world.destroy(instance_id)
+        except Refusal:
+            missing.append(instance_id)
+    if missing == wanted:
+        raise no_such_instance(*missing)
+    return {
+        "success": not missing,
+        "msg": f"Instances not found: {missing}; the others are destroyed." if missing else "",
+    }
 
 
 async def reboot(world: World, rental: RentedInstance) -> None:
@@ -141,15 +176,23 @@ async def bid_price(world: World, rental: RentedInstance, *, price: Price) -> No
     world.bid(rental.id, price)
 
 
+def _created(world: World, ask_id: int, body: Answer) -> Answer:
+    said = TemplateChoice.read(body)
+    if said.template_hash_id is not None or said.template_id is not None:
+        body = template_of(world, said.template_hash_id or "", said.template_id or 0).under(body)
+    rental = world.create(ask_id, InstanceRequest.read(body))
+    return {"success": True, "new_contract": rental.id, "instance_api_key": rental.api_key}
+
+
 def _row(world: World, rental: RentedInstance, now: float) -> dict[str, JsonData]:
     volume = world.state.volumes.get(rental.volume_id) if rental.volume_id is not None else None
     return instance_row(rental, now, used=world.disk_used.get(rental.id), volume=volume)
 
 
-def _chosen(row: Mapping[str, Any], filters: Mapping[str, Mapping[str, Any]]) -> bool:
+def _chosen(row: Mapping[str, JsonData], filters: Mapping[str, JsonData]) -> bool:
     for column, test in filters.items():
         if column in COMPUTED or column not in {*row, "ports"}:
             raise Refusal(400, "invalid_request", f"cannot filter by {column!r}")
-        if not all(market.compare(row.get(column), operator, value) for operator, value in test.items()):
+        if not market.fits(row, column, test):
             return False
     return True

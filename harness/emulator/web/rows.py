@@ -40,7 +40,7 @@ def instance_row(
             "onstart": rental.onstart,
             "jupyter_token": "",
             "template_id": None,
-            "template_hash_id": None,
+            "template_hash_id": rental.template_hash_id,
             "template_name": None,
             "public_ipaddr": f"{HOST}\n",  # the service sends it with its newline
             "local_ipaddrs": f"{HOST} \n",
