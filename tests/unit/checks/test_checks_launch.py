@@ -178,3 +178,8 @@ def test_rows_that_nobody_tells_are_unknown() -> None:
     silent = {"log": log(V2, PLAN, *STEPS), "run": JsonFile(exists=True, json={"steps": {"sft": 330, "dpo": 80}})}
     judged = judge(Stage.LAUNCH, changed(launch(), silent))
     assert_only(judged, Verdict.UNKNOWN, {ROWS: "gives the digest of features, scenarios, pairs"})
+
+
+def test_one_device_of_eight_is_not_sharded() -> None:
+    one = changed(launch(), with_plan("devices=cuda:0,cuda:1,cuda:2", "devices=cuda:0"))
+    assert_only(judge(Stage.LAUNCH, one), Verdict.FAIL, {SHARDED: "weights are on cuda:0 only"})

@@ -109,7 +109,7 @@ def test_when_every_offer_is_gone_the_job_is_held(world: World) -> None:
 
 def test_no_offer_is_held_with_what_was_asked_for(world: World) -> None:
     world.market.offers = [dataclasses.replace(offer(), usd_per_hour=16.5)]
-    with pytest.raises(GateHeld, match=r"8x H100 for at most \$16.00/h"):
+    with pytest.raises(GateHeld, match=r"8x H100_SXM for at most \$16.00/h"):
         world.run()
     assert world.provider.count("create") == 0
 
