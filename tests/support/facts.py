@@ -20,10 +20,8 @@ from typing import Any, Final, TypeVar, cast
 import pytest
 
 from harness.artifacts.adapter import AdapterFindings
-from harness.artifacts.checkpoint import REQUIRED
 from harness.artifacts.digest import Hashed
 from harness.core.answers import (
-    Attempt,
     BoxCheckpoint,
     Disk,
     Entry,
@@ -145,10 +143,9 @@ def whole_log() -> list[str]:
 
 def checkpoint(trainer: str, step: int, **changes: Any) -> BoxCheckpoint:
     """A complete checkpoint."""
-    files = dict.fromkeys(REQUIRED, 1000)
-    parsed = {name: Attempt(value={"entries": 3}) for name in REQUIRED if not name.endswith(".json")}
     path = f"{BOX}/models/output/{trainer}/checkpoint-{step}"
-    return replace(BoxCheckpoint(path, step, NOW, files, parsed, Attempt(value=step)), **changes)
+    files = {"adapter_model.safetensors": 1000, "optimizer.pt": 2000}
+    return replace(BoxCheckpoint(path, step, NOW, files, f"seal-{step}", (), (), ()), **changes)
 
 
 def eight_h100(**changes: Any) -> Gpus:

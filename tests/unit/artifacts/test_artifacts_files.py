@@ -173,8 +173,6 @@ def test_checkpoints_are_found_by_step_complete_or_not(tmp_path: Path) -> None:
         (300, False),
     ]
     assert checkpoint.find(tmp_path / "nowhere") == ()
-    with pytest.raises(ValueError, match="not named"):
-        checkpoint.inspect(tmp_path / "runs")
 
 
 def truncate(path: Path) -> None:
@@ -187,7 +185,18 @@ def zero_extend(path: Path) -> None:
     path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
 
 
-@pytest.mark.parametrize("name", checkpoint.REQUIRED)
+CHECKPOINT_FILES = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "trainer_state.json",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "training_args.bin",
+)
+
+
+@pytest.mark.parametrize("name", CHECKPOINT_FILES)
 @pytest.mark.parametrize("damage", [Path.unlink, truncate, lambda path: path.write_bytes(b"")])
 def test_a_checkpoint_with_one_damaged_file_is_not_complete(
     tmp_path: Path, name: str, damage: Callable[[Path], object]
@@ -196,7 +205,7 @@ def test_a_checkpoint_with_one_damaged_file_is_not_complete(
     assert checkpoint.inspect(path).complete
     damage(path / name)
     (problem,) = checkpoint.inspect(path).problems
-    assert problem.startswith(f"{name}: ")
+    assert problem.startswith(f"{name} ")
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"])
