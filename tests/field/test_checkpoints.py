@@ -124,12 +124,13 @@ def deepspeed(folder: Path) -> None:
 
 
 NAN32, ONE32 = b"\0\0\xc0\x7f", b"\0\0\x80\x3f"
-A = '"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}'
-ENTRIES = (
-    "{{"
-    + A.replace("{", "{{").replace("}", "}}")
-    + ', "{}": {{"dtype": "F32", "shape": [{}], "data_offsets": [{}, 8]}}}}'
-)
+
+
+def entry(name: str, count: int, start: int, end: int) -> str:
+    return f'"{name}": {{"dtype": "F32", "shape": [{count}], "data_offsets": [{start}, {end}]}}'
+
+
+TWO = entry("a", 2, 0, 8)
 
 DAMAGED = [
     field_case(
@@ -153,29 +154,25 @@ DAMAGED = [
     field_case(
         "adapter-tensors-overlap",
         "own: an offset from another shard",
-        header(
-            '{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "b": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}'
-        ),
+        header(f"{{{TWO}, {entry('b', 1, 4, 8)}}}"),
         "does not parse",
     ),
     field_case(
         "adapter-tensor-overruns",
         "own: a header of a longer file",
-        header('{"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}'),
+        header(f"{{{entry('a', 4, 0, 16)}}}"),
         "does not parse",
     ),
     field_case(
         "adapter-name-twice",
         "own: JSON readers silently take the last",
-        header(
-            '{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'
-        ),
+        header(f"{{{TWO}, {TWO}}}"),
         "does not parse",
     ),
     field_case(
         "adapter-gap",
         "own: a tensor was cut out of the header",
-        header('{"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}'),
+        header(f"{{{entry('a', 1, 4, 8)}}}"),
         "does not parse",
     ),
     field_case(
