@@ -46,7 +46,7 @@ from harness.core.ports import Instance, InstanceStatus, Offer, RemoteFile
 from harness.core.verdict import Verdict
 from harness.facts import adapter
 from harness.facts import typed as typed_facts
-from harness.facts.finetune import Carried
+from harness.facts.finetune import Carried, Comparison
 from harness.facts.install import InstallFacts, Libraries, Requirements
 from harness.facts.launch import LaunchFacts
 from harness.facts.mirror import Mirrored
@@ -300,7 +300,7 @@ def posttrain() -> PosttrainFacts:
         recorded=seen(RemoteFile(MODEL, FILE_BYTES, SHA)),
         adapter=seen(AdapterFindings(161_480_704, 64, 392, ())),
         predicted_bytes=seen(DATA_BYTES),
-        carried=seen({"blk.0.attn_q.weight": Carried(projection=0.98, relative_error=0.006, change=0.4)}),
+        carried=seen(Comparison({"model.layers.0.self_attn.q_proj.weight": Carried(0.98, 0.006, 0.4)}, {}, "", 65536)),
     )
 
 

@@ -31,6 +31,13 @@ PROBE = (
 SESSION = ("harness.remote.box.files", "harness.remote.box.machine", "harness.remote.box.session")
 RANGES = ("harness.remote.box.ranges",)
 RECEIVE = (*SESSION, "harness.remote.box.outputs", "harness.remote.box.receive")
+FINETUNE = (
+    "harness.artifacts.gguf",
+    "harness.artifacts.lora",
+    "harness.artifacts.safetensors",
+    "harness.remote.box.dequantize",
+    "harness.remote.box.finetune",
+)
 EXTRAS = {
     "gguf": ("harness.artifacts.gguf",),
     "checkpoints": ("harness.artifacts.safetensors", "harness.artifacts.checkpoint"),
