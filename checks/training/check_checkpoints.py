@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 import pytest
 
+from harness.artifacts.checkpoint import ADAPTER
 from harness.core.answers import BoxCheckpoint
 from harness.core.observed import CouldNotLook
-from harness.facts.checkpoints import ADAPTER, complete_steps, due_steps, problems
+from harness.facts.checkpoints import complete_steps, due_steps, problems
 from harness.facts.training import TrainingFacts
 from harness.job.model import Job
 from harness.log.grammar import Trainer

@@ -44,8 +44,12 @@ def look(context: JobContext, before: TrainingFacts | None = None) -> TrainingFa
     answers = ask(
         context,
         session := SessionOf(directory),
-        sft := CheckpointsIn(posixpath.join(directory, "models/output/sft"), _whole(before and before.sft_checkpoints)),
-        dpo := CheckpointsIn(posixpath.join(directory, "models/output/dpo"), _whole(before and before.dpo_checkpoints)),
+        sft := CheckpointsIn(
+            posixpath.join(directory, "models/output/sft"), _whole(before.sft_checkpoints if before else None)
+        ),
+        dpo := CheckpointsIn(
+            posixpath.join(directory, "models/output/dpo"), _whole(before.dpo_checkpoints if before else None)
+        ),
         gpus := GpuList(),
         disk := DiskOf(directory),
         *log,

@@ -78,7 +78,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Make:
         key = (architecture, name, tied)
         if key not in known:
             folder = tmp_path_factory.mktemp("peft")
-            known[key] = make(folder, architecture, tied=tied, **(KINDS | OTHERS)[name])
+            known[key] = make(folder, architecture, tied=tied, **{**KINDS, **OTHERS}[name])
         return known[key]
 
     return get
@@ -409,7 +409,7 @@ DAMAGED = [
     ),
     field_case(
         "a-zeros",
-        "own: it trains nothing from there",
+        "own: a low-rank product that is nothing",
         "defaults",
         partial(fill, "lora_A", 0.0),
         "adapter_numbers",

@@ -76,6 +76,11 @@ def link(name: str, target: str) -> Damage:
     return make
 
 
+def folder_instead(path: Path, name: str) -> None:
+    path.unlink()
+    path.with_name(name).mkdir()
+
+
 def without_pickle(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as made:
         made.writestr("archive/version", b"3\n" * 100)
@@ -227,7 +232,7 @@ DAMAGED = [
     field_case(
         "optimizer-is-a-folder",
         "own: mkdir for a file",
-        on("optimizer.pt", lambda path: (path.unlink(), path.mkdir())),
+        on("optimizer.pt", lambda path: folder_instead(path, "optimizer.pt")),
         "no file",
     ),
     field_case("scheduler-empty", "own: the disk was full", say("scheduler.pt", b""), "is empty"),
@@ -299,7 +304,7 @@ UNKNOWN = [
     field_case(
         "optimizer-of-fsdp",
         "own: accelerate's folder",
-        on("optimizer.pt", lambda path: (path.unlink(), (path.parent / "optimizer_0").mkdir())),
+        on("optimizer.pt", lambda path: folder_instead(path, "optimizer_0")),
         "optimizer_0",
     ),
     field_case(

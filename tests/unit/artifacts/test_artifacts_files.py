@@ -284,13 +284,13 @@ NAME = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
     ("change", "named"),
     [
         (lambda t: t.update({NAME: np.zeros((16, 4))}), "never received a gradient"),
-        (lambda t: t.update({NAME: np.full((16, 4), np.nan)}), "not finite"),
-        (lambda t: t.update({NAME.replace("_B", "_A"): np.full((4, 32), np.inf)}), "not finite"),
-        (lambda t: t.update({NAME: np.ones((16, 8))}), "the rank is 4"),
-        (lambda t: t.update({NAME: np.ones((0, 4))}), "the rank is 4"),
-        (lambda t: t.pop(NAME), "no partner"),
-        (lambda t: [t.pop(name) for name in list(t) if "lora_B" in name], "no lora_B"),
-        (lambda t: t.clear(), "no lora_B"),
+        (lambda t: t.update({NAME: np.full((16, 4), np.nan)}), "holds NaN"),
+        (lambda t: t.update({NAME.replace("_B", "_A"): np.full((4, 32), np.inf)}), "infinity"),
+        (lambda t: t.update({NAME: np.ones((16, 8))}), "expected 16 x 4"),
+        (lambda t: t.update({NAME: np.ones((0, 4))}), "is empty"),
+        (lambda t: t.pop(NAME), "1 of 8 tensors are missing"),
+        (lambda t: [t.pop(name) for name in list(t) if "lora_B" in name], "4 of 8 tensors are missing"),
+        (lambda t: t.clear(), "no tensor"),
     ],
 )
 def test_an_adapter_that_is_not_trained_says_why(
