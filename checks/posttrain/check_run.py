@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from harness.core.observed import CouldNotLook
 from harness.facts import adopted
 from harness.facts.posttrain import PosttrainFacts
 from harness.job.model import Job
@@ -52,9 +53,11 @@ def check_all_steps_done(posttrain: PosttrainFacts, job: Job, evidence: Evidence
 
 @pytest.mark.remedy("an adapter that never moved is the base model: do not ship it; look at requires_grad")
 def check_adapters_are_trained(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:
-    """Every LoRA B matrix has a non-zero finite norm, and the adapter's shapes follow from its rank."""
+    """Every tensor that the adapter's configuration makes in the base model is there, finite and trained."""
     adapter = evidence.saw("adapter", posttrain.adapter)
     rank = evidence.wants("rank", job.model.lora_r)
-    assert adapter.rank == rank, f"rank {adapter.rank}"
     assert not adapter.problems, "; ".join(adapter.problems[:3])
+    assert adapter.rank == rank, f"rank {adapter.rank}"
     assert adapter.matrices > 0, "it holds no LoRA matrix"
+    if adapter.doubts:
+        raise CouldNotLook("; ".join(adapter.doubts[:3]))

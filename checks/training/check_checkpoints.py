@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
-from harness.facts.checkpoints import ADAPTER, complete_steps, due_steps, problems
+from harness.artifacts.checkpoint import ADAPTER
+from harness.core.answers import BoxCheckpoint
+from harness.core.observed import CouldNotLook
+from harness.facts.checkpoints import complete_steps, due_steps, problems
 from harness.facts.training import TrainingFacts
 from harness.job.model import Job
 from harness.log.grammar import Trainer
@@ -29,6 +34,7 @@ def check_checkpoints_every_100_steps(training: TrainingFacts, job: Job, evidenc
         due = due_steps(_saved_up_to(log.of(trainer)), every, total)
         if not due:
             continue
+        _require_read(one for one in checkpoints if one.step == due[-1])
         told = [text for one in checkpoints if one.step == due[-1] for text in problems(one)]
         assert due[-1] in complete, f"{trainer} is past step {due[-1]}, and that checkpoint is not complete: " + (
             "; ".join(told) or "it is not there"
@@ -50,7 +56,9 @@ def check_one_complete_checkpoint_always(training: TrainingFacts, job: Job, evid
     every = job.training.checkpoint_every
     due = any(due_steps(_saved_up_to(log.of(trainer)), every, total) for trainer, total in steps.items())
     evidence.wants("complete checkpoints, at least", 1 if due else 0)
-    assert not due or complete_steps(sft) or complete_steps(dpo), "no complete checkpoint is on the box"
+    if due and not complete_steps(sft) and not complete_steps(dpo):
+        _require_read((*sft, *dpo))
+        raise AssertionError("no complete checkpoint is on the box")
 
 
 @pytest.mark.remedy("harness run {job} mirrors the newest checkpoint; look at the network and at the local disk")
@@ -79,6 +87,13 @@ def check_checkpoints_mirrored(training: TrainingFacts, evidence: Evidence) -> N
     assert here.problem is None, f"the mirrored {trainer} step {there.step} is damaged: {here.problem}"
     size = there.files[ADAPTER]
     assert here.bytes == size, f"the mirrored {trainer} step {there.step} has {here.bytes} bytes, {size} on the box"
+
+
+def _require_read(checkpoints: Iterable[BoxCheckpoint]) -> None:
+    """Raise CouldNotLook when one of them may be whole, but could not be read."""
+    for one in checkpoints:
+        if one.unread and not one.problems:
+            raise CouldNotLook(f"{one.path}: {'; '.join(one.unread)}")
 
 
 def _saved_up_to(said: TrainerLog) -> int:

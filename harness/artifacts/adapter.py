@@ -1,96 +1,187 @@
-"""Proof that a LoRA adapter was trained: all matrices there, of the announced rank, finite, no ``lora_B`` still zero.
+"""Proof that a LoRA adapter was trained: every tensor that its configuration makes in the base, and each of them moved.
 
-``lora_B`` starts as zeros; one that is zero after training never received a gradient.
-An adapter file that lost its weights on the way is a few hundred kilobytes and parses.
+``lora_B`` starts as zeros; one that is zero after training never received a gradient. An adapter file that lost its
+weights on the way is a few hundred kilobytes and parses, and PEFT passes over names that it does not expect.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from harness.artifacts import safetensors, weights
-from harness.artifacts.model_shape import read_config
+from harness.artifacts import adapter_tensors, lora, model_shape, safetensors
+from harness.artifacts.adapter_tensors import Shapes
+from harness.artifacts.checkpoint import ADAPTER
 from harness.core.errors import BadInput
+from harness.core.finding import Finding
 
-_SLICE: Final = 16 << 20  # bytes looked at at a time, so that a large adapter needs no memory of its size
+CONFIG: Final = "adapter_config.json"
+_SAVE_AGAIN: Final = "save it again where it was trained: model.save_pretrained, with every process's shards gathered"
+_CLAIMS: Final = {
+    "adapter_config": (
+        f"{CONFIG} is one of a LoRA, and its meaning is known",
+        "a LoRA's configuration",
+        "train again, or look with the PEFT that wrote it: this kind of adapter is not known here",
+    ),
+    "adapter_tensors": (
+        "every tensor that its configuration makes in the base model is there, in its shape, and nothing else",
+        "targets x layers, modules_to_save, trainable tokens, magnitudes and biases as configured",
+        _SAVE_AGAIN,
+    ),
+    "adapter_numbers": (
+        "every number in it is one that a training leaves",
+        f"finite numbers below {safetensors.MOST}",
+        "go on from an older checkpoint, with a lower learning rate if the loss became NaN",
+    ),
+    "adapter_trained": (
+        "every matrix was trained",
+        "no matrix of zeros",
+        "an adapter that never moved is the base model: look at requires_grad, then train again",
+    ),
+}
+"""Findings by their id: what is claimed, what is expected, and what to do when it does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterFindings:
-    """Contents of one adapter. ``problems`` is empty when it is whole and trained."""
+    """Contents of one adapter: ``problems`` of what is damaged, ``doubts`` about what could not be judged."""
 
     parameters: int
     rank: int
     matrices: int
     problems: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
 
-def inspect(directory: Path) -> AdapterFindings:
+@dataclass(slots=True)
+class _Look:
+    """One look at an adapter, filled claim by claim."""
+
+    config: lora.Lora | None = None
+    entries: tuple[safetensors.TensorEntry, ...] = ()
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    doubts: dict[str, list[str]] = field(default_factory=dict)
+
+    def problem(self, claim: str, said: str) -> None:
+        self.problems.setdefault(claim, []).append(said)
+
+    def doubt(self, claim: str, said: str) -> None:
+        self.doubts.setdefault(claim, []).append(said)
+
+
+def inspect(directory: Path, base: Mapping[str, Any] | None = None) -> AdapterFindings:
     """Look into a directory with ``adapter_model.safetensors`` and ``adapter_config.json``.
 
-    Raises BadInput when one of them is not there; a damaged one is a problem that is reported.
+    ``base`` is the base model's ``config.json``. Raises BadInput when a file cannot be read; a damaged one is a problem
+    that is reported.
     """
-    config = read_config(directory / "adapter_config.json")
-    file = directory / "adapter_model.safetensors"
-    rank = config.get("r")
-    if type(rank) is not int or rank < 1:
-        return _damaged(f"adapter_config.json states rank {str(rank)[:40]}")
-    try:
-        entries = safetensors.parse(file)
-    except OSError as error:
-        raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
-    except safetensors.SafetensorsError as error:
-        return _damaged(f"{file.name}: {error}", rank)
-    norms = _norms(file, entries)
-    untrained = [name for name, norm in norms.items() if "lora_B" in name and norm == 0]
-    problems = [f"{name} is all zeros: it never received a gradient" for name in untrained]
-    problems += [f"{name} is not finite" for name, norm in norms.items() if not np.isfinite(norm)]
-    problems += _misshapen(entries, rank)
+    look = _look(directory, base)
     return AdapterFindings(
-        parameters=sum(math.prod(entry.shape) for entry in entries),
-        rank=rank,
-        matrices=sum("lora_" in entry.name for entry in entries),
-        problems=tuple(problems),
+        parameters=sum(math.prod(entry.shape) for entry in look.entries),
+        rank=look.config.rank if look.config else 0,
+        matrices=sum("lora_" in entry.name for entry in look.entries),
+        problems=tuple(said for claim in look.problems.values() for said in claim),
+        doubts=tuple(said for claim in look.doubts.values() for said in claim),
     )
 
 
-def _damaged(problem: str, rank: int = 0) -> AdapterFindings:
-    return AdapterFindings(0, rank, 0, (problem,))
+def judge(folder: Path, base_config: Mapping[str, Any] | None) -> tuple[Finding, ...]:
+    """Findings about an adapter's folder, that of its configuration first. Raises BadInput as ``inspect`` does."""
+    look = _look(folder, base_config)
+    found = []
+    for name, (claim, expected, remedy) in _CLAIMS.items():
+        problems, doubts = look.problems.get(name, []), look.doubts.get(name, [])
+        unread = name != "adapter_config" and not look.entries and not problems
+        holds = False if problems else None if doubts or unread else True
+        seen = "; ".join((problems or doubts)[:3]) or ("see above" if unread else f"{len(look.entries)} tensors")
+        unknown = "name the base model's directory with --config" if name == "adapter_tensors" else remedy
+        found.append(Finding.of(name, claim, holds, seen, expected, remedy=remedy if holds is False else unknown))
+    return tuple(found)
 
 
-def _misshapen(entries: tuple[safetensors.TensorEntry, ...], rank: int) -> list[str]:
-    """Pairs that are not a pair, and matrices whose inner dimension is not the rank."""
-    shapes = {entry.name: entry.shape for entry in entries}
-    if not any("lora_B" in name for name in shapes):
-        return ["it holds no lora_B"]
-    problems = []
-    for name, shape in shapes.items():
-        kind = "lora_A" if "lora_A" in name else "lora_B" if "lora_B" in name else None
-        if kind is None:
-            continue
-        other = name.replace(kind, "lora_B" if kind == "lora_A" else "lora_A")
-        if other not in shapes:
-            problems.append(f"{name} has no partner {other}")
-        if len(shape) != 2 or shape[0 if kind == "lora_A" else 1] != rank or 0 in shape:
-            problems.append(f"{name} is {'x'.join(map(str, shape))}, the rank is {rank}")
-    return problems
+def _look(directory: Path, base: Mapping[str, Any] | None) -> _Look:
+    look = _Look()
+    path = directory / CONFIG
+    try:
+        look.config = lora.read(json.loads(_bytes(path).decode("utf-8")))
+    except (ValueError, RecursionError) as error:
+        kind = look.doubt if "peft_type" in str(error) else look.problem
+        kind("adapter_config", f"{CONFIG}: {error or type(error).__name__}")
+        return look
+    for name in look.config.unknown:
+        look.doubt("adapter_config", f"{CONFIG} uses {name}, which is not known here")
+    file = directory / ADAPTER
+    try:
+        look.entries = safetensors.parse(file)
+        if not look.entries:
+            look.problem("adapter_tensors", f"{ADAPTER} holds no tensor")
+            return look
+        _judge_numbers(look, file)
+    except OSError as error:
+        raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
+    except safetensors.SafetensorsError as error:
+        look.problem("adapter_tensors", f"{ADAPTER}: {error}")
+        return look
+    _judge_names(look, look.config, base)
+    return look
 
 
-def _norms(file: Path, entries: tuple[safetensors.TensorEntry, ...]) -> dict[str, float]:
-    data = weights.map_bytes(file)
-    norms = {}
-    for entry in entries:
-        if entry.dtype not in weights.FLOATS:
-            continue
-        total = 0.0
-        for start in range(entry.start, entry.end, _SLICE):
-            part = weights.floats(data[start : min(start + _SLICE, entry.end)], entry.dtype)
-            flat: Any = part.astype(np.float64, copy=False)
-            total += float(np.dot(flat, flat))
-        norms[entry.name] = total**0.5
-    return norms
+def _bytes(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > 8 << 20:
+            raise BadInput(f"{path} is larger than {8 << 20} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _judge_numbers(look: _Look, file: Path) -> None:
+    for entry, values in safetensors.scan(file):
+        name = entry.name[:160]
+        if entry.dtype not in safetensors.FLOATS:
+            look.problem("adapter_tensors", f"{name} is {entry.dtype}, not of floating point")
+        elif 0 in entry.shape:
+            look.problem("adapter_tensors", f"{name} is empty")
+        elif values.odd:
+            look.problem("adapter_numbers", f"{name} holds NaN, infinity or numbers of {safetensors.MOST} and more")
+        elif values.zero and name.endswith((".lora_B.weight", ".lora_embedding_A")):
+            look.problem("adapter_trained", f"{name} is all zeros: it never received a gradient")
+        elif values.zero and not name.endswith(".bias"):
+            look.problem("adapter_numbers", f"{name} is all zeros")
+        elif values.hole and name.endswith(".lora_A.weight"):
+            look.problem("adapter_numbers", f"{name} has a run of zeros in it: bytes are lost")
+
+
+def _judge_names(look: _Look, config: lora.Lora, base: Mapping[str, Any] | None) -> None:
+    """Hold the file's names and shapes against those that the configuration makes in the base model."""
+    there = {entry.name: entry.shape for entry in look.entries}
+    if config.unknown:
+        return
+    wanted, allowed = _expected(look, config, base, there)
+    missing = sorted(wanted.keys() - there.keys())
+    strange = sorted(there.keys() - wanted.keys() - allowed.keys())
+    if missing:
+        look.problem("adapter_tensors", f"{len(missing)} of {len(wanted)} tensors are missing, {missing[0]}")
+    if strange:
+        look.problem("adapter_tensors", f"PEFT passes over {len(strange)} tensors, {strange[0][:160]}")
+    for name, shape in there.items():
+        right = wanted.get(name) or allowed.get(name) or shape
+        # The number of tokens may have been changed; -1 stands for it.
+        if len(shape) != len(right) or any(one not in (-1, given) for one, given in zip(right, shape, strict=True)):
+            sizes = " x ".join(map(str, shape)), " x ".join(map(str, right))
+            look.problem("adapter_tensors", f"{name[:160]} is {sizes[0]}, expected {sizes[1]}")
+
+
+def _expected(look: _Look, config: lora.Lora, base: Mapping[str, Any] | None, there: Shapes) -> tuple[Shapes, Shapes]:
+    """Tensors that must be there and those that may, as far as the base model is known."""
+    try:
+        if base is not None:
+            return adapter_tensors.expected(config, adapter_tensors.of_base(model_shape.from_config(base)))
+        look.doubt("adapter_tensors", "the base model is not known, so no module of it can be missed")
+    except BadInput as error:
+        look.doubt("adapter_tensors", f"the base model's modules cannot be told: {error}")
+    return adapter_tensors.consistent(config, there)

@@ -217,24 +217,21 @@ def _waits_for_words(argv: tuple[str, ...]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One of several looks inside one answer: a value, why the file is damaged, or why it could not be read."""
-
-    value: Any = None
-    malformed: str | None = None
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class BoxCheckpoint:
-    """A directory ``checkpoint-<step>`` on the box: its files (bytes) and which of them parse."""
+    """A directory ``checkpoint-<step>`` on the box, as ``harness.artifacts.checkpoint`` read it there.
+
+    ``files`` in bytes; ``seal`` changes whenever one of them does; ``problems``: damage; ``unread``: what could not be
+    looked at; ``unfit``: why nothing should go on from it although it is whole.
+    """
 
     path: str
     step: int
     mtime: float
     files: Mapping[str, int]
-    parsed: Mapping[str, Attempt]
-    global_step: Attempt
+    seal: str
+    problems: tuple[str, ...]
+    unread: tuple[str, ...]
+    unfit: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,9 +200,10 @@ class SessionOf(Question[answers.SessionState]):
 
 @dataclass(frozen=True, slots=True)
 class CheckpointsIn(Question[tuple[answers.BoxCheckpoint, ...]]):
-    """The directories ``checkpoint-<step>`` of a directory, by step."""
+    """The directories ``checkpoint-<step>`` of a directory, by step; ``known`` are seals of what was read before."""
 
     path: str
+    known: tuple[str, ...] = ()
     op = "checkpoints"
 
     def paths(self, answer: tuple[answers.BoxCheckpoint, ...]) -> Iterable[str]:

@@ -4,32 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.artifacts.checkpoint import REQUIRED
+from harness.artifacts.checkpoint import ADAPTER
 from harness.core.answers import BoxCheckpoint
-
-ADAPTER = "adapter_model.safetensors"
-"""The file of a checkpoint that the whole training is in."""
 
 
 def problems(checkpoint: BoxCheckpoint) -> tuple[str, ...]:
-    """Reasons why training cannot go on from a checkpoint; empty when it is complete."""
-    found = [f"{name} is missing" for name in REQUIRED if name not in checkpoint.files]
-    found += [f"{name} is empty" for name, size in sorted(checkpoint.files.items()) if size == 0]
-    for name, parse in sorted(checkpoint.parsed.items()):
-        trouble = parse.malformed or parse.problem
-        if trouble or parse.value is None:
-            found.append(f"{name}: {trouble or 'nobody says that it parses'}")
-    found += [
-        f"{name}: nobody parsed it"
-        for name in REQUIRED
-        if name in checkpoint.files and name not in checkpoint.parsed and not name.endswith(".json")
-    ]
-    trouble = checkpoint.global_step.malformed or checkpoint.global_step.problem
-    if trouble:
-        found.append(f"trainer_state.json: {trouble}")
-    elif checkpoint.global_step.value != checkpoint.step:
-        found.append(f"trainer_state.json is of step {checkpoint.global_step.value}")
-    return tuple(found)
+    """Reasons why the training of an adapter should not go on from a checkpoint; empty when it can."""
+    other = () if ADAPTER in checkpoint.files else (f"{ADAPTER} is missing",)
+    return tuple(dict.fromkeys((*checkpoint.problems, *checkpoint.unread, *checkpoint.unfit, *other)))
 
 
 def complete_steps(checkpoints: Iterable[BoxCheckpoint]) -> tuple[int, ...]:

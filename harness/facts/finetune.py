@@ -2,69 +2,68 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 
 from harness.context import JobContext
 from harness.core import canonical
 from harness.core.observed import CouldNotLook
 from harness.core.questions import Command
 from harness.facts.reading import ask, needed
+from harness.remote.probe import program
 from harness.remote.probe.typed import typed
 
-_PROJECTIONS = {"ffn_gate": "mlp.gate_proj", "attn_output": "self_attn.o_proj"}
-"""Projections that the converter leaves in place (it permutes Llama's q and k) and Q4_K_M stores as Q4_K."""
 _TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """One sampled tensor: the share of the adapter's change that it carries (1: all, 0: it is the base model's).
+    """One tensor: the share of the adapter's change that it carries (1: all, 0: it is the base model's).
 
-    ``relative_error`` is its distance from the merged weights, ``change`` the size (2-norm) of the adapter's change.
+    ``relative_error`` is its distance from the merged weights, ``change`` the size (2-norm) of the adapter's change,
+    ``noise`` the standard error of ``projection``, from the quantizer's rounding.
     """
 
     projection: float
     relative_error: float
     change: float
+    noise: float = 0.0
 
 
-def look(
-    context: JobContext, tensors: tuple[tuple[str, tuple[int, ...], str, int, int], ...], data_start: int
-) -> dict[str, Carried]:
-    """Compare tensors of the first and the last layer, on the box; raises CouldNotLook."""
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Every tensor that the adapter changes, ``elements`` numbers of each, in rows spread evenly over it.
+
+    ``unknown``: what could not be compared, with the reason; ``doubt``: why the base model here may not be the one that
+    the adapter was trained on, empty when nothing says so.
+    """
+
+    tensors: Mapping[str, Carried]
+    unknown: Mapping[str, str]
+    doubt: str
+    elements: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    tensors: Mapping[str, tuple[float, float, float, float]]
+    unknown: Mapping[str, str]
+    doubt: str
+    elements: int
+
+
+def look(context: JobContext) -> Comparison:
+    """Compare on the box; raises CouldNotLook."""
     artifact = needed(context.history.artifact, "no artifact was recorded on the box")
     directory = context.job.package.remote_dir
-    request = {
-        "gguf": posixpath.relpath(artifact.path, directory),
-        "adapter": "models/output/adapter",
-        "base": "",
-        "tensors": _sampled(context.job.model.num_hidden_layers, tensors, data_start),
-    }
-    program = (resources.files("harness.remote.box") / "finetune.py").read_text(encoding="utf-8")
+    model = posixpath.relpath(artifact.path, directory)
+    text = program.program(program.FINETUNE, {"gguf": model, "adapter": "models/output/adapter", "base": ""})
     python = context.job.package.install[0] if context.job.package.install else "python3"
-    comparison = Command((python, "-c", program, json.dumps(request)), directory, _TIMEOUT_S)
+    comparison = Command((python, "-c", text), directory, _TIMEOUT_S)
     ran = ask(context, comparison, timeout=_TIMEOUT_S + 30)[comparison].get()
     if ran.status != 0:
         raise CouldNotLook(f"the comparison ended with status {ran.status}: {ran.err[-300:]}")
-    return typed(canonical.parse(ran.out), dict[str, Carried]).get()
-
-
-def _sampled(
-    layers: int, tensors: tuple[tuple[str, tuple[int, ...], str, int, int], ...], data_start: int
-) -> list[dict[str, object]]:
-    wanted = {
-        f"blk.{layer}.{name}.weight": f"model.layers.{layer}.{module}"
-        for layer in sorted({0, layers - 1})
-        for name, module in _PROJECTIONS.items()
-    }
-    found: list[dict[str, object]] = [
-        {"module": wanted[name], "shape": list(shape), "type": kind, "offset": data_start + offset}
-        for name, shape, kind, offset, _ in tensors
-        if name in wanted
-    ]
-    if len(found) != len(wanted):
-        raise CouldNotLook(f"the file lacks {', '.join(sorted(wanted)[:3])}")
-    return found
+    told = typed(canonical.parse(ran.out), _Told).get()
+    tensors = {name: Carried(*numbers) for name, numbers in told.tensors.items()}
+    return Comparison(tensors, told.unknown, told.doubt, told.elements)

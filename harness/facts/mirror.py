@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.artifacts import checkpoint as checkpoints
-from harness.artifacts import safetensors
 
-ADAPTER: Final = ("adapter_config.json", "adapter_model.safetensors", "trainer_state.json")
+ADAPTER: Final = ("adapter_config.json", checkpoints.ADAPTER, checkpoints.STATE)
 """The files of a checkpoint that the trained weights are in, and the step they are of."""
 
 MIRROR: Final = "mirror"
@@ -19,7 +18,6 @@ MIRROR: Final = "mirror"
 RUN_FILE: Final = "run.json"
 """The run's account of itself. A package goes on only from checkpoints of the same run."""
 
-_WEIGHTS = "adapter_model.safetensors"
 _TRAINERS = ("sft", "dpo")
 
 
@@ -48,10 +46,11 @@ def mirrored(directory: Path) -> tuple[Mirrored, ...]:
     """Every adapter below ``<directory>/<trainer>/checkpoint-<n>/``, by trainer and step."""
     found = []
     for trainer in _TRAINERS:
-        for one in checkpoints.find(directory / trainer):
-            adapter = one.path / _WEIGHTS
+        for step, path in checkpoints.named(directory / trainer):
+            adapter = path / checkpoints.ADAPTER
             if adapter.is_file():
-                found.append(Mirrored(trainer, one.step, adapter.stat().st_size, _problem(adapter)))
+                problem = checkpoints.adapter_problem(adapter)
+                found.append(Mirrored(trainer, step, adapter.stat().st_size, problem))
     return tuple(sorted(found, key=lambda one: (one.trainer, one.step)))
 
 
@@ -65,7 +64,7 @@ def resumable(directory: Path, total: Mapping[str, int]) -> Resumable | None:
     files: dict[str, Path] = {}
     for trainer in _TRAINERS:
         whole = [
-            one for one in checkpoints.find(directory / trainer) if one.complete and (one.path / RUN_FILE).is_file()
+            one for one in checkpoints.find(directory / trainer) if one.resumable and (one.path / RUN_FILE).is_file()
         ]
         if trainer == _TRAINERS[-1]:
             whole = [one for one in whole if one.step < total[trainer]]
@@ -80,11 +79,3 @@ def resumable(directory: Path, total: Mapping[str, int]) -> Resumable | None:
         if newest.step < total[trainer]:
             break
     return Resumable(steps, files) if steps else None
-
-
-def _problem(adapter: Path) -> str | None:
-    try:
-        safetensors.parse(adapter)
-    except (OSError, ValueError) as error:
-        return str(error)
-    return None

@@ -37,7 +37,7 @@ class PosttrainFacts:
     recorded: Observed[RemoteFile]
     adapter: Observed[AdapterFindings]
     predicted_bytes: Observed[int]
-    carried: Observed[dict[str, finetune.Carried]]
+    carried: Observed[finetune.Comparison]
     rows_here: Observed[Mapping[str, Sha256]] = own_rows.NOT_LOOKED_AT
     at_work: Observed[tuple[str, ...]] = _NOT_LOOKED_FOR
 
@@ -46,6 +46,7 @@ def look(context: JobContext) -> PosttrainFacts:
     """One probe; the adapter is judged from the copy that was brought home."""
     job = context.job
     directory = job.package.remote_dir
+    home = context.directory / "companions"
     final = posixpath.join(directory, job.artifact.remote_dir)
     artifact = attempt(lambda: needed(context.history.artifact, "no finished artifact was found on the box"))
     gguf = GgufOf(artifact.value.path if artifact.value is not None else "")
@@ -73,17 +74,12 @@ def look(context: JobContext) -> PosttrainFacts:
         run=json_text(answers[run]),
         gguf=answers[gguf],
         recorded=artifact,
-        adapter=attempt(lambda: inspect_adapter(context.directory / "companions" / "models" / "output" / "adapter")),
+        adapter=attempt(lambda: inspect_adapter(home / "models" / "output" / "adapter", job.model.model_dump())),
         predicted_bytes=attempt(lambda: _predicted(context)),
-        carried=attempt(lambda: _carried(context, answers[gguf].get())),
+        carried=attempt(lambda: finetune.look(context)),
         at_work=answers[processes].map(Processes.at_work),
         rows_here=own_rows.look(context),
     )
-
-
-def _carried(context: JobContext, answer: GgufOnBox) -> dict[str, finetune.Carried]:
-    gguf = needed(answer.gguf, "the file is no longer there")
-    return finetune.look(context, gguf.tensors, gguf.data_start)
 
 
 def _predicted(context: JobContext) -> int:

@@ -10,6 +10,7 @@ from harness.core.answers import BoxCheckpoint, Disk, Gpus, SessionState
 from harness.core.observed import Observed
 from harness.core.questions import CheckpointsIn, DiskOf, GpuList, SessionOf
 from harness.facts import traininglog
+from harness.facts.checkpoints import problems
 from harness.facts.mirror import MIRROR, Mirrored, mirrored
 from harness.facts.reading import ask, attempt
 from harness.ledger import billing
@@ -33,8 +34,8 @@ class TrainingFacts:
     spent_usd: float
 
 
-def look(context: JobContext) -> TrainingFacts:
-    """One probe, and the local mirror."""
+def look(context: JobContext, before: TrainingFacts | None = None) -> TrainingFacts:
+    """One probe, and the local mirror. Checkpoints found whole ``before`` are not read to their last byte again."""
     directory = context.job.package.remote_dir
     now = context.clock.now()
     launched = context.history.launched_at
@@ -43,8 +44,12 @@ def look(context: JobContext) -> TrainingFacts:
     answers = ask(
         context,
         session := SessionOf(directory),
-        sft := CheckpointsIn(posixpath.join(directory, "models/output/sft")),
-        dpo := CheckpointsIn(posixpath.join(directory, "models/output/dpo")),
+        sft := CheckpointsIn(
+            posixpath.join(directory, "models/output/sft"), _whole(before.sft_checkpoints if before else None)
+        ),
+        dpo := CheckpointsIn(
+            posixpath.join(directory, "models/output/dpo"), _whole(before.dpo_checkpoints if before else None)
+        ),
         gpus := GpuList(),
         disk := DiskOf(directory),
         *log,
@@ -62,3 +67,7 @@ def look(context: JobContext) -> TrainingFacts:
         since_launch_s=since,
         spent_usd=billing.spent(context.history, now) or 0.0,
     )
+
+
+def _whole(before: Observed[tuple[BoxCheckpoint, ...]] | None) -> tuple[str, ...]:
+    return tuple(one.seal for one in (before and before.value) or () if not problems(one))

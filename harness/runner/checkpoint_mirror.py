@@ -160,7 +160,7 @@ def _prune(newest: Path) -> None:
 
     What cannot be deleted stays: it costs room here, and ends no watch.
     """
-    whole = [one.path for one in checkpoints.find(newest.parent)]
+    whole = [path for _, path in checkpoints.named(newest.parent)]
     for path in {path for path in newest.parent.iterdir() if path.is_dir()} - {*whole[-_KEPT:]}:
         with contextlib.suppress(OSError):
             for file in path.rglob("*"):

@@ -77,8 +77,9 @@ def watch(context: RunnerContext, reporter: ProgressReporter, judge: Judge) -> N
     """
     with Mirroring(context, reporter) as mirroring:
         judged_at = context.clock.monotonic()
+        seen = None
         while True:
-            seen = training_facts.look(context)
+            seen = training_facts.look(context, seen)
             _show(seen, reporter)
             state = seen.session.value
             if state is None:

@@ -20,10 +20,8 @@ from typing import Any, Final, TypeVar, cast
 import pytest
 
 from harness.artifacts.adapter import AdapterFindings
-from harness.artifacts.checkpoint import REQUIRED
 from harness.artifacts.digest import Hashed
 from harness.core.answers import (
-    Attempt,
     BoxCheckpoint,
     Disk,
     Entry,
@@ -48,7 +46,7 @@ from harness.core.ports import Instance, InstanceStatus, Offer, RemoteFile
 from harness.core.verdict import Verdict
 from harness.facts import adapter
 from harness.facts import typed as typed_facts
-from harness.facts.finetune import Carried
+from harness.facts.finetune import Carried, Comparison
 from harness.facts.install import InstallFacts, Libraries, Requirements
 from harness.facts.launch import LaunchFacts
 from harness.facts.mirror import Mirrored
@@ -149,10 +147,9 @@ def whole_log() -> list[str]:
 
 def checkpoint(trainer: str, step: int, **changes: Any) -> BoxCheckpoint:
     """A complete checkpoint."""
-    files = dict.fromkeys(REQUIRED, 1000)
-    parsed = {name: Attempt(value={"entries": 3}) for name in REQUIRED if not name.endswith(".json")}
     path = f"{BOX}/models/output/{trainer}/checkpoint-{step}"
-    return replace(BoxCheckpoint(path, step, NOW, files, parsed, Attempt(value=step)), **changes)
+    files = {"adapter_model.safetensors": 1000, "optimizer.pt": 2000}
+    return replace(BoxCheckpoint(path, step, NOW, files, f"seal-{step}", (), (), ()), **changes)
 
 
 def eight_h100(**changes: Any) -> Gpus:
@@ -315,7 +312,7 @@ def posttrain() -> PosttrainFacts:
         recorded=seen(RemoteFile(MODEL, FILE_BYTES, SHA)),
         adapter=seen(AdapterFindings(161_480_704, 64, 392, ())),
         predicted_bytes=seen(DATA_BYTES),
-        carried=seen({"blk.0.attn_q.weight": Carried(projection=0.98, relative_error=0.006, change=0.4)}),
+        carried=seen(Comparison({"model.layers.0.self_attn.q_proj.weight": Carried(0.98, 0.006, 0.4)}, {}, "", 65536)),
         rows_here=seen(ROWS_HERE),
         at_work=seen(()),
     )

@@ -16,12 +16,12 @@ def make(folder: Path, step: int) -> Path:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
     header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
-    (path / "adapter_model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    (path / "adapter_model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(range(8)))
     (path / "adapter_config.json").write_text("{}", encoding="utf-8")
     (path / "trainer_state.json").write_text(json.dumps({"global_step": step}), encoding="utf-8")
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"):
         with zipfile.ZipFile(path / name, "w") as archive:
-            archive.writestr("data.pkl", b"x" * 1000)
+            archive.writestr("x/data.pkl", b"x" * 1000)
     return path
 
 
@@ -44,11 +44,22 @@ def test_the_newest_whole_one_is_chosen(tmp_path: Path) -> None:
     assert checkpoints.newest_complete(tmp_path / "absent", "sft") is None
 
 
+FILES = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "training_args.bin",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "trainer_state.json",
+)
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "said"),
     [
-        *((name, Path.unlink, f"{name} is missing") for name in checkpoints.REQUIRED),
-        *((name, cut, f"{name} does not parse") for name in checkpoints.REQUIRED if name != "adapter_config.json"),
+        *((name, Path.unlink, f"{name} is missing") for name in FILES),
+        *((name, cut, f"{name} does not parse") for name in FILES if name != "adapter_config.json"),
         ("optimizer.pt", flip, "fails its checksum"),
         ("adapter_config.json", lambda path: path.write_text("[]"), "not an object"),
         ("trainer_state.json", lambda path: path.write_text('{"global_step": 199}'), "is of step 199"),

@@ -15,7 +15,7 @@ from harness.core.canonical import Json, require_recordable
 from harness.core.ids import new_nonce
 from harness.core.observed import Observed, unseen
 from harness.core.ports import RunResult
-from harness.core.questions import Answers, GgufOf, Question
+from harness.core.questions import Answers, Question
 from harness.core.text import printable
 from harness.remote.path_safety import unsafe_paths
 from harness.remote.probe import posix_fallback, program
@@ -45,8 +45,8 @@ def ask(run: RunOnce, questions: Sequence[Question[Any]], timeout: float) -> Ans
         "limit": ANSWER_LIMIT // 2,
         "questions": on_the_wire(asked),
     }
-    modules = (program.GGUF, *program.PROBE) if any(isinstance(q, GgufOf) for q in asked) else program.PROBE
-    text = program.program(modules, request)
+    extras = (module for op in sorted({question.op for question in asked}) for module in program.EXTRAS.get(op, ()))
+    text = program.program((*extras, *program.PROBE), request)
     ran = run(program.INTERPRETER, text.encode(), timeout, ANSWER_LIMIT)
     if ran.status == posix_fallback.NO_SUCH_PROGRAM:
         return Answers({question: read(question, posix_fallback.ask(run, question, timeout)) for question in asked})

@@ -31,7 +31,18 @@ PROBE = (
 SESSION = ("harness.remote.box.files", "harness.remote.box.machine", "harness.remote.box.session")
 RANGES = ("harness.remote.box.ranges",)
 RECEIVE = (*SESSION, "harness.remote.box.outputs", "harness.remote.box.receive")
-GGUF = "harness.artifacts.gguf"
+FINETUNE = (
+    "harness.artifacts.gguf",
+    "harness.artifacts.lora",
+    "harness.artifacts.safetensors",
+    "harness.remote.box.dequantize",
+    "harness.remote.box.finetune",
+)
+EXTRAS = {
+    "gguf": ("harness.artifacts.gguf",),
+    "checkpoints": ("harness.artifacts.safetensors", "harness.artifacts.checkpoint"),
+}
+"""Modules that are sent along only when an operation that needs them is asked for."""
 
 _LOADER = """
 import base64, json, sys, types, zlib

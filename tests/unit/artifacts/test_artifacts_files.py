@@ -173,8 +173,6 @@ def test_checkpoints_are_found_by_step_complete_or_not(tmp_path: Path) -> None:
         (300, False),
     ]
     assert checkpoint.find(tmp_path / "nowhere") == ()
-    with pytest.raises(ValueError, match="not named"):
-        checkpoint.inspect(tmp_path / "runs")
 
 
 def truncate(path: Path) -> None:
@@ -187,7 +185,18 @@ def zero_extend(path: Path) -> None:
     path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
 
 
-@pytest.mark.parametrize("name", checkpoint.REQUIRED)
+CHECKPOINT_FILES = (
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "trainer_state.json",
+    "optimizer.pt",
+    "scheduler.pt",
+    "rng_state.pth",
+    "training_args.bin",
+)
+
+
+@pytest.mark.parametrize("name", CHECKPOINT_FILES)
 @pytest.mark.parametrize("damage", [Path.unlink, truncate, lambda path: path.write_bytes(b"")])
 def test_a_checkpoint_with_one_damaged_file_is_not_complete(
     tmp_path: Path, name: str, damage: Callable[[Path], object]
@@ -196,7 +205,7 @@ def test_a_checkpoint_with_one_damaged_file_is_not_complete(
     assert checkpoint.inspect(path).complete
     damage(path / name)
     (problem,) = checkpoint.inspect(path).problems
-    assert problem.startswith(f"{name}: ")
+    assert problem.startswith(f"{name} ")
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"])
@@ -275,13 +284,13 @@ NAME = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
     ("change", "named"),
     [
         (lambda t: t.update({NAME: np.zeros((16, 4))}), "never received a gradient"),
-        (lambda t: t.update({NAME: np.full((16, 4), np.nan)}), "not finite"),
-        (lambda t: t.update({NAME.replace("_B", "_A"): np.full((4, 32), np.inf)}), "not finite"),
-        (lambda t: t.update({NAME: np.ones((16, 8))}), "the rank is 4"),
-        (lambda t: t.update({NAME: np.ones((0, 4))}), "the rank is 4"),
-        (lambda t: t.pop(NAME), "no partner"),
-        (lambda t: [t.pop(name) for name in list(t) if "lora_B" in name], "no lora_B"),
-        (lambda t: t.clear(), "no lora_B"),
+        (lambda t: t.update({NAME: np.full((16, 4), np.nan)}), "holds NaN"),
+        (lambda t: t.update({NAME.replace("_B", "_A"): np.full((4, 32), np.inf)}), "infinity"),
+        (lambda t: t.update({NAME: np.ones((16, 8))}), "expected 16 x 4"),
+        (lambda t: t.update({NAME: np.ones((0, 4))}), "is empty"),
+        (lambda t: t.pop(NAME), "1 of 8 tensors are missing"),
+        (lambda t: [t.pop(name) for name in list(t) if "lora_B" in name], "4 of 8 tensors are missing"),
+        (lambda t: t.clear(), "no tensor"),
     ],
 )
 def test_an_adapter_that_is_not_trained_says_why(

@@ -14,6 +14,7 @@ from harness.core.lifecycle import Stage
 from harness.core.observed import seen
 from harness.core.ports import RemoteFile
 from harness.core.verdict import Verdict
+from harness.facts.finetune import Comparison
 from tests.support.facts import (
     BOX,
     CRASHED,
@@ -57,8 +58,10 @@ def header(**changes: Any) -> dict[str, Any]:
     return {"gguf": GgufOnBox(exists=True, gguf=replace(HEADER, **changes))}
 
 
-def carried(**changes: float) -> dict[str, Any]:
-    return {"carried": {name: replace(one, **changes) for name, one in posttrain().carried.get().items()}}
+def carried(doubt: str = "", unknown: Mapping[str, str] | None = None, **changes: float) -> dict[str, Any]:
+    sound = posttrain().carried.get()
+    tensors = {name: replace(one, **changes) for name, one in sound.tensors.items()}
+    return {"carried": replace(sound, tensors=tensors, doubt=doubt, unknown=unknown or {})}
 
 
 BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
@@ -105,7 +108,8 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("the base model", carried(projection=0.02), {CARRIES: "carries 0.02"}),
     ("another finetune", carried(relative_error=0.5), {CARRIES: "0.5000 away"}),
     ("an adapter of zeros", carried(change=0.0), {CARRIES: "changes nothing"}),
-    ("nothing was compared", {"carried": {}}, {CARRIES: "no tensor was compared"}),
+    ("nothing was compared", {"carried": Comparison({}, {}, "", 9)}, {CARRIES: "no tensor was compared"}),
+    ("far beyond the noise", carried(projection=0.02, noise=0.1), {CARRIES: "1 of 1 tensors"}),
     ("no manifest", {"manifest": JsonFile(exists=False)}, {DIGEST: "no MANIFEST.json"}),
     ("a manifest that is a list", {"manifest": JsonFile(exists=True, json=[1])}, {DIGEST: "states []"}),
     ("not in the manifest", manifest(), {DIGEST: f"states [] for {RELATIVE}"}),
@@ -138,3 +142,22 @@ def test_a_file_that_does_not_parse_is_not_well_formed_and_its_size_unknown(answ
     assert words in judged[FORMED].message
     assert judged[SIZE].verdict is Verdict.UNKNOWN
     assert {name for name, said in judged.items() if said.verdict is not Verdict.PASS} == {FORMED, SIZE}
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "words"),
+    [
+        (carried(projection=0.3, noise=0.2), CARRIES, "rounding hides"),
+        (carried(projection=0.98, noise=0.2), CARRIES, "rounding hides"),
+        (carried(unknown={"lm_head.weight": "output.weight is IQ1_S"}), CARRIES, "output.weight is IQ1_S"),
+        (carried(projection=0.1, doubt="init_lora_weights=pissa"), CARRIES, "path_initial_model_for_weight_conversion"),
+        ({"adapter": replace(SOUND, doubts=("it uses target_parameters",))}, TRAINED, "it uses target_parameters"),
+    ],
+)
+def test_what_cannot_be_told_is_unknown_with_what_to_do(changes: Mapping[str, Any], check: str, words: str) -> None:
+    assert_only(judge(Stage.POSTTRAIN, changed(posttrain(), changes)), Verdict.UNKNOWN, {check: words})
+
+
+def test_a_base_that_the_training_changed_is_no_matter_where_the_file_carries_all() -> None:
+    judged = judge(Stage.POSTTRAIN, changed(posttrain(), carried(doubt="init_lora_weights=pissa")))
+    assert judged[CARRIES].verdict is Verdict.PASS

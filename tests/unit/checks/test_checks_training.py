@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.core.answers import Attempt, Disk, Gpus, SessionState
+from harness.core.answers import Disk, Gpus, SessionState
 from harness.core.lifecycle import Stage
 from harness.core.observed import seen
 from harness.core.verdict import Verdict
@@ -38,7 +38,6 @@ DUE, ONE, MIRRORED = "checkpoints_every_100_steps", "one_complete_checkpoint_alw
 PACE, GPUS, DISK = "pace_within_timeline", "gpus_are_working", "disk_has_room"
 ERRORS, RESUME = "no_error_lines", "resume_is_continuous"
 
-ADAPTER = "adapter_model.safetensors"
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
 GB = 10**9
 BOTH = ("sft", 100), ("sft", 200)
@@ -60,15 +59,6 @@ def checkpoints(*found: Any) -> dict[str, Any]:
 def torn(step: int, **changes: Any) -> dict[str, Any]:
     """The newest checkpoint is not whole, and the one before it is mirrored and complete."""
     return checkpoints(checkpoint("sft", 100), checkpoint("sft", step, **changes))
-
-
-def parsed(name: str, attempt: Attempt) -> dict[str, Any]:
-    return torn(200, parsed={**checkpoint("sft", 200).parsed, name: attempt})
-
-
-def without(name: str) -> dict[str, Any]:
-    files = {key: size for key, size in checkpoint("sft", 200).files.items() if key != name}
-    return torn(200, files=files)
 
 
 BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
@@ -101,25 +91,9 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
         checkpoints(checkpoint("sft", 100)),
         {DUE: "past step 200, and that checkpoint is not complete: it is not there"},
     ),
-    ("a missing optimizer", without("optimizer.pt"), {DUE: "optimizer.pt is missing"}),
-    (
-        "an empty file",
-        torn(200, files={**checkpoint("sft", 200).files, "scheduler.pt": 0}),
-        {DUE: "scheduler.pt is empty"},
-    ),
-    (
-        "a torn adapter",
-        parsed(ADAPTER, Attempt(malformed="the tensors end at byte 9")),
-        {DUE: "the tensors end at byte 9"},
-    ),
-    ("an unread adapter", parsed(ADAPTER, Attempt(problem="PermissionError")), {DUE: "PermissionError"}),
-    ("an adapter nobody parsed", parsed(ADAPTER, Attempt()), {DUE: "nobody says that it parses"}),
-    ("another step inside", torn(200, global_step=Attempt(value=199)), {DUE: "of step 199"}),
-    (
-        "no trainer state",
-        torn(200, global_step=Attempt(malformed="there is no trainer_state.json")),
-        {DUE: "no trainer_state"},
-    ),
+    ("a missing optimizer", torn(200, problems=("optimizer.pt is missing",)), {DUE: "optimizer.pt is missing"}),
+    ("an adapter of NaN", torn(200, unfit=("q_proj holds NaN",)), {DUE: "q_proj holds NaN"}),
+    ("a whole model", torn(200, files={"model.safetensors": 9}), {DUE: "adapter_model.safetensors is missing"}),
     (
         "an older one was never written",
         {
@@ -175,7 +149,7 @@ def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[s
 
 def test_no_complete_checkpoint_at_all() -> None:
     bare = [checkpoint("sft", step, files={}) for step in (100, 200)]
-    expected = {DUE: f"{ADAPTER} is missing", ONE: "no complete checkpoint"}
+    expected = {DUE: "adapter_model.safetensors is missing", ONE: "no complete checkpoint"}
     assert_only(judge(Stage.TRAINING, changed(training(), checkpoints(*bare))), Verdict.FAIL, expected)
 
 
@@ -289,3 +263,18 @@ def test_the_exports_own_files_may_take_the_room_that_was_kept_for_them() -> Non
 def test_a_rehearsal_without_a_gpu_is_not_asked_for_one() -> None:
     facts = changed(training(), {"gpus": Gpus(installed=False, gpus=())})
     assert_only(judge(Stage.TRAINING, facts, sound_job(training={"accelerator": "cpu"})), Verdict.FAIL, {})
+
+
+def test_a_checkpoint_that_could_not_be_read_is_neither_whole_nor_damaged() -> None:
+    """Shards of several processes, or a file of another user's: the gate stays shut, and calls nothing damaged."""
+    unread = checkpoint("sft", 200, unread=("rng_state.pth lies elsewhere, in rng_state_0.pth",))
+    judged = judge(Stage.TRAINING, changed(training(), checkpoints(unread)))
+    told = {name: said for name, said in judged.items() if said.verdict is not Verdict.PASS}
+    assert {name: said.verdict for name, said in told.items()} == dict.fromkeys((DUE, ONE), Verdict.UNKNOWN), told
+    assert all("rng_state_0.pth" in said.message for said in told.values())
+
+
+def test_what_is_damaged_and_partly_unread_is_damaged() -> None:
+    torn_one = checkpoint("sft", 200, unread=("scheduler.pt cannot be read",), problems=("optimizer.pt is empty",))
+    judged = judge(Stage.TRAINING, changed(training(), checkpoints(torn_one)))
+    assert judged[DUE].verdict is judged[ONE].verdict is Verdict.FAIL

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa
 
 from benchmarks.local_sshd import SSHD, LocalSshd
-from harness.core.answers import Attempt, BoxCheckpoint, Entry, Tree, TreeEntry
+from harness.core.answers import BoxCheckpoint, Entry, Tree, TreeEntry
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HostKeyChanged, HostUnreachable, ProviderUnavailable, TransferFailed
 from harness.core.ports import Endpoint
@@ -223,7 +223,7 @@ def tree(path: str) -> Tree:
 
 
 def checkpoint(path: str) -> tuple[BoxCheckpoint, ...]:
-    return (BoxCheckpoint(path, 1, 0.0, {}, {}, Attempt()),)
+    return (BoxCheckpoint(path, 1, 0.0, {}, "", (), (), ()),)
 
 
 @pytest.mark.parametrize(

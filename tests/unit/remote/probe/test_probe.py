@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,6 +40,7 @@ from harness.core.questions import (
 )
 from harness.remote.box import files, machine
 from harness.remote.probe import probe, program
+from tests.support.checkpoint_files import write_checkpoint
 from tests.support.local_box import LocalBox, tools_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the box is Linux")
@@ -59,7 +59,10 @@ def ask(tmp_path: Path) -> Ask:
     return LocalBox(tmp_path).ask
 
 
-@pytest.mark.parametrize("name", [*program.PROBE, *program.SESSION, *program.RANGES, *program.RECEIVE, program.GGUF])
+SENT_ALONG = tuple(module for modules in program.EXTRAS.values() for module in modules)
+
+
+@pytest.mark.parametrize("name", [*program.PROBE, *program.SESSION, *program.RANGES, *program.RECEIVE, *SENT_ALONG])
 def test_the_programs_of_the_box_are_python_3_8_and_standard_library(name: str) -> None:
     spec = find_spec(name)
     assert spec is not None
@@ -143,35 +146,32 @@ def test_text_tails_and_matches_are_bounded(ask: Ask, tmp_path: Path) -> None:
     assert ask(Grep("one", "loss", last=1)).get().matches == (Match(2, "loss\ufffd"),)
 
 
-def safetensors(path: Path, size: int = 16) -> None:
-    header = json.dumps({"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, size]}}).encode()
-    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
-
-
-def test_checkpoints_are_described_file_by_file(ask: Ask, tmp_path: Path) -> None:
-    for step in (100, 20):
-        folder = tmp_path / "sft" / f"checkpoint-{step}"
-        folder.mkdir(parents=True)
-        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
-        safetensors(folder / "adapter_model.safetensors")
-        with zipfile.ZipFile(folder / "optimizer.pt", "w") as archive:
-            archive.writestr("data.pkl", b"x" * 1000)
+def test_checkpoints_are_read_where_they_lie(ask: Ask, tmp_path: Path) -> None:
+    """The reader itself is tested over the damaged folders of the field; here that its answers come back."""
+    write_checkpoint(tmp_path / "sft", 100)
+    (write_checkpoint(tmp_path / "sft", 20) / "optimizer.pt").write_bytes(b"PK")
     (tmp_path / "sft" / "checkpoint-30").mkdir()
     (tmp_path / "sft" / "checkpoint-x").mkdir()
-    safetensors(tmp_path / "sft" / "checkpoint-100" / "adapter_model.safetensors", size=12)
-    optimizer = tmp_path / "sft" / "checkpoint-100" / "optimizer.pt"
-    optimizer.write_bytes(optimizer.read_bytes()[:500])
-    small, empty, damaged = ask(CheckpointsIn("sft")).get()
-    assert (small.step, small.global_step.value) == (20, 20)
-    assert small.parsed["adapter_model.safetensors"].value["tensors"] == 1
-    assert small.parsed["optimizer.pt"].value == {"entries": 1}
-    assert small.files["trainer_state.json"] == 19
-    assert (empty.step, empty.files) == (30, {})
-    assert empty.global_step.malformed
-    assert damaged.parsed["adapter_model.safetensors"].malformed
-    assert damaged.parsed["optimizer.pt"].malformed
-    (tmp_path / "sft" / "checkpoint-20" / "trainer_state.json").write_text('{"global_step": ')
-    assert "JSONDecodeError" in str(ask(CheckpointsIn("sft")).get()[0].global_step.malformed)
+    damaged, empty, whole = ask(CheckpointsIn("sft")).get()
+    assert (damaged.step, damaged.path) == (20, "sft/checkpoint-20")
+    assert damaged.problems == ("optimizer.pt is not a zip archive as torch.save writes it",)
+    assert (empty.files, len(empty.problems)) == ({}, 7)
+    assert (whole.problems, whole.unread, whole.unfit) == ((), (), ())
+    assert whole.files["trainer_state.json"] == 20
+    assert ask(CheckpointsIn("absent")).get() == ()
+
+
+def test_a_checkpoint_that_was_read_before_is_not_read_to_its_end_again(ask: Ask, tmp_path: Path) -> None:
+    """Its seal says that none of its files changed since; a file that changed is read again."""
+    optimizer = write_checkpoint(tmp_path / "sft", 100) / "optimizer.pt"
+    (whole,) = ask(CheckpointsIn("sft")).get()
+    before, data = optimizer.stat(), bytearray(optimizer.read_bytes())
+    data[100:110] = bytes(10)
+    optimizer.write_bytes(data)
+    (changed,) = ask(CheckpointsIn("sft", (whole.seal,))).get()
+    assert "fails its checksum" in changed.problems[0]
+    os.utime(optimizer, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert ask(CheckpointsIn("sft", (whole.seal,))).get() == (whole,)
 
 
 def test_a_gguf_is_judged_by_the_strict_parser(ask: Ask, tmp_path: Path) -> None:
