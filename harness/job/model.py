@@ -15,6 +15,7 @@ from harness.artifacts import quantizations
 from harness.core.ids import JobName, job_name
 from harness.job import profiles
 from harness.log import grammar
+from harness.log.course import CourseLimits
 from harness.log.proof import ProofLine
 
 Positive = Annotated[float, Field(gt=0)]
@@ -235,6 +236,8 @@ class LimitsTable(_Table):
     min_disk_free_share: Share = 0.1
     max_loss: Positive = 20.0
     loss_jump_on_resume: Positive = 1.5
+    course: CourseLimits = CourseLimits()
+    """Limits of a training's course: how its loss and its learning rate move."""
     absence_window_s: Annotated[float, Field(ge=0)] = 60
     absence_deadline_s: Positive = 600
     release_valid_s: Positive = 3600
