@@ -28,9 +28,7 @@ def check_loss_moves(training: TrainingFacts, job: Job, evidence: Evidence) -> N
         assert problem is None, f"{name}: {problem}"
 
 
-@pytest.mark.remedy(
-    "mend the optimizer's settings, or print the rate with enough digits (%.6g); then: harness run {job}"
-)
+@pytest.mark.remedy("mend the optimizer's settings, or print more digits of the rate (%.6g); then: harness run {job}")
 def check_learning_rate_follows_schedule(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
     """The learning rate is a number, is not 0 for many steps, and follows the schedule where one is announced."""
     limits = job.limits.course
@@ -56,9 +54,7 @@ def check_preferences_are_learned(training: TrainingFacts, job: Job, evidence: E
     assert problem is None, problem
 
 
-@pytest.mark.remedy(
-    "the run is not the one that was announced: stop it, see who starts or changes it; resume with harness run {job}"
-)
+@pytest.mark.remedy("it is not the run that was announced: see what starts it or changes it, then: harness run {job}")
 def check_announced_plan_holds(training: TrainingFacts, evidence: Evidence) -> None:
     """The announced steps, batch size, adapter and dtype stay what they were, also after a resume."""
     log = evidence.saw("log", training.log)

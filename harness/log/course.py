@@ -108,8 +108,8 @@ def rate_problem(said: TrainerLog, limits: CourseLimits) -> str | None:
         slack = limits.lr_tolerance_share * said.schedule.peak
         if not min(both) - slack <= step.lr <= max(both) + slack:
             return (
-                f"the learning rate of step {step.step} is {step.lr:g}; the announced schedule, {said.schedule.kind} to "
-                f"{said.schedule.peak:g} after {said.schedule.warmup_steps} steps, has {both[1]:.3g} there"
+                f"the learning rate of step {step.step} is {step.lr:g}; the announced schedule, {said.schedule.kind} "
+                f"to {said.schedule.peak:g} after {said.schedule.warmup_steps} steps, has {both[1]:.3g} there"
             )
     return None
 
@@ -180,4 +180,4 @@ _SHARES: Final[Mapping[str, Callable[[int, Schedule, int], float]]] = {
         _rise(number, schedule) * (1 + math.cos(math.pi * _gone(number, schedule, total))) / 2
     ),
 }
-"""The share of the peak that a schedule has at a step, by the name that transformers gives it; others are not judged."""
+"""Share of the peak at a step, by the name that transformers gives the schedule; others are not judged."""

@@ -35,7 +35,7 @@ class ErrorLine:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """``cue`` is ASCII, and each alternative begins with one letter that is rare in text: so large logs are searched."""
+    """``cue`` is ASCII, and each alternative begins with one letter, rare in text: so a large log is searched fast."""
 
     kind: ErrorKind
     cue: str
@@ -64,7 +64,7 @@ _ROWS: Final[tuple[_Row, ...]] = (
         r"f memory|MemoryError|OOMKilled|kill(?:er| event|:)|Cannot allocate memory|DefaultCPUAllocator|bad_alloc"
         r"|CUBLAS_STATUS_ALLOC_FAILED",
         re.compile(
-            r"(?:^|[:\]] ?)(?:(?:CUDA|HIP|XPU) |Memory cgroup |MPS backend )?[Oo]ut of memory(?:[.:]| \(| allocating|\s*$)"
+            r"(?:^|[:\]] ?)(?:(?:CUDA|HIP|XPU) |Memory cgroup |MPS backend )?[Oo]ut of memory(?:[.:]| \(| alloc|\s*$)"
             r"|(?:^|[\s.:\]])\w*MemoryError(?:: |\s*$)|Cannot allocate memory(?:\s*$|[:(\[])"
             r"|DefaultCPUAllocator: |std::bad_alloc|CUBLAS_STATUS_ALLOC_FAILED|OOMKilled(?!\W{0,3}[Ff]alse)"
             r"|oom-kill(?: event|:constraint)|invoked oom-killer"
@@ -101,8 +101,8 @@ _ROWS: Final[tuple[_Row, ...]] = (
         r"|vice-side assert|gal memory access",
         # A plan that cuDNN does not support is a warning of torch's, which takes another one.
         re.compile(
-            r"^(?!.*Warning: ).*?(?:(?:CUDA|HIP) (?:[Ee]rror|driver error)(?: \([^)]*\))?: ?(?!0\b|none\b|no error)\S|CUDA failure\b"
-            r"|device-side assert triggered|illegal memory access was encountered"
+            r"^(?!.*Warning: ).*?(?:(?:CUDA|HIP) (?:[Ee]rror|driver error)(?: \([^)]*\))?: ?(?!0\b|none\b|no error)\S"
+            r"|CUDA failure\b|device-side assert triggered|illegal memory access was encountered"
             r"|CU(?:DNN|BLAS|SOLVER|SPARSE|FFT)_STATUS_(?!SUCCESS)[A-Z])"
         ),
     ),
@@ -113,13 +113,13 @@ _ROWS: Final[tuple[_Row, ...]] = (
         r"|bruptly died|pool was terminated|xit(?:code|s with| code| status)|by signal|Signal \d",
         re.compile(
             rf"{_SHELL}|(?:^|[\])>:|-]\s*)Fatal Python error: |\bterminate called (?:after|without|recursively)"
-            r"|libc\+\+abi: terminating|^(?:double free or corruption|free\(\): |\w+\(\): (?:invalid|corrupted)|corrupted "
-            r"(?:size|double)|malloc\(\): )|\*\*\* (?:stack smashing detected|Process received signal|SIG\w+ received)"
+            r"|libc\+\+abi: terminating|^(?:double free or corruption|free\(\): |\w+\(\): (?:invalid|corrupted)"
+            r"|corrupted (?:size|double)|malloc\(\): )|\*\*\* (?:stack smashing detected|Process received signal|SIG\w+ received)"
             r"|\bsegfault at [0-9a-f]+ ip |Segfault encountered|Unexpected bus error encountered in worker"
             r"|DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal|exited unexpectedly)"
             r"|subprocesses has abruptly died during|process pool was terminated abruptly"
-            r"|return code = -\d|exitcode: -\d|[Ee]xit (?:code|status):? 13[479]\b|(?:terminated|interrupted) by signal \d"
-            r"|Signal \d+ \(SIG\w+\) received by PID|code=killed, status="
+            r"|return code = -\d|exitcode: -\d|[Ee]xit (?:code|status):? 13[479]\b"
+            r"|(?:terminated|interrupted) by signal \d|Signal \d+ \(SIG\w+\) received by PID|code=killed, status="
         ),
     ),
 )
