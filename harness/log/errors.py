@@ -114,7 +114,7 @@ _ROWS: Final[tuple[_Row, ...]] = (
         re.compile(
             rf"{_SHELL}|(?:^|[\])>:|-]\s*)Fatal Python error: |\bterminate called (?:after|without|recursively)"
             r"|libc\+\+abi: terminating|^(?:double free or corruption|free\(\): |\w+\(\): (?:invalid|corrupted)"
-            r"|corrupted (?:size|double)|malloc\(\): )|\*\*\* (?:stack smashing detected|Process received signal|SIG\w+ received)"
+            r"|corrupted (?:size|double)|malloc\(\): )|\*\*\* (?:stack smashing|Process received|SIG\w+ received)"
             r"|\bsegfault at [0-9a-f]+ ip |Segfault encountered|Unexpected bus error encountered in worker"
             r"|DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal|exited unexpectedly)"
             r"|subprocesses has abruptly died during|process pool was terminated abruptly"
