@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby, pairwise
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 from typing import ClassVar, Final
 
 from harness.log.grammar import Schedule, Step, Trainer
@@ -41,8 +41,8 @@ class CourseLimits:
     """A median loss under it is no learning any more: the labels are masked, or told in the prompt."""
     dpo_start_nats: float = 0.02
     """Distance of DPO's first loss from ln 2 that rounding in bfloat16 explains."""
-    dpo_gain_nats: float = 0.005
-    """Nats by which the last quarter of DPO's losses lies below ln 2, at least."""
+    dpo_gain_nats: float = 0.001
+    """Nats by which the mean of DPO's last losses lies below ln 2, at least; more where those are noisy."""
     lr_tolerance_share: float = 0.02
     """Distance of a logged learning rate from the announced schedule, as a share of its peak."""
     zero_lr_share: float = 0.05
@@ -123,9 +123,10 @@ def preference_problem(said: TrainerLog, first_loss: float | None, limits: Cours
     if said.last is None or too_short(said, limits) or not (said.complete or said.last.step >= said.last.total):
         return None
     late = [step.loss for step in said.steps[-max(_FEW, len(said.steps) // 4) :]]
-    if not fmean(late) <= LN_2 - limits.dpo_gain_nats:
+    noise = stdev(late) / math.sqrt(len(late))
+    if not LN_2 - fmean(late) >= max(limits.dpo_gain_nats, noise):
         return (
-            f"the loss ends at {fmean(late):.4f}, the mean of the last {len(late)} logged steps, and began at ln 2 = "
+            f"the loss ends at {fmean(late):.4f} (+-{noise:.4f}), the mean of the last {len(late)} logged steps, and began at ln 2 = "
             f"{LN_2:.4f}: chosen and rejected are told apart no better than before"
         )
     return None
