@@ -32,6 +32,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "no_forbidden_launcher",
         "no_forbidden_option_pairs",
         "smoke_run_passes",
+        "artifact_is_written_by_the_package",
         "runtime_loads",
         "checkpoints_fit_plan",
         "disk_plan_fits",

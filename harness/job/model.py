@@ -17,6 +17,7 @@ from harness.job import profiles
 from harness.log import grammar
 from harness.log.course import CourseLimits
 from harness.log.proof import ProofLine
+from harness.static.device_maps import fits_one_gpu
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -253,6 +254,8 @@ class GatesTable(_Table):
     smoke_run: bool = True
     smoke_command: tuple[str, ...] = ()
     smoke_timeout_s: Positive = 600
+    smoke_memory_gb: Positive = 8
+    """Memory of its own that the smoke run may take, on Linux: a package that ignores the tiny model stops there."""
     smoke_files: dict[str, str] = {}
     """Files that the smoke run adds to its copy of the package: relative path -> text."""
     context: bool = True
@@ -291,6 +294,11 @@ class Job(_Table):
     def _as_recorded(cls, told: Any, info: ValidationInfo) -> Any:
         """Jobs come from job files, which state everything, and from the records of any earlier version."""
         return told if info.context == FROM_FILE or not isinstance(told, dict) else profiles.recorded_by(told)
+
+    def maps_devices(self, device_map: str) -> bool:
+        """True for a device map that this job's machine needs; with one GPU it need not be told to split the model."""
+        one_gpu = self.machine.gpus == 1 and self.training.device_map == "auto" and fits_one_gpu(device_map)
+        return device_map == self.training.device_map or one_gpu
 
     @property
     def announced(self) -> dict[str, int | str]:

@@ -126,8 +126,8 @@ def preference_problem(said: TrainerLog, first_loss: float | None, limits: Cours
     noise = stdev(late) / math.sqrt(len(late))
     if not LN_2 - fmean(late) >= max(limits.dpo_gain_nats, noise):
         return (
-            f"the loss ends at {fmean(late):.4f} (+-{noise:.4f}), the mean of the last {len(late)} logged steps, and began at ln 2 = "
-            f"{LN_2:.4f}: chosen and rejected are told apart no better than before"
+            f"the loss ends at {fmean(late):.4f} (+-{noise:.4f}), the mean of the last {len(late)} logged steps, "
+            f"and began at ln 2 = {LN_2:.4f}: chosen and rejected are told apart no better than before"
         )
     return None
 
