@@ -50,11 +50,13 @@ def settings(script: PythonScript) -> tuple[Setting, ...]:
     """
     found = []
     for call in script.calls:
-        loads = _loads_a_model(call) and fate(call, script) is not Fate.MERGED
+        loads = _loads_a_model(call)
+        if callee(call.func).endswith("from_pretrained") and fate(call, script) is Fate.MERGED:
+            continue
         options, whole = keywords(call, script)
         if DEVICE_MAP in options:
             told = setting(call, _first_process(options[DEVICE_MAP]), script)
-            found += [told] if loads or (told.value is not None and not _loads_a_model(call)) else []
+            found += [told] if loads or told.value is not None else []
         elif loads:
             name = callee(call.func)
             default = _BY_DEFAULT[name.split(".")[-2].startswith("Fast")]

@@ -37,7 +37,7 @@ def fate(call: ast.Call, code: PythonScript) -> Fate:
         callee = script.callee(one.func)
         if isinstance(one.func, ast.Attribute) and one.func.attr == "merge_and_unload" and is_it(one.func.value):
             return Fate.MERGED
-        if callee.endswith("Trainer") and is_it(_model_of(one)):
+        if callee.endswith("Trainer") and is_it(model_of(one)):
             return Fate.TRAINED
         if callee.split(".")[-2:] == ["PeftModel", "from_pretrained"] and any(map(is_it, one.args)):
             follow(one)
@@ -52,6 +52,7 @@ def scope(node: ast.expr | ast.stmt, code: PythonScript) -> ast.FunctionDef | as
     return max(around, key=lambda function: function.lineno, default=None)
 
 
-def _model_of(trainer: ast.Call) -> ast.expr | None:
+def model_of(trainer: ast.Call) -> ast.expr | None:
+    """The model that a Trainer is given, by name or in the first place."""
     given = next((keyword.value for keyword in trainer.keywords if keyword.arg == "model"), None)
     return given or (trainer.args[0] if trainer.args else None)

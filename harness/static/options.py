@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.static import script
-from harness.static.flow import Fate, fate, scope
+from harness.static.flow import Fate, fate, model_of, scope
 from harness.static.script import PythonScript
 from harness.static.sources import Sources, is_requirements
 
@@ -214,18 +214,22 @@ def _frozen_adapter(code: PythonScript) -> Iterator[Row]:
 
 def _merged_then_trained(code: PythonScript) -> Iterator[Row]:
     """A function that merges its adapter away and then goes on to train, without a new one."""
-    merges = [call for call in code.calls if script.callee(call.func).endswith("merge_and_unload")]
-    trains = [call for call in code.calls if script.callee(call.func).endswith("Trainer")] if merges else []
-    for merge in merges:
+    for merge in code.calls:
+        if not (isinstance(merge.func, ast.Attribute) and merge.func.attr == "merge_and_unload"):
+            continue
+        names = {ast.unparse(store.target) for store in code.stores if store.value is merge}
+        names.add(ast.unparse(merge.func.value))
         around = scope(merge, code)
-        renewed = any(
-            script.callee(call.func).endswith(("get_peft_model", "add_adapter", "from_pretrained"))
-            and scope(call, code) is around
-            and call.lineno > merge.lineno
-            for call in code.calls
+        later = [call for call in code.calls if call.lineno > merge.lineno and scope(call, code) is around]
+        renewed = any(script.callee(call.func).endswith(("get_peft_model", "add_adapter")) for call in later)
+        trained = any(
+            script.callee(call.func).endswith("Trainer")
+            and not _given(_options(call, {}), "peft_config")
+            and (model := model_of(call)) is not None
+            and ast.unparse(model) in names
+            for call in later
         )
-        bare = [call for call in trains if not _given(_options(call, {}), "peft_config")]
-        if not renewed and any(scope(call, code) is around and call.lineno > merge.lineno for call in bare):
+        if trained and not renewed:
             yield (
                 merge.lineno,
                 "merge_and_unload before training",
