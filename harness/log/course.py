@@ -13,7 +13,7 @@ from itertools import groupby, pairwise
 from statistics import fmean, median, stdev
 from typing import ClassVar, Final
 
-from harness.log.grammar import Schedule, Step, Trainer
+from harness.log.grammar import Schedule, StageComplete, Step, Trainer
 from harness.log.summary import LogSummary, TrainerLog
 
 LN_2: Final = math.log(2)
@@ -140,7 +140,7 @@ def changed_announcements(log: LogSummary) -> Iterator[str]:
         if len(told) > 1:
             yield f"{name} was announced as {', then as '.join(map(str, told))}"
     for trainer, said in log.trainers.items():
-        numbered = [*said.steps, *([said.complete] if said.complete else [])]
+        numbered: list[Step | StageComplete] = [*said.steps, *([said.complete] if said.complete else [])]
         if plans:
             announced = plans[-1].sft_steps if trainer is Trainer.SFT else plans[-1].dpo_steps
             other = next((one for one in numbered if one.total != announced), None)
