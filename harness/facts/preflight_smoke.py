@@ -88,8 +88,8 @@ def run(job: Job, package: Path, scratch: Path) -> Smoke:
         return tried
     made = sorted((scratch / job.artifact.remote_dir).glob("*.gguf"))
     if len(made) != 1:
-        problem = f"{job.artifact.remote_dir} holds {len(made)} model files, expected one {section('Outputs')}"
-        return replace(tried, gguf_problem=problem)
+        several = f"{job.artifact.remote_dir} holds {len(made)} model files, expected one {section('Outputs')}"
+        return replace(tried, gguf_problem=several)
     tried = replace(tried, gguf=made[0].name, gguf_bytes=made[0].stat().st_size)
     problem = _wrong_with(made[0], scratch / RUN_FILE)
     if problem is not None:
