@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from harness.context import JobContext
 from harness.core.contract import section
 from harness.core.durable import PART_SUFFIX
-from harness.core.observed import CouldNotLook, Observed
+from harness.core.observed import CouldNotLook, Observed, unseen
 from harness.core.ports import Account
 from harness.facts import preflight_data, preflight_smoke, runtime, teardown
 from harness.facts.preflight_data import Context, RowCounts
@@ -52,7 +52,6 @@ class PreflightFacts:
     launchers: Observed[tuple[str, ...]]
     option_pairs: Observed[tuple[str, ...]]
     save_steps: Observed[dict[str, int]]
-    writers: Observed[Writers]
     smoke: Observed[Smoke]
     runtime: Observed[str]
     local_free_bytes: Observed[int]
@@ -60,6 +59,7 @@ class PreflightFacts:
     public_key: Observed[str]
     orphans: Observed[tuple[str, ...]]
     destination_files: Observed[tuple[str, ...]]
+    writers: Observed[Writers] = field(default_factory=lambda: unseen("facts of an earlier version do not tell"))
 
 
 def look(context: JobContext) -> PreflightFacts:
