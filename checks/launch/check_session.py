@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from harness.core.contract import section
 from harness.core.observed import CouldNotLook
 from harness.facts.launch import LaunchFacts
 from harness.job.model import Job
@@ -49,7 +50,7 @@ def check_single_process_training(launch: LaunchFacts, evidence: Evidence) -> No
     evidence.wants("world_size", 1)
     if session.alive and not tree.processes:
         raise CouldNotLook("the training runs, and none of its processes was seen")
-    assert log.plan is not None, "the log announces no plan"
+    assert log.plan is not None, f"the log announces no plan {section('training.log')}"
     assert log.plan.world_size == 1, f"world_size={log.plan.world_size}"
     for process in tree.processes:
         assert not _is_launcher(process.argv), f"process {process.pid} is {' '.join(process.argv)[:120]}"

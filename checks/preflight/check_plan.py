@@ -14,7 +14,7 @@ from harness.plugin.looking import Evidence
 
 @pytest.mark.seed("vastai-training-agent.md", "rule 4")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "checkpoints")
-@pytest.mark.remedy("lower training.checkpoint_every or raise limits.budget_usd, then: harness run {job}")
+@pytest.mark.remedy("do what is named above, then: harness run {job}")
 def check_checkpoints_fit_plan(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """Checkpoints come as often as planned, and the first one before too much of the budget is gone."""
     limit = job.limits.budget_usd * job.limits.first_checkpoint_share
@@ -25,13 +25,13 @@ def check_checkpoints_fit_plan(preflight: PreflightFacts, job: Job, evidence: Ev
     spent = evidence.note("USD gone at the first checkpoint", round(usd(seconds, job.machine.max_usd_per_hour), 2))
     assert spent <= limit, (
         f"the first checkpoint lands after {human_seconds(seconds)}, when {spent:.2f} USD are gone; "
-        f"at most {limit:.2f} of {job.limits.budget_usd:.2f} may be"
+        f"at most {limit:.2f} of {job.limits.budget_usd:.2f} may be: "
+        "lower training.checkpoint_every, or raise limits.budget_usd"
     )
     stated = evidence.saw("save_steps by place", preflight.save_steps)
     wrong = {place: steps for place, steps in stated.items() if steps != every}
-    assert not wrong, f"checkpoints must come every {every} steps: " + "; ".join(
-        f"{place}: save_steps={steps}" for place, steps in wrong.items()
-    )
+    places = "; ".join(f"{place}: save_steps={steps}" for place, steps in wrong.items())
+    assert not wrong, f"{places}: set {every} there, or training.checkpoint_every of the job file to what stands there"
 
 
 @pytest.mark.remedy("raise machine.disk_gb (it is fixed when the machine is rented), then: harness run {job}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.core.contract import section
 from harness.core.observed import CouldNotLook
 from harness.facts.preflight import PreflightFacts
 from harness.job.model import Job
@@ -21,7 +22,9 @@ def check_batch_size_is_32(preflight: PreflightFacts, job: Job, evidence: Eviden
     if job.gates.smoke_run:
         resolved = evidence.saw("configuration of the smoke run", preflight.smoke).resolved
         if resolved is None:
-            raise CouldNotLook("the smoke run left no run.json that tells the resolved batch size")
+            raise CouldNotLook(
+                f"the smoke run left no run.json that tells the resolved batch size {section('run.json')}"
+            )
         assert resolved.batch_size == wanted, f"the script says {stated}, but the package trains {resolved.batch_size}"
 
 
@@ -29,19 +32,24 @@ def check_batch_size_is_32(preflight: PreflightFacts, job: Job, evidence: Eviden
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "optimal configuration")
 @pytest.mark.remedy('load the model with device_map="auto" at the places named above, then: harness run {job}')
 def check_device_map_is_auto(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
-    """The model is loaded with device_map="auto" everywhere; never None with several GPUs."""
+    """The model is loaded with device_map="auto" everywhere; with one GPU, with any map that puts it there."""
     wanted = evidence.wants("device_map", job.training.device_map)
     maps = evidence.saw("device_map by place", preflight.device_maps)
-    wrong = {place: value for place, value in maps.found.items() if value != wanted}
+    wrong = {place: value for place, value in maps.found.items() if not job.maps_devices(value)}
     assert not wrong, "; ".join(f"{place}: device_map={value}, expected {wanted}" for place, value in wrong.items())
     if maps.unreadable:
         raise CouldNotLook("these cannot be read from the text: " + "; ".join(maps.unreadable))
-    assert maps.found, f"{job.package.entry} and what it imports load no model with a device_map"
+    # Where the trainer loads the model by itself, one GPU is where it goes.
+    nowhere = f"{job.package.entry} and what it imports load no model with a device_map"
+    assert maps.found or job.machine.gpus == 1, nowhere
     if job.gates.smoke_run:
         resolved = evidence.saw("configuration of the smoke run", preflight.smoke).resolved
         if resolved is None:
-            raise CouldNotLook("the smoke run left no run.json that tells the resolved device map")
-        assert resolved.device_map == wanted, f"the scripts say {wanted}, but the package loads {resolved.device_map}"
+            raise CouldNotLook(
+                f"the smoke run left no run.json that tells the resolved device map {section('run.json')}"
+            )
+        told = resolved.device_map
+        assert job.maps_devices(told), f"the scripts say {wanted}, but the package loads {told}"
 
 
 @pytest.mark.seed("vastai-training-agent.md", "rule 2")

@@ -10,6 +10,7 @@ from harness.core.observed import CouldNotLook
 from harness.facts.training import TrainingFacts
 from harness.job import estimate
 from harness.job.model import Job
+from harness.log import course
 from harness.log.grammar import Step, Trainer
 from harness.plugin.looking import Evidence
 
@@ -23,7 +24,7 @@ _NOISE = 0.1
 @pytest.mark.remedy("it was stopped: look at the data and the learning rate; resume with harness run {job}")
 @pytest.mark.seed("vastai-training-agent.md", "quick reference")
 def check_loss_is_sane(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
-    """Every logged loss is finite and under the limit: nothing diverges."""
+    """Every logged loss is finite and under the limit, and the loss has not gone up for good: nothing diverges."""
     log = evidence.saw("log", training.log)
     steps = [step for trainer in Trainer for step in log.of(trainer).steps]
     most = evidence.wants("max_loss", job.limits.max_loss)
@@ -32,6 +33,10 @@ def check_loss_is_sane(training: TrainingFacts, job: Job, evidence: Evidence) ->
     evidence.note("newest loss", steps[-1].loss)
     odd = [f"{step.trainer} step {step.step}: {step.loss}" for step in steps if not _sane(step, most)]
     assert not odd, f"not sane: {', '.join(odd[:3])}"
+    evidence.wants("median loss over its lowest, at most", job.limits.course.max_rise_factor)
+    for trainer in Trainer:
+        problem = course.divergence(log.of(trainer), job.limits.course)
+        assert problem is None, f"{trainer} diverges: {problem}"
 
 
 @pytest.mark.remedy("nvidia-smi on the box: idle GPUs are paid for")
@@ -72,7 +77,7 @@ def check_disk_has_room(training: TrainingFacts, job: Job, evidence: Evidence) -
 
 @pytest.mark.remedy("the line above says what broke; after mending it: harness run {job}")
 def check_no_error_lines(training: TrainingFacts, evidence: Evidence) -> None:
-    """The present attempt logged no traceback, no exhausted memory or disk, no NCCL or Xid error."""
+    """The present attempt logged no traceback, no exhausted memory or disk, no CUDA, NCCL or Xid error, no crash."""
     log = evidence.saw("log", training.log)
     evidence.note("errors of earlier attempts", len(log.earlier_errors))
     assert not log.errors, "; ".join(error.text[:200] for error in log.errors[:3])

@@ -19,6 +19,9 @@ from harness.core.text import printable
 
 _SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
 
+BOUNDS_MEMORY = sys.platform == "linux"
+"""True where a command's memory can be bounded; elsewhere only its time is."""
+
 PYTHON = "python3"
 """This word in a job's command means the interpreter that runs the harness."""
 
@@ -32,11 +35,12 @@ class Finished:
     timed_out: bool = False
 
 
-def run(argv: Sequence[str], *, cwd: Path, timeout: float, tail: int = 4000) -> Finished:
+def run(argv: Sequence[str], *, cwd: Path, timeout: float, tail: int = 4000, memory: int | None = None) -> Finished:
     """Run a command to its end, or to ``timeout`` seconds, when it is killed with its children.
 
     Keeps the last ``tail`` bytes of what it prints; keys and tokens in the environment are not handed
-    on. Raises BadInput when it cannot be started.
+    on. Where ``BOUNDS_MEMORY``, it and each child of it get at most ``memory`` bytes of their own (RLIMIT_DATA:
+    files that are mapped do not count). Raises BadInput when it cannot be started.
     """
     words = [sys.executable if word == PYTHON else word for word in argv]
     try:
@@ -51,6 +55,8 @@ def run(argv: Sequence[str], *, cwd: Path, timeout: float, tail: int = 4000) -> 
         )
     except (OSError, ValueError) as error:
         raise BadInput(f"cannot run {' '.join(argv)[:200]}: {error}") from error
+    if memory is not None:
+        _bound(process.pid, memory)
     expired = threading.Event()
 
     def expire() -> None:
@@ -72,6 +78,15 @@ def run(argv: Sequence[str], *, cwd: Path, timeout: float, tail: int = 4000) -> 
     finally:
         timer.cancel()
     return Finished(process.returncode, printable(kept.decode("utf-8", "replace"), tail), expired.is_set())
+
+
+def _bound(pid: int, memory: int) -> None:
+    """Bound a command's memory while it still starts; one that has ended already needs no bound."""
+    if sys.platform == "linux":
+        import resource  # noqa: PLC0415 - Windows has none
+
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_DATA, (memory, memory))
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from harness.context import JobContext
+from harness.core.contract import section
 from harness.core.durable import PART_SUFFIX
 from harness.core.observed import CouldNotLook, Observed, unseen
 from harness.core.ports import Account
@@ -19,8 +20,9 @@ from harness.facts.reading import attempt
 from harness.job import staging
 from harness.job.model import Job
 from harness.ledger.events import ArtifactRecorded, Fetched
-from harness.static import launchers, options, script, sources
+from harness.static import device_maps, launchers, options, script, sources, writers
 from harness.static.sources import Sources
+from harness.static.writers import Writers
 
 __all__ = ["Context", "DeviceMaps", "PreflightFacts", "RowCounts", "Smoke", "look"]
 
@@ -59,6 +61,7 @@ class PreflightFacts:
     orphans: Observed[tuple[str, ...]]
     destination_files: Observed[tuple[str, ...]]
     built_rows: Observed[dict[str, int]] = _NOT_COUNTED
+    writers: Observed[Writers] = field(default_factory=lambda: unseen("facts of an earlier version do not tell"))
 
 
 def look(context: JobContext) -> PreflightFacts:
@@ -85,6 +88,7 @@ def look(context: JobContext) -> PreflightFacts:
         launchers=attempt(lambda: _first(launchers.find(sources.get().whole(), _commands(job)))),
         option_pairs=attempt(lambda: _first(options.find(sources.get().whole(), job.package.entry))),
         save_steps=attempt(lambda: options.save_steps(sources.get(), job.package.entry)),
+        writers=attempt(lambda: writers.find(sources.get(), job.package.entry)),
         smoke=smoke,
         runtime=attempt(runtime.ready),
         local_free_bytes=attempt(lambda: _free_bytes(context)),
@@ -111,7 +115,7 @@ def _missing(job: Job, root: Path, sources: Sources) -> tuple[str, ...]:
 def _batch_size(sources: Sources, entry: str) -> int:
     scripts = sources.reachable(entry)
     if not script.batch_size_settings(scripts[entry]):
-        raise CouldNotLook(f"{entry} does not set {script.BATCH_SIZE}")
+        raise CouldNotLook(f"{entry} does not set {script.BATCH_SIZE} {section('run.json')}")
     return script.one_batch_size(tuple(found for one in scripts.values() for found in script.batch_size_settings(one)))
 
 
@@ -119,7 +123,7 @@ def _device_maps(sources: Sources, entry: str) -> DeviceMaps:
     found: dict[str, str] = {}
     unreadable = []
     for name, one in sources.reachable(entry).items():
-        for setting in script.device_map_settings(one):
+        for setting in device_maps.settings(one):
             if setting.value is None:
                 unreadable.append(f"{name}:{setting.line}: {setting.source}")
             else:

@@ -19,9 +19,11 @@ from harness.artifacts.expectation import Expectation
 from harness.artifacts.manifest import safe_path
 from harness.artifacts.verify import verify_file
 from harness.core import process
+from harness.core.contract import section
 from harness.core.errors import BadInput, MissingExtra
 from harness.core.observed import CouldNotLook
 from harness.core.process import Finished
+from harness.core.text import human_bytes
 from harness.core.verdict import Verdict
 from harness.job.model import Job
 
@@ -57,6 +59,15 @@ class Smoke:
     gguf_problem: str | None
     resume_problem: str | None
     resolved: Resolved | None
+    memory_bytes: int | None = None
+    """Memory of its own that it was bounded to; None where this system bounds none."""
+
+    @property
+    def memory(self) -> str:
+        """The bound in words."""
+        if self.memory_bytes is None:
+            return "not bounded on this system: a package that ignores the tiny model would load the real one"
+        return f"at most {human_bytes(self.memory_bytes)}"
 
 
 def run(job: Job, package: Path, scratch: Path) -> Smoke:
@@ -72,11 +83,13 @@ def run(job: Job, package: Path, scratch: Path) -> Smoke:
     done = _command(job, scratch)
     resolved = _resolved(scratch / RUN_FILE)
     tried = Smoke(done.status, done.tail[-2000:], done.timed_out, None, 0, "it was not made", "not tried", resolved)
+    tried = replace(tried, memory_bytes=_memory(job) if process.BOUNDS_MEMORY else None)
     if done.status != 0 or done.timed_out:
         return tried
     made = sorted((scratch / job.artifact.remote_dir).glob("*.gguf"))
     if len(made) != 1:
-        return replace(tried, gguf_problem=f"{job.artifact.remote_dir} holds {len(made)} model files, expected one")
+        several = f"{job.artifact.remote_dir} holds {len(made)} model files, expected one {section('Outputs')}"
+        return replace(tried, gguf_problem=several)
     tried = replace(tried, gguf=made[0].name, gguf_bytes=made[0].stat().st_size)
     problem = _wrong_with(made[0], scratch / RUN_FILE)
     if problem is not None:
@@ -96,11 +109,16 @@ def built_tokenizer(job: Job, smoke: Smoke, scratch: Path) -> Path | None:
 
 
 def _command(job: Job, scratch: Path) -> Finished:
-    done = process.run(job.gates.smoke_command, cwd=scratch, timeout=job.gates.smoke_timeout_s)
+    gates = job.gates
+    done = process.run(gates.smoke_command, cwd=scratch, timeout=gates.smoke_timeout_s, memory=_memory(job))
     absent = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", done.tail)
     if done.status != 0 and absent and not list(scratch.glob(f"{absent.group(1).split('.')[0]}*")):
         raise MissingExtra(f"the smoke run (it imports {absent.group(1)})", "training")
     return done
+
+
+def _memory(job: Job) -> int:
+    return int(job.gates.smoke_memory_gb * 1e9)
 
 
 def _add_files(job: Job, scratch: Path) -> None:
@@ -129,7 +147,8 @@ def _resumes(job: Job, scratch: Path, made: Path) -> str | None:
     output = (scratch / job.artifact.remote_dir).parent
     found = next((found for stage in _STAGES if len(found := checkpoint.find(output / stage)) > 1), ())
     if not found:
-        return f"there are no two checkpoints in {output.name}/sft or {output.name}/dpo, so there is none to go on from"
+        where = f"{output.name}/sft or {output.name}/dpo"
+        return f"there are no two checkpoints in {where}, so there is none to go on from {section('Outputs')}"
     for name in ("MANIFEST.json", made.relative_to(scratch)):
         (scratch / name).unlink(missing_ok=True)
     shutil.rmtree(found[-1].path)
@@ -138,7 +157,8 @@ def _resumes(job: Job, scratch: Path, made: Path) -> str | None:
         return f"run again without {found[-1].path.name}, it ended with status {done.status}: {done.tail[-500:]}"
     resumed = _RESUMED.search(done.tail)
     if resumed is None or int(resumed.group(1)) != found[-2].step:
-        return f"run again without {found[-1].path.name}, it did not say that it goes on at step {found[-2].step}"
+        said = f"it did not say that it goes on at step {found[-2].step} {section('training.log')}"
+        return f"run again without {found[-1].path.name}, {said}"
     if not made.is_file() or digest.of_file(made).sha256 != before:
         return f"run again without {found[-1].path.name}, it made another model file than without the death"
     return None

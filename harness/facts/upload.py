@@ -14,7 +14,8 @@ from harness.core.questions import Answers, Grep, ReadText, TreeOf
 from harness.facts.preflight import RowCounts
 from harness.facts.reading import ask, attempt
 from harness.remote.box.outputs import OURS, is_written_there
-from harness.static.script import batch_size, device_maps
+from harness.static.device_maps import device_maps
+from harness.static.script import batch_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,9 @@ from harness.artifacts import quantizations
 from harness.core.ids import JobName, job_name
 from harness.job import profiles
 from harness.log import grammar
+from harness.log.course import CourseLimits
 from harness.log.proof import ProofLine
+from harness.static.device_maps import fits_one_gpu
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
@@ -245,6 +247,8 @@ class LimitsTable(_Table):
     min_disk_free_share: Share = 0.1
     max_loss: Positive = 20.0
     loss_jump_on_resume: Positive = 1.5
+    course: CourseLimits = CourseLimits()
+    """Limits of a training's course: how its loss and its learning rate move."""
     absence_window_s: Annotated[float, Field(ge=0)] = 60
     absence_deadline_s: Positive = 600
     release_valid_s: Positive = 3600
@@ -260,6 +264,8 @@ class GatesTable(_Table):
     smoke_run: bool = True
     smoke_command: tuple[str, ...] = ()
     smoke_timeout_s: Positive = 600
+    smoke_memory_gb: Positive = 8
+    """Memory of its own that the smoke run may take, on Linux: a package that ignores the tiny model stops there."""
     smoke_files: dict[str, str] = {}
     """Files that the smoke run adds to its copy of the package: relative path -> text."""
     context: bool = True
@@ -298,6 +304,11 @@ class Job(_Table):
     def _as_recorded(cls, told: Any, info: ValidationInfo) -> Any:
         """Jobs come from job files, which state everything, and from the records of any earlier version."""
         return told if info.context == FROM_FILE or not isinstance(told, dict) else profiles.recorded_by(told)
+
+    def maps_devices(self, device_map: str) -> bool:
+        """True for a device map that this job's machine needs; with one GPU it need not be told to split the model."""
+        one_gpu = self.machine.gpus == 1 and self.training.device_map == "auto" and fits_one_gpu(device_map)
+        return device_map == self.training.device_map or one_gpu
 
     @property
     def announced(self) -> dict[str, int | str]:

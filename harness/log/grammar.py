@@ -16,6 +16,7 @@ from typing import Final
 
 from harness.core.ids import Sha256
 from harness.core.text import printable
+from harness.log.errors import CUES, ErrorLine, error_line
 from harness.log.proof import ProofLine
 
 MAX_LINE: Final = 4096
@@ -140,30 +141,21 @@ class TrainingFailed:
     reason: str
 
 
-class ErrorKind(StrEnum):
-    """Kind of trouble that a line speaks of."""
-
-    TRACEBACK = "traceback"
-    OUT_OF_MEMORY = "out_of_memory"
-    NO_SPACE = "no_space"
-    NCCL = "nccl"
-    XID = "xid"
-    CUDA = "cuda"
-    KILLED = "killed"
-
-
 @dataclass(frozen=True, slots=True)
-class ErrorLine:
-    """A line that speaks of an error, in any part of the log."""
+class Schedule:
+    """The course that a trainer announces for its learning rate: its kind, its peak and the steps up to the peak."""
 
-    kind: ErrorKind
-    text: str
+    trainer: Trainer
+    kind: str
+    warmup_steps: int
+    peak: float
 
 
 Event = (
     DataAnnounced
     | RowsAnnounced
     | Plan
+    | Schedule
     | Step
     | CheckpointSaved
     | Resumed
@@ -244,26 +236,15 @@ _GRAMMAR: Final[tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Even
             devices=tuple(name for name in m[10].split(",") if name),
         ),
     ),
+    (
+        "[",
+        re.compile(rf"{_TRAINER}SCHEDULE ([a-z_]{{1,40}}) warmup_steps={_INT} lr={_FLOAT}"),
+        lambda m: Schedule(Trainer(m[1]), m[2], int(m[3]), float(m[4])),
+    ),
     ("TRAINING C", re.compile(r"TRAINING COMPLETE"), lambda _: TrainingComplete()),
     ("TRAINING F", re.compile(r"TRAINING FAILED: (.*)"), lambda m: TrainingFailed(m[1])),
 )
 
-_ERRORS: Final[tuple[tuple[re.Pattern[str], ErrorKind], ...]] = (
-    (re.compile(r"Traceback \(most recent call last\)"), ErrorKind.TRACEBACK),
-    (re.compile(r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED"), ErrorKind.OUT_OF_MEMORY),
-    (re.compile(r"No space left on device|Disk quota exceeded"), ErrorKind.NO_SPACE),
-    (
-        re.compile(r"\bNCCL (?:WARN|error)|ncclUnhandledCudaError|ncclSystemError|ncclInternalError|NCCL.*timed? ?out"),
-        ErrorKind.NCCL,
-    ),
-    (re.compile(r"NVRM: Xid"), ErrorKind.XID),
-    (re.compile(r"CUDA error:|device-side assert"), ErrorKind.CUDA),
-    (
-        re.compile(r"^(?:Killed|Segmentation fault|Bus error|Aborted)\b|oom-kill|Out of memory: Killed"),
-        ErrorKind.KILLED,
-    ),
-)
-_ANY_ERROR = re.compile("|".join(f"(?:{pattern.pattern})" for pattern, _ in _ERRORS))
 PLENTY: Final = r"^\[(?:sft|dpo)\] step "
 """Found in those lines of which there are many, each much like the one before."""
 
@@ -288,7 +269,8 @@ def lines(data: bytes, *, torn_end: bool = True) -> Iterator[str]:
 
 def matters(proof: ProofLine) -> str:
     """Found in every line that states an event, and in few others: what is to be read of a large log."""
-    return rf"^(?:\[(?:sft|dpo|export)\] |DATA |PLAN |TRAINING [CF]|{re.escape(proof.opening)})|{_ANY_ERROR.pattern}"
+    # Without "^" every alternative begins with a letter of its own, and the search skips all other bytes.
+    return rf"\[(?:sft|dpo|export)\] |DATA |PLAN |TRAINING [CF]|{re.escape(proof.opening)}|{CUES}"
 
 
 def parse_line(line: str) -> Event | None:
@@ -298,10 +280,7 @@ def parse_line(line: str) -> Event | None:
             match = pattern.fullmatch(line)
             if match is not None:
                 return build(match)
-    if _ANY_ERROR.search(line):
-        kind = next(kind for pattern, kind in _ERRORS if pattern.search(line))
-        return ErrorLine(kind, line)
-    return None
+    return error_line(line)
 
 
 def parse(log_lines: Iterable[str], proof: ProofLine) -> tuple[Event, ...]:

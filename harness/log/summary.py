@@ -17,10 +17,10 @@ from typing import Annotated, Final, TypeVar
 
 from pydantic import AliasChoices, Field
 
+from harness.log.errors import ErrorLine
 from harness.log.grammar import (
     CheckpointSaved,
     DataAnnounced,
-    ErrorLine,
     Event,
     FirstDpoLoss,
     GgufWritten,
@@ -28,6 +28,7 @@ from harness.log.grammar import (
     Plan,
     Resumed,
     RowsAnnounced,
+    Schedule,
     StageComplete,
     Step,
     Trainer,
@@ -39,7 +40,7 @@ from harness.log.grammar import (
 from harness.log.proof import ProofLine
 
 E = TypeVar("E", bound=Event)
-_OfTrainer = Step | CheckpointSaved | Resumed | PassedOver | StageComplete
+_OfTrainer = Schedule | Step | CheckpointSaved | Resumed | PassedOver | StageComplete
 _PACE_WINDOW: Final = 20  # logged steps; the first ones of a run include compilation and warm-up
 
 
@@ -61,6 +62,7 @@ class TrainerLog:
     resumes: tuple[Resume, ...] = ()
     passed_over: tuple[PassedOver, ...] = ()
     complete: StageComplete | None = None
+    schedule: Schedule | None = None
 
     @property
     def last(self) -> Step | None:
@@ -76,7 +78,10 @@ class TrainerLog:
 
 @dataclass(frozen=True, slots=True)
 class LogSummary:
-    """A whole log. ``errors`` are those of the present attempt, ``earlier_errors`` those of the attempts before."""
+    """A whole log. ``errors`` are those of the present attempt, ``earlier_errors`` those of the attempts before.
+
+    ``earlier_plans`` are what those attempts announced, where it was something else.
+    """
 
     attempts: int = 0
     data: Annotated[DataAnnounced | None, Field(validation_alias=AliasChoices("data", "v2"))] = None
@@ -84,6 +89,7 @@ class LogSummary:
     rows: Mapping[str, RowsAnnounced] = field(default_factory=dict)
     """Data files of the present attempt, by kind."""
     plan: Plan | None = None
+    earlier_plans: tuple[Plan, ...] = ()
     trainers: Mapping[Trainer, TrainerLog] = field(default_factory=dict)
     first_dpo_loss: float | None = None
     ggufs: tuple[GgufWritten, ...] = ()
@@ -115,13 +121,15 @@ def summarise(events: Iterable[Event]) -> LogSummary:
     present, everything = attempts[-1], list(chain(*attempts))
     errors, earlier_errors = (tuple(_all(said, ErrorLine)) for said in (present, chain(*attempts[:-1])))
     loss, failed = _last(everything, FirstDpoLoss), _last(present, TrainingFailed)
+    plan = _last(present, Plan)
     begun = any(isinstance(event, DataAnnounced | Plan) for event in everything)
     ended = [event for event in present if isinstance(event, TrainingComplete | TrainingFailed)]
     return LogSummary(
         attempts=len(attempts) if begun else 0,
         data=_last(present, DataAnnounced),
         rows={event.kind: event for event in _all(present, RowsAnnounced)},
-        plan=_last(present, Plan),
+        plan=plan,
+        earlier_plans=tuple(dict.fromkeys(one for one in _all(everything, Plan) if one != plan)),
         trainers={trainer: _trainer_log(said) for trainer, said in by_trainer.items()},
         first_dpo_loss=loss.loss if loss else None,
         ggufs=tuple({event.path: event for event in _all(everything, GgufWritten)}.values()),
@@ -150,7 +158,7 @@ def _begins_again(event: Event, attempt: Iterable[Event]) -> bool:
     return not ends.isdisjoint(map(type, attempt))
 
 
-def _trainer_log(events: Iterable[_OfTrainer]) -> TrainerLog:
+def _trainer_log(events: Sequence[_OfTrainer]) -> TrainerLog:
     steps: dict[int, Step] = {}
     saved: set[int] = set()
     resumes: list[Resume] = []
@@ -175,4 +183,11 @@ def _trainer_log(events: Iterable[_OfTrainer]) -> TrainerLog:
                 passed_over.append(event)
             case StageComplete():
                 complete = event
-    return TrainerLog(tuple(steps.values()), tuple(sorted(saved)), tuple(resumes), tuple(passed_over), complete)
+    return TrainerLog(
+        tuple(steps.values()),
+        tuple(sorted(saved)),
+        tuple(resumes),
+        tuple(passed_over),
+        complete,
+        _last(events, Schedule),
+    )

@@ -39,7 +39,9 @@ _ASK_S = 30.0
 _STOP_ATTEMPTS = 3
 _STOP_AGAIN_S = 5.0
 _HANGS = CheckId("progress_is_advancing")
-_HOPELESS = CheckId("loss_is_sane")
+_HOPELESS = frozenset(
+    map(CheckId, ("loss_is_sane", "loss_moves", "learning_rate_follows_schedule", "preferences_are_learned"))
+)
 
 
 def training_session(context: RunnerContext) -> TrainingSession:
@@ -211,8 +213,8 @@ def _ends_after_death(context: RunnerContext, state: SessionState, reporter: Pro
 def _ends_on(gate: GateResult, context: RunnerContext, reporter: ProgressReporter) -> bool:
     """True when the watch is over: in mid-training only what cannot mend itself has consequences."""
     failed = {result.id for result in gate.results if result.verdict is Verdict.FAIL}
-    if _HOPELESS in failed:
-        stop_training(context, reporter, "the loss is not sane")
+    if hopeless := sorted(_HOPELESS & failed):
+        stop_training(context, reporter, f"what it trains is lost already: {', '.join(hopeless)}")
         return True
     since = context.clock.now() - (context.history.launched_at or 0.0)
     if _HANGS in failed and since > context.job.limits.stall_s:  # a fresh attempt has its own time to speak

@@ -74,7 +74,7 @@ def find(sources: Sources, commands: Mapping[str, Sequence[str]]) -> tuple[str, 
 def in_command(argv: Sequence[str]) -> Iterator[str]:
     """Launchers that a command, given as words, would start; a word that is a script (``sh -c``) is read too."""
     words = [word for word in argv if word not in _WRAPPERS and not re.fullmatch(r"[A-Za-z_]\w*=.*", word)]
-    if not words or words[0] in _SPEAKING:
+    if not words or speaks(words):
         return
     program = _base(words[0])
     if program in _PROGRAMS:
@@ -94,7 +94,7 @@ def in_shell(text: str) -> Iterator[tuple[int, str]]:
     """Launchers in a shell script, by line; a comment or a quoted message is none."""
     joined = re.sub(r"\\\n", "  ", text)
     for number, line in enumerate(joined.splitlines(), start=1):
-        for command in _commands(line):
+        for command in commands(line):
             yield from ((number, what) for what in in_command(command))
             for word in command:
                 name, _, value = word.partition("=")
@@ -149,7 +149,13 @@ def _has_block(text: str, end: int) -> bool:
     return following[:1] in {" ", "\t"} and bool(following.strip())
 
 
-def _commands(line: str) -> Iterator[list[str]]:
+def speaks(words: Sequence[str]) -> bool:
+    """True for a command that only prints, or looks for, what its words say."""
+    return bool(words) and words[0] in _SPEAKING
+
+
+def commands(line: str) -> Iterator[list[str]]:
+    """The commands of a line of shell, each as its words."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     lexer.commenters = "#"

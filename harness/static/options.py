@@ -8,13 +8,15 @@ judged; what a script computes is judged by the log of the run.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.static import script
+from harness.static.flow import Fate, fate, model_of, scope
 from harness.static.script import PythonScript
-from harness.static.sources import Sources
+from harness.static.sources import Sources, is_requirements
 
 _UNREAD: Final = object()
 """The value of an option that the text does not tell."""
@@ -75,7 +77,12 @@ _GONE_OPTIONS: Final = {
     "SFTTrainer": {"tokenizer": "processing_class", "dataset_text_field": "SFTConfig", "max_seq_length": "SFTConfig"},
     "DPOTrainer": {"tokenizer": "processing_class", "beta": "DPOConfig"},
 }
-"""Options that the installed trl and transformers no longer have, and what took their place."""
+"""Options that transformers 5 and trl 1 no longer have, and what took their place."""
+
+_OLDER: Final = re.compile(
+    r"^\s*(?:transformers\s*(?:==|~=|<=?)\s*(?:[0-4]\.|5\.?0*\s*$)|trl\s*(?:==|~=|<=?)\s*0\.)", re.MULTILINE
+)
+"""A requirement of a version that still has them; what that one refuses, the smoke run tells."""
 
 TABLE: Final[tuple[Forbidden, ...]] = (
     Forbidden(
@@ -109,12 +116,6 @@ TABLE: Final[tuple[Forbidden, ...]] = (
         lambda _, options: _is(options, "fp16", True) and _is(options, "bf16", True),
     ),
     Forbidden(
-        "DPOTrainer with peft_config",
-        "the base model becomes the reference instead of the SFT adapter: "
-        "load the SFT adapter with is_trainable=True and give no peft_config",
-        lambda callee, options: callee == "DPOTrainer" and _given(options, "peft_config"),
-    ),
-    Forbidden(
         "completion_only_loss=True with formatting_func",
         "trl refuses it: the formatter turns prompt and completion into one text",
         lambda _, options: _is(options, "completion_only_loss", True) and _given(options, "formatting_func"),
@@ -137,9 +138,12 @@ def find(sources: Sources, entry: str) -> tuple[str, ...]:
     tables = _returned_tables(scripts)
     wired = any(callee.endswith("enable_input_require_grads") for code in scripts.values() for callee in _callees(code))
     marked = _has_generation_marks(scripts, sources)
+    gone = {} if _pins_older(sources) else _GONE_OPTIONS
     found: list[str] = []
     for name, code in scripts.items():
-        rows = [*_in_calls(code, tables), *_gone_imports(code), *_frozen_adapter(code), *_merged_then_trained(code)]
+        rows = [*_in_calls(code, tables, gone), *_gone_imports(code)]
+        rows += [*_frozen_adapter(code), *_merged_then_trained(code)]
+        rows += _base_as_reference(code)
         rows += [] if marked else _unmarked_template(code, tables)
         rows += [] if wired else _reentrant_by_hand(code)
         found += [f"{name}:{line}: {pair}: {reason}" for line, pair, reason in sorted(rows)]
@@ -160,15 +164,23 @@ def save_steps(sources: Sources, entry: str) -> dict[str, int]:
 
 Row = tuple[int, str, str]
 
+_BASE_AS_REFERENCE: Final = (
+    "the base model becomes the reference instead of the SFT adapter: load the SFT adapter with is_trainable=True "
+    "and give no peft_config, or merge it first"
+)
+_GOES_ON: Final = {Fate.TRAINED, Fate.RETURNED}
 
-def _in_calls(code: PythonScript, tables: Mapping[str, Options]) -> Iterator[Row]:
+
+def _in_calls(
+    code: PythonScript, tables: Mapping[str, Options], gone_options: Mapping[str, Mapping[str, str]]
+) -> Iterator[Row]:
     for call in code.calls:
         if not call.keywords:
             continue
         callee = script.callee(call.func).rpartition(".")[2]
         options = _options(call, tables)
         yield from ((call.lineno, row.pair, row.reason) for row in TABLE if row.holds(callee, options))
-        gone = _GONE_OPTIONS.get(callee, {})
+        gone = gone_options.get(callee, {})
         for name in gone.keys() & options.keys():
             hint = f"; use {gone[name]}" if gone[name] else ""
             yield call.lineno, f"{callee} with {name}", f"the installed trl and transformers have no such option{hint}"
@@ -185,14 +197,14 @@ def _gone_imports(code: PythonScript) -> Iterator[Row]:
 
 
 def _frozen_adapter(code: PythonScript) -> Iterator[Row]:
-    """An adapter that is loaded frozen in a module that trains."""
+    """An adapter that is loaded frozen and then trained: not one that is merged, evaluated, or a reference."""
     if not any(callee.endswith("Trainer") for callee in _callees(code)):
         return
     for call in code.calls:
         if script.callee(call.func).split(".")[-2:] != ["PeftModel", "from_pretrained"]:
             continue
         options = _options(call, {})
-        if not options.get("is_trainable") and "**" not in options:
+        if not options.get("is_trainable") and "**" not in options and fate(call, code) in _GOES_ON:
             yield (
                 call.lineno,
                 "PeftModel.from_pretrained without is_trainable=True before a Trainer",
@@ -201,17 +213,50 @@ def _frozen_adapter(code: PythonScript) -> Iterator[Row]:
 
 
 def _merged_then_trained(code: PythonScript) -> Iterator[Row]:
-    """A function that merges its adapter away and then goes on to train."""
-    merges = [call for call in code.calls if script.callee(call.func).endswith("merge_and_unload")]
-    trains = [call for call in code.calls if script.callee(call.func).endswith("Trainer")] if merges else []
-    for merge in merges:
-        scope = _scope(merge, code)
-        if any(_scope(call, code) is scope and call.lineno > merge.lineno for call in trains):
+    """A function that merges its adapter away and then goes on to train, without a new one."""
+    for merge in code.calls:
+        if not (isinstance(merge.func, ast.Attribute) and merge.func.attr == "merge_and_unload"):
+            continue
+        names = {ast.unparse(store.target) for store in code.stores if store.value is merge}
+        names.add(ast.unparse(merge.func.value))
+        around = scope(merge, code)
+        later = [call for call in code.calls if call.lineno > merge.lineno and scope(call, code) is around]
+        renewed = any(script.callee(call.func).endswith(("get_peft_model", "add_adapter")) for call in later)
+        trained = any(
+            script.callee(call.func).endswith("Trainer")
+            and not _given(_options(call, {}), "peft_config")
+            and (model := model_of(call)) is not None
+            and ast.unparse(model) in names
+            for call in later
+        )
+        if trained and not renewed:
             yield (
                 merge.lineno,
                 "merge_and_unload before training",
                 'no adapter is left to train: "element 0 of tensors does not require grad"',
             )
+
+
+def _base_as_reference(code: PythonScript) -> Iterator[Row]:
+    """DPO of a new adapter on the base, after SFT trained another; one that was merged into the base is no more."""
+    if any(callee.endswith("merge_and_unload") for callee in _callees(code)):
+        return
+    for call in code.calls:
+        given = next((keyword.value for keyword in call.keywords if keyword.arg == "peft_config"), None)
+        if script.callee(call.func).endswith("DPOTrainer") and _makes_a_config(given, code):
+            yield (
+                call.lineno,
+                "DPOTrainer with peft_config",
+                _BASE_AS_REFERENCE,
+            )
+
+
+def _makes_a_config(value: ast.expr | None, code: PythonScript) -> bool:
+    """True for ``LoraConfig(...)`` and for a name of it; what a function finds out may as well be None."""
+    stored = [
+        store.value for store in code.stores if value is not None and ast.unparse(store.target) == ast.unparse(value)
+    ]
+    return any(isinstance(one, ast.Call) and script.callee(one.func).endswith("Config") for one in (value, *stored))
 
 
 def _unmarked_template(code: PythonScript, tables: Mapping[str, Options]) -> Iterator[Row]:
@@ -285,10 +330,8 @@ def _callees(code: PythonScript) -> Iterator[str]:
     return (script.callee(call.func) for call in code.calls)
 
 
-def _scope(call: ast.Call, code: PythonScript) -> object:
-    """The innermost function around a call; None at the top level of the script."""
-    around = [function for function in code.functions if function.lineno <= call.lineno <= (function.end_lineno or 0)]
-    return max(around, key=lambda function: function.lineno, default=None)
+def _pins_older(sources: Sources) -> bool:
+    return any(_OLDER.search(text) for name, text in sources.texts.items() if is_requirements(name))
 
 
 def _has_generation_marks(scripts: Mapping[str, PythonScript], sources: Sources) -> bool:

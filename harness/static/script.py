@@ -21,11 +21,6 @@ N = TypeVar("N", bound=ast.AST)
 BATCH_SIZE = "BATCH_SIZE"
 """The constant that the operating rules set with ``sed`` in the entry script."""
 
-DEVICE_MAP = "device_map"
-
-_MODEL_CLASS = re.compile(r"AutoModel\w*|\w+For[A-Z]\w*|\w+LMHeadModel")
-"""Classes of transformers whose ``from_pretrained`` puts weights on devices."""
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -55,6 +50,7 @@ class PythonScript:
     functions: tuple[ast.FunctionDef | ast.AsyncFunctionDef, ...]
     strings: tuple[str, ...]
     touched: frozenset[str]
+    uses: tuple[ast.Name | ast.Attribute, ...]
     constants: Mapping[str, str]
 
 
@@ -81,55 +77,26 @@ def one_batch_size(settings: tuple[Setting, ...]) -> int:
     """The one whole number that all settings state; raises CouldNotLook otherwise."""
     if not settings:
         raise CouldNotLook(f"{BATCH_SIZE} is not set in the script")
-    for setting in settings:
-        if setting.value is None or not re.fullmatch(r"\d{1,9}", setting.value):
-            raise CouldNotLook(f"line {setting.line}: {setting.source}: not a whole number that can be read")
-    values = {int(setting.value or "") for setting in settings}
+    for one in settings:
+        if one.value is None or not re.fullmatch(r"\d{1,9}", one.value):
+            raise CouldNotLook(f"line {one.line}: {one.source}: not a whole number that can be read")
+    values = {int(one.value or "") for one in settings}
     if len(values) > 1:
-        places = ", ".join(f"line {setting.line}: {setting.value}" for setting in settings)
+        places = ", ".join(f"line {one.line}: {one.value}" for one in settings)
         raise CouldNotLook(f"{BATCH_SIZE} is set to different values: {places}")
     return values.pop()
-
-
-def device_maps(text: str) -> tuple[str, ...]:
-    """Every ``device_map`` that a script's text loads a model with; raises CouldNotLook for one that is computed."""
-    found = []
-    for setting in device_map_settings(parse(text)):
-        if setting.value is None:
-            raise CouldNotLook(f"line {setting.line}: {setting.source}: its value cannot be read from the script")
-        found.append(setting.value)
-    return tuple(found)
 
 
 def batch_size_settings(script: PythonScript) -> tuple[Setting, ...]:
     """Every place that gives ``BATCH_SIZE`` a value, also from another module or by name."""
     stores = [store for store in script.stores if _stored_name(store.target) == BATCH_SIZE]
-    found = [_setting(store.target, store.value, script) for store in stores]
+    found = [setting(store.target, store.value, script) for store in stores]
     found += [
-        _setting(call, call.args[2], script)
+        setting(call, call.args[2], script)
         for call in script.calls
         if callee(call.func) == "setattr" and len(call.args) == 3 and _constant(call.args[1]) == BATCH_SIZE
     ]
-    return tuple(sorted(found, key=lambda setting: setting.line))
-
-
-def device_map_settings(script: PythonScript) -> tuple[Setting, ...]:
-    """Every ``device_map`` that a call is given, and every model that is loaded without one.
-
-    A call that is no loader may be told of a device map without using it (to log it), so that
-    only a value that stands there counts; a helper that hands a variable on to the loader is
-    found at the loader.
-    """
-    found = []
-    for call in script.calls:
-        loads = _loads_a_model(call)
-        options, whole = keywords(call, script)
-        if DEVICE_MAP in options:
-            setting = _setting(call, options[DEVICE_MAP], script)
-            found += [setting] if loads or setting.value is not None else []
-        elif loads:
-            found.append(Setting(call.lineno, "None" if whole else None, f"{callee(call.func)}() without {DEVICE_MAP}"))
-    return tuple(sorted(found, key=lambda setting: setting.line))
+    return tuple(sorted(found, key=lambda one: one.line))
 
 
 def imported(script: PythonScript, package: str) -> Iterator[str]:
@@ -186,12 +153,15 @@ _LEAVES = (ast.expr_context, ast.operator, ast.cmpop, ast.unaryop, ast.boolop)
 
 
 def nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node of a tree but operators and contexts, which are half of all and say nothing here."""
+    """Every node of a tree but operators and contexts, which say nothing here, and but the body of ``if False:``."""
     pending = [tree]
     while pending:
         node = pending.pop()
         yield node
+        dead = isinstance(node, ast.If) and isinstance(node.test, ast.Constant) and not node.test.value
         for field in node._fields:
+            if dead and field == "body":
+                continue
             value = getattr(node, field, None)
             if isinstance(value, list):
                 pending += [item for item in value if isinstance(item, ast.AST)]
@@ -205,6 +175,7 @@ def _gather(tree: ast.Module) -> PythonScript:
         found[type(node)].append(node)
     imports: list[ast.Import | ast.ImportFrom] = [*_of(found, ast.Import), *_of(found, ast.ImportFrom)]
     stores = (*_stores(found), *_imported_names(imports))
+    named: list[ast.Name | ast.Attribute] = [*_of(found, ast.Name), *_of(found, ast.Attribute)]
     owners = [node.value for node in _of(found, ast.Attribute)] + [node.value for node in _of(found, ast.Subscript)]
     return PythonScript(
         calls=tuple(_of(found, ast.Call)),
@@ -212,8 +183,9 @@ def _gather(tree: ast.Module) -> PythonScript:
         imports=tuple(imports),
         tables=tuple(_of(found, ast.Dict)),
         functions=(*_of(found, ast.FunctionDef), *_of(found, ast.AsyncFunctionDef)),
-        strings=tuple(node.value for node in _of(found, ast.Constant) if isinstance(node.value, str)),
+        strings=tuple(filter(None, map(_text, _of(found, ast.Constant)))),
         touched=frozenset(owner.id for owner in owners if isinstance(owner, ast.Name)),
+        uses=tuple(node for node in named if isinstance(node.ctx, ast.Load)),
         constants=_constants(tree, stores, [node.arg for node in _of(found, ast.arg)]),
     )
 
@@ -261,7 +233,8 @@ def _constants(tree: ast.Module, stores: Iterable[Store], parameters: Iterable[s
     return found
 
 
-def _setting(node: ast.expr, value: ast.expr | None, script: PythonScript) -> Setting:
+def setting(node: ast.expr, value: ast.expr | None, script: PythonScript) -> Setting:
+    """Setting that a script stores at a place; a name is followed when it stands for one literal."""
     if value is None:
         return Setting(node.lineno, None, ast.unparse(node))
     known = script.constants.get(value.id) if isinstance(value, ast.Name) else literal_text(value)
@@ -270,6 +243,11 @@ def _setting(node: ast.expr, value: ast.expr | None, script: PythonScript) -> Se
 
 def _constant(value: ast.expr) -> object:
     return value.value if isinstance(value, ast.Constant) else None
+
+
+def _text(constant: ast.Constant) -> str:
+    value = constant.value
+    return value if isinstance(value, str) else value.decode("latin-1") if isinstance(value, bytes) else ""
 
 
 def _stored_name(target: ast.expr) -> object:
@@ -289,10 +267,3 @@ def _written_out(value: ast.expr, script: PythonScript) -> ast.Dict | None:
     bound = [store for store in script.stores if isinstance(store.target, ast.Name) and store.target.id == value.id]
     stored = bound[0].value if len(bound) == 1 else None
     return stored if isinstance(stored, ast.Dict) else None
-
-
-def _loads_a_model(call: ast.Call) -> bool:
-    if not (isinstance(call.func, ast.Attribute) and call.func.attr == "from_pretrained"):
-        return False
-    owner = callee(call.func).split(".")[-2:-1]
-    return bool(owner) and _MODEL_CLASS.fullmatch(owner[0]) is not None

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from harness.core.ids import Sha256
 from harness.log import grammar, summary
+from harness.log.errors import ErrorKind, ErrorLine
 from harness.log.grammar import (
     CheckpointSaved,
     DataAnnounced,
-    ErrorKind,
-    ErrorLine,
     Event,
     FirstDpoLoss,
     GgufWritten,

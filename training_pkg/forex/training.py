@@ -117,6 +117,8 @@ def run(trainer: Any, stage: Stage) -> Path:
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(LogLines(stage))
+    kind, warmup = trainer.args.lr_scheduler_type.value, trainer.args.warmup_steps
+    runlog.say(runlog.SCHEDULE, stage=stage.name, kind=kind, warmup=warmup, rate=trainer.args.learning_rate)
     start = checkpoints.newest_complete(stage.folder, stage.name)
     if start is not None:
         runlog.say(runlog.RESUME, stage=stage.name, checkpoint=start.path.as_posix(), number=start.step)

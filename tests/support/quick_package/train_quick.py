@@ -272,6 +272,7 @@ def train(stage: str, data: Array, start: Adapter, reference: Adapter | None) ->
     """One stage from its newest complete checkpoint, or from ``start``; a preference stage has a reference."""
     total, folder = STEPS[stage], OUTPUT / stage
     adapter, done = {name: value.copy() for name, value in start.items()}, 0
+    say(f"[{stage}] SCHEDULE constant warmup_steps=0 lr={RATE:g}")
     newest = newest_checkpoint(stage)
     if newest is not None:
         adapter, done = newest

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from harness.core.answers import Disk, Gpus, SessionState
 from harness.core.lifecycle import Stage
@@ -37,6 +39,8 @@ ALIVE, ADVANCING, SANE = "training_process_alive_or_done", "progress_is_advancin
 DUE, ONE, MIRRORED = "checkpoints_every_100_steps", "one_complete_checkpoint_always", "checkpoints_mirrored"
 PACE, GPUS, DISK = "pace_within_timeline", "gpus_are_working", "disk_has_room"
 ERRORS, RESUME = "no_error_lines", "resume_is_continuous"
+MOVES, RATE = "loss_moves", "learning_rate_follows_schedule"
+LEARNED, HOLDS = "preferences_are_learned", "announced_plan_holds"
 
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
 GB = 10**9
@@ -60,6 +64,17 @@ def torn(step: int, **changes: Any) -> dict[str, Any]:
     """The newest checkpoint is not whole, and the one before it is mirrored and complete."""
     return checkpoints(checkpoint("sft", 100), checkpoint("sft", step, **changes))
 
+
+def moved(trainer: str, first: int, last: int, loss: str) -> list[str]:
+    """Logged steps with this very loss."""
+    return [re.sub(r"loss=\S+", f"loss={loss}", line) for line in step_lines(trainer, first, last)]
+
+
+def with_rates(rate: str) -> dict[str, Any]:
+    return logged(*[line.replace("lr=0.0001", f"lr={rate}") for line in step_lines("sft", 1, 250)])
+
+
+COSINE = "[sft] SCHEDULE cosine warmup_steps=10 lr=0.0001"
 
 BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     (
@@ -85,7 +100,11 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
         logged(*step_lines("sft", 1, 249), *step_lines("sft", 250, 250, loss=20.5)),
         {SANE: "step 250: 20.5"},
     ),
-    ("nothing is learnt", logged(*step_lines("sft", 1, 250, loss=0.0)), {SANE: "sft step 1: 0.0"}),
+    (
+        "nothing is learnt",
+        logged(*step_lines("sft", 1, 250, loss=0.0)),
+        {SANE: "sft step 1: 0.0", MOVES: "the loss is 0, to the last digit, from step 1 to step 250"},
+    ),
     (
         "the newest is missing",
         checkpoints(checkpoint("sft", 100)),
@@ -131,13 +150,45 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("NCCL", logged(*step_lines("sft", 1, 250), "x:1:2 [0] NCCL WARN Cuda failure"), {ERRORS: "NCCL"}),
     ("Xid", logged(*step_lines("sft", 1, 250), "NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off"), {ERRORS: "Xid"}),
     ("it says it failed", logged(*step_lines("sft", 1, 250), "TRAINING FAILED: no data"), {ERRORS: "no data"}),
-    ("the loss jumps", resumed(200, *step_lines("sft", 201, 250, loss=2.4)), {RESUME: "is 2.4 after it"}),
+    ("the loss jumps", resumed(200, *step_lines("sft", 201, 250, loss=2.0)), {RESUME: "is 2.0 after it"}),
     (
         "the loss is nan after it",
         resumed(200, *step_lines("sft", 201, 250, loss=float("nan"))),
         {RESUME: "nan", SANE: "nan"},
     ),
     ("steps go back", resumed(200, *step_lines("sft", 150, 250)), {RESUME: "went back to step 150"}),
+    (
+        "a loss that stands still",
+        logged(*step_lines("sft", 1, 100), *moved("sft", 101, 130, "0.731")),
+        {MOVES: "sft: the loss is 0.731, to the last digit, from step 101 to step 130"},
+    ),
+    (
+        "a loss that has gone",
+        logged(*[line.replace("loss=0.", "loss=0.0000000") for line in step_lines("sft", 1, 250)]),
+        {MOVES: "has come down to 8e-08"},
+    ),
+    (
+        "a loss that goes up for good",
+        logged(*step_lines("sft", 1, 200), *step_lines("sft", 201, 250, loss=3.5)),
+        {SANE: "sft diverges: the median loss of the newest 10 steps is 3.5; it was 0.8 before"},
+    ),
+    ("a rate of nan", with_rates("nan"), {RATE: "sft: the learning rate of step 1 is nan"}),
+    ("a rate of 0", with_rates("0"), {RATE: "0 at 250 of 250 steps, which train nothing"}),
+    (
+        "a rate that does not decay",
+        {"log": log(V2, PLAN, COSINE, *step_lines("sft", 1, 250))},
+        {RATE: "sft: the learning rate of step 1 is 0.0001; the announced schedule, cosine to 0.0001 after 10 steps"},
+    ),
+    (
+        "another total in the middle",
+        logged(*step_lines("sft", 1, 200), *[line.replace("/330 ", "/3300 ") for line in step_lines("sft", 201, 250)]),
+        {HOLDS: "sft announced 330 steps, and step 201 counts to 3300"},
+    ),
+    (
+        "another batch after a resume",
+        {"log": log(V2, PLAN.replace("batch_size=32", "batch_size=8"), *step_lines("sft", 1, 230), V2, PLAN)},
+        {HOLDS: "batch_size was announced as 8, then as 32"},
+    ),
     ("steps are left out", resumed(100, *step_lines("sft", 205, 250)), {RESUME: "from step 100 to step 205"}),
 ]
 
@@ -185,7 +236,7 @@ def test_the_newest_adapter_is_that_of_dpo() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"log": log(V2, PLAN)}, {SANE: "no loss is logged yet"}),
+        ({"log": log(V2, PLAN)}, dict.fromkeys((SANE, MOVES, RATE), "no loss is logged yet")),
         (
             {"gpus": eight_h100(utilization_percent=None, memory_used_mib=None)},
             {GPUS: "neither utilisation nor memory"},
@@ -238,13 +289,40 @@ def in_dpo(*lines: str, **changes: Any) -> TrainingFacts:
     return changed(training(), {**facts, **logged(*step_lines("sft", 1, 330), *lines), **changes})
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["[dpo] first loss=5.7", *step_lines("dpo", 1, 5)], "the first loss is 5.7, not ln 2"),
+        (["[dpo] first loss=nan"], "the first loss is nan"),
+        ([*step_lines("dpo", 1, 80, loss=0.6931)], "told apart no better than before"),
+        ([*step_lines("dpo", 1, 80, loss=0.6931, every=10)], "told apart no better than before"),
+        ([*step_lines("dpo", 1, 79, loss=0.6931), "[dpo] COMPLETE 80/80 steps"], "the loss ends at 0.6931"),
+    ],
+)
+def test_preferences_that_are_not_learned(lines: list[str], said: str) -> None:
+    facts = in_dpo("[sft] COMPLETE 330/330 steps", *lines)
+    facts = replace(facts, dpo_checkpoints=seen((checkpoint("dpo", 80),)), mirror=seen((Mirrored("dpo", 80, 1000),)))
+    assert_only(judge(Stage.TRAINING, facts), Verdict.FAIL, {LEARNED: said})
+
+
+def test_a_job_may_set_its_own_limits_of_a_course() -> None:
+    facts = in_dpo("[sft] COMPLETE 330/330 steps", "[dpo] first loss=0.72")
+    assert_only(judge(Stage.TRAINING, facts), Verdict.FAIL, {LEARNED: "the first loss is 0.72"})
+    limits = sound_job().limits.model_dump() | {"course": {"dpo_start_nats": 0.05}}
+    assert_only(judge(Stage.TRAINING, facts, sound_job(limits=limits)), Verdict.FAIL, {})
+    with pytest.raises(ValidationError, match="dpo_start_nats is more than 0"):
+        sound_job(limits={"course": {"dpo_start_nats": 0}})
+    with pytest.raises(ValidationError, match="dpo_start"):
+        sound_job(limits={"course": {"dpo_start": 1}})
+
+
 def test_noisy_losses_of_dpo_are_no_jump() -> None:
     again = [V2, PLAN, JUMPY, *[line for line in NOISY if " step 39/" in line]]
     assert_only(judge(Stage.TRAINING, in_dpo(*DPO, *NOISY, *again)), Verdict.FAIL, {})
 
 
 def test_an_export_may_be_silent_as_long_as_it_is_planned() -> None:
-    ended = [*DPO, *step_lines("dpo", 1, 80, pace=6.0), "[dpo] COMPLETE 80/80 steps"]
+    ended = [*DPO, *step_lines("dpo", 1, 80, loss=0.4, pace=6.0), "[dpo] COMPLETE 80/80 steps"]
     here = {"dpo_checkpoints": (checkpoint("dpo", 80),), "session": RUNNING}
     mirror = (Mirrored("dpo", 80, 1000),)
     quiet = replace(in_dpo(*ended, **here, log_age_s=590.0), mirror=seen(mirror))
@@ -254,7 +332,7 @@ def test_an_export_may_be_silent_as_long_as_it_is_planned() -> None:
 
 
 def test_the_exports_own_files_may_take_the_room_that_was_kept_for_them() -> None:
-    ended = [*DPO, *step_lines("dpo", 1, 80, pace=6.0), "[dpo] COMPLETE 80/80 steps"]
+    ended = [*DPO, *step_lines("dpo", 1, 80, loss=0.4, pace=6.0), "[dpo] COMPLETE 80/80 steps"]
     facts = in_dpo(*ended, dpo_checkpoints=(checkpoint("dpo", 80),), disk=Disk(150 * GB, 130 * GB, 20 * GB))
     facts = replace(facts, mirror=seen((Mirrored("dpo", 80, 1000),)))
     assert_only(judge(Stage.TRAINING, facts), Verdict.FAIL, {})

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from harness import facts
+from harness.core import process
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, ProviderUnavailable
 from harness.core.ids import InstanceId, JobName, Sha256, VolumeId, job_name
 from harness.core.lifecycle import Stage
 from harness.core.ports import Account, Instance, InstanceStatus, Listing, Volume
 from harness.core.verdict import Verdict
+from harness.facts import preflight_smoke
 from harness.gates import judge
 from harness.gates.evidence import GateResult
 from harness.gates.facts_file import FactsFile, read_facts
@@ -33,6 +35,8 @@ from tests.support.facts import Judged, assert_only, judge_file
 from tests.support.model_files import TINY, write_gguf
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8Qp0o0l1h2nq7o3ZrZc5sPp8y4kS7vYQk1lq0Yh3uT gsh"
+
+WRITTEN = "artifact_is_written_by_the_package"
 
 ENTRY = textwrap.dedent(
     '''
@@ -232,7 +236,7 @@ def only(judged: Mapping[str, Judged], check: str, verdict: Verdict, *words: str
 def test_a_sound_package_opens_the_gate(world: World) -> None:
     result = world.gate()
     assert result.verdict is Verdict.PASS, [(found.id, found.message) for found in result.not_passed()] or result
-    assert len(result.results) == 21
+    assert len(result.results) == 22
     assert all(found.saw for found in result.results)
 
 
@@ -414,7 +418,9 @@ def test_a_smoke_run_that_makes_another_file_after_a_death(world: World) -> None
 def test_a_smoke_run_that_hangs_is_ended(world: World) -> None:
     world.edit("train.py", "    output =", "    import time; time.sleep(60)\n    output =")
     world.changes["gates"] = {"smoke_timeout_s": 1}
-    only(world.judge(), "smoke_run_passes", Verdict.FAIL, "did not end within 1 s")
+    judged = world.judge()
+    assert "did not end within 1 s" in judged["smoke_run_passes"].message
+    assert judged[WRITTEN].verdict is Verdict.UNKNOWN  # neither the run nor the text shows a writer
 
 
 def test_a_smoke_run_without_its_libraries_is_unknown(world: World) -> None:
@@ -424,11 +430,43 @@ def test_a_smoke_run_without_its_libraries_is_unknown(world: World) -> None:
     assert "a_library_that_is_not_here" in found.message
 
 
-def test_a_job_may_do_without_a_smoke_run(world: World) -> None:
+def test_a_smoke_run_that_ignores_the_tiny_model_stops_at_its_memory(world: World) -> None:
+    world.edit("train.py", "    output =", "    weights = bytearray(3_000_000_000)\n    output =")
+    world.changes["gates"] = {"smoke_memory_gb": 1}
+    said = world.judge()["smoke_run_passes"]
+    assert (said.verdict is Verdict.FAIL) == process.BOUNDS_MEMORY
+    hint = "at most 1.00 GB of memory (does it read the tiny model's configuration?)"
+    assert (hint in said.message) == process.BOUNDS_MEMORY, said.message
+
+
+def test_without_a_bound_on_memory_it_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "BOUNDS_MEMORY", False)
+    smoke = preflight_smoke.run(make_job(world.package), world.package, world.root / "tried")
+    assert smoke.memory.startswith("not bounded on this system")
+
+
+TOLD = "print('To convert to GGUF, run: python llama.cpp/convert_hf_to_gguf.py models/merged')"
+
+
+@pytest.mark.parametrize(
+    ("line", "verdict", "said"),
+    [
+        ("pass", Verdict.UNKNOWN, "hold no writer of a GGUF that is known here"),
+        (TOLD, Verdict.FAIL, "only told how: train.py:"),
+        (f"{TOLD}; gguf.GGUFWriter(path, 'qwen2')", Verdict.PASS, ""),
+    ],
+)
+def test_without_a_smoke_run_the_text_must_show_who_writes_the_artifact(
+    world: World, line: str, verdict: Verdict, said: str
+) -> None:
+    world.edit("train.py", 'if "--smoke"', f'{line}\nif "--smoke"')
     world.changes["gates"] = {"smoke_run": False, "smoke_command": []}
+    only(world.judge(), WRITTEN, verdict, said) if said else assert_only(world.judge(), Verdict.FAIL, {})
     result = world.gate()
-    assert result.verdict is Verdict.PASS
+    assert result.verdict is verdict
     assert "smoke_run_passes" not in result.required
+    written = next(found for found in result.results if found.id == WRITTEN)
+    assert any("that it goes on after a death" in sight.value for sight in written.saw)
 
 
 def test_a_machine_without_the_runtime_that_will_be_needed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.observed import CouldNotLook
-from harness.static import script, sources
+from harness.static import device_maps, script, sources
 from harness.static.sources import Sources
 
 
@@ -73,7 +73,7 @@ def test_a_batch_size_that_cannot_be_read(text: str, said: str) -> None:
     ],
 )
 def test_device_maps_that_stand_there(text: str, maps: tuple[str, ...]) -> None:
-    assert script.device_maps(text) == maps
+    assert device_maps.device_maps(text) == maps
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_device_maps_that_stand_there(text: str, maps: tuple[str, ...]) -> None:
 )
 def test_device_maps_that_cannot_be_read(text: str) -> None:
     with pytest.raises(CouldNotLook, match="cannot be read"):
-        script.device_maps(text)
+        device_maps.device_maps(text)
 
 
 def package_of(**texts: str) -> Sources:

@@ -1,0 +1,201 @@
+"""A training log on its own, judged without its job: its end, its errors and its course."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
+from typing import Final
+
+from harness.core.finding import Finding
+from harness.log import bare, course
+from harness.log.bare import BareTraining
+from harness.log.course import CourseLimits
+from harness.log.errors import ErrorLine, error_line
+from harness.log.grammar import Trainer, lines, parse_line
+from harness.log.summary import LogSummary, TrainerLog, summarise
+
+_LIMITS: Final = CourseLimits()
+_FIRST_ABOVE: Final = 0.1
+"""Nats above ln 2 that the mean of DPO's first few losses cannot reach while the policy is near its reference."""
+
+_COURSE_REMEDY: Final = (
+    "look at what is trainable, at the labels, at the data and at the learning rate, and train again"
+)
+
+
+def judge(path: Path) -> tuple[Finding, ...]:
+    """Claims about a log with the contract's lines, or with those that transformers and TRL print by themselves."""
+    try:
+        clean = list(_lines(path))
+    except OSError as error:
+        return (_of("readable", "The log can be read", None, str(error), "a file", "look at its path and its rights"),)
+    events = [event for line in clean if (event := parse_line(line)) is not None]
+    log = summarise(events)
+    if log.plan is not None or log.trainers:
+        return (*_end(log), _errors(log.errors), *_announced(log), *_courses(log))
+    trainings = bare.read(clean)
+    if not trainings:
+        return (_nothing(clean),)
+    return (_bare_end(trainings[-1]), _errors(_error_lines(clean)), *_bare_courses(trainings))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        for piece in file:
+            yield from lines(piece, torn_end=False)
+
+
+def _error_lines(clean: list[str]) -> tuple[ErrorLine, ...]:
+    return tuple(error for line in clean if (error := error_line(line)) is not None)
+
+
+def _of(name: str, claim: str, holds: bool | None, seen: str, *advice: str) -> Finding:
+    """Finding on a log; ``advice`` is what was expected, and what to do."""
+    expected, remedy = advice
+    return Finding.of(f"log_{name}", claim, holds, seen, expected, remedy=remedy)
+
+
+def _nothing(clean: list[str]) -> Finding:
+    return _of(
+        "tells_of_a_training",
+        "The log tells of a training",
+        None,
+        f"{len(clean)} lines, no logged step among them",
+        "lines of docs/contract.md (training.log), or {'loss': ...} as transformers prints it",
+        "give the log of the training itself",
+    )
+
+
+def _end(log: LogSummary) -> Iterator[Finding]:
+    reached = ", ".join(f"{trainer} step {said.last.step}" for trainer, said in log.trainers.items() if said.last)
+    yield _of(
+        "ends_well",
+        "The training came to its end",
+        log.complete,
+        "TRAINING COMPLETE"
+        if log.complete
+        else f"TRAINING FAILED: {log.failed}"
+        if log.failed
+        else f"ends at {reached}",
+        "TRAINING COMPLETE",
+        "if it still runs, look again when it has ended; else mend what ended it and go on from its newest checkpoint",
+    )
+
+
+def _errors(errors: tuple[ErrorLine, ...]) -> Finding:
+    return _of(
+        "has_no_error_lines",
+        "No line of the present attempt speaks of an error",
+        not errors,
+        "; ".join(f"{error.kind}: {error.text[:200]}" for error in errors[:3]) or "none",
+        "none",
+        "the line says what broke; mend it and go on from the newest checkpoint",
+    )
+
+
+def _announced(log: LogSummary) -> Iterator[Finding]:
+    changed = list(course.changed_announcements(log))
+    yield _of(
+        "announced_plan_holds",
+        "Steps, batch size, adapter and dtype stay what was announced",
+        not changed,
+        "; ".join(changed) or "nothing changed",
+        "one plan",
+        "see what starts the training or changes it, and train again",
+    )
+    for trainer, said in log.trainers.items():
+        done = said.complete.step if said.complete else said.last.step if said.last else 0
+        total = said.complete.total if said.complete else said.last.total if said.last else 0
+        yield _of(
+            f"{trainer}_steps_done",
+            f"{trainer.upper()} reached its last step",
+            done >= total > 0,
+            f"step {done}",
+            f"step {total}",
+            "go on from the newest checkpoint",
+        )
+
+
+def _courses(log: LogSummary) -> Iterator[Finding]:
+    for trainer, said in log.trainers.items():
+        if said.steps:
+            yield from _moves(trainer, said)
+            yield _course(trainer, said, "learning_rate", "has a learning rate", course.rate_problem(said, _LIMITS))
+    dpo = log.of(Trainer.DPO)
+    if dpo.steps:
+        problem = course.preference_problem(dpo, log.first_dpo_loss, _LIMITS)
+        yield _course(Trainer.DPO, dpo, "preferences", "begins at ln 2 and learns to prefer", problem)
+
+
+def _moves(trainer: Trainer, said: TrainerLog) -> Iterator[Finding]:
+    odd = next((step for step in said.steps if not math.isfinite(step.loss)), None)
+    problem = f"step {odd.step}: {odd.loss}" if odd else None
+    yield _course(trainer, said, "losses", "has losses that are numbers", problem)
+    yield _course(trainer, said, "moves", "does not stand still", course.standstill(said, _LIMITS))
+    yield _course(trainer, said, "converges", "does not diverge", course.divergence(said, _LIMITS))
+
+
+def _course(trainer: Trainer, said: TrainerLog, name: str, claim: str, problem: str | None) -> Finding:
+    short = ", too few to judge a course" if course.too_short(said, _LIMITS) else ""
+    fine = f"{len(said.steps)} logged steps{short}"
+    return _of(
+        f"{trainer}_{name}",
+        f"{trainer.upper()} {claim}",
+        problem is None,
+        problem or fine,
+        "no problem",
+        _COURSE_REMEDY,
+    )
+
+
+def _bare_end(last: BareTraining) -> Finding:
+    return _of(
+        "ends_well",
+        "The training came to its end",
+        True if last.ended else None,
+        "the trainer's summary" if last.ended else f"{len(last.entries)} logged steps, and no summary behind them",
+        "{'train_runtime': ...}, which the trainer prints last",
+        "if it still runs, look again when it has ended",
+    )
+
+
+def _bare_courses(trainings: tuple[BareTraining, ...]) -> Iterator[Finding]:
+    for training in trainings:
+        trainer, said = training.trainer, training.log
+        yield from _moves(trainer, said)
+        if training.all("learning_rate"):
+            yield _course(trainer, said, "learning_rate", "has a learning rate", course.rate_problem(said, _LIMITS))
+        if norms := training.all("grad_norm"):
+            idle = sum(norm == 0 or not math.isfinite(norm) for norm in norms)
+            # A scaler of fp16 skips a step now and then, and logs nan there.
+            problem = (
+                f"the gradient is 0 or no number at {idle} of {len(norms)} steps" if idle * 2 > len(norms) else None
+            )
+            yield _course(trainer, said, "gradients", "has gradients", problem)
+        if trainer is Trainer.DPO:
+            yield _bare_preferences(training, said)
+
+
+def _bare_preferences(training: BareTraining, said: TrainerLog) -> Finding:
+    """DPO by its margins, which every kind of its loss logs; the mean of its first few losses tells the kind."""
+    first, margins = said.steps[0].loss, training.all("rewards/margins")
+    late = fmean(margins[-max(1, len(margins) // 4) :])
+    learned: bool | None = True
+    seen = f"margins of {late:.4g} at the end"
+    if training.ended and not course.too_short(said, _LIMITS) and not late >= 2 * _LIMITS.dpo_gain_nats:
+        learned, seen = (
+            False,
+            f"margins of {late:.4g} at the end: chosen and rejected are told apart no better than before",
+        )
+    elif first > course.LN_2 + _FIRST_ABOVE:
+        learned, seen = None, f"the first loss is {first:g}: another kind of loss than sigmoid, or another reference"
+    return _of(
+        "dpo_preferences",
+        "DPO begins at ln 2 and learns to prefer",
+        learned,
+        seen,
+        f"a first loss near {course.LN_2:.4f}, and margins over {2 * _LIMITS.dpo_gain_nats:g} at the end",
+        "look at the reference, at beta, at the learning rate and at the pairs",
+    )
