@@ -50,6 +50,7 @@ def fetch(
                     remedy="Let it finish, or end it; then run the command again.",
                 )
             _fetch(Journal(remote, destination), source, attempt)
+        durable.sweep(destination)
 
 
 def _fetch(journal: Journal, source: Source, attempt: Callable[[Journal], str]) -> None:
