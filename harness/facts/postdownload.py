@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.artifacts import digest, manifest
+from harness.artifacts import apart, digest, manifest
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.tokenizer import read_trained
 from harness.artifacts.verify import verify_file
@@ -83,7 +83,7 @@ def _findings(context: JobContext, path: Path) -> tuple[Finding, ...]:
         trained=read_trained(trained),
         quantization=context.job.artifact.quantization,
     )
-    return verify_file(path, expectation)
+    return apart.findings(verify_file, path, expectation)
 
 
 def _generation(context: JobContext, path: Path) -> runtime.Generation:

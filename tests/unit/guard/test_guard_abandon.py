@@ -87,7 +87,7 @@ def test_what_was_asked_to_go_is_let_go_of_whatever_it_shows_by_then(world: Worl
     with pytest.raises(NotProven):
         replace()
     world.market.change(INSTANCE, status=InstanceStatus.RUNNING)
-    world.market.lag = 0
+    world.market.lag = 3
     replace()
     assert Lost in world.kinds()
 
