@@ -7,6 +7,7 @@ ended from outside, by the system for its memory above all, says nothing about t
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ _ROOM = 4 << 30
 
 _NO_ROOM = 75
 """Exit status of a program that was refused memory (EX_TEMPFAIL of sysexits.h)."""
+
+_REFUSED = re.compile("bad_alloc|(?:failed|unable) to allocate|out of memory|cannot allocate memory", re.IGNORECASE)
+"""The runtime's own words for it, before an error that names no cause. A file that says them is held like any other."""
 
 _OUTPUT = 1 << 16
 _START = f"""
@@ -113,7 +117,7 @@ def _run(program: str, *given: str, room: int, timeout: float) -> tuple[object, 
         )
     if ran.timed_out:
         raise CouldNotLook(f"the runtime did not answer within {timeout:.0f} s")
-    if ran.status == _NO_ROOM:
+    if ran.status == _NO_ROOM or (ran.status and _REFUSED.search(ran.tail)):
         raise CouldNotLook(f"the runtime needs more than the {human_bytes(room)} of memory that it may take")
     if not 0 <= ran.status <= 255:  # a signal; Windows: an exception of the system
         raise CouldNotLook(f"the runtime was ended by the system ({ran.status}), which says nothing about the file")

@@ -49,6 +49,10 @@ def test_the_prompt_is_the_jobs(tmp_path: Path, model: Path, monkeypatch: pytest
 UNKNOWN = {
     "killed": ("os.kill(os.getpid(), 9)", "ended by the system"),
     "aborted": ("os.abort()", "ended by the system"),
+    "out of memory, in its own words": (
+        "print('llama_model_load: error loading model: std::bad_alloc'); raise RuntimeError('Failed to init server')",
+        "of memory",
+    ),
     "out of memory": ("raise MemoryError", "of memory"),
 }
 
