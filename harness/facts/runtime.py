@@ -81,9 +81,9 @@ class Generation:
 
 def ready() -> str:
     """The version of the runtime that loads here; raises CouldNotLook when none does."""
-    answer, error = _run(_READY, room=_ROOM, timeout=_IMPORT_TIMEOUT_S)
+    answer, last = _run(_READY, room=_ROOM, timeout=_IMPORT_TIMEOUT_S)
     if answer is None:
-        raise CouldNotLook(f"the llama.cpp runtime does not load: {error}")
+        raise CouldNotLook(f"the llama.cpp runtime does not load: {last}")
     return printable(str(answer), 100)
 
 
@@ -93,9 +93,9 @@ def generate(path: Path, prompt: str) -> Generation:
         room = 2 * path.stat().st_size + _ROOM
     except OSError as error:
         raise CouldNotLook(f"{path} cannot be read: {error.strerror or error}") from error
-    answer, error = _run(_GENERATE, str(path.resolve()), prompt, room=room, timeout=_TIMEOUT_S)
+    answer, last = _run(_GENERATE, str(path.resolve()), prompt, room=room, timeout=_TIMEOUT_S)
     if not isinstance(answer, dict):
-        return Generation(loaded=False, error=error)
+        return Generation(loaded=False, error=last)
     return Generation(loaded=True, tokens=int(answer["tokens"]), text=printable(str(answer["text"]), 200))
 
 

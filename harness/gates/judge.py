@@ -39,13 +39,16 @@ def demand(stage: str, job: Job) -> Sha256:
 
     Raises OSError when a file of the checks cannot be read.
     """
-    checks = {
+    files: dict[str, canonical.Json] = {
         f"{number}/{path.relative_to(folder).as_posix()}": digest(path.read_bytes())
         for number, folder in enumerate(check_folders(job))
         for path in (*folder.glob("*.py"), *(folder / stage).rglob("*.py"))
     }
-    told = {"stage": stage, "harness": __version__, "job": job.model_dump(mode="json")}
-    return canonical.digest({**told, "required": sorted(plan.declared(stage, job)), "checks": checks})
+    required: list[canonical.Json] = [*sorted(plan.declared(stage, job))]
+    told = job.model_dump(mode="json")
+    return canonical.digest(
+        {"stage": stage, "harness": __version__, "job": told, "required": required, "checks": files}
+    )
 
 
 def judge(facts_path: Path, *, timeout: float = TIMEOUT_S) -> GateResult:

@@ -39,7 +39,7 @@ def disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         def refuse(*_: object, **__: object) -> None:
             raise PermissionError(1, "Operation not permitted")
 
-        monkeypatch.setattr(hold.os, "link", refuse)
+        monkeypatch.setattr(os, "link", refuse)
     return str(request.param)
 
 

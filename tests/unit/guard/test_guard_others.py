@@ -130,8 +130,13 @@ def test_one_that_shows_again_is_not_called_gone(world: World) -> None:
             rented.add(INSTANCE, label)
 
     sleep = world.clock.sleep
+
+    def passing(_self: object, seconds: float) -> None:
+        sleep(seconds)
+        back(seconds)
+
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(type(world.clock), "sleep", lambda _self, seconds: (sleep(seconds), back(seconds)))
+        patched.setattr(type(world.clock), "sleep", passing)
         with pytest.raises(NotProven, match="still shown"):
             world.run()
     _unclosed(world)

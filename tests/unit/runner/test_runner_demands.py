@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness import __version__
 from harness.core.errors import GateHeld, Refused
 from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
@@ -61,7 +62,7 @@ def _demand_more(world: World) -> None:
 @pytest.fixture
 def undone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the changes above patch is as it was when a test is over."""
-    monkeypatch.setattr(judge, "__version__", judge.__version__)
+    monkeypatch.setattr(judge, "__version__", __version__)
     monkeypatch.setattr(plan, "_DECLARED", plan._DECLARED)
 
 
