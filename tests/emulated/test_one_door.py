@@ -79,5 +79,5 @@ def test_demands_are_todays_leftovers_are_swept_and_what_others_destroyed_is_clo
     assert DestroyIntended not in map(type, operator.events())
     assert Closed in map(type, operator.events())
     assert "nothing billing" in _type(operator, "status").stdout
-    report = next(operator.directory.glob("report*.md")).read_text(encoding="utf-8")
+    report = (operator.directory / "GOLD_STANDARD.md").read_text(encoding="utf-8")
     assert "destroyed by somebody else" in report
