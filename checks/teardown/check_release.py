@@ -31,7 +31,7 @@ def check_file_still_matches_release(teardown: TeardownFacts, evidence: Evidence
 
 @pytest.mark.remedy("nothing can be done now; look at the report's evidence")
 def check_nothing_still_running(teardown: TeardownFacts, evidence: Evidence) -> None:
-    """No training or writing process was on the box when the guard looked."""
+    """No training or writing process was on the box when the guard looked; none is on an instance that is gone."""
     running = evidence.saw("processes", teardown.running)
     assert not running, "; ".join(running[:3])
 
@@ -40,6 +40,6 @@ def check_nothing_still_running(teardown: TeardownFacts, evidence: Evidence) -> 
 @pytest.mark.seed("vastai-training-agent.md", "download script")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "safe download script")
 def check_operator_confirmed(teardown: TeardownFacts, evidence: Evidence) -> None:
-    """A person typed it, or the job was told so in advance."""
+    """A person typed it, or the job was told so in advance; nobody is asked where somebody else destroyed it."""
     how = evidence.saw("confirmed", teardown.confirmed)
     assert how, "nobody confirmed"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
+from harness.core import regular_file
 from harness.core.errors import BadInput
 from harness.core.ids import Sha256
 
@@ -26,19 +28,24 @@ def of_file(path: Path, on_progress: Callable[[int], None] | None = None) -> Has
 
     Raises BadInput when the file cannot be read: no digest is ever made up.
     """
+    try:
+        with regular_file.opened(path) as file:
+            return of_open(file, on_progress)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def of_open(file: FileIO, on_progress: Callable[[int], None] | None = None) -> Hashed:
+    """Hash an open file from its first byte to its last. Raises OSError."""
     hasher = hashlib.sha256()
     buffer = bytearray(_CHUNK)
     view = memoryview(buffer)
-    size = 0
-    try:
-        with path.open("rb", buffering=0) as file:
-            while count := file.readinto(buffer):
-                hasher.update(view[:count])
-                size += count
-                if on_progress is not None:
-                    on_progress(size)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    size = file.seek(0)
+    while count := file.readinto(buffer):
+        hasher.update(view[:count])
+        size += count
+        if on_progress is not None:
+            on_progress(size)
     return Hashed(size, Sha256(hasher.hexdigest()))
 
 

@@ -52,6 +52,7 @@ def check(
     release = releases.read(file)
     with open_context(release.job) as context:
         found = list(releases.problems(release, context.history, context.clock.now()))
+        found += releases.outdated(context.history).values()
         verified = context.history.verified
     path = artifact or (Path(verified.path) if verified else None)
     problem = releases.file_problem(release, path) if path else "no verified file is recorded"

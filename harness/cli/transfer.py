@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness.artifacts import arrival, manifest
+from harness.artifacts import apart, arrival, manifest
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.verify import verify_file
 from harness.cli.options import Plain
@@ -97,7 +97,7 @@ def _fetch(host: Host, pattern: str, folder: Path, reporter: ProgressReporter) -
     here = local if arrival.is_here(local, remote.sha256) else local.with_name(f"{local.name}.unverified")
     if here is not local:
         host.fetch(remote, here, show)
-    findings = verify_file(here, Expectation(size=remote.size, sha256=remote.sha256))
+    findings = apart.findings(verify_file, here, Expectation(size=remote.size, sha256=remote.sha256))
     verdict = worst(finding.verdict for finding in findings)
     if verdict is not Verdict.PASS:
         told = "; ".join(f"{one.claim}: {one.seen}" for one in findings if one.verdict is not Verdict.PASS)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from harness.artifacts import expectation
+from harness.artifacts import apart, expectation
 from harness.artifacts.verify import verify_file
 from harness.cli.wording import STYLES, one_line
 from harness.core.errors import GateHeld, GateUnknown
@@ -33,7 +33,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON, for machines.")] = False,
 ) -> None:
     """Judge a model file: whole to the last byte, every tensor there, every scale finite, the tokenizer as trained."""
-    findings = verify_file(file, expectation.of(config, expect, sha256))
+    findings = apart.findings(verify_file, file, expectation.of(config, expect, sha256))
     if as_json:
         typer.echo(json.dumps({"file": str(file), "findings": [asdict(finding) for finding in findings]}, indent=1))
     else:

@@ -58,6 +58,13 @@ def for_gate() -> dict[str, str]:
     return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONUTF8": "1"}
 
 
+def for_strangers_file() -> dict[str, str]:
+    """The environment of a program that loads a stranger's file: what it needs to start, and no key of any kind."""
+    needed = {"PATH", "PYTHONPATH", "TEMP", "TMP", "TMPDIR", "SYSTEMROOT", "WINDIR", "LANG", "LC_ALL"}
+    needed |= {"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"}
+    return {name: value for name, value in os.environ.items() if name.upper() in needed}
+
+
 def search_path() -> tuple[str, ...]:
     """The directories where programs are looked for, in their order."""
     return tuple(entry for entry in os.environ.get("PATH", "").split(os.pathsep) if entry)

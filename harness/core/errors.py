@@ -68,7 +68,8 @@ class InstanceDead(ProviderUnavailable):
 
     default_remedy = (
         "Look at the provider's console: somebody destroyed the instance, or the key belongs to another account. "
-        "harness run JOB --replace-dead-instance rents another once it is proven to be gone."
+        "harness run JOB --replace-dead-instance rents another once it is proven to be gone; "
+        "harness abandon JOB ends it."
     )
 
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,19 +35,29 @@ class Finished:
     timed_out: bool = False
 
 
-def run(argv: Sequence[str], *, cwd: Path, timeout: float, tail: int = 4000, memory: int | None = None) -> Finished:
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    timeout: float,
+    tail: int = 4000,
+    environ: Mapping[str, str] | None = None,
+    memory: int | None = None,
+) -> Finished:
     """Run a command to its end, or to ``timeout`` seconds, when it is killed with its children.
 
-    Keeps the last ``tail`` bytes of what it prints; keys and tokens in the environment are not handed
-    on. Where ``BOUNDS_MEMORY``, it and each child of it get at most ``memory`` bytes of their own (RLIMIT_DATA:
-    files that are mapped do not count). Raises BadInput when it cannot be started.
+    Keeps the last ``tail`` bytes of what it prints. ``environ`` is its environment; not given, this process's without
+    keys and tokens. Where ``BOUNDS_MEMORY``, it and each child of it get at most ``memory`` bytes of their own
+    (RLIMIT_DATA: files that are mapped do not count). Raises BadInput when it cannot be started.
     """
+    if environ is None:
+        environ = {name: value for name, value in environment.variables().items() if not _SECRET.search(name)}
     words = [sys.executable if word == PYTHON else word for word in argv]
     try:
         process = subprocess.Popen(
             words,
             cwd=cwd,
-            env={name: value for name, value in environment.variables().items() if not _SECRET.search(name)},
+            env=environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

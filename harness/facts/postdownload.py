@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.artifacts import digest, manifest
+from harness.artifacts import apart, digest, manifest
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.tokenizer import read_trained
 from harness.artifacts.verify import verify_file
 from harness.context import JobContext
-from harness.core.durable import PART_SUFFIX
+from harness.core import durable
 from harness.core.finding import Finding
 from harness.core.observed import CouldNotLook, Observed
 from harness.core.ports import RemoteFile
@@ -71,8 +71,7 @@ def look(context: JobContext) -> PostdownloadFacts:
 
 
 def _local(path: Path) -> LocalArtifact:
-    beside = path.parent.glob(f"*{path.name}*{PART_SUFFIX}*") if path.parent.is_dir() else ()
-    partial = tuple(sorted(one.name for one in beside))
+    partial = tuple(one.name for one in durable.unfinished(path))
     return LocalArtifact(str(path), path.exists(), path.is_file() and not path.is_symlink(), partial)
 
 
@@ -84,7 +83,7 @@ def _findings(context: JobContext, path: Path) -> tuple[Finding, ...]:
         trained=read_trained(trained),
         quantization=context.job.artifact.quantization,
     )
-    return verify_file(path, expectation)
+    return apart.findings(verify_file, path, expectation)
 
 
 def _generation(context: JobContext, path: Path) -> runtime.Generation:

@@ -39,7 +39,7 @@ def look(context: JobContext) -> TeardownFacts:
         release_problems=attempt(lambda: _release_problems(context)),
         file_problems=attempt(lambda: _file_problems(context)),
         running=attempt(lambda: _guarded(context).running),
-        confirmed=attempt(lambda: needed(context.history.confirmed, "nobody confirmed the destruction")),
+        confirmed=attempt(lambda: _confirmed(context)),
         absence=attempt(lambda: _absence(context)),
         billing=attempt(lambda: _billing(context)),
         volumes=attempt(lambda: _volumes(context)),
@@ -82,6 +82,14 @@ def _file_problems(context: JobContext) -> tuple[str, ...]:
     verified = needed(context.history.verified, "no verified file is recorded")
     problem = release.file_problem(_release(context), Path(verified.path))
     return (problem,) if problem else ()
+
+
+def _confirmed(context: JobContext) -> str:
+    """Consent to the destruction; for one that this job did not ask for, that it did not."""
+    destroyed = context.history.destroyed
+    if destroyed is not None and destroyed.by is not None:
+        return f"not asked: it was destroyed by {destroyed.by}"
+    return needed(context.history.confirmed, "nobody confirmed the destruction")
 
 
 def _guarded(context: JobContext) -> Guarded:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.core import environment
-from harness.core.ids import CheckId
+from harness import __version__
+from harness.core import canonical, environment
+from harness.core.ids import CheckId, Sha256
 from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.gates import plan
@@ -31,6 +32,23 @@ _RESULTS: TypeAdapter[tuple[CheckResult, ...]] = TypeAdapter(tuple[CheckResult, 
 def check_folders(job: Job) -> tuple[Path, ...]:
     """The folders whose checks count: the built-in ``checks/`` and the job's own."""
     return (plan.FOLDER, *job.gates.checks)
+
+
+def demand(stage: str, job: Job) -> Sha256:
+    """Digest of everything that a gate is judged by on this machine: the job, the plan, the checks' files, the harness.
+
+    Raises OSError when a file of the checks cannot be read.
+    """
+    files: dict[str, canonical.Json] = {
+        f"{number}/{path.relative_to(folder).as_posix()}": digest(path.read_bytes())
+        for number, folder in enumerate(check_folders(job))
+        for path in (*folder.glob("*.py"), *(folder / stage).rglob("*.py"))
+    }
+    required: list[canonical.Json] = [*sorted(plan.declared(stage, job))]
+    told = job.model_dump(mode="json")
+    return canonical.digest(
+        {"stage": stage, "harness": __version__, "job": told, "required": required, "checks": files}
+    )
 
 
 def judge(facts_path: Path, *, timeout: float = TIMEOUT_S) -> GateResult:

@@ -16,6 +16,7 @@ from harness.core.errors import NotProven, ProviderUnavailable, Refused
 from harness.core.ports import Instance
 from harness.core.text import printable
 from harness.guard import preconditions
+from harness.guard.hold import HeldFile, holding
 from harness.ledger.events import (
     Abandoned,
     Confirmed,
@@ -55,30 +56,40 @@ def destroy(
         if gone.billing is None:
             _prove_unbilled(context, rental, gone.absence)
         return
-    instance = _shown_or_intended(context, rental)
-    if instance is None:
-        note(f"instance {rental.instance_id} no longer shows; proving that it is gone")
-    else:
-        release()
-        _ask_for_destruction(context, rental, instance, confirm=confirm, note=note, release=release)
-    _prove_unbilled(context, rental, _prove_gone(context, rental))
-
-
-def _shown_or_intended(context: JobContext, rental: Rental) -> Instance | None:
-    """The instance; None for one that no longer shows and whose destruction was intended. Raises Refused else."""
     instance = context.provider().instance(rental.instance_id)
     if instance is None and not context.history.destroy_intended:
-        raise Refused(
-            f"the provider shows no instance {rental.instance_id}, and this job never asked for its destruction",
-            remedy="Look at the provider's console: the key may belong to another account, or somebody destroyed it.",
-        )
-    return instance
+        release()
+        _close_for_others(context, rental, note)
+        return
+    with holding(context, note) as held:
+        if instance is None:
+            note(f"instance {rental.instance_id} no longer shows; proving that it is gone")
+        else:
+            release()
+            _ask_for_destruction(context, rental, instance, held, confirm=confirm, note=note, release=release)
+        absence = _prove_gone(context, rental)
+    _prove_unbilled(context, rental, absence)
+
+
+def _close_for_others(context: RecordingContext, rental: Rental, note: Callable[[str], None]) -> None:
+    """Record the end of an instance that somebody else has destroyed, once it is proven and its file is safe here."""
+    note(f"the provider shows no instance {rental.instance_id}: {preconditions.OTHERS}; proving that it is gone")
+    release = preconditions.valid_release(context, context.clock.now())
+    remedy = f"harness abandon {context.job.name} gives the instance up, and says what is lost."
+    with holding(context, note, remedy) as held:
+        held.require_size(release)
+        absence, billing = _prove_gone(context, rental), _billing_end(context, rental)
+        held.require_bytes(release)
+    remote = f"not asked: the instance is gone, destroyed by {preconditions.OTHERS}"
+    context.record(preconditions.guarded(context, release, context.clock.now(), rental.label, remote=remote))
+    context.record(Destroyed(rental.instance_id, absence, billing, by=preconditions.OTHERS))
 
 
 def _ask_for_destruction(
     context: RecordingContext,
     rental: Rental,
     instance: Instance,
+    held: HeldFile,
     *,
     confirm: Confirm,
     note: Callable[[str], None],
@@ -86,8 +97,9 @@ def _ask_for_destruction(
 ) -> None:
     """Look at every precondition, ask the operator, then the provider; raises Refused.
 
-    Where that was asked before, an instance that still shows and whose box is silent may be on its way out:
-    nothing is asked again, and the proof tells.
+    The bytes at home are read last, and nothing slow stands between that and the request. Where that was asked before,
+    an instance that still shows and whose box is silent may be on its way out: nothing is asked again, and the proof
+    tells.
     """
     try:
         guarded = preconditions.inspect(context, rental, instance)
@@ -96,14 +108,17 @@ def _ask_for_destruction(
             raise
         note(f"{unseen}; its destruction was requested before: looking whether it goes")
         return
+    held.require_size(preconditions.valid_release(context, guarded.at))  # nobody is asked about what will be refused
     asked_at = context.clock.monotonic()
     _confirmed(context, rental, confirm)
     if context.clock.monotonic() - asked_at > _AT_ONCE_S:
         release()
         instance = _still_shown(context, rental)
         guarded = preconditions.inspect(context, rental, instance)
+    held.require_bytes(preconditions.valid_release(context, guarded.at))
     context.record(guarded)
     context.record(DestroyIntended(rental.instance_id, context.history.release_sha256, instance.volumes))
+    held.require_in_place()
     _request(context, rental, note)
 
 
@@ -112,7 +127,7 @@ def _still_shown(context: JobContext, rental: Rental) -> Instance:
     if instance is None:
         raise Refused(
             f"the provider no longer shows instance {rental.instance_id}: somebody else has destroyed it, or hides it",
-            remedy="Look at the provider's console before anything else.",
+            remedy="Run the same command again: it looks whether the instance is gone, and proves it.",
         )
     return instance
 
@@ -192,8 +207,12 @@ def abandon(context: RecordingContext, accepts: Callable[[str], bool], note: Cal
     it goes on from what is proven.
     """
     rental = _alive(context)
-    instance = _shown_or_intended(context, rental)
-    context.record(Abandoned(rental.instance_id, *_let_go(context, rental, instance, accepts, note)))
+    instance = context.provider().instance(rental.instance_id)
+    by = preconditions.OTHERS if instance is None and not context.history.destroy_intended else None
+    if by is not None:
+        _accept_loss(context, rental, ("whatever lay on it: it was destroyed by " + by,), accepts, note)
+    absence, billing = _let_go(context, rental, instance, accepts, note)
+    context.record(Abandoned(rental.instance_id, absence, billing, by))
 
 
 def replace(
@@ -246,7 +265,7 @@ def _let_go(
         context.record(DestroyIntended(rental.instance_id, None, instance.volumes, has_run))
         _request(context, rental, note)
     asked = context.history.all(DestroyIntended)
-    ran = not asked or asked[-1].ran is not False
+    ran = asked[-1].ran is not False if asked else context.history.pin is not None
     return _prove_gone(context, rental), _billing_end(context, rental, ran=ran)
 
 

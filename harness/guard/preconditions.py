@@ -25,6 +25,8 @@ DEAD = frozenset({InstanceStatus.OFFLINE, InstanceStatus.EXITED})
 _NOT_YET = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.CREATED, InstanceStatus.LOADING})
 """States on the way to a first start. A missing start time alone says nothing: the provider leaves it out at times."""
 
+OTHERS = "somebody else: this job never asked for its destruction"
+"""Doer of a destruction that this job finds done."""
 
 _OUTPUTS = ("models/output", ".harness/aside/*/models/output")
 """Folders in which a training leaves its outputs, and an upload puts those of an attempt with another package."""
@@ -34,25 +36,40 @@ class BoxUnseen(Refused):
     """The box itself could not be looked at."""
 
 
+_ANEW = "harness run JOB judges it anew, by what is demanded today."
+
+
 def inspect(context: JobContext, rental: Rental, instance: Instance) -> Guarded:
-    """Look at every precondition but the operator's word; raises Refused naming the first that does not hold."""
+    """Look at every precondition but the file's bytes and the operator's word.
+
+    Raises Refused naming the first that does not hold.
+    """
     now = context.clock.now()
-    release = _release(context, now)
-    _local_file(context, release)
+    release = valid_release(context, now)
+    late = releases.outdated(context.history)
+    if late:
+        raise Refused("the release is not valid: " + "; ".join(late.values()), remedy=_ANEW)
     require_ours(context, rental, instance)
     running, remote = _box(context, instance)
-    return Guarded(
-        at=now,
-        instance_id=rental.instance_id,
-        label=instance.label,
-        release=context.history.release_sha256,
-        sha256=release.sha256,
-        running=running,
-        remote=remote,
-    )
+    return guarded(context, release, now, instance.label, running=running, remote=remote)
 
 
-def _release(context: JobContext, now: float) -> releases.Release:
+def guarded(
+    context: JobContext,
+    release: releases.Release,
+    now: float,
+    label: str | None,
+    *,
+    running: tuple[str, ...] = (),
+    remote: str,
+) -> Guarded:
+    """Record of what was seen at ``now``."""
+    sha256 = context.history.release_sha256
+    return Guarded(now, release.instance_id, label, sha256, release.sha256, running, remote)
+
+
+def valid_release(context: JobContext, now: float) -> releases.Release:
+    """The job's release, as it is recorded. Raises Refused for one that is missing or void."""
     path = context.history.release_path
     if path is None:
         raise Refused("there is no release: no artifact of this job has passed the postdownload gate")
@@ -62,23 +79,11 @@ def _release(context: JobContext, now: float) -> releases.Release:
         raise Refused(f"the release cannot be read: {error}") from error
     problems = releases.problems(release, context.history, now)
     if problems:
-        raise Refused("the release is not valid: " + "; ".join(problems))
+        raise Refused("the release is not valid: " + "; ".join(problems), remedy=_ANEW)
     here = context.provider().name
     if release.provider != here:
         raise Refused(f"the release is for an instance of {release.provider}, this job's provider is {here} now")
     return release
-
-
-def _local_file(context: JobContext, release: releases.Release) -> None:
-    verified = context.history.verified
-    if verified is None:
-        raise Refused("no verified file of this job is recorded")
-    problem = releases.file_problem(release, Path(verified.path))
-    if problem is not None:
-        raise Refused(
-            f"the verified file no longer matches its release: {problem}",
-            remedy="The instance still has it: harness run JOB fetches and verifies it again.",
-        )
 
 
 def require_ours(context: JobContext, rental: Rental, instance: Instance) -> None:

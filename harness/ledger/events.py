@@ -77,7 +77,10 @@ class StageEntered(JobEvent):
 
 @dataclass(frozen=True, slots=True)
 class _Judgement(JobEvent):
-    """Result of a stage's checks (JSON), and the facts file that it rests on."""
+    """Result of a stage's checks (JSON), and the facts file that it rests on.
+
+    ``demand`` is the digest of everything that it was judged by: the job, the checks' files, the harness.
+    """
 
     stage: Stage
     verdict: Verdict
@@ -85,6 +88,7 @@ class _Judgement(JobEvent):
     result: JsonObject
     facts_path: str
     facts_sha256: str
+    demand: str | None = None
 
 
 @_stored("gate")
@@ -281,11 +285,15 @@ class DestroyRequested(JobEvent):
 
 @_stored("destroyed")
 class Destroyed(JobEvent):
-    """The instance is proven to be gone; ``billing`` proves that it bills no more, and may come in a later event."""
+    """The instance is proven to be gone; ``billing`` proves that it bills no more, and may come in a later event.
+
+    ``by`` says that it was not this job that destroyed it.
+    """
 
     instance_id: InstanceId
     absence: JsonObject
     billing: JsonObject | None = None
+    by: str | None = None
 
 
 @_stored("closed")
@@ -344,11 +352,12 @@ class LossAccepted(JobEvent):
 
 @_stored("abandoned")
 class Abandoned(JobEvent):
-    """The instance was given up and is proven to be gone; the job begins anew."""
+    """The instance was given up and is proven to be gone; the job begins anew. ``by`` as in ``Destroyed``."""
 
     instance_id: InstanceId
     absence: JsonObject
     billing: JsonObject | None = None
+    by: str | None = None
 
 
 @_stored("lost")

@@ -5,6 +5,12 @@ without ``--stage`` gets the options and markers alone.
 """
 
 from harness.plugin.arguments import pytest_load_initial_conftests
-from harness.plugin.options import pytest_addhooks, pytest_addoption, pytest_configure
+from harness.plugin.options import pytest_addhooks, pytest_addoption, pytest_cmdline_main, pytest_configure
 
-__all__ = ["pytest_addhooks", "pytest_addoption", "pytest_configure", "pytest_load_initial_conftests"]
+__all__ = [
+    "pytest_addhooks",
+    "pytest_addoption",
+    "pytest_cmdline_main",
+    "pytest_configure",
+    "pytest_load_initial_conftests",
+]

@@ -11,8 +11,17 @@ import pytest
 from harness.core.errors import BadInput, GateUnknown
 from harness.core.lifecycle import ORDER
 from harness.core.observed import CouldNotLook
+from harness.core.text import human_seconds
 from harness.gates.facts_file import FactsFile, read_facts
 from harness.job.model import Job
+from harness.release.statement import rfc3339
+
+
+def age(facts: FactsFile) -> str:
+    """Sentence about facts that were given: when they were seen, and how long ago by this machine's clock."""
+    seconds = time.time() - facts.taken_at
+    ago = f"{human_seconds(seconds)} ago" if seconds >= 0 else f"{human_seconds(-seconds)} from now, by this clock"
+    return f"recorded facts of stage {facts.stage}, seen {rfc3339(facts.taken_at)}, {ago}: the world is not looked at"
 
 
 def gather(stages: Sequence[str], config: pytest.Config, scratch: Path) -> dict[str, Path]:

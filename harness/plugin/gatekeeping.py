@@ -34,9 +34,11 @@ class Gatekeeping:
     session: pytest.Session | None = None
     unwritten: str = ""
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Remember the session: its exit status is to be set."""
+        """Remember the session: its exit status is to be set. Its first line says what is no look at the world."""
         self.session = session
+        self._say_recorded()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -75,6 +77,13 @@ class Gatekeeping:
         """Once more, behind every hook of the session: none of them turns a held gate's status into success."""
         if self.session is not None:
             self._hold(self.session)
+            self._say_recorded()
+
+    def _say_recorded(self) -> None:
+        """Said before everything else and after it: an old look is easily taken for a new one."""
+        terminal = self.config.pluginmanager.getplugin("terminalreporter")
+        for recorded in self.judging.recorded.values() if terminal is not None else ():
+            terminal.write_line(recorded, yellow=True)
 
     def _hold(self, session: pytest.Session) -> None:
         opened = bool(self.gates) and all(gate.verdict is Verdict.PASS for gate in self.gates)

@@ -13,7 +13,7 @@ from harness.core.lifecycle import ORDER
 from harness.plugin import fixtures, session
 from harness.plugin.arguments import asked_stages
 from harness.plugin.declaring import PREFIX
-from harness.plugin.facts_source import gather
+from harness.plugin.facts_source import age, gather
 from harness.plugin.gatekeeping import WORKER_FACTS, Gatekeeping
 from harness.plugin.importing import Importing
 from harness.plugin.selecting import Selecting
@@ -39,6 +39,8 @@ def begin(config: pytest.Config) -> None:
             f"the evidence cannot be kept: {error.filename}: {error.strerror}\n"
             "  next: see that the place is writable and has room, then run the same command again."
         ) from error
+    if config.option.facts:
+        judging.recorded = {stage: age(facts) for stage, facts in judging.facts.items()}
     config.stash[session.KEY] = judging
     parts: dict[str, object] = {
         "fixtures": fixtures,
@@ -60,4 +62,6 @@ def _facts(config: pytest.Config) -> dict[str, Path]:
     stages = asked_stages(config.option.stage)
     if not stages:
         raise BadInput(f"--stage names no stage: the stages are {', '.join(ORDER)}")
-    return gather(stages, config, Path(tempfile.mkdtemp(prefix="harness-facts-")))
+    scratch = tempfile.TemporaryDirectory(prefix="harness-facts-")
+    config.add_cleanup(scratch.cleanup)
+    return gather(stages, config, Path(scratch.name))

@@ -38,6 +38,28 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(newhooks)
 
 
+LISTING = {
+    "help": "--help",
+    "version": "--version",
+    "markers": "--markers",
+    "showfixtures": "--fixtures",
+    "show_fixtures_per_test": "--fixtures-per-test",
+    "cacheshow": "--cache-show",
+}
+"""Options with which pytest lists something and ends before there is a gate, by their names in its namespace.
+
+Those that list checks, as ``--collect-only``, leave a gate that is held.
+"""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Refuse to list where a stage is to be judged: the exit status would be read as the gate's."""
+    listing = [option for name, option in LISTING.items() if getattr(config.option, name, None)]
+    if config.option.stage and listing:
+        raise pytest.UsageError(f"{listing[0]} judges nothing: leave it out, or --stage\n  next: pytest {listing[0]}")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Markers always; check files are collected and facts taken only when a stage is judged."""

@@ -26,6 +26,8 @@ class Judging:
     declared: dict[str, list[CheckId]] = field(default_factory=dict)
     results: dict[str, dict[CheckId, CheckResult]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    recorded: Mapping[str, str] = field(default_factory=dict)
+    """Age of the facts that were given in place of a look, in words, by stage."""
 
     @classmethod
     def of(cls, paths: Mapping[str, Path]) -> Judging:

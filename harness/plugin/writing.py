@@ -23,6 +23,8 @@ def verdicts_json(gates: Iterable[GateResult], judging: Judging) -> bytes:
             "missing": gate.missing,
             "facts_sha256": judging.digests[gate.stage],
             "job": judging.facts[gate.stage].job.name,
+            "facts_seen_at": judging.facts[gate.stage].taken_at,
+            "facts_recorded": judging.recorded.get(gate.stage),
         }
         for gate in gates
     ]
@@ -46,6 +48,7 @@ def summary_markdown(gates: Iterable[GateResult], judging: Judging) -> str:
     for gate in gates:
         word = "open" if gate.verdict is Verdict.PASS else "held"
         lines.append(f"### {judging.facts[gate.stage].job.name}: gate {gate.stage} {word}\n")
+        lines += [f"{_cell(judging.recorded[gate.stage])}\n"] if gate.stage in judging.recorded else []
         lines.append("| check | verdict | saw |\n|---|---|---|")
         for result in gate.results:
             saw = "; ".join(f"{sight.name} = {sight.value}" for sight in result.saw)

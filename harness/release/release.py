@@ -10,29 +10,37 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
+from typing import Final
 
 from harness.artifacts import digest
-from harness.core.errors import BadInput, Refused
+from harness.core import regular_file
+from harness.core.errors import Refused
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.ports import RemoteFile
 from harness.core.text import printable
 from harness.core.verdict import Verdict
-from harness.gates import plan
+from harness.gates import judge, plan
 from harness.gates.evidence import result_from_json
 from harness.ledger.chain import Head
 from harness.ledger.events import GateJudged
 from harness.ledger.history import History, LocalFile, Rental
 from harness.release.statement import Release, ReleasedCheck, ReleasedGate, read, to_json
 
-__all__ = ["Release", "ReleasedCheck", "file_problem", "problems", "read", "statement", "to_json"]
+__all__ = ["Release", "ReleasedCheck", "file_problem", "outdated", "problems", "read", "statement", "to_json"]
+
+JUDGED_AGAIN: Final = (Stage.POSTTRAIN, Stage.POSTDOWNLOAD)
+"""Gates whose world is there until the destruction: what is demanded of it by now can be looked at."""
 
 
 def statement(history: History, provider_name: str, now: float) -> Release:
     """The release of the job's instance, valid from ``now`` for the job's ``release_valid_s`` seconds.
 
     Raises Refused when no instance is rented, no file is verified, or the postdownload gate
-    is not open on the checks that the plan demands.
+    is not open on what is demanded of it today.
     """
     rental, artifact, verified = _subjects(history)
     gates = tuple(_released(stage, history.gates[stage]) for stage in ORDER if history.passed(stage))
@@ -51,10 +59,29 @@ def statement(history: History, provider_name: str, now: float) -> Release:
         issued=issued,
         expires=issued + math.ceil(history.job.limits.release_valid_s),
     )
-    found = (*_gate_problems(release, history), *_subject_problems(release, history))
+    found = (
+        *_gate_problems(release, history),
+        *_subject_problems(release, history),
+        *outdated(history, (Stage.POSTDOWNLOAD,)).values(),
+    )
     if found:
         raise Refused("nothing is released: " + "; ".join(found))
     return release
+
+
+def outdated(history: History, stages: Sequence[Stage] = JUDGED_AGAIN) -> dict[Stage, str]:
+    """Open gates that were judged by anything else than what is demanded today, each with the difference in words."""
+    found = {}
+    for stage in stages:
+        if not history.passed(stage):
+            continue
+        missing = set(plan.declared(stage, history.job)) - {
+            check.id for check in _released(stage, history.gates[stage]).checks
+        }
+        if missing or history.gates[stage].demand != judge.demand(stage, history.job):
+            by = "by another job file, other checks or another harness than today's"
+            found[stage] = f"gate {stage} was judged " + (f"without {', '.join(sorted(missing))}" if missing else by)
+    return found
 
 
 def problems(release: Release, history: History, now: float) -> tuple[str, ...]:
@@ -69,17 +96,27 @@ def problems(release: Release, history: History, now: float) -> tuple[str, ...]:
 
 def file_problem(release: Release, path: Path) -> str | None:
     """Problem of the file, its size and SHA-256 read from the disk now; None when it is the released one."""
-    if not path.exists():
-        return f"{path} does not exist"
-    if not path.is_file():
-        return f"{path} is not a file"
     try:
-        size = path.stat().st_size
-        if size != release.size:
-            return f"{path} has {size} bytes, the release names {release.size}"
-        hashed = digest.of_file(path)
-    except (BadInput, OSError) as error:
-        return f"{path} cannot be read: {error}"
+        with regular_file.opened(path) as file:
+            return size_problem(release, path, file) or bytes_problem(release, path, file)
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{path} does not exist"
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror or error}"
+
+
+def size_problem(release: Release, path: Path, file: FileIO) -> str | None:
+    """Problem of an open file that shows without reading it."""
+    size = os.fstat(file.fileno()).st_size
+    return f"{path} has {size} bytes, the release names {release.size}" if size != release.size else None
+
+
+def bytes_problem(release: Release, path: Path, file: FileIO) -> str | None:
+    """Problem of an open file's bytes, every one read now."""
+    try:
+        hashed = digest.of_open(file)
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror or error}"
     if hashed.size != release.size or hashed.sha256 != release.sha256:
         return f"{path} has the SHA-256 {hashed.sha256}, the release names {release.sha256}"
     return None
@@ -101,7 +138,7 @@ def _released(stage: Stage, gate: GateJudged) -> ReleasedGate:
     except ValueError as error:
         raise Refused(f"the record of gate {stage} does not read: {error}") from error
     checks = tuple(ReleasedCheck(one.id, one.verdict) for one in sorted(result.results, key=lambda one: one.id))
-    return ReleasedGate(stage, result.verdict, gate.plan_digest, gate.facts_sha256, checks)
+    return ReleasedGate(stage, result.verdict, gate.plan_digest, gate.facts_sha256, checks, gate.demand)
 
 
 def _time_problems(release: Release, now: float) -> tuple[str, ...]:
@@ -134,16 +171,10 @@ def _subject_problems(release: Release, history: History) -> tuple[str, ...]:
 
 
 def _gate_problems(release: Release, history: History) -> tuple[str, ...]:
-    """Gates of the statement that are not open in the log, and checks that today's postdownload plan adds."""
+    """Gates of the statement that are not open in the log."""
     found = [problem for gate in release.gates for problem in _one_gate(gate, history)]
-    last = release.gate(Stage.POSTDOWNLOAD)
-    if last is None:
-        return (*found, "the postdownload gate has not passed")
-    named = [check.id for check in last.checks]
-    demanded = plan.required(last.stage, history.job, named)
-    if plan.digest(last.stage, demanded) != last.plan_digest:
-        missing = ", ".join(sorted(set(demanded) - set(named)))
-        found.append(f"the postdownload plan is not today's: {missing or 'other checks'} demanded")
+    if release.gate(Stage.POSTDOWNLOAD) is None:
+        found.append("the postdownload gate has not passed")
     return tuple(found)
 
 
@@ -156,6 +187,8 @@ def _one_gate(gate: ReleasedGate, history: History) -> list[str]:
         found.append(f"gate {gate.stage} passed another plan than the statement says")
     elif known.facts_sha256 != gate.facts_sha256:
         found.append(f"gate {gate.stage} has judged other facts since")
+    elif known.demand != gate.demand:
+        found.append(f"gate {gate.stage} was judged by other demands than the statement says")
     shut = ", ".join(_shown(check.id) for check in gate.checks if check.verdict is not Verdict.PASS)
     if shut:
         found.append(f"gate {gate.stage}: {shut} did not pass")

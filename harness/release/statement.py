@@ -23,10 +23,15 @@ from harness.core.verdict import Verdict
 from harness.ledger.chain import Head
 
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
-PREDICATE: Final = "https://gold-standard-harness.dev/release/v2"
+PREDICATE: Final = "https://gold-standard-harness.dev/release/v3"
+PREDICATE_V2: Final = "https://gold-standard-harness.dev/release/v2"
 PREDICATE_V1: Final = "https://gold-standard-harness.dev/release/v1"
 
-_SPELLINGS: Final[dict[str, Callable[[dict[str, Any]], bytes]]] = {PREDICATE: rfc8785.dumps, PREDICATE_V1: canonical}
+_SPELLINGS: Final[dict[str, Callable[[dict[str, Any]], bytes]]] = {
+    PREDICATE: rfc8785.dumps,
+    PREDICATE_V2: rfc8785.dumps,
+    PREDICATE_V1: canonical,
+}
 """Each predicate type and its canonical JSON: RFC 8785, and before it ASCII (what is not ASCII escaped)."""
 
 MAX_BYTES: Final = 1 << 20
@@ -49,13 +54,17 @@ class ReleasedCheck:
 
 @dataclass(frozen=True, slots=True)
 class ReleasedGate:
-    """One gate that opened: the plan that it was held against, the facts that it judged, each check's verdict."""
+    """One gate that opened: the plan that it was held against, the facts that it judged, each check's verdict.
+
+    ``demand`` is the digest of all that it was judged by; None where the log, or the statement, is older than that.
+    """
 
     stage: Stage
     verdict: Verdict
     plan_digest: str
     facts_sha256: str
     checks: tuple[ReleasedCheck, ...]
+    demand: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _document(release: Release) -> dict[str, Any]:
+    binds = release.predicate == PREDICATE
     return {
         "_type": STATEMENT,
         "subject": [{"name": release.name, "digest": {"sha256": release.sha256}}],
@@ -138,6 +148,7 @@ def _document(release: Release) -> dict[str, Any]:
                     "planDigest": {"sha256": gate.plan_digest},
                     "factsDigest": {"sha256": gate.facts_sha256},
                     "checks": [{"id": check.id, "verdict": check.verdict.value} for check in gate.checks],
+                    **({"demandDigest": {"sha256": gate.demand}} if gate.demand and binds else {}),
                 }
                 for gate in release.gates
             ],
@@ -184,6 +195,7 @@ def _gate(told: Any) -> ReleasedGate:
         plan_digest=_field(told, "planDigest", "sha256", read=sha256),
         facts_sha256=_field(told, "factsDigest", "sha256", read=sha256),
         checks=_field(told, "checks", read=_each(_check)),
+        demand=_field(told, "demandDigest", "sha256", read=sha256) if "demandDigest" in told else None,
     )
 
 

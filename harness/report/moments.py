@@ -39,6 +39,8 @@ def _sentence(event: JobEvent) -> str:
         measure = f"{len(event.files)} files"
     elif isinstance(event, events.ArtifactRecorded | events.Fetched):
         measure = human_bytes(event.size)
+    elif isinstance(event, events.Destroyed | events.Abandoned) and event.by is not None:
+        measure = f"; it was destroyed by {event.by}"
     return _SENTENCES[type(event)].format(event, measure=measure)
 
 
@@ -68,7 +70,7 @@ _SENTENCES: Mapping[type[JobEvent], str] = {
     events.Guarded: "the guard looked at everything and let it go",
     events.DestroyIntended: "about to ask for instance {0.instance_id} to be destroyed",
     events.DestroyRequested: "destruction of instance {0.instance_id} requested: {0.reply}",
-    events.Destroyed: "instance {0.instance_id} proven to be gone",
+    events.Destroyed: "instance {0.instance_id} proven to be gone{measure}",
     events.Closed: "the job is closed",
     events.Held: "held at {0.stage}: {0.reason}",
     events.Reopened: "gate {0.stage} was reopened: {0.why}",
@@ -76,6 +78,6 @@ _SENTENCES: Mapping[type[JobEvent], str] = {
     events.InstanceStopped: "instance {0.instance_id} was stopped, its disk kept: {0.why}",
     events.InstanceStarted: "instance {0.instance_id} was started again",
     events.LossAccepted: "the loss of what is on instance {0.instance_id} was accepted",
-    events.Abandoned: "instance {0.instance_id} was given up and is proven to be gone",
+    events.Abandoned: "instance {0.instance_id} was given up and is proven to be gone{measure}",
     events.Lost: "instance {0.instance_id} died and is proven to be gone; another may take its place ({0.how})",
 }

@@ -26,7 +26,9 @@ def headline(stands: JobStanding, history: History, stages: Sequence[StageReport
         seen = "Every gate has opened"
         if history.job.adopted:
             seen = "Adopted: what came before the training's end was not looked at. Every gate since has opened"
-        return f"{seen}; the model is home and the instance is proven to be gone."
+        by = history.destroyed.by if history.destroyed is not None else None
+        whose = f", destroyed by {by}" if by is not None else ""
+        return f"{seen}; the model is home and the instance is proven to be gone{whose}."
     if history.held is not None and stands is JobStanding.HELD:
         return f"Held at {history.held.stage}: {history.held.reason}"
     passed = sum(stage.verdict is not None and stage.left_at is not None for stage in stages)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import posixpath
-import shutil
 from pathlib import Path
 
 from harness.artifacts import arrival, digest, manifest
 from harness.context import RunnerContext
-from harness.core import durable
+from harness.core import durable, regular_file
 from harness.core.errors import HarnessError, RemoteChanged
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook
@@ -50,6 +49,7 @@ def download(context: RunnerContext, reporter: ProgressReporter) -> None:
             # What was judged on the box is no more: the next run judges what is there now.
             context.record(Reopened(Stage.POSTTRAIN, str(error)))
             raise
+    durable.sweep(local)
     fetched = LocalFile(local, artifact.size, artifact.sha256)
     if context.history.fetched != fetched:
         context.record(Fetched(str(local), artifact.size, artifact.sha256, rate))
@@ -105,11 +105,8 @@ def _copy_again(context: RunnerContext, local: Path, artifact: RemoteFile, repor
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / local.name
     if not _is_here(copy, artifact, reporter):
-        temporary = copy.with_name(copy.name + durable.PART_SUFFIX)
-        shutil.copyfile(local, temporary)
-        with temporary.open("rb+") as file:
-            durable.flush(file.fileno())
-        durable.publish(temporary, copy)
+        with regular_file.opened(local) as file:
+            durable.copy(file, copy)
 
 
 def _find_artifact(context: RunnerContext) -> RemoteFile:

@@ -126,6 +126,7 @@ def run(
     Raises GateHeld or GateUnknown when a gate stays shut, and whatever kept an act from being done;
     each is recorded as ``held`` before it is raised. Nothing that runs is ever destroyed on that way.
     """
+    teardown.reopen_if_outdated(context, reporter)
     commanded = True  # what stands still is started for an operator's command, not behind anybody's back later
     while (stage := context.history.stage) is not None and not (until and context.history.passed(until)):
         if context.history.held is not None or stage not in context.history.entered:
@@ -212,10 +213,10 @@ def judge(
 
     Only ``GateJudged`` opens a gate; ``Polled`` is a judgement in mid-stage.
     """
-    taken = context.take_facts(stage)
+    taken, demand = context.take_facts(stage), gates.demand(stage, context.job)
     result = gates.judge(taken.path)
     body: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(result)))
-    context.record(judged(stage, result.verdict, result.plan_digest, body, str(taken.path), taken.sha256))
+    context.record(judged(stage, result.verdict, result.plan_digest, body, str(taken.path), taken.sha256, demand))
     reporter.judged(stage, result)
     return result
 

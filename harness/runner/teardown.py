@@ -8,10 +8,12 @@ from harness.artifacts import digest
 from harness.context import RunnerContext
 from harness.core import durable
 from harness.core.errors import HarnessError
+from harness.core.lifecycle import Stage
 from harness.guard import destroy
 from harness.guard.destroy import Confirm
-from harness.ledger.events import Released
+from harness.ledger.events import Released, Reopened
 from harness.release import release as releases
+from harness.runner import provision
 from harness.runner.progress import ProgressReporter
 
 
@@ -25,6 +27,21 @@ def teardown(context: RunnerContext, reporter: ProgressReporter, confirm: Confir
     destroy.destroy(context, confirm, reporter.note, release)
 
 
+def reopen_if_outdated(context: RunnerContext, reporter: ProgressReporter) -> None:
+    """Judge the artifact anew, on the box and here, when what is demanded of it is not what it was judged by.
+
+    On the box only as long as there is one: nothing is destroyed for the sake of what cannot be judged there.
+    """
+    late = releases.outdated(context.history) if context.history.destroyed is None else {}
+    gone = bool(late) and provision.gone_by_now(context)
+    if not late or (gone and context.history.destroy_intended):
+        return
+    for stage in (Stage.POSTDOWNLOAD,) if gone else (Stage.POSTDOWNLOAD, Stage.POSTTRAIN):
+        if context.history.passed(stage):
+            context.record(Reopened(stage, late.get(stage, "what came before it is judged anew")))
+    reporter.note("; ".join(late.values()) + ": judging the artifact again")
+
+
 def _has_valid_release(context: RunnerContext) -> bool:
     path = context.history.release_path
     if path is None:
@@ -33,7 +50,8 @@ def _has_valid_release(context: RunnerContext) -> bool:
         release = releases.read(Path(path))
     except HarnessError:
         return False
-    return not releases.problems(release, context.history, context.clock.now())
+    late = releases.outdated(context.history)
+    return not late and not releases.problems(release, context.history, context.clock.now())
 
 
 def _release(context: RunnerContext) -> None:

@@ -94,12 +94,12 @@ def _put_on_the_box(box_root: Path) -> Path:
 def _verified(context: OpenContext, local: Path) -> None:
     """What a run writes between the login and the teardown."""
     for stage in (Stage.PREFLIGHT, Stage.PROVISION, Stage.UPLOAD, Stage.INSTALL, Stage.LAUNCH, Stage.TRAINING):
-        context.record(judged(gate(stage, context.job)))
+        context.record(judged(gate(stage, context.job), context.job))
     size, sha256 = len(MODEL), Sha256(hashlib.sha256(MODEL).hexdigest())
     context.record(ArtifactRecorded(f"{REMOTE}/models/output/final/model.Q8_0.gguf", size, sha256))
-    context.record(judged(gate(Stage.POSTTRAIN, context.job)))
+    context.record(judged(gate(Stage.POSTTRAIN, context.job), context.job))
     context.record(Fetched(str(local), size, sha256, bytes_per_s=None))
-    context.record(judged(gate(Stage.POSTDOWNLOAD, context.job)))
+    context.record(judged(gate(Stage.POSTDOWNLOAD, context.job), context.job))
     context.record(Verified(str(local), size, sha256))
 
 

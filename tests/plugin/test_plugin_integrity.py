@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
+from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.support.facts import NOW
 from tests.support.gate_project import FIRST, SECOND, Project, Said, project
 
 pytest_plugins = ["pytester"]
@@ -306,3 +309,54 @@ def test_python_without_assertions_judges_nothing(mine: Project) -> None:
     ran = mine.pytester.run(sys.executable, *options)
     assert ran.ret == pytest.ExitCode.USAGE_ERROR
     assert "python -O removes them" in ran.stderr.str()
+
+
+@pytest.mark.parametrize("option", ["--help", "--markers", "--fixtures", "--fixtures-per-test", "--cache-show"])
+def test_an_option_that_lists_is_refused_where_a_stage_is_to_be_judged(mine: Project, option: str) -> None:
+    said = mine.judge(mine.facts(), option)
+    assert said.status == pytest.ExitCode.USAGE_ERROR, said.output
+    assert "judges nothing: leave it out, or --stage" in said.output
+    assert mine.run(option).ret == 0
+
+
+@pytest.mark.parametrize("option", ["--collect-only", "--setup-only", "--setup-plan"])
+def test_an_option_that_lists_checks_leaves_a_gate_that_is_held(mine: Project, option: str) -> None:
+    assert_held(mine.judge(mine.facts(), option))
+
+
+def test_the_session_ends_with_the_gates_status_for_whoever_reads_it_there(mine: Project) -> None:
+    """What reports a session's status from a hook of its own reads it when the session ends, not when pytest does."""
+    mine.write(
+        "conftest.py",
+        "import pytest\n"
+        "@pytest.hookimpl(wrapper=True, tryfirst=True)\n"
+        "def pytest_sessionfinish(session):\n"
+        "    yield\n"
+        "    print('told elsewhere:', int(session.exitstatus))\n",
+    )
+    said = mine.judge(mine.facts(), "-k first")
+    assert_held(said)
+    assert f"told elsewhere: {HELD}" in said.output
+
+
+@pytest.mark.parametrize("options", [(), ("-q",), ("-n2",)])
+def test_recorded_facts_say_so_first_and_last(mine: Project, options: tuple[str, ...]) -> None:
+    said = mine.judge(mine.facts(), "--junitxml=junit.xml", *options, workers=2 if "-n2" in options else 0)
+    assert said.status == OPEN, said.output
+    lines = [line for line in said.output.splitlines() if line.strip()]
+    for line in (lines[0], lines[-1]):
+        assert line.startswith("recorded facts of stage mine, seen "), said.output
+        assert line.endswith(": the world is not looked at")
+    assert said.gate is not None
+    assert said.gate["facts_recorded"].startswith("recorded facts of stage mine")
+    assert said.gate["facts_seen_at"] == NOW
+    cases = ET.parse(mine.pytester.path / "junit.xml").getroot().findall(".//testcase")
+    assert len(cases) == 2
+    for case in cases:
+        (told,) = case.findall("properties/property[@name='facts']")
+        assert told.get("value") == said.gate["facts_recorded"]
+
+
+def test_facts_of_this_machines_future_say_so(mine: Project) -> None:
+    said = mine.judge(mine.facts(), "-q")
+    assert ("from now, by this clock" in said.output) == (time.time() < NOW)

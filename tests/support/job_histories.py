@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from harness.core.ids import CheckId, InstanceId, JobName, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
-from harness.gates import plan
+from harness.gates import judge, plan
 from harness.gates.evidence import CheckResult, GateResult, Sight
 from harness.job.model import Job
 from harness.ledger import chain, events
@@ -90,8 +90,8 @@ def gate(stage: Stage, of: Job, *bent: CheckResult, extra: tuple[str, ...] = ())
     return GateResult(stage.value, plan.digest(stage.value, required), required, results, seconds=0.5)
 
 
-def judged(result: GateResult) -> GateJudged:
-    """What the runner records of a gate."""
+def judged(result: GateResult, of: Job | None = None) -> GateJudged:
+    """What the runner records of a gate that was judged for a job: by today's demands, when it is not said."""
     return GateJudged(
         stage=Stage(result.stage),
         verdict=result.verdict,
@@ -99,6 +99,7 @@ def judged(result: GateResult) -> GateJudged:
         result=json.loads(json.dumps(dataclasses.asdict(result))),
         facts_path=f"/home/me/.harness/jobs/night/evidence/{result.stage}.json",
         facts_sha256="fa" * 32,
+        demand=judge.demand(result.stage, of or job()),
     )
 
 
@@ -135,7 +136,7 @@ class Log:
     def stage(self, stage: Stage, *bent: CheckResult, after: float = 60) -> Log:
         """A stage that was entered and, ``after`` seconds later, judged."""
         self.add(StageEntered(stage=stage), after=1)
-        return self.add(judged(gate(stage, self.job, *bent)), after=after)
+        return self.add(judged(gate(stage, self.job, *bent), self.job), after=after)
 
     def rented(self) -> Log:
         """Preflight passed; provision begun and the instance rented."""
@@ -147,7 +148,7 @@ class Log:
 
     def trained(self) -> Log:
         """Everything up to the training's end, in 40 minutes of training."""
-        self.rented().add(judged(gate(Stage.PROVISION, self.job)), after=120)
+        self.rented().add(judged(gate(Stage.PROVISION, self.job), self.job), after=120)
         for stage in (Stage.UPLOAD, Stage.INSTALL, Stage.LAUNCH):
             self.stage(stage)
         return self.stage(Stage.TRAINING, after=2400)
@@ -156,10 +157,10 @@ class Log:
         """The artifact recorded, fetched, judged."""
         self.trained().add(StageEntered(stage=Stage.POSTTRAIN))
         self.add(ArtifactRecorded(path=REMOTE, size=size, sha256=sha256))
-        self.add(judged(gate(Stage.POSTTRAIN, self.job)))
+        self.add(judged(gate(Stage.POSTTRAIN, self.job), self.job))
         self.add(StageEntered(stage=Stage.POSTDOWNLOAD))
         self.add(Fetched(path, size, sha256, bytes_per_s=None), after=300)
-        return self.add(judged(gate(Stage.POSTDOWNLOAD, self.job, *bent)))
+        return self.add(judged(gate(Stage.POSTDOWNLOAD, self.job, *bent), self.job))
 
     def verified(self, *, path: str = LOCAL, size: int = SIZE, sha256: Sha256 = DIGEST) -> Log:
         """The file verified, teardown entered."""
@@ -175,7 +176,7 @@ class Log:
         self.add(DestroyIntended(instance_id=INSTANCE, release="cd" * 32))
         self.add(DestroyRequested(instance_id=INSTANCE, reply="accepted"))
         self.add(Destroyed(instance_id=INSTANCE, absence={}, billing={}), after=70)
-        self.add(judged(gate(Stage.TEARDOWN, self.job)))
+        self.add(judged(gate(Stage.TEARDOWN, self.job), self.job))
         return self.add(Closed())
 
     @property

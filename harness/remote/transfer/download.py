@@ -8,12 +8,9 @@ was received: the rest of the range is asked for on a new connection.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from harness.core import durable
 from harness.core.errors import RemoteChanged, TransferFailed
@@ -46,29 +43,14 @@ def fetch(
 
     with disk_errors_translated(destination):
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with _only_fetcher(destination):
+        with durable.sole_writer(destination) as alone:
+            if not alone:
+                raise TransferFailed(
+                    f"another process is fetching {destination}",
+                    remedy="Let it finish, or end it; then run the command again.",
+                )
             _fetch(Journal(remote, destination), source, attempt)
-
-
-@contextlib.contextmanager
-def _only_fetcher(destination: Path) -> Iterator[None]:
-    """Hold the download's lock, which the system releases when its holder dies. Raises TransferFailed when it is held.
-
-    The lock file is deleted while it is locked: a process that opened it before finds that out and locks anew.
-    """
-    lock = FileLock(destination.with_name(f"{destination.name}{durable.PART_SUFFIX}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise TransferFailed(
-            f"another process is fetching {destination}", remedy="Let it finish, or end it; then run the command again."
-        ) from error
-    try:
-        yield
-    finally:
-        with contextlib.suppress(PermissionError):  # Windows: filelock itself deletes it once it is closed
-            Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+        durable.sweep(destination)
 
 
 def _fetch(journal: Journal, source: Source, attempt: Callable[[Journal], str]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from harness.core import durable
+from harness.core import durable, regular_file
 from tests.support.windows import behave_like_windows
 
 
@@ -111,3 +115,118 @@ def test_read_only_files_are_replaced_and_removed_where_windows_refuses_it(
     durable.remove(file)
     durable.remove(file)
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from harness.core import durable, regular_file
+durable.flush = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+durable.{call}(Path(sys.argv[1]), b"secret", mode=0o600)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by POSIX signals")
+@pytest.mark.parametrize("call", ["write", "create"])
+def test_what_a_killed_writer_leaves_goes_with_the_next_write_of_anything_beside_it(tmp_path: Path, call: str) -> None:
+    program = KILLED.format(call=call)
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "key")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.read_bytes() == b"secret"
+    assert left.stat().st_mode & 0o777 == 0o600
+    durable.write(tmp_path / "other", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks whatever is open")
+def test_what_a_living_writer_holds_stays_and_so_does_what_is_not_ours(tmp_path: Path) -> None:
+    import fcntl
+
+    held = tmp_path / ".x.0123abcd.part"
+    others = [tmp_path / name for name in (".x.part", "x.0123abcd.part", ".x.0123ABCD.part", ".x.0123abcd.part.bak")]
+    for path in (held, *others):
+        path.write_bytes(b"1")
+    with held.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        durable.write(tmp_path / "y", b"")
+        assert held.exists()
+    durable.write(tmp_path / "y", b"")
+    assert not held.exists()
+    assert all(path.exists() for path in others)
+
+
+def test_a_link_of_such_a_name_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_bytes(b"1")
+    (tmp_path / ".x.0123abcd.part").symlink_to(tmp_path / "mine")
+    durable.write(tmp_path / "y", b"")
+    assert (tmp_path / "mine").exists()
+
+
+def test_a_copy_has_all_the_bytes_and_none_of_the_old(tmp_path: Path, calls: list[str]) -> None:
+    (tmp_path / "x").write_bytes(b"new" * 5000)
+    (tmp_path / "y").write_bytes(b"old" * 9000)
+    with regular_file.opened(tmp_path / "x") as source:
+        source.seek(7)
+        durable.copy(source, tmp_path / "y")
+    assert (tmp_path / "y").read_bytes() == b"new" * 5000
+    assert calls == ["flush", "rename", "flush directory"]
+
+
+UNFINISHED = [
+    "model[1].gguf.part",
+    "model[1].gguf.part.journal",
+    "model[1].gguf.part.lock",
+    ".model[1].gguf.0123abcd.part",
+    ".model[1].gguf.part.journal.0123abcd.part",
+]
+OTHERS = [
+    "my-model[1].gguf.part",
+    "model[1].gguf.partial",
+    "model1.gguf.part",
+    ".my-model[1].gguf.0123abcd.part",
+    "model[1].gguf.part.journal.bak",
+]
+
+
+def test_what_belongs_to_an_unfinished_file_is_told_by_its_whole_name(tmp_path: Path) -> None:
+    for name in (*UNFINISHED, *OTHERS):
+        (tmp_path / name).touch()
+    final = tmp_path / "model[1].gguf"
+    assert sorted(path.name for path in durable.unfinished(final)) == sorted(UNFINISHED)
+    durable.sweep(final)
+    assert durable.unfinished(final) == ()
+    assert {path.name for path in tmp_path.iterdir()} == set(OTHERS) - {".my-model[1].gguf.0123abcd.part"}
+
+
+def test_what_another_process_is_writing_is_not_swept(tmp_path: Path) -> None:
+    (tmp_path / "model.part").touch()
+    (tmp_path / "model.part.journal").touch()
+    with durable.sole_writer(tmp_path / "model") as alone:
+        assert alone
+        durable.sweep(tmp_path / "model")
+        assert {path.name for path in tmp_path.iterdir()} == {"model.part", "model.part.journal", "model.part.lock"}
+    durable.sweep(tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_nothing_is_left_nothing_is_touched(tmp_path: Path) -> None:
+    """A finished file may lie on a disk that cannot be written."""
+    (tmp_path / "model").touch()
+    tmp_path.chmod(0o500)
+    durable.sweep(tmp_path / "model")
+    tmp_path.chmod(0o700)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes among its files")
+def test_what_is_no_file_of_bytes_hangs_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir(tmp_path):
+        bound.bind("socket")
+    for name in ("pipe", "socket", "."):
+        with pytest.raises(OSError, match=r"holds bytes|No such device"):
+            regular_file.opened(tmp_path / name)
+    with pytest.raises(OSError, match="holds bytes"):
+        regular_file.opened(Path("/dev/zero"))
+    with pytest.raises(FileNotFoundError):
+        regular_file.opened(tmp_path / "nothing")

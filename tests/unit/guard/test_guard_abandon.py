@@ -12,8 +12,8 @@ from harness.core.errors import NotProven, ProviderUnavailable, Refused
 from harness.core.ids import InstanceId, JobName
 from harness.core.lifecycle import Stage
 from harness.core.ports import Charge, DestroyReply, InstanceStatus
-from harness.guard import destroy
-from harness.ledger.events import Abandoned, DestroyIntended, LossAccepted, Opened
+from harness.guard import destroy, preconditions
+from harness.ledger.events import Abandoned, DestroyIntended, LossAccepted, Lost, Opened
 from harness.runner import adoption
 from tests.support.context import World, make_world
 
@@ -71,6 +71,25 @@ def test_anything_of_value_wants_the_sentence(world: World, path: str) -> None:
     _abandon(world, lambda sentence: sentence == SENTENCE)
     assert not world.market.rented
     assert LossAccepted in world.kinds()
+
+
+def test_what_was_asked_to_go_is_let_go_of_whatever_it_shows_by_then(world: World) -> None:
+    """A request whose proof was missed is gone on with: a row that lags may say that the instance runs."""
+
+    def replace() -> None:
+        context = world.context()
+        destroy.replace(context, lambda _: True, lambda _: None, how="the test", machine_id=12, package=None)
+
+    with pytest.raises(Refused, match="is running: nothing may take its place"):
+        replace()
+    world.market.change(INSTANCE, status=InstanceStatus.OFFLINE)
+    world.market.lag = 500
+    with pytest.raises(NotProven):
+        replace()
+    world.market.change(INSTANCE, status=InstanceStatus.RUNNING)
+    world.market.lag = 3
+    replace()
+    assert Lost in world.kinds()
 
 
 def test_what_lies_where_the_package_lay_before_is_of_value(world: World) -> None:
@@ -158,11 +177,63 @@ def test_another_accounts_key_abandons_nothing(world: World) -> None:
     _nothing_happened(world)
 
 
-def test_an_instance_that_does_not_show_is_not_called_gone(world: World) -> None:
+def test_an_instance_that_somebody_else_destroyed_wants_the_sentence_and_the_proof(world: World) -> None:
     world.market.rented.clear()
-    with pytest.raises(Refused, match="never asked"):
+    with pytest.raises(Refused, match="destroyed by somebody else: this job never asked"):
         _abandon(world)
     assert Abandoned not in world.kinds()
+    _abandon(world, lambda sentence: sentence == SENTENCE)
+    (done,) = world.history.all(Abandoned)
+    assert done.by is not None
+    assert "never asked" in done.by
+    assert len(done.absence["looks"]) >= 3
+    assert done.billing is not None
+    assert world.provider.count("destroy") == 0
+    assert world.history.alive is None
+
+
+def test_what_does_not_show_to_another_accounts_key_is_not_called_gone(world: World) -> None:
+    world.market.rented.clear()
+    world.market.user = 8
+    with pytest.raises(NotProven, match="belongs to user 8"):
+        _abandon(world, lambda _: True)
+    assert Abandoned not in world.kinds()
+
+
+def test_what_never_ran_and_was_destroyed_by_somebody_else_needs_no_bill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = _never_ran(tmp_path, monkeypatch)
+    world.market.rented.clear()
+    world.provider.break_("charges", (), times=0)
+    _abandon(world, lambda _: True)
+    assert Abandoned in world.kinds()
+
+
+RAN: dict[str, tuple[dict[str, object], bool]] = {
+    "nothing says so": ({"status": InstanceStatus.LOADING, "started_at": None}, False),
+    "its start time alone": ({"status": InstanceStatus.LOADING, "started_at": 5.0}, True),
+    "its state alone": ({"status": InstanceStatus.RUNNING, "started_at": None}, True),
+}
+
+
+@pytest.mark.parametrize("name", RAN)
+def test_any_one_sign_says_that_it_ran(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In doubt it did: what has run may hold something of value."""
+    fields, ran = RAN[name]
+    world = _never_ran(tmp_path, monkeypatch)
+    world.market.change(INSTANCE, **fields)
+    assert preconditions.has_run(world.context(), world.market.rented[INSTANCE]) is ran
+    if ran:
+        with pytest.raises(Refused, match="may hold something of value"):
+            _abandon(world)
+        _nothing_happened(world)
+
+
+def test_a_login_alone_says_that_it_ran(world: World) -> None:
+    world.market.change(INSTANCE, status=InstanceStatus.LOADING, started_at=None)
+    assert world.history.pin is not None
+    assert preconditions.has_run(world.context(), world.market.rented[INSTANCE])
 
 
 def test_a_request_that_is_not_carried_out_is_not_called_done(world: World) -> None:

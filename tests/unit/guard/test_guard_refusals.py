@@ -100,7 +100,7 @@ def _thinner_plan(world: World) -> None:
     kept = tuple(one for one in small.results if one.id != "gguf_generates")
     ids = tuple(one.id for one in kept)
     thin = dataclasses.replace(small, results=kept, required=ids, plan_digest=plan.digest("postdownload", ids))
-    _record(world, judged(thin))
+    _record(world, judged(thin, world.job))
 
 
 def _runs_on_the_box(world: World) -> None:
@@ -110,8 +110,10 @@ def _runs_on_the_box(world: World) -> None:
 
 def _bend_gate(world: World, verdict: Verdict) -> None:
     bent = check(Stage.POSTDOWNLOAD, "local_sha256_equals_remote", verdict)
-    _record(world, judged(gate(Stage.POSTDOWNLOAD, world.job, bent)))
+    _record(world, judged(gate(Stage.POSTDOWNLOAD, world.job, bent), world.job))
 
+
+_MORE = {"gates": {"prompt": "another"}}
 
 BREAKS: dict[str, tuple[Callable[[World], object], str]] = {
     "no release": (lambda w: _without(w, Released), "there is no release"),
@@ -133,6 +135,10 @@ BREAKS: dict[str, tuple[Callable[[World], object], str]] = {
     "a gate that failed since": (lambda w: _bend_gate(w, Verdict.FAIL), "gate postdownload is not open"),
     "a gate that could not look since": (lambda w: _bend_gate(w, Verdict.UNKNOWN), "gate postdownload is not open"),
     "a gate of another plan": (_thinner_plan, "gate postdownload"),
+    "another job file since": (
+        lambda w: _record(w, Opened(w.job.model_copy(update={"name": "night"}).model_dump(mode="json") | _MORE, "/x")),
+        "gate posttrain was judged by another job file",
+    ),
     "no verified file": (lambda w: _without(w, Verified), "verified"),
     "the local file gone": (lambda w: _local(w).unlink(), "does not exist"),
     "the local file's byte flipped": (lambda w: _local(w).write_bytes(MODEL[:-1] + b"?"), "has the SHA-256"),
@@ -143,7 +149,6 @@ BREAKS: dict[str, tuple[Callable[[World], object], str]] = {
     "a label that is not ours": (lambda w: w.market.change(INSTANCE, label="gsh-night-ffffffff"), "carries the label"),
     "no label": (lambda w: w.market.change(INSTANCE, label=None), "carries the label None"),
     "another account's key": (lambda w: setattr(w.market, "user", 8), "rented by user 7, the API key is user 8's"),
-    "no instance, never asked to go": (lambda w: w.market.rented.clear(), "never asked for its destruction"),
     "a box that does not answer": (lambda w: setattr(w.box, "reachable", lambda: False), "could not be looked at"),
     "a box with another host key": (
         lambda w: setattr(w.box, "host_key", "ssh-ed25519 Other"),
@@ -255,6 +260,10 @@ def test_a_training_where_the_package_lay_before_is_seen(world: World) -> None:
     changed = world.job.model_copy(update={"package": moved})
     old = world.job.package.remote_dir
     _record(world, Opened(changed.model_dump(mode="json"), "/x"))
+    for stage in (Stage.POSTTRAIN, Stage.POSTDOWNLOAD):
+        _record(world, judged(gate(stage, changed), changed))
+    with pytest.raises(Refused, match="nobody confirmed"):
+        teardown.teardown(world.context(), Telling(), lambda _id, _file: None)
     asked: list[str] = []
     probe = BoxHost.probe
 

@@ -21,7 +21,7 @@ from harness.ledger.events import ArtifactRecorded, GateJudged, JobEvent, Releas
 from harness.ledger.history import History
 from harness.release import release as releases
 from harness.release.release import Release, ReleasedCheck
-from harness.release.statement import PREDICATE, PREDICATE_V1
+from harness.release.statement import PREDICATE, PREDICATE_V1, PREDICATE_V2
 from tests.support.job_histories import (
     DIGEST,
     INSTANCE,
@@ -69,7 +69,7 @@ def test_the_bytes_are_an_in_toto_statement() -> None:
     told = json.loads(releases.to_json(_made(Log().verified())))
     assert told["_type"] == "https://in-toto.io/Statement/v1"
     assert told["subject"] == [{"name": "forex-r1-v3.Q8_0.gguf", "digest": {"sha256": DIGEST}}]
-    assert told["predicateType"] == "https://gold-standard-harness.dev/release/v2"
+    assert told["predicateType"] == "https://gold-standard-harness.dev/release/v3"
     assert told["predicate"]["instance"] == {"id": INSTANCE, "label": LABEL}
     assert told["predicate"]["issuedOn"].endswith("Z")
 
@@ -98,14 +98,49 @@ def test_a_statement_of_0_1_0_keeps_its_digest() -> None:
     assert releases.to_json(dataclasses.replace(old, predicate=PREDICATE)) != data
 
 
-def test_a_release_that_0_1_0_recorded_is_still_valid() -> None:
+def _as_before(log: Log) -> Log:
+    """The same log, written before it was kept by what a gate was judged."""
+    old = Log(log.job)
+    for event in events_of(log.records)[1:]:
+        old.add(dataclasses.replace(event, demand=None) if isinstance(event, GateJudged) else event)
+    return old
+
+
+@pytest.mark.parametrize("predicate", [PREDICATE_V1, PREDICATE_V2])
+def test_an_older_release_of_an_older_log_reads_and_is_judged_again(predicate: str) -> None:
     log = Log().verified(path="/home/me/€urusd.gguf")
-    old = dataclasses.replace(releases.statement(log.history, "vast", log.at), predicate=PREDICATE_V1)
+    of_today = releases.statement(log.history, "vast", log.at)
+    log = _as_before(log)
+    gates = tuple(dataclasses.replace(gate, demand=None) for gate in of_today.gates)
+    head = Head(log.records[-1].seq, log.history.head)
+    old = dataclasses.replace(of_today, predicate=predicate, gates=gates, log=head)
     log.add(Released("/home/me/r.json", Sha256(hashlib.sha256(releases.to_json(old)).hexdigest())))
-    assert releases.problems(releases.read(releases.to_json(old)), log.history, log.at) == ()
+    assert releases.read(releases.to_json(old)) == old
+    assert releases.problems(releases.read(releases.to_json(old)), log.history, old.issued) == ()
+    assert list(releases.outdated(log.history)) == [Stage.POSTTRAIN, Stage.POSTDOWNLOAD]
+    with pytest.raises(Refused, match="gate postdownload was judged by another job file"):
+        releases.statement(log.history, "vast", log.at)
     newer = dataclasses.replace(old, predicate=PREDICATE)
-    assert releases.problems(newer, log.history, log.at) == (
+    assert releases.problems(newer, log.history, old.issued) == (
         "it is not the statement that the event log recorded last",
+    )
+
+
+@pytest.mark.parametrize("predicate", [PREDICATE_V1, PREDICATE_V2])
+def test_an_older_release_binds_no_demand(predicate: str) -> None:
+    told = json.loads(releases.to_json(_made(Log().verified())))
+    assert all("demandDigest" in gate for gate in told["predicate"]["gates"])
+    told["predicateType"] = predicate
+    with pytest.raises(BadInput, match="demandDigest"):
+        releases.read(json.dumps(told).encode())
+
+
+def test_a_release_of_other_demands_than_the_log_has_is_void() -> None:
+    log = Log().verified()
+    release = _made(log)
+    bent = _bend_gate(release, demand="00" * 32)
+    assert "gate postdownload was judged by other demands than the statement says" in releases.problems(
+        bent, log.history, log.at
     )
 
 
@@ -153,7 +188,7 @@ def test_a_gate_that_passed_another_plan_than_todays_releases_nothing() -> None:
     ids = tuple(one.id for one in kept)
     thinner = dataclasses.replace(small, results=kept, required=ids, plan_digest=plan.digest("postdownload", ids))
     log.add(judged(thinner))
-    with pytest.raises(Refused, match="not today's: gguf_generates demanded"):
+    with pytest.raises(Refused, match="postdownload was judged without gguf_generates"):
         releases.statement(log.history, "vast", log.at)
 
 

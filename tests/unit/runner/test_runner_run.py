@@ -23,6 +23,7 @@ from harness.core.errors import (
     StoreFailed,
 )
 from harness.core.lifecycle import ORDER, Stage
+from harness.core.observed import CouldNotLook
 from harness.core.ports import RemoteFile
 from harness.core.verdict import Verdict
 from harness.gates import judge as gates
@@ -30,6 +31,7 @@ from harness.gates import plan
 from harness.gates.evidence import CheckResult, GateResult, result_from_json
 from harness.ledger.events import Released, StageEntered
 from harness.runner import postdownload
+from harness.runner import run as runner
 from tests.support.context import World, make_world
 from tests.support.job_histories import check
 from tests.support.scripted_world import MODEL
@@ -93,6 +95,29 @@ def test_a_failed_check_holds_its_stage_and_is_not_asked_again(world: World, sta
     world.run()
     assert world.history.closed
     assert world.provider.count("create") == 1
+
+
+def test_an_act_that_could_not_look_is_held_as_unknown_with_its_reason(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a traceback, not a failure of the machine, and not forgotten: the log says why the job stands still."""
+    world.run(until=Stage.POSTTRAIN)
+
+    def unseen(*_: object) -> None:
+        raise CouldNotLook("no artifact was recorded on the box")
+
+    monkeypatch.setitem(runner._ACTS, Stage.POSTDOWNLOAD, unseen)
+    with pytest.raises(GateUnknown, match="no artifact was recorded on the box") as raised:
+        world.run()
+    assert raised.value.exit_code == 4
+    assert isinstance(raised.value.__cause__, CouldNotLook)
+    held = world.history.held
+    assert held is not None
+    assert (held.stage, held.error, held.reason) == (
+        Stage.POSTDOWNLOAD,
+        "GateUnknown",
+        "no artifact was recorded on the box",
+    )
 
 
 def test_an_unknown_gate_is_asked_three_times_over_new_connections(world: World) -> None:

@@ -36,6 +36,30 @@ def test_committed_chunks_are_known_to_the_next_one(tmp_path: Path) -> None:
     assert opened(tmp_path).done == {0, 3}
 
 
+def test_a_chunk_is_noted_once_the_disk_has_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that loses what was not flushed never has a line whose bytes it lost."""
+    journal = opened(tmp_path)
+    on_the_disk: dict[int, bytes] = {}
+    flush, append = durable.flush, durable.append
+
+    def flushing(descriptor: int) -> None:
+        if os.fstat(descriptor).st_ino == journal.part.stat().st_ino:
+            on_the_disk[0] = journal.part.read_bytes()
+        flush(descriptor)
+
+    def appending(path: Path, data: bytes) -> None:
+        assert path == journal.file
+        assert on_the_disk.get(0) == journal.part.read_bytes(), "the line would outlive the bytes"
+        append(path, data)
+
+    monkeypatch.setattr(durable, "flush", flushing)
+    monkeypatch.setattr(durable, "append", appending)
+    with journal.part.open("r+b") as file:
+        file.write(b"the bytes of chunk 0")
+    journal.commit([0])
+    assert journal.done == {0}
+
+
 def test_another_file_of_the_same_name_begins_anew(tmp_path: Path) -> None:
     opened(tmp_path).commit([0])
     assert opened(tmp_path, RemoteFile("model", SIZE, Sha256("b" * 64))).done == set()
