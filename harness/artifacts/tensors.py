@@ -42,8 +42,8 @@ def judge(header: gguf.Gguf, known: Expectation) -> Finding:
     claim = f"every tensor is there with the shape and type that {whose} predicts"
     kind = header.metadata.get("general.type", "model")
     if kind != "model":
-        seen = f"general.type is {printable(str(kind), 80)}: not a model"
-        return _finding(claim, None, seen, "a model", remedy=_ANOTHER)
+        told = f"general.type is {printable(str(kind), 80)}: not a model"
+        return _finding(claim, None, told, "a model", remedy=_ANOTHER)
     if not header.tensors:
         return _finding(claim, False, "no tensor: a vocabulary alone", "the tensors of a model", remedy=_ANOTHER)
     own = config_of(header)

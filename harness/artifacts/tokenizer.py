@@ -72,8 +72,10 @@ def read_trained(directory: Path) -> TrainedTokenizer:
     if not isinstance(model, dict) or not isinstance(vocabulary, dict | list):
         raise BadInput(f"{directory / 'tokenizer.json'} holds no vocabulary")
     try:
-        pieces = ((row[0], number) for number, row in enumerate(vocabulary)) if isinstance(vocabulary, list) else ()
-        tokens = {number: text for text, number in pieces or vocabulary.items()}
+        scored = (
+            {row[0]: number for number, row in enumerate(vocabulary)} if isinstance(vocabulary, list) else vocabulary
+        )
+        tokens = {number: text for text, number in scored.items()}
         tokens |= {entry["id"]: entry["content"] for entry in body.get("added_tokens") or []}
         merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in model.get("merges") or []]
     except (TypeError, KeyError, IndexError) as error:
@@ -167,10 +169,11 @@ def compare(path: Path, header: gguf.Gguf, trained: TrainedTokenizer) -> Iterato
         if at is not None:
             seen, expected = ("".join(map(_short, each[at : at + 1])) or "missing" for each in (merges, trained.merges))
             yield TokenizerDifference("merges", f"number {at} is {seen}", f"number {at} is {expected}")
+    kind = str(metadata.get("tokenizer.ggml.model"))
     for word, spelled in _SPECIAL.items():
         stated, wanted = metadata.get(f"tokenizer.ggml.{spelled}_token_id"), trained.special[word]
         if stated is None and word == "eos":
-            stated = _KNOWN_END.get(str(metadata.get("tokenizer.ggml.model")))
+            stated = wanted if kind in _ENDLESS else _KNOWN_END.get(kind)
         if wanted is not None and stated != wanted:
             yield TokenizerDifference(f"{word} id", _short(stated), f"{wanted} ({_short(trained.tokens[wanted])})")
     add_bos = metadata.get("tokenizer.ggml.add_bos_token")
