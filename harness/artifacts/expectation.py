@@ -92,7 +92,7 @@ def _quotient(value: object, by: object) -> float | None:
 
 
 def _of_directory(directory: Path) -> Expectation:
-    """What a directory says of the model: a base's, a merged model's, or any that a training wrote.
+    """Expectation from a directory: a base's, a merged model's, or any that a training wrote.
 
     Of a training's directories one has the configuration and another the tokenizer: what the named one lacks is
     taken from the run that it belongs to, the nearest folder above with a ``run.json``.

@@ -31,7 +31,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What was found out about a path, and as which kind of thing it was judged."""
+    """Findings about a path, and the kind of thing as which it was judged."""
 
     kind: str
     findings: tuple[Finding, ...]

@@ -15,7 +15,7 @@ from harness.artifacts import gguf
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What llama.cpp looks at when it chooses a matrix's type: counts of layers and heads, and how it was called.
+    """A model as llama.cpp looks at it when it chooses a matrix's type: its layers and heads, and the call.
 
     ``tied`` is the absence of an output matrix of its own, ``importance`` the use of an importance matrix.
     """

@@ -23,7 +23,7 @@ BY_USE: Final = (
     "Nothing says that the file is damaged: what it must hold is not known here."
     " Let llama.cpp load it and answer a prompt before you rely on it."
 )
-"""What helps where this program cannot judge."""
+"""Remedy where this program cannot judge."""
 
 _EXPORT: Final = "Export the model again on the box; do not destroy the instance."
 _ANOTHER: Final = "Name the model's own file: this one holds something that belongs to a model."

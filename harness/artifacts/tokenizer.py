@@ -108,7 +108,7 @@ def self_check(path: Path, header: gguf.Gguf) -> Iterator[TokenizerDifference]:
 
 
 def _splitting(path: Path, header: gguf.Gguf, kind: str, count: int) -> Iterator[TokenizerDifference]:
-    """What a vocabulary of this kind needs beside its tokens to split a text into them."""
+    """Differences from all that a vocabulary of this kind needs beside its tokens to split a text into them."""
     rows = next((tensor.shape[-1] for tensor in header.tensors if tensor.name == "token_embd.weight"), None)
     if rows is not None and rows != count:
         yield TokenizerDifference("tokens", str(count), f"{rows}, the rows of token_embd.weight")
