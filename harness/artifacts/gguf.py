@@ -33,42 +33,45 @@ MAX_NAME_BYTES = 63  # GGML_MAX_NAME is 64 with its terminating zero
 MAX_DIMENSIONS = 4
 MAX_ALIGNMENT = 1 << 20
 
-# ggml type number -> (name, weights in a block, bytes of a block)
+# ggml type number -> (name, weights in a block, bytes of a block, how its scales are spelled, where in it each lies).
+# A number is its own scale. "iq1_m" is one half-precision number in the upper four bits of four words.
 TYPES = {
-    0: ("F32", 1, 4),
-    1: ("F16", 1, 2),
-    2: ("Q4_0", 32, 18),
-    3: ("Q4_1", 32, 20),
-    6: ("Q5_0", 32, 22),
-    7: ("Q5_1", 32, 24),
-    8: ("Q8_0", 32, 34),
-    10: ("Q2_K", 256, 84),
-    11: ("Q3_K", 256, 110),
-    12: ("Q4_K", 256, 144),
-    13: ("Q5_K", 256, 176),
-    14: ("Q6_K", 256, 210),
-    16: ("IQ2_XXS", 256, 66),
-    17: ("IQ2_XS", 256, 74),
-    18: ("IQ3_XXS", 256, 98),
-    19: ("IQ1_S", 256, 50),
-    20: ("IQ4_NL", 32, 18),
-    21: ("IQ3_S", 256, 110),
-    22: ("IQ2_S", 256, 82),
-    23: ("IQ4_XS", 256, 136),
-    24: ("I8", 1, 1),
-    25: ("I16", 1, 2),
-    26: ("I32", 1, 4),
-    27: ("I64", 1, 8),
-    28: ("F64", 1, 8),
-    29: ("IQ1_M", 256, 56),
-    30: ("BF16", 1, 2),
-    34: ("TQ1_0", 256, 54),
-    35: ("TQ2_0", 256, 66),
-    39: ("MXFP4", 32, 17),
-    40: ("NVFP4", 64, 36),
-    41: ("Q1_0", 128, 18),
+    0: ("F32", 1, 4, "f32", (0,)),
+    1: ("F16", 1, 2, "f16", (0,)),
+    2: ("Q4_0", 32, 18, "f16", (0,)),
+    3: ("Q4_1", 32, 20, "f16", (0, 2)),
+    6: ("Q5_0", 32, 22, "f16", (0,)),
+    7: ("Q5_1", 32, 24, "f16", (0, 2)),
+    8: ("Q8_0", 32, 34, "f16", (0,)),
+    10: ("Q2_K", 256, 84, "f16", (80, 82)),
+    11: ("Q3_K", 256, 110, "f16", (108,)),
+    12: ("Q4_K", 256, 144, "f16", (0, 2)),
+    13: ("Q5_K", 256, 176, "f16", (0, 2)),
+    14: ("Q6_K", 256, 210, "f16", (208,)),
+    16: ("IQ2_XXS", 256, 66, "f16", (0,)),
+    17: ("IQ2_XS", 256, 74, "f16", (0,)),
+    18: ("IQ3_XXS", 256, 98, "f16", (0,)),
+    19: ("IQ1_S", 256, 50, "f16", (0,)),
+    20: ("IQ4_NL", 32, 18, "f16", (0,)),
+    21: ("IQ3_S", 256, 110, "f16", (0,)),
+    22: ("IQ2_S", 256, 82, "f16", (0,)),
+    23: ("IQ4_XS", 256, 136, "f16", (0,)),
+    24: ("I8", 1, 1, "", ()),
+    25: ("I16", 1, 2, "", ()),
+    26: ("I32", 1, 4, "", ()),
+    27: ("I64", 1, 8, "", ()),
+    28: ("F64", 1, 8, "f64", (0,)),
+    29: ("IQ1_M", 256, 56, "iq1_m", (48, 50, 52, 54)),
+    30: ("BF16", 1, 2, "bf16", (0,)),
+    34: ("TQ1_0", 256, 54, "f16", (52,)),
+    35: ("TQ2_0", 256, 66, "f16", (64,)),
+    39: ("MXFP4", 32, 17, "e8m0", (0,)),
+    40: ("NVFP4", 64, 36, "e4m3", (0, 1, 2, 3)),
+    41: ("Q1_0", 128, 18, "f16", (0,)),
+    42: ("Q2_0", 64, 18, "f16", (0,)),
 }
-BLOCKS = {name: (weights, size) for name, weights, size in TYPES.values()}  # type name -> (weights, bytes) of a block
+BLOCKS = {row[0]: row[1:3] for row in TYPES.values()}  # type name -> (weights, bytes) of a block
+SCALES = {row[0]: row[3:] for row in TYPES.values()}  # type name -> (spelling, places) of a block's scales
 
 # metadata value type -> (name, struct format); 8 is a string, 9 an array
 _SCALARS = {
@@ -97,6 +100,10 @@ class GgufError(ValueError):
         super().__init__(f"{where}: {what}")
         self.where = where
         self.what = what
+
+
+class GgufVersionError(GgufError):
+    """A GGUF of another version or byte order: nothing is wrong with it, and nothing in it is read."""
 
 
 class Tensor(NamedTuple):
@@ -151,7 +158,9 @@ def parse_stream(file: IO[bytes], size: int) -> Gguf:
         raise GgufError("magic", "the file does not begin with GGUF")
     version = reader.u32("version")
     if version != VERSION:
-        raise GgufError("version", f"{version}, only version {VERSION} is accepted")
+        turned = int.from_bytes(version.to_bytes(4, "little"), "big") == VERSION
+        what = "the byte order is big-endian" if turned else f"{version}"
+        raise GgufVersionError("version", f"{what}, only version {VERSION} in little-endian order is accepted")
     tensor_count = reader.count("tensor count", MAX_TENSORS, 24)
     metadata_count = reader.count("metadata count", MAX_METADATA, 13)
     metadata = _metadata(reader, metadata_count)
@@ -160,6 +169,8 @@ def parse_stream(file: IO[bytes], size: int) -> Gguf:
         raise GgufError("general.alignment", f"{alignment!r} is not a power of two")
     tensors, data_bytes = _tensors(reader, tensor_count, alignment)
     data_start = _padded(reader.position, alignment)
+    if not tensors and size == reader.position:  # a vocabulary alone is not padded
+        data_start = size
     if data_start + data_bytes != size:
         raise GgufError(
             "file size",

@@ -15,21 +15,51 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from harness.artifacts import gguf
-from harness.artifacts.quantizations import BY_NAME
+from harness.artifacts import gguf, quantizations
 from harness.core.errors import BadInput
 
 LORA_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-ARCHITECTURES: Final = {"Qwen2ForCausalLM": "qwen2", "LlamaForCausalLM": "llama"}
-"""Transformers' name of an architecture -> llama.cpp's."""
 
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Dense architecture: llama.cpp's name, and what sets its tensors apart from Llama's.
+
+    ``qkv_bias`` is there whatever the configuration says, ``head_norms`` are norms of queries and keys, ``post_norms``
+    norms behind attention and feed-forward; ``fused`` keeps query, key and value in one matrix, gate and up in another;
+    ``trimmed`` means that a GGUF leaves out the embeddings of ids that no token has;
+    ``tied`` holds where the configuration does not say whether the embeddings are the output matrix.
+    """
+
+    name: str
+    qkv_bias: bool = False
+    head_norms: bool = False
+    post_norms: bool = False
+    fused: bool = False
+    trimmed: bool = False
+    tied: bool = False
+
+
+FAMILIES: Final = {
+    "LlamaForCausalLM": Family("llama"),
+    "MistralForCausalLM": Family("llama"),
+    "Qwen2ForCausalLM": Family("qwen2", qkv_bias=True),
+    "Qwen3ForCausalLM": Family("qwen3", head_norms=True),
+    "SmolLM3ForCausalLM": Family("smollm3", tied=True),
+    "GraniteForCausalLM": Family("granite"),
+    "Phi3ForCausalLM": Family("phi3", fused=True),
+    "GemmaForCausalLM": Family("gemma", tied=True),
+    "Gemma2ForCausalLM": Family("gemma2", post_norms=True, tied=True),
+    "Gemma3ForCausalLM": Family("gemma3", head_norms=True, post_norms=True, trimmed=True, tied=True),
+}
+"""Transformers' name of an architecture -> its family; of two that share llama.cpp's name the first stands for both."""
+_EXPERTS: Final = ("num_local_experts", "num_experts", "n_routed_experts")
 _MAX = 1 << 24
-_FALLBACK: Final = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}  # llama.cpp's choice for rows that are not whole blocks of 256
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """Settings that decide the tensors of a dense Qwen2 or Llama model; the names are those of its ``config.json``."""
+    """Settings that decide the tensors of a dense model; the names are those of its ``config.json``."""
 
     architecture: str
     hidden_size: int
@@ -43,8 +73,11 @@ class ModelShape:
     qkv_bias: bool = False
     output_bias: bool = False
     mlp_bias: bool = False
-    rope_factors: bool = False
-    """Llama 3's rope scaling puts a tensor of frequency factors into the file."""
+    rope_factors: tuple[str, ...] = ()
+    """Tensors of frequency factors that the rope scaling puts into the file."""
+    rotary_size: int = 0
+    """Width of a head's part that is rotated."""
+    family: Family = FAMILIES["LlamaForCausalLM"]
 
     @property
     def query_size(self) -> int:
@@ -83,15 +116,20 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
     Raises BadInput naming the field that is missing, odd, or of an architecture that cannot be predicted.
     """
     named = architecture(config)
-    if named not in ARCHITECTURES:
-        raise BadInput(f"the model's architecture is {named!r}; known are {', '.join(ARCHITECTURES)}")
+    family = FAMILIES.get(str(named))
+    if family is None:
+        raise BadInput(f"the model's architecture is {named!r}; known are {', '.join(FAMILIES)}")
+    for word in _EXPERTS:
+        if isinstance(experts := config.get(word), int) and experts > 1:
+            raise BadInput(f"the model's {word} is {experts}; known are dense models")
     heads = _size(config, "num_attention_heads")
     hidden = _size(config, "hidden_size")
-    qwen = named == "Qwen2ForCausalLM"
-    bias = not qwen and config.get("attention_bias") is True
-    rope = config.get("rope_scaling") or config.get("rope_parameters")
+    bias = config.get("attention_bias") is True and family.name != "qwen2"
     if config.get("head_dim") is None and hidden % heads:
         raise BadInput(f"the model's hidden_size {hidden} is not a multiple of its {heads} heads")
+    head = _size(config, "head_dim", hidden // heads)
+    tied = config.get("tie_word_embeddings")
+    rope = rope_settings(config)
     return ModelShape(
         architecture=str(named),
         hidden_size=hidden,
@@ -100,13 +138,42 @@ def from_config(config: Mapping[str, Any]) -> ModelShape:
         num_key_value_heads=_size(config, "num_key_value_heads", heads),
         intermediate_size=_size(config, "intermediate_size"),
         vocab_size=_size(config, "vocab_size"),
-        tie_word_embeddings=config.get("tie_word_embeddings") is True,
-        head_dim=_size(config, "head_dim", hidden // heads),
-        qkv_bias=qwen or bias,
+        tie_word_embeddings=tied is True or (tied is None and family.tied),
+        head_dim=head,
+        qkv_bias=family.qkv_bias or bias,
         output_bias=bias,
-        mlp_bias=not qwen and config.get("mlp_bias") is True,
-        rope_factors=not qwen and isinstance(rope, dict) and rope.get("rope_type", rope.get("type")) == "llama3",
+        mlp_bias=family.name != "qwen2" and config.get("mlp_bias") is True,
+        rope_factors=_ROPE_TENSORS.get(rope_type(rope), ()),
+        rotary_size=rotary_size(rope, head),
+        family=family,
     )
+
+
+def rope_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The rope's settings of a ``config.json``: Transformers 5 keeps all in one place, by kind of attention or not."""
+    stated = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    stated = stated.get("full_attention", stated) if isinstance(stated, dict) else {}
+    words = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
+    beside = {word: config[word] for word in words if config.get(word) is not None}
+    return beside | stated if isinstance(stated, dict) else beside
+
+
+def rotary_size(rope: Mapping[str, Any], head_dim: int) -> int:
+    """Width of a head's part that is rotated: all of it, unless the configuration states a share."""
+    share = rope.get("partial_rotary_factor")
+    return int(head_dim * share) if isinstance(share, int | float) and 0 < share <= 1 else head_dim
+
+
+def rope_type(rope: Mapping[str, Any]) -> str:
+    """Kind of rope scaling, ``default`` without one."""
+    kind = str(rope.get("rope_type") or rope.get("type") or "default").lower()
+    return {"su": "longrope"}.get(kind, kind)
+
+
+_ROPE_TENSORS: Final = {
+    "llama3": ("rope_freqs.weight",),
+    "longrope": ("rope_factors_long.weight", "rope_factors_short.weight"),
+}
 
 
 def read_config(path: Path, most: int = 8 << 20) -> dict[str, Any]:
@@ -126,12 +193,21 @@ def read_config(path: Path, most: int = 8 << 20) -> dict[str, Any]:
 
 def predict(shape: ModelShape, quantization: str) -> tuple[ExpectedTensor, ...]:
     """Every tensor of the GGUF. Raises BadInput for a quantization that cannot be predicted."""
-    if quantization not in BY_NAME:
-        raise BadInput(f"quantization {quantization!r} cannot be predicted; known are {', '.join(BY_NAME)}")
+    if quantization not in quantizations.BY_NAME:
+        known = ", ".join(quantizations.BY_NAME)
+        raise BadInput(f"quantization {quantization!r} cannot be predicted; known are {known}")
+    chosen = quantizations.BY_NAME[quantization]
+    model = quantized(shape)
     return tuple(
-        ExpectedTensor(name, dimensions, _type(shape, name, dimensions, quantization))
-        for name, dimensions in _shapes(shape).items()
+        ExpectedTensor(name, dimensions, chosen.stored(name, dimensions, model))
+        for name, dimensions in shapes(shape).items()
     )
+
+
+def quantized(shape: ModelShape) -> quantizations.Model:
+    """A model as llama.cpp's quantizer looks at it."""
+    sharing = shape.num_attention_heads // shape.num_key_value_heads
+    return quantizations.Model(shape.num_hidden_layers, shape.tie_word_embeddings, sharing)
 
 
 def data_bytes(shape: ModelShape, quantization: str) -> int:
@@ -141,7 +217,7 @@ def data_bytes(shape: ModelShape, quantization: str) -> int:
 
 def parameters(shape: ModelShape) -> int:
     """Number of weights in the model, tied ones once."""
-    return sum(math.prod(dimensions) for dimensions in _shapes(shape).values())
+    return sum(math.prod(dimensions) for dimensions in shapes(shape).values())
 
 
 def lora_parameters(shape: ModelShape, rank: int, targets: Sequence[str] = LORA_TARGETS) -> int:
@@ -156,45 +232,50 @@ def lora_parameters(shape: ModelShape, rank: int, targets: Sequence[str] = LORA_
 def _projections(shape: ModelShape) -> dict[str, tuple[str, int, int, bool]]:
     """A layer's matrices by the adapter's name for them: llama.cpp's name, width, height, and whether it has a bias."""
     hidden, wide = shape.hidden_size, shape.intermediate_size
-    return {
+    attention = {
         "q_proj": ("attn_q", hidden, shape.query_size, shape.qkv_bias),
         "k_proj": ("attn_k", hidden, shape.key_value_size, shape.qkv_bias),
         "v_proj": ("attn_v", hidden, shape.key_value_size, shape.qkv_bias),
-        "o_proj": ("attn_output", shape.query_size, hidden, shape.output_bias),
+    }
+    forward = {
         "gate_proj": ("ffn_gate", hidden, wide, shape.mlp_bias),
         "up_proj": ("ffn_up", hidden, wide, shape.mlp_bias),
+    }
+    if shape.family.fused:
+        together = shape.query_size + 2 * shape.key_value_size
+        attention = {"qkv_proj": ("attn_qkv", hidden, together, shape.qkv_bias)}
+        forward = {"gate_up_proj": ("ffn_up", hidden, 2 * wide, shape.mlp_bias)}
+    return {
+        **attention,
+        "o_proj": ("attn_output", shape.query_size, hidden, shape.output_bias),
+        **forward,
         "down_proj": ("ffn_down", wide, hidden, shape.mlp_bias),
     }
 
 
-def _shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
+def shapes(shape: ModelShape) -> dict[str, tuple[int, ...]]:
+    """Every tensor of the GGUF by name, with its shape as stored there."""
     hidden = shape.hidden_size
     found: dict[str, tuple[int, ...]] = {"token_embd.weight": (hidden, shape.vocab_size)}
     projections = _projections(shape).values()
+    norms = {"attn_norm": hidden, "ffn_norm": hidden}
+    if shape.family.head_norms:
+        norms |= {"attn_q_norm": shape.head_dim, "attn_k_norm": shape.head_dim}
+    if shape.family.post_norms:
+        norms |= {"post_attention_norm": hidden, "post_ffw_norm": hidden}
     for layer in range(shape.num_hidden_layers):
         for name, width, height, bias in projections:
             found[f"blk.{layer}.{name}.weight"] = (width, height)
             if bias:
                 found[f"blk.{layer}.{name}.bias"] = (height,)
-        found[f"blk.{layer}.attn_norm.weight"] = (hidden,)
-        found[f"blk.{layer}.ffn_norm.weight"] = (hidden,)
+        for name, width in norms.items():
+            found[f"blk.{layer}.{name}.weight"] = (width,)
     found["output_norm.weight"] = (hidden,)
     if not shape.tie_word_embeddings:
         found["output.weight"] = (hidden, shape.vocab_size)
-    if shape.rope_factors:
-        found["rope_freqs.weight"] = (shape.head_dim // 2,)
+    for name in shape.rope_factors:
+        found[name] = ((shape.rotary_size or shape.head_dim) // 2,)
     return found
-
-
-def _type(shape: ModelShape, name: str, dimensions: tuple[int, ...], quantization: str) -> str:
-    if len(dimensions) == 1:
-        return "F32"
-    wanted = BY_NAME[quantization].tensor_type(name, shape.num_hidden_layers, shape.tie_word_embeddings)
-    if dimensions[0] % gguf.BLOCKS[wanted][0]:
-        wanted = _FALLBACK.get(wanted, "F16")
-    if dimensions[0] % gguf.BLOCKS[wanted][0]:
-        wanted = "F16"
-    return wanted
 
 
 def _size(config: Mapping[str, Any], name: str, default: int | None = None) -> int:

@@ -31,7 +31,7 @@ COMMANDS: Final = {
     ),
     "verify": (
         "verify:verify",
-        "Judge a model file: whole to the last byte, every tensor there, every scale finite, the tokenizer as trained.",
+        "Judge a file or a folder by what it is: whole, as its configuration says, every number finite. 0 is sound.",
     ),
     "destroy": (
         "teardown:destroy",

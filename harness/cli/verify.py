@@ -1,4 +1,4 @@
-"""``harness verify FILE.gguf``: the artifact's checks on any model file, without a job."""
+"""``harness verify PATH``: what lies there, judged without a job, on any machine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from harness.artifacts import apart, expectation
-from harness.artifacts.verify import verify_file
+from harness.artifacts import apart, expectation, judging
 from harness.cli.wording import STYLES, one_line
 from harness.core.errors import GateHeld, GateUnknown
 from harness.core.finding import Finding
@@ -20,28 +19,37 @@ from harness.core.verdict import Verdict, worst
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="The model file, GGUF.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A GGUF (one of a split stands for all), the folder of an adapter, a checkpoint or a model, a .jsonl,"
+            " a training's .log."
+        ),
+    ],
     config: Annotated[
         Path | None,
-        typer.Option(help="The training's directory: config.json, and tokenizer.json when it is there."),
+        typer.Option(help="The base model's folder, or any folder that the training wrote."),
     ] = None,
     expect: Annotated[
         str,
-        typer.Option(help="quant=Q8_0,over=5GB,size=BYTES,zero_rows=yes: any of these."),
+        typer.Option(help="Of a GGUF: quant=Q8_0,over=5GB,size=BYTES,zero_rows=yes, any of these."),
     ] = "",
-    sha256: Annotated[str | None, typer.Option(help="The digest that was recorded on the box.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="Of a GGUF: the digest that was recorded on the box.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON, for machines.")] = False,
 ) -> None:
-    """Judge a model file: whole to the last byte, every tensor there, every scale finite, the tokenizer as trained."""
-    findings = apart.findings(verify_file, file, expectation.of(config, expect, sha256))
-    if as_json:
-        typer.echo(json.dumps({"file": str(file), "findings": [asdict(finding) for finding in findings]}, indent=1))
-    else:
-        _show(Console(), file, findings)
+    """Judge a file or a folder by what it is: whole, as its configuration says, every number finite. 0 is sound."""
+    known = expectation.of(config, expect, sha256)
+    kind = judging.kind_of(path, known)
+    findings = apart.findings(judging.judge_as, kind, path, known)
     verdict = worst(finding.verdict for finding in findings)
+    if as_json:
+        found = [asdict(finding) for finding in findings]
+        typer.echo(json.dumps({"file": str(path), "kind": kind, "verdict": verdict, "findings": found}, indent=1))
+    else:
+        _show(Console(), path, findings)
     if verdict is not Verdict.PASS:
         shut = [finding for finding in findings if finding.verdict is not Verdict.PASS]
-        told = f"{file.name}: {', '.join(finding.id for finding in shut)}"
+        told = f"{path.resolve().name}: {', '.join(finding.id for finding in shut)}"
         remedy = next((finding.remedy for finding in shut if finding.verdict is verdict), None)
         raise (GateHeld if verdict is Verdict.FAIL else GateUnknown)(told, remedy=remedy)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gguf
@@ -12,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.artifacts import model_shape
-from harness.artifacts.gguf import BLOCKS
+from harness.artifacts.gguf import BLOCKS, SCALES
 
 CHAT_TEMPLATE = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}<think>\n"
 TINY: Mapping[str, Any] = {
@@ -83,14 +85,21 @@ def write_gguf(
     *,
     change: Callable[[gguf.GGUFWriter], None] = lambda _: None,
     leave_out: frozenset[str] = frozenset(),
+    types: Mapping[str, str] = MappingProxyType({}),
+    also: tuple[model_shape.ExpectedTensor, ...] = (),
 ) -> Path:
-    """A model file with random weights: llama.cpp would load it. ``change`` may add or overwrite metadata."""
-    writer = gguf.GGUFWriter(None, "qwen2")
+    """A model file with random weights: llama.cpp would load it. ``change`` may add or overwrite metadata.
+
+    ``types`` are those of tensors that have another than the quantization gives, ``also`` tensors beyond the model's.
+    """
+    shape = model_shape.from_config(config)
+    writer = gguf.GGUFWriter(None, shape.family.name)
     _hyperparameters(writer, config)
     _tokenizer(writer, config["vocab_size"])
     change(writer)
-    expected = model_shape.predict(model_shape.from_config(config), quantization)
-    kept = [tensor for tensor in expected if tensor.name not in leave_out]
+    expected = (*model_shape.predict(shape, quantization), *also)
+    typed = (replace(tensor, type=types.get(tensor.name, tensor.type)) for tensor in expected)
+    kept = [tensor for tensor in typed if tensor.name not in leave_out]
     for tensor in kept:
         rows = tuple(reversed(tensor.shape))
         weights, size = BLOCKS[tensor.type]
@@ -126,9 +135,14 @@ def random_weights(type_name: str, size: int) -> npt.NDArray[np.uint8]:
         return (wide >> 16).astype("<u2").view(np.uint8)
     block = BLOCKS[type_name][1]
     blocks = random.integers(0, 256, (size // block, block), dtype=np.uint8)
-    scales = np.asarray(random.uniform(1e-4, 1e-2, size // block), dtype="<f2").view(np.uint8).reshape(-1, 2)
-    for offset in {"Q6_K": (208,), "Q4_K": (0, 2), "Q5_K": (0, 2)}.get(type_name, (0,)):
-        blocks[:, offset : offset + 2] = scales
+    spelling, offsets = SCALES[type_name]
+    if spelling == "f16":
+        scales = np.asarray(random.uniform(1e-4, 1e-2, size // block), dtype="<f2").view(np.uint8).reshape(-1, 2)
+        for offset in offsets:
+            blocks[:, offset : offset + 2] = scales
+    else:  # e8m0, e4m3, and the upper bits of words: any but the patterns of infinity
+        for offset in offsets:
+            blocks[:, offset : offset + 2] = 0x21
     return blocks.reshape(-1)
 
 

@@ -196,7 +196,6 @@ METADATA: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no token types": (lambda w: w.kv_data[0].pop("tokenizer.ggml.token_type"), "tokenizer_consistent"),
     "no eos id": (lambda w: w.kv_data[0].pop("tokenizer.ggml.eos_token_id"), "tokenizer_consistent"),
     "rope base": (lambda w: w.add_rope_freq_base(1e6), "hyperparameters"),
-    "no rope base": (lambda w: w.kv_data[0].pop("qwen2.rope.freq_base"), "hyperparameters"),
     "rms epsilon": (lambda w: w.add_layer_norm_rms_eps(1e-5), "hyperparameters"),
     "head count": (lambda w: w.add_head_count(8), "hyperparameters"),
     "context length": (lambda w: w.add_context_length(4096), "hyperparameters"),
@@ -210,6 +209,13 @@ def test_each_wrong_field_is_stopped(tmp_path: Path, known: Expectation, name: s
     change, stopped_by = METADATA[name]
     path = write_gguf(tmp_path / "model.gguf", TINY, change=change)
     assert stopped_by in not_passed(verify_file(path, known))
+
+
+@pytest.mark.parametrize(("base", "stopped"), [(1e6, {"hyperparameters"}), (1e4, set())])
+def test_a_rope_base_that_is_missing_is_llama_cpps_own(tmp_path: Path, base: float, stopped: set[str]) -> None:
+    config = {**TINY, "rope_theta": base}
+    path = write_gguf(tmp_path / "model.gguf", config, change=lambda w: w.kv_data[0].pop("qwen2.rope.freq_base"))
+    assert not_passed(verify_file(path, expectation.of(write_training(tmp_path / "training", config)))) == stopped
 
 
 @pytest.mark.parametrize("name", ["output.weight", "blk.1.attn_v.bias", "blk.0.ffn_norm.weight"])

@@ -83,3 +83,30 @@ def test_words_that_cannot_be_used_are_bad_input(model: Path, tmp_path: Path) ->
     ):
         failure, _ = call(*arguments)
         assert isinstance(failure, BadInput)
+
+
+def test_machines_are_told_kind_and_verdict_and_nothing_else(model: Path) -> None:
+    failure, output = call(model, "--json")
+    assert failure is None
+    told = json.loads(output)
+    assert list(told) == ["file", "kind", "verdict", "findings"]
+    assert (told["file"], told["kind"], told["verdict"]) == (str(model), "gguf", "pass")
+    assert {tuple(finding) for finding in told["findings"]} == {
+        ("id", "claim", "verdict", "seen", "expected", "remedy"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "failure"),
+    [
+        ("rows.jsonl", '{"messages": [}', GateHeld),
+        ("training.log", "torch.OutOfMemoryError: CUDA out of memory.", GateHeld),
+        ("notes.txt", "", BadInput),
+    ],
+)
+def test_each_kind_of_file_has_its_judge(tmp_path: Path, name: str, text: str, failure: type[Exception]) -> None:
+    (tmp_path / name).write_text(text + "\n", encoding="utf-8")
+    seen, output = call(tmp_path / name, "--json")
+    assert isinstance(seen, failure), output
+    if failure is not BadInput:
+        assert json.loads(output)["kind"] == {"rows.jsonl": "dataset", "training.log": "log"}[name]
