@@ -118,6 +118,8 @@ class DataTable(_Table):
     pairs_file: str
     max_duplicate_share: Share = 0.01
     max_class_share: Share = 0.9
+    max_flawed_share: Share = 0.01
+    """Share of a file's rows that may hold words which look like a defect: in a few they are what the row is about."""
     max_cut_share: Share = 0.02
     ignored_rules: tuple[str, ...] = ()
     """Rules of soundness that this data does without, by the name that a finding shows."""

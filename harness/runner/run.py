@@ -31,7 +31,6 @@ from harness.core.verdict import Verdict
 from harness.gates import judge as gates
 from harness.gates.evidence import GateResult
 from harness.guard.destroy import Confirm
-from harness.job import profiles
 from harness.job.model import Job
 from harness.job.staging import stage_package
 from harness.ledger.codec import decode
@@ -84,7 +83,7 @@ def open_job(store: EventStore, job: Job, file: Path, *, accept_changes: bool) -
     records = store.records(job.name)
     if records:
         history = folded(job.name, records)
-        known = profiles.recorded_by(history.all(Opened)[-1].job)
+        known = history.job.model_dump(mode="json")
         if known == opened.job:
             return
         _require_agreement(history, _changed(known, opened.job), file, accept_changes=accept_changes)
