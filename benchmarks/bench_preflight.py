@@ -53,7 +53,7 @@ def measure(package: Path, count: int) -> Iterator[Row]:
     parts = {
         "json.loads": rival,
         "read the rows": lambda: preflight_data.read(job, package),
-        "judge the rows": lambda: preflight_data.unsound(job, data),
+        "judge the rows": lambda: preflight_data.judged(job, data),
         "fit the context": lambda: preflight_data.context(job, data, package, None),
         "read the scripts": lambda: preflight._sources(package),  # noqa: SLF001
         "find launchers": lambda: launchers.find(sources, {}),

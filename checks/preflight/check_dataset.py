@@ -19,9 +19,11 @@ def check_dataset_counts(preflight: PreflightFacts, job: Job, evidence: Evidence
     evidence.wants("log line", job.data.demanded_line)
     wanted = evidence.wants("rows", RowCounts(job.data.features, job.data.scenarios, job.data.pairs))
     counts = evidence.saw("rows", preflight.counts)
+    uncounted = "; lines that are no rows are not counted: see dataset_rows_parse"
     assert counts == wanted, (
         f"{counts.features} features + {counts.scenarios} scenarios = {counts.features + counts.scenarios} SFT rows "
         f"and {counts.pairs} pairs; the log must say {job.data.sft} and {job.data.pairs}"
+        + (uncounted if preflight.unreadable_rows.get() else "")
     )
 
 
@@ -45,12 +47,17 @@ def check_dataset_rows_parse(preflight: PreflightFacts, evidence: Evidence) -> N
     assert not unreadable, "lines that are no rows: " + "; ".join(unreadable)
 
 
-@pytest.mark.remedy("mend the rows named above in the data files of package.source, then: harness run {job}")
+@pytest.mark.remedy(
+    "mend the rows named above in the data files of package.source, or what generates them; a rule that does not apply "
+    "to this data goes into data.ignored_rules of the job file; then: harness run {job}"
+)
 def check_dataset_rows_sound(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
-    """The rows hold no unrendered values, empty turns, repeats, contradictions, leaked answers or time travel."""
+    """The rows hold no unrendered values, told outcomes, damage, repeats, contradictions or time travel."""
     evidence.wants("share of repeated rows at most", job.data.max_duplicate_share)
     evidence.wants("share of the largest class at most", job.data.max_class_share)
+    evidence.wants("share of rows with suspect words at most", job.data.max_flawed_share)
     unsound = evidence.saw("unsound rows", preflight.unsound_rows)
+    evidence.saw("suspect rows within the limit", preflight.suspect_rows)
     assert not unsound, "a model would learn these: " + "; ".join(unsound)
 
 

@@ -47,6 +47,7 @@ class PreflightFacts:
     counts: Observed[RowCounts]
     unreadable_rows: Observed[tuple[str, ...]]
     unsound_rows: Observed[tuple[str, ...]]
+    suspect_rows: Observed[tuple[str, ...]]
     context: Observed[Context]
     script_batch_size: Observed[int]
     device_maps: Observed[DeviceMaps]
@@ -73,15 +74,18 @@ def look(context: JobContext) -> PreflightFacts:
         tried = Path(scratch) / "package"
         smoke = attempt(lambda: preflight_smoke.run(job, root, tried))
         built = preflight_smoke.built_tokenizer(job, smoke.value, tried) if smoke.value else None
-        data = attempt(lambda: preflight_data.read(job, root))
+        files = attempt(lambda: preflight_data.read(job, root))
+        data = files if files.problem is None else unseen("see dataset_rows_parse")
         cut_off = attempt(lambda: preflight_data.context(job, data.get(), root, built))
+    flaws = attempt(lambda: preflight_data.judged(job, data.get()))
     return PreflightFacts(
         missing_files=attempt(lambda: _missing(job, root, sources.get())),
         compile_errors=attempt(lambda: sources.get().broken),
         counts=attempt(lambda: data.get().counts()),
-        unreadable_rows=attempt(lambda: _first(data.get().unreadable())),
-        built_rows=attempt(lambda: data.get().built()),
-        unsound_rows=attempt(lambda: _first(preflight_data.unsound(job, data.get()))),
+        unreadable_rows=attempt(lambda: _first(files.get().unreadable())),
+        built_rows=attempt(lambda: files.get().built()),
+        unsound_rows=flaws.map(lambda found: _first(tuple(str(flaw) for flaw in found if flaw.beyond))),
+        suspect_rows=flaws.map(lambda found: _first(tuple(str(flaw) for flaw in found if not flaw.beyond))),
         context=cut_off,
         script_batch_size=attempt(lambda: _batch_size(sources.get(), job.package.entry)),
         device_maps=attempt(lambda: _device_maps(sources.get(), job.package.entry)),

@@ -8,7 +8,9 @@ from itertools import chain
 from pathlib import Path
 
 from harness.artifacts.dataset import rows, sound, texts
+from harness.artifacts.dataset.contract import Teaching
 from harness.artifacts.dataset.rows import Rows
+from harness.artifacts.dataset.sound import Flaw
 from harness.core.errors import BadInput, MissingExtra
 from harness.core.observed import CouldNotLook
 from harness.job.model import Job
@@ -66,29 +68,38 @@ class Data:
         return {name: count for name, count in counts.items() if count}
 
     def unreadable(self) -> tuple[str, ...]:
-        """Every line that is no row of its schema."""
-        return tuple(str(defect) for file in (*self.training, *self.evaluation) for defect in file.defects)
+        """Lines that are no rows of their file, once for each reason."""
+        files = (*self.training, *self.evaluation)
+        lines = {file.name: len(file.rows) + len(file.defects) for file in files}
+        return tuple(map(str, sound.flaws(chain(*(file.defects for file in files)), lines)))
 
 
 def read(job: Job, root: Path) -> Data:
-    """Read every data file once; raises BadInput for one that cannot be read."""
+    """Read every data file once; raises CouldNotLook for one that is not there, BadInput for an unreadable one."""
     folder = root / job.data.directory
+
+    def rows_of(name: str, teaching: Teaching) -> Rows:
+        if not (folder / name).exists():
+            raise CouldNotLook(f"{job.data.directory}/{name} is not there: see package_files_complete")
+        return rows.read(folder / name, teaching)
+
     return Data(
-        features=rows.read(folder / job.data.features_file),
-        scenarios=rows.read(folder / job.data.scenarios_file),
-        pairs=rows.read(folder / job.data.pairs_file),
-        evaluation=tuple(rows.read(path) for path in sorted(folder.glob(EVALUATION))),
+        features=rows_of(job.data.features_file, Teaching.EXAMPLES),
+        scenarios=rows_of(job.data.scenarios_file, Teaching.EXAMPLES),
+        pairs=rows_of(job.data.pairs_file, Teaching.PREFERENCES),
+        evaluation=tuple(rows.read(path, Teaching.EXAMPLES) for path in sorted(folder.glob(EVALUATION))),
     )
 
 
-def unsound(job: Job, data: Data) -> tuple[str, ...]:
-    """Rows that parse but must not be trained on, by file, line and rule."""
+def judged(job: Job, data: Data) -> tuple[Flaw, ...]:
+    """Rows that parse but must not be trained on, and those that only look like it, by file and rule."""
     limits = sound.DatasetLimits(
         max_duplicate_share=job.data.max_duplicate_share,
         max_class_share=job.data.max_class_share,
+        max_flawed_share=job.data.max_flawed_share,
         ignore=frozenset(job.data.ignored_rules),
     )
-    return tuple(str(defect) for defect in sound.judge(data.training, data.evaluation, limits))
+    return sound.judge(data.training, data.evaluation, limits)
 
 
 def context(job: Job, data: Data, package: Path, built: Path | None) -> Context:
@@ -103,7 +114,7 @@ def context(job: Job, data: Data, package: Path, built: Path | None) -> Context:
     total = sum(len(file.rows) for file in data.training)
     long = [turns for file in data.training for turns in _long(file, limit)]
     if not total:
-        raise CouldNotLook("no row could be read")
+        raise CouldNotLook("no row could be read: see dataset_rows_parse")
     if not long:
         return Context(total, 0, f"no row has more than {limit} bytes, so none has more tokens")
     path = _tokenizer(job.model.base, package) or built

@@ -122,6 +122,8 @@ class DataTable(_Table):
     pairs_file: str
     max_duplicate_share: Share = 0.01
     max_class_share: Share = 0.9
+    max_flawed_share: Share = 0.01
+    """Share of a file's rows that may hold words which look like a defect: in a few they are what the row is about."""
     max_cut_share: Share = 0.02
     allow_built_rows: bool = False
     """Rows that a program made, as each says in ``built_by``, are trained on: for rehearsals."""

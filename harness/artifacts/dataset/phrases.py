@@ -1,9 +1,4 @@
-"""Rules on the words of the texts: values never rendered, values that are no numbers, told outcomes. Pure.
-
-Generated rows are a few templates with other numbers in them. So the costly patterns are not run over
-every row, but over the distinct pieces of text that remain when the digits are taken out; only when a
-rule does not like one of those are the rows judged field by field.
-"""
+"""Rules on the words of the texts: values never rendered or never computed, damage, told outcomes. Pure."""
 
 from __future__ import annotations
 
@@ -12,81 +7,74 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from harness.artifacts.dataset import damage, outcomes, values
 from harness.artifacts.dataset.rows import Defect, Rows
-from harness.artifacts.dataset.texts import turns
+from harness.artifacts.dataset.search import Pieces, Search
+from harness.artifacts.dataset.texts import Part, turns
 from harness.core.text import printable
+
+_TURNS: Final[frozenset[Part]] = frozenset({"asked", "learned"})
+_EVERYWHERE: Final[frozenset[Part]] = _TURNS | {"plain"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
-    """A pattern on a field's text, and the looser one that finds it in text without digits and signs."""
+class WordRule:
+    """A search in the texts of some parts of a row, and what it says about what it finds."""
 
     name: str
-    exact: re.Pattern[str]
-    loose: re.Pattern[bytes]
-    only_in: frozenset[str] = frozenset()
-    says: str = ""
+    search: Search
+    says: str
+    parts: frozenset[Part] = _EVERYWHERE
 
 
-_PROMPTS: Final = frozenset({"prompt", "instruction", "input"})
-_VERBS: Final = "rose|fell|gained|lost|climbed|dropped|advanced|declined|closed (?:higher|lower|up|down)"
-_HINDSIGHT: Final = (
-    r"\b(?:in|with) hindsight\b|\bas it turned out\b"
-    r"|\b(?:actual|realized|realised|eventual|subsequent|future|forward) (?:outcome|result|return|move|direction|close)"
-    r"(?: over [^.:\n]{1,40})?\s*(?::|=|was\b|were\b)"
-    rf"|\b(?:next|following) (?:day|session|week|month),? (?:the |it |price |rate |pair ){{0,3}}(?:{_VERBS})\b"
-    rf"|\b(?:then|subsequently|afterwards) (?:{_VERBS})\b"
-)
-_RULES: Final = (
-    _Rule(
-        "unrendered_value",
-        re.compile(
-            r"\{[\w.\[\]]*(?:![rsa])?:[0-9<>=^+#,_-]*(?:\.\d+[deEfFgGsx%]?|[deEfFgGsx%]|[<>^]\d+)\}|\{[\w.\[\]]*![rsa]\}"
-            r"|(?<![\w}\\^$])\{[a-z_][a-z0-9_.]{2,}\}|\{\{ ?[a-z_][^{}]{0,80}\}\}"
-            r"|%[-+#0]?\d*(?:\.\d+)?[sdfeg](?![A-Za-z0-9])"
-        ),
-        re.compile(
-            rb"\{[\w.\[\]'\"\\]*(?:![rsa])?(?::[^{}\"]{0,12})?\}|\{\{ ?[a-z_][^{}]{0,80}\}\}|%#?\.?[sdfeg](?![A-Za-z])"
-        ),
-        says="a placeholder was never filled in",
+RULES: Final = (
+    WordRule("unrendered_value", values.UNRENDERED, "a placeholder was never filled in"),
+    WordRule("not_a_number", values.NOT_A_NUMBER, "a value that could not be computed"),
+    WordRule("damaged_text", damage.DAMAGED, "characters were lost or decoded wrongly"),
+    WordRule("turn_marks", damage.TURN_MARK, "a mark of a chat format", _TURNS),
+    WordRule(
+        "error_as_answer", damage.SERVICE_ERROR, "a service's error in place of an answer", frozenset({"learned"})
     ),
-    _Rule(
-        "not_a_number",
-        re.compile(r"(?<![A-Za-z0-9_])(?:nan|NaN|NAN|inf|Inf|INF|Infinity|NaT)(?![A-Za-z0-9_])"),
-        re.compile(rb"(?<![A-Za-z_])(?:nan|NaN|NAN|inf|Inf|INF|Infinity|NaT)(?![A-Za-z_])"),
-        says="a value that could not be computed",
-    ),
-    _Rule(
-        "outcome_stated",
-        re.compile(_HINDSIGHT, re.IGNORECASE),
-        re.compile(_HINDSIGHT.encode(), re.IGNORECASE),
-        says="it tells what happened afterwards",
-    ),
-    _Rule(
-        "outcome_stated",
-        re.compile(r"\b(?:outcome|ground truth|correct answer|label)\s*[:=]\s*(?=[\w+-])", re.IGNORECASE),
-        re.compile(rb"\b(?:outcome|ground truth|correct answer|label)\s*[:=]", re.IGNORECASE),
-        only_in=_PROMPTS,
-        says="the prompt tells the answer",
-    ),
+    WordRule("outcome_stated", outcomes.TOLD, "it tells what happened afterwards", frozenset({"learned"})),
+    WordRule("outcome_stated", outcomes.TOLD_IN_PROMPT, "the prompt tells the answer", frozenset({"asked"})),
 )
 
 
 def judge(sources: Sequence[Rows]) -> Iterator[Defect]:
-    """Every row that one of the rules does not like."""
-    pieces = frozenset[bytes]().union(*(source.pieces for source in sources))
-    for rule in _RULES:
-        suspect = frozenset(filter(rule.loose.search, pieces))
+    """Every row that one of the rules does not like, once for a rule."""
+    pieces = Pieces(frozenset[bytes]().union(*(source.pieces for source in sources)))
+    for rule in RULES:
+        suspect = rule.search.suspect(pieces)
         for source in sources:
             if not suspect.isdisjoint(source.pieces):
-                yield from _exactly(source, rule)
+                yield from _found(source, rule)
+    suspect = values.NO_VALUE.suspect(pieces)
+    for source in sources:
+        if not suspect.isdisjoint(source.pieces):
+            yield from _without_value(source)
 
 
-def _exactly(source: Rows, rule: _Rule) -> Iterator[Defect]:
+def _found(source: Rows, rule: WordRule) -> Iterator[Defect]:
     for line, row in zip(source.lines, source.rows, strict=True):
-        for place, text in turns(row):
-            match = rule.exact.search(text) if not rule.only_in or place in rule.only_in else None
+        for place, part, text in turns(row):
+            match = rule.search.exact(text) if part in rule.parts else None
             if match is not None:
-                around = printable(text[max(0, match.start() - 30) : match.end() + 30].replace("\n", " "), 120)
-                yield Defect(source.name, line, rule.name, f"{place}: {rule.says}: … {around} …")
+                yield Defect(source.name, line, rule.name, f"{place}: {rule.says}: {_around(text, match)}")
                 break
+
+
+def _without_value(source: Rows) -> Iterator[Defect]:
+    texts = [list(turns(row)) for row in source.rows]
+    numeric = values.Labels(text for row in texts for _, _, text in row)
+    for line, row in zip(source.lines, texts, strict=True):
+        for place, _, text in row:
+            match = numeric.without_number(text)
+            if match is not None:
+                detail = f"{place}: a word where a number belongs: {_around(text, match)}"
+                yield Defect(source.name, line, "not_a_number", detail)
+                break
+
+
+def _around(text: str, match: re.Match[str]) -> str:
+    around = text[max(0, match.start() - 30) : match.end() + 30].replace("\n", " ")
+    return f"… {printable(around, 120)} …"

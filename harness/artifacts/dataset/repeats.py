@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from harness.artifacts.dataset.rows import Defect, Schema
+from harness.artifacts.dataset.contract import Schema
+from harness.artifacts.dataset.rows import Defect
 from harness.artifacts.dataset.texts import Texts
 
 _MIN_DIGITS: Final = 24  # so many digits in the same order are the same data in other words
@@ -31,11 +32,11 @@ def judge(
         return  # no two prompts have even their data in common
     exact = list(_repeated(files))
     if len(exact) > share * total:
-        yield from _over("duplicate", exact, total, share)
+        yield from exact
     for file, column in zip(files, keys, strict=True):
         near = list(_near(file, column))
         if len(near) > share * len(file.prompts):
-            yield from _over("near_duplicate", near, len(file.prompts), share)
+            yield from near
     yield from _contradictions(files, labels)
 
 
@@ -59,7 +60,7 @@ def essences(prompts: Sequence[str]) -> list[bytes]:
 def _repeated(files: Sequence[Texts]) -> Iterator[Defect]:
     first: dict[tuple[str, ...], Defect] = {}
     for file in files:
-        columns = [file.prompts, file.answers] + ([file.rejected] if file.rejected else [])
+        columns = [column for column in (file.prompts, file.answers, file.rejected) if column]
         for row, key in enumerate(zip(*columns, strict=True)):
             here = file.defect(row, "duplicate", "")
             before = first.setdefault(key, here)
@@ -69,10 +70,11 @@ def _repeated(files: Sequence[Texts]) -> Iterator[Defect]:
 
 def _near(file: Texts, keys: Sequence[bytes]) -> Iterator[Defect]:
     first: dict[bytes, int] = {}
-    for row, key in enumerate(keys):
+    for row, key in enumerate(keys if file.answers else ()):
         before = first.setdefault(key, row)
-        if file.source.schema is Schema.PREFERENCE and file.prompts[before] == file.prompts[row]:
-            continue  # several pairs for one prompt are how preferences are collected
+        pairs_or_words = file.source.schema is Schema.PREFERENCE or not key.isdigit()
+        if pairs_or_words and file.prompts[before] == file.prompts[row]:
+            continue  # several pairs, or several answers in words, for one prompt are how they are collected
         if before != row and (file.prompts[before], file.answers[before]) != (file.prompts[row], file.answers[row]):
             line = file.source.lines[before]
             yield file.defect(row, "near_duplicate", f"the same data as line {line}, in other words")
@@ -101,10 +103,3 @@ def _reversed(file: Texts) -> Iterator[Defect]:
         if other is not None and other != row:
             line = file.source.lines[other]
             yield file.defect(row, "contradiction", f"rejects what line {line} chooses for the same prompt")
-
-
-def _over(rule: str, found: list[Defect], total: int, share: float) -> Iterator[Defect]:
-    first = found[0]
-    detail = f"{len(found)} of {total} rows repeat another ({len(found) / total:.2%}, at most {share:.2%})"
-    yield Defect(first.file, 0, rule, detail)
-    yield from found

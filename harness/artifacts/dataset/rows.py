@@ -1,40 +1,21 @@
-"""Rows of a data file: strict JSONL of the contract's schemas; every line that does not fit is named.
+"""Rows of a data file: strict JSON Lines of the contract's shapes; every line that does not fit is named.
 
-Schemas: ``{"prompt", "completion"}``, ``{"messages": [{"role", "content"}, ...]}``,
-``{"instruction", "input"?, "output"}``, and for preferences ``{"prompt", "chosen", "rejected"}``.
-Other fields are allowed (``pair``, ``date``).
+Other fields than those of the shapes are allowed.
 """
 
 from __future__ import annotations
 
-import codecs
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic_core import from_json
+from harness.artifacts.dataset import contract, lines
+from harness.artifacts.dataset.contract import MAX_LINE_BYTES, MisfitError, Schema, Teaching
 
-from harness.core.errors import BadInput
-
-MAX_FILE_BYTES: Final = 4 << 30
 _NO_DIGITS: Final = b"0123456789+-"
 _BREAK: Final = rb"\n"  # a line break as JSON escapes it
-_ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
-
-
-class Schema(StrEnum):
-    """The shape of a file's rows, by the fields that each row must have; of two that fit, the first."""
-
-    PREFERENCE = "prompt/chosen/rejected"
-    COMPLETION = "prompt/completion"
-    MESSAGES = "messages"
-    INSTRUCTION = "instruction/output"
-
-
-_FIELDS: Final = {schema: tuple(schema.split("/")) for schema in Schema}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +27,10 @@ class Defect:
     rule: str
     detail: str
 
-    def __str__(self) -> str:
-        """``pairs.jsonl:17: rule: detail``."""
-        return f"{self.file}:{self.line}: {self.rule}: {self.detail}"
-
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """One data file: its rows, the line of each, and the lines that are no rows. All rows are of one schema.
+    """One data file: its rows, the line of each, and the lines that are no rows. All rows are of one shape.
 
     ``pieces`` are the distinct pieces of its lines once the digits and signs are taken out (UTF-8, JSON's own
     escapes left in): rows that are one template with other numbers have the same ones.
@@ -72,119 +49,120 @@ class Rows:
         return self.path.name
 
 
-def read(path: Path) -> Rows:
+def read(path: Path, teaching: Teaching) -> Rows:
     """Read a whole data file. Raises BadInput when it cannot be read at all; a bad line is a defect."""
-    reading = _Reading(path.name)
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise BadInput(f"{path} is larger than {MAX_FILE_BYTES} bytes")
-        with path.open("rb") as file:
-            for line in file:
-                reading.add(line.removesuffix(b"\n"))
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
-    if not reading.rows and not reading.defects:
+    reading = _read(path, teaching, glances=True)
+    found = pieces(reading.skeletons | reading.alike)
+    if reading.alike and any(mark in piece for piece in found for mark in contract.SUSPECT_BYTES):
+        reading = _read(path, teaching, glances=False)
+    if not reading.line:
         reading.defect("json", "the file holds no rows")
-    lines_of_text = frozenset(chain.from_iterable(skeleton.split(_BREAK) for skeleton in reading.skeletons))
-    pieces = frozenset(chain.from_iterable(text.split(b". ") for text in lines_of_text))
-    return Rows(path, reading.schema, reading.rows, reading.lines, tuple(reading.defects), pieces)
+    schema, rows = next(iter(reading.schemas), None), reading.rows
+    if len(reading.schemas) > 1:
+        schema, rows = Schema.COMPLETION, [row | contract.as_completion(row) for row in rows]
+    return Rows(path, schema, rows, reading.lines, tuple(reading.defects), found)
 
 
-# Three times as fast as the json module, and strict: UTF-8, no NaN, nothing behind the value.
-_parse: Final = partial(from_json, allow_inf_nan=False, cache_strings="keys")
+def _read(path: Path, teaching: Teaching, *, glances: bool) -> _Reading:
+    reading = _Reading(path.name, teaching, glances)
+    for chunk in lines.chunks(path):
+        reading.add(chunk)
+    return reading
+
+
+def skeletons(chunk: Iterable[bytes]) -> set[bytes]:
+    """The lines without their digits and signs, together: one by one they take twice as long."""
+    return set(b"".join(chunk).translate(None, _NO_DIGITS).split(b"\n")) - {b""}
+
+
+def pieces(found: Iterable[bytes]) -> frozenset[bytes]:
+    """The distinct lines and sentences of text in skeletons."""
+    lines_of_text = frozenset(chain.from_iterable(skeleton.split(_BREAK) for skeleton in found))
+    return frozenset(chain.from_iterable(text.split(b". ") for text in lines_of_text))
 
 
 @dataclass(slots=True)
 class _Reading:
-    """A file being read, line by line. A skeleton is a line without its digits and signs."""
+    """A file being read, chunk by chunk, or with ``glances`` off line by line."""
 
     name: str
-    schema: Schema | None = None
+    teaching: Teaching
+    glances: bool
     rows: list[dict[str, Any]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    schemas: set[Schema] = field(default_factory=set)
     defects: list[Defect] = field(default_factory=list)
     skeletons: set[bytes] = field(default_factory=set)
+    alike: set[bytes] = field(default_factory=set)
+    """Skeletons of lines that were taken in at a glance, all with the fields ``names``."""
+    names: tuple[str, ...] = ()
+    thoughts: int = 0
+    """The most ``think>`` in one of them."""
     line: int = 0
-    like: tuple[str, ...] = ()
-    """The fields of a row that fits and holds nothing but text: most rows have the same, and fit at a glance."""
 
-    def add(self, line: bytes) -> None:
+    def add(self, chunk: list[bytes]) -> None:
+        """Take in some lines, at a glance where all are alike and right."""
+        found = skeletons(chunk)
+        rows = self.at_a_glance(chunk, found - self.alike) if self.glances else []
+        if rows:
+            self.alike |= found
+            self.rows += rows
+            self.lines += range(self.line + 1, self.line + 1 + len(rows))
+            self.line += len(rows)
+        else:
+            self.skeletons |= found
+            for line in chunk:
+                self.look(line)
+
+    def at_a_glance(self, chunk: list[bytes], new: set[bytes]) -> list[dict[str, Any]]:
+        """The rows of lines that all have the same fields, nothing but text in them and no mistake; else none.
+
+        ``new`` are those of their skeletons that no line had before.
+        """
+        try:
+            found: list[dict[str, Any]] = list(map(lines.quickly, chunk))
+            kinds = set(map(type, chain.from_iterable(map(dict.values, found))))
+        except (ValueError, TypeError):
+            return []
+        names = tuple(found[0])
+        alike = kinds == {str} and set(map(tuple, found)) == {names} and self.names in ((), names)
+        # No line of a chunk but the last can be so long.
+        if not alike or len(chunk[-1]) > MAX_LINE_BYTES:
+            return []
+        # Two quotes a name and two a text, no line has less; with more of them, a name may stand there twice.
+        if any(skeleton.count(b'"') != 4 * len(names) for skeleton in new):
+            return []
+        self.thoughts = max(self.thoughts, *(skeleton.count(b"think>") for skeleton in new), 0)
+        if not contract.all_read(found, names, self.teaching, thoughts=self.thoughts):
+            return []
+        self.names = names
+        self.schemas.add(contract.schema_of(names, self.teaching))
+        return found
+
+    def look(self, line: bytes) -> None:
         """Take in one line, as a row or as a defect."""
         self.line += 1
-        self.skeletons.add(line.translate(None, _NO_DIGITS))
         try:
-            row = _parse(line)
+            row = self.row(line)
+        except MisfitError as error:
+            self.defect("schema", str(error))
         except ValueError as error:
-            self.defect("json", _why_no_json(line) or str(error))
-            return
-        problem = None if self.is_alike(row) else self.problem(row)
-        if problem is None:
+            self.defect("json", str(error))
+        else:
             self.rows.append(row)
             self.lines.append(self.line)
-        else:
-            self.defect("schema", problem)
+            self.schemas.add(contract.schema_of(row, self.teaching))
 
-    def is_alike(self, row: Any) -> bool:
-        """True when a JSON value has the fields of the last row that fitted, and nothing but text in them."""
-        return type(row) is dict and tuple(row) == self.like and set(map(type, row.values())) == {str}
-
-    def problem(self, row: Any) -> str | None:
-        """Reason why a JSON value is no row of this file, None when it is one; the first row decides on the schema."""
-        schema = _schema(row)
-        if schema is None:
-            return f"not one of {', '.join(Schema)}"
-        if self.schema not in (None, schema):
-            return f"a row of {schema} among rows of {self.schema}"
-        problem = _misfit(row, schema)
-        if problem is None:
-            self.schema = schema
-            if set(map(type, row.values())) == {str}:
-                self.like = tuple(row)
-        return problem
+    def row(self, line: bytes) -> dict[str, Any]:
+        """The row of one line; raises MisfitError, or ValueError where there is no value."""
+        if len(line) > MAX_LINE_BYTES:
+            raise ValueError(f"longer than {MAX_LINE_BYTES} bytes")
+        row = lines.value(line)
+        if not isinstance(row, dict):
+            raise MisfitError(f"a {type(row).__name__} where an object belongs")
+        contract.refuse(row, self.teaching)
+        return row
 
     def defect(self, rule: str, detail: str) -> None:
         """Note what is wrong with the line."""
         self.defects.append(Defect(self.name, self.line, rule, detail))
-
-
-def _why_no_json(line: bytes) -> str:
-    """Reason that the parser's own message does not tell; empty when it does."""
-    if not line.strip():
-        return "an empty line"
-    if line.startswith(codecs.BOM_UTF8):
-        return "it begins with a byte order mark: save the file as UTF-8 without one"
-    if b"\0" in line:
-        return "it holds zero bytes, as UTF-16 does: save the file as UTF-8"
-    return ""
-
-
-def _schema(row: object) -> Schema | None:
-    if not isinstance(row, dict):
-        return None
-    return next((schema for schema, fields in _FIELDS.items() if all(name in row for name in fields)), None)
-
-
-def _misfit(row: dict[str, Any], schema: Schema) -> str | None:
-    if schema is Schema.MESSAGES:
-        return _bad_messages(row["messages"])
-    for name in _FIELDS[schema]:
-        if not isinstance(row[name], str):
-            return f"{name} is not text"
-    if schema is Schema.INSTRUCTION and not isinstance(row.get("input", ""), str):
-        return "input is not text"
-    return None
-
-
-def _bad_messages(messages: object) -> str | None:
-    if not isinstance(messages, list) or not messages:
-        return "messages is not a list of turns"
-    for turn in messages:
-        if (
-            not isinstance(turn, dict)
-            or str(turn.get("role")) not in _ROLES
-            or not isinstance(turn.get("content"), str)
-        ):
-            return "a turn is not {role, content}"
-    if messages[-1]["role"] != "assistant":
-        return "the last turn is not the assistant's"
-    return None

@@ -5,13 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import Any, Final, Literal
 
-from harness.artifacts.dataset.rows import Defect, Rows, Schema
+from harness.artifacts.dataset.contract import Schema, as_completion
+from harness.artifacts.dataset.rows import Defect, Rows
+
+Part = Literal["asked", "learned", "plain"]
+"""What a text is for: it is the question, or the answer to learn, or neither can be told."""
+
+_PARTS: Final[dict[str, Part]] = {
+    "system": "asked",
+    "prompt": "asked",
+    "instruction": "asked",
+    "input": "asked",
+    "completion": "learned",
+    "chosen": "learned",
+    "rejected": "learned",
+    "output": "learned",
+    "text": "plain",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Parallel columns of a file: ``answers`` are completions or chosen texts; ``rejected`` is empty without pairs."""
+    """Parallel columns of a file: ``answers`` are completions or chosen texts; ``rejected`` is empty without pairs.
+
+    Plain text has prompts only.
+    """
 
     source: Rows
     prompts: list[str]
@@ -32,35 +52,27 @@ class Texts:
 
 
 def of(source: Rows) -> Texts:
-    """The columns of a file's rows. The turns of a conversation before the last are its prompt."""
-    rows = source.rows
+    """The columns of a file's rows. The turns of a conversation before the last are its prompt; plain text is asked."""
     match source.schema:
-        case Schema.COMPLETION:
-            return Texts(source, _column(source, "prompt"), _column(source, "completion"), [])
         case Schema.PREFERENCE:
             return Texts(source, *(_column(source, field) for field in ("prompt", "chosen", "rejected")))
-        case Schema.INSTRUCTION:
-            prompts = [
-                f"{row['instruction']}\n{row['input']}" if row.get("input") else row["instruction"] for row in rows
-            ]
-            return Texts(source, prompts, _column(source, "output"), [])
-        case Schema.MESSAGES:
-            turns = [[turn["content"] for turn in row["messages"]] for row in rows]
-            return Texts(source, ["\n".join(said[:-1]) for said in turns], [said[-1] for said in turns], [])
-        case None:
-            return Texts(source, [], [], [])
+        case Schema.COMPLETION:
+            return Texts(source, _column(source, "prompt"), _column(source, "completion"), [])
+        case Schema.TEXT:
+            return Texts(source, _column(source, "text"), [], [])
+        case _:
+            flat = list(map(as_completion, source.rows))
+            return Texts(source, [row["prompt"] for row in flat], [row["completion"] for row in flat], [])
 
 
-def turns(row: dict[str, object]) -> Iterator[tuple[str, str]]:
-    """Every text of a row that a model reads or learns, with the name of its place."""
-    for field in ("prompt", "completion", "chosen", "rejected", "instruction", "input", "output"):
+def turns(row: dict[str, Any]) -> Iterator[tuple[str, Part, str]]:
+    """Every text of a row that a model reads or learns, with the name of its place and its part."""
+    for field, part in _PARTS.items():
         text = row.get(field)
         if isinstance(text, str):
-            yield field, text
-    messages = row.get("messages")
-    if isinstance(messages, list):
-        for number, turn in enumerate(messages):
-            yield f"messages[{number}]", turn["content"]
+            yield field, part, text
+    for number, turn in enumerate(row.get("messages") or ()):
+        yield f"messages[{number}]", "learned" if turn["role"] == "assistant" else "asked", turn["content"]
 
 
 def _column(source: Rows, field: str) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from harness.artifacts.dataset import labels, rows, sound, texts
-from harness.artifacts.dataset.rows import Schema
+from harness.artifacts.dataset.contract import Schema, Teaching
+from harness.artifacts.dataset.rows import Rows
 from harness.core.errors import BadInput
 
 Row = dict[str, Any]
@@ -44,15 +45,16 @@ def demonstrations(count: int = 60) -> list[Any]:
     return [demonstration(number) for number in range(count)]
 
 
+def read(path: Path) -> Rows:
+    return rows.read(path, Teaching.PREFERENCES if '"chosen"' in path.read_text("utf-8") else Teaching.EXAMPLES)
+
+
 def judged(folder: Path, lines: list[Any], evaluation: list[Any] | None = None) -> dict[str, list[int]]:
     """Rule -> the lines that it named."""
-    training = [rows.read(write(folder / "real.jsonl", lines))]
-    evaluate = [] if evaluation is None else [rows.read(write(folder / "eval.jsonl", evaluation))]
+    training = [read(write(folder / "real.jsonl", lines))]
+    evaluate = [] if evaluation is None else [read(write(folder / "eval.jsonl", evaluation))]
     assert not training[0].defects
-    found: dict[str, list[int]] = {}
-    for defect in sound.judge(training, evaluate):
-        found.setdefault(defect.rule, []).append(defect.line)
-    return found
+    return {flaw.rule: list(flaw.lines) for flaw in sound.judge(training, evaluate)}
 
 
 def test_sound_rows_have_no_defects(tmp_path: Path) -> None:
@@ -78,25 +80,30 @@ def test_sound_rows_have_no_defects(tmp_path: Path) -> None:
         ('{"messages": [{"role": "user", "content": "x"}]}', "schema"),
         ('{"messages": [{"role": ["user"], "content": "x"}]}', "schema"),
         ('{"instruction": "x", "input": 3, "output": "y"}', "schema"),
+        ('{"prompt": "", "completion": "b"}', "schema"),
+        ('{"prompt": "a", "completion": " \\n"}', "schema"),
+        ('{"prompt": "a", "completion": "b", "pair": ["EURUSD"]}', "schema"),
+        ('{"prompt": "a", "completion": "b", "date": 20200101}', "schema"),
     ],
 )
 def test_a_line_that_is_no_row_is_named_and_not_skipped(tmp_path: Path, line: str, rule: str) -> None:
-    read = rows.read(write(tmp_path / "a.jsonl", [*demonstrations(5), line, *demonstrations(3)]))
-    assert [(defect.line, defect.rule) for defect in read.defects] == [(6, rule)]
-    assert len(read.rows) == 8
-    assert read.lines == [1, 2, 3, 4, 5, 7, 8, 9]
+    path = write(tmp_path / "a.jsonl", [*demonstrations(5), line, *demonstrations(3)])
+    found = rows.read(path, Teaching.EXAMPLES)
+    assert [(defect.line, defect.rule) for defect in found.defects] == [(6, rule)]
+    assert len(found.rows) == 8
+    assert found.lines == [1, 2, 3, 4, 5, 7, 8, 9]
 
 
 def test_bytes_that_are_not_utf8_are_a_defect_of_their_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"prompt": "a", "completion": "b"}\n{"prompt": "\xff", "completion": "b"}\n')
-    assert [defect.line for defect in rows.read(path).defects] == [2]
+    assert [defect.line for defect in rows.read(path, Teaching.EXAMPLES).defects] == [2]
 
 
 def test_a_missing_or_empty_file_is_never_zero_sound_rows(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"nowhere\.jsonl"):
-        rows.read(tmp_path / "nowhere.jsonl")
-    assert rows.read(write(tmp_path / "empty.jsonl", [])).defects
+        rows.read(tmp_path / "nowhere.jsonl", Teaching.EXAMPLES)
+    assert read(write(tmp_path / "empty.jsonl", [])).defects
 
 
 @pytest.mark.parametrize(
@@ -109,7 +116,8 @@ def test_a_missing_or_empty_file_is_never_zero_sound_rows(tmp_path: Path) -> Non
 def test_what_a_windows_editor_does_to_a_file_is_told(tmp_path: Path, encoding: str, told: list[str]) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes("\n".join(json.dumps(demonstration(n)) for n in range(2)).encode(encoding))
-    assert [str(defect) for defect in rows.read(path).defects] == [f"a.jsonl:{line}" for line in told]
+    found = rows.read(path, Teaching.EXAMPLES).defects
+    assert [f"{defect.line}: {defect.rule}: {defect.detail}" for defect in found] == told
 
 
 @pytest.mark.parametrize(
@@ -123,8 +131,8 @@ def test_what_a_windows_editor_does_to_a_file_is_told(tmp_path: Path, encoding: 
 )
 def test_each_schema_is_known_and_counted(tmp_path: Path, row: Row, schema: Schema) -> None:
     path = write(tmp_path / "a.jsonl", [row] * 3)
-    assert rows.read(path).schema is schema
-    assert len(rows.read(path).rows) == 3
+    assert read(path).schema is schema
+    assert len(read(path).rows) == 3
 
 
 def put(field: str, change: Callable[[str], str]) -> Callable[[Row], None]:
@@ -157,14 +165,10 @@ def leak_answer(row: Row) -> None:
         (put("prompt", lambda text: text + "\nOutcome: DOWN"), "outcome_stated"),
         (leak_answer, "answer_in_prompt"),
         (lambda row: row.update(prompt=row["prompt"] + row["completion"]), "answer_in_prompt"),
-        (put("prompt", lambda _: ""), "empty_turn"),
-        (put("completion", lambda _: " \n"), "empty_turn"),
         (put("pair", lambda _: "EURXXQ"), "wrong_pair"),
         (put("pair", lambda _: "EUREUR"), "wrong_pair"),
         (put("pair", lambda _: "CHFNOK"), "wrong_pair"),
-        (lambda row: row.update(pair=["EURUSD"]), "wrong_pair"),
         (put("date", lambda _: "2020-02-31"), "date"),
-        (lambda row: row.update(date=20200101), "date"),
     ],
 )
 def test_one_bad_row_among_good_ones_is_named(tmp_path: Path, damage: Callable[[Row], None], rule: str) -> None:
@@ -194,7 +198,7 @@ def test_duplicates_count_only_beyond_their_share(tmp_path: Path) -> None:
     assert judged(tmp_path, lines) == {}
     for number in range(101, 105):
         lines[number] = dict(lines[number - 100])
-    assert judged(tmp_path, lines)["duplicate"] == [0, 101, 102, 103, 104, 105]
+    assert judged(tmp_path, lines)["duplicate"] == [101, 102, 103, 104, 105]
 
 
 def test_the_same_data_in_other_words_is_a_near_duplicate(tmp_path: Path) -> None:
@@ -202,7 +206,7 @@ def test_the_same_data_in_other_words_is_a_near_duplicate(tmp_path: Path) -> Non
     for number in range(60, 66):
         lines[number]["prompt"] = lines[number - 60]["prompt"].replace("daily fixing", "the daily fixings").upper()
         lines[number]["pair"] = lines[number - 60]["pair"]
-    assert judged(tmp_path, lines)["near_duplicate"] == [0, 61, 62, 63, 64, 65, 66]
+    assert judged(tmp_path, lines)["near_duplicate"] == [61, 62, 63, 64, 65]
 
 
 def test_words_that_differ_only_in_case_and_spacing_are_near_duplicates(tmp_path: Path) -> None:
@@ -210,7 +214,7 @@ def test_words_that_differ_only_in_case_and_spacing_are_near_duplicates(tmp_path
         {"prompt": f"Tell me about topic {chr(97 + number)}.", "completion": "…"} for number in range(26)
     ]
     lines.append({"prompt": "tell  me about: TOPIC c.", "completion": "another answer"})
-    assert judged(tmp_path, lines)["near_duplicate"] == [0, 27]
+    assert judged(tmp_path, lines)["near_duplicate"] == [27]
 
 
 def test_equal_prompts_with_other_answers_contradict(tmp_path: Path) -> None:
@@ -229,7 +233,7 @@ def test_classes_that_collapse_are_a_defect_of_the_file(tmp_path: Path) -> None:
     lines = demonstrations()
     for row in lines[:55]:
         row["completion"] = row["completion"].replace("UP", "DOWN")
-    assert judged(tmp_path, lines) == {"class_collapse": [0]}
+    assert judged(tmp_path, lines) == {"class_collapse": []}
 
 
 def test_evaluation_must_be_later_and_unseen(tmp_path: Path) -> None:
@@ -238,40 +242,47 @@ def test_evaluation_must_be_later_and_unseen(tmp_path: Path) -> None:
     seen = [demonstration(5) | {"date": "2031-01-01"}]
     assert judged(tmp_path, demonstrations(), seen) == {"evaluation_row_in_training": [1]}
     undated = [{key: value for key, value in demonstration(99).items() if key != "date"}]
-    assert judged(tmp_path, demonstrations(), undated) == {"time_order": [0]}
+    assert judged(tmp_path, demonstrations(), undated) == {"time_order": []}
 
 
-def test_a_rule_that_sees_two_things_wrong_names_so_many_lines_in_all(tmp_path: Path) -> None:
-    lines = demonstrations(50)
-    for row in lines[:20]:
-        row["prompt"] = " "
-    for row in lines[30:]:
-        row["completion"] = ""
-    found = sound.judge([rows.read(write(tmp_path / "a.jsonl", lines))], limits=sound.DatasetLimits(named=3))
-    blank = [defect for defect in found if defect.rule == "empty_turn"]
-    assert [defect.line for defect in blank] == [0, 1, 2, 3]
-    assert "37 more" in blank[0].detail
-
-
-def test_only_so_many_lines_of_a_rule_are_named(tmp_path: Path) -> None:
+def test_a_rule_is_told_once_with_its_share_and_its_first_lines(tmp_path: Path) -> None:
     lines = demonstrations(50)
     for row in lines[10:]:
         row["prompt"] += " {close:.4f}"
-    found = sound.judge([rows.read(write(tmp_path / "a.jsonl", lines))], limits=sound.DatasetLimits(named=3))
-    assert [defect.line for defect in found] == [0, 11, 12, 13]
-    assert "37 more" in found[0].detail
+    (flaw,) = sound.judge([read(write(tmp_path / "a.jsonl", lines))])
+    assert (flaw.lines, flaw.count, flaw.rows, flaw.beyond) == ((11, 12, 13, 14, 15), 40, 50, True)
+    assert str(flaw).startswith("a.jsonl:11: unrendered_value: 40 of 50 rows (80.0%): prompt: ")
+    assert str(flaw).endswith("(lines 11, 12, 13, 14, 15, ...)")
+
+
+def test_a_flaw_of_the_file_as_a_whole_names_no_line(tmp_path: Path) -> None:
+    lines = demonstrations()
+    for row in lines[:55]:
+        row["completion"] = row["completion"].replace("UP", "DOWN")
+    (flaw,) = sound.judge([read(write(tmp_path / "a.jsonl", lines))])
+    assert str(flaw).startswith("a.jsonl: class_collapse: ")
+
+
+def test_examples_of_several_shapes_are_judged_together(tmp_path: Path) -> None:
+    lines = demonstrations(30)
+    lines += [{"instruction": row["prompt"], "input": None, "output": row["completion"]} for row in lines[:20]]
+    lines[40]["output"] += " {close:.4f}"
+    mixed = read(write(tmp_path / "a.jsonl", lines))
+    assert len(mixed.rows) == 50
+    found = {flaw.rule: flaw.count for flaw in sound.judge([mixed])}
+    assert found == {"duplicate": 19, "near_duplicate": 1, "unrendered_value": 1}
 
 
 def test_a_job_may_do_without_a_rule(tmp_path: Path) -> None:
     lines = demonstrations()
     lines[3]["prompt"] += " nan"
     limits = sound.DatasetLimits(ignore=frozenset({"not_a_number"}))
-    assert sound.judge([rows.read(write(tmp_path / "a.jsonl", lines))], limits=limits) == ()
+    assert sound.judge([read(write(tmp_path / "a.jsonl", lines))], limits=limits) == ()
 
 
 def test_labels_are_read_from_a_field_an_announcement_or_a_word(tmp_path: Path) -> None:
     def of(lines: list[Any]) -> list[str]:
-        return labels.of(texts.of(rows.read(write(tmp_path / "a.jsonl", lines))))
+        return labels.of(texts.of(read(write(tmp_path / "a.jsonl", lines))))
 
     assert of(demonstrations(4)) == ["DOWN", "UP", "DOWN", "UP"]
     assert of([{"prompt": "?", "completion": "long\nprose", "label": "buy"}]) == ["buy"]
@@ -282,7 +293,7 @@ def test_labels_are_read_from_a_field_an_announcement_or_a_word(tmp_path: Path) 
 def test_escape_sequences_of_a_row_do_not_reach_the_finding(tmp_path: Path) -> None:
     lines = demonstrations()
     lines[3]["prompt"] += " \x1b[31m{close:.4f}"
-    (found,) = sound.judge([rows.read(write(tmp_path / "a.jsonl", lines))])
+    (found,) = sound.judge([read(write(tmp_path / "a.jsonl", lines))])
     assert "\x1b" not in str(found)
 
 
@@ -306,6 +317,6 @@ def test_each_line_is_a_row_by_itself_whatever_lies_beside_it(
     """No two lines make one row, and no line makes two."""
     row = json.dumps(demonstration(3))
     lines = [*demonstrations(30), *(line.replace("ROW", row) for line in middle), *demonstrations(30)]
-    read = rows.read(write(tmp_path / "real.jsonl", lines))
-    assert [defect.line for defect in read.defects] == wrong
-    assert read.lines == [line for line in range(1, len(lines) + 1) if line not in wrong]
+    found = rows.read(write(tmp_path / "real.jsonl", lines), Teaching.EXAMPLES)
+    assert [defect.line for defect in found.defects] == wrong
+    assert found.lines == [line for line in range(1, len(lines) + 1) if line not in wrong]

@@ -304,7 +304,41 @@ def test_chosen_equal_to_rejected_is_found(world: World) -> None:
     pairs = [json.loads(line) for line in rows("pair", 4).splitlines()]
     pairs[2]["rejected"] = pairs[2]["chosen"]
     (world.package / "data" / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
-    only(world.judge(), "dataset_rows_sound", Verdict.FAIL, "p.jsonl:3: chosen_equals_rejected")
+    assert_only(
+        world.judge(),
+        Verdict.FAIL,
+        {
+            "dataset_rows_parse": "p.jsonl:3: schema: 1 of 4 rows (25.0%): 'chosen' equals 'rejected'",
+            "dataset_counts": "lines that are no rows are not counted: see dataset_rows_parse",
+        },
+    )
+
+
+def test_one_missing_data_file_is_told_once(world: World) -> None:
+    (world.package / "data" / "p.jsonl").unlink()
+    judged = world.judge()
+    shut = {name: (said.verdict, said.message) for name, said in judged.items() if said.verdict is not Verdict.PASS}
+    verdict, message = shut.pop("package_files_complete")
+    assert verdict is Verdict.FAIL
+    assert "data/p.jsonl" in message
+    verdict, message = shut.pop("dataset_rows_parse")
+    assert verdict is Verdict.UNKNOWN
+    assert message.endswith("data/p.jsonl is not there: see package_files_complete")
+    assert set(shut) == {"dataset_counts", "dataset_rows_sound", "dataset_fits_context"}
+    for verdict, message in shut.values():
+        assert verdict is Verdict.UNKNOWN
+        assert message.endswith(": see dataset_rows_parse")
+
+
+def test_suspect_words_within_their_limit_are_said_and_open_the_gate(world: World) -> None:
+    world.edit("data/f.jsonl", "feature 3: EURUSD", "feature 3: {price:.4f} EURUSD")
+    only(world.judge(), "dataset_rows_sound", Verdict.FAIL, "f.jsonl:4: unrendered_value: 1 of 8 rows (12.5%)")
+    world.changes["data"] = {"max_flawed_share": 0.2}
+    result = world.gate()
+    assert result.verdict is Verdict.PASS
+    (sound,) = (found for found in result.results if found.id == "dataset_rows_sound")
+    said = {sight.name: sight.value for sight in sound.saw}
+    assert "f.jsonl:4: unrendered_value: 1 of 8 rows" in said["suspect rows within the limit"]
 
 
 def tokenizer_of_bytes(folder: Path) -> None:

@@ -1,0 +1,147 @@
+"""Outcomes told: words that only somebody who knows what happened afterwards can write. Pure.
+
+A model learns to write them, and has nothing to write them from. Not every look back is one: reasoning on what the
+prompt shows ("the price fell last week"), a plan's conditions and a slip that the reasoning mends are an answer's own.
+So a verdict on the answer's own decision, a realized result, and a move with a word for "afterwards" are told outcomes;
+and none of them is when its sentence names a time before, or speaks of a condition.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from harness.artifacts.dataset.search import Search
+
+_THING: Final = (
+    r"(?:the |this |that |our |your |its |a )?(?:actual )?(?:price|prices|price action|market|exchange rate|rate|pair|"
+    r"stock|shares?|index|euro|dollar|yen|pound|franc|gold|oil|bitcoin|coin|token|spread|(?-i:[A-Z]{3}/?[A-Z]{3}))"
+)
+_DECISION: Final = (
+    r"(?:the |this |that |our |your )(?:\w+ )?(?:trade|signal|prediction|forecast|call|decision|position|entry|veto|"
+    r"recommendation|bet|setup|advice)"
+)
+_MOVED: Final = (
+    r"(?:went|moved|rose|fell|gained|lost|climbed|dropped|rallied|sank|declined|advanced|jumped|plunged|surged|"
+    r"increased|decreased|broke|closed|ended|finished|headed|reversed|tanked|collapsed|crashed|slid|slipped|tumbled)"
+)
+_AFTER: Final = (
+    r"(?:actually|eventually|ultimately|subsequently|afterwards?|later|indeed|in fact|in reality|in the end|did indeed)"
+)
+_GOOD_OR_BAD: Final = (
+    r"(?:correct|wrong|right|incorrect|profitable|unprofitable|successful|unsuccessful|vindicated|stopped out|"
+    r"a (?:\w+ )?(?:win|winner|loss|loser|mistake|success|failure)|a (?:winning|losing) \w+)"
+)
+_BECAME: Final = (
+    r"(?:was|were|would(?: have|'ve)(?: been)?|has been|had been|proved(?: to be)?|proven|turned out(?: to be)?|"
+    r"ended up(?: being)?)"
+)
+_PERIOD: Final = r"(?:day|session|week|month|hour|bars?|candles?|days|sessions|weeks|hours|minutes|fixings|periods)"
+_FRAME: Final = (
+    r"[(\[*_]\s*(?:note|result|outcome|actual|label|truth|ground truth|spoiler|reality|update|edit|postscript)\b"
+)
+_OUTCOME: Final = r"[(\[*_]\s*(?:outcome|actual|actually|truth|reality)\b"
+_JUDGED: Final = rf"{_BECAME} (?:\w+ )?{_GOOD_OR_BAD}"
+_AFTERWARDS: Final = (
+    r"(?:afterwards|thereafter|over the (?:next|following)|after (?:this|that|the) (?:signal|entry|trade|analysis|call)"
+    rf"|(?:the )?(?:next|following) (?:\w+ )?{_PERIOD})"
+)
+_ENDED: Final = (
+    r"(?:stopped out|lost money|paid off|worked out|failed|closed (?:in|at|for|with) (?:a )?(?:\w+ )?(?:profit|loss)"
+    r"|made (?:a )?(?:\w+ )?(?:profit|money|pips))"
+)
+_TARGET: Final = r"(?:target|stop[- ]?loss|stop|take[- ]?profit|tp|sl)(?: level)?"
+_REALIZED: Final = (
+    r"\b(?:actual|real|realized|realised|eventual|subsequent|future|forward|observed) (?:price )?"
+    r"(?:outcome|result|return|move(?:ment)?|direction|close|p&l|pnl|profit|loss)"
+    r"(?: over [^.:\n]{1,40})?[*_]{0,2}\s*(?::|=|was\b|were\b)"
+)
+
+_ALWAYS: Final = (
+    _REALIZED,
+    r"\b(?:in|with)(?: the benefit of)? hindsight\b|\bas it turned out\b|\bhindsight (?:shows|confirms|says)\b",
+    # "(Note: this was correct)": a frame that an answer has no reason to hold.
+    rf"{_FRAME}[^)\]\n]{{0,120}}?\b(?:{_JUDGED}\b|{_THING} {_AFTER} {_MOVED}\b)",
+    rf"{_OUTCOME}[*_:]{{0,3}} ?[^)\]\n]{{0,60}}?\b(?:{_THING}|it) {_MOVED}\b",
+    rf"\b(?:this|that|it|which|{_DECISION}) {_JUDGED}\b[^.\n]{{0,40}}\b(?:{_THING}|it) (?:{_AFTER} )?{_MOVED}\b",
+    r"\bwould(?: have|'ve) been (?:profitable|unprofitable|stopped out|a (?:winning|losing) (?:trade|position))",
+    r"\bwould(?: have|'ve) (?:made|lost|hit|reached|stopped)\b[^.\n]{0,20}(?:pips|points|profit|money|stop|target)",
+)
+_UNLESS_BEFORE: Final = (
+    rf"\b{_THING} {_AFTER} {_MOVED}\b",
+    # A direction in capitals is a label that was filled in.
+    rf"\b{_THING} (?:{_AFTER} )?(?:went|moved|ended|finished|broke) \**(?-i:UP|DOWN|HIGHER|LOWER)\b",
+    rf"\b(?:subsequently|afterwards?),? (?:{_THING} |it )?{_MOVED}\b",
+    rf"\b(?:{_THING}|it) {_MOVED}\b[^.\n]{{0,30}}\b{_AFTERWARDS}\b",
+    rf"\b(?:next|following) (?:\w+ )?{_PERIOD},? (?:{_THING} |it ){{0,3}}{_MOVED}\b",
+    rf"\b{_PERIOD} later,? (?:{_THING}|it) (?:was|had|stood|{_MOVED})\b",
+    rf"\b{_DECISION} (?:later |eventually |ultimately |in the end )?{_JUDGED}\b",
+    rf"\b{_DECISION} (?:later |eventually )?(?:{_BECAME} |got )?{_ENDED}\b",
+    rf"\b{_TARGET} (?:was|got|would have been) (?:{_AFTER} |then |duly )?(?:hit|reached|triggered|filled|taken out)\b",
+)
+_BEFORE: Final = re.compile(
+    r"\b(?:yesterday|previous|previously|earlier|prior|past|last|recent|recently|ago|since|historical|historically|"
+    r"in history|before|so far|already|if|whether|unless|when|whenever|once|should|often|usually|typically|tends?|"
+    r"times|of the time|wait|hmm|(?:19|20)\d\d(?!\d)|in (?:january|february|march|april|may|june|july|august|"
+    r"september|october|november|december))\b",
+    re.IGNORECASE,
+)
+_ANNOUNCED: Final = r"\b(?:outcome|ground truth|correct answer|label)[*_]{0,2}\s*[:=]\s*[*_]{0,2}"
+_VALUE: Final = (
+    r"(?:(?-i:[A-Z]{2,})\b|[-+]?\d|(?:up|down|higher|lower|buy|sell|long|short|win|loss|true|false|yes|no|rise|fall|"
+    r"profit|bullish|bearish)\b)"
+)
+_REACH: Final = 400  # characters before and behind; a longer sentence is cut
+_SENTENCE_ENDS: Final = re.compile(r"[.!?\n](?:\s|\Z)|\n")
+
+_SURELY: Final = re.compile("|".join(_ALWAYS), re.IGNORECASE)
+_MAYBE: Final = re.compile("|".join(_UNLESS_BEFORE), re.IGNORECASE)
+_IN_PROMPT: Final = re.compile(rf"{_REALIZED}|(?P<announced>{_ANNOUNCED})(?={_VALUE})", re.IGNORECASE)
+_WORKED_EXAMPLES: Final = re.compile(_ANNOUNCED, re.IGNORECASE)
+
+
+def _told(answer: str) -> re.Match[str] | None:
+    """The first words of an answer that tell what happened afterwards."""
+    match = _SURELY.search(answer)
+    if match is not None:
+        return match
+    return next((match for match in _MAYBE.finditer(answer) if _BEFORE.search(_sentence(answer, match)) is None), None)
+
+
+def _told_in_prompt(prompt: str) -> re.Match[str] | None:
+    """The first words of a prompt that tell what its answer should not know; worked examples tell several answers."""
+    match = _IN_PROMPT.search(prompt)
+    if match is not None and match["announced"] and len(_WORKED_EXAMPLES.findall(prompt)) > 1:
+        return None
+    return match
+
+
+def _sentence(text: str, match: re.Match[str]) -> str:
+    earliest, latest = max(0, match.start() - _REACH), match.end() + _REACH
+    begin = max((end.end() for end in _SENTENCE_ENDS.finditer(text, earliest, match.start())), default=earliest)
+    end = _SENTENCE_ENDS.search(text, match.end(), latest)
+    return text[begin : end.start() if end is not None else latest]
+
+
+_KEYS: Final = tuple(
+    """
+    hindsight|turned out|actual|real|eventual|subsequent|future|forward|observed|note|outcome|label|truth|spoiler|
+    update|edit|postscript|result| was | were |would|has been|had been|prove|ended up|ultimate|later|indeed|in fact|
+    in the end|afterward|thereafter|after this|after that|after the|next|following| went | moved |ended |finished |
+    broke |stopped out|profit|money|paid off|worked out|failed| loss|hit|reached|triggered|filled|taken out
+    """.replace("|\n", "|")
+    .replace("    ", "")
+    .strip()
+    .encode()
+    .split(b"|")
+)
+
+TOLD: Final = Search(
+    _told,
+    re.compile("|".join((*_ALWAYS, *_UNLESS_BEFORE, _FRAME)).replace("(?-i:", "(?:").lower().encode()),
+    _KEYS,
+)
+"""What happened afterwards, in an answer."""
+
+TOLD_IN_PROMPT: Final = Search(_told_in_prompt, re.compile(f"{_REALIZED}|{_ANNOUNCED}".encode()), (*_KEYS, b"answer"))
+"""What its answer should not know, in a prompt."""

@@ -1,0 +1,43 @@
+"""Search for words in the texts of a file, by way of the few pieces of text that its rows are made of. Pure.
+
+Generated rows are a few templates with other numbers in them. So the costly patterns are not run over
+every row, but over the distinct pieces of text that remain when the digits are taken out; only when a
+loose search finds something in one of those are the rows searched one by one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+
+class Pieces:
+    """Pieces of text without digits and signs, looked at in lower case."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.lower = {piece: piece.lower() for piece in pieces}
+
+    @cached_property
+    def whole(self) -> bytes:
+        """All of them."""
+        return b"\n".join(self.lower.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search in a text, and a loose one that finds as much, or more, in its pieces.
+
+    One of the ``keys`` stands in all that the loose search finds: where there is none, it is not begun.
+    """
+
+    exact: Callable[[str], re.Match[str] | None]
+    loose: re.Pattern[bytes]
+    keys: tuple[bytes, ...] = (b"",)
+
+    def suspect(self, pieces: Pieces) -> frozenset[bytes]:
+        """The pieces in which the exact search may find something."""
+        if not any(key in pieces.whole for key in self.keys):
+            return frozenset()
+        return frozenset(piece for piece, lower in pieces.lower.items() if self.loose.search(lower))

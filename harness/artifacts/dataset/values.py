@@ -1,0 +1,132 @@
+"""Values that a template was to hold and does not: placeholders never filled in, words where a number belongs. Pure.
+
+A placeholder that a program prints, and the word ``None`` in a list of allergies, are no defects.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+from harness.artifacts.dataset.search import Search
+
+_FENCED: Final = re.compile(
+    r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`|\$\$.{0,2000}?\$\$|\\\[.{0,2000}?\\\]", re.DOTALL
+)
+_REACH: Final = 300  # characters of a line before a placeholder that tell whether it is a program's
+_PROGRAM: Final = re.compile(
+    r"""\w\(\s*[a-z$@]{0,2}["']|[=+,(\[]\s*[bfru]{0,2}["'][^"'\n]*\Z|\A\s*(?:def|class|return|print|for|import|from|"""
+    r"""const|let|var|SELECT|INSERT|UPDATE|#include|<[a-z]|//|\$ )|\\[a-z]+\Z""",
+    re.IGNORECASE,
+)
+
+_SPEC: Final = r"[0-9<>=^+#,_-]*(?:\.\d+[deEfFgGsx%]?|[deEfFgGsx%]|[<>^]\d+)"
+_UNRENDERED: Final = re.compile(
+    r"\{[\w.\[\]'\"]*(?:![rsa])?:" + _SPEC + r"\}|\{[\w.\[\]]*![rsa]\}"
+    r"|(?<![\w}\\^$@])\{(?![a-z]_[a-z0-9]{1,3}\})[a-z_][a-z0-9_.]{2,}\}|(?<!\$)\{\{ ?[a-z_][^{}]{0,80}\}\}"
+    r"|(?<=[a-zA-Z)]: )\$?\{\d*\}(?=[\s.;%]|$)|(?<=: )\$\{[a-z][\w.]*(?:\([^(){}\n]*\))?\}"
+    r"|%\([a-z_]\w*\)[-+#0]?\d*(?:\.\d+)?[sdfeg]"
+    r"|(?<![\w%])%[-+#0]?\d*(?:\.\d+)?[sdfeg](?![A-Za-z0-9])"
+    # The specification without its braces: "timestamp: .6f". "=" and a sign at its end are C: "x = .5f;".
+    r"|(?<=[\w)*\]]):\*{0,2} ?[$€£]?[-+]?,?\.\d+[eEfF](?![\w.;)])"
+    r"|(?<=\w)= ?[$€£]?[-+]?,?\.\d+[eEfF](?=\s*(?:\n|%|$))"
+    r"|(?<=[\w)]: )[+-]?,\.?\d*[dfeg]\b"
+    r"|<(?:placeholder|todo|tbd|fill[- _]in|value[- _]here|insert[- _][\w -]{1,30}|your[- _][\w -]{1,30}[- _]here)>"
+    r"|\[(?:placeholder|insert [\w ]{1,30}(?: here)?|value here|tbd)\]",
+    re.IGNORECASE,
+)
+_NO: Final = r"(?:nan|inf|infinity|nat)"
+_UNIT: Final = r"\s?(?:%|pips?\b|points?\b|bps\b|USD\b|EUR\b|dollars\b|percent\b)"
+_NOT_A_NUMBER: Final = re.compile(
+    # As Python writes it; "isnan", "np.nan", "'nan'" and "NaN/inf" speak of it.
+    r"(?<![\w.'\"/\\{`])-?nan(?![\w'\"/({`]|\.\w)"
+    rf"|(?<=[\w)*%]):\s{{0,2}}[$€£]?[-+]?(?i:{_NO})\b(?=\s*(?:[%,;)\]\n]|\.(?!\w)|$|[a-z]))"
+    rf"|(?<=\w)=[$€£]?[-+]?(?i:{_NO})(?=\s*(?:[%,;)\n]|\.(?!\w)|$))"
+    rf"|(?<![\w./])[-+]?(?i:{_NO}){_UNIT}|[$€£][-+]?(?i:{_NO})\b"
+    r"|\b[A-Z][A-Z0-9_]+(?:\([^)\n]{0,12}\))?\s(?:NaN|NAN|NaT)(?=\s*(?:[.,;)%\n]|$))"
+    r"|\[object Object\]|(?<![\w<])<NA>|<(?:\w+\.)*\w+ object at 0x"
+    r"|<(?:built-in|bound) (?:method|function) |<function \w"
+    r"|[$€£](?:None|undefined)\b|[€£]null\b|(?<![\w./])(?:None|undefined|null)\s?%"
+)
+_WORDS: Final = r"(?:None|null|undefined|NULL|N/A|n/a)"
+_LABELLED: Final = re.compile(
+    r"(?:^|[,;|.:(])[ \t*#>-]*(?P<label>[A-Za-z_][^,;|.\n:=]{0,40}?)\*{0,2}[ \t]?(?P<sign>[:=])[ \t]?\*{0,2}"
+    rf"(?:(?P<number>[-+$€£]{{0,2}}\d)|(?P<none>{_WORDS})(?=\s*(?:[%,;)|\n]|\.(?!\w)|$))|(?P<word>\w))",
+    re.MULTILINE,
+)
+_VARIABLE: Final = re.compile(r"[a-z][a-z0-9_]*")  # a program's name, not a person's word
+
+
+class Labels:
+    """The labels of a file's texts by what stands behind them: a number somewhere, other words, or ``None`` alone.
+
+    ``rsi: None`` lacks its number when other rows have one; ``allergies: None`` says what there is to say.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        found = [match for text in texts for match in _LABELLED.finditer(_prose(text))]
+        self._numeric = {match["label"] for match in found if match["number"]}
+        self._worded = {match["label"] for match in found if match["word"]}
+
+    def without_number(self, text: str) -> re.Match[str] | None:
+        """The first label with ``None``, ``null`` or ``undefined`` where its number belongs."""
+        found = list(_LABELLED.finditer(_prose(text)))
+        among_numbers = sum(bool(match["number"]) for match in found) > 1
+        for match in found:
+            label = match["label"]
+            if match["none"] and (
+                label in self._numeric
+                or (among_numbers and match["sign"] == ":" and _VARIABLE.fullmatch(label) and label not in self._worded)
+            ):
+                return match
+        return None
+
+
+def _first(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    if pattern.search(text) is None:
+        return None
+    prose = _prose(text)
+    for match in pattern.finditer(prose):
+        earliest = max(0, match.start() - _REACH)
+        begin = prose.rfind("\n", earliest, match.start()) + 1 or earliest
+        if _PROGRAM.search(prose[begin : match.start()]) is None:
+            return match
+    return None
+
+
+def _prose(text: str) -> str:
+    """The text with its programs and formulas blanked out."""
+    return (
+        _FENCED.sub(lambda match: " " * len(match[0]), text) if "`" in text or "$$" in text or "\\[" in text else text
+    )
+
+
+UNRENDERED: Final = Search(
+    partial(_first, _UNRENDERED),
+    re.compile(
+        rb"\{[\w.\[\]'\"\\]*(?:![rsa])?(?::[^{}\"]{0,12})?\}|\{\{ ?[a-z_][^{}]{0,80}\}\}|\$\{[a-z]|%\([a-z_]"
+        rb"|%#?\.?[sdfeg](?![a-z])|[:=]\** ?[^\w\s.:=]{0,4},?\.[ef](?![a-z])|: ,\.?[dfeg](?![a-z])"
+        rb"|<(?:placeholder|todo|tbd|fill|value|insert|your)|\[(?:placeholder|insert |value here|tbd)"
+    ),
+)
+"""Placeholders that are no part of a program."""
+
+NOT_A_NUMBER: Final = Search(
+    partial(_first, _NOT_A_NUMBER),
+    re.compile(
+        rb"(?:nan|inf|infinity|nat)(?![\w'({`])|\[object object\]|<na>| object at x"
+        rb"|<(?:builtin|bound) method |<function "
+        rb"|(?:\$|\xe2\x82\xac|\xc2\xa3|\\u\w+)(?:none|undefined|null)|(?:none|undefined|null)\s?%"
+    ),
+    (b"nan", b"inf", b"nat", b"object", b"<na>", b"<built", b"<bound", b"<func", b"none", b"undefined", b"null"),
+)
+"""What is not a number, infinite values, and objects' names where a value stands."""
+
+NO_VALUE: Final = Search(
+    partial(_first, _LABELLED),
+    re.compile(rb"[\w)*] ?[:=] ?\**(?:none|null|undefined|n/a)(?!\w)"),
+    (b"none", b"null", b"undefined", b"n/a"),
+)
+"""Labels with such a word behind them; ``Labels`` knows which lack their number."""
