@@ -1,4 +1,4 @@
-"""One HTTP call to Vast.ai, through its official client: paced, timed out, retried only where that is safe.
+"""One HTTP call to Vast.ai, through its official client: paced, ended in time, retried only where that is safe.
 
 The client re-sends every request, a create too, on lost replies and on 429, 502, 503 and
 504; it is therefore always told to try once, and reads are tried again here, on the
@@ -12,6 +12,7 @@ import contextlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from harness.core.canonical import Json
@@ -19,6 +20,7 @@ from harness.core.errors import MissingExtra, ProviderUnavailable
 from harness.core.ports import Clock
 from harness.core.text import printable
 from harness.providers.vast.credentials import Credentials
+from harness.providers.vast.deadline import within
 from harness.providers.vast.rate_limits import Lane, Pace, Patience
 
 MAX_REPLY_BYTES = 32 << 20
@@ -126,14 +128,12 @@ class Wire:
         from requests import RequestException  # noqa: PLC0415 - comes with the client
         from urllib3.exceptions import HTTPError  # noqa: PLC0415 - comes with the client
 
+        connect_s, reply_s = self._patience.connect_s, call.reply_s or self._patience.reply_s
+        method = getattr(self._client, call.method)
+        ask = partial(method, call.path, query_args=dict(call.query or {}), json_data=call.body)
         self._wait_for_turn(call.lane)
         try:
-            response = getattr(self._client, call.method)(
-                call.path,
-                query_args=dict(call.query or {}),
-                json_data=call.body,
-                timeout=(self._patience.connect_s, call.reply_s or self._patience.reply_s),
-            )
+            response = within(connect_s + reply_s, lambda: ask(timeout=(connect_s, reply_s)))
         except (RequestException, HTTPError, OSError) as error:
             raise ProviderUnavailable(
                 f"{call} got no reply: {self._safe(f'{type(error).__name__}: {error}')}"
