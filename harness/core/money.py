@@ -8,3 +8,8 @@ HOUR_S = 3600.0
 def usd(seconds: float, usd_per_hour: float) -> float:
     """USD for ``seconds`` at ``usd_per_hour``."""
     return seconds * usd_per_hour / HOUR_S
+
+
+def seconds_for(amount: float, usd_per_hour: float) -> float:
+    """Seconds that ``amount`` USD pay for at ``usd_per_hour``, which is not 0."""
+    return amount / usd_per_hour * HOUR_S

@@ -58,7 +58,7 @@ def resume(context: RunnerContext, reporter: ProgressReporter, *, may_start: boo
     rental = context.history.alive
     if rental is None:
         return
-    instance = _shown(context, rental)
+    instance = shown(context, rental)
     if instance.status is not InstanceStatus.RUNNING or not instance.endpoints or context.history.pin is None:
         _make_ready(context, reporter)
     elif context.history.instance_stopped:
@@ -74,7 +74,7 @@ def require_running(context: RunnerContext) -> InstanceStatus:
     rental = context.history.alive
     if rental is None:
         return InstanceStatus.UNKNOWN
-    instance = _shown(context, rental)
+    instance = shown(context, rental)
     if instance.status in _STARTABLE:
         raise GateHeld(
             f"instance {instance.id} is {instance.status}, and not by this job; its disk is kept: "
@@ -99,7 +99,7 @@ def death(context: RunnerContext) -> InstanceDead | None:
     if rental is None:
         return None
     try:
-        instance = _shown(context, rental)
+        instance = shown(context, rental)
     except InstanceDead as dead:
         return dead
     except HarnessError:
@@ -223,14 +223,14 @@ def _record_rented(context: RunnerContext, intended: RentIntended, instance_id: 
     context.record(Rented(instance_id, intended.label, offer, offer["usd_per_hour"], intended.owner))
 
 
-def _shown(context: RunnerContext, rental: Rental) -> Instance:
-    """The instance as the provider shows it; a fresh one may be missing for some seconds."""
-    deadline = rental.at + _INVISIBLE_S
+def shown(context: RunnerContext, rental: Rental) -> Instance:
+    """The instance as the provider shows it; one may be missing for some seconds, a fresh one above all."""
+    deadline = context.clock.monotonic() + _INVISIBLE_S
     while True:
         instance = context.provider().instance(rental.instance_id)
         if instance is not None:
             return instance
-        if context.clock.now() > deadline:
+        if context.clock.monotonic() > deadline:
             raise InstanceDead(f"the provider shows no instance {rental.instance_id}, which this job rented")
         context.clock.sleep(_POLL_S)
 
@@ -241,7 +241,7 @@ def _wait_until_running(context: RunnerContext, reporter: ProgressReporter) -> I
     deadline = context.clock.monotonic() + context.job.machine.ready_timeout_s
     told, asked = None, False
     while True:
-        instance = _shown(context, rental)
+        instance = shown(context, rental)
         if instance.status is InstanceStatus.RUNNING and instance.endpoints:
             return instance
         if instance.status in _STARTABLE and instance.intended_status == "stopped" and not asked:

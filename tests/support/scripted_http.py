@@ -97,6 +97,15 @@ def serving() -> Iterator[Script]:
         thread.join()
 
 
+def _trickle(said: Said, write: Callable[[bytes], object], closing: threading.Event) -> None:
+    head = f"HTTP/1.1 {said.status} OK\r\nContent-Length: {len(said.body)}\r\n\r\n".encode()
+    with contextlib.suppress(OSError):  # who asked has gone
+        for byte in head + said.body:
+            write(bytes([byte]))
+            if closing.wait(TRICKLE_S):
+                return
+
+
 def _handler(script: Script) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def handle_one_request(self) -> None:
@@ -123,7 +132,7 @@ def _handler(script: Script) -> type[BaseHTTPRequestHandler]:
             if said.then in {"hang", "drop"}:
                 return
             if said.then == "trickle":
-                self._trickle(said)
+                _trickle(said, self.wfile.write, script.closing)
                 return
             self.send_response(said.status)
             for name, text in said.headers.items():
@@ -131,14 +140,6 @@ def _handler(script: Script) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(said.body)))
             self.end_headers()
             self.wfile.write(said.body[: len(said.body) // 2] if said.then == "cut" else said.body)
-
-        def _trickle(self, said: Said) -> None:
-            head = f"HTTP/1.1 {said.status} OK\r\nContent-Length: {len(said.body)}\r\n\r\n".encode()
-            with contextlib.suppress(OSError):  # who asked has gone
-                for byte in head + said.body:
-                    self.wfile.write(bytes([byte]))
-                    if script.closing.wait(TRICKLE_S):
-                        return
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
             pass

@@ -12,6 +12,7 @@ import contextlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, Literal
 
@@ -48,13 +49,15 @@ class Call:
 class Reply:
     """A reply: the HTTP status and the JSON object of the body; None when the body is not one.
 
-    ``shown`` is what of the body may be shown: bounded, printable, without secrets.
+    ``shown`` is what of the body may be shown: bounded, printable, without secrets. ``at`` is the server's own time,
+    seconds since the epoch.
     """
 
     call: Call
     status: int
     body: dict[str, Any] | None
     shown: str
+    at: float | None = None
 
     def ok(self) -> dict[str, Any]:
         """The body of a 200 that does not itself say failure; raises ProviderUnavailable on anything else."""
@@ -168,7 +171,7 @@ class Wire:
             return Reply(call, response.status_code, None, f"with a JSON {type(body).__name__} instead of an object")
         said = " ".join(str(body[key]) for key in ("error", "msg", "detail") if isinstance(body.get(key), str))
         shown = said or f"with the fields {sorted(body)[:12]}"  # values may be secrets: an instance's own API key
-        return Reply(call, response.status_code, body, self._safe(shown))
+        return Reply(call, response.status_code, body, self._safe(shown), _date(response.headers))
 
     def _safe(self, text: str) -> str:
         return printable(text.replace(self._key, "(the API key)"), _TEXT_LIMIT)
@@ -187,6 +190,14 @@ def _asked_wait(headers: Mapping[str, str]) -> float | None:
     try:
         return max(0.0, float(headers["Retry-After"]))
     except (KeyError, ValueError):
+        return None
+
+
+def _date(headers: Mapping[str, str]) -> float | None:
+    """The server's time by the Date header of its reply (RFC 9110, 6.6.1)."""
+    try:
+        return parsedate_to_datetime(headers["Date"]).timestamp()
+    except (KeyError, ValueError, OverflowError):
         return None
 
 

@@ -241,7 +241,7 @@ def test_until_something_is_rented_the_job_file_may_be_mended_as_preflight_asks(
 @pytest.mark.parametrize("until", [Stage.PREFLIGHT, Stage.PROVISION])
 def test_a_changed_job_file_is_judged_by_preflight_before_the_job_goes_on(world: World, until: Stage) -> None:
     world.run(until=until)
-    changed = _with_limits(world, budget_usd=0.01)
+    changed = _with_limits(world, budget_usd=39.0)
     open_job(world.store, changed, world.home / "job.toml", accept_changes=True)
     world.job = changed
     world.gates[Stage.PREFLIGHT] = [(_OVER_BUDGET,)]
