@@ -47,7 +47,8 @@ class Ledger:
     def lives(self, provider: str) -> bool:
         """True when any job may have something alive at a kind of provider: what does not read may, too."""
         histories, unreadable = self.read()
-        return bool(unreadable) or any(one.alive and one.job.provider.kind == provider for one in histories.values())
+        mine = [one for one in histories.values() if one.job.provider.kind == provider]
+        return bool(unreadable) or any(one.alive or one.unresolved for one in mine)
 
     def owner(self, instance_id: InstanceId, at: ProviderTable | None = None) -> JobName | None:
         """The job that has an instance, one that may be billing before one that is over.
@@ -92,7 +93,8 @@ class Ledger:
         return {
             "job": name,
             "stage": "closed" if history.closed else str(history.stage or "closing"),
-            "alive": history.alive is not None,
+            "alive": history.alive is not None if history.unresolved is None else None,
+            "unresolved": history.unresolved.label if history.unresolved else None,
             "instance_id": rental.instance_id if rental else None,
             "usd_per_hour": rental.usd_per_hour if rental else None,
             "held": history.held.reason if history.held else None,
