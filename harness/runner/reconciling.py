@@ -12,9 +12,9 @@ from harness.core.ports import Instance, Volume
 from harness.core.text import printable
 from harness.ledger.events import Abandoned, Lost, Opened, Rented, RentFailed, RentIntended
 from harness.ledger.ownership import described
+from harness.ledger.remembered import Remembered, remembered
 from harness.release.absence import look_for
 from harness.runner.progress import ProgressReporter
-from harness.runner.remembered import Remembered, remembered
 
 _FRESH_PART = 30
 """Part of the window of a proof that is enough where nothing hints at a rent: preflight has just looked, too, and one
