@@ -164,11 +164,9 @@ def _rent(context: RunnerContext, reporter: ProgressReporter) -> None:
 
 def _is_sane(offer: Offer, job: Job) -> bool:
     """True for an offer at a price that somebody may really ask: no budget rests on any other."""
-    machine, least = job.machine, _LEAST_USD_PER_GPU_HOUR * offer.num_gpus
-    traffic = (offer.usd_per_gb_up, offer.usd_per_gb_down)
-    return least <= offer.usd_per_hour <= machine.max_usd_per_hour and all(
-        0 <= price <= machine.max_usd_per_gb for price in traffic
-    )
+    machine, traffic = job.machine, (offer.usd_per_gb_up, offer.usd_per_gb_down)
+    of_a_gpu = offer.usd_per_hour / max(1, offer.num_gpus)
+    return of_a_gpu >= _LEAST_USD_PER_GPU_HOUR and all(0 <= price <= machine.max_usd_per_gb for price in traffic)
 
 
 def _take(context: RunnerContext, offer: Offer, reporter: ProgressReporter) -> bool:

@@ -134,7 +134,7 @@ def _handler(script: Script) -> type[BaseHTTPRequestHandler]:
             if said.then == "trickle":
                 _trickle(said, self.wfile.write, script.closing)
                 return
-            self.send_response(said.status)
+            (self.send_response_only if "Date" in said.headers else self.send_response)(said.status)
             for name, text in said.headers.items():
                 self.send_header(name, text)
             self.send_header("Content-Length", str(len(said.body)))

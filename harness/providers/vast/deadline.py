@@ -14,23 +14,20 @@ def within(seconds: float, ask: Callable[[], T]) -> T:
 
     It is left alone then, in a thread that holds up nobody: the resolution of a name cannot be called off.
     """
-    outcome: list[Callable[[], T]] = []
+    results: list[T] = []
+    errors: list[Exception] = []
 
     def run() -> None:
         try:
-            result = ask()
+            results.append(ask())
         except Exception as error:  # noqa: BLE001 - raised again where it is waited for
-            outcome.append(lambda error=error: _raise(error))
-        else:
-            outcome.append(lambda: result)
+            errors.append(error)
 
     thread = threading.Thread(target=run, name="harness-provider", daemon=True)
     thread.start()
     thread.join(seconds)
-    if not outcome:
-        raise TimeoutError(f"the reply was not complete after {seconds:g} s")
-    return outcome[0]()
-
-
-def _raise(error: Exception) -> T:
-    raise error
+    for error in errors:
+        raise error
+    for result in results:
+        return result
+    raise TimeoutError(f"the reply was not complete after {seconds:g} s")

@@ -27,7 +27,7 @@ from harness.providers.vast.rate_limits import Lane, Pace, Patience
 MAX_REPLY_BYTES = 32 << 20
 _TEXT_LIMIT = 200
 _RETRIED = frozenset({429, 500, 502, 503, 504})
-_AUTH_REMEDY = "Check the API key (vastai show user), then run the same command again."
+_AUTH_REMEDY = "Check the API key (vastai show user{}), then run the same command again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Reply:
     """A reply: the HTTP status and the JSON object of the body; None when the body is not one.
 
     ``shown`` is what of the body may be shown: bounded, printable, without secrets. ``at`` is the server's own time,
-    seconds since the epoch.
+    seconds since the epoch. ``key_from`` says where the key is from, for the remedy of a refusal.
     """
 
     call: Call
@@ -58,6 +58,7 @@ class Reply:
     body: dict[str, Any] | None
     shown: str
     at: float | None = None
+    key_from: str = ""
 
     def ok(self) -> dict[str, Any]:
         """The body of a 200 that does not itself say failure; raises ProviderUnavailable on anything else."""
@@ -85,9 +86,8 @@ class Reply:
     def unexpected(self) -> ProviderUnavailable:
         """The error that says what came back instead of an answer."""
         denied = self.status in {401, 403} or (self.body is not None and self.body.get("error") == "auth_error")
-        return ProviderUnavailable(
-            f"{self.call} answered {self.status} {self.shown}".rstrip(), remedy=_AUTH_REMEDY if denied else None
-        )
+        remedy = _AUTH_REMEDY.format(self.key_from) if denied else None
+        return ProviderUnavailable(f"{self.call} answered {self.status} {self.shown}".rstrip(), remedy=remedy)
 
 
 class Wire:
@@ -95,6 +95,7 @@ class Wire:
 
     def __init__(self, credentials: Credentials, clock: Clock, pace: Pace, patience: Patience) -> None:
         self._key = credentials.api_key
+        self._key_from = f"; the key in use is from {credentials.source}" if credentials.source else ""
         self._clock = clock
         self._pace = pace
         self._patience = patience
@@ -166,12 +167,15 @@ class Wire:
         try:
             body = response.json()
         except (ValueError, RecursionError):
-            return Reply(call, response.status_code, None, self._safe(_text(response.content) or "with an empty body"))
+            body, shown = None, _text(response.content) or "with an empty body"
+        else:
+            shown = f"with a JSON {type(body).__name__} instead of an object"
+        told = (_date(response.headers), self._key_from)
         if not isinstance(body, dict):
-            return Reply(call, response.status_code, None, f"with a JSON {type(body).__name__} instead of an object")
+            return Reply(call, response.status_code, None, self._safe(shown), *told)
         said = " ".join(str(body[key]) for key in ("error", "msg", "detail") if isinstance(body.get(key), str))
         shown = said or f"with the fields {sorted(body)[:12]}"  # values may be secrets: an instance's own API key
-        return Reply(call, response.status_code, body, self._safe(shown), _date(response.headers))
+        return Reply(call, response.status_code, body, self._safe(shown), *told)
 
     def _safe(self, text: str) -> str:
         return printable(text.replace(self._key, "(the API key)"), _TEXT_LIMIT)

@@ -115,6 +115,26 @@ def test_a_hanging_provider_is_given_up(script: Script, vast: Provider) -> None:
         vast.account()
 
 
+def test_the_account_tells_the_servers_own_time(script: Script, vast: Provider) -> None:
+    script.on("GET /api/v0/users/current", reply(user(), Date="Fri, 15 Jan 2027 08:00:00 GMT"))
+    assert vast.account().at == 1_800_000_000.0
+
+
+@pytest.mark.parametrize("odd", ["", "soon", "Fri, 99 Jan 2027 08:00:00 GMT"])
+def test_a_time_that_does_not_read_is_none(odd: str, script: Script, vast: Provider) -> None:
+    script.on("GET /api/v0/users/current", reply(user(), Date=odd))
+    assert vast.account().at is None
+
+
+def test_a_refused_key_is_said_to_be_from_where_it_is(script: Script, clock: FakeClock) -> None:
+    known = Credentials(script.url, KEY, "VAST_API_KEY; another key lies in /home/me/.vast_api_key")
+    vast = VastProvider(known, clock, pace=UNPACED, patience=IMPATIENT)
+    script.on("GET /api/v0/users/current", AUTH_404)
+    with pytest.raises(ProviderUnavailable) as raised:
+        vast.account()
+    assert "from VAST_API_KEY; another key lies in /home/me/.vast_api_key" in raised.value.remedy
+
+
 TRICKLE = Said(200, json.dumps(user()).encode() + b" " * 10_000, then="trickle")
 
 
