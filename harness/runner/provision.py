@@ -19,6 +19,7 @@ from harness.core.errors import (
     ProviderUnavailable,
 )
 from harness.core.ids import InstanceId, label, new_nonce
+from harness.core.money import per_gpu
 from harness.core.ports import CreateRequest, Instance, InstanceStatus, Offer, OfferQuery
 from harness.core.text import printable
 from harness.guard.preconditions import DEAD
@@ -165,7 +166,7 @@ def _rent(context: RunnerContext, reporter: ProgressReporter) -> None:
 def _is_sane(offer: Offer, job: Job) -> bool:
     """True for an offer at a price that somebody may really ask: no budget rests on any other."""
     machine, traffic = job.machine, (offer.usd_per_gb_up, offer.usd_per_gb_down)
-    of_a_gpu = offer.usd_per_hour / max(1, offer.num_gpus)
+    of_a_gpu = per_gpu(offer.usd_per_hour, offer.num_gpus)
     return of_a_gpu >= _LEAST_USD_PER_GPU_HOUR and all(0 <= price <= machine.max_usd_per_gb for price in traffic)
 
 

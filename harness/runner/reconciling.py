@@ -66,7 +66,8 @@ def _take_over(context: RunnerContext, reporter: ProgressReporter, found: Instan
     """Record as rented what this job provably rented: its label is in the log or its folder, and no end of it."""
     history = context.history
     owner = context.provider().account().user_id
-    ended = {one.instance_id for one in (*history.all(Rented), *history.all(Abandoned), *history.all(Lost))}
+    ended = {one.instance_id for one in history.all(Rented)}
+    ended |= {one.instance_id for one in history.all(Abandoned)} | {one.instance_id for one in history.all(Lost)}
     intents = [one for one in history.all(RentIntended) if one.label == found.label and found.id not in ended]
     for one in told:
         if (one.instance_id, one.label) == (found.id, found.label):
