@@ -165,7 +165,8 @@ def open_provider(table: ProviderTable, home: Path, clock: Clock) -> Provider:
 @contextmanager
 def open_ledger(home: Path | None = None) -> Iterator[Ledger]:
     """The ledger of all jobs."""
-    yield Ledger(_open_store(home or environment.home(), SystemClock()))
+    place = home or environment.home()
+    yield Ledger(_open_store(place, SystemClock()), place / "jobs")
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def check_credentials_work(preflight: PreflightFacts, job: Job, evidence: Eviden
     assert kind.encode() in inner, "the SSH public key is damaged"
 
 
-@pytest.mark.remedy("harness orphans tells more; look at it in the provider's console, then: harness run {job}")
+@pytest.mark.remedy("harness orphans {job} tells more, and what to do about each; then: harness run {job}")
 def check_no_orphans(preflight: PreflightFacts, evidence: Evidence) -> None:
     """No instance and no volume of this tool bills that no job answers for."""
     orphans = evidence.saw("orphans", preflight.orphans)

@@ -34,7 +34,7 @@ def check_billing_stopped(teardown: TeardownFacts, evidence: Evidence) -> None:
     assert not volumes, f"still billed: {'; '.join(volumes)}"
 
 
-@pytest.mark.remedy("harness orphans tells more; what it cannot place is to be looked at in the provider's console")
+@pytest.mark.remedy("harness orphans {job} tells more; look at what it cannot place in the provider's console")
 def check_no_orphans_left(teardown: TeardownFacts, evidence: Evidence) -> None:
     """No instance and no volume of this tool bills that no job in the ledger answers for."""
     orphans = evidence.saw("orphans", teardown.orphans)

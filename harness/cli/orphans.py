@@ -12,12 +12,13 @@ import typer
 
 from harness.core import environment
 from harness.core.clock import SystemClock
-from harness.core.errors import LogDamaged, ProviderUnavailable
+from harness.core.errors import BadInput, LogDamaged, ProviderUnavailable
 from harness.core.observed import Observed
 from harness.core.ports import Bill, Instance, Provider, Volume
 from harness.core.text import printable
 from harness.facts.reading import attempt
 from harness.job.model import ProviderTable
+from harness.ledger.jobs import Ledger
 from harness.ledger.ownership import Known, Standing, Whose
 from harness.providers import registry
 from harness.wiring import open_ledger, open_provider
@@ -43,16 +44,19 @@ class BillingRow:
 
 
 def orphans(
+    job: Annotated[
+        str | None, typer.Argument(help="A job: its provider is looked at, with its account.", show_default=False)
+    ] = None,
     provider: Annotated[
         str, typer.Option(help="Where to look: a kind of provider, as in a job file.", autocompletion=registry.kinds)
     ] = registry.DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """List every instance, volume and charge of the account: whose it is, what it costs, what to do about it."""
-    table = ProviderTable(kind=provider)
-    opened = open_provider(table, environment.home(), SystemClock())
     with open_ledger() as ledger:
+        table = ProviderTable(kind=provider) if job is None else _place(ledger, job)
         known = ledger.known(table)
+    opened = open_provider(table, environment.home(), SystemClock())
     found = survey(opened, known)
     unasked = {name: rows.problem for name, rows in found.items() if rows.problem is not None}
     unread = f"the log of job {', '.join(known.unreadable)} does not read: what it has had is not known"
@@ -69,6 +73,13 @@ def orphans(
         raise ProviderUnavailable("not everything could be looked at: " + "; ".join(dict.fromkeys(unknown.values())))
     if known.unreadable:
         raise LogDamaged(unread)
+
+
+def _place(ledger: Ledger, job: str) -> ProviderTable:
+    begun = ledger.begun(job)
+    if begun is None:
+        raise BadInput(f"there is no job {job!r}", remedy="harness status lists the jobs.")
+    return begun[0].provider
 
 
 def survey(provider: Provider, known: Known) -> Mapping[str, Observed[tuple[BillingRow, ...]]]:

@@ -132,10 +132,15 @@ def drive(
     """Run a job under its lock and report its progress; whatever happens, leave the report."""
     load_scenario(job.provider.scenario)  # one that cannot be read is said before the first stage
     console = Console()
+    with open_ledger() as ledger:
+        ledger.require_log(job.name)
+        lost = ledger.lost()
     with open_context(job.name, new=True) as context, context.store.lock(job.name):
         open_job(context.store, job, file.resolve(), accept_changes=accept_changes)
         reporting = open_reporter(console, plain, verbose=verbose, spent=lambda: spent(context))
         with reported(context, console), reporting as reporter:
+            for error in lost.values():
+                reporter.note(f"{error}; harness status says more")
             if context.history.closed:
                 reporter.note(f"job {context.name} is closed: its file is verified, its instance destroyed")
                 return

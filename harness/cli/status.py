@@ -19,15 +19,17 @@ def status(
 ) -> None:
     """Show where jobs stand, and which instances may be billing."""
     with open_ledger() as ledger:
-        names = (named(job),) if job else ledger.store.jobs()
-        rows = [ledger.row(name) for name in names]
+        if job:
+            ledger.require_log(named(job))
+        rows = [ledger.row(named(job))] if job else ledger.rows()
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     else:
         _show(rows)
-    unreadable = [str(row["unreadable"]) for row in rows if "unreadable" in row]
+    unreadable = [row for row in rows if "unreadable" in row]
     if unreadable:
-        raise LogDamaged("; ".join(unreadable))
+        ways = dict.fromkeys(str(row["remedy"]) for row in unreadable)
+        raise LogDamaged("; ".join(str(row["unreadable"]) for row in unreadable), remedy=" ".join(ways))
 
 
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -35,7 +37,9 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
         typer.echo("no job has been run yet; harness demo runs one on this machine")
     for row in rows:
         billing = "nothing billing"
-        if row["alive"] is None:
+        if row.get("unresolved"):
+            billing = f"a rent without an outcome: something may be billing; harness run {row['job']} finds it"
+        elif row["alive"] is None:
             billing = "its log does not read: something may be billing"
         elif row["alive"]:
             billing = f"instance {row['instance_id']} at ${row['usd_per_hour']:.2f}/h"

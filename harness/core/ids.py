@@ -55,6 +55,11 @@ def label(job: JobName, nonce: str) -> str:
     return f"{LABEL_PREFIX}-{job}-{nonce}"
 
 
+def is_label_of(text: str | None, job: str) -> bool:
+    """True for a label that this tool gave to an attempt of this very job."""
+    return re.fullmatch(f"{LABEL_PREFIX}-{re.escape(job)}-[0-9a-f]{{8}}", text or "") is not None
+
+
 def is_our_label(text: str | None) -> bool:
     """True for a label that this tool gave."""
     return bool(text) and str(text).startswith(f"{LABEL_PREFIX}-")

@@ -35,10 +35,14 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Account behind the API key, and the credit that is left (USD)."""
+    """Account behind the API key, and the credit that is left (USD).
+
+    ``at`` is the time by the provider's own clock when it answered (seconds since the epoch), where it tells it.
+    """
 
     user_id: int
     credit_usd: float
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, TypeAdapter
 from harness.context import JobContext
 from harness.core.answers import Disk, Gpus
 from harness.core.errors import HostUnreachable
+from harness.core.ids import is_label_of
 from harness.core.observed import CouldNotLook, Observed
 from harness.core.ports import Instance, Offer
 from harness.core.questions import DiskOf, GpuList
@@ -76,11 +77,12 @@ def _instance(context: JobContext) -> Instance:
 
 
 def _labelled(context: JobContext) -> tuple[int, ...]:
-    labels, rental = set(context.history.labels), context.history.rental
+    labels, rental = set(context.history.labels), context.history.rental  # and those that this ledger forgot
     listing = context.provider().instances()
     if rental is not None and rental.instance_id not in listing.ids():
         raise CouldNotLook(f"the listing lacks instance {rental.instance_id}, which was rented: it is not whole")
-    return tuple(sorted(instance.id for instance in listing.instances if instance.label in labels))
+    name = context.job.name
+    return tuple(sorted(one.id for one in listing.instances if one.label in labels or is_label_of(one.label, name)))
 
 
 def _pin(context: JobContext) -> PinFacts:

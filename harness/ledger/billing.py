@@ -71,6 +71,60 @@ def spent(history: History, now: float) -> float | None:
     return usd_within(spans, 0.0, now) if spans else None
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderBooks:
+    """The provider's own time, when the job's instance began by it, and the sum that the job was charged (USD).
+
+    None for what it does not tell.
+    """
+
+    now: float | None = None
+    started_at: float | None = None
+    charged: float | None = None
+
+    def seconds_since(self, at: float, now: float) -> float:
+        """Seconds since a time in the log, ``now`` by this machine's clock: never more than the instance is old."""
+        passed = max(0.0, (now if self.now is None else self.now) - at)
+        age = self.age
+        return passed if age is None else min(passed, age)
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the instance began; None when the provider's own times do not tell it."""
+        if self.now is None or self.started_at is None or self.started_at > self.now:
+            return None
+        return self.now - self.started_at
+
+
+def spent_by(history: History, now: float, books: ProviderBooks) -> float:
+    """Cost of the job until now (USD), by the provider's times where it tells them, and never less than it charged.
+
+    The log's own times are of a clock that may have been wrong when they were written: an instance that was never
+    stopped has run from the provider's start to the provider's now. ``now`` is of this machine's clock.
+    """
+    spans = paid_spans(history.records, now if books.now is None else books.now)
+    rental, reckoned = history.alive, sum(usd(max(0.0, one.end - one.start), one.usd_per_hour) for one in spans)
+    if rental is not None and books.age is not None and _ran_through(history.records, rental.instance_id):
+        newest = spans[-1]
+        reckoned -= usd(max(0.0, newest.end - newest.start), newest.usd_per_hour)
+        reckoned += usd(books.age, newest.usd_per_hour)
+    return max(reckoned, books.charged or 0.0)
+
+
+def _ran_through(records: Sequence[Record], instance_id: int) -> bool:
+    """True when the log knows of no stop of this instance since it was had."""
+    stopped = True
+    for _, event in _decoded(records):
+        match event:
+            case events.Rented() | events.Adopted():
+                stopped = event.instance_id != instance_id
+            case events.InstanceStopped() | events.DestroyRequested():
+                stopped = True
+            case _:
+                pass
+    return not stopped
+
+
 def training_ended_at(history: History) -> float | None:
     """Time at which the training ended by the box's account; where that is not known, its gate opened."""
     if history.trained_at is not None:

@@ -67,7 +67,7 @@ def problems(events: Sequence[Record], head: Head) -> tuple[str, ...]:
             found.append(f"{_span(last.seq + 1, event.seq - 1)} missing")
         elif event.previous != last.digest:
             found.append(f"event {event.seq} ({event.kind}) does not follow event {last.seq}: one of them was replaced")
-        if not _is_sealed(event):
+        if not is_sealed(event):
             found.append(f"event {event.seq} ({event.kind}) was changed after it was written")
         last = Head(event.seq, event.digest)
     if last.seq < head.seq:
@@ -83,7 +83,8 @@ def _span(first: int, last: int) -> str:
     return f"event {first}" if first == last else f"events {first}-{last}"
 
 
-def _is_sealed(event: Record) -> bool:
+def is_sealed(event: Record) -> bool:
+    """True when an event is as it was written, by its own digest."""
     try:
         return _digest(event) == event.digest
     except ValueError:

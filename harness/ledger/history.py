@@ -104,6 +104,11 @@ class History:
         return self.rental if self.rental is not None and self.destroyed is None else None
 
     @property
+    def unresolved(self) -> events.RentIntended | None:
+        """A rent that was begun and of whose outcome nothing is recorded: something may be billing."""
+        return self.intended if self.rental is None else None
+
+    @property
     def head(self) -> str:
         """The digest of the last record: names the whole log."""
         return self.records[-1].digest if self.records else ""

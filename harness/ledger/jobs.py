@@ -15,14 +15,16 @@ from harness.ledger.chain import Record
 from harness.ledger.events import Opened
 from harness.ledger.history import History, fold
 from harness.ledger.ownership import Known
+from harness.ledger.remembered import remembered
 from harness.ledger.store import EventStore
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """All jobs of this user, for looking only."""
+    """All jobs of this user, for looking only; ``folders`` holds the folder of each, where it is looked at, too."""
 
     store: EventStore
+    folders: Path | None = None
 
     def read(self) -> tuple[Mapping[JobName, History], Mapping[JobName, LogDamaged]]:
         """Every job's history, and why the others have none; raises StoreFailed when there is no store to read."""
@@ -44,10 +46,29 @@ class Ledger:
         """The jobs that are over, as far as their logs read."""
         return frozenset(name for name, history in self.read()[0].items() if history.closed)
 
+    def lost(self) -> Mapping[JobName, LogDamaged]:
+        """Jobs that had an instance by what lies in their folders, and of which the store knows nothing at all."""
+        if self.folders is None or not self.folders.is_dir():
+            return {}
+        known = set(self.store.jobs())
+        found: dict[JobName, LogDamaged] = {}
+        for folder in sorted(self.folders.iterdir()):
+            had = () if folder.name in known else remembered(folder, JobName(folder.name))
+            if had:
+                found[JobName(folder.name)] = _lost(folder, had[-1].instance_id)
+        return found
+
+    def require_log(self, name: JobName) -> None:
+        """Raise LogDamaged for a job whose folder tells of an instance, and whose log is gone."""
+        error = self.lost().get(name)
+        if error is not None:
+            raise error
+
     def lives(self, provider: str) -> bool:
         """True when any job may have something alive at a kind of provider: what does not read may, too."""
         histories, unreadable = self.read()
-        return bool(unreadable) or any(one.alive and one.job.provider.kind == provider for one in histories.values())
+        mine = [one for one in histories.values() if one.job.provider.kind == provider]
+        return bool(unreadable) or any(one.alive or one.unresolved for one in mine)
 
     def owner(self, instance_id: InstanceId, at: ProviderTable | None = None) -> JobName | None:
         """The job that has an instance, one that may be billing before one that is over.
@@ -79,6 +100,16 @@ class Ledger:
         """True for a job that took its instance over."""
         return folded(name, self.store.records(name)).job.adopted
 
+    def rows(self) -> list[dict[str, Json]]:
+        """State of every job, told from the outline of its log; of one whose outline is odd, from the whole of it."""
+        rows = []
+        for name, records in self.store.outlines().items():
+            try:
+                rows.append(_row(name, fold(records)) if records else self.row(name))
+            except (ValueError, KeyError, TypeError):
+                rows.append(self.row(name))
+        return [*rows, *(_unreadable(name, error) for name, error in self.lost().items())]
+
     def row(self, name: JobName) -> dict[str, Json]:
         """State of a job, as JSON; of one whose log does not read, why, under ``unreadable``."""
         try:
@@ -87,17 +118,36 @@ class Ledger:
                 raise BadInput(f"there is no job {name!r}", remedy="harness status lists the jobs.")
             history = folded(name, records)
         except LogDamaged as error:
-            return {"job": name, "stage": "unreadable", "alive": None, "unreadable": str(error)}
-        rental = history.rental
-        return {
-            "job": name,
-            "stage": "closed" if history.closed else str(history.stage or "closing"),
-            "alive": history.alive is not None,
-            "instance_id": rental.instance_id if rental else None,
-            "usd_per_hour": rental.usd_per_hour if rental else None,
-            "held": history.held.reason if history.held else None,
-            "verified": str(history.verified.path) if history.verified else None,
-        }
+            return _unreadable(name, error)
+        return _row(name, history)
+
+
+def _lost(folder: Path, instance_id: InstanceId) -> LogDamaged:
+    return LogDamaged(
+        f"the event log knows nothing of job {folder.name}, whose folder {folder} tells of instance {instance_id}: "
+        "the log was lost or replaced",
+        remedy="Put the newest copy of state.db back. Without one: harness destroy --instance-id "
+        f"{instance_id} --job-file FILE takes the instance over and brings its model home. When nothing of it bills "
+        "any more (harness orphans), move the folder away: a job of that name then begins anew.",
+    )
+
+
+def _unreadable(name: JobName, error: LogDamaged) -> dict[str, Json]:
+    return {"job": name, "stage": "unreadable", "alive": None, "unreadable": str(error), "remedy": error.remedy}
+
+
+def _row(name: JobName, history: History) -> dict[str, Json]:
+    rental, unresolved = history.rental, history.unresolved
+    return {
+        "job": name,
+        "stage": "closed" if history.closed else str(history.stage or "closing"),
+        "alive": None if unresolved else history.alive is not None,
+        "unresolved": unresolved.label if unresolved else None,
+        "instance_id": rental.instance_id if rental else None,
+        "usd_per_hour": rental.usd_per_hour if rental else None,
+        "held": history.held.reason if history.held else None,
+        "verified": str(history.verified.path) if history.verified else None,
+    }
 
 
 def latest(store: EventStore) -> JobName:

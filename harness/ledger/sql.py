@@ -32,7 +32,7 @@ from harness.core.text import printable
 from harness.ledger import chain
 from harness.ledger.chain import Head, Record
 from harness.ledger.codec import decode, encode
-from harness.ledger.events import JobEvent
+from harness.ledger.events import GateJudged, JobEvent, Reopened
 from harness.ledger.locks import job_lock
 
 SCHEMA_VERSION = 1
@@ -40,6 +40,8 @@ MAX_DATA_BYTES = 4 << 20
 """The largest data of one event (bytes of canonical JSON); what is larger belongs into a file that the event names."""
 
 _BUSY_TIMEOUT_S = 30.0
+_OF_A_STAGE = (GateJudged.kind, Reopened.kind)
+"""Kinds of which the newest event of each stage counts."""
 _BEGIN = "sqlite_begin"
 
 _METADATA = sa.MetaData()
@@ -55,6 +57,7 @@ _EVENTS = sa.Table(
     sa.Column("previous", sa.String(64), nullable=False),
     sa.Column("digest", sa.String(64), nullable=False),
 )
+_BY_KIND = sa.Index("events_by_kind", _EVENTS.c.job, _EVENTS.c.kind, _EVENTS.c.seq)
 _HEADS = sa.Table(
     "heads",
     _METADATA,
@@ -121,6 +124,38 @@ class SqlEventStore:
             named = sa.union(sa.select(_EVENTS.c.job), sa.select(_HEADS.c.job)).subquery()
             return tuple(JobName(name) for name in connection.scalars(sa.select(named.c.job).order_by(named.c.job)))
 
+    def outlines(self) -> Mapping[JobName, tuple[Record, ...] | None]:
+        """Of every job the events that say where it stands; see ``EventStore.outlines``."""
+        events, heads = _EVENTS.c, _HEADS.c
+        stage = sa.case((events.kind.in_(_OF_A_STAGE), sa.func.json_extract(events.data, "$.stage")))
+        last = sa.select(events.job, sa.func.max(events.seq).label("seq")).group_by(events.job, events.kind, stage)
+        picked = last.union(sa.select(events.job, sa.literal(1).label("seq")).distinct()).subquery()
+        rows_of = (
+            _EVENTS.select()
+            .join(picked, sa.and_(picked.c.job == events.job, picked.c.seq == events.seq))
+            .order_by(events.job, events.seq)
+        )
+        counts_of = sa.select(events.job, sa.func.count().label("count")).group_by(events.job)
+        with self._transaction() as connection:
+            counts = {JobName(row.job): row.count for row in connection.execute(counts_of)}
+            known = {JobName(row.job): Head(row.seq, row.digest) for row in connection.execute(sa.select(*heads))}
+            rows = connection.execute(rows_of).all()
+        found: dict[JobName, list[Record]] = {job: [] for job in (*counts, *known)}
+        odd: set[JobName] = set()
+        for row in rows:
+            try:
+                found[JobName(row.job)].append(_record(row))
+            except (ValueError, TypeError, RecursionError):
+                odd.add(JobName(row.job))
+        odd |= {
+            job
+            for job, records in found.items()
+            if known.get(job) != chain.head_of(records)
+            or counts.get(job, 0) != chain.head_of(records).seq
+            or not all(map(chain.is_sealed, records))
+        }
+        return {job: None if job in odd else tuple(records) for job, records in sorted(found.items())}
+
     def verify(self, job: JobName) -> tuple[str, ...]:
         """Everything that is wrong with the job's log, naming each changed or missing event; empty when it is whole."""
         return self._read(job)[1]
@@ -133,6 +168,7 @@ class SqlEventStore:
         """Create what is missing in an empty store. Raises StoreFailed when the store is of another version."""
         with self._transaction(write=True) as connection:
             _METADATA.create_all(connection)
+            _BY_KIND.create(connection, checkfirst=True)
             versions = list(connection.scalars(sa.select(_SCHEMA.c.version)))
             if not versions:
                 connection.execute(_SCHEMA.insert().values(version=SCHEMA_VERSION))

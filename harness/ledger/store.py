@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -26,6 +27,13 @@ class EventStore(Protocol):
 
     def jobs(self) -> tuple[JobName, ...]:
         """Every job that has an event, by name."""
+
+    def outlines(self) -> Mapping[JobName, tuple[Record, ...] | None]:
+        """Of every job the events that say where it stands: the first, and the newest of each kind and stage.
+
+        Each is as it was written and the newest is the log's head; that the others are, too, only ``records`` tells.
+        None for a job of which something is wrong: ``records`` says what.
+        """
 
     def verify(self, job: JobName) -> tuple[str, ...]:
         """Everything that is wrong with the job's log, naming each changed or missing event; empty when it is whole."""

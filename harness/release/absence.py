@@ -8,13 +8,13 @@ looking works. Anything else, above all a look that failed, starts the count ane
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from harness.core.errors import NotProven, ProviderUnavailable
 from harness.core.ids import InstanceId
-from harness.core.ports import Clock, Provider
+from harness.core.ports import Clock, Instance, Provider, Volume
 
 _LONGEST_PAUSE_S = 10.0
 _SHORTEST_PAUSE_S = 0.05
@@ -100,6 +100,66 @@ def prove_absence(
     return AbsenceProof(instance_id, looks)
 
 
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """Instances and volumes of an account that were looked for."""
+
+    instances: tuple[Instance, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+
+
+class _Seen(Exception):
+    """Something was found: one look is enough for that."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        super().__init__()
+        self.holdings = holdings
+
+
+def look_for(
+    provider: Provider,
+    clock: Clock,
+    wanted: Callable[[str | None], bool],
+    *,
+    known: Iterable[InstanceId] = (),
+    agreements: int,
+    window_s: float,
+    deadline_s: float,
+) -> Holdings:
+    """Everything in the account with a ``wanted`` label, and of the ``known`` instances what still shows.
+
+    Nothing, only when so many looks in a row agree on it over ``window_s`` seconds, as with ``prove_absence``.
+    Raises NotProven when they do not within ``deadline_s`` seconds.
+    """
+    owner: int | None = None
+
+    def look() -> AbsenceLook:
+        nonlocal owner
+        account, listing = provider.account(), provider.instances()
+        if owner is not None and account.user_id != owner:
+            raise _Doubt(f"the API key was user {owner}'s, and is user {account.user_id}'s now")
+        owner = account.user_id
+        shown = [one for number in known if (one := provider.instance(number)) is not None]
+        found = {one.id: one for one in (*shown, *listing.instances) if one in shown or wanted(one.label)}
+        stored = tuple(one for one in provider.volumes() if wanted(one.label))
+        if found or stored:
+            raise _Seen(Holdings(tuple(found.values()), stored))
+        return AbsenceLook(clock.now(), owner, len(listing.ids()), _control(provider, listing.ids()))
+
+    try:
+        _agree(
+            look,
+            clock,
+            agreements=agreements,
+            window_s=window_s,
+            deadline_s=deadline_s,
+            claim="it is not proven that nothing was rented",
+        )
+    except _Seen as seen:
+        return seen.holdings
+    return Holdings()
+
+
 def billing_stopped(
     provider: Provider,
     instance_id: InstanceId,
@@ -145,10 +205,15 @@ def _look_for(provider: Provider, instance_id: InstanceId, clock: Clock, owner: 
     listed = provider.instances().ids()
     if instance_id in listed:
         raise _Doubt("it is still listed")
+    return AbsenceLook(clock.now(), account.user_id, len(listed), _control(provider, listed))
+
+
+def _control(provider: Provider, listed: frozenset[InstanceId]) -> InstanceId | None:
+    """A listed instance that does show, None when nothing is listed; raises a doubt when it does not show."""
     control = min(listed, default=None)
     if control is not None and provider.instance(control) is None:
         raise _Doubt(f"instance {control} is listed but not shown, so that what is not shown proves nothing")
-    return AbsenceLook(clock.now(), account.user_id, len(listed), control)
+    return control
 
 
 def _agree(

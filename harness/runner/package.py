@@ -50,14 +50,14 @@ def upload(context: RunnerContext, reporter: ProgressReporter) -> None:
     context.record(Uploaded(len(files)))
 
 
-def install(context: RunnerContext, reporter: ProgressReporter) -> None:
-    """Run the package's install command on the box; whether it worked is for the gate to see."""
+def install(context: RunnerContext, reporter: ProgressReporter, within_s: float) -> None:
+    """Run the package's install command on the box, for so long at most; whether it worked is for the gate to see."""
     package = context.job.package
     if not package.install:
         return
     reporter.note("installing on the box: " + " ".join(package.install))
     argv = ["sh", "-c", _IN_DIRECTORY, "sh", package.remote_dir, *package.install]
-    result = context.host().run(argv, timeout=package.install_timeout_s)
+    result = context.host().run(argv, timeout=min(package.install_timeout_s, within_s))
     if result.status != 0:
         said = printable((result.stderr or result.stdout).decode("utf-8", "replace")[-600:], 600)
         reporter.note(f"the install command ended with status {result.status}: {said}")

@@ -19,29 +19,37 @@ from harness.core.errors import (
     ProviderUnavailable,
 )
 from harness.core.ids import InstanceId, label, new_nonce
+from harness.core.money import per_gpu
 from harness.core.ports import CreateRequest, Instance, InstanceStatus, Offer, OfferQuery
 from harness.core.text import printable
 from harness.guard.preconditions import DEAD
 from harness.job.estimate import timeline
-from harness.ledger.events import InstanceStarted, Pinned, Rented, RentFailed, RentIntended
+from harness.job.model import Job
+from harness.ledger.events import (
+    InstanceStarted,
+    Pinned,
+    RentFailed,
+    RentIntended,
+)
 from harness.ledger.history import Rental
 from harness.runner.progress import ProgressReporter
+from harness.runner.reconciling import find_rented, record_rented
 
 _POLL_S = 2.0
-_RECONCILE_S = 180.0
-"""Seconds that an instance may stay invisible after the reply to its create was lost, counted from the intent."""
 _INVISIBLE_S = 60.0
 """Seconds that an instance whose create was answered may be missing where single instances are shown."""
 _KEYS_S = 60.0
 """Seconds to wait for the provider to show a host key."""
 _OFFERS_TRIED = 5
+_LEAST_USD_PER_GPU_HOUR = 0.01
+"""Nobody rents a GPU out for less: such a price, and a negative one, is a slip or a bait."""
 _STARTABLE = {InstanceStatus.STOPPED, InstanceStatus.EXITED}
 
 
 def provision(context: RunnerContext, reporter: ProgressReporter) -> None:
     """Rent, or find what was rented; wait until it runs, can be trusted and lets us in."""
     if context.history.rental is None:
-        _reconcile(context, reporter)
+        find_rented(context, reporter)
     if context.history.rental is None:
         _rent(context, reporter)
     _make_ready(context, reporter)
@@ -58,7 +66,7 @@ def resume(context: RunnerContext, reporter: ProgressReporter, *, may_start: boo
     rental = context.history.alive
     if rental is None:
         return
-    instance = _shown(context, rental)
+    instance = shown(context, rental)
     if instance.status is not InstanceStatus.RUNNING or not instance.endpoints or context.history.pin is None:
         _make_ready(context, reporter)
     elif context.history.instance_stopped:
@@ -74,7 +82,7 @@ def require_running(context: RunnerContext) -> InstanceStatus:
     rental = context.history.alive
     if rental is None:
         return InstanceStatus.UNKNOWN
-    instance = _shown(context, rental)
+    instance = shown(context, rental)
     if instance.status in _STARTABLE:
         raise GateHeld(
             f"instance {instance.id} is {instance.status}, and not by this job; its disk is kept: "
@@ -99,7 +107,7 @@ def death(context: RunnerContext) -> InstanceDead | None:
     if rental is None:
         return None
     try:
-        instance = _shown(context, rental)
+        instance = shown(context, rental)
     except InstanceDead as dead:
         return dead
     except HarnessError:
@@ -127,46 +135,6 @@ def _starts(context: RunnerContext) -> int:
     return len(context.history.all(InstanceStarted))
 
 
-def _reconcile(context: RunnerContext, reporter: ProgressReporter) -> None:
-    """A rent that was intended and not recorded may have happened: look for its label before renting again."""
-    intended = context.history.intended
-    if intended is None:
-        return
-    wanted, owner = intended.label, intended.owner
-    reporter.note(f"a rent was begun before ({wanted}): looking for it")
-    user = context.provider().account().user_id
-    if owner is not None and user != owner:
-        raise GateHeld(
-            f"the rent {wanted} was begun by user {owner}, the API key is user {user}'s: it cannot show whether an "
-            "instance came of it",
-            remedy=f"Use user {owner}'s API key, and run the same command again.",
-        )
-    found = _labelled(context, wanted)
-    if found is None:
-        context.record(RentFailed(wanted, "no instance carries the label"))
-        return
-    _record_rented(context, intended, found.id)
-    reporter.note(f"found it: instance {found.id}")
-
-
-def _labelled(context: RunnerContext, wanted: str) -> Instance | None:
-    since = context.clock.now() - (context.history.intended_at or 0.0)
-    deadline = context.clock.monotonic() + _RECONCILE_S - max(0.0, since)
-    while True:
-        matching = [one for one in context.provider().instances().instances if one.label == wanted]
-        if len(matching) > 1:
-            ids = ", ".join(str(one.id) for one in matching)
-            raise GateHeld(
-                f"several instances carry the label {wanted}: {ids}",
-                remedy="Keep one and destroy the others in the provider's console, then run the same command again.",
-            )
-        if matching:
-            return matching[0]
-        if context.clock.monotonic() > deadline:
-            return None
-        context.clock.sleep(_POLL_S)
-
-
 def _rent(context: RunnerContext, reporter: ProgressReporter) -> None:
     machine = context.job.machine
     query = OfferQuery(
@@ -180,7 +148,7 @@ def _rent(context: RunnerContext, reporter: ProgressReporter) -> None:
         min_inet_down_mbps=machine.min_inet_down_mbps,
         direct_port=machine.direct_port,
     )
-    offers = context.provider().search(query)
+    offers = tuple(offer for offer in context.provider().search(query) if _is_sane(offer, context.job))
     if not offers:
         raise GateHeld(
             f"no offer has {machine.gpus}x {machine.gpu} for at most ${machine.max_usd_per_hour:.2f}/h",
@@ -193,6 +161,13 @@ def _rent(context: RunnerContext, reporter: ProgressReporter) -> None:
         if _take(context, offer, reporter):
             return
     raise OfferGone(f"{min(len(offers), _OFFERS_TRIED)} offers were gone before they could be rented")
+
+
+def _is_sane(offer: Offer, job: Job) -> bool:
+    """True for an offer at a price that somebody may really ask: no budget rests on any other."""
+    machine, traffic = job.machine, (offer.usd_per_gb_up, offer.usd_per_gb_down)
+    of_a_gpu = per_gpu(offer.usd_per_hour, offer.num_gpus)
+    return of_a_gpu >= _LEAST_USD_PER_GPU_HOUR and all(0 <= price <= machine.max_usd_per_gb for price in traffic)
 
 
 def _take(context: RunnerContext, offer: Offer, reporter: ProgressReporter) -> bool:
@@ -211,26 +186,21 @@ def _take(context: RunnerContext, offer: Offer, reporter: ProgressReporter) -> b
         raise
     except AmbiguousCreate:
         reporter.note("the reply to the rent was lost: looking for the instance by its label")
-        _reconcile(context, reporter)
+        find_rented(context, reporter)
         return context.history.rental is not None
-    _record_rented(context, intended, instance_id)
+    record_rented(context, intended, instance_id)
     reporter.note(f"rented {offer.num_gpus}x {offer.gpu_name} at ${offer.usd_per_hour:.2f}/h: instance {instance_id}")
     return True
 
 
-def _record_rented(context: RunnerContext, intended: RentIntended, instance_id: InstanceId) -> None:
-    offer = intended.offer
-    context.record(Rented(instance_id, intended.label, offer, offer["usd_per_hour"], intended.owner))
-
-
-def _shown(context: RunnerContext, rental: Rental) -> Instance:
-    """The instance as the provider shows it; a fresh one may be missing for some seconds."""
-    deadline = rental.at + _INVISIBLE_S
+def shown(context: RunnerContext, rental: Rental) -> Instance:
+    """The instance as the provider shows it; one may be missing for some seconds, a fresh one above all."""
+    deadline = context.clock.monotonic() + _INVISIBLE_S
     while True:
         instance = context.provider().instance(rental.instance_id)
         if instance is not None:
             return instance
-        if context.clock.now() > deadline:
+        if context.clock.monotonic() > deadline:
             raise InstanceDead(f"the provider shows no instance {rental.instance_id}, which this job rented")
         context.clock.sleep(_POLL_S)
 
@@ -241,7 +211,7 @@ def _wait_until_running(context: RunnerContext, reporter: ProgressReporter) -> I
     deadline = context.clock.monotonic() + context.job.machine.ready_timeout_s
     told, asked = None, False
     while True:
-        instance = _shown(context, rental)
+        instance = shown(context, rental)
         if instance.status is InstanceStatus.RUNNING and instance.endpoints:
             return instance
         if instance.status in _STARTABLE and instance.intended_status == "stopped" and not asked:

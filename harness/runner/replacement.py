@@ -18,7 +18,6 @@ from harness.facts.mirror import MIRROR, Resumable, resumable
 from harness.guard import destroy
 from harness.guard.preconditions import DEAD
 from harness.job import estimate
-from harness.ledger.billing import spent
 from harness.ledger.history import History
 from harness.runner.progress import ProgressReporter
 
@@ -40,9 +39,12 @@ class Agreement:
 NOBODY_AGREES = Agreement(lambda _: None, lambda _: False)
 
 
-def replace(context: RunnerContext, reporter: ProgressReporter, dead: InstanceDead, agreement: Agreement) -> bool:
+def replace(
+    context: RunnerContext, reporter: ProgressReporter, dead: InstanceDead, agreement: Agreement, spent: float
+) -> bool:
     """True when the job goes on, its dead instance given up or alive again; False when nobody agrees.
 
+    ``spent``: cost of the job so far (USD).
     Raises GateHeld when the budget does not allow it; Refused or NotProven, as the guard does.
     """
     rental = context.history.alive
@@ -55,7 +57,7 @@ def replace(context: RunnerContext, reporter: ProgressReporter, dead: InstanceDe
     if how is None:
         reporter.note(f"on another instance {said}")
         return False
-    _require_budget(context, needed)
+    _require_budget(context, spent, needed)
     if not _stays_dead(context, rental.instance_id, reporter):
         return True
     machine_id, package = rental.offer["machine_id"], package_digest(context.history)
@@ -84,9 +86,9 @@ def package_digest(history: History) -> Sha256 | None:
     return digest.of_bytes(canonical(history.staged.files)) if history.staged is not None else None
 
 
-def _require_budget(context: RunnerContext, needed: float) -> None:
+def _require_budget(context: RunnerContext, already: float, needed: float) -> None:
     """Raise GateHeld when what was spent and the USD ``needed`` for the rest come to more than the budget."""
-    already, budget = spent(context.history, context.clock.now()) or 0.0, context.job.limits.budget_usd
+    budget = context.job.limits.budget_usd
     if already + needed > budget:
         raise GateHeld(
             f"the instance died, and another one is over the budget: ${already:.2f} are spent, "

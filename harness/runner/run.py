@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,9 +55,10 @@ from harness.ledger.events import (
 from harness.ledger.history import History
 from harness.ledger.jobs import folded
 from harness.ledger.store import EventStore
-from harness.runner import package, postdownload, provision, replacement, teardown, training
+from harness.runner import package, postdownload, provision, replacement, stopping, teardown, training
 from harness.runner.progress import ProgressReporter
 from harness.runner.replacement import NOBODY_AGREES, Agreement
+from harness.runner.spending import BudgetWatch, WatchedReporter
 
 _UNKNOWN_RETRIES = 2
 _RETRY_AFTER_S = 3.0
@@ -127,19 +129,14 @@ def run(
     each is recorded as ``held`` before it is raised. Nothing that runs is ever destroyed on that way.
     """
     teardown.reopen_if_outdated(context, reporter)
+    watched = WatchedReporter(reporter, BudgetWatch(context, reporter))
     commanded = True  # what stands still is started for an operator's command, not behind anybody's back later
     while (stage := context.history.stage) is not None and not (until and context.history.passed(until)):
         if context.history.held is not None or stage not in context.history.entered:
             context.record(StageEntered(stage))
         reporter.stage(stage)
         try:
-            try:
-                if _needs_the_box(stage, context):
-                    provision.resume(context, reporter, may_start=commanded)
-                _act(stage, context, reporter, confirm)
-            except (InstanceDead, HostUnreachable) as error:
-                if not _replaced(error, context, reporter, agreement):
-                    raise
+            if not _acted(stage, context, watched, confirm, agreement, commanded=commanded):
                 commanded = True
                 continue
             _pass_gate(stage, context, reporter)
@@ -154,8 +151,34 @@ def run(
         context.record(Closed())
 
 
+def _acted(
+    stage: Stage,
+    context: RunnerContext,
+    reporter: WatchedReporter,
+    confirm: Confirm,
+    agreement: Agreement,
+    *,
+    commanded: bool,
+) -> bool:
+    """True when the stage's act is done, within the budget; False when a dead instance's place is taken first."""
+    on_the_box = _needs_the_box(stage, context)
+    try:
+        if on_the_box or stage is Stage.PROVISION:
+            reporter.budget.check()
+        if on_the_box:
+            provision.resume(context, reporter, may_start=commanded)
+        _act(stage, context, reporter, confirm)
+    except (InstanceDead, HostUnreachable) as error:
+        if on_the_box and not isinstance(error, InstanceDead):
+            reporter.budget.check()
+        if not _replaced(error, context, reporter, agreement):
+            raise
+        return False
+    return True
+
+
 def _replaced(
-    error: InstanceDead | HostUnreachable, context: RunnerContext, reporter: ProgressReporter, agreement: Agreement
+    error: InstanceDead | HostUnreachable, context: RunnerContext, reporter: WatchedReporter, agreement: Agreement
 ) -> bool:
     """True when another instance takes the place of the dead one; one that is only held is kept from billing."""
     dead = error if isinstance(error, InstanceDead) else provision.death(context)
@@ -163,10 +186,10 @@ def _replaced(
         return False
     replaced = False
     try:
-        replaced = replacement.replace(context, reporter, dead, agreement)
+        replaced = replacement.replace(context, reporter, dead, agreement, reporter.budget.usd)
     finally:
         if not replaced and not context.history.destroy_intended:
-            training.keep_from_billing(context, reporter, str(dead))
+            stopping.keep_from_billing(context, reporter, str(dead))
     return replaced
 
 
@@ -251,16 +274,19 @@ _ACTS: Mapping[Stage, Callable[[RunnerContext, ProgressReporter], None]] = {
     Stage.PREFLIGHT: package.preflight,
     Stage.PROVISION: provision.provision,
     Stage.UPLOAD: package.upload,
-    Stage.INSTALL: package.install,
-    Stage.LAUNCH: training.launch,
     Stage.POSTTRAIN: postdownload.posttrain,
     Stage.POSTDOWNLOAD: postdownload.download,
 }
 
 
-def _act(stage: Stage, context: RunnerContext, reporter: ProgressReporter, confirm: Confirm) -> None:
-    if stage is Stage.TRAINING:
-        training.watch(context, reporter, lambda polled: judge(polled, context, reporter, judged=Polled))
+def _act(stage: Stage, context: RunnerContext, reporter: WatchedReporter, confirm: Confirm) -> None:
+    if stage is Stage.INSTALL:
+        package.install(context, reporter, reporter.budget.left_s)
+    elif stage is Stage.LAUNCH:
+        training.launch(context, reporter, reporter.budget)
+    elif stage is Stage.TRAINING:
+        polled = functools.partial(judge, context=context, reporter=reporter, judged=Polled)
+        training.watch(context, reporter, reporter.budget, polled)
     elif stage is Stage.TEARDOWN:
         _record_verified(context)
         teardown.teardown(context, reporter, confirm)

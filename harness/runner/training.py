@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NoReturn
 
 from harness.context import RunnerContext
 from harness.core.answers import SessionState
 from harness.core.errors import (
-    GateHeld,
     HarnessError,
     HostKeyChanged,
     HostUnreachable,
@@ -24,20 +22,19 @@ from harness.facts import launch as launch_facts
 from harness.facts import training as training_facts
 from harness.facts.training import TrainingFacts
 from harness.gates.evidence import GateResult
-from harness.ledger.billing import spent
-from harness.ledger.events import InstanceStopped, Launched, Relaunched, Trained, TrainingStopped
+from harness.ledger.events import Launched, Relaunched, Trained, TrainingStopped
 from harness.log.grammar import Trainer
 from harness.log.summary import LogSummary
 from harness.remote.session import TrainingSession
 from harness.runner import provision
 from harness.runner.checkpoint_mirror import Mirroring
 from harness.runner.progress import ProgressReporter
+from harness.runner.spending import BudgetWatch
+from harness.runner.stopping import stop_over
 
 Judge = Callable[[Stage], GateResult]
 _CLOSE_POLL_S = 2.0
 _ASK_S = 30.0
-_STOP_ATTEMPTS = 3
-_STOP_AGAIN_S = 5.0
 _HANGS = CheckId("progress_is_advancing")
 _HOPELESS = frozenset(
     map(CheckId, ("loss_is_sane", "loss_moves", "learning_rate_follows_schedule", "preferences_are_learned"))
@@ -49,7 +46,7 @@ def training_session(context: RunnerContext) -> TrainingSession:
     return TrainingSession(context.host(), context.job.package.remote_dir, context.job.training.session)
 
 
-def launch(context: RunnerContext, reporter: ProgressReporter) -> None:
+def launch(context: RunnerContext, reporter: ProgressReporter, budget: BudgetWatch) -> None:
     """Start the training unless it runs or has ended well; wait for its first words, its end, or the deadline."""
     session = training_session(context)
     spoken_before = _attempts(launch_facts.look(context).log.value)
@@ -67,11 +64,12 @@ def launch(context: RunnerContext, reporter: ProgressReporter) -> None:
         if (_attempts(log) > spoken_before and _has_spoken(log)) or (state is not None and not state.alive):
             return
         if state is None:
-            _require_box(context, reporter)
+            _require_box(context, reporter, budget)
+        budget.check()
         context.clock.sleep(_CLOSE_POLL_S)
 
 
-def watch(context: RunnerContext, reporter: ProgressReporter, judge: Judge) -> None:
+def watch(context: RunnerContext, reporter: ProgressReporter, budget: BudgetWatch, judge: Judge) -> None:
     """Watch until the training has ended; after a death launch it again, as often as the job allows.
 
     Raises GateHeld when the budget or the deadline is used up, or the instance stays away: it is stopped, its disk
@@ -85,14 +83,14 @@ def watch(context: RunnerContext, reporter: ProgressReporter, judge: Judge) -> N
             _show(seen, reporter)
             state = seen.session.value
             if state is None:
-                _require_box(context, reporter)
-            _enforce_limits(context, reporter)
+                _require_box(context, reporter, budget)
+            budget.check(training=True)
             if state is not None and not state.alive and _ends_after_death(context, state, reporter):
                 return
             mirroring.go_on(seen)
             if context.clock.monotonic() - judged_at >= context.job.limits.judge_every_s:
                 judged_at = context.clock.monotonic()
-                if _ends_on(judge(Stage.TRAINING), context, reporter):
+                if _ends_on(judge(Stage.TRAINING), context, reporter, budget):
                     return
             context.clock.sleep(_pause_s(context, seen))
 
@@ -115,32 +113,7 @@ def require_stopped(context: RunnerContext, reporter: ProgressReporter, why: str
     reporter.note(f"the training was stopped: {why}")
 
 
-def stop_instance(context: RunnerContext, reporter: ProgressReporter, why: str) -> bool:
-    """Stop the instance: its GPUs are no longer billed, its disk is kept (and billed). Whether it was done."""
-    rental = context.history.alive
-    if rental is None:
-        return False
-    for attempt in range(_STOP_ATTEMPTS):
-        try:
-            context.provider().stop(rental.instance_id)
-        except HarnessError as error:
-            reporter.note(f"instance {rental.instance_id} could not be stopped: {printable(str(error))}")
-            if attempt + 1 < _STOP_ATTEMPTS:
-                context.clock.sleep(_STOP_AGAIN_S)
-        else:
-            context.record(InstanceStopped(rental.instance_id, why))
-            reporter.note(f"instance {rental.instance_id} was stopped, its disk kept: {why}")
-            return True
-    return False
-
-
-def keep_from_billing(context: RunnerContext, reporter: ProgressReporter, why: str) -> None:
-    """An instance that is given up for now may come back, with nobody watching: stop it, if it still shows."""
-    if not provision.gone_by_now(context):
-        stop_instance(context, reporter, why)
-
-
-def _require_box(context: RunnerContext, reporter: ProgressReporter) -> None:
+def _require_box(context: RunnerContext, reporter: ProgressReporter, budget: BudgetWatch) -> None:
     """For a box that could not be asked: raises what no waiting mends, that it was stopped, is gone, or is another.
 
     A provider that cannot be asked either is this machine's network, more often than not: the watch goes on, for
@@ -151,7 +124,7 @@ def _require_box(context: RunnerContext, reporter: ProgressReporter) -> None:
         reporter.note("neither the box nor the provider can be asked: watching on")
         return
     if status is not InstanceStatus.RUNNING:
-        _await_return(context, reporter)
+        _await_return(context, reporter, budget)
         return
     try:
         context.host().run(["true"], timeout=_ASK_S)
@@ -161,7 +134,7 @@ def _require_box(context: RunnerContext, reporter: ProgressReporter) -> None:
         pass
 
 
-def _await_return(context: RunnerContext, reporter: ProgressReporter) -> None:
+def _await_return(context: RunnerContext, reporter: ProgressReporter, budget: BudgetWatch) -> None:
     """Wait for an instance of which the provider says that it does not run: nothing on it can be looked at meanwhile.
 
     Raises InstanceDead for one that is offline too long; one that stays away otherwise, longer than a training may
@@ -170,12 +143,13 @@ def _await_return(context: RunnerContext, reporter: ProgressReporter) -> None:
     limits, since = context.job.limits, context.clock.monotonic()
     reporter.note("the box does not answer, and the provider says that it does not run: waiting for it")
     while (status := _status(context)) is not InstanceStatus.RUNNING:
-        _enforce_limits(context, reporter)
+        budget.check(training=True)
         away = context.clock.monotonic() - since
         if status is InstanceStatus.OFFLINE and away > limits.dead_after_s:
             raise InstanceDead(f"the instance has been offline for more than {limits.dead_after_s:.0f} s")
         if status not in {InstanceStatus.OFFLINE, None} and away > limits.stall_s:
-            _stop_over(context, reporter, f"the instance does not run, for longer than {limits.stall_s:.0f} s")
+            over = f"the instance does not run, for longer than {limits.stall_s:.0f} s"
+            stop_over(context, reporter, over, "limits.stall_s")
         context.clock.sleep(limits.poll_s)
 
 
@@ -210,37 +184,15 @@ def _ends_after_death(context: RunnerContext, state: SessionState, reporter: Pro
     return False
 
 
-def _ends_on(gate: GateResult, context: RunnerContext, reporter: ProgressReporter) -> bool:
+def _ends_on(gate: GateResult, context: RunnerContext, reporter: ProgressReporter, budget: BudgetWatch) -> bool:
     """True when the watch is over: in mid-training only what cannot mend itself has consequences."""
     failed = {result.id for result in gate.results if result.verdict is Verdict.FAIL}
     if hopeless := sorted(_HOPELESS & failed):
         stop_training(context, reporter, f"what it trains is lost already: {', '.join(hopeless)}")
         return True
-    since = context.clock.now() - (context.history.launched_at or 0.0)
-    if _HANGS in failed and since > context.job.limits.stall_s:  # a fresh attempt has its own time to speak
+    if _HANGS in failed and budget.training_s > context.job.limits.stall_s:  # a fresh attempt has its own time to speak
         stop_training(context, reporter, "it made no progress")
     return False
-
-
-def _enforce_limits(context: RunnerContext, reporter: ProgressReporter) -> None:
-    limits, now = context.job.limits, context.clock.now()
-    usd = spent(context.history, now) or 0.0
-    if usd > limits.budget_usd:
-        _stop_over(context, reporter, f"${usd:.2f} are spent, the budget is ${limits.budget_usd:.2f}")
-    if now - (context.history.launched_at or now) > limits.training_deadline_s:
-        _stop_over(context, reporter, f"the training takes longer than {limits.training_deadline_s:.0f} s")
-
-
-def _stop_over(context: RunnerContext, reporter: ProgressReporter, over: str) -> NoReturn:
-    """Stop the instance, its disk kept, and hold."""
-    if stop_instance(context, reporter, over):
-        raise GateHeld(
-            over, remedy="The same command starts the instance again; raise the limit in the job file if it is too low."
-        )
-    raise GateHeld(
-        f"{over}, and the instance could not be stopped: it still bills",
-        remedy="Stop it in the provider's console (its disk is kept), or run the same command again to try anew.",
-    )
 
 
 def _pause_s(context: RunnerContext, seen: TrainingFacts) -> float:

@@ -66,6 +66,9 @@ class MemoryStore:
     def jobs(self) -> tuple[JobName, ...]:
         return tuple(sorted(self.logs))
 
+    def outlines(self) -> dict[JobName, tuple[Record, ...] | None]:
+        return {job: self.records(job) for job in self.jobs()}
+
     def verify(self, job: JobName) -> tuple[str, ...]:
         log = self.logs.get(job, [])
         return chain.problems(log, chain.head_of(log))

@@ -11,12 +11,21 @@ class FakeClock:
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self._start = now
         self._passed = 0.0
+        self._set = 0.0
         self._lock = threading.Lock()
         self.slept: list[float] = []
 
     def now(self) -> float:
-        """Seconds since the epoch."""
+        """Seconds since the epoch, as this machine believes."""
+        return self.true() + self._set
+
+    def true(self) -> float:
+        """Seconds since the epoch, as everybody else knows."""
         return self._start + self._passed
+
+    def set(self, seconds: float) -> None:
+        """Somebody sets this machine's wall clock, so many seconds ahead of the true time."""
+        self._set = seconds
 
     def monotonic(self) -> float:
         """Seconds since the clock was made."""

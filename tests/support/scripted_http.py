@@ -14,12 +14,15 @@ from urllib.parse import parse_qs, urlsplit
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One answer. ``then`` may break the connection: close it before, or in the middle of, the answer; or be silent."""
+    """One answer. ``then`` may break the connection: close it before, or in the middle of, the answer; or be silent.
+
+    ``trickle`` says it byte by byte, the head too, with a pause that no timeout between two bytes notices.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    then: Literal["end", "drop", "cut", "hang"] = "end"
+    then: Literal["end", "drop", "cut", "hang", "trickle"] = "end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ Answer = Said | Callable[[Asked], Said]
 
 DROP = Said(then="drop")
 HANG = Said(then="hang")
+TRICKLE_S = 0.1
+"""Pause between two bytes of a trickle."""
 
 
 def reply(value: object, status: int = 200, **headers: str) -> Said:
@@ -92,6 +97,15 @@ def serving() -> Iterator[Script]:
         thread.join()
 
 
+def _trickle(said: Said, write: Callable[[bytes], object], closing: threading.Event) -> None:
+    head = f"HTTP/1.1 {said.status} OK\r\nContent-Length: {len(said.body)}\r\n\r\n".encode()
+    with contextlib.suppress(OSError):  # who asked has gone
+        for byte in head + said.body:
+            write(bytes([byte]))
+            if closing.wait(TRICKLE_S):
+                return
+
+
 def _handler(script: Script) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def handle_one_request(self) -> None:
@@ -117,7 +131,10 @@ def _handler(script: Script) -> type[BaseHTTPRequestHandler]:
                 script.closing.wait()
             if said.then in {"hang", "drop"}:
                 return
-            self.send_response(said.status)
+            if said.then == "trickle":
+                _trickle(said, self.wfile.write, script.closing)
+                return
+            (self.send_response_only if "Date" in said.headers else self.send_response)(said.status)
             for name, text in said.headers.items():
                 self.send_header(name, text)
             self.send_header("Content-Length", str(len(said.body)))

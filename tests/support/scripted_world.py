@@ -73,7 +73,7 @@ class Market:
     _going: set[InstanceId] = field(default_factory=set)
 
     def account(self) -> Account:
-        return Account(self.user, 100.0)
+        return Account(self.user, 100.0, self.clock.true())
 
     def gpu_names(self, asked: str) -> tuple[str, ...]:
         return tuple(one.gpu_name for one in self.offers if one.gpu_name.startswith(asked))
@@ -104,7 +104,7 @@ class Market:
             usd_per_hour=15.9,
             disk_gb=150,
             endpoints=(Endpoint("192.0.2.1", 22),),
-            started_at=self.clock.now(),
+            started_at=self.clock.true(),
             ends_at=None,
             is_bid=False,
         )
@@ -167,7 +167,8 @@ class Box:
     """The rented machine: ``root`` is the package's directory. A training says its words and ends when looked at.
 
     ``takes``: how many looks a training takes. ``deaths``: how many attempts die first. ``hangs``: how many then
-    say nothing any more.
+    say nothing any more. ``transfer_s``: seconds that a file or the package is on its way; ``command_s``: that a
+    command runs.
     """
 
     root: Path
@@ -187,6 +188,8 @@ class Box:
     on_fetch: Callable[[RemoteFile], None] = lambda _: None
     spoken_at: float = 0.0
     ended_s: float = 0.0
+    transfer_s: float = 0.0
+    command_s: float = 0.0
 
     @property
     def artifact(self) -> Path:
@@ -280,8 +283,11 @@ class BoxHost:
             raise HostKeyChanged(f"the box shows {self.box.host_key}")
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, limit: int = 1 << 20) -> RunResult:
-        del timeout, limit
+        del limit
         self._reach()
+        self.box.clock.turn(min(self.box.command_s, timeout))
+        if self.box.command_s > timeout:
+            raise HostUnreachable(f"a command did not end: {timeout:.0f} s passed")
         asked = _REQUEST.search(stdin)
         if asked is None:
             return RunResult(0, " ".join(argv).encode(), b"")
@@ -322,9 +328,15 @@ class BoxHost:
         data = Path(remote.path).read_bytes()
         if hashlib.sha256(data).hexdigest() != remote.sha256:
             raise RemoteChanged(f"{remote.path} has changed")
-        if on_progress is not None:
-            on_progress(Progress(len(data), remote.size))
+        self._travel(remote.size, on_progress)
         durable.write(destination, data)
+
+    def _travel(self, size: int, on_progress: OnProgress | None) -> None:
+        """Bytes on their way, told of a hundred times."""
+        for part in range(1, 101):
+            self.box.clock.turn(self.box.transfer_s / 100)
+            if on_progress is not None:
+                on_progress(Progress(size * part // 100, size))
 
     def mirror(
         self, files: Mapping[str, str], destination: Path, cancelled: Callable[[], bool] = lambda: False
@@ -347,8 +359,8 @@ class BoxHost:
         *,
         elsewhere: Mapping[str, Path] | None = None,
     ) -> None:
-        del on_progress
         self._reach()
+        self._travel(sum((source / name).stat().st_size for name in files if not elsewhere), on_progress)
         for name in files:
             target = Path(remote_dir) / name
             target.parent.mkdir(parents=True, exist_ok=True)

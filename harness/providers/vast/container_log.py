@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.core.errors import ProviderUnavailable
 from harness.core.ports import Clock
 from harness.providers.vast.credentials import is_private
+from harness.providers.vast.deadline import within
 
 LIMIT_BYTES = 4 << 20
 """As much of a log is read; it starts with what onstart printed, the host keys among it."""
@@ -26,7 +27,7 @@ def fetch_text(url: str, clock: Clock, *, wait_s: float, timeout_s: float) -> st
     deadline = clock.monotonic() + wait_s
     while True:
         try:
-            status, content = _get(url, timeout_s)
+            status, content = within(2 * timeout_s, lambda: _get(url, timeout_s))
         except (RequestException, OSError) as error:
             status, content = type(error).__name__, b""
         if status == 200:

@@ -17,10 +17,14 @@ _KEY_LIMIT = 4096
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An address and the key that opens it; the key is not shown when this is printed."""
+    """An address and the key that opens it; the key is not shown when this is printed.
+
+    ``source`` says where the key was found, and where another one lies.
+    """
 
     server_url: str
     api_key: str = field(repr=False)
+    source: str = ""
 
     def __post_init__(self) -> None:
         _require_url(self.server_url)
@@ -35,24 +39,38 @@ def resolve(
     Key files: ``$XDG_CONFIG_HOME/vastai/vast_api_key`` (default ``~/.config``), ``~/.vast_api_key``.
     Raises BadInput when there is no key, or one that cannot be a key; the message never holds it.
     """
-    key = api_key or environ.get("VAST_API_KEY") or _key_from_file(environ, home)
+    asked = api_key or environ.get("VAST_API_KEY")
+    files = key_files(environ, home)
+    used = None if asked else next((path for path in files if path.exists()), None)
+    key = asked or (used and _read(used))
     if not key:
         raise BadInput("no Vast.ai API key was found", remedy=_KEY_REMEDY)
-    return Credentials((server_url or environ.get("VAST_URL") or DEFAULT_SERVER).rstrip("/"), key)
+    source = str(used) if used else "VAST_API_KEY" if not api_key else "the caller"
+    others = [str(path) for path in files if path != used and _holds_another(path, key)]
+    told = f"{source}; another key lies in {' and in '.join(others)}" if others else source
+    return Credentials((server_url or environ.get("VAST_URL") or DEFAULT_SERVER).rstrip("/"), key, told)
 
 
-def _key_from_file(environ: Mapping[str, str], home: Path) -> str | None:
+def key_files(environ: Mapping[str, str], home: Path) -> tuple[Path, ...]:
+    """Files in which the official client looks for a key, in its order."""
     config = environ.get("XDG_CONFIG_HOME", "")
     base = Path(config) if Path(config).is_absolute() else home / ".config"
-    for path in (base / "vastai" / "vast_api_key", home / ".vast_api_key"):
-        try:
-            with path.open(encoding="utf-8") as file:
-                return file.read(_KEY_LIMIT).strip()
-        except FileNotFoundError:
-            continue
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"cannot read the API key file {path}", remedy=_KEY_REMEDY) from error
-    return None
+    return base / "vastai" / "vast_api_key", home / ".vast_api_key"
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(_KEY_LIMIT).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"cannot read the API key file {path}", remedy=_KEY_REMEDY) from error
+
+
+def _holds_another(path: Path, key: str) -> bool:
+    try:
+        return path.exists() and _read(path) not in {"", key}
+    except BadInput:
+        return False
 
 
 def _require_key(key: str) -> None:

@@ -73,7 +73,8 @@ class VastProvider:
 
     def account(self) -> Account:
         """The account behind the API key."""
-        return rows.account(self._wire.read(Call(Lane.ACCOUNT, "get", "/users/current")).ok())
+        reply = self._wire.read(Call(Lane.ACCOUNT, "get", "/users/current"))
+        return rows.account(reply.ok(), reply.at)
 
     def gpu_names(self, asked: str) -> tuple[str, ...]:
         """The market's names for what a person typed."""

@@ -49,6 +49,7 @@ UNPACED = Pace(intervals={}, other=0.0)
 class Patience:
     """How long to wait for a reply (seconds) and how often to try a read.
 
+    A whole call, to the last byte of its reply, takes ``connect_s`` and ``reply_s`` together at most.
     ``log_s`` is how long a container log may take to appear where the provider puts it.
     The wait before another try doubles; a longer one that the provider asks for is granted up to ``longest_wait_s``.
     """

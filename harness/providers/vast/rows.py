@@ -103,11 +103,11 @@ class Row:
         return ProviderUnavailable(f"{self.what}: {name} is {found}, not {expected}")
 
 
-def account(body: Mapping[str, Any]) -> Account:
+def account(body: Mapping[str, Any], at: float | None = None) -> Account:
     """The account of ``/users/current``; ``credit`` is what is left to spend, ``balance`` where there is none."""
     row = Row("the account", body)
     credit = row.number_or_none("credit")
-    return Account(row.identifier("id"), row.number("balance") if credit is None else credit)
+    return Account(row.identifier("id"), row.number("balance") if credit is None else credit, at)
 
 
 def instance(value: object) -> Instance:

@@ -1,4 +1,4 @@
-"""One HTTP call to Vast.ai, through its official client: paced, timed out, retried only where that is safe.
+"""One HTTP call to Vast.ai, through its official client: paced, ended in time, retried only where that is safe.
 
 The client re-sends every request, a create too, on lost replies and on 429, 502, 503 and
 504; it is therefore always told to try once, and reads are tried again here, on the
@@ -12,6 +12,8 @@ import contextlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, Literal
 
 from harness.core.canonical import Json
@@ -19,12 +21,13 @@ from harness.core.errors import MissingExtra, ProviderUnavailable
 from harness.core.ports import Clock
 from harness.core.text import printable
 from harness.providers.vast.credentials import Credentials
+from harness.providers.vast.deadline import within
 from harness.providers.vast.rate_limits import Lane, Pace, Patience
 
 MAX_REPLY_BYTES = 32 << 20
 _TEXT_LIMIT = 200
 _RETRIED = frozenset({429, 500, 502, 503, 504})
-_AUTH_REMEDY = "Check the API key (vastai show user), then run the same command again."
+_AUTH_REMEDY = "Check the API key (vastai show user{}), then run the same command again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,16 @@ class Call:
 class Reply:
     """A reply: the HTTP status and the JSON object of the body; None when the body is not one.
 
-    ``shown`` is what of the body may be shown: bounded, printable, without secrets.
+    ``shown`` is what of the body may be shown: bounded, printable, without secrets. ``at`` is the server's own time,
+    seconds since the epoch. ``key_from`` says where the key is from, for the remedy of a refusal.
     """
 
     call: Call
     status: int
     body: dict[str, Any] | None
     shown: str
+    at: float | None = None
+    key_from: str = ""
 
     def ok(self) -> dict[str, Any]:
         """The body of a 200 that does not itself say failure; raises ProviderUnavailable on anything else."""
@@ -80,9 +86,8 @@ class Reply:
     def unexpected(self) -> ProviderUnavailable:
         """The error that says what came back instead of an answer."""
         denied = self.status in {401, 403} or (self.body is not None and self.body.get("error") == "auth_error")
-        return ProviderUnavailable(
-            f"{self.call} answered {self.status} {self.shown}".rstrip(), remedy=_AUTH_REMEDY if denied else None
-        )
+        remedy = _AUTH_REMEDY.format(self.key_from) if denied else None
+        return ProviderUnavailable(f"{self.call} answered {self.status} {self.shown}".rstrip(), remedy=remedy)
 
 
 class Wire:
@@ -90,6 +95,7 @@ class Wire:
 
     def __init__(self, credentials: Credentials, clock: Clock, pace: Pace, patience: Patience) -> None:
         self._key = credentials.api_key
+        self._key_from = f"; the key in use is from {credentials.source}" if credentials.source else ""
         self._clock = clock
         self._pace = pace
         self._patience = patience
@@ -126,14 +132,12 @@ class Wire:
         from requests import RequestException  # noqa: PLC0415 - comes with the client
         from urllib3.exceptions import HTTPError  # noqa: PLC0415 - comes with the client
 
+        connect_s, reply_s = self._patience.connect_s, call.reply_s or self._patience.reply_s
+        method = getattr(self._client, call.method)
+        ask = partial(method, call.path, query_args=dict(call.query or {}), json_data=call.body)
         self._wait_for_turn(call.lane)
         try:
-            response = getattr(self._client, call.method)(
-                call.path,
-                query_args=dict(call.query or {}),
-                json_data=call.body,
-                timeout=(self._patience.connect_s, call.reply_s or self._patience.reply_s),
-            )
+            response = within(connect_s + reply_s, lambda: ask(timeout=(connect_s, reply_s)))
         except (RequestException, HTTPError, OSError) as error:
             raise ProviderUnavailable(
                 f"{call} got no reply: {self._safe(f'{type(error).__name__}: {error}')}"
@@ -163,12 +167,15 @@ class Wire:
         try:
             body = response.json()
         except (ValueError, RecursionError):
-            return Reply(call, response.status_code, None, self._safe(_text(response.content) or "with an empty body"))
+            body, shown = None, _text(response.content) or "with an empty body"
+        else:
+            shown = f"with a JSON {type(body).__name__} instead of an object"
+        told = (_date(response.headers), self._key_from)
         if not isinstance(body, dict):
-            return Reply(call, response.status_code, None, f"with a JSON {type(body).__name__} instead of an object")
+            return Reply(call, response.status_code, None, self._safe(shown), *told)
         said = " ".join(str(body[key]) for key in ("error", "msg", "detail") if isinstance(body.get(key), str))
         shown = said or f"with the fields {sorted(body)[:12]}"  # values may be secrets: an instance's own API key
-        return Reply(call, response.status_code, body, self._safe(shown))
+        return Reply(call, response.status_code, body, self._safe(shown), *told)
 
     def _safe(self, text: str) -> str:
         return printable(text.replace(self._key, "(the API key)"), _TEXT_LIMIT)
@@ -187,6 +194,14 @@ def _asked_wait(headers: Mapping[str, str]) -> float | None:
     try:
         return max(0.0, float(headers["Retry-After"]))
     except (KeyError, ValueError):
+        return None
+
+
+def _date(headers: Mapping[str, str]) -> float | None:
+    """The server's time by the Date header of its reply (RFC 9110, 6.6.1)."""
+    try:
+        return parsedate_to_datetime(headers["Date"]).timestamp()
+    except (KeyError, ValueError, OverflowError):
         return None
 
 

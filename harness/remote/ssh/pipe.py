@@ -52,7 +52,8 @@ class CommandPipe:
         """Send all of it. Raises HostUnreachable, and TransferFailed when the box lacks the program."""
         self._require_program(0.0)
         try:
-            self._channel.sendall(data)
+            with self._in_time():
+                self._channel.sendall(data)
         except (SSHException, OSError, EOFError) as error:
             self._require_program()
             raise HostUnreachable(f"the connection was cut: {describe(error)}") from error

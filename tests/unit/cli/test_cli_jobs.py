@@ -20,7 +20,7 @@ import pytest
 from rich.console import Console
 
 from harness import __version__
-from harness.cli import entry, main, status
+from harness.cli import entry, main, orphans, status
 from harness.cli import run as run_command
 from harness.cli.confirming import agreeing, confirming
 from harness.core.clock import SystemClock
@@ -29,7 +29,7 @@ from harness.core.ids import InstanceId, JobName
 from harness.core.lifecycle import Stage
 from harness.job.load import load_job
 from harness.job.model import ProviderTable
-from harness.ledger.events import GateJudged, Held, Opened, Staged, StageEntered
+from harness.ledger.events import GateJudged, Held, Opened, RentIntended, Staged, StageEntered
 from harness.ledger.sql import open_store
 from harness.runner.run import open_job
 from harness.wiring import OpenContext, open_context, open_ledger
@@ -115,6 +115,69 @@ def test_without_jobs_status_says_so(ask: Ask) -> None:
         "no job has been run yet; harness demo runs one on this machine\n",
     )
     assert json.loads(ask("status", "--json")[1]) == []
+
+
+def _folder(home: Path, name: str) -> Path:
+    """The folder of a job that has rented instance 4711, by the evidence of its provision gate."""
+    evidence = home / "jobs" / name / "evidence" / "provision-1800000000000.json"
+    evidence.parent.mkdir(parents=True)
+    told = {"instance": {"value": {"id": 4711, "label": f"gsh-{name}-0a1b2c3d"}}}
+    evidence.write_text(json.dumps({"facts": {**told, "offer": {"value": {"usd_per_hour": 15.9}}}}))
+    return evidence.parents[1]
+
+
+@pytest.mark.parametrize("words", [["status"], ["status", "night"]])
+def test_a_job_whose_log_is_lost_beside_its_folder_is_said(home: Path, ask: Ask, words: list[str]) -> None:
+    _write(home, Log(job().model_copy(update={"name": JobName("other")})).rented())
+    _folder(home, "night")
+    code, out, err = ask(*words)
+    said = " ".join((out + err).split())
+    assert code == LogDamaged.exit_code
+    assert "knows nothing of job night" in said
+    assert "harness destroy --instance-id 4711 --job-file FILE" in said
+
+
+def test_a_job_whose_log_is_lost_does_not_begin_anew(home: Path, ask: Ask, tmp_path: Path) -> None:
+    file = ROOT / "examples" / "local.toml"
+    name = load_job(file).name
+    folder = _folder(home, name)
+    code, _, err = ask("run", str(file), "--plain")
+    assert code == LogDamaged.exit_code
+    assert f"knows nothing of job {name}" in " ".join(err.split())
+    with open_ledger() as ledger:
+        assert not ledger.store.jobs()
+        folder.rename(tmp_path / "aside")
+        assert not ledger.lost()
+        ledger.require_log(name)
+
+
+def test_a_folder_of_a_job_that_never_rented_hides_nothing(home: Path, ask: Ask) -> None:
+    (home / "jobs" / "night" / "package").mkdir(parents=True)
+    (home / "jobs" / "file").write_text("")
+    assert ask("status")[0] == 0
+
+
+def test_a_rent_without_an_outcome_is_shown_as_what_may_bill(home: Path, ask: Ask) -> None:
+    _write(home, Log().add(RentIntended(LABEL, {}, owner=7)))
+    (line,) = ask("status")[1].splitlines()
+    assert "something may be billing; harness run night finds it" in line
+
+
+def test_orphans_are_looked_for_where_a_job_has_its_provider(
+    home: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = ProviderTable(kind="emulated", scenario="answer-empty")
+    _write(home, Log(job(provider=place.model_dump())).rented())
+    asked: list[ProviderTable] = []
+
+    def opened(table: ProviderTable, *_: object) -> Market:
+        asked.append(table)
+        return Market(FakeClock())
+
+    monkeypatch.setattr(orphans, "open_provider", opened)
+    assert ask("orphans", "night")[0] == 0
+    assert asked == [place]
+    assert ask("orphans", "nothere")[0] == 2
 
 
 def _damage(home: Path, name: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.core.ids import JobName
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.verdict import Verdict
 from harness.ledger.chain import Record, head_of, seal
@@ -27,7 +29,10 @@ from harness.ledger.events import (
     StageEntered,
 )
 from harness.ledger.history import extended, fold
-from tests.support.job_histories import INSTANCE, LABEL, Log, check, gate, job, polled
+from harness.ledger.jobs import Ledger
+from harness.ledger.sql import open_store
+from tests.support.fake_clock import FakeClock
+from tests.support.job_histories import INSTANCE, LABEL, Log, check, events_of, gate, job, polled
 
 
 def test_a_log_folded_at_once_or_event_by_event_tells_the_same() -> None:
@@ -149,3 +154,14 @@ def test_folding_ten_thousand_events_takes_no_time_to_speak_of() -> None:
     began = default_timer()
     assert len(fold(many).records) == 10_000
     assert default_timer() - began < 2.0
+
+
+@pytest.mark.parametrize("until", ["rented", "trained", "fetched", "verified", "closed"])
+def test_the_outline_of_a_log_tells_where_the_job_stands(until: str, tmp_path: Path) -> None:
+    log: Log = getattr(Log(), until)()
+    log.add(Held(Stage.UPLOAD, "GateHeld", "first")).add(Held(Stage.UPLOAD, "GateHeld", "second"))
+    store = open_store(tmp_path / "state.db", FakeClock())
+    for event in events_of(log.records):
+        store.append(JobName(log.job.name), event)
+    ledger = Ledger(store)
+    assert ledger.rows() == [ledger.row(JobName(log.job.name))]

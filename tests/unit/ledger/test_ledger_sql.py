@@ -38,6 +38,28 @@ def tamper(path: Path, statement: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "statement",
+    [
+        "update events set data = '{\"files\":9}' where seq = 4",
+        "update events set kind = 'closed' where seq = 4",
+        "delete from events where seq = 2",
+        "delete from events where seq = 4",
+        "delete from events",
+        "delete from heads",
+        "update heads set digest = 'x'",
+        "update events set data = 'not json' where seq = 4",
+        "update events set at = 'soon' where seq = 1",
+    ],
+)
+def test_an_outline_of_a_log_that_was_tampered_with_is_not_told(
+    statement: str, store: SqlEventStore, path: Path
+) -> None:
+    assert store.outlines() == {JOB: (store.records(JOB)[0], store.records(JOB)[3])}
+    tamper(path, statement)
+    assert store.outlines().get(JOB) is None
+
+
+@pytest.mark.parametrize(
     ("statement", "named"),
     [
         (

@@ -39,6 +39,31 @@ def test_the_key_is_found_where_the_official_client_finds_it(
     assert resolve(environ, tmp_path, api_key="argument").api_key == "argument"
 
 
+@pytest.mark.parametrize(
+    ("environment", "first", "second", "told"),
+    [
+        ("k", "", "", "VAST_API_KEY"),
+        ("k", "k", "", "VAST_API_KEY"),
+        ("k", "other", "", "VAST_API_KEY; another key lies in {first}"),
+        ("k", "other", "more", "VAST_API_KEY; another key lies in {first} and in {second}"),
+        ("", "k", "other", "{first}; another key lies in {second}"),
+        ("", "k", "k", "{first}"),
+        ("", "", "k", "{second}"),
+    ],
+)
+def test_where_the_key_is_from_and_where_another_lies_is_said(
+    environment: str, first: str, second: str, told: str, tmp_path: Path
+) -> None:
+    places = tmp_path / ".config" / "vastai" / "vast_api_key", tmp_path / ".vast_api_key"
+    for place, key in zip(places, (first, second), strict=True):
+        if key:
+            write_key(place, key)
+    found = resolve({"VAST_API_KEY": environment}, tmp_path)
+    assert found.api_key == "k"
+    assert found.source == told.format(first=places[0], second=places[1])
+    assert "other" not in found.source.replace("another", "")
+
+
 def test_no_key_anywhere_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="API key was found") as caught:
         resolve({}, tmp_path)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.clock import SystemClock
 from harness.core.errors import AmbiguousCreate, BadInput, MissingExtra, OfferGone, ProviderUnavailable
 from harness.core.ids import InstanceId, OfferId, VolumeId
 from harness.core.ports import Bill, CreateRequest, DestroyReply, OfferQuery, Provider, Volume
@@ -112,6 +113,60 @@ def test_a_hanging_provider_is_given_up(script: Script, vast: Provider) -> None:
     script.on("GET /api/v0/users/current", HANG)
     with pytest.raises(ProviderUnavailable, match="got no reply: ReadTimeout"):
         vast.account()
+
+
+def test_the_account_tells_the_servers_own_time(script: Script, vast: Provider) -> None:
+    script.on("GET /api/v0/users/current", reply(user(), Date="Fri, 15 Jan 2027 08:00:00 GMT"))
+    assert vast.account().at == 1_800_000_000.0
+
+
+@pytest.mark.parametrize("odd", ["", "soon", "Fri, 99 Jan 2027 08:00:00 GMT"])
+def test_a_time_that_does_not_read_is_none(odd: str, script: Script, vast: Provider) -> None:
+    script.on("GET /api/v0/users/current", reply(user(), Date=odd))
+    assert vast.account().at is None
+
+
+def test_a_refused_key_is_said_to_be_from_where_it_is(script: Script, clock: FakeClock) -> None:
+    known = Credentials(script.url, KEY, "VAST_API_KEY; another key lies in /home/me/.vast_api_key")
+    vast = VastProvider(known, clock, pace=UNPACED, patience=IMPATIENT)
+    script.on("GET /api/v0/users/current", AUTH_404)
+    with pytest.raises(ProviderUnavailable) as raised:
+        vast.account()
+    assert "from VAST_API_KEY; another key lies in /home/me/.vast_api_key" in raised.value.remedy
+
+
+TRICKLE = Said(200, json.dumps(user()).encode() + b" " * 10_000, then="trickle")
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_reply_that_trickles_is_given_up_at_a_total_deadline(look: str, script: Script, clock: FakeClock) -> None:
+    """No pause between two of its bytes is long enough for a timeout of the socket."""
+    patience = Patience(connect_s=0.3, reply_s=0.4, create_reply_s=0.4, tries=2)
+    vast = VastProvider(Credentials(script.url, KEY), clock, pace=UNPACED, patience=patience)
+    route, ask = LOOKS[look]
+    script.on(route, TRICKLE)
+    began = SystemClock().monotonic()
+    with pytest.raises(ProviderUnavailable, match=r"got no reply: TimeoutError: .* not complete after 0\.7 s"):
+        ask(vast)
+    assert SystemClock().monotonic() - began < 10
+
+
+def test_a_create_whose_reply_trickles_may_have_rented(script: Script) -> None:
+    script.on("PUT /api/v0/asks/501", Said(200, b" " * 10_000, then="trickle"))
+    impatient = Patience(connect_s=0.2, reply_s=0.3, create_reply_s=0.3)
+    vast = VastProvider(Credentials(script.url, KEY), FakeClock(), pace=UNPACED, patience=impatient)
+    with pytest.raises(AmbiguousCreate, match=r"gsh-demo-0a1b2c3d may exist"):
+        vast.create(OfferId(501), REQUEST)
+
+
+def test_a_container_log_that_trickles_is_given_up(script: Script, clock: FakeClock) -> None:
+    vast = VastProvider(
+        Credentials(script.url, KEY), clock, pace=UNPACED, patience=Patience(reply_s=0.3, log_s=0.1, connect_s=2.0)
+    )
+    script.on("PUT /api/v0/instances/request_logs/7001", reply({"success": True, "result_url": script.url + "/log"}))
+    script.on("GET /log", Said(200, b"x" * 10_000, then="trickle"))
+    with pytest.raises(ProviderUnavailable, match="did not appear"):
+        vast.host_keys(ID)
 
 
 def test_the_account(script: Script, vast: Provider) -> None:

@@ -1,0 +1,270 @@
+"""The cap is a cap in every stage, by clocks that nobody sets; a stop is asked for until it is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import GateHeld, HarnessError, ProviderUnavailable
+from harness.core.lifecycle import Stage
+from harness.core.ports import Account, InstanceStatus
+from harness.ledger.events import GateJudged, InstanceStopped, JobEvent, Launched
+from harness.runner.run import open_job
+from tests.support.context import Killed, World, make_world
+from tests.support.scripted_world import Box, Market
+
+HOUR_S = 3600.0
+BUDGET_USD = 40.0
+PRICE = 15.9
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return make_world(tmp_path, monkeypatch, fast=True, limits={"budget_usd": BUDGET_USD, "training_deadline_s": 5e5})
+
+
+def _true_usd(world: World, began: float) -> float:
+    """Cost of the time since then, by a clock that nobody set."""
+    return (world.clock.true() - began) / HOUR_S * PRICE
+
+
+def _slow_transfer(box: Box) -> None:
+    box.transfer_s = 20 * HOUR_S
+
+
+def _slow_command(box: Box) -> None:
+    box.command_s = 20 * HOUR_S
+
+
+def _hung_training(box: Box) -> None:
+    box.hangs = 9
+
+
+@pytest.mark.parametrize(
+    ("stage", "slow"),
+    [
+        (Stage.UPLOAD, _slow_transfer),
+        (Stage.INSTALL, _slow_command),
+        (Stage.TRAINING, _hung_training),
+        (Stage.POSTDOWNLOAD, _slow_transfer),
+    ],
+)
+def test_every_stage_that_bills_ends_at_the_cap(world: World, stage: Stage, slow: Callable[[Box], None]) -> None:
+    """Twenty hours at the price of eight H100 would come to 318 USD."""
+    job = world.job.model_copy(update={"package": world.job.package.model_copy(update={"install_timeout_s": 1e6})})
+    world.job = job
+    before = list(Stage)[list(Stage).index(stage) - 1]
+    began = world.clock.true()
+    world.run(until=before)
+    slow(world.box)
+    with pytest.raises(GateHeld, match=r"the budget is \$40.00") as raised:
+        world.run()
+    assert "limits.budget_usd" in raised.value.remedy
+    assert "disk kept" in raised.value.remedy
+    (instance,) = world.market.rented.values()
+    assert instance.status is InstanceStatus.STOPPED
+    assert world.history.stage is stage
+    assert _true_usd(world, began) < BUDGET_USD * 1.1
+    assert world.provider.count("destroy") == 0
+
+
+def test_a_package_whose_upload_used_the_budget_up_starts_no_training(world: World) -> None:
+    world.run(until=Stage.PROVISION)
+
+    def sent(event: JobEvent, done: bool) -> None:
+        if done and isinstance(event, GateJudged) and world.history.passed(Stage.UPLOAD):
+            world.clock.turn(10 * HOUR_S)
+
+    with pytest.raises(GateHeld, match="the budget is"):
+        world.run(on_record=sent)
+    assert world.box.attempts == 0
+    assert Launched not in world.kinds()
+
+
+def test_a_download_that_was_held_at_the_cap_goes_on_when_that_is_raised(world: World) -> None:
+    world.run(until=Stage.POSTTRAIN)
+    _slow_transfer(world.box)
+    with pytest.raises(GateHeld):
+        world.run()
+    with pytest.raises(GateHeld, match="the budget is"):
+        world.run()
+    assert world.provider.count("start") == 0, "the same command alone pays for nothing"
+    world.box.transfer_s = 60.0
+    limits = world.job.limits.model_copy(update={"budget_usd": 80.0})
+    world.job = world.job.model_copy(update={"limits": limits})
+    open_job(world.store, world.job, world.home / "job.toml", accept_changes=True)
+    world.run()
+    assert world.history.closed
+
+
+def test_a_model_that_is_home_when_the_cap_is_reached_is_judged_and_its_instance_destroyed(world: World) -> None:
+    """Nothing ends the bill sooner."""
+    world.run(until=Stage.POSTTRAIN)
+
+    def late(event: JobEvent, done: bool) -> None:
+        if done and event.kind == "fetched":
+            world.clock.turn(10 * HOUR_S)
+
+    world.run(on_record=late)
+    assert world.history.closed
+    assert not world.market.rented
+
+
+@pytest.mark.parametrize(("factor", "held"), [(1.005, False), (1.006, False), (10.0, True)])
+def test_a_price_that_is_raised_in_mid_run_is_seen(world: World, factor: float, held: bool) -> None:
+    world.box.takes = 20
+    world.run(until=Stage.LAUNCH)
+
+    def raised(event: JobEvent, done: bool) -> None:
+        if done and event.kind == "stage":
+            (only,) = world.market.rented
+            world.market.change(only, usd_per_hour=PRICE * factor)
+
+    world.box.looks = 0
+    if not held:
+        world.run(until=Stage.TRAINING, on_record=raised)
+        return
+    began = world.clock.true()
+    with pytest.raises(GateHeld, match=r"\$159.00/h is billed, the cap is \$16.00/h") as caught:
+        world.run(on_record=raised)
+    assert "machine.max_usd_per_hour" in caught.value.remedy
+    assert world.clock.true() - began < 120
+    assert world.history.instance_stopped
+
+
+def test_a_price_that_is_raised_within_the_jobs_cap_is_said_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {"budget_usd": BUDGET_USD, "training_deadline_s": 5e5}
+    world = make_world(tmp_path, monkeypatch, fast=True, limits=limits, machine={"max_usd_per_hour": 40.0})
+    world.box.hangs = 9
+    world.run(until=Stage.LAUNCH)
+    (only,) = world.market.rented
+    world.market.change(only, usd_per_hour=2 * PRICE)
+    began = world.clock.true()
+    with pytest.raises(GateHeld, match="the budget is"):
+        world.run()
+    assert (world.clock.true() - began) / HOUR_S * 2 * PRICE < BUDGET_USD * 1.05
+
+
+@pytest.mark.parametrize("hours", [6.0, -6.0, 24 * 400.0])
+@pytest.mark.parametrize("when", ["in mid-run", "between two runs", "before the rent"])
+def test_a_clock_that_was_set_neither_stops_a_training_nor_lets_it_overspend(
+    world: World, hours: float, when: str
+) -> None:
+    def set_it(event: JobEvent, done: bool) -> None:
+        if done and when == "in mid-run" and event.kind == "stage" and world.history.stage is Stage.TRAINING:
+            world.clock.set(hours * HOUR_S)
+
+    if when == "before the rent":
+        world.clock.set(hours * HOUR_S)
+    began = world.clock.true()
+    world.box.hangs = 9
+    world.run(until=Stage.LAUNCH)
+    if when == "before the rent":
+        world.clock.set(0.0)
+    elif when == "between two runs":
+        world.clock.set(hours * HOUR_S)
+    with pytest.raises(GateHeld, match="the budget is"):
+        world.run(on_record=set_it)
+    assert BUDGET_USD * 0.95 < _true_usd(world, began) < BUDGET_USD * 1.05
+
+
+@pytest.mark.parametrize("when", ["in mid-run", "between two runs"])
+def test_a_clock_that_disagrees_is_said(world: World, when: str) -> None:
+    world.run(until=Stage.LAUNCH)
+
+    def set_it(event: JobEvent, done: bool) -> None:
+        if done and event.kind == "stage":
+            world.clock.set(6 * HOUR_S)
+
+    if when == "between two runs":
+        world.clock.set(6 * HOUR_S)
+    told = world.run(until=Stage.TRAINING, on_record=set_it if when == "in mid-run" else lambda _event, _done: None)
+    assert [note for note in told.notes if "360 min ahead" in note and "do not go by it" in note]
+
+
+def test_a_training_keeps_its_deadline_by_a_clock_that_nobody_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"training_deadline_s": 1800.0})
+    world.box.hangs = 9
+    world.run(until=Stage.LAUNCH)
+    world.clock.turn(900)
+    began = world.clock.true()
+    world.clock.set(-6 * HOUR_S)
+    with pytest.raises(GateHeld, match="takes longer than 1800 s"):
+        world.run()
+    assert 850 < world.clock.true() - began < 1900
+
+
+def test_a_stop_is_asked_for_until_it_is_proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine times refused, then accepted and not carried out for a while."""
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"budget_usd": 2.0})
+    world.box.hangs = 9
+    world.provider.break_("stop", ProviderUnavailable("503"), times=9)
+    world.provider.break_("stop", None, after=0, times=3)
+    with pytest.raises(GateHeld, match="the budget is"):
+        world.run()
+    (instance,) = world.market.rented.values()
+    assert instance.status is InstanceStatus.STOPPED
+    assert world.kinds().count(InstanceStopped) == 1
+    assert world.provider.count("stop") == 13
+
+
+def test_a_stop_that_was_only_promised_is_not_recorded(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    world.clock.turn(10 * HOUR_S)
+    world.provider.break_("stop", None, times=0)
+    with pytest.raises(GateHeld, match=r"could not be stopped: it still bills \$15.90/h"):
+        world.run()
+    assert InstanceStopped not in world.kinds()
+
+
+@pytest.mark.parametrize("death", [KeyboardInterrupt, Killed])
+def test_a_process_that_ends_before_the_stop_says_what_bills(world: World, death: type[BaseException]) -> None:
+    world.run(until=Stage.LAUNCH)
+    world.clock.turn(10 * HOUR_S)
+    world.provider.break_("stop", ProviderUnavailable("503"), times=3)
+    world.provider.break_("stop", death(), after=0)
+    if death is Killed:
+        with pytest.raises(Killed):
+            world.run()
+    else:
+        with pytest.raises(GateHeld, match=r"it still bills \$15.90/h") as raised:
+            world.run()
+        assert "harness run night" in raised.value.remedy
+    with pytest.raises(GateHeld, match="the budget is"):
+        world.run()
+    (instance,) = world.market.rented.values()
+    assert instance.status is InstanceStatus.STOPPED, "the next one stops it, first of all"
+
+
+def test_an_instance_that_runs_again_behind_our_back_is_stopped_again(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    world.clock.turn(10 * HOUR_S)
+    with pytest.raises(GateHeld):
+        world.run()
+    (only,) = world.market.rented
+    world.market.start(only)
+    with pytest.raises(GateHeld, match="the budget is"):
+        world.run()
+    assert world.market.rented[only].status is InstanceStatus.STOPPED
+
+
+def test_a_provider_that_tells_no_time_leaves_the_log(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Market, "account", lambda _: Account(7, 100.0))
+    world.run(until=Stage.LAUNCH)
+    world.clock.turn(10 * HOUR_S)
+    with pytest.raises(HarnessError, match=r"\$1[56]\d\.\d\d are spent"):
+        world.run()
+
+
+def test_what_the_provider_charged_is_spent_whatever_the_clocks_say(world: World) -> None:
+    """Traffic and disk are billed beside the hours."""
+    world.run(until=Stage.LAUNCH)
+    world.market.usd = 41.0
+    with pytest.raises(GateHeld, match=r"\$41.00 are spent"):
+        world.run()
