@@ -12,14 +12,17 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from harness.shellguard import box, carriers, launchers, provider, rules, vastcli
-from harness.shellguard.programs import CARRIERS, DETACHED, OPEN_ENDED, before_inert, inert
-from harness.shellguard.reading import HOLE, ParsedLine, ProgramCall, Shell, program
+from harness.shellguard import box, carriers, launchers, machines, provider, rules, vastcli, webapi
+from harness.shellguard.programs import CARRIERS, DETACHED, INERT, INTERPRETERS, OPEN_ENDED, inert, run_by_name, wrapped
+from harness.shellguard.reading import HOLE, PRINTERS, ParsedLine, ProgramCall, Shell, file_name, program
 from harness.shellguard.rules import Decision
 from harness.shellguard.seen import Look, NestedCall, NestedScript, Place, Seen, Violation, said
 from harness.shellguard.topics import mentions, touches
 
 _MAX_NESTING = 12
+_NAMED = re.compile(r"(?:-D)?[-\w.:]+=")
+TELL = PRINTERS | {"harness"}
+"""Programs behind which every word is their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +90,9 @@ def _script(script: NestedScript, place: Place, depth: int) -> Iterator[Violatio
     )
     for call in reading.calls:
         yield from _call(call, place, depth)
+        place = replace(place, written=place.written | _writes(call))
     speaks = any(call.words and program(call.words[0]) in vastcli.NAMES for call in reading.calls)
-    if reading.doubts and (speaks or mentions(script.text)):
+    if reading.doubts and (speaks or (mentions(script.text) and not script.prose)):
         yield Violation(rules.UNREADABLE, script.text)
 
 
@@ -99,8 +103,10 @@ def _resolve(seen: Iterator[Seen], place: Place, depth: int) -> Iterator[Violati
         elif isinstance(item, NestedScript):
             yield from _script(item, place, depth + 1)
         elif depth < _MAX_NESTING:
-            inner = replace(place, background=place.background or item.background)
-            yield from _call(ProgramCall(item.words), inner, depth + 1)
+            inner = replace(
+                place, background=place.background or item.background, remote=place.remote or item.remote
+            )
+            yield from _call(ProgramCall(item.words, stdin=item.stdin), inner, depth + 1)
         elif mentions(place.line):
             yield Violation(rules.UNREADABLE, place.line)
 
@@ -108,9 +114,11 @@ def _resolve(seen: Iterator[Seen], place: Place, depth: int) -> Iterator[Violati
 def _call(call: ProgramCall, place: Place, depth: int) -> Iterator[Violation]:
     yield from _resolve(launchers.flags(call), place, depth)
     yield from _resolve(box.meddle(call, place), place, depth)
+    for value in run_by_name(call.env):
+        yield from _script(NestedScript(value), place, depth + 1)
     if not call.words or inert(call):
         return
-    yield from _resolve(provider.http(call), place, depth)
+    yield from _resolve(_written(call, place), place, depth)
     yield from _resolve(box.overwrite(call, place), place, depth)
     name = program(call.words[0])
     look = _look(name)
@@ -122,24 +130,68 @@ def _call(call: ProgramCall, place: Place, depth: int) -> Iterator[Violation]:
     yield from _resolve(_carried(call, name, place), place, depth)
 
 
+def _written(call: ProgramCall, place: Place) -> Iterator[Seen]:
+    """A file that the line itself has put a guarded act into, and that is run."""
+    name = program(call.words[0])
+    runs = _look(name) is not None or name in CARRIERS | INTERPRETERS
+    names = call.words if runs else call.words[:1]
+    if place.written & {file_name(word) for word in (*names, *(call.files if runs else ()))}:
+        yield Violation(rules.UNREADABLE, said(call))
+
+
+def _writes(call: ProgramCall) -> frozenset[str]:
+    """Names of the files into which a call may put a text that names a guarded act."""
+    texts = " ".join((*call.words, call.stdin or ""))
+    if not call.words or not inert(call) or not mentions(texts):
+        return frozenset()
+    return frozenset(file_name(word) for word in (*call.words[1:], *call.files) if not any(map(str.isspace, word)))
+
+
 def _carried(call: ProgramCall, name: str, place: Place) -> Iterator[Seen]:
     """Calls that a program without a look of its own may start: one among its words, a line in one of them."""
-    if "(" in call.words[0] and mentions(call.words[0]):
-        yield Violation(
-            rules.UNREADABLE, said(call)
-        )  # ``system("...")``: another language's code, not a program's name
-    words = before_inert((*call.words, HOLE) if name in OPEN_ENDED else call.words, lambda n: _look(n) is not None)
+    words = (*call.words, HOLE) if name in OPEN_ENDED else call.words
     background = call.background or (name in DETACHED and "-wait" not in {w.lower() for w in words})
-    started = next((i for i, w in enumerate(words) if i and not w.startswith("-") and _look(program(w))), None)
-    if started is not None:
-        yield NestedCall(words[started:], background)
-    for word in words[1:]:
-        if any(c.isspace() for c in word.strip()):
-            yield NestedScript(word, background=background, prose=name not in CARRIERS)
-    if call.stdin is not None and name in OPEN_ENDED:
-        yield NestedScript(call.stdin, prose=True)
-    if started is None and _may_be_meant(name, words, place):
+    inner = wrapped(words)
+    if inner is not None:
+        if inner:
+            yield NestedCall(inner, background, stdin=call.stdin)
+        return
+    if name in INTERPRETERS:
+        yield from carriers.code(call)
+    else:
+        yield from webapi.acts(" ".join((*words, call.stdin or "")))
+    if "(" in name and mentions(name):
+        # ``system("...")``: another language's code, not a program's name
         yield Violation(rules.UNREADABLE, said(call))
+    started = False
+    hidden = False
+    for i, word in enumerate(words[1:], start=1):
+        known = program(word)
+        # Behind an option an argument may only be named like a program: ``tmux new -s batch``.
+        certain = not words[i - 1].startswith("-") or words[i - 1] == "--"
+        if not word.startswith("-") and _look(known) is not None:
+            started = True
+            yield NestedCall(words[i:], background)
+        if certain and known in TELL:
+            break
+        hidden = hidden or (certain and known.isalpha() and (_look(known) is not None or known in INERT))
+        if name not in INTERPRETERS and not hidden and any(map(str.isspace, word.strip())):
+            for text in _texts(word):
+                yield NestedScript(text, background=background, prose=name not in CARRIERS)
+    if call.stdin is not None and name in CARRIERS:
+        yield NestedScript(call.stdin, prose=True)
+    if not started and _may_be_meant(name, words, place):
+        yield Violation(rules.UNREADABLE, said(call))
+
+
+def _texts(word: str) -> Iterator[str]:
+    """A word that holds a line, and what stands behind each ``NAME=`` in front of it: ``core.pager=!LINE``."""
+    while True:
+        yield word.lstrip("!")
+        found = _NAMED.match(word)
+        if found is None:
+            return
+        word = word[found.end() :]
 
 
 def _may_be_meant(name: str, words: tuple[str, ...], place: Place) -> bool:
@@ -161,6 +213,8 @@ _LOOKS: dict[str, Look] = {
     **dict.fromkeys(("iex", "invoke-expression"), carriers.expression),
     **dict.fromkeys(("start-process", "saps", "start"), carriers.start),
     **dict.fromkeys(("alias", "set-alias", "new-alias", "sal", "nal"), carriers.alias),
+    **dict.fromkeys(webapi.SENDERS, webapi.send),
+    **dict.fromkeys(machines.TOOLS, machines.look),
     "accelerate": launchers.accelerate,
     "harness": provider.harness,
     "ssh": box.ssh,

@@ -14,13 +14,15 @@ class Place:
     """Where a call would run: ``remote`` on the rented box, ``background`` with nobody waiting for it.
 
     ``prose`` marks text handed to a program that the command guard does not know to run its arguments.
-    ``line`` is the whole line as given, for the question whether it names a guarded act at all.
+    ``line`` is the whole line as given, for the question whether it names a guarded act at all. ``written`` are the
+    names of the files into which the line has put a text that names one.
     """
 
     line: str
     remote: bool = False
     background: bool = False
     prose: bool = False
+    written: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class NestedCall:
 
     words: tuple[str, ...]
     background: bool = False
+    remote: bool = False
+    stdin: str | None = None
 
 
 Seen = Violation | NestedScript | NestedCall

@@ -195,6 +195,7 @@ BASH: tuple[tuple[Rule | None, str], ...] = (
     # worth a look, and no more
     (rules.STOP, "vastai stop instance 5"),
     (rules.STOP, "vastai stop instances 5 6"),
+    (rules.OTHER_MACHINE, "terraform destroy"),
     (rules.REBOOT, "vastai reboot instance 5"),
     (rules.TEMPLATE, "vastai update template abc --image x"),
     (rules.COPY, "vastai copy 5:/workspace/x local:."),
