@@ -145,9 +145,12 @@ _RUNS = re.compile(
 )
 
 
+_SUM = re.compile(r"""['"]\s*[+.]\s*['"]""")
+
+
 def code(call: ProgramCall) -> Iterator[Seen]:
     """Code in a language that is not parsed here: what it does by the API, or names beside a way to run it."""
-    text = " ".join((*call.words[1:], call.stdin or ""))
+    text = _SUM.sub("", " ".join((*call.words[1:], call.stdin or "")))
     acts = [*webapi.acts(text)]
     yield from acts
     if not acts and mentions(text) and _RUNS.search(text):

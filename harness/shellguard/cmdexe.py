@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from harness.shellguard.reading import HOLE, MAX_TEXT, ParsedLine, ProgramCall
 
@@ -72,6 +73,8 @@ class _Reader:
             self.calls.append(ProgramCall(tuple(words), files=tuple(self.files)))
         if (joined := _single_quoted(words)) != words:
             self.calls.append(ProgramCall(tuple(joined)))
+        if not words and self.files:  # ``(...) > file``
+            self.calls = [replace(call, files=(*call.files, *self.files)) for call in self.calls]
         self.words, self.files = [], []
 
 

@@ -14,13 +14,14 @@ from dataclasses import dataclass, replace
 
 from harness.shellguard import box, carriers, launchers, machines, provider, rules, vastcli, webapi
 from harness.shellguard.programs import CARRIERS, DETACHED, INERT, INTERPRETERS, OPEN_ENDED, inert, run_by_name, wrapped
-from harness.shellguard.reading import HOLE, PRINTERS, ParsedLine, ProgramCall, Shell, file_name, program
+from harness.shellguard.reading import HOLE, PRINTERS, ParsedLine, ProgramCall, Shell, printed, program
 from harness.shellguard.rules import Decision
 from harness.shellguard.seen import Look, NestedCall, NestedScript, Place, Seen, Violation, said
 from harness.shellguard.topics import mentions, touches
 
 _MAX_NESTING = 12
 _NAMED = re.compile(r"(?:-D)?[-\w.:]+=")
+_OPTION = re.compile(r"(-(?!-$)|/\w+$).*", re.DOTALL)
 TELL = PRINTERS | {"harness"}
 """Programs behind which every word is their own."""
 
@@ -90,7 +91,7 @@ def _script(script: NestedScript, place: Place, depth: int) -> Iterator[Violatio
     )
     for call in reading.calls:
         yield from _call(call, place, depth)
-        place = replace(place, written=place.written | _writes(call))
+        place = replace(place, written=(*place.written, *_writes(call)))
     speaks = any(call.words and program(call.words[0]) in vastcli.NAMES for call in reading.calls)
     if reading.doubts and (speaks or (mentions(script.text) and not script.prose)):
         yield Violation(rules.UNREADABLE, script.text)
@@ -112,13 +113,17 @@ def _resolve(seen: Iterator[Seen], place: Place, depth: int) -> Iterator[Violati
 
 
 def _call(call: ProgramCall, place: Place, depth: int) -> Iterator[Violation]:
+    known = (call, place.remote, place.background, place.prose, place.written)
+    if known in place.judged:  # many readings of a line lead to the same call
+        return
+    place.judged.add(known)
     yield from _resolve(launchers.flags(call), place, depth)
     yield from _resolve(box.meddle(call, place), place, depth)
     for value in run_by_name(call.env):
         yield from _script(NestedScript(value), place, depth + 1)
     if not call.words or inert(call):
         return
-    yield from _resolve(_written(call, place), place, depth)
+    yield from _resolve(_written(call, place), replace(place, written=()), depth)
     yield from _resolve(box.overwrite(call, place), place, depth)
     name = program(call.words[0])
     look = _look(name)
@@ -131,20 +136,34 @@ def _call(call: ProgramCall, place: Place, depth: int) -> Iterator[Violation]:
 
 
 def _written(call: ProgramCall, place: Place) -> Iterator[Seen]:
-    """A file that the line itself has put a guarded act into, and that is run."""
+    """A file that the line itself has written, and that is run: its text is read as what it is run as."""
     name = program(call.words[0])
     runs = _look(name) is not None or name in CARRIERS | INTERPRETERS
-    names = call.words if runs else call.words[:1]
-    if place.written & {file_name(word) for word in (*names, *(call.files if runs else ()))}:
-        yield Violation(rules.UNREADABLE, said(call))
+    run = {program(word) for word in ((*call.words, *call.files, f"{name}file") if runs else call.words[:1])}
+    for file, text in place.written:
+        if program(file) not in run:
+            continue
+        match file.rsplit(".", 1)[-1].lower():
+            case "py":
+                yield from carriers.python(ProgramCall(("python", "-c", text)), place)
+            case "js" | "mjs" | "ts" | "rb" | "pl" | "php" | "lua":
+                yield from carriers.code(ProgramCall((file, text)))
+            case "ps1":
+                yield NestedScript(text, Shell.POWERSHELL)
+            case "bat" | "cmd":
+                yield NestedScript(text, Shell.CMD)
+            case _:
+                yield NestedScript(text)
 
 
-def _writes(call: ProgramCall) -> frozenset[str]:
-    """Names of the files into which a call may put a text that names a guarded act."""
-    texts = " ".join((*call.words, call.stdin or ""))
-    if not call.words or not inert(call) or not mentions(texts):
-        return frozenset()
-    return frozenset(file_name(word) for word in (*call.words[1:], *call.files) if not any(map(str.isspace, word)))
+def _writes(call: ProgramCall) -> tuple[tuple[str, str], ...]:
+    """Names of the files that a call may write, with the text that goes there."""
+    if not call.words or not inert(call):
+        return ()
+    told = printed(call)
+    text = " ".join(call.words[1:]) if told is None else told
+    files = dict.fromkeys(word for word in (*call.words[1:], *call.files) if not any(map(str.isspace, word)))
+    return tuple((file, call.stdin or text) for file in files)
 
 
 def _carried(call: ProgramCall, name: str, place: Place) -> Iterator[Seen]:
@@ -160,22 +179,24 @@ def _carried(call: ProgramCall, name: str, place: Place) -> Iterator[Seen]:
         yield from carriers.code(call)
     else:
         yield from webapi.acts(" ".join((*words, call.stdin or "")))
-    if "(" in name and mentions(name):
-        # ``system("...")``: another language's code, not a program's name
+    if re.search(r"[(,]", name) and mentions(name):
+        # ``system("...")``: another language's code, not a program's name; ``IFS=,`` makes words of the other
         yield Violation(rules.UNREADABLE, said(call))
     started = False
-    hidden = False
+    own = name in INTERPRETERS  # the words with blanks are a program's own text, and no line
     for i, word in enumerate(words[1:], start=1):
-        known = program(word)
+        known = "" if _OPTION.fullmatch(word) or not word[-1:].isalnum() else program(word)
+        look = _look(known)
         # Behind an option an argument may only be named like a program: ``tmux new -s batch``.
-        certain = not words[i - 1].startswith("-") or words[i - 1] == "--"
-        if not word.startswith("-") and _look(known) is not None:
+        certain = not _OPTION.fullmatch(words[i - 1])
+        if look is not None:
             started = True
             yield NestedCall(words[i:], background)
-        if certain and known in TELL:
+        if certain and (known in TELL or look not in _RUN_NOTHING):
+            words = words[:i]  # the rest is the other program's
             break
-        hidden = hidden or (certain and known.isalpha() and (_look(known) is not None or known in INERT))
-        if name not in INTERPRETERS and not hidden and any(map(str.isspace, word.strip())):
+        own = own or (certain and (look is not None or known in INERT))
+        if not own and any(map(str.isspace, word.strip())):
             for text in _texts(word):
                 yield NestedScript(text, background=background, prose=name not in CARRIERS)
     if call.stdin is not None and name in CARRIERS:
@@ -224,6 +245,10 @@ _LOOKS: dict[str, Look] = {
     "source": carriers.shell,
     ".": carriers.shell,
 }  # fmt: skip
+
+
+_RUN_NOTHING = (None, webapi.send, machines.look, box.copy, box.remove)
+"""Looks at programs that start nothing of their words: one of their names may as well be another program's argument."""
 
 
 def _look(name: str) -> Look | None:

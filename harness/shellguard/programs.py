@@ -20,7 +20,7 @@ CARRIERS = (
         sudo doas su env nohup setsid time nice ionice stdbuf timeout command builtin exec eval watch flock script
         unbuffer caffeinate chroot strace uvx pipx uv poetry conda wsl winpty find foreach-object % invoke-command
         start-job coproc trap expect docker podman kubectl parallel-ssh pssh pdsh mosh autossh sshpass entr ts
-        make gmake just npx npm pnpm yarn bunx nix-shell call for-each
+        make gmake just npx npm pnpm yarn bunx nix-shell call schtasks
         """
     )
 )
@@ -40,7 +40,8 @@ INERT = PRINTERS | names(
     emacs open ssh-keygen ssh-add ssh-keyscan ssh-copy-id export declare local readonly typeset unset set ps
     pgrep kill pkill killall dpkg get-content select-string get-command set-content chmod
     add-content get-childitem dir test-path get-help set-location out-file findstr claude wait read return exit
-    logger mail mailx sendmail notify-send wall say journalctl pbcopy xclip clip set-clipboard rem :: title msg
+    logger mail mailx sendmail notify-send wall say journalctl pbcopy xclip clip set-clipboard rem : :: title msg
+    display-message
     """
 )
 """Programs that never run their arguments, but print, send, search or keep them: they may name a guarded act freely."""

@@ -42,7 +42,7 @@ _PASSED = names(
     """
     str list tuple set sorted reversed enumerate zip iter dict format join split rsplit splitlines which dedent encode
     decode strip lstrip rstrip lower upper title casefold quote fspath fsencode expandvars expanduser partition
-    rpartition copy f
+    rpartition copy
     """
 )
 """Calls whose result is the text again, or its words."""

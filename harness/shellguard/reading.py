@@ -68,13 +68,9 @@ def program(word: str) -> str:
     return name.split("@", 1)[0].split("==", 1)[0]
 
 
-def file_name(word: str) -> str:
-    """The bare name of a file, as ``program`` names it: one that a line has written may be run under it."""
-    return program(word.removeprefix("@"))
-
-
 PRINTERS = names(
     "echo printf write-output write write-host write-warning write-verbose write-error write-debug write-information"
+    " read-host"
 )
 """Programs that only print their arguments."""
 _WAITERS = frozenset({"wait", "wait-job", "wait-process", "fg"})
@@ -91,5 +87,6 @@ def printed(call: ProgramCall) -> str | None:
     name = program(call.words[0]) if call.words else ""
     if name in PRINTERS:
         text = " ".join(call.words[1:])
-        return text.replace("\\n", "\n").replace("\\t", "\t") if name in {"printf", "echo"} else text
+        escaped = name == "printf" or (name == "echo" and call.words[1:2] == ("-e",))
+        return text.removeprefix("-e ").replace("\\n", "\n").replace("\\t", "\t") if escaped else text
     return call.stdin if name == "cat" else None
