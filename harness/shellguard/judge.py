@@ -104,9 +104,7 @@ def _resolve(seen: Iterator[Seen], place: Place, depth: int) -> Iterator[Violati
         elif isinstance(item, NestedScript):
             yield from _script(item, place, depth + 1)
         elif depth < _MAX_NESTING:
-            inner = replace(
-                place, background=place.background or item.background, remote=place.remote or item.remote
-            )
+            inner = replace(place, background=place.background or item.background, remote=place.remote or item.remote)
             yield from _call(ProgramCall(item.words, stdin=item.stdin), inner, depth + 1)
         elif mentions(place.line):
             yield Violation(rules.UNREADABLE, place.line)
@@ -182,7 +180,17 @@ def _carried(call: ProgramCall, name: str, place: Place) -> Iterator[Seen]:
     if re.search(r"[(,]", name) and mentions(name):
         # ``system("...")``: another language's code, not a program's name; ``IFS=,`` makes words of the other
         yield Violation(rules.UNREADABLE, said(call))
-    started = False
+    if call.stdin is not None and name in CARRIERS:
+        yield NestedScript(call.stdin, prose=True)
+    found = [*_among(words, name, background)]
+    yield from found
+    own = next((i for i, word in enumerate(words) if i and program(word) in TELL), len(words))
+    if not any(isinstance(item, NestedCall) for item in found) and _may_be_meant(name, words[:own], place):
+        yield Violation(rules.UNREADABLE, said(call))
+
+
+def _among(words: tuple[str, ...], name: str, background: bool) -> Iterator[Seen]:
+    """Programs and lines among the words of a program whose own options are not known."""
     own = name in INTERPRETERS  # the words with blanks are a program's own text, and no line
     for i, word in enumerate(words[1:], start=1):
         known = "" if _OPTION.fullmatch(word) or not word[-1:].isalnum() else program(word)
@@ -190,19 +198,13 @@ def _carried(call: ProgramCall, name: str, place: Place) -> Iterator[Seen]:
         # Behind an option an argument may only be named like a program: ``tmux new -s batch``.
         certain = not _OPTION.fullmatch(words[i - 1])
         if look is not None:
-            started = True
             yield NestedCall(words[i:], background)
         if certain and (known in TELL or look not in _RUN_NOTHING):
-            words = words[:i]  # the rest is the other program's
-            break
+            return  # the rest is the other program's
         own = own or (certain and (look is not None or known in INERT))
         if not own and any(map(str.isspace, word.strip())):
             for text in _texts(word):
                 yield NestedScript(text, background=background, prose=name not in CARRIERS)
-    if call.stdin is not None and name in CARRIERS:
-        yield NestedScript(call.stdin, prose=True)
-    if not started and _may_be_meant(name, words, place):
-        yield Violation(rules.UNREADABLE, said(call))
 
 
 def _texts(word: str) -> Iterator[str]:

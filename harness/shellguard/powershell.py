@@ -148,7 +148,7 @@ class _Reader:
 
     def _assign(self, node: tree_sitter.Node, depth: int) -> None:
         parts = [child for child in node.named_children if child.type != "comment"]
-        name = self.text(parts[0]).strip().removeprefix("$").strip("{}").lower()
+        name = self.text(parts[0]).strip().rpartition("$")[2].strip("{}").lower()  # ``[string[]] $name``
         words = self.words(parts[-1], depth + 1)
         self.code.append(self.text(node))
         if name.startswith("env:"):
@@ -156,7 +156,9 @@ class _Reader:
         # Two assignments of one name: which one holds is known only when the line runs.
         self.variables[name] = (HOLE,) if name in self.variables or len(parts) < 3 else tuple(words)
 
-    def words(self, node: tree_sitter.Node, depth: int, *, background: bool = False) -> list[str]:
+    def words(  # noqa: PLR0911 - one case a kind of node
+        self, node: tree_sitter.Node, depth: int, *, background: bool = False
+    ) -> list[str]:
         """The arguments that one node becomes; what must be computed is a hole, what it runs is collected."""
         if depth > MAX_DEPTH * 4:
             self.doubts.append("words are nested too deep")

@@ -71,7 +71,7 @@ _WRAPPERS: dict[str, tuple[str, str, int]] = {
 """Programs that run the command behind their own options; sudo(8), env(1), nice(1), timeout(1), xargs(1) and others."""
 
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
-_FLAG = re.compile(r"-[A-Za-z0-9]+(\.\d+)?")
+_FLAG = re.compile(r"-[A-Za-z0-9]+")
 _RUN_BY_NAME = re.compile(r"\w*(PAGER|EDITOR|COMMAND|CMD|BROWSER|LESSOPEN|ASKPASS|SHELL|VISUAL)=.*", re.DOTALL)
 
 
@@ -96,27 +96,24 @@ def wrapped(words: tuple[str, ...]) -> tuple[str, ...] | None:
     if program(words[0]) == "env":
         words = _split(words)
     i = 1
-    while i < len(words):
-        word = words[i]
-        if word == "--":
-            i += 1
-            break
-        if word.startswith("--"):
-            if "=" not in word and word[2:] not in longs.split():
-                return None
-            i += 1 if "=" in word else 2
-        elif _FLAG.fullmatch(word):
-            at = next((at for at, letter in enumerate(word) if at and letter in letters), None)
-            i += 2 if at == len(word) - 1 else 1
-        elif word.startswith("-") and word != "-":
-            if not any(letter in letters for letter in word[1:]):
-                return None
-            i += 1
-        elif _ASSIGNMENT.fullmatch(word):
-            i += 1
-        else:
-            break
-    return words[i + operands :]
+    while i < len(words) and words[i] != "--" and (words[i].startswith("-") or _ASSIGNMENT.fullmatch(words[i])):
+        width = _width(words[i], letters, longs.split())
+        if not width:
+            return None
+        i += width
+    return words[i + (words[i : i + 1] == ("--",)) + operands :]
+
+
+def _width(option: str, letters: str, longs: list[str]) -> int:
+    """How many words an option takes; 0 when that is not known. An assignment takes one."""
+    if not option.startswith("-"):
+        return 1
+    if option.startswith("--"):
+        return 1 if "=" in option else 2 * (option[2:] in longs)
+    valued = next((at for at, letter in enumerate(option) if at and letter in letters), None)
+    if valued is None:
+        return int(_FLAG.fullmatch(option) is not None)
+    return 2 if valued == len(option) - 1 else 1
 
 
 def _split(words: tuple[str, ...]) -> tuple[str, ...]:

@@ -14,26 +14,26 @@ from harness.shellguard.reading import HOLE, names
 
 _TEXT_MODULES = names(
     """
-    argparse ast base64 codecs collections configparser copy csv dataclasses datetime difflib enum fileinput functools
-    glob hashlib html io itertools json logging math operator pathlib pprint random re string sys tempfile textwrap time
-    tokenize tomllib typing unicodedata yaml zipfile __future__
+    argparse ast base64 codecs collections configparser copy csv dataclasses datetime difflib enum fileinput
+    functools glob hashlib html io itertools json logging math operator pathlib pprint random re string sys tempfile
+    textwrap time tokenize tomllib typing unicodedata yaml zipfile __future__
     """
 )
 """Modules that start nothing: a program that imports no other, and opens no back door, only handles texts."""
 
 _DOORS = names(
     """
-    exec eval compile __import__ getattr globals locals vars modules os subprocess system popen breakpoint import_module
-    builtins __builtins__ __dict__ __class__ __subclasses__ __getattribute__ __loader__ __globals__
+    exec eval compile __import__ getattr globals locals vars modules os subprocess system popen breakpoint
+    import_module builtins __builtins__ __dict__ __class__ __subclasses__ __getattribute__ __loader__ __globals__
     """
 )
 
 _HARMLESS = names(
     """
     print pprint write writelines write_text write_bytes replace sub subn search match fullmatch findall finditer count
-    find rfind index rindex startswith endswith removeprefix removesuffix info warning error debug critical exception log
-    warn dump dumps len isinstance exit fail skip xfail add_argument ArgumentParser post send_message sendmail say get pop
-    hexdigest sha256 input Path open Counter assertIn assertEqual assertNotIn
+    find rfind index rindex startswith endswith removeprefix removesuffix info warning error debug critical exception
+    log warn dump dumps len isinstance exit fail skip xfail add_argument ArgumentParser post send_message sendmail say
+    get pop hexdigest sha256 input Path open Counter assertIn assertEqual assertNotIn
     """
 )
 """Calls that do nothing with a text but print, write, send, keep or search for it."""
@@ -123,12 +123,12 @@ class Flow:
         return tuple(str(node.value) for node in ordered if not self._is_mention(node, frozenset()))
 
     def arguments(self) -> tuple[str, ...]:
-        """Texts that calls which may run something are given, where they are put together: ``"destroy_" + "instance"``."""
+        """Texts put together for calls which may run something: ``"destroy_" + "instance"``."""
         calls = [node for node in self.parents if isinstance(node, ast.Call) and not self.harmless(node)]
         found = (self.value(one) for call in calls for one in call.args if isinstance(one, ast.BinOp | ast.Name))
         return tuple(one for one in found if isinstance(one, str))
 
-    def _is_mention(self, node: ast.AST, seen: frozenset[str]) -> bool:
+    def _is_mention(self, node: ast.AST, seen: frozenset[str]) -> bool:  # noqa: PLR0911 - one case a kind of node
         above = self.parents.get(node)
         match above:
             case None | ast.Expr() | ast.Compare() | ast.Assert() | ast.Raise():
@@ -178,7 +178,7 @@ class Flow:
             return True
         return all(self._is_mention(use, seen | {name}) for use in self.used[name])
 
-    def value(self, node: ast.expr, depth: int = 0) -> _WORDS:
+    def value(self, node: ast.expr, depth: int = 0) -> _WORDS:  # noqa: C901, PLR0911 - one case a kind of expression
         """A text, or the words of a list; HOLE stands for what is known only when the program runs."""
         if depth > 20:
             return HOLE

@@ -9,7 +9,9 @@ from harness.shellguard.machines import TOOLS
 # A line in which none of these stands, quotes and escapes taken away, has nothing to do with any rule.
 _TOPIC = re.compile(
     r"vast|destroy|recycle|ssh|scp|sftp|lftp|rsync|torch|accelerate|deepspeed|fsdp|/api/v\d|models/output|/workspace"
-    r"|powershell|pwsh|accept-loss|\bsky\b|runpod|lambda(labs)?\.|(^|[\s;&|(/\\'\"])(" + "|".join(sorted(TOOLS)) + r")(\.exe)?\s"
+    r"|powershell|pwsh|accept-loss|\bsky\b|runpod|lambda(labs)?\.|(^|[\s;&|(/\\'\"])("
+    + "|".join(sorted(TOOLS))
+    + r")(\.exe)?\s"
 )
 _BUILT = re.compile(r"(^|[;&|(\n{])\s*[\"']?\$\{?\w|&\s*\(")
 """A program whose name stands in variables, or is put together."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from harness.shellguard import rules
-from harness.shellguard.reading import HOLE, ProgramCall, names, program
+from harness.shellguard.reading import HOLE, ProgramCall, names
 from harness.shellguard.seen import NestedScript, Place, Seen, Violation, said
 
 ADDRESS = re.compile(
@@ -68,9 +68,8 @@ def send(call: ProgramCall, place: Place) -> Iterator[Seen]:
     )
     if _VERB.search(how) or verb_hidden or _REBUILD.search(to):
         yield Violation(rules.DIRECT, said(call))
-    elif _ONE_INSTANCE.search(to) and any(_PUTS.fullmatch(word) for word in rest):
-        if unseen or _STOPS.search(data) or HOLE in data:
-            yield Violation(rules.STOP, said(call))
+    elif _ONE_INSTANCE.search(to) and any(map(_PUTS.fullmatch, rest)) and (unseen or _STOPS.search(data)):
+        yield Violation(rules.STOP, said(call))
     for found in _LINE.finditer(data):
         yield NestedScript(found[1].replace(r"\"", '"').replace(r"\n", "\n"), remote=True)
 
@@ -85,7 +84,7 @@ def _parted(call: ProgramCall) -> tuple[list[str], str, bool]:
         option, _, glued = word.partition("=")
         if option.startswith("-") and _DATA.fullmatch(option):
             data.append(glued or next(words, ""))
-            unseen |= data[-1].startswith("@")
+            unseen |= data[-1].startswith("@") or HOLE in data[-1]
         elif _UPLOAD.fullmatch(word):
             unseen = True
         elif not word.startswith("-") and _FIELD.fullmatch(word):
@@ -98,4 +97,4 @@ def _parted(call: ProgramCall) -> tuple[list[str], str, bool]:
         # A configuration (``-K -``) says where and how; anything else on standard input is sent.
         configures = any(re.match(r"-K|--config", word) for word in rest)
         (rest if configures else data).extend(re.split(r"[\s=\"]+", call.stdin) if configures else [call.stdin])
-    return rest, " ".join(data), unseen and program(call.words[0]) != "wget"
+    return rest, " ".join(data), unseen

@@ -1,5 +1,6 @@
 """Lines of the field for the command guard: what ends a machine in other words, and what only speaks of it."""
 
+# ruff: noqa: E501, Q003 - a line of the field stays one line, quoted as it is typed
 from __future__ import annotations
 
 import pytest
