@@ -93,8 +93,8 @@ def one_file(matches: Iterable[Entry], pattern: str) -> str:
         told = f": {names}{' ...' if len(found) > _NAMED else ''}" if found else ""
         remedy = "Name one of them with --remote-path." if found else None
         raise BadInput(f"{len(found)} files match {pattern} on the box, exactly one is needed{told}", remedy=remedy)
-    if (told := refused(found[0])) is not None:
-        raise BadInput(told, remedy=REMEDY)
+    if (odd := refused(found[0])) is not None:
+        raise BadInput(odd, remedy=REMEDY)
     return found[0]
 
 

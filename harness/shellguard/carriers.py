@@ -30,9 +30,9 @@ def shell(call: ProgramCall, place: Place) -> Iterator[Seen]:
         yield NestedScript(call.stdin, background=call.background)
     elif (call.piped or any(HOLE in word for word in args)) and mentions(place.line):
         yield Violation(rules.UNREADABLE, said(call))
-    script = next((i for i, word in enumerate(args) if not word.startswith("-")), None)
-    if script is not None:
-        yield NestedCall(args[script:])  # ``sh tool.sh vastai destroy ...``, ``busybox sh ...``
+    at = next((i for i, word in enumerate(args) if not word.startswith("-")), None)
+    if at is not None:
+        yield NestedCall(args[at:])  # ``sh tool.sh vastai destroy ...``, ``busybox sh ...``
 
 
 def _text(script: str, place: Place, *, background: bool) -> Iterator[Seen]:

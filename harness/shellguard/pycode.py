@@ -50,7 +50,7 @@ def _acts(tree: ast.Module, flow: Flow, code: str) -> Iterator[Seen]:
     if "vast" in code.lower():
         # By a string too: ``getattr(client, "destroy_instance")``.
         yield from (Violation(_SDK[name], name) for name in (*names, *handed) if name in _SDK)
-    if mentions(texts):
+    if mentions(texts) or mentions("".join(handed)):
         # In the order of a list, of a text, or of the arguments of a call; and if in none of them, in any.
         yield from _lines(tree, flow)
         yield NestedCall((HOLE, *texts.split()))

@@ -100,6 +100,6 @@ def read(question: Question[T], told: Observed[Json]) -> Observed[T]:
         return unseen(f"{question.op} on the box: {answer.problem}")
     unsafe = unsafe_paths(question, answer.value)
     if unsafe:
-        told = refused(unsafe[0]) or f"a path that was not asked for: {printable(repr(unsafe[0]), 300)}"
-        return unseen(f"the box answers {question.op} with what cannot be trusted: {told}")
+        which = refused(unsafe[0]) or f"a path that was not asked for: {printable(repr(unsafe[0]), 300)}"
+        return unseen(f"the box answers {question.op} with what cannot be trusted: {which}")
     return answer
