@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from harness.core import environment
 from harness.core.lifecycle import Stage
-from harness.ledger.history import History
 from harness.shellguard import rules
 from harness.shellguard.__main__ import INNER
 from harness.shellguard.__main__ import main as hook
 from harness.shellguard.explain import by_rule
 from harness.shellguard.seen import Violation
+
+if TYPE_CHECKING:
+    from harness.ledger.history import History
 
 _ENDS_ONE = (rules.DESTROY, rules.RECYCLE, rules.DIRECT, rules.STOP)
 _NUMBER = re.compile(r"\d{3,}")
