@@ -1,6 +1,6 @@
 """A table of command lines: what people and agents type, plain or in disguise, and what the command guard must say."""
 
-# ruff: noqa: E501, Q003 - a line stays one line, quoted as it is typed
+# ruff: noqa: E501 - a line stays one line, quoted as it is typed
 from __future__ import annotations
 
 import pytest
