@@ -20,7 +20,7 @@ def main() -> None:
     if sys.argv[1:] == ["guard", "--hook"]:
         from harness.shellguard.__main__ import main as hook  # noqa: PLC0415  # see above
 
-        sys.exit(hook())
+        sys.exit(hook(judging="harness.cli.judging"))
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(VERSION_LINE + "\n")
         sys.exit(0)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from harness.cli.judging import instead
 from harness.core.errors import BadInput
 from harness.shellguard.explain import warning
 from harness.shellguard.judge import judge, judge_argv
@@ -50,7 +51,7 @@ def guard(
         raise BadInput("nothing to judge", remedy="harness guard -- COMMAND ARGUMENTS..., or harness guard --hook")
     from harness.shellguard.__main__ import main  # noqa: PLC0415  # the hook alone needs it
 
-    raise typer.Exit(main())
+    raise typer.Exit(main(judging="harness.cli.judging"))
 
 
 @app.command("judge", hidden=True)
@@ -58,7 +59,7 @@ def judge_words(ctx: typer.Context, words: Annotated[list[str], typer.Argument(m
     """Judge a command: exit code 0 when it may run, 5 when it is held."""
     shell = ctx.parent.params["shell"] if ctx.parent else Shell.BASH
     line = len(words) == 1 and any(c.isspace() for c in words[0])
-    told = warning(judge(words[0], shell) if line else judge_argv(tuple(words)))
+    told = warning(judge(words[0], shell) if line else judge_argv(tuple(words)), instead)
     typer.echo("allow, with a warning" if told else "allow")
     if told:
         typer.echo(told, err=True)

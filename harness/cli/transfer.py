@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness.artifacts import apart, arrival, manifest
+from harness.artifacts import apart, arrival
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.verify import verify_file
 from harness.cli.options import Plain
@@ -23,10 +23,14 @@ from harness.core.observed import CouldNotLook
 from harness.core.ports import Endpoint, Host, Progress, RemoteFile
 from harness.core.questions import DigestOf, Glob
 from harness.core.verdict import Verdict, worst
+from harness.remote import path_safety
+from harness.runner import postdownload
 from harness.runner.progress import ProgressReporter
+from harness.runner.run import reopen_if_spoilt
 from harness.runner.run import run as run_job
-from harness.wiring import open_box, open_context
+from harness.wiring import OpenContext, open_box, open_context
 
+_MATCHES = str.maketrans("*?", "__")
 _NOT_A_FILE_NAME = re.compile(r"[^A-Za-z0-9.-]")
 DEFAULT_REMOTE = "/workspace/vastai_llm_training/models/output/final/*.gguf"
 
@@ -76,11 +80,36 @@ def _of_job(job: str | None, *, plain: bool) -> None:
                 f"job {context.name} is at stage {stage}: there is nothing to download yet",
                 remedy=f"harness run {context.name} goes on with it.",
             )
-        if context.history.passed(Stage.POSTDOWNLOAD):
-            typer.echo(f"already verified: {context.history.verified.path if context.history.verified else ''}")
+        problem = _problem_here(context)
+        if problem is None and context.history.verified is not None:
+            typer.echo(f"already verified: {context.history.verified.path}")
             return
         with open_reporter(Console(), plain, spent=lambda: spent(context)) as reporter:
+            if problem is not None:
+                reopen_if_spoilt(context, reporter)
+                if context.history.passed(Stage.POSTDOWNLOAD):
+                    raise _lost(context, problem)
             run_job(context, reporter, lambda _id, _file: None, until=Stage.POSTDOWNLOAD)
+
+
+def _problem_here(context: OpenContext) -> str | None:
+    """Problem of the verified file, read from the disk now; None when it is sound, or nothing was verified yet."""
+    artifact = context.history.artifact
+    if artifact is None or not context.history.passed(Stage.POSTDOWNLOAD):
+        return None
+    return postdownload.local_problem(context, artifact)
+
+
+def _lost(context: OpenContext, problem: str) -> GateHeld:
+    """The file is not here any more, and the instance that had it is gone: where another copy may be."""
+    artifact, folder = context.history.artifact, context.job.artifact.second_copy
+    name = posixpath.basename(artifact.path) if artifact else ""
+    second = f"its second copy, {folder / name}," if folder is not None else "a backup"
+    return GateHeld(
+        f"{problem}, and the instance of job {context.name} is gone: it cannot be fetched again",
+        remedy=f"Put {second} back in its place (SHA-256 {artifact.sha256 if artifact else 'unknown'}), "
+        f"then harness download {context.name} looks again. Without any copy, only a new training makes it again.",
+    )
 
 
 def _fetch(host: Host, pattern: str, folder: Path, reporter: ProgressReporter) -> Path:
@@ -112,17 +141,13 @@ def _fetch(host: Host, pattern: str, folder: Path, reporter: ProgressReporter) -
 
 
 def _recorded(host: Host, pattern: str) -> RemoteFile:
+    if (odd := path_safety.refused(pattern.translate(_MATCHES))) is not None:
+        raise BadInput(odd, remedy=path_safety.REMEDY)
     try:
-        matches = host.probe([glob := Glob(pattern)])[glob].get()
-        found = [one for one in matches if one.kind == "file"]
-        if len(found) != 1:
-            raise BadInput(f"{len(found)} files match {pattern} on the box, exactly one is needed")
-        manifest.safe_path(posixpath.basename(found[0].path))
-        digest = host.probe([question := DigestOf(found[0].path)], timeout=600)[question].get()
+        path = path_safety.one_file(host.probe([glob := Glob(pattern)])[glob].get(), pattern)
+        digest = host.probe([question := DigestOf(path)], timeout=600)[question].get()
     except CouldNotLook as error:
-        raise GateUnknown(f"the box could not be looked at: {error}") from error
-    except ValueError as error:
-        raise BadInput(f"the box names a file that cannot be trusted: {error}") from error
+        raise path_safety.not_found(error) from error
     if digest.sha256 is None:
-        raise BadInput(f"{found[0].path} is no longer on the box")
-    return RemoteFile(found[0].path, digest.bytes, digest.sha256)
+        raise BadInput(f"{path} is no longer on the box")
+    return RemoteFile(path, digest.bytes, digest.sha256)

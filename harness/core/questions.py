@@ -57,7 +57,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Glob(Question[tuple[answers.Entry, ...]]):
-    """Files and directories that match a shell pattern (no ``**``), by path."""
+    """Files and directories that match a pattern, by path: ``*`` and ``?`` match, every other character is itself."""
 
     pattern: str
     op = "glob"
@@ -69,7 +69,7 @@ class Glob(Question[tuple[answers.Entry, ...]]):
     @property
     def within(self) -> str:
         """Folder that every match of the pattern lies in."""
-        return posixpath.dirname(re.split(r"[*?\[]", self.pattern, maxsplit=1)[0])
+        return posixpath.dirname(re.split(r"[*?]", self.pattern, maxsplit=1)[0])
 
 
 @dataclass(frozen=True, slots=True)

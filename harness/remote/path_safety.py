@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TypeVar
 
-from harness.core.errors import TransferFailed
+from harness.core.answers import Entry
+from harness.core.errors import BadInput, GateUnknown, HarnessError, TransferFailed
+from harness.core.observed import CouldNotLook
 from harness.core.questions import Question
-from harness.core.text import names_device
+from harness.core.text import names_device, printable
 
 T = TypeVar("T")
+
+_NAMED = 5
+"""Matching files that are named when there are several."""
+
+REMEDY = (
+    "Rename the file on the box (mv OLD NEW), and run the same command again. If the box made it up, do not trust it."
+)
+
+RENAME = "rename it on the box"
+"""Sentence by which every refusal of a name says what to do; ``not_found`` tells by it that a name was refused."""
 
 
 def problem_of_text(text: str) -> str | None:
@@ -63,6 +76,33 @@ def problem_of_remote(path: str) -> str | None:
     if not path or len(path) > 4096:
         return "it is empty or too long"
     return problem_of_text(path)
+
+
+def refused(path: str) -> str | None:
+    """Refusal of a name that a file cannot be brought home under; None when it can."""
+    name = path.rsplit("/", 1)[-1]
+    problem = problem_of_relative(name) or problem_of_remote(path)
+    return None if problem is None else f"the name {printable(repr(name), 300)} is refused, {problem}: {RENAME}"
+
+
+def one_file(matches: Iterable[Entry], pattern: str) -> str:
+    """Path of the one file that matches. Raises BadInput: none, several (named), or one whose name is refused."""
+    found = [one.path for one in matches if one.kind == "file"]
+    if len(found) != 1:
+        names = ", ".join(printable(path, 300) for path in found[:_NAMED])
+        told = f": {names}{' ...' if len(found) > _NAMED else ''}" if found else ""
+        remedy = "Name one of them with --remote-path." if found else None
+        raise BadInput(f"{len(found)} files match {pattern} on the box, exactly one is needed{told}", remedy=remedy)
+    if (odd := refused(found[0])) is not None:
+        raise BadInput(odd, remedy=REMEDY)
+    return found[0]
+
+
+def not_found(error: CouldNotLook) -> HarnessError:
+    """A look at the box that brought nothing, as an error: a name that was refused is no network that failed."""
+    if RENAME in str(error):
+        return BadInput(str(error), remedy=REMEDY)
+    return GateUnknown(f"the box could not be looked at: {error}")
 
 
 def unsafe_paths(question: Question[T], answer: T) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.artifacts import arrival, digest, manifest
 from harness.context import RunnerContext
 from harness.core import durable, regular_file
-from harness.core.errors import HarnessError, RemoteChanged
+from harness.core.errors import BadInput, HarnessError, RemoteChanged
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook
 from harness.core.ports import Progress, RemoteFile
@@ -16,6 +16,7 @@ from harness.core.questions import DigestOf, Glob, ReadText
 from harness.core.text import printable
 from harness.ledger.events import ArtifactRecorded, Fetched, Reopened
 from harness.ledger.history import LocalFile
+from harness.remote import path_safety
 from harness.runner.progress import ProgressReporter
 
 _COMPANION_KINDS = ("adapter", "trainer_state", "modelfile", "run")
@@ -112,14 +113,11 @@ def _copy_again(context: RunnerContext, local: Path, artifact: RemoteFile, repor
 def _find_artifact(context: RunnerContext) -> RemoteFile:
     pattern = posixpath.join(context.job.package.remote_dir, context.job.artifact.remote_dir, "*.gguf")
     found = context.host().probe([glob := Glob(pattern)])[glob].get()
-    finals = [one for one in found if one.kind == "file"]
-    if len(finals) != 1:
-        raise CouldNotLook(f"{len(finals)} files match {pattern} on the box, exactly one is needed")
     try:
-        manifest.safe_path(posixpath.basename(finals[0].path))
-    except ValueError as error:
-        raise CouldNotLook(f"the box names its artifact in a way that cannot be trusted: {error}") from error
-    return _digest(context, finals[0].path)
+        path = path_safety.one_file(found, pattern)
+    except BadInput as error:
+        raise CouldNotLook(str(error)) from error
+    return _digest(context, path)
 
 
 def _digest(context: RunnerContext, path: str) -> RemoteFile:

@@ -112,12 +112,13 @@ class _Reader:
     def _command(self, node: tree_sitter.Node, depth: int, *, background: bool, stdin: str | None) -> None:
         words: list[str] = []
         env: list[str] = []
+        files: list[str] = []
         end = -1
         for child in node.children:
             if child.type == "variable_assignment":
                 env.extend(self.word(child, depth))
             elif child.type in _REDIRECTS:
-                stdin = self._redirect(child, depth) or stdin
+                stdin = self._redirect(child, depth, files) or stdin
             elif child.type == "comment":
                 self.comments.append((child.start_byte, child.end_byte))
             else:
@@ -128,7 +129,8 @@ class _Reader:
                 words.extend(more)
                 end = child.end_byte
         if words or env:
-            self.calls.append(ProgramCall(tuple(words), tuple(env), stdin, background=background))
+            call = ProgramCall(tuple(words), tuple(env), stdin, background=background, files=tuple(files))
+            self.calls.append(call)
 
     def _pipeline(
         self, stages: list[tree_sitter.Node], depth: int, *, background: bool, stdin: str | None, piped: bool = False
@@ -145,14 +147,17 @@ class _Reader:
 
     def _redirected(self, node: tree_sitter.Node, depth: int, *, background: bool, stdin: str | None) -> None:
         rest: list[tree_sitter.Node] = []
+        files: list[str] = []
         for child in node.children:
             if child.type in _REDIRECTS:
-                stdin = self._redirect(child, depth) or stdin
+                stdin = self._redirect(child, depth, files) or stdin
                 rest.extend(c for c in child.named_children if child.type == "heredoc_redirect" and _is_statement(c))
         body = node.child_by_field_name("body")
         before = len(self.calls)
         if body is not None:
             self.visit(body, depth=depth + 1, background=background, stdin=stdin)
+        if files:
+            self.calls[before:] = [replace(one, files=(*one.files, *files)) for one in self.calls[before:]]
         if not rest:
             return
         # ``cat <<EOF | sh``: the grammar puts what follows the marker inside the redirection.
@@ -163,9 +168,15 @@ class _Reader:
             else:
                 self.visit(child, depth=depth + 1, background=background)
 
-    def _redirect(self, node: tree_sitter.Node, depth: int) -> str | None:
-        """The literal text that a redirection feeds, if it is one that does; commands inside it are collected."""
+    def _redirect(self, node: tree_sitter.Node, depth: int, files: list[str]) -> str | None:
+        """The literal text that a redirection feeds, if it is one that does; the file that it names goes to ``files``.
+
+        Commands inside it are collected.
+        """
         if node.type == "heredoc_redirect":
+            for child in node.children:  # ``cat <<EOF > file``
+                if child.type == "file_redirect":
+                    self._redirect(child, depth, files)
             body = next((c for c in node.children if c.type == "heredoc_body"), None)
             if body is None:
                 return None
@@ -173,7 +184,7 @@ class _Reader:
             return self.text(body)
         if node.type == "herestring_redirect":
             return " ".join(w for child in node.named_children for w in self.word(child, depth))
-        self._collect(node, depth)
+        files.extend(w for c in node.named_children if c.type != "file_descriptor" for w in self.word(c, depth))
         return None
 
     def _collect(self, node: tree_sitter.Node, depth: int) -> None:

@@ -20,6 +20,8 @@ _ABOVE = re.compile(r"(/|~|\.|\.\.|/workspace|/root|.*vastai_llm_training)/?\**|
 _BOX_PATH = re.compile(r"^/workspace\b|models/output\b")
 _HARMLESS = re.compile(r"/(tmp|var/tmp|var/cache)/[^*\0]+|(.*/)?(__pycache__|\.cache)(/.*)?")
 _REMOTE_SOURCE = re.compile(r"(?![A-Za-z]:[\\/])[^/\\\s]+:.*")
+_LOCAL = re.compile(r"(-o)?(Proxy|Local|KnownHosts)Command[= ]", re.IGNORECASE)
+"""Options of ssh_config(5) whose value runs on this machine."""
 # ssh(1) and scp(1), OpenSSH 9: the options that take a value.
 _SSH_VALUES = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
 _REMOVERS = frozenset({"rm", "shred", "unlink"})
@@ -33,6 +35,9 @@ _STREAMERS = frozenset({"cat", "tar", "dd", "gzip", "zstd", "pigz", "base64"})
 def ssh(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``ssh host command``: the command, and text that it would read, are judged as running on the box."""
     rest = _behind_host(call.words[1:])
+    for word in call.words:
+        if found := _LOCAL.match(word):
+            yield NestedScript(word[found.end() :])
     background = call.background or place.background
     if rest:
         command = " ".join(rest)

@@ -7,7 +7,7 @@ import binascii
 import re
 from collections.abc import Iterator
 
-from harness.shellguard import box, launchers, pycode, rules
+from harness.shellguard import box, launchers, pycode, rules, webapi
 from harness.shellguard.reading import HOLE, ProgramCall, Shell, program
 from harness.shellguard.seen import NestedCall, NestedScript, Place, Seen, Violation, said
 from harness.shellguard.topics import mentions
@@ -30,8 +30,9 @@ def shell(call: ProgramCall, place: Place) -> Iterator[Seen]:
         yield NestedScript(call.stdin, background=call.background)
     elif (call.piped or any(HOLE in word for word in args)) and mentions(place.line):
         yield Violation(rules.UNREADABLE, said(call))
-    if program(call.words[0]) == "busybox":
-        yield NestedCall(args)
+    at = next((i for i, word in enumerate(args) if not word.startswith("-")), None)
+    if at is not None:
+        yield NestedCall(args[at:])  # ``sh tool.sh vastai destroy ...``, ``busybox sh ...``
 
 
 def _text(script: str, place: Place, *, background: bool) -> Iterator[Seen]:
@@ -134,6 +135,26 @@ def python(call: ProgramCall, place: Place) -> Iterator[Seen]:
         yield from box.python(call.stdin, place)
     elif call.piped and mentions(place.line):
         yield Violation(rules.UNREADABLE, said(call))
+
+
+# Names and signs by which a program in another language starts one, or has text run.
+_RUNS = re.compile(
+    r"\b(system|exec\w*|spawn\w*|popen\w*|qx|eval|fork|sh|bash|child_process|process|proc_open|passthru|command|run"
+    r"|getline|shell\w*|invoke\w*|start|%x)\b|`|\|",
+    re.IGNORECASE,
+)
+
+
+_SUM = re.compile(r"""['"]\s*[+.]\s*['"]""")
+
+
+def code(call: ProgramCall) -> Iterator[Seen]:
+    """Code in a language that is not parsed here: what it does by the API, or names beside a way to run it."""
+    text = _SUM.sub("", " ".join((*call.words[1:], call.stdin or "")))
+    acts = [*webapi.acts(text)]
+    yield from acts
+    if not acts and mentions(text) and _RUNS.search(text):
+        yield Violation(rules.UNREADABLE, text)
 
 
 def _module(module: str, rest: tuple[str, ...], call: ProgramCall) -> Iterator[Seen]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from harness.shellguard.reading import HOLE, MAX_TEXT, ParsedLine, ProgramCall
 
@@ -36,6 +37,7 @@ class _Reader:
     def __init__(self) -> None:
         self.calls: list[ProgramCall] = []
         self.words: list[str] = []
+        self.files: list[str] = []
         self.word: str | None = None
         self.names_file = False
 
@@ -57,18 +59,23 @@ class _Reader:
             return
         if not self.names_file:
             self.words.append(self.word)
+        else:
+            self.files.append(self.word)
         self.word, self.names_file = None, False
 
     def end_call(self) -> None:
         self.end_word()
-        words = [word.lstrip("@") if i == 0 else word for i, word in enumerate(self.words)]
-        while words and words[0].lower() in _KEYWORDS:
+        words = self.words
+        while words and words[0].lstrip("@").lower() in _KEYWORDS:
             words.pop(0)
         if words:
-            self.calls.append(ProgramCall(tuple(words)))
+            words[0] = words[0].lstrip("@")
+            self.calls.append(ProgramCall(tuple(words), files=tuple(self.files)))
         if (joined := _single_quoted(words)) != words:
             self.calls.append(ProgramCall(tuple(joined)))
-        self.words = []
+        if not words and self.files:  # ``(...) > file``
+            self.calls = [replace(call, files=(*call.files, *self.files)) for call in self.calls]
+        self.words, self.files = [], []
 
 
 def _single_quoted(words: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from harness.shellguard.explain import explanation
+from harness.shellguard.explain import Instead, by_rule, explanation
 from harness.shellguard.judge import judge
 from harness.shellguard.request import Unreadable, read
 from harness.shellguard.rules import Decision
@@ -25,7 +25,7 @@ class HookReply:
     stderr: str = ""
 
 
-def answer(request: bytes) -> HookReply:
+def answer(request: bytes, instead: Instead = by_rule) -> HookReply:
     """The reply to one request; anything but a well-formed one is blocked with the reason why."""
     try:
         asked = read(request)
@@ -39,7 +39,7 @@ def answer(request: bytes) -> HookReply:
     output = {
         "hookEventName": "PreToolUse",
         "permissionDecision": str(judgement.decision),
-        "permissionDecisionReason": explanation(judgement),
+        "permissionDecisionReason": explanation(judgement, instead),
     }
     return HookReply(0, stdout=json.dumps({"hookSpecificOutput": output}))
 

@@ -12,14 +12,18 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from harness.shellguard import box, carriers, launchers, provider, rules, vastcli
-from harness.shellguard.programs import CARRIERS, DETACHED, OPEN_ENDED, before_inert, inert
-from harness.shellguard.reading import HOLE, ParsedLine, ProgramCall, Shell, program
+from harness.shellguard import box, carriers, launchers, machines, provider, rules, vastcli, webapi
+from harness.shellguard.programs import CARRIERS, DETACHED, INERT, INTERPRETERS, OPEN_ENDED, inert, run_by_name, wrapped
+from harness.shellguard.reading import HOLE, PRINTERS, ParsedLine, ProgramCall, Shell, printed, program
 from harness.shellguard.rules import Decision
 from harness.shellguard.seen import Look, NestedCall, NestedScript, Place, Seen, Violation, said
 from harness.shellguard.topics import mentions, touches
 
 _MAX_NESTING = 12
+_NAMED = re.compile(r"(?:-D)?[-\w.:]+=")
+_OPTION = re.compile(r"(-(?!-$)|/\w+$).*", re.DOTALL)
+TELL = PRINTERS | {"harness"}
+"""Programs behind which every word is their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +91,9 @@ def _script(script: NestedScript, place: Place, depth: int) -> Iterator[Violatio
     )
     for call in reading.calls:
         yield from _call(call, place, depth)
+        place = replace(place, written=(*place.written, *_writes(call)))
     speaks = any(call.words and program(call.words[0]) in vastcli.NAMES for call in reading.calls)
-    if reading.doubts and (speaks or mentions(script.text)):
+    if reading.doubts and (speaks or (mentions(script.text) and not script.prose)):
         yield Violation(rules.UNREADABLE, script.text)
 
 
@@ -99,18 +104,24 @@ def _resolve(seen: Iterator[Seen], place: Place, depth: int) -> Iterator[Violati
         elif isinstance(item, NestedScript):
             yield from _script(item, place, depth + 1)
         elif depth < _MAX_NESTING:
-            inner = replace(place, background=place.background or item.background)
-            yield from _call(ProgramCall(item.words), inner, depth + 1)
+            inner = replace(place, background=place.background or item.background, remote=place.remote or item.remote)
+            yield from _call(ProgramCall(item.words, stdin=item.stdin), inner, depth + 1)
         elif mentions(place.line):
             yield Violation(rules.UNREADABLE, place.line)
 
 
 def _call(call: ProgramCall, place: Place, depth: int) -> Iterator[Violation]:
+    known = (call, place.remote, place.background, place.prose, place.written)
+    if known in place.judged:  # many readings of a line lead to the same call
+        return
+    place.judged.add(known)
     yield from _resolve(launchers.flags(call), place, depth)
     yield from _resolve(box.meddle(call, place), place, depth)
+    for value in run_by_name(call.env):
+        yield from _script(NestedScript(value), place, depth + 1)
     if not call.words or inert(call):
         return
-    yield from _resolve(provider.http(call), place, depth)
+    yield from _resolve(_written(call, place), replace(place, written=()), depth)
     yield from _resolve(box.overwrite(call, place), place, depth)
     name = program(call.words[0])
     look = _look(name)
@@ -122,24 +133,88 @@ def _call(call: ProgramCall, place: Place, depth: int) -> Iterator[Violation]:
     yield from _resolve(_carried(call, name, place), place, depth)
 
 
+def _written(call: ProgramCall, place: Place) -> Iterator[Seen]:
+    """A file that the line itself has written, and that is run: its text is read as what it is run as."""
+    name = program(call.words[0])
+    runs = _look(name) is not None or name in CARRIERS | INTERPRETERS
+    run = {program(word) for word in ((*call.words, *call.files, f"{name}file") if runs else call.words[:1])}
+    for file, text in place.written:
+        if program(file) not in run:
+            continue
+        match file.rsplit(".", 1)[-1].lower():
+            case "py":
+                yield from carriers.python(ProgramCall(("python", "-c", text)), place)
+            case "js" | "mjs" | "ts" | "rb" | "pl" | "php" | "lua":
+                yield from carriers.code(ProgramCall((file, text)))
+            case "ps1":
+                yield NestedScript(text, Shell.POWERSHELL)
+            case "bat" | "cmd":
+                yield NestedScript(text, Shell.CMD)
+            case _:
+                yield NestedScript(text)
+
+
+def _writes(call: ProgramCall) -> tuple[tuple[str, str], ...]:
+    """Names of the files that a call may write, with the text that goes there."""
+    if not call.words or not inert(call):
+        return ()
+    told = printed(call)
+    text = " ".join(call.words[1:]) if told is None else told
+    files = dict.fromkeys(word for word in (*call.words[1:], *call.files) if not any(map(str.isspace, word)))
+    return tuple((file, call.stdin or text) for file in files)
+
+
 def _carried(call: ProgramCall, name: str, place: Place) -> Iterator[Seen]:
     """Calls that a program without a look of its own may start: one among its words, a line in one of them."""
-    if "(" in call.words[0] and mentions(call.words[0]):
-        yield Violation(
-            rules.UNREADABLE, said(call)
-        )  # ``system("...")``: another language's code, not a program's name
-    words = before_inert((*call.words, HOLE) if name in OPEN_ENDED else call.words, lambda n: _look(n) is not None)
+    words = (*call.words, HOLE) if name in OPEN_ENDED else call.words
     background = call.background or (name in DETACHED and "-wait" not in {w.lower() for w in words})
-    started = next((i for i, w in enumerate(words) if i and not w.startswith("-") and _look(program(w))), None)
-    if started is not None:
-        yield NestedCall(words[started:], background)
-    for word in words[1:]:
-        if any(c.isspace() for c in word.strip()):
-            yield NestedScript(word, background=background, prose=name not in CARRIERS)
-    if call.stdin is not None and name in OPEN_ENDED:
-        yield NestedScript(call.stdin, prose=True)
-    if started is None and _may_be_meant(name, words, place):
+    inner = wrapped(words)
+    if inner is not None:
+        if inner:
+            yield NestedCall(inner, background, stdin=call.stdin)
+        return
+    if name in INTERPRETERS:
+        yield from carriers.code(call)
+    else:
+        yield from webapi.acts(" ".join((*words, call.stdin or "")))
+    if re.search(r"[(,]", name) and mentions(name):
+        # ``system("...")``: another language's code, not a program's name; ``IFS=,`` makes words of the other
         yield Violation(rules.UNREADABLE, said(call))
+    if call.stdin is not None and name in CARRIERS:
+        yield NestedScript(call.stdin, prose=True)
+    found = [*_among(words, name, background)]
+    yield from found
+    own = next((i for i, word in enumerate(words) if i and program(word) in TELL), len(words))
+    if not any(isinstance(item, NestedCall) for item in found) and _may_be_meant(name, words[:own], place):
+        yield Violation(rules.UNREADABLE, said(call))
+
+
+def _among(words: tuple[str, ...], name: str, background: bool) -> Iterator[Seen]:
+    """Programs and lines among the words of a program whose own options are not known."""
+    own = name in INTERPRETERS  # the words with blanks are a program's own text, and no line
+    for i, word in enumerate(words[1:], start=1):
+        known = "" if _OPTION.fullmatch(word) or not word[-1:].isalnum() else program(word)
+        look = _look(known)
+        # Behind an option an argument may only be named like a program: ``tmux new -s batch``.
+        certain = not _OPTION.fullmatch(words[i - 1])
+        if look is not None:
+            yield NestedCall(words[i:], background)
+        if certain and (known in TELL or look not in _RUN_NOTHING):
+            return  # the rest is the other program's
+        own = own or (certain and (look is not None or known in INERT))
+        if not own and any(map(str.isspace, word.strip())):
+            for text in _texts(word):
+                yield NestedScript(text, background=background, prose=name not in CARRIERS)
+
+
+def _texts(word: str) -> Iterator[str]:
+    """A word that holds a line, and what stands behind each ``NAME=`` in front of it: ``core.pager=!LINE``."""
+    while True:
+        yield word.lstrip("!")
+        found = _NAMED.match(word)
+        if found is None:
+            return
+        word = word[found.end() :]
 
 
 def _may_be_meant(name: str, words: tuple[str, ...], place: Place) -> bool:
@@ -161,6 +236,8 @@ _LOOKS: dict[str, Look] = {
     **dict.fromkeys(("iex", "invoke-expression"), carriers.expression),
     **dict.fromkeys(("start-process", "saps", "start"), carriers.start),
     **dict.fromkeys(("alias", "set-alias", "new-alias", "sal", "nal"), carriers.alias),
+    **dict.fromkeys(webapi.SENDERS, webapi.send),
+    **dict.fromkeys(machines.TOOLS, machines.look),
     "accelerate": launchers.accelerate,
     "harness": provider.harness,
     "ssh": box.ssh,
@@ -170,6 +247,10 @@ _LOOKS: dict[str, Look] = {
     "source": carriers.shell,
     ".": carriers.shell,
 }  # fmt: skip
+
+
+_RUN_NOTHING = (None, webapi.send, machines.look, box.copy, box.remove)
+"""Looks at programs that start nothing of their words: one of their names may as well be another program's argument."""
 
 
 def _look(name: str) -> Look | None:

@@ -8,6 +8,7 @@ from functools import cache
 import tree_sitter
 import tree_sitter_powershell
 
+from harness.shellguard.programs import CODE
 from harness.shellguard.reading import (
     HOLE,
     MAX_DEPTH,
@@ -30,6 +31,7 @@ _TOKENS = names("command_name generic_token command_parameter variable stop_pars
 _LISTS = frozenset({"path_command_name", "command_name_expr", "statement_list"})
 _JOBS = frozenset({"start-job", "start-threadjob", "sajb"})
 _SKIPPED = frozenset({"command_argument_sep", "redirection", "command_invokation_operator"})
+_LONE = re.compile(r"[$@][A-Za-z_]\w*|\$\{[^}]*\}")
 _VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*(?::[A-Za-z0-9_]+)?)|\(.*|[$?^@_])", re.DOTALL)
 # To PowerShell, typographic quotes and dashes are quotes and dashes (language specification, 2.3.5.2 and 2.3.4).
 _SIGNS = {
@@ -37,6 +39,7 @@ _SIGNS = {
     **dict.fromkeys(map(ord, "\u201c\u201d\u201e"), '"'),
     **dict.fromkeys(map(ord, "\u2013\u2014\u2015"), "-"),
 }
+_QUOTES = "'\""
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "e": "\x1b", "0": HOLE}
 
 
@@ -49,11 +52,18 @@ def read(text: str) -> ParsedLine:
     """Every call in a line of PowerShell, script blocks included; an unreadable rest is a doubt, never silence."""
     if len(text) > MAX_TEXT:
         return ParsedLine((), (f"it is longer than {MAX_TEXT} characters",))
-    reader = _Reader(text.translate(_SIGNS).replace("\r\n", "\n").encode("utf-8", "surrogatepass"))
-    root = _parser().parse(reader.source).root_node
+    source = text.translate(_SIGNS).replace("\r\n", "\n").encode("utf-8", "surrogatepass")
+    root = _parser().parse(source).root_node
+    if root.has_error:  # the grammar knows no ``--`` for programs: ``wsl -- vastai ...``
+        quoted = re.sub(rb"(?<=\s)--(?=\s)", b'"--"', source)
+        if not (again := _parser().parse(quoted).root_node).has_error:
+            source, root = quoted, again
+    reader = _Reader(source)
     reader.visit(root, depth=0)
     if root.has_error and not reader.only_background:
         reader.doubts.append("the line does not parse as PowerShell")
+    if reader.runs_code:
+        reader.calls.append(ProgramCall((CODE, "\n".join(reader.code))))
     return ParsedLine(awaited(tuple(reader.calls)), tuple(reader.doubts))
 
 
@@ -64,7 +74,9 @@ class _Reader:
         self.source = source
         self.calls: list[ProgramCall] = []
         self.doubts: list[str] = []
-        self.variables: dict[str, str] = {}
+        self.variables: dict[str, tuple[str, ...]] = {}
+        self.code: list[str] = []
+        self.runs_code = False
         # The grammar knows no background operator; a line whose only error is its last ``&`` was read whole.
         self.only_background = source.rstrip().endswith(b"&") and not self._errors_before_last()
 
@@ -86,6 +98,9 @@ class _Reader:
         elif node.type == "assignment_expression":
             self._assign(node, depth)
         else:
+            if node.type == "invokation_expression":
+                self.runs_code = True
+                self.code.append(self.text(node))
             # A command in front of ``&`` is an error to the grammar; to PowerShell it is a background job.
             background = background or node.type == "ERROR"
             for child in node.named_children:
@@ -94,6 +109,8 @@ class _Reader:
     def _chain(self, node: tree_sitter.Node, depth: int, *, background: bool) -> None:
         stdin: str | None = None
         piped = False
+        beside = node.next_named_sibling
+        files = self._files(beside) if beside is not None and beside.type == "redirections" else ()
         for stage in node.named_children:
             if stage.type == "command":
                 self._command(stage, depth + 1, background=background, stdin=stdin, piped=piped)
@@ -101,7 +118,13 @@ class _Reader:
             else:
                 words = self.words(stage, depth + 1)
                 stdin = None if HOLE in words else "\n".join(words)
+                if files:  # ``'text' > file``
+                    self.calls.append(ProgramCall(("write-output", *words), files=files))
             piped = True
+
+    def _files(self, node: tree_sitter.Node) -> tuple[str, ...]:
+        """Names of the files that redirections write to."""
+        return tuple(self.text(node).lstrip("0123456789*>& ").split()[:1])
 
     def _command(
         self, node: tree_sitter.Node, depth: int, *, background: bool, stdin: str | None, piped: bool = False
@@ -110,26 +133,32 @@ class _Reader:
         name = node.child_by_field_name("command_name")
         job = name is not None and program(self.text(name)) in _JOBS
         at = len(self.calls)
+        files: list[str] = []
         for child in node.named_children:
             if child.type == "command_elements":
                 for element in child.named_children:
+                    if element.type == "redirection":
+                        files.extend(self._files(element))
                     words.extend(self.words(element, depth + 1, background=background or job))
             else:
                 words.extend(self.words(child, depth + 1, background=background))
         if words:
             # In front of what its arguments run, so that ``wait`` stays behind what it waits for.
-            self.calls.insert(at, ProgramCall(tuple(words), (), stdin, piped, background))
+            self.calls.insert(at, ProgramCall(tuple(words), (), stdin, piped, background, tuple(files)))
 
     def _assign(self, node: tree_sitter.Node, depth: int) -> None:
         parts = [child for child in node.named_children if child.type != "comment"]
-        name = self.text(parts[0]).strip().removeprefix("$").strip("{}").lower()
+        name = self.text(parts[0]).strip().rpartition("$")[2].strip("{}").lower()  # ``[string[]] $name``
         words = self.words(parts[-1], depth + 1)
+        self.code.append(self.text(node))
         if name.startswith("env:"):
             self.calls.append(ProgramCall(("export", f"{name[4:].upper()}={' '.join(words)}")))
         # Two assignments of one name: which one holds is known only when the line runs.
-        self.variables[name] = HOLE if name in self.variables or len(parts) < 3 else " ".join(words)
+        self.variables[name] = (HOLE,) if name in self.variables or len(parts) < 3 else tuple(words)
 
-    def words(self, node: tree_sitter.Node, depth: int, *, background: bool = False) -> list[str]:
+    def words(  # noqa: PLR0911 - one case a kind of node
+        self, node: tree_sitter.Node, depth: int, *, background: bool = False
+    ) -> list[str]:
         """The arguments that one node becomes; what must be computed is a hole, what it runs is collected."""
         if depth > MAX_DEPTH * 4:
             self.doubts.append("words are nested too deep")
@@ -140,6 +169,8 @@ class _Reader:
         if kind in _STRINGS | _TOKENS:
             self._collect(node, depth)
             return self._literal(kind, self.text(node))
+        if kind == "hash_literal_expression":
+            return self._splat(node, depth)
         if kind == "additive_expression" and node.child_count == 3 and node.children[1].type == "+":
             both = self.words(node.children[0], depth + 1) + self.words(node.children[2], depth + 1)
             return ["".join(both)] if len(both) == 2 else [HOLE]
@@ -148,9 +179,18 @@ class _Reader:
         self.visit(node, depth=depth + 1, background=background)
         return [HOLE]
 
+    def _splat(self, node: tree_sitter.Node, depth: int) -> list[str]:
+        """A hash table as the parameters that it is splatted into."""
+        if node.type == "hash_entry":
+            key, *value = node.named_children
+            return [f"-{self.text(key).strip(_QUOTES)}", *(w for one in value for w in self.words(one, depth + 1))]
+        return [word for child in node.named_children for word in self._splat(child, depth + 1)]
+
     def _literal(self, kind: str, text: str) -> list[str]:
         if kind == "stop_parsing":
             return text.removeprefix("--%").split()
+        if kind in _TOKENS and _LONE.fullmatch(text):  # an array is several words, and so is what is splatted
+            return list(self.variables.get(text[1:].strip("{}").lower(), (HOLE,)))
         return [self._string(text) if kind in _STRINGS else self._token(text)]
 
     def _is_list(self, node: tree_sitter.Node) -> bool:
@@ -190,10 +230,8 @@ class _Reader:
                 quote = "" if quote else sign
             elif sign == "$" and quote != "'" and (found := _VARIABLE.match(text, i)):
                 name = (found[1] or found[2] or "").lower()
-                out.append(self.variables.get(name, HOLE))
+                out.append(" ".join(self.variables.get(name, (HOLE,))))
                 i = found.end() - 1
-            elif sign == "@" and not quoted and i == 0 and text[1:].isidentifier():
-                return HOLE  # a splatted variable: any number of arguments
             else:
                 out.append(sign)
             i += 1

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from itertools import pairwise
 
 from harness.shellguard import rules, vastcli
 from harness.shellguard.reading import HOLE, ProgramCall
 from harness.shellguard.rules import Rule
-from harness.shellguard.seen import NestedScript, Place, Seen, Violation, said
+from harness.shellguard.seen import NestedCall, NestedScript, Place, Seen, Violation, said
 
 RULE_OF: dict[str, Rule] = {
     "destroy instance": rules.DESTROY,
@@ -36,10 +35,8 @@ RULE_OF: dict[str, Rule] = {
 }
 """Rule that a command breaks; the SDK's methods (vastai 1.9.1, ``vastai.VastAI``) are named like the commands."""
 
-API = re.compile(r"/api/v\d+/(instances|volumes|auth/apikeys|team)\b")
-_REBUILD = re.compile(r"/api/v\d+/instances/(recycle|update_template|bid_price)\b")
-_DELETE = re.compile(r"(?:-[a-zA-Z]*X|--request=?|--method=?)?delete", re.IGNORECASE)
-_METHOD = re.compile(r"-X|--request|--method|-method", re.IGNORECASE)
+_MENTIONED = ("--label", "--name", "--desc", "--readme", "--href", "--repo")
+"""Options whose value is a text for people."""
 
 
 def vastai(call: ProgramCall, _place: Place) -> Iterator[Seen]:
@@ -59,6 +56,21 @@ def vastai(call: ProgramCall, _place: Place) -> Iterator[Seen]:
         yield from _execute(call, asked.values.get("COMMAND", ""))
     elif (rule := RULE_OF.get(asked.command)) is not None:
         yield Violation(rule, said(call))
+    yield from _carried(call.words[1:])
+
+
+def _carried(args: tuple[str, ...]) -> Iterator[Seen]:
+    """Lines for the box in the options of a command: ``--onstart-cmd``, ``--args``, whatever else is no mere text."""
+    for i, word in enumerate(args):
+        option, _, glued = word.partition("=")
+        if not option.startswith("--"):
+            continue
+        if option == "--args":
+            yield NestedCall((glued, *args[i + 1 :]) if glued else args[i + 1 :], remote=True)
+            return
+        value = glued or "".join(args[i + 1 : i + 2])
+        if option not in _MENTIONED and any(map(str.isspace, value)):
+            yield NestedScript(value, remote=True)
 
 
 def _rejected(call: ProgramCall, hidden: bool) -> Iterator[Seen]:
@@ -90,14 +102,3 @@ def harness(call: ProgramCall, _place: Place) -> Iterator[Seen]:
     """``harness ...``: its guard needs no help, but for a loss that is accepted in so many words."""
     if any(word.partition("=")[0] == "--accept-loss" for word in call.words[1:]):
         yield Violation(rules.ACCEPT_LOSS, said(call))
-
-
-def http(call: ProgramCall) -> Iterator[Seen]:
-    """Any program that is given a URL of the provider's API and a method that deletes or rebuilds."""
-    urls = [word for word in call.words if API.search(word)]
-    if not urls:
-        return
-    deletes = any(_DELETE.fullmatch(word) for word in call.words)
-    unseen = any(_METHOD.match(a) and HOLE in a + b for a, b in pairwise(call.words))
-    if deletes or unseen or any(_REBUILD.search(url) for url in urls):
-        yield Violation(rules.DIRECT, said(call))

@@ -34,7 +34,8 @@ class ProgramCall:
 
     ``env`` holds ``NAME=value`` assignments for this call alone. ``stdin`` is literal text that it
     would read; ``piped`` says that it reads from another program. ``background`` says that
-    the shell would not wait for it, and nothing later in the line waits either.
+    the shell would not wait for it, and nothing later in the line waits either. ``files`` are the names that it
+    is redirected to or from.
     """
 
     words: tuple[str, ...]
@@ -42,6 +43,7 @@ class ProgramCall:
     stdin: str | None = None
     piped: bool = False
     background: bool = False
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,11 @@ def program(word: str) -> str:
     return name.split("@", 1)[0].split("==", 1)[0]
 
 
-_PRINTERS = frozenset({"echo", "printf", "write-output", "write", "write-host"})
+PRINTERS = names(
+    "echo printf write-output write write-host write-warning write-verbose write-error write-debug write-information"
+    " read-host"
+)
+"""Programs that only print their arguments."""
 _WAITERS = frozenset({"wait", "wait-job", "wait-process", "fg"})
 
 
@@ -79,6 +85,8 @@ def awaited(calls: tuple[ProgramCall, ...]) -> tuple[ProgramCall, ...]:
 def printed(call: ProgramCall) -> str | None:
     """Output of a call, where the line alone tells it."""
     name = program(call.words[0]) if call.words else ""
-    if name in _PRINTERS:
-        return " ".join(call.words[1:])
+    if name in PRINTERS:
+        text = " ".join(call.words[1:])
+        escaped = name == "printf" or (name == "echo" and call.words[1:2] == ("-e",))
+        return text.removeprefix("-e ").replace("\\n", "\n").replace("\\t", "\t") if escaped else text
     return call.stdin if name == "cat" else None

@@ -134,6 +134,13 @@ STOP = Rule(
     "the disk is kept, but the training is cut off, another renter may take the GPUs, and storage still bills",
     "let harness run stop it, or go on if the money matters more: nothing on the disk is lost",
 )
+OTHER_MACHINE = Rule(
+    "end-other-machine",
+    Decision.ASK,
+    "Look twice before ending a rented machine with another tool",
+    "sky down, runpodctl, terraform destroy and their kind take the disk with the machine, and verify nothing first",
+    "bring home what is on it, look at the file, and let a person say that the machine may go",
+)
 REBOOT = Rule(
     "reboot-instance",
     Decision.ASK,
@@ -193,6 +200,6 @@ UNREADABLE = Rule(
 
 RULES: tuple[Rule, ...] = (
     DESTROY, RECYCLE, UPDATE, SCHEDULE, REMOVE, VOLUME, API_KEY, BID, DIRECT, LAUNCHER, BACKGROUND, HIDDEN, UNREADABLE,
-    STOP, REBOOT, INTERRUPT, TEMPLATE, COPY, REMOVE_UNKNOWN, LOCK_OUT, CREDIT, ACCEPT_LOSS, PRINTS_KEY,
+    STOP, OTHER_MACHINE, REBOOT, INTERRUPT, TEMPLATE, COPY, REMOVE_UNKNOWN, LOCK_OUT, CREDIT, ACCEPT_LOSS, PRINTS_KEY,
 )  # fmt: skip
 """All rules, the irreversible first."""

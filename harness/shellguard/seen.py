@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.shellguard.reading import ProgramCall, Shell
 from harness.shellguard.rules import Rule
@@ -14,13 +14,17 @@ class Place:
     """Where a call would run: ``remote`` on the rented box, ``background`` with nobody waiting for it.
 
     ``prose`` marks text handed to a program that the command guard does not know to run its arguments.
-    ``line`` is the whole line as given, for the question whether it names a guarded act at all.
+    ``line`` is the whole line as given, for the question whether it names a guarded act at all. ``written``:
+    the files that the line itself has written, each with the text that it put there.
     """
 
     line: str
     remote: bool = False
     background: bool = False
     prose: bool = False
+    written: tuple[tuple[str, str], ...] = ()
+    judged: set[object] = field(default_factory=set, compare=False)
+    """Calls of this line that were looked at; each is looked at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class NestedCall:
 
     words: tuple[str, ...]
     background: bool = False
+    remote: bool = False
+    stdin: str | None = None
 
 
 Seen = Violation | NestedScript | NestedCall

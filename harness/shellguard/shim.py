@@ -1,7 +1,7 @@
 """A ``vastai`` that asks the command guard first: installed in a directory of its own, to stand first on PATH.
 
-The shim is a few lines of shell that start this module with the Python that installed it. This
-module judges the arguments as the operating system hands them over, so that no quoting,
+The shim is a few lines of shell that start this module (by ``harness.cli.judging``, which knows the jobs) with the
+Python that installed it. This module judges the arguments as the operating system hands them over, so that no quoting,
 script or alias hides them, and then becomes the real ``vastai`` that comes later on PATH.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.core import environment
 from harness.core.errors import BadInput, Refused
-from harness.shellguard.explain import warning
+from harness.shellguard.explain import Instead, by_rule, warning
 from harness.shellguard.judge import judge_argv
 
 MARK = "gold-standard-harness: asks harness guard, then runs the real vastai"
@@ -28,11 +28,11 @@ def shims(python: str, *, windows: bool) -> dict[str, str]:
     """The files to write, by name. ``-P`` keeps the working directory from standing in for the installed package."""
     if not windows:
         quoted = "'" + python.replace("'", "'\\''") + "'"
-        return {"vastai": f'#!/bin/sh\n# {MARK}\nexec {quoted} -P -m harness.shellguard.shim "$@"\n'}
+        return {"vastai": f'#!/bin/sh\n# {MARK}\nexec {quoted} -P -m harness.cli.judging --shim "$@"\n'}
     percent, doubled = python.replace("%", "%%"), python.replace("'", "''")
     return {
-        "vastai.cmd": f'@rem {MARK}\n@"{percent}" -P -m harness.shellguard.shim %*\n',
-        "vastai.ps1": f"# {MARK}\n& '{doubled}' -P -m harness.shellguard.shim @args\nexit $LASTEXITCODE\n",
+        "vastai.cmd": f'@rem {MARK}\n@"{percent}" -P -m harness.cli.judging --shim %*\n',
+        "vastai.ps1": f"# {MARK}\n& '{doubled}' -P -m harness.cli.judging --shim @args\nexit $LASTEXITCODE\n",
     }
 
 
@@ -95,10 +95,10 @@ def real_vastai() -> Path | None:
     return None
 
 
-def main(args: tuple[str, ...]) -> int:
+def main(args: tuple[str, ...], instead: Instead = by_rule) -> int:
     """Ask the command guard, then become the real ``vastai``; its exit code is this one's."""
     try:
-        told = warning(judge_argv(("vastai", *args)))
+        told = warning(judge_argv(("vastai", *args)), instead)
     except Refused as refused:
         sys.stderr.write(f"harness guard: held. {refused}\nnext: {refused.remedy}\n")
         return refused.exit_code
@@ -113,7 +113,3 @@ def main(args: tuple[str, ...]) -> int:
         os.execv(found, command)  # noqa: S606  # the same process goes on: signals, terminal and exit code are its own
     # On Windows execv would return to the shell before the program ends.
     return subprocess.run(command, check=False).returncode
-
-
-if __name__ == "__main__":
-    sys.exit(main(tuple(sys.argv[1:])))

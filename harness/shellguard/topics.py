@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import re
 
+from harness.shellguard.machines import TOOLS
+
 # A line in which none of these stands, quotes and escapes taken away, has nothing to do with any rule.
 _TOPIC = re.compile(
     r"vast|destroy|recycle|ssh|scp|sftp|lftp|rsync|torch|accelerate|deepspeed|fsdp|/api/v\d|models/output|/workspace"
-    r"|powershell|pwsh|accept-loss"
+    r"|powershell|pwsh|accept-loss|\bsky\b|runpod|lambda(labs)?\.|(^|[\s;&|(/\\'\"])("
+    + "|".join(sorted(TOOLS))
+    + r")(\.exe)?\s"
 )
+_BUILT = re.compile(r"(^|[;&|(\n{])\s*[\"']?\$\{?\w|&\s*\(")
+"""A program whose name stands in variables, or is put together."""
+_ACTS = r"destroy|recycle|update|delete|reset|change|execute|repl"
 _MENTIONS = re.compile(
-    r"vast.*\b(destroy|recycle|update|delete|reset|change|execute|repl)|\b(destroy|recycle) instance|_instance|torchrun"
+    rf"\bvast.*\b({_ACTS})|\b({_ACTS})\b.*vastai|\b(destroy|recycle) instance|_instance|torchrun"
     r"|accelerate launch|deepspeed|torch\.distributed|(rm|delete)\b.*(\.gguf|models/output)",
     re.DOTALL,
 )
@@ -22,7 +29,7 @@ _CODED = re.compile(r"\\(?:x([0-9a-f]{1,2})|u([0-9a-f]{1,4})|([0-7]{1,3}))")
 
 def touches(text: str) -> bool:
     """True for a line that could break a rule; any other is allowed without being parsed."""
-    return _TOPIC.search(text.lower()) is not None or _TOPIC.search(_plain(text)) is not None
+    return any(_TOPIC.search(one) for one in (text.lower(), _plain(text))) or _BUILT.search(text) is not None
 
 
 def mentions(text: str) -> bool:

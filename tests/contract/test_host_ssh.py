@@ -289,7 +289,7 @@ def test_a_cut_that_the_command_hears_of_before_the_connection_is_no_end_of_the_
 
 @pytest.mark.parametrize("path", ["a\nb", "", "$(id)"])
 def test_a_remote_path_that_deceives_is_refused(host: Host, tmp_path: Path, path: str) -> None:
-    with pytest.raises(TransferFailed, match="refused"):
+    with pytest.raises(BadInput, match="rename it on the box"):
         host.fetch(RemoteFile(path, 1, digest(b"x")), tmp_path / "x")
 
 

@@ -232,6 +232,55 @@ def test_no_powershell_disguise_lets_the_act_through(data: st.DataObject) -> Non
     assert judge(f"{known}; {line}", Shell.POWERSHELL).decision is Decision.DENY
 
 
+# --- in other words -----------------------------------------------------------------------------------
+
+
+@settings(max_examples=200)
+@given(st.data(), st.sampled_from([Shell.BASH, Shell.POWERSHELL]))
+def test_words_in_variables_in_any_order_are_held(data: st.DataObject, shell: Shell) -> None:
+    """Each word of the act in a variable of its own, cut anywhere, assigned in any order."""
+    sign, glue, call = ("$", "=", "& ") if shell is Shell.POWERSHELL else ("", "=", "")
+    given_: list[str] = []
+    words: list[str] = []
+    for i, word in enumerate(ACT):
+        at = data.draw(st.integers(1, len(word)))
+        parts = [part for part in (word[:at], word[at:]) if part]
+        given_ += [f"{sign}v{i}x{j}{glue}'{part}'" for j, part in enumerate(parts)]
+        words.append('"' + "".join(f"${{v{i}x{j}}}" for j in range(len(parts))) + '"')
+    order = data.draw(st.permutations(given_))
+    assert judge("; ".join([*order, call + " ".join(words)]), shell).decision is Decision.DENY
+
+
+_STARTED = (
+    "import subprocess; subprocess.run({words})",
+    "import os; os.system({text})",
+    "import subprocess as s; c = {words}; s.Popen(c)",
+    "import subprocess as s; s.run({text}, shell=True)",
+    "import subprocess as s; s.run({text}.split())",
+    "from tools import anything; anything({text})",
+    "import os; c = {text}; print(c); os.popen(c)",
+)
+_TOLD = (
+    "print({text})",
+    "import re; re.search({text}, open('a').read())",
+    "import subprocess as s; out = s.check_output(['git', 'log'], text=True); assert {text} not in out",
+    "import pathlib; p = pathlib.Path('a'); p.write_text(p.read_text().replace({text}, 'x'))",
+    "import os; c = {text}; print(c)",
+    "import json, os; json.dump({words}, open(os.devnull, 'w'))",
+)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_python_that_starts_is_held_and_python_that_tells_goes_by(data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(line := " ".join(ACT))))
+    text = data.draw(st.sampled_from([repr(line), f"({line[:at]!r} + {line[at:]!r})", f"'{line[:-1]}%d' % 5"]))
+    filled = {"text": f"({text})", "words": repr(list(ACT))}
+    started, told = data.draw(st.sampled_from(_STARTED)), data.draw(st.sampled_from(_TOLD))
+    assert judge(f"python3 -c {shlex.quote(started.format(**filled))}").decision is Decision.DENY
+    assert judge(f"python3 -c {shlex.quote(told.format(**filled))}").decision is Decision.ALLOW
+
+
 # --- nothing breaks it --------------------------------------------------------------------------
 
 

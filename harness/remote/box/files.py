@@ -27,9 +27,10 @@ def expand(path: str) -> str:
 
 
 def glob(pattern: str) -> Any:
-    """Entries that match a shell pattern (no ``**``), sorted: ``[{path, kind, bytes, mtime, is_symlink}]``.
+    """Entries that match a pattern, sorted: ``[{path, kind, bytes, mtime, is_symlink}]``.
 
-    Links are followed. An unreadable directory is a problem, unlike with Python's own glob.
+    In it ``*`` and ``?`` match, but never a ``/``; every other character is itself. Links are followed. An unreadable
+    directory is a problem, unlike with Python's own glob.
     """
     head = "/" if pattern.startswith("/") else ""
     found = [head]
@@ -49,7 +50,7 @@ def _entry(path: str) -> Any:
 
 
 def _matching(base: str, part: str) -> Iterator[str]:
-    if not re.search(r"[*?\[]", part):
+    if not re.search(r"[*?]", part):
         path = os.path.join(base, part)
         try:
             os.lstat(expand(path))
@@ -61,8 +62,9 @@ def _matching(base: str, part: str) -> Iterator[str]:
         names = os.listdir(expand(base) or ".")
     except (FileNotFoundError, NotADirectoryError):
         return
+    pattern = part.replace("[", "[[]")
     for name in names:
-        if fnmatch.fnmatchcase(name, part) and (not name.startswith(".") or part.startswith(".")):
+        if fnmatch.fnmatchcase(name, pattern) and (not name.startswith(".") or part.startswith(".")):
             yield os.path.join(base, name)
 
 

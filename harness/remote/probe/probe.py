@@ -17,7 +17,7 @@ from harness.core.observed import Observed, unseen
 from harness.core.ports import RunResult
 from harness.core.questions import Answers, Question
 from harness.core.text import printable
-from harness.remote.path_safety import unsafe_paths
+from harness.remote.path_safety import refused, unsafe_paths
 from harness.remote.probe import posix_fallback, program
 from harness.remote.probe.typed import typed
 
@@ -100,5 +100,6 @@ def read(question: Question[T], told: Observed[Json]) -> Observed[T]:
         return unseen(f"{question.op} on the box: {answer.problem}")
     unsafe = unsafe_paths(question, answer.value)
     if unsafe:
-        return unseen(f"the box answers {question.op} with a path that cannot be trusted: {unsafe[0]!r}")
+        which = refused(unsafe[0]) or f"a path that was not asked for: {printable(repr(unsafe[0]), 300)}"
+        return unseen(f"the box answers {question.op} with what cannot be trusted: {which}")
     return answer

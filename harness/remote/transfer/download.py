@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.core import durable
-from harness.core.errors import RemoteChanged, TransferFailed
+from harness.core.errors import BadInput, RemoteChanged, TransferFailed
 from harness.core.ports import Clock, OnProgress, RemoteFile
-from harness.remote.path_safety import problem_of_remote
+from harness.remote.path_safety import REMEDY, refused
 from harness.remote.transfer.attempt import DEFAULT_LIMITS, DownloadAttempt, RemoteDigests, Source, TransferLimits
 from harness.remote.transfer.journal import Journal, disk_errors_translated
 
@@ -34,9 +34,11 @@ def fetch(
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
     """Fetch ``remote`` to ``destination``; see ``ports.Host.fetch``. Raises Cancelled once ``cancelled`` says so."""
-    odd = problem_of_remote(remote.path)
-    if odd is not None or remote.size < 0:
-        raise TransferFailed(f"the remote file {remote.path[:200]!r} is refused: {odd or 'its size is negative'}")
+    told = refused(remote.path)
+    if told is not None:
+        raise BadInput(told, remedy=REMEDY)
+    if remote.size < 0:
+        raise TransferFailed(f"the remote file {remote.path[:200]!r} is refused: its size is negative")
 
     def attempt(journal: Journal) -> str:
         return DownloadAttempt(journal, source, clock, limits).run(on_progress or (lambda _: None), cancelled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -25,7 +26,7 @@ from harness.cli import run as run_command
 from harness.cli.confirming import agreeing, confirming
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, GateHeld, HarnessError, JobBusy, LogDamaged, NotProven, Refused
-from harness.core.ids import InstanceId, JobName
+from harness.core.ids import InstanceId, JobName, Sha256
 from harness.core.lifecycle import Stage
 from harness.job.load import load_job
 from harness.job.model import ProviderTable
@@ -292,12 +293,11 @@ def test_the_destruction_of_a_closed_job_says_that_it_is_over(home: Path, ask: A
     assert (code, "its instance destroyed" in out) == (0, True)
 
 
-def test_download_of_what_is_home_says_where_it_is(home: Path, ask: Ask) -> None:
-    _write(home, Log().verified())
-    assert ask("download", "night")[:2] == (
-        0,
-        "already verified: /home/me/models/forex-r1-v3.Q8_0.gguf\n",
-    )
+def test_download_of_what_is_home_says_where_it_is(home: Path, ask: Ask, tmp_path: Path) -> None:
+    model = tmp_path / "m.gguf"
+    model.write_bytes(b"whole")
+    _write(home, Log().verified(path=str(model), size=5, sha256=Sha256(hashlib.sha256(b"whole").hexdigest())))
+    assert ask("download", "night")[:2] == (0, f"already verified: {model}\n")
 
 
 def test_a_job_that_another_process_runs_is_left_to_it(home: Path, ask: Ask) -> None:

@@ -284,7 +284,7 @@ def test_an_artifact_with_a_hostile_name_is_not_recorded(world: World) -> None:
     world.box.artifact.rename(world.box.artifact.with_name("con.gguf"))
     told = world.run(until=Stage.POSTTRAIN)
     assert world.history.artifact is None
-    assert any("cannot be trusted" in note for note in told.notes)
+    assert any("'con.gguf' is refused" in note and "rename it on the box" in note for note in told.notes)
 
 
 def test_a_second_copy_is_made_and_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

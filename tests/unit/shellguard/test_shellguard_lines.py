@@ -1,5 +1,6 @@
 """A table of command lines: what people and agents type, plain or in disguise, and what the command guard must say."""
 
+# ruff: noqa: E501 - a line stays one line, quoted as it is typed
 from __future__ import annotations
 
 import pytest
@@ -195,6 +196,7 @@ BASH: tuple[tuple[Rule | None, str], ...] = (
     # worth a look, and no more
     (rules.STOP, "vastai stop instance 5"),
     (rules.STOP, "vastai stop instances 5 6"),
+    (rules.OTHER_MACHINE, "terraform destroy"),
     (rules.REBOOT, "vastai reboot instance 5"),
     (rules.TEMPLATE, "vastai update template abc --image x"),
     (rules.COPY, "vastai copy 5:/workspace/x local:."),
@@ -216,6 +218,52 @@ BASH: tuple[tuple[Rule | None, str], ...] = (
     (ALLOW, "ssh root@h 'kill -0 4711'"),
     (ALLOW, "ssh root@h 'tmux ls; ps aux; mv notes.txt notes.old'"),
     (ALLOW, "sftp root@h <<< 'get /workspace/vastai_llm_training/models/output/final/x.gguf'"),
+    # each branch that refuses, once
+    (rules.OTHER_MACHINE, "curl -X DELETE https://rest.runpod.io/v1/pods/abc"),
+    (rules.STOP, "curl -T body.json -X PUT https://console.vast.ai/api/v0/instances/5/"),
+    (rules.STOP, "http PUT https://console.vast.ai/api/v0/instances/5/ state=stopped"),
+    (rules.STOP, """curl -X PUT https://console.vast.ai/api/v0/instances/5/ '-d{"state":"stopped"}'"""),
+    (rules.DESTROY, "timeout --foreground 10 vastai destroy instance 5"),
+    (rules.DESTROY, "sudo --user=me vastai destroy instance 5"),
+    (rules.DESTROY, "sudo --user me -- vastai destroy instance 5"),
+    (rules.DESTROY, "vastai execute 5 'vastai destroy instance 5'"),
+    (rules.DESTROY, "pwsh -NoProfile <<< 'vastai destroy instance 5'"),
+    (rules.UNREADABLE, "cat 'vastai destroy instance 5.ps1' | pwsh -"),
+    (rules.UNREADABLE, "cat 'vastai destroy instance 5.py' | python3"),
+    (rules.UNREADABLE, "pwsh -EncodedCommand dgBhAHM"),
+    (rules.DESTROY, "cmd /q /c vastai destroy instance 5"),
+    (
+        rules.DESTROY,
+        "cat > x.js <<'EOF'\nrequire('vastai').destroy_instance(5)\nEOF\npython -c 'import vastai; vastai.destroy_instance(5)'",
+    ),
+    (
+        rules.UNREADABLE,
+        "cat > x.js <<'EOF'\nrequire('child_process').execSync('vastai destroy instance 5')\nEOF\nnode x.js",
+    ),
+    (rules.DESTROY, "python2 -c 'import vastai; print vastai.destroy_instance(5)'"),
+    (
+        rules.DIRECT,
+        "python2 -c 'import requests; print requests.delete(\"https://console.vast.ai/api/v0/instances/5/\")'",
+    ),
+    (
+        rules.DESTROY,
+        "python -c \"import subprocess as s; c=['vastai']; c.append('destroy'); c.extend(['instance','5']); s.run(c)\"",
+    ),
+    (rules.DESTROY, "python -c \"import os; f=lambda: 'vastai destroy instance 5'; os.system(f())\""),
+    (rules.DESTROY, "python -c \"import os; d={}; d['c']='vastai destroy instance 5'; os.system(d['c'])\""),
+    (rules.DESTROY, "python -c \"import os; os.system('vastai destroy instance %d' % 5)\""),
+    (rules.DESTROY, "python -c \"import os; os.system(' '.join(['vastai','destroy','instance','5']))\""),
+    (rules.DESTROY, "python -c \"__import__('os').system('vastai destroy instance 5')\""),
+    (
+        rules.DESTROY,
+        "python -c \"import subprocess as s; p=s.Popen(['sh'],stdin=-1); p.stdin.write('vastai destroy instance 5')\"",
+    ),
+    (ALLOW, "python -c \"import os, re; re.compile('vastai destroy instance 5').sub('', open(os.devnull).read())\""),
+    (ALLOW, "python -c \"import os; raise SystemExit('vastai destroy instance 5 is not for ' + os.name)\""),
+    (ALLOW, "python -c \"import os; a=[]; a.append('vastai destroy instance 5'); print(a)\""),
+    (ALLOW, "python -c \"import os; print('vastai destroy instance 5'.count('v'), os.name)\""),
+    (ALLOW, "python -c \"import os; a = b = 'vastai destroy instance 5'; b = a; print(b)\""),
+    (ALLOW, "vastai execute 5 'nvidia-smi'"),
     # nothing to hold
     (ALLOW, "ls -la"),
     (ALLOW, ""),

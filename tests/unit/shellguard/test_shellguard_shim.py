@@ -120,8 +120,8 @@ def test_windows_gets_a_cmd_and_a_ps1(tmp_path: Path) -> None:
     written = shim.install(tmp_path, python=python, windows=True)
     assert [path.name for path in written] == ["vastai.cmd", "vastai.ps1"]
     cmd, ps1 = (path.read_bytes().decode() for path in written)
-    assert '@"C:\\Users\\O\'Neil %%x%%\\python.exe" -P -m harness.shellguard.shim %*\r\n' in cmd
-    assert "& 'C:\\Users\\O''Neil %x%\\python.exe' -P -m harness.shellguard.shim @args\r\n" in ps1
+    assert '@"C:\\Users\\O\'Neil %%x%%\\python.exe" -P -m harness.cli.judging --shim %*\r\n' in cmd
+    assert "& 'C:\\Users\\O''Neil %x%\\python.exe' -P -m harness.cli.judging --shim @args\r\n" in ps1
     assert "exit $LASTEXITCODE" in ps1
     assert len(shim.uninstall(tmp_path)) == 2
 
@@ -132,4 +132,4 @@ def test_the_windows_shim_reads_as_powershell(tmp_path: Path) -> None:
     _, ps1 = shim.install(tmp_path, python=sys.executable, windows=True)
     reading = powershell.read(ps1.read_text(encoding="utf-8"))
     assert reading.doubts == ()
-    assert reading.calls[0].words[:4] == (sys.executable, "-P", "-m", "harness.shellguard.shim")
+    assert reading.calls[0].words[:5] == (sys.executable, "-P", "-m", "harness.cli.judging", "--shim")

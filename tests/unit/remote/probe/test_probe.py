@@ -81,10 +81,11 @@ def test_glob_finds_sorts_and_is_bounded(ask: Ask, tmp_path: Path, monkeypatch: 
     (tmp_path / "sub" / "d.gguf").write_text("")
     assert [entry.path for entry in ask(Glob("*.gguf")).get()] == ["a.gguf", "b.gguf"]
     assert [entry.path for entry in ask(Glob("*/d.gguf")).get()] == ["sub/d.gguf"]
-    assert [entry.path for entry in ask(Glob(f"{tmp_path}/[ab].gguf")).get()] == [
-        f"{tmp_path}/a.gguf",
-        f"{tmp_path}/b.gguf",
-    ]
+    (tmp_path / "model[v3].gguf").write_text("")
+    for pattern in ("model[v3].gguf", "model[v?].gguf", "model[*"):
+        assert [entry.path for entry in ask(Glob(f"{tmp_path}/{pattern}")).get()] == [f"{tmp_path}/model[v3].gguf"]
+    assert ask(Glob(f"{tmp_path}/[ab].gguf")).get() == ()
+    (tmp_path / "model[v3].gguf").unlink()
     assert ask(Glob("absent/*.gguf")).get() == ()
     monkeypatch.setattr(files, "MATCHES", 1)
     with pytest.raises(ValueError, match="more than 1 entries"):
