@@ -25,6 +25,7 @@ from harness.providers import registry
 from harness.providers.registry import ProviderSettings
 
 if TYPE_CHECKING:
+    from harness.providers.wall import Wall
     from harness.remote.host import SshHost
 
 
@@ -160,6 +161,16 @@ def open_provider(table: ProviderTable, home: Path, clock: Clock) -> Provider:
     """The provider that a job file's table names; raises BadInput when its kind is unknown or its key is missing."""
     told = table.model_dump(include={"kind", "server_url", "scenario", "user_id"})
     return registry.open_provider(ProviderSettings(**told, home=home, clock=clock, environ=environment.variables()))
+
+
+def open_wall(kind: str) -> Wall:
+    """The wall of a kind of provider's account; raises BadInput for a kind that has no scoped keys."""
+    from harness.providers.keeping import KeyStore  # noqa: PLC0415 - few commands need it
+    from harness.providers.wall import Wall  # noqa: PLC0415 - few commands need it
+
+    home = environment.home()
+    settings = ProviderSettings(kind, home, SystemClock(), environment.variables())
+    return Wall(registry.open_key_issuer(settings), KeyStore(home, kind))
 
 
 @contextmanager

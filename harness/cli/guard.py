@@ -1,4 +1,7 @@
-"""``harness guard``: judge a command line, answer a coding agent's hook, put a guarded ``vastai`` on PATH."""
+"""``harness guard``: judge a command line, answer a coding agent's hook, put a guarded ``vastai`` on PATH.
+
+And the wall before all of that: keys that the provider itself lets destroy nothing (``harness.cli.wall``).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from harness.cli import wall
 from harness.cli.judging import instead
 from harness.core.errors import BadInput
 from harness.shellguard.explain import warning
@@ -94,3 +98,7 @@ def uninstall(directory: _Directory = None) -> None:
         typer.echo(f"removed {path}")
     if not removed:
         typer.echo("no shim there: nothing was removed")
+
+
+for command in (wall.lock, wall.unlock, wall.rotate, wall.status):
+    app.command()(command)

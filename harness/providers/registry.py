@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.core.errors import BadInput
 from harness.core.ports import Clock, Provider
+
+if TYPE_CHECKING:
+    from harness.providers.scoped_keys import KeyIssuer
 
 GROUP = "harness.providers"
 DEFAULT = "vast"
@@ -66,15 +70,29 @@ def find(kind: str) -> EntryPoint:
 
 def open_provider(settings: ProviderSettings) -> Provider:
     """The provider of a kind; raises BadInput when that is unknown or does not load, else what its factory raises."""
-    entry = find(settings.kind)
+    return cast("Provider", _load(settings.kind)(settings))
+
+
+def open_key_issuer(settings: ProviderSettings) -> KeyIssuer:
+    """The scoped keys of a kind; raises BadInput for a kind that has none, else as ``open_provider``."""
+    factory = getattr(import_module(_load(settings.kind).__module__), "open_key_issuer", None)
+    if factory is None:
+        raise BadInput(
+            f"the provider of kind {settings.kind!r} issues no keys with a part of the rights",
+            remedy="Give people and agents no key of it; the command guard reads their command lines meanwhile.",
+        )
+    return cast("KeyIssuer", factory(settings))
+
+
+def _load(kind: str) -> Any:
+    entry = find(kind)
     try:
-        factory = entry.load()
+        return entry.load()
     except (ImportError, AttributeError) as error:
         raise BadInput(
-            f"the provider of kind {settings.kind!r} cannot be loaded from {entry.value}: {error}",
+            f"the provider of kind {kind!r} cannot be loaded from {entry.value}: {error}",
             remedy=f"Install it anew, with what it needs: pip install --force-reinstall {_package(entry)}",
         ) from error
-    return cast("Provider", factory(settings))
 
 
 def _package(entry: EntryPoint) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from harness.core.errors import BadInput
+from harness.providers.scoped_keys import KeyPlace
 
 DEFAULT_SERVER = "https://console.vast.ai"
-_KEY_REMEDY = "Get a key at https://cloud.vast.ai/manage-keys/ and set VAST_API_KEY, or run: vastai set api-key KEY."
+KEY_REMEDY = "Get a key at https://cloud.vast.ai/manage-keys/ and set VAST_API_KEY, or run: vastai set api-key KEY."
 _KEY_LIMIT = 4096
 
 
@@ -32,23 +33,50 @@ class Credentials:
 
 
 def resolve(
-    environ: Mapping[str, str], home: Path, *, api_key: str | None = None, server_url: str | None = None
+    environ: Mapping[str, str],
+    home: Path,
+    *,
+    api_key: str | None = None,
+    server_url: str | None = None,
+    working: Callable[[str, str | None], str | None] = lambda _server, _found: None,
 ) -> Credentials:
     """The given values; else VAST_API_KEY and VAST_URL of ``environ``; else the key files under ``home``.
 
-    Key files: ``$XDG_CONFIG_HOME/vastai/vast_api_key`` (default ``~/.config``), ``~/.vast_api_key``.
+    Key files: ``$XDG_CONFIG_HOME/vastai/vast_api_key`` (default ``~/.config``), ``~/.vast_api_key``. What ``working``
+    makes of the server and the key that was found comes before that key.
     Raises BadInput when there is no key, or one that cannot be a key; the message never holds it.
     """
+    server = server_of(environ, server_url)
+    _require_url(server)
     asked = api_key or environ.get("VAST_API_KEY")
     files = key_files(environ, home)
     used = None if asked else next((path for path in files if path.exists()), None)
-    key = asked or (used and _read(used))
+    key = asked or (_read(used) if used else None)
+    kept = working(server, key)
+    if kept:
+        return Credentials(server, kept, "harness guard lock")
     if not key:
-        raise BadInput("no Vast.ai API key was found", remedy=_KEY_REMEDY)
+        raise BadInput("no Vast.ai API key was found", remedy=KEY_REMEDY)
     source = str(used) if used else "VAST_API_KEY" if not api_key else "the caller"
     others = [str(path) for path in files if path != used and _holds_another(path, key)]
     told = f"{source}; another key lies in {' and in '.join(others)}" if others else source
-    return Credentials((server_url or environ.get("VAST_URL") or DEFAULT_SERVER).rstrip("/"), key, told)
+    return Credentials(server, key, told)
+
+
+def server_of(environ: Mapping[str, str], server_url: str | None = None) -> str:
+    """The address of the service."""
+    return (server_url or environ.get("VAST_URL") or DEFAULT_SERVER).rstrip("/")
+
+
+def key_places(environ: Mapping[str, str], home: Path) -> tuple[KeyPlace, ...]:
+    """Every place where the official client looks for a key; the last is for two-factor sessions, by its command alone.
+
+    Raises BadInput for a file that is there and cannot be read.
+    """
+    client, older = key_files(environ, home)
+    files = (client, older, client.with_name("vast_tfa_key"))
+    variable = KeyPlace("VAST_API_KEY", None, environ.get("VAST_API_KEY") or None)
+    return (variable, *(KeyPlace(str(path), path, _read(path) if path.exists() else None) for path in files))
 
 
 def key_files(environ: Mapping[str, str], home: Path) -> tuple[Path, ...]:
@@ -63,7 +91,7 @@ def _read(path: Path) -> str:
         with path.open(encoding="utf-8") as file:
             return file.read(_KEY_LIMIT).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"cannot read the API key file {path}", remedy=_KEY_REMEDY) from error
+        raise BadInput(f"cannot read the API key file {path}", remedy=KEY_REMEDY) from error
 
 
 def _holds_another(path: Path, key: str) -> bool:
@@ -76,7 +104,7 @@ def _holds_another(path: Path, key: str) -> bool:
 def _require_key(key: str) -> None:
     """A key travels in an HTTP header: a blank or a line break in it would be shown in the client's own error."""
     if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise BadInput("the Vast.ai API key holds characters that no key has", remedy=_KEY_REMEDY)
+        raise BadInput("the Vast.ai API key holds characters that no key has", remedy=KEY_REMEDY)
 
 
 def _require_url(url: str) -> None:
