@@ -80,6 +80,8 @@ def test_with_the_everyday_key_every_program_reads_and_none_destroys(
             ("show", "instance", str(rented.id)),
             ("show", "volumes"),
             ("search", "offers", "gpu_name=H100_NVL"),
+            ("show", "invoices-v1", "--charges"),
+            ("logs", str(rented.id)),
         ):
             said = client(emulator.url, key, *words)
             assert said.status == 0, said.text

@@ -97,6 +97,7 @@ def files_with(secret: str, folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in paths if secret.encode() in path.read_bytes())
 
 
+@pytest.mark.slow
 def test_locked_rotated_and_unlocked_by_typing(person: Person) -> None:
     own = person.emulator.key
     assert person.types("guard", "status") == 3
@@ -129,6 +130,7 @@ def test_a_provider_without_scoped_keys_is_told(person: Person) -> None:
     assert person.types("guard", "lock", "--provider", "nobody") == 2
 
 
+@pytest.mark.slow
 def test_a_whole_job_behind_the_wall(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rented, watched, destroyed through the door with the kept key; every key is where it belongs and nowhere else."""
     bystander = person.emulator.world.create(7_100_002, create_request(label="somebody's"))
