@@ -41,4 +41,5 @@ def check_remote_dataset_counts(upload: UploadFacts, job: Job, evidence: Evidenc
     counts = evidence.saw("rows on the box", upload.counts)
     wanted = (job.data.features, job.data.scenarios, job.data.pairs)
     evidence.wants("features, scenarios, pairs", wanted)
-    assert (counts.features, counts.scenarios, counts.pairs) == wanted
+    told = f"features {counts.features}, scenarios {counts.scenarios}, pairs {counts.pairs} on the box"
+    assert (counts.features, counts.scenarios, counts.pairs) == wanted, told

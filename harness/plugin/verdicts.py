@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import textwrap
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -135,12 +136,26 @@ def _judge(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: Evi
         return Verdict.PASS, ""
     error = call.excinfo.value
     if report.when == "call" and isinstance(error, AssertionError | pytest.fail.Exception):
-        # pytest adds the expression and where its values come from; the check's own words are enough.
-        return Verdict.FAIL, str(error).partition("\nassert ")[0].partition("\n +  where")[0]
+        return Verdict.FAIL, _own_words(call.excinfo)
     if isinstance(error, CouldNotLook):
         return Verdict.UNKNOWN, f"could not look: {error}"
     where = call.excinfo.traceback[-1]
     return Verdict.UNKNOWN, f"could not judge: {type(error).__name__}: {error} ({where.path}:{where.lineno + 1})"
+
+
+def _own_words(raised: pytest.ExceptionInfo[BaseException]) -> str:
+    """A check's message; an assertion without one is its own.
+
+    The same whether pytest rewrote the assertion or not: a rewritten one adds the expression with its values, and
+    indents all lines of the message but the first.
+    """
+    first, _, others = str(raised.value).partition("\nassert ")[0].partition("\n")
+    if first and not first.startswith("assert "):
+        return f"{first}\n{textwrap.dedent(others)}" if others else first
+    where = raised.traceback.filter(raised)[-1]
+    if where.frame.code.fullsource is None:
+        return f"an assertion without words failed ({where.path}:{where.lineno + 1})"
+    return textwrap.dedent(str(where.statement)).strip()
 
 
 def _not_run(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: Evidence) -> str | None:

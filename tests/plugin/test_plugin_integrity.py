@@ -55,6 +55,38 @@ def test_a_failed_check_says_what_it_saw_expected_and_what_is_next(mine: Project
         assert words in said.output
 
 
+SPOKEN = [
+    ('assert len("abc") == 4, "three letters"', "three letters"),
+    ('assert len("abc") == 4', 'assert len("abc") == 4'),
+    ('assert len("abc") == 4, ""', 'assert len("abc") == 4, ""'),
+    ("assert (\n        4 ==\n        len('abc')\n    )", "assert (\n    4 ==\n    len('abc')\n)"),
+    ('assert not facts, "one:\\n  two\\nthree {100 %}\\n\\n~ four"', "one:\n  two\nthree {100 %}\n\n~ four"),
+    ('pytest.fail("three letters")', "three letters"),
+    ("pytest.fail()", "pytest.fail()"),
+    ('raise AssertionError("three letters")', "three letters"),
+]
+
+
+@pytest.mark.parametrize(("body", "words"), SPOKEN)
+@pytest.mark.parametrize("how", ["plain", "rewrite"])
+def test_what_a_check_says_does_not_depend_on_how_pytest_imports_it(
+    mine: Project, how: str, body: str, words: str
+) -> None:
+    mine.write("checks/mine/check_b.py", second(body))
+    said = mine.judge(mine.facts(), f"--assert={how}")
+    assert_held(said)
+    assert said.gate is not None
+    (message,) = [result["message"] for result in said.gate["results"] if result["id"] == "second"]
+    assert message == words
+
+
+def test_an_assertion_without_words_whose_source_is_gone_says_where_it_stands(mine: Project) -> None:
+    mine.write("checks/mine/check_b.py", second("exec(compile('assert not facts', 'gone.py', 'exec'), {'facts': 1})"))
+    said = mine.judge(mine.facts())
+    assert_held(said, "an assertion without words failed")
+    assert said.verdicts()["second"] == "fail"
+
+
 NOT_A_PASS = {
     "a skip mark": second("pass", '@pytest.mark.skip(reason="later")'),
     "a skip inside": second('pytest.skip("later")'),

@@ -274,6 +274,26 @@ def test_another_architecture_is_unknown_and_no_pass(tmp_path: Path) -> None:
     assert "gemma" in finding.seen
 
 
+@pytest.mark.parametrize(
+    ("stored", "where"),
+    [
+        (b"\3\0\0\0\0\0\0\0abc\1\0", "array of strings"),
+        (b"\1\0\0\0\0\0\0\0\xff\0\0\0\0\0\0\0\0", "array of strings"),
+        (b"\3\0\0\0", "array"),
+    ],
+    ids=["lengths of a changed file", "no text", "shorter"],
+)
+def test_an_array_of_a_file_that_changed_since_its_header_was_read_is_refused(
+    tmp_path: Path, stored: bytes, where: str
+) -> None:
+    path = tmp_path / "a.gguf"
+    path.write_bytes(stored)
+    end = len(stored) + (where == "array")
+    with pytest.raises(gguf.GgufError) as refused:
+        gguf.read_array(path, gguf.Array("string", 2, 0, end))
+    assert refused.value.where == where
+
+
 def test_a_missing_file_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not a file"):
         verify_file(tmp_path / "nowhere.gguf", Expectation())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import gguf as llama
 import pytest
 
@@ -27,6 +30,41 @@ def test_every_file_type_has_llama_cpps_number() -> None:
     numbers |= {name: known[3] for name, known in NEWER.items()}
     assert {one.name: one.file_type for one in TABLE} == numbers
     assert len(BY_NAME) == len(BY_FILE_TYPE) == len(TABLE)
+
+
+METADATA = {
+    "UINT8": (0, 255),
+    "INT8": (-128, 127),
+    "UINT16": (256, 65535),
+    "INT16": (-32768, 32767),
+    "UINT32": (65536, 2**32 - 1),
+    "INT32": (-(2**31), 2**31 - 1),
+    "FLOAT32": (-0.5, 2.0**100),
+    "BOOL": (False, True),
+    "UINT64": (2**32, 2**64 - 1),
+    "INT64": (-(2**63), 2**63 - 1),
+    "FLOAT64": (0.1, 1e300),
+}
+
+
+@pytest.mark.parametrize(("name", "values"), METADATA.items())
+def test_every_type_of_metadata_is_read_as_it_was_written(tmp_path: Path, name: str, values: tuple[Any, ...]) -> None:
+    path = tmp_path / "a.gguf"
+    kind = llama.GGUFValueType[name]
+    written = llama.GGUFWriter(path, "any")
+    for number, value in enumerate(values):
+        written.add_key_value(f"x.{number}", value, kind)
+    written.add_key_value("x.all", list(values), llama.GGUFValueType.ARRAY, sub_type=kind)
+    written.write_header_to_file()
+    written.write_kv_data_to_file()
+    written.write_tensors_to_file()
+    written.close()
+    seen = gguf.parse(path).metadata
+    assert (seen["x.0"], seen["x.1"]) == values
+    array = seen["x.all"]
+    assert isinstance(array, gguf.Array)
+    assert array.item_type == name.lower()
+    assert gguf.read_array(path, array) == list(values)
 
 
 def test_every_scale_lies_within_its_block() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 from typing import Any
 
@@ -54,3 +55,13 @@ def test_no_check_passes_blindly(stage: Stage) -> None:
     blindfolded = [judge(stage, blind(stage, field)) for field in observed_fields(stage)]
     for check in plan.declared(stage, sound_job()):
         assert any(judged[check].verdict is Verdict.UNKNOWN for judged in blindfolded), check
+
+
+def test_every_assertion_says_what_is_wrong() -> None:
+    """Without words of its own a check would say what pytest's rewriting adds, and nothing where none is rewritten."""
+    found = [
+        (file, node) for file in plan.FOLDER.rglob("*.py") for node in ast.walk(ast.parse(file.read_text("utf-8")))
+    ]
+    assertions = [(file, node) for file, node in found if isinstance(node, ast.Assert)]
+    assert len(assertions) > 60
+    assert [f"{file.name}:{node.lineno}" for file, node in assertions if node.msg is None] == []

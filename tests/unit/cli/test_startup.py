@@ -61,14 +61,35 @@ def test_what_is_loaded_would_be_seen(tmp_path: Path) -> None:
     assert {"typer", "harness.cli", "pydantic"} <= loaded("run", "--help", home=tmp_path)
 
 
-@pytest.mark.parametrize("name", main.COMMANDS)
+NAMES = (
+    "run",
+    "demo",
+    "status",
+    "report",
+    "download",
+    "verify",
+    "destroy",
+    "abandon",
+    "orphans",
+    "emulator",
+    "guard",
+    "release",
+    "rules",
+)
+
+
+def test_the_commands_come_in_the_order_in_which_they_are_listed() -> None:
+    assert tuple(main.COMMANDS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_list_of_commands_says_what_each_command_says_of_itself(name: str) -> None:
     place, line = main.COMMANDS[name]
     said = inspect.cleandoc(main.load(place, name).help or "").partition("\n\n")[0].replace("\n", " ")
     assert line == said
 
 
-@pytest.mark.parametrize("name", main.COMMANDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_deferred_command_answers_as_itself(name: str) -> None:
     place, _ = main.COMMANDS[name]
     alone = main.load(place, name)

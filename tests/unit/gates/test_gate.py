@@ -67,7 +67,7 @@ def test_a_failure_and_a_blindness_are_told_apart(tmp_path: Path) -> None:
     failed, unknown = result.not_passed()
     assert failed.message == "7009 (gsh-x, running)"
     assert failed.saw == (Sight("orphans", "7009 (gsh-x, running)"),)
-    assert failed.remedy.startswith("harness orphans tells")
+    assert failed.remedy.startswith("harness orphans forex-r1-v3 tells")
     assert "HTTP 502" in unknown.message
 
 

@@ -11,7 +11,7 @@ from harness.cli.orphans import survey
 from harness.core import durable
 from harness.core.errors import BadInput, GateHeld, NotProven, ProviderUnavailable, Refused, RemoteChanged
 from harness.core.ids import InstanceId
-from harness.core.lifecycle import ADOPTED, Stage
+from harness.core.lifecycle import Stage
 from harness.core.ports import DestroyReply
 from harness.core.verdict import Verdict
 from harness.job.model import Job
@@ -71,7 +71,7 @@ def _drive(world: World, on_record: Any = lambda _kind, _done: None) -> Telling:
 def test_it_is_judged_brought_home_and_destroyed(world: World) -> None:
     _adopt(world)
     telling = _drive(world)
-    assert telling.stages == list(ADOPTED)
+    assert telling.stages == [Stage.POSTTRAIN, Stage.POSTDOWNLOAD, Stage.TEARDOWN]
     assert world.history.closed
     assert not world.market.rented
     assert world.history.verified is not None
@@ -98,8 +98,9 @@ def test_the_report_says_what_nobody_looked_at(world: World) -> None:
     _drive(world)
     report = building.build(world.history, now=world.clock.now(), charges=None)
     states = {stage.stage: stage.state for stage in report.stages}
-    assert {stage for stage, state in states.items() if state is StageState.LEFT_OUT} == set(Stage) - set(ADOPTED)
-    assert {states[stage] for stage in ADOPTED} == {StageState.PASSED}
+    passed = {Stage.POSTTRAIN, Stage.POSTDOWNLOAD, Stage.TEARDOWN}
+    assert {stage for stage, state in states.items() if state is StageState.PASSED} == passed
+    assert {stage for stage, state in states.items() if state is StageState.LEFT_OUT} == set(Stage) - passed
     (launch,) = [stage for stage in report.stages if stage.stage is Stage.LAUNCH]
     assert "v2_forex_integration_logged" in launch.left_out
     assert report.standing is JobStanding.CLOSED

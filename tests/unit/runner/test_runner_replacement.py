@@ -303,6 +303,17 @@ def test_a_replacement_that_is_refused_leaves_no_instance_to_come_back_unwatched
     assert world.provider.count("destroy") == 0
 
 
+def test_one_whose_destruction_was_asked_for_is_not_stopped_besides(world: World) -> None:
+    """It is to be gone: a stop would only be asked for, for a day, of what no longer answers to one."""
+    goes_offline(world)
+    world.market.lag = 1000
+    with pytest.raises(NotProven):
+        world.run(agreement=LOSSES)
+    assert world.history.destroy_intended
+    assert world.history.alive is not None
+    assert (world.provider.count("destroy"), world.provider.count("stop")) == (1, 0)
+
+
 def test_one_that_comes_back_while_a_person_types_is_not_given_up(world: World) -> None:
     goes_offline(world)
 

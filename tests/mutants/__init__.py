@@ -1,0 +1,1 @@
+"""Small seeded changes of the code on which money and models depend, each of which the tests must notice."""

@@ -1,0 +1,66 @@
+"""Modules that are mutated, and for each room the tests that are to notice, the likeliest first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Modules by glob, relative to the tree, and the files and folders of their tests."""
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+
+    def found(self, tree: Path) -> list[str]:
+        """Paths of its modules, in order."""
+        return sorted({path.relative_to(tree).as_posix() for glob in self.modules for path in tree.glob(glob)})
+
+    def files(self, tree: Path, module: str) -> list[str]:
+        """Its test files; those that bear the module's name come first."""
+        word = Path(module).stem.removeprefix("check_")
+        paths = [tree / test for test in self.tests]
+        found = [file for path in paths for file in (sorted(path.rglob("test_*.py")) if path.is_dir() else [path])]
+        found.sort(key=lambda file: word not in file.stem)
+        return [file.relative_to(tree).as_posix() for file in found]
+
+
+def _core(name: str, *tests: str) -> Room:
+    return Room((f"harness/core/{name}.py",), tests)
+
+
+def _artifact(name: str, *tests: str) -> Room:
+    return Room((f"harness/artifacts/{name}*.py",), (*tests, "tests/unit/artifacts"))
+
+
+ROOMS = (
+    Room(("harness/guard/*.py",), ("tests/unit/guard",)),
+    Room(("harness/release/*.py",), ("tests/unit/release", "tests/unit/guard/test_guard_proof.py")),
+    Room(("harness/gates/*.py",), ("tests/unit/gates", "tests/unit/checks/test_checks_all.py", "tests/plugin")),
+    Room(
+        tuple(f"harness/ledger/{name}.py" for name in ("billing", "chain", "codec", "history", "ownership", "sql")),
+        ("tests/unit/ledger", "tests/contract/test_event_log.py", "tests/contract/test_store_contract.py"),
+    ),
+    Room(("harness/runner/*.py",), ("tests/unit/runner",)),
+    Room(("harness/remote/transfer/*.py",), ("tests/unit/remote/transfer", "tests/emulated/test_transfer_faults.py")),
+    Room(
+        tuple(f"harness/plugin/{name}.py" for name in ("gatekeeping", "judging", "session", "verdicts")),
+        ("tests/plugin", "tests/unit/gates"),
+    ),
+    Room(("checks/*/check_*.py",), ("tests/unit/checks", "tests/unit/facts/test_preflight_gate.py")),
+    _core("answers", "tests/unit/remote/probe", "tests/unit/checks", "tests/unit/facts/test_facts_strange.py"),
+    _core("durable", "tests/unit/core", "tests/unit/remote/transfer"),
+    _core("money", "tests/unit/core"),
+    _core("observed", "tests/unit/gates", "tests/unit/checks", "tests/unit/facts"),
+    _core("rate", "tests/unit/core"),
+    _core("verdict", "tests/unit/gates", "tests/unit/report"),
+    _artifact("adapter", "tests/field/test_adapters.py"),
+    _artifact("checkpoint", "tests/field/test_checkpoints.py"),
+    _artifact(
+        "gguf", "tests/field/test_gguf.py", "tests/field/test_gguf_split.py", "tests/property/test_gguf_header.py"
+    ),
+    _artifact("manifest", "tests/unit/checks/test_checks_upload.py", "tests/unit/job"),
+    _artifact("safetensors", "tests/field/test_model_folder.py"),
+    _artifact("scales", "tests/field/test_gguf_weights.py"),
+)
