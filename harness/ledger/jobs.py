@@ -90,8 +90,12 @@ class Ledger:
         return None
 
     def begun(self, name: str) -> tuple[Job, Path] | None:
-        """The configuration that a job was last run with, and its file; None when no job has that name."""
+        """The configuration that a job was last run with, and its file; None when no job has that name.
+
+        Raises LogDamaged for one whose log is gone.
+        """
         if name not in self.store.jobs():
+            self.require_log(JobName(name))
             return None
         history = folded(named(name), self.store.records(named(name)))
         return history.job, Path(history.all(Opened)[-1].file)
@@ -115,6 +119,7 @@ class Ledger:
         try:
             records = self.store.records(name)
             if not records:
+                self.require_log(name)
                 raise BadInput(f"there is no job {name!r}", remedy="harness status lists the jobs.")
             history = folded(name, records)
         except LogDamaged as error:
