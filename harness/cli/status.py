@@ -39,8 +39,10 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
         billing = "nothing billing"
         if row.get("unresolved"):
             billing = f"a rent without an outcome: something may be billing; harness run {row['job']} finds it"
-        elif row["alive"] is None:
+        elif "unreadable" in row:
             billing = "its log does not read: something may be billing"
+        elif row["alive"] is None:
+            billing = "something that its log does not account for may be billing"
         elif row["alive"]:
             billing = f"instance {row['instance_id']} at ${row['usd_per_hour']:.2f}/h"
         typer.echo(f"{row['job']:<24} {row['stage']:<14} {billing}")

@@ -11,6 +11,7 @@ first deletes those whose writer died: what they hold, a private key perhaps, st
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -27,6 +28,7 @@ PART_SUFFIX = ".part"
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}" + re.escape(PART_SUFFIX))
 _BLOCK = 4 << 20
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 
 
 def write(path: Path, data: bytes, *, mode: int = 0o666) -> None:
@@ -71,7 +73,7 @@ def _temporary(final: Path, mode: int) -> Iterator[tuple[BinaryIO, Path]]:
     while True:
         path = final.with_name(f".{final.name}.{new_nonce()}{PART_SUFFIX}")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
-        if _locked(descriptor, path):
+        if _locked(descriptor, path, without_locks=True):
             break
         os.close(descriptor)  # swept before it could be locked
     try:
@@ -146,14 +148,18 @@ def _sweep(directory: Path) -> None:
                 continue
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
             try:
-                if _locked(descriptor, path):
+                if _locked(descriptor, path, without_locks=False):
                     path.unlink()
             finally:
                 os.close(descriptor)
 
 
-def _locked(descriptor: int, path: Path) -> bool:
-    """Lock an open file; False when another holds it, or its name is another's by now. Windows locks what is open."""
+def _locked(descriptor: int, path: Path, *, without_locks: bool) -> bool:
+    """Lock an open file; False when another holds it, or its name is another's by now. Windows locks what is open.
+
+    ``without_locks`` is the answer on a file system that knows none, as some network ones: a file is written there all
+    the same, and one whose writer may live is left alone.
+    """
     if sys.platform == "win32":
         return True
     import fcntl  # noqa: PLC0415 - POSIX only
@@ -163,6 +169,10 @@ def _locked(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except (BlockingIOError, FileNotFoundError):
         return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return without_locks
 
 
 def append(path: Path, data: bytes) -> None:

@@ -35,6 +35,10 @@ class GateHeld(HarnessError):
     default_remedy = "Read the failed checks above, mend what they name, and run the same command again."
 
 
+class Unaccounted(GateHeld):
+    """Something bills under the job's label for which its log does not account; nothing is rented beside it."""
+
+
 class GateUnknown(HarnessError):
     """No check failed, but at least one could not look; the job does not move."""
 

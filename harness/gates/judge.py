@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from harness import __version__
 from harness.core import canonical, environment
 from harness.core.ids import CheckId, Sha256
+from harness.core.lifecycle import Stage
 from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.gates import plan
@@ -42,13 +43,22 @@ def demand(stage: str, job: Job) -> Sha256:
     files: dict[str, canonical.Json] = {
         f"{number}/{path.relative_to(folder).as_posix()}": digest(path.read_bytes())
         for number, folder in enumerate(check_folders(job))
-        for path in (*folder.glob("*.py"), *(folder / stage).rglob("*.py"))
+        for path in _read_by(stage, folder)
     }
     required: list[canonical.Json] = [*sorted(plan.declared(stage, job))]
     told = job.model_dump(mode="json")
     return canonical.digest(
         {"stage": stage, "harness": __version__, "job": told, "required": required, "checks": files}
     )
+
+
+def _read_by(stage: str, folder: Path) -> Iterator[Path]:
+    """Files of a folder that a stage's checks may rest on: all but other stages', and what the interpreter keeps."""
+    others = set(Stage) - {stage}
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if parts[0] not in others and "__pycache__" not in parts and not parts[0].startswith(".") and path.is_file():
+            yield path
 
 
 def judge(facts_path: Path, *, timeout: float = TIMEOUT_S) -> GateResult:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, TypeVar
 
+from harness.core.errors import AmbiguousCreate, Unaccounted
 from harness.core.ids import InstanceId, Sha256
 from harness.core.lifecycle import ADOPTED, ORDER, Stage
 from harness.core.ports import RemoteFile
@@ -18,6 +19,7 @@ from harness.ledger.codec import decode
 from harness.ledger.events import JobEvent
 
 Kind = TypeVar("Kind", bound=JobEvent)
+_IN_DOUBT = frozenset({Unaccounted.__name__, AmbiguousCreate.__name__})
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,12 @@ class History:
     def unresolved(self) -> events.RentIntended | None:
         """A rent that was begun and of whose outcome nothing is recorded: something may be billing."""
         return self.intended if self.rental is None else None
+
+    @property
+    def in_doubt(self) -> bool:
+        """True when something may be billing that this log does not name: it was seen, or is not proven to be none."""
+        held = self.held is not None and self.held.error in _IN_DOUBT
+        return self.rental is None and (self.intended is not None or held)
 
     @property
     def head(self) -> str:

@@ -68,7 +68,7 @@ class Ledger:
         """True when any job may have something alive at a kind of provider: what does not read may, too."""
         histories, unreadable = self.read()
         mine = [one for one in histories.values() if one.job.provider.kind == provider]
-        return bool(unreadable) or any(one.alive or one.unresolved for one in mine)
+        return bool(unreadable) or any(one.alive or one.in_doubt for one in mine)
 
     def owner(self, instance_id: InstanceId, at: ProviderTable | None = None) -> JobName | None:
         """The job that has an instance, one that may be billing before one that is over.
@@ -90,8 +90,12 @@ class Ledger:
         return None
 
     def begun(self, name: str) -> tuple[Job, Path] | None:
-        """The configuration that a job was last run with, and its file; None when no job has that name."""
+        """The configuration that a job was last run with, and its file; None when no job has that name.
+
+        Raises LogDamaged for one whose log is gone.
+        """
         if name not in self.store.jobs():
+            self.require_log(JobName(name))
             return None
         history = folded(named(name), self.store.records(named(name)))
         return history.job, Path(history.all(Opened)[-1].file)
@@ -105,7 +109,7 @@ class Ledger:
         rows = []
         for name, records in self.store.outlines().items():
             try:
-                rows.append(_row(name, fold(records)) if records else self.row(name))
+                rows.append(self._row(name, fold(records)) if records else self.row(name))
             except (ValueError, KeyError, TypeError):
                 rows.append(self.row(name))
         return [*rows, *(_unreadable(name, error) for name, error in self.lost().items())]
@@ -115,11 +119,31 @@ class Ledger:
         try:
             records = self.store.records(name)
             if not records:
+                self.require_log(name)
                 raise BadInput(f"there is no job {name!r}", remedy="harness status lists the jobs.")
             history = folded(name, records)
         except LogDamaged as error:
             return _unreadable(name, error)
-        return _row(name, history)
+        return self._row(name, history)
+
+    def _row(self, name: JobName, history: History) -> dict[str, Json]:
+        rental, unresolved = history.rental, history.unresolved
+        doubt = history.in_doubt or (rental is None and self._forgets(name, history))
+        return {
+            "job": name,
+            "stage": "closed" if history.closed else str(history.stage or "closing"),
+            "alive": None if doubt else history.alive is not None,
+            "unresolved": unresolved.label if unresolved else None,
+            "instance_id": rental.instance_id if rental else None,
+            "usd_per_hour": rental.usd_per_hour if rental else None,
+            "held": history.held.reason if history.held else None,
+            "verified": str(history.verified.path) if history.verified else None,
+        }
+
+    def _forgets(self, name: JobName, history: History) -> bool:
+        """True when the job's folder tells of an instance of which its log, an older one, knows nothing."""
+        told = () if self.folders is None else remembered(self.folders / name, name)
+        return any(one.label not in history.labels for one in told)
 
 
 def _lost(folder: Path, instance_id: InstanceId) -> LogDamaged:
@@ -134,20 +158,6 @@ def _lost(folder: Path, instance_id: InstanceId) -> LogDamaged:
 
 def _unreadable(name: JobName, error: LogDamaged) -> dict[str, Json]:
     return {"job": name, "stage": "unreadable", "alive": None, "unreadable": str(error), "remedy": error.remedy}
-
-
-def _row(name: JobName, history: History) -> dict[str, Json]:
-    rental, unresolved = history.rental, history.unresolved
-    return {
-        "job": name,
-        "stage": "closed" if history.closed else str(history.stage or "closing"),
-        "alive": None if unresolved else history.alive is not None,
-        "unresolved": unresolved.label if unresolved else None,
-        "instance_id": rental.instance_id if rental else None,
-        "usd_per_hour": rental.usd_per_hour if rental else None,
-        "held": history.held.reason if history.held else None,
-        "verified": str(history.verified.path) if history.verified else None,
-    }
 
 
 def latest(store: EventStore) -> JobName:

@@ -43,7 +43,7 @@ def download(context: RunnerContext, reporter: ProgressReporter) -> None:
     context.destination.mkdir(parents=True, exist_ok=True)
     local = context.destination / manifest.safe_path(posixpath.basename(artifact.path))
     rate = None
-    if not _is_here(local, artifact, reporter):
+    if not _is_here(local, artifact, reporter) and not _moved(context, artifact, local):
         try:
             rate = _fetch(context, artifact, local, reporter)
         except RemoteChanged as error:
@@ -99,6 +99,21 @@ def _is_here(local: Path, artifact: RemoteFile, reporter: ProgressReporter) -> b
     return False
 
 
+def _moved(context: RunnerContext, artifact: RemoteFile, local: Path) -> bool:
+    """True when the very file is taken from where it was to arrive before the job file named another place."""
+    earlier = context.history.fetched
+    if earlier is None or not arrival.is_here(Path(earlier.path), artifact.sha256):
+        return False
+    _copy(Path(earlier.path), local)
+    local.chmod(0o444)
+    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    with regular_file.opened(source) as file:
+        durable.copy(file, target)
+
+
 def _copy_again(context: RunnerContext, local: Path, artifact: RemoteFile, reporter: ProgressReporter) -> None:
     folder = context.job.artifact.second_copy
     if folder is None:
@@ -106,8 +121,7 @@ def _copy_again(context: RunnerContext, local: Path, artifact: RemoteFile, repor
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / local.name
     if not _is_here(copy, artifact, reporter):
-        with regular_file.opened(local) as file:
-            durable.copy(file, copy)
+        _copy(local, copy)
 
 
 def _find_artifact(context: RunnerContext) -> RemoteFile:
@@ -132,7 +146,7 @@ def _bring_companions(context: RunnerContext, reporter: ProgressReporter) -> Non
     try:
         _fetch_companions(context)
     except (HarnessError, CouldNotLook, OSError, ValueError) as error:
-        reporter.note(f"the companions are not all here: {printable(str(error))}")
+        reporter.note(f"the companions could not all be fetched: {printable(str(error))}")
 
 
 def _fetch_companions(context: RunnerContext) -> None:

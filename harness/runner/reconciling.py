@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from harness.context import RunnerContext
-from harness.core.errors import AmbiguousCreate, GateHeld, NotProven
+from harness.core.errors import AmbiguousCreate, GateHeld, NotProven, Unaccounted
 from harness.core.ids import InstanceId, is_label_of
 from harness.core.ports import Instance, Volume
 from harness.core.text import printable
@@ -27,7 +27,7 @@ def find_rented(context: RunnerContext, reporter: ProgressReporter) -> None:
     """Before anything is rented: whatever carries this job's label, and what its folder tells of, is looked for.
 
     A rent that was begun may have happened after its reply was lost; a ledger may be older than the job. What
-    provably is this job's is recorded as rented; raises GateHeld for anything else, and for more than one instance;
+    provably is this job's is recorded as rented; raises Unaccounted for anything else, and for more than one instance;
     AmbiguousCreate when it is not proven that there is none.
     """
     history, job = context.history, context.job
@@ -89,7 +89,7 @@ def _require_owner(context: RunnerContext, begun: RentIntended) -> None:
         )
 
 
-def _not_ours(context: RunnerContext, instances: Sequence[Instance], volumes: Sequence[Volume]) -> GateHeld:
+def _not_ours(context: RunnerContext, instances: Sequence[Instance], volumes: Sequence[Volume]) -> Unaccounted:
     """The hold of a job under whose label something bills that it cannot account for: nothing is rented beside it."""
     name = context.job.name
     lines = [f"instance {one.id} ({one.label}, {one.status}, ${one.usd_per_hour:.2f}/h)" for one in instances]
@@ -97,7 +97,7 @@ def _not_ours(context: RunnerContext, instances: Sequence[Instance], volumes: Se
     file = shlex.quote(context.history.all(Opened)[-1].file)
     ways = [f"harness destroy --instance-id {one.id} --job-file {file}" for one in instances]
     bring = f"Without one: {' or '.join(ways)} brings home what it has trained and destroys it. " if ways else ""
-    return GateHeld(
+    return Unaccounted(
         printable(f"under this job's label there is, and the ledger does not account for it: {'; '.join(lines)}", 2000),
         remedy="A ledger that was restored, lost or is another machine's: put the newest state.db back and run the "
         f"same command again. {bring}What holds nothing is deleted in the provider's console; "

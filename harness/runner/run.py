@@ -186,11 +186,23 @@ def _replaced(
         return False
     replaced = False
     try:
+        _require_model_elsewhere(context, dead)
         replaced = replacement.replace(context, reporter, dead, agreement, reporter.budget.usd)
     finally:
         if not replaced and not context.history.destroy_intended:
             stopping.keep_from_billing(context, reporter, str(dead))
     return replaced
+
+
+def _require_model_elsewhere(context: RunnerContext, dead: InstanceDead) -> None:
+    """Raise the death again when the model is home already: nothing is trained a second time for it."""
+    artifact = context.history.artifact
+    if artifact is not None and postdownload.local_problem(context, artifact) is None:
+        raise InstanceDead(
+            f"{dead}; its model is on this machine, and no other instance is rented",
+            remedy="Run the same command again: it goes on once the instance answers, or is proven to be gone. "
+            f"harness abandon {context.job.name} gives it up.",
+        ) from dead
 
 
 def reopen_if_spoilt(context: RunnerContext, reporter: ProgressReporter) -> None:

@@ -9,11 +9,12 @@ from harness.context import RunnerContext
 from harness.core import durable
 from harness.core.errors import HarnessError
 from harness.core.lifecycle import Stage
+from harness.core.verdict import Verdict
 from harness.guard import destroy
 from harness.guard.destroy import Confirm
-from harness.ledger.events import Released, Reopened
+from harness.ledger.events import GateJudged, Released, Reopened
 from harness.release import release as releases
-from harness.runner import provision
+from harness.runner import postdownload, provision
 from harness.runner.progress import ProgressReporter
 
 
@@ -32,7 +33,10 @@ def reopen_if_outdated(context: RunnerContext, reporter: ProgressReporter) -> No
 
     On the box only as long as there is one: nothing is destroyed for the sake of what cannot be judged there.
     """
-    late = releases.outdated(context.history) if context.history.destroyed is None else {}
+    if context.history.destroyed is not None:
+        return
+    _keep_to_the_last_look(context, reporter)
+    late = releases.outdated(context.history)
     gone = bool(late) and provision.gone_by_now(context)
     if not late or (gone and context.history.destroy_intended):
         return
@@ -40,6 +44,23 @@ def reopen_if_outdated(context: RunnerContext, reporter: ProgressReporter) -> No
         if context.history.passed(stage):
             context.record(Reopened(stage, late.get(stage, "what came before it is judged anew")))
     reporter.note("; ".join(late.values()) + ": judging the artifact again")
+
+
+def _keep_to_the_last_look(context: RunnerContext, reporter: ProgressReporter) -> None:
+    """Where the box went while its artifact was to be judged there anew, its last judgement there stands.
+
+    Only for the very file that is here, and when it had passed: it is still judged here, by what is demanded today.
+    """
+    history = context.history
+    looks = [one for one in history.all(GateJudged) if one.stage is Stage.POSTTRAIN]
+    decided = [one for one in looks if one.verdict is not Verdict.UNKNOWN]
+    if history.passed(Stage.POSTTRAIN) or not decided or decided[-1].verdict is not Verdict.PASS:
+        return
+    if history.artifact is None or postdownload.local_problem(context, history.artifact) is not None:
+        return
+    if provision.gone_by_now(context):
+        context.record(decided[-1])
+        reporter.note("the instance is gone and its model is here: what was judged on the box last stands")
 
 
 def _has_valid_release(context: RunnerContext) -> bool:

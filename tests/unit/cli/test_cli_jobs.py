@@ -127,7 +127,14 @@ def _folder(home: Path, name: str) -> Path:
     return evidence.parents[1]
 
 
-@pytest.mark.parametrize("words", [["status"], ["status", "night"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["status", "night"],
+        *([word, "night"] for word in ("run", "destroy", "abandon", "report", "orphans")),
+    ],
+)
 def test_a_job_whose_log_is_lost_beside_its_folder_is_said(home: Path, ask: Ask, words: list[str]) -> None:
     _write(home, Log(job().model_copy(update={"name": JobName("other")})).rented())
     _folder(home, "night")

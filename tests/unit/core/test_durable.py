@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -230,3 +231,34 @@ def test_what_is_no_file_of_bytes_hangs_nobody(tmp_path: Path) -> None:
         regular_file.opened(Path("/dev/zero"))
     with pytest.raises(FileNotFoundError):
         regular_file.opened(tmp_path / "nothing")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_written_to_and_nothing_there_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A network file system may be mounted so (Lustre without flock, NFS without its lock daemon)."""
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    other = tmp_path / ".model.0123abcd.part"
+    other.write_bytes(b"its writer may live")
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    durable.write(tmp_path / "state", b"1")
+    assert durable.create(tmp_path / "key", b"2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "key", "state"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
+def test_a_lock_that_fails_otherwise_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "the disk")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match="the disk"):
+        durable.write(tmp_path / "state", b"1")

@@ -48,6 +48,17 @@ def _add_check(world: World) -> None:
     (world.job.gates.checks[0] / "postdownload" / "check_new.py").write_text("def check_new(): ...\n")
 
 
+def _change_what_checks_read(name: str) -> Callable[[World], None]:
+    """A file beside the checks, from which one of them may have its limits or its helpers."""
+
+    def change(world: World) -> None:
+        path = world.job.gates.checks[0] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("3")
+
+    return change
+
+
 def _upgrade(world: World) -> None:
     del world
     pytest.MonkeyPatch().setattr(judge, "__version__", "99.0")
@@ -73,6 +84,8 @@ CHANGES: dict[str, Callable[[World], None]] = {
     "no generation": lambda w: _change(w, gates={"generate": False}),
     "the prompt": lambda w: _change(w, gates={"prompt": "Another"}),
     "a check of one's own": _add_check,
+    "limits of a check of one's own": _change_what_checks_read("postdownload/limits.json"),
+    "helpers of checks of one's own": _change_what_checks_read("lib/helpers.py"),
     "another harness": _upgrade,
     "a check that the harness has by now": _demand_more,
 }
@@ -111,6 +124,13 @@ def test_the_guard_itself_refuses_an_older_judgement_and_names_a_way_that_works(
     assert world.provider.count("destroy") == 0
     world.run()
     assert world.history.closed
+
+
+@pytest.mark.parametrize("name", ["preflight/check_rows.py", "postdownload/__pycache__/check_x.pyc", ".git/index"])
+def test_what_no_check_of_the_artifact_reads_judges_nothing_again(world: World, name: str) -> None:
+    _change_what_checks_read(name)(world)
+    world.run()
+    assert world.judged == [Stage.TEARDOWN]
 
 
 def test_nothing_is_judged_again_when_nothing_changed(world: World) -> None:

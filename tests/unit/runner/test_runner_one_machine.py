@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.errors import AmbiguousCreate, GateHeld, OfferGone, ProviderUnavailable
+from harness.core.errors import AmbiguousCreate, GateHeld, OfferGone, ProviderUnavailable, Unaccounted
 from harness.core.ids import InstanceId, VolumeId, is_label_of
 from harness.core.lifecycle import Stage
 from harness.core.ports import Listing, Volume
@@ -248,6 +248,30 @@ def test_a_rent_without_an_outcome_shows_as_what_may_bill(world: World) -> None:
     world.run(until=Stage.PROVISION)
     row = Ledger(world.store).row(world.job.name)
     assert (row["alive"], row["unresolved"]) == (True, None)
+
+
+def test_what_an_older_ledger_does_not_account_for_shows_as_what_may_bill(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    _evidence(world)
+    _forget(world)
+    told = Ledger(world.store, world.home / "jobs")
+    assert told.row(world.job.name)["alive"] is None, "its folder tells of an instance"
+    assert [row["alive"] for row in told.rows()] == [None]
+    _evidence(world).unlink()
+    with pytest.raises(Unaccounted, match="instance 4711"):
+        world.run()
+    assert told.row(world.job.name)["alive"] is None, "the instance was seen"
+    assert told.lives(world.job.provider.kind)
+    world.market.rented.clear()
+    world.run(until=Stage.PROVISION)
+    assert told.row(world.job.name)["alive"] is True
+
+
+def test_a_job_that_finds_no_offer_has_nothing_billing(world: World) -> None:
+    world.market.offers.clear()
+    with pytest.raises(GateHeld, match="no offer"):
+        world.run()
+    assert Ledger(world.store, world.home / "jobs").row(world.job.name)["alive"] is False
 
 
 @pytest.mark.parametrize("method", ["instances", "account", "volumes"])

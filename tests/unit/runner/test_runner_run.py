@@ -261,7 +261,7 @@ def test_a_lost_companion_is_brought_again_before_the_file_is_judged(world: Worl
 
     world.box.on_fetch = fail
     told = world.run(until=Stage.POSTTRAIN)
-    assert any("companions are not all here" in note for note in told.notes)
+    assert any("companions could not all be fetched" in note for note in told.notes)
     world.box.on_fetch = lambda _: None
     world.run(until=Stage.POSTDOWNLOAD)
     assert (world.context().directory / "companions" / "run.json").is_file()
