@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-import harness.cli.teardown as command
+import harness.cli.adopt as command
 from harness import wiring
 from harness.cli import main
 from harness.core.clock import SystemClock

@@ -13,6 +13,7 @@ import pytest
 
 from harness.shellguard import powershell
 from harness.shellguard.reading import HOLE
+from tests.field.case import field_case
 from tests.support.emulator_kit import Box, rented
 from tests.support.model_files import TINY, write_gguf
 
@@ -42,15 +43,21 @@ def _script_line(verb: str, *values: str, splatted: tuple[str, ...] = ()) -> lis
     return [part for word in line[1:] for part in (next(fill) if word == HOLE else [word])]
 
 
+def _download(box: Box, local: Path, pattern: str = f"{FINAL}/*.gguf", *options: str) -> list[str]:
+    """The download as the script types it; the model is a tiny one, and that is said."""
+    given = options or ("--over", "1MB")
+    return _script_line("download", str(box.id), box.port(), "127.0.0.1", pattern, str(local), splatted=given)
+
+
 def _harness(tmp_path: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HARNESS_HOME": str(tmp_path / "home")}
+    environment = {**os.environ, "HARNESS_HOME": str(tmp_path / "home"), "HOME": str(tmp_path), "SSH_AUTH_SOCK": ""}
     command = [sys.executable, "-m", "harness", *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_the_scripts_lines_bring_the_model_home_and_destroy_nothing_unknown(box: Box, tmp_path: Path) -> None:
     local = tmp_path / "my models"
-    words = _script_line("download", str(box.id), box.port(), "127.0.0.1", f"{FINAL}/*.gguf", str(local))
+    words = _download(box, local)
     done = _harness(tmp_path, words)
     assert done.returncode == 0, done.stdout + done.stderr
     remote = box.root / "root" / FINAL / "forex.Q8_0.gguf"
@@ -78,7 +85,7 @@ def test_a_damaged_model_is_neither_called_verified_nor_put_in_the_place_of_a_go
     remote = box.root / "root" / FINAL / "forex.Q8_0.gguf"
     whole = remote.read_bytes()
     remote.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
-    words = _script_line("download", str(box.id), box.port(), "127.0.0.1", f"{FINAL}/*.gguf", str(tmp_path / "here"))
+    words = _download(box, tmp_path / "here")
     done = _harness(tmp_path, words)
     assert done.returncode == 3
     assert "verified:" not in done.stdout
@@ -103,7 +110,31 @@ def test_a_damaged_model_is_neither_called_verified_nor_put_in_the_place_of_a_go
     ("pattern", "code", "said"), [("nothing/*.gguf", 2, "0 files match"), (f"{FINAL}", 2, "0 files match")]
 )
 def test_what_is_no_model_file_is_a_clear_error(box: Box, tmp_path: Path, pattern: str, code: int, said: str) -> None:
-    words = _script_line("download", str(box.id), box.port(), "127.0.0.1", pattern, str(tmp_path / "here"))
+    words = _download(box, tmp_path / "here", pattern)
     done = _harness(tmp_path, words)
     assert done.returncode == code
     assert said in done.stderr
+
+
+FLOOR_CASES = [
+    field_case("no floor was named", "seeds: >5GB for Q8_0", "forex.Q8_0.gguf", (), (3, "more than 5000000000")),
+    field_case("of two quantizations the larger", "own: renamed by hand", "forex.F16.gguf", (), (3, "--over SIZE")),
+    field_case("larger than said", "own: small base", "forex.Q8_0.gguf", ("--over", "1MB"), (0, "more than 1,000,000")),
+    field_case("smaller than said", "own: small base", "forex.Q8_0.gguf", ("--over", "1GB"), (3, "--over SIZE")),
+    field_case("what is no size", "own: a slip", "forex.Q8_0.gguf", ("--over", "big"), (2, "--over=big: a size such")),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "answer"), FLOOR_CASES)
+def test_a_file_below_its_floor_is_not_called_verified(
+    box: Box, tmp_path: Path, name: str, options: tuple[str, ...], answer: tuple[int, str]
+) -> None:
+    folder = box.root / "root" / FINAL
+    (folder / "forex.Q8_0.gguf").rename(folder / name)
+    words = [word for word in _download(box, tmp_path / "here") if word not in {"--over", "1MB"}]
+    done = _harness(tmp_path, [*words, *options])
+    told, (code, said) = done.stdout + done.stderr, answer
+    assert done.returncode == code, told
+    assert said in told
+    assert (tmp_path / "here" / name).exists() is (code == 0)
+    assert ("verified:" in done.stdout) is (code == 0)
