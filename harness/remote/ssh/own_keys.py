@@ -1,7 +1,8 @@
 """Keys of the person at the keyboard, as stock ``ssh`` finds them: agent, ``~/.ssh/config``, the usual files.
 
 The order is ssh's own: an agent's keys that the configuration names, the agent's others, then the files. The harness's
-key comes last. ``ProxyJump`` and ``ProxyCommand`` are not followed.
+key comes last. ``ProxyJump`` and ``ProxyCommand`` are not followed, and of
+``Match exec`` nothing is run: what stands below it does not apply.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import binascii
 import contextlib
 import socket
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from paramiko.agent import AgentSSH
 from paramiko.ssh_exception import BadAuthenticationType, PasswordRequiredException, SSHException
 
+from harness.core import environment
 from harness.core.errors import BadInput, HostUnreachable
 from harness.core.ports import Endpoint
 
@@ -64,8 +67,7 @@ class OwnKeys:
         try:
             config = paramiko.SSHConfig.from_text("\n".join(_lines(file, self.folder, _DEEPEST)))
             return dict(config.lookup(self.alias or host))
-        # Without the package ``invoke``, a Match that runs a program is an ImportError.
-        except (SSHException, OSError, ValueError, KeyError, ImportError) as error:
+        except (SSHException, OSError, ValueError, KeyError) as error:
             raise BadInput(
                 f"{file} cannot be read: {' '.join(str(error).split())[:200]}",
                 remedy="Mend the line named above, or move it below a Host that is not this one's.",
@@ -146,24 +148,34 @@ def known_name(endpoint: Endpoint) -> str:
 class _Agent(AgentSSH):
     """An SSH agent over a connection of its own; without keys where there is none."""
 
-    def ask(self, where: str, folder: Path) -> list[str]:
+    def ask(self, named: str, folder: Path) -> list[str]:
         """Connect to the agent that IdentityAgent names, else to the environment's; why that cannot be done."""
+        where = environment.variables().get("SSH_AUTH_SOCK", "") if named in {"", "SSH_AUTH_SOCK"} else named
         try:
-            if where.lower() == "none":
-                return []
-            if where and where != "SSH_AUTH_SOCK" and not where.startswith("$"):
-                connection: Any = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                connection.connect(str(folder / Path(where.replace("%d", "~", 1)).expanduser()))
+            if sys.platform == "win32":
+                connection = None if named == "none" else paramiko.agent.get_agent_connection()
+            elif where in {"", "none"}:
+                connection = None
             else:
-                connection = paramiko.agent.get_agent_connection()
+                connection = _connected(str(folder / Path(where.replace("%d", "~", 1)).expanduser()))
             if connection is not None:
                 self._connect(connection)  # type: ignore[attr-defined]  # the class's own way, left out of its stubs
-        except (SSHException, OSError, AttributeError) as error:  # AttributeError: no Unix sockets on Windows
-            return [f"the agent {where or 'of this session'} does not answer: {str(error)[:200]}"]
+        except (SSHException, OSError) as error:
+            return [f"the agent {where} does not answer: {str(error)[:200]}"]
         return []
 
     def close(self) -> None:
         self._close()  # type: ignore[attr-defined]  # as above
+
+
+def _connected(path: str) -> socket.socket:
+    agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        agent.connect(path)
+    except OSError:
+        agent.close()
+        raise
+    return agent
 
 
 def _lines(file: Path, folder: Path, deep: int) -> Iterator[str]:
@@ -173,7 +185,8 @@ def _lines(file: Path, folder: Path, deep: int) -> Iterator[str]:
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         word, _, rest = line.strip().replace("=", " ", 1).partition(" ")
         if word.lower() != "include":
-            yield line
+            runs_program = word.lower() == "match" and "exec" in rest.lower().split()
+            yield "Host !*" if runs_program else line
             continue
         for pattern in rest.replace('"', " ").split():
             path = folder / Path(pattern).expanduser()
