@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import hmac
 import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,8 +84,7 @@ class OwnKeys:
         for file in settings.get("userknownhostsfile", "known_hosts known_hosts2").split():
             path = self.folder / Path(file).expanduser()
             if path.is_file():
-                found = paramiko.HostKeys(str(path)).lookup(name)
-                yield from (f"{kind} {key.get_base64()}" for kind, key in (found or {}).items())
+                yield from _listed(path, name)
 
     @contextlib.contextmanager
     def offers(self, host: str, last: Path) -> Iterator[tuple[Sequence[Identity], Sequence[str]]]:
@@ -192,6 +192,27 @@ def _lines(file: Path, folder: Path, deep: int) -> Iterator[str]:
             path = folder / Path(pattern).expanduser()
             for included in sorted(path.parent.glob(path.name)):
                 yield from _lines(included, folder, deep - 1)
+
+
+def _listed(path: Path, name: str) -> Iterator[str]:
+    """Host keys that a ``known_hosts`` lists under a name, also a hashed one; lines that do not read say nothing."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    for line in lines:
+        names, _, key = line.strip().partition(" ")
+        with contextlib.suppress(ValueError):  # of base64 that is none, and of a line that ends too early
+            if name in names.split(",") or (names.startswith("|1|") and _is_hash_of(name, names)):
+                kind, blob, *_ = key.split()
+                base64.b64decode(blob, validate=True)
+                yield f"{kind} {blob}"
+
+
+def _is_hash_of(name: str, hashed: str) -> bool:
+    """True when ``|1|salt|digest`` of a ``known_hosts`` stands for a name; raises ValueError."""
+    salt, digest = (base64.b64decode(part) for part in hashed.split("|")[2:])
+    return hmac.digest(salt, name.encode(), "sha1") == digest
 
 
 def _named(settings: Mapping[str, Any]) -> list[Path] | None:

@@ -254,9 +254,15 @@ def _elsewhere(person: Person) -> None:
     (person.ssh / "boxes").write_text(_line(person, "rented"))
 
 
+def _damaged(person: Person) -> None:
+    lines = ["|1|=|= ssh-rsa AAAA", f"[127.0.0.1]:{person.box.port} ssh-rsa A", "@revoked * ssh-rsa AAAA", "# me", "x"]
+    (person.ssh / "known_hosts").write_bytes("\n".join(lines).encode() + b"\n\xff\n" + _line(person).encode())
+
+
 KNOWN: dict[str, Callable[[Person], object]] = {
     "listed": lambda person: (person.ssh / "known_hosts").write_text(_line(person)),
     "hashed": _hashed,
+    "below lines that do not read": _damaged,
     "in a file and under a name of the configuration's": _elsewhere,
 }
 
