@@ -37,8 +37,8 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKSPACE = "/workspace" if can_isolate() else "workspace"
 PACKAGE = f"{WORKSPACE}/vastai_llm_training"
 TRAIN = "python3 train_deepseek_forex.py --stage all --config configs/short.toml"
-STEPS = {"max_steps = 104": "max_steps = 24", "max_steps = 8": "max_steps = 4"}
-EVERY = "checkpoint_every = 8"
+STEPS = {"max_steps = 104": "max_steps = 12", "max_steps = 8": "max_steps = 2"}
+EVERY = "checkpoint_every = 4"
 HELD, REFUSED, NOT_YET = 3, 5, 75
 
 
@@ -155,8 +155,8 @@ def _write_job_file(person: Person) -> None:
         "workspace/vastai_llm_training": PACKAGE,
         "allow_built_rows = true": "",
         "configs/tiny.toml": "configs/short.toml",
-        "sft_steps = 104": "checkpoint_every = 8\nsft_steps = 24",
-        "dpo_steps = 8": "dpo_steps = 4",
+        "sft_steps = 104": "checkpoint_every = 4\nsft_steps = 12",
+        "dpo_steps = 8": "dpo_steps = 2",
     }
     for before, after in changes.items():
         assert before in text
@@ -179,7 +179,7 @@ def test_rented_by_hand_killed_twice_brought_home_and_destroyed(person: Person) 
     instance = ("--instance-id", str(person.instance))
 
     shell = person.train(f"{TRAIN} 2>&1 | tee training.log")
-    person.kill(shell, "[ -e models/output/sft/checkpoint-16 ]")
+    person.kill(shell, "[ -e models/output/sft/checkpoint-8 ]")
     assert person.on_box("tail -5 training.log | grep -E '(%|/330|loss)'")
     assert person.on_box("ls -la models/output/sft/checkpoint-*")
     code, said = person.harness("adopt", *instance, *file, *check)

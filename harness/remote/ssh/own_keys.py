@@ -63,15 +63,20 @@ class OwnKeys:
     _accepted: str = field(default="", init=False)
 
     def settings(self, host: str) -> Mapping[str, Any]:
-        """Settings of ``config`` for a host, names in small letters; raises BadInput."""
+        """Settings of ``config`` for a host, names in small letters.
+
+        Raises BadInput for a file that does not read, unless a key was named: then it is done without.
+        """
         file = self.folder / "config"
         try:
             config = paramiko.SSHConfig.from_text("\n".join(_lines(file, self.folder, _DEEPEST)))
             return dict(config.lookup(self.alias or host))
         except (SSHException, OSError, ValueError, KeyError) as error:
+            if self.only is not None:
+                return {"hostname": host}
             raise BadInput(
                 f"{file} cannot be read: {' '.join(str(error).split())[:200]}",
-                remedy="Mend the line named above, or move it below a Host that is not this one's.",
+                remedy="Mend the line named above, or do without that file: --key FILE (-Key of the script).",
             ) from error
 
     def known(self, endpoints: Iterable[Endpoint]) -> tuple[str, ...]:
@@ -92,14 +97,14 @@ class OwnKeys:
 
         ``last`` is tried after all of them, where it is. An agent is asked for signatures while the block runs.
         """
-        settings = {} if self.only is not None else self.settings(host)
-        named = [self.only] if self.only is not None else _named(settings)
+        settings = self.settings(host)
+        named = _named(settings) if self.only is None else [self.only]
         files = named if named is not None else [self.folder / name for name in _USUAL]
         with contextlib.closing(_Agent()) as agent:
             unusable = agent.ask(str(settings.get("identityagent", "")), self.folder)
             public = [_public(file) for file in files]
             held = [key for blob in public for key in agent.get_keys() if key.blob == blob]
-            if self.only is None and settings.get("identitiesonly") != "yes":
+            if self.only is None and settings.get("identitiesonly", "no").lower() != "yes":
                 held += [key for key in agent.get_keys() if key.blob not in public]
             found = [Identity(f"{key.comment or key.get_name()} (agent)", key) for key in held]
             blobs = {key.blob for key in held}
@@ -111,7 +116,7 @@ class OwnKeys:
             yield sorted(found, key=lambda offer: offer.name != self._accepted), unusable
 
     def log_in(self, transport: paramiko.Transport, user: str, offers: Sequence[Identity]) -> None:
-        """Identity keys until one is let in. Raises KeysRefused, or HostUnreachable where no key is taken at all."""
+        """Offer keys until one is let in. Raises KeysRefused, or HostUnreachable where no key is taken at all."""
         for position, offer in enumerate(offers[:_TRIES]):
             try:
                 transport.auth_publickey(user, offer.key)
