@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,3 +139,31 @@ def test_a_file_below_its_floor_is_not_called_verified(
     assert said in told
     assert (tmp_path / "here" / name).exists() is (code == 0)
     assert ("verified:" in done.stdout) is (code == 0)
+
+
+def test_an_alias_of_the_ssh_configuration_tells_host_port_user_and_key(box: Box, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "home" / "ssh")
+    (tmp_path / ".ssh").mkdir()
+    lines = ["Host mybox", "HostName 127.0.0.1", f"Port {box.port()}", "User root", f"IdentityFile {box.key}"]
+    (tmp_path / ".ssh" / "config").write_text("\n".join(lines))
+    words = ["download", "--ssh-host", "mybox", "--remote-path", f"{FINAL}/*.gguf", "--over", "1MB", "--local-path"]
+    first = _harness(tmp_path, [*words, str(tmp_path / "here")])
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "first contact with this box" in first.stdout
+    (pin,) = (tmp_path / "home" / "hosts").iterdir()
+    assert f"ssh-keygen -lf {pin}" in "".join(first.stdout.split("\n"))
+    again = _harness(tmp_path, [*words, str(tmp_path / "there")])
+    assert (again.returncode, "first contact" in again.stdout) == (0, False)
+
+    (tmp_path / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{box.port()} {_public(box)}")
+    stranger = _harness(tmp_path, [*words, str(tmp_path / "nowhere")])
+    assert stranger.returncode == 8
+    assert f"ssh-keygen -R '[127.0.0.1]:{box.port()}'" in stranger.stderr
+    (tmp_path / ".ssh" / "config").unlink()
+    portless = _harness(tmp_path, [*words, str(tmp_path / "nowhere")])
+    assert (portless.returncode, "or a Port for that host" in portless.stderr) == (2, True)
+
+
+def _public(box: Box) -> str:
+    """A key that is no host key of the box."""
+    return box.key.with_suffix(".pub").read_text()
