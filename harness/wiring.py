@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +29,9 @@ from harness.providers.registry import ProviderSettings
 if TYPE_CHECKING:
     from harness.providers.wall import Wall
     from harness.remote.host import SshHost
+    from harness.remote.ssh.own_keys import OwnKeys
+
+_NOT_A_FILE_NAME = re.compile(r"[^A-Za-z0-9.-]")
 
 
 @dataclass(slots=True)
@@ -38,6 +43,10 @@ class OpenContext:
     store: EventStore
     clock: Clock
     open_provider: Callable[[ProviderTable, Path, Clock], Provider]
+    own: OwnKeys | None = None
+    """Keys of the operator's own that open the box for a look, which attaches no other."""
+    scratch: Path | None = None
+    """Where a look that is to leave nothing behind keeps what it brings."""
     _history: History | None = field(default=None, repr=False)
     _provider: Provider | None = field(default=None, repr=False)
     _host: Host | None = field(default=None, repr=False)
@@ -50,7 +59,7 @@ class OpenContext:
     @property
     def directory(self) -> Path:
         """The job's own folder."""
-        return self.home / "jobs" / self.name
+        return self.scratch or self.home / "jobs" / self.name
 
     @property
     def destination(self) -> Path:
@@ -134,17 +143,20 @@ class OpenContext:
                 raise HostUnreachable(
                     f"the provider shows no instance {rental.instance_id}", remedy=InstanceDead.default_remedy
                 )
+            listed = self.own.known(instance.endpoints) if self.own is not None else ()
             return Login(
                 user=self.job.machine.ssh_user,
                 endpoints=instance.endpoints,
                 key_file=self._key_file(),
-                host_keys=pin.keys if pin else (),
+                host_keys=pin.keys if pin else listed,
                 first_use_file=self.directory / f"host-key-{rental.instance_id}",
+                own=self.own,
             )
 
         login, patience = whereabouts(), self.job.limits.reconnect_s
         key = login.key_file
-        if not key.exists() or key.stat().st_mtime > rental.at:  # made anew after a loss: the box must be told of it
+        # One that was made anew after a loss: the box must be told of it.
+        if self.own is None and (not key.exists() or key.stat().st_mtime > rental.at):
             provider.attach_key(rental.instance_id, self.public_key)
         return SshHost(login, self.clock, whereabouts=whereabouts, patience=patience)
 
@@ -155,7 +167,7 @@ class OpenContext:
             self._host = None
 
     def _key_file(self) -> Path:
-        return self.home / "ssh" / "id_ed25519"
+        return _key_of(self.home)
 
 
 def open_provider(table: ProviderTable, home: Path, clock: Clock) -> Provider:
@@ -205,10 +217,47 @@ def _open_store(home: Path, clock: Clock) -> EventStore:
     return open_store(home / "state.db", clock)
 
 
-def open_box(endpoint: Endpoint, user: str, key_file: Path, first_use_file: Path) -> Host:
-    """A box by its address alone; its host key is required from the first contact on."""
+@contextmanager
+def open_look(name: JobName, key: Path | None) -> Iterator[OpenContext]:
+    """A context whose event log and files are gone when the block ends, and which opens boxes with own keys alone."""
+    with tempfile.TemporaryDirectory(prefix="harness-look-", ignore_cleanup_errors=True) as folder:
+        scratch, clock = Path(folder), SystemClock()
+        context = OpenContext(
+            name, environment.home(), _open_store(scratch, clock), clock, open_provider, _own_keys(key), scratch
+        )
+        try:
+            yield context
+        finally:
+            context.forget_connections()
+
+
+def open_box(host: str, port: int | None, user: str | None, key: Path | None, name: str) -> tuple[Host, Path | None]:
+    """A box by its address alone, as ``scp`` would reach it; and the file that will hold its host key from then on.
+
+    The file is None where ``known_hosts`` or an earlier contact has the key. ``port`` and ``user`` go before what
+    ``~/.ssh/config`` says. Raises BadInput when neither knows the port.
+    """
     from harness.remote.host import SshHost  # noqa: PLC0415 - loads paramiko
     from harness.remote.ssh.connection import Login  # noqa: PLC0415 - loads paramiko
 
-    login = Login(user=user, endpoints=(endpoint,), key_file=key_file, first_use_file=first_use_file)
-    return SshHost(login, SystemClock())
+    own, home = _own_keys(key, host), environment.home()
+    settings = own.settings(host)
+    told = port or settings.get("port")
+    if not str(told).isdecimal():
+        raise BadInput("--ssh-host needs --port, or a Port for that host in ~/.ssh/config")
+    endpoint = Endpoint(str(settings["hostname"]), int(str(told)))
+    pin = home / "hosts" / _NOT_A_FILE_NAME.sub("_", f"{name}-{endpoint.port}")
+    known = own.known([endpoint])
+    login = Login(user or settings.get("user") or "root", (endpoint,), _key_of(home), known, pin, own)
+    return SshHost(login, SystemClock()), None if known or pin.exists() else pin
+
+
+def _own_keys(key: Path | None, alias: str | None = None) -> OwnKeys:
+    from harness.remote.ssh.own_keys import OwnKeys  # noqa: PLC0415 - loads paramiko
+
+    return OwnKeys(environment.user_home() / ".ssh", key, alias)
+
+
+def _key_of(home: Path) -> Path:
+    """The harness's own SSH key."""
+    return home / "ssh" / "id_ed25519"

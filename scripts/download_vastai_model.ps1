@@ -9,6 +9,9 @@
     succeeded does "harness destroy" ask whether the instance may go; it re-reads the local file first and refuses
     without a verified one. With -WhatIf nothing is destroyed; with -Confirm PowerShell asks as well.
 
+    It logs in as scp would: with your SSH agent, ~/.ssh/config and the usual keys, then with the harness's own key.
+    A host key in known_hosts must be shown; a first one is recorded and required from then on.
+
     The script itself deletes nothing, and needs nothing but the harness on PATH: README.md says how to install it.
 
 .PARAMETER InstanceId
@@ -30,6 +33,16 @@
     For an instance that no job on this machine has rented: the job file that says what its training should have
     been. The finished run and the model are judged by it; without it such an instance is not destroyed.
 
+.PARAMETER Key
+    The SSH key file to log in with, and no other.
+
+.PARAMETER User
+    The user on the instance; without it the one of ~/.ssh/config, else root.
+
+.PARAMETER Over
+    The size that the file must exceed, such as 150kB, for a model that is meant to have another size than the 7B
+    model: without it a Q8_0 file must exceed 5 GB, a Q4_K_M file 3 GB.
+
 .EXAMPLE
     .\scripts\download_vastai_model.ps1 -InstanceId 1234567 -Port 20022 -SshHost ssh5.vast.ai
 
@@ -40,8 +53,14 @@
 
     Downloads and verifies the model, and says what would happen then; the instance is kept.
 
+.EXAMPLE
+    powershell -ExecutionPolicy Bypass -File .\scripts\download_vastai_model.ps1 1234567 20022 ssh5.vast.ai
+
+    The same where PowerShell runs no scripts.
+
 .OUTPUTS
-    None. The exit code is the harness's: 0 when all went well, 5 when destroying was refused, 8 when the instance
+    None. The exit code is the harness's: 0 when all went well, 3 or 4 when the file is not the whole model or that
+    cannot be told, 5 when destroying was refused, 8 when the instance
     could not be reached, 9 when the file could not be brought home whole.
 #>
 [CmdletBinding(SupportsShouldProcess = $true, ConfirmImpact = 'Medium')]
@@ -64,7 +83,15 @@ param(
     [ValidateNotNullOrEmpty()]
     [string] $LocalPath = (Join-Path -Path (Get-Location).ProviderPath -ChildPath 'models'),
 
-    [string] $JobFile = ''
+    [string] $JobFile = '',
+
+    [string] $Key = '',
+
+    [ValidatePattern('^[A-Za-z0-9._-]*$')]
+    [string] $User = '',
+
+    [ValidatePattern('^[A-Za-z0-9. ]*$')]
+    [string] $Over = ''
 )
 
 Set-StrictMode -Version Latest
@@ -83,7 +110,11 @@ if ($LocalPath -match '^[A-Za-z]:$') {
     $LocalPath = $LocalPath + '/'
 }
 
-harness download --instance-id $InstanceId --port $Port --ssh-host $SshHost --remote-path $RemotePath --local-path $LocalPath
+[string[]] $more = @()
+if ($Key) { $more += '--key', $Key }
+if ($User) { $more += '--user', $User }
+if ($Over) { $more += '--over', $Over }
+harness download --instance-id $InstanceId --port $Port --ssh-host $SshHost --remote-path $RemotePath --local-path $LocalPath @more
 if ($LASTEXITCODE -ne 0) {
     Write-Warning "The model is not verified at home. Instance $InstanceId is kept; run this script again."
     exit $LASTEXITCODE
@@ -91,8 +122,11 @@ if ($LASTEXITCODE -ne 0) {
 
 if ($PSCmdlet.ShouldProcess("instance $InstanceId", 'Destroy: its disk and everything on it are deleted')) {
     [string[]] $expected = @()
-    if ($JobFile) { $expected = '--job-file', $JobFile }
+    if ($JobFile) { $expected += '--job-file', $JobFile }
     harness destroy --instance-id $InstanceId @expected
+    if (($LASTEXITCODE -eq 5) -and (-not $JobFile)) {
+        Write-Warning "An instance that was rented by hand is destroyed only with -JobFile: examples/forex-r1-v3.toml is one."
+    }
     exit $LASTEXITCODE
 }
 

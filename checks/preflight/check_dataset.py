@@ -61,7 +61,10 @@ def check_dataset_rows_sound(preflight: PreflightFacts, job: Job, evidence: Evid
     assert not unsound, "a model would learn these: " + "; ".join(unsound)
 
 
-@pytest.mark.remedy("shorten the rows or raise model.max_length (memory grows with it), then: harness run {job}")
+@pytest.mark.remedy(
+    "fetch the tokenizer if it was not found, else shorten the rows or raise model.max_length (memory grows with it); "
+    "then: harness run {job}"
+)
 def check_dataset_fits_context(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """Few enough rows are cut off by the model's context, counted with the tokenizer that trains."""
     limit = evidence.wants("share of rows cut at most", job.data.max_cut_share)

@@ -133,9 +133,9 @@ def _with(known: Expectation, key: str, value: str) -> Expectation:
                 raise BadInput(f"--expect quant={value[:40]}: known are {', '.join(quantizations.BY_NAME)}")
             return replace(known, quantization=value.upper())
         case "over" | "min_bytes":
-            return replace(known, over_bytes=_bytes(key, value))
+            return replace(known, over_bytes=size_in_bytes(f"--expect {key}", value))
         case "size" | "bytes":
-            return replace(known, size=_bytes(key, value))
+            return replace(known, size=size_in_bytes(f"--expect {key}", value))
         case "zero_rows":
             if value not in {"yes", "no"}:
                 raise BadInput(f"--expect zero_rows={value[:40]}: yes or no")
@@ -143,9 +143,10 @@ def _with(known: Expectation, key: str, value: str) -> Expectation:
     raise BadInput(f"--expect {key[:40]!r}: known are quant, over, min_bytes, size, zero_rows")
 
 
-def _bytes(key: str, text: str) -> int:
+def size_in_bytes(option: str, text: str) -> int:
+    """Bytes of a size as people write it, such as 4.7GiB; raises BadInput naming the option that it was given to."""
     match = _SIZE.fullmatch(text)
     unit = match[2].lower() if match else ""
     if match is None or unit not in _UNITS:
-        raise BadInput(f"--expect {key}={text[:40]}: a size such as 5000000000, 5GB or 4.7GiB")
+        raise BadInput(f"{option}={text[:40]}: a size such as 5000000000, 5GB or 4.7GiB")
     return round(float(match[1]) * _UNITS[unit]) if "." in match[1] else int(match[1]) * _UNITS[unit]

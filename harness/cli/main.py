@@ -37,6 +37,10 @@ COMMANDS: Final = {
         "teardown:destroy",
         "Destroy an instance: only when the verified file is here, matches its release, and you agree.",
     ),
+    "adopt": (
+        "adopt:adopt",
+        "Take over an instance that was rented by hand: judge its run, bring its model home; nothing is destroyed.",
+    ),
     "abandon": (
         "abandon:abandon",
         "Destroy an instance that holds no checkpoint and no model file; else only for the typed sentence.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,18 +10,19 @@ import typer
 from rich.console import Console
 
 from harness.artifacts import apart, arrival
-from harness.artifacts.expectation import Expectation
+from harness.artifacts.expectation import Expectation, size_in_bytes
 from harness.artifacts.verify import verify_file
+from harness.cli.floors import SMALLER, Floor, floor_of
 from harness.cli.options import Plain
 from harness.cli.progress_view import open_reporter
 from harness.cli.report import spent
-from harness.core import durable, environment
+from harness.core import durable
 from harness.core.errors import BadInput, GateHeld, GateUnknown
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.observed import CouldNotLook
-from harness.core.ports import Endpoint, Host, Progress, RemoteFile
+from harness.core.ports import Host, Progress, RemoteFile
 from harness.core.questions import DigestOf, Glob
-from harness.core.verdict import Verdict, worst
+from harness.core.verdict import Verdict
 from harness.remote import path_safety
 from harness.runner import postdownload
 from harness.runner.progress import ProgressReporter
@@ -31,7 +31,6 @@ from harness.runner.run import run as run_job
 from harness.wiring import OpenContext, open_box, open_context
 
 _MATCHES = str.maketrans("*?", "__")
-_NOT_A_FILE_NAME = re.compile(r"[^A-Za-z0-9.-]")
 DEFAULT_REMOTE = "/workspace/vastai_llm_training/models/output/final/*.gguf"
 
 
@@ -42,34 +41,49 @@ def download(
     ssh_host: Annotated[str | None, typer.Option(help="The box's SSH host.")] = None,
     remote_path: Annotated[str, typer.Option(help="The file on the box; * and ? match.")] = DEFAULT_REMOTE,
     local_path: Annotated[Path | None, typer.Option(help="The folder to put it in.")] = None,
-    user: Annotated[str, typer.Option(help="The box's user.")] = "root",
-    key: Annotated[Path | None, typer.Option(help="The SSH key.", show_default="the harness's own")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="The box's user.", show_default="of ~/.ssh/config, else root")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="The SSH key.", show_default="what scp would use, then the harness's own")
+    ] = None,
+    over: Annotated[
+        str | None,
+        typer.Option(help="Size that the file must exceed, such as 150kB.", show_default="floor of its quantization"),
+    ] = None,
     plain: Plain = False,
 ) -> None:
     """Bring the model home: resumable, hashed at both ends, judged from the local disk before it gets its name."""
     if ssh_host is None:
-        if any(one is not None for one in (instance_id, port, local_path, key)):
-            raise BadInput("--instance-id, --port, --local-path and --key go with --ssh-host: a job knows its own")
+        if any(one is not None for one in (instance_id, port, local_path, user, key, over)):
+            raise BadInput(
+                "--instance-id, --port, --local-path, --user, --key and --over go with --ssh-host: a job knows its own"
+            )
         _of_job(job, plain=plain)
         return
     if job is not None:
         raise BadInput(f"{job} and --ssh-host {ssh_host} are both named: one says what is to be downloaded")
-    if port is None or local_path is None:
+    if local_path is None:
         raise BadInput("--ssh-host needs --port and --local-path")
+    least = None if over is None else size_in_bytes("--over", over)
     try:
         local_path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"--local-path {local_path} is no folder and cannot be made one: {error.strerror}") from error
-    key_file = key or environment.home() / "ssh" / "id_ed25519"
-    pin = environment.home() / "hosts" / _NOT_A_FILE_NAME.sub("_", f"{instance_id or ssh_host}-{port}")
-    host = open_box(Endpoint(ssh_host, port), user, key_file, pin)
+    host, first_use = open_box(ssh_host, port, user, key, str(instance_id or ssh_host))
     console = Console()
     try:
         with open_reporter(console, plain) as reporter:
-            local = _fetch(host, remote_path, local_path, reporter)
+            if first_use is not None:
+                host.run(["true"])
+                reporter.note(
+                    "first contact with this box: the host key that it shows is required from now on; compare it with "
+                    f"the provider's: ssh-keygen -lf {first_use}"
+                )
+            local, told = _fetch(host, remote_path, local_path, least, reporter)
     finally:
         host.close()
-    console.print(f"verified: {local}", markup=False, soft_wrap=True, highlight=False)
+    console.print(f"verified: {local} ({told})", markup=False, soft_wrap=True, highlight=False)
 
 
 def _of_job(job: str | None, *, plain: bool) -> None:
@@ -112,9 +126,10 @@ def _lost(context: OpenContext, problem: str) -> GateHeld:
     )
 
 
-def _fetch(host: Host, pattern: str, folder: Path, reporter: ProgressReporter) -> Path:
-    """The one file that matches, judged before it gets its name; raises GateHeld or GateUnknown for no whole model.
+def _fetch(host: Host, pattern: str, folder: Path, least: int | None, reporter: ProgressReporter) -> tuple[Path, str]:
+    """The one file that matches, judged before it gets its name, and its size in words.
 
+    Raises GateHeld or GateUnknown for no whole model.
     Another file of that name is put aside.
     """
     remote = _recorded(host, pattern)
@@ -126,18 +141,22 @@ def _fetch(host: Host, pattern: str, folder: Path, reporter: ProgressReporter) -
     here = local if arrival.is_here(local, remote.sha256) else local.with_name(f"{local.name}.unverified")
     if here is not local:
         host.fetch(remote, here, show)
-    findings = apart.findings(verify_file, here, Expectation(size=remote.size, sha256=remote.sha256))
-    verdict = worst(finding.verdict for finding in findings)
-    if verdict is not Verdict.PASS:
-        told = "; ".join(f"{one.claim}: {one.seen}" for one in findings if one.verdict is not Verdict.PASS)
-        told += f"; the file is {here}"
-        raise GateHeld(told) if verdict is Verdict.FAIL else GateUnknown(told)
+    floor = Floor(least, "--over") if least is not None else floor_of(here, local.name)
+    known = Expectation(size=remote.size, sha256=remote.sha256, over_bytes=floor.over_bytes)
+    findings = apart.findings(verify_file, here, known)
+    shut = [finding for finding in findings if finding.verdict is not Verdict.PASS]
+    if shut or floor.over_bytes is None:
+        told = [f"{one.claim}: {one.seen}, expected {one.expected}" for one in shut]
+        told += [floor.told] if not shut or any(one.id == "over_floor" for one in shut) else []
+        failed = any(one.verdict is Verdict.FAIL for one in shut)
+        remedy = SMALLER if all(one.id == "over_floor" for one in shut) else None
+        raise (GateHeld if failed else GateUnknown)("\n".join([*told, f"the file is {here}"]), remedy=remedy)
     if here is not local:
         aside = arrival.make_way(local)
         if aside is not None:
             reporter.note(f"another file was at {local}: kept as {aside.name}")
         durable.publish(here, local)
-    return local
+    return local, f"{remote.size:,} bytes, more than {floor.over_bytes:,}: {floor.told}"
 
 
 def _recorded(host: Host, pattern: str) -> RemoteFile:

@@ -40,6 +40,14 @@ def home() -> Path:
         raise BadInput(f"{HOME_VARIABLE}={given} is no place on this machine: {error}") from error
 
 
+def user_home() -> Path:
+    """Home folder of the user, in which ``.ssh`` lies. Raises BadInput where there is none."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise BadInput(f"there is no home folder: {error}", remedy="Set HOME (USERPROFILE on Windows).") from error
+
+
 def github_step_summary() -> Path | None:
     """The file that GitHub shows as the step's summary, when running there."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")

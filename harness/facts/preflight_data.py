@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -19,6 +20,7 @@ EVALUATION = "eval_*.jsonl"
 """Rows that are later in time than every training row stand in files so named."""
 
 _MAX_TOKENIZER_BYTES = 256 << 20
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +121,13 @@ def context(job: Job, data: Data, package: Path, built: Path | None) -> Context:
         return Context(total, 0, f"no row has more than {limit} bytes, so none has more tokens")
     path = _tokenizer(job.model.base, package) or built
     if path is None:
+        base = job.model.base
+        fetch = f"hf download {base} tokenizer.json (hf comes with the training extra)"
+        on_hub = _HUB_ID.fullmatch(base) and not (package / base).is_dir()
+        put = f"put its tokenizer.json into {package / base}"
         raise CouldNotLook(
-            f"{len(long)} of {total} rows have more than {limit} bytes, and the tokenizer of {job.model.base} "
-            "is neither in the package nor in the local cache of the hub"
+            f"{len(long)} of {total} rows have more than {limit} bytes, and the tokenizer of {base} "
+            f"is neither in the package nor in the local cache of the hub: {fetch if on_hub else put}"
         )
     cut = sum(length > limit for length in _lengths(path, long))
     return Context(

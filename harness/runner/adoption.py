@@ -6,17 +6,24 @@ says so, and begins where the finished training is judged against the operator's
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from harness.context import RunnerContext
-from harness.core.errors import Refused
+from harness.core.errors import GateUnknown, ProviderUnavailable, Refused
 from harness.core.ids import InstanceId, JobName, job_name
 from harness.core.lifecycle import Stage
-from harness.core.ports import Instance, Provider
+from harness.core.ports import Instance, InstanceStatus, Provider
+from harness.core.verdict import Verdict
+from harness.gates import judge as gates
+from harness.gates.evidence import CheckResult
 from harness.job.model import Job
-from harness.ledger.events import Adopted, Opened, Reopened
+from harness.ledger.events import Adopted, Opened, Pinned, Reopened
 from harness.ledger.ownership import place
 from harness.ledger.store import EventStore
+from harness.runner import postdownload
+from harness.runner.progress import ProgressReporter
+from harness.runner.run import shut_gate
 
 _ROOM = 40
 """Characters of a job file's name that an adopted job keeps; the instance's number follows."""
@@ -64,6 +71,40 @@ def expect(context: RunnerContext, job: Job, file: Path) -> None:
     for stage in (Stage.POSTDOWNLOAD, Stage.POSTTRAIN):
         if history.passed(stage) and not history.destroy_intended:
             context.record(Reopened(stage, "the job file expects other things"))
+
+
+def look(context: RunnerContext, instance_id: InstanceId, reporter: ProgressReporter, again: str) -> None:
+    """Judge the finished run as its adoption would, on a context that leaves nothing behind; change nothing there.
+
+    ``again`` is the command that does it, for the remedies. Raises GateHeld or GateUnknown as the gate does.
+    """
+    provider = context.provider()
+    shown = provider.instance(instance_id)
+    if shown is None or shown.status is not InstanceStatus.RUNNING:
+        raise GateUnknown(
+            f"instance {instance_id} is {shown.status if shown else 'gone'}: only one that runs can be looked into",
+            remedy=f"Start it in the provider's console, which costs as before; then: {again}",
+        )
+    try:
+        keys = provider.host_keys(instance_id)
+    except ProviderUnavailable:
+        keys = ()
+    if keys:
+        context.record(Pinned(keys, provider.host_key_source))
+    else:
+        reporter.note("the provider shows no host key: known_hosts is asked, else the key is believed for this look")
+    context.host().run(["true"], timeout=30)
+    postdownload.posttrain(context, reporter)
+    result = gates.judge(context.take_facts(Stage.POSTTRAIN).path)
+    result = replace(result, results=tuple(_reworded(one, context.job.name, again) for one in result.results))
+    reporter.judged(Stage.POSTTRAIN, result)
+    if result.verdict is not Verdict.PASS:
+        raise shut_gate(Stage.POSTTRAIN, result)
+
+
+def _reworded(result: CheckResult, name: str, again: str) -> CheckResult:
+    """A result whose remedy does not name a job that has not begun."""
+    return replace(result, remedy=result.remedy.replace(f"harness destroy {name}", again))
 
 
 def _as_shown(instance: Instance, owner: int) -> Adopted:

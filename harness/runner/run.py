@@ -321,12 +321,17 @@ def _pass_gate(stage: Stage, context: RunnerContext, reporter: ProgressReporter)
         return
     if stage is Stage.LAUNCH and result.verdict is Verdict.FAIL:
         training.stop_training(context, reporter, "the launch gate failed")
+    raise shut_gate(stage, result)
+
+
+def shut_gate(stage: Stage, result: GateResult) -> GateHeld | GateUnknown:
+    """The error for a gate that did not open, every check named that keeps it shut."""
     shut = result.not_passed()
     told = [f"{one.id} ({printable(one.message.strip(), 200)})" if one.message else one.id for one in shut]
     told += [f"{check} did not report" for check in result.missing]
     text = f"stage {stage} is held: " + "; ".join([*result.problems, *told])
     remedy = next((one.remedy for one in shut if one.remedy), None)
-    raise GateHeld(text, remedy=remedy) if result.verdict is Verdict.FAIL else GateUnknown(text, remedy=remedy)
+    return GateHeld(text, remedy=remedy) if result.verdict is Verdict.FAIL else GateUnknown(text, remedy=remedy)
 
 
 def _record_verified(context: RunnerContext) -> None:

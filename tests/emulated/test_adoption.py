@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-import harness.cli.teardown as command
+import harness.cli.adopt as command
 from harness import wiring
 from harness.cli import main
 from harness.core.clock import SystemClock
+from harness.core.lifecycle import Stage
 from harness.core.ports import Clock, Provider
 from harness.emulator.rental import Status
 from harness.emulator.running import running
@@ -95,6 +96,8 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
             return VastProvider(Credentials(emulator.url, emulator.key), clock, name="emulated", pace=UNPACED)
 
         monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
         monkeypatch.setattr(command, "open_provider", provider)
         monkeypatch.setattr(wiring, "open_provider", provider)
         yield Scene(rent(emulator, key_pair(tmp_path), label=None), tmp_path)
@@ -103,9 +106,20 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 @pytest.fixture
 def destroy(scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
     """Types ``harness destroy``; its exit code, what it said in ``scene.said``."""
+    return _typist(scene, monkeypatch, capsys, "destroy")
 
+
+@pytest.fixture
+def adopt(scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Type:
+    """Types ``harness adopt``; the operator's own key for the box is the usual one."""
+    (scene.folder / ".ssh").mkdir()
+    shutil.copy(scene.box.key, scene.folder / ".ssh" / "id_ed25519")
+    return _typist(scene, monkeypatch, capsys, "adopt")
+
+
+def _typist(scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str) -> Type:
     def typed(*words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["harness", "destroy", "--plain", *words])
+        monkeypatch.setattr(sys, "argv", ["harness", verb, "--plain", *words])
         monkeypatch.setattr(sys, "stdin", io.StringIO())  # nobody is at a terminal
         with pytest.raises(SystemExit) as ended:
             main.main()
@@ -213,6 +227,60 @@ def test_another_training_than_the_job_file_plans_stays_until_the_file_fits(
     assert scene.is_alive()
     assert destroy(*_adopt(scene, "--yes")) == 0
     assert not scene.is_alive()
+
+
+def _untouched(scene: Scene) -> tuple[object, ...]:
+    """All that a look must leave as it was: the ledger, the keys of the instance, the files on the box."""
+    files = {path: path.stat().st_mtime_ns for path in scene.package.rglob("*") if path.is_file()}
+    store = open_store(scene.folder / "home" / "state.db", SystemClock())
+    rental = scene.box.emulator.world.rental(scene.box.id)
+    return store.jobs(), tuple(rental.keys), rental.status, files
+
+
+@pytest.mark.parametrize("name", [None, *sorted(set(SPOILT) - {"a box that lets nobody in"})])
+def test_a_check_says_what_would_hold_and_changes_nothing(
+    scene: Scene, adopt: Type, trained: Path, name: str | None
+) -> None:
+    spoil, code, why = SPOILT[name] if name else (lambda _: None, 0, "nothing holds")
+    _lay(scene, trained)
+    spoil(scene)
+    before = _untouched(scene)
+    code, why = (UNKNOWN, "only one that runs") if code == UNAVAILABLE else (code, why)
+    assert adopt(*_adopt(scene, "--check")) == code
+    said = " ".join(scene.said.split())
+    assert why in said
+    assert "harness destroy" not in said
+    assert _untouched(scene) == before
+    assert not (scene.folder / "home" / "ssh").exists()
+
+
+def test_a_check_without_a_key_of_ones_own_attaches_none(scene: Scene, adopt: Type, trained: Path) -> None:
+    _lay(scene, trained)
+    (scene.folder / ".ssh" / "id_ed25519").unlink()
+    before = _untouched(scene)
+    assert adopt(*_adopt(scene, "--check")) == 2
+    assert "with no key that is here" in " ".join(scene.said.split())
+    assert adopt(*_adopt(scene, "--check", "--key", str(scene.box.key))) == 0
+    assert _untouched(scene) == before
+
+
+def test_adopted_without_destroying_and_destroyed_when_asked(
+    scene: Scene, adopt: Type, destroy: Type, trained: Path
+) -> None:
+    _lay(scene, trained)
+    for _ in range(2):
+        assert adopt(*_adopt(scene)) == 0
+        assert "it bills: harness destroy quick-" in " ".join(scene.said.split())
+    assert adopt(*_adopt(scene, "--check")) == 0
+    assert scene.is_alive()
+    history = scene.history()
+    assert history.passed(Stage.POSTDOWNLOAD)
+    assert not history.destroy_intended
+    assert adopt(*_adopt(scene, "--key", str(scene.box.key))) == 2
+    assert destroy(history.job.name, "--yes") == 0
+    assert not scene.is_alive()
+    assert adopt(*_adopt(scene)) == 0
+    assert "is closed" in scene.said
 
 
 @pytest.mark.parametrize("words", [("--job-file", "FILE"), ("quick", "--instance-id", "7", "--job-file", "FILE")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from harness.shellguard import powershell
 from harness.shellguard.reading import HOLE
+from tests.field.case import field_case
 from tests.support.emulator_kit import Box, rented
 from tests.support.model_files import TINY, write_gguf
 
@@ -42,15 +44,21 @@ def _script_line(verb: str, *values: str, splatted: tuple[str, ...] = ()) -> lis
     return [part for word in line[1:] for part in (next(fill) if word == HOLE else [word])]
 
 
+def _download(box: Box, local: Path, pattern: str = f"{FINAL}/*.gguf", *options: str) -> list[str]:
+    """The download as the script types it; the model is a tiny one, and that is said."""
+    given = options or ("--over", "1MB")
+    return _script_line("download", str(box.id), box.port(), "127.0.0.1", pattern, str(local), splatted=given)
+
+
 def _harness(tmp_path: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HARNESS_HOME": str(tmp_path / "home")}
+    environment = {**os.environ, "HARNESS_HOME": str(tmp_path / "home"), "HOME": str(tmp_path), "SSH_AUTH_SOCK": ""}
     command = [sys.executable, "-m", "harness", *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_the_scripts_lines_bring_the_model_home_and_destroy_nothing_unknown(box: Box, tmp_path: Path) -> None:
     local = tmp_path / "my models"
-    words = _script_line("download", str(box.id), box.port(), "127.0.0.1", f"{FINAL}/*.gguf", str(local))
+    words = _download(box, local)
     done = _harness(tmp_path, words)
     assert done.returncode == 0, done.stdout + done.stderr
     remote = box.root / "root" / FINAL / "forex.Q8_0.gguf"
@@ -78,7 +86,7 @@ def test_a_damaged_model_is_neither_called_verified_nor_put_in_the_place_of_a_go
     remote = box.root / "root" / FINAL / "forex.Q8_0.gguf"
     whole = remote.read_bytes()
     remote.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
-    words = _script_line("download", str(box.id), box.port(), "127.0.0.1", f"{FINAL}/*.gguf", str(tmp_path / "here"))
+    words = _download(box, tmp_path / "here")
     done = _harness(tmp_path, words)
     assert done.returncode == 3
     assert "verified:" not in done.stdout
@@ -103,7 +111,59 @@ def test_a_damaged_model_is_neither_called_verified_nor_put_in_the_place_of_a_go
     ("pattern", "code", "said"), [("nothing/*.gguf", 2, "0 files match"), (f"{FINAL}", 2, "0 files match")]
 )
 def test_what_is_no_model_file_is_a_clear_error(box: Box, tmp_path: Path, pattern: str, code: int, said: str) -> None:
-    words = _script_line("download", str(box.id), box.port(), "127.0.0.1", pattern, str(tmp_path / "here"))
+    words = _download(box, tmp_path / "here", pattern)
     done = _harness(tmp_path, words)
     assert done.returncode == code
     assert said in done.stderr
+
+
+FLOOR_CASES = [
+    field_case("no floor was named", "seeds: >5GB for Q8_0", "forex.Q8_0.gguf", (), (3, "more than 5000000000")),
+    field_case("of two quantizations the larger", "own: renamed by hand", "forex.F16.gguf", (), (3, "--over SIZE")),
+    field_case("larger than said", "own: small base", "forex.Q8_0.gguf", ("--over", "1MB"), (0, "more than 1,000,000")),
+    field_case("smaller than said", "own: small base", "forex.Q8_0.gguf", ("--over", "1GB"), (3, "--over SIZE")),
+    field_case("what is no size", "own: a slip", "forex.Q8_0.gguf", ("--over", "big"), (2, "--over=big: a size such")),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "answer"), FLOOR_CASES)
+def test_a_file_below_its_floor_is_not_called_verified(
+    box: Box, tmp_path: Path, name: str, options: tuple[str, ...], answer: tuple[int, str]
+) -> None:
+    folder = box.root / "root" / FINAL
+    (folder / "forex.Q8_0.gguf").rename(folder / name)
+    words = [word for word in _download(box, tmp_path / "here") if word not in {"--over", "1MB"}]
+    done = _harness(tmp_path, [*words, *options])
+    told, (code, said) = done.stdout + done.stderr, answer
+    assert done.returncode == code, told
+    assert said in told
+    assert (tmp_path / "here" / name).exists() is (code == 0)
+    assert ("verified:" in done.stdout) is (code == 0)
+
+
+def test_an_alias_of_the_ssh_configuration_tells_host_port_user_and_key(box: Box, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "home" / "ssh")
+    (tmp_path / ".ssh").mkdir()
+    lines = ["Host mybox", "HostName 127.0.0.1", f"Port {box.port()}", "User root", f"IdentityFile {box.key}"]
+    (tmp_path / ".ssh" / "config").write_text("\n".join(lines))
+    words = ["download", "--ssh-host", "mybox", "--remote-path", f"{FINAL}/*.gguf", "--over", "1MB", "--local-path"]
+    first = _harness(tmp_path, [*words, str(tmp_path / "here")])
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "first contact with this box" in first.stdout
+    (pin,) = (tmp_path / "home" / "hosts").iterdir()
+    assert f"ssh-keygen -lf {pin}" in "".join(first.stdout.split("\n"))
+    again = _harness(tmp_path, [*words, str(tmp_path / "there")])
+    assert (again.returncode, "first contact" in again.stdout) == (0, False)
+
+    (tmp_path / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{box.port()} {_public(box)}")
+    stranger = _harness(tmp_path, [*words, str(tmp_path / "nowhere")])
+    assert stranger.returncode == 8
+    assert f"ssh-keygen -R '[127.0.0.1]:{box.port()}'" in stranger.stderr
+    (tmp_path / ".ssh" / "config").unlink()
+    portless = _harness(tmp_path, [*words, str(tmp_path / "nowhere")])
+    assert (portless.returncode, "or a Port for that host" in portless.stderr) == (2, True)
+
+
+def _public(box: Box) -> str:
+    """A key that is no host key of the box."""
+    return box.key.with_suffix(".pub").read_text()

@@ -22,6 +22,12 @@ def tables(name: str) -> dict[str, Any]:
     return tomllib.loads((resources.files(__name__) / f"{name}.toml").read_text(encoding="utf-8"))
 
 
+def floors() -> Mapping[str, int]:
+    """Sizes, in bytes by quantization, that the first user's model file exceeds when it is whole."""
+    sizes: Mapping[str, int] = tables(_FIRST)["artifact"]["floors"]
+    return sizes
+
+
 def recorded_by(job: Mapping[str, Any]) -> Mapping[str, Any]:
     """A recorded job with what its version had built in and did not record: it was the first profile's."""
     for at, field in _ONCE_BUILT_IN:

@@ -16,7 +16,8 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import paramiko
@@ -25,6 +26,7 @@ from paramiko.ssh_exception import SSHException
 from harness.core.errors import HarnessError, HostKeyChanged, HostUnreachable
 from harness.core.ports import Clock, Endpoint
 from harness.remote.ssh.keys import public_key
+from harness.remote.ssh.own_keys import KeysRefused, OwnKeys, known_name, nobody
 from harness.remote.ssh.pinning import HostKeys
 
 WINDOW = 8 << 20
@@ -44,13 +46,18 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Login to a box: the user, the routes to it, the private key, the host keys that are accepted."""
+    """Login to a box: the user, the routes to it, the private key, the host keys that are accepted.
+
+    With ``own``, the keys of the person at the keyboard are offered first, and ``key_file`` need not exist;
+    ``known_hosts`` says which of their host keys are accepted.
+    """
 
     user: str
     endpoints: tuple[Endpoint, ...]
     key_file: Path
     host_keys: tuple[str, ...] = ()
     first_use_file: Path | None = None
+    own: OwnKeys | None = None
 
     def pinning(self) -> HostKeys:
         """Host keys that this login accepts."""
@@ -191,9 +198,7 @@ class Dialer:
             others = tuple(other for other in login.endpoints if other != endpoint)
             with self._lock:
                 if self._login is login:
-                    self._login = Login(
-                        login.user, (endpoint, *others), login.key_file, login.host_keys, login.first_use_file
-                    )
+                    self._login = replace(login, endpoints=(endpoint, *others))
             return connection
         for problem in problems:
             if isinstance(problem, HostKeyChanged):
@@ -203,7 +208,22 @@ class Dialer:
 
 def connect(login: Login, endpoint: Endpoint) -> Connection:
     """One connection to one endpoint. Raises HostKeyChanged, HostUnreachable, BadInput (the key file)."""
-    public_key(login.key_file)  # a clear error for an unusable key, before the network is touched
+    if login.own is None:
+        public_key(login.key_file)  # a clear error for an unusable key, before the network is touched
+        key = paramiko.PKey.from_path(login.key_file)
+        return _connect(login, endpoint, lambda transport: transport.auth_publickey(login.user, key))
+    refused = 0
+    with login.own.offers(endpoint.host, login.key_file) as (offers, unusable):
+        while rest := offers[refused:]:
+            try:
+                return _connect(login, endpoint, partial(login.own.log_in, user=login.user, offers=rest))
+            except KeysRefused as error:
+                refused += error.count
+        raise nobody(login.user, name(endpoint), offers, unusable)
+
+
+def _connect(login: Login, endpoint: Endpoint, log_in: Callable[[paramiko.Transport], object]) -> Connection:
+    """One connection that ``log_in`` has authenticated."""
     try:
         connected = socket.create_connection((endpoint.host, endpoint.port), CONNECT_TIMEOUT_S)
     except OSError as error:
@@ -211,7 +231,7 @@ def connect(login: Login, endpoint: Endpoint) -> Connection:
     _notice_dead_peers(connected)
     transport = paramiko.Transport(connected, default_window_size=WINDOW, default_max_packet_size=PACKET)
     try:
-        host_key = _handshake(transport, login, endpoint)
+        host_key = _handshake(transport, login, endpoint, log_in)
     except (SSHException, OSError, EOFError) as error:
         transport.close()
         raise HostUnreachable(f"{name(endpoint)} does not let us in: {describe(error)}") from error
@@ -221,7 +241,9 @@ def connect(login: Login, endpoint: Endpoint) -> Connection:
     return Connection(transport, endpoint, host_key)
 
 
-def _handshake(transport: paramiko.Transport, login: Login, endpoint: Endpoint) -> str:
+def _handshake(
+    transport: paramiko.Transport, login: Login, endpoint: Endpoint, log_in: Callable[[paramiko.Transport], object]
+) -> str:
     """Handshake, host key, authentication, in this order; the host key's line."""
     pinning = login.pinning()
     options = transport.get_security_options()
@@ -236,8 +258,15 @@ def _handshake(transport: paramiko.Transport, login: Login, endpoint: Endpoint) 
     transport.start_client(timeout=CONNECT_TIMEOUT_S)
     key = transport.get_remote_server_key()
     host_key = f"{key.get_name()} {key.get_base64()}"
-    pinning.require(host_key, name(endpoint))
-    transport.auth_publickey(login.user, paramiko.PKey.from_path(login.key_file))
+    try:
+        pinning.require(host_key, name(endpoint))
+    except HostKeyChanged as error:
+        if login.own is not None and set(login.own.known([endpoint])) & set(login.host_keys):
+            forget = f"ssh-keygen -R '{known_name(endpoint)}'"
+            remedy = f"It may be somebody else's machine. When you know that the address is your box's now: {forget}"
+            raise HostKeyChanged(f"{error} (known_hosts)", remedy=remedy) from error
+        raise
+    log_in(transport)
     transport.set_keepalive(KEEPALIVE_S)
     return host_key
 

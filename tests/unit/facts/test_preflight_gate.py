@@ -358,9 +358,21 @@ def test_rows_beyond_the_context_are_counted_with_the_tokenizer(world: World) ->
     only(world.judge(), "dataset_fits_context", Verdict.FAIL, "16 of 16 rows")
 
 
-def test_rows_that_may_not_fit_without_a_tokenizer_are_unknown(world: World) -> None:
-    world.changes["model"] = {"max_length": 120}
-    only(world.judge(), "dataset_fits_context", Verdict.UNKNOWN, "models/base")
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ("nobody-here/no-model-7B", "hub: hf download nobody-here/no-model-7B tokenizer.json"),
+        ("built on the spot", "put its tokenizer.json into"),
+        ("lib/base", "put its tokenizer.json into"),
+    ],
+)
+def test_rows_that_may_not_fit_without_a_tokenizer_are_unknown_and_how_to_get_it_is_said(
+    world: World, base: str, said: str
+) -> None:
+    (world.package / "lib" / "base").mkdir(parents=True)
+    (world.package / "lib" / "base" / "config.json").write_text("{}")
+    world.changes["model"] = {"max_length": 120, "base": base}
+    only(world.judge(), "dataset_fits_context", Verdict.UNKNOWN, said)
 
 
 def test_another_batch_size_in_the_script(world: World) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from harness.cli.orphans import survey
 from harness.core import durable
-from harness.core.errors import BadInput, GateHeld, NotProven, ProviderUnavailable, Refused, RemoteChanged
+from harness.core.errors import BadInput, GateHeld, GateUnknown, NotProven, ProviderUnavailable, Refused, RemoteChanged
 from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
-from harness.core.ports import DestroyReply
+from harness.core.ports import DestroyReply, InstanceStatus
 from harness.core.verdict import Verdict
 from harness.job.model import Job
 from harness.ledger.events import (
@@ -214,3 +214,43 @@ def test_no_job_file_turns_it_into_a_job_that_would_train_over_it(world: World, 
     same_name = told.model_copy(update={"name": world.job.name})
     with pytest.raises(BadInput, match="took its instance over"):
         runner.open_job(world.store, same_name, FILE, accept_changes=accept_changes)
+
+
+CHANGES = ("attach_key", "start", "stop", "destroy", "create")
+"""Everything by which a provider's world is changed."""
+AGAIN = "harness adopt --instance-id 4711 --job-file night.toml --check"
+
+
+def _look(world: World) -> Telling:
+    telling = Telling()
+    adoption.look(world.context(), INSTANCE, telling, AGAIN)
+    return telling
+
+
+def test_a_look_judges_as_the_adoption_would_and_changes_nothing(world: World) -> None:
+    _adopt(world)
+    _look(world)
+    assert world.judged == [Stage.POSTTRAIN]
+    assert [world.provider.count(method) for method in CHANGES] == [0] * len(CHANGES)
+
+
+@pytest.mark.parametrize(("verdict", "error"), [(Verdict.FAIL, GateHeld), (Verdict.UNKNOWN, GateUnknown)])
+def test_a_look_says_what_would_hold_and_what_to_type(world: World, verdict: Verdict, error: type[GateHeld]) -> None:
+    _adopt(world)
+    bent = check(Stage.POSTTRAIN, "adopted_run_is_over", verdict, remedy="wait, then: harness destroy night-4711")
+    world.gates[Stage.POSTTRAIN] = [(bent,)]
+    with pytest.raises(error, match="adopted_run_is_over") as shut:
+        _look(world)
+    assert shut.value.remedy == f"wait, then: {AGAIN}"
+    assert [world.provider.count(method) for method in CHANGES] == [0] * len(CHANGES)
+
+
+@pytest.mark.parametrize("status", sorted(set(InstanceStatus) - {InstanceStatus.RUNNING}))
+def test_a_look_starts_nothing(world: World, status: InstanceStatus) -> None:
+    _adopt(world)
+    world.market.change(INSTANCE, status=status)
+    with pytest.raises(GateUnknown, match=f"is {status}: only one that runs") as shut:
+        _look(world)
+    assert AGAIN in shut.value.remedy
+    assert world.judged == []
+    assert [world.provider.count(method) for method in CHANGES] == [0] * len(CHANGES)

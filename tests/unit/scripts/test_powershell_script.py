@@ -17,9 +17,12 @@ from harness.shellguard.reading import HOLE, ProgramCall, Shell
 from harness.shellguard.rules import Decision
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "download_vastai_model.ps1"
-PARAMETERS = ("InstanceId", "Port", "SshHost", "RemotePath", "LocalPath", "JobFile")
-SPLATTED = "[string[]] $expected = @()\n    if ($JobFile) { $expected = '--job-file', $JobFile }\n"
-"""What ``@expected`` stands for: no argument, or an option and its value."""
+PARAMETERS = ("InstanceId", "Port", "SshHost", "RemotePath", "LocalPath", "JobFile", "Key", "User", "Over")
+SPLATTED = re.compile(r"if \(\$(\w+)\) \{ \$(\w+) \+= '(--[\w-]+)', \$(\w+) \}")
+"""What a splatted array is made of: for each parameter that was given, an option and its value."""
+FURTHER = {"download": {"--key", "--user", "--over"}, "destroy": {"--job-file"}}
+NEWER = ("&&", "||", "??", "?.", "-Parallel", "clean {")
+"""Words of PowerShell 7 at which Windows PowerShell 5.1 stops."""
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +84,18 @@ def test_every_option_it_gives_is_one_that_the_command_takes(calls: tuple[Progra
         options = [word for word in rest if word.startswith("--")]
         assert set(options) <= taken
         # each option is followed by one value, held in a variable: PowerShell passes it as one argument
-        splatted = [HOLE] if "--job-file" in taken else []
-        assert rest == [part for option in options for part in (option, HOLE)] + splatted
-    assert SPLATTED in text.replace("\r\n", "\n")
+        assert rest == [*(part for option in options for part in (option, HOLE)), HOLE]
+        (array,) = re.findall(rf"^ *harness {name} .* @(\w+)\r?$", text, re.MULTILINE)
+        assert f"[string[]] ${array} = @()" in text  # with none given, nothing is passed
+        further = [found.groups() for found in SPLATTED.finditer(text) if found[2] == array]
+        assert {option for _, _, option, _ in further} == FURTHER[name] <= taken
+        assert all(given == value for given, _, _, value in further)
+        assert text.count(f"${array} ") == 1 + len(further)
+
+
+def test_windows_powershell_reads_every_word_of_it(root: tree_sitter.Node) -> None:
+    code = [_text(node) for node in _nodes(root) if not node.children and node.type not in {"comment", "string"}]
+    assert not [word for word in code if any(newer in word for newer in NEWER)]
 
 
 def test_destroy_stands_behind_a_download_that_ended_with_zero(root: tree_sitter.Node) -> None:
@@ -105,6 +117,7 @@ def test_destroy_stands_behind_a_download_that_ended_with_zero(root: tree_sitter
 def test_the_guard_lets_it_and_its_call_through(text: str) -> None:
     assert judge(text, Shell.POWERSHELL).decision is Decision.ALLOW
     line = r".\scripts\download_vastai_model.ps1 -InstanceId 5 -Port 22 -SshHost ssh5.vast.ai -LocalPath 'D:\my models'"
+    line += r" -Key C:\Users\me\.ssh\id_ed25519 -User root -Over 150kB"
     assert judge(line, Shell.POWERSHELL).decision is Decision.ALLOW
 
 
