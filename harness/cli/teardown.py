@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness.cli.confirming import confirming
+from harness.cli.confirming import confirming, staked
 from harness.cli.options import Plain, Yes
 from harness.cli.progress_view import open_reporter
 from harness.cli.report import reported, spent
@@ -52,7 +52,8 @@ def destroy(
             adoption.expect(context, expected, job_file.resolve())
         if instance_id is not None:
             _refuse_forgotten(context, InstanceId(instance_id))
-        _require_verified(context)
+        with staked(context, console):
+            _require_verified(context)
         reporting = open_reporter(console, plain, spent=lambda: spent(context))
         with reported(context, console), reporting as reporter:
             if context.history.closed:
@@ -60,7 +61,7 @@ def destroy(
                 return
             if context.job.adopted:
                 reopen_if_spoilt(context, reporter)
-            run_job(context, reporter, confirming(context.job, console, reporter, yes=yes))
+            run_job(context, reporter, confirming(context, console, reporter, yes=yes))
 
 
 def _refuse_forgotten(context: OpenContext, instance_id: InstanceId) -> None:

@@ -1,4 +1,4 @@
-"""Money of a span of time: the one place where seconds and a price by the hour become USD. Pure."""
+"""Money of a span of time: the one place where seconds and a price by the hour become USD, or back. Pure."""
 
 from __future__ import annotations
 
@@ -8,3 +8,8 @@ HOUR_S = 3600.0
 def usd(seconds: float, usd_per_hour: float) -> float:
     """USD for ``seconds`` at ``usd_per_hour``."""
     return seconds * usd_per_hour / HOUR_S
+
+
+def seconds_for(money: float, usd_per_hour: float) -> float:
+    """Seconds that ``money`` (USD) pays for at ``usd_per_hour``; without end for what costs nothing."""
+    return money * HOUR_S / usd_per_hour if usd_per_hour > 0 else float("inf")

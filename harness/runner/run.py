@@ -54,7 +54,7 @@ from harness.ledger.events import (
 from harness.ledger.history import History
 from harness.ledger.jobs import folded
 from harness.ledger.store import EventStore
-from harness.runner import package, postdownload, provision, replacement, teardown, training
+from harness.runner import evaluation, package, postdownload, provision, replacement, teardown, training
 from harness.runner.progress import ProgressReporter
 from harness.runner.replacement import NOBODY_AGREES, Agreement
 
@@ -263,6 +263,7 @@ def _act(stage: Stage, context: RunnerContext, reporter: ProgressReporter, confi
         training.watch(context, reporter, lambda polled: judge(polled, context, reporter, judged=Polled))
     elif stage is Stage.TEARDOWN:
         _record_verified(context)
+        evaluation.evaluate(context, reporter)
         teardown.teardown(context, reporter, confirm)
     else:
         _ACTS[stage](context, reporter)
