@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from checks.preflight.check_plan import check_cost_within_budget
 from harness.core.errors import BadInput
 from harness.job import estimate
 from harness.job.load import load_job
 from harness.job.model import Job
+from harness.plugin.looking import Evidence
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -126,3 +128,9 @@ def test_an_evaluation_is_paid_for_by_those_who_ask_for_it(job: Job) -> None:
     assert estimate.timeline(asks).total - estimate.timeline(job).total == job.limits.evaluate_s
     assert estimate.cost(asks).total > estimate.cost(job).total
     assert estimate.cost(asks).training == estimate.cost(job).training
+
+
+def test_preflight_shows_both(job: Job) -> None:
+    evidence = Evidence()
+    check_cost_within_budget(job, evidence)
+    assert ("estimate", estimate.forecast(job)) in [(sight.name, sight.value) for sight in evidence.sights]
