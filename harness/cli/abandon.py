@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness.cli.confirming import accepting
+from harness.cli.confirming import accepting, staked
 from harness.cli.options import Plain
 from harness.cli.progress_view import open_reporter
 from harness.guard.destroy import abandon as abandon_instance
@@ -23,7 +23,8 @@ def abandon(
 ) -> None:
     """Destroy an instance that holds no checkpoint and no model file; else only for the typed sentence."""
     console = Console()
-    with open_context(job) as context, context.store.lock(context.name), open_reporter(console, plain) as reporter:
+    with open_context(job) as context, context.store.lock(context.name), staked(context, console):
         adopted = context.job.adopted
-        abandon_instance(context, accepting(console, reporter, accept_loss), reporter.note)
+        with open_reporter(console, plain) as reporter:
+            abandon_instance(context, accepting(context, console, reporter, accept_loss), reporter.note)
     typer.echo(f"job {job} is abandoned" + ("" if adopted else f"; harness run {job} begins it anew"))

@@ -3,48 +3,72 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 
 from harness.cli.progress_view import paused
-from harness.core.errors import Refused
+from harness.context import JobContext
+from harness.core.errors import HarnessError, Refused
 from harness.core.text import printable
 from harness.guard.destroy import Confirm
-from harness.job.model import Job
+from harness.job import estimate
 from harness.runner.progress import ProgressReporter
 from harness.runner.replacement import Agreement
 
 _TRIES = 3
 
 
-def confirming(job: Job, console: Console, reporter: ProgressReporter, *, yes: bool) -> Confirm:
+def confirming(context: JobContext, console: Console, reporter: ProgressReporter, *, yes: bool) -> Confirm:
     """The job's way to ask: none when it was agreed in advance, else the instance id typed on a terminal."""
 
     def confirm(instance_id: int, file: str) -> str | None:
         if yes:
             return "--yes, given in advance"
-        if job.teardown.confirm == "yes":
+        if context.job.teardown.confirm == "yes":
             return "the job file agrees in advance"
         told = f"instance {instance_id} and everything on its disk will be deleted for good"
         prompt = "type the instance id to destroy it: "
-        return _typed(console, reporter, str(instance_id), prompt, f"verified file: {file}", told)
+        return _typed(console, reporter, str(instance_id), prompt, f"verified file: {file}", told, stakes(context))
 
     return confirm
 
 
-def accepting(console: Console, reporter: ProgressReporter, in_advance: str | None) -> Callable[[str], bool]:
+def stakes(context: JobContext) -> str:
+    """Price of training again beside that of another look, at what the job's instance costs."""
+    rental = context.history.rental
+    return estimate.stakes(context.job, rental.usd_per_hour if rental is not None else None)
+
+
+@contextmanager
+def staked(context: JobContext, console: Console) -> Iterator[None]:
+    """An error of the block, while an instance lives that nobody has asked to go, is told with what is at stake."""
+    try:
+        yield
+    except HarnessError:
+        with suppress(HarnessError):  # a log that cannot be read hides no cause
+            if context.history.alive is not None and not context.history.destroy_intended:
+                console.print(stakes(context), markup=False, soft_wrap=True, highlight=False)
+        raise
+
+
+def accepting(
+    context: JobContext, console: Console, reporter: ProgressReporter, in_advance: str | None
+) -> Callable[[str], bool]:
     """The way a loss is accepted: by the very sentence, given in advance or typed on a terminal."""
 
     def accepts(sentence: str) -> bool:
         if in_advance is not None:
             return in_advance.strip() == sentence
-        return _typed(console, reporter, sentence, f"type '{sentence}': ") is not None
+        return _typed(console, reporter, sentence, f"type '{sentence}': ", stakes(context)) is not None
 
     return accepts
 
 
-def agreeing(console: Console, reporter: ProgressReporter, *, in_advance: bool, loss: str | None) -> Agreement:
+def agreeing(
+    context: JobContext, console: Console, reporter: ProgressReporter, *, in_advance: bool, loss: str | None
+) -> Agreement:
     """The way another instance in the place of a dead one is agreed to: in advance, or on a terminal."""
 
     def to_rent(meaning: str) -> str | None:
@@ -52,7 +76,7 @@ def agreeing(console: Console, reporter: ProgressReporter, *, in_advance: bool, 
             return "--replace-dead-instance, given in advance"
         return _typed(console, reporter, "rent another", "type 'rent another' to have it replaced: ", meaning)
 
-    return Agreement(to_rent, accepting(console, reporter, loss))
+    return Agreement(to_rent, accepting(context, console, reporter, loss))
 
 
 def _typed(console: Console, reporter: ProgressReporter, answer: str, prompt: str, *told: str) -> str | None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.artifacts import gguf
-from harness.artifacts.expectation import quantization_of
+from harness.artifacts import gguf, quantizations
 from harness.job import profiles
 
 SMALLER: Final = (
@@ -30,7 +29,8 @@ def floor_of(file: Path, name: str) -> Floor:
     known = profiles.floors()
     stated = None
     with contextlib.suppress(gguf.GgufError, OSError):
-        stated = quantization_of(gguf.parse(file))
+        number = gguf.parse(file).metadata.get("general.file_type")
+        stated = next((one.name for one in quantizations.TABLE if one.file_type == number), None)
     named = [one for one in known if one.lower() in name.lower()]
     floors = [(known[one], one) for one in (stated, *named) if one is not None and one in known]
     if not floors:

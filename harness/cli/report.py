@@ -11,11 +11,16 @@ import typer
 from rich.console import Console
 
 from harness import report as reports
+from harness.artifacts import digest, evaluation
+from harness.cli.confirming import staked
+from harness.core import shipped
 from harness.core.errors import HarnessError
 from harness.core.ports import Charge
 from harness.ledger import billing
 from harness.ledger.events import Adopted, Rented
 from harness.release import release as releases
+from harness.report.model import EvaluationReport, RuleCheck, RuleReport
+from harness.shellguard import handbook, seeds
 from harness.wiring import OpenContext, open_context
 
 
@@ -31,7 +36,14 @@ def report(
 def write_report(context: OpenContext) -> tuple[Path, ...]:
     """The report of a job as it stands, in its directory."""
     return reports.write(
-        reports.build(context.history, now=context.clock.now(), charges=_charges(context), release=_release(context)),
+        reports.build(
+            context.history,
+            now=context.clock.now(),
+            charges=_charges(context),
+            release=_release(context),
+            evaluation=_evaluation(context),
+            rules=_rules(),
+        ),
         context.directory,
     )
 
@@ -55,6 +67,38 @@ def _release(context: OpenContext) -> releases.Release | None:
         return None
 
 
+def _evaluation(context: OpenContext) -> EvaluationReport | None:
+    """The evaluation that the log names; None when it names none."""
+    told = context.history.evaluated
+    if told is None or told.sha256 is None:
+        return None
+    try:
+        data = (context.directory / "companions" / evaluation.FILE).read_bytes()
+        if digest.of_bytes(data) != told.sha256:
+            return EvaluationReport({}, f"the {evaluation.FILE} here is not the one that came from the box")
+        return EvaluationReport(evaluation.read(data), "")
+    except (HarnessError, OSError) as error:
+        return EvaluationReport({}, str(error))
+
+
+def _rules() -> tuple[RuleReport, ...]:
+    """The first user's rules with the checks that keep them; none where the checks cannot be read."""
+    try:
+        traced = seeds.trace(handbook.claims(shipped.folder("checks")))
+    except HarnessError:
+        return ()
+    return tuple(
+        RuleReport(
+            rule.document,
+            rule.rule,
+            rule.words,
+            rule.differs,
+            tuple(RuleCheck(claim.stage, claim.check) for claim in claims),
+        )
+        for rule, claims in traced.items()
+    )
+
+
 def spent(context: OpenContext) -> float | None:
     """Cost of the instance so far at the agreed price (USD); None before there is one."""
     return billing.spent(context.history, context.clock.now())
@@ -62,9 +106,10 @@ def spent(context: OpenContext) -> float | None:
 
 @contextmanager
 def reported(context: OpenContext, console: Console) -> Iterator[None]:
-    """Whatever happens, leave the report."""
+    """Whatever happens, leave the report; an error while an instance lives is told with what is at stake."""
     try:
-        yield
+        with staked(context, console):
+            yield
     finally:
         try:
             markdown, *_ = write_report(context)

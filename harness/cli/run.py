@@ -149,9 +149,9 @@ def drive(
             run_job(
                 context,
                 reporter,
-                confirming(context.job, console, reporter, yes=yes),
+                confirming(context, console, reporter, yes=yes),
                 until=until,
-                agreement=agreeing(console, reporter, in_advance=replace_dead, loss=accept_loss),
+                agreement=agreeing(context, console, reporter, in_advance=replace_dead, loss=accept_loss),
             )
 
 

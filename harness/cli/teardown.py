@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from harness.cli.adopt import job_of, refuse_forgotten
-from harness.cli.confirming import confirming
+from harness.cli.confirming import confirming, staked
 from harness.cli.options import Plain, Yes
 from harness.cli.progress_view import open_reporter
 from harness.cli.report import reported, spent
@@ -50,7 +50,8 @@ def destroy(
             adoption.expect(context, expected, job_file.resolve())
         if instance_id is not None:
             refuse_forgotten(context, InstanceId(instance_id))
-        _require_verified(context)
+        with staked(context, console):
+            _require_verified(context)
         reporting = open_reporter(console, plain, spent=lambda: spent(context))
         with reported(context, console), reporting as reporter:
             if context.history.closed:
@@ -58,7 +59,7 @@ def destroy(
                 return
             if context.job.adopted:
                 reopen_if_spoilt(context, reporter)
-            run_job(context, reporter, confirming(context.job, console, reporter, yes=yes))
+            run_job(context, reporter, confirming(context, console, reporter, yes=yes))
 
 
 def _require_verified(context: OpenContext) -> None:

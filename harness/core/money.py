@@ -1,4 +1,4 @@
-"""Money of a span of time: the one place where seconds and a price by the hour become USD. Pure."""
+"""Money of a span of time: the one place where seconds and a price by the hour become USD, or back. Pure."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def per_gpu(usd_per_hour: float, gpus: int) -> float:
     return usd_per_hour / max(1, gpus)
 
 
-def seconds_for(amount: float, usd_per_hour: float) -> float:
-    """Seconds that ``amount`` USD pay for at ``usd_per_hour``, which is not 0."""
-    return amount / usd_per_hour * HOUR_S
+def seconds_for(money: float, usd_per_hour: float) -> float:
+    """Seconds that ``money`` (USD) pays for at ``usd_per_hour``; without end for what costs nothing."""
+    return money * HOUR_S / usd_per_hour if usd_per_hour > 0 else float("inf")

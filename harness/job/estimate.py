@@ -2,7 +2,8 @@
 
 The steps and seconds a step are the profile's. For the first user's run (330 SFT steps at 4.4 s,
 80 DPO steps at 6 s, 5 minutes of export, 3 of loading) the training comes to 40 minutes and
-10.7 USD at 16 USD an hour, which is what he paid: about 40 minutes and about 11 USD.
+10.7 USD at 16 USD an hour, which is what he paid: about 40 minutes and about 11 USD. The whole rental,
+with setup, download and traffic, comes to 65 minutes and 18 USD: both stand wherever one of them is shown.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from harness.job.model import Job
 NOTHING: Mapping[str, int] = MappingProxyType({})
 """No step is done yet."""
 _GB = 1e9
+_LOOK_S = 300.0
+"""Time that another look takes before anything is destroyed: the five minutes of the operating rules."""
+
 _OPTIMIZER_STATES = 2
 """AdamW keeps two moments of every trained weight (torch.optim.AdamW), in the adapter's own fp32."""
 
@@ -39,6 +43,7 @@ class Timeline:
     dpo: float
     export: float
     download: float
+    evaluate: float = 0.0
 
     @property
     def training(self) -> float:
@@ -47,8 +52,8 @@ class Timeline:
 
     @property
     def total(self) -> float:
-        """From the rental to the file at home."""
-        return self.setup + self.training + self.download
+        """From the rental to the file at home, and the evaluation that the job asks for."""
+        return self.setup + self.training + self.download + self.evaluate
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,7 @@ def timeline(job: Job, done: Mapping[str, int] = NOTHING) -> Timeline:
         dpo=(training.dpo_steps - done.get("dpo", 0)) * limits.dpo_s_per_step,
         export=limits.export_s,
         download=limits.download_s,
+        evaluate=limits.evaluate_s if job.package.evaluate else 0.0,
     )
 
 
@@ -108,6 +114,29 @@ def cost(job: Job, done: Mapping[str, int] = NOTHING) -> Cost:
         hours=usd(time.total, price),
         traffic=traffic * job.machine.max_usd_per_gb,
     )
+
+
+def forecast(job: Job) -> str:
+    """The training alone and the whole rental, in minutes and USD at the price caps; raises BadInput as ``cost``."""
+    time, paid = timeline(job), cost(job)
+    return (
+        f"training alone {_minutes(time.training)}, ${paid.training:.2f}; whole rental with setup, download and "
+        f"traffic {_minutes(time.total)}, ${paid.total:.2f}; at most ${job.machine.max_usd_per_hour:.2f}/h"
+    )
+
+
+def stakes(job: Job, usd_per_hour: float | None = None) -> str:
+    """Price of training again beside the price of another look, at the rental's price or else the price cap."""
+    price = job.machine.max_usd_per_hour if usd_per_hour is None else usd_per_hour
+    again = timeline(job).total
+    return (
+        f"a retrain would cost about ${usd(again, price):.2f} ({_minutes(again)} at ${price:.2f}/h); "
+        f"five more minutes to look again cost ${usd(_LOOK_S, price):.2f}"
+    )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min"
 
 
 def first_checkpoint_s(job: Job) -> float:

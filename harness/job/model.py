@@ -100,6 +100,8 @@ class PackageTable(_Table):
     readiness: tuple[str, ...] = ()
     """A command of the package that proves on the box, before training, that base model and export work."""
     readiness_timeout_s: Positive = 600
+    evaluate: tuple[str, ...] = ()
+    """A command of the package that judges the model on the box, once its file is verified at home."""
 
 
 def _proof_line(text: str) -> str:
@@ -241,6 +243,8 @@ class LimitsTable(_Table):
     """From the launch to the first step: imports and loading the base model."""
     download_s: Annotated[float, Field(ge=0)] = 900
     """Bringing the artifact home and verifying it while the instance is still billed."""
+    evaluate_s: Positive = 600
+    """``package.evaluate`` gets this long on the billed box, and no longer than the budget lasts."""
     first_checkpoint_share: Share = 1 / 3
     """The share of the budget that may be gone when the first checkpoint is on the disk."""
     pace_tolerance: Annotated[float, Field(ge=1)] = 2.0

@@ -228,6 +228,21 @@ class Verified(JobEvent):
     sha256: Sha256
 
 
+@_stored("evaluation_begun")
+class EvaluationBegun(JobEvent):
+    """The package is asked to judge its model on the box; its time counts from here."""
+
+    command: tuple[str, ...]
+
+
+@_stored("evaluated")
+class Evaluated(JobEvent):
+    """The package's judgement of its model is on this machine, a file with this digest; or why there is none."""
+
+    problem: str | None
+    sha256: Sha256 | None
+
+
 @_stored("released")
 class Released(JobEvent):
     """The release statement was written to ``path``; ``sha256`` is the statement's."""

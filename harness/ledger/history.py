@@ -74,6 +74,9 @@ class History:
     artifact: RemoteFile | None = None
     fetched: LocalFile | None = None
     verified: LocalFile | None = None
+    evaluation_at: float | None = None
+    """Time at which the evaluation of this artifact was begun."""
+    evaluated: events.Evaluated | None = None
     release_path: str | None = None
     release_sha256: str | None = None
     confirmed: str | None = None
@@ -177,7 +180,8 @@ def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C9
         case events.Trained():
             return replace(history, trained_at=event.at)
         case events.ArtifactRecorded():
-            return replace(history, artifact=RemoteFile(event.path, event.size, event.sha256))
+            artifact = RemoteFile(event.path, event.size, event.sha256)
+            return replace(history, artifact=artifact, evaluation_at=None, evaluated=None)
         case events.Fetched():
             return replace(history, fetched=_local(event))
         case events.GateJudged():
@@ -188,6 +192,10 @@ def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C9
             return replace(history, gates=gates, verified=None, release_path=None, release_sha256=None, confirmed=None)
         case events.Verified():
             return replace(history, verified=_local(event))
+        case events.EvaluationBegun():
+            return replace(history, evaluation_at=at)
+        case events.Evaluated():
+            return replace(history, evaluated=event)
         case events.Released():
             return replace(history, release_path=event.path, release_sha256=event.sha256)
         case events.Confirmed():

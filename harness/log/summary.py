@@ -75,6 +75,11 @@ class TrainerLog:
         recent = [step.s_per_step for step in self.steps[-_PACE_WINDOW:] if math.isfinite(step.s_per_step)]
         return median(recent) if recent else None
 
+    def samples_per_s(self, batch_size: int) -> float | None:
+        """Rows that the training learns from in a second, at its pace."""
+        pace = self.s_per_step
+        return round(batch_size / pace, 1) if pace else None
+
 
 @dataclass(frozen=True, slots=True)
 class LogSummary:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from harness.core.errors import BadInput
+from harness.core.ids import CheckId
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.ports import Charge
 from harness.core.text import printable
 from harness.gates import plan
 from harness.gates.evidence import CheckResult, result_from_json
+from harness.job import estimate
+from harness.job.model import Job
 from harness.ledger import billing
 from harness.ledger.codec import decode
 from harness.ledger.events import GateJudged, Held
@@ -21,11 +25,13 @@ from harness.report import standing
 from harness.report.model import (
     ArtifactReport,
     BilledKind,
+    EvaluationReport,
     Hold,
     InstanceReport,
     MoneyReport,
     ReleaseReport,
     Report,
+    RuleReport,
     StageReport,
     StageState,
 )
@@ -36,12 +42,19 @@ _LONGEST = 4000
 
 
 def build(
-    history: History, *, now: float, charges: tuple[Charge, ...] | None, release: Release | None = None
+    history: History,
+    *,
+    now: float,
+    charges: tuple[Charge, ...] | None,
+    release: Release | None = None,
+    evaluation: EvaluationReport | None = None,
+    rules: tuple[RuleReport, ...] = (),
 ) -> Report:
     """The report of a job at ``now``.
 
     ``charges`` is the provider's bill of its instance, None when it was not asked. ``release``
-    is the statement that the log names, when its file was read.
+    is the statement that the log names, when its file was read; ``evaluation`` what came of the one
+    that it names. ``rules`` get the verdicts of this job.
     """
     spans = billing.paid_spans(history.records, now)
     stages = tuple(_stage(stage, history, spans, now) for stage in ORDER)
@@ -63,6 +76,8 @@ def build(
         release=_release(history, release),
         holds=_holds(history),
         timeline=timeline(history.records),
+        evaluation=evaluation or EvaluationReport({}, _not_evaluated(history)),
+        rules=_rules(rules, stages),
     )
     printed: Report = _printable(report)
     return printed
@@ -74,6 +89,8 @@ def _printable(value: Any) -> Any:
         return printable(value, _LONGEST)
     if isinstance(value, tuple):
         return tuple(map(_printable, value))
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(one) for key, one in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type | Release):
         return dataclasses.replace(
             value, **{one.name: _printable(getattr(value, one.name)) for one in dataclasses.fields(value)}
@@ -176,11 +193,40 @@ def _money(
         idle_s=billing.seconds_within(spans, *idle),
         idle_usd=billing.usd_within(spans, *idle),
         budget_usd=history.job.limits.budget_usd,
+        estimate=_estimate(history.job),
         bytes_per_s=rate,
         bytes_s=None if rate is None or history.artifact is None else history.artifact.size / rate,
         billed=None
         if charges is None
         else tuple(BilledKind(kind, sum(charge.usd for charge in charges if charge.kind == kind)) for kind in kinds),
+    )
+
+
+def _estimate(job: Job) -> str:
+    """Plan of time and money; empty for a model whose sizes cannot be predicted."""
+    try:
+        return estimate.forecast(job)
+    except BadInput:
+        return ""
+
+
+def _not_evaluated(history: History) -> str:
+    if history.evaluated is not None and history.evaluated.problem:
+        return history.evaluated.problem
+    return "not yet" if history.job.package.evaluate else "the job file does not ask for it (package.evaluate)"
+
+
+def _rules(rules: tuple[RuleReport, ...], stages: Sequence[StageReport]) -> tuple[RuleReport, ...]:
+    """The rules, each of their checks with what it said in this job."""
+    said = {(stage.stage, check.id): check.verdict for stage in stages for check in stage.checks}
+    return tuple(
+        dataclasses.replace(
+            rule,
+            checks=tuple(
+                dataclasses.replace(one, verdict=said.get((one.stage, CheckId(one.check)))) for one in rule.checks
+            ),
+        )
+        for rule in rules
     )
 
 

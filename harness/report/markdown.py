@@ -11,16 +11,19 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
+from harness.artifacts.evaluation import Accuracy
 from harness.core.text import human_bytes, human_seconds, printable
-from harness.core.verdict import Verdict
+from harness.core.verdict import Verdict, worst
 from harness.gates.evidence import CheckResult, Sight
 from harness.release.statement import Release, rfc3339
 from harness.report import standing
 from harness.report.model import (
     ArtifactReport,
+    EvaluationReport,
     InstanceReport,
     MoneyReport,
     Report,
+    RuleReport,
     StageReport,
 )
 
@@ -44,9 +47,11 @@ def render(report: Report) -> str:
         _section("Stages", _table(report.stages)),
         _section("Model file", _artifact(report.artifact)),
         _section("Money", _money(report.money, report.instance)),
+        _section("Evaluation", _evaluation(report.evaluation)) if report.evaluation else (),
         _section("Release statement", _release(report)),
         ["## Checklist", "", "`[x]` passed · `[ ]` failed, or not judged yet · `[?]` could not look", ""],
         *(_stage(stage) for stage in report.stages),
+        _section("Rules of the first user's documents", _rules(report.rules)) if report.rules else (),
         _section("What was held, and why", _holds(report)) if report.holds else (),
         _section("Timeline", _timeline(report)),
         [f"Written {_time(report.written_at)} from event {report.log_seq} of the log, {code(report.log_digest)}."],
@@ -132,6 +137,8 @@ def _equal(artifact: ArtifactReport) -> str:
 
 
 def _money(money: MoneyReport, instance: InstanceReport | None) -> Iterator[str]:
+    if money.estimate:
+        yield f"- planned: {money.estimate}"
     if instance is None:
         yield "Nothing was rented."
         return
@@ -149,6 +156,38 @@ def _money(money: MoneyReport, instance: InstanceReport | None) -> Iterator[str]
     else:
         kinds = ", ".join(f"{words(one.kind)} ${one.usd:.3f}" for one in money.billed) or "no charge is listed yet"
         yield f"- billed by the provider: ${money.billed_usd:.3f} ({kinds})"
+
+
+def _evaluation(evaluation: EvaluationReport) -> Iterator[str]:
+    if evaluation.missing:
+        yield f"The model was not evaluated: {code(evaluation.missing)}"
+    for kind, found in evaluation.decisions.items():
+        beside = f"the majority class alone {_share(found.majority)}, the base model {_share(found.base)}"
+        yield f"- {code(kind)}: {_share(found.trained)} of {found.rows} later rows decided right; {beside}"
+        beats = "its whole interval lies above" if found.beats_majority else "it is not shown to be better than"
+        yield f"  - {beats} the majority class"
+        yield from (f"  - doubt: {code(doubt)}" for doubt in found.doubts)
+        if not found.doubts:
+            yield "  - the package's leak scan found nothing to doubt"
+
+
+def _share(found: Accuracy) -> str:
+    return f"{found.accuracy:.1%} (95 % interval {found.low:.1%} to {found.high:.1%})"
+
+
+def _rules(rules: Sequence[RuleReport]) -> Iterator[str]:
+    for rule in rules:
+        verdicts = [one.verdict for one in rule.checks]
+        known = [verdict for verdict in verdicts if verdict is not None]
+        box = "[ ]" if not rule.checks or len(known) < len(verdicts) else _BOXES[worst(known)]
+        checks = ", ".join(
+            f"{code(f'{one.stage}/{one.check}')} {'not judged' if one.verdict is None else one.verdict.name}"
+            for one in rule.checks
+        )
+        told = [f"- {box} {words(rule.document)}, **{words(rule.rule)}** ({words(rule.words)})", checks]
+        yield ": ".join(part for part in told if part)
+        if rule.differs:
+            yield f"  - differs: {words(rule.differs)}"
 
 
 def _release(report: Report) -> Iterator[str]:

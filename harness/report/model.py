@@ -6,9 +6,11 @@ is printable and bounded; each rendering still escapes what its own format gives
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from harness.artifacts.evaluation import Decisions
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult
@@ -115,7 +117,7 @@ class MoneyReport:
 
     ``bytes_s`` is what the artifact's bytes alone take of it, at the rate at which they came; None until that is known.
     ``usd`` is the rental's price times the time it was rented and not stopped; ``billed`` is the
-    provider's own account, None when it was not asked.
+    provider's own account, None when it was not asked. ``estimate`` tells what was planned, training and whole rental.
     """
 
     usd: float
@@ -126,6 +128,7 @@ class MoneyReport:
     billed: tuple[BilledKind, ...] | None
     bytes_per_s: float | None = None
     bytes_s: float | None = None
+    estimate: str = ""
 
     @property
     def waste(self) -> float | None:
@@ -136,6 +139,34 @@ class MoneyReport:
     def billed_usd(self) -> float | None:
         """Everything that the provider billed, None when it was not asked."""
         return None if self.billed is None else sum(one.usd for one in self.billed)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """Decisions of the model by kind of rows, as the package states them; ``missing`` says why there are none."""
+
+    decisions: Mapping[str, Decisions]
+    missing: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleCheck:
+    """A check that keeps a rule, and its verdict in this job: None where it was not judged."""
+
+    stage: Stage
+    check: str
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleReport:
+    """A rule of the first user's documents in a few of its own words; ``differs`` says where and why it is not kept."""
+
+    document: str
+    rule: str
+    words: str
+    differs: str
+    checks: tuple[RuleCheck, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,4 +219,6 @@ class Report:
     release: ReleaseReport | None
     holds: tuple[Hold, ...]
     timeline: tuple[Moment, ...]
+    evaluation: EvaluationReport | None = None
+    rules: tuple[RuleReport, ...] = ()
     format: int = FORMAT

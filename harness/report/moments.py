@@ -39,6 +39,8 @@ def _sentence(event: JobEvent) -> str:
         measure = f"{len(event.files)} files"
     elif isinstance(event, events.ArtifactRecorded | events.Fetched):
         measure = human_bytes(event.size)
+    elif isinstance(event, events.Evaluated):
+        measure = f"the model was not evaluated: {event.problem}" if event.problem else "its evaluation is here"
     elif isinstance(event, events.Destroyed | events.Abandoned) and event.by is not None:
         measure = f"; it was destroyed by {event.by}"
     return _SENTENCES[type(event)].format(event, measure=measure)
@@ -65,6 +67,8 @@ _SENTENCES: Mapping[type[JobEvent], str] = {
     events.ArtifactRecorded: "the box holds {0.path}: {measure}, SHA-256 {0.sha256}",
     events.Fetched: "it is here: {0.path}, {measure}, SHA-256 {0.sha256}",
     events.Verified: "verified on this disk: {0.path}",
+    events.EvaluationBegun: "the package was asked to judge its model",
+    events.Evaluated: "{measure}",
     events.Released: "release statement {0.path}",
     events.Confirmed: "the destruction was confirmed: {0.how}",
     events.Guarded: "the guard looked at everything and let it go",

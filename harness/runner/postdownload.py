@@ -17,6 +17,7 @@ from harness.core.text import printable
 from harness.ledger.events import ArtifactRecorded, Fetched, Reopened
 from harness.ledger.history import LocalFile
 from harness.remote import path_safety
+from harness.runner import evaluation
 from harness.runner.progress import ProgressReporter
 
 _COMPANION_KINDS = ("adapter", "trainer_state", "modelfile", "run")
@@ -150,7 +151,7 @@ def _bring_companions(context: RunnerContext, reporter: ProgressReporter) -> Non
 
 
 def _fetch_companions(context: RunnerContext) -> None:
-    """Everything that the package's manifest names beside the model, the manifest itself, and the log."""
+    """Everything that the package's manifest names beside the model, the manifest, the log, and an evaluation."""
     directory = context.job.package.remote_dir
     path = posixpath.join(directory, "MANIFEST.json")
     told = context.host().probe([question := ReadText(path, manifest.MAX_MANIFEST_BYTES)])[question].get()
@@ -164,6 +165,7 @@ def _fetch_companions(context: RunnerContext) -> None:
             _fetch_companion(context, remote, companions / entry.path)
     for name in ("MANIFEST.json", "training.log", "run.json"):
         _fetch_companion(context, _digest(context, posixpath.join(directory, name)), companions / name)
+    evaluation.bring(context)
 
 
 def _fetch_companion(context: RunnerContext, remote: RemoteFile, local: Path) -> None:

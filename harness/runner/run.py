@@ -55,7 +55,7 @@ from harness.ledger.events import (
 from harness.ledger.history import History
 from harness.ledger.jobs import folded
 from harness.ledger.store import EventStore
-from harness.runner import package, postdownload, provision, replacement, stopping, teardown, training
+from harness.runner import evaluation, package, postdownload, provision, replacement, stopping, teardown, training
 from harness.runner.progress import ProgressReporter
 from harness.runner.replacement import NOBODY_AGREES, Agreement
 from harness.runner.spending import BudgetWatch, WatchedReporter
@@ -301,6 +301,7 @@ def _act(stage: Stage, context: RunnerContext, reporter: WatchedReporter, confir
         training.watch(context, reporter, reporter.budget, polled)
     elif stage is Stage.TEARDOWN:
         _record_verified(context)
+        evaluation.evaluate(context, reporter, reporter.budget)
         teardown.teardown(context, reporter, confirm)
     else:
         _ACTS[stage](context, reporter)

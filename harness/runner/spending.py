@@ -59,7 +59,7 @@ class BudgetWatch:
     def left_s(self) -> float:
         """Seconds until the budget is used up, at the present price; at least one."""
         left = self._context.job.limits.budget_usd - self._advance()
-        return max(1.0, seconds_for(left, self._price)) if self._price > 0 else float("inf")
+        return max(1.0, seconds_for(left, self._price))
 
     def glance(self) -> None:
         """``check``, unless it was a moment ago."""

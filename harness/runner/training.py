@@ -219,4 +219,6 @@ def _show(seen: TrainingFacts, reporter: ProgressReporter) -> None:
     done = (sft.step if sft else 0) + (dpo.step if dpo else 0)
     newest = dpo or sft
     detail = f"{newest.trainer} loss {newest.loss:.4g}" if newest else ""
+    if newest and (rate := log.of(newest.trainer).samples_per_s(log.plan.batch_size)):
+        detail += f", {rate:.1f} samples/s"
     reporter.meter("steps", done, log.plan.sft_steps + log.plan.dpo_steps, detail)

@@ -85,6 +85,7 @@ class Telling:
 
     notes: list[str] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
+    meters: list[tuple[str, str]] = field(default_factory=list)
 
     def stage(self, stage: Stage) -> None:
         self.stages.append(stage)
@@ -93,7 +94,8 @@ class Telling:
         self.notes.append(text)
 
     def meter(self, meter: str, done: int, total: int, detail: str = "") -> None:
-        pass
+        del done, total
+        self.meters.append((meter, detail))
 
     def judged(self, stage: Stage, judge: GateResult) -> None:
         pass

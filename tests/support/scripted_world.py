@@ -35,7 +35,7 @@ from harness.core.ports import (
     RunResult,
     Volume,
 )
-from harness.core.questions import Answers, GpuList, Now, ProcessesUnder, Question, SessionOf, TailOf
+from harness.core.questions import Answers, Command, GpuList, Now, ProcessesUnder, Question, SessionOf, TailOf
 from harness.providers import host_keys
 from harness.remote.box import excerpt as box_excerpt
 from harness.remote.box import files as box_files
@@ -186,6 +186,7 @@ class Box:
     reachable: Callable[[], bool] = lambda: True
     processes: list[dict[str, Any]] = field(default_factory=list)
     on_fetch: Callable[[RemoteFile], None] = lambda _: None
+    on_command: Callable[[Command], dict[str, Any]] = lambda _: {"status": 0, "out": "", "err": ""}
     spoken_at: float = 0.0
     ended_s: float = 0.0
     transfer_s: float = 0.0
@@ -312,6 +313,8 @@ class BoxHost:
                     value = {"processes": self.box.processes, "unreadable": 0}
                 case GpuList():
                     value = {"installed": False, "gpus": []}
+                case Command():
+                    value = self.box.on_command(question)
                 case Now():
                     value = {"time": self.box.clock.now()}
                 case TailOf():

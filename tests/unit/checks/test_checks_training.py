@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from checks.training.check_progress import check_pace_within_timeline
 from harness.core.answers import Disk, Gpus, SessionState
 from harness.core.lifecycle import Stage
 from harness.core.observed import seen
 from harness.core.verdict import Verdict
 from harness.facts.mirror import Mirrored
 from harness.facts.training import TrainingFacts
+from harness.plugin.looking import Evidence
 from tests.support.facts import (
     CRASHED,
     ENDED,
@@ -356,3 +358,13 @@ def test_what_is_damaged_and_partly_unread_is_damaged() -> None:
     torn_one = checkpoint("sft", 200, unread=("scheduler.pt cannot be read",), problems=("optimizer.pt is empty",))
     judged = judge(Stage.TRAINING, changed(training(), checkpoints(torn_one)))
     assert judged[DUE].verdict is judged[ONE].verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize(("pace", "samples"), [(4.4, "7.3"), (6.0, "5.3"), (0.25, "128"), (0.0, "None")])
+def test_the_pace_is_shown_as_samples_a_second_too(pace: float, samples: str) -> None:
+    evidence = Evidence()
+    seen = {**logged(*step_lines("sft", 1, 250, pace=pace)), "spent_usd": 2.0}
+    check_pace_within_timeline(changed(training(), seen), sound_job(), evidence)
+    shown = {sight.name: sight.value for sight in evidence.sights}
+    assert shown["sft samples/s"] == samples
+    assert "dpo samples/s" not in shown

@@ -13,8 +13,9 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -24,12 +25,13 @@ from harness import __version__
 from harness.cli import entry, main, orphans, status
 from harness.cli import run as run_command
 from harness.cli.confirming import agreeing, confirming
+from harness.context import JobContext
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, GateHeld, HarnessError, JobBusy, LogDamaged, NotProven, Refused
 from harness.core.ids import InstanceId, JobName, Sha256
 from harness.core.lifecycle import Stage
 from harness.job.load import load_job
-from harness.job.model import ProviderTable
+from harness.job.model import Job, ProviderTable
 from harness.ledger.events import GateJudged, Held, Opened, RentIntended, Staged, StageEntered
 from harness.ledger.sql import open_store
 from harness.runner.run import open_job
@@ -265,7 +267,9 @@ def test_destroy_before_the_file_is_verified_is_refused_without_asking_anybody(
     monkeypatch.setattr(OpenContext, "provider", lambda _: pytest.fail("the provider was asked"))
     code, out, err = ask(*words)
     assert code == 5
-    assert "its artifact is not verified on this machine" in " ".join((out + err).split())
+    said = " ".join((out + err).split())
+    assert "its artifact is not verified on this machine" in said
+    assert "a retrain would cost about $17.39 (65 min at $16.00/h); five more minutes to look again cost $1.33" in said
 
 
 @pytest.mark.parametrize(("shows", "code"), [(True, 5), (False, 0)])
@@ -337,6 +341,14 @@ def test_whatever_is_raised_ends_with_its_code(
     assert told in " ".join((out + err).split())
 
 
+def _at(of: Job | None = None) -> JobContext:
+    """A context whose job has rented its instance at $15.92 an hour, and knows nothing else."""
+    history = Log(of).rented().history
+    assert history.rental is not None
+    rental = replace(history.rental, usd_per_hour=15.92)
+    return cast("JobContext", SimpleNamespace(job=history.job, history=replace(history, rental=rental)))
+
+
 def _asked(monkeypatch: pytest.MonkeyPatch, *typed: str) -> tuple[str | None, str]:
     """How instance 4711 was agreed to when these words are typed one after the other, and what was shown meanwhile."""
     words = iter(typed)
@@ -351,7 +363,7 @@ def _asked(monkeypatch: pytest.MonkeyPatch, *typed: str) -> tuple[str | None, st
     console = Console(file=file, width=200)
     monkeypatch.setattr(console, "input", answer)
     monkeypatch.setattr(sys, "stdin", _Terminal(is_one=True))
-    return confirming(job(), console, Telling(), yes=False)(4711, "/home/me/[bold]model.gguf"), file.getvalue()
+    return confirming(_at(), console, Telling(), yes=False)(4711, "/home/me/[bold]model.gguf"), file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -370,6 +382,7 @@ def test_only_the_typed_instance_id_is_a_word(typed: list[str], agreed: bool, mo
     how, shown = _asked(monkeypatch, *typed)
     assert bool(how) is agreed
     assert "/home/me/[bold]model.gguf" in shown
+    assert "about $17.30 (65 min at $15.92/h); five more minutes to look again cost $1.33\n" in shown
 
 
 def test_a_wrong_id_is_told_and_asked_again_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,10 +403,10 @@ class _Terminal:
 def test_where_nobody_sits_nobody_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO())
     monkeypatch.setattr(sys, "stdin", _Terminal(is_one=False))
-    assert confirming(job(), console, Telling(), yes=False)(4711, "x") is None
-    assert confirming(job(), console, Telling(), yes=True)(4711, "x") == "--yes, given in advance"
+    assert confirming(_at(), console, Telling(), yes=False)(4711, "x") is None
+    assert confirming(_at(), console, Telling(), yes=True)(4711, "x") == "--yes, given in advance"
     told = job(teardown={"confirm": "yes"})
-    assert confirming(told, console, Telling(), yes=False)(4711, "x") == "the job file agrees in advance"
+    assert confirming(_at(told), console, Telling(), yes=False)(4711, "x") == "the job file agrees in advance"
 
 
 def _job_file(folder: Path, **limits: float) -> Path:
@@ -468,7 +481,7 @@ def test_another_instance_is_rented_for_the_very_words(
     console = Console(file=io.StringIO(), width=200)
     monkeypatch.setattr(console, "input", answer)
     monkeypatch.setattr(sys, "stdin", _Terminal(is_one=True))
-    agreement = agreeing(console, Telling(), in_advance=False, loss=None)
+    agreement = agreeing(_at(), console, Telling(), in_advance=False, loss=None)
     assert bool(agreement.to_rent("it costs at most $9.00 [bold]")) is agreed
     assert isinstance(console.file, io.StringIO)
     assert "it costs at most $9.00 [bold]" in console.file.getvalue()
@@ -478,10 +491,10 @@ def test_another_instance_is_rented_for_the_very_words(
 def test_another_instance_is_rented_behind_nobodys_back(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO())
     monkeypatch.setattr(sys, "stdin", _Terminal(is_one=False))
-    nobody = agreeing(console, Telling(), in_advance=False, loss=None)
+    nobody = agreeing(_at(), console, Telling(), in_advance=False, loss=None)
     assert nobody.to_rent("it costs") is None
     assert not nobody.to_lose("I accept the loss of everything on instance 1")
-    told = agreeing(console, Telling(), in_advance=True, loss="I accept the loss of everything on instance 1")
+    told = agreeing(_at(), console, Telling(), in_advance=True, loss="I accept the loss of everything on instance 1")
     assert told.to_rent("it costs") == "--replace-dead-instance, given in advance"
     assert told.to_lose("I accept the loss of everything on instance 1")
     assert not told.to_lose("I accept the loss of everything on instance 2")
@@ -558,7 +571,7 @@ def test_another_word_agrees_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     console = Console(file=io.StringIO(), width=200)
     monkeypatch.setattr(console, "input", lambda *_arguments, **_words: "yes")
     monkeypatch.setattr(sys, "stdin", _Terminal(is_one=True))
-    agreement = agreeing(console, Telling(), in_advance=False, loss=None)
+    agreement = agreeing(_at(), console, Telling(), in_advance=False, loss=None)
     for ask in (agreement.to_rent, agreement.to_lose):
         with pytest.raises(Refused, match="'yes' was typed where 'rent another' belongs"):
             ask("rent another")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.money import HOUR_S, usd
+from harness.core.money import HOUR_S, seconds_for, usd
 
 ROOT = Path(__file__).resolve().parents[3]
 HOME = ROOT / "harness" / "core" / "money.py"
@@ -21,6 +21,13 @@ def test_an_hour_costs_the_price_by_the_hour() -> None:
     assert usd(900, 16) == 4
     assert usd(0, 16) == 0
     assert HOUR_S == 3600
+
+
+def test_what_a_sum_pays_for() -> None:
+    assert seconds_for(16, 16) == 3600
+    assert usd(seconds_for(1.33, 15.92), 15.92) == pytest.approx(1.33)
+    assert seconds_for(-1, 16) < 0
+    assert seconds_for(1, 0) == float("inf")
 
 
 def _name(node: ast.AST) -> str:

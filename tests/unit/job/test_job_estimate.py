@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from checks.preflight.check_plan import check_cost_within_budget
 from harness.core.errors import BadInput
 from harness.job import estimate
 from harness.job.load import load_job
 from harness.job.model import Job
+from harness.plugin.looking import Evidence
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -84,3 +88,49 @@ def test_a_model_that_cannot_be_predicted_is_bad_input(job: Job) -> None:
     odd = job.model_copy(update={"model": job.model.model_copy(update={"num_attention_heads": 27})})
     with pytest.raises(BadInput, match="not a multiple"):
         estimate.cost(odd)
+
+
+def test_training_alone_and_the_whole_rental_stand_side_by_side(job: Job) -> None:
+    told = (
+        "training alone 40 min, $10.72; whole rental with setup, download and traffic 65 min, $18.05; at most $16.00/h"
+    )
+    assert estimate.forecast(job) == told
+
+
+@pytest.mark.parametrize(
+    "name", ["training_pkg/VASTAI_MAX_SPEED_AGENT.md", "training_pkg/README.md", "examples/forex-r1-v3.toml"]
+)
+def test_the_documents_name_both_as_they_are_reckoned(job: Job, name: str) -> None:
+    text = " ".join((ROOT / name).read_text(encoding="utf-8").replace("\n# ", " ").split())
+    time, cost = estimate.timeline(job), estimate.cost(job)
+    alone = f"{time.training / 60:.0f} minutes and ${cost.training:.0f}"
+    whole = f"{time.total / 60:.0f} minutes and ${cost.total:.0f}"
+    assert f"bout {alone} for the training alone, {whole} for the whole rental" in text
+
+
+@pytest.mark.parametrize(
+    ("price", "told"),
+    [
+        (15.92, "a retrain would cost about $17.30 (65 min at $15.92/h); five more minutes to look again cost $1.33"),
+        (16.0, "a retrain would cost about $17.39 (65 min at $16.00/h); five more minutes to look again cost $1.33"),
+        (2.0, "a retrain would cost about $2.17 (65 min at $2.00/h); five more minutes to look again cost $0.17"),
+        (0.0, "a retrain would cost about $0.00 (65 min at $0.00/h); five more minutes to look again cost $0.00"),
+        (None, "a retrain would cost about $17.39 (65 min at $16.00/h); five more minutes to look again cost $1.33"),
+    ],
+)
+def test_what_is_at_stake_is_price_times_time(job: Job, price: float | None, told: str) -> None:
+    assert estimate.stakes(job, price) == told
+
+
+def test_an_evaluation_is_paid_for_by_those_who_ask_for_it(job: Job) -> None:
+    package = job.package.model_copy(update={"evaluate": ("python3", "x.py")})
+    asks = job.model_copy(update={"package": package})
+    assert estimate.timeline(asks).total - estimate.timeline(job).total == job.limits.evaluate_s
+    assert estimate.cost(asks).total > estimate.cost(job).total
+    assert estimate.cost(asks).training == estimate.cost(job).training
+
+
+def test_preflight_shows_both(job: Job) -> None:
+    evidence = Evidence()
+    check_cost_within_budget(job, evidence)
+    assert ("estimate", estimate.forecast(job)) in [(sight.name, sight.value) for sight in evidence.sights]

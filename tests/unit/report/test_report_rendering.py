@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from harness.artifacts.evaluation import Accuracy, Decisions
 from harness.core.ids import Sha256
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
 from harness.gates.evidence import Sight
-from harness.ledger.events import ArtifactRecorded, Fetched, Held, Trained
-from harness.report import build, junit, markdown
-from tests.support.job_histories import DIGEST, Log, check
+from harness.ledger.events import ArtifactRecorded, Evaluated, EvaluationBegun, Fetched, Held, JobEvent, Trained
+from harness.report import build, jsonfile, junit, markdown
+from harness.report.model import EvaluationReport, RuleCheck, RuleReport
+from tests.support.job_histories import DIGEST, Log, check, job
 
 _HOSTILE = (
     "</details><script>alert(1)</script>",
@@ -159,3 +161,81 @@ def test_what_was_paid_beside_the_bytes_is_told() -> None:
     log.add(Fetched("/m", 8_000_000_000, DIGEST, bytes_per_s=80e6), after=200)
     text = markdown.render(build(log.history, now=log.at, charges=None))
     assert "the artifact's bytes alone need 1 min 40 s at 80.00 MB/s; 52% went on everything else" in text
+
+
+def _decided(evil: str = "all is well") -> EvaluationReport:
+    trained, base, majority = Accuracy(0.512, 0.489, 0.535), Accuracy(0.498, 0.47, 0.52), Accuracy(0.507, 0.5, 0.51)
+    found = Decisions(1234, beats_majority=False, doubts=(evil,), trained=trained, base=base, majority=majority)
+    return EvaluationReport({evil: found}, "")
+
+
+def test_an_accuracy_stands_beside_what_it_must_beat() -> None:
+    log = Log().verified()
+    doubt = "7 evaluation prompts hold their own answer"
+    report = build(log.history, now=log.at, charges=None, evaluation=_decided(doubt))
+    text = markdown.render(report)
+    assert "51.2% (95 % interval 48.9% to 53.5%) of 1234 later rows decided right" in text
+    assert "the majority class alone 50.7% (95 % interval 50.0% to 51.0%), the base model 49.8%" in text
+    assert "it is not shown to be better than the majority class" in text
+    assert f"  - doubt: `{doubt}`" in text
+    assert jsonfile.load(jsonfile.dump(report)) == report
+
+
+@pytest.mark.parametrize(
+    ("events", "asks", "said"),
+    [
+        ((), False, "the job file does not ask for it (package.evaluate)"),
+        ((), True, "not yet"),
+        ((EvaluationBegun(("x",)),), True, "not yet"),
+        ((EvaluationBegun(("x",)), Evaluated("it ended with status 1", None)), True, "it ended with status 1"),
+    ],
+)
+def test_a_model_that_was_not_evaluated_is_said_to_be(events: tuple[JobEvent, ...], asks: bool, said: str) -> None:
+    log = Log(job(package={"evaluate": ["x"]}) if asks else None).verified()
+    for event in events:
+        log.add(event)
+    text = markdown.render(build(log.history, now=log.at, charges=None))
+    assert f"The model was not evaluated: `{said}`" in text
+
+
+@pytest.mark.parametrize("evil", _HOSTILE)
+def test_an_evaluation_is_a_strangers_words(evil: str) -> None:
+    log = Log().verified()
+
+    def structure(words: str) -> list[str]:
+        return _structure(markdown.render(build(log.history, now=log.at, charges=None, evaluation=_decided(words))))
+
+    assert structure(evil) == structure("quite harmless")
+
+
+def test_what_was_planned_stands_beside_what_was_paid() -> None:
+    log = Log().verified()
+    text = markdown.render(build(log.history, now=log.at, charges=None))
+    assert "- planned: training alone 40 min, $10.72; whole rental with setup, download and traffic 65 min, $18" in text
+
+
+def _rule(differs: str = "", *checks: tuple[Stage, str]) -> RuleReport:
+    return RuleReport("seeds.md", "rule 9", "a < b", differs, tuple(RuleCheck(*one) for one in checks))
+
+
+@pytest.mark.parametrize(
+    ("rule", "box", "rest"),
+    [
+        (_rule("", (Stage.UPLOAD, "remote_package_matches_manifest")), "[x]", ": `{0.stage}/{0.check}` PASS"),
+        (_rule("", (Stage.POSTDOWNLOAD, "local_file_exists")), "[ ]", ": `{0.stage}/{0.check}` FAIL"),
+        (_rule("", (Stage.POSTDOWNLOAD, "gguf_generates")), "[?]", ": `{0.stage}/{0.check}` UNKNOWN"),
+        (_rule("", (Stage.TEARDOWN, "instance_is_gone")), "[ ]", ": `{0.stage}/{0.check}` not judged"),
+        (_rule("", (Stage.UPLOAD, "nobody_has_this")), "[ ]", ": `{0.stage}/{0.check}` not judged"),
+        (_rule("no GPU here"), "[ ]", "\n  - differs: no GPU here"),
+    ],
+)
+def test_a_rule_has_the_verdicts_of_this_job(rule: RuleReport, box: str, rest: str) -> None:
+    """A rule that nothing keeps, or that was not looked at yet, is not ticked."""
+    log = Log().fetched(
+        check(Stage.POSTDOWNLOAD, "local_file_exists", Verdict.FAIL),
+        check(Stage.POSTDOWNLOAD, "gguf_generates", Verdict.UNKNOWN),
+    )
+    report = build(log.history, now=log.at, charges=None, rules=(rule,))
+    line = f"- {box} seeds.md, **rule 9** (a &lt; b){rest.format(*rule.checks)}\n"
+    assert line in markdown.render(report)
+    assert jsonfile.load(jsonfile.dump(report)) == report
