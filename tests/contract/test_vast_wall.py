@@ -17,7 +17,9 @@ from harness.core.ports import DestroyReply, OfferQuery
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import ApiFault
 from harness.providers.keeping import KeyStore
+from harness.providers.registry import ProviderSettings
 from harness.providers.scoped_keys import Act, Scope
+from harness.providers.vast import open_provider
 from harness.providers.vast.credentials import Credentials, resolve
 from harness.providers.vast.keys import VastKeyIssuer
 from harness.providers.vast.provider import VastProvider
@@ -125,6 +127,19 @@ def test_the_kept_key_does_all_that_the_harness_does_and_makes_no_keys(
     body = {"name": "more", "permissions": {"api": {}}}
     assert ask(emulator, "POST", "/api/v0/auth/apikeys/", key=kept, json=body).status_code == 403
     assert provider.destroy(InstanceId(rented.id)) is DestroyReply.ACCEPTED
+
+
+def test_the_harness_opens_the_provider_with_the_kept_key(
+    wall: Wall, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    environ = {"XDG_CONFIG_HOME": str(tmp_path / "config"), "VAST_URL": emulator.url}
+    settings = ProviderSettings("vast", tmp_path / "home", SystemClock(), environ)
+    wall.lock()
+    assert open_provider(settings).account().user_id == emulator.world.scenario.account.user_id
+    wall.store.forget()
+    with pytest.raises(ProviderUnavailable, match="403"):
+        open_provider(settings).account()
 
 
 def test_the_refusal_is_a_right_that_is_missing_and_no_missing_instance(wall: Wall, emulator: Emulator) -> None:

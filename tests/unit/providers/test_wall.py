@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.core import durable
-from harness.core.errors import BadInput, Conflict, HarnessError
+from harness.core.errors import BadInput, Conflict, HarnessError, ProviderUnavailable
 from harness.providers import wall as walls
 from harness.providers.keeping import SERVICE, KeyStore
 from harness.providers.scoped_keys import ALLOWED, REFUSED, Act, KeyPlace, Scope, ScopedKey
@@ -323,6 +323,24 @@ def test_keys_that_were_deleted_in_the_console_are_made_anew(tmp_path: Path) -> 
     assert not all(place.holds for place in wall.standing())
     wall.lock()
     require_standing(wall)
+
+
+def test_keys_that_were_made_before_the_network_went_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = built(tmp_path)
+    with monkeypatch.context() as while_it_is_away:
+
+        def away(key: str, act: Act) -> bool:
+            if key == OWN:
+                return True
+            raise ProviderUnavailable(f"no reply to {act}")
+
+        while_it_is_away.setattr(service_of(wall), "may", away)
+        with pytest.raises(ProviderUnavailable):
+            wall.lock()
+        assert set(service_of(wall).keys) == {100, 101}
+    wall.lock()
+    require_standing(wall)
+    assert set(service_of(wall).keys) == {100, 101}
 
 
 def test_keys_of_other_walls_and_people_stay(tmp_path: Path) -> None:
