@@ -43,7 +43,14 @@ ROOMS = (
         ("tests/unit/ledger", "tests/contract/test_event_log.py", "tests/contract/test_store_contract.py"),
     ),
     Room(("harness/runner/*.py",), ("tests/unit/runner",)),
-    Room(("harness/remote/transfer/*.py",), ("tests/unit/remote/transfer", "tests/emulated/test_transfer_faults.py")),
+    Room(
+        ("harness/remote/transfer/*.py",),
+        (
+            "tests/unit/remote/transfer",
+            "tests/emulated/test_transfer_upload.py",
+            "tests/emulated/test_transfer_faults.py",
+        ),
+    ),
     Room(
         tuple(f"harness/plugin/{name}.py" for name in ("gatekeeping", "judging", "session", "verdicts")),
         ("tests/plugin", "tests/unit/gates"),

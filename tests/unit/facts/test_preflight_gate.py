@@ -512,7 +512,9 @@ def test_without_a_smoke_run_the_text_must_show_who_writes_the_artifact(
     assert result.verdict is verdict
     assert "smoke_run_passes" not in result.required
     written = next(found for found in result.results if found.id == WRITTEN)
-    assert any("that it goes on after a death" in sight.value for sight in written.saw)
+    (unseen,) = [sight.value for sight in written.saw if sight.name.startswith("seen by nobody")]
+    for claim in ("trains at all", "goes on after a death", "batch size and the device map", "exports one model file"):
+        assert claim in unseen
 
 
 def test_a_machine_without_the_runtime_that_will_be_needed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,8 @@ def tamper(path: Path, statement: str) -> None:
         "update heads set digest = 'x'",
         "update events set data = 'not json' where seq = 4",
         "update events set at = 'soon' where seq = 1",
+        pytest.param(f"update events set data = '{'[' * 100_000}' where seq = 4", id="nested too deep"),
+        "update events set data = x'00ff' where seq = 4",
     ],
 )
 def test_an_outline_of_a_log_that_was_tampered_with_is_not_told(
@@ -77,6 +79,11 @@ def test_an_outline_of_a_log_that_was_tampered_with_is_not_told(
         ("update events set data = '[]' where seq = 2", "event 2 cannot be read: "),
         ("update events set data = x'00ff' where seq = 2", "event 2 cannot be read: "),
         ("update events set at = 'soon' where seq = 2", "event 2 cannot be read: "),
+        pytest.param(
+            f"update events set data = '{'[' * 100_000}' where seq = 2",
+            "event 2 cannot be read: ",
+            id="nested too deep",
+        ),
     ],
 )
 def test_a_log_that_was_tampered_with_is_not_used(statement: str, named: str, store: SqlEventStore, path: Path) -> None:

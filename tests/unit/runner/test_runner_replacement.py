@@ -313,6 +313,20 @@ def test_one_whose_destruction_was_asked_for_is_not_stopped_besides(world: World
     assert world.history.alive is not None
     assert (world.provider.count("destroy"), world.provider.count("stop")) == (1, 0)
 
+    def shown_a_while_yet(_meaning: str) -> str:
+        world.market.lag = 3
+        world.market.change(InstanceId(4711), status=InstanceStatus.RUNNING)
+        return "the test agrees"
+
+    def wiped(event: JobEvent, done: bool) -> None:
+        if isinstance(event, Lost) and done:
+            _emptied(world)
+
+    told = world.run(agreement=Agreement(shown_a_while_yet, LOSSES.to_lose), on_record=wiped)
+    assert not any("again" in note for note in told.notes), told.notes
+    assert world.kinds().count(Lost) == 1
+    assert world.history.closed
+
 
 def test_one_that_comes_back_while_a_person_types_is_not_given_up(world: World) -> None:
     goes_offline(world)

@@ -39,6 +39,23 @@ def test_connections_grow_only_while_that_brings_more(rate: Callable[[int], floa
     assert settle(rate, start) == expected
 
 
+@pytest.mark.parametrize(("start", "most"), [(1, 6), (2, 3), (4, 5), (9, 8), (1, 1)])
+def test_there_are_never_more_connections_than_allowed(start: int, most: int) -> None:
+    assert settle(lambda k: k * 10e6, start, most) == most
+
+
+def test_a_time_in_which_not_all_of_them_flow_is_not_measured() -> None:
+    ramp = ConnectionRamp(1, 8)
+    assert ramp.advise(0.0, 0, 1) == 1
+    assert [ramp.advise(second, 10, 0) for second in (0.5, 5.0, 10.0)] == [1, 1, 1]
+    assert ramp.advise(10.5, 10, 1) == 1
+    assert ramp.advise(11.6, 11_000_010, 1) == 2
+    assert ramp.advise(12.0, 12_000_000, 2) == 2
+    assert ramp.advise(30.0, 12_000_000, 1) == 2
+    assert ramp.advise(30.5, 12_000_000, 2) == 2
+    assert ramp.advise(31.6, 34_000_000, 2) == 4
+
+
 def test_nothing_is_concluded_before_bytes_flow() -> None:
     ramp = ConnectionRamp(1, 8)
     for tick in range(100):
