@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.exhaustive import FAILURES, KILLS, Fault, Tally, lives, prove
+from tests.support.exhaustive import FAILURES, FAULTS, Fault, Tally, lives, prove
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="open files are found again by /proc")
 
@@ -34,11 +34,11 @@ def _sound(tally: Tally, record: Record, least: int) -> None:
 
 
 def test_struck_at_some_of_its_effects_a_job_ends_well(tmp_path: Path, record_property: Record) -> None:
-    _sound(prove(tmp_path, (*KILLS, *FAILURES), first=_first(7), stride=7), record_property, 50)
+    _sound(prove(tmp_path, (*FAULTS, *FAILURES), first=_first(7), stride=7), record_property, 50)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", KILLS, ids=lambda fault: fault[0])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault[0])
 def test_killed_or_unanswered_at_every_second_effect(fault: Fault, tmp_path: Path, record_property: Record) -> None:
     _sound(prove(tmp_path, [fault], first=_first(2), stride=2), record_property, 150)
 

@@ -32,7 +32,7 @@ from harness.release import release as releases
 from tests.support import job_histories
 from tests.support.context import Killed
 from tests.support.fault_port import FaultPort, How
-from tests.support.scripted_world import offer
+from tests.support.scripted_world import MODEL, offer
 from tests.support.whole_job import Desk, Metered, make_desk
 
 OPERATORS = st.sampled_from([0, 1])
@@ -72,6 +72,7 @@ class AnyLife(RuleBasedStateMachine):
     def _judge(self, facts: Path) -> GateResult:
         """A gate: what it must see with its own eyes it sees; else it passes, unless it was bent."""
         stage = Stage(json.loads(facts.read_bytes())["stage"])
+        self.world.judged.append(stage)  # what names the next facts
         drawn = self.bent.get(stage)
         verdict = drawn.pop(0) if drawn else self._seen(stage)
         name = min(job_histories.gate(stage, self.world.job).required)
@@ -234,7 +235,7 @@ class AnyLife(RuleBasedStateMachine):
         self.bent.setdefault(stage, []).append(verdict)
 
     @precondition(lambda self: not self.closed and self.world.history.fetched is not None)
-    @rule(how=st.sampled_from(["removed", "emptied", "replaced"]))
+    @rule(how=st.sampled_from(["removed", "emptied", "replaced", "changed"]))
     def file_is_spoilt(self, how: str) -> None:
         history = self.world.history
         assert history.fetched is not None
@@ -242,8 +243,8 @@ class AnyLife(RuleBasedStateMachine):
         if history.destroyed is not None or not path.exists() or not self.market.rented:
             return  # the last copy: nothing brings that back
         path.chmod(0o644)
-        if how == "emptied":
-            path.write_bytes(b"")
+        if how in {"emptied", "changed"}:
+            path.write_bytes(b"" if how == "emptied" else b"?" + MODEL[1:])
             return
         path.unlink()
         if how == "replaced":

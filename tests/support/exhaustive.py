@@ -38,7 +38,7 @@ LIVES, STEPS = 2000, 25
 """Size of the long mode's second half."""
 
 Fault = tuple[How, Loss | None]
-KILLS: tuple[Fault, ...] = tuple((how, None) for how in How)
+FAULTS: tuple[Fault, ...] = tuple((how, None) for how in How)
 FAILURES: tuple[Fault, ...] = tuple((how, loss) for loss in Loss for how in (How.BEFORE, How.AFTER))
 
 
@@ -76,11 +76,21 @@ def _sha256(path: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def ended_well(desk: Desk, *, undone: bool = False) -> None:
+def spoil(desk: Desk) -> None:
+    """Change one byte of the model at home, as long as its instance lives: what then is changed cannot be had again."""
+    fetched = desk.world.history.fetched if desk.world.store.records(desk.world.job.name) else None
+    if fetched is None or not desk.world.market.rented or not Path(fetched.path).is_file():
+        return
+    path = Path(fetched.path)
+    path.chmod(0o644)
+    path.write_bytes(b"?" + MODEL[1:])
+
+
+def ended_well(desk: Desk, *, undone: bool = False, aside: bool = False) -> None:
     """Raise AssertionError unless the job is closed with all that it should have done, once, and nothing besides.
 
     ``undone``: a power failure may have brought back names that were deleted, which the next writer there sweeps;
-    unfinished bytes never.
+    unfinished bytes never. ``aside``: a file that is not the artifact may have been put aside.
     """
     world, market = desk.world, desk.world.market
     assert isinstance(market, Metered)
@@ -100,7 +110,8 @@ def ended_well(desk: Desk, *, undone: bool = False) -> None:
     assert world.job.artifact.second_copy is not None
     assert (world.job.artifact.second_copy / home.name).read_bytes() == MODEL
     ends = (".part",) if undone else (".part", ".journal", ".lock")
-    left = [path for path in world.home.rglob("*") if path.name.endswith(ends) or ".rejected-" in path.name]
+    left = [path for path in world.home.rglob("*") if path.name.endswith(ends)]
+    left += () if aside else world.home.rglob("*.rejected-*")
     left += () if undone else world.home.glob("jobs/*/held/*")
     assert not left, f"left behind: {[str(path.relative_to(world.home)) for path in left]}"
     assert history.destroyed is not None
@@ -116,6 +127,8 @@ def strike(folder: Path, at: int, how: How, loss: Loss | None, tally: Tally) -> 
         guard_destroys(desk)
         disk = PowerDisk(desk.world.home) if loss is not None else None
         desk.port = FaultPort(at, how)
+        if how is How.SPOILT:
+            desk.port.between = lambda number: spoil(desk) if number == at else None
         if disk is not None:
             stack.callback(disk.close)
             desk.port.synced = disk.synced
@@ -124,7 +137,7 @@ def strike(folder: Path, at: int, how: How, loss: Loss | None, tally: Tally) -> 
         except Killed:
             pass
         except (HarnessError, OSError):
-            assert how in {How.LOST, How.REFUSED}, "an error without a fault"
+            assert how in {How.LOST, How.REFUSED, How.SPOILT}, "an error without a fault"
         tally.commands += 1
         port = desk.port
         if not port.struck:
@@ -136,7 +149,7 @@ def strike(folder: Path, at: int, how: How, loss: Loss | None, tally: Tally) -> 
             if disk is not None and loss is not None:
                 disk.fail(loss, seed=at)
             desk.go_on()
-            ended_well(desk, undone=loss is not None)
+            ended_well(desk, undone=loss is not None, aside=how is How.SPOILT)
         except AssertionError as error:
             line = traceback.extract_tb(error.__traceback__)[-1].line
             tally.broken.append(f"{where}: {str(error) or line}")
@@ -166,7 +179,7 @@ def main() -> None:
     """Strike every effect with every fault, then live many lives."""
     patch_syncs()
     sound = True
-    for how, loss in (*KILLS, *FAILURES):
+    for how, loss in (*FAULTS, *FAILURES):
         with tempfile.TemporaryDirectory() as scratch:
             tally = prove(Path(scratch), [(how, loss)])
         lines = [f"{how}{f', power off: {loss}' if loss else ''}: {tally}", *tally.broken]
@@ -182,12 +195,13 @@ def main() -> None:
 def lives(count: int, *, steps: int) -> None:
     """Live so many lives of a job; raises for the first in which something does not hold."""
     told = settings(max_examples=count, stateful_step_count=steps, suppress_health_check=list(HealthCheck))
-    run_state_machine_as_test(AnyLife, settings=told)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(AnyLife, settings=told)
 
 
 def patch_syncs() -> None:
     """Outside of pytest: no power fails but the simulated one."""
-    os.fsync = os.fdatasync = lambda _: None
+    for name in ("fsync", "fdatasync"):
+        setattr(os, name, lambda _: None)
 
 
 if __name__ == "__main__":

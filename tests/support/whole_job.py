@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from harness.core.errors import BadInput, HarnessError, JobBusy
-from harness.core.ids import InstanceId, JobName, is_label_of
+from harness.core.ids import InstanceId, JobName, OfferId, is_label_of
 from harness.core.lifecycle import Stage
-from harness.core.ports import Charge, CreateRequest, DestroyReply, InstanceStatus, OfferId, OnProgress, RemoteFile
+from harness.core.ports import Charge, CreateRequest, DestroyReply, InstanceStatus, OnProgress, RemoteFile
 from harness.guard.destroy import abandon
 from harness.ledger.chain import Record
 from harness.ledger.events import JobEvent
@@ -235,7 +235,7 @@ class Desk:
         world = self.world
         telling, log = Telling(self.told), Watched(world.store, self.port, "log", frozenset({"append"}))
         with world.store.lock(JOB), watched_disk(self.port, world.home):
-            runner.open_job(log, world.job, world.home / "job.toml", accept_changes=accept)  # type: ignore[arg-type]
+            runner.open_job(log, world.job, world.home / "job.toml", accept_changes=accept)
             process = Process(world, self.port)
             if process.history.closed:
                 return
