@@ -171,5 +171,6 @@ def _fetch_companions(context: RunnerContext) -> None:
 def _fetch_companion(context: RunnerContext, remote: RemoteFile, local: Path) -> None:
     local.parent.mkdir(parents=True, exist_ok=True)
     if local.exists() and digest.of_file(local).sha256 == remote.sha256:
+        durable.sweep(local)
         return
     context.host().fetch(remote, local)

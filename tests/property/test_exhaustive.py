@@ -1,0 +1,58 @@
+"""A whole job is struck at its effects, and goes on; what is broken in it by hand is seen.
+
+The fast test strikes a part of all points, another one for people than for CI; the slow ones strike more. Every one is
+for ``tox -e exhaustive``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.exhaustive import FAILURES, FAULTS, Fault, Tally, lives, prove
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="open files are found again by /proc")
+
+Record = Callable[[str, object], None]
+
+
+def _first(stride: int) -> int:
+    return 1 if os.environ.get("CI") else random.randint(1, stride)
+
+
+def _sound(tally: Tally, record: Record, least: int) -> None:
+    record("points", str(tally))
+    sys.stdout.write(f"{tally}\n")
+    assert tally.effects > 350, "the job has fewer effects than it had"
+    assert len(tally.points) >= least
+    assert not tally.broken, "\n".join(tally.broken)
+
+
+def test_struck_at_some_of_its_effects_a_job_ends_well(tmp_path: Path, record_property: Record) -> None:
+    _sound(prove(tmp_path, (*FAULTS, *FAILURES), first=_first(7), stride=7), record_property, 50)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault[0])
+def test_killed_or_unanswered_at_every_second_effect(fault: Fault, tmp_path: Path, record_property: Record) -> None:
+    _sound(prove(tmp_path, [fault], first=_first(2), stride=2), record_property, 150)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAILURES, ids=lambda fault: f"{fault[0]}, {fault[1]}")
+def test_a_power_failure_at_every_fifth_effect(fault: Fault, tmp_path: Path, record_property: Record) -> None:
+    _sound(prove(tmp_path, [fault], first=_first(5), stride=5), record_property, 60)
+
+
+def test_any_short_life() -> None:
+    lives(25, steps=10)
+
+
+@pytest.mark.slow
+def test_any_life() -> None:
+    lives(200, steps=20)
