@@ -179,12 +179,12 @@ def _rules(rules: Sequence[RuleReport]) -> Iterator[str]:
     for rule in rules:
         verdicts = [one.verdict for one in rule.checks]
         known = [verdict for verdict in verdicts if verdict is not None]
-        box = "[ ]" if not rule.checks or len(known) < len(verdicts) else _BOXES[worst(known)]
+        box = "[ ] " if len(known) < len(verdicts) else f"{_BOXES[worst(known)]} " if known else ""
         checks = ", ".join(
             f"{code(f'{one.stage}/{one.check}')} {'not judged' if one.verdict is None else one.verdict.name}"
             for one in rule.checks
         )
-        told = [f"- {box} {words(rule.document)}, **{words(rule.rule)}** ({words(rule.words)})", checks]
+        told = [f"- {box}{words(rule.document)}, **{words(rule.rule)}** ({words(rule.words)})", checks]
         yield ": ".join(part for part in told if part)
         if rule.differs:
             yield f"  - differs: {words(rule.differs)}"

@@ -221,12 +221,12 @@ def _rule(differs: str = "", *checks: tuple[Stage, str]) -> RuleReport:
 @pytest.mark.parametrize(
     ("rule", "box", "rest"),
     [
-        (_rule("", (Stage.UPLOAD, "remote_package_matches_manifest")), "[x]", ": `{0.stage}/{0.check}` PASS"),
-        (_rule("", (Stage.POSTDOWNLOAD, "local_file_exists")), "[ ]", ": `{0.stage}/{0.check}` FAIL"),
-        (_rule("", (Stage.POSTDOWNLOAD, "gguf_generates")), "[?]", ": `{0.stage}/{0.check}` UNKNOWN"),
-        (_rule("", (Stage.TEARDOWN, "instance_is_gone")), "[ ]", ": `{0.stage}/{0.check}` not judged"),
-        (_rule("", (Stage.UPLOAD, "nobody_has_this")), "[ ]", ": `{0.stage}/{0.check}` not judged"),
-        (_rule("no GPU here"), "[ ]", "\n  - differs: no GPU here"),
+        (_rule("", (Stage.UPLOAD, "remote_package_matches_manifest")), "[x] ", ": `{0.stage}/{0.check}` PASS"),
+        (_rule("", (Stage.POSTDOWNLOAD, "local_file_exists")), "[ ] ", ": `{0.stage}/{0.check}` FAIL"),
+        (_rule("", (Stage.POSTDOWNLOAD, "gguf_generates")), "[?] ", ": `{0.stage}/{0.check}` UNKNOWN"),
+        (_rule("", (Stage.TEARDOWN, "instance_is_gone")), "[ ] ", ": `{0.stage}/{0.check}` not judged"),
+        (_rule("", (Stage.UPLOAD, "nobody_has_this")), "[ ] ", ": `{0.stage}/{0.check}` not judged"),
+        (_rule("no GPU here"), "", "\n  - differs: no GPU here"),
     ],
 )
 def test_a_rule_has_the_verdicts_of_this_job(rule: RuleReport, box: str, rest: str) -> None:
@@ -236,6 +236,6 @@ def test_a_rule_has_the_verdicts_of_this_job(rule: RuleReport, box: str, rest: s
         check(Stage.POSTDOWNLOAD, "gguf_generates", Verdict.UNKNOWN),
     )
     report = build(log.history, now=log.at, charges=None, rules=(rule,))
-    line = f"- {box} seeds.md, **rule 9** (a &lt; b){rest.format(*rule.checks)}\n"
+    line = f"- {box}seeds.md, **rule 9** (a &lt; b){rest.format(*rule.checks)}\n"
     assert line in markdown.render(report)
     assert jsonfile.load(jsonfile.dump(report)) == report
