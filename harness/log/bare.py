@@ -34,6 +34,11 @@ class BareTraining:
         return tuple(entry[name] for entry in self.entries if name in entry)
 
     @property
+    def by_rewards(self) -> bool:
+        """True for GRPO and its kin: their loss is a mean of advantages, near 0 or below, and tells no course."""
+        return all("reward" in entry for entry in self.entries)
+
+    @property
     def log(self) -> TrainerLog:
         """The same, as the contract's lines would have told it."""
         total = len(self.entries)

@@ -67,13 +67,15 @@ _ROWS: Final[tuple[_Row, ...]] = (
             r"(?:^|[:\]] ?)(?:(?:CUDA|HIP|XPU) |Memory cgroup |MPS backend )?[Oo]ut of memory(?:[.:]| \(| alloc|\s*$)"
             r"|(?:^|[\s.:\]])\w*MemoryError(?:: |\s*$)|Cannot allocate memory(?:\s*$|[:(\[])"
             r"|DefaultCPUAllocator: |std::bad_alloc|CUBLAS_STATUS_ALLOC_FAILED|OOMKilled(?!\W{0,3}[Ff]alse)"
-            r"|oom-kill(?: event|:constraint)|invoked oom-killer"
+            r"|oom[-_]kill(?: event|:constraint)|invoked oom-killer"
         ),
     ),
     _Row(
         ErrorKind.NO_SPACE,
-        r"No space left on device|Disk quota exceeded|ENOSPC|k is full|fail at inline_container",
-        re.compile(r"(?:^|[^'\"`])(?:No space left|Disk quota|ENOSPC:|database or disk is full|enforce fail)"),
+        r"No space left on device|Disk quota exceeded|ENOSPC|StorageFull|k is full|fail at inline_container",
+        re.compile(
+            r"(?:^|[^'\"`])(?:No space left|Disk quota|ENOSPC:|kind: StorageFull|database or disk is full|enforce fail)"
+        ),
     ),
     _Row(
         ErrorKind.STORAGE,

@@ -121,6 +121,7 @@ def _announced(log: LogSummary) -> Iterator[Finding]:
 def _courses(log: LogSummary) -> Iterator[Finding]:
     for trainer, said in log.trainers.items():
         if said.steps:
+            yield _losses(trainer, said)
             yield from _moves(trainer, said)
             yield _course(trainer, said, "learning_rate", "has a learning rate", course.rate_problem(said, _LIMITS))
     dpo = log.of(Trainer.DPO)
@@ -129,10 +130,13 @@ def _courses(log: LogSummary) -> Iterator[Finding]:
         yield _course(Trainer.DPO, dpo, "preferences", "begins at ln 2 and learns to prefer", problem)
 
 
-def _moves(trainer: Trainer, said: TrainerLog) -> Iterator[Finding]:
+def _losses(trainer: Trainer, said: TrainerLog) -> Finding:
     odd = next((step for step in said.steps if not math.isfinite(step.loss)), None)
     problem = f"step {odd.step}: {odd.loss}" if odd else None
-    yield _course(trainer, said, "losses", "has losses that are numbers", problem)
+    return _course(trainer, said, "losses", "has losses that are numbers", problem)
+
+
+def _moves(trainer: Trainer, said: TrainerLog) -> Iterator[Finding]:
     yield _course(trainer, said, "moves", "does not stand still", course.standstill(said, _LIMITS))
     yield _course(trainer, said, "converges", "does not diverge", course.divergence(said, _LIMITS))
 
@@ -164,7 +168,14 @@ def _bare_end(last: BareTraining) -> Finding:
 def _bare_courses(trainings: tuple[BareTraining, ...]) -> Iterator[Finding]:
     for training in trainings:
         trainer, said = training.trainer, training.log
-        yield from _moves(trainer, said)
+        yield _losses(trainer, said)
+        if training.by_rewards:
+            flat = sum(spread == 0 for spread in training.all("reward_std"))
+            alike = f"all answers of a prompt get the same reward at {flat} of {len(said.steps)} steps"
+            problem = alike if flat * 2 > len(said.steps) else None
+            yield _course(trainer, said, "rewards", "has rewards that differ", problem)
+        else:
+            yield from _moves(trainer, said)
         if training.all("learning_rate"):
             yield _course(trainer, said, "learning_rate", "has a learning rate", course.rate_problem(said, _LIMITS))
         if norms := training.all("grad_norm"):

@@ -138,7 +138,7 @@ def find(sources: Sources, entry: str) -> tuple[str, ...]:
     tables = _returned_tables(scripts)
     wired = any(callee.endswith("enable_input_require_grads") for code in scripts.values() for callee in _callees(code))
     marked = _has_generation_marks(scripts, sources)
-    gone = {} if _pins_older(sources) else _GONE_OPTIONS
+    gone = {} if _pins_older(sources) or any(map(_patches_trl, scripts.values())) else _GONE_OPTIONS
     found: list[str] = []
     for name, code in scripts.items():
         rows = [*_in_calls(code, tables, gone), *_gone_imports(code)]
@@ -184,6 +184,12 @@ def _in_calls(
         for name in gone.keys() & options.keys():
             hint = f"; use {gone[name]}" if gone[name] else ""
             yield call.lineno, f"{callee} with {name}", f"the installed trl and transformers have no such option{hint}"
+
+
+def _patches_trl(code: PythonScript) -> bool:
+    """True with Unsloth, which gives trl's trainers back the options that they had."""
+    modules = (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in code.imports)
+    return any((module or "").partition(".")[0] == "unsloth" for module in modules)
 
 
 def _gone_imports(code: PythonScript) -> Iterator[Row]:

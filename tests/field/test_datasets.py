@@ -330,6 +330,212 @@ WORDS = [
         None,
     ),
     field_case(
+        "result-with-amount",
+        "own: a label told, other words",
+        "completion",
+        " Result: WIN (+32 pips).",
+        "outcome_stated",
+    ),
+    field_case(
+        "exit-with-gain",
+        "own: a label told, other words",
+        "completion",
+        " Entry was at 1.0850, exit at 1.0900 for +50 pips.",
+        "outcome_stated",
+    ),
+    field_case("final-pnl", "own: a label told, other words", "completion", " Final P/L: -25 pips.", "outcome_stated"),
+    field_case(
+        "closed-at", "own: a label told, other words", "completion", " Trade closed at +1.2R.", "outcome_stated"
+    ),
+    field_case("truth", "own: a label told, other words", "completion", " Ground truth: UP.", "outcome_stated"),
+    field_case(
+        "true-label", "own: a label told, other words", "completion", " The true label is DOWN.", "outcome_stated"
+    ),
+    field_case(
+        "proved",
+        "own: a label told, other words",
+        "completion",
+        " The market proved this analysis right.",
+        "outcome_stated",
+    ),
+    field_case(
+        "now-known",
+        "own: a label told, other words",
+        "completion",
+        " As we now know, the euro collapsed.",
+        "outcome_stated",
+    ),
+    field_case(
+        "happened",
+        "own: a label told, other words",
+        "completion",
+        " What actually happened: price fell.",
+        "outcome_stated",
+    ),
+    field_case(
+        "looking-back",
+        "own: a label told, other words",
+        "completion",
+        " Looking back, shorting was the right decision.",
+        "outcome_stated",
+    ),
+    field_case(
+        "winning-trade", "own: a label told, other words", "completion", " This was a winning trade.", "outcome_stated"
+    ),
+    field_case(
+        "avoided",
+        "own: a label told, other words",
+        "completion",
+        " Vetoing this trade avoided a loss of 30 pips.",
+        "outcome_stated",
+    ),
+    field_case(
+        "hit-its-stop",
+        "own: a label told, other words",
+        "completion",
+        " The trade hit its stop loss.",
+        "outcome_stated",
+    ),
+    field_case(
+        "hours-later",
+        "own: a label told, other words",
+        "completion",
+        " In the following 24 hours, the price increased by 0.4%.",
+        "outcome_stated",
+    ),
+    field_case(
+        "reached-after",
+        "own: a label told, other words",
+        "completion",
+        " Price reached 1.1050 two days after this signal.",
+        "outcome_stated",
+    ),
+    field_case(
+        "future-column",
+        "own: a column of labels in the features",
+        "prompt",
+        " future_return_5: 0.0043",
+        "outcome_stated",
+    ),
+    field_case(
+        "target-column",
+        "own: a column of labels in the features",
+        "prompt",
+        " target_direction_10: 1",
+        "outcome_stated",
+    ),
+    field_case("next-close", "own: a column shifted the wrong way", "prompt", " next_close=1.0921", "outcome_stated"),
+    field_case(
+        "tomorrow", "own: a column shifted the wrong way", "prompt", " Tomorrow's close: 1.09", "outcome_stated"
+    ),
+    field_case(
+        "correct-direction", "own: a label left in the question", "prompt", " Correct direction: UP", "outcome_stated"
+    ),
+    field_case(
+        "features",
+        "own: features that speak of the future, and plans",
+        "prompt",
+        " target_price: 1.12, forward_pe: 22.5, next_earnings: 3, Target: 1.15",
+        None,
+    ),
+    field_case(
+        "condition-on-price",
+        "own: what follows from a price",
+        "completion",
+        " If price had moved up, the position would have lost money.",
+        None,
+    ),
+    field_case(
+        "string-template", "own: a template that was not rendered", "prompt", " Price: $price today", "unrendered_value"
+    ),
+    field_case(
+        "jinja-block",
+        "own: a template that was not rendered",
+        "prompt",
+        " {% if up %}rising{% endif %}",
+        "unrendered_value",
+    ),
+    field_case("angle", "own: a template that was not rendered", "prompt", " Price: <PRICE>", "unrendered_value"),
+    field_case("bracket", "own: a template that was not rendered", "prompt", " Price: [TODO]", "unrendered_value"),
+    field_case(
+        "look-up", "own: a template that was not rendered", "prompt", " Price: {row['close']}", "unrendered_value"
+    ),
+    field_case("call", "own: a template that was not rendered", "prompt", " of {len(df)} bars", "unrendered_value"),
+    field_case(
+        "choice",
+        "own: a template that was not rendered",
+        "prompt",
+        " a {'UP' if x else 'DOWN'} trend",
+        "unrendered_value",
+    ),
+    field_case(
+        "spec-without-colon", "own: a template that was not rendered", "prompt", " with close .5f", "unrendered_value"
+    ),
+    field_case(
+        "spec-in-table", "own: a template that was not rendered", "prompt", "\n| close | .4f |", "unrendered_value"
+    ),
+    field_case(
+        "redacted",
+        "own: letters and redacted texts",
+        "completion",
+        " Dear [Your Name], <NAME> has called; reply to [EMAIL].",
+        None,
+    ),
+    field_case("numpy-2", "own: numpy 2 prints its scalars so", "prompt", " Close: np.float64(1.085)", "not_a_number"),
+    field_case("spreadsheet", "own: an exported sheet", "prompt", " RSI: #N/A", "not_a_number"),
+    field_case(
+        "bash",
+        "sahil280114/codealpaca: data/new_codealpaca.json",
+        "completion",
+        '\n#!/bin/bash\nnum=$(find . | wc -l)\necho "Files: ${num}"\nstat -c %s x\n',
+        None,
+    ),
+    field_case(
+        "date", "sahil280114/codealpaca: data/new_codealpaca.json", "completion", " date '+%Y-%m-%d %H:%M:%S'", None
+    ),
+    field_case(
+        "curl",
+        "sahil280114/codealpaca: data/new_codealpaca.json",
+        "completion",
+        " curl -s -o /dev/null -w '%{http_code}' \"$url\"",
+        None,
+    ),
+    field_case(
+        "f-string-cut",
+        "sahil280114/codealpaca: data/new_codealpaca.json",
+        "completion",
+        "\nprint(f'Word: {word}\nFrequency: {freq}')\nimport os\n",
+        None,
+    ),
+    field_case(
+        "f-string-inline",
+        "sahil280114/codealpaca: data/new_codealpaca.json",
+        "prompt",
+        " def greet(name): return f'Hello, {name}'",
+        None,
+    ),
+    field_case(
+        "template-literal",
+        "sahil280114/codealpaca: data/new_codealpaca.json",
+        "completion",
+        " console.log(`Title: ${data.title}`)",
+        None,
+    ),
+    field_case(
+        "endpoint",
+        "sahil280114/codealpaca: data/new_codealpaca.json",
+        "prompt",
+        " an endpoint (https://api.example.com/v1/users/{user_id})",
+        None,
+    ),
+    field_case(
+        "html",
+        "sahil280114/codealpaca: data/code_alpaca_2k.json",
+        "completion",
+        "\n<ul>\n  <li>\n    {{book.title}}\n  </li>\n</ul>",
+        None,
+    ),
+    field_case(
         "news",
         "microsoft-foundry/fine-tuning: Demos/SFT_CNN_DailyMail/validation.jsonl",
         "prompt",

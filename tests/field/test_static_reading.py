@@ -173,6 +173,11 @@ SOUND = [
         "m = PeftModel.from_pretrained(m, d, is_trainable=True)\nSeq2SeqTrainer(model=m)",
     ),
     field_case(
+        "old-options-under-unsloth",
+        "unslothai/unsloth: tests/saving/language_models/test_push_to_hub_merged.py",
+        "from unsloth import FastLanguageModel\nSFTTrainer(model=m, tokenizer=t, dataset_text_field='text')",
+    ),
+    field_case(
         "found-out",
         "philschmid/deep-learning-pytorch-huggingface: run_dpo.py",
         "c = get_peft_config(a)\nDPOTrainer(model, peft_config=c)",

@@ -30,6 +30,10 @@ PLAN_FAILED = (
 )
 NO_KERNEL = "RuntimeError: CUDA error: no kernel image is available for execution on the device"
 ROW = '{"prompt": "What is this?", "completion": "Traceback (most recent call last):\\n  CUDA error: out of memory"}'
+STORAGE_FULL = (
+    "safetensors_rust.SafetensorError: Error while serializing: "
+    'IoError(Os { code: 28, kind: StorageFull, message: "No space left on device" })'
+)
 RECORD = '{"ts": 1, "level": "error", "msg": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"}'
 
 KILLED, OOM, CUDA = ErrorKind.KILLED, ErrorKind.OUT_OF_MEMORY, ErrorKind.CUDA
@@ -105,6 +109,8 @@ ERRORS = [
     field_case("host-oom", "own: the kernel", "Out of memory: Killed process 4711 (python3) total-vm:91231kB", OOM),
     field_case("cgroup", "own: a container", "Memory cgroup out of memory: Killed process 4711 (python3)", OOM),
     field_case("slurm", "own: slurm", "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=1.batch.", OOM),
+    field_case("slurm-new", "own: a newer slurm", "slurmstepd: error: Detected 1 oom_kill event in StepId=1.0.", OOM),
+    field_case("rust", "own: safetensors tells it in Rust's words", STORAGE_FULL, ErrorKind.NO_SPACE),
     field_case(
         "cpu-oom", "own: torch on the CPU", "[enforce fail at alloc_cpu.cpp:83] . DefaultCPUAllocator: not enough", OOM
     ),
@@ -221,6 +227,19 @@ SOUND = [
         "own: margins tell that IPO learned, whatever its loss",
         [*v4(preferring(60), rates(60), **{"rewards/margins": 0.09}), END],
     ),
+    field_case(
+        "grpo-at-zero",
+        "huggingface/trl#3452",
+        [*v4([0.0] * 60, rates(60), reward=1.7, reward_std=0.57, kl=0.0005), END],
+    ),
+    field_case(
+        "grpo-rises", "huggingface/open-r1#239", [*v4([step / 500 for step in range(60)], rates(60), reward=0.9), END]
+    ),
+    field_case(
+        "grpo-below-zero",
+        "own: a mean of advantages has either sign",
+        [*v4([-0.01 - step / 9000 for step in range(60)], rates(60), reward=0.9), END],
+    ),
     field_case("noisy", "own: single losses are noisy", [*v4([*falling(59), 9.0], rates(60)), END]),
     field_case(
         "scaler",
@@ -254,6 +273,12 @@ BROKEN = [
     ),
     field_case(
         "inf", "jackaduma/Vicuna-LoRA-RLHF-PyTorch#11", [*v4([2.0, math.inf], [1e-4, 1e-4]), END], "log_sft_losses"
+    ),
+    field_case(
+        "rewards-alike",
+        "huggingface/trl#3857",
+        [*v4([0.0] * 60, rates(60), reward=3.0, reward_std=0.0), END],
+        "log_sft_rewards",
     ),
     field_case("rate-0", "own: DPO at a rate of 0", [*v4(falling(60), [0.0] * 60), END], "log_sft_learning_rate"),
     field_case("rate-nan", "own: a rate of nan", [*v4(falling(60), [math.nan] * 60), END], "log_sft_learning_rate"),

@@ -23,13 +23,15 @@ _DECISION: Final = (
 )
 _MOVED: Final = (
     r"(?:went|moved|rose|fell|gained|lost|climbed|dropped|rallied|sank|declined|advanced|jumped|plunged|surged|"
-    r"increased|decreased|broke|closed|ended|finished|headed|reversed|tanked|collapsed|crashed|slid|slipped|tumbled)"
+    r"increased|decreased|broke|closed|ended|finished|headed|reversed|reached|touched|tanked|collapsed"
+    r"|crashed|slid|slipped|tumbled)"
 )
 _AFTER: Final = (
     r"(?:actually|eventually|ultimately|subsequently|afterwards?|later|indeed|in fact|in reality|in the end|did indeed)"
 )
 _GOOD_OR_BAD: Final = (
-    r"(?:correct|wrong|right|incorrect|profitable|unprofitable|successful|unsuccessful|vindicated|stopped out|"
+    r"(?:correct|wrong|right|incorrect|accurate|inaccurate|profitable|unprofitable|successful|unsuccessful"
+    r"|vindicated|stopped out|"
     r"a (?:\w+ )?(?:win|winner|loss|loser|mistake|success|failure)|a (?:winning|losing) \w+)"
 )
 _BECAME: Final = (
@@ -47,18 +49,54 @@ _AFTERWARDS: Final = (
     rf"|(?:the )?(?:next|following) (?:\w+ )?{_PERIOD})"
 )
 _ENDED: Final = (
-    r"(?:stopped out|lost money|paid off|worked out|failed|closed (?:in|at|for|with) (?:a )?(?:\w+ )?(?:profit|loss)"
+    r"(?:stopped out|validated|vindicated|borne out|lost money|paid off|worked out|failed|closed (?:in|at"
+    r"|for|with) (?:(?:a )?(?:\w+ )?(?:profit|loss)|[-+]\d)"
+    r"|hit (?:its |the )?(?:target|stop|take[- ]?profit)"
     r"|made (?:a )?(?:\w+ )?(?:profit|money|pips))"
 )
 _TARGET: Final = r"(?:target|stop[- ]?loss|stop|take[- ]?profit|tp|sl)(?: level)?"
 _REALIZED: Final = (
     r"\b(?:actual|real|realized|realised|eventual|subsequent|future|forward|observed) (?:price )?"
-    r"(?:outcome|result|return|move(?:ment)?|direction|close|p&l|pnl|profit|loss)"
+    r"(?:outcome|result|return|move(?:ment)?|direction|close|p&l|p/l|pnl|profit|loss)"
     r"(?: over [^.:\n]{1,40})?[*_]{0,2}\s*(?::|=|was\b|were\b)"
 )
 
+_LABEL: Final = (
+    r"\b(?:ground[- ]truth|(?:true|actual|target) label)[*_]{0,2}(?: is)?\s*[:=]?\s*[*_]{0,2}"
+    r"(?:up|down|higher|lower|buy|sell|long|short|win|loss|bullish|bearish|[01])\b"
+)
+_GAP: Final = r"(?:[^.\n]|\.(?!\s))"
+_AMOUNT: Final = r"[-+]?[$€£]?\d[\d.]*"
+_GOOD_TRADE: Final = (
+    r"a (?:winning|losing|profitable|unprofitable|successful|failed|good|bad)"
+    r" (?:trade|signal|position|call|setup|bet|short|long)"
+)
+_ACT: Final = r"(?:short|buy|sell|trad|go|enter|exit|stay|hold|veto|wait)\w*"
+
 _ALWAYS: Final = (
     _REALIZED,
+    _LABEL,
+    # Who won, with the amount: a forecast names none.
+    r"\b(?:result|outcome)[*_]{0,2}\s*[:=]\s*[*_]{0,2}(?:win|loss|winner|loser|profit)\b[^\w\n]{1,4}" + _AMOUNT,
+    r"\b(?:final|realized|realised) (?:p&l|p/l|pnl)[*_]{0,2}\s*[:=]",
+    rf"\bexit(?:ed)? (?:was )?at {_AMOUNT} for {_AMOUNT}",
+    rf"\b(?:as )?we now know\b{_GAP}{{0,40}}\b{_THING} {_MOVED}\b",
+    (
+        rf"\bwhat (?:actually happened|happened (?:next|after\w*))\b[*_:,]{{0,3}} {_GAP}{{0,20}}\b(?:{_THING}"
+        rf"|it) {_MOVED}\b"
+    ),
+    rf"\blooking back,? {_ACT}(?: \w+){{0,4}} {_BECAME} (?:the |a )?(?:right|wrong|correct|good|bad|mistake)\b",
+    (
+        r"\b(?:market|price action|price) (?:has )?proved (?:this|that|the|our|your|us|it|me)(?: \w+)? (?:right"
+        r"|wrong|correct)\b"
+    ),
+    r"\b(?:in)?(?:correct|accurate|wrong) (?:prediction|forecast|call)\b[!:]",
+    rf"\b(?:this|that|it|which) {_BECAME} {_GOOD_TRADE}\b",
+    rf"\b{_THING} {_MOVED}\b{_GAP}{{0,30}}\b{_PERIOD} after (?:this|that|the) (?:signal|entry|trade|analysis|call)\b",
+    (
+        rf"\b(?:{_DECISION}|{_ACT}(?: \w+){{0,3}}) (?:saved|avoided|prevented|cost|made"
+        rf"|earned) (?:\w+ ){{0,4}}(?:{_AMOUNT}[- ]pips?\b|loss of\b)"
+    ),
     r"\b(?:in|with)(?: the benefit of)? hindsight\b|\bas it turned out\b|\bhindsight (?:shows|confirms|says)\b",
     # "(Note: this was correct)": a frame that an answer has no reason to hold.
     rf"{_FRAME}[^)\]\n]{{0,120}}?\b(?:{_JUDGED}\b|{_THING} {_AFTER} {_MOVED}\b)",
@@ -72,13 +110,24 @@ _UNLESS_BEFORE: Final = (
     # A direction in capitals is a label that was filled in.
     rf"\b{_THING} (?:{_AFTER} )?(?:went|moved|ended|finished|broke) \**(?-i:UP|DOWN|HIGHER|LOWER)\b",
     rf"\b(?:subsequently|afterwards?),? (?:{_THING} |it )?{_MOVED}\b",
-    rf"\b(?:{_THING}|it) {_MOVED}\b[^.\n]{{0,30}}\b{_AFTERWARDS}\b",
+    rf"\b(?:{_THING}|it) {_MOVED}\b{_GAP}{{0,30}}\b{_AFTERWARDS}\b",
     rf"\b(?:next|following) (?:\w+ )?{_PERIOD},? (?:{_THING} |it ){{0,3}}{_MOVED}\b",
+    r"\b(?:trade|position) (?:was )?closed (?:at|for|with) [-+]\d",
     rf"\b{_PERIOD} later,? (?:{_THING}|it) (?:was|had|stood|{_MOVED})\b",
     rf"\b{_DECISION} (?:later |eventually |ultimately |in the end )?{_JUDGED}\b",
     rf"\b{_DECISION} (?:later |eventually )?(?:{_BECAME} |got )?{_ENDED}\b",
     rf"\b{_TARGET} (?:was|got|would have been) (?:{_AFTER} |then |duly )?(?:hit|reached|triggered|filled|taken out)\b",
 )
+_ON_PRICE: Final = re.compile(rf"\b(?:if|had|should) {_THING}\b", re.IGNORECASE)
+"""A condition on the price: whatever follows from it has not happened."""
+_MARKET: Final = re.compile(
+    r"\b(?:(?i:prices?|pips?|trade[drs]?|trading|markets?|stocks?|shares?|currency|forex|bullish|bearish"
+    r"|long|short\w*|buy|sell|"
+    r"trend|signal|pair|profit|direction|outcome|position|call|candles?|rate|stop|target|veto|p&l|p/l|pnl"
+    r"|euro|dollar|yen|pound|gold|oil|bitcoin)"
+    r"|UP|DOWN|BUY|SELL|LONG|SHORT|[A-Z]{3}/?[A-Z]{3})\b"
+)
+"""A word without which an answer speaks of no market: other texts may well tell how things went."""
 _BEFORE: Final = re.compile(
     r"\b(?:yesterday|previous|previously|earlier|prior|past|last|recent|recently|ago|since|historical|historically|"
     r"in history|before|so far|already|if|whether|unless|when|whenever|once|should|often|usually|typically|tends?|"
@@ -91,20 +140,32 @@ _VALUE: Final = (
     r"(?:(?-i:[A-Z]{2,})\b|[-+]?\d|(?:up|down|higher|lower|buy|sell|long|short|win|loss|true|false|yes|no|rise|fall|"
     r"profit|bullish|bearish)\b)"
 )
+_FUTURE: Final = (
+    r"\b(?:(?:future|fwd|forward)_(?:ret|return|direction|dir|move|price|close|high|low|change|pnl)\w*"
+    r"|target_(?:direction|dir|ret|return|move|class|label|sign|up)\w*|next_(?:\w+_)?(?:close|open|high|low"
+    r"|ret|return|direction|move)\w*"
+    r"|y_true|(?:tomorrow|(?:next|following) (?:day|session|bar|candle|week|month))(?:'s|s)? (?:close|open"
+    r"|high|low|return|price|move|direction)"
+    r"|(?:correct|right) (?:direction|action|signal|decision|label)"
+    r"|target(?=[*_]{0,2}\s*[:=]\s*[*_]{0,2}(?:up|down|long|short|buy|sell)\b))"
+    r"[*_]{0,2}\s*[:=]\s*[*_]{0,2}"
+)
 _REACH: Final = 400  # characters before and behind; a longer sentence is cut
 _SENTENCE_ENDS: Final = re.compile(r"[.!?\n](?:\s|\Z)|\n")
 
 _SURELY: Final = re.compile("|".join(_ALWAYS), re.IGNORECASE)
 _MAYBE: Final = re.compile("|".join(_UNLESS_BEFORE), re.IGNORECASE)
-_IN_PROMPT: Final = re.compile(rf"{_REALIZED}|(?P<announced>{_ANNOUNCED})(?={_VALUE})", re.IGNORECASE)
+_IN_PROMPT: Final = re.compile(rf"{_REALIZED}|(?P<announced>{_ANNOUNCED}|{_FUTURE})(?={_VALUE})", re.IGNORECASE)
 _WORKED_EXAMPLES: Final = re.compile(_ANNOUNCED, re.IGNORECASE)
 
 
 def _told(answer: str) -> re.Match[str] | None:
     """The first words of an answer that tell what happened afterwards."""
-    match = _SURELY.search(answer)
-    if match is not None:
-        return match
+    if _MARKET.search(answer) is None:
+        return None
+    for match in _SURELY.finditer(answer):
+        if not (match[0].lower().startswith("would") and _ON_PRICE.search(_sentence(answer, match))):
+            return match
     return next((match for match in _MAYBE.finditer(answer) if _BEFORE.search(_sentence(answer, match)) is None), None)
 
 
@@ -128,7 +189,9 @@ _KEYS: Final = tuple(
     hindsight|turned out|actual|real|eventual|subsequent|future|forward|observed|note|outcome|label|truth|spoiler|
     update|edit|postscript|result| was | were |would|has been|had been|prove|ended up|ultimate|later|indeed|in fact|
     in the end|afterward|thereafter|after this|after that|after the|next|following| went | moved |ended |finished |
-    broke |stopped out|profit|money|paid off|worked out|failed| loss|hit|reached|triggered|filled|taken out
+    broke |know|happened|looking back|proved|correct|accurate|wrong|right|winning|winner|losing|closed |exit|
+    ground|label|days after|fwd_|target|tomorrow|y_true|pips|loss of|stopped out|
+    profit|money|paid off|worked out|failed| loss|hit|reached|triggered|filled|taken out
     """.replace("|\n", "|")
     .replace("    ", "")
     .strip()
@@ -136,12 +199,25 @@ _KEYS: Final = tuple(
     .split(b"|")
 )
 
-TOLD: Final = Search(
-    _told,
-    re.compile("|".join((*_ALWAYS, *_UNLESS_BEFORE, _FRAME)).replace("(?-i:", "(?:").lower().encode()),
-    _KEYS,
-)
+
+def _loosened(*patterns: str) -> re.Pattern[bytes]:
+    """The patterns for text without its digits and signs, in lower case, whose sentences may be cut elsewhere."""
+    pattern = "|".join(patterns)
+    for exact, loose in (
+        ("(?-i:", "(?:"),
+        (_AMOUNT, "[^a-z]{0,6}"),
+        (_GAP, r"[^\n]"),
+        (r"[^.\n]", r"[^\n]"),
+        (r"\w+", r"\w*"),
+        (r"[-+]\d", ""),
+        (r"[-+]?\d", ""),
+    ):
+        pattern = pattern.replace(exact, loose)
+    return re.compile(pattern.lower().encode())
+
+
+TOLD: Final = Search(_told, _loosened(*_ALWAYS, *_UNLESS_BEFORE, _FRAME), _KEYS)
 """What happened afterwards, in an answer."""
 
-TOLD_IN_PROMPT: Final = Search(_told_in_prompt, re.compile(f"{_REALIZED}|{_ANNOUNCED}".encode()), (*_KEYS, b"answer"))
+TOLD_IN_PROMPT: Final = Search(_told_in_prompt, _loosened(_REALIZED, _ANNOUNCED, _FUTURE), (*_KEYS, b"answer"))
 """What its answer should not know, in a prompt."""

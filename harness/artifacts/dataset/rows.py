@@ -5,6 +5,7 @@ Other fields than those of the shapes are allowed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,6 +17,7 @@ from harness.artifacts.dataset.contract import MAX_LINE_BYTES, MisfitError, Sche
 
 _NO_DIGITS: Final = b"0123456789+-"
 _BREAK: Final = rb"\n"  # a line break as JSON escapes it
+_SENTENCE: Final = re.compile(rb"\. (?=[A-Z])")  # "0.5 over" without its digits is no end of a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def skeletons(chunk: Iterable[bytes]) -> set[bytes]:
 def pieces(found: Iterable[bytes]) -> frozenset[bytes]:
     """The distinct lines and sentences of text in skeletons."""
     lines_of_text = frozenset(chain.from_iterable(skeleton.split(_BREAK) for skeleton in found))
-    return frozenset(chain.from_iterable(text.split(b". ") for text in lines_of_text))
+    return frozenset(chain.from_iterable(map(_SENTENCE.split, lines_of_text)))
 
 
 @dataclass(slots=True)

@@ -17,15 +17,27 @@ _FENCED: Final = re.compile(
 )
 _REACH: Final = 300  # characters of a line before a placeholder that tell whether it is a program's
 _PROGRAM: Final = re.compile(
-    r"""\w\(\s*[a-z$@]{0,2}["']|[=+,(\[]\s*[bfru]{0,2}["'][^"'\n]*\Z|\A\s*(?:def|class|return|print|for|import|from|"""
-    r"""const|let|var|SELECT|INSERT|UPDATE|#include|<[a-z]|//|\$ )|\\[a-z]+\Z""",
+    r"""\w\(\s*[a-z$@]{0,2}["'`]|[=+,(\[]\s*[bfru]{0,2}["']{1,3}[^"'\n]*\Z|(?<!\w)[bfru]{1,2}["'][^"'\n]*\Z"""
+    r"""|\A\s*(?:def|class|return|print|for|import|from|const|let|var|SELECT|INSERT|UPDATE|#include|echo"""
+    r"""|puts|<[a-z]|//|\$ )"""
+    r"""|\bprint\w*\s+["']|\$\(|@\w+ \Z|%[a-z]\W{0,2}\Z|\s-\w+ ["']?\Z|\w?/[\w./{}-]*\Z|\\[a-z]+\Z""",
     re.IGNORECASE,
 )
+"""The beginning of a line of a program, a URL or a formula, up to the placeholder in it."""
+_CODE: Final = re.compile(
+    r"^\s*(?:#!/|#include\b|import \w[\w.]*(?: as \w+)?;?$|from [\w.]+ import "
+    r"|(?:async )?def \w+\(|class \w+[(:{ ].*[:{]$"
+    r"|(?:async )?function\b.*\{$|(?:const|let|var) \w+ = |(?:echo|puts) [\"'$]|(?:public|private|static"
+    r"|void|int) \w.*[;{]$"
+    r"|</?(?:html|head|body|div|ul|ol|li|p|span|table|tr|td|script|template|h[1-6]|a|button|form|input)\b)",
+    re.MULTILINE,
+)
+"""A line that only a program has; a text with one is a program as a whole, with a fence or without."""
 
 _SPEC: Final = r"[0-9<>=^+#,_-]*(?:\.\d+[deEfFgGsx%]?|[deEfFgGsx%]|[<>^]\d+)"
 _UNRENDERED: Final = re.compile(
     r"\{[\w.\[\]'\"]*(?:![rsa])?:" + _SPEC + r"\}|\{[\w.\[\]]*![rsa]\}"
-    r"|(?<![\w}\\^$@])\{(?![a-z]_[a-z0-9]{1,3}\})[a-z_][a-z0-9_.]{2,}\}|(?<!\$)\{\{ ?[a-z_][^{}]{0,80}\}\}"
+    r"|(?<![\w}\\^$@%])\{(?![a-z]_[a-z0-9]{1,3}\})[a-z_][a-z0-9_.]{2,}\}|(?<!\$)\{\{ ?[a-z_][^{}]{0,80}\}\}"
     r"|(?<=[a-zA-Z)]: )\$?\{\d*\}(?=[\s.;%]|$)|(?<=: )\$\{[a-z][\w.]*(?:\([^(){}\n]*\))?\}"
     r"|%\([a-z_]\w*\)[-+#0]?\d*(?:\.\d+)?[sdfeg]"
     r"|(?<![\w%])%[-+#0]?\d*(?:\.\d+)?[sdfeg](?![A-Za-z0-9])"
@@ -33,8 +45,15 @@ _UNRENDERED: Final = re.compile(
     r"|(?<=[\w)*\]]):\*{0,2} ?[$€£]?[-+]?,?\.\d+[eEfF](?![\w.;)])"
     r"|(?<=\w)= ?[$€£]?[-+]?,?\.\d+[eEfF](?=\s*(?:\n|%|$))"
     r"|(?<=[\w)]: )[+-]?,\.?\d*[dfeg]\b"
+    # A call, a choice or a look-up that was to be computed; a variable of string.Template; a block of Jinja.
+    r"|(?<![\w}\\^$@%])\{(?:[a-z_][\w.]{2,}\([^(){}\n]*\)|[^{}\n]{1,60} if [^{}\n]{1,60} else [^{}\n]{1,60}"
+    r"|\w+\[['\"]\w+['\"]\])\}"
+    r"|(?<=[a-z)]: )\$[a-z_]{3,}(?=[\s;%,]|\.(?!\w)|$)|\{%-? ?(?:if|elif|else|endif|for|endfor|set"
+    r"|block)\b[^{}\n]{0,80}%\}"
+    r"|(?:(?<=[a-z] )|(?<=[|(] )|(?<=[(:]))[-+]?,?\.\d+[eEf]%?(?=[\s,)|%]|$)"
+    r"|[<\[](?-i:PRICE|CLOSE|OPEN|HIGH|LOW|VOLUME|RATE|VALUE|AMOUNT|NUMBER|SYMBOL|TICKER|PAIR)[>\]]"
     r"|<(?:placeholder|todo|tbd|fill[- _]in|value[- _]here|insert[- _][\w -]{1,30}|your[- _][\w -]{1,30}[- _]here)>"
-    r"|\[(?:placeholder|insert [\w ]{1,30}(?: here)?|value here|tbd)\]",
+    r"|\[(?:placeholder|insert [\w ]{1,30}(?: here)?|value here|tbd|todo)\]",
     re.IGNORECASE,
 )
 _NO: Final = r"(?:nan|inf|infinity|nat)"
@@ -48,6 +67,7 @@ _NOT_A_NUMBER: Final = re.compile(
     r"|\b[A-Z][A-Z0-9_]+(?:\([^)\n]{0,12}\))?\s(?:NaN|NAN|NaT)(?=\s*(?:[.,;)%\n]|$))"
     r"|\[object Object\]|(?<![\w<])<NA>|<(?:\w+\.)*\w+ object at 0x"
     r"|<(?:built-in|bound) (?:method|function) |<function \w"
+    r"|\bnp\.float\d+\(|(?<=: )tensor\(-?\d|(?<=[:|,=] )#(?:REF!|N/A|DIV/0!|VALUE!|NUM!|NULL!|NAME\?)"
     r"|[$€£](?:None|undefined)\b|[€£]null\b|(?<![\w./])(?:None|undefined|null)\s?%"
 )
 _WORDS: Final = r"(?:None|null|undefined|NULL|N/A|n/a)"
@@ -88,7 +108,7 @@ def _first(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
     if pattern.search(text) is None:
         return None
     prose = _prose(text)
-    for match in pattern.finditer(prose):
+    for match in () if _CODE.search(prose) else pattern.finditer(prose):
         earliest = max(0, match.start() - _REACH)
         begin = prose.rfind("\n", earliest, match.start()) + 1 or earliest
         if _PROGRAM.search(prose[begin : match.start()]) is None:
@@ -106,9 +126,12 @@ def _prose(text: str) -> str:
 UNRENDERED: Final = Search(
     partial(_first, _UNRENDERED),
     re.compile(
-        rb"\{[\w.\[\]'\"\\]*(?:![rsa])?(?::[^{}\"]{0,12})?\}|\{\{ ?[a-z_][^{}]{0,80}\}\}|\$\{[a-z]|%\([a-z_]"
+        rb"\{[\w.\[\]'\"\\]*(?:![rsa])?(?::[^{}\"]{0,12})?\}|\{[a-z_][\w.]*\([^(){}]*\)\}"
+        rb"|\{[^{}]{1,200} if [^{}]{1,200}\}|\{%"
+        rb"|[:(] ?\$[a-z_]|[<\[](?:price|close|open|high|low|volume|rate|value|amount|number|symbol|ticker|pair)[>\]]"
+        rb"|[a-z|(:] ?,?\.[ef]%?(?![a-z])|\{\{ ?[a-z_][^{}]{0,80}\}\}|\$\{[a-z]|%\([a-z_]"
         rb"|%#?\.?[sdfeg](?![a-z])|[:=]\** ?[^\w\s.:=]{0,4},?\.[ef](?![a-z])|: ,\.?[dfeg](?![a-z])"
-        rb"|<(?:placeholder|todo|tbd|fill|value|insert|your)|\[(?:placeholder|insert |value here|tbd)"
+        rb"|<(?:placeholder|todo|tbd|fill|value|insert|your)|\[(?:placeholder|insert |value here|tbd|todo)"
     ),
 )
 """Placeholders that are no part of a program."""
@@ -118,9 +141,25 @@ NOT_A_NUMBER: Final = Search(
     re.compile(
         rb"(?:nan|inf|infinity|nat)(?![\w'({`])|\[object object\]|<na>| object at x"
         rb"|<(?:builtin|bound) method |<function "
+        rb"|np\.float\(|tensor\(|#(?:ref!|n/a|div/!|value!|num!|null!|name\?)"
         rb"|(?:\$|\xe2\x82\xac|\xc2\xa3|\\u\w+)(?:none|undefined|null)|(?:none|undefined|null)\s?%"
     ),
-    (b"nan", b"inf", b"nat", b"object", b"<na>", b"<built", b"<bound", b"<func", b"none", b"undefined", b"null"),
+    (
+        b"nan",
+        b"inf",
+        b"nat",
+        b"object",
+        b"<na>",
+        b"<built",
+        b"<bound",
+        b"<func",
+        b"none",
+        b"undefined",
+        b"null",
+        b"np.",
+        b"tensor(",
+        b"#",
+    ),
 )
 """What is not a number, infinite values, and objects' names where a value stands."""
 
