@@ -38,6 +38,8 @@ class GateHeld(HarnessError):
 class Unaccounted(GateHeld):
     """Something bills under the job's label for which its log does not account; nothing is rented beside it."""
 
+    default_remedy = "Put the newest state.db back, or take the instance over as the message says."
+
 
 class GateUnknown(HarnessError):
     """No check failed, but at least one could not look; the job does not move."""

@@ -78,6 +78,13 @@ class HeldFile:
         kept = f"; what had its name is kept as {aside.name}" if aside is not None else ""
         note(f"{self.path} was taken away meanwhile: its bytes were held, and are back{kept}")
 
+    def keep(self) -> str:
+        """Where the held bytes are kept when they cannot be put back: under the second name, made now at the latest."""
+        with contextlib.suppress(OSError):
+            if self.file is not None and not self.link.exists():
+                durable.copy(self.file, self.link)
+        return f"its bytes are in {self.link}" if self.link.exists() else "and nowhere else on this machine"
+
     def let_go(self) -> None:
         """Give up the second name."""
         if self.link.exists():
@@ -139,7 +146,7 @@ def holding(context: JobContext, note: Callable[[str], None], remedy: str = _STI
         try:
             held.put_back(note)
         except OSError as error:
-            note(f"{held.path} was taken away, and cannot be put back ({error}): its bytes are in {held.link}")
+            note(f"{held.path} was taken away, and cannot be put back ({error}): {held.keep()}")
             proven = False
         if held.file is not None:
             held.file.close()

@@ -100,14 +100,21 @@ def spent_by(history: History, now: float, books: ProviderBooks) -> float:
     """Cost of the job until now (USD), by the provider's times where it tells them, and never less than it charged.
 
     The log's own times are of a clock that may have been wrong when they were written: an instance that was never
-    stopped has run from the provider's start to the provider's now. ``now`` is of this machine's clock.
+    stopped has run from the provider's start to the provider's now; one that was started again, for the shorter time
+    by either clock. ``now`` is of this machine's clock.
     """
-    spans = paid_spans(history.records, now if books.now is None else books.now)
-    rental, reckoned = history.alive, sum(usd(max(0.0, one.end - one.start), one.usd_per_hour) for one in spans)
-    if rental is not None and books.age is not None and _ran_through(history.records, rental.instance_id):
+    moment = now if books.now is None else books.now
+    spans, age = paid_spans(history.records, moment), books.age
+    reckoned = sum(usd(max(0.0, one.end - one.start), one.usd_per_hour) for one in spans)
+    if history.alive is not None and spans and not history.instance_stopped:
         newest = spans[-1]
         reckoned -= usd(max(0.0, newest.end - newest.start), newest.usd_per_hour)
-        reckoned += usd(books.age, newest.usd_per_hour)
+        if age is not None and _ran_through(history.records, history.alive.instance_id):
+            ran = age
+        else:  # the log's clock may be off by as much at both ends: what neither the instance nor time allows is not so
+            apart = (now - newest.start, moment - newest.start)
+            ran = min((one for one in apart if 0 <= one <= (one if age is None else age)), default=0.0)
+        reckoned += usd(ran, newest.usd_per_hour)
     return max(reckoned, books.charged or 0.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.artifacts import digest
+from harness.core import durable
 from harness.core.errors import NotProven, ProviderUnavailable, Refused
 from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
@@ -250,3 +252,33 @@ def test_a_provider_that_answers_nothing_leaves_the_hold(world: World) -> None:
     with pytest.raises(NotProven):
         world.run()
     assert list((world.context().directory / "held").iterdir())
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_bytes_that_cannot_be_put_back_are_kept_where_it_says(
+    world: World, disk: str, monkeypatch: pytest.MonkeyPatch, room: bool
+) -> None:
+    """The destination's disk is full by then, and that of the job's folder too when there is no ``room``."""
+    home, copy, link, telling = _home(world), durable.copy, os.link, Telling()
+
+    def copied(source: Any, target: Path) -> None:
+        if target == home or not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        copy(source, target)
+
+    def linked(source: Path, target: Path) -> None:
+        if target == home:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        link(source, target)
+
+    def take_away(event: JobEvent, done: bool) -> None:
+        if done and isinstance(event, DestroyRequested):
+            home.unlink()
+
+    monkeypatch.setattr(durable, "copy", copied)
+    monkeypatch.setattr(os, "link", linked)
+    teardown.teardown(world.context(take_away), telling, lambda _id, _file: "yes")
+    (said,) = [note for note in telling.notes if "cannot be put back" in note]
+    kept = [path.read_bytes() for path in (world.home / "jobs" / "night" / "held").iterdir()]
+    assert kept == ([MODEL] if room or disk == "second names" else [])
+    assert ("its bytes are in" in said) is bool(kept)

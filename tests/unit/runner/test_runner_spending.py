@@ -172,6 +172,31 @@ def test_a_clock_that_was_set_neither_stops_a_training_nor_lets_it_overspend(
     assert BUDGET_USD * 0.95 < _true_usd(world, began) < BUDGET_USD * 1.05
 
 
+@pytest.mark.parametrize("hours", [6.0, -6.0, 24 * 400.0, 0.0])
+def test_a_clock_that_is_always_off_stops_no_box_that_was_started_again(world: World, hours: float) -> None:
+    """Two systems on one machine disagree about its clock's zone, and it stays so."""
+    world.clock.set(hours * HOUR_S)
+    world.box.hangs = 9
+    world.run(until=Stage.LAUNCH)
+    (only,) = world.market.rented
+    context = world.context()
+    context.record(InstanceStopped(only, "for the night"))
+    world.market.stop(only)
+    world.clock.turn(12 * HOUR_S)
+    world.run(until=Stage.LAUNCH)
+    with pytest.raises(Killed):
+        world.run(on_record=_killed_when_training)
+    began = world.clock.true()
+    with pytest.raises(GateHeld, match="the budget is"):
+        world.run()
+    assert BUDGET_USD * 0.9 < _true_usd(world, began) < BUDGET_USD * 1.05
+
+
+def _killed_when_training(event: JobEvent, done: bool) -> None:
+    if done and event.kind == "stage":
+        raise Killed
+
+
 @pytest.mark.parametrize("when", ["in mid-run", "between two runs"])
 def test_a_clock_that_disagrees_is_said(world: World, when: str) -> None:
     world.run(until=Stage.LAUNCH)
