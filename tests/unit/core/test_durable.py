@@ -230,3 +230,12 @@ def test_what_is_no_file_of_bytes_hangs_nobody(tmp_path: Path) -> None:
         regular_file.opened(Path("/dev/zero"))
     with pytest.raises(FileNotFoundError):
         regular_file.opened(tmp_path / "nothing")
+
+
+def test_a_directory_is_flushed_where_its_entries_are_not_journaled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_ino))
+    durable.flush_directory(tmp_path)
+    assert flushed == ([] if sys.platform == "win32" else [tmp_path.stat().st_ino])
