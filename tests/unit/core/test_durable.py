@@ -262,3 +262,12 @@ def test_a_lock_that_fails_otherwise_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(OSError, match="the disk"):
         durable.write(tmp_path / "state", b"1")
+
+
+def test_a_directory_is_flushed_where_its_entries_are_not_journaled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_ino))
+    durable.flush_directory(tmp_path)
+    assert flushed == ([] if sys.platform == "win32" else [tmp_path.stat().st_ino])
