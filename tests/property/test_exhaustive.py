@@ -64,8 +64,9 @@ def test_any_life() -> None:
 def test_killed_at_the_create_and_shown_an_empty_list_it_rents_no_second_machine() -> None:
     life = AnyLife()
     life.begins()
-    life.is_struck(0, 52, How.AFTER)
-    assert len(life.market.rented) == 1, "the 52nd effect is the create"
+    life.is_struck(0, 51, How.AFTER)
+    assert life.market.rented, "the 51st effect is the create"
+    assert life.world.history.rental is None
     life.lists_nothing(1)
     life.runs(1, None)
     life.one_at_most_bills_and_none_is_unknown()
