@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.lifecycle import Stage
+from tests.support.any_life import AnyLife
 from tests.support.exhaustive import FAILURES, FAULTS, Fault, Tally, lives, prove
+from tests.support.fault_port import How
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="open files are found again by /proc")
 
@@ -56,3 +59,24 @@ def test_any_short_life() -> None:
 @pytest.mark.slow
 def test_any_life() -> None:
     lives(200, steps=20)
+
+
+def test_killed_at_the_create_and_shown_an_empty_list_it_rents_no_second_machine() -> None:
+    life = AnyLife()
+    life.begins()
+    life.is_struck(0, 51, How.AFTER)
+    assert life.market.rented, "the 51st effect is the create"
+    assert life.world.history.rental is None
+    life.lists_nothing(1)
+    life.runs(1, None)
+    life.one_at_most_bills_and_none_is_unknown()
+    life.teardown()
+
+
+def test_an_instance_with_its_model_is_abandoned_for_no_less_than_the_sentence() -> None:
+    life = AnyLife()
+    life.begins()
+    life.runs(0, Stage.TRAINING)
+    life.abandons(1, accepts=False, at=None, how=How.BEFORE)
+    assert life.market.rented
+    life.teardown()

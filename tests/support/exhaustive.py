@@ -194,7 +194,9 @@ def main() -> None:
 
 def lives(count: int, *, steps: int) -> None:
     """Live so many lives of a job; raises for the first in which something does not hold."""
-    told = settings(max_examples=count, stateful_step_count=steps, suppress_health_check=list(HealthCheck))
+    told = settings(
+        max_examples=count, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
+    )
     run_state_machine_as_test(AnyLife, settings=told)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.ids import InstanceId
+from harness.core.lifecycle import Stage
 from harness.core.ports import DestroyReply
 from harness.ledger.events import JobEvent, Rented
 from tests.support.context import Killed, World, make_world
@@ -111,3 +112,18 @@ def test_a_whole_job_has_so_many_events(tmp_path: Path, monkeypatch: pytest.Monk
     events = len(world.kinds())
     world.run()
     assert len(world.kinds()) == events, "a closed job is left as it is"
+
+
+def test_what_a_companions_download_left_is_swept_although_it_is_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the rename and before its journal was deleted: the next run finds it whole, and tidies up."""
+    world = make_world(tmp_path, monkeypatch, fast=True)
+    world.run(until=Stage.POSTTRAIN)
+    (run,) = world.home.rglob("companions/run.json")
+    left = [run.with_name(f"run.json.part.{end}") for end in ("journal", "lock")]
+    for path in left:
+        path.write_bytes(b"")
+    world.run()
+    assert world.history.closed
+    assert not [path for path in left if path.exists()]
