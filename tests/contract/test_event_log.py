@@ -1,4 +1,4 @@
-"""Event logs that version 0.1.0 wrote: whole, readable, and telling the same histories for good."""
+"""Event logs that version 0.1.0 wrote, and one with the kinds that came since: each tells the same history for good."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from harness.ledger.events import Evaluated, Held
 from harness.ledger.history import History, fold
 from tests.support.job_histories import KINDS
 
-LOGS = Path(__file__).parent / "data" / "event-log-0.1.0.jsonl"
-LINES = [json.loads(line) for line in LOGS.read_text(encoding="utf-8").splitlines()]
+LOGS = sorted((Path(__file__).parent / "data").glob("event-log-*.jsonl"))
+LINES = [json.loads(line) for log in LOGS for line in log.read_text(encoding="utf-8").splitlines()]
 JOBS = {
     JobName(job): tuple(Record(**line) for line in lines)
     for job, lines in itertools.groupby(LINES, key=lambda line: str(line["job"]))
