@@ -1,4 +1,4 @@
-"""Event logs that version 0.1.0 wrote: whole, readable, and telling the same histories for good."""
+"""Event logs that version 0.1.0 wrote, and one with the kinds that came since: each tells the same history for good."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.ids import JobName
+from harness.core.ids import JobName, Sha256
 from harness.core.lifecycle import Stage
 from harness.ledger import billing, ownership
 from harness.ledger.chain import Record, head_of, problems
 from harness.ledger.codec import decode, encode
-from harness.ledger.events import Held
+from harness.ledger.events import Evaluated, Held
 from harness.ledger.history import History, fold
 from tests.support.job_histories import KINDS
 
-LOGS = Path(__file__).parent / "data" / "event-log-0.1.0.jsonl"
-LINES = [json.loads(line) for line in LOGS.read_text(encoding="utf-8").splitlines()]
+LOGS = sorted((Path(__file__).parent / "data").glob("event-log-*.jsonl"))
+LINES = [json.loads(line) for log in LOGS for line in log.read_text(encoding="utf-8").splitlines()]
 JOBS = {
     JobName(job): tuple(Record(**line) for line in lines)
     for job, lines in itertools.groupby(LINES, key=lambda line: str(line["job"]))
@@ -28,6 +28,7 @@ HEADS = {
     "adopted-4711": "c0f95281000f99854aa9c26c060f6d78c7c2d8e358dd8fb7b4deccfdc81222dd",
     "abandoned": "78952bbd37a42af34241b46056fc7bfc26eec1ddffa142311f6b3e04608625bf",
     "intended": "57deee3451509ff234f54348b1406838a1892f72af5b65ae859c1044d9d84c96",
+    "evaluated": "8cadc85db25c4468169cf57368c4745001aef64d101979a15f23817ed6792e81",
 }
 
 
@@ -112,3 +113,9 @@ def test_a_job_that_was_cut_off_while_it_rented_again() -> None:
     known = ownership.known([history], history.job.provider)
     assert known.begun == {history.intended.label: "intended"}
     assert [claim.gone for claim in known.instances.values()] == [True]
+
+
+def test_a_job_whose_model_was_evaluated() -> None:
+    history = _history("evaluated")
+    assert history.evaluation_at == 1_800_000_020.0
+    assert history.evaluated == Evaluated(None, Sha256("ef" * 32))
