@@ -16,9 +16,7 @@ from harness.ledger.remembered import Remembered, remembered
 from harness.release.absence import look_for
 from harness.runner.progress import ProgressReporter
 
-_FRESH_PART = 30
-"""Part of the window of a proof that is enough where nothing hints at a rent: preflight has just looked, too, and one
-listing that is falsely empty is caught by the next."""
+_AGREEMENTS = 3
 _LOST_PARTS = 3
 """Windows for which nothing may show after a rent that may have happened, counted in this run: by no wall clock."""
 
@@ -39,15 +37,14 @@ def find_rented(context: RunnerContext, reporter: ProgressReporter) -> None:
     if told:
         numbers = ", ".join(str(one.instance_id) for one in told)
         reporter.note(f"the job's folder tells of instance {numbers}, the ledger does not: looking for it")
-    sure = begun is None and not told
-    window_s = job.limits.absence_window_s / _FRESH_PART if sure else job.limits.absence_window_s * _LOST_PARTS
+    window_s = job.limits.absence_window_s * (1 if begun is None and not told else _LOST_PARTS)
     try:
         found = look_for(
             context.provider(),
             context.clock,
             lambda label: label in history.labels or is_label_of(label, job.name),
             known=[one.instance_id for one in told],
-            agreements=2 if sure else 3,
+            agreements=_AGREEMENTS,
             window_s=window_s,
             deadline_s=window_s + job.limits.absence_deadline_s,
         )

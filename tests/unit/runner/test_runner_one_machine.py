@@ -130,11 +130,22 @@ def test_one_falsely_empty_listing_is_no_ground_for_a_forgetful_ledger_either(wo
     assert world.provider.count("create") == 1
 
 
-def test_a_normal_rent_costs_seconds_and_no_minute(world: World) -> None:
+def test_a_first_rent_waits_for_one_window_of_proof_before_anything_is_billed(world: World) -> None:
     world.run(until=Stage.PREFLIGHT)
     began = world.clock.true()
     world.run(until=Stage.PROVISION)
-    assert world.clock.true() - began <= 3.0
+    window_s = world.history.job.limits.absence_window_s
+    assert window_s <= world.clock.true() - began <= window_s + 3.0
+
+
+@pytest.mark.parametrize("empty", [1, 2, 5])
+def test_a_lost_ledger_and_some_empty_listings_rent_no_second_machine(world: World, empty: int) -> None:
+    """Neither the ledger nor the job's folder knows of it, and the provider hides it for a while."""
+    world.market.add(900, LABEL)
+    world.provider.break_("instances", Listing(()), times=empty)
+    with pytest.raises(Unaccounted, match="instance 900"):
+        world.run()
+    assert world.provider.count("create") == 0
 
 
 def test_a_listing_whose_instances_do_not_show_proves_nothing(world: World) -> None:

@@ -48,9 +48,13 @@ def test_a_create_that_was_lost_on_the_way_is_followed_by_another_only_after_min
     assert len(world.market.rented) == 1
 
 
+LOOKS = 7
+"""Looks before a first rent: one each ten seconds of a window of sixty."""
+
+
 def test_a_listing_that_cannot_be_had_is_no_ground_to_rent_again(world: World) -> None:
     world.provider.break_("create", AmbiguousCreate("the reply was lost"), commit=True)
-    world.provider.break_("instances", ProviderUnavailable("410 deprecated_endpoint"), after=2, times=0)
+    world.provider.break_("instances", ProviderUnavailable("410 deprecated_endpoint"), after=LOOKS, times=0)
     with pytest.raises(AmbiguousCreate, match="not proven that nothing was rented"):
         world.run()
     assert world.provider.count("create") == 1
@@ -62,7 +66,7 @@ def test_a_listing_that_cannot_be_had_is_no_ground_to_rent_again(world: World) -
 
 def test_another_accounts_key_is_no_ground_to_rent_again(world: World) -> None:
     world.provider.break_("create", AmbiguousCreate("no reply"), commit=True)
-    world.provider.break_("instances", ProviderUnavailable("away"), after=2, times=0)
+    world.provider.break_("instances", ProviderUnavailable("away"), after=LOOKS, times=0)
     with pytest.raises(ProviderUnavailable):
         world.run()
     world.provider.faults.clear()
@@ -80,7 +84,7 @@ def test_another_accounts_key_is_no_ground_to_rent_again(world: World) -> None:
 
 def test_two_instances_with_one_label_are_held_naming_both(world: World) -> None:
     world.provider.break_("create", AmbiguousCreate("the reply was lost"), commit=True)
-    world.provider.break_("instances", ProviderUnavailable("away"), after=2, times=0)
+    world.provider.break_("instances", ProviderUnavailable("away"), after=LOOKS, times=0)
     with pytest.raises(ProviderUnavailable):
         world.run()
     world.provider.faults.clear()
@@ -155,7 +159,7 @@ def test_a_fatal_status_is_told_at_once(world: World) -> None:
     with pytest.raises(ProviderUnavailable, match="manifest unknown") as raised:
         world.run()
     assert "\x1b" not in str(raised.value)
-    assert sum(world.clock.slept) < 60
+    assert sum(world.clock.slept) <= world.history.job.limits.absence_window_s, "the look before the rent, and no more"
     assert world.provider.count("destroy") == 0
 
 
@@ -198,7 +202,7 @@ def test_another_key_than_the_pinned_one_is_refused_at_once(world: World) -> Non
     world.box.host_key = HOST_KEY + "Other"
     with pytest.raises(HostKeyChanged):
         world.run()
-    assert sum(world.clock.slept) < 60
+    assert sum(world.clock.slept) <= world.history.job.limits.absence_window_s, "the look before the rent, and no more"
     assert world.history.held is not None
 
 
