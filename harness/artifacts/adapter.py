@@ -20,6 +20,7 @@ from harness.core.errors import BadInput
 from harness.core.finding import Finding
 
 CONFIG: Final = "adapter_config.json"
+PICKLED: Final = "adapter_model.bin"
 _SAVE_AGAIN: Final = "save it again where it was trained: model.save_pretrained, with every process's shards gathered"
 _CLAIMS: Final = {
     "adapter_config": (
@@ -121,6 +122,12 @@ def _look(directory: Path, base: Mapping[str, Any] | None) -> _Look:
             look.problem("adapter_tensors", f"{ADAPTER} holds no tensor")
             return look
         _judge_numbers(look, file)
+    except FileNotFoundError:
+        if (directory / PICKLED).is_file():
+            look.doubt("adapter_tensors", f"{PICKLED} is a pickle, which is not read here: save it as {ADAPTER}")
+        else:
+            look.problem("adapter_tensors", f"{ADAPTER} is not there")
+        return look
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
     except safetensors.SafetensorsError as error:
