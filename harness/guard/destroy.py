@@ -208,6 +208,11 @@ def abandon(context: RecordingContext, accepts: Callable[[str], bool], note: Cal
     """
     rental = _alive(context)
     instance = context.provider().instance(rental.instance_id)
+    if instance is None and any(asked.release for asked in context.history.all(DestroyIntended)[-1:]):
+        raise Refused(
+            f"instance {rental.instance_id} was asked to go behind its verified file, and shows no longer",
+            remedy=f"Nothing is lost: harness destroy {context.job.name} proves that it is gone, and closes the job.",
+        )
     by = preconditions.OTHERS if instance is None and not context.history.destroy_intended else None
     if by is not None:
         _accept_loss(context, rental, ("whatever lay on it: it was destroyed by " + by,), accepts, note)

@@ -190,6 +190,19 @@ def test_killed_in_the_midst_of_the_request(world: World, commit: bool) -> None:
     assert world.provider.count("destroy") == (1 if commit else 2)
 
 
+def test_a_verified_job_whose_instance_is_on_its_way_out_is_not_abandoned(world: World) -> None:
+    """Its file is at home: to give it up would make the next run rent and train again."""
+    world.provider.break_("destroy", Killed(), commit=True)
+    with pytest.raises(Killed):
+        world.run()
+    with pytest.raises(Refused, match="behind its verified file") as refused:
+        destroy.abandon(world.context(), lambda _sentence: True, lambda _: None)
+    assert "harness destroy night" in str(refused.value.remedy)
+    world.run()
+    assert world.history.closed
+    assert world.provider.count("create") == 1
+
+
 def test_asked_again_everything_is_looked_at_again(world: World) -> None:
     """A second request is as irreversible as the first."""
     world.provider.break_("destroy", DestroyReply.ACCEPTED, times=0)
