@@ -28,6 +28,9 @@ class BareTraining:
     trainer: Trainer
     entries: tuple[Entry, ...]
     ended: bool
+    begins_at: int = 0
+    """Number of the line of its first step, the log's first being 0."""
+    eval_losses: tuple[float, ...] = ()
 
     def all(self, name: str) -> tuple[float, ...]:
         """The values logged under a name."""
@@ -54,24 +57,39 @@ class BareTraining:
 def read(log_lines: Iterable[str]) -> tuple[BareTraining, ...]:
     """The trainings that clean lines tell of, one after the other."""
     trainings: list[list[Entry]] = []
-    for entry in _entries(log_lines):
+    evaluated: list[list[float]] = []
+    begun: list[int] = []
+    for at, entry in _entries(log_lines):
+        if "loss" not in entry and "train_runtime" not in entry:  # of an evaluation in between
+            if trainings:
+                evaluated[-1].append(entry["eval_loss"])
+            continue
         open_ = bool(trainings) and "loss" in trainings[-1][-1]
         if open_ and ("loss" not in entry or _goes_on(trainings[-1][-1], entry)):
             trainings[-1].append(entry)
         elif "loss" in entry:
             trainings.append([entry])
+            evaluated.append([])
+            begun.append(at)
     return tuple(
-        BareTraining(_trainer(told[0]), tuple(entry for entry in told if "loss" in entry), "loss" not in told[-1])
-        for told in trainings
+        BareTraining(
+            _trainer(told[0]),
+            tuple(entry for entry in told if "loss" in entry),
+            "loss" not in told[-1],
+            at,
+            tuple(losses),
+        )
+        for told, at, losses in zip(trainings, begun, evaluated, strict=True)
     )
 
 
-def _entries(log_lines: Iterable[str]) -> Iterator[Entry]:
-    for line in log_lines:
+def _entries(log_lines: Iterable[str]) -> Iterator[tuple[int, Entry]]:
+    """What was logged, each with the number of its line, the first being 0."""
+    for at, line in enumerate(log_lines):
         for match in _ENTRY.finditer(line):
             entry = {name: float(value) for name, value in _PAIR.findall(match.group())}
-            if "loss" in entry or "train_runtime" in entry:
-                yield entry
+            if not entry.keys().isdisjoint({"loss", "train_runtime", "eval_loss"}):
+                yield at, entry
 
 
 def _trainer(entry: Entry) -> Trainer:

@@ -38,13 +38,19 @@ def judge(path: Path) -> tuple[Finding, ...]:
     trainings = bare.read(clean)
     if not trainings:
         return (_nothing(clean),)
-    return (_bare_end(trainings[-1]), _errors(_error_lines(clean)), *_bare_courses(trainings))
+    return (_bare_end(trainings[-1]), _errors(_error_lines(clean[_present(trainings) :])), *_bare_courses(trainings))
 
 
 def _lines(path: Path) -> Iterator[str]:
     with path.open("rb") as file:
         for piece in file:
             yield from lines(piece, torn_end=False)
+
+
+def _present(trainings: tuple[BareTraining, ...]) -> int:
+    """Line with which the present attempt begins: that of the first training, unless the last one is it once more."""
+    again = [one for one in trainings[:-1] if one.trainer is trainings[-1].trainer]
+    return trainings[-1].begins_at if again else 0
 
 
 def _error_lines(clean: list[str]) -> tuple[ErrorLine, ...]:
@@ -169,6 +175,8 @@ def _bare_courses(trainings: tuple[BareTraining, ...]) -> Iterator[Finding]:
     for training in trainings:
         trainer, said = training.trainer, training.log
         yield _losses(trainer, said)
+        if odd := [loss for loss in training.eval_losses if not math.isfinite(loss)]:
+            yield _course(trainer, said, "evaluations", "is evaluated in numbers", f"eval_loss is {odd[0]}")
         if training.by_rewards:
             flat = sum(spread == 0 for spread in training.all("reward_std"))
             alike = f"all answers of a prompt get the same reward at {flat} of {len(said.steps)} steps"

@@ -211,7 +211,23 @@ END = "{'train_runtime': 61.2, 'train_samples_per_second': 4.1, 'train_loss': 1.
 END_5 = "{'train_runtime': '61.2', 'train_loss': '1.2', 'epoch': '1'}"
 
 LN_2 = [0.6931] * 80
+CRASH = ["Traceback (most recent call last):", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"]
 SOUND = [
+    field_case(
+        "resumed",
+        "own: a bare log whose training crashed and was started again",
+        [*v4(falling(60), rates(60)), *CRASH, *v4(falling(60)[30:], rates(60)[30:]), END],
+    ),
+    field_case(
+        "evaluated",
+        "own: evaluations between the steps",
+        [
+            *v4(falling(30), rates(60)[:30]),
+            "{'eval_loss': 1.4, 'epoch': 0.3}",
+            *v4(falling(60)[30:], rates(60)[30:]),
+            END,
+        ],
+    ),
     field_case("contract", "own: the package's whole log", whole_log()),
     field_case("v4", "own: SFT as transformers 4 prints it", [*v4(falling(60), rates(60)), END]),
     field_case("v5", "own: SFT as transformers 5.23 printed it here", [*v5(falling(60), rates(60)), END_5]),
@@ -249,6 +265,18 @@ SOUND = [
 ]
 
 BROKEN = [
+    field_case(
+        "eval-nan",
+        "own: an evaluation that is no number",
+        [*v4(falling(60), rates(60)), "{'eval_loss': nan, 'eval_runtime': 2.0, 'epoch': 0.6}", END],
+        "log_sft_evaluations",
+    ),
+    field_case(
+        "crashed-after-resume",
+        "own: a bare log whose second attempt crashed, too",
+        [*v4(falling(60), rates(60)), *v4(falling(60)[30:], rates(60)[30:]), *CRASH],
+        "log_has_no_error_lines",
+    ),
     field_case(
         "ln2", "Yifan-Song793/ETO#14", [*v4(LN_2, rates(80), **{"rewards/margins": 0.0}), END], "log_dpo_preferences"
     ),
