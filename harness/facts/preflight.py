@@ -83,7 +83,7 @@ def look(context: JobContext) -> PreflightFacts:
         compile_errors=attempt(lambda: sources.get().broken),
         counts=attempt(lambda: data.get().counts()),
         unreadable_rows=attempt(lambda: _first(files.get().unreadable())),
-        built_rows=attempt(lambda: files.get().built()),
+        built_rows=attempt(lambda: data.get().built()),
         unsound_rows=flaws.map(lambda found: _first(tuple(str(flaw) for flaw in found if flaw.beyond))),
         suspect_rows=flaws.map(lambda found: _first(tuple(str(flaw) for flaw in found if not flaw.beyond))),
         context=cut_off,

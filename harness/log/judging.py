@@ -37,7 +37,8 @@ def judge(path: Path) -> tuple[Finding, ...]:
         return (*_end(log), _errors(log.errors), *_announced(log), *_courses(log))
     trainings = bare.read(clean)
     if not trainings:
-        return (_nothing(clean),)
+        errors = _error_lines(clean)
+        return (_nothing(clean), *([_errors(errors)] if errors else []))
     return (_bare_end(trainings[-1]), _errors(_error_lines(clean[_present(trainings) :])), *_bare_courses(trainings))
 
 

@@ -56,7 +56,7 @@ def download(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
     def typed(pattern: str) -> list[str]:
         here = tmp_path / "here"
-        transfer.download(None, box.id, int(box.port()), "127.0.0.1", pattern, here, "root", box.key, plain=True)
+        transfer.download(None, box.id, int(box.port()), "127.0.0.1", pattern, here, "root", box.key, "1", plain=True)
         return sorted(path.name for path in here.iterdir())
 
     return typed

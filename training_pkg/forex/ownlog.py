@@ -12,16 +12,20 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from . import durable
 
 LOG = Path("training.log")
 KEPT = Path("models/training.log")
 
-_LAST_LINES_S = 10
+_LAST_LINES_S = 10.0
 """Seconds that the last lines get to reach the disk after the run."""
+
+_PAUSE_S = 0.05
 
 
 @contextlib.contextmanager
@@ -37,9 +41,23 @@ def kept() -> Iterator[None]:
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    logs = [KEPT] if _completed_by_shell() else [LOG, KEPT]
-    with _copied_by([tee, "-a", *map(str, logs)]):
-        yield
+    KEPT.parent.mkdir(parents=True, exist_ok=True)
+    with (KEPT.parent / ".log.lock").open("wb") as lock:
+        _wait_for(lock)
+        logs = [KEPT] if _completed_by_shell() else [LOG, KEPT]
+        with _copied_by([tee, "-a", *map(str, logs)], lock):
+            yield
+
+
+def _wait_for(lock: BinaryIO) -> None:
+    """Wait until the copier of a run that died has written its last lines: it holds this lock as long as it lives."""
+    import fcntl  # noqa: PLC0415 - Windows has none, and no tee
+
+    for _ in range(int(_LAST_LINES_S / _PAUSE_S)):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(_PAUSE_S)
 
 
 def _completed_by_shell() -> bool:
@@ -59,11 +77,13 @@ def _completed_by_shell() -> bool:
 
 
 @contextlib.contextmanager
-def _copied_by(command: list[str]) -> Iterator[None]:
+def _copied_by(command: list[str], lock: BinaryIO) -> Iterator[None]:
     """Both outputs of this process lead through ``command``, whose own output is the one from before."""
     outputs = sys.stdout.fileno(), sys.stderr.fileno()
     before = [os.dup(output) for output in outputs]
-    copier = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=before[0], start_new_session=True)
+    copier = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=before[0], start_new_session=True, pass_fds=[lock.fileno()]
+    )
     assert copier.stdin is not None  # noqa: S101 - it was asked for
     try:
         for output in outputs:

@@ -121,7 +121,7 @@ _UNLESS_BEFORE: Final = (
 _ON_PRICE: Final = re.compile(rf"\b(?:if|had|should) {_THING}\b", re.IGNORECASE)
 """A condition on the price: whatever follows from it has not happened."""
 _MARKET: Final = re.compile(
-    r"\b(?:(?i:prices?|pips?|trade[drs]?|trading|markets?|stocks?|shares?|currency|forex|bullish|bearish"
+    r"\b(?:(?i:prices?|pips?|trade[drs]?|trading|markets?|stocks?|shares?|exchange rates?|bullish|bearish"
     r"|long|short\w*|buy|sell|"
     r"trend|signal|pair|profit|direction|outcome|position|call|candles?|rate|stop|target|veto|p&l|p/l|pnl"
     r"|euro|dollar|yen|pound|gold|oil|bitcoin)"

@@ -47,7 +47,7 @@ def test_a_stage_is_one_line_with_verdict_checks_time_and_dollars() -> None:
         reporter.judged(Stage.PROVISION, gate(Stage.PROVISION, _JOB))
     lines = _said(console).splitlines()
     assert lines[0] == "preflight"
-    assert lines[1].split() == ["preflight", "✓", "PASS", "21/21", "checks", "1", "min", "05", "s", "$0.65"]
+    assert lines[1].split() == ["preflight", "✓", "PASS", "22/22", "checks", "1", "min", "05", "s", "$0.65"]
     assert lines[3].split() == ["provision", "✓", "PASS", "10/10", "checks", "10", "s", "$0.10"]
     assert len(lines) == 4
 
@@ -76,7 +76,7 @@ def test_what_did_not_pass_is_shown_in_full() -> None:
         "next      harness run night",
     ):
         assert line in said
-    assert "10 of 11 checks passed" in said
+    assert "14 of 15 checks passed" in said
     assert "✗ FAIL" in said
     assert "disk_has_room" not in said
 

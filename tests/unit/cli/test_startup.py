@@ -69,6 +69,7 @@ NAMES = (
     "download",
     "verify",
     "destroy",
+    "adopt",
     "abandon",
     "orphans",
     "emulator",

@@ -324,7 +324,7 @@ def test_one_missing_data_file_is_told_once(world: World) -> None:
     verdict, message = shut.pop("dataset_rows_parse")
     assert verdict is Verdict.UNKNOWN
     assert message.endswith("data/p.jsonl is not there: see package_files_complete")
-    assert set(shut) == {"dataset_counts", "dataset_rows_sound", "dataset_fits_context"}
+    assert set(shut) == {"dataset_counts", "dataset_is_yours", "dataset_rows_sound", "dataset_fits_context"}
     for verdict, message in shut.values():
         assert verdict is Verdict.UNKNOWN
         assert message.endswith(": see dataset_rows_parse")

@@ -243,7 +243,7 @@ def test_it_costs_at_most_its_limit_and_never_the_budget(
     world.run(until=Stage.POSTDOWNLOAD)
     before = billing.spent(world.history, world.clock.now())
     assert before is not None
-    limits = world.job.limits.model_copy(update={"budget_usd": before + cents / 100})
+    limits = world.job.limits.model_copy(update={"budget_usd": max(before, world.market.usd) + cents / 100})
     world.job = world.job.model_copy(update={"limits": limits})
     runner.open_job(world.store, world.job, world.home / "job.toml", accept_changes=True)
     world.run()
