@@ -42,14 +42,14 @@ def test_struck_at_some_of_its_effects_a_job_ends_well(tmp_path: Path, record_pr
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault[0])
-def test_killed_or_unanswered_at_every_second_effect(fault: Fault, tmp_path: Path, record_property: Record) -> None:
-    _sound(prove(tmp_path, [fault], first=_first(2), stride=2), record_property, 150)
+def test_killed_or_unanswered_at_every_fifth_effect(fault: Fault, tmp_path: Path, record_property: Record) -> None:
+    _sound(prove(tmp_path, [fault], first=_first(5), stride=5), record_property, 60)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAILURES, ids=lambda fault: f"{fault[0]}, {fault[1]}")
-def test_a_power_failure_at_every_fifth_effect(fault: Fault, tmp_path: Path, record_property: Record) -> None:
-    _sound(prove(tmp_path, [fault], first=_first(5), stride=5), record_property, 60)
+def test_a_power_failure_at_every_twelfth_effect(fault: Fault, tmp_path: Path, record_property: Record) -> None:
+    _sound(prove(tmp_path, [fault], first=_first(12), stride=12), record_property, 25)
 
 
 def test_any_short_life() -> None:
@@ -62,10 +62,14 @@ def test_any_life() -> None:
 
 
 def test_killed_at_the_create_and_shown_an_empty_list_it_rents_no_second_machine() -> None:
-    life = AnyLife()
-    life.begins()
-    life.is_struck(0, 51, How.AFTER)
-    assert life.market.rented, "the 51st effect is the create"
+    for effect in range(40, 100):  # the first that rents is the create
+        life = AnyLife()
+        life.begins()
+        life.is_struck(0, effect, How.AFTER)
+        if life.market.rented:
+            break
+        life.teardown()
+    assert life.market.rented
     assert life.world.history.rental is None
     life.lists_nothing(1)
     life.runs(1, None)
