@@ -66,6 +66,7 @@ class _Look:
     entries: tuple[safetensors.TensorEntry, ...] = ()
     problems: dict[str, list[str]] = field(default_factory=dict)
     doubts: dict[str, list[str]] = field(default_factory=dict)
+    has_weights: bool = True
 
     def problem(self, claim: str, said: str) -> None:
         self.problems.setdefault(claim, []).append(said)
@@ -77,10 +78,12 @@ class _Look:
 def inspect(directory: Path, base: Mapping[str, Any] | None = None) -> AdapterFindings:
     """Look into a directory with ``adapter_model.safetensors`` and ``adapter_config.json``.
 
-    ``base`` is the base model's ``config.json``. Raises BadInput when a file cannot be read; a damaged one is a problem
-    that is reported.
+    ``base`` is the base model's ``config.json``. Raises BadInput when a file is not there or cannot be read; a damaged
+    one is a problem that is reported.
     """
     look = _look(directory, base)
+    if not look.has_weights:
+        raise BadInput(f"{directory / ADAPTER} is not there")
     return AdapterFindings(
         parameters=sum(math.prod(entry.shape) for entry in look.entries),
         rank=look.config.rank if look.config else 0,
@@ -91,7 +94,10 @@ def inspect(directory: Path, base: Mapping[str, Any] | None = None) -> AdapterFi
 
 
 def judge(folder: Path, base_config: Mapping[str, Any] | None) -> tuple[Finding, ...]:
-    """Findings about an adapter's folder, that of its configuration first. Raises BadInput as ``inspect`` does."""
+    """Findings about an adapter's folder, that of its configuration first, weights that are missing among them.
+
+    Raises BadInput when a file cannot be read.
+    """
     look = _look(folder, base_config)
     found = []
     for name, (claim, expected, remedy) in _CLAIMS.items():
@@ -123,6 +129,7 @@ def _look(directory: Path, base: Mapping[str, Any] | None) -> _Look:
             return look
         _judge_numbers(look, file)
     except FileNotFoundError:
+        look.has_weights = False
         if (directory / PICKLED).is_file():
             look.doubt("adapter_tensors", f"{PICKLED} is a pickle, which is not read here: save it as {ADAPTER}")
         else:

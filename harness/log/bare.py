@@ -84,7 +84,7 @@ def read(log_lines: Iterable[str]) -> tuple[BareTraining, ...]:
 
 
 def _entries(log_lines: Iterable[str]) -> Iterator[tuple[int, Entry]]:
-    """What was logged, each with the number of its line, the first being 0."""
+    """Logged entries, each with the number of its line, the first being 0."""
     for at, line in enumerate(log_lines):
         for match in _ENTRY.finditer(line):
             entry = {name: float(value) for name, value in _PAIR.findall(match.group())}

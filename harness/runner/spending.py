@@ -89,7 +89,10 @@ class BudgetWatch:
         if self._usd is None:
             self._usd = self._before()
         elif bills or self._billed:
-            self._usd += usd(now - self._seen_at, self._price)
+            passed = now - self._seen_at
+            if history.alive is not None and not self._billed:  # the look before a rent is not billed
+                passed = min(passed, max(0.0, self._context.clock.now() - history.alive.at))
+            self._usd += usd(passed, self._price)
         if history.launched_at != self._launched_at:  # by this run
             self._launched_at, self._training_began = history.launched_at, now
         self._billed, self._seen_at = bills, now

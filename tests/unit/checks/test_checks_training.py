@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from checks.training.check_progress import check_pace_within_timeline
 from harness.core.answers import Disk, Gpus, SessionState
 from harness.core.lifecycle import Stage
 from harness.core.observed import seen
@@ -27,6 +26,7 @@ from tests.support.facts import (
     V2,
     assert_only,
     changed,
+    check_functions,
     checkpoint,
     eight_h100,
     judge,
@@ -364,7 +364,7 @@ def test_what_is_damaged_and_partly_unread_is_damaged() -> None:
 def test_the_pace_is_shown_as_samples_a_second_too(pace: float, samples: str) -> None:
     evidence = Evidence()
     seen = {**logged(*step_lines("sft", 1, 250, pace=pace)), "spent_usd": 2.0}
-    check_pace_within_timeline(changed(training(), seen), sound_job(), evidence)
+    dict(check_functions(Stage.TRAINING))["pace_within_timeline"](changed(training(), seen), sound_job(), evidence)
     shown = {sight.name: sight.value for sight in evidence.sights}
     assert shown["sft samples/s"] == samples
     assert "dpo samples/s" not in shown

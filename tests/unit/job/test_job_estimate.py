@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from checks.preflight.check_plan import check_cost_within_budget
 from harness.core.errors import BadInput
+from harness.core.lifecycle import Stage
 from harness.job import estimate
 from harness.job.load import load_job
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
+from tests.support.facts import check_functions
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -132,5 +133,5 @@ def test_an_evaluation_is_paid_for_by_those_who_ask_for_it(job: Job) -> None:
 
 def test_preflight_shows_both(job: Job) -> None:
     evidence = Evidence()
-    check_cost_within_budget(job, evidence)
+    dict(check_functions(Stage.PREFLIGHT))["cost_within_budget"](job, evidence)
     assert ("estimate", estimate.forecast(job)) in [(sight.name, sight.value) for sight in evidence.sights]
