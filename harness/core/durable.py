@@ -132,9 +132,11 @@ def sole_writer(final: Path) -> Iterator[bool]:
     try:
         yield True
     finally:
-        with contextlib.suppress(PermissionError):  # Windows: filelock itself deletes it once it is closed
-            Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
+        try:
+            with contextlib.suppress(PermissionError):  # Windows: filelock itself deletes it once it is closed
+                Path(lock.lock_file).unlink(missing_ok=True)
+        finally:
+            lock.release()
 
 
 def _sweep(directory: Path) -> None:

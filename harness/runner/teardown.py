@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from harness.artifacts import digest
@@ -26,6 +27,9 @@ def teardown(context: RunnerContext, reporter: ProgressReporter, confirm: Confir
             _release(context)
 
     destroy.destroy(context, confirm, reporter.note, release)
+    if context.history.verified is not None:
+        with contextlib.suppress(OSError):  # a deletion may have failed when the file came home, and may again
+            durable.sweep(Path(context.history.verified.path))
 
 
 def reopen_if_outdated(context: RunnerContext, reporter: ProgressReporter) -> None:

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.slow
 
 GRAMMAR = [
     r"V2 FOREX INTEGRATION: \d+ SFT \+ \d+ DPO samples from YOUR data",
+    r"DATA (features|scenarios|pairs) rows=\d+ built=\d+ sha256=[0-9a-f]{64}",
+    r"\[(sft|dpo)\] SCHEDULE \S+ warmup_steps=\d+ lr=\S+",
     r"PLAN sft_steps=7 dpo_steps=4 batch_size=32 checkpoint_every=2 lora_r=64 lora_alpha=128 \S+ world_size=1 \S+ \S+",
     r"\[(sft|dpo)\] step \d+/\d+ \(\d+%\) loss=\S+ lr=\S+ s/step=\S+",
     r"\[(sft|dpo)\] Saved checkpoint models/output/(sft|dpo)/checkpoint-\d+",

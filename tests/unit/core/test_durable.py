@@ -271,3 +271,19 @@ def test_a_directory_is_flushed_where_its_entries_are_not_journaled(
     monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_ino))
     durable.flush_directory(tmp_path)
     assert flushed == ([] if sys.platform == "win32" else [tmp_path.stat().st_ino])
+
+
+def test_a_lock_whose_file_cannot_be_deleted_is_given_up_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = tmp_path / "model.gguf"
+
+    def refuse(path: Path, *, missing_ok: bool = False) -> None:
+        raise OSError(errno.EIO, "the disk", str(path), missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        with pytest.raises(OSError, match="the disk"), durable.sole_writer(final):
+            pass
+    durable.sweep(final)
+    assert durable.unfinished(final) == ()
