@@ -58,7 +58,7 @@ def test_any_short_life() -> None:
 
 @pytest.mark.slow
 def test_any_life() -> None:
-    lives(200, steps=20)
+    lives(60, steps=15)
 
 
 def test_killed_at_the_create_and_shown_an_empty_list_it_rents_no_second_machine() -> None:

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.core import durable
-from harness.core.errors import HostKeyChanged, HostUnreachable, OfferGone, RemoteChanged, TransferFailed
+from harness.core.errors import (
+    HostKeyChanged,
+    HostUnreachable,
+    OfferGone,
+    ProviderUnavailable,
+    RemoteChanged,
+    TransferFailed,
+)
 from harness.core.ids import InstanceId, OfferId, Sha256
 from harness.core.observed import Observed
 from harness.core.ports import (
@@ -140,6 +147,8 @@ class Market:
 
     def _wish(self, instance_id: InstanceId, status: InstanceStatus) -> None:
         """A host that is offline does not hear of it."""
+        if instance_id not in self.rented:
+            raise ProviderUnavailable(f"404 no_such_instance {instance_id}")
         heard = self.rented[instance_id].status is not InstanceStatus.OFFLINE
         self.change(instance_id, intended_status=status.value, **({"status": status} if heard else {}))
 
