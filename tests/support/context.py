@@ -6,7 +6,7 @@ A ``World`` outlives the processes that work on its job: each ``world.context()`
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,6 +126,14 @@ class World:
     def open(self) -> None:
         """The job's first event."""
         runner.open_job(self.store, self.job, self.home / "job.toml", accept_changes=False)
+
+    def change(self, **tables: Mapping[str, Any]) -> None:
+        """The job file is changed in these fields of its tables, and agreed to."""
+        told = self.job.model_dump()
+        for name, values in tables.items():
+            told[name] = {**told[name], **values}
+        self.job = type(self.job).model_validate(told)
+        runner.open_job(self.store, self.job, self.home / "job.toml", accept_changes=True)
 
     def run(
         self,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -33,15 +32,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made.run(until=Stage.POSTDOWNLOAD)
     made.judged.clear()
     return made
-
-
-def _change(world: World, **tables: Any) -> None:
-    """The job file is changed, and agreed to."""
-    told = world.job.model_dump()
-    for name, values in tables.items():
-        told[name] = {**told[name], **values}
-    world.job = type(world.job).model_validate(told)
-    runner.open_job(world.store, world.job, world.home / "job.toml", accept_changes=True)
 
 
 def _add_check(world: World) -> None:
@@ -78,11 +68,11 @@ def undone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 CHANGES: dict[str, Callable[[World], None]] = {
-    "the model's shape": lambda w: _change(w, model={"hidden_size": 8192}),
-    "the floors": lambda w: _change(w, artifact={"floors": {**w.job.artifact.floors, "Q8_0": 7_000_000_000}}),
-    "a second copy": lambda w: _change(w, artifact={"second_copy": w.home / "copies"}),
-    "no generation": lambda w: _change(w, gates={"generate": False}),
-    "the prompt": lambda w: _change(w, gates={"prompt": "Another"}),
+    "the model's shape": lambda w: w.change(model={"hidden_size": 8192}),
+    "the floors": lambda w: w.change(artifact={"floors": {**w.job.artifact.floors, "Q8_0": 7_000_000_000}}),
+    "a second copy": lambda w: w.change(artifact={"second_copy": w.home / "copies"}),
+    "no generation": lambda w: w.change(gates={"generate": False}),
+    "the prompt": lambda w: w.change(gates={"prompt": "Another"}),
     "a check of one's own": _add_check,
     "limits of a check of one's own": _change_what_checks_read("postdownload/limits.json"),
     "helpers of checks of one's own": _change_what_checks_read("lib/helpers.py"),
@@ -141,7 +131,7 @@ def test_nothing_is_judged_again_when_nothing_changed(world: World) -> None:
 
 def test_a_change_that_is_undone_needs_no_second_look(world: World) -> None:
     before = world.job
-    _change(world, model={"hidden_size": 8192})
+    world.change(model={"hidden_size": 8192})
     world.job = before
     runner.open_job(world.store, world.job, world.home / "job.toml", accept_changes=True)
     world.run()
@@ -150,18 +140,18 @@ def test_a_change_that_is_undone_needs_no_second_look(world: World) -> None:
 
 def test_a_change_between_the_two_gates_judges_the_first_again(world: World) -> None:
     world.gates[Stage.POSTDOWNLOAD] = [(check(Stage.POSTDOWNLOAD, "gguf_generates", Verdict.FAIL),)]
-    _change(world, gates={"prompt": "Another"})
+    world.change(gates={"prompt": "Another"})
     with pytest.raises(GateHeld):
         world.run()
     world.judged.clear()
-    _change(world, gates={"prompt": "A third"})
+    world.change(gates={"prompt": "A third"})
     world.run()
     assert world.judged == [*AGAIN, Stage.TEARDOWN]
 
 
 def test_a_stopped_box_is_started_to_be_judged(world: World) -> None:
     world.market.change(INSTANCE, status=InstanceStatus.STOPPED, intended_status="stopped")
-    _change(world, model={"hidden_size": 8192})
+    world.change(model={"hidden_size": 8192})
     world.run()
     assert world.judged == [*AGAIN, Stage.TEARDOWN]
     assert world.history.closed
@@ -172,7 +162,7 @@ def test_what_was_asked_to_go_and_went_is_not_judged_again(world: World) -> None
     with pytest.raises(Exception, match="not proven to be gone"):
         world.run()
     world.market.rented.clear()
-    _change(world, model={"hidden_size": 8192})
+    world.change(model={"hidden_size": 8192})
     world.judged.clear()
     world.run()
     assert world.judged == [Stage.TEARDOWN]
@@ -194,7 +184,7 @@ def test_killed_at_the_reopening_the_next_run_judges_all_of_it(world: World) -> 
         if isinstance(event, Reopened) and event.stage is Stage.POSTDOWNLOAD and done:
             raise Death
 
-    _change(world, model={"hidden_size": 8192})
+    world.change(model={"hidden_size": 8192})
     with pytest.raises(Death):
         world.run(on_record=kill)
     world.run()

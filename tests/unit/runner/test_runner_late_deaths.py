@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,6 @@ from harness.core.lifecycle import Stage
 from harness.core.ports import InstanceStatus
 from harness.core.verdict import Verdict
 from harness.ledger.events import JobEvent, Lost, Reopened
-from harness.runner import run as runner
 from harness.runner.replacement import Agreement
 from tests.support.context import World, make_world
 from tests.support.job_histories import check
@@ -32,14 +30,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     return made
 
 
-def _change(world: World, **tables: Any) -> None:
-    told = world.job.model_dump()
-    for name, values in tables.items():
-        told[name] = {**told[name], **values}
-    world.job = type(world.job).model_validate(told)
-    runner.open_job(world.store, world.job, world.home / "job.toml", accept_changes=True)
-
-
 def _goes_at_the_reopening(world: World) -> None:
     """The instance goes while its artifact is to be judged anew there."""
 
@@ -52,7 +42,7 @@ def _goes_at_the_reopening(world: World) -> None:
 
 
 def test_an_instance_that_goes_while_it_is_judged_anew_is_closed_on_what_is_home(world: World) -> None:
-    _change(world, limits={"poll_s": 7.0})
+    world.change(limits={"poll_s": 7.0})
     _goes_at_the_reopening(world)
     assert Lost not in world.kinds(), "nothing is trained a second time while its model is home"
     world.run()
@@ -65,14 +55,14 @@ def test_what_was_asked_to_go_and_goes_while_it_is_judged_anew_is_closed(world: 
     world.market.lag = 500
     with pytest.raises(NotProven):
         world.run()
-    _change(world, limits={"poll_s": 7.0})
+    world.change(limits={"poll_s": 7.0})
     _goes_at_the_reopening(world)
     world.run()
     assert world.history.closed
 
 
 def test_what_failed_on_the_box_is_not_closed_when_it_goes(world: World) -> None:
-    _change(world, model={"hidden_size": 8192})
+    world.change(model={"hidden_size": 8192})
     world.gates[Stage.POSTTRAIN] = [(check(Stage.POSTTRAIN, "remote_gguf_over_floor", Verdict.FAIL),)]
     with pytest.raises(GateHeld):
         world.run()
@@ -84,7 +74,7 @@ def test_what_failed_on_the_box_is_not_closed_when_it_goes(world: World) -> None
 
 
 def test_a_box_that_could_not_be_looked_at_before_it_went_fails_nothing(world: World) -> None:
-    _change(world, limits={"poll_s": 7.0})
+    world.change(limits={"poll_s": 7.0})
     world.gates[Stage.POSTTRAIN] = [(check(Stage.POSTTRAIN, "remote_gguf_over_floor", Verdict.UNKNOWN),)] * 3
     with pytest.raises(GateUnknown):
         world.run()
@@ -94,7 +84,7 @@ def test_a_box_that_could_not_be_looked_at_before_it_went_fails_nothing(world: W
 
 
 def test_what_fails_at_home_is_not_closed(world: World) -> None:
-    _change(world, limits={"poll_s": 7.0})
+    world.change(limits={"poll_s": 7.0})
     _goes_at_the_reopening(world)
     world.gates[Stage.POSTDOWNLOAD] = [(check(Stage.POSTDOWNLOAD, "gguf_generates", Verdict.FAIL),)]
     with pytest.raises(GateHeld, match="gguf_generates"):
@@ -103,7 +93,7 @@ def test_what_fails_at_home_is_not_closed(world: World) -> None:
 
 
 def test_a_model_that_is_home_is_not_trained_again_when_its_box_dies(world: World) -> None:
-    _change(world, limits={"poll_s": 7.0})
+    world.change(limits={"poll_s": 7.0})
     world.market.change(INSTANCE, status=InstanceStatus.OFFLINE)
     with pytest.raises(HarnessError):
         world.run(agreement=TO_ALL)
@@ -131,7 +121,7 @@ def test_another_destination_takes_the_file_from_the_first(world: World, box: Ca
     fetches: list[object] = []
     world.box.on_fetch = fetches.append
     box(world)
-    _change(world, artifact={"destination": world.home / "elsewhere"})
+    world.change(artifact={"destination": world.home / "elsewhere"})
     world.run()
     assert world.history.closed
     assert [one for one in fetches if str(one).count("gguf")] == []
