@@ -18,26 +18,34 @@ class Pieces:
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self.lower = {piece: piece.lower() for piece in pieces}
+        self._there: dict[bytes, bool] = {}
 
     @cached_property
     def whole(self) -> bytes:
         """All of them."""
         return b"\n".join(self.lower.values())
 
+    def holding(self, keys: tuple[bytes, ...]) -> dict[bytes, bytes]:
+        """Those that hold one of the keys."""
+        for key in keys:
+            if key not in self._there:
+                self._there[key] = key in self.whole
+        there = [key for key in keys if self._there[key]]
+        return {piece: lower for piece, lower in self.lower.items() if any(key in lower for key in there)}
+
 
 @dataclass(frozen=True, slots=True)
 class Search:
     """A search in a text, and a loose one that finds as much, or more, in its pieces.
 
-    One of the ``keys`` stands in all that the loose search finds: where there is none, it is not begun.
+    One of the ``keys``, where there are any, stands in each piece in which the loose search finds something.
     """
 
     exact: Callable[[str], re.Match[str] | None]
     loose: re.Pattern[bytes]
-    keys: tuple[bytes, ...] = (b"",)
+    keys: tuple[bytes, ...] = ()
 
     def suspect(self, pieces: Pieces) -> frozenset[bytes]:
         """The pieces in which the exact search may find something."""
-        if not any(key in pieces.whole for key in self.keys):
-            return frozenset()
-        return frozenset(piece for piece, lower in pieces.lower.items() if self.loose.search(lower))
+        worth_it = pieces.holding(self.keys) if self.keys else pieces.lower
+        return frozenset(piece for piece, lower in worth_it.items() if self.loose.search(lower))

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from operator import eq, itemgetter
+from operator import itemgetter
 from typing import Final
 
 from harness.artifacts.dataset import labels, market, phrases, repeats, texts
@@ -141,7 +141,8 @@ def _bare(text: str) -> str:
 def _repeated_prompts(file: Texts) -> Iterator[Defect]:
     """Answers that begin with their prompt: the trainer puts the prompt before them once more."""
     for column in (file.answers, file.rejected):
-        if any(map(eq, *(map(itemgetter(slice(1)), texts_) for texts_ in (file.prompts, column)))):
+        first_letters = (set(map(itemgetter(slice(1)), texts_)) for texts_ in (file.prompts, column))
+        if not set.isdisjoint(*first_letters):
             for row, (prompt, answer) in enumerate(zip(file.prompts, column, strict=True)):
                 asked = prompt.strip()
                 if asked and answer.startswith(asked) and (len(asked) >= _LONG or answer.strip() == asked):

@@ -133,6 +133,7 @@ UNRENDERED: Final = Search(
         rb"|%#?\.?[sdfeg](?![a-z])|[:=]\** ?[^\w\s.:=]{0,4},?\.[ef](?![a-z])|: ,\.?[dfeg](?![a-z])"
         rb"|<(?:placeholder|todo|tbd|fill|value|insert|your)|\[(?:placeholder|insert |value here|tbd|todo)"
     ),
+    (b"{", b"%", b"$", b"<", b"[", b".e", b".f", b": ,"),
 )
 """Placeholders that are no part of a program."""
 
