@@ -65,7 +65,7 @@ class Offer:
     """A machine that can be rented. Prices in USD; ``usd_per_hour`` is everything billed by the hour.
 
     ``disk_usd_per_hour`` is the part of it that the disk bills, also while the instance is stopped; None where the
-    provider does not tell it.
+    provider does not tell it. ``place`` is where it stands, in the provider's words; empty where it tells none.
     """
 
     id: OfferId
@@ -85,6 +85,7 @@ class Offer:
     usd_per_gb_up: float = 0.0
     usd_per_gb_down: float = 0.0
     disk_usd_per_hour: float | None = None
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,21 @@ class Staged(JobEvent):
     files: Mapping[str, Sha256]
 
 
+@_stored("plan_agreed")
+class PlanAgreed(JobEvent):
+    """The plan of a rental was shown and agreed to, as ``how`` says; it holds for one instance.
+
+    ``offers`` are those that were shown: any of them may be rented, at no more than its price there. ``seconds`` and
+    ``usd``: the forecast for the first of them; ``budget_usd``: the cap that was shown.
+    """
+
+    how: str
+    offers: tuple[JsonObject, ...]
+    seconds: float
+    usd: float
+    budget_usd: float
+
+
 @_stored("rent_intended")
 class RentIntended(JobEvent):
     """An instance is about to be asked for under ``label``; ``owner``: user id of the API key."""
