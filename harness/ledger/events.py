@@ -111,15 +111,10 @@ class Staged(JobEvent):
 
 @_stored("plan_agreed")
 class PlanAgreed(JobEvent):
-    """The plan of a rental was shown and agreed to, as ``how`` says; it holds for one instance.
-
-    ``offers`` are those that were shown: any of them may be rented, at no more than its price there. ``seconds`` and
-    ``usd``: the forecast for the first of them; ``budget_usd``: the cap that was shown.
-    """
+    """Renting one of the ``offers`` shown, at no more than its prices, was agreed to; ``usd`` is the first one's."""
 
     how: str
     offers: tuple[JsonObject, ...]
-    seconds: float
     usd: float
     budget_usd: float
 

@@ -70,7 +70,7 @@ def _board(history: History) -> tuple[str, int]:
 def _took(history: History, job: Job) -> dict[str, float]:
     """Seconds of each part that is known, as it would be with ``job``'s steps and sizes."""
     spans, rate = _spans(history), billing.download_rate(history)
-    took = {part: spans[part] for part in ("setup", "evaluate") if part in spans}
+    took: dict[str, float] = {part: spans[part] for part in ("setup", "evaluate") if part in spans}
     if "training" in spans and not history.all(events.Resumes):
         took["training"] = spans["training"] * _steps(history.job, job)
     if rate is not None:

@@ -49,9 +49,8 @@ class RentPlan:
 
     def agreed(self, how: str) -> PlanAgreed:
         """The event that this plan was agreed to."""
-        best = self.forecasts[0]
         shown = tuple(dataclasses.asdict(offer) for offer in self.offers)
-        return PlanAgreed(how, shown, best.seconds, best.usd, self.job.limits.budget_usd)
+        return PlanAgreed(how, shown, self.forecasts[0].usd, self.job.limits.budget_usd)
 
 
 Ask = Callable[[RentPlan], str | None]

@@ -21,7 +21,7 @@ from harness.cli.confirming import agreeing
 from harness.context import JobContext
 from harness.core.clock import SystemClock
 from harness.core.errors import Refused
-from harness.core.ids import InstanceId, JobName
+from harness.core.ids import InstanceId, JobName, OfferId
 from harness.core.lifecycle import Stage
 from harness.ledger.events import Lost, PlanAgreed, RentIntended, StageEntered
 from harness.ledger.history import History
@@ -37,7 +37,9 @@ from tests.unit.ledger.test_ledger_pace import log
 SWEDEN = dataclasses.replace(
     offer(501), place="Sweden, SE", usd_per_gb_up=0.003, usd_per_gb_down=0.002, disk_usd_per_hour=0.0311
 )
-TEXAS = dataclasses.replace(SWEDEN, id=502, place="Texas, US", usd_per_hour=15.99, reliability=0.961, inet_up_mbps=90.0)
+TEXAS = dataclasses.replace(
+    SWEDEN, id=OfferId(502), place="Texas, US", usd_per_hour=15.99, reliability=0.961, inet_up_mbps=90.0
+)
 
 
 def a_plan(of: Any = None, meaning: str = "", **told: Any) -> RentPlan:

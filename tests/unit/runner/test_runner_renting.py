@@ -76,7 +76,7 @@ def test_what_was_agreed_to_is_recorded_before_anything_is_asked_for(world: Worl
     assert person.shown == [[501, 502]]
     assert [(one["id"], one["usd_per_hour"]) for one in agreed.offers] == [(501, 15.9), (502, 15.9)]
     assert agreed.how == "the person agrees"
-    assert (agreed.seconds, agreed.usd) == (person.plans[0].forecasts[0].seconds, person.plans[0].forecasts[0].usd)
+    assert agreed.usd == person.plans[0].forecasts[0].usd
     assert agreed.budget_usd == world.job.limits.budget_usd
 
 
@@ -329,7 +329,7 @@ def test_nothing_that_no_plan_shows_is_asked_for(world: World, shown: Offer | No
 
 @pytest.mark.parametrize("told", [{}, {"id": 501}, {"id": 501, "gpu_name": "H100 SXM", "num_gpus": 8}])
 def test_an_agreement_that_tells_too_little_covers_nothing(told: dict[str, Any]) -> None:
-    assert not renting.covers(PlanAgreed("yes", (told,), 1.0, 1.0, 1.0), offer(501))
+    assert not renting.covers(PlanAgreed("yes", (told,), 1.0, 1.0), offer(501))
 
 
 def test_one_place_alone_asks_for_an_instance() -> None:
