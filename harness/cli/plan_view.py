@@ -22,6 +22,8 @@ _HEAD = ("price/h", "GPUs", "place", "reliable", "Mb/s down/up", "CUDA", "disk",
 _LEFT = frozenset({"GPUs", "place"})
 _MINUTE_S = 60.0
 _MINUTES = 60
+_LEAST_S, _LEAST_USD = 0.5, 0.005
+"""A part of less is no line: it would be told as nothing."""
 _LONGEST = 1000
 _NO_TERMINAL = 120
 """Width of what goes to a file or another program."""
@@ -145,6 +147,7 @@ def _parts(forecast: Forecast) -> Iterator[str]:
     rows = [
         (part.name, duration(part.seconds) if part.seconds else "", f"${part.usd:.2f}", part.source)
         for part in forecast.parts
+        if part.seconds >= _LEAST_S or part.usd >= _LEAST_USD
     ]
     rows.append(("total", duration(forecast.seconds), f"${forecast.usd:.2f}", ""))
     yield from _table(rows, (True, False, False, True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from harness.ledger.events import JobEvent, PlanAgreed, RentIntended
 from harness.runner import renting
 from harness.runner.renting import RentPlan
 from harness.runner.replacement import Agreement
+from tests.support.any_life import AnyLife
 from tests.support.context import Killed, World, make_world
 from tests.support.scripted_world import Market, offer
 
@@ -152,3 +154,21 @@ def test_a_guard_that_is_broken_would_be_seen(
         runs = [([[offer(501)], [other], [other]], ["yes", "yes"], None, None)]
     with pytest.raises(AssertionError, match=r"no plan shows|never agreed"):
         live(runs, tmp_path, monkeypatch)
+
+
+def test_any_life_would_see_a_rent_without_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    life = AnyLife()
+    try:
+        life.begins()
+        life.says_no(0, Stage.PROVISION)
+        assert not life.market.rented
+        life.nothing_is_rented_without_a_plan()
+        monkeypatch.setattr(renting, "covers", lambda _agreed, _offer: True)
+        life.says_no(0, Stage.PROVISION)
+        assert life.market.rented
+        with pytest.raises(AssertionError, match="rented without a plan"):
+            life.nothing_is_rented_without_a_plan()
+    finally:
+        monkeypatch.undo()
+        life.patch.undo()
+        shutil.rmtree(life.folder, ignore_errors=True)
