@@ -85,16 +85,17 @@ def agreeing(
     """
 
     def to_rent(plan: RentPlan) -> str | None:
-        with paused(reporter):
-            plan_view.show(plan, console, brief=brief)
+        how = None
         if in_advance and (plan.meaning or context.history.lost is not None):
-            return "--replace-dead-instance, given in advance"
-        if yes and not plan.meaning:
-            return "--yes, given in advance"
-        word, end = (
-            ("rent another", "have it replaced") if plan.meaning else ("rent", "rent the first that is still there")
-        )
-        return _typed(console, reporter, word, f"type '{word}' to {end}: ")
+            how = "--replace-dead-instance, given in advance"
+        elif yes and not plan.meaning:
+            how = "--yes, given in advance"
+        if how is not None or not sys.stdin.isatty():
+            with paused(reporter):
+                plan_view.show(plan, console, brief=brief)
+            return how
+        word, end = ("rent another", "have it replaced") if plan.meaning else ("rent", "rent the first still there")
+        return _typed(console, reporter, word, f"type '{word}' to {end}: ", *plan_view.told(plan, console, brief=brief))
 
     return Agreement(to_rent, accepting(context, console, reporter, loss))
 

@@ -7,9 +7,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.text import Text
 
-from harness.cli.screens import write
+from harness.cli.screens import encodable_text
 from harness.core.canonical import Json
 from harness.core.ports import Offer
 from harness.core.text import printable
@@ -31,9 +30,15 @@ _NO_TERMINAL = 120
 
 def show(plan: RentPlan, console: Console, *, brief: bool = False) -> None:
     """Print the whole plan; ``brief``: in one line."""
+    for line in told(plan, console, brief=brief):
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
+
+
+def told(plan: RentPlan, console: Console, *, brief: bool = False) -> tuple[str, ...]:
+    """The lines that a console shows of the plan: no wider, and with nothing that its encoding lacks."""
     wide = console.width if console.is_terminal else max(console.width, _NO_TERMINAL)
-    for line in [in_short(plan)] if brief else lines(plan, wide):
-        write(console, Text(printable(line, _LONGEST)))
+    shown = (in_short(plan),) if brief else lines(plan, wide)
+    return tuple(encodable_text(console, printable(line, _LONGEST)) for line in shown)
 
 
 def lines(plan: RentPlan, width: int) -> Iterator[str]:
