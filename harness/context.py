@@ -46,6 +46,9 @@ class JobContext(Protocol):
     def known(self) -> Known:
         """All that the ledger's jobs have had at this job's provider, and the logs that do not read."""
 
+    def earlier(self) -> tuple[History, ...]:
+        """Closed jobs like this one, the newest first: what they took is what it may take."""
+
     def provider(self) -> Provider:
         """The marketplace; raises a HarnessError when it cannot be opened."""
 

@@ -108,6 +108,10 @@ class OpenContext:
         """All that the ledger's jobs have had at this job's provider."""
         return Ledger(self.store).known(self.job.provider)
 
+    def earlier(self) -> tuple[History, ...]:
+        """Closed jobs like this one, the newest first."""
+        return Ledger(self.store).earlier(self.job)
+
     def provider(self) -> Provider:
         """The marketplace."""
         if self._provider is None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from rich.console import Console
 
+from harness.cli import plan_view
 from harness.cli.progress_view import paused
 from harness.context import JobContext
 from harness.core.errors import HarnessError, Refused
@@ -15,9 +16,11 @@ from harness.core.text import printable
 from harness.guard.destroy import Confirm
 from harness.job import estimate
 from harness.runner.progress import ProgressReporter
+from harness.runner.renting import RentPlan
 from harness.runner.replacement import Agreement
 
 _TRIES = 3
+_NO = frozenset({"", "n", "no"})
 
 
 def confirming(context: JobContext, console: Console, reporter: ProgressReporter, *, yes: bool) -> Confirm:
@@ -67,14 +70,32 @@ def accepting(
 
 
 def agreeing(
-    context: JobContext, console: Console, reporter: ProgressReporter, *, in_advance: bool, loss: str | None
+    context: JobContext,
+    console: Console,
+    reporter: ProgressReporter,
+    *,
+    in_advance: bool,
+    loss: str | None,
+    yes: bool = False,
+    brief: bool = False,
 ) -> Agreement:
-    """The way another instance in the place of a dead one is agreed to: in advance, or on a terminal."""
+    """The way a rental is agreed to, its plan shown (``brief``: in one line): in advance, or on a terminal.
 
-    def to_rent(meaning: str) -> str | None:
-        if in_advance:
-            return "--replace-dead-instance, given in advance"
-        return _typed(console, reporter, "rent another", "type 'rent another' to have it replaced: ", meaning)
+    ``yes`` agrees to the first one, ``in_advance`` to another in the place of a dead instance.
+    """
+
+    def to_rent(plan: RentPlan) -> str | None:
+        how = None
+        if in_advance and (plan.meaning or context.history.lost is not None):
+            how = "--replace-dead-instance, given in advance"
+        elif yes and not plan.meaning:
+            how = "--yes, given in advance"
+        if how is not None or not sys.stdin.isatty():
+            with paused(reporter):
+                plan_view.show(plan, console, brief=brief)
+            return how
+        word, end = ("rent another", "have it replaced") if plan.meaning else ("rent", "rent the first still there")
+        return _typed(console, reporter, word, f"type '{word}' to {end}: ", *plan_view.told(plan, console, brief=brief))
 
     return Agreement(to_rent, accepting(context, console, reporter, loss))
 
@@ -82,7 +103,7 @@ def agreeing(
 def _typed(console: Console, reporter: ProgressReporter, answer: str, prompt: str, *told: str) -> str | None:
     """How the answer was given: typed on a terminal, below what is told; None without a terminal, and for no word.
 
-    A wrong word is asked again, twice. Raises Refused for a third one.
+    "No" is no word. A wrong one is asked again, twice. Raises Refused for a third one.
     """
     if not sys.stdin.isatty():
         return None
@@ -96,7 +117,7 @@ def _typed(console: Console, reporter: ProgressReporter, answer: str, prompt: st
                 return None
             if typed == answer:
                 return "typed at the terminal"
-            if not typed:
+            if typed.lower() in _NO:
                 return None
             wrong = f"{printable(typed, 80)!r} was typed where {answer!r} belongs"
             console.print(f"{wrong}: nothing was done", markup=False, soft_wrap=True)

@@ -23,6 +23,10 @@ COMMANDS: Final = {
         "run:demo",
         "Run a whole job on this machine: an embedded provider, a real training of a tiny model, real data.",
     ),
+    "plan": (
+        "plan:plan",
+        "Show the offers that fit a job, its minutes and dollars by part, and its cap; nothing is rented.",
+    ),
     "status": ("status:status", "Show where jobs stand, and which instances may be billing."),
     "report": ("report:report", "Write the gold-standard report anew and say where it is."),
     "download": (

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from harness.cli import plan_view
 from harness.cli.confirming import agreeing, confirming
-from harness.cli.options import Plain, Until, Verbose, Yes
-from harness.cli.progress_view import open_reporter
+from harness.cli.options import Plain, Until, Verbose, YesToAll
+from harness.cli.progress_view import open_reporter, paused
 from harness.cli.report import reported, spent
 from harness.core import environment, shipped
 from harness.core.errors import BadInput
@@ -21,9 +22,11 @@ from harness.emulator.scenario import load as load_scenario
 from harness.job.load import load_job
 from harness.job.model import Job
 from harness.ledger.jobs import named
+from harness.runner import renting
+from harness.runner.progress import ProgressReporter
 from harness.runner.run import open_job, reopen_if_mended, reopen_if_spoilt
 from harness.runner.run import run as run_job
-from harness.wiring import open_context, open_ledger
+from harness.wiring import OpenContext, open_context, open_ledger
 
 _NOT_A_NAME = re.compile(r"[^a-z0-9._-]+")
 
@@ -32,7 +35,10 @@ def run(
     file: Annotated[
         Path, typer.Argument(help="The job file (TOML), or the name of a job that has begun.", metavar="JOB")
     ],
-    yes: Yes = False,
+    yes: YesToAll = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Stop before anything is rented: preflight, and the plan.")
+    ] = False,
     until: Until = None,
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="Go on although the job file changed since the job rented.")
@@ -52,11 +58,12 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Drive a job from where it stands to its end: every stage, every gate, the verified file, the release."""
-    job, file = _meant(file)
+    job, file = meant(file)
     drive(
         job,
         file,
         yes=yes,
+        dry_run=dry_run,
         until=until,
         accept_changes=accept_changes,
         replace_dead=replace_dead,
@@ -80,12 +87,12 @@ def demo(
     with open_ledger() as ledger:
         job = job.model_copy(update={**changes, "name": _unfinished(name, ledger.closed())})
     try:
-        drive(job, file, yes=True, until=until, accept_changes=True, plain=plain, verbose=verbose)
+        drive(job, file, yes=True, brief=True, until=until, accept_changes=True, plain=plain, verbose=verbose)
     finally:
-        _stop_idle_emulator(job)
+        stop_idle_emulator(job)
 
 
-def _meant(typed: Path) -> tuple[Job, Path]:
+def meant(typed: Path) -> tuple[Job, Path]:
     """The job that a file describes, or that has begun under a name, with its file.
 
     A job that has begun is read from its file again, which may have been mended; where that now
@@ -108,7 +115,7 @@ def _meant(typed: Path) -> tuple[Job, Path]:
     return (described if described.name == job.name else job), file
 
 
-def _stop_idle_emulator(job: Job) -> None:
+def stop_idle_emulator(job: Job) -> None:
     """End the embedded provider when nothing lives in it; else it stays, as a real one would."""
     from harness.providers.emulated import emulator_home, stop_emulator  # noqa: PLC0415 - needs the emulator's extra
 
@@ -122,6 +129,8 @@ def drive(
     file: Path,
     *,
     yes: bool,
+    brief: bool = False,
+    dry_run: bool = False,
     until: Stage | None,
     accept_changes: bool,
     replace_dead: bool = False,
@@ -144,6 +153,9 @@ def drive(
             if context.history.closed:
                 reporter.note(f"job {context.name} is closed: its file is verified, its instance destroyed")
                 return
+            if dry_run:
+                _rehearse(context, console, reporter)
+                return
             reopen_if_mended(context, reporter)
             reopen_if_spoilt(context, reporter)
             run_job(
@@ -151,8 +163,25 @@ def drive(
                 reporter,
                 confirming(context, console, reporter, yes=yes),
                 until=until,
-                agreement=agreeing(context, console, reporter, in_advance=replace_dead, loss=accept_loss),
+                agreement=agreeing(
+                    context, console, reporter, in_advance=replace_dead, loss=accept_loss, yes=yes, brief=brief
+                ),
             )
+
+
+def _rehearse(context: OpenContext, console: Console, reporter: ProgressReporter) -> None:
+    """Preflight, and the plan; a job that has rented, or may have, is left as it is."""
+    history = context.history
+    if history.rental is not None or history.in_doubt:
+        had = f"instance {history.rental.instance_id}" if history.rental is not None else "what may be an instance"
+        reporter.note(f"job {context.job.name} has rented {had} already: nothing is left to be agreed to")
+        return
+    reopen_if_mended(context, reporter)
+    run_job(context, reporter, lambda _id, _file: None, until=Stage.PREFLIGHT)
+    offers = renting.fitting(context.job, context.provider(), context.history)
+    with paused(reporter):
+        plan_view.show(renting.plan(context.job, offers, context.earlier(), context.history), console)
+    reporter.note("nothing was rented: the same command without --dry-run goes on from here")
 
 
 def _unfinished(name: str, closed: frozenset[JobName]) -> JobName:

@@ -1,13 +1,19 @@
-"""Money of a span of time: the one place where seconds and a price by the hour become USD, or back. Pure."""
+"""Money of time and of traffic: the one place where an amount and a price become USD, or back. Pure."""
 
 from __future__ import annotations
 
 HOUR_S = 3600.0
+_GB = 1e9
 
 
 def usd(seconds: float, usd_per_hour: float) -> float:
     """USD for ``seconds`` at ``usd_per_hour``."""
     return seconds * usd_per_hour / HOUR_S
+
+
+def for_traffic(size: float, usd_per_gb: float) -> float:
+    """USD for ``size`` bytes at ``usd_per_gb``, a GB being a thousand million."""
+    return size * usd_per_gb / _GB
 
 
 def per_gpu(usd_per_hour: float, gpus: int) -> float:

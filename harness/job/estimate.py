@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from harness.artifacts import model_shape
-from harness.core.money import usd
+from harness.core.money import for_traffic, usd
 from harness.job.model import Job
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
@@ -108,11 +108,10 @@ def cost(job: Job, done: Mapping[str, int] = NOTHING) -> Cost:
     """
     time = timeline(job, done)
     price = job.machine.max_usd_per_hour
-    traffic = (base_bytes(job) + artifact_bytes(job) + checkpoints_due(job) * mirrored_bytes(job)) / _GB
     return Cost(
         training=usd(time.training, price),
         hours=usd(time.total, price),
-        traffic=traffic * job.machine.max_usd_per_gb,
+        traffic=for_traffic(base_bytes(job) + sent_home_bytes(job), job.machine.max_usd_per_gb),
     )
 
 
@@ -183,6 +182,11 @@ def checkpoint_bytes(job: Job) -> int:
 def mirrored_bytes(job: Job) -> int:
     """Bytes of one checkpoint that are mirrored while the training goes on."""
     return checkpoint_bytes(job) // (1 if job.training.mirror == "resumable" else 1 + _OPTIMIZER_STATES)
+
+
+def sent_home_bytes(job: Job) -> int:
+    """Bytes that leave the box: the artifact, and every checkpoint that is mirrored."""
+    return artifact_bytes(job) + checkpoints_due(job) * mirrored_bytes(job)
 
 
 def mirror_bytes(job: Job) -> int:

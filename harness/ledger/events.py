@@ -109,6 +109,16 @@ class Staged(JobEvent):
     files: Mapping[str, Sha256]
 
 
+@_stored("plan_agreed")
+class PlanAgreed(JobEvent):
+    """Renting one of the ``offers`` shown, at no more than its prices, was agreed to; ``usd`` is the first one's."""
+
+    how: str
+    offers: tuple[JsonObject, ...]
+    usd: float
+    budget_usd: float
+
+
 @_stored("rent_intended")
 class RentIntended(JobEvent):
     """An instance is about to be asked for under ``label``; ``owner``: user id of the API key."""

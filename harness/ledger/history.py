@@ -57,6 +57,8 @@ class History:
     """The last judgement of each gate."""
     judged_at: Mapping[Stage, float] = field(default_factory=dict)
     staged: events.Staged | None = None
+    agreed: events.PlanAgreed | None = None
+    """The plan that was agreed to and has rented nothing yet, of the job as it is configured."""
     intended: events.RentIntended | None = None
     """The rent that was begun last, unless it failed."""
     intended_at: float | None = None
@@ -154,7 +156,7 @@ def _after(history: History | None, record: Record) -> History:
     event = decode(record)
     if isinstance(event, events.Opened):
         job = Job.model_validate(event.job, extra="ignore")  # a later version may have dropped a field
-        return History(job=job) if history is None else replace(history, job=job)
+        return History(job=job) if history is None else replace(history, job=job, agreed=None)
     if history is None:
         raise ValueError("the event log does not begin with 'opened'")
     return history if event is None else _apply(history, event, record.at)
@@ -166,13 +168,15 @@ def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C9
             return replace(history, entered={stage: at, **history.entered}, held=None)
         case events.Staged():
             return replace(history, staged=event)
+        case events.PlanAgreed():
+            return replace(history, agreed=event)
         case events.RentIntended():
             return replace(history, intended=event, intended_at=at, labels=(*history.labels, event.label))
         case events.RentFailed():
             return replace(history, intended=None)
         case events.Rented() | events.Adopted():
             rental = Rental(event.instance_id, event.label, event.usd_per_hour, event.offer, at, event.owner)
-            return replace(history, rental=rental, pin=None, instance_stopped=False)
+            return replace(history, rental=rental, agreed=None, pin=None, instance_stopped=False)
         case events.Pinned():
             return replace(history, pin=event)
         case events.Launched() | events.Relaunched():
@@ -213,7 +217,8 @@ def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C9
             return History(job=history.job, records=history.records, labels=history.labels)
         case events.Lost():
             # As after an abandonment, but that the next instance goes on from what was mirrored of this one.
-            return History(job=history.job, records=history.records, labels=history.labels, lost=event)
+            fresh = History(job=history.job, records=history.records, labels=history.labels, lost=event)
+            return replace(fresh, agreed=history.agreed)
         case events.Resumes():
             return replace(history, resumes=event)
         case events.Closed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from harness.core.canonical import Json
 from harness.core.errors import BadInput, LogDamaged
 from harness.core.ids import InstanceId, JobName, job_name
 from harness.job.model import Job, ProviderTable
-from harness.ledger import ownership
+from harness.ledger import ownership, pace
 from harness.ledger.chain import Record
-from harness.ledger.events import Opened
+from harness.ledger.events import Closed, Opened
 from harness.ledger.history import History, fold
 from harness.ledger.ownership import Known
 from harness.ledger.remembered import remembered
@@ -45,6 +46,16 @@ class Ledger:
     def closed(self) -> frozenset[JobName]:
         """The jobs that are over, as far as their logs read."""
         return frozenset(name for name, history in self.read()[0].items() if history.closed)
+
+    def earlier(self, job: Job) -> tuple[History, ...]:
+        """Closed jobs whose times are a measure of this one's, the newest first, as far as their logs read."""
+        found: list[tuple[float, History]] = []
+        for name, outline in self.store.outlines().items():
+            if outline and any(record.kind == Closed.kind for record in outline):
+                with suppress(LogDamaged):
+                    if pace.alike(folded(name, outline).job, job):
+                        found.append((outline[-1].at, folded(name, self.store.records(name))))
+        return tuple(history for _, history in sorted(found, key=lambda one: one[0], reverse=True))
 
     def lost(self) -> Mapping[JobName, LogDamaged]:
         """Jobs that had an instance by what lies in their folders, and of which the store knows nothing at all."""

@@ -75,6 +75,11 @@ def ensure_emulator(home: Path, clock: Clock, *, scenario: str | None = None) ->
     return credentials
 
 
+def runs(home: Path) -> bool:
+    """True when the emulator whose home this is runs."""
+    return home.exists() and _find(home.resolve()) is not None
+
+
 def stop_emulator(home: Path) -> bool:
     """Stop the emulator, keeping its state; False when it was not running. Raises HarnessError when it does not end."""
     home = home.resolve()

@@ -2,56 +2,45 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from harness.context import RunnerContext
 from harness.core.errors import (
-    AmbiguousCreate,
-    BadInput,
     GateHeld,
     HarnessError,
     HostKeyChanged,
     HostUnreachable,
     InstanceDead,
-    OfferGone,
     ProviderUnavailable,
 )
-from harness.core.ids import InstanceId, label, new_nonce
-from harness.core.money import per_gpu
-from harness.core.ports import CreateRequest, Instance, InstanceStatus, Offer, OfferQuery
+from harness.core.ids import InstanceId
+from harness.core.ports import Instance, InstanceStatus
 from harness.core.text import printable
 from harness.guard.preconditions import DEAD
-from harness.job.estimate import timeline
-from harness.job.model import Job
-from harness.ledger.events import (
-    InstanceStarted,
-    Pinned,
-    RentFailed,
-    RentIntended,
-)
+from harness.job.estimate import NOTHING
+from harness.ledger.events import InstanceStarted, Pinned
 from harness.ledger.history import Rental
 from harness.runner.progress import ProgressReporter
-from harness.runner.reconciling import find_rented, record_rented
+from harness.runner.reconciling import find_rented
+from harness.runner.renting import Ask, rent
+from harness.runner.replacement import to_resume
 
 _POLL_S = 2.0
 _INVISIBLE_S = 60.0
 """Seconds that an instance whose create was answered may be missing where single instances are shown."""
 _KEYS_S = 60.0
 """Seconds to wait for the provider to show a host key."""
-_OFFERS_TRIED = 5
-_LEAST_USD_PER_GPU_HOUR = 0.01
-"""Nobody rents a GPU out for less: such a price, and a negative one, is a slip or a bait."""
 _STARTABLE = {InstanceStatus.STOPPED, InstanceStatus.EXITED}
 
 
-def provision(context: RunnerContext, reporter: ProgressReporter) -> None:
-    """Rent, or find what was rented; wait until it runs, can be trusted and lets us in."""
+def provision(context: RunnerContext, reporter: ProgressReporter, to_rent: Ask) -> None:
+    """Find what was rented, or rent what is agreed to; wait until it runs, can be trusted and lets us in."""
     if context.history.rental is None:
         find_rented(context, reporter)
     if context.history.rental is None:
-        _rent(context, reporter)
+        resume = to_resume(context) if context.history.lost is not None else None
+        rent(context, reporter, to_rent, NOTHING if resume is None else resume.steps)
     _make_ready(context, reporter)
 
 
@@ -133,64 +122,6 @@ def _make_ready(context: RunnerContext, reporter: ProgressReporter) -> None:
 
 def _starts(context: RunnerContext) -> int:
     return len(context.history.all(InstanceStarted))
-
-
-def _rent(context: RunnerContext, reporter: ProgressReporter) -> None:
-    machine = context.job.machine
-    query = OfferQuery(
-        gpu_names=(machine.gpu,),
-        num_gpus=machine.gpus,
-        disk_gb=machine.disk_gb,
-        max_usd_per_hour=machine.max_usd_per_hour,
-        min_reliability=machine.min_reliability,
-        min_cuda=machine.min_cuda,
-        min_duration_s=timeline(context.job).total,
-        min_inet_down_mbps=machine.min_inet_down_mbps,
-        direct_port=machine.direct_port,
-    )
-    offers = tuple(offer for offer in context.provider().search(query) if _is_sane(offer, context.job))
-    if not offers:
-        raise GateHeld(
-            f"no offer has {machine.gpus}x {machine.gpu} for at most ${machine.max_usd_per_hour:.2f}/h",
-            remedy="Wait, or change [machine] in the job file, and run the same command again.",
-        )
-    if context.history.lost is not None:  # the machine on which an instance died comes last
-        died_on = context.history.lost.machine_id
-        offers = tuple(sorted(offers, key=lambda offer: offer.machine_id == died_on))
-    for offer in offers[:_OFFERS_TRIED]:
-        if _take(context, offer, reporter):
-            return
-    raise OfferGone(f"{min(len(offers), _OFFERS_TRIED)} offers were gone before they could be rented")
-
-
-def _is_sane(offer: Offer, job: Job) -> bool:
-    """True for an offer at a price that somebody may really ask: no budget rests on any other."""
-    machine, traffic = job.machine, (offer.usd_per_gb_up, offer.usd_per_gb_down)
-    of_a_gpu = per_gpu(offer.usd_per_hour, offer.num_gpus)
-    return of_a_gpu >= _LEAST_USD_PER_GPU_HOUR and all(0 <= price <= machine.max_usd_per_gb for price in traffic)
-
-
-def _take(context: RunnerContext, offer: Offer, reporter: ProgressReporter) -> bool:
-    wanted = label(context.job.name, new_nonce())
-    owner = context.provider().account().user_id  # asked now: nothing may stand between the create and its record
-    intended = RentIntended(wanted, dataclasses.asdict(offer), owner)
-    context.record(intended)
-    request = CreateRequest(image=context.job.machine.image, disk_gb=context.job.machine.disk_gb, label=wanted)
-    try:
-        instance_id = context.provider().create(offer.id, request)
-    except OfferGone as error:
-        context.record(RentFailed(wanted, str(error)))
-        return False
-    except BadInput as error:
-        context.record(RentFailed(wanted, str(error)))
-        raise
-    except AmbiguousCreate:
-        reporter.note("the reply to the rent was lost: looking for the instance by its label")
-        find_rented(context, reporter)
-        return context.history.rental is not None
-    record_rented(context, intended, instance_id)
-    reporter.note(f"rented {offer.num_gpus}x {offer.gpu_name} at ${offer.usd_per_hour:.2f}/h: instance {instance_id}")
-    return True
 
 
 def shown(context: RunnerContext, rental: Rental) -> Instance:

@@ -19,7 +19,9 @@ from harness.guard import destroy
 from harness.guard.preconditions import DEAD
 from harness.job import estimate
 from harness.ledger.history import History
+from harness.runner import renting
 from harness.runner.progress import ProgressReporter
+from harness.runner.renting import Ask
 
 _LOOK_S = 2.0
 
@@ -28,11 +30,11 @@ _LOOK_S = 2.0
 class Agreement:
     """Answers of a person, asked anew each time.
 
-    ``to_rent`` is told what a new instance means: how they agreed, or None. ``to_lose`` is given the sentence that
+    ``to_rent`` is shown the plan of a rental: how they agreed, or None. ``to_lose`` is given the sentence that
     accepts the loss of what lies on an instance that is still shown.
     """
 
-    to_rent: Callable[[str], str | None]
+    to_rent: Ask
     to_lose: Callable[[str], bool]
 
 
@@ -52,14 +54,24 @@ def replace(
         return False
     resume = to_resume(context)
     said = outlook(resume)
-    needed = estimate.cost(context.job, resume.steps if resume is not None else estimate.NOTHING).total
-    how = agreement.to_rent(f"{dead}. Another instance costs at most ${needed:.2f} to the end of the job; on it {said}")
+    done = resume.steps if resume is not None else estimate.NOTHING
+    needed = estimate.cost(context.job, done).total
+    shown = renting.plan(
+        context.job,
+        renting.fitting(context.job, context.provider(), context.history),
+        context.earlier(),
+        context.history,
+        done=done,
+        meaning=f"{dead}. Another instance costs at most ${needed:.2f} to the end of the job; on it {said}",
+    )
+    how = agreement.to_rent(shown)
     if how is None:
         reporter.note(f"on another instance {said}")
         return False
     _require_budget(context, spent, needed)
     if not _stays_dead(context, rental.instance_id, reporter):
         return True
+    context.record(shown.agreed(how))
     machine_id, package = rental.offer["machine_id"], package_digest(context.history)
     destroy.replace(context, agreement.to_lose, reporter.note, how=how, machine_id=machine_id, package=package)
     context.forget_connections()

@@ -123,7 +123,7 @@ def run(
 ) -> None:
     """Drive the job to its end, or through the gate of ``until``.
 
-    ``agreement`` is asked when the instance died, before another takes its place.
+    ``agreement`` is asked before an instance is rented, and when it died, before another takes its place.
 
     Raises GateHeld or GateUnknown when a gate stays shut, and whatever kept an act from being done;
     each is recorded as ``held`` before it is raised. Nothing that runs is ever destroyed on that way.
@@ -167,7 +167,7 @@ def _acted(
             reporter.budget.check()
         if on_the_box:
             provision.resume(context, reporter, may_start=commanded)
-        _act(stage, context, reporter, confirm)
+        _act(stage, context, reporter, confirm, agreement)
     except (InstanceDead, HostUnreachable) as error:
         if on_the_box and not isinstance(error, InstanceDead):
             reporter.budget.check()
@@ -284,15 +284,18 @@ def _record_held(context: RunnerContext, reporter: ProgressReporter, stage: Stag
 
 _ACTS: Mapping[Stage, Callable[[RunnerContext, ProgressReporter], None]] = {
     Stage.PREFLIGHT: package.preflight,
-    Stage.PROVISION: provision.provision,
     Stage.UPLOAD: package.upload,
     Stage.POSTTRAIN: postdownload.posttrain,
     Stage.POSTDOWNLOAD: postdownload.download,
 }
 
 
-def _act(stage: Stage, context: RunnerContext, reporter: WatchedReporter, confirm: Confirm) -> None:
-    if stage is Stage.INSTALL:
+def _act(
+    stage: Stage, context: RunnerContext, reporter: WatchedReporter, confirm: Confirm, agreement: Agreement
+) -> None:
+    if stage is Stage.PROVISION:
+        provision.provision(context, reporter, agreement.to_rent)
+    elif stage is Stage.INSTALL:
         package.install(context, reporter, reporter.budget.left_s)
     elif stage is Stage.LAUNCH:
         training.launch(context, reporter, reporter.budget)

@@ -119,3 +119,10 @@ def test_a_job_whose_model_was_evaluated() -> None:
     history = _history("evaluated")
     assert history.evaluation_at == 1_800_000_020.0
     assert history.evaluated == Evaluated(None, Sha256("ef" * 32))
+
+
+def test_a_job_whose_rental_was_agreed_to() -> None:
+    agreed = _history("agreed").agreed
+    assert agreed is not None
+    assert (agreed.how, agreed.usd, agreed.budget_usd) == ("typed at the terminal", 17.44, 20.0)
+    assert [(one["id"], one["usd_per_hour"]) for one in agreed.offers] == [(501, 15.9)]

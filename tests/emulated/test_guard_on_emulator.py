@@ -119,7 +119,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         context.record(RentIntended(label=LABEL, offer=offer, owner=owner))
         context.record(Rented(instance_id, LABEL, offer, usd_per_hour=16.0, owner=owner))
         emulator.settle()
-        provision.provision(context, Telling())
+        provision.provision(context, Telling(), lambda _: None)
         artifact = _put_on_the_box(emulator.world.state_dir / "boxes" / str(instance_id) / "root")
         local = tmp_path / "model.Q8_0.gguf"
         local.write_bytes(MODEL)

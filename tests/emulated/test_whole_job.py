@@ -75,7 +75,7 @@ class Rehearsal:
         return [type(event) for event in self.events()]
 
     def kill_when(self, condition: Callable[[], bool], limit: float) -> None:
-        process = self.start("run", str(self.file), "--until", "postdownload", "--plain")
+        process = self.start("run", str(self.file), "--until", "postdownload", "--plain", "--yes")
         deadline = time.monotonic() + limit
         try:
             while not condition():
@@ -114,7 +114,7 @@ def test_a_job_survives_kills_and_gives_nothing_up(rehearsal: Rehearsal) -> None
     rehearsal.kill_when(lambda: any(artifact_folder.glob("*.part*")), limit=900)
     assert Fetched not in rehearsal.kinds()
 
-    done = rehearsal.run("run", str(rehearsal.file), "--until", "postdownload", "--plain")
+    done = rehearsal.run("run", str(rehearsal.file), "--until", "postdownload", "--plain", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
     kinds = rehearsal.kinds()
     assert kinds.count(Rented) == 1

@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -175,6 +176,17 @@ class AnyLife(RuleBasedStateMachine):
     def replaces(self, who: int) -> None:
         self._type(who, lambda desk: desk.run(replace=True, loss=LOSS.format(self._alive)))
 
+    @rule(who=OPERATORS, until=st.sampled_from(ORDER))
+    def says_no(self, who: int, until: Stage) -> None:
+        """A run by somebody who agrees to no rental."""
+        self._type(who, lambda desk: desk.run(until=until, rent=False))
+
+    @rule(usd_per_hour=st.sampled_from([12.0, 15.9, 15.95]), gone=st.integers(0, 2))
+    def market_moves(self, usd_per_hour: float, gone: int) -> None:
+        """Offers change their price, and some are taken by others; it never runs out of them."""
+        kept = self.market.offers[min(gone, len(self.market.offers) - 1) :]
+        self.market.offers = [dataclasses.replace(one, usd_per_hour=usd_per_hour) for one in kept]
+
     @rule(hours=st.sampled_from([-48.0, -6.0, -0.2, 0.0, 0.2, 6.0, 48.0]))
     def clock_is_set(self, hours: float) -> None:
         self.world.clock.set(hours * 3600)
@@ -295,8 +307,21 @@ class AnyLife(RuleBasedStateMachine):
                 usd = event.billing["looks"][-1]["usd"]
                 assert usd == pytest.approx(self.market.charged(event.instance_id))
 
+    @invariant()
+    def nothing_is_rented_without_a_plan(self) -> None:
+        """I6: before each rent stands a plan that was agreed to and shows that offer, at no lower a price."""
+        shown: dict[Any, float] = {}
+        for record in self.world.store.records(self.world.job.name):
+            event = decode(record)
+            if isinstance(event, events.PlanAgreed):
+                shown = {one["id"]: one["usd_per_hour"] for one in event.offers}
+            elif isinstance(event, events.RentIntended):
+                assert event.offer["usd_per_hour"] <= shown.get(event.offer["id"], 0.0), "rented without a plan"
+            elif isinstance(event, events.Rented):
+                shown = {}
+
     def teardown(self) -> None:
-        """I6: honest again, the world lets the job come to its end by what it says, and by nothing else."""
+        """I7: honest again, the world lets the job come to its end by what it says, and by nothing else."""
         try:
             if self.world.store.records(self.world.job.name):
                 self._come_to_the_end()
@@ -316,6 +341,7 @@ class AnyLife(RuleBasedStateMachine):
         self.one_at_most_bills_and_none_is_unknown()
         self.what_is_closed_is_whole()
         self.a_gate_passes_by_a_look_of_its_own()
+        self.nothing_is_rented_without_a_plan()
         self.recorded_is_what_was_charged()
 
 

@@ -33,11 +33,14 @@ from harness.ledger.ownership import Known
 from harness.ledger.sql import open_store
 from harness.ledger.store import EventStore
 from harness.runner import run as runner
-from harness.runner.replacement import NOBODY_AGREES, Agreement
+from harness.runner.replacement import Agreement
 from tests.support import job_histories
 from tests.support.fake_clock import FakeClock
 from tests.support.faulty_provider import FaultyProvider
 from tests.support.scripted_world import Box, BoxHost, Market
+
+RENTS = Agreement(lambda plan: None if plan.meaning else "the test agrees", lambda _: False)
+"""Agrees to a first rental, and to no other in the place of a dead one."""
 
 
 class Killed(BaseException):
@@ -141,7 +144,7 @@ class World:
         *,
         until: Stage | None = None,
         on_record: Callable[[JobEvent, bool], None] = lambda _event, _done: None,
-        agreement: Agreement = NOBODY_AGREES,
+        agreement: Agreement = RENTS,
     ) -> Telling:
         """One ``harness run``, from opening to end; what it told."""
         telling = Telling()
@@ -206,6 +209,9 @@ class ScriptedContext:
 
     def known(self) -> Known:
         return ownership.known([self.history], self.job.provider)
+
+    def earlier(self) -> tuple[History, ...]:
+        return ()
 
     def provider(self) -> Provider:
         return self.world.provider

@@ -228,9 +228,15 @@ class Desk:
         return self.process
 
     def run(
-        self, *, until: Stage | None = None, accept: bool = False, replace: bool = False, loss: str | None = None
+        self,
+        *,
+        until: Stage | None = None,
+        accept: bool = False,
+        replace: bool = False,
+        loss: str | None = None,
+        rent: bool = True,
     ) -> None:
-        """``harness run``."""
+        """``harness run``; ``rent``: somebody agrees to the rental."""
         self.typed.append("run" + " --accept-changes" * accept + " --replace-dead-instance" * replace)
         world = self.world
         telling, log = Telling(self.told), Watched(world.store, self.port, "log", frozenset({"append"}))
@@ -241,7 +247,10 @@ class Desk:
                 return
             runner.reopen_if_mended(process, telling)
             runner.reopen_if_spoilt(process, telling)
-            agreement = Agreement(lambda _: "agreed" if replace else None, lambda sentence: sentence == loss)
+            agreement = Agreement(
+                lambda plan: "agreed" if (replace if plan.meaning else rent) else None,
+                lambda sentence: sentence == loss,
+            )
             runner.run(process, telling, lambda _id, _file: "agreed", until=until, agreement=agreement)
 
     def destroy(self) -> None:

@@ -9,6 +9,7 @@ from harness.core.canonical import Json
 from harness.core.errors import ProviderUnavailable
 from harness.core.ids import OfferId
 from harness.core.ports import Offer, OfferQuery
+from harness.core.text import printable
 from harness.providers.vast.rows import Row
 
 _LIMIT = 64
@@ -98,7 +99,15 @@ def _offer(row: Row) -> Offer:
         inet_up_mbps=row.number("inet_up"),
         usd_per_gb_up=row.number("inet_up_cost"),
         usd_per_gb_down=row.number("inet_down_cost"),
+        disk_usd_per_hour=row.price_or_none("storage_total_cost"),
+        place=_place(row),
     )
+
+
+def _place(row: Row) -> str:
+    """The words for where it stands, which no filter rests on: empty where they read oddly."""
+    told = row.fields.get("geolocation")
+    return " ".join(printable(told, 60).split()).strip(", ") if isinstance(told, str) else ""
 
 
 def _fits(offer: Offer, query: OfferQuery) -> bool:

@@ -34,12 +34,14 @@ from harness.job.load import load_job
 from harness.job.model import Job, ProviderTable
 from harness.ledger.events import GateJudged, Held, Opened, RentIntended, Staged, StageEntered
 from harness.ledger.sql import open_store
+from harness.runner import renting
+from harness.runner.renting import RentPlan
 from harness.runner.run import open_job
 from harness.wiring import OpenContext, open_context, open_ledger
 from tests.support.context import Telling
 from tests.support.fake_clock import FakeClock
 from tests.support.job_histories import INSTANCE, LABEL, Log, events_of, job
-from tests.support.scripted_world import Market
+from tests.support.scripted_world import Market, offer
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -467,6 +469,11 @@ def test_the_version_is_told(ask: Ask) -> None:
     assert ask("--version")[:2] == (0, f"gold-standard-harness {__version__}\n")
 
 
+def _another(meaning: str) -> RentPlan:
+    """The plan of another instance in the place of a dead one."""
+    return renting.plan(job(), [offer()], (), None, meaning=meaning)
+
+
 @pytest.mark.parametrize(
     ("typed", "agreed"), [("rent another", True), (" rent another\n", True), ("", False), (None, False)]
 )
@@ -482,7 +489,7 @@ def test_another_instance_is_rented_for_the_very_words(
     monkeypatch.setattr(console, "input", answer)
     monkeypatch.setattr(sys, "stdin", _Terminal(is_one=True))
     agreement = agreeing(_at(), console, Telling(), in_advance=False, loss=None)
-    assert bool(agreement.to_rent("it costs at most $9.00 [bold]")) is agreed
+    assert bool(agreement.to_rent(_another("it costs at most $9.00 [bold]"))) is agreed
     assert isinstance(console.file, io.StringIO)
     assert "it costs at most $9.00 [bold]" in console.file.getvalue()
     assert agreement.to_lose("rent another") is agreed, "a loss is accepted by its own sentence alone"
@@ -492,10 +499,10 @@ def test_another_instance_is_rented_behind_nobodys_back(monkeypatch: pytest.Monk
     console = Console(file=io.StringIO())
     monkeypatch.setattr(sys, "stdin", _Terminal(is_one=False))
     nobody = agreeing(_at(), console, Telling(), in_advance=False, loss=None)
-    assert nobody.to_rent("it costs") is None
+    assert nobody.to_rent(_another("it costs")) is None
     assert not nobody.to_lose("I accept the loss of everything on instance 1")
     told = agreeing(_at(), console, Telling(), in_advance=True, loss="I accept the loss of everything on instance 1")
-    assert told.to_rent("it costs") == "--replace-dead-instance, given in advance"
+    assert told.to_rent(_another("it costs")) == "--replace-dead-instance, given in advance"
     assert told.to_lose("I accept the loss of everything on instance 1")
     assert not told.to_lose("I accept the loss of everything on instance 2")
 
@@ -572,9 +579,9 @@ def test_another_word_agrees_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(console, "input", lambda *_arguments, **_words: "yes")
     monkeypatch.setattr(sys, "stdin", _Terminal(is_one=True))
     agreement = agreeing(_at(), console, Telling(), in_advance=False, loss=None)
-    for ask in (agreement.to_rent, agreement.to_lose):
+    for ask in (lambda: agreement.to_rent(_another("it costs")), lambda: agreement.to_lose("rent another")):
         with pytest.raises(Refused, match="'yes' was typed where 'rent another' belongs"):
-            ask("rent another")
+            ask()
 
 
 def test_the_real_job_without_an_account_says_what_is_missing(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_what_is_loaded_would_be_seen(tmp_path: Path) -> None:
 NAMES = (
     "run",
     "demo",
+    "plan",
     "status",
     "report",
     "download",

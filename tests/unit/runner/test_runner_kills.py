@@ -15,7 +15,7 @@ from harness.ledger.events import JobEvent, Rented
 from tests.support.context import Killed, World, make_world
 from tests.support.scripted_world import MODEL, Market
 
-EVENTS = 37
+EVENTS = 38
 """Events of a whole job that nothing disturbs; the last test here holds it."""
 
 

@@ -20,6 +20,7 @@ from harness.ledger import billing
 from harness.ledger.events import DestroyIntended, GateJudged, Held, JobEvent, LossAccepted, Lost, Rented, RentIntended
 from harness.runner import adoption
 from harness.runner import run as runner
+from harness.runner.renting import RentPlan
 from harness.runner.replacement import Agreement
 from tests.support.context import Killed, Telling, World, make_world
 from tests.support.scripted_world import offer
@@ -218,7 +219,7 @@ def test_another_account_sees_nothing_and_proves_nothing(world: World) -> None:
 def test_an_offline_instance_is_not_dead_before_its_time(world: World) -> None:
     goes_offline(world)
 
-    def comes_back(_meaning: str) -> str:
+    def comes_back(_plan: RentPlan) -> str:
         world.market.change(InstanceId(4711), status=InstanceStatus.RUNNING)
         world.box.reachable = lambda: True
         return "the test agrees"
@@ -313,7 +314,7 @@ def test_one_whose_destruction_was_asked_for_is_not_stopped_besides(world: World
     assert world.history.alive is not None
     assert (world.provider.count("destroy"), world.provider.count("stop")) == (1, 0)
 
-    def shown_a_while_yet(_meaning: str) -> str:
+    def shown_a_while_yet(_plan: RentPlan) -> str:
         world.market.lag = 3
         world.market.change(InstanceId(4711), status=InstanceStatus.RUNNING)
         return "the test agrees"

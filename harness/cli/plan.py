@@ -1,0 +1,66 @@
+"""``harness plan``: what a job would rent, how long it would take, what it would cost. It rents nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness.cli import plan_view
+from harness.cli.run import meant, stop_idle_emulator
+from harness.core import environment
+from harness.core.clock import SystemClock
+from harness.core.ports import Provider
+from harness.job.model import Job
+from harness.ledger.jobs import folded
+from harness.providers import registry
+from harness.runner import renting
+from harness.wiring import open_ledger, open_provider
+
+
+def plan(
+    file: Annotated[
+        Path, typer.Argument(help="The job file (TOML), or the name of a job that has begun.", metavar="JOB")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show the offers that fit a job, its minutes and dollars by part, and its cap; nothing is rented."""
+    job, _ = meant(file)
+    with open_ledger() as ledger:
+        ledger.require_log(job.name)
+        records = ledger.store.records(job.name)
+        own, earlier = folded(job.name, records) if records else None, ledger.earlier(job)
+    if own is not None and own.alive is not None:
+        rental = own.alive
+        price = plan_view.price(job, rental.usd_per_hour)
+        had = {"job": job.name, "instance_id": rental.instance_id, "usd_per_hour": rental.usd_per_hour, "offers": []}
+        told = f"job {job.name} has instance {rental.instance_id} at {price}: nothing is left to be rented"
+        typer.echo(json.dumps(had, indent=1) if as_json else told)
+        return
+    with _market(job) as provider:
+        shown = renting.plan(job, renting.fitting(job, provider, own), earlier, own)
+    if as_json:
+        typer.echo(json.dumps(plan_view.as_json(shown), indent=1))
+    else:
+        plan_view.show(shown, Console())
+        typer.echo(f"nothing was rented; harness run {file} shows this again after preflight, and asks")
+
+
+@contextmanager
+def _market(job: Job) -> Iterator[Provider]:
+    """The job's provider; an embedded one that is started for this look does not stay."""
+    home, ran = environment.home(), True
+    if registry.is_embedded(job.provider.kind):
+        from harness.providers.emulated import emulator_home, runs  # noqa: PLC0415 - needs the emulator's extra
+
+        ran = runs(emulator_home(home, job.provider.scenario))
+    try:
+        yield open_provider(job.provider, home, SystemClock())
+    finally:
+        if not ran:
+            stop_idle_emulator(job)

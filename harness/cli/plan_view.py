@@ -1,0 +1,176 @@
+"""The plan of a rental as lines for a person, as wide as the terminal, and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+
+from harness.cli.screens import encodable_text
+from harness.core.canonical import Json
+from harness.core.ports import Offer
+from harness.core.text import printable
+from harness.job.forecast import Forecast
+from harness.job.model import Job
+from harness.providers import registry
+from harness.runner.renting import RentPlan
+
+_HEAD = ("price/h", "GPUs", "place", "reliable", "Mb/s down/up", "CUDA", "disk", "$/GB in/out", "to the end")
+_LEFT = frozenset({"GPUs", "place"})
+_MINUTE_S = 60.0
+_MINUTES = 60
+_LEAST_S, _LEAST_USD = 0.5, 0.005
+"""A part of less is no line: it would be told as nothing."""
+_LONGEST = 1000
+_NO_TERMINAL = 120
+"""Width of what goes to a file or another program."""
+
+
+def show(plan: RentPlan, console: Console, *, brief: bool = False) -> None:
+    """Print the whole plan; ``brief``: in one line."""
+    for line in told(plan, console, brief=brief):
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
+
+
+def told(plan: RentPlan, console: Console, *, brief: bool = False) -> tuple[str, ...]:
+    """The lines that a console shows of the plan: no wider, and with nothing that its encoding lacks."""
+    wide = console.width if console.is_terminal else max(console.width, _NO_TERMINAL)
+    shown = (in_short(plan),) if brief else lines(plan, wide)
+    return tuple(encodable_text(console, printable(line, _LONGEST)) for line in shown)
+
+
+def lines(plan: RentPlan, width: int) -> Iterator[str]:
+    """The whole plan: the offers, time and money by part, the cap and what happens there."""
+    if plan.meaning:
+        yield from _wrapped(plan.meaning, width)
+    yield from _wrapped(demanded(plan.job), width)
+    yield f"{len(plan.offers)} cheapest offers that fit:" if len(plan.offers) > 1 else "the one offer that fits:"
+    rows = [_row(offer, forecast) for offer, forecast in zip(plan.offers, plan.forecasts, strict=True)]
+    table = list(_table([_HEAD, *rows], [name in _LEFT for name in _HEAD]))
+    if max(map(len, table)) <= width:
+        yield from table
+    else:
+        yield from (line for row in rows for line in _card(row, width))
+    best, offer = plan.forecasts[0], plan.offers[0]
+    yield f"on the first of them, {price(plan.job, offer.usd_per_hour)}:"
+    yield from _parts(best)
+    yield from _wrapped(_cap(plan), width)
+
+
+def in_short(plan: RentPlan) -> str:
+    """The plan in one line."""
+    best, offer = plan.forecasts[0], plan.offers[0]
+    place = f" in {offer.place}" if offer.place else ""
+    return (
+        f"the plan: {offer.num_gpus}x {offer.gpu_name}{place}, {price(plan.job, offer.usd_per_hour)}; "
+        f"about {duration(best.seconds)} and ${best.usd:.2f} in all, at most ${plan.job.limits.budget_usd:.2f}"
+    )
+
+
+def demanded(job: Job) -> str:
+    """The machine that the job file asks for."""
+    machine = job.machine
+    return (
+        f"job {job.name} rents at {job.provider.kind}: {machine.gpus}x {machine.gpu} with {machine.disk_gb:g} GB of "
+        f"disk, reliability {machine.min_reliability:.1%} or more, CUDA {machine.min_cuda:g} or newer, "
+        f"{machine.min_inet_down_mbps:g} Mb/s down or more, for at most ${machine.max_usd_per_hour:.2f}/h and "
+        f"${machine.max_usd_per_gb:.3f} a GB of traffic"
+    )
+
+
+def price(job: Job, usd_per_hour: float) -> str:
+    """A price by the hour, embedded money called so."""
+    real = " (embedded: no real money)" if registry.is_embedded(job.provider.kind) else ""
+    return f"${usd_per_hour:.2f}/h{real}"
+
+
+def duration(seconds: float) -> str:
+    """A time that is only foreseen: no more exact than that."""
+    whole = round(seconds / _MINUTE_S)
+    if seconds < 2 * _MINUTE_S:
+        return f"{seconds:.0f} s"
+    return f"{whole} min" if whole < 2 * _MINUTES else f"{whole // _MINUTES} h {whole % _MINUTES:02d} min"
+
+
+def as_json(plan: RentPlan) -> dict[str, Json]:
+    """The plan for machines: seconds, USD, bytes a GB of a thousand million."""
+    job, best = plan.job, plan.forecasts[0]
+    told: dict[str, Json] = {
+        "job": job.name,
+        "provider": job.provider.kind,
+        "embedded": registry.is_embedded(job.provider.kind),
+        "machine": job.machine.model_dump(mode="json"),
+        "offers": [
+            {**dataclasses.asdict(offer), "seconds": forecast.seconds, "usd": forecast.usd}
+            for offer, forecast in zip(plan.offers, plan.forecasts, strict=True)
+        ],
+        "parts": [dataclasses.asdict(part) for part in best.parts],
+        "seconds": best.seconds,
+        "usd": best.usd,
+        "budget_usd": job.limits.budget_usd,
+        "max_usd_per_hour": job.machine.max_usd_per_hour,
+    }
+    return told
+
+
+def _row(offer: Offer, forecast: Forecast) -> tuple[str, ...]:
+    return (
+        f"${offer.usd_per_hour:.2f}",
+        f"{offer.num_gpus}x {offer.gpu_name}",
+        offer.place or "not told",
+        f"{offer.reliability:.1%}",
+        f"{offer.inet_down_mbps:,.0f}/{offer.inet_up_mbps:,.0f}",
+        f"{offer.cuda_max:g}",
+        f"{offer.disk_gb:,.0f} GB",
+        f"{offer.usd_per_gb_down:.3f}/{offer.usd_per_gb_up:.3f}",
+        f"${forecast.usd:.2f}",
+    )
+
+
+def _table(rows: Sequence[Sequence[str]], left: Sequence[bool]) -> Iterator[str]:
+    """Rows in columns; text to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if text else cell.rjust(width)
+            for cell, width, text in zip(row, widths, left, strict=True)
+        ]
+        yield "  " + "  ".join(cells).rstrip()
+
+
+def _card(row: Sequence[str], width: int) -> Iterator[str]:
+    """An offer where its line has no room."""
+    told = dict(zip(_HEAD, row, strict=True))
+    yield f"  {told['price/h']}/h  {told['GPUs']}  {told['place']}  {told['to the end']} to the end"
+    rest = f"{told['reliable']} reliable, {told['Mb/s down/up']} Mb/s, CUDA {told['CUDA']}, {told['disk']}"
+    yield from _wrapped(f"{rest}, ${told['$/GB in/out']} a GB", width, "    ")
+
+
+def _parts(forecast: Forecast) -> Iterator[str]:
+    rows = [
+        (part.name, duration(part.seconds) if part.seconds else "", f"${part.usd:.2f}", part.source)
+        for part in forecast.parts
+        if part.seconds >= _LEAST_S or part.usd >= _LEAST_USD
+    ]
+    rows.append(("total", duration(forecast.seconds), f"${forecast.usd:.2f}", ""))
+    yield from _table(rows, (True, False, False, True))
+
+
+def _cap(plan: RentPlan) -> str:
+    """The cap, and what happens there."""
+    job, disk = plan.job, plan.offers[0].disk_usd_per_hour
+    bills = "bills on" if disk is None else f"bills on at ${disk:.4f}/h"
+    over = " The forecast is above the cap." if plan.forecasts[0].usd > job.limits.budget_usd else ""
+    return (
+        f"cap: ${job.limits.budget_usd:.2f} (limits.budget_usd), ${job.machine.max_usd_per_hour:.2f}/h "
+        f"(machine.max_usd_per_hour).{over} At the cap the instance is stopped; its disk is kept, with everything on "
+        f"it, and {bills} until it is destroyed."
+    )
+
+
+def _wrapped(text: str, width: int, indent: str = "") -> Iterator[str]:
+    yield from textwrap.wrap(
+        " ".join(text.split()), max(30, width), initial_indent=indent, subsequent_indent=indent or "  "
+    )

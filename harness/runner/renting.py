@@ -1,0 +1,186 @@
+"""Renting: a plan that is shown and agreed to, and then, among the offers shown, at most one instance.
+
+The commit point is ``plan_agreed``: nothing is asked for before it is recorded, and nothing that it does not cover.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.context import RunnerContext
+from harness.core.errors import AmbiguousCreate, BadInput, GateHeld, OfferGone, Refused
+from harness.core.ids import OfferId, label, new_nonce
+from harness.core.money import per_gpu
+from harness.core.ports import CreateRequest, Offer, OfferQuery, Provider
+from harness.job import estimate
+from harness.job.forecast import Forecast, forecast
+from harness.job.model import Job
+from harness.ledger import pace
+from harness.ledger.events import PlanAgreed, RentFailed, RentIntended
+from harness.ledger.history import History
+from harness.runner.progress import ProgressReporter
+from harness.runner.reconciling import find_rented, record_rented
+
+TRIED = 5
+"""Offers that are shown, and asked for one after the other."""
+_ASKED = 5
+"""Times that a plan is shown in one run, for offers that change while it is agreed to."""
+_LEAST_USD_PER_GPU_HOUR = 0.01
+"""Nobody rents a GPU out for less: such a price, and a negative one, is a slip or a bait."""
+_BOUND = ("usd_per_hour", "usd_per_gb_up", "usd_per_gb_down")
+"""Prices of an offer that may only fall after it was shown."""
+_SAME = ("gpu_name", "num_gpus")
+"""Fields of an offer that may not change after it was shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class RentPlan:
+    """Everything that is agreed to before an instance is rented: the offers, the best first, with a forecast each.
+
+    ``meaning``: why another instance is needed and what that comes to, when it takes the place of a dead one.
+    """
+
+    job: Job
+    offers: tuple[Offer, ...]
+    forecasts: tuple[Forecast, ...]
+    meaning: str = ""
+
+    def agreed(self, how: str) -> PlanAgreed:
+        """The event that this plan was agreed to."""
+        shown = tuple(dataclasses.asdict(offer) for offer in self.offers)
+        return PlanAgreed(how, shown, self.forecasts[0].usd, self.job.limits.budget_usd)
+
+
+Ask = Callable[[RentPlan], str | None]
+"""Shows a plan and asks: how it was agreed to, or None."""
+
+
+def rent(context: RunnerContext, reporter: ProgressReporter, to_rent: Ask, done: Mapping[str, int]) -> None:
+    """Rent one of the offers of the plan that was agreed to; one that was recorded before holds for what still shows.
+
+    Others are shown, and asked for, in a plan of their own. ``done``: steps that are not trained again.
+    Raises GateHeld when no offer fits, Refused when nobody agrees, OfferGone when what was agreed to is gone.
+    """
+    job, gone, asked = context.job, set[OfferId](), 0
+    while len(gone) < TRIED and asked <= _ASKED:
+        offers = fitting(job, context.provider(), context.history, gone)
+        covered = [one for one in offers if covers(context.history.agreed, one)][: TRIED - len(gone)]
+        for offer in covered:
+            if _take(context, offer, reporter):
+                return
+            gone.add(offer.id)
+        if not offers:
+            break
+        if not covered:
+            shown, asked = plan(job, offers, context.earlier(), context.history, done=done), asked + 1
+            context.record(shown.agreed(_answer(to_rent, shown)))
+    if not gone:
+        raise OfferGone(f"the market changed after each of {asked} plans: none of their offers is left as it was shown")
+    raise OfferGone(f"{len(gone)} offers were gone before they could be rented")
+
+
+def _answer(to_rent: Ask, shown: RentPlan) -> str:
+    """How the plan was agreed to; raises Refused when nobody agrees."""
+    how = to_rent(shown)
+    if how is None:
+        name = shown.job.name
+        raise Refused(
+            "nobody agreed to the plan: nothing was rented, and nothing bills",
+            remedy=f"harness run {name} asks on a terminal, harness run {name} --yes agrees in advance to the rental "
+            f"and to the destruction at the end; harness plan {name} shows the plan again.",
+        )
+    return how
+
+
+def plan(
+    job: Job,
+    offers: Sequence[Offer],
+    earlier: Sequence[History],
+    own: History | None,
+    *,
+    done: Mapping[str, int] = estimate.NOTHING,
+    meaning: str = "",
+) -> RentPlan:
+    """The plan for the first of these offers. ``own`` is the job's log, ``earlier`` those of closed jobs like it.
+
+    Raises BadInput for a model whose sizes cannot be predicted.
+    """
+    shown = tuple(offers[:TRIED])
+    known = [pace.known(job, own, earlier, (one.gpu_name, one.num_gpus)) for one in shown]
+    return RentPlan(
+        job, shown, tuple(forecast(job, one, paces, done) for one, paces in zip(shown, known, strict=True)), meaning
+    )
+
+
+def fitting(
+    job: Job, provider: Provider, own: History | None, gone: Collection[OfferId] = frozenset()
+) -> tuple[Offer, ...]:
+    """The offers that fit the job's machine, but those that are ``gone``: the cheapest first.
+
+    The machine on which an instance of the job died comes last. Raises GateHeld when none fits and none is gone.
+    """
+    machine = job.machine
+    query = OfferQuery(
+        gpu_names=(machine.gpu,),
+        num_gpus=machine.gpus,
+        disk_gb=machine.disk_gb,
+        max_usd_per_hour=machine.max_usd_per_hour,
+        min_reliability=machine.min_reliability,
+        min_cuda=machine.min_cuda,
+        min_duration_s=estimate.timeline(job).total,
+        min_inet_down_mbps=machine.min_inet_down_mbps,
+        direct_port=machine.direct_port,
+    )
+    offers = [one for one in provider.search(query) if _is_sane(one, job) and one.id not in gone]
+    if not offers and not gone:
+        raise GateHeld(
+            f"no offer has {machine.gpus}x {machine.gpu} for at most ${machine.max_usd_per_hour:.2f}/h",
+            remedy="Wait, or change [machine] in the job file, and run the same command again.",
+        )
+    died_on = own.lost.machine_id if own is not None and own.lost is not None else None
+    return tuple(sorted(offers, key=lambda offer: offer.machine_id == died_on))
+
+
+def _is_sane(offer: Offer, job: Job) -> bool:
+    """True for an offer at a price that somebody may really ask: no budget rests on any other."""
+    machine, traffic = job.machine, (offer.usd_per_gb_up, offer.usd_per_gb_down)
+    of_a_gpu = per_gpu(offer.usd_per_hour, offer.num_gpus)
+    return of_a_gpu >= _LEAST_USD_PER_GPU_HOUR and all(0 <= price <= machine.max_usd_per_gb for price in traffic)
+
+
+def covers(agreed: PlanAgreed | None, offer: Offer) -> bool:
+    """True for an offer that the plan showed: the same GPUs, at no more than the prices there."""
+    now = dataclasses.asdict(offer)
+    return agreed is not None and any(
+        shown.get("id") == offer.id
+        and all(shown.get(name) == now[name] for name in _SAME)
+        and all(now[name] <= shown.get(name, -1.0) for name in _BOUND)
+        for shown in agreed.offers
+    )
+
+
+def _take(context: RunnerContext, offer: Offer, reporter: ProgressReporter) -> bool:
+    if not covers(context.history.agreed, offer):  # whatever led here: no instance without a plan that shows it
+        raise Refused(f"offer {offer.id} at ${offer.usd_per_hour:.2f}/h is in no plan that was agreed to")
+    wanted = label(context.job.name, new_nonce())
+    owner = context.provider().account().user_id  # asked now: nothing may stand between the create and its record
+    intended = RentIntended(wanted, dataclasses.asdict(offer), owner)
+    context.record(intended)
+    request = CreateRequest(image=context.job.machine.image, disk_gb=context.job.machine.disk_gb, label=wanted)
+    try:
+        instance_id = context.provider().create(offer.id, request)
+    except OfferGone as error:
+        context.record(RentFailed(wanted, str(error)))
+        return False
+    except BadInput as error:
+        context.record(RentFailed(wanted, str(error)))
+        raise
+    except AmbiguousCreate:
+        reporter.note("the reply to the rent was lost: looking for the instance by its label")
+        find_rented(context, reporter)
+        return context.history.rental is not None
+    record_rented(context, intended, instance_id)
+    reporter.note(f"rented {offer.num_gpus}x {offer.gpu_name} at ${offer.usd_per_hour:.2f}/h: instance {instance_id}")
+    return True
