@@ -72,8 +72,7 @@ class OpenContext:
         if self._history is None:
             records = self.store.records(self.name)
             if not records:
-                Ledger(self.store, self.home / "jobs").require_log(self.name)
-                raise BadInput(f"there is no job {self.name!r} in {self.home}", remedy="harness status lists the jobs.")
+                raise Ledger(self.store, self.home / "jobs").no_job(self.name)
             self._history = folded(self.name, records)
         return self._history
 

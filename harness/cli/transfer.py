@@ -66,10 +66,9 @@ def download(
     if local_path is None:
         raise BadInput("--ssh-host needs --port and --local-path")
     least = None if over is None else size_in_bytes("--over", over)
-    try:
-        local_path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--local-path {local_path} is no folder and cannot be made one: {error.strerror}") from error
+    if (refusal := durable.refusal(local_path)) is not None:
+        raise BadInput(f"--local-path: {refusal}", remedy="Name a folder in which you may write, or mend that one.")
+    local_path.mkdir(parents=True, exist_ok=True)
     host, first_use = open_box(ssh_host, port, user, key, str(instance_id or ssh_host))
     console = Console()
     try:
