@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from harness.remote.host import SshHost
     from harness.remote.ssh.own_keys import OwnKeys
 
+_BY_ADDRESS_S = 10.0
+"""How long a box that somebody names by its address is waited for: it runs, or the address is wrong."""
 _NOT_A_FILE_NAME = re.compile(r"[^A-Za-z0-9.-]")
 
 
@@ -248,7 +250,7 @@ def open_box(host: str, port: int | None, user: str | None, key: Path | None, na
     pin = home / "hosts" / _NOT_A_FILE_NAME.sub("_", f"{name}-{endpoint.port}")
     known = own.known([endpoint])
     login = Login(user or settings.get("user") or "root", (endpoint,), _key_of(home), known, pin, own)
-    return SshHost(login, SystemClock()), None if known or pin.exists() else pin
+    return SshHost(login, SystemClock(), patience=_BY_ADDRESS_S), None if known or pin.exists() else pin
 
 
 def _own_keys(key: Path | None, alias: str | None = None) -> OwnKeys:

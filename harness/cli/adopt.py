@@ -100,9 +100,9 @@ def job_of(instance_id: InstanceId, expected: Job | None, file: Path | None) -> 
             raise Refused(
                 f"no job in this ledger has rented instance {instance_id}: nothing of it is known to be safe",
                 remedy=f"harness init --adopt --instance-id {instance_id} writes a job file: what its training should "
-                f"have been. With it, harness destroy --instance-id {instance_id} --job-file FILE takes it over: looked "
-                "at, its model brought home and verified, and only then destroyed. harness adopt --check with the "
-                "same options tells beforehand what would hold.",
+                f"have been. With it, harness destroy --instance-id {instance_id} --job-file FILE takes it over: it is "
+                "looked at, its model brought home and verified, and only then destroyed. harness adopt --check with "
+                "the same options tells beforehand what would hold.",
             )
         provider = open_provider(expected.provider, environment.home(), SystemClock())
         name = adoption.adopted_name(expected, instance_id)

@@ -73,6 +73,7 @@ def download(
     console = Console()
     try:
         with open_reporter(console, plain) as reporter:
+            reporter.note(f"asking {ssh_host} for {remote_path}")
             if first_use is not None:
                 host.run(["true"])
                 reporter.note(

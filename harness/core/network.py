@@ -21,7 +21,7 @@ def cause(error: BaseException) -> str:
     late = [one for one in chain if isinstance(one, TimeoutError) or "Timeout" in type(one).__name__]
     if late:
         told = max((_told(one).rpartition("): ")[2] for one in late), key=len)
-        return f"{behind}timed out: {told}"
+        return behind + ("timed out" if told == "timed out" else f"timed out: {told}")
     return behind + _words(chain[-1])
 
 
