@@ -111,7 +111,7 @@ def test_what_is_not_an_answer_is_never_taken_for_one(look: str, wrong: str, scr
 
 def test_a_hanging_provider_is_given_up(script: Script, vast: Provider) -> None:
     script.on("GET /api/v0/users/current", HANG)
-    with pytest.raises(ProviderUnavailable, match="got no reply: ReadTimeout"):
+    with pytest.raises(ProviderUnavailable, match=r"got no reply from 127\.0\.0\.1:\d+: timed out: "):
         vast.account()
 
 
@@ -146,7 +146,7 @@ def test_a_reply_that_trickles_is_given_up_at_a_total_deadline(look: str, script
     route, ask = LOOKS[look]
     script.on(route, TRICKLE)
     began = SystemClock().monotonic()
-    with pytest.raises(ProviderUnavailable, match=r"got no reply: TimeoutError: .* not complete after 0\.7 s"):
+    with pytest.raises(ProviderUnavailable, match=r"got no reply from .*: timed out: .* not complete after 0\.7 s"):
         ask(vast)
     assert SystemClock().monotonic() - began < 10
 
