@@ -84,17 +84,11 @@ def load(place: str, name: str) -> Any:
 
 
 class _Commands(TyperGroup):
-    """The commands of the table, each loaded when it is called."""
+    """The commands of the table in its order, each loaded when it is called."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """In the order of the table."""
-        del ctx
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """None for a name that the table lacks."""
-        del ctx
-        return _Deferred(cmd_name, *COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+    def __init__(self, **told: Any) -> None:
+        super().__init__(**told)
+        self.commands = {name: _Deferred(name, *COMMANDS[name]) for name in COMMANDS}
 
 
 app = typer.Typer(

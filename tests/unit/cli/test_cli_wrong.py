@@ -34,6 +34,7 @@ from harness.ledger.history import fold
 from harness.ledger.sql import open_store
 from harness.release import release as releases
 from harness.remote.host import SshHost
+from harness.remote.ssh.keys import generate_keypair
 from harness.wiring import OpenContext
 from tests.support.fake_clock import FakeClock
 from tests.support.job_histories import INSTANCE, LABEL, Log, events_of, job
@@ -44,14 +45,17 @@ ROOT = Path(__file__).resolve().parents[3]
 MODEL = b"a whole model"
 
 
-class Hurried(SystemClock):
+class Hurried:
     """Real time, but that nobody waits for it."""
 
     def __init__(self) -> None:
         self._slept = 0.0
 
+    def now(self) -> float:
+        return SystemClock().now()
+
     def monotonic(self) -> float:
-        return super().monotonic() + self._slept
+        return SystemClock().monotonic() + self._slept
 
     def sleep(self, seconds: float) -> None:
         self._slept += seconds
@@ -240,7 +244,9 @@ def read_only(desk: Desk) -> None:
     (desk.folder / "closed").mkdir()
     real = os.access
     refuse = str(desk.folder / "closed")
-    desk.patch.setattr(os, "access", lambda path, mode: str(path) != refuse and real(path, mode))
+    desk.patch.setattr(
+        os, "access", lambda path, mode: not (str(path) == refuse and mode & os.W_OK) and real(path, mode)
+    )
 
 
 def opened(desk: Desk) -> None:
@@ -275,6 +281,10 @@ def network(error: Exception) -> Act:
         desk.patch.setattr(requests.Session, "send", ask)
 
     return broken
+
+
+def own_key(desk: Desk) -> None:
+    generate_keypair(desk.home / "ssh" / "id_ed25519")
 
 
 def unresolved(desk: Desk) -> None:
@@ -412,7 +422,7 @@ WRONG: dict[str, Wrong] = {
     "a scenario that is no TOML": Wrong(
         "harness emulator --scenario {folder}/s.toml", 2, "not TOML", "Correct the input", (file("s.toml", "= 1"),)
     ),
-    "a command that there is not": Wrong("harness dowload", 2, "No such command 'dowload'", "download"),
+    "a command that there is not": Wrong("harness dowload", 2, "No such command 'dowload'", "Did you mean 'download'?"),
     "a job that there is not": Wrong(
         "harness status nihgt",
         2,
@@ -474,7 +484,20 @@ WRONG: dict[str, Wrong] = {
     ),
     "a size that is none": Wrong(BY_ADDRESS + " --over big", 2, "--over=big: a size such", "Correct the input"),
     "a key that is not there": Wrong(
-        BY_ADDRESS + " --key {folder}/none", 8, "127.0.0.1:1 (direct) does not answer: refused", "Run the same command"
+        BY_ADDRESS + " --key {folder}/none",
+        2,
+        "none is no private key that can be used: No such file or directory",
+        "Name the key whose public half the instance has: --key FILE",
+        mend=lambda desk: generate_keypair(desk.folder / "none"),
+        after=(8, "does not answer: refused"),
+    ),
+    "a machine without any key": Wrong(
+        BY_ADDRESS,
+        2,
+        "there is no key on this machine to log in to 127.0.0.1:1",
+        "Name the key whose public half the instance has: --key FILE",
+        mend=own_key,
+        after=(8, "does not answer: refused"),
     ),
     "a job and an instance": Wrong(
         "harness destroy night --instance-id 5", 2, "night and --instance-id 5 are both named", "Correct the input"
@@ -499,7 +522,9 @@ WRONG: dict[str, Wrong] = {
         "Correct the input",
         (job_file(),),
     ),
-    "a port that is none": Wrong("harness emulator --port 70000", 2, "70000", "0<=x<=65535"),
+    "a port that is none": Wrong(
+        "harness emulator --port 70000", 2, "less than or equal to 65535", "harness emulator -h"
+    ),
     "nothing to judge": Wrong("harness guard", 2, "nothing to judge", "harness guard -- COMMAND"),
     "an emulator that is not there": Wrong(
         "harness emulator --stop --state {folder}/none", 2, "there is no such folder", "Correct the input"
@@ -517,7 +542,7 @@ WRONG: dict[str, Wrong] = {
         2,
         "closed: it is read-only",
         "Name a folder in which you may write, or mend that one",
-        (read_only,),
+        (own_key, read_only),
         opened,
         after=(8, "does not answer: refused"),
     ),
@@ -530,12 +555,17 @@ WRONG: dict[str, Wrong] = {
         8,
         "127.0.0.1:1 (direct) does not answer: refused, nothing listens there",
         "Run the same command again",
+        (own_key,),
     ),
     "a host that has no address": Wrong(
-        BY_ADDRESS, 8, "the name cannot be resolved (DNS): Name or service not known", "Run the same", (unresolved,)
+        BY_ADDRESS,
+        8,
+        "the name cannot be resolved (DNS): Name or service not known",
+        "Run the same command again",
+        (own_key, unresolved),
     ),
     "a box that is silent": Wrong(
-        BY_ADDRESS, 8, "does not answer: timed out", "Run the same command again", (no_answer,)
+        BY_ADDRESS, 8, "does not answer: timed out", "Run the same command again", (own_key, no_answer)
     ),
     "no API key": Wrong(
         "harness orphans",
