@@ -134,9 +134,10 @@ class OpenContext:
         from harness.remote.host import SshHost  # noqa: PLC0415 - loads paramiko
         from harness.remote.ssh.connection import Login  # noqa: PLC0415 - loads paramiko
 
-        rental, pin, provider = self.history.alive, self.history.pin, self.provider()
+        rental, pin = self.history.alive, self.history.pin
         if rental is None:
             raise HostUnreachable("no instance of this job is alive")
+        provider = self.provider()
 
         def whereabouts() -> Login:  # called from threads of transfers: it must not touch the history
             instance = provider.instance(rental.instance_id)

@@ -67,7 +67,7 @@ def _judge(home: Path, *options: str) -> tuple[int, str, dict[str, str], dict[st
     return ran.returncode, ran.stdout + ran.stderr, {gate["stage"]: gate["verdict"] for gate in gates}, ages
 
 
-@pytest.mark.parametrize("workers", [(), ("-n2",)])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n2",), marks=pytest.mark.slow)])
 def test_all_stages_of_a_closed_job(tmp_path: Path, workers: tuple[str, ...]) -> None:
     status, said, verdicts, ages = _judge(_home(tmp_path, sound_job()), "--stage=all", *workers)
     assert list(verdicts) == list(ORDER)
