@@ -37,7 +37,7 @@ _KEY = re.compile(r"^key: (\S+)\s*$", re.MULTILINE)
 _POLL_S = 0.05
 _LOCK_S = 120.0
 _START_S = 60.0
-_STOP_S = 15.0
+_STOP_TRIES = 300
 _OUTPUT_LIMIT = 64 << 10
 
 
@@ -94,10 +94,12 @@ def stop_emulator(home: Path) -> bool:
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
             process.terminate()
-            try:
-                process.wait(_STOP_S)
-            except psutil.TimeoutExpired as error:
-                raise HarnessError(f"the emulator (process {pid}) does not end") from error
+            for _ in range(_STOP_TRIES):
+                with contextlib.suppress(psutil.TimeoutExpired):
+                    process.wait(_POLL_S)
+                if not _command_of(pid):  # one that nobody waits for stays a zombie
+                    return True
+            raise HarnessError(f"the emulator (process {pid}) does not end")
         return True
 
 

@@ -138,28 +138,30 @@ def test_callers_at_once_start_one(home: Path) -> None:
     assert len(emulators(home)) == 1
 
 
+def _stop(*words: str) -> str:
+    """What ``harness emulator --stop`` says."""
+    command = [sys.executable, "-m", "harness", "emulator", "--stop", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
 def test_what_serves_is_stopped_by_a_command(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_HOME", str(home))
     _caller(home / "emulator", "rent")
-    by_hand = subprocess.Popen([sys.executable, "-m", "harness", "emulator"], stdout=subprocess.PIPE, text=True)
-    assert by_hand.stdout is not None
-    assert by_hand.stdout.readline().startswith("listening on ")
-
-    def stop(*words: str) -> str:
-        command = [sys.executable, "-m", "harness", "emulator", "--stop", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
-
-    one, other = stop().splitlines()
+    command = [sys.executable, "-m", "harness", "emulator"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as by_hand:
+        assert by_hand.stdout is not None
+        assert by_hand.stdout.readline().startswith("listening on ")
+        one, other = _stop().splitlines()
+        assert by_hand.wait(60) == 0
     assert one.startswith(f"stopped the emulator of {home / 'emulator'}; the instances ")
     assert one.endswith(" stay with their processes, and go on with its next start")
     assert other == f"stopped the emulator of {home / 'emulator-by-hand'}"
-    assert by_hand.wait(60) == 0
     assert not emulators(home / "emulator")
-    assert stop() == f"no emulator is running in {home}\n"
+    assert _stop() == f"no emulator is running in {home}\n"
     assert [one.label for one in open_emulated(home / "emulator", CLOCK).instances().instances] == ["gsh-demo-1"]
-    assert "stopped the emulator of" in stop("--state", str(home / "emulator"))
+    assert "stopped the emulator of" in _stop("--state", str(home / "emulator"))
 
 
 def test_a_later_process_with_the_number_of_one_that_died_is_left_alone(home: Path) -> None:

@@ -543,7 +543,9 @@ def test_a_log_is_not_fetched_from_anywhere(url: object, script: Script, vast: V
 def test_a_log_whose_store_cannot_be_reached_was_not_read(script: Script, vast: VastProvider) -> None:
     script.on("PUT /api/v0/instances/request_logs/7001", reply({"success": True, "result_url": f"{script.url}/x"}))
     script.on("GET /x", DROP)
-    with pytest.raises(ProviderUnavailable, match=r"did not appear within 5 s \(last answer: the connection was cut: .*\)"):
+    with pytest.raises(
+        ProviderUnavailable, match=r"did not appear within 5 s \(last answer: the connection was cut: .*\)"
+    ):
         vast.container_log(ID)
 
 
