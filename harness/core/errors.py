@@ -171,7 +171,7 @@ class MissingExtra(HarnessError):
 
 
 def of_this_machine(error: OSError, place: str = "", otherwise: type[HarnessError] = HarnessError) -> HarnessError:
-    """What the operating system refused, as an error with a remedy; ``place`` where it does not say which file."""
+    """Error with a remedy for what the operating system refused; ``place`` where it does not say which file."""
     where, told = str(error.filename or place or "this machine"), error.strerror or str(error)
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return LocalDiskFull(f"{where} is full: {told}")
