@@ -95,7 +95,7 @@ def _of_job(job: str | None, *, plain: bool) -> None:
                 remedy=f"harness run {context.name} goes on with it.",
             )
         problem = _problem_here(context)
-        if problem is None and context.history.verified is not None:
+        if problem is None and context.history.passed(Stage.POSTDOWNLOAD) and context.history.verified is not None:
             typer.echo(f"already verified: {context.history.verified.path}")
             return
         with open_reporter(Console(), plain, spent=lambda: spent(context)) as reporter:
