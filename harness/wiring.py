@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from harness.remote.host import SshHost
     from harness.remote.ssh.own_keys import OwnKeys
 
+_BY_ADDRESS_S = 10.0
+"""How long a box that somebody names by its address is waited for: it runs, or the address is wrong."""
 _NOT_A_FILE_NAME = re.compile(r"[^A-Za-z0-9.-]")
 
 
@@ -72,8 +74,7 @@ class OpenContext:
         if self._history is None:
             records = self.store.records(self.name)
             if not records:
-                Ledger(self.store, self.home / "jobs").require_log(self.name)
-                raise BadInput(f"there is no job {self.name!r} in {self.home}", remedy="harness status lists the jobs.")
+                raise Ledger(self.store, self.home / "jobs").no_job(self.name)
             self._history = folded(self.name, records)
         return self._history
 
@@ -137,9 +138,10 @@ class OpenContext:
         from harness.remote.host import SshHost  # noqa: PLC0415 - loads paramiko
         from harness.remote.ssh.connection import Login  # noqa: PLC0415 - loads paramiko
 
-        rental, pin, provider = self.history.alive, self.history.pin, self.provider()
+        rental, pin = self.history.alive, self.history.pin
         if rental is None:
             raise HostUnreachable("no instance of this job is alive")
+        provider = self.provider()
 
         def whereabouts() -> Login:  # called from threads of transfers: it must not touch the history
             instance = provider.instance(rental.instance_id)
@@ -253,7 +255,7 @@ def open_box(host: str, port: int | None, user: str | None, key: Path | None, na
     pin = home / "hosts" / _NOT_A_FILE_NAME.sub("_", f"{name}-{endpoint.port}")
     known = own.known([endpoint])
     login = Login(user or settings.get("user") or "root", (endpoint,), _key_of(home), known, pin, own)
-    return SshHost(login, SystemClock()), None if known or pin.exists() else pin
+    return SshHost(login, SystemClock(), patience=_BY_ADDRESS_S), None if known or pin.exists() else pin
 
 
 def _own_keys(key: Path | None, alias: str | None = None) -> OwnKeys:

@@ -12,6 +12,9 @@
     It logs in as scp would: with your SSH agent, ~/.ssh/config and the usual keys, then with the harness's own key.
     A host key in known_hosts must be shown; a first one is recorded and required from then on.
 
+    An instance that no job on this machine has rented is destroyed only with -JobFile, which says what its training
+    should have been: "harness init --adopt --instance-id N" writes one. The download needs none.
+
     The script itself deletes nothing, and needs nothing but the harness on PATH: README.md says how to install it.
 
 .PARAMETER InstanceId
@@ -32,6 +35,7 @@
 .PARAMETER JobFile
     For an instance that no job on this machine has rented: the job file that says what its training should have
     been. The finished run and the model are judged by it; without it such an instance is not destroyed.
+    "harness init --adopt --instance-id N" writes one.
 
 .PARAMETER Key
     The SSH key file to log in with, and no other.
@@ -52,6 +56,12 @@
     .\scripts\download_vastai_model.ps1 1234567 20022 ssh5.vast.ai -LocalPath 'D:\my models\forex-r1-v3' -WhatIf
 
     Downloads and verifies the model, and says what would happen then; the instance is kept.
+
+.EXAMPLE
+    harness init --adopt --instance-id 1234567
+    .\scripts\download_vastai_model.ps1 1234567 20022 ssh5.vast.ai -JobFile .\job.toml
+
+    The same for an instance that was rented by hand, with the file that the first line has written: it can be destroyed.
 
 .EXAMPLE
     powershell -ExecutionPolicy Bypass -File .\scripts\download_vastai_model.ps1 1234567 20022 ssh5.vast.ai
@@ -95,10 +105,15 @@ param(
 )
 
 Set-StrictMode -Version Latest
-$ErrorActionPreference = 'Stop'
-# A failed download must reach the line that reads its exit code (PowerShell 7.4 can make it an exception instead).
+# A failed download must reach the line that reads its exit code. With 'Stop', Windows PowerShell ends the script at the
+# first line on standard error where that is redirected, and PowerShell 7.4 can make the exit code an exception.
+$ErrorActionPreference = 'Continue'
 $PSNativeCommandUseErrorActionPreference = $false
 
+if ($JobFile -and -not (Test-Path -LiteralPath $JobFile -PathType Leaf)) {
+    Write-Warning "There is no job file $JobFile. 'harness init --adopt --instance-id $InstanceId' writes one."
+    exit 2
+}
 if (-not (Get-Command -Name 'harness' -CommandType Application -ErrorAction SilentlyContinue)) {
     Write-Warning 'The harness is not on PATH. README.md says how to install it.'
     exit 127
@@ -114,6 +129,7 @@ if ($LocalPath -match '^[A-Za-z]:$') {
 if ($Key) { $more += '--key', $Key }
 if ($User) { $more += '--user', $User }
 if ($Over) { $more += '--over', $Over }
+$global:LASTEXITCODE = 127
 harness download --instance-id $InstanceId --port $Port --ssh-host $SshHost --remote-path $RemotePath --local-path $LocalPath @more
 if ($LASTEXITCODE -ne 0) {
     Write-Warning "The model is not verified at home. Instance $InstanceId is kept; run this script again."
@@ -122,10 +138,12 @@ if ($LASTEXITCODE -ne 0) {
 
 if ($PSCmdlet.ShouldProcess("instance $InstanceId", 'Destroy: its disk and everything on it are deleted')) {
     [string[]] $expected = @()
-    if ($JobFile) { $expected += '--job-file', $JobFile }
+    if ($JobFile) { $expected += '--job-file', $JobFile, '--local-path', $LocalPath }
+    $global:LASTEXITCODE = 127
     harness destroy --instance-id $InstanceId @expected
     if (($LASTEXITCODE -eq 5) -and (-not $JobFile)) {
-        Write-Warning "An instance that was rented by hand is destroyed only with -JobFile: examples/forex-r1-v3.toml is one."
+        Write-Warning "An instance that was rented by hand is destroyed only with -JobFile FILE, which says what its training should have been."
+        Write-Warning "'harness init --adopt --instance-id $InstanceId' writes one; then run this script again with it: what is home is not fetched again."
     }
     exit $LASTEXITCODE
 }

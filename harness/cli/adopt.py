@@ -100,8 +100,9 @@ def job_of(instance_id: InstanceId, expected: Job | None, file: Path | None) -> 
             raise Refused(
                 f"no job in this ledger has rented instance {instance_id}: nothing of it is known to be safe",
                 remedy="With --job-file FILE, which says what its training should have been, it is taken over: "
-                "looked at, its model brought home and verified, and only then destroyed. harness adopt --check with "
-                "the same options tells beforehand what would hold.",
+                "looked at, its model brought home and verified, and only then destroyed. "
+                f"harness init --adopt --instance-id {instance_id} writes such a file; harness adopt --check with the "
+                "same options tells beforehand what would hold.",
             )
         provider = open_provider(expected.provider, environment.home(), SystemClock())
         name = adoption.adopted_name(expected, instance_id)

@@ -88,17 +88,11 @@ def load(place: str, name: str) -> Any:
 
 
 class _Commands(TyperGroup):
-    """The commands of the table, each loaded when it is called."""
+    """The commands of the table in its order, each loaded when it is called."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """In the order of the table."""
-        del ctx
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """None for a name that the table lacks."""
-        del ctx
-        return _Deferred(cmd_name, *COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+    def __init__(self, **told: Any) -> None:
+        super().__init__(**told)
+        self.commands = {name: _Deferred(name, *COMMANDS[name]) for name in COMMANDS}
 
 
 app = typer.Typer(
@@ -107,6 +101,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},  # and so for every command below it
 )
 
 
@@ -127,22 +122,15 @@ def about(
 
 def main() -> None:
     """The entry point."""
-    from harness.core.errors import HarnessError  # noqa: PLC0415  # --help needs none of it
+    from harness.core.errors import HarnessError, of_this_machine  # noqa: PLC0415  # --help needs none of it
 
     try:
         app()
     except (HarnessError, OSError) as error:
-        failure = error if isinstance(error, HarnessError) else _of_this_machine(error)
+        failure = error if isinstance(error, HarnessError) else of_this_machine(error)
         from rich.console import Console  # noqa: PLC0415  # see above
 
         from harness.cli.progress_view import show_failure  # noqa: PLC0415  # see above
 
         show_failure(Console(stderr=True), failure)
         sys.exit(failure.exit_code)
-
-
-def _of_this_machine(error: OSError) -> Any:
-    from harness.core.errors import HarnessError  # noqa: PLC0415  # see above
-
-    where = f"{error.filename}: " if error.filename else ""
-    return HarnessError(f"this machine failed: {where}{error.strerror or error}")

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from harness.core.lifecycle import Stage
+from harness.core.errors import BadInput
+from harness.core.lifecycle import ORDER, Stage
+from harness.core.text import meant
+
+
+def _stage(typed: str) -> Stage:
+    """The stage that was typed. Raises BadInput, which names all of them, the nearest first."""
+    if typed not in set(ORDER):
+        raise BadInput(
+            f"--until {typed}: no stage has that name", remedy=f"{meant(typed, ORDER)}The stages: {', '.join(ORDER)}."
+        )
+    return Stage(typed)
+
 
 Yes = Annotated[bool, typer.Option("--yes", help="Agree in advance to the destruction, once everything is verified.")]
 YesToAll = Annotated[
@@ -15,4 +27,12 @@ YesToAll = Annotated[
 ]
 Plain = Annotated[bool, typer.Option("--plain", help="Plain lines, also on a terminal.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the checks that passed, too.")]
-Until = Annotated[Stage | None, typer.Option(help="Stop after this stage's gate has opened.")]
+Until = Annotated[
+    Stage | None,
+    typer.Option(
+        parser=_stage,
+        metavar="STAGE",
+        autocompletion=lambda: [str(stage) for stage in ORDER],
+        help=f"Stop after this stage's gate has opened: {', '.join(ORDER)}.",
+    ),
+]

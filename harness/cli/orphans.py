@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,7 +14,7 @@ import typer
 
 from harness.core import environment
 from harness.core.clock import SystemClock
-from harness.core.errors import BadInput, LogDamaged, ProviderUnavailable
+from harness.core.errors import LogDamaged, ProviderUnavailable
 from harness.core.observed import Observed
 from harness.core.ports import Bill, Instance, Provider, Volume
 from harness.core.text import printable
@@ -36,11 +38,13 @@ class BillingRow:
     standing: Standing
     whose: str
 
-    def __str__(self) -> str:
-        """The row in one line."""
+    def shown(self, columns: int) -> str:
+        """The row in one line; where that is wider than the terminal, in two."""
         price = "" if self.usd_per_hour is None else f"${self.usd_per_hour:.4g}/h"
         billed = "bill unknown" if self.usd is None else f"${self.usd:.2f} billed"
-        return f"  {self.id}  {self.status:<12} {price:<10} {billed:<14}  {self.whose}".rstrip()
+        told = f"  {self.id}  {self.status:<12} {price:<10} {billed:<14}"
+        line = f"{told}  {self.whose}".rstrip()
+        return line if len(line) < columns else f"{told.rstrip()}\n    {self.whose}"
 
 
 def orphans(
@@ -78,7 +82,7 @@ def orphans(
 def _place(ledger: Ledger, job: str) -> ProviderTable:
     begun = ledger.begun(job)
     if begun is None:
-        raise BadInput(f"there is no job {job!r}", remedy="harness status lists the jobs.")
+        raise ledger.no_job(job)
     return begun[0].provider
 
 
@@ -99,8 +103,9 @@ def _show(name: str, rows: Observed[tuple[BillingRow, ...]]) -> None:
     if rows.value is None:
         typer.echo(f"  UNKNOWN: {printable(rows.problem or '', 300)}")
         return
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     for row in rows.value:
-        typer.echo(str(row))
+        typer.echo(row.shown(columns))
     if not rows.value:
         typer.echo("  none")
 

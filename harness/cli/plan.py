@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +10,10 @@ import typer
 from rich.console import Console
 
 from harness.cli import plan_view
-from harness.cli.run import meant, stop_idle_emulator
+from harness.cli.run import meant
 from harness.core import environment
 from harness.core.clock import SystemClock
-from harness.core.ports import Provider
-from harness.job.model import Job
 from harness.ledger.jobs import folded
-from harness.providers import registry
 from harness.runner import renting
 from harness.wiring import open_ledger, open_provider
 
@@ -42,25 +37,10 @@ def plan(
         told = f"job {job.name} has instance {rental.instance_id} at {price}: nothing is left to be rented"
         typer.echo(json.dumps(had, indent=1) if as_json else told)
         return
-    with _market(job) as provider:
-        shown = renting.plan(job, renting.fitting(job, provider, own), earlier, own)
+    provider = open_provider(job.provider, environment.home(), SystemClock())
+    shown = renting.plan(job, renting.fitting(job, provider, own), earlier, own)
     if as_json:
         typer.echo(json.dumps(plan_view.as_json(shown), indent=1))
     else:
         plan_view.show(shown, Console())
         typer.echo(f"nothing was rented; harness run {file} shows this again after preflight, and asks")
-
-
-@contextmanager
-def _market(job: Job) -> Iterator[Provider]:
-    """The job's provider; an embedded one that is started for this look does not stay."""
-    home, ran = environment.home(), True
-    if registry.is_embedded(job.provider.kind):
-        from harness.providers.emulated import emulator_home, runs  # noqa: PLC0415 - needs the emulator's extra
-
-        ran = runs(emulator_home(home, job.provider.scenario))
-    try:
-        yield open_provider(job.provider, home, SystemClock())
-    finally:
-        if not ran:
-            stop_idle_emulator(job)

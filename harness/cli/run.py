@@ -11,10 +11,11 @@ from rich.console import Console
 
 from harness.cli import plan_view
 from harness.cli.confirming import agreeing, confirming
+from harness.cli.emulator import Listed, show_scenarios
 from harness.cli.options import Plain, Until, Verbose, YesToAll
 from harness.cli.progress_view import open_reporter, paused
 from harness.cli.report import reported, spent
-from harness.core import environment, shipped
+from harness.core import shipped
 from harness.core.errors import BadInput
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
@@ -74,22 +75,23 @@ def run(
 
 
 def demo(
-    scenario: Annotated[str | None, typer.Option(help="Play one of the emulator's scenarios.")] = None,
+    scenario: Annotated[str | None, typer.Option(help="Play one of the emulator's scenarios, or a TOML file.")] = None,
+    listed: Listed = False,
     until: Until = None,
     plain: Plain = False,
     verbose: Verbose = False,
 ) -> None:
     """Run a whole job on this machine: an embedded provider, a real training of a tiny model, real data."""
+    if listed:
+        show_scenarios()
+        return
     file = shipped.folder("examples") / "local.toml"
     job = load_job(file)
     name = f"{job.name}-{_NOT_A_NAME.sub('-', Path(scenario).stem.lower())}" if scenario else str(job.name)
     changes: dict[str, object] = {"provider": job.provider.model_copy(update={"scenario": scenario})}
     with open_ledger() as ledger:
         job = job.model_copy(update={**changes, "name": _unfinished(name, ledger.closed())})
-    try:
-        drive(job, file, yes=True, brief=True, until=until, accept_changes=True, plain=plain, verbose=verbose)
-    finally:
-        stop_idle_emulator(job)
+    drive(job, file, yes=True, brief=True, until=until, accept_changes=True, plain=plain, verbose=verbose)
 
 
 def meant(typed: Path) -> tuple[Job, Path]:
@@ -113,15 +115,6 @@ def meant(typed: Path) -> tuple[Job, Path]:
         return job, file
     described = load_job(file)
     return (described if described.name == job.name else job), file
-
-
-def stop_idle_emulator(job: Job) -> None:
-    """End the embedded provider when nothing lives in it; else it stays, as a real one would."""
-    from harness.providers.emulated import emulator_home, stop_emulator  # noqa: PLC0415 - needs the emulator's extra
-
-    with open_ledger() as ledger:
-        if not ledger.lives(job.provider.kind):
-            stop_emulator(emulator_home(environment.home(), job.provider.scenario))
 
 
 def drive(

@@ -23,7 +23,8 @@ _PLAIN_EVERY_S = 10.0
 _PLAIN_REST_S = 2.0
 _STILL_EVERY_S = 60.0
 _REFRESH_PER_S = 4
-_BAR_WIDTH = 20
+_BAR_WIDTH, _NARROW = 20, 72
+"""Columns of a bar where there is room, and of a line that has room for no bar beside what is to be read."""
 
 
 @dataclass(slots=True)
@@ -133,12 +134,13 @@ class LiveScreen:
         elapsed = human_seconds(self._clock.monotonic() - self._since)
         self._spinner.update(text=Text.assemble((f"{self._name:<13}", "bold"), elapsed, "  ", (self._status, "dim")))
         bars = Table.grid(padding=(0, 2))
+        room = min(_BAR_WIDTH, self._console.width - _NARROW)
         for meter, (reading, detail) in self._meters.items():
-            bar = ProgressBar(total=1.0, completed=reading.share, width=_BAR_WIDTH)
-            words = "  ".join(meter_words(meter, reading, detail))
+            words = "  ".join(meter_words(meter, reading, detail, short=room <= 0))
+            bar = [ProgressBar(total=1.0, completed=reading.share, width=room)] if room > 0 else []
             bars.add_row(
                 Text(f"  {meter}", no_wrap=True),
-                bar,
+                *bar,
                 Text(encodable_text(self._console, words), no_wrap=True, overflow="ellipsis"),
             )
         return Group(self._spinner, bars) if self._meters else self._spinner

@@ -30,6 +30,10 @@ def destroy(
         Path | None,
         typer.Option(help="For an instance that no job here has rented: what its training should have been."),
     ] = None,
+    local_path: Annotated[
+        Path | None,
+        typer.Option(help="With --job-file: the folder for its model, in place of the one that the file names."),
+    ] = None,
     yes: Yes = False,
     plain: Plain = False,
 ) -> None:
@@ -39,6 +43,11 @@ def destroy(
     and verified; on any doubt it stays.
     """
     expected = None if job_file is None else load_job(job_file)
+    if local_path is not None:
+        if expected is None:
+            raise BadInput("--local-path goes with --job-file: a job knows its own folder")
+        arriving = expected.artifact.model_copy(update={"destination": local_path.resolve()})
+        expected = expected.model_copy(update={"artifact": arriving})
     if expected is not None and (instance_id is None or job is not None):
         raise BadInput("--job-file goes with --instance-id, and with no job's name")
     if job is not None and instance_id is not None:

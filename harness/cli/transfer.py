@@ -66,14 +66,14 @@ def download(
     if local_path is None:
         raise BadInput("--ssh-host needs --port and --local-path")
     least = None if over is None else size_in_bytes("--over", over)
-    try:
-        local_path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--local-path {local_path} is no folder and cannot be made one: {error.strerror}") from error
+    if (refusal := durable.refusal(local_path)) is not None:
+        raise BadInput(f"--local-path: {refusal}", remedy="Name a folder in which you may write, or mend that one.")
+    local_path.mkdir(parents=True, exist_ok=True)
     host, first_use = open_box(ssh_host, port, user, key, str(instance_id or ssh_host))
     console = Console()
     try:
         with open_reporter(console, plain) as reporter:
+            reporter.note(f"asking {ssh_host} for {remote_path}")
             if first_use is not None:
                 host.run(["true"])
                 reporter.note(
@@ -95,7 +95,7 @@ def _of_job(job: str | None, *, plain: bool) -> None:
                 remedy=f"harness run {context.name} goes on with it.",
             )
         problem = _problem_here(context)
-        if problem is None and context.history.verified is not None:
+        if problem is None and context.history.passed(Stage.POSTDOWNLOAD) and context.history.verified is not None:
             typer.echo(f"already verified: {context.history.verified.path}")
             return
         with open_reporter(Console(), plain, spent=lambda: spent(context)) as reporter:

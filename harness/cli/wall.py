@@ -37,7 +37,10 @@ def unlock(provider: _Kind = None) -> None:
     wall = _open(provider)
     if not sys.stdin.isatty():
         raise Refused("a wall is taken down by a person at a terminal", remedy="Type harness guard unlock yourself.")
-    typed = input(f"Whoever uses your key again can destroy. Type '{_WORD}' to put it back: ").strip()
+    try:
+        typed = input(f"Whoever uses your key again can destroy. Type '{_WORD}' to put it back: ").strip()
+    except EOFError:
+        typed = ""
     if typed != _WORD:
         raise Refused("nothing was changed", remedy=f"Run the same command again and type {_WORD}.")
     wall.unlock()

@@ -62,8 +62,8 @@ def count_line(gate: GateResult) -> Text:
     return Text(f"  {passed} of {len(gate.required)} checks passed", style="dim")
 
 
-def meter_words(meter: str, reading: MeterReading, detail: str) -> list[str]:
-    """Done and total, percent, rate and time left, and what else is known."""
+def meter_words(meter: str, reading: MeterReading, detail: str, *, short: bool = False) -> list[str]:
+    """Done and total, percent, rate and time left, and what else is known; ``short``: without the rate."""
     if meter == "steps":
         amount = f"{reading.done}/{reading.total}"
         rate = _step_rate(reading.rate) if reading.rate else ""
@@ -71,8 +71,8 @@ def meter_words(meter: str, reading: MeterReading, detail: str) -> list[str]:
         amount = f"{human_bytes(reading.done)} of {human_bytes(reading.total)}"
         rate = f"{human_bytes(reading.rate)}/s" if reading.rate else ""
     left = f"{human_seconds(reading.left_s)} left" if reading.left_s else ""
-    words = [amount, f"{reading.share:.0%}", rate, left]
-    return [word for word in (*words, one_line(detail, 80)) if word]
+    words = [amount, f"{reading.share:.0%}", *([] if short else [rate]), left, one_line(detail, 80)]
+    return [word for word in words if word]
 
 
 def _step_rate(rate: float) -> str:

@@ -91,6 +91,16 @@ def _take_place(file: BinaryIO, temporary: Path, final: Path) -> None:
     publish(temporary, final)
 
 
+def refusal(folder: Path) -> str | None:
+    """Reason why nothing can be written to a folder that is there or is to be made; None when something can."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return f"nothing can be written to {place}: it is no folder"
+    return None if os.access(place, os.W_OK | os.X_OK) else f"nothing can be written to {place}: it is read-only"
+
+
 def unfinished(final: Path) -> tuple[Path, ...]:
     """Everything that unfinished writing of ``final`` has beside it, whether its writer lives or not."""
     part = final.name + PART_SUFFIX

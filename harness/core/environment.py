@@ -29,15 +29,23 @@ def home() -> Path:
     """Folder of the jobs, their event log and the harness's SSH key: HARNESS_HOME, else the user's data directory.
 
     One place for the whole user, whatever the working directory, so that no rented instance is forgotten.
-    Raises BadInput for a place that is none.
+    Raises BadInput for a place that is none, or that depends on the working directory.
     """
     given = os.environ.get(HOME_VARIABLE)
     if not given:
         return Path(platformdirs.user_data_path("gold-standard-harness"))
     try:
-        return Path(given).expanduser().resolve()
+        place = Path(given).expanduser()
+        whole = place.resolve()
     except (RuntimeError, OSError) as error:
         raise BadInput(f"{HOME_VARIABLE}={given} is no place on this machine: {error}") from error
+    if not place.is_absolute():
+        raise BadInput(
+            f"{HOME_VARIABLE}={given} is a relative path: typed in another directory, the same command would not know "
+            "the jobs that were begun in this one",
+            remedy=f"Set it to the whole path: {HOME_VARIABLE}={whole}",
+        )
+    return whole
 
 
 def user_home() -> Path:

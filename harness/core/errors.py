@@ -7,6 +7,7 @@ command line ever exits by itself. The table of codes is docs/exit-codes.md.
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -126,6 +127,12 @@ class LocalDiskFull(TransferFailed):
     default_remedy = "Free the bytes named above, or choose another destination, and run the same command again."
 
 
+class LocalReadOnly(TransferFailed):
+    """The destination does not let this user write."""
+
+    default_remedy = "Let this user write there, or choose another destination, and run the same command again."
+
+
 class StoreFailed(HarnessError):
     """The event store cannot be read or written; no step is taken without it."""
 
@@ -161,3 +168,15 @@ class MissingExtra(HarnessError):
             f"{what} needs packages that are not installed",
             remedy=f"pip install 'gold-standard-harness[{extra}]'",
         )
+
+
+def of_this_machine(error: OSError, place: str = "", otherwise: type[HarnessError] = HarnessError) -> HarnessError:
+    """Error with a remedy for what the operating system refused; ``place`` where it does not say which file."""
+    where, told = str(error.filename or place or "this machine"), error.strerror or str(error)
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return LocalDiskFull(f"{where} is full: {told}")
+    if error.errno == errno.EROFS:
+        return LocalReadOnly(f"{where} cannot be written: it is on a read-only file system")
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return LocalReadOnly(f"{where} is closed to this user, or read-only: {told}")
+    return otherwise(f"{where} cannot be used: {told}")

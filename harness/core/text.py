@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _KEPT = frozenset("\t\n")
@@ -18,6 +20,12 @@ def printable(text: str, limit: int = 2000) -> str:
     bare = _ESCAPES.sub("", text[: limit * 4])
     clean = "".join(c if c.isprintable() or c in _KEPT else "\N{REPLACEMENT CHARACTER}" for c in bare)
     return clean if len(clean) <= limit and len(text) <= limit * 4 else clean[:limit] + "…"
+
+
+def meant(typed: str, known: Iterable[str]) -> str:
+    """Question after the known name that a misspelt one is nearest to, a blank behind it; empty when none is near."""
+    near = get_close_matches(typed.lower(), list(known), 1)
+    return f"Did you mean {near[0]}? " if near else ""
 
 
 def names_device(part: str) -> bool:

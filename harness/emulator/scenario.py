@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from harness.core.errors import BadInput
 from harness.core.ports import InstanceStatus
+from harness.core.text import meant
 from harness.emulator.market import Ask
 from harness.emulator.rental import Timing
 
@@ -184,5 +185,6 @@ def _read(name: str) -> tuple[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise BadInput(
-            f"no scenario {name!r}: {reason}", remedy=f"Give a TOML file, or one of: {', '.join(names())}."
+            f"no scenario {name!r}: {reason}",
+            remedy=f"{meant(name, names())}Give a TOML file, or one of: {', '.join(names())}.",
         ) from None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from harness.context import JobContext
+from harness.core import durable
 from harness.core.contract import section
 from harness.core.durable import PART_SUFFIX
 from harness.core.observed import CouldNotLook, Observed, unseen
@@ -153,13 +153,9 @@ def _free_bytes(context: JobContext) -> int:
 
 def _writable(folder: Path) -> Path:
     """The folder, or the nearest one above that is there."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir():
-        raise CouldNotLook(f"nothing can be written to {folder}: it is no folder")
-    if not os.access(folder, os.W_OK):
-        raise CouldNotLook(f"nothing can be written to {folder}")
-    return folder
+    if (refusal := durable.refusal(folder)) is not None:
+        raise CouldNotLook(refusal)
+    return next(one for one in (folder, *folder.parents) if one.exists())
 
 
 def _older(context: JobContext) -> tuple[str, ...]:

@@ -191,7 +191,11 @@ def _complete(job: Job, building: Path) -> None:
     if done.timed_out:
         raise BadInput(f"{command} did not end within {job.package.prepare_timeout_s:.0f} s: {done.tail[-500:]}")
     if done.status != 0:
-        raise BadInput(f"{command} ended with status {done.status}: {done.tail[-1000:]}")
+        raise BadInput(
+            f"{command} ended with status {done.status}: {done.tail[-1000:]}",
+            remedy=f"With {', '.join(names)} of your own in {job.package.source} it is not run at all. What it imports "
+            "comes with the training extra: pip install 'gold-standard-harness[training]'.",
+        )
     still = [name for name in names if not (building / name).is_file()]
     if still:
         raise BadInput(f"{command} ended well but did not make {', '.join(still)}: {done.tail[-500:]}")

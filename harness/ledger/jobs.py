@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.core.canonical import Json
 from harness.core.errors import BadInput, LogDamaged
 from harness.core.ids import InstanceId, JobName, job_name
+from harness.core.text import meant
 from harness.job.model import Job, ProviderTable
 from harness.ledger import ownership, pace
 from harness.ledger.chain import Record
@@ -75,12 +76,6 @@ class Ledger:
         if error is not None:
             raise error
 
-    def lives(self, provider: str) -> bool:
-        """True when any job may have something alive at a kind of provider: what does not read may, too."""
-        histories, unreadable = self.read()
-        mine = [one for one in histories.values() if one.job.provider.kind == provider]
-        return bool(unreadable) or any(one.alive or one.in_doubt for one in mine)
-
     def owner(self, instance_id: InstanceId, at: ProviderTable | None = None) -> JobName | None:
         """The job that has an instance, one that may be billing before one that is over.
 
@@ -99,6 +94,14 @@ class Ledger:
         for error in unreadable.values():
             raise error
         return None
+
+    def no_job(self, name: str) -> BadInput:
+        """The error for a name that no job has; raises LogDamaged instead for one whose log is gone."""
+        self.require_log(JobName(name))
+        where = f" in {self.folders.parent}" if self.folders is not None else ""
+        return BadInput(
+            f"there is no job {name!r}{where}", remedy=f"{meant(name, self.store.jobs())}harness status lists the jobs."
+        )
 
     def begun(self, name: str) -> tuple[Job, Path] | None:
         """The configuration that a job was last run with, and its file; None when no job has that name.
@@ -130,8 +133,7 @@ class Ledger:
         try:
             records = self.store.records(name)
             if not records:
-                self.require_log(name)
-                raise BadInput(f"there is no job {name!r}", remedy="harness status lists the jobs.")
+                raise self.no_job(name)
             history = folded(name, records)
         except LogDamaged as error:
             return _unreadable(name, error)

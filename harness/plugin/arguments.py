@@ -14,11 +14,14 @@ import pytest
 
 from harness.core.lifecycle import ORDER
 
+ALL = "all"
+"""Word for all stages of the lifecycle."""
+
 
 def asked_stages(options: Sequence[str]) -> list[str]:
     """The stages that the values of ``--stage`` name, each once."""
     given = [stage for option in options for stage in str(option).split(",") if stage]
-    return [str(stage) for stage in ORDER] if "all" in given else list(dict.fromkeys(given))
+    return list(dict.fromkeys(name for stage in given for name in (map(str, ORDER) if stage == ALL else [stage])))
 
 
 @pytest.hookimpl(tryfirst=True)

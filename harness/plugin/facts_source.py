@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 
 import pytest
 
+from harness.context import JobContext
 from harness.core.errors import BadInput, GateUnknown
-from harness.core.lifecycle import ORDER
+from harness.core.lifecycle import ORDER, Stage
 from harness.core.observed import CouldNotLook
-from harness.core.text import human_seconds
-from harness.gates.facts_file import FactsFile, read_facts
+from harness.core.text import human_seconds, meant
+from harness.gates.facts_file import FactsFile, digest, read_facts
 from harness.job.model import Job
+from harness.plugin.arguments import ALL, asked_stages
 from harness.release.statement import rfc3339
+
+_OUTLIVE = (Stage.POSTDOWNLOAD, Stage.TEARDOWN)
+"""Stages whose world is there when the instance is gone: the file on this machine, the provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The facts files by stage; the stages whose facts are of an earlier look; what is to be said about that."""
+
+    paths: Mapping[str, Path]
+    recorded: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def age(facts: FactsFile) -> str:
@@ -24,8 +39,9 @@ def age(facts: FactsFile) -> str:
     return f"recorded facts of stage {facts.stage}, seen {rfc3339(facts.taken_at)}, {ago}: the world is not looked at"
 
 
-def gather(stages: Sequence[str], config: pytest.Config, scratch: Path) -> dict[str, Path]:
-    """The facts file of every stage; raises a HarnessError when one cannot be had."""
+def gather(options: Sequence[str], config: pytest.Config, scratch: Path) -> Gathered:
+    """The facts of every stage that the values of ``--stage`` name; raises a HarnessError when some cannot be had."""
+    stages = asked_stages(options)
     given: dict[str, Path] = {}
     for path in config.option.facts:
         stage = read_facts(path).stage
@@ -35,24 +51,50 @@ def gather(stages: Sequence[str], config: pytest.Config, scratch: Path) -> dict[
     unwanted = sorted(set(given) - set(stages))
     if unwanted:
         raise BadInput(f"--facts has stage {', '.join(unwanted)}, --stage asks for {', '.join(stages)}")
-    found = {stage: given[stage] for stage in stages if stage in given}
     missing = [stage for stage in stages if stage not in given]
-    if config.option.facts and missing:
+    if given and missing:
         raise BadInput(f"--facts has no file for stage {', '.join(missing)}")
-    return found | _look(missing, config, scratch) if missing else found
+    if given:
+        return Gathered({stage: given[stage] for stage in stages}, tuple(stages))
+    return _look(stages, config, scratch, every=any(ALL in option.split(",") for option in options))
 
 
-def _look(stages: Sequence[str], config: pytest.Config, scratch: Path) -> dict[str, Path]:
+def _look(stages: Sequence[str], config: pytest.Config, scratch: Path, *, every: bool) -> Gathered:
+    """Facts of now; of the stages of an instance that is gone, those that their gates were judged by.
+
+    ``every``: all stages of the lifecycle were asked for, and those that the job goes without are left out.
+    """
     from harness.wiring import open_context  # noqa: PLC0415 - adapters load only when the world is looked at
 
-    paths = {}
     with open_context(config.option.job) as context:
-        for stage in stages:
-            if stage in set(ORDER):
-                paths[stage] = context.take_facts(stage).path
-            else:
-                paths[stage] = _own_stage(stage, context.job, config, scratch)
-    return paths
+        name, goes_through = context.name, set(context.history.stages)
+        without = [stage for stage in stages if every and stage in set(ORDER) - goes_through]
+        asked = [stage for stage in stages if stage not in without]
+        found = {stage: _own_stage(stage, context.job, config, scratch) for stage in asked if stage not in set(ORDER)}
+        recorded = {stage: path for stage in asked if (path := _of_the_gone(context, stage)) is not None}
+        found |= recorded
+        found |= {stage: context.take_facts(stage).path for stage in asked if stage not in found}
+    notes = []
+    if without:
+        notes.append(f"job {name} took its instance over: what {', '.join(without)} would look at, nobody can tell")
+    if recorded:
+        notes.append(f"the instance of job {name} is gone: what was on it is judged by what its gates saw then")
+    return Gathered({stage: found[stage] for stage in asked}, tuple(recorded), tuple(notes))
+
+
+def _of_the_gone(context: JobContext, stage: str) -> Path | None:
+    """The facts that the gate of a stage was judged by, of a job whose instance is gone; None where a look is due.
+
+    They count only as the event log names them, by their digest.
+    """
+    history = context.history
+    if history.destroyed is None or stage not in set(ORDER) - set(_OUTLIVE):
+        return None
+    judged = history.gates.get(Stage(stage))
+    if judged is None:
+        return None
+    path = context.directory / "evidence" / PurePath(judged.facts_path).name
+    return path if path.is_file() and digest(path.read_bytes()) == judged.facts_sha256 else None
 
 
 def _own_stage(stage: str, job: Job, config: pytest.Config, scratch: Path) -> Path:
@@ -64,7 +106,8 @@ def _own_stage(stage: str, job: Job, config: pytest.Config, scratch: Path) -> Pa
     if facts is None:
         raise BadInput(
             f"no stage is named {stage!r}: the stages are {', '.join(ORDER)}",
-            remedy="For a stage of your own, answer the hook pytest_harness_look in your conftest.py.",
+            remedy=f"{meant(stage, ORDER)}For a stage of your own, answer the hook pytest_harness_look in your "
+            "conftest.py.",
         )
     path = scratch / f"{stage}.json"
     if not isinstance(facts, Mapping):

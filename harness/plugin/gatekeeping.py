@@ -16,6 +16,7 @@ from harness.plugin.verdicts import result_of
 from harness.plugin.writing import summary_markdown, verdicts_json, workflow_commands
 
 WORKER_FACTS = "harness_facts"
+WORKER_RECORDED = "harness_recorded"
 _NOT_JUDGED = {
     pytest.ExitCode.INTERRUPTED: "pytest was interrupted",
     pytest.ExitCode.INTERNAL_ERROR: "pytest failed inside",
@@ -44,6 +45,7 @@ class Gatekeeping:
     def pytest_configure_node(self, node: Any) -> None:
         """Hand the facts to an xdist worker, by path: one look, however many workers."""
         node.workerinput[WORKER_FACTS] = {stage: str(path) for stage, path in self.judging.paths.items()}
+        node.workerinput[WORKER_RECORDED] = list(self.judging.recorded)
 
     def pytest_report_header(self) -> list[str]:
         """The jobs that are judged."""
@@ -82,8 +84,9 @@ class Gatekeeping:
     def _say_recorded(self) -> None:
         """Said before everything else and after it: an old look is easily taken for a new one."""
         terminal = self.config.pluginmanager.getplugin("terminalreporter")
-        for recorded in self.judging.recorded.values() if terminal is not None else ():
-            terminal.write_line(recorded, yellow=True)
+        told = (*self.judging.notes, *self.judging.recorded.values())
+        for line in told if terminal is not None else ():
+            terminal.write_line(line, yellow=True)
 
     def _hold(self, session: pytest.Session) -> None:
         opened = bool(self.gates) and all(gate.verdict is Verdict.PASS for gate in self.gates)

@@ -13,8 +13,8 @@ from harness.core.lifecycle import ORDER
 from harness.plugin import fixtures, session
 from harness.plugin.arguments import asked_stages
 from harness.plugin.declaring import PREFIX
-from harness.plugin.facts_source import age, gather
-from harness.plugin.gatekeeping import WORKER_FACTS, Gatekeeping
+from harness.plugin.facts_source import Gathered, age, gather
+from harness.plugin.gatekeeping import WORKER_FACTS, WORKER_RECORDED, Gatekeeping
 from harness.plugin.importing import Importing
 from harness.plugin.selecting import Selecting
 from harness.plugin.verdicts import Speaking
@@ -31,7 +31,8 @@ def begin(config: pytest.Config) -> None:
     config.addinivalue_line("python_functions", f"{PREFIX}*")
     config.addinivalue_line("python_classes", "Check*")
     try:
-        judging = session.Judging.of(_facts(config))
+        gathered = _facts(config)
+        judging = session.Judging.of(gathered.paths)
     except HarnessError as error:
         raise pytest.UsageError(f"{error}\n  next: {error.remedy}") from error
     except OSError as error:
@@ -39,8 +40,8 @@ def begin(config: pytest.Config) -> None:
             f"the evidence cannot be kept: {error.filename}: {error.strerror}\n"
             "  next: see that the place is writable and has room, then run the same command again."
         ) from error
-    if config.option.facts:
-        judging.recorded = {stage: age(facts) for stage, facts in judging.facts.items()}
+    judging.recorded = {stage: age(judging.facts[stage]) for stage in gathered.recorded}
+    judging.notes = gathered.notes
     config.stash[session.KEY] = judging
     parts: dict[str, object] = {
         "fixtures": fixtures,
@@ -55,13 +56,13 @@ def begin(config: pytest.Config) -> None:
             raise pytest.UsageError(f"a stage cannot be judged with -p no:harness-{name}")
 
 
-def _facts(config: pytest.Config) -> dict[str, Path]:
+def _facts(config: pytest.Config) -> Gathered:
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None:
-        return {stage: Path(path) for stage, path in worker_input[WORKER_FACTS].items()}
-    stages = asked_stages(config.option.stage)
-    if not stages:
+        paths = {stage: Path(path) for stage, path in worker_input[WORKER_FACTS].items()}
+        return Gathered(paths, tuple(worker_input[WORKER_RECORDED]))
+    if not asked_stages(config.option.stage):
         raise BadInput(f"--stage names no stage: the stages are {', '.join(ORDER)}")
     scratch = tempfile.TemporaryDirectory(prefix="harness-facts-")
     config.add_cleanup(scratch.cleanup)
-    return gather(stages, config, Path(scratch.name))
+    return gather(config.option.stage, config, Path(scratch.name))

@@ -27,7 +27,9 @@ class Judging:
     results: dict[str, dict[CheckId, CheckResult]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     recorded: Mapping[str, str] = field(default_factory=dict)
-    """Age of the facts that were given in place of a look, in words, by stage."""
+    """Age of the facts that stand in place of a look, in words, by stage."""
+    notes: tuple[str, ...] = ()
+    """Sentences about the run as a whole, beside those."""
 
     @classmethod
     def of(cls, paths: Mapping[str, Path]) -> Judging:

@@ -1,7 +1,8 @@
-"""The embedded Vast.ai: started once, found again, and left running when this process dies.
+"""The embedded Vast.ai: started once, found again, and left running when this process dies in mid-job.
 
 It is found by its command line; its address and key are the first that it said, in ``emulator.log`` under its home.
-One that died is started again on the same state; it listens at a new port then.
+It ends by itself when no process uses it and no instance is there. One that ended or died is started again on the same
+state; it listens at a new port then.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from harness.core import environment
+from harness.core import environment, in_use
 from harness.core.errors import BadInput, HarnessError, MissingExtra, ProviderUnavailable
 from harness.core.ports import Clock, Provider
 from harness.core.text import printable
@@ -29,13 +30,14 @@ from harness.providers.vast.rate_limits import UNPACED
 
 NAME = "emulated"
 _MODULE = "harness.emulator"
+_USED = "in-use"
 _SCENARIO = "--scenario"
 _ADDRESS = re.compile(r"^listening on (http://127\.0\.0\.1:\d+)/?\s*$", re.MULTILINE)
 _KEY = re.compile(r"^key: (\S+)\s*$", re.MULTILINE)
 _POLL_S = 0.05
 _LOCK_S = 120.0
 _START_S = 60.0
-_STOP_S = 15.0
+_STOP_TRIES = 300
 _OUTPUT_LIMIT = 64 << 10
 
 
@@ -63,6 +65,7 @@ def ensure_emulator(home: Path, clock: Clock, *, scenario: str | None = None) ->
     """
     home = home.resolve()
     with _alone(home):
+        in_use.hold(home / _USED)
         pid = _find(home) or spawn(_command(home, scenario), cwd=home, output=_output(home))
         credentials = _await(pid, home, clock)
     playing = _scenario(pid)
@@ -75,29 +78,38 @@ def ensure_emulator(home: Path, clock: Clock, *, scenario: str | None = None) ->
     return credentials
 
 
-def runs(home: Path) -> bool:
-    """True when the emulator whose home this is runs."""
-    return home.exists() and _find(home.resolve()) is not None
-
-
 def stop_emulator(home: Path) -> bool:
-    """Stop the emulator, keeping its state; False when it was not running. Raises HarnessError when it does not end."""
+    """Stop the emulator of a home, or one that serves a folder by hand; what it holds stays. False when none runs.
+
+    Raises HarnessError when it does not end.
+    """
     home = home.resolve()
     if not home.exists():
         return False
     with _alone(home):
-        pid = _find(home)
+        pid = _serving(home / "state" if (home / "state").is_dir() else home)
         if pid is None:
             return False
         psutil = _psutil()
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
             process.terminate()
-            try:
-                process.wait(_STOP_S)
-            except psutil.TimeoutExpired as error:
-                raise HarnessError(f"the emulator (process {pid}) does not end") from error
+            for _ in range(_STOP_TRIES):
+                with contextlib.suppress(psutil.TimeoutExpired):
+                    process.wait(_POLL_S)
+                if not _command_of(pid):  # one that nobody waits for stays a zombie
+                    return True
+            raise HarnessError(f"the emulator (process {pid}) does not end")
         return True
+
+
+def _serving(state_dir: Path) -> int | None:
+    """The process that serves a directory, as it wrote down; a later one with the same number is no emulator."""
+    try:
+        pid = int((state_dir / "pid").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return pid if any("emulator" in word for word in _command_of(pid)) else None
 
 
 def _await(pid: int, home: Path, clock: Clock) -> Credentials:
@@ -126,7 +138,8 @@ def _await(pid: int, home: Path, clock: Clock) -> Credentials:
 
 def _command(home: Path, scenario: str | None) -> Sequence[str]:
     wanted = (_SCENARIO, scenario) if scenario else ()
-    return (sys.executable, "-m", _MODULE, "--port", "0", "--state", str(home / "state"), *wanted)
+    place = ("--state", str(home / "state"), "--while-used", str(home / _USED))
+    return (sys.executable, "-m", _MODULE, "--port", "0", *place, *wanted)
 
 
 def _output(home: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from harness.core.errors import BadInput
 from harness.core.ports import Clock, Provider
+from harness.core.text import meant
 
 if TYPE_CHECKING:
     from harness.providers.scoped_keys import KeyIssuer
@@ -66,7 +67,8 @@ def find(kind: str) -> EntryPoint:
     if not found:
         raise BadInput(
             f"no provider is of kind {kind!r}; known here: {', '.join(kinds())}",
-            remedy="Name one of these, or install the package that brings it into the environment of this harness.",
+            remedy=f"{meant(kind, kinds())}Name one of these, or install the package that brings it into the "
+            "environment of this harness.",
         )
     if len(found) > 1:
         raise BadInput(

@@ -7,7 +7,6 @@ event log and the world already hold, and a stage is left only by its gate's eve
 from __future__ import annotations
 
 import dataclasses
-import errno
 import functools
 import json
 from collections.abc import Callable, Mapping
@@ -22,8 +21,8 @@ from harness.core.errors import (
     HarnessError,
     HostUnreachable,
     InstanceDead,
-    LocalDiskFull,
     StoreFailed,
+    of_this_machine,
 )
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook
@@ -269,9 +268,7 @@ def _explained(error: HarnessError | CouldNotLook | OSError) -> HarnessError:
         return error
     if isinstance(error, CouldNotLook):
         return GateUnknown(str(error))
-    where = f"{error.filename}: " if error.filename else ""
-    text = f"this machine failed: {where}{error.strerror or error}"
-    return LocalDiskFull(text) if error.errno in {errno.ENOSPC, errno.EDQUOT} else HarnessError(text)
+    return of_this_machine(error)
 
 
 def _record_held(context: RunnerContext, reporter: ProgressReporter, stage: Stage, error: HarnessError) -> None:

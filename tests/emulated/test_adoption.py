@@ -24,6 +24,7 @@ from harness.emulator.rental import Status
 from harness.emulator.running import running
 from harness.emulator.scenario import SshFault
 from harness.job.model import ProviderTable
+from harness.ledger.events import Fetched
 from harness.ledger.history import History, fold
 from harness.ledger.sql import open_store
 from harness.providers.vast.credentials import Credentials
@@ -148,7 +149,7 @@ def test_an_instance_rented_and_trained_by_hand(scene: Scene, destroy: Type) -> 
     assert trained.returncode == 0, trained.stderr
     on_box = (scene.package / FINAL).read_bytes()
     assert destroy("--instance-id", str(scene.box.id), "--yes") == REFUSED
-    assert "With --job-file FILE" in " ".join(scene.said.split())
+    assert f"harness init --adopt --instance-id {scene.box.id} writes such a file" in " ".join(scene.said.split())
     assert scene.is_alive()
     assert destroy(*_adopt(scene)) == REFUSED
     assert "nobody confirmed" in scene.said
@@ -259,7 +260,7 @@ def test_a_check_without_a_key_of_ones_own_attaches_none(scene: Scene, adopt: Ty
     (scene.folder / ".ssh" / "id_ed25519").unlink()
     before = _untouched(scene)
     assert adopt(*_adopt(scene, "--check")) == 2
-    assert "with no key that is here" in " ".join(scene.said.split())
+    assert "there is no key on this machine" in " ".join(scene.said.split())
     assert adopt(*_adopt(scene, "--check", "--key", str(scene.box.key))) == 0
     assert _untouched(scene) == before
 
@@ -281,6 +282,21 @@ def test_adopted_without_destroying_and_destroyed_when_asked(
     assert not scene.is_alive()
     assert adopt(*_adopt(scene)) == 0
     assert "is closed" in scene.said
+
+
+def test_a_model_that_was_brought_home_before_is_not_fetched_again(scene: Scene, destroy: Type, trained: Path) -> None:
+    """As the PowerShell script does: the download by address first, then the adoption, into the same folder."""
+    _lay(scene, trained)
+    here = scene.folder / "my models"
+    here.mkdir()
+    shutil.copy(scene.package / FINAL, here)
+    assert destroy(*_adopt(scene, "--yes", "--local-path", str(here))) == 0
+    assert not scene.is_alive()
+    history = scene.history()
+    (fetched,) = history.all(Fetched)
+    assert (fetched.path, fetched.bytes_per_s) == (str(here / Path(FINAL).name), None)
+    assert [path.name for path in here.iterdir()] == [Path(FINAL).name]
+    assert not (scene.folder / "home" / "jobs" / history.job.name / "artifact").exists()
 
 
 @pytest.mark.parametrize("words", [("--job-file", "FILE"), ("quick", "--instance-id", "7", "--job-file", "FILE")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.core.errors import ProviderUnavailable
+from harness.core.network import cause
 from harness.core.ports import Clock
 from harness.providers.vast.credentials import is_private
 from harness.providers.vast.deadline import within
@@ -29,7 +30,7 @@ def fetch_text(url: str, clock: Clock, *, wait_s: float, timeout_s: float) -> st
         try:
             status, content = within(2 * timeout_s, lambda: _get(url, timeout_s))
         except (RequestException, OSError) as error:
-            status, content = type(error).__name__, b""
+            status, content = cause(error), b""
         if status == 200:
             return content.decode("utf-8", errors="replace")
         if clock.monotonic() >= deadline:

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from harness.core.canonical import Json
 from harness.core.errors import MissingExtra, ProviderUnavailable
+from harness.core.network import cause
 from harness.core.ports import Clock
 from harness.core.text import printable
 from harness.providers.vast.credentials import Credentials
@@ -95,6 +97,7 @@ class Wire:
 
     def __init__(self, credentials: Credentials, clock: Clock, pace: Pace, patience: Patience) -> None:
         self._key = credentials.api_key
+        self._server = urlsplit(credentials.server_url).netloc
         self._key_from = f"; the key in use is from {credentials.source}" if credentials.source else ""
         self._clock = clock
         self._pace = pace
@@ -139,9 +142,7 @@ class Wire:
         try:
             response = within(connect_s + reply_s, lambda: ask(timeout=(connect_s, reply_s)))
         except (RequestException, HTTPError, OSError) as error:
-            raise ProviderUnavailable(
-                f"{call} got no reply: {self._safe(f'{type(error).__name__}: {error}')}"
-            ) from error
+            raise ProviderUnavailable(f"{call} got no reply from {self._server}: {self._safe(cause(error))}") from error
         finally:
             self._keep_distance(call.lane)
         return self._reply(call, response), _asked_wait(response.headers)

@@ -24,6 +24,7 @@ import paramiko
 from paramiko.ssh_exception import SSHException
 
 from harness.core.errors import HarnessError, HostKeyChanged, HostUnreachable
+from harness.core.network import cause
 from harness.core.ports import Clock, Endpoint
 from harness.remote.ssh.keys import public_key
 from harness.remote.ssh.own_keys import KeysRefused, OwnKeys, known_name, nobody
@@ -227,7 +228,7 @@ def _connect(login: Login, endpoint: Endpoint, log_in: Callable[[paramiko.Transp
     try:
         connected = socket.create_connection((endpoint.host, endpoint.port), CONNECT_TIMEOUT_S)
     except OSError as error:
-        raise HostUnreachable(f"{name(endpoint)} does not answer: {describe(error)}") from error
+        raise HostUnreachable(f"{name(endpoint)} does not answer: {cause(error)}") from error
     _notice_dead_peers(connected)
     transport = paramiko.Transport(connected, default_window_size=WINDOW, default_max_packet_size=PACKET)
     try:

@@ -136,10 +136,11 @@ class OwnKeys:
 
 def nobody(user: str, where: str, offers: Sequence[Identity], unusable: Sequence[str]) -> BadInput:
     """The error for a box that lets none of the keys in."""
-    tried = ", ".join(offer.name for offer in offers) or "none"
+    tried = ", ".join(offer.name for offer in offers)
     told = "".join(f"; {one}" for one in unusable)
+    said = f"{where} lets {user} in with no key that is here; tried: {tried}"
     return BadInput(
-        f"{where} lets {user} in with no key that is here; tried: {tried}{told}",
+        (said if offers else f"there is no key on this machine to log in to {where} with") + told,
         remedy="Name the key whose public half the instance has: --key FILE (-Key of the script); ssh-add FILE unlocks "
         "one that has a passphrase.",
     )

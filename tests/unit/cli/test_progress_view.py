@@ -212,6 +212,21 @@ def test_a_terminal_shows_bars_and_leaves_only_lines() -> None:
     assert "✓ PASS" in said
 
 
+@pytest.mark.parametrize("width", [60, 72, 80, 100, 120])
+def test_a_bar_leaves_room_for_what_is_to_be_read(width: int) -> None:
+    console, clock = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None), FakeClock()
+    with open_reporter(console, plain=False, clock=clock) as reporter:
+        reporter.stage(Stage.POSTDOWNLOAD)
+        reporter.meter("download", 0, 8_100_000_000)
+        clock.turn(61)
+        reporter.meter("download", 1_230_000_000, 8_100_000_000)
+    shown = [line for line in _said(console).replace("\x1b", "\n").splitlines() if "1.23 GB of 8.10 GB" in line]
+    assert shown
+    assert all("15%" in line and "5 min 41 s left" in line for line in shown)
+    assert max(map(len, shown)) <= width
+    assert all(("MB/s" in line) == ("━" in line) == (width > 72) for line in shown)
+
+
 def test_a_question_is_not_drawn_over() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
     with open_reporter(console, plain=False, clock=FakeClock()) as reporter:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import main
+from harness.emulator import scenario
 
 HEAVY = frozenset(
     {"torch", "transformers", "vastai", "requests", "aiohttp", "asyncssh", "numpy", "xllamacpp", "pytest"}
@@ -97,7 +98,26 @@ def test_a_deferred_command_answers_as_itself(name: str) -> None:
     alone = main.load(place, name)
     shown = CliRunner().invoke(main.app, [name, "--help"], env={"COLUMNS": "200"})
     assert shown.exit_code == 0
+    assert CliRunner().invoke(main.app, [name, "-h"], env={"COLUMNS": "200"}).output == shown.output
     assert all(parameter.opts[0] in shown.output for parameter in alone.params if parameter.opts[0].startswith("--"))
+
+
+@pytest.mark.parametrize("words", [[], ["guard", "lock"], ["release", "show"]], ids=" ".join)
+def test_help_is_asked_for_in_one_letter_too(words: list[str]) -> None:
+    short, long = (CliRunner().invoke(main.app, [*words, option]) for option in ("-h", "--help"))
+    assert (short.exit_code, short.output) == (0, long.output)
+
+
+@pytest.mark.parametrize("words", [["demo", "--list"], ["emulator", "--list"]], ids=" ".join)
+@pytest.mark.parametrize("columns", ["60", "200"])
+def test_the_scenarios_are_listed_on_any_terminal(words: list[str], columns: str) -> None:
+    listed = CliRunner().invoke(main.app, words, env={"COLUMNS": columns})
+    assert listed.exit_code == 0
+    lines = listed.output.splitlines()
+    assert tuple(line for line in lines if not line.startswith(" ")) == scenario.names()
+    assert max(map(len, lines)) < int(columns)
+    told = " ".join(listed.output.split())
+    assert f"create-reply-lost {scenario.load('create-reply-lost').about} Ends closed." in told
 
 
 def test_a_pytest_run_that_judges_nothing_loads_no_part_of_the_engine(tmp_path: Path) -> None:

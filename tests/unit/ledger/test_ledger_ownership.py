@@ -256,6 +256,15 @@ def test_the_command_tells_all_three(
     assert [row["standing"] for row in told["instances"] + told["volumes"]] == ["owned", "orphan"]
 
 
+@pytest.mark.parametrize(("columns", "lines"), [(60, 2), (200, 1)])
+def test_a_row_is_read_on_any_terminal(market: Market, provider: FaultyProvider, columns: int, lines: int) -> None:
+    market.add(INSTANCE, LABEL)
+    shown = _only(survey(provider, _alive())["instances"]).shown(columns).splitlines()
+    assert len(shown) == lines
+    assert all(len(line) < columns for line in shown)
+    assert " ".join(" ".join(shown).split()) == f"{INSTANCE} running $15.9/h $1.00 billed job night, at stage provision"
+
+
 def test_the_command_never_says_none_of_what_it_could_not_see(
     typed: Callable[..., None], provider: FaultyProvider, capsys: pytest.CaptureFixture[str]
 ) -> None:

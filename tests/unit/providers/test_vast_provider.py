@@ -111,7 +111,7 @@ def test_what_is_not_an_answer_is_never_taken_for_one(look: str, wrong: str, scr
 
 def test_a_hanging_provider_is_given_up(script: Script, vast: Provider) -> None:
     script.on("GET /api/v0/users/current", HANG)
-    with pytest.raises(ProviderUnavailable, match="got no reply: ReadTimeout"):
+    with pytest.raises(ProviderUnavailable, match=r"got no reply from 127\.0\.0\.1:\d+: timed out: "):
         vast.account()
 
 
@@ -146,7 +146,7 @@ def test_a_reply_that_trickles_is_given_up_at_a_total_deadline(look: str, script
     route, ask = LOOKS[look]
     script.on(route, TRICKLE)
     began = SystemClock().monotonic()
-    with pytest.raises(ProviderUnavailable, match=r"got no reply: TimeoutError: .* not complete after 0\.7 s"):
+    with pytest.raises(ProviderUnavailable, match=r"got no reply from .*: timed out: .* not complete after 0\.7 s"):
         ask(vast)
     assert SystemClock().monotonic() - began < 10
 
@@ -543,7 +543,9 @@ def test_a_log_is_not_fetched_from_anywhere(url: object, script: Script, vast: V
 def test_a_log_whose_store_cannot_be_reached_was_not_read(script: Script, vast: VastProvider) -> None:
     script.on("PUT /api/v0/instances/request_logs/7001", reply({"success": True, "result_url": f"{script.url}/x"}))
     script.on("GET /x", DROP)
-    with pytest.raises(ProviderUnavailable, match=r"did not appear within 5 s \(last answer: ConnectionError\)"):
+    with pytest.raises(
+        ProviderUnavailable, match=r"did not appear within 5 s \(last answer: the connection was cut: .*\)"
+    ):
         vast.container_log(ID)
 
 

@@ -255,7 +255,6 @@ def test_a_rent_without_an_outcome_shows_as_what_may_bill(world: World) -> None:
     row = Ledger(world.store).row(world.job.name)
     assert row["alive"] is None
     assert row["unresolved"] == world.history.labels[0]
-    assert Ledger(world.store).lives(world.job.provider.kind)
     world.run(until=Stage.PROVISION)
     row = Ledger(world.store).row(world.job.name)
     assert (row["alive"], row["unresolved"]) == (True, None)
@@ -272,7 +271,6 @@ def test_what_an_older_ledger_does_not_account_for_shows_as_what_may_bill(world:
     with pytest.raises(Unaccounted, match="instance 4711"):
         world.run()
     assert told.row(world.job.name)["alive"] is None, "the instance was seen"
-    assert told.lives(world.job.provider.kind)
     world.market.rented.clear()
     world.run(until=Stage.PROVISION)
     assert told.row(world.job.name)["alive"] is True

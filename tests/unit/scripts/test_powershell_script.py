@@ -15,14 +15,14 @@ from harness.shellguard.judge import judge
 from harness.shellguard.programs import CODE
 from harness.shellguard.reading import HOLE, ProgramCall, Shell
 from harness.shellguard.rules import Decision
+from tests.support.windows_powershell import lacks, unread_exit_codes
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "download_vastai_model.ps1"
 PARAMETERS = ("InstanceId", "Port", "SshHost", "RemotePath", "LocalPath", "JobFile", "Key", "User", "Over")
-SPLATTED = re.compile(r"if \(\$(\w+)\) \{ \$(\w+) \+= '(--[\w-]+)', \$(\w+) \}")
-"""What a splatted array is made of: for each parameter that was given, an option and its value."""
-FURTHER = {"download": {"--key", "--user", "--over"}, "destroy": {"--job-file"}}
-NEWER = ("&&", "||", "??", "?.", "-Parallel", "clean {")
-"""Words of PowerShell 7 at which Windows PowerShell 5.1 stops."""
+SPLATTED = re.compile(r"if \(\$(\w+)\) \{ \$(\w+) \+= ('--[^}]+) \}")
+OPTION = re.compile(r"'(--[\w-]+)', \$(\w+)")
+"""What a splatted array is made of: for each parameter that was given, options and their values."""
+FURTHER = {"download": {"--key", "--user", "--over"}, "destroy": {"--job-file", "--local-path"}}
 
 
 @pytest.fixture(scope="module")
@@ -87,15 +87,93 @@ def test_every_option_it_gives_is_one_that_the_command_takes(calls: tuple[Progra
         assert rest == [*(part for option in options for part in (option, HOLE)), HOLE]
         (array,) = re.findall(rf"^ *harness {name} .* @(\w+)\r?$", text, re.MULTILINE)
         assert f"[string[]] ${array} = @()" in text  # with none given, nothing is passed
-        further = [found.groups() for found in SPLATTED.finditer(text) if found[2] == array]
-        assert {option for _, _, option, _ in further} == FURTHER[name] <= taken
-        assert all(given == value for given, _, _, value in further)
+        further = [(found[1], OPTION.findall(found[3])) for found in SPLATTED.finditer(text) if found[2] == array]
+        assert {option for _, pairs in further for option, _ in pairs} == FURTHER[name] <= taken
+        assert all(given == pairs[0][1] for given, pairs in further)
         assert text.count(f"${array} ") == 1 + len(further)
 
 
-def test_windows_powershell_reads_every_word_of_it(root: tree_sitter.Node) -> None:
-    code = [_text(node) for node in _nodes(root) if not node.children and node.type not in {"comment", "string"}]
-    assert not [word for word in code if any(newer in word for newer in NEWER)]
+def test_windows_powershell_reads_every_word_of_it() -> None:
+    assert lacks(SCRIPT.read_bytes()) == []
+    assert unread_exit_codes(SCRIPT.read_bytes()) == []
+
+
+LATER = {
+    "$a = $null ?? 1": "no syntax of 5.1",
+    "$a = 1\n$a ??= 2": "no syntax of 5.1",
+    "$a = 'x'\n$a?.Length": "no syntax of 5.1",
+    "$a = 'x'\n${a}?.Length": "no syntax of 5.1",
+    "$a = 'x'\n$a?[0]": "no syntax of 5.1",
+    "$a = $true ? 1 : 2": "no syntax of 5.1",
+    "harness download && harness destroy": "a chain of pipelines",
+    "harness download || exit 1": "a chain of pipelines",
+    "harness download &": "no syntax of 5.1",
+    "function f { begin { 1 } clean { 2 } }": "no syntax of 5.1",
+    "Get-Item x | ForEach-Object -Parallel { $_ }": "foreach-object has no -parallel",
+    "Get-Item x | ForEach-Object -ThrottleLimit 2 { $_ }": "foreach-object has no -throttlelimit",
+    "Join-Path -Path a -ChildPath b -AdditionalChildPath c": "join-path has no -additionalchildpath",
+    "Split-Path -Path a -LeafBase": "split-path has no -leafbase",
+    "Get-Content -Path a -AsByteStream": "get-content has no -asbytestream",
+    "Set-Content -Path a -Value b -Encoding utf8NoBOM": "-encoding takes no utf8NoBOM",
+    "Set-Content -Path a -Value b -Encoding:utf8BOM": "-encoding takes no utf8BOM",
+    "Get-Item x | Where-Object -Not y": "where-object has no -not",
+    "Read-Host -MaskInput": "read-host has no -maskinput",
+    "Get-Error": "no command that is known there: get-error",
+    "Test-Json '{}'": "no command that is known there: test-json",
+    "Get-Item x | Join-String": "no command that is known there: join-string",
+    "Get-Uptime": "no command that is known there: get-uptime",
+    "Write-Host $PSStyle.Bold": "$psstyle",
+    "if ($IsWindows) { exit 1 }": "$iswindows",
+    "if (-not $IsCoreCLR) { exit 1 }": "$iscoreclr",
+    "Write-Host $never_set": "$never_set",
+    "$a = [System.Text.Json.JsonSerializer]::Serialize(1)": "no type that is known there",
+    "$a = 'x'.Contains('X', [StringComparison]::OrdinalIgnoreCase)": "no type that is known there",
+    "$a = 'x'.AsSpan()": "no member that is known there: .asspan",
+    "param([ValidateSet('a', ErrorMessage = 'b')] [string] $c)": "validateset has no ErrorMessage",
+    "param([ValidateNotNullOrWhiteSpace()] [string] $c)": "no attribute that is known there",
+    "$a = 'a'..'z'": "a range of characters",
+    "$a = 'x' -replace 'x', { 'y' }": "a script block in the place of what replaces",
+    "$a = 0b101": "0b101",
+    "$a = 1u": "1u",
+    'Write-Host "`e[0m"': "an escape",
+    'Write-Host "`u{1F600}"': "an escape",
+    "#Requires -Version 7.2\nexit 0": "#Requires -Version 7",
+    "Write-Host '\u2713'": "not ASCII",
+}
+"""What came after 5.1, and what is said of it."""
+
+
+@pytest.mark.parametrize("line", LATER)
+@pytest.mark.parametrize("in_ours", [False, True])
+def test_what_came_after_windows_powershell_is_seen(line: str, in_ours: bool, text: str) -> None:
+    script = f"{text}\n{line}\n" if in_ours and not line.startswith("param(") else line
+    assert any(LATER[line] in one for one in lacks(script.encode())), lacks(script.encode())
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_marks_and_line_ends_of_either_system_are_read(text: str, ends: str, mark: bytes) -> None:
+    assert lacks(mark + text.replace("\n", ends).encode()) == []
+    assert lacks(b"\xef\xbb\xbf" + "Write-Host '\u2713'".encode()) == []
+
+
+@pytest.mark.parametrize(
+    "careless",
+    [
+        "harness download\nharness destroy\nexit $LASTEXITCODE",
+        "harness download",
+        "harness download\nWrite-Host done\nexit $LASTEXITCODE",
+        "if ($true) {\n    harness download\n}\nexit $LASTEXITCODE",
+    ],
+)
+def test_a_program_whose_exit_code_nobody_reads_is_seen(careless: str) -> None:
+    assert "harness download" in unread_exit_codes(careless.encode())
+
+
+def test_a_program_that_cannot_be_started_has_no_exit_code_of_an_earlier_one(text: str) -> None:
+    lines = [line.strip() for line in text.splitlines()]
+    calls = [number for number, line in enumerate(lines) if line.startswith(("harness download", "harness destroy"))]
+    assert [number for number in calls if lines[number - 1] == "$global:LASTEXITCODE = 127"] == calls != []
 
 
 def test_destroy_stands_behind_a_download_that_ended_with_zero(root: tree_sitter.Node) -> None:

@@ -228,7 +228,7 @@ def _only_named(person: Person) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Person], object], str]] = {
-    "no key at all": (_strangers_agent, "tried: none"),
+    "no key at all": (_strangers_agent, "there is no key on this machine"),
     "a passphrase, and no agent": (lambda p: p.lock(p.put("id_ed25519")), "has a passphrase, and no agent holds it"),
     "a passphrase on the named one": (_locked_and_named, "vast has a passphrase"),
     "a named one that is not there": (_no_key, "not-there is no private key that can be used: No such file"),
