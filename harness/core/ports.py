@@ -62,7 +62,11 @@ class OfferQuery:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A machine that can be rented. Prices in USD; ``usd_per_hour`` is everything billed by the hour."""
+    """A machine that can be rented. Prices in USD; ``usd_per_hour`` is everything billed by the hour.
+
+    ``disk_usd_per_hour`` is the part of it that the disk bills, also while the instance is stopped; None where the
+    provider does not tell it.
+    """
 
     id: OfferId
     machine_id: int
@@ -80,6 +84,7 @@ class Offer:
     inet_up_mbps: float
     usd_per_gb_up: float = 0.0
     usd_per_gb_down: float = 0.0
+    disk_usd_per_hour: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,7 @@ class Instance:
     ``intended_status`` is what the account asked for last: ``running`` or ``stopped``.
     ``volumes`` are mounted in it; they bill apart and outlive it.
     ``failure`` is the provider's own word for why it will never run; None as long as it may.
+    ``disk_usd_per_hour``: as of an offer.
     """
 
     id: InstanceId
@@ -140,6 +146,7 @@ class Instance:
     is_bid: bool
     volumes: tuple[VolumeId, ...] = ()
     failure: str | None = None
+    disk_usd_per_hour: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

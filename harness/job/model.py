@@ -17,6 +17,7 @@ from harness.job import profiles
 from harness.log import grammar
 from harness.log.course import CourseLimits
 from harness.log.proof import ProofLine
+from harness.providers import registry
 from harness.static.device_maps import fits_one_gpu
 
 Positive = Annotated[float, Field(gt=0)]
@@ -55,7 +56,7 @@ class ProviderTable(_Table):
 
     @model_validator(mode="after")
     def _emulated_only(self) -> ProviderTable:
-        if self.scenario and self.kind != "emulated":
+        if self.scenario and not registry.is_embedded(self.kind):
             raise ValueError("scenario is for provider.kind = 'emulated' only")
         return self
 

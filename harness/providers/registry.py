@@ -28,6 +28,9 @@ BUILT_IN: Mapping[str, str] = {
 }
 """As pyproject.toml declares them: known in a clone that is not installed, too, and nobody else's to claim."""
 
+_EMBEDDED = frozenset({"emulated"})
+"""Kinds whose machines this machine plays: what they cost is reckoned, and nobody pays it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
@@ -48,6 +51,11 @@ class ProviderSettings:
 def kinds() -> tuple[str, ...]:
     """The kinds that are known here. None of them is imported."""
     return tuple(sorted({*BUILT_IN, *entry_points(group=GROUP).names}))
+
+
+def is_embedded(kind: str) -> bool:
+    """True for a kind at which nobody pays real money; every kind that another package brings is held to cost some."""
+    return kind in _EMBEDDED
 
 
 def find(kind: str) -> EntryPoint:

@@ -119,6 +119,7 @@ def _as_shown(instance: Instance, owner: int) -> Adopted:
             "machine_id": instance.machine_id,
             "disk_gb": instance.disk_gb,
             "usd_per_hour": instance.usd_per_hour,
+            "disk_usd_per_hour": instance.disk_usd_per_hour,
         },
         status=instance.status.value,
         since=instance.started_at,

@@ -98,6 +98,7 @@ def _offer(row: Row) -> Offer:
         inet_up_mbps=row.number("inet_up"),
         usd_per_gb_up=row.number("inet_up_cost"),
         usd_per_gb_down=row.number("inet_down_cost"),
+        disk_usd_per_hour=row.price_or_none("storage_total_cost"),
     )
 
 

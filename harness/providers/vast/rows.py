@@ -61,6 +61,14 @@ class Row:
             raise self.odd(name, "a number")
         return number
 
+    def price_or_none(self, name: str) -> float | None:
+        """A price that is told beside the row's own matter: None, not an error, where it reads oddly."""
+        try:
+            price = self.number_or_none(name)
+        except ProviderUnavailable:
+            return None
+        return price if price is not None and price >= 0 else None
+
     def whole(self, name: str) -> int:
         """A whole number that is not negative."""
         value = self.fields.get(name)
@@ -133,6 +141,7 @@ def instance(value: object) -> Instance:
         is_bid=row.fields.get("is_bid") is True,
         volumes=tuple(VolumeId(number) for number in _numbered(row, "volume_info")),
         failure=message if any(fatal in message.lower() for fatal in _FATAL) else None,
+        disk_usd_per_hour=row.price_or_none("storage_total_cost"),
     )
 
 

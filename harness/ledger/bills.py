@@ -1,0 +1,160 @@
+"""Everything of a job that bills now, by its log: at which price, and the command that ends it. Pure.
+
+A stopped instance bills its disk, not its price by the hour. Where the log does not tell whether something bills, that
+is said: "not proven to be gone" is never read as gone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from harness.core.errors import InstanceDead
+from harness.core.ids import InstanceId, JobName
+from harness.core.lifecycle import ORDER, Stage
+from harness.ledger.events import DestroyIntended
+from harness.ledger.history import History, Rental
+from harness.providers import registry
+
+_CENTS = 0.1
+"""USD an hour below which a price is told to the hundredth of a cent: a disk bills so little."""
+
+
+class Billing(StrEnum):
+    """State of what a job has rented, as far as money goes."""
+
+    NOTHING = "nothing"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """Its GPUs are no longer billed, its disk is."""
+    ENDING = "ending"
+    """Its destruction was begun; that it is gone is not proven."""
+    GONE = "gone"
+    """It is proven to be gone; that its bill has ended is not."""
+    RENTING = "renting"
+    """A rent was begun and of its outcome nothing is recorded."""
+    UNKNOWN = "unknown"
+    """Something may bill that the log does not account for, or whose state it does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bills:
+    """Everything of a job that bills now.
+
+    ``usd_per_hour`` is what it bills at most, None where that is not known. ``embedded``: no real money is paid.
+    ``command`` ends it without giving anything up, None where nothing bills; ``at_once``, where there is one, ends it
+    now, for the loss of what is on the instance alone.
+    """
+
+    job: JobName
+    state: Billing
+    instance_id: InstanceId | None = None
+    usd_per_hour: float | None = None
+    embedded: bool = False
+    command: str | None = None
+    at_once: str | None = None
+
+    @property
+    def may_bill(self) -> bool:
+        """True unless nothing bills for certain."""
+        return self.state is not Billing.NOTHING
+
+    @property
+    def price(self) -> str:
+        """The price in words, for a person: ``$15.95/h``, or what it goes by where that is not known."""
+        if self.usd_per_hour is not None:
+            told = f"${self.usd_per_hour:.{2 if self.usd_per_hour >= _CENTS else 4}f}/h"
+        elif self.state in {Billing.STOPPED, Billing.ENDING}:
+            told = "the provider's storage price"
+        else:
+            told = "a price that is not known"
+        return f"{told} (embedded: no real money)" if self.embedded else told
+
+
+def bills(history: History, *, forgotten: bool = False) -> Bills:
+    """Everything of a job that bills now; ``forgotten``: its folder tells of an instance that its log does not know."""
+    job, rental, begun = history.job.name, history.rental, history.unresolved
+    embedded = registry.is_embedded(history.job.provider.kind)
+    if rental is not None:
+        return _of_rental(history, rental, embedded=embedded)
+    if begun is not None:
+        price = _number(begun.offer.get("usd_per_hour"))
+        return Bills(job, Billing.RENTING, None, price, embedded, command=f"harness run {job}")
+    if history.in_doubt or forgotten:
+        return unaccounted(job, embedded=embedded)
+    return Bills(job, Billing.NOTHING, embedded=embedded)
+
+
+def unaccounted(job: JobName, *, embedded: bool = False) -> Bills:
+    """A job whose log does not read, or does not account for what may bill."""
+    return Bills(job, Billing.UNKNOWN, embedded=embedded, command=f"harness orphans {job}")
+
+
+def sentence(bills: Bills) -> str:
+    """Sentences for a person: what bills at which price, and the command that ends it."""
+    which, price = f"instance {bills.instance_id}", bills.price
+    match bills.state:
+        case Billing.NOTHING:
+            return f"Nothing of job {bills.job} bills."
+        case Billing.RUNNING:
+            said = f"I{which[1:]} bills {price}."
+        case Billing.STOPPED:
+            said = f"I{which[1:]} is stopped: only its disk bills, at {price}."
+        case Billing.GONE:
+            said = f"I{which[1:]} is gone; that its bill has ended is not proven."
+        case Billing.ENDING:
+            said = f"The destruction of {which} was begun and is not proven: until then it may bill {price}."
+        case Billing.RENTING:
+            said = f"A rent was begun and its outcome is not known: an instance may bill {price}."
+        case Billing.UNKNOWN if bills.instance_id is not None:
+            said = f"I{which[1:]} was last seen dead: whether it bills, and how much, the provider's console tells."
+        case Billing.UNKNOWN:
+            money = " (embedded: no real money)" if bills.embedded else ""
+            said = f"Something that the log of job {bills.job} does not account for may bill{money}."
+    how = {
+        Billing.ENDING: "proves the end",
+        Billing.GONE: "proves the end",
+        Billing.RENTING: "finds it, and goes on",
+        Billing.UNKNOWN: "ends it" if bills.instance_id is not None else "shows it",
+    }.get(bills.state, "ends it" if bills.at_once is None else "goes on to the verified file and ends it")
+    at_once = f"; {bills.at_once} ends it at once, and says first what would be lost" if bills.at_once else ""
+    return f"{said} {bills.command} {how}{at_once}."
+
+
+def _of_rental(history: History, rental: Rental, *, embedded: bool) -> Bills:
+    job, instance_id, gone = history.job.name, rental.instance_id, history.destroyed
+    home = history.job.adopted or _is_home(history)
+    run, destroy, abandon = (f"harness {verb} {job}" for verb in ("run", "destroy", "abandon"))
+    if gone is not None:
+        ended = history.closed or gone.billing is not None
+        state, command = (Billing.NOTHING, None) if ended else (Billing.GONE, destroy if home else run)
+        return Bills(job, state, instance_id, None, embedded, command)
+    price = _disk_price(rental) if history.instance_stopped else rental.usd_per_hour
+    if history.destroy_intended:
+        behind_a_release = history.all(DestroyIntended)[-1].release is not None
+        command = (destroy if home else run) if behind_a_release else abandon
+        return Bills(job, Billing.ENDING, instance_id, price, embedded, command)
+    if history.held is not None and history.held.error == InstanceDead.__name__:
+        return Bills(job, Billing.UNKNOWN, instance_id, None, embedded, destroy if home else abandon)
+    state = Billing.STOPPED if history.instance_stopped else Billing.RUNNING
+    if home:
+        return Bills(job, state, instance_id, price, embedded, destroy)
+    if history.launches == 0:  # nothing on it is of value yet
+        return Bills(job, state, instance_id, price, embedded, abandon)
+    return Bills(job, state, instance_id, price, embedded, run, at_once=abandon)
+
+
+def _is_home(history: History) -> bool:
+    """True when the verified file is here, and so ``harness destroy`` goes on to the end."""
+    return history.stage is None or ORDER.index(history.stage) > ORDER.index(Stage.POSTDOWNLOAD)
+
+
+def _disk_price(rental: Rental) -> float | None:
+    return _number(rental.offer.get("disk_usd_per_hour"))
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        return None
+    return float(value)
