@@ -24,6 +24,12 @@ COMMANDS: Final = {
         "Run a whole job on this machine: an embedded provider, a real training of a tiny model, real data.",
     ),
     "status": ("status:status", "Show where jobs stand, and which instances may be billing."),
+    "monitor": (
+        "monitor:monitor",
+        "Follow a job while it runs: steps, loss, checkpoints, GPUs, disk, money, log. It only looks.",
+    ),
+    "logs": ("logs:logs", "Show the training's log, from the box or the copy here; -f follows it."),
+    "ssh": ("ssh:ssh", "Open a shell on the job's box: the harness's key, the pinned host key."),
     "report": ("report:report", "Write the gold-standard report anew and say where it is."),
     "download": (
         "transfer:download",

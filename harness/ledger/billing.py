@@ -153,9 +153,12 @@ def gone_at(records: Sequence[Record]) -> float | None:
     return _gone_at(_decoded(records))
 
 
+_COUNTED = frozenset(kind.kind for kind in events.OF_MONEY)
+
+
 def _decoded(records: Sequence[Record]) -> list[tuple[float, events.JobEvent | None]]:
-    """Time and event of each record, decoded once: a long log has thousands of polls."""
-    return [(record.at, decode(record)) for record in records]
+    """Time and event of each record that counts, decoded once: a long log has thousands of polls."""
+    return [(record.at, decode(record)) for record in records if record.kind in _COUNTED]
 
 
 def _gone_at(happened: Sequence[tuple[float, events.JobEvent | None]]) -> float | None:
