@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from harness import facts as stages
 from harness.cli.picture import Look
+from harness.context import JobContext
 from harness.core.errors import HarnessError, StoreFailed
 from harness.facts import training
 from harness.facts.training import TrainingFacts
 from harness.ledger.history import History
 from harness.ledger.recorded import newest_look
-from harness.wiring import OpenContext
+
+
+class LookingContext(JobContext, Protocol):
+    """A job's context that can be looked at again while another process drives the job."""
+
+    def read_anew(self) -> None:
+        """Forget what the event log told."""
 
 
 @dataclass(slots=True)
 class Watcher:
     """Looks at one job again and again; where the box cannot be asked, the newest look stands, and its age is told."""
 
-    context: OpenContext
+    context: LookingContext
     _last: Look | None = field(default=None, repr=False)
 
     def look(self) -> Look:
