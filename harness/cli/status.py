@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -82,12 +83,13 @@ def money_words(spent: float, projected: float, cap: float, *, over: bool) -> It
 
 
 def _wrapped(parts: Sequence[str], between: str, width: int | None, indent: str = "") -> Iterator[str]:
-    """The parts on one line, or on several that are indented; none is cut that fits on a line of its own."""
+    """The parts on one line, or on several that are indented; one is folded only where it fits on no line."""
     line = indent + parts[0]
     for part in parts[1:]:
-        if width is not None and len(line) + len(between) + len(part) > width:
-            yield line.rstrip()
-            line = _INDENT + part
-        else:
+        if width is None or len(line) + len(between) + len(part) <= width:
             line += between + part
+            continue
+        yield line.rstrip()
+        *folded, line = textwrap.wrap(part, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
+        yield from folded
     yield line

@@ -43,18 +43,17 @@ def command(
     ``alias`` is the name that the box's keys have in the file ``hosts``: it has several addresses, and they change.
     ``terminal``: the words are to have one, as a login shell has.
     """
-    options = (*_OPTIONS, f"HostKeyAlias={alias}", f"UserKnownHostsFile={_quoted(hosts)}")
+    files = (f"IdentityFile={_quoted(key)}", f"UserKnownHostsFile={_quoted(hosts)}")
+    options = (*_OPTIONS, f"HostKeyAlias={alias}", *files)
     told = [part for option in options for part in ("-o", option)]
     told += ["-t"] if terminal else []
     where = ("-p", str(endpoint.port), "-l", user, "--", endpoint.host)
-    return (program, "-F", "none", "-i", _literal(key), *told, *where, *words)
+    return (program, "-F", "none", *told, *where, *words)
 
 
 def _quoted(path: Path) -> str:
-    """A path as an option takes it: without quotes, a blank would begin another file."""
-    return f'"{_literal(path)}"'
+    """A path as ssh_config(5) takes it: a blank would begin another file, and a percent sign stands for something.
 
-
-def _literal(path: Path) -> str:
-    """Percent signs stand for something in ssh_config(5); forward slashes are understood on Windows, too."""
-    return path.as_posix().replace("%", "%%")
+    Forward slashes are understood on Windows, too.
+    """
+    return f'"{path.as_posix().replace("%", "%%")}"'

