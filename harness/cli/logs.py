@@ -34,9 +34,10 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written, until Ctrl-C.")] = False,
     last: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines to begin with.")] = 40,
 ) -> None:
-    """Show the training's log, cleaned of what a terminal would obey; standard error says where it comes from.
+    """Show the training's log, from the box or the copy here; -f follows it.
 
-    From the box as long as there is one; the copy on this machine when it is gone, or does not answer.
+    From the box as long as there is one; the copy on this machine when it is gone, or does not answer. Standard error
+    says which. What a terminal would obey in it is taken out.
     """
     console, aside = Console(), Console(stderr=True)
     with open_context(job, only_looks=True) as context:

@@ -23,7 +23,10 @@ COMMANDS: Final = {
         "run:demo",
         "Run a whole job on this machine: an embedded provider, a real training of a tiny model, real data.",
     ),
-    "status": ("status:status", "Show where jobs stand, and which instances may be billing."),
+    "status": (
+        "status:status",
+        "Show where jobs stand, what they cost, and which instances may be billing.",
+    ),
     "monitor": (
         "monitor:monitor",
         "Follow a job while it runs: steps, loss, checkpoints, GPUs, disk, money, log. It only looks.",

@@ -34,7 +34,7 @@ def monitor(
     once: Annotated[bool, typer.Option("--once", help="Print one picture and end.")] = False,
     every: Annotated[float, typer.Option(min=1.0, max=3600.0, help="Seconds between two looks.")] = 5.0,
 ) -> None:
-    """Follow a job while it runs: stage, steps, loss, checkpoints, GPUs, disk, money, log. It changes nothing.
+    """Follow a job while it runs: steps, loss, checkpoints, GPUs, disk, money, log. It only looks.
 
     Works beside a `harness run` in another terminal, and when none runs. Ctrl-C ends it, and says what bills.
     """

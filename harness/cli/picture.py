@@ -19,7 +19,7 @@ from harness.ledger.bills import bills
 from harness.ledger.history import History
 from harness.ledger.outlook import expected_s_per_step, outlook
 from harness.ledger.rows import next_command
-from harness.log.pace import Pace, pace
+from harness.log.pace import TrainingPace, pace
 
 _LABEL = 8
 _BAR = 20
@@ -85,7 +85,7 @@ def _where(history: History) -> str:
     return f"{'closed' if history.closed else history.stage or 'closing'} {passed}/{len(history.stages)}"
 
 
-def _of_the_box(facts: TrainingFacts, seen: Pace | None, width: int, unicode: bool) -> Iterator[str]:
+def _of_the_box(facts: TrainingFacts, seen: TrainingPace | None, width: int, unicode: bool) -> Iterator[str]:
     log = facts.log.value
     if log is not None and seen is not None and seen.trainer is not None:
         losses = [step.loss for step in log.of(seen.trainer).steps]
@@ -109,7 +109,7 @@ def _of_the_box(facts: TrainingFacts, seen: Pace | None, width: int, unicode: bo
         yield from _row("session", f"the training {how}", width)
 
 
-def _pace(look: Look) -> Pace | None:
+def _pace(look: Look) -> TrainingPace | None:
     log = look.facts.log.value if look.facts is not None else None
     return pace(log, expected_s_per_step(look.history.job)) if log is not None else None
 
@@ -118,19 +118,19 @@ def _age(look: Look, now: float) -> float:
     return max(0.0, now - look.seen_at) if look.seen_at is not None else 0.0
 
 
-def _steps(seen: Pace, age_s: float) -> str:
+def _steps(seen: TrainingPace, age_s: float) -> str:
     share = seen.step / seen.total if seen.total else 1.0
     left = f", {human_seconds(max(0.0, seen.left_s - age_s))} left" if seen.step < seen.total else ""
     return f"step {seen.step}/{seen.total}, {share:.0%}{left}"
 
 
-def _bar(seen: Pace, unicode: bool) -> str:
+def _bar(seen: TrainingPace, unicode: bool) -> str:
     done = _BAR * seen.step // seen.total if seen.total else _BAR
     full, empty = ("█", "░") if unicode else ("#", ".")
     return full * min(done, _BAR) + empty * max(0, _BAR - done)
 
 
-def _money(look: Look, seen: Pace | None, now: float) -> tuple[str, str]:
+def _money(look: Look, seen: TrainingPace | None, now: float) -> tuple[str, str]:
     history = look.history
     money = outlook(history, now, seen, _age(look, now))
     words = " ".join(money_words(money.spent, money.projected, money.cap, over=history.closed))

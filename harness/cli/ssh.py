@@ -28,7 +28,7 @@ def ssh(
     ] = None,
     print_only: Annotated[bool, typer.Option("--print", help="Print the command line, and run nothing.")] = False,
 ) -> None:
-    """Open a shell on the job's box, or run one command there. Only the pinned host key is accepted.
+    """Open a shell on the job's box: the harness's key, the pinned host key.
 
     The training runs in a session of its own: leaving the shell ends nothing.
     """

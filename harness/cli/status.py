@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
-from harness.cli.screens import write
-from harness.cli.wording import one_line
 from harness.core.clock import SystemClock
 from harness.core.errors import LogDamaged
-from harness.core.text import human_seconds
+from harness.core.text import human_seconds, printable
 from harness.ledger.jobs import named
 from harness.wiring import open_ledger
 
@@ -27,7 +25,10 @@ def status(
     job: Annotated[str | None, typer.Argument(help="The job's name.", show_default="all jobs")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines: docs/status.schema.json.")] = False,
 ) -> None:
-    """Show where jobs stand, what they cost, and which instances may be billing. Nobody is asked but the event log."""
+    """Show where jobs stand, what they cost, and which instances may be billing.
+
+    Nobody is asked but the event log and what was recorded beside it.
+    """
     now = SystemClock().now()
     with open_ledger() as ledger:
         if job:
@@ -44,20 +45,19 @@ def status(
 
 
 def _show(rows: Sequence[Mapping[str, Any]], now: float) -> None:
-    console = Console()
-    width = console.width if console.is_terminal else None
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     if not rows:
         typer.echo("no job has been run yet; harness demo runs one on this machine")
     for row in rows:
         for line in lines(row, now, width):
-            write(console, Text(line))
+            typer.echo(line)
 
 
 def lines(row: Mapping[str, Any], now: float, width: int | None) -> Iterator[str]:
     """A job in one line, or as many as it needs in ``width`` columns; below it why it is held, and what goes on."""
     yield from _wrapped(list(_parts(row, now)), "  ", width)
     if row.get("held"):
-        yield from _wrapped(f"held: {one_line(row['held'], 600)}".split(), " ", width, _INDENT)
+        yield from _wrapped(f"held: {printable(row['held'], 600)}".split(), " ", width, _INDENT)
     if row.get("next") and (row.get("held") or row["alive"] is not False):
         yield f"{_INDENT}next: {row['next']}"
 

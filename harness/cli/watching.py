@@ -58,7 +58,7 @@ class Watcher:
 
 
 def _recorded(history: History) -> Look:
-    """What whoever drives the job saw last, where that is written down."""
+    """The newest look of whoever drives the job, where that is written down."""
     file = newest_look(history)
     if file is None:
         return Look(history)

@@ -388,16 +388,3 @@ class Lost(JobEvent):
     package: str | None
     absence: JsonObject
     billing: JsonObject | None = None
-
-
-OF_MONEY: tuple[type[JobEvent], ...] = (
-    Adopted,
-    Rented,
-    InstanceStarted,
-    InstanceStopped,
-    DestroyRequested,
-    Destroyed,
-    Abandoned,
-    Lost,
-)
-"""Everything that begins or ends what is billed: all of them tell what a job has cost, the newest of each do not."""

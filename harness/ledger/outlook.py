@@ -14,7 +14,7 @@ from harness.job.model import Job
 from harness.ledger import billing
 from harness.ledger.history import History
 from harness.log.grammar import Trainer
-from harness.log.pace import Pace
+from harness.log.pace import TrainingPace
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Outlook:
     cap: float
 
 
-def outlook(history: History, now: float, pace: Pace | None = None, age_s: float = 0.0) -> Outlook:
+def outlook(history: History, now: float, pace: TrainingPace | None = None, age_s: float = 0.0) -> Outlook:
     """The outlook of a job; ``pace`` of its training as it was ``age_s`` seconds ago, where that is known."""
     spent = billing.spent(history, now) or 0.0
     price = history.rental.usd_per_hour if history.rental else history.job.machine.max_usd_per_hour
@@ -40,7 +40,7 @@ def expected_s_per_step(job: Job) -> dict[Trainer, float]:
     return {Trainer.SFT: job.limits.sft_s_per_step, Trainer.DPO: job.limits.dpo_s_per_step}
 
 
-def _left_s(history: History, now: float, pace: Pace | None, age_s: float) -> float:
+def _left_s(history: History, now: float, pace: TrainingPace | None, age_s: float) -> float:
     """Seconds for which the instance is still needed, by the job file's figures and, where it trains, its own pace."""
     time, stage = timeline(history.job), history.stage
     home = time.download + time.evaluate

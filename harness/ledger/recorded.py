@@ -16,7 +16,7 @@ from harness.ledger.codec import decode
 from harness.ledger.events import GateJudged, Polled
 from harness.ledger.history import History
 from harness.ledger.outlook import expected_s_per_step
-from harness.log.pace import Pace, pace
+from harness.log.pace import TrainingPace, pace
 from harness.log.summary import LogSummary
 
 _LOOKS = frozenset({Polled.kind, GateJudged.kind})
@@ -27,7 +27,7 @@ class RecordedPace:
     """Progress of a training as it was seen at ``at`` (seconds since the epoch)."""
 
     at: float
-    pace: Pace
+    pace: TrainingPace
 
 
 def newest_look(history: History) -> FactsFile | None:

@@ -29,10 +29,10 @@ from harness.core.errors import BadInput, Conflict, LogDamaged, StoreFailed
 from harness.core.ids import JobName
 from harness.core.ports import Clock
 from harness.core.text import printable
-from harness.ledger import chain
+from harness.ledger import billing, chain
 from harness.ledger.chain import Head, Record
 from harness.ledger.codec import decode, encode
-from harness.ledger.events import OF_MONEY, GateJudged, JobEvent, Reopened
+from harness.ledger.events import GateJudged, JobEvent, Reopened
 from harness.ledger.locks import job_lock
 
 SCHEMA_VERSION = 1
@@ -42,8 +42,6 @@ MAX_DATA_BYTES = 4 << 20
 _BUSY_TIMEOUT_S = 30.0
 _OF_A_STAGE = (GateJudged.kind, Reopened.kind)
 """Kinds of which the newest event of each stage counts."""
-_OF_MONEY = tuple(kind.kind for kind in OF_MONEY)
-"""Kinds of which every event counts."""
 _BEGIN = "sqlite_begin"
 
 _METADATA = sa.MetaData()
@@ -131,7 +129,7 @@ class SqlEventStore:
         events, heads = _EVENTS.c, _HEADS.c
         apart = sa.case(
             (events.kind.in_(_OF_A_STAGE), sa.func.json_extract(events.data, "$.stage")),
-            (events.kind.in_(_OF_MONEY), events.seq),
+            (events.kind.in_(billing.COUNTED), events.seq),
         )
         last = sa.select(events.job, sa.func.max(events.seq).label("seq")).group_by(events.job, events.kind, apart)
         picked = last.union(sa.select(events.job, sa.literal(1).label("seq")).distinct()).subquery()

@@ -10,7 +10,7 @@ from harness.log.summary import LogSummary
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class TrainingPace:
     """Steps of all trainers together, done and in total; the newest loss and learning rate, and whose they are.
 
     ``left_s``: seconds that the remaining steps take.
@@ -25,7 +25,7 @@ class Pace:
     learning_rate: float | None = None
 
 
-def pace(log: LogSummary, expected: Mapping[Trainer, float]) -> Pace | None:
+def pace(log: LogSummary, expected: Mapping[Trainer, float]) -> TrainingPace | None:
     """Progress of the present attempt; None before it has announced its steps.
 
     Steps take as long as the newest logged ones, those of a trainer that has not begun as ``expected`` (seconds).
@@ -36,7 +36,7 @@ def pace(log: LogSummary, expected: Mapping[Trainer, float]) -> Pace | None:
     left = {trainer: max(0, total - _done(log, trainer)) for trainer, total in planned.items()}
     seconds = sum(count * (log.of(trainer).s_per_step or expected[trainer]) for trainer, count in left.items())
     newest = next((last for trainer in reversed(planned) if (last := log.of(trainer).last) is not None), None)
-    return Pace(
+    return TrainingPace(
         step=sum(planned.values()) - sum(left.values()),
         total=sum(planned.values()),
         left_s=seconds,

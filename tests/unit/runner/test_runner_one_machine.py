@@ -267,7 +267,7 @@ def test_what_an_older_ledger_does_not_account_for_shows_as_what_may_bill(world:
     _forget(world)
     told = Ledger(world.store, world.home / "jobs")
     assert told.row(world.job.name, world.clock.now())["alive"] is None, "its folder tells of an instance"
-    assert [row["alive"] for row in told.rows()] == [None]
+    assert [row["alive"] for row in told.rows(world.clock.now())] == [None]
     _evidence(world).unlink()
     with pytest.raises(Unaccounted, match="instance 4711"):
         world.run()
