@@ -12,7 +12,6 @@ from pydantic import TypeAdapter, ValidationError
 from harness.core.errors import BadInput
 from harness.core.lifecycle import Stage
 from harness.gates.facts_file import FactsFile, read_facts
-from harness.ledger.codec import decode
 from harness.ledger.events import GateJudged, Polled
 from harness.ledger.history import History
 from harness.ledger.outlook import expected_s_per_step
@@ -32,15 +31,14 @@ class RecordedPace:
 
 def newest_look(history: History) -> FactsFile | None:
     """The facts of the newest look at this instance's training; None when there was none, or its file does not read."""
-    for record in reversed(history.records):
-        event = decode(record) if record.kind in _LOOKS else None
-        if isinstance(event, Polled | GateJudged) and event.stage is Stage.TRAINING:
-            try:
-                file = read_facts(Path(event.facts_path))
-            except BadInput:
-                return None
-            return file if history.rental is not None and file.taken_at >= history.rental.at else None
-    return None
+    looks = (one for one in reversed(history.records) if one.kind in _LOOKS and one.data["stage"] == Stage.TRAINING)
+    newest = next(looks, None)
+    if newest is None or history.rental is None or newest.at < history.rental.at:
+        return None
+    try:
+        return read_facts(Path(str(newest.data["facts_path"])))
+    except BadInput:
+        return None
 
 
 def recorded_pace(history: History) -> RecordedPace | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from typing import Final
 
 from harness.core.canonical import Json
@@ -79,5 +78,11 @@ def _finite(value: float | None) -> float | None:
 
 
 def _bills(found: Bills) -> dict[str, Json]:
-    told = asdict(found)
-    return {**{name: told[name] for name in told if name not in {"job", "instance_id"}}, "told": found.brief}
+    return {
+        "state": found.state,
+        "usd_per_hour": found.usd_per_hour,
+        "embedded": found.embedded,
+        "command": found.command,
+        "at_once": found.at_once,
+        "told": found.brief,
+    }

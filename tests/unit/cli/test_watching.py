@@ -23,6 +23,9 @@ from tests.support.job_histories import INSTANCE, Log, job
 from tests.unit.cli.test_status_lines import HELD, TRAINED, training
 
 STEP = "[sft] step {0}/330 (1%) loss={1} lr=0.0001 s/step=4.0\n"
+UNSEEN: dict[str, Any] = dict.fromkeys(
+    ("log", "gpus", "sft_checkpoints", "last_lines", "mirror", "log_age_s"), unseen("?")
+)
 EVIL = "\x1b[2J\x1b]0;x\x07evil\r\nsecond\x00 " + "w" * 500
 
 

@@ -110,11 +110,11 @@ def test_an_empty_market_is_an_answer_and_a_missing_list_is_none() -> None:
 
 @pytest.mark.parametrize(
     ("told", "price"),
-    [({}, None), ({"storage_total_cost": 0.0308}, 0.0308), ({"storage_total_cost": "0.03"}, 0.03)]
-    + [({"storage_total_cost": odd}, None) for odd in (None, -1, "cheap", float("nan"), [], True)],
+    [(0.0308, 0.0308), ("0.03", 0.03), *((odd, None) for odd in (None, -1, "cheap", float("nan"), (), True))],
 )
-def test_the_price_of_the_disk_is_told_where_it_reads_and_spoils_no_offer(told: dict[str, Any], price: float) -> None:
-    (found,) = offers([offer_row(1, **told)], QUERY)
+def test_the_price_of_the_disk_is_told_where_it_reads_and_spoils_no_offer(told: object, price: float | None) -> None:
+    assert offers([offer_row(1)], QUERY)[0].disk_usd_per_hour is None
+    (found,) = offers([offer_row(1, storage_total_cost=told)], QUERY)
     assert found.disk_usd_per_hour == price
 
 
