@@ -26,6 +26,8 @@ from harness.wiring import open_context
 _SLOW_S = 5.0
 """Seconds after which a look that has not come back yet is told of."""
 _PIPE_WIDTH = 120
+_ECHO = 3
+"""Columns left free at the right: a terminal echoes Ctrl-C there, and a line that it breaks is not drawn over."""
 _LINES_ABOVE_LOG = 16
 
 
@@ -56,7 +58,7 @@ def monitor(
         finally:
             following.stop()
         history = following.latest.history if following.latest else context.history
-    write(console, Text(_farewell(history)))
+    console.print(_farewell(history), markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def _farewell(history: History) -> str:
@@ -140,7 +142,7 @@ def _live(console: Console, following: _Following) -> None:
 
 
 def _frame(console: Console, following: _Following, height: int) -> list[str]:
-    width, slow = console.width - 1, following.asking_s
+    width, slow = console.width - _ECHO, following.asking_s
     waiting = [f"asking for {human_seconds(slow)}: no answer yet"[:width]] if slow > _SLOW_S else []
     look = following.latest
     if look is None:

@@ -22,7 +22,8 @@ from harness.ledger.rows import next_command
 from harness.log.pace import TrainingPace, pace
 
 _LABEL = 8
-_BAR = 20
+_NARROW = 80
+"""Columns below which the bar is half as long."""
 _MIB = 1 << 20
 _SHOWN_CHECKPOINTS = 5
 
@@ -62,13 +63,15 @@ def _lines(look: Look, now: float, width: int, log_lines: int, unicode: bool) ->
     age = "" if look.seen_at is None else f"  seen {human_seconds(_age(look, now))} ago"
     yield f"{history.job.name}  {_where(history)}{age}"
     if look.problem is not None:
-        yield from _row("not seen", f"{one_line(look.problem)}; trying again", width)
+        yield from _row("cut", f"{one_line(look.problem)}; trying again", width)
     if seen is not None:
-        yield from _row("steps", f"{_bar(seen, unicode)} {_steps(seen, _age(look, now))}", width)
+        yield from _row(
+            "steps", f"{_bar(seen, 10 if width < _NARROW else 20, unicode)} {_steps(seen, _age(look, now))}", width
+        )
     if facts is not None:
         yield from _of_the_box(facts, seen, width, unicode)
-    for words in _money(look, seen, now):
-        yield from _row("money", words, width)
+    for label, words in zip(("money", "bills"), _money(look, seen, now), strict=True):
+        yield from _row(label, words, width)
     if history.held is not None:
         yield from _row("held", one_line(history.held.reason, 600), width)
     if (command := next_command(history, bills(history))) is not None:
@@ -124,10 +127,10 @@ def _steps(seen: TrainingPace, age_s: float) -> str:
     return f"step {seen.step}/{seen.total}, {share:.0%}{left}"
 
 
-def _bar(seen: TrainingPace, unicode: bool) -> str:
-    done = _BAR * seen.step // seen.total if seen.total else _BAR
+def _bar(seen: TrainingPace, length: int, unicode: bool) -> str:
+    done = length * seen.step // seen.total if seen.total else length
     full, empty = ("█", "░") if unicode else ("#", ".")
-    return full * min(done, _BAR) + empty * max(0, _BAR - done)
+    return full * min(done, length) + empty * max(0, length - done)
 
 
 def _money(look: Look, seen: TrainingPace | None, now: float) -> tuple[str, str]:
