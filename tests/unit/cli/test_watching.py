@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from harness.cli.monitor import _Following, _frame
 from harness.cli.picture import Look, headline, picture
 from harness.cli.watching import Watcher
 from harness.core.answers import BoxCheckpoint, Disk, Gpu, Gpus
@@ -19,6 +21,7 @@ from harness.facts.training import TrainingFacts
 from harness.ledger.events import InstanceStopped
 from harness.log import summary
 from tests.support.context import World, make_world
+from tests.support.fake_clock import FakeClock
 from tests.support.job_histories import INSTANCE, Log, job
 from tests.unit.cli.test_status_lines import HELD, TRAINED, training
 
@@ -122,6 +125,21 @@ def test_the_headline_is_one_line_with_the_age_of_what_was_seen(tmp_path: Path) 
     assert "\n" not in line
 
 
+@pytest.mark.parametrize(("columns", "rows"), [(60, 24), (120, 40), (40, 10), (60, 5)])
+def test_a_frame_fits_the_terminal_whatever_was_seen(tmp_path: Path, columns: int, rows: int) -> None:
+    log = training(tmp_path).add(HELD)
+    clock = FakeClock(log.at)
+    following = _Following(Watcher(_Fixed(log, None)), clock, 5.0)
+    console = Console(width=columns, force_terminal=True)
+    assert _frame(console, following, rows) == ["looking ..."]
+    following.latest = Look(log.history, facts(), log.at, "cut off")
+    following._asked_at = clock.monotonic() + 1e-9
+    clock.turn(30)
+    lines = _frame(console, following, rows)
+    assert len(lines) < rows
+    assert all(len(line) <= columns - 3 for line in lines)
+
+
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A job in mid-training, as a run that was killed leaves it."""
@@ -202,9 +220,10 @@ def test_before_the_first_look_what_was_recorded_stands_with_its_age(tmp_path: P
 class _Fixed:
     """A context whose history is another's."""
 
-    def __init__(self, log: Log, world: World) -> None:
-        self.history, self.clock, self._host = log.history, world.clock, world.context().host()
-        self.job, self.directory = log.job, world.home
+    def __init__(self, log: Log, world: World | None) -> None:
+        self.history, self.job = log.history, log.job
+        if world is not None:
+            self.clock, self._host, self.directory = world.clock, world.context().host(), world.home
 
     def host(self) -> Any:
         return self._host
