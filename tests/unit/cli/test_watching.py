@@ -101,9 +101,7 @@ def test_the_picture_is_never_wider_than_the_terminal_and_obeys_nobody(
         Look(Log().rented().history, facts(TRAINED.replace("1.25", "nan")), 5.0),
         Look(
             Log().rented().history,
-            facts(
-                **dict.fromkeys(("log", "gpus", "sft_checkpoints", "last_lines", "mirror", "log_age_s"), unseen("?"))
-            ),
+            facts(**UNSEEN),
             5.0,
         ),
         Look(Log().rented().history, facts(gpus=seen(Gpus(False, ()))), 5.0),
