@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _BY_ADDRESS_S = 10.0
 """How long a box that somebody names by its address is waited for: it runs, or the address is wrong."""
+_GLANCE_S = 5.0
+"""Seconds for which somebody who only looks waits for a box that does not answer, before that is said."""
 _NOT_A_FILE_NAME = re.compile(r"[^A-Za-z0-9.-]")
 
 
@@ -49,6 +51,8 @@ class OpenContext:
     """Keys of the operator's own that open the box for a look, which attaches no other."""
     scratch: Path | None = None
     """Where a look that is to leave nothing behind keeps what it brings."""
+    only_looks: bool = False
+    """Beside whoever drives the job: no key is taken or attached, and a box that does not answer is not waited for."""
     _history: History | None = field(default=None, repr=False)
     _provider: Provider | None = field(default=None, repr=False)
     _host: Host | None = field(default=None, repr=False)
@@ -103,7 +107,7 @@ class OpenContext:
         """The harness's own SSH key for rented boxes, made when it is first needed."""
         from harness.remote.ssh.keys import generate_keypair  # noqa: PLC0415 - loads paramiko
 
-        return generate_keypair(self._key_file())
+        return generate_keypair(self.key_file)
 
     def known(self) -> Known:
         """All that the ledger's jobs have had at this job's provider."""
@@ -141,6 +145,9 @@ class OpenContext:
         rental, pin = self.history.alive, self.history.pin
         if rental is None:
             raise HostUnreachable("no instance of this job is alive")
+        if self.only_looks and pin is None:
+            again = f"Wait until harness run {self.name} has made the box ready; then run the same command again."
+            raise HostUnreachable("no host key of the box is pinned yet", remedy=again)
         provider = self.provider()
 
         def whereabouts() -> Login:  # called from threads of transfers: it must not touch the history
@@ -153,18 +160,24 @@ class OpenContext:
             return Login(
                 user=self.job.machine.ssh_user,
                 endpoints=instance.endpoints,
-                key_file=self._key_file(),
+                key_file=self.key_file,
                 host_keys=pin.keys if pin else listed,
-                first_use_file=self.directory / f"host-key-{rental.instance_id}",
+                first_use_file=None if self.only_looks else self.directory / f"host-key-{rental.instance_id}",
                 own=self.own,
             )
 
-        login, patience = whereabouts(), self.job.limits.reconnect_s
+        login, patience = whereabouts(), _GLANCE_S if self.only_looks else self.job.limits.reconnect_s
         key = login.key_file
         # One that was made anew after a loss: the box must be told of it.
-        if self.own is None and (not key.exists() or key.stat().st_mtime > rental.at):
+        if self.own is None and not self.only_looks and (not key.exists() or key.stat().st_mtime > rental.at):
             provider.attach_key(rental.instance_id, self.public_key)
         return SshHost(login, self.clock, whereabouts=whereabouts, patience=patience)
+
+    def read_anew(self) -> None:
+        """Forget what the event log told: another process drives the job. Another instance gets another connection."""
+        before, self._history = self.history.alive, None
+        if self.history.alive != before:
+            self.forget_connections()
 
     def forget_connections(self) -> None:
         """Close what is open; it is opened again, with what is known by then, when next needed."""
@@ -172,7 +185,9 @@ class OpenContext:
             self._host.close()
             self._host = None
 
-    def _key_file(self) -> Path:
+    @property
+    def key_file(self) -> Path:
+        """The harness's own SSH key for rented boxes; it may not be there yet."""
         return _key_of(self.home)
 
 
@@ -200,15 +215,18 @@ def open_ledger(home: Path | None = None) -> Iterator[Ledger]:
 
 
 @contextmanager
-def open_context(name: str | None, *, home: Path | None = None, new: bool = False) -> Iterator[OpenContext]:
+def open_context(
+    name: str | None, *, home: Path | None = None, new: bool = False, only_looks: bool = False
+) -> Iterator[OpenContext]:
     """A job's context; without a name, that of the job that moved last. Raises BadInput when there is none.
 
-    ``new``: the job need not have begun.
+    ``new``: the job need not have begun. ``only_looks``: as in ``OpenContext``.
     """
     place = home or environment.home()
     clock = SystemClock()
     store = _open_store(place, clock)
-    context = OpenContext(named(name) if name else latest(store), place, store, clock, open_provider)
+    name = named(name) if name else latest(store)
+    context = OpenContext(name, place, store, clock, open_provider, only_looks=only_looks)
     if not new:
         _ = context.history
     try:

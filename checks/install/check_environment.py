@@ -9,7 +9,7 @@ from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
 
-@pytest.mark.remedy("run the package's install command on the box by hand to see why, then: harness run {job}")
+@pytest.mark.remedy("run the package's install command there to see why (harness ssh {job}), then: harness run {job}")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 3")
 def check_requirements_installed(install: InstallFacts, evidence: Evidence) -> None:
     """Versions on the box satisfy requirements.txt."""
@@ -19,7 +19,7 @@ def check_requirements_installed(install: InstallFacts, evidence: Evidence) -> N
     assert requirements.satisfied > 0, "requirements.txt names nothing"
 
 
-@pytest.mark.remedy("nvidia-smi on the box; a torch of another CUDA does not see the driver's GPUs")
+@pytest.mark.remedy("harness ssh {job} -- nvidia-smi; a torch of another CUDA does not see the driver's GPUs")
 def check_accelerator_visible(install: InstallFacts, job: Job, evidence: Evidence) -> None:
     """The devices that the job trains on are visible to torch."""
     libraries = evidence.saw("torch", install.libraries)
@@ -40,7 +40,7 @@ def check_libraries_import(install: InstallFacts, evidence: Evidence) -> None:
     assert any(line.startswith("IMPORTS ") for line in ran.out.splitlines()), "the import never came to its end"
 
 
-@pytest.mark.remedy("install tmux on the box, or use an image that has it")
+@pytest.mark.remedy("install tmux there (harness ssh {job}), or use an image that has it")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 5")
 def check_terminal_multiplexer_ready(install: InstallFacts, evidence: Evidence) -> None:
     """A terminal multiplexer runs on the box."""

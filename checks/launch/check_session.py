@@ -17,7 +17,7 @@ _PROGRAMS = {"accelerate", "accelerate-launch", "torchrun", "deepspeed", "mpirun
 _MODULES = ("accelerate", "torch.distributed", "deepspeed")
 
 
-@pytest.mark.remedy("tail training.log on the box; then: harness run {job}")
+@pytest.mark.remedy("harness logs {job} says why; then: harness run {job}")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 5")
 def check_training_session_alive(launch: LaunchFacts, evidence: Evidence) -> None:
     """The terminal session and the process in it exist, or have ended well."""
@@ -28,7 +28,7 @@ def check_training_session_alive(launch: LaunchFacts, evidence: Evidence) -> Non
     )
 
 
-@pytest.mark.remedy("tail -f training.log on the box")
+@pytest.mark.remedy("harness logs -f {job}")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 6")
 def check_log_is_growing(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
     """The training log grew within the stall limit, or the training has ended well."""

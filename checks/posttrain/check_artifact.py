@@ -12,7 +12,9 @@ from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
 
-@pytest.mark.remedy("ls -la models/output/final on the box; export again there if need be, then: harness run {job}")
+@pytest.mark.remedy(
+    "harness ssh {job}: ls -la models/output/final; export again there if need be, then: harness run {job}"
+)
 @pytest.mark.seed("vastai-training-agent.md", "step 1")
 @pytest.mark.seed("vastai-training-agent.md", "download script")
 @pytest.mark.seed("vastai-training-agent.md", "quick reference")
@@ -49,7 +51,7 @@ def check_remote_gguf_size_as_predicted(posttrain: PosttrainFacts, evidence: Evi
     assert header.size == recorded.size, f"the file has {header.size} bytes, {recorded.size} were recorded"
 
 
-@pytest.mark.remedy("the parser names the place; export again on the box, then: harness run {job}")
+@pytest.mark.remedy("the parser names the place; export again there (harness ssh {job}), then: harness run {job}")
 def check_remote_gguf_well_formed(posttrain: PosttrainFacts, evidence: Evidence) -> None:
     """Magic, version, metadata are whole, and every tensor lies inside the file."""
     answer = evidence.saw("header", posttrain.gguf)

@@ -16,7 +16,7 @@ from harness.plugin.looking import Evidence
 _COMPLETION = re.compile(r"(COMPLETE|GGUF|Saved)")
 
 
-@pytest.mark.remedy("tail training.log on the box; train on there if it ended early, then: harness run {job}")
+@pytest.mark.remedy("harness logs {job}; train on there if it ended early (harness ssh {job}), then: harness run {job}")
 @pytest.mark.seed("vastai-training-agent.md", "step 1")
 def check_completion_logged(posttrain: PosttrainFacts, evidence: Evidence) -> None:
     """The log's end matches (COMPLETE|GGUF|Saved) and the process ended with status 0."""
@@ -31,7 +31,7 @@ def check_completion_logged(posttrain: PosttrainFacts, evidence: Evidence) -> No
     assert log.complete, "the log does not end with TRAINING COMPLETE"
 
 
-@pytest.mark.remedy("train on from the newest complete checkpoint on the box, then: harness run {job}")
+@pytest.mark.remedy("train on there from the newest complete checkpoint (harness ssh {job}), then: harness run {job}")
 @pytest.mark.seed("vastai-training-agent.md", "rule 5")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "expected performance")
 def check_all_steps_done(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:

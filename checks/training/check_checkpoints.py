@@ -17,7 +17,7 @@ from harness.log.summary import TrainerLog
 from harness.plugin.looking import Evidence
 
 
-@pytest.mark.remedy("ls -la models/output/sft/checkpoint-* on the box")
+@pytest.mark.remedy("harness ssh {job} opens a shell there, for ls -la models/output/sft/checkpoint-* in the package")
 @pytest.mark.seed("vastai-training-agent.md", "rule 4")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "checkpoints")
 def check_checkpoints_every_100_steps(training: TrainingFacts, job: Job, evidence: Evidence) -> None:

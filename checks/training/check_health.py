@@ -39,7 +39,7 @@ def check_loss_is_sane(training: TrainingFacts, job: Job, evidence: Evidence) ->
         assert problem is None, f"{trainer} diverges: {problem}"
 
 
-@pytest.mark.remedy("nvidia-smi on the box: idle GPUs are paid for")
+@pytest.mark.remedy("harness ssh {job} -- nvidia-smi: idle GPUs are paid for")
 @pytest.mark.seed("vastai-training-agent.md", "quick reference")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 6")
 def check_gpus_are_working(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
@@ -61,7 +61,7 @@ def check_gpus_are_working(training: TrainingFacts, job: Job, evidence: Evidence
     )
 
 
-@pytest.mark.remedy("remove old checkpoints on the box; jobs begin to fail at 98 %")
+@pytest.mark.remedy("remove old checkpoints there (harness ssh {job}); jobs begin to fail at 98 %")
 def check_disk_has_room(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
     """The box's disk has room for what is still to be written: before the export, the merged model and the GGUF."""
     disk = evidence.saw("disk", training.disk)

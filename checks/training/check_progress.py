@@ -21,7 +21,9 @@ def check_training_process_alive_or_done(training: TrainingFacts, evidence: Evid
     )
 
 
-@pytest.mark.remedy("nvidia-smi and tail training.log on the box; harness run {job} stops and resumes a hung training")
+@pytest.mark.remedy(
+    "harness monitor {job} shows its GPUs and its log; harness run {job} stops and resumes a hung training"
+)
 @pytest.mark.seed("vastai-training-agent.md", "quick reference")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 6")
 def check_progress_is_advancing(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
@@ -35,7 +37,7 @@ def check_progress_is_advancing(training: TrainingFacts, job: Job, evidence: Evi
     assert not session.alive or age <= limit, f"nothing was written for {age:.0f} s"
 
 
-@pytest.mark.remedy("compare nvidia-smi with a run of the right pace; raise pace_tolerance only if you accept the cost")
+@pytest.mark.remedy("harness ssh {job} -- nvidia-smi; raise pace_tolerance only if you accept the cost")
 @pytest.mark.seed("vastai-training-agent.md", "rule 5")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "expected performance")
 def check_pace_within_timeline(training: TrainingFacts, job: Job, evidence: Evidence) -> None:

@@ -9,7 +9,7 @@ from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
 
-@pytest.mark.remedy("harness run {job} sends what differs; stale files on the box must be removed by hand")
+@pytest.mark.remedy("harness run {job} sends what differs; stale files are removed by hand (harness ssh {job})")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 2")
 def check_remote_package_matches_manifest(upload: UploadFacts, evidence: Evidence) -> None:
     """Every file on the box has the SHA-256 of the local manifest, and nothing stale lies beside them."""

@@ -27,7 +27,16 @@ COMMANDS: Final = {
         "plan:plan",
         "Show the offers that fit a job, its minutes and dollars by part, and its cap; nothing is rented.",
     ),
-    "status": ("status:status", "Show where jobs stand, and which instances may be billing."),
+    "status": (
+        "status:status",
+        "Show where jobs stand, what they cost, and which instances may be billing.",
+    ),
+    "monitor": (
+        "monitor:monitor",
+        "Follow a job while it runs: steps, loss, checkpoints, GPUs, disk, money, log. It only looks.",
+    ),
+    "logs": ("logs:logs", "Show the training's log, from the box or the copy here; -f follows it."),
+    "ssh": ("ssh:ssh", "Open a shell on the job's box: the harness's key, the pinned host key."),
     "report": ("report:report", "Write the gold-standard report anew and say where it is."),
     "download": (
         "transfer:download",

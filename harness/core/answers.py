@@ -85,6 +85,16 @@ class Tail:
 
 
 @dataclass(frozen=True, slots=True)
+class Lines:
+    """Lines of a text file on the box from a byte on, without their ends; ``end`` is the byte behind the last one."""
+
+    exists: bool
+    bytes: int = 0
+    end: int = 0
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Excerpt:
     """Lines of a log in which a pattern was found, as many as there was room for."""
 

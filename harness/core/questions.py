@@ -114,6 +114,19 @@ class TailOf(Question[answers.Tail]):
 
 
 @dataclass(frozen=True, slots=True)
+class LinesFrom(Question[answers.Lines]):
+    """The whole lines of a growing text file from byte ``start`` on, at most ``limit`` bytes of them.
+
+    A negative ``start`` counts from the file's end, and the line that it falls into is left out.
+    """
+
+    path: str
+    start: int
+    limit: int
+    op = "lines"
+
+
+@dataclass(frozen=True, slots=True)
 class Grep(Question[answers.Matches]):
     """The last lines of a file in which a regular expression is found, and how many there are in all."""
 

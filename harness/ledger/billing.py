@@ -17,6 +17,21 @@ from harness.ledger.chain import Record
 from harness.ledger.codec import decode
 from harness.ledger.history import History
 
+COUNTED = frozenset(
+    kind.kind
+    for kind in (
+        events.Rented,
+        events.Adopted,
+        events.InstanceStarted,
+        events.InstanceStopped,
+        events.DestroyRequested,
+        events.Destroyed,
+        events.Abandoned,
+        events.Lost,
+    )
+)
+"""Kinds of event that begin or end what is billed: all of them tell what a job has cost, the newest of each do not."""
+
 
 @dataclass(frozen=True, slots=True)
 class PaidSpan:
@@ -154,8 +169,8 @@ def gone_at(records: Sequence[Record]) -> float | None:
 
 
 def _decoded(records: Sequence[Record]) -> list[tuple[float, events.JobEvent | None]]:
-    """Time and event of each record, decoded once: a long log has thousands of polls."""
-    return [(record.at, decode(record)) for record in records]
+    """Time and event of each record that counts, decoded once: a long log has thousands of polls."""
+    return [(record.at, decode(record)) for record in records if record.kind in COUNTED]
 
 
 def _gone_at(happened: Sequence[tuple[float, events.JobEvent | None]]) -> float | None:

@@ -71,6 +71,21 @@ class Bills:
             told = "a price that is not known"
         return f"{told} (embedded: no real money)" if self.embedded else told
 
+    @property
+    def brief(self) -> str:
+        """A few words for a line of many: what bills, at which price."""
+        return {
+            Billing.NOTHING: "nothing bills",
+            Billing.RUNNING: f"instance {self.instance_id} bills {self.price}",
+            Billing.STOPPED: f"instance {self.instance_id} is stopped, its disk bills {self.price}",
+            Billing.ENDING: f"instance {self.instance_id} is not proven to be gone, and may bill {self.price}",
+            Billing.GONE: f"instance {self.instance_id} is gone, the end of its bill is not proven",
+            Billing.RENTING: f"a rent without an outcome may bill {self.price}",
+            Billing.UNKNOWN: "something may bill that the log does not account for"
+            if self.instance_id is None
+            else f"instance {self.instance_id} was last seen dead, and may bill",
+        }[self.state]
+
 
 def bills(history: History, *, forgotten: bool = False) -> Bills:
     """Everything of a job that bills now; ``forgotten``: its folder tells of an instance that its log does not know."""

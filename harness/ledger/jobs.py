@@ -12,7 +12,7 @@ from harness.core.errors import BadInput, LogDamaged
 from harness.core.ids import InstanceId, JobName, job_name
 from harness.core.text import meant
 from harness.job.model import Job, ProviderTable
-from harness.ledger import ownership, pace
+from harness.ledger import ownership, pace, rows
 from harness.ledger.chain import Record
 from harness.ledger.events import Closed, Opened
 from harness.ledger.history import History, fold
@@ -118,17 +118,17 @@ class Ledger:
         """True for a job that took its instance over."""
         return folded(name, self.store.records(name)).job.adopted
 
-    def rows(self) -> list[dict[str, Json]]:
+    def rows(self, now: float) -> list[dict[str, Json]]:
         """State of every job, told from the outline of its log; of one whose outline is odd, from the whole of it."""
-        rows = []
+        told = []
         for name, records in self.store.outlines().items():
             try:
-                rows.append(self._row(name, fold(records)) if records else self.row(name))
+                told.append(self._row(name, fold(records), now) if records else self.row(name, now))
             except (ValueError, KeyError, TypeError):
-                rows.append(self.row(name))
-        return [*rows, *(_unreadable(name, error) for name, error in self.lost().items())]
+                told.append(self.row(name, now))
+        return [*told, *(rows.unreadable(name, error) for name, error in self.lost().items())]
 
-    def row(self, name: JobName) -> dict[str, Json]:
+    def row(self, name: JobName, now: float) -> dict[str, Json]:
         """State of a job, as JSON; of one whose log does not read, why, under ``unreadable``."""
         try:
             records = self.store.records(name)
@@ -136,22 +136,11 @@ class Ledger:
                 raise self.no_job(name)
             history = folded(name, records)
         except LogDamaged as error:
-            return _unreadable(name, error)
-        return self._row(name, history)
+            return rows.unreadable(name, error)
+        return self._row(name, history, now)
 
-    def _row(self, name: JobName, history: History) -> dict[str, Json]:
-        rental, unresolved = history.rental, history.unresolved
-        doubt = history.in_doubt or (rental is None and self._forgets(name, history))
-        return {
-            "job": name,
-            "stage": "closed" if history.closed else str(history.stage or "closing"),
-            "alive": None if doubt else history.alive is not None,
-            "unresolved": unresolved.label if unresolved else None,
-            "instance_id": rental.instance_id if rental else None,
-            "usd_per_hour": rental.usd_per_hour if rental else None,
-            "held": history.held.reason if history.held else None,
-            "verified": str(history.verified.path) if history.verified else None,
-        }
+    def _row(self, name: JobName, history: History, now: float) -> dict[str, Json]:
+        return rows.row(history, now, forgotten=history.rental is None and self._forgets(name, history))
 
     def _forgets(self, name: JobName, history: History) -> bool:
         """True when the job's folder tells of an instance of which its log, an older one, knows nothing."""
@@ -167,10 +156,6 @@ def _lost(folder: Path, instance_id: InstanceId) -> LogDamaged:
         f"{instance_id} --job-file FILE takes the instance over and brings its model home. When nothing of it bills "
         "any more (harness orphans), move the folder away: a job of that name then begins anew.",
     )
-
-
-def _unreadable(name: JobName, error: LogDamaged) -> dict[str, Json]:
-    return {"job": name, "stage": "unreadable", "alive": None, "unreadable": str(error), "remedy": error.remedy}
 
 
 def latest(store: EventStore) -> JobName:

@@ -29,7 +29,7 @@ from harness.core.errors import BadInput, Conflict, LogDamaged, StoreFailed
 from harness.core.ids import JobName
 from harness.core.ports import Clock
 from harness.core.text import printable
-from harness.ledger import chain
+from harness.ledger import billing, chain
 from harness.ledger.chain import Head, Record
 from harness.ledger.codec import decode, encode
 from harness.ledger.events import GateJudged, JobEvent, Reopened
@@ -127,8 +127,11 @@ class SqlEventStore:
     def outlines(self) -> Mapping[JobName, tuple[Record, ...] | None]:
         """Of every job the events that say where it stands; see ``EventStore.outlines``."""
         events, heads = _EVENTS.c, _HEADS.c
-        stage = sa.case((events.kind.in_(_OF_A_STAGE), sa.func.json_extract(events.data, "$.stage")))
-        last = sa.select(events.job, sa.func.max(events.seq).label("seq")).group_by(events.job, events.kind, stage)
+        apart = sa.case(
+            (events.kind.in_(_OF_A_STAGE), sa.func.json_extract(events.data, "$.stage")),
+            (events.kind.in_(billing.COUNTED), events.seq),
+        )
+        last = sa.select(events.job, sa.func.max(events.seq).label("seq")).group_by(events.job, events.kind, apart)
         picked = last.union(sa.select(events.job, sa.literal(1).label("seq")).distinct()).subquery()
         rows_of = (
             _EVENTS.select()

@@ -29,7 +29,7 @@ class EventStore(Protocol):
         """Every job that has an event, by name."""
 
     def outlines(self) -> Mapping[JobName, tuple[Record, ...] | None]:
-        """Of every job the events that say where it stands: the first, and the newest of each kind and stage.
+        """Of every job the events that say where it stands: the first, the newest of each kind and stage, all of money.
 
         Each is as it was written and the newest is the log's head; that the others are, too, only ``records`` tells.
         None for a job of which something is wrong: ``records`` says what.

@@ -14,7 +14,7 @@ from paramiko import Channel
 
 from harness.core.errors import HostUnreachable, TransferFailed
 from harness.core.ids import Sha256, new_nonce, sha256
-from harness.core.ports import Clock, Json, OnProgress, RemoteFile, RunResult
+from harness.core.ports import Clock, Endpoint, Json, OnProgress, RemoteFile, RunResult
 from harness.core.questions import Answers, Question
 from harness.remote.probe import probe, program
 from harness.remote.ssh.command import run_command
@@ -113,9 +113,16 @@ class SshHost:
 
     def host_key(self) -> str:
         """Public key line that the box shows on a new connection, after it was accepted. Raises HostKeyChanged."""
+        return self._new_connection().host_key
+
+    def route(self) -> Endpoint:
+        """The address at which the box answers a new connection, and lets us in. Raises HostUnreachable."""
+        return self._new_connection().endpoint
+
+    def _new_connection(self) -> Connection:
         connection = self._dialer.connect_patiently(self._patience)
         connection.close()
-        return connection.host_key
+        return connection
 
     def close(self) -> None:
         """Close the connection."""

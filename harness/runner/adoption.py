@@ -104,7 +104,10 @@ def look(context: RunnerContext, instance_id: InstanceId, reporter: ProgressRepo
 
 def _reworded(result: CheckResult, name: str, again: str) -> CheckResult:
     """A result whose remedy does not name a job that has not begun."""
-    return replace(result, remedy=result.remedy.replace(f"harness destroy {name}", again))
+    remedy = result.remedy
+    for command, instead in (("destroy", again), ("ssh", "log in to the box"), ("logs", "read training.log there")):
+        remedy = remedy.replace(f"harness {command} {name}", instead)
+    return replace(result, remedy=remedy)
 
 
 def _as_shown(instance: Instance, owner: int) -> Adopted:

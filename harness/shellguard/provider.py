@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 
-from harness.shellguard import rules, vastcli
+from harness.shellguard import box, rules, vastcli
 from harness.shellguard.reading import HOLE, ProgramCall
 from harness.shellguard.rules import Rule
 from harness.shellguard.seen import NestedCall, NestedScript, Place, Seen, Violation, said
@@ -98,7 +99,10 @@ def _execute(call: ProgramCall, command: str) -> Iterator[Seen]:
     yield NestedScript(command, remote=True)
 
 
-def harness(call: ProgramCall, _place: Place) -> Iterator[Seen]:
-    """``harness ...``: its guard needs no help, but for a loss that is accepted in so many words."""
+def harness(call: ProgramCall, place: Place) -> Iterator[Seen]:
+    """``harness ...``: its guard needs no help, but for a loss that is accepted in so many words, and on the box."""
     if any(word.partition("=")[0] == "--accept-loss" for word in call.words[1:]):
         yield Violation(rules.ACCEPT_LOSS, said(call))
+    if call.words[1:2] == ("ssh",):  # harness ssh JOB -- COMMAND
+        words = [word for word in call.words[1:] if word not in {"--", "--print"}]
+        yield from box.ssh(replace(call, words=(*words,)), place)

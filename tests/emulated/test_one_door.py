@@ -78,6 +78,6 @@ def test_demands_are_todays_leftovers_are_swept_and_what_others_destroyed_is_clo
     assert gone.billing is not None
     assert DestroyIntended not in map(type, operator.events())
     assert Closed in map(type, operator.events())
-    assert "nothing billing" in _type(operator, "status").stdout
+    assert "nothing bills" in _type(operator, "status").stdout
     report = (operator.directory / "GOLD_STANDARD.md").read_text(encoding="utf-8")
     assert "destroyed by somebody else" in report

@@ -23,6 +23,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "glob": files.glob,
     "gpus": machine.gpus,
     "grep": files.grep,
+    "lines": files.lines,
     "now": files.now,
     "processes": machine.processes,
     "python_packages": machine.python_packages,

@@ -152,6 +152,33 @@ def tail(path: str, lines: int, limit: int) -> Any:
     return {"exists": True, "bytes": seen.st_size, "mtime": seen.st_mtime, "lines": found[-lines:]}
 
 
+def lines(path: str, start: int, limit: int) -> Any:
+    """``{exists, bytes, end, lines}``: the whole lines from byte ``start`` on, within ``limit`` bytes.
+
+    ``end`` is the byte behind them, to go on from. A negative ``start`` counts from the end of the file, and the line
+    that it falls into is left out. A line longer than ``limit`` is told in pieces, or it would never be passed.
+    """
+    try:
+        with open(expand(path), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            begin = start if start >= 0 else max(0, size + start)
+            file.seek(begin)
+            data = file.read(limit)
+    except FileNotFoundError:
+        return {"exists": False}
+    if start < 0 and begin > 0:
+        torn = data.find(b"\n") + 1
+        begin, data = begin + torn, data[torn:]
+    whole = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1  # a progress bar redraws itself with the latter
+    if not whole and len(data) == limit:
+        whole = limit
+    text = data[:whole].decode("utf-8", "replace")
+    found = text.split("\n")
+    if not found[-1]:
+        found.pop()
+    return {"exists": True, "bytes": size, "end": begin + whole, "lines": found}
+
+
 def grep(path: str, pattern: str, last: int) -> Any:
     """``{exists, bytes, count, matches: [{line, text}]}``: the last lines where a regular expression is found.
 

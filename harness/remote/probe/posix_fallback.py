@@ -94,6 +94,7 @@ TOOLS: Mapping[type[questions.Question[Any]], Tool | None] = {
             questions.Glob,
             questions.GpuList,
             questions.Grep,
+            questions.LinesFrom,
             questions.PackagesOf,
             questions.ProcessesUnder,
             questions.ReadText,

@@ -171,8 +171,9 @@ def test_a_folder_of_a_job_that_never_rented_hides_nothing(home: Path, ask: Ask)
 
 def test_a_rent_without_an_outcome_is_shown_as_what_may_bill(home: Path, ask: Ask) -> None:
     _write(home, Log().add(RentIntended(LABEL, {}, owner=7)))
-    (line,) = ask("status")[1].splitlines()
-    assert "something may be billing; harness run night finds it" in line
+    line, following = ask("status")[1].splitlines()
+    assert "a rent without an outcome may bill a price that is not known" in line
+    assert following == "  next: harness run night"
 
 
 def test_orphans_are_looked_for_where_a_job_has_its_provider(
@@ -209,8 +210,8 @@ def damaged(home: Path) -> Path:
 def test_a_damaged_log_hides_no_other_job(damaged: Path, ask: Ask) -> None:
     code, out, err = ask("status")
     assert code == LogDamaged.exit_code
-    night, other = out.splitlines()
-    assert f"instance {INSTANCE} at $16.00/h" in night
+    night, _, other = out.splitlines()
+    assert f"instance {INSTANCE} bills $16.00/h" in night
     assert re.match(r"other +unreadable +its log does not read: something may be billing", other)
     assert "the log of job other in" in " ".join(err.split())
     rows = json.loads(ask("status", "--json")[1])
@@ -254,7 +255,7 @@ def test_status_says_what_may_be_billing_and_why_a_job_is_held(home: Path, ask: 
     _write(home, Log().rented().add(Held(stage=Stage.PROVISION, error="GateHeld", reason="driver too old")))
     code, out, _ = ask("status")
     assert code == 0
-    assert f"instance {INSTANCE} at $16.00/h" in out
+    assert f"instance {INSTANCE} bills $16.00/h" in out
     assert "held: driver too old" in out
     (row,) = json.loads(ask("status", "night", "--json")[1])
     assert (row["alive"], row["stage"], row["held"]) == (True, "provision", "driver too old")

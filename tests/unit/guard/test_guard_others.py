@@ -55,7 +55,7 @@ def test_it_is_closed_with_both_proofs_and_says_who_did_not_do_it(world: World) 
     assert len(gone.billing["looks"]) >= 2
     assert any("never asked for its destruction" in note for note in told.notes)
     assert any("destroyed by somebody else" in moment.text for moment in timeline(world.history.records))
-    row = Ledger(world.store).row(world.history.job.name)
+    row = Ledger(world.store).row(world.history.job.name, world.clock.now())
     assert (row["stage"], row["alive"]) == ("closed", False)
 
 

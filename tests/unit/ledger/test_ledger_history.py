@@ -164,4 +164,4 @@ def test_the_outline_of_a_log_tells_where_the_job_stands(until: str, tmp_path: P
     for event in events_of(log.records):
         store.append(JobName(log.job.name), event)
     ledger = Ledger(store)
-    assert ledger.rows() == [ledger.row(JobName(log.job.name))]
+    assert ledger.rows(log.at) == [ledger.row(JobName(log.job.name), log.at)]

@@ -34,6 +34,11 @@ def toy(tmp_path: Path) -> Iterator[None]:
         yield
 
 
+def test_only_a_kind_of_this_package_is_embedded_and_whatever_else_there_is_costs_money() -> None:
+    assert [kind for kind in BUILT_IN if registry.is_embedded(kind)] == ["emulated"]
+    assert not registry.is_embedded("toycloud")
+
+
 @pytest.fixture
 def no_vast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening Vast.ai fails the test."""

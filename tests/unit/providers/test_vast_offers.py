@@ -6,6 +6,7 @@ import pytest
 
 from harness.core.errors import ProviderUnavailable
 from harness.core.ports import OfferQuery
+from harness.emulator.market import Ask
 from harness.providers.vast.offers import gpu_names, offers, rows_of, search_body
 from tests.support.vast_rows import offer_row
 
@@ -105,3 +106,20 @@ def test_an_empty_market_is_an_answer_and_a_missing_list_is_none() -> None:
     assert offers(rows_of({"offers": []}), QUERY) == ()
     with pytest.raises(ProviderUnavailable, match="offers is missing"):
         rows_of({})
+
+
+@pytest.mark.parametrize(
+    ("told", "price"),
+    [(0.0308, 0.0308), ("0.03", 0.03), *((odd, None) for odd in (None, -1, "cheap", float("nan"), (), True))],
+)
+def test_the_price_of_the_disk_is_told_where_it_reads_and_spoils_no_offer(told: object, price: float | None) -> None:
+    assert offers([offer_row(1)], QUERY)[0].disk_usd_per_hour is None
+    (found,) = offers([offer_row(1, storage_total_cost=told)], QUERY)
+    assert found.disk_usd_per_hour == price
+
+
+def test_the_embedded_market_tells_the_price_of_the_disk_that_was_asked_for() -> None:
+    ask = Ask("H100 SXM", 15.0, num_gpus=8, storage_cost=0.2)
+    (found,) = offers([{**ask.row(0.0, 150.0, bid=False), "id": 1, "machine_id": 2}], QUERY)
+    assert found.disk_usd_per_hour == pytest.approx(150 * 0.2 * 12 / 8760)
+    assert found.usd_per_hour == pytest.approx(15.0 + 150 * 0.2 * 12 / 8760)

@@ -28,6 +28,15 @@ def test_a_whole_row() -> None:
     assert (seen.started_at, seen.ends_at, seen.is_bid) == (1_799_999_000.5, 1_802_000_000.0, False)
 
 
+@pytest.mark.parametrize(("told", "price"), [({}, None), ({"storage_total_cost": 0.0308}, 0.0308)])
+def test_the_price_of_the_disk_is_told_where_the_row_has_it(told: dict[str, Any], price: float | None) -> None:
+    assert rows.instance(instance_row(**told)).disk_usd_per_hour == price
+
+
+def test_a_price_of_the_disk_that_reads_oddly_hides_no_instance() -> None:
+    assert rows.instance(instance_row(storage_total_cost="cheap")).disk_usd_per_hour is None
+
+
 def test_the_direct_way_comes_first_and_its_address_is_stripped() -> None:
     assert rows.instance(instance_row()).endpoints == (
         Endpoint("192.0.2.45", 20000, "direct"),

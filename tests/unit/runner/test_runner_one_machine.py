@@ -252,11 +252,11 @@ def test_an_offer_at_an_absurd_price_is_not_rented(world: World, bait: dict[str,
 
 def test_a_rent_without_an_outcome_shows_as_what_may_bill(world: World) -> None:
     _killed_at_the_create(world, commit=True)
-    row = Ledger(world.store).row(world.job.name)
+    row = Ledger(world.store).row(world.job.name, world.clock.now())
     assert row["alive"] is None
     assert row["unresolved"] == world.history.labels[0]
     world.run(until=Stage.PROVISION)
-    row = Ledger(world.store).row(world.job.name)
+    row = Ledger(world.store).row(world.job.name, world.clock.now())
     assert (row["alive"], row["unresolved"]) == (True, None)
 
 
@@ -265,22 +265,22 @@ def test_what_an_older_ledger_does_not_account_for_shows_as_what_may_bill(world:
     _evidence(world)
     _forget(world)
     told = Ledger(world.store, world.home / "jobs")
-    assert told.row(world.job.name)["alive"] is None, "its folder tells of an instance"
-    assert [row["alive"] for row in told.rows()] == [None]
+    assert told.row(world.job.name, world.clock.now())["alive"] is None, "its folder tells of an instance"
+    assert [row["alive"] for row in told.rows(world.clock.now())] == [None]
     _evidence(world).unlink()
     with pytest.raises(Unaccounted, match="instance 4711"):
         world.run()
-    assert told.row(world.job.name)["alive"] is None, "the instance was seen"
+    assert told.row(world.job.name, world.clock.now())["alive"] is None, "the instance was seen"
     world.market.rented.clear()
     world.run(until=Stage.PROVISION)
-    assert told.row(world.job.name)["alive"] is True
+    assert told.row(world.job.name, world.clock.now())["alive"] is True
 
 
 def test_a_job_that_finds_no_offer_has_nothing_billing(world: World) -> None:
     world.market.offers.clear()
     with pytest.raises(GateHeld, match="no offer"):
         world.run()
-    assert Ledger(world.store, world.home / "jobs").row(world.job.name)["alive"] is False
+    assert Ledger(world.store, world.home / "jobs").row(world.job.name, world.clock.now())["alive"] is False
 
 
 @pytest.mark.parametrize("method", ["instances", "account", "volumes"])

@@ -39,6 +39,8 @@ ASKED: tuple[Question[Any], ...] = (
     questions.TailOf("log", lines=20, limit=7),
     questions.TailOf("none", lines=2, limit=1000),
     questions.TailOf("empty", lines=2, limit=1000),
+    questions.LinesFrom("log", start=0, limit=1000),
+    questions.LinesFrom("log", start=-20, limit=1000),
     questions.Grep("log", "loss", last=2),
     questions.ExcerptOf("log", "loss", "grad", limit=1000),
     questions.DiskOf("~"),

@@ -1,0 +1,54 @@
+"""Progress of a training by its log: steps done and in total, and the time that is left of them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.log.grammar import Trainer
+from harness.log.summary import LogSummary
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPace:
+    """Steps of all trainers together, done and in total; the newest loss and learning rate, and whose they are.
+
+    ``left_s``: seconds that the remaining steps take.
+    """
+
+    step: int
+    total: int
+    left_s: float
+    left: Mapping[Trainer, int]
+    trainer: Trainer | None = None
+    loss: float | None = None
+    learning_rate: float | None = None
+
+
+def pace(log: LogSummary, expected: Mapping[Trainer, float]) -> TrainingPace | None:
+    """Progress of the present attempt; None before it has announced its steps.
+
+    Steps take as long as the newest logged ones, those of a trainer that has not begun as ``expected`` (seconds).
+    """
+    if log.plan is None:
+        return None
+    planned = {Trainer.SFT: log.plan.sft_steps, Trainer.DPO: log.plan.dpo_steps}
+    left = {trainer: max(0, total - _done(log, trainer)) for trainer, total in planned.items()}
+    seconds = sum(count * (log.of(trainer).s_per_step or expected[trainer]) for trainer, count in left.items())
+    newest = next((last for trainer in reversed(planned) if (last := log.of(trainer).last) is not None), None)
+    return TrainingPace(
+        step=sum(planned.values()) - sum(left.values()),
+        total=sum(planned.values()),
+        left_s=seconds,
+        left=left,
+        trainer=newest.trainer if newest else None,
+        loss=newest.loss if newest else None,
+        learning_rate=newest.lr if newest else None,
+    )
+
+
+def _done(log: LogSummary, trainer: Trainer) -> int:
+    """Steps that a trainer has done: by its newest step, the end that it stated, or what it went on from."""
+    said = log.of(trainer)
+    resumed = said.resumes[-1].at if said.resumes else 0
+    return max(said.last.step if said.last else 0, said.complete.step if said.complete else 0, resumed)
