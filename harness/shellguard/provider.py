@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 
 from harness.shellguard import rules, vastcli
 from harness.shellguard.reading import HOLE, ProgramCall
@@ -99,6 +100,12 @@ def _execute(call: ProgramCall, command: str) -> Iterator[Seen]:
 
 
 def harness(call: ProgramCall, _place: Place) -> Iterator[Seen]:
-    """``harness ...``: its guard needs no help, but for a loss that is accepted in so many words."""
+    """``harness ...``: its guard needs no help, but for an accepted loss and the wall, which are a person's word."""
     if any(word.partition("=")[0] == "--accept-loss" for word in call.words[1:]):
         yield Violation(rules.ACCEPT_LOSS, said(call))
+    at = call.words.index("guard") + 1 if "guard" in call.words[1:] else len(call.words)
+    behind = tuple(takewhile("--".__ne__, call.words[at:]))
+    if {"unlock", "--help"} & set(behind) == {"unlock"} and "judge" not in behind[: behind.index("unlock")]:
+        yield Violation(rules.UNLOCK, said(call))
+    if any(HOLE in word for word in behind[:1]):
+        yield Violation(rules.UNLOCK, said(call))
