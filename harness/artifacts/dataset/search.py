@@ -25,14 +25,23 @@ class Pieces:
         return b"\n".join(self.lower.values())
 
 
+Exact = Callable[[str, str], re.Match[str] | None]
+
+
+def anywhere(pattern: re.Pattern[str]) -> Exact:
+    """The first place of a pattern, whatever was asked."""
+    return lambda text, _asked: pattern.search(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """A search in a text, and a loose one that finds as much, or more, in its pieces.
 
-    One of the ``keys`` stands in all that the loose search finds: where there is none, it is not begun.
+    ``exact`` is given the text and what its row asks, for what a text may tell depends on that. One of the ``keys``
+    stands in all that the loose search finds: where there is none, it is not begun.
     """
 
-    exact: Callable[[str], re.Match[str] | None]
+    exact: Exact
     loose: re.Pattern[bytes]
     keys: tuple[bytes, ...] = (b"",)
 
