@@ -99,6 +99,8 @@ def test_a_model_goes_with_its_instance_only_behind_the_record_that_its_loss_is_
 def test_a_bill_that_comes_late_is_waited_for() -> None:
     life = AnyLife()
     life.begins()
+    life.runs(0, Stage.POSTDOWNLOAD)
+    life.time_passes(900.0)  # it was billed for longer than the proof looks
     life.bill_is_late(300.0)
     life.runs(0, None)
     assert life.closed

@@ -93,7 +93,7 @@ class AnyLife(RuleBasedStateMachine):
         elif stage is Stage.TRAINING:
             sound = box.exit_status == 0
         elif stage is Stage.TEARDOWN:
-            sound = history.destroyed is not None
+            sound = history.destroyed is not None and history.destroyed.billing is not None
         else:
             return Verdict.PASS
         return Verdict.PASS if sound else Verdict.FAIL
