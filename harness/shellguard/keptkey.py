@@ -22,6 +22,9 @@ FOLDER, FILE = "keys", "vast.json"
 
 _HOME = re.compile(rf"harness_home|(?:share|local|support|data_home\W{{0,2}})/+{SERVICE}", re.IGNORECASE)
 """The harness's home in a line; a clone of the repository bears the same name, and is none."""
+_OWN_HOME = re.compile(r"harness_home[\"'}]?\s*=", re.IGNORECASE)
+"""A line that gives the harness another home speaks of that one."""
+_BESIDE = re.compile(r"\.local/share\b|Application Support|AppData", re.IGNORECASE)
 _IN_TEXT = re.compile(rf"(?:harness_home\W{{0,3}}|{SERVICE}\W?)/+{FOLDER}\b|\b{FOLDER}/+\.?vast\.json", re.IGNORECASE)
 _INTO_FOLDER = re.compile(
     rf"\b(?:cd|chdir|pushd|set-location|sl)\b[^;&|\n]*\b{FOLDER}/?[\"']?\s*(?:[;&|\n]|$)", re.IGNORECASE
@@ -37,8 +40,12 @@ _LISTS = names(
     """
 )
 """Programs that tell of a file without its bytes."""
-_HANDED_ON = re.compile(r"\b(?i:xargs|parallel|foreach|while)|\s-(?:exec|ok|delete)|\$\(|`|<\(|\|\s*%")
+_HANDED_ON = re.compile(
+    r"\b(?i:xargs|parallel|foreach)|\bwhile\s[^;\n]*\bread\b|\s-(?:exec|ok|delete)|\|\s*%"
+    r"|\b(?:cat|less|head|tail|strings|xxd|base64|jq|cp|mv|rm|tar|zip|curl|scp|rsync|python3?)\b[^;|&\n]*(?:\$\(|`|<\()"
+)
 """Signs of a line that goes on with what is listed."""
+_NAMED_OTHERWISE = re.compile(r"-i?(?:name|path|wholename|regex)")
 _TELLS = PRINTERS | names(
     "logger mail mailx sendmail notify-send wall say rem : :: title msg display-message gh glab claude man help"
 )
@@ -54,6 +61,7 @@ _COPIES = names(
     """
 )
 """Programs that, given a folder, take or search what lies below it."""
+_WHOLE = _COPIES | names("rm rmdir rd del remove-item ri shred")
 _READERS = _COPIES | names(
     """
     cat tac bat less more head tail nl cut sort paste rm shred dd gzip xz zstd base64 base32 xxd od hexdump strings jq
@@ -125,10 +133,15 @@ def _opens(name: str, call: ProgramCall, place: Place, line: str) -> bool:
     words = _without_pattern(call.words[1:]) if name in _SEARCHES else call.words[1:]
     paths = [path for word in words for path in _paths(word)]
     kept = any(_is_kept(path, line) for path in paths)
+    home = any(_is_home(path, line) for path in paths)
     if name in _LISTS:
-        return bool(_HANDED_ON.search(line)) and (kept or any(path.rsplit("/", 1)[-1] == FILE for path in paths))
+        fits = any(
+            file == FILE or (home and _may_be(file, FILE)) for file in (path.rpartition("/")[2] for path in paths)
+        )
+        below = home and not any(map(_NAMED_OTHERWISE.fullmatch, words))
+        return bool(_HANDED_ON.search(line)) and (kept or fits or below)
     fed = name in _READERS and any(HOLE in path for path in paths) and _IN_TEXT.search(line)
-    return kept or bool(fed) or (name in _COPIES and any(_is_home(path, line) for path in paths))
+    return kept or bool(fed) or (home and name in _WHOLE)
 
 
 def _without_pattern(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -160,7 +173,8 @@ def _is_kept(path: str, line: str) -> bool:
         return False
     *above, folder, file = ["", "", *parts]
     into = bool(_INTO_FOLDER.search(line)) if not folder else _may_be(folder, FOLDER)
-    if into and _may_be(file, FILE) and (folder == FOLDER or file == FILE):
+    named = file.removeprefix(".").startswith(FILE) or (folder == FOLDER and "vast" in file)
+    if into and named and _may_be(file, FILE):
         return True
     home = _ends_at_home(above, line)
     return (home and (folder == FOLDER or (into and _may_be(file, FILE)))) or (
@@ -171,14 +185,15 @@ def _is_kept(path: str, line: str) -> bool:
 def _ends_at_home(above: list[str], line: str) -> bool:
     """True for what is the harness's home, or may be in a line that names it: a variable, or the current folder."""
     last = next((part for part in reversed(above) if part), "")
-    return last == SERVICE or ((not last or HOLE in last) and bool(_HOME.search(line)))
+    named = not last or (HOLE in last and not _OWN_HOME.search(line))
+    return last == SERVICE or (named and bool(_HOME.search(line)))
 
 
 def _is_home(path: str, line: str) -> bool:
-    parts = [part for part in path.split("/") if part not in {"", "."}]
-    return bool(parts) and (
-        (parts[-1] == SERVICE and bool(_HOME.search(path))) or (path == HOLE and "HARNESS_HOME" in line)
-    )
+    bare = path.rstrip(f"/.{HOLE}") or path.rstrip("/.")
+    if bare == HOLE:
+        return "HARNESS_HOME" in line and not _OWN_HOME.search(line)
+    return bare.rpartition("/")[2] == SERVICE and bool(_HOME.search(bare) or ("/" not in bare and _BESIDE.search(line)))
 
 
 def _may_be(part: str, name: str) -> bool:
@@ -229,6 +244,7 @@ def _reached(tree: ast.Module, flow: Flow, place: Place) -> bool:
         (asks and (bool(_ENTRY.search(f"{place.line} {told}")) or "harness.providers" in " ".join(modules)))
         or inner
         or bool(_INNER.search(" ".join((*modules, told))))
+        or bool(_IN_TEXT.search(_slashed(told)))
         or any(_is_kept(_slashed(path), _slashed(place.line)) for path in opened)
     )
 
