@@ -145,7 +145,7 @@ def _opens(name: str, call: ProgramCall, place: Place, line: str) -> bool:
 
 
 def _without_pattern(words: tuple[str, ...]) -> tuple[str, ...]:
-    """What a search is given less the pattern: its first operand, or the value of an option."""
+    """Words of a search less its pattern: the first operand, or the value of an option."""
     at = next((i for i, word in enumerate(words) if _PATTERN_FOLLOWS.fullmatch(word)), None)
     if at is not None:
         return (*words[:at], *words[at + 2 :])
