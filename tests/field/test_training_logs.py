@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -210,7 +211,7 @@ def preferring(count: int) -> list[float]:
     return [round(math.log(2) - 0.3 * at / count + 0.02 * (at * 7 % 5) * at / count, 4) for at in range(count)]
 
 
-def swift(losses: Iterable[float], lr: Iterable[float], total: int, **more: float) -> list[dict[str, object]]:
+def swift(losses: Iterable[float], lr: Iterable[float], total: int, **more: float) -> list[dict[str, Any]]:
     """Records of ms-swift, every tenth step."""
     return [
         {"loss": loss, "token_acc": 0.61, "grad_norm": 1.9, "learning_rate": rate, "memory(GiB)": 15.8}
@@ -221,7 +222,7 @@ def swift(losses: Iterable[float], lr: Iterable[float], total: int, **more: floa
     ]
 
 
-def swift_end(total: int) -> list[dict[str, object]]:
+def swift_end(total: int) -> list[dict[str, Any]]:
     history = [{"loss": 9.0, "epoch": 0.1, "step": 10}]
     return [
         {"train_runtime": 64.2, "train_loss": 1.2, "epoch": 3.0, "global_step/max_steps": f"{total}/{total}"},
@@ -239,11 +240,10 @@ def factory(losses: Iterable[float], rates: Iterable[float], total: int) -> list
     return [json.dumps(one) for one in told]
 
 
-def tune(losses: Iterable[float], rates: Iterable[float], first: int = 1, **more: float) -> list[str]:
+def tune(losses: Iterable[float], rates: Iterable[float], first: int = 1, more: str = "") -> list[str]:
     """As torchtune's loggers write it."""
-    told = "".join(f" {name}:{value}" for name, value in more.items())
     return [
-        f"Step {at} | loss:{loss!r} lr:{rate!r} tokens_per_second_per_gpu:405.04 {told}".rstrip() + " "
+        f"Step {at} | loss:{loss!r} lr:{rate!r} tokens_per_second_per_gpu:405.04 {more}"
         for at, (loss, rate) in enumerate(zip(losses, rates, strict=True), start=first)
     ]
 
@@ -385,7 +385,7 @@ TORCHTUNE = [
         True,
     ),
     field_case(
-        "dpo", "own: lora_dpo logs its margins", tune(preferring(60), rates(60), **{"rewards/margins": 0.3}), True
+        "dpo", "own: lora_dpo logs its margins", tune(preferring(60), rates(60), more="rewards/margins:0.3 "), True
     ),
     field_case("nan", "own: it diverged", tune([*falling(30), math.nan], [*rates(30), 1e-5]), False),
     field_case("still", "own: nothing is trainable", tune([1.25] * 60, rates(60)), False),
