@@ -115,7 +115,7 @@ KINDS: Final = (
     ),
     Kind("model", "a folder with config.json and safetensors", _is_model, merged.judge),
     Kind("gguf", "a .gguf, any file of a split one, or the folder of one", _is_gguf, _gguf),
+    Kind("log", "a training's .log, or another text of a trainer's steps", log.is_log, lambda path, _: log.judge(path)),
     Kind("dataset", "a .jsonl", _ends(".jsonl"), lambda path, _: dataset.judge(path)),
-    Kind("log", "a training's .log", _ends(".log"), lambda path, _: log.judge(path)),
 )
 """The first kind whose mark a path bears is what it is."""

@@ -1,11 +1,14 @@
-"""A log as transformers and TRL print it by themselves: a dictionary for each logged step, as Python shows it. Pure.
+"""A log as trainers print it by themselves: a record for each logged step. Pure.
 
-Version 4 prints numbers, version 5 prints them as text; either may stand behind a progress bar. Only the order
-tells which step it is, so that steps are counted as they are logged.
+Four ways to write one are known: a dictionary as Python shows it (transformers, TRL and what rests on them; version 4
+prints numbers, version 5 prints them as text; either may stand behind a progress bar), an object of JSON to a line
+(``logging.jsonl`` of ms-swift, ``trainer_log.jsonl`` of LLaMA-Factory), and ``Step N | loss:... lr:...`` of torchtune.
+Where a record does not tell its step, only the order does, so that steps are counted as they are logged.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,8 +18,21 @@ from typing import Final
 from harness.log.grammar import StageComplete, Step, Trainer
 from harness.log.summary import TrainerLog
 
-_ENTRY: Final = re.compile(r"\{'[^{}]*\}")
-_PAIR: Final = re.compile(r"'([\w/.-]+)': '?([+-]?(?:nan|inf|[0-9][0-9.]*(?:[eE][+-]?[0-9]+)?))'?(?=[,}])")
+_NUMBER: Final = re.compile(r"[+-]?(?:nan|inf|[0-9][0-9.]*(?:[eE][+-]?[0-9]+)?)")
+_PYTHON: Final = re.compile(r"\{'[^{}]*\}")
+_PYTHON_PAIR: Final = re.compile(r"'([^']+)': '?([^',{}]*)'?(?=[,}])")
+_TORCHTUNE: Final = re.compile(r"(?:^|[\s\]])Step (\d{1,12}) \| (\S.*)")
+_TORCHTUNE_PAIR: Final = re.compile(r"([\w/.-]+):(\S+)")
+_COUNTED: Final = re.compile(r"(\d{1,12})/(\d{1,12})")
+"""ms-swift tells step and total in one text, under ``global_step/max_steps``."""
+_OTHER_NAMES: Final = {
+    "lr": "learning_rate",
+    "val_loss": "eval_loss",
+    "current_steps": "step",
+    "total_steps": "total",
+}
+_LONGEST_TEXT: Final = 40
+"""Characters of a text in a trainer's record, which tells a time or a share; a longer one is of a row of data."""
 
 Entry = Mapping[str, float]
 
@@ -44,13 +60,14 @@ class BareTraining:
     @property
     def log(self) -> TrainerLog:
         """The same, as the contract's lines would have told it."""
-        total = len(self.entries)
+        numbers = [int(entry.get("step", at)) for at, entry in enumerate(self.entries, start=1)]
+        total = int(self.entries[-1].get("total", numbers[-1]))
         return TrainerLog(
             steps=tuple(
-                Step(self.trainer, at, total, entry["loss"], entry.get("learning_rate", math.nan), math.nan)
-                for at, entry in enumerate(self.entries, start=1)
+                Step(self.trainer, number, total, entry["loss"], entry.get("learning_rate", math.nan), math.nan)
+                for number, entry in zip(numbers, self.entries, strict=True)
             ),
-            complete=StageComplete(self.trainer, total, total) if self.ended else None,
+            complete=StageComplete(self.trainer, numbers[-1], total) if self.ended else None,
         )
 
 
@@ -60,7 +77,7 @@ def read(log_lines: Iterable[str]) -> tuple[BareTraining, ...]:
     evaluated: list[list[float]] = []
     begun: list[int] = []
     for at, entry in _entries(log_lines):
-        if "loss" not in entry and "train_runtime" not in entry:  # of an evaluation in between
+        if "loss" not in entry and not _ends(entry):  # of an evaluation in between
             if trainings:
                 evaluated[-1].append(entry["eval_loss"])
             continue
@@ -83,13 +100,60 @@ def read(log_lines: Iterable[str]) -> tuple[BareTraining, ...]:
     )
 
 
+def tells_of_steps(log_lines: Iterable[str]) -> bool:
+    """True when one of some clean lines is a trainer's record of a step."""
+    return any("loss" in entry for _, entry in _entries(log_lines))
+
+
 def _entries(log_lines: Iterable[str]) -> Iterator[tuple[int, Entry]]:
     """Logged entries, each with the number of its line, the first being 0."""
     for at, line in enumerate(log_lines):
-        for match in _ENTRY.finditer(line):
-            entry = {name: float(value) for name, value in _PAIR.findall(match.group())}
-            if not entry.keys().isdisjoint({"loss", "train_runtime", "eval_loss"}):
+        for record in _records(line):
+            entry = _entry(record)
+            if not entry.keys().isdisjoint({"loss", "eval_loss"}) or _ends(entry):
                 yield at, entry
+
+
+def _records(line: str) -> Iterator[Mapping[str, str]]:
+    if line.startswith('{"'):
+        record = _object(line)
+        if record is not None:
+            yield record
+        return
+    for shown in _PYTHON.finditer(line):
+        yield dict(_PYTHON_PAIR.findall(shown.group()))
+    if (logged := _TORCHTUNE.search(line)) is not None:
+        yield {"step": logged[1], **dict(_TORCHTUNE_PAIR.findall(logged[2]))}
+
+
+def _object(line: str) -> Mapping[str, str] | None:
+    """A trainer's record in JSON; None for a row of data, which holds texts, and for what is cut."""
+    try:
+        told = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    texts = [value for value in told.values() if isinstance(value, str)]
+    if any(len(text) > _LONGEST_TEXT or not any(map(str.isdigit, text)) for text in texts):
+        return None
+    return {name: str(value) for name, value in told.items()}
+
+
+def _entry(record: Mapping[str, str]) -> Entry:
+    """Numbers of a record by transformers' names for them; ``step`` and ``total`` where it tells them."""
+    found: dict[str, float] = {}
+    for name, value in record.items():
+        if _NUMBER.fullmatch(value):
+            found[_OTHER_NAMES.get(name, name)] = float(value)
+        elif "global_step" in name and (counted := _COUNTED.fullmatch(value)) is not None:
+            found |= {"step": float(counted[1]), "total": float(counted[2])}
+    return found
+
+
+def _ends(entry: Entry) -> bool:
+    """True for what a trainer logs last: its summary, or its last step once more without a loss."""
+    if "train_runtime" in entry:
+        return True
+    return entry.keys().isdisjoint({"loss", "eval_loss"}) and entry.get("step", 0.0) >= entry.get("total", math.inf)
 
 
 def _trainer(entry: Entry) -> Trainer:
@@ -97,5 +161,6 @@ def _trainer(entry: Entry) -> Trainer:
 
 
 def _goes_on(before: Entry, entry: Entry) -> bool:
-    """False when the epoch went back, or another kind is logged: another training has begun, or this one again."""
-    return _trainer(entry) is _trainer(before) and entry.get("epoch", 0.0) >= before.get("epoch", 0.0)
+    """False when the step went back, or another kind is logged: another training has begun, or this one again."""
+    place = "step" if "step" in before and "step" in entry else "epoch"
+    return _trainer(entry) is _trainer(before) and entry.get(place, 0.0) >= before.get(place, 0.0)

@@ -10,9 +10,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby, pairwise
-from statistics import fmean, median, stdev
+from operator import mul
+from statistics import fmean, median
 from typing import ClassVar, Final
 
+from harness.core.observed import CouldNotLook
 from harness.log.grammar import Schedule, StageComplete, Step, Trainer
 from harness.log.summary import LogSummary, TrainerLog
 
@@ -21,6 +23,14 @@ LN_2: Final = math.log(2)
 
 _FEW: Final = 4
 """Logged values that a statement on a course needs, however many steps lie between them."""
+
+_NO_GAIN: Final = 0.5
+_SURE: Final = 2.8
+_SURE_OF_FEW: Final = 10.0
+"""Standard errors of a gain that is none, and of one that is no noise: more for few steps, whose noise is less known.
+
+In simulated runs, noise alone is sure in fewer than 1 of 100, and a slow gain that shows at all is none in fewer.
+"""
 
 _ROUNDED: Final = 4
 """Digits to which transformers rounds a loss that it logs."""
@@ -42,7 +52,7 @@ class CourseLimits:
     dpo_start_nats: float = 0.02
     """Distance of DPO's first loss from ln 2 that rounding in bfloat16 explains."""
     dpo_gain_nats: float = 0.001
-    """Nats by which the mean of DPO's last losses lies below ln 2, at least; more where those are noisy."""
+    """Nats by which DPO's losses come to lie below ln 2, at least; more where they are noisy."""
     lr_tolerance_share: float = 0.02
     """Distance of a logged learning rate from the announced schedule, as a share of its peak."""
     zero_lr_share: float = 0.05
@@ -91,21 +101,26 @@ def divergence(said: TrainerLog, limits: CourseLimits) -> str | None:
 
 
 def rate_problem(said: TrainerLog, limits: CourseLimits) -> str | None:
-    """A learning rate that is no number, that is 0 for many steps, or that leaves the announced schedule."""
+    """A learning rate that is no number, that is 0 for many steps, or that leaves the announced schedule.
+
+    Raises CouldNotLook for one of which too few digits are printed.
+    """
     steps = said.steps
     odd = next((step for step in steps if not math.isfinite(step.lr) or step.lr < 0), None)
     if odd is not None:
         return f"the learning rate of step {odd.step} is {odd.lr}"
-    idle = [step for step in steps if step.lr == 0]
+    idle, unit = [step for step in steps if step.lr == 0], _rate_unit(steps)
+    if unit and len(idle) == len(steps):
+        raise CouldNotLook(f"every learning rate is printed as {steps[0].lr:.{steps[0].lr_digits}f}, too short to tell")
     # The first step of a warm-up and the last one of a decay are at 0; a third one belongs to neither.
-    if len(idle) > max(2, limits.zero_lr_share * len(steps)):
+    if not unit and len(idle) > max(2, limits.zero_lr_share * len(steps)):
         return f"the learning rate is logged as 0 at {len(idle)} of {len(steps)} steps, which train nothing"
     if said.schedule is None or (share := _SHARES.get(said.schedule.kind)) is None:
         return None
     for step in steps:
         # Older versions of transformers log the rate that the next step will have.
         both = [said.schedule.peak * share(number, said.schedule, step.total) for number in (step.step - 1, step.step)]
-        slack = limits.lr_tolerance_share * said.schedule.peak
+        slack = limits.lr_tolerance_share * said.schedule.peak + unit / 2
         if not min(both) - slack <= step.lr <= max(both) + slack:
             return (
                 f"the learning rate of step {step.step} is {step.lr:g}; the announced schedule, {said.schedule.kind} "
@@ -114,21 +129,49 @@ def rate_problem(said: TrainerLog, limits: CourseLimits) -> str | None:
     return None
 
 
+def _rate_unit(steps: Sequence[Step]) -> float:
+    """Unit of the last digit of rates that are all printed to as many digits (``%.4f``); 0 for exact ones.
+
+    A rate of exactly 0 is printed as 0 or 0.0 where digits are not counted.
+    """
+    digits = {step.lr_digits for step in steps}
+    counted = next(iter(digits)) if len(digits) == 1 else None
+    return 10.0**-counted if counted is not None and counted > 1 else 0.0
+
+
 def preference_problem(said: TrainerLog, first_loss: float | None, limits: CourseLimits) -> str | None:
-    """DPO that began at another reference than its own start, or that ended without having learned anything."""
+    """DPO that began at another reference than its own start, or that ended without having learned anything.
+
+    Raises CouldNotLook when what it learned may be noise.
+    """
     if first_loss is None and said.steps and said.steps[0].step == 1:
         first_loss = said.steps[0].loss
     if first_loss is not None and not abs(first_loss - LN_2) <= limits.dpo_start_nats:
         return f"the first loss is {first_loss:g}, not ln 2 = {LN_2:.4f}: the reference is not where the policy began"
     if said.last is None or too_short(said, limits) or not (said.complete or said.last.step >= said.last.total):
         return None
-    late = [step.loss for step in said.steps[-max(_FEW, len(said.steps) // 4) :]]
-    noise = stdev(late) / math.sqrt(len(late))
-    if not LN_2 - fmean(late) >= max(limits.dpo_gain_nats, noise):
-        return (
-            f"the loss ends at {fmean(late):.4f} (+-{noise:.4f}), the mean of the last {len(late)} logged steps, "
-            f"and began at ln 2 = {LN_2:.4f}: chosen and rejected are told apart no better than before"
-        )
+    return unlearned([LN_2 - step.loss for step in said.steps], "the loss lies", limits)
+
+
+def unlearned(gains: Sequence[float], what: str, limits: CourseLimits) -> str | None:
+    """Gains over DPO's start, step by step, that are none, or are gone at the end; None where they are beyond doubt.
+
+    They are weighted by their place, for what is learned grows, and held against their own noise. Raises CouldNotLook
+    for gains that noise alone may be.
+    """
+    count = len(gains)
+    if count < _FEW:
+        raise CouldNotLook(f"{what} logged {count} times")
+    weights = range(1, count + 1)
+    gain = sum(map(mul, gains, weights)) / sum(weights)
+    noise = fmean((after - before) ** 2 for before, after in pairwise(gains)) / 2
+    error = math.sqrt(noise * sum(map(mul, weights, weights))) / sum(weights)
+    end = fmean(gains[-max(_FEW, count // 4) :])
+    seen = f"{what} {gain:.4f} (+-{error:.4f}) better than at its start, {end:.4f} at the end of {count} logged steps"
+    if not (gain >= max(limits.dpo_gain_nats, _NO_GAIN * error) and end >= limits.dpo_gain_nats):
+        return f"{seen}: chosen and rejected are told apart no better than before"
+    if gain < (_SURE + _SURE_OF_FEW / (count - 1)) * error:
+        raise CouldNotLook(f"{seen}, which may be noise alone")
     return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -74,6 +74,8 @@ class Step:
     loss: float
     lr: float
     s_per_step: float
+    lr_digits: int | None = field(default=None, compare=False)
+    """Digits behind the point of the rate as it was printed; None where it was printed with an exponent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +182,15 @@ def _checkpoint(match: re.Match[str]) -> tuple[Trainer, int, str]:
     return Trainer(match["trainer"]), int(match["step"]), match["path"]
 
 
+def _digits(number: str) -> int | None:
+    return None if "e" in number.lower() else len(number.partition(".")[2])
+
+
 _GRAMMAR: Final[tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Event]], ...]] = (
     (
         "[",
         re.compile(rf"{_TRAINER}step {_INT}/{_INT} \({_FLOAT}%\) loss={_FLOAT} lr={_FLOAT} s/step={_FLOAT}"),
-        lambda m: Step(Trainer(m[1]), int(m[2]), int(m[3]), float(m[5]), float(m[6]), float(m[7])),
+        lambda m: Step(Trainer(m[1]), int(m[2]), int(m[3]), float(m[5]), float(m[6]), float(m[7]), _digits(m[6])),
     ),
     (
         "[",

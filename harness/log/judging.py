@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import fmean
-from typing import Final
+from typing import Final, ParamSpec
 
 from harness.core.finding import Finding
+from harness.core.observed import CouldNotLook
 from harness.log import bare, course
 from harness.log.bare import BareTraining
 from harness.log.course import CourseLimits
@@ -16,9 +16,15 @@ from harness.log.errors import ErrorLine, error_line
 from harness.log.grammar import Trainer, lines, parse_line
 from harness.log.summary import LogSummary, TrainerLog, summarise
 
+P = ParamSpec("P")
+
 _LIMITS: Final = CourseLimits()
 _FIRST_ABOVE: Final = 0.1
 """Nats above ln 2 that the mean of DPO's first few losses cannot reach while the policy is near its reference."""
+
+_MAYBE: Final = frozenset({".txt", ".out", ".jsonl"})
+_HEAD: Final = 1 << 16
+"""Bytes in which such a text shows what it is: settings may be printed before the first step."""
 
 _COURSE_REMEDY: Final = (
     "look at what is trainable, at the labels, at the data and at the learning rate, and train again"
@@ -26,7 +32,7 @@ _COURSE_REMEDY: Final = (
 
 
 def judge(path: Path) -> tuple[Finding, ...]:
-    """Claims about a log with the contract's lines, or with those that transformers and TRL print by themselves."""
+    """Claims about a log with the contract's lines, or with those that trainers print by themselves."""
     try:
         clean = list(_lines(path))
     except OSError as error:
@@ -40,6 +46,17 @@ def judge(path: Path) -> tuple[Finding, ...]:
         errors = _error_lines(clean)
         return (_nothing(clean), *([_errors(errors)] if errors else []))
     return (_bare_end(trainings[-1]), _errors(_error_lines(clean[_present(trainings) :])), *_bare_courses(trainings))
+
+
+def is_log(path: Path) -> bool:
+    """True for a training's log: a .log, or a text that begins to tell of steps as a trainer does."""
+    if path.suffix.lower() == ".log":
+        return path.is_file()
+    try:
+        with path.open("rb") as file:
+            return path.suffix.lower() in _MAYBE and bare.tells_of_steps(lines(file.read(_HEAD)))
+    except OSError:
+        return False
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -70,7 +87,8 @@ def _nothing(clean: list[str]) -> Finding:
         "The log tells of a training",
         None,
         f"{len(clean)} lines, no logged step among them",
-        "lines of docs/contract.md (training.log), or {'loss': ...} as transformers prints it",
+        "lines of docs/contract.md (training.log), or records of steps as transformers, TRL, ms-swift, LLaMA-Factory or"
+        " torchtune writes them",
         "give the log of the training itself",
     )
 
@@ -130,10 +148,10 @@ def _courses(log: LogSummary) -> Iterator[Finding]:
         if said.steps:
             yield _losses(trainer, said)
             yield from _moves(trainer, said)
-            yield _course(trainer, said, "learning_rate", "has a learning rate", course.rate_problem(said, _LIMITS))
+            yield _rate(trainer, said)
     dpo = log.of(Trainer.DPO)
     if dpo.steps:
-        problem = course.preference_problem(dpo, log.first_dpo_loss, _LIMITS)
+        problem = _asked(course.preference_problem, dpo, log.first_dpo_loss, _LIMITS)
         yield _course(Trainer.DPO, dpo, "preferences", "begins at ln 2 and learns to prefer", problem)
 
 
@@ -148,14 +166,26 @@ def _moves(trainer: Trainer, said: TrainerLog) -> Iterator[Finding]:
     yield _course(trainer, said, "converges", "does not diverge", course.divergence(said, _LIMITS))
 
 
-def _course(trainer: Trainer, said: TrainerLog, name: str, claim: str, problem: str | None) -> Finding:
+def _rate(trainer: Trainer, said: TrainerLog) -> Finding:
+    problem = _asked(course.rate_problem, said, _LIMITS)
+    return _course(trainer, said, "learning_rate", "has a learning rate", problem)
+
+
+def _asked(question: Callable[P, str | None], *given: P.args, **named: P.kwargs) -> str | CouldNotLook | None:
+    """Problem that a question on a course finds; what keeps it from an answer is none."""
+    try:
+        return question(*given, **named)
+    except CouldNotLook as unsure:
+        return unsure
+
+
+def _course(trainer: Trainer, said: TrainerLog, name: str, claim: str, problem: str | CouldNotLook | None) -> Finding:
     short = ", too few to judge a course" if course.too_short(said, _LIMITS) else ""
-    fine = f"{len(said.steps)} logged steps{short}"
     return _of(
         f"{trainer}_{name}",
         f"{trainer.upper()} {claim}",
-        problem is None,
-        problem or fine,
+        None if isinstance(problem, CouldNotLook) else problem is None,
+        str(problem or f"{len(said.steps)} logged steps{short}"),
         "no problem",
         _COURSE_REMEDY,
     )
@@ -167,8 +197,8 @@ def _bare_end(last: BareTraining) -> Finding:
         "The training came to its end",
         True if last.ended else None,
         "the trainer's summary" if last.ended else f"{len(last.entries)} logged steps, and no summary behind them",
-        "{'train_runtime': ...}, which the trainer prints last",
-        "if it still runs, look again when it has ended",
+        "{'train_runtime': ...}, which the trainer prints last (torchtune prints nothing of the kind)",
+        "if it still runs, look again when it has ended; of torchtune, look whether its last checkpoint is there",
     )
 
 
@@ -186,7 +216,7 @@ def _bare_courses(trainings: tuple[BareTraining, ...]) -> Iterator[Finding]:
         else:
             yield from _moves(trainer, said)
         if training.all("learning_rate"):
-            yield _course(trainer, said, "learning_rate", "has a learning rate", course.rate_problem(said, _LIMITS))
+            yield _rate(trainer, said)
         if norms := training.all("grad_norm"):
             idle = sum(norm == 0 or not math.isfinite(norm) for norm in norms)
             # A scaler of fp16 skips a step now and then, and logs nan there.
@@ -201,21 +231,10 @@ def _bare_courses(trainings: tuple[BareTraining, ...]) -> Iterator[Finding]:
 def _bare_preferences(training: BareTraining, said: TrainerLog) -> Finding:
     """DPO by its margins, which every kind of its loss logs; the mean of its first few losses tells the kind."""
     first, margins = said.steps[0].loss, training.all("rewards/margins")
-    late = fmean(margins[-max(1, len(margins) // 4) :])
-    learned: bool | None = True
-    seen = f"margins of {late:.4g} at the end"
-    if training.ended and not course.too_short(said, _LIMITS) and not late >= 2 * _LIMITS.dpo_gain_nats:
-        learned, seen = (
-            False,
-            f"margins of {late:.4g} at the end: chosen and rejected are told apart no better than before",
-        )
-    elif first > course.LN_2 + _FIRST_ABOVE:
-        learned, seen = None, f"the first loss is {first:g}: another kind of loss than sigmoid, or another reference"
-    return _of(
-        "dpo_preferences",
-        "DPO begins at ln 2 and learns to prefer",
-        learned,
-        seen,
-        f"a first loss near {course.LN_2:.4f}, and margins over {2 * _LIMITS.dpo_gain_nats:g} at the end",
-        "look at the reference, at beta, at the learning rate and at the pairs",
-    )
+    problem: str | CouldNotLook | None = None
+    if training.ended and not course.too_short(said, _LIMITS):
+        # Near its start, the sigmoid loss goes down by half of what the margin goes up.
+        problem = _asked(course.unlearned, [margin / 2 for margin in margins], "half the margin is", _LIMITS)
+    if problem is None and first > course.LN_2 + _FIRST_ABOVE:
+        problem = CouldNotLook(f"the first loss is {first:g}: another kind of loss than sigmoid, or another reference")
+    return _course(Trainer.DPO, said, "preferences", "begins at ln 2 and learns to prefer", problem)

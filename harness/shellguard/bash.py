@@ -101,6 +101,10 @@ class _Reader:
 
     def _children(self, node: tree_sitter.Node, depth: int, *, background: bool, stdin: str | None) -> None:
         children = node.children
+        if node.type == "file_redirect":  # ``$(< file)``
+            files: list[str] = []
+            self._redirect(node, depth, files)
+            self.calls.append(ProgramCall(("cat",), files=tuple(files)))
         if node.type == "for_statement":
             self.variables.update({self.text(c): HOLE for c in children if c.type == "variable_name"})
         for i, child in enumerate(children):
@@ -156,6 +160,8 @@ class _Reader:
         before = len(self.calls)
         if body is not None:
             self.visit(body, depth=depth + 1, background=background, stdin=stdin)
+        elif files:
+            self.calls.append(ProgramCall(("cat",)))  # ``> file`` and no more
         if files:
             self.calls[before:] = [replace(one, files=(*one.files, *files)) for one in self.calls[before:]]
         if not rest:

@@ -7,7 +7,7 @@ import binascii
 import re
 from collections.abc import Iterator
 
-from harness.shellguard import box, launchers, pycode, rules, webapi
+from harness.shellguard import box, keptkey, launchers, pycode, rules, webapi
 from harness.shellguard.reading import HOLE, ProgramCall, Shell, program
 from harness.shellguard.seen import NestedCall, NestedScript, Place, Seen, Violation, said
 from harness.shellguard.topics import mentions
@@ -123,6 +123,7 @@ def python(call: ProgramCall, place: Place) -> Iterator[Seen]:
             code = args[i + 1] if i + 1 < len(args) else ""
             yield from pycode.look(code)
             yield from box.python(code, place)
+            yield from keptkey.python(code, place)
             return
         if re.fullmatch(r"-[a-zA-Z]*m", word) and i + 1 < len(args):
             yield from _module(args[i + 1], args[i + 2 :], call)
@@ -133,6 +134,7 @@ def python(call: ProgramCall, place: Place) -> Iterator[Seen]:
     if call.stdin is not None:
         yield from pycode.look(call.stdin)
         yield from box.python(call.stdin, place)
+        yield from keptkey.python(call.stdin, place)
     elif call.piped and mentions(place.line):
         yield Violation(rules.UNREADABLE, said(call))
 

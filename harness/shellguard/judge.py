@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from harness.shellguard import box, carriers, launchers, machines, provider, rules, vastcli, webapi
+from harness.shellguard import box, carriers, keptkey, launchers, machines, provider, rules, vastcli, webapi
 from harness.shellguard.programs import CARRIERS, DETACHED, INERT, INTERPRETERS, OPEN_ENDED, inert, run_by_name, wrapped
 from harness.shellguard.reading import HOLE, PRINTERS, ParsedLine, ProgramCall, Shell, printed, program
 from harness.shellguard.rules import Decision
@@ -117,6 +118,7 @@ def _call(call: ProgramCall, place: Place, depth: int) -> Iterator[Violation]:
     place.judged.add(known)
     yield from _resolve(launchers.flags(call), place, depth)
     yield from _resolve(box.meddle(call, place), place, depth)
+    yield from _resolve(keptkey.look(call, place), place, depth)
     for value in run_by_name(call.env):
         yield from _script(NestedScript(value), place, depth + 1)
     if not call.words or inert(call):
@@ -222,7 +224,9 @@ def _may_be_meant(name: str, words: tuple[str, ...], place: Place) -> bool:
     meant = vastcli.named(words[1:])
     if HOLE in name or re.search(r"[*?\[]", name):
         return bool(meant) or mentions(place.line)
-    return any(command.startswith(("destroy instance", "recycle")) for command in meant)
+    return ("guard", "unlock") in pairwise(words) or any(
+        command.startswith(("destroy instance", "recycle")) for command in meant
+    )
 
 
 _LOOKS: dict[str, Look] = {

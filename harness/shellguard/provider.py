@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import takewhile
 
 from harness.shellguard import box, rules, vastcli
 from harness.shellguard.reading import HOLE, ProgramCall
@@ -100,9 +101,15 @@ def _execute(call: ProgramCall, command: str) -> Iterator[Seen]:
 
 
 def harness(call: ProgramCall, place: Place) -> Iterator[Seen]:
-    """``harness ...``: its guard needs no help, but for a loss that is accepted in so many words, and on the box."""
+    """``harness ...``: its guard needs no help, but for an accepted loss and the wall, which are a person's word."""
     if any(word.partition("=")[0] == "--accept-loss" for word in call.words[1:]):
         yield Violation(rules.ACCEPT_LOSS, said(call))
     if call.words[1:2] == ("ssh",):  # harness ssh JOB -- COMMAND
         words = [word for word in call.words[1:] if word not in {"--", "--print"}]
         yield from box.ssh(replace(call, words=(*words,)), place)
+    at = call.words.index("guard") + 1 if "guard" in call.words[1:] else len(call.words)
+    behind = tuple(takewhile("--".__ne__, call.words[at:]))
+    if {"unlock", "--help"} & set(behind) == {"unlock"} and "judge" not in behind[: behind.index("unlock")]:
+        yield Violation(rules.UNLOCK, said(call))
+    if any(HOLE in word for word in behind[:1]):
+        yield Violation(rules.UNLOCK, said(call))

@@ -190,6 +190,20 @@ ACCEPT_LOSS = Rule(
     "the sentence deletes what was never brought home, and whoever runs commands for others cannot know its worth",
     "harness run JOB brings it home; without --accept-loss, a person is asked at the terminal",
 )
+UNLOCK = Rule(
+    "take-wall-down",
+    Decision.DENY,
+    "Never take the wall down for somebody",
+    "behind it lies a key that can destroy by any program; whether it may lie about again is a person's word",
+    "harness destroy JOB works behind the wall; else let a person type harness guard unlock at a terminal",
+)
+KEPT_KEY = Rule(
+    "kept-key",
+    Decision.DENY,
+    "Never read, copy or remove the key that the wall keeps",
+    "it can destroy, and whoever has seen it needs no harness; without it nobody can take the wall down",
+    "harness guard status says what stands, and shows no key; to save a harness's home, copy state.db and jobs/",
+)
 UNREADABLE = Rule(
     "unreadable",
     Decision.DENY,
@@ -199,7 +213,8 @@ UNREADABLE = Rule(
 )
 
 RULES: tuple[Rule, ...] = (
-    DESTROY, RECYCLE, UPDATE, SCHEDULE, REMOVE, VOLUME, API_KEY, BID, DIRECT, LAUNCHER, BACKGROUND, HIDDEN, UNREADABLE,
+    DESTROY, RECYCLE, UPDATE, SCHEDULE, REMOVE, VOLUME, API_KEY, BID, DIRECT, UNLOCK, KEPT_KEY, LAUNCHER, BACKGROUND,
+    HIDDEN, UNREADABLE,
     STOP, OTHER_MACHINE, REBOOT, INTERRUPT, TEMPLATE, COPY, REMOVE_UNKNOWN, LOCK_OUT, CREDIT, ACCEPT_LOSS, PRINTS_KEY,
 )  # fmt: skip
 """All rules, the irreversible first."""

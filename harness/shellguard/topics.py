@@ -9,16 +9,16 @@ from harness.shellguard.machines import TOOLS
 # A line in which none of these stands, quotes and escapes taken away, has nothing to do with any rule.
 _TOPIC = re.compile(
     r"vast|destroy|recycle|ssh|scp|sftp|lftp|rsync|torch|accelerate|deepspeed|fsdp|/api/v\d|models/output|/workspace"
-    r"|powershell|pwsh|accept-loss|\bsky\b|runpod|lambda(labs)?\.|(^|[\s;&|(/\\'\"])("
-    + "|".join(sorted(TOOLS))
-    + r")(\.exe)?\s"
+    r"|powershell|pwsh|accept-loss|\bunlock|harness guard|harness_home|gold-standard-harness|keyring|secret-tool"
+    r"|keychain|kwallet|generic-password|get_password|open_wall|keystore|harness\.(cli|providers)"
+    r"|\bsky\b|runpod|lambda(labs)?\.|(^|[\s;&|(/\\'\"])(" + "|".join(sorted(TOOLS)) + r")(\.exe)?\s"
 )
 _BUILT = re.compile(r"(^|[;&|(\n{])\s*[\"']?\$\{?\w|&\s*\(")
 """A program whose name stands in variables, or is put together."""
 _ACTS = r"destroy|recycle|update|delete|reset|change|execute|repl"
 _MENTIONS = re.compile(
     rf"\bvast.*\b({_ACTS})|\b({_ACTS})\b.*vastai|\b(destroy|recycle) instance|_instance|torchrun"
-    r"|accelerate launch|deepspeed|torch\.distributed|(rm|delete)\b.*(\.gguf|models/output)",
+    r"|\bguard\W{1,4}unlock\b|accelerate launch|deepspeed|torch\.distributed|(rm|delete)\b.*(\.gguf|models/output)",
     re.DOTALL,
 )
 _QUOTING = re.compile(r"""\\\r?\n|\$?["']|[\\`^]|\$\(\)|\$\{\}""")

@@ -556,6 +556,148 @@ WORDS = [
         "\nText: a\nLabel: POS\nText: b\nLabel: NEG\nText: c\nLabel:",
         None,
     ),
+    field_case(
+        "label-beside-decision",
+        "own: a label told, without an amount",
+        "completion",
+        " Trade outcome: LOSS.",
+        "outcome_stated",
+    ),
+    field_case(
+        "label-bold",
+        "own: a label told, without an amount",
+        "completion",
+        "\n**Trade Result:** Winner",
+        "outcome_stated",
+    ),
+    field_case(
+        "label-plain", "own: a label told, without an amount", "completion", " Outcome: profit.", "outcome_stated"
+    ),
+    field_case(
+        "label-verdict",
+        "own: a label told, without an amount",
+        "completion",
+        " Final verdict: correct",
+        "outcome_stated",
+    ),
+    field_case(
+        "label-in-brackets",
+        "own: a label told, without an amount",
+        "completion",
+        " [Signal result: stopped out]",
+        "outcome_stated",
+    ),
+    field_case("trade-lost", "own: a label told, other words", "completion", " The trade lost.", "outcome_stated"),
+    field_case(
+        "position-won",
+        "own: a label told, other words",
+        "completion",
+        " Your position eventually won 30 pips.",
+        "outcome_stated",
+    ),
+    field_case(
+        "prompt-trade-result", "own: a label left in the question", "prompt", "\nTrade result: LOSS", "outcome_stated"
+    ),
+    field_case(
+        "result-expected", "own: a forecast", "completion", " Most likely outcome: profit. Expected result: win.", None
+    ),
+    field_case("result-before", "own: a history", "completion", " The previous trade's outcome: loss.", None),
+    field_case(
+        "prompt-result-before", "own: a history in the features", "prompt", "\nPrevious trade outcome: LOSS", None
+    ),
+    field_case(
+        "prompt-last-outcome",
+        "own: a history in the features",
+        "prompt",
+        "\nOutcome of the last signal and its outcome: WIN",
+        None,
+    ),
+    field_case("result-of", "own: prose", "completion", " Result: loss of momentum; the pair lost its trend.", None),
+    field_case("xxx", "own: an author's gap", "prompt", " Close: XXX", "unrendered_value"),
+    field_case(
+        "xxx-decimal",
+        "own: an author's gap",
+        "prompt",
+        " The price is 1.0921, the stop X.XXXX today",
+        "unrendered_value",
+    ),
+    field_case("xxx-dollar", "own: an author's gap", "completion", " Take $XX.XX of it.", "unrendered_value"),
+    field_case("xxx-assigned", "own: an author's gap", "prompt", " rsi=XXX, macd=0.2", "unrendered_value"),
+    field_case("xxx-percent", "own: an author's gap", "prompt", " volatility: xx.xx%", "unrendered_value"),
+    field_case(
+        "percent-name",
+        "own: a template of cmd.exe, or of log4j",
+        "prompt",
+        " The price is %PRICE% now",
+        "unrendered_value",
+    ),
+    field_case(
+        "percent-any-name",
+        "own: a template that was not rendered",
+        "prompt",
+        " Volatility: %VOL_20%",
+        "unrendered_value",
+    ),
+    field_case(
+        "percent-lower",
+        "own: a template that was not rendered",
+        "prompt",
+        " close %close_price% and",
+        "unrendered_value",
+    ),
+    field_case("at-name", "own: Ant's and CMake's filter", "prompt", " at @price@ the", "unrendered_value"),
+    field_case("at-any-name", "own: Ant's and CMake's filter", "prompt", " Drift: @drift.mean@", "unrendered_value"),
+    field_case("hashes", "own: a template that was not rendered", "prompt", " the ##CLOSE## of", "unrendered_value"),
+    field_case("wiki", "own: a template that was not rendered", "prompt", " at [[ price ]] now", "unrendered_value"),
+    field_case(
+        "mail-merge", "own: a mail merge that did not run", "prompt", " at «close_price» now", "unrendered_value"
+    ),
+    field_case(
+        "dollars-around", "own: a template that was not rendered", "prompt", " at $PRICE$ now", "unrendered_value"
+    ),
+    field_case(
+        "format-asked",
+        "own: a prompt says how to answer",
+        "prompt",
+        " Answer in the format 'Target: XXX, Stop: <PRICE>'.",
+        None,
+    ),
+    field_case(
+        "format-headed",
+        "own: a prompt says how to answer",
+        "prompt",
+        "\nUse this template:\n\nSize: 1\nTarget: X.XXXX\nStop: <PRICE>",
+        None,
+    ),
+    field_case(
+        "explains-jinja",
+        "own: prose on templates",
+        "completion",
+        " In Jinja, {{ price }} is replaced by the value of price.",
+        None,
+    ),
+    field_case(
+        "explains-percent",
+        "own: prose on templates",
+        "completion",
+        " The placeholder %PRICE% is filled in by the server.",
+        None,
+    ),
+    field_case("explains-at", "own: prose on templates", "completion", " Ant replaces @price@ with its value.", None),
+    field_case(
+        "roman", "own: a number of another kind", "prompt", " Chapter XXX of the book; Super Bowl XXX; size XXL", None
+    ),
+    field_case(
+        "phone", "own: letters for a number kept back", "prompt", " Phone: XXX-XXX-XXXX, SSN: XXX-XX-XXXX", None
+    ),
+    field_case("anonymous", "own: a name kept back", "prompt", " Patient: XXX, Name: XXX", None),
+    field_case("windows", "own: a variable of Windows", "prompt", " It lies in: %APPDATA% or %USERPROFILE%\\x", None),
+    field_case("percents", "own: percent signs", "prompt", " up 2%, down 3%; a 50%/50% chance, 5% high% low", None),
+    field_case("sql", "own: SQL's pattern", "prompt", " rows where name like '%price%'", None),
+    field_case(
+        "handles", "own: names of people", "prompt", " ask @rate@example.social or mail rate@price.example", None
+    ),
+    field_case("math", "own: a formula", "completion", " with $r$ the rate and $P$ the price, $P_t$ rises", None),
 ]
 
 
@@ -591,7 +733,29 @@ def test_what_a_search_of_the_texts_finds_is_found_in_the_file_at_any_place(
 
 
 def _finds(rule: phrases.WordRule, field: str, text: str) -> bool:
-    return ("asked" if field == "prompt" else "learned") in rule.parts and rule.search.exact(text) is not None
+    part, asked = ("asked", text) if field == "prompt" else ("learned", example(1)["prompt"])
+    return part in rule.parts and rule.search.exact(text, asked) is not None
+
+
+OUTCOMES = [
+    field_case("alone", "own: what nobody asked", "EURUSD, rsi 41: buy or sell?", "Trade outcome: LOSS.", True),
+    field_case(
+        "no-market-word", "own: what nobody asked", "EURUSD, rsi 41: up or down?", "(Note: this was wrong.)", True
+    ),
+    field_case("with-decision", "own: asked, and told", "Is a loss near? EURUSD.", "Action: SELL\nOutcome: WIN", True),
+    field_case("asked", "own: a label to predict", "EURUSD, long at 1.08: win or loss?", "Outcome: LOSS", False),
+    field_case("asked-for-it", "own: a label to predict", "Predict the trade's outcome.", "Trade outcome: LOSS", False),
+    field_case("sports", "own: another field's label", "Ajax against PSV.", "Result: win.", False),
+    field_case("tool", "own: a report of an agent", "Run the tests.", "Result: success. Outcome: failed.", False),
+    field_case("stop-loss", "own: a stop is no outcome", "EURUSD, stop loss 1.07: buy?", "Result: loss.", True),
+]
+
+
+@pytest.mark.parametrize(("prompt", "answer", "told"), OUTCOMES)
+def test_an_outcome_is_told_where_nobody_asked_for_one(tmp_path: Path, prompt: str, answer: str, told: bool) -> None:
+    both = [{"prompt": f"{prompt} ({number})", "completion": answer} for number in range(4)]
+    read = rows.read(write(tmp_path / "real.jsonl", both), Teaching.EXAMPLES)
+    assert ("outcome_stated" in {defect.rule for defect in phrases.judge([read])}) is told
 
 
 ANSWERS = [

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.artifacts import expectation
+from harness.artifacts.judging import kind_of
 from harness.core.verdict import Verdict
 from harness.log import grammar
 from harness.log.errors import ErrorKind, error_line
@@ -207,6 +211,61 @@ def preferring(count: int) -> list[float]:
     return [round(math.log(2) - 0.3 * at / count + 0.02 * (at * 7 % 5) * at / count, 4) for at in range(count)]
 
 
+def swift(losses: Iterable[float], lr: Iterable[float], total: int, **more: float) -> list[dict[str, Any]]:
+    """Records of ms-swift, every tenth step."""
+    return [
+        {"loss": loss, "token_acc": 0.61, "grad_norm": 1.9, "learning_rate": rate, "memory(GiB)": 15.8}
+        | {"train_speed(iter/s)": 0.25, **more, "epoch": round(10 * at / total, 4)}
+        | {"global_step/max_steps": f"{10 * at}/{total}", "percentage": f"{1000 * at / total:.2f}%"}
+        | {"elapsed_time": "1h 54m 53s", "remaining_time": "9h 30m 16s"}
+        for at, (loss, rate) in enumerate(zip(losses, lr, strict=True), start=1)
+    ]
+
+
+def swift_end(total: int) -> list[dict[str, Any]]:
+    history = [{"loss": 9.0, "epoch": 0.1, "step": 10}]
+    return [
+        {"train_runtime": 64.2, "train_loss": 1.2, "epoch": 3.0, "global_step/max_steps": f"{total}/{total}"},
+        {"last_model_checkpoint": "/root/output/v0-1/checkpoint-9", "best_metric": 0.2, "log_history": history},
+    ]
+
+
+def factory(losses: Iterable[float], rates: Iterable[float], total: int) -> list[str]:
+    """``trainer_log.jsonl`` of LLaMA-Factory."""
+    told = [
+        {"current_steps": at, "total_steps": total, "loss": loss, "eval_loss": None, "reward": None}
+        | {"learning_rate": rate, "epoch": at / total, "percentage": 100 * at / total, "elapsed_time": "0:27:55"}
+        for at, (loss, rate) in enumerate(zip(losses, rates, strict=True), start=1)
+    ]
+    return [json.dumps(one) for one in told]
+
+
+def tune(losses: Iterable[float], rates: Iterable[float], first: int = 1, more: str = "") -> list[str]:
+    """As torchtune's loggers write it."""
+    return [
+        f"Step {at} | loss:{loss!r} lr:{rate!r} tokens_per_second_per_gpu:405.04 {more}"
+        for at, (loss, rate) in enumerate(zip(losses, rates, strict=True), start=first)
+    ]
+
+
+def fixed(lines: list[str], digits: int, rate: Callable[[int], float]) -> list[str]:
+    """The contract's steps of SFT with a rate that is printed with so many digits."""
+
+    def printed(found: re.Match[str]) -> str:
+        return f"{found[1]}lr={rate(int(found[2])):.{digits}f}"
+
+    return [re.sub(r"(\[sft\] step (\d+)/.*)lr=\S+", printed, line) for line in lines]
+
+
+def linear(step: int) -> float:
+    """A rate of 0.0002 that decays to 0 over 330 steps."""
+    return 2e-4 * (1 - step / 330)
+
+
+def scheduled(lines: list[str], schedule: str = "linear warmup_steps=0 lr=0.0002") -> list[str]:
+    return [lines[0], PLAN, f"[sft] SCHEDULE {schedule}", *lines[2:]]
+
+
 END = "{'train_runtime': 61.2, 'train_samples_per_second': 4.1, 'train_loss': 1.2, 'epoch': 1.0}"
 END_5 = "{'train_runtime': '61.2', 'train_loss': '1.2', 'epoch': '1'}"
 
@@ -264,7 +323,107 @@ SOUND = [
     ),
 ]
 
+SOUND += [
+    field_case(
+        "swift",
+        "modelscope/ms-swift#4146",
+        [*map(str, [*swift(preferring(40), rates(40), 400, **{"rewards/margins": 0.4}), *swift_end(400)[:1]])],
+    ),
+    field_case(
+        "swift-jsonl",
+        "modelscope/ms-swift#4408",
+        [*map(json.dumps, [*swift(falling(40), rates(40), 400), *swift_end(400)])],
+    ),
+    field_case(
+        "swift-evaluated",
+        "modelscope/ms-swift#4408",
+        [
+            *map(json.dumps, swift(falling(40), rates(40), 400)),
+            json.dumps({"eval_loss": 0.3, "epoch": 3.0, "global_step/max_steps": "400/400", "elapsed_time": "4h"}),
+            *map(json.dumps, swift_end(400)),
+        ],
+    ),
+    field_case(
+        "swift-texts",
+        "own: its later versions write numbers as texts",
+        [
+            json.dumps({name: str(value) for name, value in one.items()})
+            for one in [*swift(falling(40), rates(40), 400), *swift_end(400)[:1]]
+        ],
+    ),
+    field_case(
+        "llama-factory",
+        "hiyouga/LlamaFactory#774",
+        [
+            *factory(falling(60), rates(60), 61),
+            '{"current_steps": 61, "total_steps": 61, "loss": null, "eval_loss": null, "learning_rate": null}',
+        ],
+    ),
+    field_case(
+        "digits",
+        "own: a rate printed with four digits follows its schedule as far as they tell",
+        scheduled(fixed(whole_log(), 4, linear)),
+    ),
+]
+
+TORCHTUNE = [
+    field_case("sft", "meta-pytorch/torchtune#1358", tune(falling(60), rates(60)), True),
+    field_case("from-0", "meta-pytorch/torchtune#640", tune(falling(60), rates(60), first=0), True),
+    field_case(
+        "behind-a-bar",
+        "meta-pytorch/torchtune#2620",
+        [
+            f"1|{at}|Loss: {line[13:17]}:  83%|██▎ | 84/101 [22:38<04:33, 16.06s/it]{line}"
+            for at, line in enumerate(tune(falling(60), rates(60)))
+        ],
+        True,
+    ),
+    field_case(
+        "resumed",
+        "own: it begins again at a checkpoint",
+        [*tune(falling(60), rates(60)), *CRASH, *tune(falling(60)[30:], rates(60)[30:], first=31)],
+        True,
+    ),
+    field_case(
+        "dpo", "own: lora_dpo logs its margins", tune(preferring(60), rates(60), more="rewards/margins:0.3 "), True
+    ),
+    field_case("nan", "own: it diverged", tune([*falling(30), math.nan], [*rates(30), 1e-5]), False),
+    field_case("still", "own: nothing is trainable", tune([1.25] * 60, rates(60)), False),
+    field_case("rate-0", "own: a rate of 0", tune(falling(60), [0.0] * 60), False),
+]
+
+
 BROKEN = [
+    field_case(
+        "swift-nan",
+        "own: a loss that is no number, as JSON writes it",
+        [*map(json.dumps, [*swift([*falling(39), math.nan], rates(40), 400), *swift_end(400)])],
+        "log_sft_losses",
+    ),
+    field_case(
+        "swift-ln2",
+        "own: a DPO that learned nothing",
+        [*map(json.dumps, [*swift(LN_2[:40], rates(40), 400, **{"rewards/margins": 0.0}), *swift_end(400)])],
+        "log_dpo_preferences",
+    ),
+    field_case(
+        "llama-factory-rate",
+        "own: a rate of 0",
+        [*factory(falling(60), [0.0] * 60, 61), '{"current_steps": 61, "total_steps": 61, "percentage": 100.0}'],
+        "log_sft_learning_rate",
+    ),
+    field_case(
+        "digits-elsewhere",
+        "own: four digits are enough to see another rate",
+        scheduled(fixed(whole_log(), 4, lambda _: 2e-3)),
+        "log_sft_learning_rate",
+    ),
+    field_case(
+        "digits-0",
+        "own: nobody prints a rate to one digit: it is 0",
+        fixed(whole_log(), 1, lambda _: 0.0),
+        "log_sft_learning_rate",
+    ),
     field_case(
         "eval-nan",
         "own: an evaluation that is no number",
@@ -370,6 +529,39 @@ def test_a_training_that_does_not_train(tmp_path: Path, log: list[str], claim: s
     assert judged(tmp_path / "training.log", log)[claim] is Verdict.FAIL
 
 
+@pytest.mark.parametrize(("log", "sound"), TORCHTUNE)
+def test_torchtune_tells_a_course_and_no_end(tmp_path: Path, log: list[str], sound: bool) -> None:
+    found = judged(tmp_path / "log_1723844072.txt", log)
+    assert found.pop("log_ends_well") is Verdict.UNKNOWN
+    assert len(found) > 4
+    assert (set(found.values()) == {Verdict.PASS}) is sound
+    assert (Verdict.FAIL in found.values()) is not sound
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "kind"),
+    [
+        field_case("torchtune", "meta-pytorch/torchtune#1358", "log_1.txt", tune([2.0, 1.9], [1e-4] * 2), "log"),
+        field_case(
+            "swift", "modelscope/ms-swift#4408", "logging.jsonl", [*map(json.dumps, swift([2.0], [1.0], 9))], "log"
+        ),
+        field_case("rows", "own: rows of data", "rows.jsonl", ['{"prompt": "loss?", "completion": "b"}'], "dataset"),
+        field_case(
+            "rows-with-loss",
+            "own: rows of data that were scored",
+            "scored.jsonl",
+            ['{"prompt": "What is it?", "completion": "b", "loss": 0.3, "epoch": 1}'],
+            "dataset",
+        ),
+    ],
+)
+def test_what_a_trainer_wrote_is_known_whatever_its_name(
+    tmp_path: Path, name: str, lines: list[str], kind: str
+) -> None:
+    (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert kind_of(tmp_path / name, expectation.of(None, "", None)) == kind
+
+
 @pytest.mark.parametrize(
     ("write", "name"),
     [
@@ -380,8 +572,12 @@ def test_a_training_that_does_not_train(tmp_path: Path, log: list[str], claim: s
             lambda path: path.write_text("\n".join(v4([25.0, 20.0], [1e-6, 1e-6], **{"rewards/margins": 0.1}))),
             "log_dpo_preferences",
         ),
+        (
+            lambda path: path.write_text("\n".join(fixed(whole_log(), 4, lambda _: 2e-5)), encoding="utf-8"),
+            "log_sft_learning_rate",
+        ),
     ],
-    ids=["no-log", "folder", "still-running", "ipo"],
+    ids=["no-log", "folder", "still-running", "ipo", "digits"],
 )
 def test_what_a_log_does_not_tell_is_unknown(tmp_path: Path, write: Callable[[Path], object], name: str) -> None:
     path = tmp_path / "training.log"

@@ -3,8 +3,10 @@
     python -m tests.mutants [--seed N] [--count N] [--minutes N] [--only GLOB] [PYTEST ARGUMENT ...]
 
 Works in a copy of the tree. The kinds take turns, so that rare ones (an exception that is let through) are met as often
-as common ones. A test that fails of a mutant must pass in the unchanged copy, else it judges nothing. Ends with 1 when
-a mutant survives; each is printed with its change, to be judged by hand: one that no test can tell from the original is
+as common ones. A test that fails of a mutant must fail of it once more, alone, and pass in the unchanged copy, else it
+judges nothing. Tests that do not end, or end without a word, notice a mutant where the unchanged copy ends in time and
+well; else (a busy machine, no memory) the mutant is *unjudged*, and counts neither way. Ends with 1 when a mutant
+survives; each is printed with its change, to be judged by hand: one that no test can tell from the original is
 immaterial, for every other a test is missing.
 
 Of the published tools mutmut (3.8) mutates only what functions do, so no table of constants, and draws no sample;
@@ -35,8 +37,11 @@ from tests.mutants.rooms import ROOMS, Room
 TREE = Path(__file__).parents[2]
 NOT_COPIED = shutil.ignore_patterns(".*_cache", ".git", ".hypothesis", ".tox", ".venv", "__pycache__", "*.egg-info")
 TIMEOUT_S = 600.0
-"""Longest that the tests of a room may take; a mutant that takes longer is noticed."""
+"""Longest that the tests of a room may take with a mutant; without one they take a third of it at most."""
 
+_NOTHING_FAILED = (0, 5)  # all passed; all were left out
+_TAIL = 1 << 16
+"""Characters of what pytest says last: its rules fill the width that keeps its lines whole."""
 _FAILED = re.compile(r"^(?:FAILED|ERROR) ([^\s\[]+)", re.MULTILINE)
 
 
@@ -69,27 +74,45 @@ class Copy:
     """Tests that failed of a mutant: do they pass in the unchanged copy?"""
 
     def notices(self, mutant: Mutant, room: Room) -> str:
-        """``killed``, ``timeout`` or ``survived``."""
+        """``killed``, ``timeout``, ``survived`` or ``unjudged``."""
+        files = room.files(self.tree, mutant.path)
+        chance: set[str] = set()
+        while True:
+            left_out = [test for test, passes in self.passing.items() if not passes]
+            without = [f"--deselect={test}" for test in (*left_out, *chance)]
+            finished = self._with(mutant, *files, *without)
+            if finished.status in _NOTHING_FAILED and not finished.timed_out:
+                return "survived"
+            failed = None if finished.timed_out else _FAILED.search(finished.tail)
+            if failed is None:
+                verdict = "timeout" if finished.timed_out else "killed"
+                return verdict if self._ends_well(*files, *without) else "unjudged"
+            if not self._passes(failed[1]):
+                continue
+            if self._with(mutant, failed[1]).status:
+                return "killed"
+            _say(f"fails once and not again, judges nothing: {failed[1]}")
+            chance.add(failed[1])
+
+    def _with(self, mutant: Mutant, *arguments: str) -> process.Finished:
         module = self.tree / mutant.path
         before = module.read_bytes()
-        while True:
-            left_out = [f"--deselect={test}" for test, passes in self.passing.items() if not passes]
-            module.write_text(mutant.text, "utf-8", newline="")
-            try:
-                finished = self._pytest(*room.files(self.tree, mutant.path), *left_out)
-            finally:
-                module.write_bytes(before)
-            if finished.timed_out:
-                return "timeout"
-            if not finished.status:
-                return "survived"
-            failed = _FAILED.search(finished.tail)
-            if failed is None or self._passes(failed[1]):
-                return "killed"
+        module.write_text(mutant.text, "utf-8", newline="")
+        try:
+            return self._pytest(*arguments)
+        finally:
+            module.write_bytes(before)
+
+    def _ends_well(self, *arguments: str) -> bool:
+        """The unchanged copy passes, with time to spare."""
+        began = time.monotonic()
+        finished = self._pytest(*arguments)
+        return not finished.status and not finished.timed_out and time.monotonic() - began < TIMEOUT_S / 3
 
     def _passes(self, test: str) -> bool:
         if test not in self.passing:
-            self.passing[test] = self._pytest(test).status == 0
+            # A module that cannot be read fails as a whole.
+            self.passing[test] = self._pytest(test, *(() if "::" in test else ("--collect-only",))).status == 0
             if not self.passing[test]:
                 _say(f"fails unchanged, judges nothing: {test}")
         return self.passing[test]
@@ -98,7 +121,7 @@ class Copy:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-m", "not slow", "-p", "no:cacheprovider"]
         environment = {**variables(), "PYTHONPATH": str(self.tree), "COLUMNS": "2000"}
         command += [*self.arguments, *arguments]
-        return process.run(command, cwd=self.tree, environ=environment, timeout=TIMEOUT_S)
+        return process.run(command, cwd=self.tree, environ=environment, timeout=TIMEOUT_S, tail=_TAIL)
 
 
 def judged(copy: Copy, chosen: Sequence[tuple[Mutant, Room]], until: float) -> Iterator[tuple[str, Mutant]]:
@@ -131,10 +154,11 @@ def main() -> int:
     survivors = [mutant for outcome, mutant in results if outcome == "survived"]
     for mutant in survivors:
         _say(f"\nsurvived: {mutant.path}:{mutant.line}, {mutant.kind}\n- {mutant.before}\n+ {mutant.after}")
-    killed = len(results) - len(survivors)
+    counted = [outcome for outcome, _ in results if outcome != "unjudged"]
+    noticed = len(counted) - len(survivors)
     _say(
-        f"\nseed {options.seed}: {killed} of {len(results)} noticed ({100 * killed / max(len(results), 1):.1f} %), "
-        f"{time.monotonic() - began:.0f} s"
+        f"\nseed {options.seed}: {noticed} of {len(counted)} noticed ({100 * noticed / max(len(counted), 1):.1f} %), "
+        f"{len(results) - len(counted)} unjudged, {time.monotonic() - began:.0f} s"
     )
     return 1 if survivors else 0
 

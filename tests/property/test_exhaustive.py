@@ -84,3 +84,37 @@ def test_an_instance_with_its_model_is_abandoned_for_no_less_than_the_sentence()
     life.abandons(1, accepts=False, at=None, how=How.BEFORE)
     assert life.market.rented
     life.teardown()
+
+
+def test_a_model_goes_with_its_instance_only_behind_the_record_that_its_loss_is_accepted() -> None:
+    life = AnyLife()
+    life.begins()
+    life.runs(0, Stage.TRAINING)
+    assert life.world.box.artifact.exists()
+    life.abandons(1, accepts=True, at=None, how=How.BEFORE)  # the market refuses what is not recorded
+    assert not life.market.rented
+    life.teardown()
+
+
+def test_a_bill_that_comes_late_is_waited_for() -> None:
+    life = AnyLife()
+    life.begins()
+    life.runs(0, Stage.POSTDOWNLOAD)
+    life.time_passes(900.0)  # it was billed for longer than the proof looks
+    life.bill_is_late(300.0)
+    life.runs(0, None)
+    assert life.closed
+    life.recorded_is_what_was_charged()
+    life.teardown()
+
+
+def test_of_two_processes_that_have_read_the_same_log_one_ends_the_instance() -> None:
+    life = AnyLife()
+    life.begins()
+    life.runs(0, Stage.POSTDOWNLOAD)
+    life.opens(0)
+    life.runs(1, None)
+    assert life.closed
+    life.destroys(0, at=None, how=How.BEFORE)
+    life.recorded_is_what_was_charged()
+    life.teardown()

@@ -94,7 +94,7 @@ class AnyLife(RuleBasedStateMachine):
         elif stage is Stage.TRAINING:
             sound = box.exit_status == 0
         elif stage is Stage.TEARDOWN:
-            sound = history.destroyed is not None
+            sound = history.destroyed is not None and history.destroyed.billing is not None
         else:
             return Verdict.PASS
         return Verdict.PASS if sound else Verdict.FAIL
@@ -219,6 +219,10 @@ class AnyLife(RuleBasedStateMachine):
     def loses_a_reply(self, method: str, commit: bool) -> None:
         self._lie(method, ProviderUnavailable("no reply"), 1, commit=commit)
 
+    @rule(seconds=st.sampled_from([0.0, 100.0]))
+    def bill_is_late(self, seconds: float) -> None:
+        self.market.late_s = seconds
+
     @precondition(lambda self: self._alive is not None)
     @rule(factor=st.sampled_from([0.5, 1.3, 10.0]))
     def price_changes(self, factor: float) -> None:
@@ -300,12 +304,15 @@ class AnyLife(RuleBasedStateMachine):
 
     @invariant()
     def recorded_is_what_was_charged(self) -> None:
-        """I5."""
+        """I5: of each instance once, and all of it."""
+        proven: Counter[InstanceId] = Counter()
         for record in self.world.store.records(self.world.job.name):
             event = decode(record)
             if isinstance(event, events.Destroyed | events.Abandoned | events.Lost) and event.billing is not None:
                 usd = event.billing["looks"][-1]["usd"]
-                assert usd == pytest.approx(self.market.charged(event.instance_id))
+                assert usd == pytest.approx(self.market.charged(event.instance_id)), "another cost is recorded"
+                proven[event.instance_id] += 1
+        assert max(proven.values(), default=0) <= 1, "the end of an instance is recorded twice"
 
     @invariant()
     def nothing_is_rented_without_a_plan(self) -> None:
@@ -333,6 +340,7 @@ class AnyLife(RuleBasedStateMachine):
         self.world.provider.faults.clear()
         self.bent.clear()
         self.cut = False
+        self.market.late_s = 0.0
         self.world.clock.set(0.0)
         for one in self.market.rented.values():
             if one.status is InstanceStatus.OFFLINE:

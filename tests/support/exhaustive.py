@@ -77,7 +77,12 @@ def _sha256(path: Path) -> str | None:
 
 
 def spoil(desk: Desk) -> None:
-    """Change one byte of the model at home, as long as its instance lives: what then is changed cannot be had again."""
+    """Change one byte of the model at home, as long as its instance lives: what then is changed cannot be had again.
+
+    Nor what is changed as the request leaves: nothing can be looked at between the last look and that.
+    """
+    if desk.port.names[-1] == "provider.destroy":
+        return
     fetched = desk.world.history.fetched if desk.world.store.records(desk.world.job.name) else None
     if fetched is None or not desk.world.market.rented or not Path(fetched.path).is_file():
         return

@@ -46,6 +46,8 @@ class Metered(Market):
     before_destroy: Callable[[InstanceId], None] = lambda _: None
     on_rent: Callable[[], None] = lambda: None
     ever: dict[InstanceId, str] = field(default_factory=dict)
+    late_s: float = 0.0
+    """Seconds by which the bill lags behind what is charged."""
 
     def create(self, offer: OfferId, request: CreateRequest) -> InstanceId:
         instance_id = Market.create(self, offer, request)
@@ -73,15 +75,21 @@ class Metered(Market):
         return Market.destroy(self, instance_id)
 
     def charges(self, instance_id: InstanceId) -> tuple[Charge, ...]:
-        now = self.clock.true()
-        return tuple(
-            Charge(instance_id, "gpu", self._usd(*span), span[0], span[1] if len(span) > 2 else now)
-            for span in self.spans.get(instance_id, ())
-        )
+        return self._charges(instance_id, self.clock.true() - self.late_s)
 
     def charged(self, instance_id: InstanceId) -> float:
-        """Sum of an instance's charges so far (USD)."""
-        return sum(one.usd for one in self.charges(instance_id))
+        """Sum of an instance's charges so far (USD), shown on the bill or not yet."""
+        return sum(one.usd for one in self._charges(instance_id, self.clock.true()))
+
+    def _charges(self, instance_id: InstanceId, until: float) -> tuple[Charge, ...]:
+        spans = [
+            (start, min([until, *ended]), price)
+            for start, *ended, price in self.spans.get(instance_id, ())
+            if start <= until
+        ]
+        return tuple(
+            Charge(instance_id, "gpu", (end - start) * price / 3600, start, end) for start, end, price in spans
+        )
 
     def billing(self) -> list[InstanceId]:
         """Instances of the job that bill now."""
@@ -101,10 +109,6 @@ class Metered(Market):
         spans = self.spans.get(instance_id)
         if spans and len(spans[-1]) == 2:
             spans[-1] = [spans[-1][0], self.clock.true(), spans[-1][1]]
-
-    def _usd(self, start: float, *rest: float) -> float:
-        end = rest[0] if len(rest) > 1 else self.clock.true()
-        return (end - start) * rest[-1] / 3600
 
 
 class _Bytes(RangeStream):

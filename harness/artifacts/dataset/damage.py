@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from harness.artifacts.dataset.search import Search
+from harness.artifacts.dataset.search import Search, anywhere
 
 _TRAIL: Final = "[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"  # noqa: RUF001 - bytes 80 to BF in Windows' code page
 _DAMAGED: Final = re.compile(
@@ -44,7 +44,7 @@ _EXPLAINED: Final = re.compile(
 _MAX_ERROR: Final = 2000  # characters; a longer answer is about an error
 
 
-def _service_error(text: str) -> re.Match[str] | None:
+def _service_error(text: str, _asked: str) -> re.Match[str] | None:
     """An error message of the service that was to write the answer; an explanation of one is an answer."""
     if len(text) > _MAX_ERROR:
         return None
@@ -53,12 +53,12 @@ def _service_error(text: str) -> re.Match[str] | None:
 
 
 DAMAGED: Final = Search(
-    _DAMAGED.search, re.compile(rb"\\u|\xef\xbf\xbd|\xef\xbb\xbf|\xc3[\x82\x83\x90\x91\xa0-\xaf\xb0]|\xe9\x94\x9f")
+    anywhere(_DAMAGED), re.compile(rb"\\u|\xef\xbf\xbd|\xef\xbb\xbf|\xc3[\x82\x83\x90\x91\xa0-\xaf\xb0]|\xe9\x94\x9f")
 )
 """Replacement characters, zero bytes, and UTF-8 that was decoded as something else."""
 
 TURN_MARK: Final = Search(
-    _TURN_MARK.search,
+    anywhere(_TURN_MARK),
     re.compile(
         rb"<\|[a-z_]+\|>|<(?:start|end)_of_turn>|\[/?inst\]|<</?sys>>|<\xef\xbd\x9c|\\u\w*(?:im_start|im_end|user|assistant)"
     ),

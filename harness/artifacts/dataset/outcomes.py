@@ -62,7 +62,7 @@ _REALIZED: Final = (
 )
 
 _LABEL: Final = (
-    r"\b(?:ground[- ]truth|(?:true|actual|target) label)[*_]{0,2}(?: is)?\s*[:=]?\s*[*_]{0,2}"
+    r"\b(?:ground[- ]truth|(?:true|actual|target) label)[*_]{0,2}(?: is)?\s*[:=]?\s*[*_]{0,2}\s?"
     r"(?:up|down|higher|lower|buy|sell|long|short|win|loss|bullish|bearish|[01])\b"
 )
 _GAP: Final = r"(?:[^.\n]|\.(?!\s))"
@@ -77,7 +77,7 @@ _ALWAYS: Final = (
     _REALIZED,
     _LABEL,
     # Who won, with the amount: a forecast names none.
-    r"\b(?:result|outcome)[*_]{0,2}\s*[:=]\s*[*_]{0,2}(?:win|loss|winner|loser|profit)\b[^\w\n]{1,4}" + _AMOUNT,
+    r"\b(?:result|outcome)[*_]{0,2}\s*[:=]\s*[*_]{0,2}\s?(?:win|loss|winner|loser|profit)\b[^\w\n]{1,4}" + _AMOUNT,
     r"\b(?:final|realized|realised) (?:p&l|p/l|pnl)[*_]{0,2}\s*[:=]",
     rf"\bexit(?:ed)? (?:was )?at {_AMOUNT} for {_AMOUNT}",
     rf"\b(?:as )?we now know\b{_GAP}{{0,40}}\b{_THING} {_MOVED}\b",
@@ -116,6 +116,7 @@ _UNLESS_BEFORE: Final = (
     rf"\b{_PERIOD} later,? (?:{_THING}|it) (?:was|had|stood|{_MOVED})\b",
     rf"\b{_DECISION} (?:later |eventually |ultimately |in the end )?{_JUDGED}\b",
     rf"\b{_DECISION} (?:later |eventually )?(?:{_BECAME} |got )?{_ENDED}\b",
+    rf"\b{_DECISION} (?:then |later |eventually )?(?:won|lost)\b(?! (?:its|the|their|momentum))",
     rf"\b{_TARGET} (?:was|got|would have been) (?:{_AFTER} |then |duly )?(?:hit|reached|triggered|filled|taken out)\b",
 )
 _ON_PRICE: Final = re.compile(rf"\b(?:if|had|should) {_THING}\b", re.IGNORECASE)
@@ -135,7 +136,9 @@ _BEFORE: Final = re.compile(
     r"september|october|november|december))\b",
     re.IGNORECASE,
 )
-_ANNOUNCED: Final = r"\b(?:outcome|ground truth|correct answer|label)[*_]{0,2}\s*[:=]\s*[*_]{0,2}"
+_ANNOUNCED: Final = (
+    r"\b(?:outcome|(?:trade|position|signal) result|ground truth|correct answer|label)[*_]{0,2}\s*[:=]\s*[*_]{0,2}\s?"
+)
 _VALUE: Final = (
     r"(?:(?-i:[A-Z]{2,})\b|[-+]?\d|(?:up|down|higher|lower|buy|sell|long|short|win|loss|true|false|yes|no|rise|fall|"
     r"profit|bullish|bearish)\b)"
@@ -147,34 +150,76 @@ _FUTURE: Final = (
     r"|y_true|(?:tomorrow|(?:next|following) (?:day|session|bar|candle|week|month))(?:'s|s)? (?:close|open"
     r"|high|low|return|price|move|direction)"
     r"|(?:correct|right) (?:direction|action|signal|decision|label)"
-    r"|target(?=[*_]{0,2}\s*[:=]\s*[*_]{0,2}(?:up|down|long|short|buy|sell)\b))"
-    r"[*_]{0,2}\s*[:=]\s*[*_]{0,2}"
+    r"|target(?=[*_]{0,2}\s*[:=]\s*[*_]{0,2}\s?(?:up|down|long|short|buy|sell)\b))"
+    r"[*_]{0,2}\s*[:=]\s*[*_]{0,2}\s?"
+)
+_OUTCOME_IS: Final = (
+    r"\b(?P<of>(?:trade|position|signal|setup|call|bet|final|actual)(?:'s)? )?(?:result|outcome|verdict)[*_]{0,2}\s*"
+    r"[:=]\s*[*_]{0,2}\s?(?:win|won|loss|lost|lose|winner|loser|profit(?:able)?|unprofitable|stopped out|(?:in)?correct"
+    r"|right|wrong|success(?:ful)?|failure|failed|hit|missed)\b"
+)
+_ENDS: Final = r"(?=\s*(?:[.;,!)\]\n*_(+|-]|\d|$))"
+_TRADED: Final = re.compile(
+    r"\b(?:EUR|USD|GBP|JPY|AUD|CHF|CAD|NZD|BTC|ETH|XAU)/?[A-Z]{3}\b|\b(?i:forex|pips?|rsi(?:_\d+)?|macd|candles?|ohlc"
+    r"|bullish|bearish|stop[- ]loss|take[- ]profit|trading|traders?|trade (?:signal|setup|scenario)|exchange rate)\b"
+)
+"""A word that only a text on a market has."""
+_ASKED_FOR: Final = re.compile(
+    r"\b(?:outcome|result|win|won|winning|lose|lost|losing|(?<!stop )(?<!stop-)loss|profitable|succeed|success|fail)\b",
+    re.IGNORECASE,
+)
+_DECIDED: Final = re.compile(
+    r"\b(?i:direction|signal|action|decision|recommendation|prediction|forecast|bias|position)\W{0,4}[:=]\W{0,4}[A-Za-z]"
+    r"|\b(?:BUY|SELL|LONG|SHORT|UP|DOWN|HOLD|APPROVE|VETO)\b"
+)
+_HEDGED: Final = re.compile(
+    r"\b(?:expect\w*|likely|likeliest|potential|possible|probable|target|would|could|may|might|should|best|worst|risk|max"
+    r"|maximum|estimated|projected|desired)\b",
+    re.IGNORECASE,
 )
 _REACH: Final = 400  # characters before and behind; a longer sentence is cut
 _SENTENCE_ENDS: Final = re.compile(r"[.!?\n](?:\s|\Z)|\n")
 
 _SURELY: Final = re.compile("|".join(_ALWAYS), re.IGNORECASE)
 _MAYBE: Final = re.compile("|".join(_UNLESS_BEFORE), re.IGNORECASE)
+_LABELLED: Final = re.compile(_OUTCOME_IS + _ENDS, re.IGNORECASE)
 _IN_PROMPT: Final = re.compile(rf"{_REALIZED}|(?P<announced>{_ANNOUNCED}|{_FUTURE})(?={_VALUE})", re.IGNORECASE)
 _WORKED_EXAMPLES: Final = re.compile(_ANNOUNCED, re.IGNORECASE)
 
 
-def _told(answer: str) -> re.Match[str] | None:
+def _told(answer: str, asked: str) -> re.Match[str] | None:
     """The first words of an answer that tell what happened afterwards."""
-    if _MARKET.search(answer) is None:
+    if _MARKET.search(answer) is None and _TRADED.search(asked) is None:
         return None
     for match in _SURELY.finditer(answer):
         if not (match[0].lower().startswith("would") and _ON_PRICE.search(_sentence(answer, match))):
             return match
-    return next((match for match in _MAYBE.finditer(answer) if _BEFORE.search(_sentence(answer, match)) is None), None)
+    told = next((match for match in _MAYBE.finditer(answer) if not _of_before(answer, match)), None)
+    return told or next((match for match in _LABELLED.finditer(answer) if _tells_unasked(answer, match, asked)), None)
 
 
-def _told_in_prompt(prompt: str) -> re.Match[str] | None:
+def _tells_unasked(answer: str, match: re.Match[str], asked: str) -> bool:
+    """True for an outcome that is no forecast: nobody asked for one, or it stands beside the decision that had it."""
+    if _of_before(answer, match) or _HEDGED.search(_sentence(answer, match)):
+        return False
+    if not (match["of"] or _TRADED.search(answer) or _TRADED.search(asked)):
+        return False
+    beside = f"{answer[: match.start()]} {answer[match.end() :]}"
+    return _ASKED_FOR.search(asked) is None or _DECIDED.search(beside) is not None
+
+
+def _told_in_prompt(prompt: str, _asked: str) -> re.Match[str] | None:
     """The first words of a prompt that tell what its answer should not know; worked examples tell several answers."""
-    match = _IN_PROMPT.search(prompt)
+    match = next(
+        (one for one in _IN_PROMPT.finditer(prompt) if not (one["announced"] and _of_before(prompt, one))), None
+    )
     if match is not None and match["announced"] and len(_WORKED_EXAMPLES.findall(prompt)) > 1:
         return None
     return match
+
+
+def _of_before(text: str, match: re.Match[str]) -> bool:
+    return _BEFORE.search(_sentence(text, match)) is not None
 
 
 def _sentence(text: str, match: re.Match[str]) -> str:
@@ -191,7 +236,7 @@ _KEYS: Final = tuple(
     in the end|afterward|thereafter|after this|after that|after the|next|following| went | moved |ended |finished |
     broke |know|happened|looking back|proved|correct|accurate|wrong|right|winning|winner|losing|closed |exit|
     ground|label|days after|fwd_|target|tomorrow|y_true|pips|loss of|stopped out|
-    profit|money|paid off|worked out|failed| loss|hit|reached|triggered|filled|taken out
+    profit|money|paid off|worked out|failed| loss|lost| won|verdict|hit|reached|triggered|filled|taken out
     """.replace("|\n", "|")
     .replace("    ", "")
     .strip()
@@ -216,7 +261,7 @@ def _loosened(*patterns: str) -> re.Pattern[bytes]:
     return re.compile(pattern.lower().encode())
 
 
-TOLD: Final = Search(_told, _loosened(*_ALWAYS, *_UNLESS_BEFORE, _FRAME), _KEYS)
+TOLD: Final = Search(_told, _loosened(*_ALWAYS, *_UNLESS_BEFORE, _FRAME, _OUTCOME_IS.replace("?P<of>", "?:")), _KEYS)
 """What happened afterwards, in an answer."""
 
 TOLD_IN_PROMPT: Final = Search(_told_in_prompt, _loosened(_REALIZED, _ANNOUNCED, _FUTURE), (*_KEYS, b"answer"))

@@ -56,8 +56,10 @@ def judge(sources: Sequence[Rows]) -> Iterator[Defect]:
 
 def _found(source: Rows, rule: WordRule) -> Iterator[Defect]:
     for line, row in zip(source.lines, source.rows, strict=True):
-        for place, part, text in turns(row):
-            match = rule.search.exact(text) if part in rule.parts else None
+        texts = list(turns(row))
+        asked = "\n".join(text for _, part, text in texts if part == "asked")
+        for place, part, text in texts:
+            match = rule.search.exact(text, asked) if part in rule.parts else None
             if match is not None:
                 yield Defect(source.name, line, rule.name, f"{place}: {rule.says}: {_around(text, match)}")
                 break

@@ -34,14 +34,23 @@ class Pieces:
         return {piece: lower for piece, lower in self.lower.items() if any(key in lower for key in there)}
 
 
+Exact = Callable[[str, str], re.Match[str] | None]
+
+
+def anywhere(pattern: re.Pattern[str]) -> Exact:
+    """The first place of a pattern, whatever was asked."""
+    return lambda text, _asked: pattern.search(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """A search in a text, and a loose one that finds as much, or more, in its pieces.
 
-    One of the ``keys``, where there are any, stands in each piece in which the loose search finds something.
+    ``exact`` is given the text and what its row asks, for what a text may tell depends on that. One of the ``keys``,
+    where there are any, stands in each piece in which the loose search finds something.
     """
 
-    exact: Callable[[str], re.Match[str] | None]
+    exact: Exact
     loose: re.Pattern[bytes]
     keys: tuple[bytes, ...] = ()
 

@@ -6,7 +6,7 @@ A placeholder that a program prints, and the word ``None`` in a list of allergie
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -15,6 +15,7 @@ from harness.artifacts.dataset.search import Search
 _FENCED: Final = re.compile(
     r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`|\$\$.{0,2000}?\$\$|\\\[.{0,2000}?\\\]", re.DOTALL
 )
+_SENTENCE: Final = re.compile(r"[.!?]\s")
 _REACH: Final = 300  # characters of a line before a placeholder that tell whether it is a program's
 _PROGRAM: Final = re.compile(
     r"""\w\(\s*[a-z$@]{0,2}["'`]|[=+,(\[]\s*[bfru]{0,2}["']{1,3}[^"'\n]*\Z|(?<!\w)[bfru]{1,2}["'][^"'\n]*\Z"""
@@ -37,7 +38,7 @@ _CODE: Final = re.compile(
 _SPEC: Final = r"[0-9<>=^+#,_-]*(?:\.\d+[deEfFgGsx%]?|[deEfFgGsx%]|[<>^]\d+)"
 _UNRENDERED: Final = re.compile(
     r"\{[\w.\[\]'\"]*(?:![rsa])?:" + _SPEC + r"\}|\{[\w.\[\]]*![rsa]\}"
-    r"|(?<![\w}\\^$@%])\{(?![a-z]_[a-z0-9]{1,3}\})[a-z_][a-z0-9_.]{2,}\}|(?<!\$)\{\{ ?[a-z_][^{}]{0,80}\}\}"
+    r"|(?<![\w}\\^$@%])\{(?![a-z]_[a-z0-9]{1,3}\})[a-z_][a-z0-9_.]{2,}\}"
     r"|(?<=[a-zA-Z)]: )\$?\{\d*\}(?=[\s.;%]|$)|(?<=: )\$\{[a-z][\w.]*(?:\([^(){}\n]*\))?\}"
     r"|%\([a-z_]\w*\)[-+#0]?\d*(?:\.\d+)?[sdfeg]"
     r"|(?<![\w%])%[-+#0]?\d*(?:\.\d+)?[sdfeg](?![A-Za-z0-9])"
@@ -51,11 +52,42 @@ _UNRENDERED: Final = re.compile(
     r"|(?<=[a-z)]: )\$[a-z_]{3,}(?=[\s;%,]|\.(?!\w)|$)|\{%-? ?(?:if|elif|else|endif|for|endfor|set"
     r"|block)\b[^{}\n]{0,80}%\}"
     r"|(?:(?<=[a-z] )|(?<=[|(] )|(?<=[(:]))[-+]?,?\.\d+[eEf]%?(?=[\s,)|%]|$)"
-    r"|[<\[](?-i:PRICE|CLOSE|OPEN|HIGH|LOW|VOLUME|RATE|VALUE|AMOUNT|NUMBER|SYMBOL|TICKER|PAIR)[>\]]"
     r"|<(?:placeholder|todo|tbd|fill[- _]in|value[- _]here|insert[- _][\w -]{1,30}|your[- _][\w -]{1,30}[- _]here)>"
     r"|\[(?:placeholder|insert [\w ]{1,30}(?: here)?|value here|tbd|todo)\]",
     re.IGNORECASE,
 )
+_QUANTITY: Final = (
+    r"(?:\w{1,20}_)?(?:price|close|open|high|low|volume|rate|value|amount|number|symbol|ticker|pair|bid|ask|spread|rsi|macd"
+    r"|atr|ema|sma|adx|vwap|pnl|profit|return|signal|direction|timestamp)(?:_\w{1,20})?"
+)
+_GAP: Final = re.compile(
+    r"(?<!\$)\{\{ ?[A-Za-z_][^{}]{0,80}\}\}"
+    r"|[<\[](?:PRICE|CLOSE|OPEN|HIGH|LOW|VOLUME|RATE|VALUE|AMOUNT|NUMBER|SYMBOL|TICKER|PAIR)[>\]]"
+    # A quantity's name between two signs: %PRICE%, @price@, ##price##, $PRICE$, [[price]], «price».
+    rf"|(?<![\w%@$#.'\"/\\=])(?P<sign>%|@|##|\$(?=[A-Z]))(?i:{_QUANTITY})(?P=sign)(?![\w%@$#'\"/\\]|\.\w)"
+    rf"|\[\[ ?(?i:{_QUANTITY}) ?\]\]|«(?i:{_QUANTITY})»"
+    # Behind a label, any name; %NAME% of Windows goes on as a path, or is one of these.
+    r"|(?<=[\w)*\]][:=] )(?P<mark>[%@])(?!(?:\w*PATH\w*|\w*DATA|\w*HOME|\w*DIR|USER\w*|TE?MP|\w*ROOT|OS|PUBLIC)%)"
+    r"[A-Za-z_][\w.]{2,30}(?P=mark)(?=[\s,;)|%]|\.(?!\w)|$)"
+    # Letters where a number belongs: XXX, X.XXXX, $XX.XX.
+    r"|(?<=[\w)*\]][:=] )[$€£]?(?:X{3,}|x{3,}|X+[.,]X{2,}|x+[.,]x{2,})%?(?=[\s,;)|]|\.(?!\w)|$)"
+    r"|(?<=\w=)(?:X{3,}|x{3,}|X+\.X{2,}|x+\.x{2,})(?=[\s,;)|]|$)"
+    r"|[$€£](?:X{2,}(?:[.,]X+)?|x{2,}(?:[.,]x+)?)(?![\w-])|(?<![\w.-])(?:X+\.X{2,}|x+\.x{2,})(?![\w.(-])",
+)
+"""Gaps that an author left for a value; the same words stand where a text tells how a template is written."""
+_TELLS_HOW: Final = re.compile(
+    r"\b(?:formats?|formatted|templates?|placeholders?|variables?|syntax|schema|patterns?|replaced?|replaces|substitut\w*"
+    r"|filled in|fill|render\w*|interpolat\w*|jinja\w*|mustache|handlebars|e\.g|for example|for instance|such as"
+    r"|like this|the form|as follows|(?:respond|reply|answer|end|output)\w* (?:with|in|as|only|exactly)|tokens?)\b",
+    re.IGNORECASE,
+)
+_REDACTED: Final = re.compile(
+    r"\b(?:name|patient|customer|client|phone|tel|mobile|fax|e-?mail|address|ssn|account|card|passport|id|dob|user|password"
+    r"|pin|key|token|licen[cs]e|employee|company|city|school)\W{0,6}\Z",
+    re.IGNORECASE,
+)
+"""A label whose value is kept back on purpose."""
+
 _NO: Final = r"(?:nan|inf|infinity|nat)"
 _UNIT: Final = r"\s?(?:%|pips?\b|points?\b|bps\b|USD\b|EUR\b|dollars\b|percent\b)"
 _NOT_A_NUMBER: Final = re.compile(
@@ -104,16 +136,35 @@ class Labels:
         return None
 
 
-def _first(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+def _first(
+    pattern: re.Pattern[str],
+    text: str,
+    _asked: str = "",
+    *,
+    spared: Callable[[str, re.Match[str]], bool] = lambda _text, _match: False,
+) -> re.Match[str] | None:
     if pattern.search(text) is None:
         return None
     prose = _prose(text)
     for match in () if _CODE.search(prose) else pattern.finditer(prose):
         earliest = max(0, match.start() - _REACH)
         begin = prose.rfind("\n", earliest, match.start()) + 1 or earliest
-        if _PROGRAM.search(prose[begin : match.start()]) is None:
+        if _PROGRAM.search(prose[begin : match.start()]) is None and not spared(prose, match):
             return match
     return None
+
+
+def _unrendered(text: str, asked: str) -> re.Match[str] | None:
+    return _first(_UNRENDERED, text) or _first(_GAP, text, asked, spared=_is_meant)
+
+
+def _is_meant(text: str, match: re.Match[str]) -> bool:
+    """True for a gap that is no defect: its sentence, or a line with a colon above it, tells how to write something."""
+    *above, line = text[max(0, match.start() - _REACH) : match.start()].split("\n")
+    behind = text[match.end() : match.end() + _REACH].partition("\n")[0]
+    sentence = f"{_SENTENCE.split(line)[-1]} {match[0]} {_SENTENCE.split(behind)[0]}"
+    headed = any(one.rstrip().endswith(":") and _TELLS_HOW.search(one) for one in above)
+    return headed or bool(_TELLS_HOW.search(sentence)) or bool(_REDACTED.search(line))
 
 
 def _prose(text: str) -> str:
@@ -124,7 +175,7 @@ def _prose(text: str) -> str:
 
 
 UNRENDERED: Final = Search(
-    partial(_first, _UNRENDERED),
+    _unrendered,
     re.compile(
         rb"\{[\w.\[\]'\"\\]*(?:![rsa])?(?::[^{}\"]{0,12})?\}|\{[a-z_][\w.]*\([^(){}]*\)\}"
         rb"|\{[^{}]{1,200} if [^{}]{1,200}\}|\{%"
@@ -132,8 +183,25 @@ UNRENDERED: Final = Search(
         rb"|[a-z|(:] ?,?\.[ef]%?(?![a-z])|\{\{ ?[a-z_][^{}]{0,80}\}\}|\$\{[a-z]|%\([a-z_]"
         rb"|%#?\.?[sdfeg](?![a-z])|[:=]\** ?[^\w\s.:=]{0,4},?\.[ef](?![a-z])|: ,\.?[dfeg](?![a-z])"
         rb"|<(?:placeholder|todo|tbd|fill|value|insert|your)|\[(?:placeholder|insert |value here|tbd|todo)"
+        rb"|(?<!\w)(?:%|@|##|\$)[a-z_][\w.]*[%@#$]|\[\[ ?[a-z_]|(?:\xc2\xab|\\uab)[a-z_]|(?<![a-z])x+[.,]?x(?![a-z])"
     ),
-    (b"{", b"%", b"$", b"<", b"[", b".e", b".f", b": ,"),
+    (
+        b"{",
+        b"%",
+        b"$",
+        b"<",
+        b"[",
+        b".e",
+        b".f",
+        b": ,",
+        b"@",
+        b"##",
+        "\u00ab".encode(),
+        b"\\uab",
+        b"xx",
+        b"x.x",
+        b"x,x",
+    ),
 )
 """Placeholders that are no part of a program."""
 

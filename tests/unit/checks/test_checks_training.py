@@ -298,13 +298,29 @@ def in_dpo(*lines: str, **changes: Any) -> TrainingFacts:
         (["[dpo] first loss=nan"], "the first loss is nan"),
         ([*step_lines("dpo", 1, 80, loss=0.6931)], "told apart no better than before"),
         ([*step_lines("dpo", 1, 80, loss=0.6931, every=10)], "told apart no better than before"),
-        ([*step_lines("dpo", 1, 79, loss=0.6931), "[dpo] COMPLETE 80/80 steps"], "the loss ends at 0.6931"),
+        ([*step_lines("dpo", 1, 79, loss=0.6931), "[dpo] COMPLETE 80/80 steps"], "told apart no better than before"),
     ],
 )
 def test_preferences_that_are_not_learned(lines: list[str], said: str) -> None:
     facts = in_dpo("[sft] COMPLETE 330/330 steps", *lines)
     facts = replace(facts, dpo_checkpoints=seen((checkpoint("dpo", 80),)), mirror=seen((Mirrored("dpo", 80, 1000),)))
     assert_only(judge(Stage.TRAINING, facts), Verdict.FAIL, {LEARNED: said})
+
+
+def test_what_a_log_tells_too_coarsely_is_unknown() -> None:
+    """A gain that may be noise, and a rate of which no digit is printed, are neither good nor bad."""
+    noise = [re.sub(r"loss=\S+", f"loss={0.685 + 0.02 * (-1) ** at}", line) for at, line in enumerate(DPO_STEPS)]
+    facts = in_dpo("[sft] COMPLETE 330/330 steps", *noise)
+    facts = replace(facts, dpo_checkpoints=seen((checkpoint("dpo", 80),)), mirror=seen((Mirrored("dpo", 80, 1000),)))
+    assert_only(judge(Stage.TRAINING, facts), Verdict.UNKNOWN, {LEARNED: "may be noise alone"})
+    coarse = [re.sub(r"lr=\S+", "lr=0.0000", line) for line in step_lines("sft", 1, 250)]
+    facts = changed(training(), logged(*coarse))
+    assert_only(judge(Stage.TRAINING, facts), Verdict.UNKNOWN, {RATE: "every learning rate is printed as 0.0000"})
+    exact = [re.sub(r"lr=\S+", "lr=0.0", line) for line in step_lines("sft", 1, 250)]
+    assert_only(judge(Stage.TRAINING, changed(training(), logged(*exact))), Verdict.FAIL, {RATE: "is logged as 0 at"})
+
+
+DPO_STEPS = step_lines("dpo", 1, 80)
 
 
 def test_a_job_may_set_its_own_limits_of_a_course() -> None:

@@ -24,7 +24,7 @@ from harness.facts import preflight_smoke
 from harness.gates import judge
 from harness.gates.evidence import GateResult
 from harness.gates.facts_file import FactsFile, read_facts
-from harness.job import staging
+from harness.job import estimate, staging
 from harness.job.model import Job
 from harness.ledger.chain import Record
 from harness.ledger.codec import encode
@@ -570,6 +570,22 @@ def test_a_disk_that_is_too_small(world: World) -> None:
 def test_a_model_that_cannot_reach_the_floor(world: World) -> None:
     world.changes["artifact"] = {"floors": {"Q8_0": 5_000_000_000}}
     only(world.judge(), "artifact_size_predicted", Verdict.FAIL, "not over the floor of 5.00 GB")
+
+
+@pytest.mark.parametrize(("short", "verdict"), [(0, Verdict.PASS), (1, Verdict.FAIL)])
+def test_the_room_at_home_is_that_of_two_models_and_the_mirror(
+    world: World, monkeypatch: pytest.MonkeyPatch, short: int, verdict: Verdict
+) -> None:
+    job = make_job(world.package)
+    needed = 2 * estimate.artifact_bytes(job) + estimate.mirror_bytes(job)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": needed - short}))
+    assert world.judge()["artifact_size_predicted"].verdict is verdict
+
+
+@pytest.mark.parametrize(("short", "verdict"), [(0.0, Verdict.PASS), (0.01, Verdict.FAIL)])
+def test_a_plan_may_cost_its_budget_and_no_cent_more(world: World, short: float, verdict: Verdict) -> None:
+    world.changes["limits"] = {"budget_usd": estimate.cost(make_job(world.package)).total - short}
+    assert world.judge()["cost_within_budget"].verdict is verdict
 
 
 def test_too_little_room_at_home(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,8 @@ BASH: tuple[tuple[Rule | None, str], ...] = (
     (rules.CREDIT, "vastai transfer credit me@example.org 100"),
     (rules.ACCEPT_LOSS, "harness abandon night --accept-loss 'I accept the loss of everything on instance 1'"),
     (rules.ACCEPT_LOSS, "python3 -m harness abandon night --accept-loss='I accept the loss'"),
+    (rules.UNLOCK, "harness guard unlock"),
+    (rules.KEPT_KEY, "cat ~/.local/share/gold-standard-harness/keys/vast.json"),
     (ALLOW, "harness abandon night"),
     (ALLOW, "harness guard -- vastai destroy instance 5"),
     (ALLOW, "harness destroy night --yes"),

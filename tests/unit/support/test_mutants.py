@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.process import Finished
 from tests.mutants import __main__ as running
 from tests.mutants.__main__ import Copy, drawn
 from tests.mutants.kinds import KINDS, Mutant, mutants
@@ -60,6 +61,7 @@ def test_every_room_has_modules_and_tests() -> None:
 
 
 ROOM = Room(("room.py",), ("test_room.py",))
+DIFFERENT = "def least(one, other):\n    return None\n"
 MODULE = "def least(one, other):\n    return one if one < other else other\n"
 TEST = "import room\ndef test_least():\n    assert room.least(1, 2) == 1\ndef test_broken():\n    assert room.nothing\n"
 
@@ -75,3 +77,42 @@ def test_a_mutant_is_killed_by_a_test_that_passes_without_it(tmp_path: Path, aft
     changed = Mutant("room.py", "", 2, "one < other", after, MODULE.replace("one < other", after))
     assert Copy(tmp_path, ()).notices(changed, ROOM) == outcome
     assert (tmp_path / "room.py").read_text("utf-8") == MODULE
+
+
+ENDED, DIED, HUNG = Finished(0, ""), Finished(-9, ""), Finished(-15, "", timed_out=True)
+FAILED = Finished(1, "FAILED test_room.py::test_least - assert 2 == 1\n")
+
+
+@pytest.mark.parametrize(
+    ("changed", "unchanged", "outcome"),
+    [
+        ([HUNG], [ENDED], "timeout"),
+        ([HUNG], [HUNG], "unjudged"),
+        ([DIED], [ENDED], "killed"),
+        ([DIED], [DIED], "unjudged"),
+        ([FAILED, FAILED], [ENDED], "killed"),
+        ([FAILED, ENDED, ENDED], [ENDED], "survived"),  # once, by chance
+        ([FAILED, ENDED], [FAILED], "survived"),
+    ],
+    ids=["hangs", "hangs anyway", "dies", "dies anyway", "fails", "fails by chance", "fails anyway"],
+)
+def test_a_busy_machine_neither_kills_nor_saves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: list[Finished], unchanged: list[Finished], outcome: str
+) -> None:
+    module = tmp_path / "room.py"
+    module.write_text(MODULE, "utf-8")
+    answers = {MODULE: unchanged, DIFFERENT: changed}
+    monkeypatch.setattr(Copy, "_pytest", lambda _self, *_: answers[module.read_text("utf-8")].pop(0))
+    assert Copy(tmp_path, ()).notices(Mutant("room.py", "", 2, "", "", DIFFERENT), ROOM) == outcome
+    assert not changed
+    assert not unchanged
+
+
+def test_tests_that_take_long_without_a_mutant_prove_nothing_by_taking_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "room.py").write_text(MODULE, "utf-8")
+    answers = [HUNG, ENDED]
+    monkeypatch.setattr(Copy, "_pytest", lambda _self, *_: answers.pop(0))
+    monkeypatch.setattr(running, "TIMEOUT_S", 0.0)
+    assert Copy(tmp_path, ()).notices(Mutant("room.py", "", 2, "", "", DIFFERENT), ROOM) == "unjudged"
