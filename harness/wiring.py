@@ -47,6 +47,8 @@ class OpenContext:
     """Keys of the operator's own that open the box for a look, which attaches no other."""
     scratch: Path | None = None
     """Where a look that is to leave nothing behind keeps what it brings."""
+    heard: Callable[[JobEvent], None] = field(default=lambda _: None, repr=False)
+    """Told of every event once it is recorded; raises nothing."""
     _history: History | None = field(default=None, repr=False)
     _provider: Provider | None = field(default=None, repr=False)
     _host: Host | None = field(default=None, repr=False)
@@ -83,6 +85,7 @@ class OpenContext:
         self._history = None  # what an append that failed has left is read anew
         record = self.store.append(self.name, event, expected_seq=known.records[-1].seq)
         self._history = extended(known, record)
+        self.heard(event)
 
     def take_facts(self, stage: str) -> TakenFacts:
         """Look at a stage's world once and write down what was seen."""

@@ -72,6 +72,7 @@ NAMES = (
     "adopt",
     "abandon",
     "orphans",
+    "watch",
     "emulator",
     "guard",
     "release",
