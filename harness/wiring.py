@@ -53,6 +53,8 @@ class OpenContext:
     """Where a look that is to leave nothing behind keeps what it brings."""
     only_looks: bool = False
     """Beside whoever drives the job: no key is taken or attached, and a box that does not answer is not waited for."""
+    heard: Callable[[JobEvent], None] = field(default=lambda _: None, repr=False)
+    """Told of every event once it is recorded; raises nothing."""
     _history: History | None = field(default=None, repr=False)
     _provider: Provider | None = field(default=None, repr=False)
     _host: Host | None = field(default=None, repr=False)
@@ -88,6 +90,7 @@ class OpenContext:
         self._history = None  # what an append that failed has left is read anew
         record = self.store.append(self.name, event, expected_seq=known.records[-1].seq)
         self._history = extended(known, record)
+        self.heard(event)
 
     def take_facts(self, stage: str) -> TakenFacts:
         """Look at a stage's world once and write down what was seen."""

@@ -8,8 +8,10 @@ from harness.facts.postdownload import PostdownloadFacts
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
+_GONE = "the instance is gone: harness download {job} says how a copy of the file is put back, and looks again"
 
-@pytest.mark.remedy("harness run {job} fetches it; the instance still has it")
+
+@pytest.mark.remedy("harness run {job} fetches it; the instance still has it", gone=_GONE)
 @pytest.mark.seed("vastai-training-agent.md", "step 3")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "download before destroy")
 def check_local_file_exists(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
@@ -21,7 +23,7 @@ def check_local_file_exists(postdownload: PostdownloadFacts, evidence: Evidence)
     assert not local.partial, f"unfinished beside it: {', '.join(local.partial)}"
 
 
-@pytest.mark.remedy("a file under the floor is not the model: harness run {job} fetches it again")
+@pytest.mark.remedy("a file under the floor is not the model: harness run {job} fetches it again", gone=_GONE)
 @pytest.mark.seed("vastai-training-agent.md", "step 3")
 @pytest.mark.seed("vastai-training-agent.md", "download script")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "step 3")
@@ -32,7 +34,7 @@ def check_local_file_over_floor(postdownload: PostdownloadFacts, job: Job, evide
     assert hashed.size > floor, f"{hashed.size} bytes"
 
 
-@pytest.mark.remedy("harness run {job} fetches it again; verified chunks are kept")
+@pytest.mark.remedy("harness run {job} fetches it again; verified chunks are kept", gone=_GONE)
 @pytest.mark.seed("vastai-training-agent.md", "rule 1")
 @pytest.mark.seed("vastai-training-agent.md", "step 2")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "step 2")
@@ -43,7 +45,9 @@ def check_local_size_equals_remote(postdownload: PostdownloadFacts, evidence: Ev
     assert local == remote, f"{local} bytes here, {remote} on the box"
 
 
-@pytest.mark.remedy("the bytes here are not the bytes there: harness run {job} fetches it again. Do not destroy")
+@pytest.mark.remedy(
+    "the bytes here are not the bytes there: harness run {job} fetches it again. Do not destroy", gone=_GONE
+)
 @pytest.mark.seed("vastai-training-agent.md", "rule 1")
 @pytest.mark.seed("vastai-training-agent.md", "step 2")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "step 2")
@@ -54,7 +58,9 @@ def check_local_sha256_equals_remote(postdownload: PostdownloadFacts, evidence: 
     assert local == remote, "the local file is not the file that was verified on the box"
 
 
-@pytest.mark.remedy("harness run {job} copies it again")
+@pytest.mark.remedy(
+    "harness run {job} copies it again", gone="the instance is gone: copy the verified file there again"
+)
 def check_second_copy_verified(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
     """The second copy that the job asks for has the same digest."""
     copy = evidence.saw("second copy", postdownload.second_copy)
@@ -62,7 +68,10 @@ def check_second_copy_verified(postdownload: PostdownloadFacts, evidence: Eviden
     assert copy.sha256 == remote, "the second copy is another file"
 
 
-@pytest.mark.remedy("harness run {job} fetches them; the log and the adapter are lost with the instance")
+@pytest.mark.remedy(
+    "harness run {job} fetches them; the log and the adapter are lost with the instance",
+    gone="the instance is gone, and what lay on it alone is lost with it; harness verify FILE judges the model itself",
+)
 def check_companions_downloaded(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
     """Training log, adapter, trainer states, Modelfile and manifests are here, as the manifest states them."""
     companions = evidence.saw("companions", postdownload.companions)

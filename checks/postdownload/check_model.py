@@ -12,12 +12,13 @@ from harness.core.verdict import Verdict
 from harness.facts.postdownload import PostdownloadFacts
 from harness.plugin.looking import Evidence
 
+_GONE = "the instance is gone: harness verify FILE shows every finding; put a sound copy in the file's place"
 _TOKENIZER = "tokenizer_"
 _AS_TRAINED = "tokenizer_as_trained"
 _WHOLE = {"well_formed", "tensors_as_predicted", "weights_present"}
 
 
-@pytest.mark.remedy("harness verify FILE shows every finding; harness run {job} fetches it again")
+@pytest.mark.remedy("harness verify FILE shows every finding; harness run {job} fetches it again", gone=_GONE)
 def check_local_gguf_well_formed(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
     """It parses to the last byte, its tensors are those of the model, and no block scale is zero or not finite."""
     findings = [one for one in evidence.saw("findings", postdownload.findings) if not one.id.startswith(_TOKENIZER)]
@@ -26,7 +27,7 @@ def check_local_gguf_well_formed(postdownload: PostdownloadFacts, evidence: Evid
     assert not lacking, f"the file was not looked at for {', '.join(sorted(lacking))}"
 
 
-@pytest.mark.remedy("a GGUF with another tokenizer or template speaks gibberish: export it again")
+@pytest.mark.remedy("a GGUF with another tokenizer or template speaks gibberish: export it again", gone=_GONE)
 def check_gguf_tokenizer_and_template_match(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
     """Its vocabulary, special ids and chat template are the ones that the training used."""
     findings = [one for one in evidence.saw("findings", postdownload.findings) if one.id.startswith(_TOKENIZER)]
@@ -34,7 +35,11 @@ def check_gguf_tokenizer_and_template_match(postdownload: PostdownloadFacts, evi
     assert _AS_TRAINED in {one.id for one in findings}, "the file was not compared with the training's tokenizer"
 
 
-@pytest.mark.remedy("the file does not work in llama.cpp, whatever its checksum: export it again before you destroy")
+@pytest.mark.remedy(
+    "the file does not work in llama.cpp, whatever its checksum: export it again before you destroy",
+    unknown="nobody has seen it work: see that the file and a llama.cpp runtime are here, then look again",
+    gone="nobody has seen it work, and the instance is gone: harness verify FILE shows every finding",
+)
 def check_gguf_generates(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
     """A llama.cpp runtime loads the file and generates tokens."""
     generation = evidence.saw("generation", postdownload.generation)

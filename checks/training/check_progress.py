@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.core.money import usd
-from harness.facts.training import TrainingFacts
+from harness.facts.training import TrainingFacts, steps_left_s
 from harness.job.model import Job
 from harness.log.grammar import Trainer
 from harness.plugin.looking import Evidence
@@ -45,13 +45,8 @@ def check_pace_within_timeline(training: TrainingFacts, job: Job, evidence: Evid
     log = evidence.saw("log", training.log)
     session = evidence.saw("session", training.session)
     limits = job.limits
-    left_s = 0.0
-    for trainer, planned, total in (
-        (Trainer.SFT, limits.sft_s_per_step, job.training.sft_steps),
-        (Trainer.DPO, limits.dpo_s_per_step, job.training.dpo_steps),
-    ):
-        pace, last = log.of(trainer).s_per_step, log.of(trainer).last
-        left_s += max(0, total - (last.step if last is not None else 0)) * (planned if pace is None else pace)
+    for trainer, planned in ((Trainer.SFT, limits.sft_s_per_step), (Trainer.DPO, limits.dpo_s_per_step)):
+        pace = log.of(trainer).s_per_step
         if pace is None:
             continue
         evidence.note(f"{trainer} s/step", pace)
@@ -62,6 +57,6 @@ def check_pace_within_timeline(training: TrainingFacts, job: Job, evidence: Evid
     evidence.wants("budget_usd", limits.budget_usd)
     assert training.spent_usd <= limits.budget_usd, f"${training.spent_usd:.2f} are spent"
     if session.alive:
-        coming = usd(left_s, job.machine.max_usd_per_hour)
+        coming = usd(steps_left_s(job, log), job.machine.max_usd_per_hour)
         projected = evidence.note("spent USD at the last step", round(training.spent_usd + coming, 4))
         assert projected <= limits.budget_usd, f"${projected:.2f} will be spent when the last step is done"

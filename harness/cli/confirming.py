@@ -15,6 +15,7 @@ from harness.core.errors import HarnessError, Refused
 from harness.core.text import printable
 from harness.guard.destroy import Confirm
 from harness.job import estimate
+from harness.ledger.bills import Billing, bills, sentence
 from harness.runner.progress import ProgressReporter
 from harness.runner.renting import RentPlan
 from harness.runner.replacement import Agreement
@@ -40,20 +41,40 @@ def confirming(context: JobContext, console: Console, reporter: ProgressReporter
 
 def stakes(context: JobContext) -> str:
     """Price of training again beside that of another look, at what the job's instance costs."""
-    rental = context.history.rental
-    return estimate.stakes(context.job, rental.usd_per_hour if rental is not None else None)
+    rental, bill = context.history.rental, bills(context.history)
+    price = rental.usd_per_hour if rental is not None else None
+    told = estimate.stakes(context.job, price, stopped=bill.state is Billing.STOPPED)
+    return f"{told} (embedded: no real money)" if bill.embedded else told
 
 
 @contextmanager
 def staked(context: JobContext, console: Console) -> Iterator[None]:
-    """An error of the block, while an instance lives that nobody has asked to go, is told with what is at stake."""
+    """Whatever breaks the block off, an error or Ctrl-C, is followed by what still bills and the command that ends it.
+
+    An error while an instance lives that nobody has asked to go is told with what is at stake, its remedy for this job.
+    """
     try:
         yield
-    except HarnessError:
+    except BaseException as error:
         with suppress(HarnessError):  # a log that cannot be read hides no cause
-            if context.history.alive is not None and not context.history.destroy_intended:
-                console.print(stakes(context), markup=False, soft_wrap=True, highlight=False)
+            if isinstance(error, HarnessError):
+                error.remedy = context.job.addressed(error.remedy)
+                if context.history.alive is not None and not context.history.destroy_intended:
+                    say(console, stakes(context))
+            say_bills(context, console)
         raise
+
+
+def say_bills(context: JobContext, console: Console) -> None:
+    """A line about what bills and the command that ends it, where anything may bill."""
+    bill = bills(context.history)
+    if bill.may_bill:
+        say(console, sentence(bill))
+
+
+def say(console: Console, told: str) -> None:
+    """A line in which nothing is markup, as long as it is."""
+    console.print(told, markup=False, soft_wrap=True, highlight=False)
 
 
 def accepting(

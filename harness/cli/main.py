@@ -62,6 +62,10 @@ COMMANDS: Final = {
         "orphans:orphans",
         "List every instance, volume and charge of the account: whose it is, what it costs, what to do about it.",
     ),
+    "watch": (
+        "watch:watch",
+        "Remember what bills and was forgotten, by a line and a notification; nothing is stopped or destroyed.",
+    ),
     "emulator": (
         "emulator:emulator",
         "Serve Vast.ai's API and SSH boxes on this machine; prints its address and an API key.",

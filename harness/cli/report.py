@@ -12,13 +12,16 @@ from rich.console import Console
 
 from harness import report as reports
 from harness.artifacts import digest, evaluation
-from harness.cli.confirming import staked
+from harness.cli.confirming import say, say_bills, staked
+from harness.cli.telling import telling
 from harness.core import shipped
 from harness.core.errors import HarnessError
 from harness.core.ports import Charge
 from harness.ledger import billing
 from harness.ledger.events import Adopted, Rented
+from harness.providers import registry
 from harness.release import release as releases
+from harness.report import ending
 from harness.report.model import EvaluationReport, RuleCheck, RuleReport
 from harness.shellguard import handbook, seeds
 from harness.wiring import OpenContext, open_context
@@ -29,22 +32,19 @@ def report(
 ) -> None:
     """Write the gold-standard report anew and say where it is."""
     with open_context(job) as context:
-        for path in write_report(context):
+        for path in reports.write(_report(context), context.directory):
             typer.echo(str(path))
 
 
-def write_report(context: OpenContext) -> tuple[Path, ...]:
-    """The report of a job as it stands, in its directory."""
-    return reports.write(
-        reports.build(
-            context.history,
-            now=context.clock.now(),
-            charges=_charges(context),
-            release=_release(context),
-            evaluation=_evaluation(context),
-            rules=_rules(),
-        ),
-        context.directory,
+def _report(context: OpenContext) -> reports.Report:
+    """The report of a job as it stands."""
+    return reports.build(
+        context.history,
+        now=context.clock.now(),
+        charges=_charges(context),
+        release=_release(context),
+        evaluation=_evaluation(context),
+        rules=_rules(),
     )
 
 
@@ -105,15 +105,26 @@ def spent(context: OpenContext) -> float | None:
 
 
 @contextmanager
-def reported(context: OpenContext, console: Console) -> Iterator[None]:
-    """Whatever happens, leave the report; an error while an instance lives is told with what is at stake."""
+def reported(context: OpenContext, console: Console, *, agreed: bool = False) -> Iterator[None]:
+    """Whatever happens, leave the report, and end with how the job ended, or what bills and how that is ended.
+
+    Meanwhile people who are elsewhere are told, as ``telling`` does it.
+    """
+    failed = True
+    if registry.is_embedded(context.job.provider.kind):
+        say(console, "the provider is embedded: every $ is reckoned, and no real money is paid")
     try:
-        with staked(context, console):
+        with staked(context, console), telling(context, console, agreed=agreed):
             yield
+        failed = False
+        say_bills(context, console)
     finally:
         try:
-            markdown, *_ = write_report(context)
+            report = _report(context)
+            markdown, *_ = reports.write(report, context.directory)
         except (HarnessError, OSError) as error:
             console.print(f"the report could not be written: {error}", markup=False, style="red")
         else:
-            console.print(f"report: {markdown}", markup=False, soft_wrap=True, highlight=False)
+            for line in ending.lines(report, failed=failed):
+                say(console, line)
+            say(console, f"report: {markdown}")

@@ -140,7 +140,8 @@ def drive(
     with open_context(job.name, new=True) as context, context.store.lock(job.name):
         open_job(context.store, job, file.resolve(), accept_changes=accept_changes)
         reporting = open_reporter(console, plain, verbose=verbose, spent=lambda: spent(context))
-        with reported(context, console), reporting as reporter:
+        agreed = yes or job.teardown.confirm == "yes"
+        with reported(context, console, agreed=agreed), reporting as reporter:
             for error in lost.values():
                 reporter.note(f"{error}; harness status says more")
             if context.history.closed:

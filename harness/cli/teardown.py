@@ -62,7 +62,7 @@ def destroy(
         with staked(context, console):
             _require_verified(context)
         reporting = open_reporter(console, plain, spent=lambda: spent(context))
-        with reported(context, console), reporting as reporter:
+        with reported(context, console, agreed=yes), reporting as reporter:
             if context.history.closed:
                 reporter.note(f"job {context.name} is closed: its file is verified, its instance destroyed")
                 return

@@ -12,10 +12,12 @@ from rich.console import Console
 from harness.artifacts import apart, arrival
 from harness.artifacts.expectation import Expectation, size_in_bytes
 from harness.artifacts.verify import verify_file
+from harness.cli.confirming import say_bills, staked
 from harness.cli.floors import SMALLER, Floor, floor_of
 from harness.cli.options import Plain
 from harness.cli.progress_view import open_reporter
 from harness.cli.report import spent
+from harness.cli.telling import telling
 from harness.core import durable
 from harness.core.errors import BadInput, GateHeld, GateUnknown
 from harness.core.lifecycle import ORDER, Stage
@@ -87,7 +89,13 @@ def download(
 
 
 def _of_job(job: str | None, *, plain: bool) -> None:
-    with open_context(job) as context, context.store.lock(context.name):
+    console = Console()
+    with (
+        open_context(job) as context,
+        context.store.lock(context.name),
+        staked(context, console),
+        telling(context, console, agreed=False),
+    ):
         stage = context.history.stage
         if stage is not None and ORDER.index(stage) < ORDER.index(Stage.POSTTRAIN):
             raise BadInput(
@@ -97,13 +105,15 @@ def _of_job(job: str | None, *, plain: bool) -> None:
         problem = _problem_here(context)
         if problem is None and context.history.passed(Stage.POSTDOWNLOAD) and context.history.verified is not None:
             typer.echo(f"already verified: {context.history.verified.path}")
+            say_bills(context, console)
             return
-        with open_reporter(Console(), plain, spent=lambda: spent(context)) as reporter:
+        with open_reporter(console, plain, spent=lambda: spent(context)) as reporter:
             if problem is not None:
                 reopen_if_spoilt(context, reporter)
                 if context.history.passed(Stage.POSTDOWNLOAD):
                     raise _lost(context, problem)
             run_job(context, reporter, lambda _id, _file: None, until=Stage.POSTDOWNLOAD)
+        say_bills(context, console)
 
 
 def _problem_here(context: OpenContext) -> str | None:

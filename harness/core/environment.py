@@ -11,6 +11,7 @@ import platformdirs
 from harness.core.errors import BadInput
 
 HOME_VARIABLE = "HARNESS_HOME"
+NOTIFY_VARIABLE = "HARNESS_NOTIFY"
 
 
 def variables() -> Mapping[str, str]:
@@ -48,6 +49,11 @@ def home() -> Path:
     return whole
 
 
+def notify_urls() -> tuple[str, ...]:
+    """URLs of HARNESS_NOTIFY, with blanks between them: who is told of every job."""
+    return tuple(os.environ.get(NOTIFY_VARIABLE, "").split())
+
+
 def user_home() -> Path:
     """Home folder of the user, in which ``.ssh`` lies. Raises BadInput where there is none."""
     try:
@@ -69,7 +75,14 @@ def on_github() -> bool:
 
 def for_gate() -> dict[str, str]:
     """The environment of a gate's pytest: this one, less all that could change what pytest selects or asserts."""
-    scrubbed = {"PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONOPTIMIZE", "PYTHONSTARTUP", "GITHUB_STEP_SUMMARY"}
+    scrubbed = {
+        "PYTEST_ADDOPTS",
+        "PYTEST_PLUGINS",
+        "PYTHONOPTIMIZE",
+        "PYTHONSTARTUP",
+        "GITHUB_STEP_SUMMARY",
+        NOTIFY_VARIABLE,
+    }
     kept = {name: value for name, value in os.environ.items() if name.upper() not in scrubbed}
     return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONUTF8": "1"}
 

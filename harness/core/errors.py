@@ -158,6 +158,13 @@ class JobBusy(StoreFailed):
     default_remedy = "Wait until the process named above has ended, or end it, and run the same command again."
 
 
+class StillBilling(HarnessError):
+    """Something bills and nobody looks after it, as every line says; nothing was stopped or destroyed."""
+
+    exit_code = 12
+    default_remedy = "Each line above names the command that ends it."
+
+
 class MissingExtra(HarnessError):
     """A part of the harness needs packages that are not installed."""
 

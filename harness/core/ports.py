@@ -151,6 +151,18 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingPrice:
+    """A price that the host of an instance asks for, and that waits for the renter's answer. Seconds since the epoch.
+
+    ``since``: from when on it is to be paid, None where the provider does not tell; ``until``: how long it then holds.
+    """
+
+    usd_per_hour: float
+    since: float | None
+    until: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """All instances of the account: complete, or it was not returned at all."""
 
@@ -239,6 +251,9 @@ class Provider(Protocol):
 
     def instances(self) -> Listing:
         """Every instance of the account; raises rather than return a listing that is not whole."""
+
+    def pending_prices(self, instance_id: InstanceId) -> tuple[PendingPrice, ...]:
+        """Prices that are announced for an instance; none at a provider that changes no price of what is rented."""
 
     def attach_key(self, instance_id: InstanceId, public_key: str) -> None:
         """Let an SSH public key log in."""

@@ -9,11 +9,12 @@ from harness.emulator.box.container import Container
 from harness.emulator.box.layout import put_nvidia_smi
 from harness.emulator.conditions import holds
 from harness.emulator.increase import propose
+from harness.emulator.market import DAY_S
 from harness.emulator.rental import RentedInstance
 from harness.emulator.scenario import LifeEvent
 from harness.emulator.world import World
 
-SERVICE_EVENTS = frozenset({"become", "stop", "outbid", "restart", "reboot", "credit", "price"})
+SERVICE_EVENTS = frozenset({"become", "stop", "outbid", "restart", "reboot", "credit", "price", "end"})
 
 BOX_EVENTS = frozenset({"disk", "damage", "wrong_gpu"})
 """Events inside a box; they wait until its container is up."""
@@ -47,6 +48,9 @@ def _in_service(world: World, instance_id: int, event: LifeEvent) -> None:
             world.set_credit(event.usd)
         case "price":
             propose(world, instance_id, event.usd, event.days)
+        case "end":
+            price = world.rental(instance_id).price_per_hour
+            world.extend(instance_id, price, world.settle() + event.days * DAY_S)
 
 
 def _in_box(container: Container, rental: RentedInstance, event: LifeEvent) -> None:

@@ -98,16 +98,18 @@ class SshFault(_Table):
 class LifeEvent(_Table):
     """Something that happens to an instance."""
 
-    do: Literal["become", "stop", "outbid", "restart", "reboot", "credit", "price", "disk", "wrong_gpu", "damage"]
+    do: Literal[
+        "become", "stop", "outbid", "restart", "reboot", "credit", "price", "end", "disk", "wrong_gpu", "damage"
+    ]
     """Become a status; be stopped; be outbid; restart the container; reboot (new port and host key); lose credit;
-    have the host offer to go on for another price, which stays pending until the renter answers;
+    have the host offer to go on for another price, which stays pending until the renter answers; end in ``days``;
     leave ``bytes`` of room under ``path``; show other GPUs; damage a file on the box."""
     status: InstanceStatus = InstanceStatus.EXITED
     status_msg: str = ""
     usd: float = 0.0
     """``credit``: what is left. ``price``: the new one by the hour."""
     days: float = 30.0
-    """``price``: how long the instance may go on for it, from then."""
+    """``price``, ``end``: how long the instance may go on, from then."""
     path: str = ""
     bytes: int = 0
     gpu_name: str = ""

@@ -50,24 +50,35 @@ class PostdownloadFacts:
     generation: Observed[runtime.Generation]
     companions: Observed[Companions]
     second_copy: Observed[digest.Hashed]
+    gone: bool = False
+    """True when the instance is proven to be gone: nothing can be fetched from it again."""
 
 
 def look(context: JobContext) -> PostdownloadFacts:
     """Read the file once for its digest, and beside that all else; the box is not needed any more."""
     history = context.history
-    path = attempt(lambda: Path(needed(history.fetched, "no file was fetched by this job").path))
+    place = attempt(lambda: Path(needed(history.fetched, "no file was fetched by this job").path))
+    path = attempt(lambda: _there(place.get()))
     with ThreadPoolExecutor(2) as pool:
         hashed = pool.submit(attempt, lambda: digest.of_file(path.get()))
         second_copy = pool.submit(attempt, lambda: _second_copy(context, path.get()))
         return PostdownloadFacts(
-            local=attempt(lambda: _local(path.get())),
+            local=attempt(lambda: _local(place.get())),
             remote=attempt(lambda: needed(history.artifact, "no artifact was recorded on the box")),
             findings=attempt(lambda: _findings(context, path.get())),
             companions=attempt(lambda: _companions(context)),
             generation=attempt(lambda: _generation(context, path.get())),
             hashed=hashed.result(),
             second_copy=second_copy.result(),
+            gone=history.destroyed is not None,
         )
+
+
+def _there(path: Path) -> Path:
+    """A path at which something lies; raises CouldNotLook in the words of the check that it does."""
+    if not path.exists():
+        raise CouldNotLook(f"there is no {path}")
+    return path
 
 
 def _local(path: Path) -> LocalArtifact:

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.context import JobContext
 from harness.core.answers import BoxCheckpoint, Disk, Gpus, SessionState
-from harness.core.observed import Observed
+from harness.core.observed import Observed, unseen
+from harness.core.ports import PendingPrice
 from harness.core.questions import CheckpointsIn, DiskOf, GpuList, SessionOf
 from harness.facts import traininglog
 from harness.facts.checkpoints import problems
 from harness.facts.mirror import MIRROR, Mirrored, mirrored
-from harness.facts.reading import ask, attempt
+from harness.facts.reading import ask, attempt, needed
+from harness.job.model import Job
 from harness.ledger import billing
+from harness.log.grammar import Trainer
 from harness.log.summary import LogSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Terms of the rental, in USD an hour and seconds since the epoch; ``ends_at`` is None where no end is told.
+
+    ``now`` is by the provider's clock where it tells the time; ``pending``: prices that are announced.
+    """
+
+    now: float
+    usd_per_hour: float
+    agreed_usd_per_hour: float
+    ends_at: float | None
+    pending: tuple[PendingPrice, ...] = ()
+
+
+_GLANCED: Observed[Terms] = unseen("the rental was not looked at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +52,15 @@ class TrainingFacts:
     disk: Observed[Disk]
     since_launch_s: float
     spent_usd: float
+    terms: Observed[Terms] = _GLANCED
 
 
-def look(context: JobContext, before: TrainingFacts | None = None) -> TrainingFacts:
+def look(context: JobContext) -> TrainingFacts:
+    """A glance, and the terms of the rental as the provider tells them now."""
+    return replace(glance(context), terms=attempt(lambda: _terms(context)))
+
+
+def glance(context: JobContext, before: TrainingFacts | None = None) -> TrainingFacts:
     """One probe, and the local mirror. Checkpoints found whole ``before`` are not read to their last byte again."""
     directory = context.job.package.remote_dir
     now = context.clock.now()
@@ -66,6 +92,30 @@ def look(context: JobContext, before: TrainingFacts | None = None) -> TrainingFa
         disk=answers[disk],
         since_launch_s=since,
         spent_usd=billing.spent(context.history, now) or 0.0,
+    )
+
+
+def steps_left_s(job: Job, log: LogSummary) -> float:
+    """Seconds that the steps still to be done will take: at the pace of the log, else at the planned one."""
+    planned = {Trainer.SFT: job.limits.sft_s_per_step, Trainer.DPO: job.limits.dpo_s_per_step}
+    total = {Trainer.SFT: job.training.sft_steps, Trainer.DPO: job.training.dpo_steps}
+    left = 0.0
+    for trainer, usual in planned.items():
+        pace, last = log.of(trainer).s_per_step, log.of(trainer).last
+        left += max(0, total[trainer] - (last.step if last is not None else 0)) * (usual if pace is None else pace)
+    return left
+
+
+def _terms(context: JobContext) -> Terms:
+    rental, provider = needed(context.history.rental, "no instance was rented"), context.provider()
+    shown = needed(provider.instance(rental.instance_id), f"the provider shows no instance {rental.instance_id}")
+    now = provider.account().at
+    return Terms(
+        now=context.clock.now() if now is None else now,
+        usd_per_hour=shown.usd_per_hour,
+        agreed_usd_per_hour=rental.usd_per_hour,
+        ends_at=shown.ends_at,
+        pending=provider.pending_prices(rental.instance_id),
     )
 
 

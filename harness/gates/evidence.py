@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from pydantic import TypeAdapter
 
 from harness.core.ids import CheckId
 from harness.core.verdict import Verdict, worst
+
+COULD_NOT_LOOK: Final = "could not look: "
+"""Beginning of what is said where a look failed; the reason follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,23 @@ class GateResult:
         """The results that keep the gate shut, failures first."""
         shut = [result for result in self.results if result.verdict is not Verdict.PASS]
         return tuple(sorted(shut, key=lambda result: (result.verdict is not Verdict.FAIL, result.id)))
+
+
+def told_once(results: Iterable[CheckResult]) -> tuple[CheckResult, ...]:
+    """Results in which one cause is told once: who could not look because of it names the check that has told it."""
+    first: dict[str, CheckId] = {}
+    told = []
+    for result in results:
+        looked_at = result.saw[-1] if result.saw else Sight("", "")
+        cause = result.message.removeprefix(COULD_NOT_LOOK).removeprefix(f"{looked_at.name}: ")
+        teller = first.setdefault(cause, result.id) if cause else result.id
+        if teller != result.id and result.message.startswith(COULD_NOT_LOOK):
+            see = f"{COULD_NOT_LOOK}see {teller}"
+            saw = tuple(Sight(one.name, see) if cause in one.value else one for one in result.saw)
+            told.append(replace(result, saw=saw, message=see, remedy=""))
+        else:
+            told.append(result)
+    return tuple(told)
 
 
 _RESULT: TypeAdapter[GateResult] = TypeAdapter(GateResult)

@@ -93,6 +93,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "pace_within_timeline",
         "gpus_are_working",
         "disk_has_room",
+        "instance_stays_on_its_terms",
         "no_error_lines",
         "resume_is_continuous",
     ),

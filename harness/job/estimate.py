@@ -124,13 +124,17 @@ def forecast(job: Job) -> str:
     )
 
 
-def stakes(job: Job, usd_per_hour: float | None = None) -> str:
-    """Price of training again beside the price of another look, at the rental's price or else the price cap."""
+def stakes(job: Job, usd_per_hour: float | None = None, *, stopped: bool = False) -> str:
+    """Price of training again beside the price of another look, at the rental's price or else the price cap.
+
+    ``stopped``: the instance bills its disk alone while somebody looks.
+    """
     price = job.machine.max_usd_per_hour if usd_per_hour is None else usd_per_hour
     again = timeline(job).total
+    look = "nothing but its disk" if stopped else f"${usd(_LOOK_S, price):.2f}"
     return (
         f"a retrain would cost about ${usd(again, price):.2f} ({_minutes(again)} at ${price:.2f}/h); "
-        f"five more minutes to look again cost ${usd(_LOOK_S, price):.2f}"
+        f"five more minutes to look again cost {look}"
     )
 
 

@@ -144,7 +144,8 @@ def _explain(path: Path, text: str, error: ValidationError, *, has_profile: bool
         field = ".".join(location) or "(the whole file)"
         line = _line_of(text, location)
         where = f"line {line}: " if line else ""
-        got = "" if problem["type"] == "missing" else f" (got {printable(repr(problem.get('input')), 80)})"
+        hidden = problem["type"] == "missing" or location[:1] == ["notify"]  # a URL there is a secret
+        got = "" if hidden else f" (got {printable(repr(problem.get('input')), 80)})"
         lines.append(f"  {where}{field}: {_reason(problem, location)}{got}")
     if not has_profile and any(problem["type"] == "missing" for problem in error.errors()):
         lines.append(

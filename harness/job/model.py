@@ -6,6 +6,7 @@ error and not a limit that is silently not there.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
@@ -20,6 +21,7 @@ from harness.log.proof import ProofLine
 from harness.providers import registry
 from harness.static.device_maps import fits_one_gpu
 
+_ANY_JOB = re.compile(r"\bJOB\b")
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -289,6 +291,13 @@ class TeardownTable(_Table):
     confirm: Literal["ask", "yes"] = "ask"
 
 
+class NotifyTable(_Table):
+    """People who are told, by URL. A URL is a secret: no record, facts file or report of the job has it."""
+
+    urls: tuple[str, ...] = ()
+    """``file:///PATH``, or what Apprise knows; beside those of HARNESS_NOTIFY."""
+
+
 class Job(_Table):
     """A whole job. Paths are absolute once the file is loaded."""
 
@@ -303,6 +312,7 @@ class Job(_Table):
     limits: LimitsTable
     gates: GatesTable = GatesTable()
     teardown: TeardownTable = TeardownTable()
+    notify: Annotated[NotifyTable, Field(exclude=True, repr=False)] = NotifyTable()
     adopted: bool = False
     """True when the job took over an instance that it did not rent. No job file says so: an adoption does."""
 
@@ -316,6 +326,11 @@ class Job(_Table):
         """True for a device map that this job's machine needs; with one GPU it need not be told to split the model."""
         one_gpu = self.machine.gpus == 1 and self.training.device_map == "auto" and fits_one_gpu(device_map)
         return device_map == self.training.device_map or one_gpu
+
+    def addressed(self, remedy: str) -> str:
+        """A remedy for this job, for ``JOB``: an adopted one has no job file that ``harness run`` could drive."""
+        command = "harness destroy" if self.adopted else "harness run"
+        return _ANY_JOB.sub(self.name, remedy.replace("harness run JOB", f"{command} JOB"))
 
     @property
     def announced(self) -> dict[str, int | str]:

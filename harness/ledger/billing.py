@@ -1,18 +1,19 @@
 """Cost of a job at its rental's price: pure arithmetic on the event log.
 
 Time is paid from the rental until destruction was requested, when absence was proven
-afterwards, else until now. A stopped instance bills its disk only, which the price by the
-hour does not tell apart; it counts as unpaid here, and the provider's own bill says more.
+afterwards, else until now. A stopped instance is paid at its disk's price; where the provider
+does not tell that, it counts as unpaid here, and the provider's own bill says more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.core.lifecycle import Stage
 from harness.core.money import usd
 from harness.ledger import events
+from harness.ledger.bills import disk_price
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode
 from harness.ledger.history import History
@@ -35,49 +36,57 @@ COUNTED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class PaidSpan:
-    """Time that was billed at one price. Seconds since the epoch, USD an hour."""
+    """Time that was billed at one price. Seconds since the epoch, USD an hour; ``stopped``: the disk alone."""
 
     start: float
     end: float
     usd_per_hour: float
+    stopped: bool = False
 
 
 def paid_spans(records: Sequence[Record], now: float) -> tuple[PaidSpan, ...]:
-    """The spans in which an instance ran and was billed, in order."""
+    """The spans in which an instance was billed, in order: running, and stopped where its disk's price is known."""
     spans: list[PaidSpan] = []
-    since: float | None = None
-    price = 0.0
+    paying: PaidSpan | None = None
+    price, disk = 0.0, None
     happened = _decoded(records)
     gone = _gone_at(happened)
     for at, event in happened:
-        ends = isinstance(event, events.DestroyRequested) and at == gone
+        ends, begun = isinstance(event, events.DestroyRequested) and at == gone, None
         match event:
             case events.Rented(usd_per_hour=price):
-                since = at
+                disk, paying = disk_price(event.offer), PaidSpan(at, at, price)
             case events.Adopted(usd_per_hour=price):  # it was paid for before anybody here knew of it
                 since = at if event.since is None else event.since
-            case events.InstanceStarted() if since is None:
-                since = at
-            case events.InstanceStopped() | events.Lost() | events.Abandoned():  # when proven: it may have gone before
+                disk, paying = disk_price(event.offer), PaidSpan(since, since, price)
+            case events.InstanceStarted() if paying is None or paying.stopped:
+                ends, begun = True, PaidSpan(at, at, price)
+            case events.InstanceStopped() if paying is not None and not paying.stopped:
+                ends, begun = True, None if disk is None else PaidSpan(at, at, disk, stopped=True)
+            case events.Lost() | events.Abandoned():  # when proven: it may have gone before
                 ends = True
             case _:
                 pass
-        if ends and since is not None:
-            spans.append(PaidSpan(since, at, price))
-            since = None
-    if since is not None:
-        spans.append(PaidSpan(since, max(since, now if gone is None else gone), price))
+        if ends:
+            spans += [] if paying is None else [replace(paying, end=at)]
+            paying = begun
+    if paying is not None:
+        spans.append(replace(paying, end=max(paying.start, now if gone is None else gone)))
     return tuple(spans)
 
 
 def seconds_within(spans: Sequence[PaidSpan], start: float, end: float) -> float:
-    """Paid seconds between two times."""
-    return sum(max(0.0, min(end, span.end) - max(start, span.start)) for span in spans)
+    """Seconds between two times in which an instance ran and was paid for."""
+    return sum(_seconds(span, start, end) for span in spans if not span.stopped)
 
 
 def usd_within(spans: Sequence[PaidSpan], start: float, end: float) -> float:
     """Cost of the time between two times (USD)."""
-    return sum(usd(seconds_within([span], start, end), span.usd_per_hour) for span in spans)
+    return sum(usd(_seconds(span, start, end), span.usd_per_hour) for span in spans)
+
+
+def _seconds(span: PaidSpan, start: float, end: float) -> float:
+    return max(0.0, min(end, span.end) - max(start, span.start))
 
 
 def spent(history: History, now: float) -> float | None:

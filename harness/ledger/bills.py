@@ -7,8 +7,10 @@ is said: "not proven to be gone" is never read as gone.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from harness.core.errors import InstanceDead
 from harness.core.ids import InstanceId, JobName
@@ -145,7 +147,7 @@ def _of_rental(history: History, rental: Rental, *, embedded: bool) -> Bills:
         ended = history.closed or gone.billing is not None
         state, command = (Billing.NOTHING, None) if ended else (Billing.GONE, destroy if home else run)
         return Bills(job, state, instance_id, None, embedded, command)
-    price = _disk_price(rental) if history.instance_stopped else rental.usd_per_hour
+    price = disk_price(rental.offer) if history.instance_stopped else rental.usd_per_hour
     if history.destroy_intended:
         behind_a_release = history.all(DestroyIntended)[-1].release is not None
         command = (destroy if home else run) if behind_a_release else abandon
@@ -165,8 +167,9 @@ def _is_home(history: History) -> bool:
     return history.stage is None or ORDER.index(history.stage) > ORDER.index(Stage.POSTDOWNLOAD)
 
 
-def _disk_price(rental: Rental) -> float | None:
-    return _number(rental.offer.get("disk_usd_per_hour"))
+def disk_price(offer: Mapping[str, Any]) -> float | None:
+    """Price of the disk alone (USD an hour), by the offer as it was recorded; None where it does not tell."""
+    return _number(offer.get("disk_usd_per_hour"))
 
 
 def _number(value: object) -> float | None:

@@ -366,6 +366,14 @@ class InstanceStarted(JobEvent):
     instance_id: InstanceId
 
 
+@_stored("budget_near")
+class BudgetNear(JobEvent):
+    """Most of the budget is spent, and the instance goes on."""
+
+    spent_usd: float
+    budget_usd: float
+
+
 @_stored("loss_accepted")
 class LossAccepted(JobEvent):
     """A person typed the ``sentence`` that accepts the loss of ``value``, what was found on the instance."""

@@ -21,19 +21,26 @@ _HOLDER_LIMIT = 4096
 
 @contextmanager
 def job_lock(directory: Path, job: JobName, clock: Clock) -> Iterator[None]:
-    """Hold the job's lock while the block runs. Raises JobBusy at once when another holds it, StoreFailed.
+    """Hold the job's lock while the block runs. Raises JobBusy at once when another holds it, StoreFailed."""
+    with sole(directory, f"job-{job}", f"job {job} is being run", clock):
+        yield
+
+
+@contextmanager
+def sole(directory: Path, name: str, what: str, clock: Clock) -> Iterator[None]:
+    """Hold a lock of that name while the block runs; ``what`` is being done by its holder, as JobBusy says.
 
     The holder is named in a file of its own beside the lock: Windows lets nobody read a locked file.
     """
-    lock = FileLock(directory / f"job-{job}.lock", timeout=0)
-    holder = directory / f"job-{job}.holder.json"
+    lock = FileLock(directory / f"{name}.lock", timeout=0)
+    holder = directory / f"{name}.holder.json"
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
-        raise JobBusy(f"job {job} is being run by {_named(holder)}") from error
+        raise JobBusy(f"{what} by {_named(holder)}") from error
     except (OSError, NotImplementedError) as error:
-        raise StoreFailed(f"cannot lock job {job} in {directory}: {error}") from error
+        raise StoreFailed(f"cannot lock {name} in {directory}: {error}") from error
     try:
         _name_ourselves(holder, clock)
         yield

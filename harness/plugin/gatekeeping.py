@@ -10,9 +10,9 @@ import pytest
 
 from harness.core import environment
 from harness.core.verdict import Verdict, worst
-from harness.gates.evidence import GateResult
+from harness.gates.evidence import GateResult, told_once
 from harness.plugin.session import Judging
-from harness.plugin.verdicts import result_of
+from harness.plugin.verdicts import in_words, result_of
 from harness.plugin.writing import summary_markdown, verdicts_json, workflow_commands
 
 WORKER_FACTS = "harness_facts"
@@ -51,8 +51,9 @@ class Gatekeeping:
         """The jobs that are judged."""
         return [f"harness: job {facts.job.name}, stage {stage}" for stage, facts in self.judging.facts.items()]
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the worst that a check said in any of its phases."""
+        """Keep the worst that a check said in any of its phases; what another one has told is not printed again."""
         result = result_of(report)
         if result is None:
             return
@@ -60,6 +61,9 @@ class Gatekeeping:
         known = said.get(result.id)
         if known is None or worst((known.verdict, result.verdict)) is not known.verdict:
             said[result.id] = result
+            told = told_once(said.values())[list(said).index(result.id)]
+            if told is not said[result.id]:
+                report.longrepr = in_words(told)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:

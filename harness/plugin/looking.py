@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from harness.core.observed import CouldNotLook, Observed
 from harness.core.text import printable
-from harness.gates.evidence import Sight
+from harness.gates.evidence import COULD_NOT_LOOK, Sight
 from harness.plugin.showing import brief
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Evidence:
         try:
             value = observed.get()
         except CouldNotLook as error:
-            self.sights.append(Sight(name, f"could not look: {printable(str(error), _LIMIT)}"))
+            self.sights.append(Sight(name, f"{COULD_NOT_LOOK}{printable(str(error), _LIMIT)}"))
             raise CouldNotLook(f"{name}: {error}") from None
         self.sights.append(Sight(name, printable(brief(value), _LIMIT)))
         return value

@@ -64,7 +64,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Markers always; check files are collected and facts taken only when a stage is judged."""
     config.addinivalue_line("markers", "stage(name): the stage that this check belongs to, if not its folder's name")
-    config.addinivalue_line("markers", "remedy(text): what to do next when this check does not pass")
+    config.addinivalue_line(
+        "markers",
+        "remedy(text, unknown=text, gone=text): what to do next when this check does not pass; when it could not look; "
+        "when the instance is proven to be gone",
+    )
     config.addinivalue_line(
         "markers", "seed(document, rule): the operating rule that this check keeps, by its name there"
     )

@@ -10,7 +10,7 @@ import pytest
 
 from harness.core.ids import CheckId
 from harness.gates import plan
-from harness.gates.evidence import CheckResult, GateResult
+from harness.gates.evidence import CheckResult, GateResult, told_once
 from harness.gates.facts_file import FactsFile, digest, read_facts
 from harness.plugin.declaring import PREFIX
 
@@ -53,7 +53,7 @@ class Judging:
             stage=stage,
             plan_digest=plan.digest(stage, required),
             required=required,
-            results=tuple(results[check] for check in required if check in results),
+            results=told_once(results[check] for check in required if check in results),
             problems=(*self.problems, *problems),
             seconds=seconds,
         )

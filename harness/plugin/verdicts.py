@@ -16,8 +16,8 @@ from harness.core.ids import CheckId
 from harness.core.observed import CouldNotLook
 from harness.core.text import printable
 from harness.core.verdict import Verdict
-from harness.gates.evidence import CheckResult, Sight
-from harness.job.model import Job
+from harness.gates.evidence import COULD_NOT_LOOK, CheckResult, Sight
+from harness.gates.facts_file import FactsFile
 from harness.plugin.looking import Evidence
 from harness.plugin.session import Judging, check_id
 
@@ -63,7 +63,6 @@ class Speaking:
             return report
         evidence = item.stash.get(EVIDENCE, Evidence())
         verdict, message = _judge(report, call, evidence)
-        job = self.judging.facts[stage].job
         result = CheckResult(
             id=check_id(item),
             stage=stage,
@@ -72,7 +71,7 @@ class Speaking:
             saw=tuple(evidence.sights),
             expected=tuple(evidence.expectations),
             message=printable(message, _MESSAGE_LIMIT),
-            remedy=_next(_remedy(item), job) if verdict is not Verdict.PASS else "",
+            remedy=_remedy(item, verdict, self.judging.facts[stage]) if verdict is not Verdict.PASS else "",
             seconds=round(report.duration, 6),
         )
         setattr(report, REPORT_ATTRIBUTE, _plain(result))
@@ -119,7 +118,8 @@ def in_words(result: CheckResult) -> str:
     lines += [f"  expected  {_in_line(sight.name)} = {_in_line(sight.value)}" for sight in result.expected]
     if result.message:
         lines.append("  because   " + result.message.replace("\n", "\n          | "))
-    lines.append(f"  next      {result.remedy}")
+    if result.remedy:
+        lines.append(f"  next      {result.remedy}")
     return "\n".join(lines)
 
 
@@ -138,7 +138,7 @@ def _judge(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: Evi
     if report.when == "call" and isinstance(error, AssertionError | pytest.fail.Exception):
         return Verdict.FAIL, _own_words(call.excinfo)
     if isinstance(error, CouldNotLook):
-        return Verdict.UNKNOWN, f"could not look: {error}"
+        return Verdict.UNKNOWN, f"{COULD_NOT_LOOK}{error}"
     where = call.excinfo.traceback[-1]
     return Verdict.UNKNOWN, f"could not judge: {type(error).__name__}: {error} ({where.path}:{where.lineno + 1})"
 
@@ -177,12 +177,11 @@ def _claim(item: pytest.Item) -> str:
     return doc.splitlines()[0].rstrip(".") if doc else item.name
 
 
-def _next(remedy: str, job: Job) -> str:
-    """A remedy for this job: an adopted one has no job file that ``harness run`` could drive."""
-    command = "harness destroy {job}" if job.adopted else "harness run {job}"
-    return remedy.replace("harness run {job}", command).replace("{job}", job.name)
-
-
-def _remedy(item: pytest.Item) -> str:
+def _remedy(item: pytest.Item, verdict: Verdict, facts: FactsFile) -> str:
+    """The next step, true in this state: ``gone`` when the facts say so of the instance, ``unknown`` without a look."""
     marker = item.get_closest_marker("remedy")
-    return str(marker.args[0]) if marker and marker.args else "mend what is named above, then: harness run {job}"
+    told = {"failed": marker.args[0], **marker.kwargs} if marker and marker.args else {}
+    states = ("gone",) * (facts.facts.get("gone") is True) + ("unknown",) * (verdict is Verdict.UNKNOWN) + ("failed",)
+    usual = "mend what is named above, then: harness run {job}"
+    remedy = next((told[state] for state in states if state in told), usual)
+    return facts.job.addressed(str(remedy).replace("{job}", "JOB"))

@@ -16,10 +16,11 @@ from harness.gates import plan
 from harness.gates.evidence import CheckResult, result_from_json
 from harness.job import estimate
 from harness.job.model import Job
-from harness.ledger import billing
+from harness.ledger import billing, bills
 from harness.ledger.codec import decode
 from harness.ledger.events import GateJudged, Held
 from harness.ledger.history import History
+from harness.providers import registry
 from harness.release.statement import Release
 from harness.report import standing
 from harness.report.model import (
@@ -59,12 +60,12 @@ def build(
     spans = billing.paid_spans(history.records, now)
     stages = tuple(_stage(stage, history, spans, now) for stage in ORDER)
     artifact, instance = _artifact(history), _instance(history)
-    stands = standing.of(history)
+    stands, bill = standing.of(history), bills.bills(history)
     report = Report(
         job=history.job.name,
         standing=stands,
         headline=standing.headline(stands, history, stages),
-        safety=standing.safety(artifact, instance),
+        safety=standing.safety(artifact, instance, bill),
         next_step=standing.next_step(stands, history),
         written_at=now,
         log_seq=history.records[-1].seq if history.records else 0,
@@ -177,6 +178,7 @@ def _instance(history: History) -> InstanceReport | None:
         stopped=history.instance_stopped,
         destroy_requested=history.destroy_reply is not None,
         gone_at=billing.gone_at(history.records),
+        embedded=registry.is_embedded(history.job.provider.kind),
     )
 
 

@@ -145,6 +145,8 @@ def _money(money: MoneyReport, instance: InstanceReport | None) -> Iterator[str]
     gone = "still there" if instance.gone_at is None else f"gone, asked to go {_time(instance.gone_at)}"
     yield f"- instance {instance.id} ({code(instance.label)}) at {words(instance.provider)}: {gone}"
     yield f"- {words(instance.machine)} at ${instance.usd_per_hour:.2f}/h, rented {_time(instance.rented_at)}"
+    if instance.embedded:
+        yield "- the provider is embedded: all of this is reckoned, and no real money was paid"
     yield f"- {human_seconds(money.paid_s)} paid: ${money.usd:.2f} of a budget of ${money.budget_usd:.2f}"
     share = money.idle_s / money.paid_s if money.paid_s else 0.0
     yield f"- paid after the training had ended: {human_seconds(money.idle_s)}, ${money.idle_usd:.2f} ({share:.0%})"

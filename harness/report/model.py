@@ -90,7 +90,10 @@ class ArtifactReport:
 
 @dataclass(frozen=True, slots=True)
 class InstanceReport:
-    """The rented machine. ``gone_at`` is when its destruction was requested, None unless absence was proven."""
+    """The rented machine. ``gone_at`` is when its destruction was requested, None unless absence was proven.
+
+    ``embedded``: this machine plays it, and no real money is paid.
+    """
 
     id: int
     label: str
@@ -101,6 +104,7 @@ class InstanceReport:
     stopped: bool
     destroy_requested: bool
     gone_at: float | None
+    embedded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

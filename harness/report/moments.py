@@ -82,6 +82,7 @@ _SENTENCES: Mapping[type[JobEvent], str] = {
     events.TrainingStopped: "the training was stopped: {0.why}",
     events.InstanceStopped: "instance {0.instance_id} was stopped, its disk kept: {0.why}",
     events.InstanceStarted: "instance {0.instance_id} was started again",
+    events.BudgetNear: "${0.spent_usd:.2f} of the budget of ${0.budget_usd:.2f} are spent",
     events.LossAccepted: "the loss of what is on instance {0.instance_id} was accepted",
     events.Abandoned: "instance {0.instance_id} was given up and is proven to be gone{measure}",
     events.Lost: "instance {0.instance_id} died and is proven to be gone; another may take its place ({0.how})",

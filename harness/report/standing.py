@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.ledger.bills import Bills, sentence
 from harness.ledger.history import History
 from harness.report.model import ArtifactReport, InstanceReport, JobStanding, StageReport, StageState
 
@@ -35,21 +36,21 @@ def headline(stands: JobStanding, history: History, stages: Sequence[StageReport
     return f"In stage {now}; {passed} of {len(history.stages)} gates have opened." if now else "Every gate has opened."
 
 
-def safety(artifact: ArtifactReport | None, instance: InstanceReport | None) -> str:
-    """Sentence about what could be lost, and what still costs money."""
+def safety(artifact: ArtifactReport | None, instance: InstanceReport | None, bill: Bills) -> str:
+    """Sentences about what could be lost, what still costs money, and the command that ends that."""
     home = artifact is not None and artifact.verified
+    costs = sentence(bill) if bill.may_bill else "Nothing is billed."
     if instance is None:
-        return "Nothing is rented, so nothing can be lost and nothing is billed."
+        return costs if bill.may_bill else "Nothing is rented, so nothing can be lost and nothing is billed."
+    if home and not bill.may_bill:
+        return "Nothing is lost and nothing is billed."
+    if home:
+        return f"{costs} Nothing is lost: the verified model is here."
     if instance.gone_at is not None:
-        return "Nothing is lost and nothing is billed." if home else "What was on the instance is lost."
+        return f"{costs} What was on the instance is lost."
     if instance.destroy_requested:
-        bill = f"Destruction of instance {instance.id} was requested and is not proven: it may still be billed."
-    elif instance.stopped:
-        bill = f"Instance {instance.id} is stopped: its disk is kept, and billed."
-    else:
-        bill = f"Instance {instance.id} is alive and bills ${instance.usd_per_hour:.2f}/h."
-    where = "the verified model is here" if home else "everything there is is on that instance: do not destroy it"
-    return f"{bill} Nothing is lost: {where}." if home or not instance.destroy_requested else bill
+        return costs
+    return f"{costs} Nothing is lost: everything there is is on that instance, so do not destroy it in any other way."
 
 
 def next_step(stands: JobStanding, history: History) -> str:

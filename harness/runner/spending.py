@@ -13,9 +13,10 @@ from harness.core.errors import HarnessError
 from harness.core.lifecycle import Stage
 from harness.core.money import seconds_for, usd
 from harness.core.ports import Instance, InstanceStatus
+from harness.core.text import human_seconds
 from harness.gates.evidence import GateResult
 from harness.ledger.billing import ProviderBooks, spent_by
-from harness.ledger.events import Adopted, InstanceStarted, Rented
+from harness.ledger.events import Adopted, BudgetNear, InstanceStarted, Rented
 from harness.runner import stopping
 from harness.runner.progress import Meter, ProgressReporter
 
@@ -23,6 +24,8 @@ _GLANCE_S = 1.0
 """Seconds between two looks at the clock: a transfer tells of its progress many times a second."""
 _APART_S = 120.0
 """Seconds by which two clocks may disagree unsaid."""
+_NEAR = 0.8
+"""Share of the budget from which on it is said that the cap is near."""
 _AGREED = 1.01
 """Share of the agreed price up to which a bill is as agreed: it is rounded."""
 
@@ -43,6 +46,7 @@ class BudgetWatch:
         self._launched_at: float | None = None
         self._training_began = self._began[0]
         self._drift = 0.0
+        self._near: float | None = None
 
     @property
     def usd(self) -> float:
@@ -76,6 +80,7 @@ class BudgetWatch:
         if spent >= limits.budget_usd:
             over = f"${spent:.2f} are spent, the budget is ${limits.budget_usd:.2f}"
             stopping.stop_over(self._context, self._reporter, over, "limits.budget_usd")
+        self._say_near(spent)
         if training and self.training_s > limits.training_deadline_s:
             over = f"the training takes longer than {limits.training_deadline_s:.0f} s"
             stopping.stop_over(self._context, self._reporter, over, "limits.training_deadline_s")
@@ -154,6 +159,21 @@ class BudgetWatch:
         if price > cap * _AGREED:
             over = f"${price:.2f}/h is billed, the cap is ${cap:.2f}/h"
             stopping.stop_over(context, self._reporter, over, "machine.max_usd_per_hour")
+
+    def _say_near(self, spent: float) -> None:
+        """That most of the budget is spent is recorded and said once, and again after it was raised."""
+        budget, history = self._context.job.limits.budget_usd, self._context.history
+        if spent < _NEAR * budget or self._near == budget or history.alive is None or history.instance_stopped:
+            return
+        self._near = budget
+        if any(near.budget_usd == budget for near in history.all(BudgetNear)):
+            return
+        self._context.record(BudgetNear(spent, budget))
+        left = seconds_for(budget - spent, self._price)
+        self._reporter.note(
+            f"${spent:.2f} of the budget of ${budget:.2f} are spent: at ${self._price:.2f}/h the rest lasts "
+            f"{human_seconds(left)}, then the instance is stopped, its disk kept"
+        )
 
     def _say_drift(self, now: float) -> None:
         """A wall clock that was set in mid-run is said, each time."""

@@ -8,6 +8,7 @@ from harness.context import RunnerContext
 from harness.core.errors import GateHeld, HarnessError, InstanceDead
 from harness.core.ports import InstanceStatus
 from harness.core.text import printable
+from harness.ledger.bills import bills
 from harness.ledger.events import InstanceStopped
 from harness.ledger.history import Rental
 from harness.runner import provision
@@ -24,7 +25,8 @@ _UNBILLED = frozenset({InstanceStatus.STOPPED, InstanceStatus.EXITED, InstanceSt
 def stop_instance(context: RunnerContext, reporter: ProgressReporter, why: str) -> bool:
     """Stop the instance and see that it stands still; False when that was not to be had in a day.
 
-    Raises InstanceDead when the provider shows it no more, GateHeld when a person interrupts: it still bills then.
+    Raises InstanceDead when the provider shows it no more, GateHeld when a person or the system ends this process: it
+    still bills then.
     """
     rental = context.history.alive
     if rental is None:
@@ -66,8 +68,9 @@ def keep_from_billing(context: RunnerContext, reporter: ProgressReporter, why: s
 
 def still_bills(context: RunnerContext, rental: Rental, why: str) -> GateHeld:
     """The error of an instance that is left running: what it costs, and how that ends."""
+    price = bills(context.history).price
     return GateHeld(
-        f"{why}, and instance {rental.instance_id} could not be stopped: it still bills ${rental.usd_per_hour:.2f}/h",
+        f"{why}, and instance {rental.instance_id} could not be stopped: it still bills {price}",
         remedy=f"harness run {context.job.name} asks for the stop again, first of all; or stop it in the provider's "
         "console: its disk is kept.",
     )

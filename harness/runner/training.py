@@ -79,7 +79,7 @@ def watch(context: RunnerContext, reporter: ProgressReporter, budget: BudgetWatc
         judged_at = context.clock.monotonic()
         seen = None
         while True:
-            seen = training_facts.look(context, seen)
+            seen = training_facts.glance(context, seen)
             _show(seen, reporter)
             state = seen.session.value
             if state is None:

@@ -41,7 +41,7 @@ from harness.providers.vast.provider import VastProvider
 from harness.providers.vast.rate_limits import UNPACED, Patience
 from harness.release.absence import billing_stopped, prove_absence
 from tests.support import toy_cloud
-from tests.support.emulator_kit import create_request
+from tests.support.emulator_kit import create_request, scenario
 from tests.support.faulty_provider import FaultyProvider
 
 QUERY = OfferQuery(gpu_names=("H100",), num_gpus=1, disk_gb=20.0, max_usd_per_hour=100.0)
@@ -140,7 +140,7 @@ class FaultyBench:
         self.provider.break_("volumes", ProviderUnavailable("no list"), times=0)
 
     def revoke_the_key(self) -> None:
-        looks = ("account", "search", "instance", "instances", "charges", "volumes", "bills")
+        looks = ("account", "search", "instance", "instances", "charges", "volumes", "bills", "pending_prices")
         for method in (*looks, "create", "start", "stop", "destroy"):
             self.provider.break_(method, ProviderUnavailable("revoked"), times=0)
 
@@ -324,6 +324,27 @@ def test_vast_is_reached_on_two_ways_and_bills_two_things(selling: SellsVolumes)
     assert {charge.kind for charge in selling.provider.charges(rented)} >= {"gpu", "disk"}
 
 
+def test_a_price_that_waits_for_an_answer_and_an_end_that_came_nearer_are_told(tmp_path: Path) -> None:
+    """Auto-extension stops at the old price: what the host asks for holds from the contract's end on."""
+    life = [{"do": "end", "days": 0.007}, {"do": "price", "usd": 96.0, "days": 60.0}]
+    with running(tmp_path, scenario=scenario(isolation="none", life=life)) as emulator:
+        bench = VastBench(open_vast(emulator), emulator.clock, emulator)
+        rented = rent(bench)
+        instance, now = shown(bench, rented), bench.provider.account().at
+        assert now is not None
+        assert instance.ends_at is not None
+        assert 0 < instance.ends_at - now < 3600, "days before that"
+        (price,) = bench.provider.pending_prices(rented)
+        assert price.usd_per_hour == pytest.approx(96.0, abs=0.1)
+        assert price.since == pytest.approx(instance.ends_at)
+        assert price.until == pytest.approx(now + 60 * 86_400, abs=600)
+        assert instance.usd_per_hour < 20, "nothing changes before it is accepted"
+
+
+def test_no_price_waits_where_nobody_asks_for_one(bench: Bench) -> None:
+    assert bench.provider.pending_prices(rent(bench)) == ()
+
+
 def test_a_stopped_instance_is_still_there_and_starts_again(bench: Bench) -> None:
     rented = rent(bench)
     bench.provider.stop(rented)
@@ -438,7 +459,14 @@ def test_a_revoked_key_sees_nothing_and_says_so(bench: Bench) -> None:
     for ask in (provider.account, provider.instances, provider.bills, lambda: provider.search(QUERY)):
         with pytest.raises(HarnessError):
             ask()
-    for act in (provider.instance, provider.start, provider.stop, provider.destroy, provider.charges):
+    for act in (
+        provider.instance,
+        provider.start,
+        provider.stop,
+        provider.destroy,
+        provider.charges,
+        provider.pending_prices,
+    ):
         with pytest.raises(ProviderUnavailable):
             act(rented)
     with pytest.raises(NotProven):

@@ -82,7 +82,7 @@ def _billed_once(world: State, events: tuple[JobEvent, ...]) -> None:
     """One contract was ever made, and the job knows it."""
     rented = [event.instance_id for event in events if isinstance(event, Rented)]
     assert rented == [FIRST_ID]
-    assert world.last_id == FIRST_ID
+    assert world.last_id == FIRST_ID + len(world.increases), "what a host offers for it is numbered, too"
     assert {entry.instance_id for entry in world.charges.entries} == {FIRST_ID}
 
 

@@ -372,7 +372,11 @@ def test_the_digest_of_the_facts_is_beside_the_verdicts(mine: Project) -> None:
 
 def test_markers_and_fixtures_are_documented(pytester: pytest.Pytester) -> None:
     pytester.runpytest_inprocess("-pharness.plugin", "--markers").stdout.fnmatch_lines(
-        ["@pytest.mark.stage(name): *", "@pytest.mark.remedy(text): *", "@pytest.mark.seed(document, rule): *"]
+        [
+            "@pytest.mark.stage(name): *",
+            "@pytest.mark.remedy(text, unknown=text, gone=text): *",
+            "@pytest.mark.seed(document, rule): *",
+        ]
     )
     text = pytester.runpytest_inprocess("-pharness.plugin", "--fixtures").stdout.str()
     for name in ("evidence", "job", "facts", *ORDER):

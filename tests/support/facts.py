@@ -56,7 +56,7 @@ from harness.facts.preflight import RowCounts
 from harness.facts.provision import PinFacts, ProvisionFacts
 from harness.facts.runtime import Generation
 from harness.facts.teardown import TeardownFacts
-from harness.facts.training import TrainingFacts
+from harness.facts.training import Terms, TrainingFacts
 from harness.facts.upload import Difference, UploadFacts
 from harness.gates import plan
 from harness.gates.facts_file import FactsFile
@@ -280,6 +280,7 @@ def training() -> TrainingFacts:
         disk=seen(Disk(total=150_000_000_000, used=60_000_000_000, free=90_000_000_000)),
         since_launch_s=1300.0,
         spent_usd=8.0,
+        terms=seen(Terms(NOW, 15.9, 15.9, NOW + 1_000_000)),
     )
 
 

@@ -17,6 +17,7 @@ from harness.core.ports import (
     Listing,
     Offer,
     OfferQuery,
+    PendingPrice,
     Provider,
     Volume,
 )
@@ -86,6 +87,9 @@ class FaultyProvider:
 
     def instances(self) -> Listing:
         return self._call(self.inner.instances)
+
+    def pending_prices(self, instance_id: InstanceId) -> tuple[PendingPrice, ...]:
+        return self._call(self.inner.pending_prices, instance_id)
 
     def attach_key(self, instance_id: InstanceId, public_key: str) -> None:
         self._call(self.inner.attach_key, instance_id, public_key)

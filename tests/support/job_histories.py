@@ -31,6 +31,7 @@ from harness.ledger.events import (
     GateJudged,
     Guarded,
     JobEvent,
+    Launched,
     Opened,
     Polled,
     Released,
@@ -184,6 +185,14 @@ class Log:
     def history(self) -> History:
         """The fold of the log."""
         return fold(self.records)
+
+
+def trained(of: Job | None = None) -> Log:
+    """A job whose training was launched and has ended: what is on its instance is of value."""
+    log = Log(of).rented().add(Launched(("python3", "train.py"), "launch"))
+    for stage in (Stage.PROVISION, Stage.UPLOAD, Stage.INSTALL, Stage.LAUNCH, Stage.TRAINING):
+        log.add(judged(gate(stage, log.job), log.job))
+    return log
 
 
 def any_of(kind: type[JobEvent]) -> st.SearchStrategy[JobEvent]:

@@ -37,6 +37,7 @@ from harness.core.ports import (
     Offer,
     OfferQuery,
     OnProgress,
+    PendingPrice,
     Progress,
     RemoteFile,
     RunResult,
@@ -70,6 +71,7 @@ class Market:
     offers: list[Offer] = field(default_factory=lambda: [offer(501), offer(502)])
     rented: dict[InstanceId, Instance] = field(default_factory=dict)
     stored: list[Volume] = field(default_factory=list)
+    pending: dict[InstanceId, tuple[PendingPrice, ...]] = field(default_factory=dict)
     log: str = f"boot\n-----BEGIN SSH HOST KEY KEYS-----\n{HOST_KEY} box\n-----END SSH HOST KEY KEYS-----\n"
     user: int = USER
     lag: int = 0
@@ -131,6 +133,9 @@ class Market:
 
     def instances(self) -> Listing:
         return Listing(tuple(self.rented.values()))
+
+    def pending_prices(self, instance_id: InstanceId) -> tuple[PendingPrice, ...]:
+        return self.pending.get(instance_id, ())
 
     def attach_key(self, instance_id: InstanceId, public_key: str) -> None:
         del instance_id, public_key

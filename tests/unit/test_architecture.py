@@ -25,6 +25,7 @@ FLOORS = (
     "remote",
     "gates",
     "ledger",
+    "notify",
     "release",
     "context",
     "facts",

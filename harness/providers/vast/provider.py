@@ -25,6 +25,7 @@ from harness.core.ports import (
     Listing,
     Offer,
     OfferQuery,
+    PendingPrice,
     Volume,
 )
 from harness.providers import host_keys
@@ -129,6 +130,15 @@ class VastProvider:
         if len(listing.ids()) != len(listed):
             raise ProviderUnavailable("the list of instances names one twice")
         return listing
+
+    def pending_prices(self, instance_id: InstanceId) -> tuple[PendingPrice, ...]:
+        """Prices for which the host would go on beyond the contract's end; nothing changes before they are accepted."""
+        call = Call(Lane.LIST, "get", "/instances/pending-price-increases/")
+        page = Row(str(call), self._wire.read(call).ok())
+        found = tuple(rows.pending_price(one) for one in page.items("pending_price_increases"))
+        if page.fields.get("truncated"):
+            raise page.odd("truncated", "false: the list is not whole")
+        return tuple(price for contract, price in found if contract == instance_id)
 
     def attach_key(self, instance_id: InstanceId, public_key: str) -> None:
         """Let an SSH public key (one line) log in; a key that is there already is fine."""

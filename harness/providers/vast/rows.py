@@ -10,7 +10,8 @@ from typing import Any
 
 from harness.core.errors import ProviderUnavailable
 from harness.core.ids import InstanceId, VolumeId
-from harness.core.ports import Account, Bill, Charge, Endpoint, Instance, InstanceStatus, Volume
+from harness.core.money import per_hour
+from harness.core.ports import Account, Bill, Charge, Endpoint, Instance, InstanceStatus, PendingPrice, Volume
 from harness.core.text import printable
 
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}")
@@ -143,6 +144,17 @@ def instance(value: object) -> Instance:
         failure=message if any(fatal in message.lower() for fatal in _FATAL) else None,
         disk_usd_per_hour=row.price_or_none("storage_total_cost"),
     )
+
+
+def pending_price(value: object) -> tuple[int, PendingPrice]:
+    """The contract that a pending price increase is about, and the price; what has no new price keeps its old one."""
+    row = Row.of("a pending price increase", value)
+    by_second = [
+        row.number(f"{'old' if row.fields.get(f'new_{part}') is None else 'new'}_{part}")
+        for part in ("gpu_costpersec", "disk_ram_costpersec")
+    ]
+    ends = row.number_or_none("contract_end_date"), row.number_or_none("ask_end_date")
+    return row.identifier("contract_id"), PendingPrice(per_hour(math.fsum(by_second)), *ends)
 
 
 def volume(value: object) -> Volume:

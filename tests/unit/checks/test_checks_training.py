@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from harness.core.answers import Disk, Gpus, SessionState
 from harness.core.lifecycle import Stage
 from harness.core.observed import seen
+from harness.core.ports import PendingPrice
 from harness.core.verdict import Verdict
 from harness.facts.mirror import Mirrored
 from harness.facts.training import TrainingFacts
@@ -21,6 +22,7 @@ from tests.support.facts import (
     CRASHED,
     ENDED,
     KILLED,
+    NOW,
     PLAN,
     RUNNING,
     V2,
@@ -29,7 +31,9 @@ from tests.support.facts import (
     check_functions,
     checkpoint,
     eight_h100,
+    facts_file,
     judge,
+    judge_file,
     log,
     sound_job,
     step_lines,
@@ -43,6 +47,7 @@ PACE, GPUS, DISK = "pace_within_timeline", "gpus_are_working", "disk_has_room"
 ERRORS, RESUME = "no_error_lines", "resume_is_continuous"
 MOVES, RATE = "loss_moves", "learning_rate_follows_schedule"
 LEARNED, HOLDS = "preferences_are_learned", "announced_plan_holds"
+TERMS = "instance_stays_on_its_terms"
 
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
 GB = 10**9
@@ -74,6 +79,18 @@ def moved(trainer: str, first: int, last: int, loss: str) -> list[str]:
 
 def with_rates(rate: str) -> dict[str, Any]:
     return logged(*[line.replace("lr=0.0001", f"lr={rate}") for line in step_lines("sft", 1, 250)])
+
+
+NEEDED_S = 80 * 4.4 + 80 * 6.0 + 300 + 2 * 900
+"""Of the sound look: the steps that are left, the export and two downloads."""
+
+
+def terms(**changes: Any) -> dict[str, Any]:
+    return {"terms": replace(training().terms.get(), **changes)}
+
+
+def pending(usd_per_hour: float, since: float | None, **changes: Any) -> dict[str, Any]:
+    return terms(pending=(PendingPrice(usd_per_hour, since, NOW + 5e6),), **changes)
 
 
 COSINE = "[sft] SCHEDULE cosine warmup_steps=10 lr=0.0001"
@@ -191,6 +208,14 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
         {"log": log(V2, PLAN.replace("batch_size=32", "batch_size=8"), *step_lines("sft", 1, 230), V2, PLAN)},
         {HOLDS: "batch_size was announced as 8, then as 32"},
     ),
+    ("a rental that ends before the job", terms(ends_at=NOW + 600), {TERMS: "the rental ends in 600 s, the job needs"}),
+    ("a rental that has ended", terms(ends_at=NOW - 60), {TERMS: "the rental ends in -60 s"}),
+    ("a rental that ends in the download", terms(ends_at=NOW + NEEDED_S - 1), {TERMS: "the job needs"}),
+    ("a price above the cap", terms(usd_per_hour=16.2), {TERMS: "$16.20/h is billed"}),
+    ("a price above the cap from now on", pending(99.0, NOW), {TERMS: "the host asks $99.00/h before the job's end"}),
+    ("a price above the cap from before the end on", pending(99.0, NOW + 600), {TERMS: "$99.00/h"}),
+    ("a price above the cap, no time told", pending(99.0, None, ends_at=None), {TERMS: "$99.00/h"}),
+    ("the rental ends, and goes on for more", pending(99.0, None, ends_at=NOW + 600), {TERMS: "$99.00/h"}),
     ("steps are left out", resumed(100, *step_lines("sft", 205, 250)), {RESUME: "from step 100 to step 205"}),
 ]
 
@@ -198,6 +223,31 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
 @pytest.mark.parametrize(("changes", "expected"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
 def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
     assert_only(judge(Stage.TRAINING, changed(training(), changes)), Verdict.FAIL, expected)
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        terms(ends_at=None),
+        terms(ends_at=NOW + NEEDED_S + 1),
+        terms(usd_per_hour=16.0),
+        terms(usd_per_hour=20.0, agreed_usd_per_hour=20.0),
+        pending(99.0, NOW + NEEDED_S + 1),
+        pending(99.0, None),
+        pending(15.9, NOW),
+        {**terms(ends_at=NOW - 60, usd_per_hour=99.0), "session": ENDED},
+    ],
+)
+def test_terms_that_the_job_can_keep_to_hold_nothing(sound: Mapping[str, Any]) -> None:
+    """A provider that tells no end is not failed for it, nor a price of a time when the job is over."""
+    assert judge(Stage.TRAINING, changed(training(), sound))[TERMS].verdict is Verdict.PASS
+
+
+def test_facts_of_an_earlier_version_say_nothing_of_the_terms() -> None:
+    body = facts_file(Stage.TRAINING)
+    told = {name: fact for name, fact in body.facts.items() if name != "terms"}
+    judged = judge_file(replace(body, facts=told))
+    assert_only(judged, Verdict.UNKNOWN, {TERMS: "the rental was not looked at"})
 
 
 def test_no_complete_checkpoint_at_all() -> None:

@@ -310,7 +310,8 @@ def test_download_of_what_is_home_says_where_it_is(home: Path, ask: Ask, tmp_pat
     model = tmp_path / "m.gguf"
     model.write_bytes(b"whole")
     _write(home, Log().verified(path=str(model), size=5, sha256=Sha256(hashlib.sha256(b"whole").hexdigest())))
-    assert ask("download", "night")[:2] == (0, f"already verified: {model}\n")
+    bill = f"Instance {INSTANCE} bills $16.00/h. harness destroy night ends it.\n"
+    assert ask("download", "night")[:2] == (0, f"already verified: {model}\n{bill}")
 
 
 def test_a_job_that_another_process_runs_is_left_to_it(home: Path, ask: Ask) -> None:

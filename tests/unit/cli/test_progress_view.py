@@ -76,7 +76,7 @@ def test_what_did_not_pass_is_shown_in_full() -> None:
         "next      harness run night",
     ):
         assert line in said
-    assert "14 of 15 checks passed" in said
+    assert "15 of 16 checks passed" in said
     assert "✗ FAIL" in said
     assert "disk_has_room" not in said
 

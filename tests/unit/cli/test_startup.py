@@ -77,6 +77,7 @@ NAMES = (
     "adopt",
     "abandon",
     "orphans",
+    "watch",
     "emulator",
     "guard",
     "release",

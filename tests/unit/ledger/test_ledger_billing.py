@@ -6,8 +6,8 @@ import pytest
 
 from harness.ledger import billing
 from harness.ledger.billing import PaidSpan, ProviderBooks
-from harness.ledger.events import Destroyed, DestroyRequested, Fetched, InstanceStarted, InstanceStopped
-from tests.support.job_histories import DIGEST, INSTANCE, LOCAL, SIZE, Log
+from harness.ledger.events import Destroyed, DestroyRequested, Fetched, InstanceStarted, InstanceStopped, Rented
+from tests.support.job_histories import DIGEST, INSTANCE, LABEL, LOCAL, SIZE, Log
 
 HOUR = 3600.0
 
@@ -100,3 +100,21 @@ def test_a_training_ended_when_its_gate_opened_where_the_box_told_no_time() -> N
     assert billing.training_ended_at(Log().rented().history) is None
     log = Log().trained()
     assert billing.training_ended_at(log.history) == log.at
+
+
+def test_a_stop_is_paid_at_the_disks_price_where_that_is_told() -> None:
+    """Twice stopped, and destroyed while it stood: the GPUs are paid for an hour, the disk for the rest."""
+    log = Log()
+    offer = {"gpu_name": "H100 SXM", "num_gpus": 8, "usd_per_hour": 16.0, "disk_usd_per_hour": 0.03}
+    log.add(Rented(INSTANCE, LABEL, offer, usd_per_hour=16.0, owner=7))
+    began = log.at
+    log.add(InstanceStopped(INSTANCE, "asked"), after=HOUR).add(InstanceStopped(INSTANCE, "again"), after=HOUR)
+    assert billing.spent(log.history, began + 11 * HOUR) == pytest.approx(16.0 + 10 * 0.03)
+    spans = billing.paid_spans(log.records, began + 11 * HOUR)
+    assert billing.seconds_within(spans, began, began + 11 * HOUR) == HOUR, "time in which it ran"
+    log.add(InstanceStarted(INSTANCE), after=HOUR)
+    assert billing.spent(log.history, log.at + HOUR) == pytest.approx(32.0 + 2 * 0.03)
+    log.add(InstanceStopped(INSTANCE, "asked"), after=HOUR).add(DestroyRequested(INSTANCE, "accepted"), after=HOUR)
+    log.add(Destroyed(INSTANCE, absence={}, billing={}), after=HOUR)
+    assert billing.spent(log.history, log.at + 9 * HOUR) == pytest.approx(32.0 + 3 * 0.03)
+    assert billing.spent_by(log.history, log.at, ProviderBooks()) == pytest.approx(32.0 + 3 * 0.03)

@@ -205,5 +205,5 @@ def test_a_holder_that_cannot_be_read_is_just_another_process(holder: str, store
 
 def test_a_lock_directory_in_the_way_says_so(store: SqlEventStore) -> None:
     store.path.with_name("events.db.locks").write_text("in the way")
-    with pytest.raises(StoreFailed, match="cannot lock job forex"), store.lock(JOB):
+    with pytest.raises(StoreFailed, match="cannot lock job-forex"), store.lock(JOB):
         pass

@@ -82,6 +82,7 @@ def vast(script: Script, clock: FakeClock) -> VastProvider:
     return VastProvider(Credentials(script.url, KEY), clock, pace=UNPACED, patience=IMPATIENT)
 
 
+PENDING = "/api/v0/instances/pending-price-increases"
 LOOKS: dict[str, tuple[str, Callable[[Provider], object]]] = {
     "account": ("GET /api/v0/users/current", lambda vast: vast.account()),
     "search": ("POST /api/v0/bundles", lambda vast: vast.search(OfferQuery(("H100",), 8, 150.0, 16.0))),
@@ -91,6 +92,7 @@ LOOKS: dict[str, tuple[str, Callable[[Provider], object]]] = {
     "charges": ("GET /api/v0/charges", lambda vast: vast.charges(ID)),
     "bills": ("GET /api/v0/charges", lambda vast: vast.bills()),
     "volumes": ("GET /api/v0/volumes", lambda vast: vast.volumes()),
+    "pending prices": (f"GET {PENDING}", lambda vast: vast.pending_prices(ID)),
     "start": (f"PUT {ONE}", lambda vast: vast.start(ID)),
     "stop": (f"PUT {ONE}", lambda vast: vast.stop(ID)),
     "destroy": (f"DELETE {ONE}", lambda vast: vast.destroy(ID)),
@@ -624,6 +626,46 @@ def test_a_list_of_volumes_that_does_not_read_is_no_list(volumes: object, script
     script.on("GET /api/v0/volumes", reply({"success": True, "volumes": volumes}))
     with pytest.raises(ProviderUnavailable):
         vast.volumes()
+
+
+def increase(**fields: object) -> dict[str, object]:
+    """A row as the official client's own documentation has it."""
+    second = {"new_gpu_costpersec": 0.008, "new_disk_ram_costpersec": None, "old_gpu_costpersec": 0.004}
+    ends = {"contract_end_date": 1_800_000_600.0, "ask_end_date": 1_800_900_000.0}
+    return {"contract_id": 7001, **second, "old_disk_ram_costpersec": 0.00001, **ends, **fields}
+
+
+def pending_rows(*found: object, **fields: object) -> Said:
+    return reply({"success": True, "truncated": False, "pending_price_increases": list(found), **fields})
+
+
+def test_a_pending_price_is_for_its_instance_by_the_hour(script: Script, vast: Provider) -> None:
+    script.on(f"GET {PENDING}", pending_rows(increase(), increase(contract_id=7002)))
+    (price,) = vast.pending_prices(ID)
+    assert price.usd_per_hour == pytest.approx(28.836)
+    assert (price.since, price.until) == (1_800_000_600.0, 1_800_900_000.0)
+
+
+def test_a_price_of_which_no_time_is_told_has_none(script: Script, vast: Provider) -> None:
+    script.on(f"GET {PENDING}", pending_rows(increase(contract_end_date=None, ask_end_date=None)))
+    assert [(one.since, one.until) for one in vast.pending_prices(ID)] == [(None, None)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pending_rows(truncated=True),
+        pending_rows(increase(contract_id=None)),
+        pending_rows(increase(new_gpu_costpersec="dear")),
+        pending_rows(increase(new_gpu_costpersec=None, old_gpu_costpersec=None)),
+        pending_rows("and more"),
+        reply({"success": True, "pending_price_increases": None}),
+    ],
+)
+def test_a_list_of_prices_that_is_not_whole_is_no_list(said: Said, script: Script, vast: Provider) -> None:
+    script.on(f"GET {PENDING}", said)
+    with pytest.raises(ProviderUnavailable):
+        vast.pending_prices(ID)
 
 
 def test_a_search_finds_what_fits(script: Script, vast: Provider) -> None:

@@ -23,6 +23,7 @@ from harness.ledger.events import (
     CheckpointMirrored,
     Closed,
     Destroyed,
+    DestroyIntended,
     DestroyRequested,
     Fetched,
     Held,
@@ -31,6 +32,7 @@ from harness.ledger.events import (
     JobEvent,
     Relaunched,
     Released,
+    RentIntended,
     StageEntered,
     Trained,
 )
@@ -50,8 +52,10 @@ from tests.support.job_histories import (
     any_of,
     check,
     gate,
+    job,
     judged,
     polled,
+    trained,
 )
 
 
@@ -67,15 +71,17 @@ def _held(log: Log) -> Log:
     ("make", "stands", "safe"),
     [
         (Log, JobStanding.UNDER_WAY, "Nothing is rented"),
-        (Log().trained, JobStanding.UNDER_WAY, "alive and bills $16.00/h. Nothing is lost: everything there"),
+        (trained, JobStanding.UNDER_WAY, "bills $16.00/h. harness run night goes on"),
         (lambda: _held(Log().rented()), JobStanding.HELD, "do not destroy it"),
         (Log().verified, JobStanding.UNDER_WAY, "the verified model is here"),
         (
             lambda: Log().trained().add(InstanceStopped(INSTANCE, "budget")),
             JobStanding.UNDER_WAY,
-            "is stopped: its disk",
+            "is stopped: only its disk bills, at the provider's storage price.",
         ),
-        (lambda: Log().verified().add(DestroyRequested(INSTANCE, "accepted")), JobStanding.UNDER_WAY, "not proven"),
+        (lambda: Log().verified().add(DestroyIntended(INSTANCE, "cd" * 32)), JobStanding.UNDER_WAY, "not proven"),
+        (lambda: Log().add(RentIntended(LABEL, {}, owner=7)), JobStanding.UNDER_WAY, "an instance may bill"),
+        (Log(job(provider={"kind": "emulated"})).verified, JobStanding.UNDER_WAY, "(embedded: no real money)"),
         (Log().closed, JobStanding.CLOSED, "Nothing is lost and nothing is billed."),
         (lambda: Log().trained().add(Destroyed(INSTANCE, {})), JobStanding.LOST, "What was on the instance is lost."),
     ],
@@ -89,7 +95,7 @@ def test_how_it_stands_and_what_could_be_lost(make: Callable[[], Log], stands: J
 def test_a_job_whose_instance_may_live_is_never_called_closed() -> None:
     report = _report(Log().verified().add(Closed()))
     assert report.standing is JobStanding.UNDER_WAY
-    assert "alive" in report.safety
+    assert "bills $16.00/h" in report.safety
 
 
 def test_each_stage_has_its_time_and_its_dollars() -> None:

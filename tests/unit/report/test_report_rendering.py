@@ -124,7 +124,7 @@ def test_a_closed_job_begins_with_its_verdict() -> None:
     assert text.splitlines()[2].startswith("> **CLOSED.** ")
     assert "What keeps" not in text
     assert "[ ] **" not in text
-    assert "| training | passed (PASS) | 15/15 | 40 min 00 s | $10.67 |" in text
+    assert "| training | passed (PASS) | 16/16 | 40 min 00 s | $10.67 |" in text
 
 
 def test_two_files_that_differ_are_called_different() -> None:

@@ -55,7 +55,7 @@ def watch(world: World, looks: int = 6) -> Telling:
     context, telling = world.context(), Telling()
     with Mirroring(context, telling) as mirroring:
         for _ in range(looks):
-            mirroring.go_on(training_facts.look(context))
+            mirroring.go_on(training_facts.glance(context))
             while mirroring.under_way:
                 threading.Event().wait(0.01)
     return telling
@@ -164,7 +164,7 @@ def test_the_watch_goes_on_beside_it_and_its_end_calls_it_off(world: World, monk
     context, telling = world.context(), Telling()
     with Mirroring(context, telling) as mirroring:
         for _ in range(3):
-            mirroring.go_on(training_facts.look(context))
+            mirroring.go_on(training_facts.glance(context))
         assert host.begun.wait(5)
         assert mirroring.under_way
     assert not mirroring.under_way
@@ -178,14 +178,14 @@ def test_what_came_home_while_it_was_called_off_is_recorded(world: World, monkey
     monkeypatch.setattr(ScriptedContext, "fresh_host", lambda _context: host)
     context = world.context()
     with Mirroring(context, Telling()) as mirroring:
-        mirroring.go_on(training_facts.look(context))
+        mirroring.go_on(training_facts.glance(context))
         assert host.begun.wait(5)
     assert world.kinds().count(CheckpointMirrored) == 1
 
 
 def test_a_box_that_cannot_be_reached_stops_no_watch(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint(world.box.root, "sft", 100)
-    seen = training_facts.look(world.context())
+    seen = training_facts.glance(world.context())
 
     def unreachable(_context: ScriptedContext) -> BoxHost:
         raise HostUnreachable("the provider shows no instance")

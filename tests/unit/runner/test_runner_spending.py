@@ -10,7 +10,7 @@ import pytest
 from harness.core.errors import GateHeld, HarnessError, ProviderUnavailable
 from harness.core.lifecycle import Stage
 from harness.core.ports import Account, InstanceStatus
-from harness.ledger.events import GateJudged, InstanceStopped, JobEvent, Launched
+from harness.ledger.events import BudgetNear, GateJudged, InstanceStopped, JobEvent, Launched
 from harness.runner.run import open_job
 from tests.support.context import Killed, World, make_world
 from tests.support.scripted_world import Box, Market
@@ -293,3 +293,47 @@ def test_what_the_provider_charged_is_spent_whatever_the_clocks_say(world: World
     world.market.usd = 41.0
     with pytest.raises(GateHeld, match=r"\$41.00 are spent"):
         world.run()
+
+
+def test_most_of_the_budget_is_said_and_recorded_once(world: World) -> None:
+    """At 15.90 USD an hour four fifths of 40 USD are gone after two hours."""
+    world.run(until=Stage.LAUNCH)
+    world.clock.turn(2.05 * HOUR_S)
+    world.box.takes = 10
+    told = world.run(until=Stage.TRAINING)
+    near = [note for note in told.notes if "of the budget of $40.00 are spent" in note]
+    assert len(near) == 1
+    assert "the rest lasts" in near[0]
+    (event,) = world.history.all(BudgetNear)
+    assert 32 <= event.spent_usd < 40
+    assert event.budget_usd == 40
+    assert not [note for note in world.run().notes if "of the budget" in note]
+    assert world.kinds().count(BudgetNear) == 1
+
+
+def test_a_budget_that_was_raised_is_told_of_anew(world: World) -> None:
+    world.box.hangs = 9
+    world.run(until=Stage.LAUNCH)
+    with pytest.raises(GateHeld, match="the budget is"):
+        world.run()
+    world.change(limits={"budget_usd": 80.0})
+    with pytest.raises(GateHeld, match="the budget is"):
+        world.run()
+    assert [near.budget_usd for near in world.history.all(BudgetNear)] == [40.0, 80.0]
+    assert [near.spent_usd >= 0.8 * near.budget_usd for near in world.history.all(BudgetNear)] == [True, True]
+
+
+def test_a_run_that_spends_little_tells_nothing_of_its_budget(world: World) -> None:
+    world.run()
+    assert BudgetNear not in world.kinds()
+
+
+def test_the_system_that_ends_a_process_is_told_what_bills_as_a_person_is(world: World) -> None:
+    """SIGTERM comes as an interrupt that names it."""
+    world.run(until=Stage.LAUNCH)
+    world.clock.turn(10 * HOUR_S)
+    world.provider.break_("stop", ProviderUnavailable("503"), times=3)
+    world.provider.break_("stop", KeyboardInterrupt("SIGTERM"), after=0)
+    with pytest.raises(GateHeld, match=r"it still bills \$15.90/h") as raised:
+        world.run()
+    assert "harness run night asks for the stop again" in raised.value.remedy

@@ -1,0 +1,178 @@
+"""``harness watch``: remembers what bills and was forgotten. It stops nothing and destroys nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli import telling
+from harness.cli.orphans import survey
+from harness.core import durable, environment
+from harness.core.clock import SystemClock
+from harness.core.errors import BadInput, HarnessError, JobBusy, ProviderUnavailable, StillBilling
+from harness.core.ids import InstanceId, JobName
+from harness.core.ports import Clock, Instance
+from harness.core.text import printable
+from harness.job.model import ProviderTable
+from harness.ledger import ownership
+from harness.ledger.bills import bills
+from harness.ledger.history import History
+from harness.ledger.jobs import Ledger
+from harness.ledger.locks import sole
+from harness.ledger.ownership import STRAY
+from harness.notify import targets
+from harness.notify.forgotten import Forgotten, of_job
+from harness.notify.targets import Notice, Occasion
+from harness.providers import registry
+from harness.release.statement import rfc3339
+from harness.wiring import open_ledger, open_provider
+
+_HOUR_S = 3600.0
+_MINUTE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One look at all jobs: what is to be remembered, what could not be looked at, and who is told."""
+
+    forgotten: tuple[Forgotten, ...]
+    unseen: tuple[str, ...]
+    urls: tuple[str, ...]
+
+
+def watch(
+    every: Annotated[float, typer.Option(help="Minutes between two looks.", min=1)] = 10,
+    after: Annotated[float, typer.Option(help="Hours after which a stopped instance is remembered.", min=0)] = 2,
+    again: Annotated[float, typer.Option(help="Hours after which the same is told again.", min=0)] = 12,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once and end: 0 nothing is forgotten, 12 something is.")
+    ] = False,
+    test: Annotated[bool, typer.Option("--test", help="Only send a test to every target of HARNESS_NOTIFY.")] = False,
+) -> None:
+    """Remember what bills and was forgotten, by a line and a notification; nothing is stopped or destroyed."""
+    home, clock = environment.home(), SystemClock()
+    targets.require_usable(environment.notify_urls())
+    if test:
+        _test()
+        return
+    memory = home / "watch.json"
+    with sole(home, "watch", "the jobs of this home are being watched", clock):
+        if once:
+            seen = look(clock, after * _HOUR_S)
+            told = _notify(seen, memory, clock.now(), again * _HOUR_S)
+            for line in dict.fromkeys([*(one.told for one in seen.forgotten), *told]):
+                typer.echo(line)
+            _end(seen)
+            return
+        typer.echo(f"watching all jobs of {home}, every {every:g} minutes; Ctrl-C ends it, and changes nothing")
+        while True:
+            try:
+                seen = look(clock, after * _HOUR_S)
+                for line in (*_notify(seen, memory, clock.now(), again * _HOUR_S), *seen.unseen):
+                    typer.echo(f"{rfc3339(clock.now())} {line}")
+            except HarnessError as error:
+                typer.echo(f"{rfc3339(clock.now())} this look failed: {printable(str(error), 500)}")
+            clock.sleep(every * _MINUTE_S)
+
+
+def look(clock: Clock, after_s: float) -> Round:
+    """One look: the logs of all jobs, beside the lists of every provider at which one of them has rented."""
+    with open_ledger() as ledger:
+        histories, unreadable = ledger.read()
+        unseen = [str(error) for error in (*unreadable.values(), *ledger.lost().values())]
+        forgotten: list[Forgotten] = []
+        shown: dict[tuple[object, InstanceId], Instance] = {}
+        for place, table in _places(histories).items():
+            known = ownership.known(histories.values(), table, unreadable)
+            try:
+                provider = open_provider(table, environment.home(), clock)
+                shown |= {(place, one.id): one for one in provider.instances().instances}
+            except HarnessError as error:
+                unseen.append(f"provider {table.kind} could not be looked at: {error}")
+                continue
+            for kind, rows in survey(provider, known).items():
+                if rows.problem is not None:
+                    unseen.append(f"{kind} at provider {table.kind} could not be looked at: {rows.problem}")
+                stray = [row for row in rows.value or () if row.standing in STRAY]
+                forgotten += [Forgotten(f"{kind} {row.id}", f"{kind}: {' '.join(str(row).split())}") for row in stray]
+        for name, history in histories.items():
+            rental, at = history.alive, ownership.place(history.job.provider)
+            listed = shown.get((at, rental.instance_id)) if rental is not None else None
+            working = _worked_on(ledger, name)
+            forgotten += of_job(history, listed, clock.now(), worked_on=working, after_s=after_s)
+        billing = [history for history in histories.values() if bills(history).may_bill]
+        urls = [*environment.notify_urls(), *(url for history in billing for url in telling.of(history))]
+    return Round(tuple(forgotten), tuple(printable(one, 500) for one in unseen), tuple(dict.fromkeys(urls)))
+
+
+def _places(histories: Mapping[JobName, History]) -> dict[object, ProviderTable]:
+    """Providers to look at: of every job that has begun to rent, embedded ones only while something lives there."""
+    found: dict[object, ProviderTable] = {}
+    for history in histories.values():
+        table = history.job.provider
+        has_rented = bool(history.labels) or history.job.adopted
+        if bills(history).may_bill or (has_rented and not registry.is_embedded(table.kind)):
+            found.setdefault(ownership.place(table), table)
+    return found
+
+
+def _worked_on(ledger: Ledger, job: JobName) -> bool:
+    """True when a process of this machine has the job."""
+    try:
+        with ledger.store.lock(job):
+            return False
+    except JobBusy:
+        return True
+
+
+def _notify(seen: Round, memory: Path, now: float, again_s: float) -> tuple[str, ...]:
+    """Tell everybody of what was not told before, or long ago; the lines of that, and of what did not arrive.
+
+    What arrived nowhere counts as not told.
+    """
+    told = _remembered(memory)
+    news = [one for one in seen.forgotten if now - told.get(one.key, 0.0) >= again_s]
+    problems: tuple[str, ...] = ()
+    if news and seen.urls:
+        title = f"{len(news)} of what bills needs you" if len(news) > 1 else "something bills and needs you"
+        body = "\n".join(one.told for one in news)
+        problems = targets.send(Notice(Occasion.BILLS, title, body), seen.urls)
+    reached = not seen.urls or len(problems) < len(seen.urls)
+    fresh = {one.key: now for one in news} if reached else {}
+    kept = {one.key: told[one.key] for one in seen.forgotten if one.key in told}
+    durable.write(memory, json.dumps({**kept, **fresh}).encode())
+    return (*(one.told for one in news), *problems)
+
+
+def _remembered(memory: Path) -> dict[str, float]:
+    """When each thing was told last; nothing where that does not read: it is told once more then."""
+    try:
+        told = json.loads(memory.read_bytes())
+        return {str(key): float(at) for key, at in told.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _end(seen: Round) -> None:
+    """Raise what a single look ends with, unless everything was seen and nothing is forgotten."""
+    if seen.forgotten:
+        more = f"; and not everything could be looked at: {'; '.join(seen.unseen)}" if seen.unseen else ""
+        raise StillBilling(f"{len(seen.forgotten)} of what bills needs somebody{more}")
+    if seen.unseen:
+        raise ProviderUnavailable("not everything could be looked at: " + "; ".join(seen.unseen))
+
+
+def _test() -> None:
+    """Send a test to everybody of HARNESS_NOTIFY; raises BadInput when somebody is not reached."""
+    urls = environment.notify_urls()
+    if not urls:
+        raise BadInput(f"{environment.NOTIFY_VARIABLE} names nobody", remedy="Set it to URLs with blanks between them.")
+    problems = targets.send(Notice(Occasion.TEST, "gold-standard-harness", "A test: you would be told here."), urls)
+    if problems:
+        raise BadInput("; ".join(problems), remedy="Correct the target, and try again.")
+    typer.echo(f"told {len(urls)} of {len(urls)} targets")

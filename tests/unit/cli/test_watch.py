@@ -1,0 +1,283 @@
+"""``harness watch``: what was forgotten is told by a line and a notification, once, and nothing is touched."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.cli import entry
+from harness.cli import watch as watching
+from harness.core.clock import SystemClock
+from harness.core.errors import ProviderUnavailable
+from harness.core.ids import JobName
+from harness.core.ports import InstanceStatus, Provider
+from harness.job.model import ProviderTable
+from harness.ledger.events import Opened
+from harness.ledger.locks import sole
+from harness.ledger.sql import open_store
+from tests.support.fake_clock import FakeClock
+from tests.support.faulty_provider import FaultyProvider
+from tests.support.job_histories import INSTANCE, LABEL, Log, events_of, job, trained
+from tests.support.scripted_world import Market
+
+Watch = Callable[..., tuple[int, str, str]]
+CHANGES = ("start", "stop", "destroy", "create", "attach_key")
+
+
+@pytest.fixture
+def market() -> Market:
+    return Market(FakeClock())
+
+
+@pytest.fixture
+def provider(market: Market) -> FaultyProvider:
+    return FaultyProvider(market)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HARNESS_NOTIFY", raising=False)
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def watch(
+    home: Path, provider: FaultyProvider, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Watch:
+    """Types ``harness watch`` with options, in a home in which every provider is the scripted one."""
+    del home
+    asked: list[ProviderTable] = []
+
+    def opened(table: ProviderTable, *_: object) -> Provider:
+        asked.append(table)
+        return provider
+
+    monkeypatch.setattr(watching, "open_provider", opened)
+
+    def typed(*options: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", "watch", *options])
+        with pytest.raises(SystemExit) as ended:
+            entry.main()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err + said.out
+        assert not [name for name in CHANGES if provider.count(name)], "it changes nothing"
+        return int(ended.value.code or 0), said.out, said.err
+
+    return typed
+
+
+def _write(home: Path, log: Log, age_s: float = 3600.0) -> None:
+    """A job whose newest event is so old."""
+    clock = FakeClock(SystemClock().now() - age_s)
+    store = open_store(home / "state.db", clock)
+    for event in events_of(log.records):
+        store.append(JobName(log.job.name), event)
+
+
+def _notices(file: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+
+def test_without_a_job_nothing_is_forgotten_and_nobody_asked(watch: Watch, provider: FaultyProvider) -> None:
+    assert watch("--once") == (0, "", "")
+    assert provider.calls == []
+
+
+def test_a_job_that_is_over_is_not_remembered_but_its_account_is_looked_at(
+    home: Path, watch: Watch, provider: FaultyProvider
+) -> None:
+    _write(home, Log().closed())
+    assert watch("--once") == (0, "", "")
+    assert provider.count("instances") > 0
+
+
+def test_embedded_jobs_that_are_over_start_no_service(home: Path, watch: Watch, provider: FaultyProvider) -> None:
+    _write(home, Log(job(provider={"kind": "emulated"})).closed())
+    assert watch("--once")[0] == 0
+    assert provider.calls == []
+
+
+def test_a_running_instance_that_nobody_works_on_is_told(home: Path, watch: Watch, market: Market) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    code, out, err = watch("--once")
+    assert code == 12
+    assert "job night: no process here works on it" in out
+    assert "bills $16.00/h" in out
+    assert "harness run night" in out
+    assert "1 of what bills needs somebody" in err
+
+
+def test_what_another_process_works_on_is_left_to_it(home: Path, watch: Watch, market: Market) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    with open_store(home / "state.db", SystemClock()).lock(JobName("night")):
+        assert watch("--once")[:2] == (0, "")
+    assert watch("--once")[0] == 12, "and the look has taken nobody's lock away"
+
+
+def test_an_instance_in_no_ledger_is_told(home: Path, watch: Watch, market: Market) -> None:
+    _write(home, Log().closed())
+    market.add(999, "gsh-other-0a1b2c3d")
+    market.add(998, "not ours")
+    code, out, _ = watch("--once")
+    assert code == 12
+    assert "999" in out
+    assert "ORPHAN" in out
+    assert "998" not in out
+
+
+def test_an_instance_that_was_proven_gone_and_lives_is_told(home: Path, watch: Watch, market: Market) -> None:
+    _write(home, Log().closed())
+    market.add(INSTANCE, LABEL)
+    code, out, _ = watch("--once")
+    assert (code, "has proven that it is gone, and it lives" in out) == (12, True)
+
+
+def test_a_provider_that_cannot_be_asked_hides_no_job(home: Path, watch: Watch, provider: FaultyProvider) -> None:
+    _write(home, trained())
+    provider.break_("instances", ProviderUnavailable("502"), times=0)
+    code, out, err = watch("--once")
+    assert code == 12
+    assert "job night: no process here works on it" in out
+    assert "could not be looked at: 502" in " ".join(err.split())
+
+
+def test_what_could_not_be_looked_at_is_no_all_clear(home: Path, watch: Watch, provider: FaultyProvider) -> None:
+    _write(home, Log().closed())
+    provider.break_("volumes", ProviderUnavailable("502"), times=0)
+    code, _, err = watch("--once")
+    assert (code, "volumes at provider vast could not be looked at: 502" in " ".join(err.split())) == (7, True)
+
+
+def test_a_stopped_instance_is_remembered_after_the_hours_that_are_asked_for(
+    home: Path, watch: Watch, market: Market
+) -> None:
+    _write(home, trained(), 3600.0)
+    market.add(INSTANCE, LABEL, InstanceStatus.STOPPED)
+    assert watch("--once")[0] == 0
+    code, out, _ = watch("--once", "--after", "0.5")
+    assert (code, "stands still for 1 h 00 min" in out) == (12, True)
+
+
+def test_people_are_told_once_and_again_after_the_hours_that_are_asked_for(
+    home: Path, watch: Watch, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    file = home / "notices"
+    monkeypatch.setenv("HARNESS_NOTIFY", file.as_uri())
+    assert [watch("--once")[0] for _ in range(3)] == [12, 12, 12]
+    (notice,) = _notices(file)
+    assert notice["occasion"] == "still billing"
+    assert "job night: no process here works on it" in notice["body"]
+    watch("--once", "--again", "0")
+    assert len(_notices(file)) == 2
+    market.add(999, "gsh-other-0a1b2c3d")
+    watch("--once")
+    assert ["999" in one["body"] for one in _notices(file)] == [False, False, True]
+
+
+def test_what_was_over_and_comes_back_is_told_anew(
+    home: Path, watch: Watch, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(home, Log().closed())
+    file = home / "notices"
+    monkeypatch.setenv("HARNESS_NOTIFY", file.as_uri())
+    for shows in (True, False, True):
+        market.rented.clear()
+        if shows:
+            market.add(999, "gsh-other-0a1b2c3d")
+        watch("--once")
+    assert len(_notices(file)) == 2
+
+
+def test_what_reached_nobody_counts_as_not_told(
+    home: Path, watch: Watch, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    file = home / "later" / "notices"
+    monkeypatch.setenv("HARNESS_NOTIFY", file.as_uri())
+    code, out, _ = watch("--once")
+    assert (code, "did not reach target 1 (file)" in out) == (12, True)
+    file.parent.mkdir()
+    watch("--once")
+    assert len(_notices(file)) == 1
+
+
+def test_the_targets_of_a_jobs_file_are_told_too(home: Path, watch: Watch, market: Market, tmp_path: Path) -> None:
+    file, notices = tmp_path / "night.toml", tmp_path / "notices"
+    file.write_text(
+        f"name = 'night'\nprofile = 'forex-r1-v3'\npackage.source = '{tmp_path}'\n"
+        f"[notify]\nurls = ['{notices.as_uri()}']\n",
+        encoding="utf-8",
+    )
+    log = Log()
+    log.add(Opened(log.job.model_dump(mode="json"), str(file)))
+    _write(home, log.trained())
+    market.add(INSTANCE, LABEL)
+    assert watch("--once")[0] == 12
+    assert len(_notices(notices)) == 1
+    assert notices.as_uri() not in (home / "state.db").read_bytes().decode("latin-1")
+
+
+def test_a_damaged_memory_tells_once_more(
+    home: Path, watch: Watch, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    monkeypatch.setenv("HARNESS_NOTIFY", (home / "notices").as_uri())
+    for text in ("{", "[1]", '{"night running": "soon"}'):
+        (home / "watch.json").write_text(text, encoding="utf-8")
+        assert watch("--once")[0] == 12
+    assert len(_notices(home / "notices")) == 3
+
+
+def test_one_watches_a_home(home: Path, watch: Watch) -> None:
+    with sole(home, "watch", "the jobs of this home are being watched", SystemClock()):
+        code, _, err = watch("--once")
+    assert (code, "the jobs of this home are being watched by process" in " ".join(err.split())) == (10, True)
+
+
+def test_the_resident_tells_what_is_new_until_it_is_interrupted(
+    home: Path, watch: Watch, market: Market, provider: FaultyProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three looks: one of them fails, and ends nothing."""
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    provider.break_("instances", ProviderUnavailable("502"), after=2, times=1)
+    rounds: list[float] = []
+
+    def sleep(_: SystemClock, seconds: float) -> None:
+        rounds.append(seconds)
+        if len(rounds) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(SystemClock, "sleep", sleep)
+    code, out, _ = watch("--every", "5")
+    assert code == 130
+    assert rounds == [300.0, 300.0, 300.0]
+    assert out.count("job night: no process here works on it") == 1
+    assert "could not be looked at: 502" in out
+
+
+def test_a_test_reaches_every_target(home: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert watch("--test")[0] == 2
+    monkeypatch.setenv("HARNESS_NOTIFY", f"{(home / 'a').as_uri()} {(home / 'b').as_uri()}")
+    assert watch("--test")[:2] == (0, "told 2 of 2 targets\n")
+    assert [one["occasion"] for one in _notices(home / "b")] == ["test"]
+    monkeypatch.setenv("HARNESS_NOTIFY", (home / "no" / "a").as_uri())
+    assert watch("--test")[0] == 2
+
+
+def test_a_target_that_cannot_be_used_is_said_at_once(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_NOTIFY", "nonsense")
+    code, _, err = watch("--once")
+    assert (code, "target 1 is no URL" in " ".join(err.split()), "nonsense" in err) == (2, True, False)
