@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from harness.emulator.scenario import load as load_scenario
 from harness.job.load import load_job
 from harness.job.model import Job
 from harness.ledger.jobs import named
+from harness.runner.first_look import first_look
 from harness.runner.run import open_job, reopen_if_mended, reopen_if_spoilt
 from harness.runner.run import run as run_job
 from harness.wiring import open_context, open_ledger
@@ -139,6 +141,7 @@ def drive(
         open_job(context.store, job, file.resolve(), accept_changes=accept_changes)
         reporting = open_reporter(console, plain, verbose=verbose, spent=lambda: spent(context))
         with reported(context, console), reporting as reporter:
+            context.show = reporter.meter
             for error in lost.values():
                 reporter.note(f"{error}; harness status says more")
             if context.history.closed:
@@ -152,6 +155,7 @@ def drive(
                 confirming(context, console, reporter, yes=yes),
                 until=until,
                 agreement=agreeing(context, console, reporter, in_advance=replace_dead, loss=accept_loss),
+                first_look=partial(first_look, holds=until is not Stage.PREFLIGHT),
             )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import json
 import textwrap
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,12 +67,12 @@ class Speaking:
         result = CheckResult(
             id=check_id(item),
             stage=stage,
-            claim=_claim(item),
+            claim=claim_of(item.function) if isinstance(item, pytest.Function) else item.name,
             verdict=verdict,
             saw=tuple(evidence.sights),
             expected=tuple(evidence.expectations),
             message=printable(message, _MESSAGE_LIMIT),
-            remedy=_next(_remedy(item), job) if verdict is not Verdict.PASS else "",
+            remedy=next_for(_remedy(item), job) if verdict is not Verdict.PASS else "",
             seconds=round(report.duration, 6),
         )
         setattr(report, REPORT_ATTRIBUTE, _plain(result))
@@ -134,12 +134,20 @@ def _judge(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: Evi
         return Verdict.UNKNOWN, not_run
     if call.excinfo is None:
         return Verdict.PASS, ""
-    error = call.excinfo.value
-    if report.when == "call" and isinstance(error, AssertionError | pytest.fail.Exception):
-        return Verdict.FAIL, _own_words(call.excinfo)
+    return of_error(call.excinfo, called=report.when == "call")
+
+
+def of_error(raised: pytest.ExceptionInfo[BaseException], *, called: bool = True) -> tuple[Verdict, str]:
+    """Verdict and message for what a check raised; ``called`` is False for a setup or teardown, which asserts nothing.
+
+    Only an assertion fails; anything else says that the check did not judge.
+    """
+    error = raised.value
+    if called and isinstance(error, AssertionError | pytest.fail.Exception):
+        return Verdict.FAIL, _own_words(raised)
     if isinstance(error, CouldNotLook):
         return Verdict.UNKNOWN, f"could not look: {error}"
-    where = call.excinfo.traceback[-1]
+    where = raised.traceback[-1]
     return Verdict.UNKNOWN, f"could not judge: {type(error).__name__}: {error} ({where.path}:{where.lineno + 1})"
 
 
@@ -171,18 +179,27 @@ def _not_run(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: E
     return None
 
 
-def _claim(item: pytest.Item) -> str:
-    function = getattr(item, "function", None)
-    doc = inspect.getdoc(function) if function else None
-    return doc.splitlines()[0].rstrip(".") if doc else item.name
+def claim_of(check: Callable[..., object]) -> str:
+    """A check's claim: the first line of its docstring, else its name."""
+    doc = inspect.getdoc(check)
+    return doc.splitlines()[0].rstrip(".") if doc else check.__name__
 
 
-def _next(remedy: str, job: Job) -> str:
+def next_for(remedy: str, job: Job) -> str:
     """A remedy for this job: an adopted one has no job file that ``harness run`` could drive."""
     command = "harness destroy {job}" if job.adopted else "harness run {job}"
     return remedy.replace("harness run {job}", command).replace("{job}", job.name)
 
 
 def _remedy(item: pytest.Item) -> str:
-    marker = item.get_closest_marker("remedy")
+    return _told(item.get_closest_marker("remedy"))
+
+
+def remedy_of(check: Callable[..., object]) -> str:
+    """The remedy that a check is marked with."""
+    marks: list[pytest.Mark] = getattr(check, "pytestmark", [])
+    return _told(next((mark for mark in marks if mark.name == "remedy"), None))
+
+
+def _told(marker: pytest.Mark | None) -> str:
     return str(marker.args[0]) if marker and marker.args else "mend what is named above, then: harness run {job}"

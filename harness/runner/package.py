@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from harness.core.text import printable
 from harness.facts.mirror import MIRROR, Resumable
 from harness.job.staging import stage_package
 from harness.ledger.events import Installed, Resumes, Staged, Uploaded
-from harness.runner.progress import ProgressReporter
+from harness.runner.progress import UPLOAD, ProgressReporter, waiting
 from harness.runner.replacement import outlook, package_digest, to_resume
 from harness.runner.training import require_stopped
 
@@ -24,7 +25,7 @@ _IN_DIRECTORY = 'cd "$1" && shift && exec "$@"'
 def preflight(context: RunnerContext, reporter: ProgressReporter) -> None:
     """Snapshot the package; what is verified from here on is this snapshot, whatever happens to its source."""
     reporter.note("staging the package and its data")
-    staged = stage_package(context.job, context.directory)
+    staged = stage_package(context.job, context.directory, reporter.meter)
     known = context.history.staged
     if known is None or known.files != staged.manifest:
         context.record(Staged(str(staged.path), staged.manifest))
@@ -41,7 +42,7 @@ def upload(context: RunnerContext, reporter: ProgressReporter) -> None:
     files |= {manifest.safe_path(path): Sha256(told) for path, told in resumed.items()}
 
     def show(progress: Progress) -> None:
-        reporter.meter("upload", progress.done, progress.total)
+        reporter.meter(UPLOAD, progress.done, progress.total)
 
     package = context.directory / "package"
     if context.history.launches:  # an attempt of before the package was mended may run on
@@ -55,9 +56,10 @@ def install(context: RunnerContext, reporter: ProgressReporter, within_s: float)
     package = context.job.package
     if not package.install:
         return
-    reporter.note("installing on the box: " + " ".join(package.install))
+    timeout = min(package.install_timeout_s, within_s)
+    reporter.meter(waiting("installing on the box: " + " ".join(package.install)), 0, math.ceil(timeout))
     argv = ["sh", "-c", _IN_DIRECTORY, "sh", package.remote_dir, *package.install]
-    result = context.host().run(argv, timeout=min(package.install_timeout_s, within_s))
+    result = context.host().run(argv, timeout=timeout)
     if result.status != 0:
         said = printable((result.stderr or result.stdout).decode("utf-8", "replace")[-600:], 600)
         reporter.note(f"the install command ended with status {result.status}: {said}")

@@ -19,6 +19,7 @@ from harness.core.errors import Conflict
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
 from harness.core.ports import Host, Provider
+from harness.core.rate import Meter
 from harness.gates import judge
 from harness.gates.evidence import CheckResult, GateResult
 from harness.gates.facts_file import FactsFile, TakenFacts, digest
@@ -93,9 +94,9 @@ class Telling:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def meter(self, meter: str, done: int, total: int, detail: str = "") -> None:
+    def meter(self, meter: Meter, done: int, total: int, detail: str = "") -> None:
         del done, total
-        self.meters.append((meter, detail))
+        self.meters.append((meter.name, detail))
 
     def judged(self, stage: Stage, judge: GateResult) -> None:
         pass
@@ -203,6 +204,9 @@ class ScriptedContext:
     @property
     def destination(self) -> Path:
         return self.job.artifact.destination or self.directory / "artifact"
+
+    def show(self, meter: Meter, done: int, total: int) -> None:
+        pass
 
     def known(self) -> Known:
         return ownership.known([self.history], self.job.provider)
