@@ -162,7 +162,7 @@ def _own_key(home: Path) -> Iterator[Finding]:
         "ssh key",
         "The harness's own SSH key opens boxes",
         key.problem is None,
-        key.problem or " ".join(key.get().split()[:2])[:60],
+        key.problem or key.get()[:60],
         "a private key without a passphrase",
         remedy="move it away: the harness then makes another, and has it attached",
     )
@@ -321,8 +321,10 @@ def _first_look(context: OpenContext, seen: Mapping[str, Observed[Any]]) -> Iter
 
 def _show(console: Console, findings: list[Finding]) -> None:
     for finding in findings:
-        word = (f"{finding.verdict.upper():<8}", STYLES[finding.verdict])
-        console.print(Text.assemble(word, f"{finding.id:<20} {one_line(finding.seen, 700)}"), soft_wrap=True)
+        word, limit = (f"{finding.verdict.upper():<8}", STYLES[finding.verdict]), 700
+        if finding.verdict is Verdict.PASS:
+            limit = 160
+        console.print(Text.assemble(word, f"{finding.id:<26} {one_line(finding.seen, limit)}"), soft_wrap=True)
         if finding.verdict is not Verdict.PASS:
             console.print(Text(f"        expected  {one_line(finding.expected, 700)}", style="dim"), soft_wrap=True)
             console.print(Text(f"        next      {one_line(finding.remedy, 700)}", style="dim"), soft_wrap=True)

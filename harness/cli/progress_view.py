@@ -35,6 +35,8 @@ from harness.gates.evidence import CheckResult, GateResult
 from harness.runner.progress import ProgressReporter
 
 _BEAT_S = 1.0
+_MOMENT_S = 0.5
+"""Seconds after which something counted is worth a line when it is over."""
 Spent = Callable[[], float | None]
 """Cost of the job so far (USD), None when nothing is rented or known; asked only between a stage's ends."""
 
@@ -120,7 +122,7 @@ class _TerminalReporter:
         """A bar; a line for a wait."""
         with self._lock:
             if meter.unit == SECONDS:
-                self._wait(Doing(meter.name, self.clock.monotonic() - done, total))
+                self._wait(Doing(meter.name, self.clock.monotonic() - done, total, detail))
                 return
             if self._doing and self._doing.at_most:  # what was waited for is over
                 self._do(None)
@@ -168,7 +170,7 @@ class _TerminalReporter:
                 return
             for meter, measured in course.meters.items():
                 amount, seconds = measured.whole
-                if amount > 0:
+                if amount > 0 and seconds >= _MOMENT_S:
                     self.screen.line(summary_line(meter, amount, seconds))
             self.screen.line(self._stage_line(course, interrupted=interrupted))
 

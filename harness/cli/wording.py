@@ -70,11 +70,13 @@ class Doing:
     what: str
     since: float
     at_most: float | None = None
+    detail: str = ""
 
     def words(self, now: float) -> str:
         """How long it has taken, of how long."""
         within = f" of at most {human_seconds(self.at_most)}" if self.at_most else ""
-        return f"{one_line(self.what)}, {human_seconds(now - self.since)}{within}"
+        detail = f", {one_line(self.detail, 80)}" if self.detail else ""
+        return f"{one_line(self.what)}{detail}, {human_seconds(now - self.since)}{within}"
 
 
 def meter_words(meter: Meter, reading: MeterReading, detail: str) -> list[str]:

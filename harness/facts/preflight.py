@@ -131,7 +131,8 @@ def look(context: JobContext) -> PreflightFacts:
     sources = attempt(lambda: _sources(root))
     with tempfile.TemporaryDirectory(prefix="harness-preflight-", ignore_cleanup_errors=True) as scratch:
         tried = Path(scratch) / "package"
-        context.show(_TRIED, 0, 2 * math.ceil(job.gates.smoke_timeout_s))
+        if job.gates.smoke_run:
+            context.show(_TRIED, 0, 2 * math.ceil(job.gates.smoke_timeout_s))
         smoke = attempt(lambda: preflight_smoke.run(job, root, tried))
         built = preflight_smoke.built_tokenizer(job, smoke.value, tried) if smoke.value else None
         files = attempt(lambda: preflight_data.read(job, root, context.show))

@@ -82,6 +82,7 @@ def read(job: Job, root: Path, show: Show = unwatched) -> Data:
     """Read every data file once; raises CouldNotLook for one that is not there, BadInput for an unreadable one."""
     folder = root / job.data.directory
     counted = 0
+    show(_READ, 0, job.data.sft + job.data.pairs)
 
     def rows_of(name: str, teaching: Teaching) -> Rows:
         nonlocal counted

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.artifacts import quantizations
-from harness.job import model, profiles
+from harness.job import model
 from harness.log.course import CourseLimits
 
 FILE: Final = Path(__file__).with_name("schema.json")
@@ -39,8 +39,8 @@ def schema() -> dict[str, Any]:
     tables["ArtifactTable"]["properties"]["quantization"]["enum"] = list(quantizations.ERRORS)
     del whole["properties"]["adopted"]  # an adoption says so, no file does
     profile = {
-        "description": "Tables that this file builds on; what it says itself goes before them.",
-        "enum": list(profiles.names()),
+        "description": "Name of built-in tables that this file builds on; what it says itself goes before them.",
+        "type": "string",
     }
     whole["properties"] = {"name": whole["properties"].pop("name"), "profile": profile, **whole["properties"]}
     required = [name for name, field in model.Job.model_fields.items() if field.is_required()]

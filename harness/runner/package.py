@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness.artifacts import digest, manifest
@@ -19,6 +20,9 @@ from harness.runner.progress import UPLOAD, ProgressReporter, waiting
 from harness.runner.replacement import outlook, package_digest, to_resume
 from harness.runner.training import require_stopped
 
+_COLLECTING = re.compile(rb"Collecting ([A-Za-z0-9][A-Za-z0-9._-]*)")
+"""Pip's line for each package that it looks for, the dependencies' included."""
+_LINE_LIMIT = 1 << 16
 _IN_DIRECTORY = 'cd "$1" && shift && exec "$@"'
 
 
@@ -57,13 +61,30 @@ def install(context: RunnerContext, reporter: ProgressReporter, within_s: float)
     if not package.install:
         return
     timeout = min(package.install_timeout_s, within_s)
-    reporter.meter(waiting("installing on the box: " + " ".join(package.install)), 0, math.ceil(timeout))
     argv = ["sh", "-c", _IN_DIRECTORY, "sh", package.remote_dir, *package.install]
-    result = context.host().run(argv, timeout=timeout)
+    result = context.host().run(argv, timeout=timeout, heard=_installing(context, reporter, timeout))
     if result.status != 0:
         said = printable((result.stderr or result.stdout).decode("utf-8", "replace")[-600:], 600)
         reporter.note(f"the install command ended with status {result.status}: {said}")
     context.record(Installed(result.status))
+
+
+def _installing(context: RunnerContext, reporter: ProgressReporter, timeout: float) -> Callable[[bytes], None]:
+    """Shows an installation that begins now, and whatever of pip's words tells how far it is."""
+    wait = waiting("installing on the box: " + " ".join(context.job.package.install))
+    began, found, rest = context.clock.monotonic(), set[str](), b""
+    reporter.meter(wait, 0, math.ceil(timeout))
+
+    def heard(said: bytes) -> None:
+        nonlocal rest
+        *lines, rest = (rest + said)[-_LINE_LIMIT:].split(b"\n")
+        names = [match[1].decode() for line in lines if (match := _COLLECTING.match(line))]
+        if names:
+            found.update(names)
+            waited = int(context.clock.monotonic() - began)
+            reporter.meter(wait, waited, math.ceil(timeout), f"{len(found)} packages so far: {names[-1]}")
+
+    return heard
 
 
 def _to_go_on_from(context: RunnerContext, reporter: ProgressReporter) -> Mapping[str, Path]:

@@ -69,6 +69,7 @@ def test_with_the_defaults_a_job_file_of_the_profile_comes_out(here: Path, typed
     assert "destination" not in told.get("artifact", {})
     assert "training alone 40 min, $10.72" in out
     assert "harness run myjob.toml" in out
+    assert "your data is not there yet: data/forex_integrated/real_feature_examples.jsonl, " in out
     first, *_ = (here / "myjob.toml").read_text(encoding="utf-8").splitlines()
     assert first == f"#:schema {schema.FILE.as_uri()}"
 
@@ -182,6 +183,7 @@ def test_a_rehearsal_is_the_demos_job_under_another_name(here: Path, typed: Type
     code, out, err = typed("--embedded", "-y")
     assert code == 0, err
     assert "$" not in out
+    assert "data" not in out
     fits_schema(here / "rehearsal.toml")
     mine, demo = load_job(here / "rehearsal.toml"), load_job(shipped.folder("examples") / "local.toml")
     assert mine.model_copy(update={"name": demo.name}) == demo
@@ -304,7 +306,7 @@ def test_the_examples_fit_the_schema(file: str) -> None:
         ('name = "x"\nprofile = "forex-r1-v3"\n[package]\nsource = "p"\n[limits]\nbudget = 1', "budget"),
         ('name = "x"\nprofile = "forex-r1-v3"\n[package]\nremote_dir = "p"', "source"),
         ('name = "x"\nprofile = "forex-r1-v3"\n[package]\nsource = "p"\n[artifact]\nquantization = "Q9"', "Q9"),
-        ('name = "x"\nprofile = "nobody"\n[package]\nsource = "p"', "nobody"),
+        ('name = "x"\nprofile = 3\n[package]\nsource = "p"', "is not of type 'string'"),
         ('name = "x"\n[package]\nsource = "p"', "provider"),
         ('name = "x"\nadopted = true\nprofile = "forex-r1-v3"\n[package]\nsource = "p"', "adopted"),
         ('name = "x"\nprofile = "forex-r1-v3"\n[package]\nsource = "p"\n[machine]\ngpus = 0', "0 is less than"),

@@ -939,6 +939,7 @@ def test_the_long_looks_are_shown(world: World) -> None:
     facts.look(Stage.PREFLIGHT, context)  # type: ignore[arg-type]  # the box is not part of preflight
     assert context.shown == [
         ("smoke run: the package trains a tiny model here, twice", 0, 120),
+        ("rows", 0, 16),
         ("rows", 8, 16),
         ("rows", 12, 16),
         ("rows", 16, 16),
