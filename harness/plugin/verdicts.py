@@ -67,7 +67,7 @@ class Speaking:
         result = CheckResult(
             id=check_id(item),
             stage=stage,
-            claim=claim_of(item.function) if isinstance(item, pytest.Function) else item.name,
+            claim=claim_of(getattr(item, "function", None)) or item.name,
             verdict=verdict,
             saw=tuple(evidence.sights),
             expected=tuple(evidence.expectations),
@@ -179,10 +179,10 @@ def _not_run(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: E
     return None
 
 
-def claim_of(check: Callable[..., object]) -> str:
-    """A check's claim: the first line of its docstring, else its name."""
-    doc = inspect.getdoc(check)
-    return doc.splitlines()[0].rstrip(".") if doc else check.__name__
+def claim_of(check: Callable[..., object] | None) -> str:
+    """A check's claim: the first line of its docstring; empty when it has none."""
+    doc = inspect.getdoc(check) if check else None
+    return doc.splitlines()[0].rstrip(".") if doc else ""
 
 
 def next_for(remedy: str, job: Job) -> str:
