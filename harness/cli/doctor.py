@@ -35,7 +35,7 @@ from harness.job.model import Job, ProviderTable
 from harness.providers import registry
 from harness.wiring import OpenContext, open_first_look, open_ledger, open_provider, open_wall, own_public_key
 
-_WITHIN_S: Final = 3.5
+_WITHIN_S: Final = 3.0
 """Seconds after which a provider that has not answered is not waited for: the whole look takes less than five."""
 _APART_S: Final = 120.0
 """Seconds by which this machine's clock and a provider's may disagree."""
