@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.core.ports import Clock, Host, Provider
+from harness.core.rate import Meter
 from harness.gates.facts_file import TakenFacts
 from harness.job.model import Job
-from harness.ledger.events import JobEvent
 from harness.ledger.history import History
+from harness.ledger.kinds import JobEvent
 from harness.ledger.ownership import Known
 
 
@@ -42,6 +43,9 @@ class JobContext(Protocol):
     @property
     def destination(self) -> Path:
         """The folder on this machine where the artifact is to arrive."""
+
+    def show(self, meter: Meter, done: int, total: int) -> None:
+        """Tell whoever watches how far a long look is."""
 
     def known(self) -> Known:
         """All that the ledger's jobs have had at this job's provider, and the logs that do not read."""

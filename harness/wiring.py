@@ -16,11 +16,15 @@ from harness.core.errors import BadInput, HostUnreachable, InstanceDead
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
 from harness.core.ports import Clock, Endpoint, Host, Provider
+from harness.core.rate import Show, unwatched
 from harness.gates.facts_file import FactsFile, TakenFacts, digest
 from harness.job.model import Job, ProviderTable
-from harness.ledger.events import JobEvent
+from harness.ledger import chain
+from harness.ledger.codec import encode
+from harness.ledger.events import Opened
 from harness.ledger.history import History, extended
 from harness.ledger.jobs import Ledger, folded, latest, named
+from harness.ledger.kinds import JobEvent
 from harness.ledger.ownership import Known
 from harness.ledger.store import EventStore
 from harness.providers import registry
@@ -55,6 +59,8 @@ class OpenContext:
     """Beside whoever drives the job: no key is taken or attached, and a box that does not answer is not waited for."""
     heard: Callable[[JobEvent], None] = field(default=lambda _: None, repr=False)
     """Told of every event once it is recorded; raises nothing."""
+    show: Show = unwatched
+    """Whoever watches how far a long look is."""
     _history: History | None = field(default=None, repr=False)
     _provider: Provider | None = field(default=None, repr=False)
     _host: Host | None = field(default=None, repr=False)
@@ -256,6 +262,26 @@ def open_look(name: JobName, key: Path | None) -> Iterator[OpenContext]:
             yield context
         finally:
             context.forget_connections()
+
+
+@contextmanager
+def open_first_look(meant: tuple[Job, Path], home: Path) -> Iterator[OpenContext]:
+    """A context for a look at a job, from its file, that may not have begun; nothing is written in the home."""
+    job, file = meant
+    with tempfile.TemporaryDirectory(prefix="harness-look-", ignore_cleanup_errors=True) as folder:
+        clock = SystemClock()
+        store = _open_store(home if (home / "state.db").is_file() else Path(folder), clock)
+        records = store.records(job.name)
+        opened = encode(Opened(job.model_dump(mode="json"), str(file)))
+        history = folded(job.name, (*records, chain.seal(chain.head_of(records), job.name, clock.now(), *opened)))
+        yield OpenContext(job.name, home, store, clock, open_provider, _history=history)
+
+
+def own_public_key(home: Path) -> str | None:
+    """Public line of the harness's own SSH key, None when there is none yet; raises BadInput for one of no use."""
+    from harness.remote.ssh.keys import public_key  # noqa: PLC0415 - loads cryptography
+
+    return public_key(_key_of(home)) if _key_of(home).exists() else None
 
 
 def open_box(host: str, port: int | None, user: str | None, key: Path | None, name: str) -> tuple[Host, Path | None]:

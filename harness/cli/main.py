@@ -15,6 +15,11 @@ from typer.core import TyperCommand, TyperGroup
 from harness.cli import VERSION_LINE
 
 COMMANDS: Final = {
+    "doctor": (
+        "doctor:doctor",
+        "Look, in seconds, at what a job will need of this machine and its providers; nothing is changed.",
+    ),
+    "init": ("init:init", "Write a job file: five questions on a terminal, or their answers as options."),
     "run": (
         "run:run",
         "Drive a job from where it stands to its end: every stage, every gate, the verified file, the release.",

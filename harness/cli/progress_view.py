@@ -14,6 +14,7 @@ from harness.cli.screens import LiveScreen, PlainScreen, Screen, is_unicode, wri
 from harness.cli.wording import (
     MARKS,
     STYLES,
+    Doing,
     count_line,
     failure_lines,
     gate_lines,
@@ -27,12 +28,15 @@ from harness.core.errors import HarnessError
 from harness.core.ids import CheckId
 from harness.core.lifecycle import Stage
 from harness.core.ports import Clock
-from harness.core.rate import RateMeter
+from harness.core.rate import SECONDS, Meter, RateMeter
 from harness.core.text import human_seconds
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, GateResult
-from harness.runner.progress import Meter, ProgressReporter
+from harness.runner.progress import ProgressReporter
 
+_BEAT_S = 1.0
+_MOMENT_S = 0.5
+"""Seconds after which something counted is worth a line when it is over."""
 Spent = Callable[[], float | None]
 """Cost of the job so far (USD), None when nothing is rented or known; asked only between a stage's ends."""
 
@@ -49,6 +53,9 @@ def open_reporter(
     time = clock or SystemClock()
     screen = PlainScreen(console, time) if plain or not console.is_terminal else LiveScreen(console, time)
     reporter = _TerminalReporter(screen, time, verbose, spent or (lambda: None), is_unicode(console))
+    over = threading.Event()
+    if clock is None:  # one that a test turns does not beat
+        threading.Thread(target=reporter.live, args=(over,), name="harness-heartbeat", daemon=True).start()
     try:
         yield reporter
     except BaseException:
@@ -57,6 +64,7 @@ def open_reporter(
     else:
         reporter.end(interrupted=False)
     finally:
+        over.set()
         screen.close()
 
 
@@ -93,6 +101,7 @@ class _TerminalReporter:
     spent: Spent
     unicode: bool
     _course: _Course | None = None
+    _doing: Doing | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def stage(self, stage: Stage) -> None:
@@ -101,18 +110,41 @@ class _TerminalReporter:
             self.end(interrupted=False)
             self._course = _Course(stage, self.clock.monotonic(), self._spent())
             self.screen.stage(stage.value)
+            self._do(Doing(stage.value, self.clock.monotonic()))
 
     def note(self, text: str) -> None:
         """A line."""
         with self._lock:
             self.screen.line(note_line(text))
+            self._do(Doing(text, self.clock.monotonic()))
 
     def meter(self, meter: Meter, done: int, total: int, detail: str = "") -> None:
-        """A bar."""
+        """A bar; a line for a wait."""
         with self._lock:
+            if meter.unit == SECONDS:
+                self._wait(Doing(meter.name, self.clock.monotonic() - done, total, detail))
+                return
+            if self._doing and self._doing.at_most:  # what was waited for is over
+                self._do(None)
             meters = self._course.meters if self._course else {}
             measured = meters.setdefault(meter, RateMeter())
             self.screen.meter(meter, measured.update(self.clock.monotonic(), done, total), detail)
+
+    def live(self, over: threading.Event) -> None:
+        """Have the screen say every few seconds that the work goes on, until it is over."""
+        while not over.wait(_BEAT_S):
+            with self._lock:
+                self.screen.beat()
+
+    def _wait(self, wait: Doing) -> None:
+        """Begin a wait with a line, or go on with the one that was begun."""
+        if self._doing is None or self._doing.what != wait.what:
+            self.screen.line(note_line(f"{wait.what} (at most {human_seconds(wait.at_most or 0.0)})"))
+        self._do(wait)
+
+    def _do(self, what: Doing | None) -> None:
+        self._doing = what
+        self.screen.doing(what)
 
     def judged(self, stage: Stage, gate: GateResult) -> None:
         """The checks that turned since the last judgement of this stage; the others are counted."""
@@ -138,7 +170,7 @@ class _TerminalReporter:
                 return
             for meter, measured in course.meters.items():
                 amount, seconds = measured.whole
-                if amount > 0:
+                if amount > 0 and seconds >= _MOMENT_S:
                     self.screen.line(summary_line(meter, amount, seconds))
             self.screen.line(self._stage_line(course, interrupted=interrupted))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ from harness.job.load import load_job
 from harness.job.model import Job
 from harness.ledger.jobs import named
 from harness.runner import renting
+from harness.runner.first_look import first_look
 from harness.runner.progress import ProgressReporter
 from harness.runner.run import open_job, reopen_if_mended, reopen_if_spoilt
 from harness.runner.run import run as run_job
@@ -142,6 +144,7 @@ def drive(
         reporting = open_reporter(console, plain, verbose=verbose, spent=lambda: spent(context))
         agreed = yes or job.teardown.confirm == "yes"
         with reported(context, console, agreed=agreed), reporting as reporter:
+            context.show = reporter.meter
             for error in lost.values():
                 reporter.note(f"{error}; harness status says more")
             if context.history.closed:
@@ -160,6 +163,7 @@ def drive(
                 agreement=agreeing(
                     context, console, reporter, in_advance=replace_dead, loss=accept_loss, yes=yes, brief=brief
                 ),
+                first_look=partial(first_look, holds=until is not Stage.PREFLIGHT),
             )
 
 

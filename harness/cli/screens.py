@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group, RenderableType
@@ -13,9 +13,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from harness.cli.wording import meter_words
+from harness.cli.wording import Doing, meter_words
 from harness.core.ports import Clock
-from harness.core.rate import MeterReading
+from harness.core.rate import Meter, MeterReading
 from harness.core.text import human_seconds
 
 _PLAIN_PARTS = 20
@@ -29,39 +29,62 @@ _BAR_WIDTH, _NARROW = 20, 72
 
 @dataclass(slots=True)
 class PlainScreen:
-    """Lines without control characters; a meter speaks every 5 % or 10 s, one that stands still each minute."""
+    """Lines without control characters; a meter speaks every 5 % or 10 s, one that stands still each minute.
+
+    Where nothing speaks for 10 s, ``beat`` says what is still being done, and since when.
+    """
 
     console: Console
     clock: Clock
-    _told: dict[str, tuple[float, MeterReading]] = field(default_factory=dict)
+    _told: dict[Meter, tuple[float, MeterReading]] = field(default_factory=dict)
+    _doing: Doing | None = None
+    _spoke_at: float = 0.0
+    _asks: bool = False
 
     def line(self, text: Text) -> None:
         """A line that stays."""
+        self._spoke_at = self.clock.monotonic()
         write(self.console, Text(text.plain))
 
     def stage(self, name: str) -> None:
         """Another stage begins; its meters start at nothing."""
         self._told.clear()
-        write(self.console, Text(name))
+        self.line(Text(name))
 
-    def meter(self, meter: str, reading: MeterReading, detail: str) -> None:
+    def meter(self, meter: Meter, reading: MeterReading, detail: str) -> None:
         """A line, unless the last one is still fresh."""
         now = self.clock.monotonic()
         if self._is_news(meter, reading, now):
             self._told[meter] = (now, reading)
-            write(self.console, Text(f"  {meter} " + ", ".join(meter_words(meter, reading, detail))))
+            self.line(Text(f"  {meter.name} " + ", ".join(meter_words(meter, reading, detail))))
+
+    def doing(self, what: Doing | None) -> None:
+        """Told by ``beat``, when it takes long."""
+        self._doing = what
+
+    def beat(self) -> None:
+        """Say that the work goes on, when nothing has been said for long; a meter that is under way speaks itself."""
+        now = self.clock.monotonic()
+        counted = any(reading.done < reading.total for _, reading in self._told.values())
+        if self._doing and not self._asks and now - self._spoke_at >= (_STILL_EVERY_S if counted else _PLAIN_EVERY_S):
+            self.line(Text(f"  still at it: {self._doing.words(now)}"))
 
     def status(self, text: str) -> None:
         """Polls that pass are no line in a log."""
 
-    def paused(self) -> AbstractContextManager[None]:
-        """Nothing moves here."""
-        return nullcontext()
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Be silent while the block runs: somebody is asked."""
+        self._asks = True
+        try:
+            yield
+        finally:
+            self._asks, self._spoke_at = False, self.clock.monotonic()
 
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _is_news(self, meter: str, reading: MeterReading, now: float) -> bool:
+    def _is_news(self, meter: Meter, reading: MeterReading, now: float) -> bool:
         if meter not in self._told:
             return True
         at, last = self._told[meter]
@@ -82,7 +105,8 @@ class LiveScreen:
         self._name = ""
         self._status = ""
         self._since = clock.monotonic()
-        self._meters: dict[str, tuple[MeterReading, str]] = {}
+        self._meters: dict[Meter, tuple[MeterReading, str]] = {}
+        self._doing: Doing | None = None
         self._spinner = Spinner("dots" if is_unicode(console) else "line")
         self._live = self._begin()
 
@@ -95,9 +119,16 @@ class LiveScreen:
         self._name, self._status, self._since = name, "", self._clock.monotonic()
         self._meters = {}
 
-    def meter(self, meter: str, reading: MeterReading, detail: str) -> None:
+    def meter(self, meter: Meter, reading: MeterReading, detail: str) -> None:
         """The bar shows it at the next refresh."""
         self._meters = {**self._meters, meter: (reading, detail)}  # the refreshing thread reads the old one meanwhile
+
+    def doing(self, what: Doing | None) -> None:
+        """Below the stage's name, with its time."""
+        self._doing = what
+
+    def beat(self) -> None:
+        """The region shows by itself that the work goes on."""
 
     def status(self, text: str) -> None:
         """Beside the stage's name."""
@@ -139,11 +170,15 @@ class LiveScreen:
             words = "  ".join(meter_words(meter, reading, detail, short=room <= 0))
             bar = [ProgressBar(total=1.0, completed=reading.share, width=room)] if room > 0 else []
             bars.add_row(
-                Text(f"  {meter}", no_wrap=True),
+                Text(f"  {meter.name}", no_wrap=True),
                 *bar,
                 Text(encodable_text(self._console, words), no_wrap=True, overflow="ellipsis"),
             )
-        return Group(self._spinner, bars) if self._meters else self._spinner
+        shown: list[RenderableType] = [self._spinner]
+        if self._doing:
+            words = encodable_text(self._console, self._doing.words(self._clock.monotonic()))
+            shown.append(Text(f"  {words}", style="dim", no_wrap=True, overflow="ellipsis"))
+        return Group(*shown, bars) if self._meters else Group(*shown)
 
 
 def _part(reading: MeterReading) -> int:

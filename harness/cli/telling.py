@@ -12,8 +12,9 @@ from harness.cli.confirming import say
 from harness.core import environment
 from harness.core.errors import HarnessError
 from harness.job.load import load_job
-from harness.ledger.events import JobEvent, Opened
+from harness.ledger.events import Opened
 from harness.ledger.history import History
+from harness.ledger.kinds import JobEvent
 from harness.notify import occasions, targets
 from harness.notify.targets import Notice
 from harness.wiring import OpenContext

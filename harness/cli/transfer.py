@@ -27,7 +27,7 @@ from harness.core.questions import DigestOf, Glob
 from harness.core.verdict import Verdict
 from harness.remote import path_safety
 from harness.runner import postdownload
-from harness.runner.progress import ProgressReporter
+from harness.runner.progress import DOWNLOAD, ProgressReporter
 from harness.runner.run import reopen_if_spoilt
 from harness.runner.run import run as run_job
 from harness.wiring import OpenContext, open_box, open_context
@@ -146,7 +146,7 @@ def _fetch(host: Host, pattern: str, folder: Path, least: int | None, reporter: 
     local = folder / posixpath.basename(remote.path)
 
     def show(progress: Progress) -> None:
-        reporter.meter("download", progress.done, progress.total)
+        reporter.meter(DOWNLOAD, progress.done, progress.total)
 
     here = local if arrival.is_here(local, remote.sha256) else local.with_name(f"{local.name}.unverified")
     if here is not local:

@@ -51,7 +51,7 @@ class Watcher:
         history = before.history
         if history.alive is None or history.instance_stopped or history.pin is None:
             return before
-        found = training.look(self.context, before.facts)
+        found = training.glance(self.context, before.facts)
         if found.disk.value is None and found.session.value is None:
             return dataclasses.replace(before, problem=found.disk.problem)
         return Look(history, found, self.context.clock.now())

@@ -7,11 +7,12 @@ Lines are ``rich.text.Text``: what comes from the box is never parsed as markup,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.text import Text
 
 from harness.core.errors import HarnessError
-from harness.core.rate import MeterReading
+from harness.core.rate import BYTES, Meter, MeterReading
 from harness.core.text import human_bytes, human_seconds, printable
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, GateResult, Sight
@@ -62,28 +63,45 @@ def count_line(gate: GateResult) -> Text:
     return Text(f"  {passed} of {len(gate.required)} checks passed", style="dim")
 
 
-def meter_words(meter: str, reading: MeterReading, detail: str, *, short: bool = False) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """Whatever is being done, since when (seconds of a monotonic clock), and the most seconds that it may take."""
+
+    what: str
+    since: float
+    at_most: float | None = None
+    detail: str = ""
+
+    def words(self, now: float) -> str:
+        """How long it has taken, of how long."""
+        within = f" of at most {human_seconds(self.at_most)}" if self.at_most else ""
+        detail = f", {one_line(self.detail, 80)}" if self.detail else ""
+        return f"{one_line(self.what)}{detail}, {human_seconds(now - self.since)}{within}"
+
+
+def meter_words(meter: Meter, reading: MeterReading, detail: str, *, short: bool = False) -> list[str]:
     """Done and total, percent, rate and time left, and what else is known; ``short``: without the rate."""
-    if meter == "steps":
-        amount = f"{reading.done}/{reading.total}"
-        rate = _step_rate(reading.rate) if reading.rate else ""
-    else:
+    if meter.unit == BYTES:
         amount = f"{human_bytes(reading.done)} of {human_bytes(reading.total)}"
         rate = f"{human_bytes(reading.rate)}/s" if reading.rate else ""
+    else:
+        amount = f"{reading.done}/{reading.total}"
+        rate = _count_rate(reading.rate, meter.unit) if reading.rate else ""
     left = f"{human_seconds(reading.left_s)} left" if reading.left_s else ""
     words = [amount, f"{reading.share:.0%}", *([] if short else [rate]), left, one_line(detail, 80)]
     return [word for word in words if word]
 
 
-def _step_rate(rate: float) -> str:
-    return f"{rate:.1f} steps/s" if rate >= 1 else f"{1 / rate:.1f} s/step"
+def _count_rate(rate: float, unit: str) -> str:
+    return f"{rate:.1f} {unit}/s" if rate >= 1 else f"{1 / rate:.1f} s/{unit.removesuffix('s')}"
 
 
-def summary_line(meter: str, amount: int, seconds: float) -> Text:
+def summary_line(meter: Meter, amount: int, seconds: float) -> Text:
     """Amount, time and rate of a finished meter."""
-    what = f"{amount} steps" if meter == "steps" else human_bytes(amount)
-    rate = "" if meter == "steps" or seconds <= 0 else f", {human_bytes(amount / seconds)}/s"
-    return Text(f"  {meter}: {what} in {human_seconds(seconds)}{rate}", style="dim")
+    counts = meter.unit != BYTES
+    what = f"{amount} {meter.unit}" if counts else human_bytes(amount)
+    rate = "" if counts or seconds <= 0 else f", {human_bytes(amount / seconds)}/s"
+    return Text(f"  {meter.name}: {what} in {human_seconds(seconds)}{rate}", style="dim")
 
 
 def failure_lines(error: HarnessError) -> Iterator[Text]:

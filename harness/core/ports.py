@@ -321,8 +321,19 @@ OnProgress = Callable[[Progress], None]
 class Host(Protocol):
     """One rented box over SSH. Every method raises HostUnreachable when the box could not be asked."""
 
-    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, limit: int = 1 << 20) -> RunResult:
-        """Run one command over a live connection; each word is quoted for the remote shell. Output is cut at limit."""
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float = 60.0,
+        limit: int = 1 << 20,
+        heard: Callable[[bytes], None] | None = None,
+    ) -> RunResult:
+        """Run one command over a live connection; each word is quoted for the remote shell. Output is cut at limit.
+
+        ``heard`` is told its standard output as it comes; what it raises ends the waiting for the command.
+        """
 
     def probe(self, questions: Sequence[Question[Any]], *, timeout: float = 120.0) -> Answers:
         """Ask all questions in one round trip, an equal one once.

@@ -1,9 +1,34 @@
-"""Rate of something long, and the time that is left of it. Pure."""
+"""Something long as it is counted: what is counted, its rate, and the time that is left of it. Pure."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
+
+BYTES: Final = "bytes"
+SECONDS: Final = "seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """Something long by its name, and what its numbers count: BYTES, or a plural noun such as ``steps``.
+
+    One of SECONDS is a wait of which nothing is heard until its end: it goes on by itself, and its total is the most
+    that it may take.
+    """
+
+    name: str
+    unit: str = BYTES
+
+
+Show = Callable[[Meter, int, int], None]
+"""Told of a meter, what is done of it, and its total."""
+
+
+def unwatched(meter: Meter, done: int, total: int) -> None:
+    """A ``Show`` for what nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,17 @@
-"""Preflight: what is true of the staged package, this machine and the account before a cent is spent."""
+"""Preflight: what is true of the staged package, this machine and the account before a cent is spent.
+
+The first look takes, in seconds, those of its facts that need nothing to be staged, hashed or trained.
+"""
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from typing import Any, Final
 
 from harness.context import JobContext
 from harness.core import durable
@@ -13,6 +19,7 @@ from harness.core.contract import section
 from harness.core.durable import PART_SUFFIX
 from harness.core.observed import CouldNotLook, Observed, unseen
 from harness.core.ports import Account
+from harness.core.rate import SECONDS, Meter
 from harness.facts import preflight_data, preflight_smoke, runtime, teardown
 from harness.facts.preflight_data import Context, RowCounts
 from harness.facts.preflight_smoke import Smoke
@@ -27,6 +34,9 @@ from harness.static.writers import Writers
 __all__ = ["Context", "DeviceMaps", "PreflightFacts", "RowCounts", "Smoke", "look"]
 
 _NAMED = 20
+NOT_YET: Final = "not looked at yet: preflight does, once the package is staged"
+"""Problem of every fact that the first look leaves for later."""
+_TRIED: Final = Meter("smoke run: the package trains a tiny model here, twice", SECONDS)
 _NOT_COUNTED: Observed[dict[str, int]] = unseen("this look did not count them")
 
 
@@ -65,6 +75,55 @@ class PreflightFacts:
     writers: Observed[Writers] = field(default_factory=lambda: unseen("facts of an earlier version do not tell"))
 
 
+def first_look(context: JobContext, **told: Observed[Any]) -> PreflightFacts:
+    """The facts that are to be had in seconds, before anything is staged; all others are NOT_YET.
+
+    ``told`` are facts, by their names, that the caller has seen already. Raises BadInput, as staging does, for a
+    package that is no folder or that cannot be listed.
+    """
+    job = context.job
+    staging.require_source(job, context.directory)
+    names = frozenset(name for name, _ in staging.package_files(job.package.source))
+    later: Observed[Any] = unseen(NOT_YET)
+    if "account" not in told:
+        told["account"] = attempt(lambda: context.provider().account())
+    if told["account"].problem is not None:  # one cause, waited for and told once
+        told["orphans"] = later
+    if not job.gates.generate:
+        told.setdefault("runtime", later)
+    return replace(
+        PreflightFacts(**dict.fromkeys(PreflightFacts.__slots__, later)),
+        missing_files=attempt(lambda: _lacking(job, names)),
+        smoke=attempt(lambda: _untried(job, names)),
+        **_at_once(context, told),
+    )
+
+
+def _lacking(job: Job, names: frozenset[str]) -> tuple[str, ...]:
+    if staging.must_be_prepared(job, names):
+        raise CouldNotLook(NOT_YET)
+    return _missing(job, job.package.source, names)
+
+
+def _untried(job: Job, names: frozenset[str]) -> Smoke:
+    preflight_smoke.require_command(job)
+    preflight_smoke.require_trainer(job, lambda: sources.read(job.package.source, names))
+    raise CouldNotLook(NOT_YET)
+
+
+def _at_once(context: JobContext, told: Mapping[str, Observed[Any]]) -> dict[str, Observed[Any]]:
+    """Facts of this machine and of the account, each looked at now unless it is told."""
+    looks: dict[str, Callable[[], object]] = {
+        "runtime": runtime.ready,
+        "local_free_bytes": lambda: _free_bytes(context),
+        "destination_files": lambda: _older(context),
+        "public_key": lambda: context.public_key,
+        "account": lambda: context.provider().account(),
+        "orphans": lambda: teardown.orphans(context),
+    }
+    return {name: told.get(name) or attempt(look) for name, look in looks.items()}
+
+
 def look(context: JobContext) -> PreflightFacts:
     """Read the staged package once, try it, ask the provider once."""
     job = context.job
@@ -72,14 +131,16 @@ def look(context: JobContext) -> PreflightFacts:
     sources = attempt(lambda: _sources(root))
     with tempfile.TemporaryDirectory(prefix="harness-preflight-", ignore_cleanup_errors=True) as scratch:
         tried = Path(scratch) / "package"
+        if job.gates.smoke_run:
+            context.show(_TRIED, 0, 2 * math.ceil(job.gates.smoke_timeout_s))
         smoke = attempt(lambda: preflight_smoke.run(job, root, tried))
         built = preflight_smoke.built_tokenizer(job, smoke.value, tried) if smoke.value else None
-        files = attempt(lambda: preflight_data.read(job, root))
+        files = attempt(lambda: preflight_data.read(job, root, context.show))
         data = files if files.problem is None else unseen("see dataset_rows_parse")
         cut_off = attempt(lambda: preflight_data.context(job, data.get(), root, built))
     flaws = attempt(lambda: preflight_data.judged(job, data.get()))
     return PreflightFacts(
-        missing_files=attempt(lambda: _missing(job, root, sources.get())),
+        missing_files=attempt(lambda: _missing(job, root, sources.get().files)),
         compile_errors=attempt(lambda: sources.get().broken),
         counts=attempt(lambda: data.get().counts()),
         unreadable_rows=attempt(lambda: _first(files.get().unreadable())),
@@ -94,12 +155,7 @@ def look(context: JobContext) -> PreflightFacts:
         save_steps=attempt(lambda: options.save_steps(sources.get(), job.package.entry)),
         writers=attempt(lambda: writers.find(sources.get(), job.package.entry)),
         smoke=smoke,
-        runtime=attempt(runtime.ready),
-        local_free_bytes=attempt(lambda: _free_bytes(context)),
-        account=attempt(lambda: context.provider().account()),
-        public_key=attempt(lambda: context.public_key),
-        orphans=attempt(lambda: teardown.orphans(context)),
-        destination_files=attempt(lambda: _older(context)),
+        **_at_once(context, {}),
     )
 
 
@@ -109,10 +165,10 @@ def _sources(root: Path) -> Sources:
     return sources.read(root, [name for name, _ in staging.package_files(root)])
 
 
-def _missing(job: Job, root: Path, sources: Sources) -> tuple[str, ...]:
+def _missing(job: Job, root: Path, names: frozenset[str]) -> tuple[str, ...]:
     wanted = (job.package.entry, job.package.requirements, *job.package.documents, *job.data.files.values())
-    absent = [name for name in wanted if name not in sources.files]
-    empty = [f"{name} (empty)" for name in wanted if name in sources.files and not (root / name).stat().st_size]
+    absent = [name for name in wanted if name not in names]
+    empty = [f"{name} (empty)" for name in wanted if name in names and not (root / name).stat().st_size]
     return tuple(dict.fromkeys([*absent, *empty]))
 
 
@@ -147,11 +203,11 @@ def _commands(job: Job) -> dict[str, tuple[str, ...]]:
 def _free_bytes(context: JobContext) -> int:
     """The room where the artifact is to arrive, when something can be written there and where its copy goes."""
     if context.job.artifact.second_copy is not None:
-        _writable(context.job.artifact.second_copy)
-    return shutil.disk_usage(_writable(context.destination)).free
+        writable(context.job.artifact.second_copy)
+    return shutil.disk_usage(writable(context.destination)).free
 
 
-def _writable(folder: Path) -> Path:
+def writable(folder: Path) -> Path:
     """The folder, or the nearest one above that is there."""
     if (refusal := durable.refusal(folder)) is not None:
         raise CouldNotLook(refusal)

@@ -14,11 +14,13 @@ from harness.artifacts.dataset.rows import Rows
 from harness.artifacts.dataset.sound import Flaw
 from harness.core.errors import BadInput, MissingExtra
 from harness.core.observed import CouldNotLook
+from harness.core.rate import Meter, Show, unwatched
 from harness.job.model import Job
 
 EVALUATION = "eval_*.jsonl"
 """Rows that are later in time than every training row stand in files so named."""
 
+_READ = Meter("rows", "rows")
 _MAX_TOKENIZER_BYTES = 256 << 20
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -76,14 +78,20 @@ class Data:
         return tuple(map(str, sound.flaws(chain(*(file.defects for file in files)), lines)))
 
 
-def read(job: Job, root: Path) -> Data:
+def read(job: Job, root: Path, show: Show = unwatched) -> Data:
     """Read every data file once; raises CouldNotLook for one that is not there, BadInput for an unreadable one."""
     folder = root / job.data.directory
+    counted = 0
+    show(_READ, 0, job.data.sft + job.data.pairs)
 
     def rows_of(name: str, teaching: Teaching) -> Rows:
+        nonlocal counted
         if not (folder / name).exists():
             raise CouldNotLook(f"{job.data.directory}/{name} is not there: see package_files_complete")
-        return rows.read(folder / name, teaching)
+        found = rows.read(folder / name, teaching)
+        counted += len(found.rows)
+        show(_READ, counted, job.data.sft + job.data.pairs)
+        return found
 
     return Data(
         features=rows_of(job.data.features_file, Teaching.EXAMPLES),
@@ -175,18 +183,18 @@ def _tokenizer(base: str, package: Path) -> Path | None:
     path = package / base / "tokenizer.json"
     if path.is_file() and path.stat().st_size <= _MAX_TOKENIZER_BYTES:
         return path
-    return _cached(base)
+    return cached(base, path.name)
 
 
-def _cached(base: str) -> Path | None:
-    """The tokenizer in the local cache of the Hugging Face hub; nothing is fetched."""
+def cached(base: str, name: str) -> Path | None:
+    """A model's file in the local cache of the Hugging Face hub; nothing is fetched."""
     try:
         from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - part of the training extra
         from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
     except ImportError:
         return None
     try:
-        found = try_to_load_from_cache(base, "tokenizer.json")
+        found = try_to_load_from_cache(base, name)
     except HFValidationError:  # a path, not the name of a repository
         return None
     return Path(found) if isinstance(found, str) else None

@@ -10,7 +10,9 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from harness.core.process import Finished
 from harness.core.text import human_bytes
 from harness.core.verdict import Verdict
 from harness.job.model import Job
+from harness.static import script
+from harness.static.sources import Sources
 
 RUN_FILE = "run.json"
 _MAX_RUN_BYTES = 1 << 20
@@ -33,6 +37,7 @@ _LARGE = 256 << 20
 """Bytes; larger files are weights of the real model, which the smoke run does without."""
 
 _STAGES = ("dpo", "sft")
+_TRAINER = "torch"
 _RESUMED = re.compile(r"RESUME from \S+ at step (\d+)")
 
 
@@ -72,10 +77,7 @@ class Smoke:
 
 def run(job: Job, package: Path, scratch: Path) -> Smoke:
     """Try the package in ``scratch``; raises CouldNotLook or a HarnessError when it cannot be tried."""
-    if not job.gates.smoke_run:
-        raise CouldNotLook("the job's plan does without a smoke run (gates.smoke_run = false)")
-    if not job.gates.smoke_command:
-        raise CouldNotLook("gates.smoke_command is empty: the job does not say how to try the package")
+    require_command(job)
     if not package.is_dir():
         raise CouldNotLook("the package is not staged yet: harness run stages it")
     shutil.copytree(package, scratch, ignore=_large)
@@ -97,6 +99,29 @@ def run(job: Job, package: Path, scratch: Path) -> Smoke:
     return replace(tried, gguf_problem=None, resume_problem=_resumes(job, scratch, made[0]))
 
 
+def require_command(job: Job) -> None:
+    """Raise CouldNotLook unless the job says how to try the package."""
+    if not job.gates.smoke_run:
+        raise CouldNotLook("the job's plan does without a smoke run (gates.smoke_run = false)")
+    if not job.gates.smoke_command:
+        raise CouldNotLook("gates.smoke_command is empty: the job does not say how to try the package")
+
+
+def require_trainer(job: Job, sources: Callable[[], Sources]) -> None:
+    """Raise MissingExtra when the smoke run trains with torch, by this Python, which has none.
+
+    Any other import may be one that the smoke run does without.
+    """
+    if job.gates.smoke_command[0] != process.PYTHON or find_spec(_TRAINER) is not None:
+        return
+    if any(script.needs(one, _TRAINER) for one in sources().reachable(job.package.entry).values()):
+        raise _lacks(_TRAINER)
+
+
+def _lacks(module: str) -> MissingExtra:
+    return MissingExtra(f"the smoke run (it imports {module})", "training")
+
+
 def built_tokenizer(job: Job, smoke: Smoke, scratch: Path) -> Path | None:
     """The tokenizer that the package built on the spot, where the job's base model is no folder and not of the hub."""
     if smoke.resolved is None or "/" in job.model.base:
@@ -113,7 +138,7 @@ def _command(job: Job, scratch: Path) -> Finished:
     done = process.run(gates.smoke_command, cwd=scratch, timeout=gates.smoke_timeout_s, memory=_memory(job))
     absent = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'", done.tail)
     if done.status != 0 and absent and not list(scratch.glob(f"{absent.group(1).split('.')[0]}*")):
-        raise MissingExtra(f"the smoke run (it imports {absent.group(1)})", "training")
+        raise _lacks(absent.group(1))
     return done
 
 

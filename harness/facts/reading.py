@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from harness.context import JobContext
 from harness.core import canonical
 from harness.core.answers import JsonFile, Text
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, MissingExtra
 from harness.core.observed import CouldNotLook, Observed, seen, unseen
 from harness.core.questions import Answers, Question
 from harness.core.text import printable
@@ -23,6 +23,8 @@ def attempt(look: Callable[[], T]) -> Observed[T]:
     """
     try:
         return seen(look())
+    except MissingExtra as error:
+        return unseen(f"{error}: {error.remedy}")
     except (HarnessError, CouldNotLook, OSError) as error:
         return unseen(str(error))
     except Exception as error:  # noqa: BLE001 - see above

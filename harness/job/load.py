@@ -33,7 +33,11 @@ _PATH_FIELDS = (("package", "source"), ("artifact", "destination"), ("artifact",
 
 def load_job(path: Path) -> Job:
     """The job of a TOML file; relative paths in it are relative to the file. Raises BadInput."""
-    text = _text(path)
+    return parse_job(_text(path), path)
+
+
+def parse_job(text: str, path: Path) -> Job:
+    """The job of a file's text. Raises BadInput."""
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

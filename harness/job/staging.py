@@ -9,9 +9,10 @@ call finds either a whole snapshot or none, and removes what was half built.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -21,11 +22,16 @@ from harness.core import durable, process
 from harness.core.canonical import canonical
 from harness.core.errors import BadInput
 from harness.core.ids import Sha256, new_nonce
+from harness.core.rate import SECONDS, Meter, Show, unwatched
 from harness.job.model import Job
 
 PACKAGE: Final = "package"
 _NOTE: Final = "staged.json"
 _BUILDING: Final = ".package."
+_WORTH_SHOWING: Final = 100_000_000
+"""Bytes that take longer than a moment to read or to copy."""
+_HASHING: Final = Meter("hashing")
+_COPYING: Final = Meter("copying")
 _MAX_BYTES: Final = 64 << 30
 _SKIPPED_FOLDERS: Final = frozenset(
     {".git", ".hg", ".svn", ".harness", ".venv", "venv", "node_modules", "__pycache__", ".tox", ".ipynb_checkpoints"}
@@ -43,12 +49,35 @@ class StagedPackage:
     manifest: Mapping[str, Sha256]
 
 
-def stage_package(job: Job, directory: Path) -> StagedPackage:
+def stage_package(job: Job, directory: Path, show: Show = unwatched) -> StagedPackage:
     """Make ``directory/package`` the snapshot of the job's package; the same again when nothing changed.
 
     ``job.package.prepare`` completes it when the data files are not there; a user's own are
     taken as they are. Raises BadInput for a package that cannot be staged.
     """
+    source = job.package.source
+    require_source(job, directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    _sweep(directory)
+    key = _key(job, source, show)
+    known = _known(directory, key, show)
+    if known is not None:
+        return known
+    building = directory / f"{_BUILDING}{new_nonce()}{durable.PART_SUFFIX}"
+    try:
+        _copy(source, building, show)
+        _complete(job, building, show)
+        files = _digests(building, show)
+        _publish(building, directory)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    durable.write(directory / _NOTE, canonical({"key": key, "files": dict(files)}))
+    return StagedPackage(directory / PACKAGE, files)
+
+
+def require_source(job: Job, directory: Path) -> None:
+    """Raise BadInput for a package that is no folder, or that the job's directory lies in."""
     source = job.package.source
     if not source.is_dir():
         raise BadInput(
@@ -60,23 +89,11 @@ def stage_package(job: Job, directory: Path) -> StagedPackage:
         raise BadInput(
             f"the job's directory {directory} lies inside the package {source}, which would be copied into itself"
         )
-    directory.mkdir(parents=True, exist_ok=True)
-    _sweep(directory)
-    key = _key(job, source)
-    known = _known(directory, key)
-    if known is not None:
-        return known
-    building = directory / f"{_BUILDING}{new_nonce()}{durable.PART_SUFFIX}"
-    try:
-        _copy(source, building)
-        _complete(job, building)
-        files = _digests(building)
-        _publish(building, directory)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    durable.write(directory / _NOTE, canonical({"key": key, "files": dict(files)}))
-    return StagedPackage(directory / PACKAGE, files)
+
+
+def must_be_prepared(job: Job, names: Container[str]) -> bool:
+    """True when ``job.package.prepare`` is to make the data files, of which none is among the package's names."""
+    return bool(job.package.prepare) and not any(name in names for name in job.data.files.values())
 
 
 def skipped(name: str) -> bool:
@@ -85,12 +102,12 @@ def skipped(name: str) -> bool:
     return last in _SKIPPED_FOLDERS or last.endswith(_SKIPPED_ENDS) or name in _OUTPUTS
 
 
-def _key(job: Job, source: Path) -> Sha256:
+def _key(job: Job, source: Path, show: Show) -> Sha256:
     """Names what the snapshot is made from: every file of the source, the command that completes it."""
     return digest.of_bytes(
         canonical(
             {
-                "files": dict(_digests(source)),
+                "files": dict(_digests(source, show)),
                 "prepare": list(job.package.prepare),
                 "data": list(job.data.files.values()),
             }
@@ -98,10 +115,10 @@ def _key(job: Job, source: Path) -> Sha256:
     )
 
 
-def _digests(folder: Path) -> dict[str, Sha256]:
+def _digests(folder: Path, show: Show) -> dict[str, Sha256]:
     """Digest of every file of a package by its name. Raises BadInput for a name that not every machine can have."""
     found = {}
-    for name, path in package_files(folder):
+    for name, path in _shown(folder, show, _HASHING):
         try:
             found[manifest.safe_path(name)] = digest.of_file(path).sha256
         except ValueError as error:
@@ -109,23 +126,34 @@ def _digests(folder: Path) -> dict[str, Sha256]:
     return dict(sorted(found.items()))
 
 
-def _known(directory: Path, key: Sha256) -> StagedPackage | None:
+def _shown(folder: Path, show: Show, meter: Meter) -> Iterator[tuple[str, Path]]:
+    """The files of a package, and how far through its bytes their reader is."""
+    files = [(name, path, path.stat().st_size) for name, path in package_files(folder)]
+    done, total = 0, sum(size for _, _, size in files)
+    for name, path, size in files:
+        yield name, path
+        done += size
+        if total >= _WORTH_SHOWING:
+            show(meter, done, total)
+
+
+def _known(directory: Path, key: Sha256, show: Show) -> StagedPackage | None:
     """The snapshot that is there when it was made from the same and is still what it was."""
     try:
         note = json.loads((directory / _NOTE).read_bytes())
         noted: dict[str, Sha256] = dict(note["files"])
         if note["key"] != key:
             return None
-        found = _digests(directory / PACKAGE)
+        found = _digests(directory / PACKAGE, show)
     except (OSError, ValueError, KeyError, TypeError, BadInput):
         return None  # no note, or not ours: staging again is always right
     return StagedPackage(directory / PACKAGE, noted) if found == noted else None
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, show: Show) -> None:
     target.mkdir()
     total = 0
-    for name, path in package_files(source):
+    for name, path in _shown(source, show, _COPYING):
         total += path.stat().st_size
         if total > _MAX_BYTES:
             raise BadInput(f"{source} holds more than {_MAX_BYTES} bytes: is it the training package?")
@@ -175,7 +203,7 @@ def _kind(path: Path, root: Path) -> int:
     return mode
 
 
-def _complete(job: Job, building: Path) -> None:
+def _complete(job: Job, building: Path, show: Show) -> None:
     """Run the package's own preparation when none of its data files is there."""
     names = job.data.files.values()
     missing = [name for name in names if not (building / name).is_file()]
@@ -187,6 +215,7 @@ def _complete(job: Job, building: Path) -> None:
             remedy="Put your own three files there, or remove them all so that they are built.",
         )
     command = " ".join(job.package.prepare)
+    show(Meter(command, SECONDS), 0, math.ceil(job.package.prepare_timeout_s))
     done = process.run(job.package.prepare, cwd=building, timeout=job.package.prepare_timeout_s)
     if done.timed_out:
         raise BadInput(f"{command} did not end within {job.package.prepare_timeout_s:.0f} s: {done.tail[-500:]}")

@@ -17,6 +17,7 @@ from harness.ledger.bills import disk_price
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode
 from harness.ledger.history import History
+from harness.ledger.kinds import JobEvent
 
 COUNTED = frozenset(
     kind.kind
@@ -177,12 +178,12 @@ def gone_at(records: Sequence[Record]) -> float | None:
     return _gone_at(_decoded(records))
 
 
-def _decoded(records: Sequence[Record]) -> list[tuple[float, events.JobEvent | None]]:
+def _decoded(records: Sequence[Record]) -> list[tuple[float, JobEvent | None]]:
     """Time and event of each record that counts, decoded once: a long log has thousands of polls."""
     return [(record.at, decode(record)) for record in records if record.kind in COUNTED]
 
 
-def _gone_at(happened: Sequence[tuple[float, events.JobEvent | None]]) -> float | None:
+def _gone_at(happened: Sequence[tuple[float, JobEvent | None]]) -> float | None:
     requested: float | None = None
     gone: float | None = None
     for at, event in happened:

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from harness.core.canonical import Json
 from harness.ledger.chain import Record
-from harness.ledger.events import KINDS, JobEvent
+from harness.ledger.kinds import KINDS, JobEvent
 
 
 def encode(event: JobEvent) -> tuple[str, dict[str, Json]]:

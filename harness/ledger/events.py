@@ -7,44 +7,20 @@ it is known, for older logs lack it. Times are seconds since the epoch, sizes by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any
 
 from harness.core.ids import InstanceId, Sha256, VolumeId
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
+from harness.ledger.kinds import JobEvent, stored
 
 JsonObject = Mapping[str, Any]
 """A JSON object that is stored as it is given."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobEvent:
-    """Anything that can happen to a job; ``kind`` is the name that it is stored under."""
-
-    kind: ClassVar[str]
-
-
-KINDS: dict[str, type[JobEvent]] = {}
-"""The class of each kind."""
-
-Event = TypeVar("Event", bound=JobEvent)
-
-
-@dataclass_transform(frozen_default=True)
-def _stored(kind: str) -> Callable[[type[Event]], type[Event]]:
-    """Make a class the event that is stored under a kind."""
-
-    def made(event: type[Event]) -> type[Event]:
-        event.kind = kind
-        KINDS[kind] = stored = dataclass(frozen=True, slots=True)(event)
-        return stored
-
-    return made
-
-
-@_stored("opened")
+@stored("opened")
 class Opened(JobEvent):
     """The job's configuration was read from ``file``: the first event of every log, and again after each change."""
 
@@ -52,7 +28,7 @@ class Opened(JobEvent):
     file: str
 
 
-@_stored("adopted")
+@stored("adopted")
 class Adopted(JobEvent):
     """An instance that no job had rented was taken over: stands in the place of everything up to ``Rented``.
 
@@ -68,7 +44,7 @@ class Adopted(JobEvent):
     since: float | None = None
 
 
-@_stored("stage")
+@stored("stage")
 class StageEntered(JobEvent):
     """A stage was begun, or gone on with after the job was held."""
 
@@ -91,17 +67,17 @@ class _Judgement(JobEvent):
     demand: str | None = None
 
 
-@_stored("gate")
+@stored("gate")
 class GateJudged(_Judgement):
     """A stage's gate was judged: PASS opens it, anything else shuts it."""
 
 
-@_stored("poll")
+@stored("poll")
 class Polled(_Judgement):
     """A stage was judged while it goes on; opens nothing."""
 
 
-@_stored("staged")
+@stored("staged")
 class Staged(JobEvent):
     """The package was snapshotted to ``path``; ``files``: digest of each, by its relative path."""
 
@@ -109,7 +85,7 @@ class Staged(JobEvent):
     files: Mapping[str, Sha256]
 
 
-@_stored("plan_agreed")
+@stored("plan_agreed")
 class PlanAgreed(JobEvent):
     """Renting one of the ``offers`` shown, at no more than its prices, was agreed to; ``usd`` is the first one's."""
 
@@ -119,7 +95,7 @@ class PlanAgreed(JobEvent):
     budget_usd: float
 
 
-@_stored("rent_intended")
+@stored("rent_intended")
 class RentIntended(JobEvent):
     """An instance is about to be asked for under ``label``; ``owner``: user id of the API key."""
 
@@ -128,7 +104,7 @@ class RentIntended(JobEvent):
     owner: int | None
 
 
-@_stored("rent_failed")
+@stored("rent_failed")
 class RentFailed(JobEvent):
     """No instance came of the rent that was intended under ``label``."""
 
@@ -136,7 +112,7 @@ class RentFailed(JobEvent):
     why: str
 
 
-@_stored("rented")
+@stored("rented")
 class Rented(JobEvent):
     """The instance exists and bills, at the price of the offer that was agreed to."""
 
@@ -147,7 +123,7 @@ class Rented(JobEvent):
     owner: int | None
 
 
-@_stored("pinned")
+@stored("pinned")
 class Pinned(JobEvent):
     """The SSH host keys that the box must show from here on, and how they became known."""
 
@@ -155,7 +131,7 @@ class Pinned(JobEvent):
     how: str
 
 
-@_stored("resumes")
+@stored("resumes")
 class Resumes(JobEvent):
     """The training goes on from mirrored checkpoints: step by trainer, and the digests of the files sent for it."""
 
@@ -163,14 +139,14 @@ class Resumes(JobEvent):
     files: Mapping[str, Sha256]
 
 
-@_stored("uploaded")
+@stored("uploaded")
 class Uploaded(JobEvent):
     """The box's directory holds exactly the snapshot; ``files`` is how many there are."""
 
     files: int
 
 
-@_stored("installed")
+@stored("installed")
 class Installed(JobEvent):
     """The package's install command ended with an exit status."""
 
@@ -185,17 +161,17 @@ class _Launch(JobEvent):
     why: str
 
 
-@_stored("launched")
+@stored("launched")
 class Launched(_Launch):
     """The training was started for the first time."""
 
 
-@_stored("relaunched")
+@stored("relaunched")
 class Relaunched(_Launch):
     """The training was started again, after it had died or was stopped."""
 
 
-@_stored("mirrored")
+@stored("mirrored")
 class CheckpointMirrored(JobEvent):
     """A checkpoint was copied to this machine, whole."""
 
@@ -203,14 +179,14 @@ class CheckpointMirrored(JobEvent):
     step: int
 
 
-@_stored("trained")
+@stored("trained")
 class Trained(JobEvent):
     """The training was seen to have ended well; ``at`` is when it ended by the box's account."""
 
     at: float
 
 
-@_stored("artifact")
+@stored("artifact")
 class ArtifactRecorded(JobEvent):
     """The finished artifact's size and digest, as the box computed them."""
 
@@ -219,7 +195,7 @@ class ArtifactRecorded(JobEvent):
     sha256: Sha256
 
 
-@_stored("fetched")
+@stored("fetched")
 class Fetched(JobEvent):
     """The artifact is on this machine; ``bytes_per_s`` is None when nothing was left to come."""
 
@@ -229,7 +205,7 @@ class Fetched(JobEvent):
     bytes_per_s: float | None
 
 
-@_stored("verified")
+@stored("verified")
 class Verified(JobEvent):
     """The fetched file has passed the postdownload gate."""
 
@@ -238,14 +214,14 @@ class Verified(JobEvent):
     sha256: Sha256
 
 
-@_stored("evaluation_begun")
+@stored("evaluation_begun")
 class EvaluationBegun(JobEvent):
     """The package is asked to judge its model on the box; its time counts from here."""
 
     command: tuple[str, ...]
 
 
-@_stored("evaluated")
+@stored("evaluated")
 class Evaluated(JobEvent):
     """The package's judgement of its model is on this machine, a file with this digest; or why there is none."""
 
@@ -253,7 +229,7 @@ class Evaluated(JobEvent):
     sha256: Sha256 | None
 
 
-@_stored("released")
+@stored("released")
 class Released(JobEvent):
     """The release statement was written to ``path``; ``sha256`` is the statement's."""
 
@@ -261,7 +237,7 @@ class Released(JobEvent):
     sha256: str
 
 
-@_stored("confirmed")
+@stored("confirmed")
 class Confirmed(JobEvent):
     """A person agreed to the destruction."""
 
@@ -269,7 +245,7 @@ class Confirmed(JobEvent):
     instance_id: InstanceId
 
 
-@_stored("guarded")
+@stored("guarded")
 class Guarded(JobEvent):
     """Every precondition of the destruction held at ``at``.
 
@@ -286,7 +262,7 @@ class Guarded(JobEvent):
     remote: str
 
 
-@_stored("destroy_intended")
+@stored("destroy_intended")
 class DestroyIntended(JobEvent):
     """The instance's destruction is about to be requested.
 
@@ -300,7 +276,7 @@ class DestroyIntended(JobEvent):
     ran: bool | None = None
 
 
-@_stored("destroy_requested")
+@stored("destroy_requested")
 class DestroyRequested(JobEvent):
     """The provider was asked to destroy the instance, and answered."""
 
@@ -308,7 +284,7 @@ class DestroyRequested(JobEvent):
     reply: str
 
 
-@_stored("destroyed")
+@stored("destroyed")
 class Destroyed(JobEvent):
     """The instance is proven to be gone; ``billing`` proves that it bills no more, and may come in a later event.
 
@@ -321,12 +297,12 @@ class Destroyed(JobEvent):
     by: str | None = None
 
 
-@_stored("closed")
+@stored("closed")
 class Closed(JobEvent):
     """Every gate has opened: the job is over."""
 
 
-@_stored("held")
+@stored("held")
 class Held(JobEvent):
     """A command ended before the job did: class and text of the error."""
 
@@ -335,7 +311,7 @@ class Held(JobEvent):
     reason: str
 
 
-@_stored("reopened")
+@stored("reopened")
 class Reopened(JobEvent):
     """A gate that had opened is shut again: what it judged has changed."""
 
@@ -343,7 +319,7 @@ class Reopened(JobEvent):
     why: str
 
 
-@_stored("training_stopped")
+@stored("training_stopped")
 class TrainingStopped(JobEvent):
     """The training was ended on the box by this tool; None for a status that the box does not tell."""
 
@@ -351,7 +327,7 @@ class TrainingStopped(JobEvent):
     exit_status: int | None
 
 
-@_stored("instance_stopped")
+@stored("instance_stopped")
 class InstanceStopped(JobEvent):
     """The instance was stopped: its GPUs are no longer billed, its disk is kept."""
 
@@ -359,14 +335,14 @@ class InstanceStopped(JobEvent):
     why: str
 
 
-@_stored("instance_started")
+@stored("instance_started")
 class InstanceStarted(JobEvent):
     """The stopped instance was started, and bills."""
 
     instance_id: InstanceId
 
 
-@_stored("budget_near")
+@stored("budget_near")
 class BudgetNear(JobEvent):
     """Most of the budget is spent, and the instance goes on."""
 
@@ -374,7 +350,7 @@ class BudgetNear(JobEvent):
     budget_usd: float
 
 
-@_stored("loss_accepted")
+@stored("loss_accepted")
 class LossAccepted(JobEvent):
     """A person typed the ``sentence`` that accepts the loss of ``value``, what was found on the instance."""
 
@@ -383,7 +359,7 @@ class LossAccepted(JobEvent):
     value: tuple[str, ...]
 
 
-@_stored("abandoned")
+@stored("abandoned")
 class Abandoned(JobEvent):
     """The instance was given up and is proven to be gone; the job begins anew. ``by`` as in ``Destroyed``."""
 
@@ -393,7 +369,7 @@ class Abandoned(JobEvent):
     by: str | None = None
 
 
-@_stored("lost")
+@stored("lost")
 class Lost(JobEvent):
     """The instance died and is proven to be gone; another may take its place.
 

@@ -16,7 +16,7 @@ from harness.job.model import Job
 from harness.ledger import events
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode
-from harness.ledger.events import JobEvent
+from harness.ledger.kinds import JobEvent
 
 Kind = TypeVar("Kind", bound=JobEvent)
 _IN_DOUBT = frozenset({Unaccounted.__name__, AmbiguousCreate.__name__})

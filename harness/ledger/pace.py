@@ -14,8 +14,8 @@ from harness.job.forecast import Taken
 from harness.job.model import Job
 from harness.ledger import billing, events
 from harness.ledger.codec import decode
-from harness.ledger.events import JobEvent
 from harness.ledger.history import History
+from harness.ledger.kinds import JobEvent
 
 LAST = 5
 """Earlier jobs that count: the newest ones."""

@@ -32,7 +32,8 @@ from harness.core.text import printable
 from harness.ledger import billing, chain
 from harness.ledger.chain import Head, Record
 from harness.ledger.codec import decode, encode
-from harness.ledger.events import GateJudged, JobEvent, Reopened
+from harness.ledger.events import GateJudged, Reopened
+from harness.ledger.kinds import JobEvent
 from harness.ledger.locks import job_lock
 
 SCHEMA_VERSION = 1

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from harness.core.ids import JobName
 from harness.ledger.chain import Record
-from harness.ledger.events import JobEvent
+from harness.ledger.kinds import JobEvent
 
 
 class EventStore(Protocol):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from harness.core.text import human_bytes, printable
 from harness.ledger.bills import bills, sentence
-from harness.ledger.events import BudgetNear, Closed, Held, JobEvent, Verified
+from harness.ledger.events import BudgetNear, Closed, Held, Verified
 from harness.ledger.history import History
+from harness.ledger.kinds import JobEvent
 from harness.notify.targets import Notice, Occasion
 
 _REASON = 800

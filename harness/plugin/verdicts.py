@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import json
 import textwrap
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.gates.evidence import COULD_NOT_LOOK, CheckResult, Sight
 from harness.gates.facts_file import FactsFile
+from harness.job.model import Job
 from harness.plugin.looking import Evidence
 from harness.plugin.session import Judging, check_id
 
@@ -66,7 +67,7 @@ class Speaking:
         result = CheckResult(
             id=check_id(item),
             stage=stage,
-            claim=_claim(item),
+            claim=claim_of(getattr(item, "function", None)) or item.name,
             verdict=verdict,
             saw=tuple(evidence.sights),
             expected=tuple(evidence.expectations),
@@ -134,12 +135,20 @@ def _judge(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: Evi
         return Verdict.UNKNOWN, not_run
     if call.excinfo is None:
         return Verdict.PASS, ""
-    error = call.excinfo.value
-    if report.when == "call" and isinstance(error, AssertionError | pytest.fail.Exception):
-        return Verdict.FAIL, _own_words(call.excinfo)
+    return of_error(call.excinfo, called=report.when == "call")
+
+
+def of_error(raised: pytest.ExceptionInfo[BaseException], *, called: bool = True) -> tuple[Verdict, str]:
+    """Verdict and message for what a check raised; ``called`` is False for a setup or teardown, which asserts nothing.
+
+    Only an assertion fails; anything else says that the check did not judge.
+    """
+    error = raised.value
+    if called and isinstance(error, AssertionError | pytest.fail.Exception):
+        return Verdict.FAIL, _own_words(raised)
     if isinstance(error, CouldNotLook):
         return Verdict.UNKNOWN, f"{COULD_NOT_LOOK}{error}"
-    where = call.excinfo.traceback[-1]
+    where = raised.traceback[-1]
     return Verdict.UNKNOWN, f"could not judge: {type(error).__name__}: {error} ({where.path}:{where.lineno + 1})"
 
 
@@ -171,17 +180,21 @@ def _not_run(report: pytest.TestReport, call: pytest.CallInfo[None], evidence: E
     return None
 
 
-def _claim(item: pytest.Item) -> str:
-    function = getattr(item, "function", None)
-    doc = inspect.getdoc(function) if function else None
-    return doc.splitlines()[0].rstrip(".") if doc else item.name
+def claim_of(check: Callable[..., object] | None) -> str:
+    """A check's claim: the first line of its docstring; empty when it has none."""
+    doc = inspect.getdoc(check) if check else None
+    return doc.splitlines()[0].rstrip(".") if doc else ""
 
 
 def _remedy(item: pytest.Item, verdict: Verdict, facts: FactsFile) -> str:
-    """The next step, true in this state: ``gone`` when the facts say so of the instance, ``unknown`` without a look."""
-    marker = item.get_closest_marker("remedy")
-    told = {"failed": marker.args[0], **marker.kwargs} if marker and marker.args else {}
-    states = ("gone",) * (facts.facts.get("gone") is True) + ("unknown",) * (verdict is Verdict.UNKNOWN) + ("failed",)
+    mark = item.get_closest_marker("remedy")
+    return next_step(facts.job, mark, verdict, gone=facts.facts.get("gone") is True)
+
+
+def next_step(job: Job, mark: pytest.Mark | None, verdict: Verdict, *, gone: bool = False) -> str:
+    """Remedy of a check's ``remedy`` mark, true in this state: the instance ``gone``, or nobody able to look."""
+    told: dict[str, str] = {"failed": mark.args[0], **mark.kwargs} if mark and mark.args else {}
+    states = ("gone",) * gone + ("unknown",) * (verdict is Verdict.UNKNOWN) + ("failed",)
     usual = "mend what is named above, then: harness run {job}"
     remedy = next((told[state] for state in states if state in told), usual)
-    return facts.job.addressed(str(remedy).replace("{job}", "JOB"))
+    return job.addressed(remedy.replace("{job}", "JOB"))

@@ -29,6 +29,9 @@ BUILT_IN: Mapping[str, str] = {
 }
 """As pyproject.toml declares them: known in a clone that is not installed, too, and nobody else's to claim."""
 
+EXTRAS: Mapping[str, tuple[str, ...]] = {"emulated": ("emulator", "vast"), "vast": ("vast",)}
+"""Extras of this package that a built-in kind needs."""
+
 _EMBEDDED = frozenset({"emulated"})
 """Kinds whose machines this machine plays: what they cost is reckoned, and nobody pays it."""
 

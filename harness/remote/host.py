@@ -63,11 +63,19 @@ class SshHost:
         self._connection: Connection | None = None
         self._spare: Connection | None = None
 
-    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, limit: int = 1 << 20) -> RunResult:
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float = 60.0,
+        limit: int = 1 << 20,
+        heard: Callable[[bytes], None] | None = None,
+    ) -> RunResult:
         """Run one command; see ``ports.Host.run``. A command that was sent is never sent again."""
         connection, channel = self._channel()
         return run_command(
-            connection, channel, shlex.join(argv), self._clock, stdin=stdin, timeout=timeout, limit=limit
+            connection, channel, shlex.join(argv), self._clock, stdin=stdin, timeout=timeout, limit=limit, heard=heard
         )
 
     def probe(self, questions: Sequence[Question[Any]], *, timeout: float = 120.0) -> Answers:

@@ -8,7 +8,7 @@ from harness.core.text import human_bytes, printable
 from harness.ledger import events
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode
-from harness.ledger.events import JobEvent
+from harness.ledger.kinds import JobEvent
 from harness.report.model import Moment
 
 _MOST = 500

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness.artifacts import digest, manifest
@@ -14,17 +16,20 @@ from harness.core.text import printable
 from harness.facts.mirror import MIRROR, Resumable
 from harness.job.staging import stage_package
 from harness.ledger.events import Installed, Resumes, Staged, Uploaded
-from harness.runner.progress import ProgressReporter
+from harness.runner.progress import UPLOAD, ProgressReporter, waiting
 from harness.runner.replacement import outlook, package_digest, to_resume
 from harness.runner.training import require_stopped
 
+_COLLECTING = re.compile(rb"Collecting ([A-Za-z0-9][A-Za-z0-9._-]*)")
+"""Pip's line for each package that it looks for, the dependencies' included."""
+_LINE_LIMIT = 1 << 16
 _IN_DIRECTORY = 'cd "$1" && shift && exec "$@"'
 
 
 def preflight(context: RunnerContext, reporter: ProgressReporter) -> None:
     """Snapshot the package; what is verified from here on is this snapshot, whatever happens to its source."""
     reporter.note("staging the package and its data")
-    staged = stage_package(context.job, context.directory)
+    staged = stage_package(context.job, context.directory, reporter.meter)
     known = context.history.staged
     if known is None or known.files != staged.manifest:
         context.record(Staged(str(staged.path), staged.manifest))
@@ -41,7 +46,7 @@ def upload(context: RunnerContext, reporter: ProgressReporter) -> None:
     files |= {manifest.safe_path(path): Sha256(told) for path, told in resumed.items()}
 
     def show(progress: Progress) -> None:
-        reporter.meter("upload", progress.done, progress.total)
+        reporter.meter(UPLOAD, progress.done, progress.total)
 
     package = context.directory / "package"
     if context.history.launches:  # an attempt of before the package was mended may run on
@@ -55,13 +60,31 @@ def install(context: RunnerContext, reporter: ProgressReporter, within_s: float)
     package = context.job.package
     if not package.install:
         return
-    reporter.note("installing on the box: " + " ".join(package.install))
+    timeout = min(package.install_timeout_s, within_s)
     argv = ["sh", "-c", _IN_DIRECTORY, "sh", package.remote_dir, *package.install]
-    result = context.host().run(argv, timeout=min(package.install_timeout_s, within_s))
+    result = context.host().run(argv, timeout=timeout, heard=_installing(context, reporter, timeout))
     if result.status != 0:
         said = printable((result.stderr or result.stdout).decode("utf-8", "replace")[-600:], 600)
         reporter.note(f"the install command ended with status {result.status}: {said}")
     context.record(Installed(result.status))
+
+
+def _installing(context: RunnerContext, reporter: ProgressReporter, timeout: float) -> Callable[[bytes], None]:
+    """Shows an installation that begins now, and whatever of pip's words tells how far it is."""
+    wait = waiting("installing on the box: " + " ".join(context.job.package.install))
+    began, found, rest = context.clock.monotonic(), set[str](), b""
+    reporter.meter(wait, 0, math.ceil(timeout))
+
+    def heard(said: bytes) -> None:
+        nonlocal rest
+        *lines, rest = (rest + said)[-_LINE_LIMIT:].split(b"\n")
+        names = [match[1].decode() for line in lines if (match := _COLLECTING.match(line))]
+        if names:
+            found.update(names)
+            waited = int(context.clock.monotonic() - began)
+            reporter.meter(wait, waited, math.ceil(timeout), f"{len(found)} packages so far: {names[-1]}")
+
+    return heard
 
 
 def _to_go_on_from(context: RunnerContext, reporter: ProgressReporter) -> Mapping[str, Path]:

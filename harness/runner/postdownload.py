@@ -18,7 +18,7 @@ from harness.ledger.events import ArtifactRecorded, Fetched, Reopened
 from harness.ledger.history import LocalFile
 from harness.remote import path_safety
 from harness.runner import evaluation
-from harness.runner.progress import ProgressReporter
+from harness.runner.progress import DOWNLOAD, ProgressReporter
 
 _COMPANION_KINDS = ("adapter", "trainer_state", "modelfile", "run")
 _DIGEST_TIMEOUT_S = 600.0
@@ -66,7 +66,7 @@ def _fetch(context: RunnerContext, artifact: RemoteFile, local: Path, reporter: 
     def show(progress: Progress) -> None:
         if not here_before:
             here_before.append(progress.done)
-        reporter.meter("download", progress.done, progress.total)
+        reporter.meter(DOWNLOAD, progress.done, progress.total)
 
     began = context.clock.monotonic()
     context.host().fetch(artifact, local, show)

@@ -59,6 +59,7 @@ from harness.runner.progress import ProgressReporter
 from harness.runner.replacement import NOBODY_AGREES, Agreement
 from harness.runner.spending import BudgetWatch, WatchedReporter
 
+FirstLook = Callable[[RunnerContext, ProgressReporter], None]
 _UNKNOWN_RETRIES = 2
 _RETRY_AFTER_S = 3.0
 _PACKAGE_MAY_CHANGE = {Stage.PROVISION, Stage.UPLOAD, Stage.INSTALL, Stage.LAUNCH}
@@ -119,10 +120,12 @@ def run(
     *,
     until: Stage | None = None,
     agreement: Agreement = NOBODY_AGREES,
+    first_look: FirstLook | None = None,
 ) -> None:
     """Drive the job to its end, or through the gate of ``until``.
 
     ``agreement`` is asked before an instance is rented, and when it died, before another takes its place.
+    ``first_look`` may hold preflight before its act.
 
     Raises GateHeld or GateUnknown when a gate stays shut, and whatever kept an act from being done;
     each is recorded as ``held`` before it is raised. Nothing that runs is ever destroyed on that way.
@@ -135,6 +138,8 @@ def run(
             context.record(StageEntered(stage))
         reporter.stage(stage)
         try:
+            if first_look is not None and stage is Stage.PREFLIGHT:
+                first_look(context, reporter)
             if not _acted(stage, context, watched, confirm, agreement, commanded=commanded):
                 commanded = True
                 continue

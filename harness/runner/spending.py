@@ -13,12 +13,13 @@ from harness.core.errors import HarnessError
 from harness.core.lifecycle import Stage
 from harness.core.money import seconds_for, usd
 from harness.core.ports import Instance, InstanceStatus
+from harness.core.rate import Meter
 from harness.core.text import human_seconds
 from harness.gates.evidence import GateResult
 from harness.ledger.billing import ProviderBooks, spent_by
 from harness.ledger.events import Adopted, BudgetNear, InstanceStarted, Rented
 from harness.runner import stopping
-from harness.runner.progress import Meter, ProgressReporter
+from harness.runner.progress import ProgressReporter
 
 _GLANCE_S = 1.0
 """Seconds between two looks at the clock: a transfer tells of its progress many times a second."""

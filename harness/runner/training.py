@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from harness.context import RunnerContext
@@ -28,7 +29,7 @@ from harness.log.summary import LogSummary
 from harness.remote.session import TrainingSession
 from harness.runner import provision
 from harness.runner.checkpoint_mirror import Mirroring
-from harness.runner.progress import ProgressReporter
+from harness.runner.progress import STEPS, ProgressReporter, waiting
 from harness.runner.spending import BudgetWatch
 from harness.runner.stopping import stop_over
 
@@ -57,12 +58,13 @@ def launch(context: RunnerContext, reporter: ProgressReporter, budget: BudgetWat
         spoken_before = 0
         if not context.history.launches:
             _record_launch(context, "it was started before, and this was not recorded")
-    deadline = context.clock.monotonic() + context.job.limits.launch_deadline_s
-    while context.clock.monotonic() < deadline:
+    within_s, began = context.job.limits.launch_deadline_s, context.clock.monotonic()
+    while (waited := context.clock.monotonic() - began) < within_s:
         seen = launch_facts.look(context)
         state, log = seen.session.value, seen.log.value
         if (_attempts(log) > spoken_before and _has_spoken(log)) or (state is not None and not state.alive):
             return
+        reporter.meter(waiting(_awaited(log)), int(waited), math.ceil(within_s))
         if state is None:
             _require_box(context, reporter, budget)
         budget.check()
@@ -207,6 +209,13 @@ def _attempts(log: LogSummary | None) -> int:
     return log.attempts if log is not None else 0
 
 
+def _awaited(log: LogSummary | None) -> str:
+    """The word of a training's log that comes next, of those that its launch is judged by."""
+    if log is None or log.data is None:
+        return "waiting for the log's proof line: libraries and data load"
+    return "waiting for the plan" if log.plan is None else "waiting for the first steps: the base model loads"
+
+
 def _has_spoken(log: LogSummary | None) -> bool:
     return log is not None and log.plan is not None and any(trainer.steps for trainer in log.trainers.values())
 
@@ -221,4 +230,4 @@ def _show(seen: TrainingFacts, reporter: ProgressReporter) -> None:
     detail = f"{newest.trainer} loss {newest.loss:.4g}" if newest else ""
     if newest and (rate := log.of(newest.trainer).samples_per_s(log.plan.batch_size)):
         detail += f", {rate:.1f} samples/s"
-    reporter.meter("steps", done, log.plan.sft_steps + log.plan.dpo_steps, detail)
+    reporter.meter(STEPS, done, log.plan.sft_steps + log.plan.dpo_steps, detail)

@@ -52,6 +52,8 @@ class PythonScript:
     touched: frozenset[str]
     uses: tuple[ast.Name | ast.Attribute, ...]
     constants: Mapping[str, str]
+    guarded: frozenset[int]
+    """Lines of the imports that stand below an ``if`` or a ``try``, which may do without them."""
 
 
 def parse(text: str, name: str = "the script") -> PythonScript:
@@ -109,6 +111,14 @@ def imported(script: PythonScript, package: str) -> Iterator[str]:
         base = ".".join([*above, *([node.module] if node.module else [])])
         yield base
         yield from (f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+
+
+def needs(script: PythonScript, module: str) -> bool:
+    """True when a script imports a top-level module where nothing guards against its absence."""
+    bare = [node for node in script.imports if node.lineno not in script.guarded]
+    names = [alias.name for node in bare if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in bare if isinstance(node, ast.ImportFrom) and not node.level]
+    return any(name.split(".")[0] == module for name in names)
 
 
 def callee(function: ast.expr) -> str:
@@ -187,6 +197,12 @@ def _gather(tree: ast.Module) -> PythonScript:
         touched=frozenset(owner.id for owner in owners if isinstance(owner, ast.Name)),
         uses=tuple(node for node in named if isinstance(node.ctx, ast.Load)),
         constants=_constants(tree, stores, [node.arg for node in _of(found, ast.arg)]),
+        guarded=frozenset(
+            inner.lineno
+            for node in (*_of(found, ast.If), *_of(found, ast.Try))
+            for inner in ast.walk(node)
+            if isinstance(inner, ast.Import | ast.ImportFrom)
+        ),
     )
 
 

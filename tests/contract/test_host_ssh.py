@@ -126,6 +126,19 @@ def test_output_is_cut_at_the_limit_and_the_status_still_told(host: Host) -> Non
     assert (ran.status, len(ran.stdout), ran.stderr) == (4, 1000, b"x\n")
 
 
+def test_a_command_is_heard_while_it_runs(host: Host) -> None:
+    heard: list[bytes] = []
+    ran = host.run(["sh", "-c", "echo out; echo err >&2; echo more"], heard=heard.append)
+    assert b"".join(heard) == ran.stdout == b"out\nmore\n"
+
+    def enough(said: bytes) -> None:
+        raise LookupError(said.decode())
+
+    with pytest.raises(LookupError, match="begun"):
+        host.run(["sh", "-c", "echo begun; sleep 30"], heard=enough)
+    assert host.run(["true"]).status == 0
+
+
 def test_a_command_killed_by_a_signal_has_no_exit_status(host: Host) -> None:
     assert host.run(["sh", "-c", "kill -9 $$"]).status in (-1, 137)
 

@@ -28,13 +28,13 @@ from harness.ledger.events import (
     DestroyRequested,
     Fetched,
     Guarded,
-    JobEvent,
     Opened,
     Released,
     Rented,
     RentIntended,
     Verified,
 )
+from harness.ledger.kinds import JobEvent
 from harness.ledger.sql import open_store
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider

@@ -23,7 +23,8 @@ from harness.core.errors import HostUnreachable
 from harness.core.ids import InstanceId, JobName
 from harness.core.ports import Clock, Endpoint, Provider
 from harness.job.model import ProviderTable
-from harness.ledger.events import Abandoned, InstanceStopped, JobEvent, Launched, Pinned, Rented, RentIntended
+from harness.ledger.events import Abandoned, InstanceStopped, Launched, Pinned, Rented, RentIntended
+from harness.ledger.kinds import JobEvent
 from harness.ledger.sql import open_store
 from harness.remote.ssh import openssh
 from harness.remote.ssh.keys import generate_keypair, public_key

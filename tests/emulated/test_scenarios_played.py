@@ -26,11 +26,11 @@ from harness.ledger.events import (
     Destroyed,
     DestroyIntended,
     Held,
-    JobEvent,
     Rented,
     Uploaded,
 )
 from harness.ledger.history import fold
+from harness.ledger.kinds import JobEvent
 from tests.support.operator import ROOT, Operator
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")

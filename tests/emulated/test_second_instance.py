@@ -23,17 +23,9 @@ from harness.core.clock import SystemClock
 from harness.core.ids import InstanceId
 from harness.emulator.state import FIRST_ID
 from harness.ledger.billing import paid_spans
-from harness.ledger.events import (
-    CheckpointMirrored,
-    Closed,
-    DestroyIntended,
-    JobEvent,
-    Lost,
-    Rented,
-    RentIntended,
-    Resumes,
-)
+from harness.ledger.events import CheckpointMirrored, Closed, DestroyIntended, Lost, Rented, RentIntended, Resumes
 from harness.ledger.history import fold
+from harness.ledger.kinds import JobEvent
 from harness.providers.emulated import open_emulated
 from tests.support.operator import SUPPORT, Operator
 

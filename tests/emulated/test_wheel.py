@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -157,3 +159,22 @@ def test_a_whole_job_runs_without_the_clone(elsewhere: Elsewhere) -> None:
         assert judged.returncode == 0, judged.stdout + judged.stderr
         assert "gate postdownload: OPEN" in judged.stdout
     assert digests(elsewhere.package) == before
+
+
+@pytest.mark.slow
+def test_the_first_minutes_need_no_clone(elsewhere: Elsewhere) -> None:
+    home = elsewhere.folder / "home"
+    before = sorted(home.rglob("*"))
+    seen = elsewhere.run("harness", "doctor", "--json")
+    assert {one["id"] for one in json.loads(seen.stdout)["findings"]} >= {"python", "state", "jobs", "embedded"}
+    for words in (["-y"], ["--embedded", "-y"], ["--adopt", "--instance-id", "5", "-y"]):
+        made = elsewhere.run("harness", "init", *words, "--force")
+        assert made.returncode == 0, made.stdout + made.stderr
+    text = (elsewhere.folder / "here" / "rehearsal.toml").read_text(encoding="utf-8")
+    assert tomllib.loads(text)["package"]["source"] == str(elsewhere.package / "training_pkg")
+    assert text.splitlines()[0] == f"#:schema {(elsewhere.package / 'job' / 'schema.json').as_uri()}"
+    assert json.loads((elsewhere.package / "job" / "schema.json").read_text(encoding="utf-8"))["required"]
+    looked = elsewhere.run("harness", "doctor", "rehearsal.toml", "--json")
+    verdicts = {one["id"]: one["verdict"] for one in json.loads(looked.stdout)["findings"]}
+    assert verdicts["destination_is_clean"] == verdicts["cost_within_budget"] == "pass", looked.stdout
+    assert sorted(home.rglob("*")) == before

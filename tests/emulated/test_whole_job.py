@@ -17,7 +17,8 @@ import pytest
 from harness.core.clock import SystemClock
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
-from harness.ledger.events import ArtifactRecorded, Closed, Fetched, JobEvent, Launched, Rented, StageEntered
+from harness.ledger.events import ArtifactRecorded, Closed, Fetched, Launched, Rented, StageEntered
+from harness.ledger.kinds import JobEvent
 from harness.ledger.sql import open_store
 from harness.providers.emulated import open_emulated, stop_emulator
 from tests.support.job_histories import events_of

@@ -20,7 +20,8 @@ from harness.core.ids import InstanceId, OfferId
 from harness.core.lifecycle import Stage
 from harness.core.ports import CreateRequest, Offer
 from harness.ledger.codec import decode
-from harness.ledger.events import JobEvent, PlanAgreed, RentIntended
+from harness.ledger.events import PlanAgreed, RentIntended
+from harness.ledger.kinds import JobEvent
 from harness.runner import renting
 from harness.runner.renting import RentPlan
 from harness.runner.replacement import Agreement

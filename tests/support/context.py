@@ -19,6 +19,7 @@ from harness.core.errors import Conflict
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
 from harness.core.ports import Host, Provider
+from harness.core.rate import Meter
 from harness.gates import judge
 from harness.gates.evidence import CheckResult, GateResult
 from harness.gates.facts_file import FactsFile, TakenFacts, digest
@@ -27,8 +28,8 @@ from harness.job.model import Job
 from harness.ledger import chain, ownership
 from harness.ledger.chain import Record
 from harness.ledger.codec import encode
-from harness.ledger.events import JobEvent
 from harness.ledger.history import History, fold
+from harness.ledger.kinds import JobEvent
 from harness.ledger.ownership import Known
 from harness.ledger.sql import open_store
 from harness.ledger.store import EventStore
@@ -96,9 +97,9 @@ class Telling:
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def meter(self, meter: str, done: int, total: int, detail: str = "") -> None:
+    def meter(self, meter: Meter, done: int, total: int, detail: str = "") -> None:
         del done, total
-        self.meters.append((meter, detail))
+        self.meters.append((meter.name, detail))
 
     def judged(self, stage: Stage, judge: GateResult) -> None:
         pass
@@ -206,6 +207,9 @@ class ScriptedContext:
     @property
     def destination(self) -> Path:
         return self.job.artifact.destination or self.directory / "artifact"
+
+    def show(self, meter: Meter, done: int, total: int) -> None:
+        pass
 
     def known(self) -> Known:
         return ownership.known([self.history], self.job.provider)

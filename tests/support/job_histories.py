@@ -17,7 +17,7 @@ from harness.core.verdict import Verdict
 from harness.gates import judge, plan
 from harness.gates.evidence import CheckResult, GateResult, Sight
 from harness.job.model import Job
-from harness.ledger import chain, events
+from harness.ledger import chain
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode, encode
 from harness.ledger.events import (
@@ -30,7 +30,6 @@ from harness.ledger.events import (
     Fetched,
     GateJudged,
     Guarded,
-    JobEvent,
     Launched,
     Opened,
     Polled,
@@ -41,9 +40,10 @@ from harness.ledger.events import (
     Verified,
 )
 from harness.ledger.history import History, fold
+from harness.ledger.kinds import JobEvent
 
 BEGAN = 1_800_000_000.0
-KINDS = tuple(events.KINDS.values())
+KINDS = tuple(kinds.KINDS.values())
 JSON_OBJECTS = st.dictionaries(st.text(max_size=5), st.none() | st.integers() | st.text(max_size=5), max_size=3)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 NARROWER = {

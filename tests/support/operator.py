@@ -16,7 +16,7 @@ from harness.emulator.box.container import Container, can_isolate
 from harness.emulator.box.layout import layout_of
 from harness.emulator.state import State, read
 from harness.ledger.chain import Record
-from harness.ledger.events import JobEvent
+from harness.ledger.kinds import JobEvent
 from harness.ledger.sql import open_store
 from harness.providers.emulated import stop_emulator
 from tests.support.job_histories import events_of

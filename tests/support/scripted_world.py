@@ -182,7 +182,7 @@ class Box:
 
     ``takes``: how many looks a training takes. ``deaths``: how many attempts die first. ``hangs``: how many then
     say nothing any more. ``transfer_s``: seconds that a file or the package is on its way; ``command_s``: that a
-    command runs.
+    command runs. ``says`` is what a command that is listened to prints, as it comes.
     """
 
     root: Path
@@ -197,6 +197,7 @@ class Box:
     stops: int = 0
     looks: int = 0
     host_key: str = HOST_KEY
+    says: tuple[bytes, ...] = ()
     reachable: Callable[[], bool] = lambda: True
     processes: list[dict[str, Any]] = field(default_factory=list)
     on_fetch: Callable[[RemoteFile], None] = lambda _: None
@@ -297,8 +298,19 @@ class BoxHost:
         if self.pins and self.box.host_key not in self.pins:
             raise HostKeyChanged(f"the box shows {self.box.host_key}")
 
-    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, limit: int = 1 << 20) -> RunResult:
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float = 60.0,
+        limit: int = 1 << 20,
+        heard: Callable[[bytes], None] | None = None,
+    ) -> RunResult:
         del limit
+        if heard is not None:
+            for said in self.box.says:
+                heard(said)
         self._reach()
         self.box.clock.turn(min(self.box.command_s, timeout))
         if self.box.command_s > timeout:

@@ -21,8 +21,8 @@ from harness.core.lifecycle import Stage
 from harness.core.ports import Charge, CreateRequest, DestroyReply, InstanceStatus, OnProgress, RemoteFile
 from harness.guard.destroy import abandon
 from harness.ledger.chain import Record
-from harness.ledger.events import JobEvent
 from harness.ledger.history import History, extended, fold
+from harness.ledger.kinds import JobEvent
 from harness.remote.transfer import attempt, download
 from harness.remote.transfer.attempt import RemoteDigests
 from harness.remote.transfer.streams import Range, RangeStream

@@ -24,12 +24,13 @@ def run_command(
     timeout: float = 60.0,
     limit: int = 1 << 20,
     stop_at_limit: bool = False,
+    heard: Callable[[bytes], None] | None = None,
 ) -> RunResult:
     """Run a command to its end on a fresh channel: its output, each stream cut at ``limit`` bytes, and its exit status.
 
     Status -1 means that a signal ended it. With ``stop_at_limit`` more output than that ends the command
-    too. Raises HostUnreachable when the connection fails or ``timeout`` seconds pass; the command is
-    never sent twice, for it may have run.
+    too. ``heard`` is told standard output as it comes. Raises HostUnreachable when the connection fails or
+    ``timeout`` seconds pass; the command is never sent twice, for it may have run.
     """
     deadline = clock.monotonic() + timeout
     connection.start(channel, command, timeout)
@@ -44,6 +45,8 @@ def run_command(
             channel.settimeout(max(deadline - clock.monotonic(), 0.001))
             data = channel.recv(1 << 20)
             output.add(data)
+            if heard is not None:
+                heard(data)
             if not data or (stop_at_limit and output.overflowed):
                 break
         if stop_at_limit and output.overflowed:

@@ -598,6 +598,26 @@ def test_the_real_job_without_an_account_says_what_is_missing(tmp_path: Path) ->
     assert checks == 22
 
 
+def test_a_job_without_an_account_is_held_before_anything_is_staged(ask: Ask, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "model.gguf").write_bytes(b"x")
+    job_file = tmp_path / "job.toml"
+    job_file.write_text(
+        f"name = 'mine'\nprofile = 'forex-r1-v3'\n[package]\nsource = '{ROOT / 'training_pkg'}'\n"
+        "[artifact]\ndestination = 'older'\n[gates]\ngenerate = false\n",
+        encoding="utf-8",
+    )
+    code, out, err = ask("run", str(job_file), "--plain")
+    assert code == 3, out + err
+    assert "no Vast.ai API key was found" in out
+    assert "in the destination already: model.gguf" in out
+    assert "dataset_is_yours" not in out, "that is for later"
+    assert "stage preflight is held: destination_is_clean" in err
+    assert not (home / "jobs" / "mine" / "package").exists()
+    (row,) = json.loads(ask("status", "--json")[1])
+    assert "destination_is_clean" in row["held"]
+
+
 WITHOUT = """
 import sys
 
@@ -670,7 +690,7 @@ def _run(job_file: Path, tmp_path: Path, more: dict[str, str]) -> subprocess.Com
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VAST", "XDG", "HARNESS"))}
     environment = {**kept, "HARNESS_HOME": str(tmp_path / "home"), "HOME": str(tmp_path / "nobody"), **more}
     return subprocess.run(
-        [sys.executable, "-m", "harness", "run", str(job_file), "--plain"],
+        [sys.executable, "-m", "harness", "run", str(job_file), "--plain", "--until", "preflight"],
         env=environment,
         cwd=tmp_path,
         capture_output=True,

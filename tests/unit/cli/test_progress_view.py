@@ -5,16 +5,22 @@ from __future__ import annotations
 import io
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
-from harness.cli import exit_codes
+from harness.cli import exit_codes, progress_view
 from harness.cli.progress_view import open_reporter, paused, show_failure
+from harness.cli.screens import PlainScreen
+from harness.cli.wording import Doing
 from harness.core.errors import GateHeld, HarnessError, NotProven, StoreFailed
 from harness.core.lifecycle import Stage
+from harness.core.rate import Meter, MeterReading
 from harness.core.verdict import Verdict
 from harness.gates.evidence import GateResult, Sight
+from harness.runner.progress import DOWNLOAD, STEPS, UPLOAD, ProgressReporter, waiting
 from tests.support.fake_clock import FakeClock
 from tests.support.job_histories import check, gate, job
 
@@ -29,6 +35,10 @@ def _plain() -> Console:
 def _said(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
+
+
+def _screen_of(reporter: ProgressReporter) -> Any:
+    return vars(type(reporter))["screen"].__get__(reporter)
 
 
 def _training(*bent: tuple[str, Verdict, str]) -> GateResult:
@@ -138,7 +148,7 @@ def test_plain_meters_speak_every_five_percent_or_ten_seconds() -> None:
     with open_reporter(console, plain=True, clock=clock) as reporter:
         reporter.stage(Stage.POSTDOWNLOAD)
         for done in range(1001):
-            reporter.meter("download", done * 8_000_000, 8_000_000_000)
+            reporter.meter(DOWNLOAD, done * 8_000_000, 8_000_000_000)
             clock.turn(0.05)
     lines = [line for line in _said(console).splitlines() if line.startswith("  download ")]
     assert len(lines) == 21
@@ -152,7 +162,7 @@ def test_a_fast_meter_does_not_flood_a_log() -> None:
     with open_reporter(console, plain=True, clock=clock) as reporter:
         reporter.stage(Stage.POSTDOWNLOAD)
         for done in range(101):
-            reporter.meter("upload", done, 100)
+            reporter.meter(UPLOAD, done, 100)
             clock.turn(0.01)
     assert len([line for line in _said(console).splitlines() if line.startswith("  upload ")]) == 2
 
@@ -162,11 +172,11 @@ def test_a_slow_meter_speaks_every_ten_seconds_and_a_still_one_every_minute() ->
     with open_reporter(console, plain=True, clock=clock) as reporter:
         reporter.stage(Stage.TRAINING)
         for step in range(100):
-            reporter.meter("steps", step, 100_000, "sft loss 0.5")
+            reporter.meter(STEPS, step, 100_000, "sft loss 0.5")
             clock.turn(1)
         slow = _said(console).count("  steps ")
         for _ in range(120):
-            reporter.meter("steps", 99, 100_000, "sft loss 0.5")
+            reporter.meter(STEPS, 99, 100_000, "sft loss 0.5")
             clock.turn(1)
         still = _said(console).count("  steps ") - slow
     assert slow == 10
@@ -180,7 +190,7 @@ def test_a_strangers_words_are_neither_markup_nor_control_nor_lines_of_their_own
     with open_reporter(console, plain=True, clock=FakeClock()) as reporter:
         reporter.stage(Stage.TRAINING)
         reporter.note(_EVIL)
-        reporter.meter("steps", 1, 2, _EVIL)
+        reporter.meter(STEPS, 1, 2, _EVIL)
         bad = check(
             Stage.TRAINING, "loss_is_sane", Verdict.FAIL, saw=(Sight(_EVIL, _EVIL),), message=_EVIL, claim=_EVIL
         )
@@ -197,9 +207,9 @@ def test_a_terminal_shows_bars_and_leaves_only_lines() -> None:
     console, clock = Console(file=io.StringIO(), force_terminal=True, width=120), FakeClock()
     with open_reporter(console, plain=False, clock=clock) as reporter:
         reporter.stage(Stage.TRAINING)
-        reporter.meter("steps", 0, 410, "sft loss 2")
+        reporter.meter(STEPS, 0, 410, "sft loss 2")
         clock.turn(44)
-        reporter.meter("steps", 10, 410, "sft loss 2")
+        reporter.meter(STEPS, 10, 410, "sft loss 2")
         reporter.note(_EVIL)
         reporter.judged(Stage.TRAINING, _training())
     said = _said(console)
@@ -217,9 +227,9 @@ def test_a_bar_leaves_room_for_what_is_to_be_read(width: int) -> None:
     console, clock = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None), FakeClock()
     with open_reporter(console, plain=False, clock=clock) as reporter:
         reporter.stage(Stage.POSTDOWNLOAD)
-        reporter.meter("download", 0, 8_100_000_000)
+        reporter.meter(DOWNLOAD, 0, 8_100_000_000)
         clock.turn(61)
-        reporter.meter("download", 1_230_000_000, 8_100_000_000)
+        reporter.meter(DOWNLOAD, 1_230_000_000, 8_100_000_000)
     shown = [line for line in _said(console).replace("\x1b", "\n").splitlines() if "1.23 GB of 8.10 GB" in line]
     assert shown
     assert all("15%" in line and "5 min 41 s left" in line for line in shown)
@@ -231,11 +241,11 @@ def test_a_question_is_not_drawn_over() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system=None)
     with open_reporter(console, plain=False, clock=FakeClock()) as reporter:
         reporter.stage(Stage.TEARDOWN)
-        reporter.meter("steps", 0, 2)
-        reporter.meter("download", 0, 2)
+        reporter.meter(STEPS, 0, 2)
+        reporter.meter(DOWNLOAD, 0, 2)
         with paused(reporter):
             before = _said(console)
-            reporter.meter("steps", 1, 2)
+            reporter.meter(STEPS, 1, 2)
             console.print("type the instance id: ", end="")
             assert _said(console).removeprefix(before) == "type the instance id: "
             asked = _said(console)
@@ -265,7 +275,7 @@ def test_an_output_that_knows_only_a_code_page_is_served(terminal: bool) -> None
     with open_reporter(console, plain=False, clock=FakeClock()) as reporter:
         reporter.stage(Stage.TRAINING)
         reporter.note("外 \N{REPLACEMENT CHARACTER}")
-        reporter.meter("steps", 5, 10, "外")
+        reporter.meter(STEPS, 5, 10, "外")
         reporter.judged(Stage.TRAINING, _training())
     show_failure(console, GateHeld("外 holds"))
     file.flush()
@@ -281,7 +291,7 @@ def test_transfers_may_tell_from_several_threads() -> None:
 
         def tell() -> None:
             for done in range(200):
-                reporter.meter("download", done, 200)
+                reporter.meter(DOWNLOAD, done, 200)
 
         threads = [threading.Thread(target=tell) for _ in range(4)]
         for thread in threads:
@@ -306,3 +316,114 @@ def test_the_page_of_exit_codes_is_the_error_tree() -> None:
         "make it anew: python -m harness.cli.exit_codes > docs/exit-codes.md"
     )
     assert all(f"`{error.__name__}`" in exit_codes.table() for error in (HarnessError, GateHeld, NotProven))
+
+
+def _plain_screen() -> tuple[Console, FakeClock, PlainScreen]:
+    console, clock = _plain(), FakeClock()
+    return console, clock, PlainScreen(console, clock)
+
+
+def test_a_silent_step_says_every_ten_seconds_that_it_goes_on_and_since_when() -> None:
+    console, clock, screen = _plain_screen()
+    screen.line(Text("  preparing"))
+    screen.doing(Doing("preparing", clock.monotonic()))
+    for _ in range(35):
+        screen.beat()
+        clock.turn(1)
+    assert _said(console).splitlines() == [
+        "  preparing",
+        *(f"  still at it: preparing, {seconds} s" for seconds in (10, 20, 30)),
+    ]
+
+
+def test_a_wait_says_how_long_it_may_take() -> None:
+    console, clock, screen = _plain_screen()
+    screen.doing(Doing("smoke run", clock.monotonic(), 600))
+    clock.turn(75)
+    screen.beat()
+    assert _said(console) == "  still at it: smoke run, 1 min 15 s of at most 10 min 00 s\n"
+
+
+def test_nothing_beats_over_a_question_or_over_a_meter_that_speaks() -> None:
+    console, clock, screen = _plain_screen()
+    screen.doing(Doing("watching", clock.monotonic()))
+    with screen.paused():
+        clock.turn(100)
+        screen.beat()
+    screen.beat()
+    assert not _said(console)
+    screen.meter(STEPS, MeterReading(1, 10, None), "")
+    clock.turn(30)
+    screen.beat()
+    assert _said(console).count("\n") == 1
+    clock.turn(31)
+    screen.beat()
+    assert "still at it: watching" in _said(console)
+    screen.meter(STEPS, MeterReading(10, 10, None), "")
+    clock.turn(11)
+    screen.beat()
+    assert _said(console).count("still at it") == 2
+
+
+def test_a_wait_is_one_line_however_often_it_is_told_and_ends_with_the_next_word() -> None:
+    console, clock = _plain(), FakeClock()
+    with open_reporter(console, plain=True, clock=clock) as reporter:
+        screen = _screen_of(reporter)
+        reporter.stage(Stage.LAUNCH)
+        for second in range(0, 30, 2):
+            reporter.meter(waiting("waiting for the plan"), second, 900)
+            clock.turn(2)
+        screen.beat()
+        reporter.meter(UPLOAD, 5, 10)
+        reporter.meter(UPLOAD, 10, 10)
+        clock.turn(20)
+        screen.beat()
+    said = _said(console)
+    assert said.count("  waiting for the plan (at most 15 min 00 s)\n") == 1
+    assert "still at it: waiting for the plan, 30 s of at most 15 min 00 s" in said
+    assert said.count("still at it") == 1
+
+
+def test_a_terminal_shows_what_is_done_below_the_stage() -> None:
+    console, clock = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None), FakeClock()
+    with open_reporter(console, plain=False, clock=clock) as reporter:
+        reporter.stage(Stage.PREFLIGHT)
+        reporter.meter(waiting("smoke run " + "x" * 80), 0, 600)
+        clock.turn(41)
+        with paused(reporter):
+            pass
+    shown = [line for line in _said(console).splitlines() if "smoke run xxx" in line and "…" in line]
+    assert shown
+    assert all(len(line.rpartition("\x1b[2K")[2]) <= 60 for line in shown)
+
+
+def test_a_real_clock_has_a_heart(monkeypatch: pytest.MonkeyPatch) -> None:
+    beats, beaten = [], threading.Event()
+
+    def beat(screen: PlainScreen) -> None:
+        beats.append(screen)
+        beaten.set()
+
+    monkeypatch.setattr(PlainScreen, "beat", beat)
+    monkeypatch.setattr(progress_view, "_BEAT_S", 0.001)
+    with open_reporter(_plain(), plain=True):
+        assert beaten.wait(30)
+    for thread in [one for one in threading.enumerate() if one.name == "harness-heartbeat"]:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_anything_may_be_counted() -> None:
+    console, clock = _plain(), FakeClock()
+    with open_reporter(console, plain=True, clock=clock) as reporter:
+        reporter.stage(Stage.PREFLIGHT)
+        for rows in (0, 4000, 8000):
+            reporter.meter(Meter("rows", "rows"), rows, 8000)
+            clock.turn(11)
+    lines = _said(console).splitlines()
+    assert lines[1:4] == [
+        "  rows 0/8000, 0%",
+        "  rows 4000/8000, 50%, 363.6 rows/s, 11 s left",
+        "  rows 8000/8000, 100%, 363.6 rows/s",
+    ]
+    assert "  rows: 8000 rows in 22 s" in lines

@@ -63,6 +63,8 @@ def test_what_is_loaded_would_be_seen(tmp_path: Path) -> None:
 
 
 NAMES = (
+    "doctor",
+    "init",
     "run",
     "demo",
     "plan",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,23 @@ from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, ProviderUnavailable
 from harness.core.ids import InstanceId, JobName, Sha256, VolumeId, job_name
 from harness.core.lifecycle import Stage
+from harness.core.observed import seen as observed
 from harness.core.ports import Account, Instance, InstanceStatus, Listing, Volume
+from harness.core.rate import Meter
 from harness.core.verdict import Verdict
-from harness.facts import preflight_smoke
+from harness.facts import preflight, preflight_smoke
 from harness.gates import judge
-from harness.gates.evidence import GateResult
+from harness.gates.evidence import CheckResult, GateResult
 from harness.gates.facts_file import FactsFile, read_facts
 from harness.job import estimate, staging
 from harness.job.model import Job
 from harness.ledger.chain import Record
 from harness.ledger.codec import encode
-from harness.ledger.events import ArtifactRecorded, JobEvent, Lost
+from harness.ledger.events import ArtifactRecorded, Lost
 from harness.ledger.history import History
+from harness.ledger.kinds import JobEvent
 from harness.ledger.ownership import Claim, Known
+from harness.plugin.at_once import judge_at_once
 from tests.support.facts import Judged, assert_only, judge_file
 from tests.support.model_files import TINY, write_gguf
 
@@ -164,6 +169,7 @@ class JobContext:
     known_: Known = field(default_factory=Known)
     clock: SystemClock = field(default_factory=SystemClock)
     recorded: tuple[Record, ...] = ()
+    shown: list[tuple[str, int, int]] = field(default_factory=list)
 
     @property
     def history(self) -> History:
@@ -171,6 +177,9 @@ class JobContext:
 
     def known(self) -> Known:
         return self.known_
+
+    def show(self, meter: Meter, done: int, total: int) -> None:
+        self.shown.append((meter.name, done, total))
 
     def provider(self) -> Any:
         return self.market
@@ -738,3 +747,217 @@ def test_a_package_that_cannot_be_staged_is_bad_input(world: World) -> None:
     with pytest.raises(BadInput, match="is not a directory") as refused:
         world.judge()
     assert "relative paths begin where the file lies" in refused.value.remedy
+
+
+AT_ONCE = {
+    "package_files_complete",
+    "image_fits_package",
+    "disk_plan_fits",
+    "artifact_size_predicted",
+    "cost_within_budget",
+    "credentials_work",
+    "no_orphans",
+    "destination_is_clean",
+    "runtime_loads",
+}
+"""Checks of a sound job that its first look judges."""
+
+
+def first(world: World) -> dict[str, CheckResult]:
+    """What the first look says, on a package that nobody has staged."""
+    job = make_job(world.package, **world.changes)
+    context = JobContext(job, world.root / "unstaged", world.destination, world.market, world.key, world.known)
+    context.recorded = world.recorded
+    seen = preflight.first_look(context)  # type: ignore[arg-type]  # the box is not part of preflight
+    assert not context.directory.exists()
+    return {result.id: result for result in judge_at_once(job, seen).results}
+
+
+def test_a_first_look_at_a_sound_job_holds_nothing(world: World) -> None:
+    judged = first(world)
+    assert set(judged) == AT_ONCE
+    assert {result.verdict for result in judged.values()} == {Verdict.PASS}
+    assert all(result.saw and result.claim and not result.remedy for result in judged.values())
+
+
+def _older(world: World) -> None:
+    world.destination.mkdir()
+    (world.destination / "old.gguf").write_bytes(b"x")
+
+
+def _destination_is_a_file(world: World) -> None:
+    world.destination.write_bytes(b"x")
+
+
+def _poor(world: World) -> None:
+    world.market.account_ = Account(7, 0.01)
+
+
+def _another_account(world: World) -> None:
+    world.market.account_ = Account(8, 100.0)
+
+
+def _damaged_key(world: World) -> None:
+    world.key = "ssh-ed25519 AAAA"
+
+
+def _forgotten(world: World) -> None:
+    world.market.listed = (instance(6, "gsh-gone-0a1b2c3d"),)
+
+
+def _dear(world: World) -> None:
+    world.changes["limits"] = {"budget_usd": 0.5}
+
+
+def _small_disk(world: World) -> None:
+    world.changes["machine"] = {"disk_gb": 10}
+
+
+def _no_document(world: World) -> None:
+    (world.package / "README.md").unlink()
+
+
+def _old_image(world: World) -> None:
+    world.changes["machine"] = {"image": "pytorch/pytorch:2.1.0-cuda12.1-cudnn8-devel"}
+    world.changes["package"] = {"needs": {"torch": "2.6"}}
+
+
+BROKEN: tuple[tuple[Callable[[World], None], str, Verdict], ...] = (
+    (_older, "destination_is_clean", Verdict.FAIL),
+    (_destination_is_a_file, "artifact_size_predicted", Verdict.UNKNOWN),
+    (_poor, "credentials_work", Verdict.FAIL),
+    (_another_account, "credentials_work", Verdict.FAIL),
+    (_damaged_key, "credentials_work", Verdict.FAIL),
+    (_forgotten, "no_orphans", Verdict.FAIL),
+    (_dear, "cost_within_budget", Verdict.FAIL),
+    (_small_disk, "disk_plan_fits", Verdict.FAIL),
+    (_no_document, "package_files_complete", Verdict.FAIL),
+    (_old_image, "image_fits_package", Verdict.FAIL),
+)
+
+
+@pytest.mark.parametrize(("spoil", "check", "verdict"), BROKEN, ids=[case[0].__name__ for case in BROKEN])
+def test_a_first_look_says_in_preflights_words_what_preflight_would_say(
+    world: World, spoil: Callable[[World], None], check: str, verdict: Verdict
+) -> None:
+    spoil(world)
+    early, later = first(world), world.judge()
+    assert early[check].verdict is verdict
+    assert early[check].message == later[check].message
+    assert early[check].remedy.endswith("harness run small")
+    for name, result in early.items():
+        assert (result.verdict, result.message) == (later[name].verdict, later[name].message)
+
+
+def test_a_first_look_tells_all_problems_together(world: World) -> None:
+    for spoil in (_older, _poor, _forgotten, _small_disk, _no_document):
+        spoil(world)
+    shut = {name for name, result in first(world).items() if result.verdict is not Verdict.PASS}
+    assert shut == {
+        "destination_is_clean",
+        "credentials_work",
+        "no_orphans",
+        "disk_plan_fits",
+        "package_files_complete",
+    }
+
+
+def test_a_provider_that_does_not_answer_is_waited_for_and_told_once(world: World) -> None:
+    world.market.account_ = ProviderUnavailable("no network")
+    world.market.stored = AssertionError("it is not asked again")
+    judged = first(world)
+    assert judged["credentials_work"].verdict is Verdict.UNKNOWN
+    assert "no network" in judged["credentials_work"].message
+    assert "no_orphans" not in judged
+
+
+def test_what_is_told_is_not_looked_at_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Market, "account", lambda _: pytest.fail("it was asked before"))
+    job = make_job(world.package)
+    context = JobContext(job, world.root / "unstaged", world.destination, world.market)
+    seen = preflight.first_look(context, account=observed(Account(7, 3.0)))  # type: ignore[arg-type]
+    assert seen.account.get().credit_usd == 3.0
+
+
+def test_files_that_the_preparation_is_to_make_are_not_missed(world: World) -> None:
+    for path in (world.package / "data").iterdir():
+        path.unlink()
+    assert first(world)["package_files_complete"].verdict is Verdict.FAIL
+    world.changes["package"] = {"prepare": ["python3", "train.py", "--prepare"]}
+    assert "package_files_complete" not in first(world)
+
+
+def test_a_package_that_cannot_be_staged_is_refused_at_once(world: World) -> None:
+    shutil.rmtree(world.package)
+    with pytest.raises(BadInput, match="is not a directory"):
+        first(world)
+
+
+def test_a_job_without_a_generation_does_without_the_runtime(world: World) -> None:
+    world.changes["gates"] = {"generate": False}
+    assert set(first(world)) == AT_ONCE - {"runtime_loads"}
+
+
+@pytest.mark.parametrize(
+    ("text", "command", "installed", "held"),
+    [
+        ("import torch", ["python3", "train.py"], False, True),
+        ("def train():\n    from torch import nn", ["python3", "train.py"], False, True),
+        ("import torch.nn as nn", ["python3", "train.py"], False, True),
+        ("import torch", ["python3", "train.py"], True, False),
+        ("import torch", ["./venv/bin/python", "train.py"], False, False),
+        ("try:\n    import torch\nexcept ImportError:\n    torch = None", ["python3", "train.py"], False, False),
+        ("if GPU:\n    import torch", ["python3", "train.py"], False, False),
+        ("import torchvision", ["python3", "train.py"], False, False),
+        ("import json", ["python3", "train.py"], False, False),
+        ("# import torch", ["python3", "train.py"], False, False),
+    ],
+)
+def test_a_smoke_run_that_cannot_train_here_is_told_before_it_is_tried(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    text: str,
+    command: list[str],
+    installed: bool,
+    held: bool,
+) -> None:
+    (world.package / "lib" / "settings.py").write_text(text + "\n")
+    world.changes["gates"] = {"smoke_command": command}
+    there = find_spec("json") if installed else None
+    monkeypatch.setattr(preflight_smoke, "find_spec", lambda name: there if name == "torch" else find_spec(name))
+    judged = first(world)
+    assert ("smoke_run_passes" in judged) is held
+    if held:
+        assert judged["smoke_run_passes"].verdict is Verdict.UNKNOWN
+        assert "it imports torch" in judged["smoke_run_passes"].message
+        assert "pip install 'gold-standard-harness[training]'" in judged["smoke_run_passes"].message
+
+
+def test_a_job_that_does_not_say_how_to_try_its_package_is_told_at_once(world: World) -> None:
+    world.changes["gates"] = {"smoke_command": []}
+    assert "gates.smoke_command is empty" in first(world)["smoke_run_passes"].message
+
+
+def test_a_check_that_breaks_in_a_first_look_is_unknown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Job) -> Any:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr("harness.job.estimate.disk", broken)
+    result = first(world)["disk_plan_fits"]
+    assert result.verdict is Verdict.UNKNOWN
+    assert "could not judge: RuntimeError: odd" in result.message
+
+
+def test_the_long_looks_are_shown(world: World) -> None:
+    job = make_job(world.package)
+    context = JobContext(job, world.root / "job", world.destination, world.market)
+    staging.stage_package(job, context.directory)
+    facts.look(Stage.PREFLIGHT, context)  # type: ignore[arg-type]  # the box is not part of preflight
+    assert context.shown == [
+        ("smoke run: the package trains a tiny model here, twice", 0, 120),
+        ("rows", 0, 16),
+        ("rows", 8, 16),
+        ("rows", 12, 16),
+        ("rows", 16, 16),
+    ]

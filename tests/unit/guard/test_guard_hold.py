@@ -17,7 +17,8 @@ from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
 from harness.core.ports import DestroyReply
 from harness.guard import hold
-from harness.ledger.events import DestroyIntended, DestroyRequested, Guarded, JobEvent
+from harness.ledger.events import DestroyIntended, DestroyRequested, Guarded
+from harness.ledger.kinds import JobEvent
 from harness.runner import teardown
 from tests.support.context import Killed, Telling, World, make_world
 from tests.support.scripted_world import MODEL, BoxHost, Market

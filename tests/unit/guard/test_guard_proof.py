@@ -12,7 +12,8 @@ from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
 from harness.core.ports import DestroyReply, InstanceStatus, Listing
 from harness.guard import destroy
-from harness.ledger.events import Destroyed, DestroyIntended, DestroyRequested, Guarded, JobEvent, Reopened
+from harness.ledger.events import Destroyed, DestroyIntended, DestroyRequested, Guarded, Reopened
+from harness.ledger.kinds import JobEvent
 from tests.support.context import Killed, World, make_world
 
 INSTANCE = InstanceId(4711)

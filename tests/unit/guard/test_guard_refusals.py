@@ -18,16 +18,8 @@ from harness.core.questions import Answers, DigestOf, ProcessesUnder, Question
 from harness.core.verdict import Verdict
 from harness.gates import plan
 from harness.guard import destroy
-from harness.ledger.events import (
-    ArtifactRecorded,
-    Confirmed,
-    DestroyIntended,
-    Guarded,
-    JobEvent,
-    Opened,
-    Released,
-    Verified,
-)
+from harness.ledger.events import ArtifactRecorded, Confirmed, DestroyIntended, Guarded, Opened, Released, Verified
+from harness.ledger.kinds import JobEvent
 from harness.release import release
 from harness.runner import teardown
 from tests.support.context import MemoryStore, ScriptedContext, Telling, World, make_world

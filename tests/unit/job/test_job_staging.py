@@ -299,3 +299,23 @@ def test_killed_between_any_two_file_operations(source: Path, tmp_path: Path, mo
             assert set(contents(staged.path)) == set(staged.manifest) >= {"data/f.jsonl", "train.py"}
             assert (staged.path / "train.py").read_bytes() == (source / "train.py").read_bytes()
             assert sorted(path.name for path in place.iterdir()) == ["package", "staged.json"]
+
+
+def test_what_takes_long_is_shown(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(staging, "_WORTH_SHOWING", 1)
+    staging.stage_package(
+        prepared(source), tmp_path / "job", lambda meter, done, total: shown.append((meter.name, done, total))
+    )
+    hashed = [(done, total) for name, done, total in shown if name == "hashing"]
+    assert hashed[0][0] < hashed[0][1]
+    assert any(done == total > 0 for done, total in hashed)
+    assert [name for name, _, _ in shown if name == "copying"]
+    (wait,) = [one for one in shown if one[0].startswith("python3 ")]
+    assert wait[1:] == (0, 600)
+
+
+def test_a_small_package_is_staged_without_a_word(source: Path, tmp_path: Path) -> None:
+    shown: list[str] = []
+    staging.stage_package(job(source), tmp_path / "job", lambda meter, *_: shown.append(meter.name))
+    assert not shown

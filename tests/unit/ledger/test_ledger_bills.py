@@ -19,12 +19,12 @@ from harness.ledger.events import (
     Held,
     InstanceStarted,
     InstanceStopped,
-    JobEvent,
     Launched,
     Rented,
     RentFailed,
     RentIntended,
 )
+from harness.ledger.kinds import JobEvent
 from tests.support.job_histories import INSTANCE, LABEL, Log, job
 
 OFFER: dict[str, Any] = {"num_gpus": 8, "gpu_name": "H100 SXM", "machine_id": 1234, "usd_per_hour": 15.95}

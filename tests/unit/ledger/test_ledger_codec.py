@@ -24,13 +24,13 @@ from harness.ledger.events import (
     DestroyIntended,
     Fetched,
     Held,
-    JobEvent,
     Launched,
     Rented,
     StageEntered,
     Uploaded,
 )
 from harness.ledger.jobs import folded
+from harness.ledger.kinds import JobEvent
 from tests.support.job_histories import DIGEST, INSTANCE, KINDS, Log, any_of
 
 ROOT = Path(__file__).resolve().parents[3]

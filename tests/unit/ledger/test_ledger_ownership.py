@@ -22,7 +22,8 @@ from harness.core.observed import Observed
 from harness.core.ports import Bill, Volume
 from harness.facts import teardown
 from harness.job.model import ProviderTable
-from harness.ledger.events import Abandoned, Destroyed, DestroyIntended, JobEvent, Lost, RentFailed, RentIntended
+from harness.ledger.events import Abandoned, Destroyed, DestroyIntended, Lost, RentFailed, RentIntended
+from harness.ledger.kinds import JobEvent
 from harness.ledger.ownership import Known, Standing, known
 from harness.ledger.sql import open_store
 from tests.support import job_histories

@@ -23,7 +23,6 @@ from harness.ledger.events import (
     Fetched,
     Held,
     InstanceStopped,
-    JobEvent,
     Launched,
     Relaunched,
     Rented,
@@ -34,6 +33,7 @@ from harness.ledger.events import (
     TrainingStopped,
 )
 from harness.ledger.jobs import Ledger
+from harness.ledger.kinds import JobEvent
 from harness.ledger.sql import open_store
 from tests.support.fake_clock import FakeClock
 from tests.support.job_histories import DIGEST, INSTANCE, LABEL, LOCAL, REMOTE, SIZE, Log, events_of, gate, job, judged

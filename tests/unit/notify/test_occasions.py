@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.core.lifecycle import Stage
-from harness.ledger.events import BudgetNear, Closed, Held, InstanceStopped, JobEvent, StageEntered, Verified
+from harness.ledger.events import BudgetNear, Closed, Held, InstanceStopped, StageEntered, Verified
+from harness.ledger.kinds import JobEvent
 from harness.notify.occasions import ended, notice
 from harness.notify.targets import Occasion
 from tests.support.job_histories import DIGEST, INSTANCE, LOCAL, SIZE, Log, job, trained

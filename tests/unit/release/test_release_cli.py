@@ -17,8 +17,9 @@ from harness.core.errors import BadInput, Refused
 from harness.core.ids import JobName, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
-from harness.ledger.events import JobEvent, Released
+from harness.ledger.events import Released
 from harness.ledger.history import fold
+from harness.ledger.kinds import JobEvent
 from harness.ledger.sql import open_store
 from harness.release import release as releases
 from tests.support.job_histories import INSTANCE, Log, check, events_of, gate, job, judged

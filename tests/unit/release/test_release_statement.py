@@ -17,8 +17,9 @@ from harness.core.ids import CheckId, InstanceId, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
 from harness.ledger.chain import Head
-from harness.ledger.events import ArtifactRecorded, GateJudged, JobEvent, Released, Rented, Verified
+from harness.ledger.events import ArtifactRecorded, GateJudged, Released, Rented, Verified
 from harness.ledger.history import History
+from harness.ledger.kinds import JobEvent
 from harness.release import release as releases
 from harness.release.release import Release, ReleasedCheck
 from harness.release.statement import PREDICATE, PREDICATE_V1, PREDICATE_V2

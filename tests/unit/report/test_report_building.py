@@ -29,13 +29,13 @@ from harness.ledger.events import (
     Held,
     InstanceStarted,
     InstanceStopped,
-    JobEvent,
     Relaunched,
     Released,
     RentIntended,
     StageEntered,
     Trained,
 )
+from harness.ledger.kinds import JobEvent
 from harness.release import release as releases
 from harness.report import Report, build, jsonfile, write
 from harness.report.model import JobStanding, StageState

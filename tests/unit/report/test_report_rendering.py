@@ -15,7 +15,8 @@ from harness.core.ids import Sha256
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
 from harness.gates.evidence import Sight
-from harness.ledger.events import ArtifactRecorded, Evaluated, EvaluationBegun, Fetched, Held, JobEvent, Trained
+from harness.ledger.events import ArtifactRecorded, Evaluated, EvaluationBegun, Fetched, Held, Trained
+from harness.ledger.kinds import JobEvent
 from harness.report import build, jsonfile, junit, markdown
 from harness.report.model import EvaluationReport, RuleCheck, RuleReport
 from tests.support.job_histories import DIGEST, Log, check, job

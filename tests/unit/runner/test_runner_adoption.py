@@ -22,7 +22,6 @@ from harness.ledger.events import (
     DestroyIntended,
     Fetched,
     Guarded,
-    JobEvent,
     Launched,
     Opened,
     Pinned,
@@ -30,6 +29,7 @@ from harness.ledger.events import (
     Rented,
     Verified,
 )
+from harness.ledger.kinds import JobEvent
 from harness.ledger.ownership import Standing
 from harness.report import building
 from harness.report.model import JobStanding, StageState

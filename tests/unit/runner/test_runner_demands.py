@@ -14,7 +14,8 @@ from harness.core.lifecycle import Stage
 from harness.core.ports import InstanceStatus
 from harness.core.verdict import Verdict
 from harness.gates import judge, plan
-from harness.ledger.events import GateJudged, JobEvent, Reopened
+from harness.ledger.events import GateJudged, Reopened
+from harness.ledger.kinds import JobEvent
 from harness.runner import run as runner
 from harness.runner import teardown
 from tests.support.context import Telling, World, make_world

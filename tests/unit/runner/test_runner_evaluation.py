@@ -16,7 +16,8 @@ from harness.core.ids import Sha256
 from harness.core.lifecycle import Stage
 from harness.core.questions import Command
 from harness.ledger import billing
-from harness.ledger.events import ArtifactRecorded, Evaluated, EvaluationBegun, JobEvent, Released, Verified
+from harness.ledger.events import ArtifactRecorded, Evaluated, EvaluationBegun, Released, Verified
+from harness.ledger.kinds import JobEvent
 from harness.runner import run as runner
 from tests.support.context import Killed, World, make_world
 from tests.support.job_histories import DIGEST, Log, events_of

@@ -12,7 +12,8 @@ from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
 from harness.core.ports import InstanceStatus
 from harness.core.verdict import Verdict
-from harness.ledger.events import JobEvent, Lost, Reopened
+from harness.ledger.events import Lost, Reopened
+from harness.ledger.kinds import JobEvent
 from harness.runner.replacement import Agreement
 from tests.support.context import World, make_world
 from tests.support.job_histories import check

@@ -16,7 +16,8 @@ from harness.core.ids import OfferId
 from harness.core.lifecycle import Stage
 from harness.core.ports import Offer
 from harness.guard import destroy
-from harness.ledger.events import JobEvent, Lost, PlanAgreed, Rented, RentIntended
+from harness.ledger.events import Lost, PlanAgreed, Rented, RentIntended
+from harness.ledger.kinds import JobEvent
 from harness.runner import renting
 from harness.runner.renting import RentPlan
 from harness.runner.replacement import NOBODY_AGREES, Agreement

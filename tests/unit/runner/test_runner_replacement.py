@@ -17,7 +17,8 @@ from harness.facts.mirror import RUN_FILE
 from harness.guard import destroy
 from harness.guard.destroy import LOSS_SENTENCE
 from harness.ledger import billing
-from harness.ledger.events import DestroyIntended, GateJudged, Held, JobEvent, LossAccepted, Lost, Rented, RentIntended
+from harness.ledger.events import DestroyIntended, GateJudged, Held, LossAccepted, Lost, Rented, RentIntended
+from harness.ledger.kinds import JobEvent
 from harness.runner import adoption
 from harness.runner import run as runner
 from harness.runner.renting import RentPlan

@@ -10,7 +10,8 @@ import pytest
 from harness.core.errors import GateHeld, HarnessError, ProviderUnavailable
 from harness.core.lifecycle import Stage
 from harness.core.ports import Account, InstanceStatus
-from harness.ledger.events import BudgetNear, GateJudged, InstanceStopped, JobEvent, Launched
+from harness.ledger.events import BudgetNear, GateJudged, InstanceStopped, Launched
+from harness.ledger.kinds import JobEvent
 from harness.runner.run import open_job
 from tests.support.context import Killed, World, make_world
 from tests.support.scripted_world import Box, Market

@@ -16,13 +16,13 @@ from harness.ledger.events import (
     GateJudged,
     Held,
     InstanceStarted,
-    JobEvent,
     Launched,
     Polled,
     Relaunched,
     Trained,
     TrainingStopped,
 )
+from harness.ledger.kinds import JobEvent
 from harness.runner.run import open_job
 from tests.support.context import Killed, World, make_world
 from tests.support.job_histories import check

@@ -1,0 +1,263 @@
+"""``harness init``: five questions, a job file. Each has an option; nothing else is asked, rented or changed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+
+from harness.artifacts import model_shape, quantizations
+from harness.core import canonical, durable, shipped
+from harness.core.errors import BadInput
+from harness.core.ids import job_name
+from harness.facts.preflight_data import cached
+from harness.job import estimate, profiles, schema
+from harness.job.load import parse_job
+from harness.job.model import ModelTable
+from harness.job.writing import JobAnswers, Value, job_file
+
+T = TypeVar("T")
+_USUAL: Final = profiles.names()[0]
+_SHAPE: Final = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "vocab_size",
+)
+_GPUS: Final = re.compile(r"(?:(\d{1,3}) *x *)?([^\W\d_][\w -]*)", re.IGNORECASE)
+_USD: Final = re.compile(r"\$? *(\d+(?:\.\d+)?) *(?:USD|\$)?(?: */ *h)?", re.IGNORECASE)
+_FLOOR: Final = 0.6
+"""Share of the predicted size that a model file must exceed, as the first user's floors are: 5 of 8.1 GB."""
+
+
+def init(
+    file: Annotated[Path | None, typer.Argument(help="The job file to write.", show_default="NAME.toml")] = None,
+    name: Annotated[str | None, typer.Option(help="The job's name.")] = None,
+    package: Annotated[Path | None, typer.Option(help="The folder of the training package.")] = None,
+    data: Annotated[str | None, typer.Option(help="The folder in the package where the three data files lie.")] = None,
+    machine: Annotated[
+        str | None, typer.Option(help="GPUs, USD an hour at most, budget in USD: '8x H100_SXM, 16, 20'.")
+    ] = None,
+    destination: Annotated[Path | None, typer.Option(help="The folder here where the model shall arrive.")] = None,
+    profile: Annotated[str, typer.Option(help="The kind of training: tables that the file builds on.")] = _USUAL,
+    embedded: Annotated[bool, typer.Option("--embedded", help="For the embedded provider: a rehearsal here.")] = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="For harness adopt and destroy --instance-id: a training done by hand.")
+    ] = False,
+    instance_id: Annotated[int | None, typer.Option(help="For --adopt: the instance.", min=1)] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The base model, or a folder with its config.json.", show_default="the profile's")
+    ] = None,
+    quantization: Annotated[
+        str | None, typer.Option(help="Of the model file: Q8_0, Q4_K_M, F16.", show_default="the profile's")
+    ] = None,
+    remote_dir: Annotated[
+        str | None, typer.Option(help="The folder of the package on the box.", show_default="the profile's")
+    ] = None,
+    defaults: Annotated[bool, typer.Option("--defaults", "-y", help="Ask nothing: defaults for the rest.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    as_schema: Annotated[bool, typer.Option("--schema", help="Print the job file's JSON Schema and end.")] = False,
+) -> None:
+    """Write a job file: five questions on a terminal, or their answers as options."""
+    if as_schema:
+        typer.echo(schema.FILE.read_text(encoding="utf-8"), nl=False)
+        return
+    if adopt != (instance_id is not None) or (adopt and (embedded or machine is not None)):
+        raise BadInput("--adopt and --instance-id N go together, without --embedded and --machine")
+    if profile not in profiles.names():
+        raise BadInput(f"there is no profile {profile!r}; there are: {', '.join(profiles.names())}")
+    usual = profiles.tables(profile)
+    kept = usual["machine"], usual["limits"]["budget_usd"]
+    ask = _Questions(defaults=defaults).ask
+    usual_name = "adopted" if adopt else "rehearsal" if embedded else "myjob"
+    answers: dict[str, Any] = {"profile": profile, "instance_id": instance_id}
+    answers["name"] = usual_name if adopt and not name else ask("--name", name, "Name of the job", usual_name, job_name)
+    answers["package"] = ask("--package", package, "Folder of the training package", _package(), _folder)
+    if adopt:
+        model = ask("--model", model, "Base model", usual["model"]["base"], str)
+        quantization = ask("--quantization", quantization, "Quantization", usual["artifact"]["quantization"], _known)
+        remote_dir = ask(
+            "--remote-dir", remote_dir, "Folder of the package on the box", usual["package"]["remote_dir"], str
+        )
+    else:
+        data = ask("--data", data, "Folder in it for your data files", usual["data"]["directory"], str)
+        if machine is not None or not embedded:
+            shown = f"{kept[0]['gpus']}x {kept[0]['gpu']}, {kept[0]['max_usd_per_hour']:g}, {kept[1]:g}"
+            question = "GPUs, USD an hour at most, budget in USD"
+            told = ask("--machine", machine, question, shown, lambda text: _machine(text, *kept))
+            answers["machine"], answers["budget_usd"] = told
+    answers["destination"] = ask("--destination", destination, "Folder for the model (empty: the job's own)", "", _path)
+    answers |= {"remote_dir": remote_dir} | _model(model, quantization, usual)
+    answers |= _data(data, answers["package"], usual["data"])
+    path = file or Path(f"{answers['name']}-{instance_id}.toml" if adopt else f"{answers['name']}.toml")
+    _write(path, JobAnswers(**answers), embedded=embedded, force=force)
+
+
+@dataclass(frozen=True, slots=True)
+class _Questions:
+    """Asks for what no option has told; raises BadInput for an answer that is none where nobody can be asked again."""
+
+    defaults: bool
+
+    def ask(self, option: str, given: object, text: str, usual: str, read: Callable[[str], T]) -> T:
+        """The answer, read."""
+        if given is not None or self.defaults:
+            return _read(option, usual if given is None else str(given), read)
+        if not sys.stdin.isatty():
+            raise BadInput(
+                f"nobody can be asked here, and {option} is not given ({text}, by default {usual!r})",
+                remedy="Give it, or take the defaults for whatever is not given: --defaults.",
+            )
+        while True:
+            typed = str(typer.prompt(text, default=usual, show_default=bool(usual)))
+            try:
+                return _read(option, typed.strip(), read)
+            except BadInput as error:
+                typer.echo(f"  {error}")
+
+
+def _read(option: str, text: str, read: Callable[[str], T]) -> T:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise BadInput(f"{option}: {error}") from error
+
+
+def _package() -> str:
+    """The training package here, else the one that came with the harness."""
+    here = Path("training_pkg")
+    return str(here if here.is_dir() else shipped.folder("training_pkg"))
+
+
+def _folder(text: str) -> Path:
+    path = _path(text)
+    if path is None or not path.is_dir():
+        raise ValueError(f"{text!r} is no folder here")
+    return path
+
+
+def _path(text: str) -> Path | None:
+    """A path as it was typed, its ``~`` expanded where the shell has not done so; None for no text."""
+    if not text:
+        return None
+    return Path(text).expanduser() if re.match(r"~(?:[/\\]|$)", text) else Path(text)
+
+
+def _known(text: str) -> str:
+    found = next((name for name in quantizations.ERRORS if name.lower() == text.lower()), None)
+    if found is None:
+        raise ValueError(f"{text!r} is not one of {', '.join(quantizations.ERRORS)}")
+    return found
+
+
+def _machine(text: str, usual: Mapping[str, Any], budget: float) -> tuple[Mapping[str, Value], float]:
+    """GPUs, price cap and budget out of ``8x H100_SXM, 16, 20``, of which the last may be left out."""
+    parts = [part.strip() for part in text.split(",")]
+    gpus, numbers = _GPUS.fullmatch(parts[0]), [_USD.fullmatch(part) for part in parts[1:]]
+    if gpus is None or not all(numbers) or len(numbers) > 2:
+        raise ValueError(f"{text!r} does not read as GPUs, USD an hour, budget in USD, such as 8x H100_SXM, 16, 20")
+    usd = [float(number[1]) for number in numbers if number] + [float(usual["max_usd_per_hour"]), float(budget)][
+        len(numbers) :
+    ]
+    if not all(usd) or gpus[1] == "0":
+        raise ValueError(f"{text!r} has a 0")
+    name = re.sub(r"[ -]+", "_", gpus[2].strip())
+    return {"gpu": name, "gpus": int(gpus[1] or 1), "max_usd_per_hour": usd[0]}, usd[1]
+
+
+def _data(data: str | None, package: Path, usual: Mapping[str, Any]) -> dict[str, Any]:
+    """The data folder, relative to the package, and the rows of its three files when they are there."""
+    if data is None:
+        return {}
+    root, told = package.resolve(), _path(data) or Path()
+    inside = next((at for at in (root / told, told.resolve()) if at.is_dir()), root / told).resolve()
+    if not inside.is_relative_to(root):
+        raise BadInput(
+            f"--data: {data} lies outside of the package {package}, with which the data is sent",
+            remedy=f"Copy its three files into the package, such as to {package / usual['directory']}, and name that.",
+        )
+    rows = {}
+    for kind in ("features", "scenarios", "pairs"):
+        file = inside / usual[f"{kind}_file"]
+        if not file.is_file():
+            return {"data": PurePosixPath(inside.relative_to(root)).as_posix()}
+        with file.open("rb") as lines:
+            rows[kind] = sum(1 for line in lines if line.strip())
+    return {"data": PurePosixPath(inside.relative_to(root)).as_posix(), "rows": rows if all(rows.values()) else None}
+
+
+def _model(base: str | None, quantization: str | None, usual: Mapping[str, Any]) -> dict[str, Any]:
+    """Base model and quantization with what they imply, where they are not the profile's own."""
+    told: dict[str, Any] = {}
+    shape: Mapping[str, Any] = usual["model"]
+    if base is not None and base != usual["model"]["base"]:
+        shape = _shape(base)
+        told["model"] = shape
+    if quantization is not None:
+        told["quantization"] = _read("--quantization", quantization, _known)
+    chosen = told.get("quantization", usual["artifact"]["quantization"])
+    if "model" in told or chosen not in usual["artifact"]["floors"]:
+        usually = {name: one.default for name, one in ModelTable.model_fields.items() if not one.is_required()}
+        whole = {**usually, **shape}
+        size = model_shape.data_bytes(model_shape.from_config(whole), chosen)
+        told["floor"] = {chosen: int(size * _FLOOR)}
+    return told
+
+
+def _shape(base: str) -> dict[str, Value]:
+    """Shape of a base model, from the ``config.json`` of a folder, or of the hub's local cache."""
+    folder = _path(base) or Path()
+    path = folder / "config.json" if folder.is_dir() else folder if folder.is_file() else cached(base, "config.json")
+    if path is None or not path.is_file():
+        raise BadInput(
+            f"--model: the shape of {base!r} is not known here",
+            remedy=f"Fetch it (hf download {shlex.quote(base)} config.json), or name a folder with its config.json.",
+        )
+    try:
+        config = canonical.parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"--model: {path} does not read: {error}") from error
+    if not isinstance(config, dict):
+        raise BadInput(f"--model: {path} is no JSON object")
+    shape = model_shape.from_config(config)
+    return {
+        "base": base,
+        "architecture": str(model_shape.architecture(config)),
+        **{name: getattr(shape, name) for name in _SHAPE},
+        "tie_word_embeddings": shape.tie_word_embeddings,
+    }
+
+
+def _write(path: Path, answers: JobAnswers, *, embedded: bool, force: bool) -> None:
+    """Write the file, once it is one that loads; raises BadInput rather than replace one that is there."""
+    taken = BadInput(f"{path} is there already", remedy="Name another file, or replace it: --force.")
+    if path.exists() and not force:
+        raise taken
+    if path.is_dir() or not path.parent.is_dir():
+        raise BadInput(f"{path} cannot be written: {path if path.is_dir() else path.parent} is no place for a file")
+    base = (shipped.folder("examples") / "local.toml").read_text(encoding="utf-8") if embedded else ""
+    text = job_file(answers, path.parent, base)
+    job = parse_job(text, path)
+    if force:
+        durable.write(path, text.encode())
+    elif not durable.create(path, text.encode()):
+        raise taken
+    typer.echo(f"wrote {path}")
+    quoted = shlex.quote(str(path))
+    if answers.instance_id is not None:
+        typer.echo(f"next: harness adopt --instance-id {answers.instance_id} --job-file {quoted} --check")
+        return
+    missing = [name for name in job.data.files.values() if not (job.package.source / name).is_file()]
+    if missing and not job.data.allow_built_rows:
+        typer.echo(f"your data is not there yet: {', '.join(missing)} in {job.package.source}")
+    if not embedded:
+        typer.echo(f"estimate: {estimate.forecast(job)}")
+    typer.echo(f"next: harness doctor {quoted}, then: harness run {quoted}")
