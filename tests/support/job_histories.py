@@ -17,7 +17,7 @@ from harness.core.verdict import Verdict
 from harness.gates import judge, plan
 from harness.gates.evidence import CheckResult, GateResult, Sight
 from harness.job.model import Job
-from harness.ledger import chain
+from harness.ledger import chain, kinds
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode, encode
 from harness.ledger.events import (
