@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from harness.artifacts.dataset.sound import Flaw
 from harness.context import JobContext
 from harness.core.contract import section
 from harness.core.durable import PART_SUFFIX
 from harness.core.observed import CouldNotLook, Observed, unseen
 from harness.core.ports import Account
 from harness.facts import preflight_data, preflight_smoke, runtime, teardown
-from harness.facts.preflight_data import Context, RowCounts
+from harness.facts.preflight_data import Context, Data, RowCounts
 from harness.facts.preflight_smoke import Smoke
 from harness.facts.reading import attempt
 from harness.job import staging
@@ -70,14 +72,16 @@ def look(context: JobContext) -> PreflightFacts:
     job = context.job
     root = context.directory / staging.PACKAGE
     sources = attempt(lambda: _sources(root))
-    with tempfile.TemporaryDirectory(prefix="harness-preflight-", ignore_cleanup_errors=True) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="harness-preflight-", ignore_cleanup_errors=True) as scratch,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        rows = beside.submit(_rows, job, root)  # while the smoke run, in this thread, can be interrupted
         tried = Path(scratch) / "package"
         smoke = attempt(lambda: preflight_smoke.run(job, root, tried))
         built = preflight_smoke.built_tokenizer(job, smoke.value, tried) if smoke.value else None
-        files = attempt(lambda: preflight_data.read(job, root))
-        data = files if files.problem is None else unseen("see dataset_rows_parse")
+        files, data, flaws = rows.result()
         cut_off = attempt(lambda: preflight_data.context(job, data.get(), root, built))
-    flaws = attempt(lambda: preflight_data.judged(job, data.get()))
     return PreflightFacts(
         missing_files=attempt(lambda: _missing(job, root, sources.get())),
         compile_errors=attempt(lambda: sources.get().broken),
@@ -101,6 +105,13 @@ def look(context: JobContext) -> PreflightFacts:
         orphans=attempt(lambda: teardown.orphans(context)),
         destination_files=attempt(lambda: _older(context)),
     )
+
+
+def _rows(job: Job, root: Path) -> tuple[Observed[Data], Observed[Data], Observed[tuple[Flaw, ...]]]:
+    """The data files, the same with a short reason where they could not be read, and what is wrong with their rows."""
+    files = attempt(lambda: preflight_data.read(job, root))
+    data = files if files.problem is None else unseen("see dataset_rows_parse")
+    return files, data, attempt(lambda: preflight_data.judged(job, data.get()))
 
 
 def _sources(root: Path) -> Sources:
