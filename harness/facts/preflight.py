@@ -9,10 +9,12 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, Final
 
+from harness.artifacts.dataset.sound import Flaw
 from harness.context import JobContext
 from harness.core import durable
 from harness.core.contract import section
@@ -21,7 +23,7 @@ from harness.core.observed import CouldNotLook, Observed, unseen
 from harness.core.ports import Account
 from harness.core.rate import SECONDS, Meter
 from harness.facts import preflight_data, preflight_smoke, runtime, teardown
-from harness.facts.preflight_data import Context, RowCounts
+from harness.facts.preflight_data import Context, Data, RowCounts
 from harness.facts.preflight_smoke import Smoke
 from harness.facts.reading import attempt
 from harness.job import staging
@@ -129,16 +131,18 @@ def look(context: JobContext) -> PreflightFacts:
     job = context.job
     root = context.directory / staging.PACKAGE
     sources = attempt(lambda: _sources(root))
-    with tempfile.TemporaryDirectory(prefix="harness-preflight-", ignore_cleanup_errors=True) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="harness-preflight-", ignore_cleanup_errors=True) as scratch,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        rows = beside.submit(_rows, context, root)  # while the smoke run, in this thread, can be interrupted
         tried = Path(scratch) / "package"
         if job.gates.smoke_run:
             context.show(_TRIED, 0, 2 * math.ceil(job.gates.smoke_timeout_s))
         smoke = attempt(lambda: preflight_smoke.run(job, root, tried))
         built = preflight_smoke.built_tokenizer(job, smoke.value, tried) if smoke.value else None
-        files = attempt(lambda: preflight_data.read(job, root, context.show))
-        data = files if files.problem is None else unseen("see dataset_rows_parse")
+        files, data, flaws = rows.result()
         cut_off = attempt(lambda: preflight_data.context(job, data.get(), root, built))
-    flaws = attempt(lambda: preflight_data.judged(job, data.get()))
     return PreflightFacts(
         missing_files=attempt(lambda: _missing(job, root, sources.get().files)),
         compile_errors=attempt(lambda: sources.get().broken),
@@ -157,6 +161,13 @@ def look(context: JobContext) -> PreflightFacts:
         smoke=smoke,
         **_at_once(context, {}),
     )
+
+
+def _rows(context: JobContext, root: Path) -> tuple[Observed[Data], Observed[Data], Observed[tuple[Flaw, ...]]]:
+    """The data files, the same with a short reason where they could not be read, and what is wrong with their rows."""
+    files = attempt(lambda: preflight_data.read(context.job, root, context.show))
+    data = files if files.problem is None else unseen("see dataset_rows_parse")
+    return files, data, attempt(lambda: preflight_data.judged(context.job, data.get()))
 
 
 def _sources(root: Path) -> Sources:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.core import shipped
 from harness.core.errors import BadInput
 from harness.emulator.box.container import can_isolate
 from harness.emulator.rental import Timing
 from harness.emulator.running import running
 from harness.emulator.scenario import Scenario, load, names
+from harness.job.load import load_job
 from tests.support.careful_renter import LABEL, Held, Renter
 from tests.support.emulator_kit import FAST, key_pair
 
@@ -63,6 +65,15 @@ def test_every_scenario_says_what_happened(subtests: pytest.Subtests) -> None:
         with subtests.test(name):
             assert load(name).about.endswith(".")
             assert load(name).name == name
+
+
+def test_what_befalls_a_file_at_a_byte_befalls_the_demos_model_too(subtests: pytest.Subtests) -> None:
+    model = load_job(shipped.folder("examples") / "local.toml").artifact.floor_bytes
+    for name in names():
+        with subtests.test(name):
+            found = load(name)
+            assert all(fault.after_bytes < model for fault in found.ssh)
+            assert all(event.bytes < model for event in found.life if event.do in {"damage", "disk"})
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ def test_the_real_run_announces_330_and_80_steps() -> None:
 def test_the_rehearsal_differs_only_in_size() -> None:
     tiny = config.load(TINY, batch_size=32)
     assert tiny.lora == config.Lora()
+    assert tiny.model.max_length == config.Model().max_length
     assert tiny.run.checkpoint_every == 100 < tiny.sft.max_steps
 
 

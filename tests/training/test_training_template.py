@@ -12,6 +12,8 @@ import pytest
 from forex import base, smoke, template
 from forex.config import Config, Model, Shape
 from forex.errors import BadConfig, DataDefect
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +84,48 @@ def test_a_tokenizer_without_padding_pads_with_its_end_of_sentence(tokenizer: An
         base.tokenizer(tmp_path)
 
 
-def test_a_prompt_that_leaves_no_room_is_named_by_file_and_line(tmp_path: Path) -> None:
-    template.refuse_full(tmp_path / "x.jsonl", [[1] * 3, [1] * 6], 7)
-    with pytest.raises(DataDefect, match=r"x\.jsonl, line 2: the prompt has 7 tokens and max_length is 7"):
-        template.refuse_full(tmp_path / "x.jsonl", [[1] * 3, [1] * 7], 7)
+def _room(tokenizer: Any, *prompts: str, limit: int) -> None:
+    template.refuse_full(Path("x.jsonl"), tokenizer, [(prompt, "") for prompt in prompts], limit)
+
+
+def test_a_prompt_that_leaves_no_room_is_named_by_file_and_line(tokenizer: Any) -> None:
+    two = "EURUSD", "Where will EURUSD stand, compared with today?"
+    tokens = max(map(len, template.encode_prompts(tokenizer, [(prompt, "") for prompt in two])))
+    _room(tokenizer, *two, limit=tokens + 1)
+    with pytest.raises(
+        DataDefect, match=rf"x\.jsonl, line 2: the prompt has {tokens} tokens and max_length is {tokens}"
+    ):
+        _room(tokenizer, *two, limit=tokens)
+
+
+@given(
+    st.lists(st.text(st.characters(codec="utf-8"), max_size=60), min_size=1, max_size=4),
+    st.integers(min_value=5, max_value=300),
+)
+def test_what_fits_by_its_bytes_is_not_tokenised_and_the_answer_is_the_same(
+    tokenizer: Any, prompts: list[str], limit: int
+) -> None:
+    counts = list(map(len, template.encode_prompts(tokenizer, [(prompt, "") for prompt in prompts])))
+    full = next((number for number, count in enumerate(counts, start=1) if count >= limit), None)
+    if full is None:
+        _room(tokenizer, *prompts, limit=limit)
+    else:
+        with pytest.raises(DataDefect, match=f"line {full}: "):
+            _room(tokenizer, *prompts, limit=limit)
+
+
+def test_letters_that_a_tokenizer_takes_apart_are_counted_and_not_estimated() -> None:
+    class Apart:
+        """Makes ninety tokens of one letter, as NFKD with bytes for tokens may make eighteen of three bytes."""
+
+        bos_token_id = 0
+
+        def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+            return {"input_ids": [[1] * 90 * text.count("\ufdfa") for text in texts]}
+
+    _room(Apart(), "a" * 40, limit=91)
+    with pytest.raises(DataDefect, match="has 91 tokens"):
+        _room(Apart(), "\ufdfa", limit=91)
 
 
 def test_a_row_that_fits_the_real_vocabulary_fits_the_rehearsals(tmp_path: Path) -> None:
@@ -96,4 +136,4 @@ def test_a_row_that_fits_the_real_vocabulary_fits_the_rehearsals(tmp_path: Path)
     prompts = template.encode_prompts(learned, [(" ".join(words[:600]), "")])
     rehearsal = smoke.settings(Config(32), tmp_path)
     assert len(prompts[0]) > Config(32).model.max_length
-    template.refuse_full(tmp_path / "x.jsonl", prompts, rehearsal.model.max_length)
+    _room(learned, " ".join(words[:600]), limit=rehearsal.model.max_length)

@@ -30,7 +30,6 @@ from . import (
     rows,
     runlog,
     template,
-    trainers,
     training,
 )
 from .config import Config, Model, Shape, total_steps
@@ -65,6 +64,8 @@ class Pipeline:
         """Train a new adapter to the last SFT step, unless it was trained before."""
         if self._finished(self.sft):
             return
+        from . import trainers  # noqa: PLC0415 - loads trl, which takes seconds and which only a training needs
+
         model = self._loaded()
         training.run(trainers.sft(self._config, self.sft, model, self.tokenizer, self._data.examples), self.sft)
 
@@ -75,6 +76,8 @@ class Pipeline:
             raise PackageError("there is no finished SFT adapter to start from; run --stage sft first")
         if self._finished(self.dpo):
             return
+        from . import trainers  # noqa: PLC0415 - see above
+
         model, pairs = self._loaded(), self._data.pairs.rows
         training.run(trainers.dpo(self._config, self.dpo, model, self.tokenizer, pairs, start=start), self.dpo)
 
@@ -211,8 +214,8 @@ class Pipeline:
     def _refuse_full_prompts(self) -> None:
         """A preference row that is too long would else be found only when the SFT is paid for."""
         for file in self._data.files.values():
-            prompts = template.encode_prompts(self.tokenizer, [(row.prompt, row.system) for row in file.rows])
-            template.refuse_full(file.path, prompts, self._config.model.max_length)
+            prompts = [(row.prompt, row.system) for row in file.rows]
+            template.refuse_full(file.path, self.tokenizer, prompts, self._config.model.max_length)
 
     def _publish_adapter(self, checkpoint: Path) -> None:
         """The last checkpoint's adapter and the tokenizer, as one folder that is whole or absent."""

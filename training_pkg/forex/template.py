@@ -52,6 +52,16 @@ def encode_prompts(tokenizer: Any, prompts: Sequence[tuple[str, str]]) -> list[l
     return [bos + ids for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
+def _may_fill(prompt: tuple[str, str], limit: int) -> bool:
+    """False for a prompt that is known, without its tokens, to have fewer than ``limit``.
+
+    No byte of ASCII makes more than one token; other letters may, where a tokenizer normalises them.
+    """
+    text, system = prompt
+    size = 1 + len(prompt_text(text, system).encode())  # BOS and all of the marks' bytes
+    return size >= limit or not (text.isascii() and system.isascii())
+
+
 def encode_completions(tokenizer: Any, completions: Sequence[str]) -> list[list[int]]:
     """Token ids of answers, each with its one EOS."""
     eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
@@ -59,11 +69,14 @@ def encode_completions(tokenizer: Any, completions: Sequence[str]) -> list[list[
     return [ids + eos for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
 
-def refuse_full(path: Path, prompts: Sequence[list[int]], limit: int) -> None:
+def refuse_full(path: Path, tokenizer: Any, prompts: Sequence[tuple[str, str]], limit: int) -> None:
     """Raise DataDefect, with the file and the line, for a prompt that leaves no room for its answer."""
-    for number, prompt in enumerate(prompts, start=1):
-        if len(prompt) >= limit:
+    long = {number: prompt for number, prompt in enumerate(prompts, start=1) if _may_fill(prompt, limit)}
+    if not long:
+        return
+    for number, ids in zip(long, encode_prompts(tokenizer, list(long.values())), strict=True):
+        if len(ids) >= limit:
             raise DataDefect(
-                f"{path}, line {number}: the prompt has {len(prompt)} tokens and max_length is {limit}, which leaves "
+                f"{path}, line {number}: the prompt has {len(ids)} tokens and max_length is {limit}, which leaves "
                 "no room for an answer; shorten it, or raise max_length"
             )

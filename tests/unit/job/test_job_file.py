@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,12 @@ def test_the_real_job_has_the_numbers_that_were_paid_for() -> None:
     assert job.artifact.floors["Q4_K_M"] == 3_000_000_000
     assert job.teardown.confirm == "ask"
     assert job.provider.kind == "vast"
+
+
+def test_a_prompt_that_fits_the_real_model_fits_the_smoke_runs_small_vocabulary() -> None:
+    job = load_job(ROOT / "examples" / "forex-r1-v3.toml")
+    tried = tomllib.loads(job.gates.smoke_files["smoke.toml"])
+    assert tried["model"]["max_length"] == 8 * job.model.max_length
 
 
 @pytest.mark.parametrize(
