@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -14,26 +14,45 @@ from harness import report as reports
 from harness.artifacts import digest, evaluation
 from harness.cli.confirming import staked
 from harness.core import shipped
-from harness.core.errors import HarnessError
+from harness.core.errors import BadInput, HarnessError
 from harness.core.ports import Charge
 from harness.ledger import billing
 from harness.ledger.events import Adopted, Rented
 from harness.release import release as releases
+from harness.report import Form, recorded
 from harness.report.model import EvaluationReport, RuleCheck, RuleReport
+from harness.report.writing import USUAL
 from harness.shellguard import handbook, seeds
 from harness.wiring import OpenContext, open_context
 
 
 def report(
     job: Annotated[str | None, typer.Argument(help="The job's name.", show_default="the one that moved last")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="|".join(Form),
+            help="Form to write; again, or with commas, for several.",
+            show_default=",".join(USUAL),
+        ),
+    ] = None,
 ) -> None:
     """Write the gold-standard report anew and say where it is."""
+    asked = _formats(formats) if formats else USUAL
     with open_context(job) as context:
-        for path in write_report(context):
+        for path in write_report(context, asked):
             typer.echo(str(path))
 
 
-def write_report(context: OpenContext) -> tuple[Path, ...]:
+def _formats(told: Iterable[str]) -> tuple[Form, ...]:
+    names = [name.strip().lower() for one in told for name in one.split(",")]
+    if odd := next((name for name in names if name not in set(Form)), None):
+        raise BadInput(f"--format {odd!r:.40}: a report is one of {', '.join(Form)}")
+    return tuple(Form(name) for name in names)
+
+
+def write_report(context: OpenContext, formats: Iterable[Form] = USUAL) -> tuple[Path, ...]:
     """The report of a job as it stands, in its directory."""
     return reports.write(
         reports.build(
@@ -43,8 +62,10 @@ def write_report(context: OpenContext) -> tuple[Path, ...]:
             release=_release(context),
             evaluation=_evaluation(context),
             rules=_rules(),
+            training=recorded.training(context.history, context.directory),
         ),
         context.directory,
+        formats,
     )
 
 
@@ -112,8 +133,8 @@ def reported(context: OpenContext, console: Console) -> Iterator[None]:
             yield
     finally:
         try:
-            markdown, *_ = write_report(context)
+            *_, page = write_report(context)
         except (HarnessError, OSError) as error:
             console.print(f"the report could not be written: {error}", markup=False, style="red")
         else:
-            console.print(f"report: {markdown}", markup=False, soft_wrap=True, highlight=False)
+            console.print(f"report: {page}", markup=False, soft_wrap=True, highlight=False)
