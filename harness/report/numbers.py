@@ -48,10 +48,10 @@ def rate(bytes_per_s: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A span of time: ``12 min 05 s``; empty for None."""
+    """A span of time: ``12 min 05 s``, ``40 min``; empty for None."""
     if seconds is None:
         return ""
-    return "<0.1 s" if 0 < seconds < 0.05 else human_seconds(seconds)
+    return "<0.1 s" if 0 < seconds < 0.05 else human_seconds(seconds).removesuffix(" 00 s").removesuffix(" 00 min")
 
 
 def clock(at: float) -> str:

@@ -154,7 +154,7 @@ def test_a_closed_job_begins_with_its_verdict() -> None:
     assert text.splitlines()[2].startswith("> **CLOSED.** ")
     assert "What keeps" not in text
     assert "[ ] **" not in text
-    assert "| training | passed (PASS) | 15/15 | 40 min 00 s | $10.67 |" in text
+    assert "| training | passed (PASS) | 15/15 | 40 min | $10.67 |" in text
     assert f"| checks | {report.required} of {report.required} passed |" in text
     assert "| model file | 7.54 GiB, verified |" in text
     assert "7.54 GiB (8,098,524,992 bytes)" in text
