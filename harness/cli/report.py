@@ -47,8 +47,8 @@ def report(
 
 def _formats(told: Iterable[str]) -> tuple[Form, ...]:
     names = [name.strip().lower() for one in told for name in one.split(",")]
-    if odd := next((name for name in names if name not in set(Form)), None):
-        raise BadInput(f"--format {odd!r:.40}: a report is one of {', '.join(Form)}")
+    if odd := [name for name in names if name not in set(Form)]:
+        raise BadInput(f"--format {odd[0]!r:.40}: a report is one of {', '.join(Form)}")
     return tuple(Form(name) for name in names)
 
 

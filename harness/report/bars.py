@@ -32,7 +32,7 @@ class Whisker(NamedTuple):
 
 def bars(given: Sequence[Bar], ident: str, title: str) -> str:
     """Horizontal bars from zero."""
-    along = Scale(0.0, max(one.length for one in given) or 1.0, 0, WIDE - _LEFT - 76)
+    along = Scale(0.0, max(one.length for one in given) or 1.0, 0, WIDE - _LEFT - 84)
     parts = []
     for index, one in enumerate(given):
         y = 4 + index * _ROW

@@ -32,8 +32,9 @@ _SPECIAL = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 """Openers of emphasis, code, a link, a cell or a formula inside a line; an underscore inside a word is none."""
 
 _LONG_RUN = re.compile(r"`+")
-_SENTENCE, _NAME, _MOMENT, _LINES = 160, 70, 220, 40
-"""Characters of a sentence, of one of several names on a line and of a moment; lines of a text; all at most."""
+_VERDICT, _SENTENCE, _NAME, _MOMENT, _LINES = 600, 160, 70, 220, 40
+"""Characters of a sentence of the verdict, of another, of one of several names on a line and of a moment; lines of a
+text; all at most."""
 
 _MOMENTS = 60
 """Moments of the timeline, at most: of a longer one the first and the last."""
@@ -45,9 +46,9 @@ def render(report: Report) -> str:
         [
             f"# Gold standard: {words(report.job)}",
             "",
-            f"> **{report.standing.upper()}.** {words(report.headline)}",
+            f"> **{report.standing.upper()}.** {words(report.headline, _VERDICT)}",
         ],
-        [">", f"> {words(report.safety)}", ">", f"> Next: {path(report.next_step)}", ""],
+        [">", f"> {words(report.safety, _VERDICT)}", ">", f"> Next: {path(report.next_step)}", ""],
         _glance(report),
         _shut(report.stages),
         _section("Stages", _table(report.stages)),
@@ -69,9 +70,9 @@ def render(report: Report) -> str:
     return "\n".join(line for part in parts for line in part) + "\n"
 
 
-def words(text: str) -> str:
-    """A sentence in which nothing is markup, HTML or a link, on one line."""
-    flat = _cut(" ".join(printable(text).split()), _SENTENCE)
+def words(text: str, most: int = _SENTENCE) -> str:
+    """A sentence in which nothing is markup, HTML or a link, on one line, cut to its length."""
+    flat = _cut(" ".join(printable(text).split()), most)
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _SPECIAL.sub(r"\\\1", flat).replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
 
