@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -15,25 +15,43 @@ from harness.artifacts import digest, evaluation
 from harness.cli.confirming import say, say_bills, staked
 from harness.cli.telling import telling
 from harness.core import shipped
-from harness.core.errors import HarnessError
+from harness.core.errors import BadInput, HarnessError
 from harness.core.ports import Charge
 from harness.ledger import billing
 from harness.ledger.events import Adopted, Rented
 from harness.providers import registry
 from harness.release import release as releases
-from harness.report import ending
+from harness.report import Form, ending, recorded
 from harness.report.model import EvaluationReport, RuleCheck, RuleReport
+from harness.report.writing import USUAL
 from harness.shellguard import handbook, seeds
 from harness.wiring import OpenContext, open_context
 
 
 def report(
     job: Annotated[str | None, typer.Argument(help="The job's name.", show_default="the one that moved last")] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="|".join(Form),
+            help="Form to write; again, or with commas, for several.",
+            show_default=",".join(USUAL),
+        ),
+    ] = None,
 ) -> None:
     """Write the gold-standard report anew and say where it is."""
+    asked = _formats(formats) if formats else USUAL
     with open_context(job) as context:
-        for path in reports.write(_report(context), context.directory):
+        for path in reports.write(_report(context), context.directory, asked):
             typer.echo(str(path))
+
+
+def _formats(told: Iterable[str]) -> tuple[Form, ...]:
+    names = [name.strip().lower() for one in told for name in one.split(",")]
+    if odd := [name for name in names if name not in set(Form)]:
+        raise BadInput(f"--format {odd[0]!r:.40}: a report is one of {', '.join(Form)}")
+    return tuple(Form(name) for name in names)
 
 
 def _report(context: OpenContext) -> reports.Report:
@@ -45,6 +63,7 @@ def _report(context: OpenContext) -> reports.Report:
         release=_release(context),
         evaluation=_evaluation(context),
         rules=_rules(),
+        training=recorded.training(context.history, context.directory),
     )
 
 
@@ -121,10 +140,10 @@ def reported(context: OpenContext, console: Console, *, agreed: bool = False) ->
     finally:
         try:
             report = _report(context)
-            markdown, *_ = reports.write(report, context.directory)
+            *_, page = reports.write(report, context.directory)
         except (HarnessError, OSError) as error:
             console.print(f"the report could not be written: {error}", markup=False, style="red")
         else:
             for line in ending.lines(report, failed=failed):
                 say(console, line)
-            say(console, f"report: {markdown}")
+            say(console, f"report: {page}")

@@ -2,6 +2,6 @@
 
 from harness.report.building import build
 from harness.report.model import Report
-from harness.report.writing import write
+from harness.report.writing import Form, write
 
-__all__ = ["Report", "build", "write"]
+__all__ = ["Form", "Report", "build", "write"]

@@ -35,6 +35,7 @@ from harness.report.model import (
     RuleReport,
     StageReport,
     StageState,
+    TrainingReport,
 )
 from harness.report.moments import timeline
 
@@ -50,12 +51,13 @@ def build(
     release: Release | None = None,
     evaluation: EvaluationReport | None = None,
     rules: tuple[RuleReport, ...] = (),
+    training: TrainingReport | None = None,
 ) -> Report:
     """The report of a job at ``now``.
 
     ``charges`` is the provider's bill of its instance, None when it was not asked. ``release``
     is the statement that the log names, when its file was read; ``evaluation`` what came of the one
-    that it names. ``rules`` get the verdicts of this job.
+    that it names; ``training`` what was recorded of its course. ``rules`` get the verdicts of this job.
     """
     spans = billing.paid_spans(history.records, now)
     stages = tuple(_stage(stage, history, spans, now) for stage in ORDER)
@@ -79,6 +81,7 @@ def build(
         timeline=timeline(history.records),
         evaluation=evaluation or EvaluationReport({}, _not_evaluated(history)),
         rules=_rules(rules, stages),
+        training=training,
     )
     printed: Report = _printable(report)
     return printed
@@ -105,6 +108,7 @@ def _stage(stage: Stage, history: History, spans: Sequence[billing.PaidSpan], no
     left = history.judged_at[stage] if state is StageState.PASSED else None
     began, ended = (None, None) if entered is None else (entered, max(entered, now if left is None else left))
     checks, silent, problems = _judged(stage, gate, history)
+    trained = billing.training_ended_at(history)
     return StageReport(
         stage=stage,
         state=state,
@@ -112,7 +116,8 @@ def _stage(stage: Stage, history: History, spans: Sequence[billing.PaidSpan], no
         entered_at=entered,
         left_at=left,
         seconds=None if began is None or ended is None else ended - began,
-        usd=billing.usd_within(spans, began, ended) if spans and began is not None and ended is not None else None,
+        usd=_paid(spans, began, ended),
+        idle_usd=None if trained is None or began is None else _paid(spans, max(began, trained), ended),
         checks=checks,
         silent=silent,
         left_out=tuple(sorted(plan.left_out(stage, history.job))),
@@ -121,6 +126,10 @@ def _stage(stage: Stage, history: History, spans: Sequence[billing.PaidSpan], no
         facts_path=gate.facts_path if gate else None,
         facts_sha256=gate.facts_sha256 if gate else None,
     )
+
+
+def _paid(spans: Sequence[billing.PaidSpan], began: float | None, ended: float | None) -> float | None:
+    return billing.usd_within(spans, began, ended) if spans and began is not None and ended is not None else None
 
 
 def _judged(
@@ -197,11 +206,18 @@ def _money(
         budget_usd=history.job.limits.budget_usd,
         estimate=_estimate(history.job),
         bytes_per_s=rate,
+        line_bytes_per_s=_line(history),
         bytes_s=None if rate is None or history.artifact is None else history.artifact.size / rate,
         billed=None
         if charges is None
         else tuple(BilledKind(kind, sum(charge.usd for charge in charges if charge.kind == kind)) for kind in kinds),
     )
+
+
+def _line(history: History) -> float | None:
+    """Bytes a second that the rented offer's line can send; None when the offer does not say."""
+    mbps = history.rental.offer.get("inet_up_mbps") if history.rental is not None else None
+    return mbps * 1e6 / 8 if isinstance(mbps, int | float) and 0 < mbps < 1e9 else None
 
 
 def _estimate(job: Job) -> str:

@@ -1,8 +1,8 @@
-"""GOLD_STANDARD.md: the checklist for people, on GitHub as in a terminal. Pure.
+"""GOLD_STANDARD.md: what a person reads, on GitHub as in a terminal; the JSON form holds the rest. Pure.
 
 Words that may come from the box stand in code spans or fenced blocks, in which nothing has a
-meaning, behind fences longer than any run of backticks in them, and never in a table, where a
-pipe would. Sentences are escaped character by character.
+meaning, behind fences longer than any run of backticks in them. Sentences are escaped character by
+character. Both are cut to a line's length.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from harness.artifacts.evaluation import Accuracy
-from harness.core.text import human_bytes, human_seconds, printable
-from harness.core.verdict import Verdict, worst
+from harness.core.text import printable
+from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, Sight
-from harness.release.statement import Release, rfc3339
-from harness.report import standing
+from harness.release.statement import Release
+from harness.report import numbers, standing
 from harness.report.model import (
     ArtifactReport,
     EvaluationReport,
@@ -32,6 +32,12 @@ _SPECIAL = re.compile(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
 """Openers of emphasis, code, a link, a cell or a formula inside a line; an underscore inside a word is none."""
 
 _LONG_RUN = re.compile(r"`+")
+_VERDICT, _SENTENCE, _NAME, _MOMENT, _LINES = 600, 160, 70, 220, 40
+"""Characters of a sentence of the verdict, of another, of one of several names on a line and of a moment; lines of a
+text; all at most."""
+
+_MOMENTS = 60
+"""Moments of the timeline, at most: of a longer one the first and the last."""
 
 
 def render(report: Report) -> str:
@@ -40,9 +46,10 @@ def render(report: Report) -> str:
         [
             f"# Gold standard: {words(report.job)}",
             "",
-            f"> **{report.standing.upper()}.** {words(report.headline)}",
+            f"> **{report.standing.upper()}.** {words(report.headline, _VERDICT)}",
         ],
-        [">", f"> {words(report.safety)}", ">", f"> Next: {code(report.next_step)}", ""],
+        [">", f"> {words(report.safety, _VERDICT)}", ">", f"> Next: {path(report.next_step)}", ""],
+        _glance(report),
         _shut(report.stages),
         _section("Stages", _table(report.stages)),
         _section("Model file", _artifact(report.artifact)),
@@ -54,20 +61,29 @@ def render(report: Report) -> str:
         _section("Rules of the first user's documents", _rules(report.rules)) if report.rules else (),
         _section("What was held, and why", _holds(report)) if report.holds else (),
         _section("Timeline", _timeline(report)),
-        [f"Written {_time(report.written_at)} from event {report.log_seq} of the log, {code(report.log_digest)}."],
+        [
+            f"Written {numbers.moment(report.written_at)} at event {report.log_seq} of the log,",
+            f"{path(report.log_digest)}.",
+            "All evidence is in `GOLD_STANDARD.json`, and folded in `GOLD_STANDARD.html`.",
+        ],
     ]
     return "\n".join(line for part in parts for line in part) + "\n"
 
 
-def words(text: str) -> str:
-    """A sentence in which nothing is markup, HTML or a link, on one line."""
-    flat = " ".join(printable(text).split())
+def words(text: str, most: int = _SENTENCE) -> str:
+    """A sentence in which nothing is markup, HTML or a link, on one line, cut to its length."""
+    flat = _cut(" ".join(printable(text).split()), most)
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _SPECIAL.sub(r"\\\1", flat).replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
 
 
-def code(text: str) -> str:
-    """A stranger's words on one line, in which nothing has a meaning."""
+def code(text: str, most: int = _SENTENCE) -> str:
+    """A stranger's words on one line, in which nothing has a meaning, cut to a line's length."""
+    return path(_cut(" ".join(printable(text).split()), most))
+
+
+def path(text: str) -> str:
+    """A path, a digest or a command on one line, whole, in which nothing has a meaning."""
     flat = " ".join(printable(text).split()) or "(empty)"
     fence = "`" * (_longest_run(flat) + 1)
     pad = " " if "`" in (flat[0], flat[-1]) else ""
@@ -78,13 +94,42 @@ def _block(text: str, indent: str) -> Iterator[str]:
     """A stranger's words on several lines."""
     cleaned = printable(text, 4000)
     fence = "`" * max(3, _longest_run(cleaned) + 1)
+    lines = cleaned.splitlines()
     yield f"{indent}{fence}text"
-    yield from (f"{indent}{line.expandtabs(4)}" for line in cleaned.splitlines())
+    yield from (f"{indent}{_cut(line.expandtabs(4), _SENTENCE)}" for line in lines[:_LINES])
+    if len(lines) > _LINES:
+        yield f"{indent}({len(lines) - _LINES} lines more)"
     yield f"{indent}{fence}"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _longest_run(text: str) -> int:
     return max((len(run) for run in _LONG_RUN.findall(text)), default=0)
+
+
+def _glance(report: Report) -> Iterator[str]:
+    """The numbers that a person asks for first."""
+    money, artifact, instance = report.money, report.artifact, report.instance
+    yield "| at a glance | |"
+    yield "|---|---|"
+    yield f"| checks | {report.passed} of {report.required} passed |"
+    idle = f", {numbers.duration(money.idle_s)} of it idle" if money.idle_s else ""
+    paid = f"{numbers.duration(money.paid_s)} paid{idle}"
+    yield f"| money | {numbers.usd(money.usd)} of {numbers.usd(money.budget_usd)}; {paid} |"
+    verified = "verified" if artifact is not None and artifact.verified else "not verified"
+    yield f"| model file | {'none yet' if artifact is None else f'{numbers.size(artifact.remote_size)}, {verified}'} |"
+    yield f"| instance | {'none' if instance is None else f'{instance.id}, {_there(instance)}'} |"
+    yield ""
+
+
+def _there(instance: InstanceReport) -> str:
+    """State of the instance: gone, stopped or billing."""
+    if instance.gone_at is not None:
+        return f"gone, asked to go {numbers.moment(instance.gone_at)}"
+    return "still there, stopped: its disk is billed" if instance.stopped else "still there"
 
 
 def _shut(stages: Sequence[StageReport]) -> Iterator[str]:
@@ -92,9 +137,12 @@ def _shut(stages: Sequence[StageReport]) -> Iterator[str]:
     current = standing.current(stages)
     if current is None or not (current.shut or current.problems):
         return
-    checks = (line for check in current.shut for line in _check(check))
-    problems = (f"- [?] {code(problem)}" for problem in current.problems)
-    yield from _section(f"What keeps {current.stage} shut", chain(checks, problems))
+    yield from _section(f"What keeps {current.stage} shut", _reasons(current))
+
+
+def _reasons(stage: StageReport) -> Iterator[str]:
+    yield from chain.from_iterable(_check(check) for check in stage.shut)
+    yield from (f"- [?] **UNKNOWN** {code(problem)}" for problem in stage.problems)
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
@@ -108,24 +156,25 @@ def _table(stages: Sequence[StageReport]) -> Iterator[str]:
     yield "| stage | gate | checks | time | cost |"
     yield "|---|---|---:|---:|---:|"
     for stage in stages:
-        required = len(stage.checks) + len(stage.silent)
         state = stage.state.value if stage.verdict is None else f"{stage.state.value} ({stage.verdict.name})"
-        checks = f"{stage.passed}/{required}"
-        yield f"| {stage.stage} | {state} | {checks} | {_duration(stage.seconds)} | {_usd(stage.usd)} |"
+        checks = f"{stage.passed}/{stage.required}"
+        cells = (stage.stage, state, checks, numbers.duration(stage.seconds), numbers.usd(stage.usd))
+        yield f"| {' | '.join(cells)} |"
 
 
 def _artifact(artifact: ArtifactReport | None) -> Iterator[str]:
     if artifact is None:
         yield "No model file has been recorded on the box yet."
     else:
-        yield f"- on the box: {code(artifact.remote_path)}, {_size(artifact.remote_size)}"
-        yield f"  - SHA-256 {code(artifact.remote_sha256)}"
+        yield f"- on the box: {path(artifact.remote_path)}, {_size(artifact.remote_size)}"
+        yield f"  - SHA-256 {path(artifact.remote_sha256)}"
         if artifact.local_path is None or artifact.local_size is None or artifact.local_sha256 is None:
             yield "- here: not yet"
         else:
-            yield f"- here: {code(artifact.local_path)}, {_size(artifact.local_size)}"
-            yield f"  - SHA-256 {code(artifact.local_sha256)}"
+            yield f"- here: {path(artifact.local_path)}, {_size(artifact.local_size)}"
+            yield f"  - SHA-256 {path(artifact.local_sha256)}"
             yield f"- {_equal(artifact)}"
+            yield "- check it yourself: `sha256sum FILE`, in PowerShell `(Get-FileHash FILE).Hash`"
 
 
 def _equal(artifact: ArtifactReport) -> str:
@@ -140,32 +189,34 @@ def _money(money: MoneyReport, instance: InstanceReport | None) -> Iterator[str]
     if money.estimate:
         yield f"- planned: {money.estimate}"
     if instance is None:
-        yield "Nothing was rented."
+        yield "- nothing was rented"
         return
-    gone = "still there" if instance.gone_at is None else f"gone, asked to go {_time(instance.gone_at)}"
-    yield f"- instance {instance.id} ({code(instance.label)}) at {words(instance.provider)}: {gone}"
-    yield f"- {words(instance.machine)} at ${instance.usd_per_hour:.2f}/h, rented {_time(instance.rented_at)}"
+    yield f"- instance {instance.id} ({code(instance.label, _NAME)}) at {words(instance.provider)}: {_there(instance)}"
+    rented = f"{numbers.per_hour(instance.usd_per_hour)}, rented {numbers.moment(instance.rented_at)}"
+    yield f"- {words(instance.machine)} at {rented}"
     if instance.embedded:
         yield "- the provider is embedded: all of this is reckoned, and no real money was paid"
-    yield f"- {human_seconds(money.paid_s)} paid: ${money.usd:.2f} of a budget of ${money.budget_usd:.2f}"
-    share = money.idle_s / money.paid_s if money.paid_s else 0.0
-    yield f"- paid after the training had ended: {human_seconds(money.idle_s)}, ${money.idle_usd:.2f} ({share:.0%})"
+    paid = f"{numbers.usd(money.usd)} of a budget of {numbers.usd(money.budget_usd)}"
+    yield f"- {numbers.duration(money.paid_s)} paid: {paid}"
+    share = numbers.share(money.idle_s / money.paid_s if money.paid_s else 0.0)
+    idle = f"{numbers.duration(money.idle_s)}, {numbers.usd(money.idle_usd)} ({share})"
+    yield f"- paid after the training had ended: {idle}"
     if money.bytes_s is not None and money.bytes_per_s is not None and money.waste is not None:
-        alone = f"{human_seconds(money.bytes_s)} at {human_bytes(money.bytes_per_s)}/s"
-        yield f"  - the artifact's bytes alone need {alone}; {money.waste:.0%} went on everything else"
+        alone = f"{numbers.duration(money.bytes_s)} at {numbers.rate(money.bytes_per_s)}"
+        yield f"  - the artifact's bytes alone need {alone}; {numbers.share(money.waste)} went on everything else"
     if money.billed is None or money.billed_usd is None:
         yield "- the provider's own bill was not asked for"
     else:
-        kinds = ", ".join(f"{words(one.kind)} ${one.usd:.3f}" for one in money.billed) or "no charge is listed yet"
-        yield f"- billed by the provider: ${money.billed_usd:.3f} ({kinds})"
+        kinds = ", ".join(f"{words(one.kind)} {numbers.usd(one.usd)}" for one in money.billed)
+        yield f"- billed by the provider: {numbers.usd(money.billed_usd)} ({kinds or 'no charge is listed yet'})"
 
 
 def _evaluation(evaluation: EvaluationReport) -> Iterator[str]:
     if evaluation.missing:
         yield f"The model was not evaluated: {code(evaluation.missing)}"
     for kind, found in evaluation.decisions.items():
-        beside = f"the majority class alone {_share(found.majority)}, the base model {_share(found.base)}"
-        yield f"- {code(kind)}: {_share(found.trained)} of {found.rows} later rows decided right; {beside}"
+        yield f"- {code(kind, _NAME)}: {_share(found.trained)} of {found.rows:,} later rows decided right"
+        yield f"  - beside it the majority class alone {_share(found.majority)}, the base model {_share(found.base)}"
         beats = "its whole interval lies above" if found.beats_majority else "it is not shown to be better than"
         yield f"  - {beats} the majority class"
         yield from (f"  - doubt: {code(doubt)}" for doubt in found.doubts)
@@ -174,20 +225,26 @@ def _evaluation(evaluation: EvaluationReport) -> Iterator[str]:
 
 
 def _share(found: Accuracy) -> str:
-    return f"{found.accuracy:.1%} (95 % interval {found.low:.1%} to {found.high:.1%})"
+    return f"{numbers.share(found.accuracy)} (95 % interval {numbers.share(found.low)} to {numbers.share(found.high)})"
 
 
 def _rules(rules: Sequence[RuleReport]) -> Iterator[str]:
-    for rule in rules:
-        verdicts = [one.verdict for one in rule.checks]
-        known = [verdict for verdict in verdicts if verdict is not None]
-        box = "[ ] " if len(known) < len(verdicts) else f"{_BOXES[worst(known)]} " if known else ""
-        checks = ", ".join(
-            f"{code(f'{one.stage}/{one.check}')} {'not judged' if one.verdict is None else one.verdict.name}"
-            for one in rule.checks
-        )
-        told = [f"- {box}{words(rule.document)}, **{words(rule.rule)}** ({words(rule.words)})", checks]
-        yield ": ".join(part for part in told if part)
+    """How many rules are kept; the others one by one, each with the checks that did not pass."""
+    told = [(rule, rule.verdict) for rule in rules]
+    kept = sum(verdict is Verdict.PASS for _, verdict in told)
+    others = " The others:" if kept < len(told) else ""
+    yield f"{kept} of {len(told)} rules are kept by checks that passed in this job.{others}"
+    yield ""
+    for rule, verdict in told:
+        if verdict is Verdict.PASS:
+            continue
+        box = (f"{_BOXES[verdict]} " if verdict else "[ ] ") if rule.checks else ""
+        yield f"- {box}{words(rule.document)}, **{words(rule.rule)}** ({words(rule.words)})"
+        open_ones = [one for one in rule.checks if one.verdict is not Verdict.PASS]
+        for one in open_ones[:3]:
+            yield f"  - {code(f'{one.stage}/{one.check}')} {one.verdict.name if one.verdict else 'not judged'}"
+        if len(open_ones) > 3:
+            yield f"  - and {len(open_ones) - 3} checks more"
         if rule.differs:
             yield f"  - differs: {words(rule.differs)}"
 
@@ -197,44 +254,53 @@ def _release(report: Report) -> Iterator[str]:
     if release is None:
         yield "None: nothing may be destroyed."
     else:
-        yield f"- {code(release.path)}"
-        yield f"  - SHA-256 {code(release.sha256)}"
+        yield f"- {path(release.path)}"
+        yield f"  - SHA-256 {path(release.sha256)}"
         if release.statement is not None:
             yield from _statement(release.statement)
 
 
 def _statement(release: Release) -> Iterator[str]:
-    instance = f"instance {release.instance_id} ({code(release.label)}) at {words(release.provider)}"
-    yield f"- {instance} may go for the sake of {code(release.name)}, SHA-256 {code(release.sha256)}"
-    yield f"- issued {_time(release.issued)}, expires {_time(release.expires)}, at event {release.log.seq} of the log"
+    instance = f"instance {release.instance_id} ({code(release.label, _NAME)}) at {words(release.provider)}"
+    yield f"- {instance} may go for the sake of {path(release.name)}"
+    yield f"  - SHA-256 {path(release.sha256)}"
+    until = f"expires {numbers.moment(release.expires)}"
+    yield f"- issued {numbers.moment(release.issued)}, {until}, at event {release.log.seq} of the log"
 
 
 def _stage(stage: StageReport) -> Iterator[str]:
-    when = _time(stage.entered_at) if stage.entered_at is not None else ""
-    told = [stage.state.value, when, _duration(stage.seconds), _usd(stage.usd)]
+    """A table of the stage's checks, then the evidence of those that did not pass."""
+    when = "" if stage.entered_at is None else numbers.moment(stage.entered_at)
+    told = [stage.state.value, when, numbers.duration(stage.seconds), numbers.usd(stage.usd)]
     yield f"### {stage.stage}: " + ", ".join(part for part in told if part)
     yield ""
+    if stage.checks or stage.silent:
+        yield "| | check | claim |"
+        yield "|---|---|---|"
     for check in stage.checks:
-        yield from _check(check)
-    word = "not judged yet" if stage.verdict is None else "**UNKNOWN**: it did not report"
-    box = "[ ]" if stage.verdict is None else "[?]"
-    yield from (f"- {box} {code(check)}: {word}" for check in stage.silent)
-    yield from (f"- [?] **UNKNOWN**: {code(problem)}" for problem in stage.problems)
+        yield f"| `{_BOXES[check.verdict]}` | {_cell(check.id)} | {words(check.claim)} |"
+    box, word = ("`[ ]`", "not judged yet") if stage.verdict is None else ("`[?]`", "UNKNOWN: it did not report")
+    yield from (f"| {box} | {_cell(check)} | {word} |" for check in stage.silent)
+    if stage.shut or stage.problems:
+        yield ""
+        yield from _reasons(stage)
     if stage.left_out:
         yield ""
-        yield "Left out of this job's plan: " + ", ".join(code(check) for check in stage.left_out)
-    if stage.facts_path is not None and stage.facts_sha256 is not None and stage.plan_digest is not None:
+        yield "Left out of this job's plan:"
         yield ""
-        yield f"Facts {code(stage.facts_path)}, SHA-256 {code(stage.facts_sha256)}; plan {code(stage.plan_digest)}"
+        yield from (f"- {code(check)}" for check in stage.left_out)
     yield ""
+
+
+def _cell(name: str) -> str:
+    """A name in a table, where a pipe has a meaning even in a code span."""
+    return code(name).replace("|", "\\|")
 
 
 def _check(check: CheckResult) -> Iterator[str]:
     shout = "" if check.verdict is Verdict.PASS else f"**{check.verdict.name}** "
     yield f"- {_BOXES[check.verdict]} {shout}{code(check.id)}: {words(check.claim)}"
     yield from _sights("saw", check.saw)
-    if check.verdict is Verdict.PASS:
-        return
     yield from _sights("expected", check.expected)
     if check.message:
         yield "  - because"
@@ -242,38 +308,32 @@ def _check(check: CheckResult) -> Iterator[str]:
         yield from _block(check.message, "    ")
         yield ""
     if check.remedy:
-        yield f"  - next: {code(check.remedy)}"
+        yield f"  - next: {path(check.remedy)}"
 
 
 def _sights(label: str, sights: Iterable[Sight]) -> Iterator[str]:
-    told = [f"{code(sight.name)} = {code(sight.value)}" for sight in sights]
-    if told:
-        yield f"  - {label} " + "; ".join(told)
+    for sight in sights:
+        yield f"  - {label} {code(sight.name, _NAME)} = {code(sight.value, 2 * _NAME - 40)}"
 
 
 def _holds(report: Report) -> Iterator[str]:
     for hold in report.holds:
-        now = "" if hold.over else " **(now)**"
-        yield f"- {_time(hold.at)} {code(hold.stage)} {code(hold.error)}{now}: {code(hold.reason)}"
+        still = "" if hold.over else " **(still)**"
+        yield f"- {numbers.moment(hold.at)} {code(hold.stage, _NAME)} {code(hold.error, _NAME)}{still}"
+        yield f"  - {words(hold.reason)}"
 
 
 def _timeline(report: Report) -> Iterator[str]:
-    for moment in report.timeline:
+    half = _MOMENTS // 2
+    gap = len(report.timeline) - 2 * half
+    for index, moment in enumerate(report.timeline):
+        if gap > 0 and half <= index < half + gap:
+            if index == half:
+                yield f"- ({gap} moments are left out here)"
+            continue
         times = f" ({moment.times} times)" if moment.times > 1 else ""
-        yield f"- {_time(moment.at)} {code(moment.text)}{times}"
-
-
-def _time(moment: float) -> str:
-    return rfc3339(moment).replace("T", " ").replace("Z", " UTC")
-
-
-def _duration(seconds: float | None) -> str:
-    return "" if seconds is None else human_seconds(seconds)
-
-
-def _usd(usd: float | None) -> str:
-    return "" if usd is None else f"${usd:.2f}"
+        yield f"- {numbers.moment(moment.at)} {code(moment.text, _MOMENT)}{times}"
 
 
 def _size(size: int) -> str:
-    return f"{human_bytes(size)} ({size} bytes)"
+    return f"{numbers.size(size)} ({numbers.exactly(size)})"

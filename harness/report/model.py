@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from harness.artifacts.evaluation import Decisions
 from harness.core.lifecycle import Stage
-from harness.core.verdict import Verdict
+from harness.core.verdict import Verdict, worst
 from harness.gates.evidence import CheckResult
 from harness.release.statement import Release
 
@@ -62,6 +62,13 @@ class StageReport:
     plan_digest: str | None
     facts_path: str | None
     facts_sha256: str | None
+    idle_usd: float | None = None
+    """The part of ``usd`` that was paid after the training had ended."""
+
+    @property
+    def required(self) -> int:
+        """Number of checks that the plan requires."""
+        return len(self.checks) + len(self.silent)
 
     @property
     def shut(self) -> tuple[CheckResult, ...]:
@@ -133,6 +140,8 @@ class MoneyReport:
     bytes_per_s: float | None = None
     bytes_s: float | None = None
     estimate: str = ""
+    line_bytes_per_s: float | None = None
+    """What the offer states of the machine's line out; None when it states nothing."""
 
     @property
     def waste(self) -> float | None:
@@ -153,6 +162,50 @@ class EvaluationReport:
     missing: str
 
 
+Point = tuple[float, float | None]
+"""A step or a time, and what was measured there: None where that was no number."""
+
+
+class Along(StrEnum):
+    """Axis of a curve: the steps of a trainer, or time in epoch seconds."""
+
+    STEP = "step"
+    TIME = "time"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One measured line, thinned to what a plot has room for."""
+
+    name: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A plot's lines; ``missing`` says why there is none."""
+
+    title: str
+    unit: str
+    along: Along
+    lines: tuple[Line, ...]
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """Course of the training as it was recorded, and what the package said that it trained with.
+
+    ``source`` names the record that the steps were read from. ``commit`` is empty when the package states none.
+    """
+
+    curves: tuple[Curve, ...]
+    source: str
+    settings: Mapping[str, str]
+    versions: Mapping[str, str]
+    commit: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class RuleCheck:
     """A check that keeps a rule, and its verdict in this job: None where it was not judged."""
@@ -171,6 +224,12 @@ class RuleReport:
     words: str
     differs: str
     checks: tuple[RuleCheck, ...]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Verdict on the rule in this job: the worst of its checks; None where one was not judged, or there is none."""
+        known = [one.verdict for one in self.checks if one.verdict is not None]
+        return worst(known) if known and len(known) == len(self.checks) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,4 +284,15 @@ class Report:
     timeline: tuple[Moment, ...]
     evaluation: EvaluationReport | None = None
     rules: tuple[RuleReport, ...] = ()
+    training: TrainingReport | None = None
     format: int = FORMAT
+
+    @property
+    def required(self) -> int:
+        """Number of checks that the stages of this job require."""
+        return sum(stage.required for stage in self.stages if stage.state is not StageState.LEFT_OUT)
+
+    @property
+    def passed(self) -> int:
+        """Number of checks that passed."""
+        return sum(stage.passed for stage in self.stages)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.core.text import human_bytes, printable
+from harness.core.text import printable
 from harness.ledger import events
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode
 from harness.ledger.kinds import JobEvent
+from harness.report import numbers
 from harness.report.model import Moment
 
 _MOST = 500
@@ -38,7 +39,9 @@ def _sentence(event: JobEvent) -> str:
     if isinstance(event, events.Staged):
         measure = f"{len(event.files)} files"
     elif isinstance(event, events.ArtifactRecorded | events.Fetched):
-        measure = human_bytes(event.size)
+        measure = numbers.size(event.size)
+    elif isinstance(event, events.Adopted | events.Rented):
+        measure = numbers.per_hour(event.usd_per_hour)
     elif isinstance(event, events.Evaluated):
         measure = f"the model was not evaluated: {event.problem}" if event.problem else "its evaluation is here"
     elif isinstance(event, events.Destroyed | events.Abandoned) and event.by is not None:
@@ -48,7 +51,7 @@ def _sentence(event: JobEvent) -> str:
 
 _SENTENCES: Mapping[type[JobEvent], str] = {
     events.Opened: "the job file was read: {0.file}",
-    events.Adopted: "instance {0.instance_id}, labelled {0.label}, was taken over at ${0.usd_per_hour}/h",
+    events.Adopted: "instance {0.instance_id}, labelled {0.label}, was taken over at {measure}",
     events.StageEntered: "stage {0.stage} began",
     events.GateJudged: "gate {0.stage}: {0.verdict}",
     events.Polled: "a look at {0.stage}: {0.verdict}",
@@ -56,7 +59,7 @@ _SENTENCES: Mapping[type[JobEvent], str] = {
     events.PlanAgreed: "a rental of about ${0.usd:.2f}, at most ${0.budget_usd:.2f}, was agreed to ({0.how})",
     events.RentIntended: "about to rent under the label {0.label}",
     events.RentFailed: "the rent came to nothing: {0.why}",
-    events.Rented: "instance {0.instance_id} rented at ${0.usd_per_hour}/h",
+    events.Rented: "instance {0.instance_id} rented at {measure}",
     events.Pinned: "the box's host key was pinned ({0.how})",
     events.Resumes: "the training goes on here from {0.steps}",
     events.Uploaded: "{0.files} files are on the box, verified there",

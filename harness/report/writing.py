@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from harness.core import durable
 from harness.core.errors import BadInput
-from harness.report import jsonfile, markdown
+from harness.report import html, jsonfile, junit, markdown
 from harness.report.model import Report
 
-MARKDOWN = "GOLD_STANDARD.md"
-JSON = "GOLD_STANDARD.json"
+
+class Form(StrEnum):
+    """Forms of the report."""
+
+    HTML = "html"
+    MD = "md"
+    JSON = "json"
+    JUNIT = "junit"
 
 
-def write(report: Report, directory: Path) -> tuple[Path, Path]:
-    """Write the Markdown and the JSON form, and return their paths; raises BadInput when they cannot be written."""
-    files = {
-        directory / MARKDOWN: markdown.render(report).encode("utf-8", "replace"),
-        directory / JSON: jsonfile.dump(report),
-    }
+USUAL: Final = (Form.MD, Form.JSON, Form.HTML)
+"""Forms that every command leaves behind."""
+
+NAMES: Final[Mapping[Form, str]] = {
+    Form.HTML: "GOLD_STANDARD.html",
+    Form.MD: "GOLD_STANDARD.md",
+    Form.JSON: "GOLD_STANDARD.json",
+    Form.JUNIT: "GOLD_STANDARD.junit.xml",
+}
+
+
+def write(report: Report, directory: Path, formats: Iterable[Form] = USUAL) -> tuple[Path, ...]:
+    """Write the report in some forms, and return their paths in that order; raises BadInput when it cannot."""
+    written = []
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for path, data in files.items():
-            durable.write(path, data)
+        for form in dict.fromkeys(formats):
+            path = directory / NAMES[form]
+            durable.write(path, _rendered(report, form))
+            written.append(path)
     except OSError as error:
         raise BadInput(f"cannot write the report to {directory}: {error.strerror or error}") from error
-    return directory / MARKDOWN, directory / JSON
+    return tuple(written)
+
+
+def _rendered(report: Report, form: Form) -> bytes:
+    match form:
+        case Form.HTML:
+            return html.render(report).encode("utf-8", "replace")
+        case Form.MD:
+            return markdown.render(report).encode("utf-8", "replace")
+        case Form.JSON:
+            return jsonfile.dump(report)
+        case Form.JUNIT:
+            return junit.render(report)

@@ -90,6 +90,8 @@ def ask(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         (["status", "nothere"], 2, "there is no job"),
         (["report"], 2, "no job has been run yet"),
         (["report", "nothere"], 2, "there is no job"),
+        (["report", "night", "--format", "pdf"], 2, "'pdf': a report is one of html, md, json, junit"),
+        (["report", "night", "--format", "md,"], 2, "'': a report is one of html, md, json, junit"),
         (["destroy"], 2, "no job has been run yet"),
         (["destroy", "nothere"], 2, "there is no job"),
         (["destroy", "night", "--instance-id", "5"], 2, "night and --instance-id 5 are both named"),
@@ -120,6 +122,25 @@ def test_without_jobs_status_says_so(ask: Ask) -> None:
         "no job has been run yet; harness demo runs one on this machine\n",
     )
     assert json.loads(ask("status", "--json")[1]) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ((), ["GOLD_STANDARD.html", "GOLD_STANDARD.json", "GOLD_STANDARD.md"]),
+        (("--format", "html"), ["GOLD_STANDARD.html"]),
+        (("--format", " Junit ,md"), ["GOLD_STANDARD.junit.xml", "GOLD_STANDARD.md"]),
+        (("--format", "json", "--format", "md,json"), ["GOLD_STANDARD.json", "GOLD_STANDARD.md"]),
+    ],
+)
+def test_a_report_is_written_in_the_forms_that_are_asked_for(
+    home: Path, ask: Ask, asked: tuple[str, ...], names: list[str]
+) -> None:
+    _write(home, Log())
+    code, out, err = ask("report", "night", *asked)
+    assert code == 0, err
+    assert sorted(Path(line).name for line in out.splitlines()) == names
+    assert sorted(path.name for path in (home / "jobs" / "night").glob("GOLD*")) == names
 
 
 def _folder(home: Path, name: str) -> Path:

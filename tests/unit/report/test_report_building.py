@@ -37,7 +37,7 @@ from harness.ledger.events import (
 )
 from harness.ledger.kinds import JobEvent
 from harness.release import release as releases
-from harness.report import Report, build, jsonfile, write
+from harness.report import Form, Report, build, jsonfile, write
 from harness.report.model import JobStanding, StageState
 from harness.report.moments import timeline
 from tests.support.job_histories import (
@@ -114,6 +114,26 @@ def test_the_provisions_dollars_begin_with_the_rental() -> None:
     provision = _report(Log().trained()).stages[1]
     assert provision.seconds == pytest.approx(140)
     assert provision.usd == pytest.approx(16 * 120 / 3600)
+
+
+def test_the_idle_dollars_of_the_stages_are_those_of_the_job() -> None:
+    report = _report(Log().closed())
+    assert sum(stage.idle_usd or 0.0 for stage in report.stages) == pytest.approx(report.money.idle_usd, rel=0.1)
+    assert next(stage.idle_usd for stage in report.stages if stage.stage is Stage.TRAINING) == 0
+    assert all(stage.idle_usd is None for stage in _report(Log().rented()).stages)
+
+
+@pytest.mark.parametrize(
+    ("told", "rate"),
+    [(8.0, 1e6), (None, None), ("fast", None), (0, None), (-3.0, None), (float("nan"), None), (1e300, None)],
+)
+def test_the_offered_line_is_told_when_the_offer_tells_it(told: object, rate: float | None) -> None:
+    log = Log().rented()
+    offer = {"gpu_name": "H100", "num_gpus": 8} | ({} if told is None else {"inet_up_mbps": told})
+    history = log.history
+    assert history.rental is not None
+    bent = dataclasses.replace(history, rental=dataclasses.replace(history.rental, offer=offer))
+    assert build(bent, now=log.at, charges=None).money.line_bytes_per_s == rate
 
 
 def test_idle_time_is_paid_time_after_the_training() -> None:
@@ -277,15 +297,22 @@ def test_a_strangers_words_are_printable_and_whole_in_every_string() -> None:
     json.dumps(said, ensure_ascii=False).encode("utf-8")
 
 
-def test_both_files_are_written_and_replace_older_ones(tmp_path: Path) -> None:
+def test_the_usual_files_are_written_and_replace_older_ones(tmp_path: Path) -> None:
     report = _report(Log().closed())
     directory = tmp_path / "job"
     write(_report(Log().rented()), directory)
-    text, data = write(report, directory)
-    assert text.name == "GOLD_STANDARD.md"
+    text, data, page = write(report, directory)
+    assert (text.name, page.name) == ("GOLD_STANDARD.md", "GOLD_STANDARD.html")
     assert "CLOSED" in text.read_text(encoding="utf-8")
     assert jsonfile.load(data.read_bytes()) == report
-    assert sorted(path.name for path in directory.iterdir()) == ["GOLD_STANDARD.json", "GOLD_STANDARD.md"]
+    assert "CLOSED" in page.read_text(encoding="utf-8")
+    assert {path.name for path in directory.iterdir()} == {text.name, data.name, page.name}
+
+
+def test_the_forms_that_are_asked_for_are_written_once(tmp_path: Path) -> None:
+    written = write(_report(Log().closed()), tmp_path, [Form.JUNIT, Form.MD, Form.JUNIT])
+    assert [path.name for path in written] == ["GOLD_STANDARD.junit.xml", "GOLD_STANDARD.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in written)
 
 
 def test_a_place_that_cannot_be_written_is_bad_input(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -15,7 +17,15 @@ from harness.core.ids import Sha256
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
 from harness.gates.evidence import Sight
-from harness.ledger.events import ArtifactRecorded, Evaluated, EvaluationBegun, Fetched, Held, Trained
+from harness.ledger.events import (
+    ArtifactRecorded,
+    CheckpointMirrored,
+    Evaluated,
+    EvaluationBegun,
+    Fetched,
+    Held,
+    Trained,
+)
 from harness.ledger.kinds import JobEvent
 from harness.report import build, jsonfile, junit, markdown
 from harness.report.model import EvaluationReport, RuleCheck, RuleReport
@@ -100,8 +110,25 @@ def test_sentences_hold_no_tag_and_no_link() -> None:
 
 
 def test_no_table_row_is_broken_by_a_pipe() -> None:
-    rows = [line for line in _render("a|b").splitlines() if line.startswith("|")]
-    assert {row.count("|") for row in rows} == {6}
+    text = _render("a|b `c|d`")
+    rows = [len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")]
+    assert set(rows) == {3, 4, 6}, "at a glance, checks, stages"
+
+
+@pytest.mark.parametrize("evil", ["x" * 10_000, "x y " * 2_500, "\u202e" * 10_000, "`" * 10_000, "<" * 10_000])
+def test_no_line_is_longer_than_a_person_reads(evil: str) -> None:
+    """The verdict is told whole; lines of the timeline hold paths and digests and are a little longer."""
+    bent = check(
+        Stage.POSTDOWNLOAD, "local_file_exists", Verdict.FAIL, claim=evil, saw=(Sight(evil, evil),), message=evil
+    )
+    log = Log().fetched(bent)
+    log.add(Held(Stage.POSTDOWNLOAD, error=evil, reason=evil))
+    rules = (_rule(evil), _rule("", *_OPEN))
+    text = markdown.render(build(log.history, now=log.at, charges=None, evaluation=_decided(evil), rules=rules))
+    shown = [unescape(re.sub(r"\\(?=\W)|`(?!$)", "", line)) for line in text.splitlines()]
+    told = [line for line in shown if not line.startswith("> ")]
+    assert max(map(len, told)) <= 260
+    assert [line for line in told[: told.index("## Timeline")] if len(line) > 200] == []
 
 
 def test_the_checklist_says_what_each_check_said() -> None:
@@ -110,10 +137,12 @@ def test_the_checklist_says_what_each_check_said() -> None:
         check(Stage.POSTDOWNLOAD, "gguf_generates", Verdict.UNKNOWN),
     )
     text = markdown.render(build(log.history, now=log.at, charges=None))
-    assert "- [x] `local_size_equals_remote`: what" in text
+    assert "| `[x]` | `local_size_equals_remote` | what local_size_equals_remote claims |" in text
     assert "- [ ] **FAIL** `local_file_exists`: what" in text
     assert "- [?] **UNKNOWN** `gguf_generates`: what" in text
-    assert "- [ ] `instance_is_gone`: not judged yet" in text
+    assert "| `[ ]` | `instance_is_gone` | not judged yet |" in text
+    assert "local_size_equals_remote` = " not in text, "what passed is told in the JSON, and folded in the page"
+    assert text.count("  - saw `seen` = `42`") == 4, "each of the two, at the top and in its stage"
     assert "    nothing there" in text
     assert text.index("What keeps postdownload shut") < text.index("## Stages")
     assert "- next: `harness run night`" in text
@@ -121,11 +150,15 @@ def test_the_checklist_says_what_each_check_said() -> None:
 
 def test_a_closed_job_begins_with_its_verdict() -> None:
     log = Log().closed()
-    text = markdown.render(build(log.history, now=log.at, charges=None))
+    report = build(log.history, now=log.at, charges=None)
+    text = markdown.render(report)
     assert text.splitlines()[2].startswith("> **CLOSED.** ")
     assert "What keeps" not in text
     assert "[ ] **" not in text
-    assert "| training | passed (PASS) | 16/16 | 40 min 00 s | $10.67 |" in text
+    assert "| training | passed (PASS) | 16/16 | 40 min | $10.67 |" in text
+    assert f"| checks | {report.required} of {report.required} passed |" in text
+    assert "| model file | 7.54 GiB, verified |" in text
+    assert "7.54 GiB (8,098,524,992 bytes)" in text
 
 
 def test_two_files_that_differ_are_called_different() -> None:
@@ -161,7 +194,7 @@ def test_what_was_paid_beside_the_bytes_is_told() -> None:
     log.add(Trained(at=log.at))
     log.add(Fetched("/m", 8_000_000_000, DIGEST, bytes_per_s=80e6), after=200)
     text = markdown.render(build(log.history, now=log.at, charges=None))
-    assert "the artifact's bytes alone need 1 min 40 s at 80.00 MB/s; 52% went on everything else" in text
+    assert "the artifact's bytes alone need 1 min 40 s at 76.29 MiB/s; 52.4% went on everything else" in text
 
 
 def _decided(evil: str = "all is well") -> EvaluationReport:
@@ -175,7 +208,7 @@ def test_an_accuracy_stands_beside_what_it_must_beat() -> None:
     doubt = "7 evaluation prompts hold their own answer"
     report = build(log.history, now=log.at, charges=None, evaluation=_decided(doubt))
     text = markdown.render(report)
-    assert "51.2% (95 % interval 48.9% to 53.5%) of 1234 later rows decided right" in text
+    assert "51.2% (95 % interval 48.9% to 53.5%) of 1,234 later rows decided right" in text
     assert "the majority class alone 50.7% (95 % interval 50.0% to 51.0%), the base model 49.8%" in text
     assert "it is not shown to be better than the majority class" in text
     assert f"  - doubt: `{doubt}`" in text
@@ -219,24 +252,48 @@ def _rule(differs: str = "", *checks: tuple[Stage, str]) -> RuleReport:
     return RuleReport("seeds.md", "rule 9", "a < b", differs, tuple(RuleCheck(*one) for one in checks))
 
 
+_OPEN = tuple((Stage.UPLOAD, f"nobody_has_this_{number}") for number in range(5))
+
+
 @pytest.mark.parametrize(
-    ("rule", "box", "rest"),
+    ("rule", "line"),
     [
-        (_rule("", (Stage.UPLOAD, "remote_package_matches_manifest")), "[x] ", ": `{0.stage}/{0.check}` PASS"),
-        (_rule("", (Stage.POSTDOWNLOAD, "local_file_exists")), "[ ] ", ": `{0.stage}/{0.check}` FAIL"),
-        (_rule("", (Stage.POSTDOWNLOAD, "gguf_generates")), "[?] ", ": `{0.stage}/{0.check}` UNKNOWN"),
-        (_rule("", (Stage.TEARDOWN, "instance_is_gone")), "[ ] ", ": `{0.stage}/{0.check}` not judged"),
-        (_rule("", (Stage.UPLOAD, "nobody_has_this")), "[ ] ", ": `{0.stage}/{0.check}` not judged"),
-        (_rule("no GPU here"), "", "\n  - differs: no GPU here"),
+        (_rule("", (Stage.UPLOAD, "remote_package_matches_manifest")), "1 of 1 rules are kept"),
+        (
+            _rule("", (Stage.POSTDOWNLOAD, "local_file_exists"), (Stage.POSTDOWNLOAD, "local_size_equals_remote")),
+            "- [ ] seeds.md, **rule 9** (a &lt; b)\n  - `postdownload/local_file_exists` FAIL\n\n",
+        ),
+        (
+            _rule("", (Stage.POSTDOWNLOAD, "gguf_generates")),
+            "- [?] seeds.md, **rule 9** (a &lt; b)\n  - `postdownload/gguf_generates` UNKNOWN\n",
+        ),
+        (
+            _rule("", (Stage.TEARDOWN, "instance_is_gone")),
+            "- [ ] seeds.md, **rule 9** (a &lt; b)\n  - `teardown/instance_is_gone` not judged\n",
+        ),
+        (_rule("", *_OPEN), "  - `upload/nobody_has_this_2` not judged\n  - and 2 checks more\n"),
+        (_rule("no GPU here"), "0 of 1 rules are kept by checks that passed in this job. The others:\n\n- seeds.md, "),
+        (_rule("no GPU here"), "(a &lt; b)\n  - differs: no GPU here\n"),
     ],
 )
-def test_a_rule_has_the_verdicts_of_this_job(rule: RuleReport, box: str, rest: str) -> None:
-    """A rule that nothing keeps, or that was not looked at yet, is not ticked."""
+def test_a_rule_has_the_verdicts_of_this_job(rule: RuleReport, line: str) -> None:
+    """A rule that nothing keeps, or that was not looked at yet, is not counted as kept."""
     log = Log().fetched(
         check(Stage.POSTDOWNLOAD, "local_file_exists", Verdict.FAIL),
         check(Stage.POSTDOWNLOAD, "gguf_generates", Verdict.UNKNOWN),
     )
     report = build(log.history, now=log.at, charges=None, rules=(rule,))
-    line = f"- {box}seeds.md, **rule 9** (a &lt; b){rest.format(*rule.checks)}\n"
     assert line in markdown.render(report)
     assert jsonfile.load(jsonfile.dump(report)) == report
+
+
+def test_a_long_timeline_is_told_by_its_ends() -> None:
+    log = Log().trained()
+    for step in range(100):
+        log.add(CheckpointMirrored(trainer="sft", step=step))
+    text = markdown.render(build(log.history, now=log.at, charges=None))
+    told = text.partition("## Timeline")[2]
+    assert "moments are left out here)" in told
+    assert "the job file was read" in told
+    assert "step 99 was mirrored" in told
+    assert len(told.splitlines()) < 70

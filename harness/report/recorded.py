@@ -1,0 +1,146 @@
+"""Course of a training as the job recorded it: its steps, its GPUs, its settings, read from the job's directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Final, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.artifacts import digest
+from harness.core.answers import Gpus
+from harness.core.lifecycle import Stage
+from harness.core.observed import Observed
+from harness.ledger.codec import decode
+from harness.ledger.events import GateJudged, Polled
+from harness.ledger.history import History
+from harness.log import summary
+from harness.log.summary import LogSummary
+from harness.report import series
+from harness.report.model import TrainingReport
+
+_LOOKS: Final = 48
+_LOOKS_BYTES: Final = 24 << 20
+"""Looks that are read for a plot, at most: each holds the whole log of its time, and a report is made in seconds."""
+
+_TRIES: Final = 4
+_LOG_BYTES: Final = 64 << 20
+_RUN_BYTES: Final = 1 << 20
+_ROWS: Final = 200
+"""Settings that are shown, at most."""
+
+_COMMITS: Final = ("git_commit", "commit", "git_sha", "git_revision", "revision")
+
+T = TypeVar("T")
+_Judgement = GateJudged | Polled
+_LOG: Final[TypeAdapter[Observed[LogSummary]]] = TypeAdapter(Observed[LogSummary])
+_GPUS: Final[TypeAdapter[Observed[Gpus]]] = TypeAdapter(Observed[Gpus])
+
+
+def training(history: History, directory: Path) -> TrainingReport:
+    """All that the job's directory tells of its training; where something is not there, the plot says why."""
+    looks = [
+        (record.at, event)
+        for record in history.records
+        if isinstance(event := decode(record), _Judgement) and event.stage in {Stage.TRAINING, Stage.POSTTRAIN}
+    ]
+    log, source = _log(history, [event for _, event in looks], directory)
+    seen = list(_gpus([(at, event) for at, event in looks if event.stage is Stage.TRAINING], directory))
+    no_looks = "" if seen else "no look at the running training is recorded here"
+    run = _run(directory / "companions" / "run.json")
+    stated = run.get("settings")
+    versions = run.get("versions")
+    return TrainingReport(
+        curves=(*series.of_log(log, "" if log is not None else source), *series.of_gpus(seen, no_looks)),
+        source=source,
+        settings=dict(list(_flat(stated if isinstance(stated, dict) else _without(run, "versions")))[:_ROWS]),
+        versions=dict(list(_flat(versions))[:_ROWS]) if isinstance(versions, dict) else {},
+        commit=next((run[name] for name in _COMMITS if isinstance(run.get(name), str)), ""),
+    )
+
+
+def _log(history: History, looks: Sequence[_Judgement], directory: Path) -> tuple[LogSummary | None, str]:
+    """The newest log that was judged, else the log that came home; with the record's name, or why there is none."""
+    for look in list(reversed(looks))[:_TRIES]:
+        log = _fact(_facts(look, directory), "log", _LOG)
+        if log is not None:
+            return log, f"evidence/{_name(look)}, SHA-256 {look.facts_sha256}"
+    path = directory / "companions" / "training.log"
+    try:
+        data = path.read_bytes() if path.stat().st_size <= _LOG_BYTES else b""
+    except OSError:
+        return None, "no look at the training is recorded here" if looks else "the training has not been looked at yet"
+    return summary.read(data, history.job.data.proof, torn_end=False), "companions/training.log"
+
+
+def _gpus(looks: Sequence[tuple[float, _Judgement]], directory: Path) -> Iterator[tuple[float, Gpus]]:
+    """The GPUs at some of the looks, evenly chosen: as many as are read in a moment."""
+    largest = max((_bytes(look, directory) for _, look in looks), default=0)
+    most = max(2, min(_LOOKS, _LOOKS_BYTES // max(1, largest)))
+    for index in series.evenly(len(looks), most):
+        at, look = looks[index]
+        gpus = _fact(_facts(look, directory), "gpus", _GPUS)
+        if gpus is not None:
+            yield at, gpus
+
+
+def _facts(look: _Judgement, directory: Path) -> Mapping[str, Any]:
+    """The facts that a judgement rests on; empty when their file is not the one that the event log names."""
+    try:
+        data = _path(look, directory).read_bytes()
+        if digest.of_bytes(data) != look.facts_sha256:
+            return {}
+        facts = json.loads(data)["facts"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _fact(facts: Mapping[str, Any], name: str, kind: TypeAdapter[Observed[T]]) -> T | None:
+    try:
+        return kind.validate_python(facts[name]).value
+    except (KeyError, ValidationError):
+        return None
+
+
+def _name(look: _Judgement) -> str:
+    """Name of the facts file, whichever system wrote its path."""
+    return PureWindowsPath(PurePosixPath(look.facts_path).name).name
+
+
+def _path(look: _Judgement, directory: Path) -> Path:
+    """The facts file in this job's directory, wherever it lay when it was written."""
+    return directory / "evidence" / _name(look)
+
+
+def _bytes(look: _Judgement, directory: Path) -> int:
+    try:
+        return _path(look, directory).stat().st_size
+    except OSError:
+        return 0
+
+
+def _run(path: Path) -> Mapping[str, Any]:
+    """The package's ``run.json``; empty when there is none that can be read."""
+    try:
+        said = json.loads(path.read_bytes()) if path.stat().st_size <= _RUN_BYTES else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _without(table: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key != name}
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Each single setting by its dotted name."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from _flat(one, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list):
+        yield path, ", ".join(one if isinstance(one, str) else json.dumps(one) for one in value)
+    else:
+        yield path, value if isinstance(value, str) else json.dumps(value)
