@@ -27,6 +27,7 @@ from harness.ledger.jobs import named
 from harness.runner import renting
 from harness.runner.first_look import first_look
 from harness.runner.progress import ProgressReporter
+from harness.runner.replacement import steps_done
 from harness.runner.run import open_job, reopen_if_mended, reopen_if_spoilt
 from harness.runner.run import run as run_job
 from harness.wiring import OpenContext, open_context, open_ledger
@@ -177,8 +178,9 @@ def _rehearse(context: OpenContext, console: Console, reporter: ProgressReporter
     reopen_if_mended(context, reporter)
     run_job(context, reporter, lambda _id, _file: None, until=Stage.PREFLIGHT)
     offers = renting.fitting(context.job, context.provider(), context.history)
+    shown = renting.plan(context.job, offers, context.earlier(), context.history, done=steps_done(context))
     with paused(reporter):
-        plan_view.show(renting.plan(context.job, offers, context.earlier(), context.history), console)
+        plan_view.show(shown, console)
     reporter.note("nothing was rented: the same command without --dry-run goes on from here")
 
 

@@ -18,13 +18,12 @@ from harness.core.ids import InstanceId
 from harness.core.ports import Instance, InstanceStatus
 from harness.core.text import printable
 from harness.guard.preconditions import DEAD
-from harness.job.estimate import NOTHING
 from harness.ledger.events import InstanceStarted, Pinned
 from harness.ledger.history import Rental
 from harness.runner.progress import ProgressReporter
 from harness.runner.reconciling import find_rented
 from harness.runner.renting import Ask, rent
-from harness.runner.replacement import to_resume
+from harness.runner.replacement import steps_done
 
 _POLL_S = 2.0
 _INVISIBLE_S = 60.0
@@ -39,8 +38,7 @@ def provision(context: RunnerContext, reporter: ProgressReporter, to_rent: Ask) 
     if context.history.rental is None:
         find_rented(context, reporter)
     if context.history.rental is None:
-        resume = to_resume(context) if context.history.lost is not None else None
-        rent(context, reporter, to_rent, NOTHING if resume is None else resume.steps)
+        rent(context, reporter, to_rent, steps_done(context))
     _make_ready(context, reporter)
 
 

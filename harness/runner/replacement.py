@@ -6,7 +6,7 @@ and none that may still live is forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from harness.artifacts import digest
@@ -83,6 +83,12 @@ def to_resume(context: RunnerContext) -> Resumable | None:
     """Mirrored checkpoints that the job's training can go on from on another box."""
     training = context.job.training
     return resumable(context.directory / MIRROR, {"sft": training.sft_steps, "dpo": training.dpo_steps})
+
+
+def steps_done(context: RunnerContext) -> Mapping[str, int]:
+    """Steps that are not trained again on the next instance, by trainer: those mirrored of the one that died."""
+    resume = to_resume(context) if context.history.lost is not None else None
+    return estimate.NOTHING if resume is None else resume.steps
 
 
 def outlook(resume: Resumable | None) -> str:
