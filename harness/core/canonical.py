@@ -75,7 +75,7 @@ def _require_json(value: object, depth: int) -> None:
     elif value is not None and not isinstance(value, bool | int | float | str):
         raise ValueError(f"not a JSON value: {type(value).__name__}")
     for one in inside:
-        if type(one) not in _SCALARS:  # most are: a look at each would be most of the time
+        if type(one) not in _SCALARS or depth == _DEEPEST:  # a look at each would be most of the time
             _require_json(one, depth + 1)
 
 
