@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.core.ids import Sha256
@@ -64,16 +64,22 @@ _DEEPEST = 64
 def _require_json(value: object, depth: int) -> None:
     if depth > _DEEPEST:
         raise ValueError(f"nested deeper than {_DEEPEST} levels")
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
+    inside: Iterable[object] = ()
+    if isinstance(value, dict | Mapping):  # a dict is told at once, other mappings by their abstract class
+        for key in value:
             if not isinstance(key, str):
                 raise ValueError(f"a key that is not a string: {key!r:.80}")  # noqa: TRY004 - one error for all
-            _require_json(inner, depth + 1)
+        inside = value.values()
     elif isinstance(value, list | tuple):
-        for inner in value:
-            _require_json(inner, depth + 1)
+        inside = value
     elif value is not None and not isinstance(value, bool | int | float | str):
         raise ValueError(f"not a JSON value: {type(value).__name__}")
+    for one in inside:
+        if type(one) not in _SCALARS or depth == _DEEPEST:  # a look at each would be most of the time
+            _require_json(one, depth + 1)
+
+
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def _plain(value: object) -> dict[str, Json]:

@@ -233,6 +233,27 @@ def test_the_headers_of_the_real_library_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("dtype", "width"),
+    [
+        *[("BOOL", 1), ("U8", 1), ("I8", 1), ("U16", 2), ("I16", 2), ("U32", 4), ("I32", 4), ("U64", 8), ("I64", 8)],
+        *[("F16", 2), ("BF16", 2), ("F32", 4), ("F64", 8), ("C64", 8)],
+        *[("F8_E4M3", 1), ("F8_E5M2", 1), ("F8_E8M0", 1), ("F8_E4M3FNUZ", 1), ("F8_E5M2FNUZ", 1)],
+    ],
+)
+def test_every_type_of_the_format_has_its_width(tmp_path: Path, dtype: str, width: int) -> None:
+    """The names and sizes of the reference implementation, version 0.8."""
+    path = tmp_path / "x.safetensors"
+    text = json.dumps({"a": {"dtype": dtype, "shape": [3], "data_offsets": [0, 3 * width]}})
+    for more in (-1, 0, 1):
+        path.write_bytes(len(text).to_bytes(8, "little") + text.encode() + bytes(3 * width + more))
+        if more == 0:
+            assert [(each.dtype, each.shape) for each in safetensors.parse(path)] == [(dtype, (3,))]
+        else:
+            with pytest.raises(safetensors.SafetensorsError):
+                safetensors.parse(path)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "[]",

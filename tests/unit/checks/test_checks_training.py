@@ -357,6 +357,28 @@ def test_preferences_that_are_not_learned(lines: list[str], said: str) -> None:
     assert_only(judge(Stage.TRAINING, facts), Verdict.FAIL, {LEARNED: said})
 
 
+def test_the_evidence_shows_what_was_judged() -> None:
+    facts = in_dpo("[sft] COMPLETE 330/330 steps", "[dpo] first loss=0.693147", *step_lines("dpo", 1, 5, loss=0.69))
+    judged = judge(Stage.TRAINING, facts)
+    shown = {
+        LEARNED: {"first loss": "0.693147", "too few steps to judge their course, which takes": "20"},
+        RATE: {"sft schedule": "none is announced"},
+        "loss_is_sane": {"newest loss": "0.689997"},
+        "no_error_lines": {"errors of earlier attempts": "0"},
+        "pace_within_timeline": {
+            "sft s/step": "4.4",
+            "dpo samples/s": "7.3",
+            "spent USD": "",
+            "spent USD at the last step": "",
+        },
+    }
+    for check, notes in shown.items():
+        for name, value in notes.items():
+            assert value in judged[check].saw[name], (check, name, judged[check].saw)
+    again = judge(Stage.TRAINING, changed(training(), resumed(200, *step_lines("sft", 201, 250, loss=0.85))))
+    assert again["resume_is_continuous"].saw["sft resumed at"] == "200"
+
+
 def test_what_a_log_tells_too_coarsely_is_unknown() -> None:
     """A gain that may be noise, and a rate of which no digit is printed, are neither good nor bad."""
     noise = [re.sub(r"loss=\S+", f"loss={0.685 + 0.02 * (-1) ** at}", line) for at, line in enumerate(DPO_STEPS)]

@@ -126,3 +126,25 @@ def test_no_more_than_allowed(
 
 def test_the_box_says_with_how_many_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert most_at_once(tmp_path, monkeypatch, asked=3, allowed=8, size=LONG, seconds=1) == 3
+
+
+def test_between_two_looks_it_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watcher that does not would take a whole core of a machine that is to write a file."""
+    looks: list[str] = []
+    waits = threading.Condition.wait
+
+    def wait(self: threading.Condition, timeout: float | None = None) -> bool:
+        if threading.current_thread() is threading.main_thread() and timeout == 0.02:
+            looks.append("waits")
+        return waits(self, timeout)
+
+    passes = Network.passes
+
+    def look(self: Network) -> bool:
+        looks.append("looks")
+        return passes(self)
+
+    monkeypatch.setattr(threading.Condition, "wait", wait)
+    monkeypatch.setattr(Network, "passes", look)
+    most_at_once(tmp_path, monkeypatch, asked=1, allowed=1, size=LONG, seconds=3)
+    assert looks[:6] == ["looks", "waits"] * 3
