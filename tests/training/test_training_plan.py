@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
-from forex import cli, config, dataset, order, refusals
+from forex import cli, config, dataset, loading, order, refusals
 from forex.errors import BadConfig, Refused
 from hypothesis import given
 from hypothesis import strategies as st
@@ -163,3 +164,13 @@ def test_whatever_ends_a_run_is_its_last_line(
     monkeypatch.setattr(dataset, "prepare", fail)
     assert cli.main(["--stage", "prepare"], batch_size=32, load_base_model=print) == status
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"TRAINING FAILED: {said}")
+
+
+def test_the_collector_is_back_after_an_import_and_after_one_that_failed() -> None:
+    with loading.undisturbed():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ImportError), loading.undisturbed():
+        raise ImportError
+    assert gc.isenabled()
+    gc.unfreeze()

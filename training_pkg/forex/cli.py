@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-from . import config, dataset, ownlog, refusals, runlog
+from . import config, dataset, loading, ownlog, refusals, runlog
 from .errors import PackageError, Refused
 
 STAGES = ("prepare", "sft", "dpo", "export", "evaluate", "ready", "all")
@@ -35,7 +35,8 @@ def main(arguments: Sequence[str], *, batch_size: int, load_base_model: Callable
             settings = config.load(options.config, batch_size=batch_size, model=options.model)
             if options.smoke:
                 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a rehearsal is of the code, not of the machine
-                from . import smoke  # noqa: PLC0415 - imports torch, which reads that variable
+                with loading.undisturbed():
+                    from . import smoke  # noqa: PLC0415 - imports torch, which reads that variable
 
                 smoke.run(settings, load_base_model)
             else:
@@ -73,7 +74,8 @@ def _run(stage: str, settings: config.Config, load_base_model: Callable[..., Any
     if stage == "prepare":
         return
     refusals.refuse_torch(_installed("torch"))
-    from .pipeline import Pipeline  # noqa: PLC0415 - imports torch, and preparing data needs none
+    with loading.undisturbed():
+        from .pipeline import Pipeline  # noqa: PLC0415 - imports torch, and preparing data needs none
 
     run = Pipeline(settings, load_base_model, data)
     if stage == "ready":

@@ -25,6 +25,7 @@ from . import (
     evaluate,
     export,
     gguf_vocab,
+    loading,
     manifest,
     refusals,
     rows,
@@ -64,7 +65,8 @@ class Pipeline:
         """Train a new adapter to the last SFT step, unless it was trained before."""
         if self._finished(self.sft):
             return
-        from . import trainers  # noqa: PLC0415 - loads trl, which takes seconds and which only a training needs
+        with loading.undisturbed():
+            from . import trainers  # noqa: PLC0415 - loads trl, and only a training needs it
 
         model = self._loaded()
         training.run(trainers.sft(self._config, self.sft, model, self.tokenizer, self._data.examples), self.sft)
@@ -76,7 +78,8 @@ class Pipeline:
             raise PackageError("there is no finished SFT adapter to start from; run --stage sft first")
         if self._finished(self.dpo):
             return
-        from . import trainers  # noqa: PLC0415 - see above
+        with loading.undisturbed():
+            from . import trainers  # noqa: PLC0415 - see above
 
         model, pairs = self._loaded(), self._data.pairs.rows
         training.run(trainers.dpo(self._config, self.dpo, model, self.tokenizer, pairs, start=start), self.dpo)
