@@ -142,7 +142,7 @@ def sentence(bills: Bills) -> str:
 def _of_rental(history: History, rental: Rental, *, embedded: bool) -> Bills:
     job, instance_id, gone = history.job.name, rental.instance_id, history.destroyed
     home = history.job.adopted or _is_home(history)
-    run, destroy, abandon = (f"harness {verb} {job}" for verb in ("run", "destroy", "abandon"))
+    run, destroy, abandon = f"harness run {job}", f"harness destroy {job}", f"harness abandon {job}"
     if gone is not None:
         ended = history.closed or gone.billing is not None
         state, command = (Billing.NOTHING, None) if ended else (Billing.GONE, destroy if home else run)

@@ -56,7 +56,7 @@ def next_command(history: History, found: Bills) -> str | None:
         return None
     if found.state in {Billing.ENDING, Billing.GONE, Billing.UNKNOWN}:
         return found.command
-    return f"harness {'destroy' if history.job.adopted else 'run'} {history.job.name}"
+    return f"harness destroy {history.job.name}" if history.job.adopted else f"harness run {history.job.name}"
 
 
 def _training(seen: RecordedPace, age_s: float) -> dict[str, Json]:

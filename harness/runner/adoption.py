@@ -105,8 +105,12 @@ def look(context: RunnerContext, instance_id: InstanceId, reporter: ProgressRepo
 def _reworded(result: CheckResult, name: str, again: str) -> CheckResult:
     """A result whose remedy does not name a job that has not begun."""
     remedy = result.remedy
-    for command, instead in (("destroy", again), ("ssh", "log in to the box"), ("logs", "read training.log there")):
-        remedy = remedy.replace(f"harness {command} {name}", instead)
+    for command, instead in (
+        (f"harness destroy {name}", again),
+        (f"harness ssh {name}", "log in to the box"),
+        (f"harness logs {name}", "read training.log there"),
+    ):
+        remedy = remedy.replace(command, instead)
     return replace(result, remedy=remedy)
 
 

@@ -26,7 +26,6 @@ from harness.core.lifecycle import Stage
 from harness.ledger.events import Lost, PlanAgreed, RentIntended, StageEntered
 from harness.ledger.history import History
 from harness.ledger.sql import open_store
-from harness.providers import emulated
 from harness.runner import renting
 from harness.runner.renting import RentPlan
 from tests.support.context import Telling, World, make_world
@@ -349,20 +348,6 @@ def test_without_an_offer_the_plan_is_held(ask: Ask, market: Market, file: str) 
 def test_no_such_job_is_said(ask: Ask, market: Market) -> None:
     del market
     assert ask("plan", "nothere")[0] == 2
-
-
-@pytest.mark.parametrize("ran", [False, True])
-def test_an_embedded_provider_that_was_started_for_a_look_does_not_stay(
-    ran: bool, ask: Ask, market: Market, file: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stopped: list[str] = []
-    market.offers = []
-    monkeypatch.setattr(emulated, "runs", lambda _home: ran)
-    monkeypatch.setattr(plan_command, "stop_idle_emulator", lambda of: stopped.append(of.name))
-    with Path(file).open("a", encoding="utf-8") as job_file:
-        job_file.write("provider.kind = 'emulated'\n")
-    assert ask("plan", file)[0] == 3, "also when there is nothing to show"
-    assert stopped == ["night"] * (not ran)
 
 
 # --- run --dry-run --------------------------------------------------------------------------------

@@ -954,10 +954,7 @@ def test_the_long_looks_are_shown(world: World) -> None:
     context = JobContext(job, world.root / "job", world.destination, world.market)
     staging.stage_package(job, context.directory)
     facts.look(Stage.PREFLIGHT, context)  # type: ignore[arg-type]  # the box is not part of preflight
-    assert context.shown == [
-        ("smoke run: the package trains a tiny model here, twice", 0, 120),
-        ("rows", 0, 16),
-        ("rows", 8, 16),
-        ("rows", 12, 16),
-        ("rows", 16, 16),
-    ]
+    smoke = ("smoke run: the package trains a tiny model here, twice", 0, 120)
+    assert smoke in context.shown, "the rows are read meanwhile"
+    rows = [shown for shown in context.shown if shown != smoke]
+    assert rows == [("rows", 0, 16), ("rows", 8, 16), ("rows", 12, 16), ("rows", 16, 16)]

@@ -20,6 +20,7 @@ ELSEWHERE = {
     "log/summary.py": "a field's name in facts files of earlier versions",
     "shellguard/seeds.py": "his rules, word for word",
     "shellguard/rules.py": "his rules give the command that works",
+    "artifacts/dataset/outcomes.py": "words by which a text on a market is known",
     "artifacts/dataset/market.py": "rules on rows that name a pair: ISO 4217's table; a job ignores them by name",
     "artifacts/tokenizer.py": "names that llama.cpp gives to pre-tokenizers",
     "static/options.py": "a fact about a public model's chat template",

@@ -16,7 +16,7 @@ from harness.plugin import at_once
 from harness.runner import run as runner
 from harness.runner.first_look import first_look
 from harness.runner.progress import ProgressReporter
-from tests.support.context import Telling, make_world
+from tests.support.context import RENTS, Telling, make_world
 from tests.support.job_histories import check, gate
 
 
@@ -66,7 +66,7 @@ def test_what_passes_is_judged_again_by_the_gate_and_asked_for_once(
 
     world.open()
     for until in (Stage.PREFLIGHT, Stage.PROVISION):
-        runner.run(world.context(), Telling(), _agreed, until=until, first_look=look)
+        runner.run(world.context(), Telling(), _agreed, until=until, agreement=RENTS, first_look=look)
     assert asked == [Stage.PREFLIGHT]
     assert world.judged[0] is Stage.PREFLIGHT
 

@@ -16,6 +16,7 @@ from harness.core.errors import (
     HarnessError,
     HostUnreachable,
     LocalDiskFull,
+    LocalReadOnly,
     NotProven,
     ProviderUnavailable,
     Refused,
@@ -155,7 +156,7 @@ def test_unknown_at_postdownload_verifies_nothing_and_destroys_nothing(world: Wo
     ("raised", "expected"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "/models/x"), LocalDiskFull),
-        (PermissionError(errno.EACCES, "Permission denied", "/models/x"), HarnessError),
+        (PermissionError(errno.EACCES, "Permission denied", "/models/x"), LocalReadOnly),
         (HostUnreachable("cut"), HostUnreachable),
     ],
 )
