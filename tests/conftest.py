@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,15 @@ from hypothesis import settings
 settings.register_profile("same-each-time", derandomize=True, deadline=None)
 settings.register_profile("new-each-time", deadline=None)
 settings.load_profile("same-each-time" if os.environ.get("CI") else "new-each-time")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _signals_are_heard() -> None:
+    """A suite that was started in the background, or under nohup, hands the signals that it ignores on to programs."""
+    for name, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from harness.shellguard import rules
 from harness.shellguard.programs import INTERPRETERS
@@ -117,7 +118,7 @@ def _asks_keyring(name: str, call: ProgramCall, line: str) -> bool:
         return False
     told = " ".join((*call.words[1:], call.stdin or ""))
     whole = name == "security" and any(map(_WHOLE_KEYRING.fullmatch, call.words[1:]))
-    return whole or bool(_ENTRY.search(told)) or (HOLE in told and bool(_ENTRY.search(line)))
+    return whole or bool(_ENTRY.search(told)) or (HOLE in told and _in_line(_ENTRY, line))
 
 
 def _opens(name: str, call: ProgramCall, place: Place, line: str) -> bool:
@@ -139,8 +140,8 @@ def _opens(name: str, call: ProgramCall, place: Place, line: str) -> bool:
             file == FILE or (home and _may_be(file, FILE)) for file in (path.rpartition("/")[2] for path in paths)
         )
         below = home and not any(map(_NAMED_OTHERWISE.fullmatch, words))
-        return bool(_HANDED_ON.search(line)) and (kept or fits or below)
-    fed = name in _READERS and any(HOLE in path for path in paths) and _IN_TEXT.search(line)
+        return _in_line(_HANDED_ON, line) and (kept or fits or below)
+    fed = name in _READERS and any(HOLE in path for path in paths) and _in_line(_IN_TEXT, line)
     return kept or bool(fed) or (home and name in _WHOLE)
 
 
@@ -153,6 +154,12 @@ def _without_pattern(words: tuple[str, ...]) -> tuple[str, ...]:
         return words
     at = next((i for i, word in enumerate(words) if not word.startswith("-")), len(words))
     return (*words[:at], *words[at + 1 :])
+
+
+@lru_cache(maxsize=64)
+def _in_line(pattern: re.Pattern[str], line: str) -> bool:
+    """True where a pattern stands in a line, looked for once: a deeply nested line has thousands of calls."""
+    return pattern.search(line) is not None
 
 
 def _slashed(text: str) -> str:
@@ -172,7 +179,7 @@ def _is_kept(path: str, line: str) -> bool:
     if not parts:
         return False
     *above, folder, file = ["", "", *parts]
-    into = bool(_INTO_FOLDER.search(line)) if not folder else _may_be(folder, FOLDER)
+    into = _in_line(_INTO_FOLDER, line) if not folder else _may_be(folder, FOLDER)
     named = file.removeprefix(".").startswith(FILE) or (folder == FOLDER and "vast" in file)
     if into and named and _may_be(file, FILE):
         return True
@@ -185,15 +192,16 @@ def _is_kept(path: str, line: str) -> bool:
 def _ends_at_home(above: list[str], line: str) -> bool:
     """True for what is the harness's home, or may be in a line that names it: a variable, or the current folder."""
     last = next((part for part in reversed(above) if part), "")
-    named = not last or (HOLE in last and not _OWN_HOME.search(line))
-    return last == SERVICE or (named and bool(_HOME.search(line)))
+    named = not last or (HOLE in last and not _in_line(_OWN_HOME, line))
+    return last == SERVICE or (named and _in_line(_HOME, line))
 
 
 def _is_home(path: str, line: str) -> bool:
     bare = path.rstrip(f"/.{HOLE}") or path.rstrip("/.")
     if bare == HOLE:
-        return "HARNESS_HOME" in line and not _OWN_HOME.search(line)
-    return bare.rpartition("/")[2] == SERVICE and bool(_HOME.search(bare) or ("/" not in bare and _BESIDE.search(line)))
+        return "HARNESS_HOME" in line and not _in_line(_OWN_HOME, line)
+    named = _HOME.search(bare) or ("/" not in bare and _in_line(_BESIDE, line))
+    return bare.rpartition("/")[2] == SERVICE and bool(named)
 
 
 def _may_be(part: str, name: str) -> bool:
