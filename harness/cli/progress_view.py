@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.text import Text
 
+from harness.cli.foot import Foot
 from harness.cli.screens import LiveScreen, PlainScreen, Screen, is_unicode, write
 from harness.cli.wording import (
     MARKS,
@@ -37,13 +38,21 @@ from harness.runner.progress import ProgressReporter
 _BEAT_S = 1.0
 _MOMENT_S = 0.5
 """Seconds after which something counted is worth a line when it is over."""
+Footing = Callable[[], Foot | None]
+"""Foot of the screen as the job stands, None where it cannot be told; asked only by whoever drives the job."""
 Spent = Callable[[], float | None]
 """Cost of the job so far (USD), None when nothing is rented or known; asked only between a stage's ends."""
 
 
 @contextmanager
 def open_reporter(
-    console: Console, plain: bool, *, clock: Clock | None = None, verbose: bool = False, spent: Spent | None = None
+    console: Console,
+    plain: bool,
+    *,
+    clock: Clock | None = None,
+    verbose: bool = False,
+    spent: Spent | None = None,
+    footing: Footing | None = None,
 ) -> Iterator[ProgressReporter]:
     """A reporter on a console: live, or with ``plain`` (also when it is no terminal) line by line.
 
@@ -52,7 +61,8 @@ def open_reporter(
     """
     time = clock or SystemClock()
     screen = PlainScreen(console, time) if plain or not console.is_terminal else LiveScreen(console, time)
-    reporter = _TerminalReporter(screen, time, verbose, spent or (lambda: None), is_unicode(console))
+    usually = spent or (lambda: None), footing or (lambda: None)
+    reporter = _TerminalReporter(screen, time, verbose, is_unicode(console), *usually)
     over = threading.Event()
     if clock is None:  # one that a test turns does not beat
         threading.Thread(target=reporter.live, args=(over,), name="harness-heartbeat", daemon=True).start()
@@ -98,8 +108,9 @@ class _TerminalReporter:
     screen: Screen
     clock: Clock
     verbose: bool
-    spent: Spent
     unicode: bool
+    spent: Spent
+    footing: Footing
     _course: _Course | None = None
     _doing: Doing | None = None
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -110,6 +121,7 @@ class _TerminalReporter:
             self.end(interrupted=False)
             self._course = _Course(stage, self.clock.monotonic(), self._spent())
             self.screen.stage(stage.value)
+            self._stand()
             self._do(Doing(stage.value, self.clock.monotonic()))
 
     def note(self, text: str) -> None:
@@ -161,6 +173,7 @@ class _TerminalReporter:
                 self.screen.line(count_line(gate))
             self.screen.status(f"{_passed(gate)}/{len(gate.required)} checks passed")
             course.gate = gate
+            self._stand()
 
     def end(self, *, interrupted: bool) -> None:
         """The line of the stage that was under way, if any."""
@@ -173,6 +186,15 @@ class _TerminalReporter:
                 if amount > 0 and seconds >= _MOMENT_S:
                     self.screen.line(summary_line(meter, amount, seconds))
             self.screen.line(self._stage_line(course, interrupted=interrupted))
+
+    def _stand(self) -> None:
+        """Tell the foot anew."""
+        try:
+            told = self.footing()
+        except HarnessError:
+            return
+        if told is not None:
+            self.screen.foot(told)
 
     def _spent(self) -> float | None:
         """A cost that cannot be read must not hide what went wrong."""

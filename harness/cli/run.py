@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness.cli import plan_view
+from harness.cli import foot, plan_view
 from harness.cli.confirming import agreeing, confirming
 from harness.cli.emulator import Listed, show_scenarios
 from harness.cli.options import Plain, Until, Verbose, YesToAll
@@ -142,7 +142,13 @@ def drive(
         lost = ledger.lost()
     with open_context(job.name, new=True) as context, context.store.lock(job.name):
         open_job(context.store, job, file.resolve(), accept_changes=accept_changes)
-        reporting = open_reporter(console, plain, verbose=verbose, spent=lambda: spent(context))
+        reporting = open_reporter(
+            console,
+            plain,
+            verbose=verbose,
+            spent=lambda: spent(context),
+            footing=lambda: foot.of(context.history, spent(context)),
+        )
         agreed = yes or job.teardown.confirm == "yes"
         with reported(context, console, agreed=agreed), reporting as reporter:
             context.show = reporter.meter

@@ -13,6 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from harness.cli.foot import Foot
 from harness.cli.wording import Doing, meter_words
 from harness.core.ports import Clock
 from harness.core.rate import Meter, MeterReading
@@ -72,6 +73,9 @@ class PlainScreen:
     def status(self, text: str) -> None:
         """Polls that pass are no line in a log."""
 
+    def foot(self, told: Foot) -> None:
+        """A log has no foot."""
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Be silent while the block runs: somebody is asked."""
@@ -107,6 +111,7 @@ class LiveScreen:
         self._since = clock.monotonic()
         self._meters: dict[Meter, tuple[MeterReading, str]] = {}
         self._doing: Doing | None = None
+        self._foot: tuple[float, Foot] | None = None
         self._spinner = Spinner("dots" if is_unicode(console) else "line")
         self._live = self._begin()
 
@@ -133,6 +138,10 @@ class LiveScreen:
     def status(self, text: str) -> None:
         """Beside the stage's name."""
         self._status = text
+
+    def foot(self, told: Foot) -> None:
+        """Below all else, from now on."""
+        self._foot = self._clock.monotonic(), told
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -178,7 +187,13 @@ class LiveScreen:
         if self._doing:
             words = encodable_text(self._console, self._doing.words(self._clock.monotonic()))
             shown.append(Text(f"  {words}", style="dim", no_wrap=True, overflow="ellipsis"))
-        return Group(*shown, bars) if self._meters else Group(*shown)
+        if self._meters:
+            shown.append(bars)
+        if self._foot:
+            at, told = self._foot
+            lines = told.lines(self._clock.monotonic() - at)
+            shown += [Text(encodable_text(self._console, f"  {line}"), style="dim") for line in lines]
+        return Group(*shown)
 
 
 def _part(reading: MeterReading) -> int:

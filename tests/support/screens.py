@@ -97,7 +97,7 @@ class Terminal:
 def terminals(columns: int, home: Path) -> Iterator[tuple[Terminal, Terminal]]:
     """Two terminals side by side, in which ``harness`` has a home of its own."""
     server = f"screens-{columns}-{os.getpid()}"
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join((str(Path(sys.prefix) / "bin"), os.environ["PATH"]))
     shell = f"env HARNESS_HOME={shlex.quote(str(home))} PATH={shlex.quote(path)} PS1='$ ' LC_ALL=C.UTF-8 sh"
     size = ["-x", str(columns), "-y", str(SIZES[columns])]
     try:
