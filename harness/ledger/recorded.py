@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from harness.core.errors import BadInput
 from harness.core.lifecycle import Stage
 from harness.gates.facts_file import FactsFile, read_facts
+from harness.job import estimate
 from harness.ledger.events import GateJudged, Polled
 from harness.ledger.history import History
-from harness.ledger.outlook import expected_s_per_step
 from harness.log.pace import TrainingPace, pace
 from harness.log.summary import LogSummary
 
@@ -48,7 +48,7 @@ def recorded_pace(history: History) -> RecordedPace | None:
     if file is None or log is None:
         return None
     try:
-        seen = pace(_summaries().validate_python(log), expected_s_per_step(history.job))
+        seen = pace(_summaries().validate_python(log), estimate.s_per_step(history.job))
     except ValidationError:
         return None
     return RecordedPace(file.taken_at, seen) if seen is not None else None

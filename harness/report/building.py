@@ -223,7 +223,7 @@ def _line(history: History) -> float | None:
 def _estimate(job: Job) -> str:
     """Plan of time and money; empty for a model whose sizes cannot be predicted."""
     try:
-        return estimate.forecast(job)
+        return estimate.in_words(job)
     except BadInput:
         return ""
 
