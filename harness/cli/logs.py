@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from harness import facts as stages
-from harness.cli.screens import write
+from harness.cli.screens import say
 from harness.cli.wording import one_line
 from harness.core.answers import Lines
 from harness.core.errors import HarnessError, HostKeyChanged, HostUnreachable
@@ -95,7 +94,7 @@ def _show_news(console: Console, box: _Box, follower: LogFollower) -> None:
         known = "" if follower.exists else "there is no log yet: "
         _tell(box.aside, f"{known}training.log of {_name(box.context)}")
     for line in lines:
-        write(console, Text(line))
+        say(console, line)
 
 
 def _is_over(box: _Box, error: HarnessError, *, begun: bool) -> bool:
@@ -148,9 +147,9 @@ def _showed_copy(console: Console, aside: Console, context: OpenContext, why: st
         return False
     _tell(aside, f"{why}; this is {where}")
     for line in newest(lines, last):
-        write(console, Text(line))
+        say(console, line)
     return True
 
 
 def _tell(aside: Console, words: str) -> None:
-    aside.print(f"({one_line(words, 600)})", markup=False, highlight=False, soft_wrap=True, style="dim")
+    say(aside, f"({one_line(words, 600)})", "dim")

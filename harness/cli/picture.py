@@ -16,10 +16,9 @@ from harness.core.text import human_bytes, human_seconds
 from harness.facts.checkpoints import problems
 from harness.facts.training import TrainingFacts
 from harness.job import estimate
-from harness.ledger.bills import bills
+from harness.ledger.bills import bills, next_command
 from harness.ledger.history import History
 from harness.ledger.outlook import outlook
-from harness.ledger.rows import next_command
 from harness.log.pace import TrainingPace, pace
 
 _LABEL = 8
