@@ -6,7 +6,6 @@ import json
 import platform
 import shutil
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -19,12 +18,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from harness.cli.job_argument import job_of
 from harness.cli.wording import STYLES, one_line
 from harness.core import environment
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, GateHeld, GateUnknown, HarnessError, MissingExtra
 from harness.core.finding import Finding
 from harness.core.observed import Observed, unseen
+from harness.core.side_by_side import side_by_side
 from harness.core.text import human_bytes
 from harness.core.verdict import Verdict, worst
 from harness.facts import preflight, runtime, teardown
@@ -64,7 +65,7 @@ def doctor(
             looks["account"] = partial(_account, context)
             looks["orphans"] = partial(teardown.orphans, context)
         machine = [_python(), *_state(home), *_own_key(home), _guard(), _wall()]
-        seen = _side_by_side(looks)
+        seen = _seen(looks)
         findings = [*machine, *_extras(seen["runtime"]), _emulator()]
         for kind in kinds:
             findings += seen[kind].value or [_unknown(f"account {kind}", seen[kind].problem or "")]
@@ -84,29 +85,15 @@ def doctor(
 
 
 def _meant(typed: Path, home: Path) -> tuple[Job, Path]:
-    """The job that a file describes, or that has begun under a name, with its file."""
-    if typed.exists() or not (home / "state.db").is_file():
-        return load_job(typed), typed.resolve()
-    with open_ledger(home) as ledger:
-        begun = ledger.begun(str(typed))
-    return begun if begun is not None else (load_job(typed), typed.resolve())
+    """The job that the argument names; a store that is not there is not made for that."""
+    return job_of(typed) if (home / "state.db").is_file() else (load_job(typed), typed)
 
 
-def _side_by_side(looks: Mapping[str, Callable[[], object]]) -> dict[str, Observed[Any]]:
-    """Outcome of each look, all begun at once; one that does not end in time is left alone."""
-    clock, ended = SystemClock(), dict[str, Observed[Any]]()
-
-    def look(name: str) -> None:
-        ended[name] = attempt(looks[name])
-
-    threads = [threading.Thread(target=look, args=(name,), daemon=True) for name in looks]
-    for thread in threads:
-        thread.start()
-    deadline = clock.monotonic() + _WITHIN_S
-    for thread in threads:
-        thread.join(max(0.0, deadline - clock.monotonic()))
+def _seen(looks: Mapping[str, Callable[[], object]]) -> dict[str, Observed[Any]]:
+    """Outcome of each look; one that does not end in time is left alone."""
     late: Observed[Any] = unseen(f"no answer within {_WITHIN_S:g} s")
-    return {name: ended.get(name, late) for name in looks}
+    each = [partial(attempt, look) for look in looks.values()]
+    return dict(zip(looks, side_by_side(each, _WITHIN_S, late), strict=True))
 
 
 def _python() -> Finding:

@@ -22,7 +22,7 @@ def printable(text: str, limit: int = 2000) -> str:
     return clean if len(clean) <= limit and len(text) <= limit * 4 else clean[:limit] + "…"
 
 
-def meant(typed: str, known: Iterable[str]) -> str:
+def did_you_mean(typed: str, known: Iterable[str]) -> str:
     """Question after the known name that a misspelt one is nearest to, a blank behind it; empty when none is near."""
     near = get_close_matches(typed.lower(), list(known), 1)
     return f"Did you mean {near[0]}? " if near else ""

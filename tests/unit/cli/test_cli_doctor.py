@@ -325,6 +325,22 @@ def test_a_job_that_has_begun_is_known_by_its_name(ask: Asked, home: Path, monke
     assert ask("nothere")[0] == 2
 
 
+def test_a_job_that_has_begun_is_judged_by_its_file_as_that_is_now(
+    ask: Asked, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.wiring.open_provider", lambda *_: Market(Account(7, 100.0)))
+    package, file = home.parent / "package", home.parent / "night.toml"
+    package.mkdir()
+    file.write_text(f'name = "night"\nprofile = "forex-r1-v3"\n[package]\nsource = {json.dumps(str(package))}\n')
+    home.mkdir()
+    then = job(package={"source": str(home.parent / "gone")})
+    open_store(home / "state.db", SystemClock()).append(
+        JobName("night"), Opened(then.model_dump(mode="json"), str(file))
+    )
+    _, found = ask("night")
+    assert found["no_orphans"]["verdict"] == "pass"  # the package that is gone would have ended the look
+
+
 def test_a_job_file_that_does_not_load_is_bad_input(ask: Asked, home: Path) -> None:
     path = home.parent / "job.toml"
     path.write_text("name = 1")
