@@ -45,6 +45,7 @@ _PACKAGE: Final = "gold-standard-harness"
 _PURPOSES: Final = {
     "training": "preparing the built-in package's data, and trying a package here (gates.smoke_run)",
     "runtime": "having the finished model generate here (gates.generate)",
+    "notify": "notifications by other targets than a file (HARNESS_NOTIFY, [notify] urls)",
 }
 
 

@@ -17,7 +17,7 @@ from harness.core.questions import LinesFrom
 from harness.core.text import human_seconds
 from harness.facts.training import TrainingFacts
 from harness.facts.traininglog import log_path
-from harness.ledger.recorded import newest_look
+from harness.ledger.looks import newest_look
 from harness.log.following import LogFollower, newest
 from harness.wiring import OpenContext, open_context
 

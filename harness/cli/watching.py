@@ -13,7 +13,7 @@ from harness.core.errors import HarnessError, StoreFailed
 from harness.facts import training
 from harness.facts.training import TrainingFacts
 from harness.ledger.history import History
-from harness.ledger.recorded import newest_look
+from harness.ledger.looks import newest_look
 
 
 class LookingContext(JobContext, Protocol):

@@ -12,7 +12,7 @@ from harness.core.errors import BadInput, LogDamaged
 from harness.core.ids import InstanceId, JobName, job_name
 from harness.core.text import did_you_mean
 from harness.job.model import Job, ProviderTable
-from harness.ledger import ownership, pace, rows
+from harness.ledger import ownership, rows, timings
 from harness.ledger.chain import Record
 from harness.ledger.events import Closed, Opened
 from harness.ledger.history import History, fold
@@ -54,7 +54,7 @@ class Ledger:
         for name, outline in self.store.outlines().items():
             if outline and any(record.kind == Closed.kind for record in outline):
                 with suppress(LogDamaged):
-                    if pace.alike(folded(name, outline).job, job):
+                    if timings.alike(folded(name, outline).job, job):
                         found.append((outline[-1].at, folded(name, self.store.records(name))))
         return tuple(history for _, history in sorted(found, key=lambda one: one[0], reverse=True))
 

@@ -11,8 +11,8 @@ from harness.core.ids import JobName
 from harness.ledger import bills as billed
 from harness.ledger.bills import Bills
 from harness.ledger.history import History
+from harness.ledger.looks import RecordedPace, recorded_pace
 from harness.ledger.outlook import outlook
-from harness.ledger.recorded import RecordedPace, recorded_pace
 
 SCHEMA: Final = 1
 """Version of the row: a higher one when a key changes its meaning or goes; keys are added without."""
