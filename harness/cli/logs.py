@@ -17,7 +17,7 @@ from harness.core.questions import LinesFrom
 from harness.core.text import human_seconds
 from harness.facts.training import TrainingFacts
 from harness.facts.traininglog import log_path
-from harness.ledger.looks import newest_look
+from harness.ledger.looks import newest_look, no_box
 from harness.log.following import LogFollower, newest
 from harness.wiring import OpenContext, open_context
 
@@ -105,25 +105,15 @@ def _is_over(box: _Box, error: HarnessError, *, begun: bool) -> bool:
     box.context.read_anew()
     if not begun:
         _require_box(box.context)
-    gone = _absence(box.context)
+    gone = no_box(box.context.history)
     if gone is not None:
         _tell(box.aside, gone)
     return gone is not None
 
 
 def _require_box(context: OpenContext) -> None:
-    if (why := _absence(context)) is not None:
+    if (why := no_box(context.history)) is not None:
         raise HostUnreachable(why)
-
-
-def _absence(context: OpenContext) -> str | None:
-    """Why there is no box to ask; None when there is one."""
-    history = context.history
-    if history.alive is None:
-        return "no instance of this job is alive"
-    if history.instance_stopped:
-        return f"instance {history.alive.instance_id} is stopped"
-    return None if history.pin is not None else f"instance {history.alive.instance_id} is not ready yet"
 
 
 def _name(context: OpenContext) -> str:

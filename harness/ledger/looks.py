@@ -1,4 +1,4 @@
-"""The newest look at a job's training that its log names: how far it was then, without asking anybody."""
+"""Looks at a job's training by its log: whether there is a box to ask, and the newest look that was written down."""
 
 from __future__ import annotations
 
@@ -27,6 +27,15 @@ class RecordedPace:
 
     at: float
     pace: TrainingPace
+
+
+def no_box(history: History) -> str | None:
+    """Reason why there is no box to ask; None when there is one."""
+    if history.alive is None:
+        return "no instance of this job is alive"
+    if history.instance_stopped:
+        return f"instance {history.alive.instance_id} is stopped"
+    return None if history.pin is not None else f"instance {history.alive.instance_id} is not ready yet"
 
 
 def newest_look(history: History) -> FactsFile | None:

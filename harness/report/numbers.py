@@ -9,8 +9,9 @@ import math
 from datetime import UTC, datetime
 from typing import Final
 
-from harness.core.text import human_seconds
+from harness.core.text import human_bytes, human_seconds
 
+_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -30,11 +31,7 @@ def per_hour(money: float) -> str:
 
 def size(count: float) -> str:
     """Bytes in powers of 1024: ``7.54 GiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.2f} {unit}"
-        count /= 1024
-    return f"{count:.2f} TiB"
+    return human_bytes(count, 1024, _UNITS)
 
 
 def exactly(count: int) -> str:
