@@ -19,7 +19,6 @@ class TrainingPace:
     step: int
     total: int
     left_s: float
-    left: Mapping[Trainer, int]
     trainer: Trainer | None = None
     loss: float | None = None
     learning_rate: float | None = None
@@ -39,7 +38,6 @@ def pace(log: LogSummary, expected: Mapping[Trainer, float]) -> TrainingPace | N
         step=sum(planned.values()) - sum(left.values()),
         total=sum(planned.values()),
         left_s=seconds_left(log, left, expected),
-        left=left,
         trainer=newest.trainer if newest else None,
         loss=newest.loss if newest else None,
         learning_rate=newest.lr if newest else None,

@@ -51,6 +51,11 @@ def duration(seconds: float | None) -> str:
     return "<0.1 s" if 0 < seconds < 0.05 else human_seconds(seconds).removesuffix(" 00 s").removesuffix(" 00 min")
 
 
+def in_calendar(at: float) -> float:
+    """A time in epoch seconds; what no calendar holds is put at its end."""
+    return min(max(at, 0.0), 253402300799.0)
+
+
 def clock(at: float) -> str:
     """Time of the day in UTC: ``14:03``."""
     return _utc(at).strftime("%H:%M")
@@ -81,5 +86,4 @@ def figure(number: float | None) -> str:
 
 
 def _utc(at: float) -> datetime:
-    """The time at epoch seconds; times that no calendar holds are shown at its ends."""
-    return datetime.fromtimestamp(min(max(at, 0.0), 253402300799.0), UTC)
+    return datetime.fromtimestamp(in_calendar(at), UTC)
