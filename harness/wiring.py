@@ -272,7 +272,7 @@ def open_first_look(meant: tuple[Job, Path], home: Path) -> Iterator[OpenContext
         clock = SystemClock()
         store = _open_store(home if (home / "state.db").is_file() else Path(folder), clock)
         records = store.records(job.name)
-        opened = encode(Opened(job.model_dump(mode="json"), str(file)))
+        opened = encode(Opened(job.model_dump(mode="json"), str(file.resolve())))
         history = folded(job.name, (*records, chain.seal(chain.head_of(records), job.name, clock.now(), *opened)))
         yield OpenContext(job.name, home, store, clock, open_provider, _history=history)
 

@@ -59,7 +59,7 @@
 
 .EXAMPLE
     harness init --adopt --instance-id 1234567
-    .\scripts\download_vastai_model.ps1 1234567 20022 ssh5.vast.ai -JobFile .\job.toml
+    .\scripts\download_vastai_model.ps1 1234567 20022 ssh5.vast.ai -JobFile .\adopted-1234567.toml
 
     The same for an instance that was rented by hand, with the file that the first line has written: it can be destroyed.
 

@@ -67,7 +67,7 @@ def check_artifact_size_predicted(preflight: PreflightFacts, job: Job, evidence:
 def check_cost_within_budget(job: Job, evidence: Evidence) -> None:
     """The timeline at the price cap, the traffic included, costs no more than the budget."""
     budget = evidence.wants("USD at most", job.limits.budget_usd)
-    evidence.note("estimate", estimate.forecast(job))
+    evidence.note("estimate", estimate.in_words(job))
     time = evidence.note("timeline in seconds", estimate.timeline(job))
     cost = evidence.note("cost in USD", estimate.cost(job))
     assert cost.total <= budget, (

@@ -10,8 +10,10 @@ from rich.console import Console
 
 from harness.cli import plan_view
 from harness.cli.progress_view import paused
+from harness.cli.screens import say
 from harness.context import JobContext
 from harness.core.errors import HarnessError, Refused
+from harness.core.money import as_paid
 from harness.core.text import printable
 from harness.guard.destroy import Confirm
 from harness.job import estimate
@@ -44,7 +46,7 @@ def stakes(context: JobContext) -> str:
     rental, bill = context.history.rental, bills(context.history)
     price = rental.usd_per_hour if rental is not None else None
     told = estimate.stakes(context.job, price, stopped=bill.state is Billing.STOPPED)
-    return f"{told} (embedded: no real money)" if bill.embedded else told
+    return as_paid(told, embedded=bill.embedded)
 
 
 @contextmanager
@@ -70,11 +72,6 @@ def say_bills(context: JobContext, console: Console) -> None:
     bill = bills(context.history)
     if bill.may_bill:
         say(console, sentence(bill))
-
-
-def say(console: Console, told: str) -> None:
-    """A line in which nothing is markup, as long as it is."""
-    console.print(told, markup=False, soft_wrap=True, highlight=False)
 
 
 def accepting(
@@ -130,7 +127,7 @@ def _typed(console: Console, reporter: ProgressReporter, answer: str, prompt: st
         return None
     with paused(reporter):
         for line in told:
-            console.print(line, markup=False, soft_wrap=True)
+            say(console, line)
         for _ in range(_TRIES):
             try:
                 typed = console.input(prompt, markup=False).strip()
@@ -141,5 +138,5 @@ def _typed(console: Console, reporter: ProgressReporter, answer: str, prompt: st
             if typed.lower() in _NO:
                 return None
             wrong = f"{printable(typed, 80)!r} was typed where {answer!r} belongs"
-            console.print(f"{wrong}: nothing was done", markup=False, soft_wrap=True)
+            say(console, f"{wrong}: nothing was done")
     raise Refused(wrong, remedy="Run the same command again; harness status says which instance is which job's.")

@@ -6,7 +6,6 @@ import json
 import platform
 import shutil
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -19,12 +18,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from harness.cli.job_argument import job_of
 from harness.cli.wording import STYLES, one_line
 from harness.core import environment
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, GateHeld, GateUnknown, HarnessError, MissingExtra
 from harness.core.finding import Finding
 from harness.core.observed import Observed, unseen
+from harness.core.side_by_side import side_by_side
 from harness.core.text import human_bytes
 from harness.core.verdict import Verdict, worst
 from harness.facts import preflight, runtime, teardown
@@ -32,6 +33,7 @@ from harness.facts.preflight import NOT_YET
 from harness.facts.reading import attempt
 from harness.job.load import load_job
 from harness.job.model import Job, ProviderTable
+from harness.ledger.bills import Billing
 from harness.providers import registry
 from harness.wiring import OpenContext, open_first_look, open_ledger, open_provider, open_wall, own_public_key
 
@@ -39,11 +41,11 @@ _WITHIN_S: Final = 3.0
 """Seconds after which a provider that has not answered is not waited for: the whole look takes less than five."""
 _APART_S: Final = 120.0
 """Seconds by which this machine's clock and a provider's may disagree."""
-_EMBEDDED: Final = "emulated"
 _PACKAGE: Final = "gold-standard-harness"
 _PURPOSES: Final = {
     "training": "preparing the built-in package's data, and trying a package here (gates.smoke_run)",
     "runtime": "having the finished model generate here (gates.generate)",
+    "notify": "notifications by other targets than a file (HARNESS_NOTIFY, [notify] urls)",
 }
 
 
@@ -55,16 +57,16 @@ def doctor(
 ) -> None:
     """Look, in seconds, at what a job will need of this machine and its providers; nothing is changed."""
     home = environment.home()
-    kinds = [kind for kind in registry.kinds() if kind != _EMBEDDED]
+    kinds = [kind for kind in registry.kinds() if not registry.is_embedded(kind)]
     looks: dict[str, Callable[[], object]] = {kind: partial(_provider, kind, home) for kind in kinds}
     looks["runtime"] = runtime.ready
     with ExitStack() as stack:
         context = None if job is None else stack.enter_context(open_first_look(_meant(job, home), home))
-        if context is not None and context.job.provider.kind != _EMBEDDED:
+        if context is not None and not registry.is_embedded(context.job.provider.kind):
             looks["account"] = partial(_account, context)
             looks["orphans"] = partial(teardown.orphans, context)
         machine = [_python(), *_state(home), *_own_key(home), _guard(), _wall()]
-        seen = _side_by_side(looks)
+        seen = _seen(looks)
         findings = [*machine, *_extras(seen["runtime"]), _emulator()]
         for kind in kinds:
             findings += seen[kind].value or [_unknown(f"account {kind}", seen[kind].problem or "")]
@@ -84,29 +86,15 @@ def doctor(
 
 
 def _meant(typed: Path, home: Path) -> tuple[Job, Path]:
-    """The job that a file describes, or that has begun under a name, with its file."""
-    if typed.exists() or not (home / "state.db").is_file():
-        return load_job(typed), typed.resolve()
-    with open_ledger(home) as ledger:
-        begun = ledger.begun(str(typed))
-    return begun if begun is not None else (load_job(typed), typed.resolve())
+    """The job that the argument names; a store that is not there is not made for that."""
+    return job_of(typed) if (home / "state.db").is_file() else (load_job(typed), typed)
 
 
-def _side_by_side(looks: Mapping[str, Callable[[], object]]) -> dict[str, Observed[Any]]:
-    """Outcome of each look, all begun at once; one that does not end in time is left alone."""
-    clock, ended = SystemClock(), dict[str, Observed[Any]]()
-
-    def look(name: str) -> None:
-        ended[name] = attempt(looks[name])
-
-    threads = [threading.Thread(target=look, args=(name,), daemon=True) for name in looks]
-    for thread in threads:
-        thread.start()
-    deadline = clock.monotonic() + _WITHIN_S
-    for thread in threads:
-        thread.join(max(0.0, deadline - clock.monotonic()))
+def _seen(looks: Mapping[str, Callable[[], object]]) -> dict[str, Observed[Any]]:
+    """Outcome of each look; one that does not end in time is left alone."""
     late: Observed[Any] = unseen(f"no answer within {_WITHIN_S:g} s")
-    return {name: ended.get(name, late) for name in looks}
+    each = [partial(attempt, look) for look in looks.values()]
+    return dict(zip(looks, side_by_side(each, _WITHIN_S, late), strict=True))
 
 
 def _python() -> Finding:
@@ -135,23 +123,23 @@ def _state(home: Path) -> Iterator[Finding]:
         return
     try:
         with open_ledger(home) as ledger:
-            rows = ledger.rows(SystemClock().now())
+            rows: list[dict[str, Any]] = ledger.rows(SystemClock().now())
     except HarnessError as error:
         yield Finding("jobs", "The event log reads", Verdict.FAIL, str(error), "a log that reads", error.remedy)
         return
-    bills = [_bills(row) for row in rows if row["alive"] is not False or row.get("unresolved")]
+    bills = [_bills(row) for row in rows if row["bills"]["state"] != Billing.NOTHING]
     none = f"{len(rows)} jobs, none of which has an instance"
     yield from bills or [Finding("jobs", "No job bills that is forgotten", Verdict.PASS, none, "known jobs")]
 
 
 def _bills(row: Mapping[str, Any]) -> Finding:
-    """A job that has an instance, or may have one."""
+    """A job of which something bills, or may."""
     name, claim = row["job"], "What may bill is known, and to whom it belongs"
-    if row["alive"] and not row.get("unresolved"):
+    if row["alive"] is not None and not row.get("unresolved"):
         held = f", held: {row['held']}" if row.get("held") else ""
-        seen = f"instance {row['instance_id']} at ${row['usd_per_hour']:.2f}/h{held}; harness status {name}"
+        seen = f"{row['bills']['told']}{held}; harness status {name}"
         return Finding(f"job {name}", claim, Verdict.PASS, seen, "a known instance")
-    told = str(row.get("unreadable") or "something that its log does not account for may be billing")
+    told = str(row.get("unreadable") or row["bills"]["told"])
     remedy = str(row.get("remedy") or f"harness orphans {name} shows what bills; harness run {name} goes on with it")
     return Finding(f"job {name}", claim, Verdict.UNKNOWN, told, "a known instance", remedy)
 
@@ -240,7 +228,7 @@ def _emulator() -> Finding:
     claim, expected = "Embedded machines can run here", "Linux or macOS, and the extras of the embedded provider"
     if sys.platform == "win32":
         told = "not on Windows itself: inside WSL"
-    elif any(_lacking(extra) for extra in registry.EXTRAS[_EMBEDDED]):
+    elif any(_lacking(extra) for extra in registry.EXTRAS["emulated"]):
         told = "not yet: extras are missing, see above"
     else:
         from harness.emulator.box.container import can_isolate  # noqa: PLC0415 - an extra

@@ -259,5 +259,5 @@ def _write(path: Path, answers: JobAnswers, *, embedded: bool, force: bool) -> N
     if missing and not job.data.allow_built_rows:
         typer.echo(f"your data is not there yet: {', '.join(missing)} in {job.package.source}")
     if not embedded:
-        typer.echo(f"estimate: {estimate.forecast(job)}")
+        typer.echo(f"estimate: {estimate.in_words(job)}")
     typer.echo(f"next: harness doctor {quoted}, then: harness run {quoted}")

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from harness import facts as stages
-from harness.cli.screens import write
+from harness.cli.screens import say
 from harness.cli.wording import one_line
 from harness.core.answers import Lines
 from harness.core.errors import HarnessError, HostKeyChanged, HostUnreachable
@@ -18,7 +17,7 @@ from harness.core.questions import LinesFrom
 from harness.core.text import human_seconds
 from harness.facts.training import TrainingFacts
 from harness.facts.traininglog import log_path
-from harness.ledger.recorded import newest_look
+from harness.ledger.looks import newest_look, no_box
 from harness.log.following import LogFollower, newest
 from harness.wiring import OpenContext, open_context
 
@@ -95,7 +94,7 @@ def _show_news(console: Console, box: _Box, follower: LogFollower) -> None:
         known = "" if follower.exists else "there is no log yet: "
         _tell(box.aside, f"{known}training.log of {_name(box.context)}")
     for line in lines:
-        write(console, Text(line))
+        say(console, line)
 
 
 def _is_over(box: _Box, error: HarnessError, *, begun: bool) -> bool:
@@ -106,25 +105,15 @@ def _is_over(box: _Box, error: HarnessError, *, begun: bool) -> bool:
     box.context.read_anew()
     if not begun:
         _require_box(box.context)
-    gone = _absence(box.context)
+    gone = no_box(box.context.history)
     if gone is not None:
         _tell(box.aside, gone)
     return gone is not None
 
 
 def _require_box(context: OpenContext) -> None:
-    if (why := _absence(context)) is not None:
+    if (why := no_box(context.history)) is not None:
         raise HostUnreachable(why)
-
-
-def _absence(context: OpenContext) -> str | None:
-    """Why there is no box to ask; None when there is one."""
-    history = context.history
-    if history.alive is None:
-        return "no instance of this job is alive"
-    if history.instance_stopped:
-        return f"instance {history.alive.instance_id} is stopped"
-    return None if history.pin is not None else f"instance {history.alive.instance_id} is not ready yet"
 
 
 def _name(context: OpenContext) -> str:
@@ -148,9 +137,9 @@ def _showed_copy(console: Console, aside: Console, context: OpenContext, why: st
         return False
     _tell(aside, f"{why}; this is {where}")
     for line in newest(lines, last):
-        write(console, Text(line))
+        say(console, line)
     return True
 
 
 def _tell(aside: Console, words: str) -> None:
-    aside.print(f"({one_line(words, 600)})", markup=False, highlight=False, soft_wrap=True, style="dim")
+    say(aside, f"({one_line(words, 600)})", "dim")

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from harness.cli.picture import Look, headline, picture
-from harness.cli.screens import encodable_text, is_unicode, write
+from harness.cli.screens import encodable_text, is_unicode, say
 from harness.cli.watching import Watcher
 from harness.core.clock import SystemClock
 from harness.core.errors import HarnessError, HostUnreachable
@@ -70,7 +70,7 @@ def _print_once(console: Console, watcher: Watcher, clock: Clock) -> None:
     look = watcher.look()
     width = console.width if console.is_terminal else _PIPE_WIDTH
     for line in picture(look, clock.now(), width=width, unicode=is_unicode(console)):
-        write(console, Text(line))
+        say(console, line)
     if look.problem is not None:
         raise HostUnreachable(look.problem)
 
@@ -160,5 +160,5 @@ def _lines(console: Console, following: _Following) -> None:
         if following.latest is not None and number != following.number:
             number, line = following.number, headline(following.latest, following.clock.now())
             if line != told:
-                write(console, Text(line))
+                say(console, line)
                 told = line

@@ -8,14 +8,15 @@ import typer
 
 from harness.core.errors import BadInput
 from harness.core.lifecycle import ORDER, Stage
-from harness.core.text import meant
+from harness.core.text import did_you_mean
 
 
 def _stage(typed: str) -> Stage:
     """The stage that was typed. Raises BadInput, which names all of them, the nearest first."""
     if typed not in set(ORDER):
         raise BadInput(
-            f"--until {typed}: no stage has that name", remedy=f"{meant(typed, ORDER)}The stages: {', '.join(ORDER)}."
+            f"--until {typed}: no stage has that name",
+            remedy=f"{did_you_mean(typed, ORDER)}The stages: {', '.join(ORDER)}.",
         )
     return Stage(typed)
 

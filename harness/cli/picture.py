@@ -15,10 +15,10 @@ from harness.core.answers import BoxCheckpoint, Gpu
 from harness.core.text import human_bytes, human_seconds
 from harness.facts.checkpoints import problems
 from harness.facts.training import TrainingFacts
-from harness.ledger.bills import bills
+from harness.job import estimate
+from harness.ledger.bills import bills, next_command
 from harness.ledger.history import History
-from harness.ledger.outlook import expected_s_per_step, outlook
-from harness.ledger.rows import next_command
+from harness.ledger.outlook import outlook
 from harness.log.pace import TrainingPace, pace
 
 _LABEL = 8
@@ -114,7 +114,7 @@ def _of_the_box(facts: TrainingFacts, seen: TrainingPace | None, width: int, uni
 
 def _pace(look: Look) -> TrainingPace | None:
     log = look.facts.log.value if look.facts is not None else None
-    return pace(log, expected_s_per_step(look.history.job)) if log is not None else None
+    return pace(log, estimate.s_per_step(look.history.job)) if log is not None else None
 
 
 def _age(look: Look, now: float) -> float:

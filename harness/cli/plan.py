@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from harness.cli import plan_view
-from harness.cli.run import meant
+from harness.cli.job_argument import job_of
 from harness.core import environment
 from harness.core.clock import SystemClock
 from harness.ledger.jobs import folded
@@ -27,7 +27,7 @@ def plan(
 ) -> None:
     """Show the offers that fit a job, its minutes and dollars by part, and its cap; nothing is rented."""
     del dry_run  # known to scripts that say it to harness run
-    job, _ = meant(file)
+    job, _ = job_of(file)
     with open_ledger() as ledger:
         ledger.require_log(job.name)
         records = ledger.store.records(job.name)

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
-from harness.cli.screens import encodable_text
+from harness.cli.screens import say
 from harness.core.canonical import Json
+from harness.core.money import as_paid
 from harness.core.ports import Offer
 from harness.core.text import printable
 from harness.job.forecast import Forecast
@@ -31,14 +32,14 @@ _NO_TERMINAL = 120
 def show(plan: RentPlan, console: Console, *, brief: bool = False) -> None:
     """Print the whole plan; ``brief``: in one line."""
     for line in told(plan, console, brief=brief):
-        console.print(line, markup=False, soft_wrap=True, highlight=False)
+        say(console, line)
 
 
 def told(plan: RentPlan, console: Console, *, brief: bool = False) -> tuple[str, ...]:
-    """The lines that a console shows of the plan: no wider, and with nothing that its encoding lacks."""
+    """The lines that a console shows of the plan: no wider."""
     wide = console.width if console.is_terminal else max(console.width, _NO_TERMINAL)
     shown = (in_short(plan),) if brief else lines(plan, wide)
-    return tuple(encodable_text(console, printable(line, _LONGEST)) for line in shown)
+    return tuple(printable(line, _LONGEST) for line in shown)
 
 
 def lines(plan: RentPlan, width: int) -> Iterator[str]:
@@ -82,8 +83,7 @@ def demanded(job: Job) -> str:
 
 def price(job: Job, usd_per_hour: float) -> str:
     """A price by the hour, embedded money called so."""
-    real = " (embedded: no real money)" if registry.is_embedded(job.provider.kind) else ""
-    return f"${usd_per_hour:.2f}/h{real}"
+    return as_paid(f"${usd_per_hour:.2f}/h", embedded=registry.is_embedded(job.provider.kind))
 
 
 def duration(seconds: float) -> str:

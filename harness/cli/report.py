@@ -12,7 +12,8 @@ from rich.console import Console
 
 from harness import report as reports
 from harness.artifacts import digest, evaluation
-from harness.cli.confirming import say, say_bills, staked
+from harness.cli.confirming import say_bills, staked
+from harness.cli.screens import say
 from harness.cli.telling import telling
 from harness.core import shipped
 from harness.core.errors import BadInput, HarnessError
@@ -142,7 +143,7 @@ def reported(context: OpenContext, console: Console, *, agreed: bool = False) ->
             report = _report(context)
             *_, page = reports.write(report, context.directory)
         except (HarnessError, OSError) as error:
-            console.print(f"the report could not be written: {error}", markup=False, style="red")
+            say(console, f"the report could not be written: {error}", "red")
         else:
             for line in ending.lines(report, failed=failed):
                 say(console, line)

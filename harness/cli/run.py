@@ -13,11 +13,11 @@ from rich.console import Console
 from harness.cli import foot, plan_view
 from harness.cli.confirming import agreeing, confirming
 from harness.cli.emulator import Listed, show_scenarios
+from harness.cli.job_argument import job_of
 from harness.cli.options import Plain, Until, Verbose, YesToAll
 from harness.cli.progress_view import open_reporter, paused
 from harness.cli.report import reported, spent
 from harness.core import shipped
-from harness.core.errors import BadInput
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
 from harness.emulator.scenario import load as load_scenario
@@ -62,7 +62,7 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Drive a job from where it stands to its end: every stage, every gate, the verified file, the release."""
-    job, file = meant(file)
+    job, file = job_of(file)
     drive(
         job,
         file,
@@ -95,29 +95,6 @@ def demo(
     with open_ledger() as ledger:
         job = job.model_copy(update={**changes, "name": _unfinished(name, ledger.closed())})
     drive(job, file, yes=True, brief=True, until=until, accept_changes=True, plain=plain, verbose=verbose)
-
-
-def meant(typed: Path) -> tuple[Job, Path]:
-    """The job that a file describes, or that has begun under a name, with its file.
-
-    A job that has begun is read from its file again, which may have been mended; where that now
-    describes another job, or none, what the job was last run with holds.
-    """
-    with open_ledger() as ledger:
-        begun = None if typed.is_file() else ledger.begun(str(typed))
-    if begun is None and not typed.exists():
-        examples = shipped.folder("examples")
-        raise BadInput(
-            f"cannot read the job file {typed}: there is none, and no job has begun under the name {typed}",
-            remedy=f"harness status lists the jobs that have begun; {examples} has job files to copy.",
-        )
-    if begun is None:
-        return load_job(typed), typed
-    job, file = begun
-    if not file.is_file():
-        return job, file
-    described = load_job(file)
-    return (described if described.name == job.name else job), file
 
 
 def drive(

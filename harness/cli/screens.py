@@ -211,6 +211,11 @@ def write(console: Console, line: Text) -> None:
     console.print(shown, soft_wrap=True)
 
 
+def say(console: Console, told: str, style: str = "") -> None:
+    """A line of words in which nothing is markup, as ``write`` shows it."""
+    write(console, Text(told, style=style))
+
+
 def encodable_text(console: Console, text: str) -> str:
     """The text with ``?`` for what the output's encoding cannot say (a Windows code page, a C locale)."""
     return text.encode(console.encoding, "replace").decode(console.encoding)

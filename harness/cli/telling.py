@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.cli.confirming import say
+from harness.cli.screens import say
 from harness.core import environment
 from harness.core.errors import HarnessError
 from harness.job.load import load_job

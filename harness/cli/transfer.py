@@ -17,6 +17,7 @@ from harness.cli.floors import SMALLER, Floor, floor_of
 from harness.cli.options import Plain
 from harness.cli.progress_view import open_reporter
 from harness.cli.report import spent
+from harness.cli.screens import say
 from harness.cli.telling import telling
 from harness.core import durable
 from harness.core.errors import BadInput, GateHeld, GateUnknown
@@ -85,7 +86,7 @@ def download(
             local, told = _fetch(host, remote_path, local_path, least, reporter)
     finally:
         host.close()
-    console.print(f"verified: {local} ({told})", markup=False, soft_wrap=True, highlight=False)
+    say(console, f"verified: {local} ({told})")
 
 
 def _of_job(job: str | None, *, plain: bool) -> None:

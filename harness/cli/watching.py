@@ -13,7 +13,7 @@ from harness.core.errors import HarnessError, StoreFailed
 from harness.facts import training
 from harness.facts.training import TrainingFacts
 from harness.ledger.history import History
-from harness.ledger.recorded import newest_look
+from harness.ledger.looks import newest_look, no_box
 
 
 class LookingContext(JobContext, Protocol):
@@ -49,7 +49,7 @@ class Watcher:
     def _seen(self, before: Look) -> Look:
         """The box as it is now, as far as it has one that runs."""
         history = before.history
-        if history.alive is None or history.instance_stopped or history.pin is None:
+        if no_box(history) is not None:
             return before
         found = training.glance(self.context, before.facts)
         if found.disk.value is None and found.session.value is None:

@@ -6,6 +6,11 @@ HOUR_S = 3600.0
 _GB = 1e9
 
 
+def as_paid(told: str, *, embedded: bool) -> str:
+    """Words about money; what nobody pays is called so."""
+    return f"{told} (embedded: no real money)" if embedded else told
+
+
 def usd(seconds: float, usd_per_hour: float) -> float:
     """USD for ``seconds`` at ``usd_per_hour``."""
     return seconds * usd_per_hour / HOUR_S

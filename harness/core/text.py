@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
@@ -22,7 +22,7 @@ def printable(text: str, limit: int = 2000) -> str:
     return clean if len(clean) <= limit and len(text) <= limit * 4 else clean[:limit] + "…"
 
 
-def meant(typed: str, known: Iterable[str]) -> str:
+def did_you_mean(typed: str, known: Iterable[str]) -> str:
     """Question after the known name that a misspelt one is nearest to, a blank behind it; empty when none is near."""
     near = get_close_matches(typed.lower(), list(known), 1)
     return f"Did you mean {near[0]}? " if near else ""
@@ -36,13 +36,13 @@ def names_device(part: str) -> bool:
     return _DEVICE.fullmatch(part) is not None
 
 
-def human_bytes(count: float) -> str:
-    """Bytes for people, in powers of ten as disks and seeds count them: ``8.10 GB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 1000:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.2f} {unit}"
-        count /= 1000
-    return f"{count:.2f} TB"
+def human_bytes(count: float, step: int = 1000, units: Sequence[str] = ("B", "kB", "MB", "GB", "TB")) -> str:
+    """Bytes for people, in powers of ten as disks and seeds count them: ``8.10 GB``; or in other units a step apart."""
+    for unit in units[:-1]:
+        if abs(count) < step:
+            return f"{count:.0f} {unit}" if unit == units[0] else f"{count:.2f} {unit}"
+        count /= step
+    return f"{count:.2f} {units[-1]}"
 
 
 def human_seconds(seconds: float) -> str:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from harness.core.errors import BadInput
 from harness.core.ports import InstanceStatus
-from harness.core.text import meant
+from harness.core.text import did_you_mean
 from harness.emulator.market import Ask
 from harness.emulator.rental import Timing
 
@@ -188,5 +188,5 @@ def _read(name: str) -> tuple[str, str]:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise BadInput(
             f"no scenario {name!r}: {reason}",
-            remedy=f"{meant(name, names())}Give a TOML file, or one of: {', '.join(names())}.",
+            remedy=f"{did_you_mean(name, names())}Give a TOML file, or one of: {', '.join(names())}.",
         ) from None

@@ -14,9 +14,11 @@ from harness.facts import traininglog
 from harness.facts.checkpoints import problems
 from harness.facts.mirror import MIRROR, Mirrored, mirrored
 from harness.facts.reading import ask, attempt, needed
+from harness.job import estimate
 from harness.job.model import Job
 from harness.ledger import billing
 from harness.log.grammar import Trainer
+from harness.log.pace import seconds_left, steps_left
 from harness.log.summary import LogSummary
 
 
@@ -96,14 +98,9 @@ def glance(context: JobContext, before: TrainingFacts | None = None) -> Training
 
 
 def steps_left_s(job: Job, log: LogSummary) -> float:
-    """Seconds that the steps still to be done will take: at the pace of the log, else at the planned one."""
-    planned = {Trainer.SFT: job.limits.sft_s_per_step, Trainer.DPO: job.limits.dpo_s_per_step}
-    total = {Trainer.SFT: job.training.sft_steps, Trainer.DPO: job.training.dpo_steps}
-    left = 0.0
-    for trainer, usual in planned.items():
-        pace, last = log.of(trainer).s_per_step, log.of(trainer).last
-        left += max(0, total[trainer] - (last.step if last is not None else 0)) * (usual if pace is None else pace)
-    return left
+    """Seconds that the job's steps still to be done will take: at the pace of the log, else at the planned one."""
+    planned = {Trainer.SFT: job.training.sft_steps, Trainer.DPO: job.training.dpo_steps}
+    return seconds_left(log, steps_left(log, planned), estimate.s_per_step(job))
 
 
 def _terms(context: JobContext) -> Terms:

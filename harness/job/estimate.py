@@ -16,6 +16,7 @@ from types import MappingProxyType
 from harness.artifacts import model_shape
 from harness.core.money import for_traffic, usd
 from harness.job.model import Job
+from harness.log.grammar import Trainer
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 """No step is done yet."""
@@ -101,6 +102,11 @@ def timeline(job: Job, done: Mapping[str, int] = NOTHING) -> Timeline:
     )
 
 
+def s_per_step(job: Job) -> dict[Trainer, float]:
+    """Seconds that a step of each trainer takes, by the job file."""
+    return {Trainer.SFT: job.limits.sft_s_per_step, Trainer.DPO: job.limits.dpo_s_per_step}
+
+
 def cost(job: Job, done: Mapping[str, int] = NOTHING) -> Cost:
     """Cost of the job (USD) at its price caps, ``done`` as in ``timeline``.
 
@@ -115,7 +121,7 @@ def cost(job: Job, done: Mapping[str, int] = NOTHING) -> Cost:
     )
 
 
-def forecast(job: Job) -> str:
+def in_words(job: Job) -> str:
     """The training alone and the whole rental, in minutes and USD at the price caps; raises BadInput as ``cost``."""
     time, paid = timeline(job), cost(job)
     return (

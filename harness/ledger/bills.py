@@ -15,6 +15,7 @@ from typing import Any
 from harness.core.errors import InstanceDead
 from harness.core.ids import InstanceId, JobName
 from harness.core.lifecycle import ORDER, Stage
+from harness.core.money import as_paid
 from harness.ledger.events import DestroyIntended
 from harness.ledger.history import History, Rental
 from harness.providers import registry
@@ -71,7 +72,7 @@ class Bills:
             told = "the provider's storage price"
         else:
             told = "a price that is not known"
-        return f"{told} (embedded: no real money)" if self.embedded else told
+        return as_paid(told, embedded=self.embedded)
 
     @property
     def brief(self) -> str:
@@ -127,8 +128,8 @@ def sentence(bills: Bills) -> str:
         case Billing.UNKNOWN if bills.instance_id is not None:
             said = f"I{which[1:]} was last seen dead: whether it bills, and how much, the provider's console tells."
         case Billing.UNKNOWN:
-            money = " (embedded: no real money)" if bills.embedded else ""
-            said = f"Something that the log of job {bills.job} does not account for may bill{money}."
+            told = f"Something that the log of job {bills.job} does not account for may bill"
+            said = f"{as_paid(told, embedded=bills.embedded)}."
     how = {
         Billing.ENDING: "proves the end",
         Billing.GONE: "proves the end",
@@ -137,6 +138,15 @@ def sentence(bills: Bills) -> str:
     }.get(bills.state, "ends it" if bills.at_once is None else "goes on to the verified file and ends it")
     at_once = f"; {bills.at_once} ends it at once, and says first what would be lost" if bills.at_once else ""
     return f"{said} {bills.command} {how}{at_once}."
+
+
+def next_command(history: History, found: Bills) -> str | None:
+    """The command that goes on with a job; for a closed one None."""
+    if history.closed:
+        return None
+    if found.state in {Billing.ENDING, Billing.GONE, Billing.UNKNOWN}:
+        return found.command
+    return f"harness destroy {history.job.name}" if history.job.adopted else f"harness run {history.job.name}"
 
 
 def _of_rental(history: History, rental: Rental, *, embedded: bool) -> Bills:

@@ -10,9 +10,9 @@ from pathlib import Path
 from harness.core.canonical import Json
 from harness.core.errors import BadInput, LogDamaged
 from harness.core.ids import InstanceId, JobName, job_name
-from harness.core.text import meant
+from harness.core.text import did_you_mean
 from harness.job.model import Job, ProviderTable
-from harness.ledger import ownership, pace, rows
+from harness.ledger import ownership, rows, timings
 from harness.ledger.chain import Record
 from harness.ledger.events import Closed, Opened
 from harness.ledger.history import History, fold
@@ -54,7 +54,7 @@ class Ledger:
         for name, outline in self.store.outlines().items():
             if outline and any(record.kind == Closed.kind for record in outline):
                 with suppress(LogDamaged):
-                    if pace.alike(folded(name, outline).job, job):
+                    if timings.alike(folded(name, outline).job, job):
                         found.append((outline[-1].at, folded(name, self.store.records(name))))
         return tuple(history for _, history in sorted(found, key=lambda one: one[0], reverse=True))
 
@@ -100,7 +100,8 @@ class Ledger:
         self.require_log(JobName(name))
         where = f" in {self.folders.parent}" if self.folders is not None else ""
         return BadInput(
-            f"there is no job {name!r}{where}", remedy=f"{meant(name, self.store.jobs())}harness status lists the jobs."
+            f"there is no job {name!r}{where}",
+            remedy=f"{did_you_mean(name, self.store.jobs())}harness status lists the jobs.",
         )
 
     def begun(self, name: str) -> tuple[Job, Path] | None:

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.money import usd
 from harness.job.estimate import timeline
-from harness.job.model import Job
 from harness.ledger import billing
 from harness.ledger.history import History
-from harness.log.grammar import Trainer
 from harness.log.pace import TrainingPace
 
 
@@ -33,11 +31,6 @@ def outlook(history: History, now: float, pace: TrainingPace | None = None, age_
     over = history.closed or history.destroyed is not None
     left = 0.0 if over else _left_s(history, now, pace, age_s)
     return Outlook(spent, spent + usd(left, price), history.job.limits.budget_usd)
-
-
-def expected_s_per_step(job: Job) -> dict[Trainer, float]:
-    """Seconds that a step of each trainer takes, by the job file."""
-    return {Trainer.SFT: job.limits.sft_s_per_step, Trainer.DPO: job.limits.dpo_s_per_step}
 
 
 def _left_s(history: History, now: float, pace: TrainingPace | None, age_s: float) -> float:

@@ -9,10 +9,10 @@ from harness.core.canonical import Json
 from harness.core.errors import LogDamaged
 from harness.core.ids import JobName
 from harness.ledger import bills as billed
-from harness.ledger.bills import Billing, Bills
+from harness.ledger.bills import Bills
 from harness.ledger.history import History
+from harness.ledger.looks import RecordedPace, recorded_pace
 from harness.ledger.outlook import outlook
-from harness.ledger.recorded import RecordedPace, recorded_pace
 
 SCHEMA: Final = 1
 """Version of the row: a higher one when a key changes its meaning or goes; keys are added without."""
@@ -39,7 +39,7 @@ def row(history: History, now: float, *, forgotten: bool = False) -> dict[str, J
         "bills": _bills(found),
         "held": history.held.reason if history.held else None,
         "verified": str(history.verified.path) if history.verified else None,
-        "next": next_command(history, found),
+        "next": billed.next_command(history, found),
     }
 
 
@@ -48,15 +48,6 @@ def unreadable(name: JobName, error: LogDamaged) -> dict[str, Json]:
     told = _bills(billed.unaccounted(name))
     row: dict[str, Json] = {"schema": SCHEMA, "job": name, "stage": "unreadable", "alive": None, "bills": told}
     return {**row, "unreadable": str(error), "remedy": error.remedy}
-
-
-def next_command(history: History, found: Bills) -> str | None:
-    """The command that goes on with a job; for a closed one None."""
-    if history.closed:
-        return None
-    if found.state in {Billing.ENDING, Billing.GONE, Billing.UNKNOWN}:
-        return found.command
-    return f"harness destroy {history.job.name}" if history.job.adopted else f"harness run {history.job.name}"
 
 
 def _training(seen: RecordedPace, age_s: float) -> dict[str, Json]:

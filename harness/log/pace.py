@@ -19,7 +19,6 @@ class TrainingPace:
     step: int
     total: int
     left_s: float
-    left: Mapping[Trainer, int]
     trainer: Trainer | None = None
     loss: float | None = None
     learning_rate: float | None = None
@@ -28,23 +27,31 @@ class TrainingPace:
 def pace(log: LogSummary, expected: Mapping[Trainer, float]) -> TrainingPace | None:
     """Progress of the present attempt; None before it has announced its steps.
 
-    Steps take as long as the newest logged ones, those of a trainer that has not begun as ``expected`` (seconds).
+    ``expected``: seconds of a step, as in ``seconds_left``.
     """
     if log.plan is None:
         return None
     planned = {Trainer.SFT: log.plan.sft_steps, Trainer.DPO: log.plan.dpo_steps}
-    left = {trainer: max(0, total - _done(log, trainer)) for trainer, total in planned.items()}
-    seconds = sum(count * (log.of(trainer).s_per_step or expected[trainer]) for trainer, count in left.items())
+    left = steps_left(log, planned)
     newest = next((last for trainer in reversed(planned) if (last := log.of(trainer).last) is not None), None)
     return TrainingPace(
         step=sum(planned.values()) - sum(left.values()),
         total=sum(planned.values()),
-        left_s=seconds,
-        left=left,
+        left_s=seconds_left(log, left, expected),
         trainer=newest.trainer if newest else None,
         loss=newest.loss if newest else None,
         learning_rate=newest.lr if newest else None,
     )
+
+
+def steps_left(log: LogSummary, planned: Mapping[Trainer, int]) -> dict[Trainer, int]:
+    """Steps that each trainer has still to do, of those ``planned``."""
+    return {trainer: max(0, total - _done(log, trainer)) for trainer, total in planned.items()}
+
+
+def seconds_left(log: LogSummary, left: Mapping[Trainer, int], expected: Mapping[Trainer, float]) -> float:
+    """Seconds that steps take: each as long as its trainer's newest logged ones, else as ``expected``."""
+    return sum(count * (log.of(trainer).s_per_step or expected[trainer]) for trainer, count in left.items())
 
 
 def _done(log: LogSummary, trainer: Trainer) -> int:

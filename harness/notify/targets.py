@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from urllib.request import url2pathname
 
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, MissingExtra
+from harness.core.side_by_side import side_by_side
 from harness.core.text import printable
 
 WAIT_S = 10.0
@@ -64,27 +65,23 @@ def require_usable(urls: Sequence[str]) -> None:
 
 def send(notice: Notice, urls: Sequence[str]) -> tuple[str, ...]:
     """Tell every target, all at once and for ten seconds at most; of those that were not told, why."""
-    clock, problems = SystemClock(), [f"no answer within {WAIT_S:.0f} s"] * len(urls)
-
-    def tell(number: int, url: str) -> None:
-        try:
-            problems[number] = _append(notice, url) if _scheme(url) == _FILE else _by_apprise(notice, url)
-        except OSError as error:
-            problems[number] = error.strerror or type(error).__name__
-        except Exception as error:  # noqa: BLE001 - its words may hold the URL, and a job goes on whatever it is
-            problems[number] = type(error).__name__
-
-    threads = [threading.Thread(target=tell, args=each, daemon=True) for each in enumerate(urls)]
-    for thread in threads:
-        thread.start()
-    deadline = clock.monotonic() + WAIT_S
-    for thread in threads:
-        thread.join(max(0.0, deadline - clock.monotonic()))
+    each = [partial(_problem, notice, url) for url in urls]
+    problems = side_by_side(each, WAIT_S, f"no answer within {WAIT_S:.0f} s")
     return tuple(
         f'the notification "{notice.occasion}" did not reach target {number} ({_scheme(url) or "no URL"}): {problem}'
-        for number, (url, problem) in enumerate(zip(urls, tuple(problems), strict=True), start=1)
+        for number, (url, problem) in enumerate(zip(urls, problems, strict=True), start=1)
         if problem
     )
+
+
+def _problem(notice: Notice, url: str) -> str:
+    """Reason why a target was not told; empty when it was."""
+    try:
+        return _append(notice, url) if _scheme(url) == _FILE else _by_apprise(notice, url)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    except Exception as error:  # noqa: BLE001 - its words may hold the URL, and a job goes on whatever it is
+        return type(error).__name__
 
 
 def _append(notice: Notice, url: str) -> str:

@@ -13,7 +13,7 @@ from harness.context import JobContext
 from harness.core.errors import BadInput, GateUnknown
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.observed import CouldNotLook
-from harness.core.text import human_seconds, meant
+from harness.core.text import did_you_mean, human_seconds
 from harness.gates.facts_file import FactsFile, digest, read_facts
 from harness.job.model import Job
 from harness.plugin.arguments import ALL, asked_stages
@@ -106,7 +106,7 @@ def _own_stage(stage: str, job: Job, config: pytest.Config, scratch: Path) -> Pa
     if facts is None:
         raise BadInput(
             f"no stage is named {stage!r}: the stages are {', '.join(ORDER)}",
-            remedy=f"{meant(stage, ORDER)}For a stage of your own, answer the hook pytest_harness_look in your "
+            remedy=f"{did_you_mean(stage, ORDER)}For a stage of your own, answer the hook pytest_harness_look in your "
             "conftest.py.",
         )
     path = scratch / f"{stage}.json"

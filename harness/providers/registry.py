@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from harness.core.errors import BadInput
 from harness.core.ports import Clock, Provider
-from harness.core.text import meant
+from harness.core.text import did_you_mean
 
 if TYPE_CHECKING:
     from harness.providers.scoped_keys import KeyIssuer
@@ -70,7 +70,7 @@ def find(kind: str) -> EntryPoint:
     if not found:
         raise BadInput(
             f"no provider is of kind {kind!r}; known here: {', '.join(kinds())}",
-            remedy=f"{meant(kind, kinds())}Name one of these, or install the package that brings it into the "
+            remedy=f"{did_you_mean(kind, kinds())}Name one of these, or install the package that brings it into the "
             "environment of this harness.",
         )
     if len(found) > 1:

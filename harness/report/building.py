@@ -68,7 +68,7 @@ def build(
         standing=stands,
         headline=standing.headline(stands, history, stages),
         safety=standing.safety(artifact, instance, bill),
-        next_step=standing.next_step(stands, history),
+        next_step=standing.next_step(stands, history, bill),
         written_at=now,
         log_seq=history.records[-1].seq if history.records else 0,
         log_digest=history.head,
@@ -223,7 +223,7 @@ def _line(history: History) -> float | None:
 def _estimate(job: Job) -> str:
     """Plan of time and money; empty for a model whose sizes cannot be predicted."""
     try:
-        return estimate.forecast(job)
+        return estimate.in_words(job)
     except BadInput:
         return ""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.core.money import as_paid
 from harness.core.text import human_bytes
-from harness.release.statement import rfc3339
+from harness.report import numbers
 from harness.report.model import JobStanding, Report
 
 
@@ -20,8 +21,7 @@ def lines(report: Report, *, failed: bool) -> Iterator[str]:
         yield f"SHA-256: {artifact.local_sha256}, the same on the box and here"
     if instance is not None:
         billed = "" if money.billed_usd is None else f"; the provider has billed ${money.billed_usd:.2f}"
-        paid = " (embedded: no real money)" if instance.embedded else ""
-        yield f"cost: ${money.usd:.2f} of a budget of ${money.budget_usd:.2f}{billed}{paid}"
+        cost = f"cost: ${money.usd:.2f} of a budget of ${money.budget_usd:.2f}{billed}"
+        yield as_paid(cost, embedded=instance.embedded)
         if instance.gone_at is not None:
-            gone = rfc3339(instance.gone_at).replace("T", " ").replace("Z", " UTC")
-            yield f"instance {instance.id}: gone since {gone}, as is proven"
+            yield f"instance {instance.id}: gone since {numbers.moment(instance.gone_at)}, as is proven"

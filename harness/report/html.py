@@ -80,7 +80,7 @@ def _policy_digest(text: str) -> str:
 
 
 def _machine_time(at: float) -> str:
-    return rfc3339(min(max(at, 0.0), 253402300799.0))
+    return rfc3339(numbers.in_calendar(at))
 
 
 _MARKS: Final[Mapping[JobStanding, tuple[str, str]]] = {

@@ -9,8 +9,9 @@ import math
 from datetime import UTC, datetime
 from typing import Final
 
-from harness.core.text import human_seconds
+from harness.core.text import human_bytes, human_seconds
 
+_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -30,11 +31,7 @@ def per_hour(money: float) -> str:
 
 def size(count: float) -> str:
     """Bytes in powers of 1024: ``7.54 GiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.2f} {unit}"
-        count /= 1024
-    return f"{count:.2f} TiB"
+    return human_bytes(count, 1024, _UNITS)
 
 
 def exactly(count: int) -> str:
@@ -52,6 +49,11 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return ""
     return "<0.1 s" if 0 < seconds < 0.05 else human_seconds(seconds).removesuffix(" 00 s").removesuffix(" 00 min")
+
+
+def in_calendar(at: float) -> float:
+    """A time in epoch seconds; what no calendar holds is put at its end."""
+    return min(max(at, 0.0), 253402300799.0)
 
 
 def clock(at: float) -> str:
@@ -84,5 +86,4 @@ def figure(number: float | None) -> str:
 
 
 def _utc(at: float) -> datetime:
-    """The time at epoch seconds; times that no calendar holds are shown at its ends."""
-    return datetime.fromtimestamp(min(max(at, 0.0), 253402300799.0), UTC)
+    return datetime.fromtimestamp(in_calendar(at), UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.ledger.bills import Bills, sentence
+from harness.ledger.bills import Bills, next_command, sentence
 from harness.ledger.history import History
 from harness.report.model import ArtifactReport, InstanceReport, JobStanding, StageReport, StageState
 
@@ -53,14 +53,12 @@ def safety(artifact: ArtifactReport | None, instance: InstanceReport | None, bil
     return f"{costs} Nothing is lost: everything there is is on that instance, so do not destroy it in any other way."
 
 
-def next_step(stands: JobStanding, history: History) -> str:
+def next_step(stands: JobStanding, history: History, bill: Bills) -> str:
     """The next command to type."""
     if stands is JobStanding.CLOSED:
         return f"harness verify {history.verified.path if history.verified else 'FILE'}"
-    if stands is JobStanding.LOST:
-        return "harness status"
-    name = history.job.name
-    return f"harness destroy {name}" if history.job.adopted else f"harness run {name}"
+    going_on = None if stands is JobStanding.LOST else next_command(history, bill)
+    return going_on or "harness status"
 
 
 def current(stages: Sequence[StageReport]) -> StageReport | None:

@@ -17,7 +17,7 @@ from harness.core.ports import CreateRequest, Offer, OfferQuery, Provider
 from harness.job import estimate
 from harness.job.forecast import Forecast, forecast
 from harness.job.model import Job
-from harness.ledger import pace
+from harness.ledger import timings
 from harness.ledger.events import PlanAgreed, RentFailed, RentIntended
 from harness.ledger.history import History
 from harness.runner.progress import ProgressReporter
@@ -108,10 +108,9 @@ def plan(
     Raises BadInput for a model whose sizes cannot be predicted.
     """
     shown = tuple(offers[:TRIED])
-    known = [pace.known(job, own, earlier, (one.gpu_name, one.num_gpus)) for one in shown]
-    return RentPlan(
-        job, shown, tuple(forecast(job, one, paces, done) for one, paces in zip(shown, known, strict=True)), meaning
-    )
+    known = [timings.known(job, own, earlier, (one.gpu_name, one.num_gpus)) for one in shown]
+    forecasts = tuple(forecast(job, one, took, done) for one, took in zip(shown, known, strict=True))
+    return RentPlan(job, shown, forecasts, meaning)
 
 
 def fitting(

@@ -53,7 +53,7 @@ def replace(
     if rental is None or context.job.adopted:  # a job that took its instance over has no other to rent
         return False
     resume = to_resume(context)
-    said = outlook(resume)
+    said = where_it_goes_on(resume)
     done = resume.steps if resume is not None else estimate.NOTHING
     needed = estimate.cost(context.job, done).total
     shown = renting.plan(
@@ -91,8 +91,8 @@ def steps_done(context: RunnerContext) -> Mapping[str, int]:
     return estimate.NOTHING if resume is None else resume.steps
 
 
-def outlook(resume: Resumable | None) -> str:
-    """Outlook of the training, in words."""
+def where_it_goes_on(resume: Resumable | None) -> str:
+    """Place from which the training goes on, in words."""
     if resume is None:
         return "the training begins anew: nothing that it could go on from is mirrored here"
     trainer, step = list(resume.steps.items())[-1]

@@ -16,7 +16,7 @@ from harness.core.observed import seen
 from harness.core.ports import PendingPrice
 from harness.core.verdict import Verdict
 from harness.facts.mirror import Mirrored
-from harness.facts.training import TrainingFacts
+from harness.facts.training import TrainingFacts, steps_left_s
 from harness.plugin.looking import Evidence
 from tests.support.facts import (
     CRASHED,
@@ -377,6 +377,12 @@ def test_the_evidence_shows_what_was_judged() -> None:
             assert value in judged[check].saw[name], (check, name, judged[check].saw)
     again = judge(Stage.TRAINING, changed(training(), resumed(200, *step_lines("sft", 201, 250, loss=0.85))))
     assert again["resume_is_continuous"].saw["sft resumed at"] == "200"
+
+
+def test_steps_that_a_resume_spares_are_not_to_come() -> None:
+    resume = "[sft] RESUME from models/output/sft/checkpoint-300 at step 300"
+    job = sound_job()
+    assert steps_left_s(job, log(V2, PLAN, resume)) == pytest.approx(30 * 4.4 + 80 * 6.0)
 
 
 def test_what_a_log_tells_too_coarsely_is_unknown() -> None:

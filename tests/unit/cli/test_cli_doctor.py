@@ -18,7 +18,7 @@ from harness.core.errors import BadInput, MissingExtra, ProviderUnavailable
 from harness.core.ids import JobName
 from harness.core.ports import Account, Listing
 from harness.facts import runtime
-from harness.ledger.events import Opened, RentIntended
+from harness.ledger.events import InstanceStopped, Opened, RentIntended
 from harness.ledger.sql import open_store
 from harness.shellguard import shim
 from tests.support.job_histories import INSTANCE, Log, events_of, job
@@ -188,9 +188,19 @@ def test_a_job_that_bills_is_told_with_its_instance(ask: Asked, home: Path) -> N
     code, found = ask()
     assert (code, shut(found)) == (0, {})
     told = found[f"job {log.job.name}"]["seen"]
-    assert f"instance {INSTANCE} at $" in told
+    assert f"instance {INSTANCE} bills $16.00/h" in told
     assert f"harness status {log.job.name}" in told
     assert tree(home) == before
+
+
+def test_a_stopped_instance_is_told_at_its_disks_price(ask: Asked, home: Path) -> None:
+    log = Log(job())
+    _write(home, log.rented().add(InstanceStopped(INSTANCE, "the budget is used up")))
+    code, found = ask()
+    assert (code, shut(found)) == (0, {})
+    told = found[f"job {log.job.name}"]["seen"]
+    assert f"instance {INSTANCE} is stopped, its disk bills the provider's storage price" in told
+    assert "$" not in told
 
 
 def test_a_rent_without_an_outcome_is_unknown(ask: Asked, home: Path) -> None:
@@ -313,6 +323,22 @@ def test_a_job_that_has_begun_is_known_by_its_name(ask: Asked, home: Path, monke
     _, found = ask(of.name)
     assert found["no_orphans"]["verdict"] == "pass"
     assert ask("nothere")[0] == 2
+
+
+def test_a_job_that_has_begun_is_judged_by_its_file_as_that_is_now(
+    ask: Asked, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.wiring.open_provider", lambda *_: Market(Account(7, 100.0)))
+    package, file = home.parent / "package", home.parent / "night.toml"
+    package.mkdir()
+    file.write_text(f'name = "night"\nprofile = "forex-r1-v3"\n[package]\nsource = {json.dumps(str(package))}\n')
+    home.mkdir()
+    then = job(package={"source": str(home.parent / "gone")})
+    open_store(home / "state.db", SystemClock()).append(
+        JobName("night"), Opened(then.model_dump(mode="json"), str(file))
+    )
+    _, found = ask("night")
+    assert found["no_orphans"]["verdict"] == "pass"  # the package that is gone would have ended the look
 
 
 def test_a_job_file_that_does_not_load_is_bad_input(ask: Asked, home: Path) -> None:

@@ -32,7 +32,7 @@ from tests.support.context import Telling, World, make_world
 from tests.support.fake_clock import FakeClock
 from tests.support.job_histories import Log, events_of, job
 from tests.support.scripted_world import Market, offer
-from tests.unit.ledger.test_ledger_pace import log
+from tests.unit.ledger.test_ledger_timings import log
 
 SWEDEN = dataclasses.replace(
     offer(501), place="Sweden, SE", usd_per_gb_up=0.003, usd_per_gb_down=0.002, disk_usd_per_hour=0.0311

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from harness.cli import exit_codes, progress_view
 from harness.cli.progress_view import open_reporter, paused, show_failure
-from harness.cli.screens import PlainScreen
+from harness.cli.screens import PlainScreen, say
 from harness.cli.wording import Doing
 from harness.core.errors import GateHeld, HarnessError, NotProven, StoreFailed
 from harness.core.lifecycle import Stage
@@ -278,9 +278,11 @@ def test_an_output_that_knows_only_a_code_page_is_served(terminal: bool) -> None
         reporter.meter(STEPS, 5, 10, "外")
         reporter.judged(Stage.TRAINING, _training())
     show_failure(console, GateHeld("外 holds"))
+    say(console, "外 [bold]is said[/bold]")
     file.flush()
     said = raw.getvalue().decode("cp1252")
     assert "? holds" in said
+    assert "? [bold]is said[/bold]" in said
     assert "PASS" in said
 
 

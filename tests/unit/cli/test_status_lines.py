@@ -34,8 +34,8 @@ from harness.ledger.events import (
     StageEntered,
 )
 from harness.ledger.jobs import Ledger
+from harness.ledger.looks import recorded_pace
 from harness.ledger.outlook import outlook
-from harness.ledger.recorded import recorded_pace
 from harness.ledger.sql import open_store
 from harness.log import summary
 from tests.support.fake_clock import FakeClock

@@ -95,7 +95,7 @@ def test_training_alone_and_the_whole_rental_stand_side_by_side(job: Job) -> Non
     told = (
         "training alone 40 min, $10.72; whole rental with setup, download and traffic 65 min, $18.05; at most $16.00/h"
     )
-    assert estimate.forecast(job) == told
+    assert estimate.in_words(job) == told
 
 
 @pytest.mark.parametrize(
@@ -134,4 +134,4 @@ def test_an_evaluation_is_paid_for_by_those_who_ask_for_it(job: Job) -> None:
 def test_preflight_shows_both(job: Job) -> None:
     evidence = Evidence()
     dict(check_functions(Stage.PREFLIGHT))["cost_within_budget"](job, evidence)
-    assert ("estimate", estimate.forecast(job)) in [(sight.name, sight.value) for sight in evidence.sights]
+    assert ("estimate", estimate.in_words(job)) in [(sight.name, sight.value) for sight in evidence.sights]

@@ -22,7 +22,7 @@ def test_a_job_that_is_closed_ends_with_everything() -> None:
     ]
     assert told[4].startswith("cost: $")
     assert " of a budget of $" in told[4]
-    assert told[5].startswith(f"instance {INSTANCE}: gone since 2027-01-15 ")
+    assert told[5].startswith(f"instance {INSTANCE}: gone since 15 Jan 2027, ")
     assert told[5].endswith(" UTC, as is proven")
     assert len(told) == 6
 

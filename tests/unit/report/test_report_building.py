@@ -92,6 +92,12 @@ def test_how_it_stands_and_what_could_be_lost(make: Callable[[], Log], stands: J
     assert safe in report.safety
 
 
+def test_a_destruction_that_was_begun_without_a_release_goes_on_by_the_command_that_began_it() -> None:
+    report = _report(Log().trained().add(DestroyIntended(INSTANCE, None)))
+    assert report.next_step == "harness abandon night"
+    assert "harness abandon night proves the end" in report.safety
+
+
 def test_a_job_whose_instance_may_live_is_never_called_closed() -> None:
     report = _report(Log().verified().add(Closed()))
     assert report.standing is JobStanding.UNDER_WAY

@@ -1,4 +1,4 @@
-"""The newest look at a job's training that its log names: how far it was then, without asking anybody."""
+"""Looks at a job's training by its log: whether there is a box to ask, and the newest look that was written down."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from harness.core.errors import BadInput
 from harness.core.lifecycle import Stage
 from harness.gates.facts_file import FactsFile, read_facts
+from harness.job import estimate
 from harness.ledger.events import GateJudged, Polled
 from harness.ledger.history import History
-from harness.ledger.outlook import expected_s_per_step
 from harness.log.pace import TrainingPace, pace
 from harness.log.summary import LogSummary
 
@@ -27,6 +27,15 @@ class RecordedPace:
 
     at: float
     pace: TrainingPace
+
+
+def no_box(history: History) -> str | None:
+    """Reason why there is no box to ask; None when there is one."""
+    if history.alive is None:
+        return "no instance of this job is alive"
+    if history.instance_stopped:
+        return f"instance {history.alive.instance_id} is stopped"
+    return None if history.pin is not None else f"instance {history.alive.instance_id} is not ready yet"
 
 
 def newest_look(history: History) -> FactsFile | None:
@@ -48,7 +57,7 @@ def recorded_pace(history: History) -> RecordedPace | None:
     if file is None or log is None:
         return None
     try:
-        seen = pace(_summaries().validate_python(log), expected_s_per_step(history.job))
+        seen = pace(_summaries().validate_python(log), estimate.s_per_step(history.job))
     except ValidationError:
         return None
     return RecordedPace(file.taken_at, seen) if seen is not None else None

@@ -14,7 +14,7 @@ from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
 from harness.job import estimate
 from harness.job.model import Job
-from harness.ledger import pace
+from harness.ledger import timings
 from harness.ledger.events import (
     ArtifactRecorded,
     Closed,
@@ -75,7 +75,7 @@ def log(
 
 
 def known(*logs: Log, of: Job | None = None) -> dict[str, tuple[float, str]]:
-    found = pace.known(of or job(), None, [one.history for one in logs], BOARD)
+    found = timings.known(of or job(), None, [one.history for one in logs], BOARD)
     return {part: (round(taken.seconds, 3), taken.source) for part, taken in found.items()}
 
 
@@ -181,7 +181,7 @@ def test_a_job_that_ran_on_another_board_is_not_asked() -> None:
 
 
 def test_what_this_very_job_took_goes_before_what_others_took() -> None:
-    found = pace.known(job(), log(setup=50).history, [log().history], BOARD)
+    found = timings.known(job(), log(setup=50).history, [log().history], BOARD)
     assert (found["setup"].seconds, found["setup"].source) == (50.0, "measured in this job")
 
 

@@ -1,4 +1,4 @@
-"""Time that a job's parts took by its own log, and took in earlier jobs like it. Pure.
+"""Timings of a job's parts: what they took by its own log, and in earlier jobs like it. Pure.
 
 A part that was interrupted (a hold, a stop, a second start) is no measure of the next one, and counts for nothing.
 """
