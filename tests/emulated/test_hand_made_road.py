@@ -245,6 +245,6 @@ def _download_safely(person: Person, digest: str, name: str) -> None:
     code, said = person.harness(*_download_line(person, local))
     assert (code, "--over SIZE" in said) == (HELD, True), said
     assert not list(local.glob("*.gguf"))
-    code, said = person.harness(*_download_line(person, local, "--over", "150kB"))
+    code, said = person.harness(*_download_line(person, local, "--over", "60kB"))
     assert (code, f"verified: {local / name}" in said) == (0, True), said
     assert of_file(local / name).sha256 == digest
