@@ -16,9 +16,10 @@ from harness.core.ids import OfferId
 from harness.core.lifecycle import Stage
 from harness.core.ports import Offer
 from harness.guard import destroy
+from harness.ledger import billing
 from harness.ledger.events import Lost, PlanAgreed, Rented, RentIntended
 from harness.ledger.kinds import JobEvent
-from harness.runner import renting, replacement
+from harness.runner import renting
 from harness.runner import run as runner
 from harness.runner.renting import RentPlan
 from harness.runner.replacement import NOBODY_AGREES, Agreement
@@ -386,7 +387,7 @@ def test_others_in_its_place_are_within_the_budget_too(dead: World, monkeypatch:
 
     def thinks() -> None:
         dead.market.offers = [offer(700)]
-        monkeypatch.setattr(replacement.billing, "spent", lambda *_: 59.0)
+        monkeypatch.setattr(billing, "spent", lambda *_: 59.0)
 
     person.thinks = thinks
     with pytest.raises(GateHeld, match=r"another one is over the budget: \$59.00 are spent"):
