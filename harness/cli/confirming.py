@@ -103,16 +103,16 @@ def agreeing(
     """
 
     def to_rent(plan: RentPlan) -> str | None:
-        how = None
-        if in_advance and (plan.meaning or context.history.lost is not None):
+        how, another = None, bool(plan.meaning) or context.history.lost is not None
+        if in_advance and another:
             how = "--replace-dead-instance, given in advance"
-        elif yes and not plan.meaning:
+        elif yes and not another:
             how = "--yes, given in advance"
         if how is not None or not sys.stdin.isatty():
             with paused(reporter):
                 plan_view.show(plan, console, brief=brief)
             return how
-        word, end = ("rent another", "have it replaced") if plan.meaning else ("rent", "rent the first still there")
+        word, end = ("rent another", "have it replaced") if another else ("rent", "rent the first still there")
         return _typed(console, reporter, word, f"type '{word}' to {end}: ", *plan_view.told(plan, console, brief=brief))
 
     return Agreement(to_rent, accepting(context, console, reporter, loss))

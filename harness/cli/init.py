@@ -81,6 +81,9 @@ def init(
     answers: dict[str, Any] = {"profile": profile, "instance_id": instance_id}
     answers["name"] = usual_name if adopt and not name else ask("--name", name, "Name of the job", usual_name, job_name)
     answers["package"] = ask("--package", package, "Folder of the training package", _package(), _folder)
+    path = file or Path(f"{answers['name']}-{instance_id}.toml" if adopt else f"{answers['name']}.toml")
+    if not adopt:
+        _refuse_inside(path, answers["package"])
     if adopt:
         model = ask("--model", model, "Base model", usual["model"]["base"], str)
         quantization = ask("--quantization", quantization, "Quantization", usual["artifact"]["quantization"], _known)
@@ -97,7 +100,6 @@ def init(
     answers["destination"] = ask("--destination", destination, "Folder for the model (empty: the job's own)", "", _path)
     answers |= {"remote_dir": remote_dir} | _model(model, quantization, usual)
     answers |= _data(data, answers["package"], usual["data"])
-    path = file or Path(f"{answers['name']}-{instance_id}.toml" if adopt else f"{answers['name']}.toml")
     _write(path, JobAnswers(**answers), embedded=embedded, force=force)
 
 
@@ -149,6 +151,18 @@ def _path(text: str) -> Path | None:
     if not text:
         return None
     return Path(text).expanduser() if re.match(r"~(?:[/\\]|$)", text) else Path(text)
+
+
+def _refuse_inside(path: Path, package: Path) -> None:
+    """Raise BadInput for a job file that would lie in its package: sent to the box, and a part of what is judged."""
+    root = package.resolve()
+    if path.resolve().is_relative_to(root):
+        raise BadInput(
+            f"{path} would lie in the package {package}: it would be sent to the box with all that it tells, and a "
+            "change of the budget would make another package of it",
+            remedy=f"Name a file outside of it: harness init {shlex.quote(str(root.parent / path.name))} --package "
+            f"{shlex.quote(str(package))}",
+        )
 
 
 def _known(text: str) -> str:

@@ -32,6 +32,10 @@ def plan(
         ledger.require_log(job.name)
         records = ledger.store.records(job.name)
         own, earlier = folded(job.name, records) if records else None, ledger.earlier(job)
+    if own is not None and own.in_doubt:
+        left = {"job": job.name, "in_doubt": True, "offers": []}
+        typer.echo(json.dumps(left, indent=1) if as_json else plan_view.nothing_left(own))
+        return
     if own is not None and own.alive is not None:
         rental = own.alive
         price = plan_view.price(job, rental.usd_per_hour)
@@ -39,10 +43,13 @@ def plan(
         told = f"job {job.name} has instance {rental.instance_id} at {price}: nothing is left to be rented"
         typer.echo(json.dumps(had, indent=1) if as_json else told)
         return
-    provider = open_provider(job.provider, environment.home(), SystemClock())
+    clock = SystemClock()
+    provider = open_provider(job.provider, environment.home(), clock)
     shown = renting.plan(job, renting.fitting(job, provider, own), earlier, own)
     if as_json:
         typer.echo(json.dumps(plan_view.as_json(shown), indent=1))
     else:
         plan_view.show(shown, Console())
+        for line in plan_view.standing(own, clock.now()):
+            typer.echo(line)
         typer.echo(f"nothing was rented; harness run {file} shows this again after preflight, and asks")

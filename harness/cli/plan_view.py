@@ -12,10 +12,12 @@ from harness.cli.screens import say
 from harness.core.canonical import Json
 from harness.core.money import as_paid
 from harness.core.ports import Offer
-from harness.core.text import printable
+from harness.core.text import human_seconds, printable
 from harness.job.forecast import Forecast
 from harness.job.model import Job
+from harness.ledger.history import History
 from harness.providers import registry
+from harness.runner import renting
 from harness.runner.renting import RentPlan
 
 _HEAD = ("price/h", "GPUs", "place", "reliable", "Mb/s down/up", "CUDA", "disk", "$/GB in/out", "to the end")
@@ -68,6 +70,24 @@ def in_short(plan: RentPlan) -> str:
         f"the plan: {offer.num_gpus}x {offer.gpu_name}{place}, {price(plan.job, offer.usd_per_hour)}; "
         f"about {duration(best.seconds)} and ${best.usd:.2f} in all, at most ${plan.job.limits.budget_usd:.2f}"
     )
+
+
+def nothing_left(history: History) -> str:
+    """The line about a job that has rented, or may have."""
+    had = f"instance {history.rental.instance_id}" if history.rental is not None else "what may be an instance"
+    return f"job {history.job.name} has rented {had} already: nothing is left to be agreed to"
+
+
+def standing(history: History | None, now: float) -> Iterator[str]:
+    """A line about the agreement that a run would rent by without asking, where there is one."""
+    agreed = renting.standing(history, now) if history is not None else None
+    if history is not None and agreed is not None and history.agreed_at is not None:
+        numbers = ", ".join(str(one.get("id")) for one in agreed.offers)
+        yield (
+            f"a rental was agreed to {human_seconds(max(0.0, now - history.agreed_at))} ago ({agreed.how}), and that "
+            f"stands: without asking again, harness run {history.job.name} rents the first of the offers {numbers} "
+            "that still shows at no higher price"
+        )
 
 
 def demanded(job: Job) -> str:

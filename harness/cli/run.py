@@ -27,7 +27,8 @@ from harness.ledger.jobs import named
 from harness.runner import renting
 from harness.runner.first_look import first_look
 from harness.runner.progress import ProgressReporter
-from harness.runner.replacement import steps_done
+from harness.runner.provision import reopen_if_old
+from harness.runner.replacement import planned
 from harness.runner.run import open_job, reopen_if_mended, reopen_if_spoilt
 from harness.runner.run import run as run_job
 from harness.wiring import OpenContext, open_context, open_ledger
@@ -155,15 +156,17 @@ def _rehearse(context: OpenContext, console: Console, reporter: ProgressReporter
     """Preflight, and the plan; a job that has rented, or may have, is left as it is."""
     history = context.history
     if history.rental is not None or history.in_doubt:
-        had = f"instance {history.rental.instance_id}" if history.rental is not None else "what may be an instance"
-        reporter.note(f"job {context.job.name} has rented {had} already: nothing is left to be agreed to")
+        reporter.note(plan_view.nothing_left(history))
         return
     reopen_if_mended(context, reporter)
+    reopen_if_old(context, reporter)
     run_job(context, reporter, lambda _id, _file: None, until=Stage.PREFLIGHT)
     offers = renting.fitting(context.job, context.provider(), context.history)
-    shown = renting.plan(context.job, offers, context.earlier(), context.history, done=steps_done(context))
+    shown = planned(context, offers)
     with paused(reporter):
         plan_view.show(shown, console)
+    for line in plan_view.standing(context.history, context.clock.now()):
+        reporter.note(line)
     reporter.note("nothing was rented: the same command without --dry-run goes on from here")
 
 

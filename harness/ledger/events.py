@@ -95,6 +95,13 @@ class PlanAgreed(JobEvent):
     budget_usd: float
 
 
+@stored("plan_refused")
+class PlanRefused(JobEvent):
+    """Nobody agreed to the plan that was shown, of about ``usd``: an agreement to an earlier one ends with that."""
+
+    usd: float
+
+
 @stored("rent_intended")
 class RentIntended(JobEvent):
     """An instance is about to be asked for under ``label``; ``owner``: user id of the API key."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, TypeVar
 
+from harness.artifacts import digest
+from harness.core.canonical import canonical
 from harness.core.errors import AmbiguousCreate, Unaccounted
 from harness.core.ids import InstanceId, Sha256
 from harness.core.lifecycle import ADOPTED, ORDER, Stage
@@ -58,7 +60,8 @@ class History:
     judged_at: Mapping[Stage, float] = field(default_factory=dict)
     staged: events.Staged | None = None
     agreed: events.PlanAgreed | None = None
-    """The plan that was agreed to and has rented nothing yet, of the job as it is configured."""
+    """The plan that was agreed to and has rented nothing yet: none was refused since, job and package are the same."""
+    agreed_at: float | None = None
     intended: events.RentIntended | None = None
     """The rent that was begun last, unless it failed."""
     intended_at: float | None = None
@@ -122,6 +125,16 @@ class History:
         return self.rental is None and (self.intended is not None or held)
 
     @property
+    def package(self) -> Sha256 | None:
+        """Names the staged package: checkpoints are of use to the very package that made them."""
+        return digest.of_bytes(canonical(self.staged.files)) if self.staged is not None else None
+
+    @property
+    def repackaged(self) -> bool:
+        """True when the package is not the one that was on the instance whose place is to be taken."""
+        return self.lost is not None and self.lost.package != self.package
+
+    @property
     def head(self) -> str:
         """The digest of the last record: names the whole log."""
         return self.records[-1].digest if self.records else ""
@@ -167,9 +180,12 @@ def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C9
         case events.StageEntered(stage):
             return replace(history, entered={stage: at, **history.entered}, held=None)
         case events.Staged():
-            return replace(history, staged=event)
+            staged = replace(history, staged=event)
+            return staged if history.staged is None and not staged.repackaged else replace(staged, agreed=None)
         case events.PlanAgreed():
-            return replace(history, agreed=event)
+            return replace(history, agreed=event, agreed_at=at)
+        case events.PlanRefused():
+            return replace(history, agreed=None)
         case events.RentIntended():
             return replace(history, intended=event, intended_at=at, labels=(*history.labels, event.label))
         case events.RentFailed():
@@ -218,7 +234,7 @@ def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C9
         case events.Lost():
             # As after an abandonment, but that the next instance goes on from what was mirrored of this one.
             fresh = History(job=history.job, records=history.records, labels=history.labels, lost=event)
-            return replace(fresh, agreed=history.agreed)
+            return replace(fresh, agreed=history.agreed, agreed_at=history.agreed_at)
         case events.Resumes():
             return replace(history, resumes=event)
         case events.Closed():

@@ -57,6 +57,7 @@ _SENTENCES: Mapping[type[JobEvent], str] = {
     events.Polled: "a look at {0.stage}: {0.verdict}",
     events.Staged: "the package was snapshotted: {measure}",
     events.PlanAgreed: "a rental of about ${0.usd:.2f}, at most ${0.budget_usd:.2f}, was agreed to ({0.how})",
+    events.PlanRefused: "a rental of about ${0.usd:.2f} was not agreed to",
     events.RentIntended: "about to rent under the label {0.label}",
     events.RentFailed: "the rent came to nothing: {0.why}",
     events.Rented: "instance {0.instance_id} rented at {measure}",

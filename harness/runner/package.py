@@ -17,7 +17,7 @@ from harness.facts.mirror import MIRROR, Resumable
 from harness.job.staging import stage_package
 from harness.ledger.events import Installed, Resumes, Staged, Uploaded
 from harness.runner.progress import UPLOAD, ProgressReporter, waiting
-from harness.runner.replacement import package_digest, to_resume, where_it_goes_on
+from harness.runner.replacement import to_go_on_from, where_it_goes_on
 from harness.runner.training import require_stopped
 
 _COLLECTING = re.compile(rb"Collecting ([A-Za-z0-9][A-Za-z0-9._-]*)")
@@ -93,11 +93,9 @@ def _to_go_on_from(context: RunnerContext, reporter: ProgressReporter) -> Mappin
     A mirror that this run does not go on from is another run's, and moved aside.
     """
     lost, mirror = context.history.lost, context.directory / MIRROR
-    another = lost is not None and lost.package != package_digest(context.history)
-    found = None
+    another, found = context.history.repackaged, to_go_on_from(context)
     if lost is not None:
-        found = None if another else to_resume(context)
-        reporter.note("the training begins anew: the package is another one" if another else where_it_goes_on(found))
+        reporter.note(where_it_goes_on(found, another=another))
     if found is None and mirror.is_dir() and (another or not context.history.launches):
         aside = mirror.with_name(f"{MIRROR}-of-earlier-{new_nonce()}")
         mirror.rename(aside)

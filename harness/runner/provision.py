@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from harness.context import RunnerContext
@@ -15,31 +16,51 @@ from harness.core.errors import (
     ProviderUnavailable,
 )
 from harness.core.ids import InstanceId
+from harness.core.lifecycle import Stage
 from harness.core.ports import Instance, InstanceStatus
-from harness.core.text import printable
+from harness.core.text import human_seconds, printable
 from harness.guard.preconditions import DEAD
-from harness.ledger.events import InstanceStarted, Pinned
+from harness.ledger.events import InstanceStarted, Pinned, Reopened
 from harness.ledger.history import Rental
 from harness.runner.progress import ProgressReporter
 from harness.runner.reconciling import find_rented
 from harness.runner.renting import Ask, rent
-from harness.runner.replacement import steps_done
+from harness.runner.replacement import planned
 
 _POLL_S = 2.0
 _INVISIBLE_S = 60.0
 """Seconds that an instance whose create was answered may be missing where single instances are shown."""
 _KEYS_S = 60.0
 """Seconds to wait for the provider to show a host key."""
+_PREFLIGHT_HOLDS_S = 6 * 3600.0
+"""Seconds after which credit, disk and the account's other instances, as preflight saw them, may be others."""
 _STARTABLE = {InstanceStatus.STOPPED, InstanceStatus.EXITED}
 
 
 def provision(context: RunnerContext, reporter: ProgressReporter, to_rent: Ask) -> None:
-    """Find what was rented, or rent what is agreed to; wait until it runs, can be trusted and lets us in."""
+    """Find what was rented, or rent what is agreed to; wait until it runs, can be trusted and lets us in.
+
+    Nothing is rented on a preflight of long ago: its gate is shut, and nothing done.
+    """
     if context.history.rental is None:
         find_rented(context, reporter)
     if context.history.rental is None:
-        rent(context, reporter, to_rent, steps_done(context))
+        if reopen_if_old(context, reporter):
+            return
+        rent(context, reporter, to_rent, partial(planned, context))
     _make_ready(context, reporter)
+
+
+def reopen_if_old(context: RunnerContext, reporter: ProgressReporter) -> bool:
+    """True when preflight, which comes before a rental, had passed long ago and is to be judged again."""
+    history = context.history
+    age = context.clock.now() - history.judged_at.get(Stage.PREFLIGHT, 0.0)
+    if not history.passed(Stage.PREFLIGHT) or abs(age) <= _PREFLIGHT_HOLDS_S:
+        return False
+    why = f"it was judged {human_seconds(age)} ago" if age > 0 else "it was judged at a time that is yet to come"
+    context.record(Reopened(Stage.PREFLIGHT, why))
+    reporter.note(f"preflight is judged again before anything is rented: {why}")
+    return True
 
 
 def resume(context: RunnerContext, reporter: ProgressReporter, *, may_start: bool) -> None:

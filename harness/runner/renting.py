@@ -18,7 +18,7 @@ from harness.job import estimate
 from harness.job.forecast import Forecast, forecast
 from harness.job.model import Job
 from harness.ledger import timings
-from harness.ledger.events import PlanAgreed, RentFailed, RentIntended
+from harness.ledger.events import PlanAgreed, PlanRefused, RentFailed, RentIntended
 from harness.ledger.history import History
 from harness.runner.progress import ProgressReporter
 from harness.runner.reconciling import find_rented, record_rented
@@ -29,10 +29,17 @@ _ASKED = 5
 """Times that a plan is shown in one run, for offers that change while it is agreed to."""
 _LEAST_USD_PER_GPU_HOUR = 0.01
 """Nobody rents a GPU out for less: such a price, and a negative one, is a slip or a bait."""
-_BOUND = ("usd_per_hour", "usd_per_gb_up", "usd_per_gb_down")
-"""Prices of an offer that may only fall after it was shown."""
-_SAME = ("gpu_name", "num_gpus")
-"""Fields of an offer that may not change after it was shown."""
+_BOUND = ("usd_per_hour", "usd_per_gb_up", "usd_per_gb_down", "disk_usd_per_hour")
+"""Prices of an offer that may only fall after it was shown; one that was not told may not come up, nor vanish."""
+_SAME = ("machine_id", "gpu_name", "num_gpus")
+"""Fields of an offer that may not change after it was shown.
+
+Reliability, line, disk and duration are measured anew all the time: they are bound to what the job demands of each,
+by every search, or a plan would be asked for again and again.
+"""
+_HOLDS_S = 3600.0
+"""Seconds that an agreement holds: long enough to prove a dead instance gone and judge preflight again for the next,
+or to start a command again that was killed; a person who agreed longer ago may have thought better of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +64,19 @@ Ask = Callable[[RentPlan], str | None]
 """Shows a plan and asks: how it was agreed to, or None."""
 
 
-def rent(context: RunnerContext, reporter: ProgressReporter, to_rent: Ask, done: Mapping[str, int]) -> None:
+def rent(
+    context: RunnerContext, reporter: ProgressReporter, to_rent: Ask, planned: Callable[[Sequence[Offer]], RentPlan]
+) -> None:
     """Rent one of the offers of the plan that was agreed to; one that was recorded before holds for what still shows.
 
-    Others are shown, and asked for, in a plan of their own. ``done``: steps that are not trained again.
+    Others are shown, and asked for, in a plan of their own, as ``planned`` makes it.
     Raises GateHeld when no offer fits, Refused when nobody agrees, OfferGone when what was agreed to is gone.
     """
     job, gone, asked = context.job, set[OfferId](), 0
     while len(gone) < TRIED and asked <= _ASKED:
         offers = fitting(job, context.provider(), context.history, gone)
-        covered = [one for one in offers if covers(context.history.agreed, one)][: TRIED - len(gone)]
+        agreed = standing(context.history, context.clock.now())
+        covered = [one for one in offers if covers(agreed, one)][: TRIED - len(gone)]
         for offer in covered:
             if _take(context, offer, reporter):
                 return
@@ -74,22 +84,36 @@ def rent(context: RunnerContext, reporter: ProgressReporter, to_rent: Ask, done:
         if not offers:
             break
         if not covered:
-            shown, asked = plan(job, offers, context.earlier(), context.history, done=done), asked + 1
-            context.record(shown.agreed(_answer(to_rent, shown)))
+            shown, asked = planned(offers), asked + 1
+            context.record(shown.agreed(_answer(context, to_rent, shown)))
     if not gone:
         raise OfferGone(f"the market changed after each of {asked} plans: none of their offers is left as it was shown")
     raise OfferGone(f"{len(gone)} offers were gone before they could be rented")
 
 
-def _answer(to_rent: Ask, shown: RentPlan) -> str:
+def ask(context: RunnerContext, to_rent: Ask, shown: RentPlan) -> str | None:
+    """How the plan was agreed to, or None; that nobody did is recorded, whatever broke the question off."""
+    how = None
+    try:
+        how = to_rent(shown)
+    finally:
+        if how is None:
+            context.record(PlanRefused(shown.forecasts[0].usd))
+    return how
+
+
+def _answer(context: RunnerContext, to_rent: Ask, shown: RentPlan) -> str:
     """How the plan was agreed to; raises Refused when nobody agrees."""
-    how = to_rent(shown)
+    how = ask(context, to_rent, shown)
     if how is None:
         name = shown.job.name
+        ahead = "--yes agrees in advance to the rental and to the destruction at the end"
+        if shown.meaning:
+            ahead = "--replace-dead-instance agrees in advance to another instance"
         raise Refused(
             "nobody agreed to the plan: nothing was rented, and nothing bills",
-            remedy=f"harness run {name} asks on a terminal, harness run {name} --yes agrees in advance to the rental "
-            f"and to the destruction at the end; harness plan {name} shows the plan again.",
+            remedy=f"harness run {name} asks on a terminal, harness run {name} {ahead}; harness plan {name} shows the "
+            "plan again.",
         )
     return how
 
@@ -149,19 +173,31 @@ def _is_sane(offer: Offer, job: Job) -> bool:
     return of_a_gpu >= _LEAST_USD_PER_GPU_HOUR and all(0 <= price <= machine.max_usd_per_gb for price in traffic)
 
 
+def standing(history: History, now: float) -> PlanAgreed | None:
+    """The agreement that holds: none that was given more than an hour from now, by the log's own time of it."""
+    at = history.agreed_at
+    return history.agreed if at is not None and abs(now - at) <= _HOLDS_S else None
+
+
 def covers(agreed: PlanAgreed | None, offer: Offer) -> bool:
-    """True for an offer that the plan showed: the same GPUs, at no more than the prices there."""
+    """True for an offer that the plan showed: the same machine and GPUs, at no more than the prices there."""
     now = dataclasses.asdict(offer)
     return agreed is not None and any(
         shown.get("id") == offer.id
         and all(shown.get(name) == now[name] for name in _SAME)
-        and all(now[name] <= shown.get(name, -1.0) for name in _BOUND)
+        and all(_no_dearer(now[name], shown.get(name, -1.0)) for name in _BOUND)
         for shown in agreed.offers
     )
 
 
+def _no_dearer(now: float | None, shown: float | None) -> bool:
+    """True for a price that is no higher than it was shown; one that is not told is like no other."""
+    return now is shown if now is None or shown is None else now <= shown
+
+
 def _take(context: RunnerContext, offer: Offer, reporter: ProgressReporter) -> bool:
-    if not covers(context.history.agreed, offer):  # whatever led here: no instance without a plan that shows it
+    # Whatever led here: no instance without a plan that shows it.
+    if not covers(standing(context.history, context.clock.now()), offer):
         raise Refused(f"offer {offer.id} at ${offer.usd_per_hour:.2f}/h is in no plan that was agreed to")
     wanted = label(context.job.name, new_nonce())
     owner = context.provider().account().user_id  # asked now: nothing may stand between the create and its record

@@ -6,22 +6,21 @@ and none that may still live is forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.artifacts import digest
 from harness.context import RunnerContext
-from harness.core.canonical import canonical
 from harness.core.errors import GateHeld, InstanceDead
-from harness.core.ids import InstanceId, Sha256
+from harness.core.ids import InstanceId
+from harness.core.ports import Offer
 from harness.facts.mirror import MIRROR, Resumable, resumable
 from harness.guard import destroy
 from harness.guard.preconditions import DEAD
 from harness.job import estimate
-from harness.ledger.history import History
+from harness.ledger import billing
 from harness.runner import renting
 from harness.runner.progress import ProgressReporter
-from harness.runner.renting import Ask
+from harness.runner.renting import Ask, RentPlan
 
 _LOOK_S = 2.0
 
@@ -54,29 +53,48 @@ def replace(
         return False
     resume = to_resume(context)
     said = where_it_goes_on(resume)
-    done = resume.steps if resume is not None else estimate.NOTHING
-    needed = estimate.cost(context.job, done).total
-    shown = renting.plan(
-        context.job,
-        renting.fitting(context.job, context.provider(), context.history),
-        context.earlier(),
-        context.history,
-        done=done,
-        meaning=f"{dead}. Another instance costs at most ${needed:.2f} to the end of the job; on it {said}",
-    )
-    how = agreement.to_rent(shown)
+    offers = renting.fitting(context.job, context.provider(), context.history)
+    how = renting.ask(context, agreement.to_rent, shown := _another(context, offers, str(dead), resume, said))
     if how is None:
         reporter.note(f"on another instance {said}")
         return False
-    _require_budget(context, spent, needed)
+    _require_budget(context, spent, resume)
     if not _stays_dead(context, rental.instance_id, reporter):
         return True
     context.record(shown.agreed(how))
-    machine_id, package = rental.offer["machine_id"], package_digest(context.history)
+    machine_id, package = rental.offer["machine_id"], context.history.package
     destroy.replace(context, agreement.to_lose, reporter.note, how=how, machine_id=machine_id, package=package)
     context.forget_connections()
     reporter.note(f"instance {rental.instance_id} is proven to be gone; on another one {said}")
     return True
+
+
+def planned(context: RunnerContext, offers: Sequence[Offer]) -> RentPlan:
+    """The plan of the next rental: in the place of an instance that is proven to be gone, it says so.
+
+    Raises GateHeld when such a one is over the budget.
+    """
+    lost = context.history.lost
+    if lost is None:
+        return renting.plan(context.job, offers, context.earlier(), context.history)
+    resume = to_go_on_from(context)
+    _require_budget(context, billing.spent(context.history, context.clock.now()) or 0.0, resume)
+    said = where_it_goes_on(resume, another=context.history.repackaged)
+    return _another(context, offers, f"instance {lost.instance_id} died, and is proven to be gone", resume, said)
+
+
+def _another(
+    context: RunnerContext, offers: Sequence[Offer], dead: str, resume: Resumable | None, said: str
+) -> RentPlan:
+    """The plan of another instance in the place of a dead one."""
+    meaning = f"{dead}. Another instance costs at most ${_needed(context, resume):.2f} to the end of the job; on it "
+    done = estimate.NOTHING if resume is None else resume.steps
+    return renting.plan(context.job, offers, context.earlier(), context.history, done=done, meaning=f"{meaning}{said}")
+
+
+def _needed(context: RunnerContext, resume: Resumable | None) -> float:
+    """Most that another instance costs to the end of the job (USD)."""
+    return estimate.cost(context.job, estimate.NOTHING if resume is None else resume.steps).total
 
 
 def to_resume(context: RunnerContext) -> Resumable | None:
@@ -85,28 +103,25 @@ def to_resume(context: RunnerContext) -> Resumable | None:
     return resumable(context.directory / MIRROR, {"sft": training.sft_steps, "dpo": training.dpo_steps})
 
 
-def steps_done(context: RunnerContext) -> Mapping[str, int]:
-    """Steps that are not trained again on the next instance, by trainer: those mirrored of the one that died."""
-    resume = to_resume(context) if context.history.lost is not None else None
-    return estimate.NOTHING if resume is None else resume.steps
+def to_go_on_from(context: RunnerContext) -> Resumable | None:
+    """Those of the instance that died, for the next one to go on from: none of another package's."""
+    history = context.history
+    return to_resume(context) if history.lost is not None and not history.repackaged else None
 
 
-def where_it_goes_on(resume: Resumable | None) -> str:
-    """Place from which the training goes on, in words."""
+def where_it_goes_on(resume: Resumable | None, *, another: bool = False) -> str:
+    """Place from which the training goes on, in words; ``another``: its package is not the checkpoints' own."""
+    if another:
+        return "the training begins anew: the package is another one"
     if resume is None:
         return "the training begins anew: nothing that it could go on from is mirrored here"
     trainer, step = list(resume.steps.items())[-1]
     return f"the training goes on from {trainer} step {step}, which is mirrored here"
 
 
-def package_digest(history: History) -> Sha256 | None:
-    """Names the staged package: checkpoints are of use to the very package that made them."""
-    return digest.of_bytes(canonical(history.staged.files)) if history.staged is not None else None
-
-
-def _require_budget(context: RunnerContext, already: float, needed: float) -> None:
-    """Raise GateHeld when what was spent and the USD ``needed`` for the rest come to more than the budget."""
-    budget = context.job.limits.budget_usd
+def _require_budget(context: RunnerContext, already: float, resume: Resumable | None) -> None:
+    """Raise GateHeld when the USD spent ``already`` and those for the rest come to more than the budget."""
+    needed, budget = _needed(context, resume), context.job.limits.budget_usd
     if already + needed > budget:
         raise GateHeld(
             f"the instance died, and another one is over the budget: ${already:.2f} are spent, "

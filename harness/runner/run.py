@@ -164,7 +164,10 @@ def _acted(
     *,
     commanded: bool,
 ) -> bool:
-    """True when the stage's act is done, within the budget; False when a dead instance's place is taken first."""
+    """True when the stage's act is done, within the budget; False when something comes first.
+
+    Another instance in a dead one's place, or an earlier gate that is shut again.
+    """
     on_the_box = _needs_the_box(stage, context)
     try:
         if on_the_box or stage is Stage.PROVISION:
@@ -178,7 +181,7 @@ def _acted(
         if not _replaced(error, context, reporter, agreement):
             raise
         return False
-    return True
+    return context.history.stage is stage
 
 
 def _replaced(

@@ -123,7 +123,10 @@ def test_a_job_whose_model_was_evaluated() -> None:
 
 
 def test_a_job_whose_rental_was_agreed_to() -> None:
-    agreed = _history("agreed").agreed
+    *until_then, refused = JOBS[JobName("agreed")]
+    agreed = fold(until_then).agreed
     assert agreed is not None
     assert (agreed.how, agreed.usd, agreed.budget_usd) == ("typed at the terminal", 17.44, 20.0)
     assert [(one["id"], one["usd_per_hour"]) for one in agreed.offers] == [(501, 15.9)]
+    assert refused.kind == "plan_refused"
+    assert _history("agreed").agreed is None

@@ -20,7 +20,7 @@ from harness.core.ids import InstanceId, OfferId
 from harness.core.lifecycle import Stage
 from harness.core.ports import CreateRequest, Offer
 from harness.ledger.codec import decode
-from harness.ledger.events import PlanAgreed, RentIntended
+from harness.ledger.events import PlanAgreed, PlanRefused, RentIntended
 from harness.ledger.kinds import JobEvent
 from harness.runner import renting
 from harness.runner.renting import RentPlan
@@ -30,13 +30,20 @@ from tests.support.context import Killed, World, make_world
 from tests.support.scripted_world import Market, offer
 
 OFFERS = st.builds(
-    lambda number, price, board, up: dataclasses.replace(
-        offer(500 + number), usd_per_hour=price, gpu_name=board, usd_per_gb_up=up
+    lambda number, price, board, up, disk, machine: dataclasses.replace(
+        offer(500 + number),
+        usd_per_hour=price,
+        gpu_name=board,
+        usd_per_gb_up=up,
+        disk_usd_per_hour=disk,
+        machine_id=machine,
     ),
     st.integers(0, 3),
     st.sampled_from([12.0, 15.9, 15.95]),
     st.sampled_from(["H100 SXM", "H100 NVL"]),
     st.sampled_from([0.0, 0.01]),
+    st.sampled_from([None, 0.02, 0.02, 0.03]),
+    st.sampled_from([12, 12, 13]),
 )
 MARKETS = st.lists(st.lists(OFFERS, max_size=4, unique_by=lambda one: one.id), min_size=1, max_size=6)
 RUNS = st.lists(
@@ -58,10 +65,15 @@ def covered(world: World, asked: Any) -> bool:
         event = decode(record)
         if isinstance(event, PlanAgreed):
             shown = list(event.offers)
-    wanted = ("id", "gpu_name", "num_gpus")
+        if isinstance(event, PlanRefused):
+            shown = []
+    wanted = ("id", "machine_id", "gpu_name", "num_gpus")
     prices = ("usd_per_hour", "usd_per_gb_up", "usd_per_gb_down")
     return any(
-        all(one[name] == asked[name] for name in wanted) and all(asked[name] <= one[name] for name in prices)
+        all(one[name] == asked[name] for name in wanted)
+        and all(asked[name] <= one[name] for name in prices)
+        and (asked["disk_usd_per_hour"] is None) is (one["disk_usd_per_hour"] is None)
+        and (asked["disk_usd_per_hour"] or 0.0) <= (one["disk_usd_per_hour"] or 0.0)
         for one in shown
     )
 

@@ -324,7 +324,7 @@ class AnyLife(RuleBasedStateMachine):
                 shown = {one["id"]: one["usd_per_hour"] for one in event.offers}
             elif isinstance(event, events.RentIntended):
                 assert event.offer["usd_per_hour"] <= shown.get(event.offer["id"], 0.0), "rented without a plan"
-            elif isinstance(event, events.Rented):
+            elif isinstance(event, events.Rented | events.PlanRefused):
                 shown = {}
 
     def teardown(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 import tomllib
 from collections.abc import Callable
@@ -158,7 +159,8 @@ def test_a_terminal_is_asked_five_questions_and_again_for_what_is_no_answer(
     here: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, str]] = []
-    answers = iter(["No Name", "night", str(here), "", "4x A100, 9", "models"])
+    (here / "mine").mkdir()
+    answers = iter(["No Name", "night", str(here / "mine"), "", "4x A100, 9", "models"])
 
     def prompt(text: str, *, default: str, show_default: bool) -> str:
         assert show_default == bool(default)
@@ -177,6 +179,18 @@ def test_a_terminal_is_asked_five_questions_and_again_for_what_is_no_answer(
     job = load_job(here / "night.toml")
     assert (job.machine.gpus, job.machine.max_usd_per_hour, job.limits.budget_usd) == (4, 9.0, 20.0)
     assert job.artifact.destination == here / "models"
+
+
+@pytest.mark.parametrize(("folder", "words"), [(".", []), ("mine", ["mine/deep/job.toml"])])
+def test_a_job_file_does_not_lie_in_its_package(here: Path, typed: Typed, folder: str, words: list[str]) -> None:
+    (here / "mine" / "deep").mkdir(parents=True)
+    code, _, err = typed(*words, "-y", "--package", folder)
+    assert code == 2
+    assert "would lie in the package" in err
+    assert not list(here.rglob("*.toml"))
+    command = shlex.split(" ".join(err.split()).partition("outside of it: harness ")[2].partition(" exit code")[0])
+    code, _, err = typed(*command[1:], "-y")
+    assert code == 0, err
 
 
 def test_a_rehearsal_is_the_demos_job_under_another_name(here: Path, typed: Typed) -> None:

@@ -240,10 +240,7 @@ def test_each_option_agrees_to_its_own_rental(
     context = _context(*[LOST] * lost)
     how, said = _asked(monkeypatch, a_plan(meaning=meaning), context=context, yes=yes, in_advance=replace)
     assert "total" in said, "what is agreed to in advance is shown all the same"
-    if meaning:
-        assert bool(how) is replace
-    else:
-        assert bool(how) is (yes or (replace and lost))
+    assert bool(how) is (replace if meaning or lost else yes)
 
 
 def test_a_demo_shows_its_plan_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,6 +335,26 @@ def test_a_job_with_an_instance_has_nothing_left_to_plan(
     assert "Sweden" not in out
 
 
+@pytest.mark.parametrize("machines", [[], ["--json"]])
+def test_a_job_that_may_have_rented_has_nothing_left_to_plan(
+    ask: Ask, market: Market, tmp_path: Path, machines: list[str]
+) -> None:
+    del market
+    _write(tmp_path / "home", Log().add(RentIntended("gsh-night-1", {"id": 501}, 7)))
+    code, out, _ = ask("plan", "night", *machines)
+    assert code == 0
+    assert "Sweden" not in out
+    assert ('"in_doubt": true' if machines else "has rented what may be an instance already") in out
+
+
+def test_an_agreement_that_stands_is_said(ask: Ask, market: Market, tmp_path: Path) -> None:
+    del market
+    _write(tmp_path / "home", Log().add(a_plan().agreed("typed at the terminal")))
+    said = " ".join(ask("plan", "night")[1].split())
+    assert "(typed at the terminal), and that stands: without asking again, harness run night rents the first" in said
+    assert "501, 502" in said
+
+
 def test_without_an_offer_the_plan_is_held(ask: Ask, market: Market, file: str) -> None:
     market.offers = []
     code, _, err = ask("plan", file)
@@ -378,6 +395,22 @@ def test_a_dry_run_stops_before_the_money(world: World) -> None:
     judged = list(world.judged)
     _rehearsed(world)
     assert world.judged == judged, "preflight has passed, and nothing changed since"
+
+
+def test_a_dry_run_of_long_after_judges_preflight_again(world: World) -> None:
+    _rehearsed(world)
+    world.clock.turn(2 * 86_400)
+    assert "preflight is judged again" in _rehearsed(world)
+    assert world.judged == [Stage.PREFLIGHT] * 2
+
+
+def test_a_dry_run_says_what_a_run_would_not_ask(world: World) -> None:
+    assert "stands" not in _rehearsed(world)
+    context = world.context()
+    context.record(renting.plan(world.job, world.market.offers, (), None).agreed("typed at the terminal"))
+    assert "stands: without asking again" in _rehearsed(world)
+    world.clock.turn(3700)
+    assert "stands" not in _rehearsed(world)
 
 
 def test_a_dry_run_of_a_job_with_an_instance_touches_nothing(world: World) -> None:

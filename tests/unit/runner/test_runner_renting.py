@@ -16,9 +16,11 @@ from harness.core.ids import OfferId
 from harness.core.lifecycle import Stage
 from harness.core.ports import Offer
 from harness.guard import destroy
+from harness.ledger import billing
 from harness.ledger.events import Lost, PlanAgreed, Rented, RentIntended
 from harness.ledger.kinds import JobEvent
 from harness.runner import renting
+from harness.runner import run as runner
 from harness.runner.renting import RentPlan
 from harness.runner.replacement import NOBODY_AGREES, Agreement
 from tests.support.context import Killed, Telling, World, make_world
@@ -111,6 +113,8 @@ DEARER: dict[str, dict[str, Any]] = {
     "the price of traffic out": {"usd_per_gb_up": 0.001},
     "another board": {"gpu_name": "H100 NVL"},
     "more GPUs": {"num_gpus": 16},
+    "a price of the disk that was not told": {"disk_usd_per_hour": 0.01},
+    "another machine": {"machine_id": 99},
 }
 THE_SAME: dict[str, dict[str, Any]] = {
     "a lower price": {"usd_per_hour": 15.0},
@@ -243,6 +247,55 @@ def test_another_job_file_is_agreed_to_anew(agreed: World, table: dict[str, Any]
         _provision(agreed, Person(says=None))
 
 
+@pytest.mark.parametrize(
+    ("shown", "now", "covered"),
+    [(0.02, 0.02, True), (0.02, 0.01, True), (0.02, 0.021, False), (0.02, None, False), (None, 0.0, False)],
+)
+def test_the_price_of_a_stopped_disk_is_agreed_to_as_well(
+    shown: float | None, now: float | None, covered: bool
+) -> None:
+    one = dataclasses.replace(offer(501), disk_usd_per_hour=shown)
+    agreed = PlanAgreed("yes", (dataclasses.asdict(one),), 1.0, 1.0)
+    assert renting.covers(agreed, dataclasses.replace(one, disk_usd_per_hour=now)) is covered
+
+
+@pytest.mark.parametrize(
+    ("later", "asked"), [(3500.0, False), (3700.0, True), (30 * 86_400.0, True), (-3500.0, False), (-3700.0, True)]
+)
+def test_an_agreement_ends_with_the_hour(agreed: World, later: float, asked: bool) -> None:
+    """By the times of the log; a clock that was set back by more than that tells nothing."""
+    agreed.clock.set(later)
+    person = Person()
+    _provision(agreed, person)
+    assert bool(person.plans) is asked
+
+
+def _broken_off() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("thinks", [lambda: None, _broken_off])
+def test_a_no_ends_the_agreement_to_an_earlier_plan(agreed: World, thinks: Callable[[], None]) -> None:
+    of_then = agreed.market.offers
+    agreed.market.offers = [offer(600)]
+    with pytest.raises((Refused, KeyboardInterrupt)):
+        _provision(agreed, Person(says=None, thinks=thinks))
+    assert [record.kind for record in agreed.history.records].count("plan_refused") == 1
+    agreed.market.offers = of_then
+    person = Person(says=None)
+    with pytest.raises(Refused):
+        _provision(agreed, person)
+    assert person.shown == [[501, 502]]
+    assert _asked_for(agreed) == []
+
+
+def test_another_package_is_agreed_to_anew(agreed: World) -> None:
+    (Path(agreed.job.package.source) / "train_deepseek_forex.py").write_text("# mended\n")
+    runner.reopen_if_mended(agreed.context(), Telling())
+    with pytest.raises(Refused):
+        _provision(agreed, Person(says=None))
+
+
 def test_what_is_abandoned_is_agreed_to_anew(world: World) -> None:
     world.run(until=Stage.PROVISION)
     destroy.abandon(world.context(), lambda _: True, lambda _: None)
@@ -263,6 +316,29 @@ def test_a_rent_whose_reply_was_lost_is_found_without_a_word(world: World) -> No
     world.market.add(4711, world.history.labels[-1])
     world.run(agreement=NOBODY_AGREES)
     assert world.history.closed
+
+
+# --- preflight of long ago ---
+
+
+@pytest.mark.parametrize(("later", "again"), [(5 * 3600.0, False), (7 * 3600.0, True), (-7 * 3600.0, True)])
+def test_nothing_is_rented_on_a_preflight_of_long_ago(world: World, later: float, again: bool) -> None:
+    world.run(until=Stage.PREFLIGHT)
+    world.clock.set(later)
+    told = _provision(world, Person())
+    assert world.judged.count(Stage.PREFLIGHT) == 1 + again
+    assert any("preflight is judged again before anything is rented" in note for note in told.notes) is again
+    assert _asked_for(world) == [501]
+
+
+def test_what_may_bill_is_found_before_an_old_preflight_is_judged_again(world: World) -> None:
+    with pytest.raises(Killed):
+        _provision(world, Person(), on_record=_killed_after(RentIntended))
+    world.market.add(4711, world.history.labels[-1])
+    world.clock.turn(9 * 3600.0)
+    _provision(world, Person(says=None))
+    assert world.history.rental is not None
+    assert world.judged.count(Stage.PREFLIGHT) == 1
 
 
 # --- in the place of a dead one -------------------------------------------------------------------
@@ -301,8 +377,23 @@ def test_when_it_is_gone_and_its_offers_too_the_others_are_asked_for(dead: World
 
     person.thinks = thinks
     dead.run(agreement=person.agreement)
-    assert [bool(plan.meaning) for plan in person.plans] == [True, False]
+    assert [bool(plan.meaning) for plan in person.plans] == [True, True]
+    assert "instance 4711 died, and is proven to be gone. Another instance costs at most $" in person.plans[1].meaning
     assert _asked_for(dead)[-1] == 700
+
+
+def test_others_in_its_place_are_within_the_budget_too(dead: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    person = Person()
+
+    def thinks() -> None:
+        dead.market.offers = [offer(700)]
+        monkeypatch.setattr(billing, "spent", lambda *_: 59.0)
+
+    person.thinks = thinks
+    with pytest.raises(GateHeld, match=r"another one is over the budget: \$59.00 are spent"):
+        dead.run(agreement=person.agreement)
+    assert len(person.plans) == 1
+    assert 700 not in _asked_for(dead)
 
 
 def test_where_no_offer_fits_the_dead_one_is_not_given_up(dead: World) -> None:

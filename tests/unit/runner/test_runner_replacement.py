@@ -183,6 +183,21 @@ def test_checkpoints_of_another_package_are_not_gone_on_from(world: World) -> No
     assert world.history.closed
 
 
+def test_a_package_that_changed_since_is_agreed_to_with_the_steps_that_it_trains(world: World) -> None:
+    dies(world)
+    plans: list[RentPlan] = []
+
+    def to_rent(plan: RentPlan) -> str:
+        plans.append(plan)
+        return "the test agrees"
+
+    (world.job.package.source / "train_deepseek_forex.py").write_text("# another\n")
+    world.run(agreement=Agreement(to_rent, AGREED.to_lose))
+    assert ["the training goes on from sft step 100" in plan.meaning for plan in plans] == [True, False]
+    assert "begins anew: the package is another one" in plans[-1].meaning
+    assert plans[-1].forecasts[0].seconds > plans[0].forecasts[0].seconds
+
+
 def test_after_an_abandonment_nothing_is_gone_on_from(world: World) -> None:
     """The mirror of the run that was given up stands in no later one's way, and is kept."""
     destroy.abandon(world.context(), LOSSES.to_lose, lambda _: None)
