@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, Refused
 from harness.core.ids import InstanceId, JobName
 from harness.core.lifecycle import Stage
+from harness.core.text import command_line
 from harness.job.load import load_job
 from harness.job.model import Job
 from harness.runner import adoption
@@ -69,7 +69,7 @@ def _look(
         owner = ledger.owner(instance, expected.provider)
         if owner is not None:
             _require_adopted(owner, ledger.adopted(owner), expected)
-    command = f"harness adopt --instance-id {instance} --job-file {shlex.quote(str(file))}"
+    command = f"harness adopt --instance-id {instance} --job-file {command_line([str(file)])}"
     name = adoption.adopted_name(expected, instance)
     with open_look(name, key) as context, open_reporter(console, plain, verbose=verbose) as reporter:
         adoption.adopt(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from harness.artifacts import model_shape, quantizations
 from harness.core import canonical, durable, shipped
 from harness.core.errors import BadInput
 from harness.core.ids import job_name
+from harness.core.text import command_line
 from harness.facts.preflight_data import cached
 from harness.job import estimate, profiles, schema
 from harness.job.load import parse_job
@@ -233,7 +233,7 @@ def _shape(base: str) -> dict[str, Value]:
     if path is None or not path.is_file():
         raise BadInput(
             f"--model: the shape of {base!r} is not known here",
-            remedy=f"Fetch it (hf download {shlex.quote(base)} config.json), or name a folder with its config.json.",
+            remedy=f"Fetch it (hf download {command_line([base])} config.json), or name a folder with its config.json.",
         )
     try:
         config = canonical.parse(path.read_text(encoding="utf-8"))
@@ -265,7 +265,7 @@ def _write(path: Path, answers: JobAnswers, *, embedded: bool, force: bool) -> N
     elif not durable.create(path, text.encode()):
         raise taken
     typer.echo(f"wrote {path}")
-    quoted = shlex.quote(str(path))
+    quoted = command_line([str(path)])
     if answers.instance_id is not None:
         typer.echo(f"next: harness adopt --instance-id {answers.instance_id} --job-file {quoted} --check")
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import typer
 
 from harness.core import durable
 from harness.core.errors import BadInput, HarnessError, HostUnreachable
+from harness.core.text import command_line
 from harness.ledger.bills import bills, sentence
 from harness.remote.ssh import openssh
 from harness.wiring import OpenContext, open_context
@@ -35,7 +35,7 @@ def ssh(
     with open_context(job, only_looks=True) as context:
         argv = _command_line(context, command or [], print_only=print_only)
     if print_only:
-        typer.echo(subprocess.list2cmdline(argv) if sys.platform == "win32" else shlex.join(argv))
+        typer.echo(command_line(argv))
         return
     raise typer.Exit(_run(argv))
 

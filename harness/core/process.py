@@ -17,7 +17,7 @@ from harness.core import environment
 from harness.core.errors import BadInput
 from harness.core.text import printable
 
-_SECRET = re.compile(r"(^|_)(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
+_SECRET = re.compile(rf"^{environment.NOTIFY_VARIABLE}$|(^|_)(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS)$", re.IGNORECASE)
 
 BOUNDS_MEMORY = sys.platform == "linux"
 """True where a command's memory can be bounded; elsewhere only its time is."""
@@ -47,8 +47,8 @@ def run(
     """Run a command to its end, or to ``timeout`` seconds, when it is killed with its children.
 
     Keeps the last ``tail`` bytes of what it prints. ``environ`` is its environment; not given, this process's without
-    keys and tokens. Where ``BOUNDS_MEMORY``, it and each child of it get at most ``memory`` bytes of their own
-    (RLIMIT_DATA: files that are mapped do not count). Raises BadInput when it cannot be started.
+    keys, tokens and URLs of notifications. Where ``BOUNDS_MEMORY``, it and each child of it get at most ``memory``
+    bytes of their own (RLIMIT_DATA: files that are mapped do not count). Raises BadInput when it cannot be started.
     """
     if environ is None:
         environ = {name: value for name, value in environment.variables().items() if not _SECRET.search(name)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -26,6 +28,15 @@ def did_you_mean(typed: str, known: Iterable[str]) -> str:
     """Question after the known name that a misspelt one is nearest to, a blank behind it; empty when none is near."""
     near = get_close_matches(typed.lower(), list(known), 1)
     return f"Did you mean {near[0]}? " if near else ""
+
+
+def command_line(words: Sequence[str], *, windows: bool = sys.platform == "win32") -> str:
+    """Words as a person types them here: in double quotes on Windows, where ``'`` quotes nothing for cmd.exe."""
+    if not windows:
+        return shlex.join(words)
+    from subprocess import list2cmdline  # noqa: PLC0415 - only where it is needed: every command loads this module
+
+    return list2cmdline(words)
 
 
 def names_device(part: str) -> bool:

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.artifacts import checkpoint, digest
@@ -110,11 +110,19 @@ def require_command(job: Job) -> None:
 def require_trainer(job: Job, sources: Callable[[], Sources]) -> None:
     """Raise MissingExtra when the smoke run trains with torch, by this Python, which has none.
 
-    Any other import may be one that the smoke run does without.
+    Only what is certain beforehand is told: the command runs the package's entry, as it lies there. Another script
+    may do without torch, and so may one that the smoke run changes; any other import may be done without, too.
     """
-    if job.gates.smoke_command[0] != process.PYTHON or find_spec(_TRAINER) is not None:
+    python, *words = job.gates.smoke_command
+    ran = PurePosixPath(next((word for word in words if not word.startswith("-")), ""))
+    if python != process.PYTHON or ran != PurePosixPath(job.package.entry) or find_spec(_TRAINER) is not None:
         return
-    if any(script.needs(one, _TRAINER) for one in sources().reachable(job.package.entry).values()):
+    package, changed = sources(), set(job.gates.smoke_files)
+    if job.package.entry not in package.files:
+        return  # that it lacks is another check's to tell
+    reached = package.reachable(job.package.entry)
+    own = any(_TRAINER in name.removesuffix(".py").split("/") for name in {*reached, *changed})
+    if not own and not changed & set(reached) and any(script.needs(one, _TRAINER) for one in reached.values()):
         raise _lacks(_TRAINER)
 
 

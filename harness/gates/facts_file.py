@@ -16,6 +16,8 @@ from harness.job.model import Job
 
 FORMAT = 1
 MAX_BYTES = 64 << 20
+UNTOLD = "could not look"
+"""Name of the one fact of a stage at which nobody could look: the reason, in place of all others."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,8 +148,10 @@ def _explain(path: Path, text: str, error: ValidationError, *, has_profile: bool
         field = ".".join(location) or "(the whole file)"
         line = _line_of(text, location)
         where = f"line {line}: " if line else ""
-        hidden = problem["type"] == "missing" or location[:1] == ["notify"]  # a URL there is a secret
-        got = "" if hidden else f" (got {printable(repr(problem.get('input')), 80)})"
+        told = repr(problem.get("input"))
+        # A URL of [notify] is a secret, in a table of another name, too.
+        hidden = problem["type"] in {"missing", "extra_forbidden"} or location[:1] == ["notify"] or "://" in told
+        got = "" if hidden else f" (got {printable(told, 80)})"
         lines.append(f"  {where}{field}: {_reason(problem, location)}{got}")
     if not has_profile and any(problem["type"] == "missing" for problem in error.errors()):
         lines.append(

@@ -14,7 +14,7 @@ from harness.core.errors import BadInput, GateUnknown
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.observed import CouldNotLook
 from harness.core.text import did_you_mean, human_seconds
-from harness.gates.facts_file import FactsFile, digest, read_facts
+from harness.gates.facts_file import UNTOLD, FactsFile, digest, read_facts
 from harness.job.model import Job
 from harness.plugin.arguments import ALL, asked_stages
 from harness.release.statement import rfc3339
@@ -71,10 +71,22 @@ def _look(stages: Sequence[str], config: pytest.Config, scratch: Path, *, every:
         without = [stage for stage in stages if every and stage in set(ORDER) - goes_through]
         asked = [stage for stage in stages if stage not in without]
         found = {stage: _own_stage(stage, context.job, config, scratch) for stage in asked if stage not in set(ORDER)}
-        recorded = {stage: path for stage in asked if (path := _of_the_gone(context, stage)) is not None}
-        found |= recorded
+        of_the_gone = set(ORDER) - set(_OUTLIVE) if context.history.destroyed is not None else set()
+        recorded: list[str] = []
+        anew: list[str] = []
+        for stage in (one for one in asked if one in of_the_gone):
+            try:
+                path = _judged_by(context, Stage(stage))
+            except CouldNotLook as error:
+                found[stage] = _written(scratch, FactsFile(stage, context.job, time.time(), 0.0, {UNTOLD: str(error)}))
+                continue
+            (anew if path is None else recorded).append(stage)
+            if path is not None:
+                found[stage] = path
         found |= {stage: context.take_facts(stage).path for stage in asked if stage not in found}
     notes = []
+    if anew:
+        notes.append(f"no gate of {', '.join(anew)} was judged in job {name}: it is looked at now, as things are today")
     if without:
         notes.append(f"job {name} took its instance over: what {', '.join(without)} would look at, nobody can tell")
     if recorded:
@@ -82,19 +94,25 @@ def _look(stages: Sequence[str], config: pytest.Config, scratch: Path, *, every:
     return Gathered({stage: found[stage] for stage in asked}, tuple(recorded), tuple(notes))
 
 
-def _of_the_gone(context: JobContext, stage: str) -> Path | None:
-    """The facts that the gate of a stage was judged by, of a job whose instance is gone; None where a look is due.
+def _judged_by(context: JobContext, stage: Stage) -> Path | None:
+    """The facts that a stage's gate was judged by, of a job whose instance is gone; None where a look is due.
 
-    They count only as the event log names them, by their digest.
+    They count only as the event log names them, by their digest. Raises CouldNotLook where they do not, and where
+    nothing is left to look at.
     """
-    history = context.history
-    if history.destroyed is None or stage not in set(ORDER) - set(_OUTLIVE):
-        return None
-    judged = history.gates.get(Stage(stage))
+    judged = context.history.gates.get(stage)
     if judged is None:
-        return None
+        if stage is Stage.PREFLIGHT:  # the package is on this machine
+            return None
+        raise CouldNotLook("its gate was never judged, and the instance is gone")
     path = context.directory / "evidence" / PurePath(judged.facts_path).name
-    return path if path.is_file() and digest(path.read_bytes()) == judged.facts_sha256 else None
+    try:
+        kept = digest(path.read_bytes())
+    except OSError as error:
+        raise CouldNotLook(f"what its gate was judged by cannot be read: {path}: {error.strerror or error}") from error
+    if kept != judged.facts_sha256:
+        raise CouldNotLook(f"{path} is not what its gate was judged by: the event log names another SHA-256")
+    return path
 
 
 def _own_stage(stage: str, job: Job, config: pytest.Config, scratch: Path) -> Path:
@@ -109,11 +127,15 @@ def _own_stage(stage: str, job: Job, config: pytest.Config, scratch: Path) -> Pa
             remedy=f"{did_you_mean(stage, ORDER)}For a stage of your own, answer the hook pytest_harness_look in your "
             "conftest.py.",
         )
-    path = scratch / f"{stage}.json"
     if not isinstance(facts, Mapping):
         raise BadInput(f"pytest_harness_look answered no JSON object for stage {stage}: {str(facts)[:80]}")
     try:
-        path.write_bytes(FactsFile(stage, job, began, time.time() - began, dict(facts)).dump())
+        return _written(scratch, FactsFile(stage, job, began, time.time() - began, dict(facts)))
     except (TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"pytest_harness_look answered no JSON object for stage {stage}: {error}") from error
+
+
+def _written(scratch: Path, facts: FactsFile) -> Path:
+    path = scratch / f"{facts.stage}.json"
+    path.write_bytes(facts.dump())
     return path

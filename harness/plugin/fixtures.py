@@ -10,7 +10,7 @@ import pytest
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook
 from harness.facts import typed
-from harness.gates.facts_file import FactsFile
+from harness.gates.facts_file import UNTOLD, FactsFile
 from harness.job.model import Job
 from harness.plugin import session
 from harness.plugin.looking import Evidence
@@ -53,7 +53,10 @@ def _facts_file(request: pytest.FixtureRequest) -> FactsFile:
     stage = judging.stage_of(request.node) if judging else None
     if judging is None or stage is None:
         raise CouldNotLook("no --stage was given for this check, so nothing was looked at")
-    return judging.facts[stage]
+    facts = judging.facts[stage]
+    if UNTOLD in facts.facts:
+        raise CouldNotLook(str(facts.facts[UNTOLD]))
+    return facts
 
 
 preflight = _facts_of(Stage.PREFLIGHT)

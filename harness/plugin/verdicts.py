@@ -17,7 +17,7 @@ from harness.core.observed import CouldNotLook
 from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.gates.evidence import COULD_NOT_LOOK, CheckResult, Sight
-from harness.gates.facts_file import FactsFile
+from harness.gates.facts_file import UNTOLD, FactsFile
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
 from harness.plugin.session import Judging, check_id
@@ -187,6 +187,8 @@ def claim_of(check: Callable[..., object] | None) -> str:
 
 
 def _remedy(item: pytest.Item, verdict: Verdict, facts: FactsFile) -> str:
+    if UNTOLD in facts.facts:
+        return "nobody can look at it any more: put the file that its gate was judged by back from a copy"
     mark = item.get_closest_marker("remedy")
     return next_step(facts.job, mark, verdict, gone=facts.facts.get("gone") is True)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from harness.context import RunnerContext
 from harness.core.errors import AmbiguousCreate, GateHeld, NotProven, Unaccounted
 from harness.core.ids import InstanceId, is_label_of
 from harness.core.ports import Instance, Volume
-from harness.core.text import printable
+from harness.core.text import command_line, printable
 from harness.ledger.events import Abandoned, Lost, Opened, Rented, RentFailed, RentIntended
 from harness.ledger.ownership import described
 from harness.ledger.remembered import Remembered, remembered
@@ -91,7 +90,7 @@ def _not_ours(context: RunnerContext, instances: Sequence[Instance], volumes: Se
     name = context.job.name
     lines = [f"instance {one.id} ({one.label}, {one.status}, ${one.usd_per_hour:.2f}/h)" for one in instances]
     lines += [described(one) for one in volumes]
-    file = shlex.quote(context.history.all(Opened)[-1].file)
+    file = command_line([context.history.all(Opened)[-1].file])
     ways = [f"harness destroy --instance-id {one.id} --job-file {file}" for one in instances]
     bring = f"Without one: {' or '.join(ways)} brings home what it has trained and destroys it. " if ways else ""
     return Unaccounted(

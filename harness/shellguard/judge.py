@@ -23,6 +23,7 @@ from harness.shellguard.topics import mentions, touches
 _MAX_NESTING = 12
 _NAMED = re.compile(r"(?:-D)?[-\w.:]+=")
 _OPTION = re.compile(r"(-(?!-$)|/\w+$).*", re.DOTALL)
+_WRITERS = frozenset({"tee", "set-content", "add-content", "out-file"})
 TELL = PRINTERS | {"harness"}
 """Programs behind which every word is their own."""
 
@@ -162,6 +163,9 @@ def _writes(call: ProgramCall) -> tuple[tuple[str, str], ...]:
         return ()
     told = printed(call)
     text = " ".join(call.words[1:]) if told is None else told
+    unknown = HOLE in (call.stdin or text) and (call.files or program(call.words[0]) in _WRITERS)
+    if not touches(call.stdin or text) and not unknown:
+        return ()  # nothing that breaks a rule when it is run
     files = dict.fromkeys(word for word in (*call.words[1:], *call.files) if not any(map(str.isspace, word)))
     return tuple((file, call.stdin or text) for file in files)
 

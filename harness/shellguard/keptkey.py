@@ -100,6 +100,11 @@ _OPENERS = names(
     load fdopen unlink remove rmtree make_archive add write_file upload
     """
 )
+_PATHS = names("Path PurePath PosixPath PurePosixPath WindowsPath PureWindowsPath")
+_WALKS = names("glob iglob rglob iterdir walk scandir listdir")
+"""Calls that list what lies below a folder."""
+_TAKES = names("open read_text read_bytes read load copy copy2 copyfile fdopen add upload unlink ZipFile run system")
+"""Names in a program that goes on with what it has listed."""
 
 
 def look(call: ProgramCall, place: Place) -> Iterator[Seen]:
@@ -228,6 +233,7 @@ def _reached(tree: ast.Module, flow: Flow, place: Place) -> bool:
     found: set[str] = set()
     modules: list[str] = []
     opened: list[str] = []
+    listed: list[str] = []
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=imported):
@@ -240,12 +246,16 @@ def _reached(tree: ast.Module, flow: Flow, place: Place) -> bool:
             case ast.Call() if called(node) in _OPENERS:
                 given = [part for one in node.args for part in _parts(one, flow)]
                 opened += [*given, "/".join(given)]
+                listed += _listed(node, flow, place)
+            case ast.Call() if called(node) in _WALKS:
+                listed += _listed(node, flow, place)
             case ast.BinOp(op=ast.Div()):
                 opened.append("/".join(_parts(node, flow)))
             case _:
                 pass
     handed = (*flow.handed_on(), *flow.arguments())
     told = " ".join(("".join(handed), *handed))
+    line = _slashed(place.line)
     asks = bool(_ASKS & (found | set(handed)))
     inner = any(module.startswith("harness.") for module in modules) and bool(_INNER_NAMES & found)
     return (
@@ -253,16 +263,45 @@ def _reached(tree: ast.Module, flow: Flow, place: Place) -> bool:
         or inner
         or bool(_INNER.search(" ".join((*modules, told))))
         or bool(_IN_TEXT.search(_slashed(told)))
-        or any(_is_kept(_slashed(path), _slashed(place.line)) for path in opened)
+        or any(_is_kept(path, line) for path in map(_slashed, opened))
+        or (bool(_TAKES & found) and any(_is_kept(path, line) for path in listed))
     )
+
+
+def _listed(node: ast.Call, flow: Flow, place: Place) -> Iterator[str]:
+    """Patterns of what a call lists, where it lists what lies below the harness's home."""
+    name = called(node)
+    if name not in _WALKS:
+        return
+    method = isinstance(node.func, ast.Attribute) and name in {"glob", "rglob", "iterdir", "walk"}
+    tops = [node.func.value] if method and isinstance(node.func, ast.Attribute) else []
+    folders = ["/".join(_parts(one, flow)) for one in (*tops, *node.args[:1])]
+    if not any(_is_home(_slashed(folder), _slashed(place.line)) for folder in folders):
+        return
+    told = flow.value(node.args[0]) if name in {"glob", "rglob"} and tops and node.args else "*"
+    pattern = told.replace(HOLE, "*") if isinstance(told, str) else "*"
+    yield f"{SERVICE}/{pattern}"
+    if name != "glob":
+        yield f"{SERVICE}/*/{pattern}"
 
 
 def _parts(node: ast.expr, flow: Flow, depth: int = 0) -> Iterator[str]:
     """Texts of an expression: of a path that is put together with ``/``, its parts."""
+    flow.step()
     match node:
         case ast.BinOp(left=left, op=ast.Div(), right=right) if depth < _DEEPEST:
             yield from _parts(left, flow, depth + 1)
             yield from _parts(right, flow, depth + 1)
+        case ast.Call(func=ast.Attribute(value=inner, attr="joinpath" | "expanduser" | "resolve"), args=args) if (
+            depth < _DEEPEST
+        ):
+            for one in (inner, *args):
+                yield from _parts(one, flow, depth + 1)
+        case ast.Call(args=args) if called(node) in _PATHS and depth < _DEEPEST:
+            for one in args:
+                yield from _parts(one, flow, depth + 1)
+        case ast.Call(func=ast.Attribute(value=inner)) if called(node) in _WALKS and depth < _DEEPEST:
+            yield from _parts(inner, flow, depth + 1)  # what is found below it
         case ast.Name(id=name) if name in flow.given and depth < _DEEPEST:
             for one in flow.given[name]:
                 yield from _parts(one, flow, depth + 1)

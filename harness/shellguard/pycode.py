@@ -31,7 +31,9 @@ def look(code: str) -> Iterator[Seen]:
         tree = ast.parse(code)
         flow = Flow(tree)
         found = [*_acts(tree, flow, code)]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        if isinstance(error, RecursionError | MemoryError) and mentions(code):
+            yield Violation(rules.UNREADABLE, code)
         yield from (Violation(_SDK[found[1]], found[0]) for found in _SDK_TEXT.finditer(code))
         yield from webapi.acts(code)
         yield NestedScript(code, prose=True)

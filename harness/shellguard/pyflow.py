@@ -47,6 +47,9 @@ _PASSED = names(
 )
 """Calls whose result is the text again, or its words."""
 
+_MOST_STEPS = 100_000
+"""Steps for which one program's texts are followed, about half a second."""
+
 _ADDED = names("append extend insert add")
 _WORDS = str | tuple[str, ...]
 
@@ -60,9 +63,13 @@ def called(call: ast.Call) -> str:
 
 
 class Flow:
-    """The texts of one program. Assignments to one name are taken together, in their order."""
+    """The texts of one program. Assignments to one name are taken together, in their order.
+
+    Following raises RecursionError where it has no end in sight, as a name that is given in terms of itself has.
+    """
 
     def __init__(self, tree: ast.Module) -> None:
+        self.steps = 0
         self.parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
         self.given: dict[str, list[ast.expr]] = defaultdict(list)
         self.used: dict[str, list[ast.Name]] = defaultdict(list)
@@ -128,7 +135,14 @@ class Flow:
         found = (self.value(one) for call in calls for one in call.args if isinstance(one, ast.BinOp | ast.Name))
         return tuple(one for one in found if isinstance(one, str))
 
+    def step(self) -> None:
+        """Count one step; raises RecursionError when they are too many."""
+        self.steps += 1
+        if self.steps > _MOST_STEPS:
+            raise RecursionError("too much to follow")
+
     def _is_mention(self, node: ast.AST, seen: frozenset[str]) -> bool:  # noqa: PLR0911 - one case a kind of node
+        self.step()
         above = self.parents.get(node)
         match above:
             case None | ast.Expr() | ast.Compare() | ast.Assert() | ast.Raise():
@@ -180,6 +194,7 @@ class Flow:
 
     def value(self, node: ast.expr, depth: int = 0) -> _WORDS:  # noqa: C901, PLR0911 - one case a kind of expression
         """A text, or the words of a list; HOLE stands for what is known only when the program runs."""
+        self.step()
         if depth > 20:
             return HOLE
         deeper = depth + 1

@@ -26,17 +26,26 @@ ON_THE_BOX = (Stage.PROVISION, Stage.UPLOAD, Stage.INSTALL, Stage.LAUNCH, Stage.
 GONE = "is gone: what was on it is judged by what its gates saw then"
 
 
-def _home(folder: Path, job: Job, spoil: Callable[[Path], object] = lambda _: None) -> Path:
-    """A home in which a job is closed, with the evidence of every stage on the box."""
+def _home(
+    folder: Path,
+    job: Job,
+    spoil: Callable[[Path], object] = lambda _: None,
+    *,
+    more: tuple[Stage, ...] = (),
+    unjudged: tuple[Stage, ...] = (),
+) -> Path:
+    """A home in which a job is closed, with the evidence of every stage on the box; of ``unjudged`` it has none."""
     evidence = folder / "home" / "jobs" / job.name / "evidence"
     evidence.mkdir(parents=True)
     digests = {}
-    for stage in ON_THE_BOX:
-        data = facts_file(stage, job=job).dump()
+    for stage in (*ON_THE_BOX, *more):
+        data = facts_file(stage if stage in ON_THE_BOX else Stage.LAUNCH, job=job).dump()
         (evidence / f"{stage}.json").write_bytes(data)
         digests[stage] = digest(data)
     store = open_store(folder / "home" / "state.db", SystemClock())
     for event in events_of(Log(job).closed().records):
+        if isinstance(event, GateJudged) and event.stage in unjudged:
+            continue
         if isinstance(event, GateJudged) and event.stage in digests:
             store.append(job.name, dataclasses.replace(event, facts_sha256=digests[event.stage]))
         else:
@@ -98,7 +107,40 @@ SPOILT: dict[str, Callable[[Path], object]] = {
 def test_evidence_that_the_log_does_not_name_is_no_evidence(tmp_path: Path, spoil: str) -> None:
     status, said, verdicts, ages = _judge(_home(tmp_path, sound_job(), SPOILT[spoil]), "--stage=launch")
     assert (status, verdicts, ages) == (1, {"launch": "unknown"}, {"launch": None}), said
-    assert "no instance of this job is alive" in said
+    assert ("cannot be read" if spoil == "gone" else "the event log names another SHA-256") in said
+    assert "0 of " in said.partition("gate launch: HELD (UNKNOWN), ")[2]
+
+
+def _several(evidence: Path) -> None:
+    (evidence / "preflight.json").write_bytes((evidence / "preflight.json").read_bytes().replace(b"0", b"1", 1))
+    (evidence / "install.json").unlink()
+
+
+def test_spoilt_evidence_of_a_closed_job_is_never_replaced_by_a_look(tmp_path: Path) -> None:
+    """Also of the package, which could be looked at: it is another one by now."""
+    home = _home(tmp_path, sound_job(), _several, more=(Stage.PREFLIGHT,), unjudged=(Stage.UPLOAD,))
+    _, said, verdicts, ages = _judge(home, "--stage=all")
+    unknown = {"preflight", "upload", "install"}
+    assert {stage: verdicts[stage] for stage in unknown} == dict.fromkeys(unknown, "unknown"), said
+    assert {stage for stage, age in ages.items() if age} == set(ON_THE_BOX) - unknown
+    assert "preflight.json is not what its gate was judged by: the event log names another SHA-256" in said
+    assert "its gate was never judged, and the instance is gone" in said
+    assert "install.json: No such file" in said
+    assert "was judged in job" not in said
+    assert {path.name for path in (home / "jobs" / sound_job().name / "evidence").glob("preflight*")} == {
+        "preflight.json"
+    }
+    status, said, verdicts, _ = _judge(home, "--stage=preflight")
+    assert (status, verdicts) == (1, {"preflight": "unknown"})
+    assert "the event log names another SHA-256" in said
+
+
+def test_a_package_whose_gate_was_never_judged_is_looked_at_and_that_is_said(tmp_path: Path) -> None:
+    home = _home(tmp_path, sound_job(), unjudged=(Stage.PREFLIGHT,))
+    _, said, _, ages = _judge(home, "--stage=preflight")
+    assert ages == {"preflight": None}
+    assert said.count("no gate of preflight was judged in job") == 2
+    assert "as things are today" in said
 
 
 def test_what_nobody_can_look_at_of_an_adopted_job_is_left_out_and_said(tmp_path: Path) -> None:

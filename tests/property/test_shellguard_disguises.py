@@ -7,6 +7,7 @@ import select
 import shlex
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -311,3 +312,33 @@ def test_deep_nesting_ends_in_a_decision(shell: Shell, opening: str) -> None:
 def test_a_line_too_long_to_read_is_held_when_it_names_the_act() -> None:
     assert judge("echo " + "x" * (1 << 18) + "; vastai destroy instance 5").decision is Decision.DENY
     assert judge("echo " + "x" * (1 << 18)).decision is Decision.ALLOW
+
+
+_FOLLOWED = {
+    "itself, added": "x = 'vastai'\n" + "x = x + x\n" * 6 + "os.system(x)",
+    "itself, as a path": "x = Path('vastai')\n" + "x = x / x\n" * 6 + "open(x)",
+    "lists of lists": "v0 = ['vastai']\n" + "".join(f"v{i + 1} = [{f'*v{i}, ' * 9}]\n" for i in range(9)) + "run(v9)",
+    "many ways to a mention": "v0 = 'vastai'\n"
+    + "".join(f"v{i + 1} = v{i}.strip()\n" * 3 for i in range(14))
+    + "print(v14)",
+    "many uses of one name": "x = 'vastai'\n" + "".join(f"x = 't{i}'\nprint(x)\n" for i in range(3000)),
+    "many calls": "x = 'vastai '\n" + "x += 'abc '\n" * 1500 + "os.system(x)\n" * 2000,
+}
+
+
+@pytest.mark.parametrize("act", ["", "\nos.system('vastai destroy instance 5')"], ids=["harmless", "the act"])
+@pytest.mark.parametrize("kind", _FOLLOWED)
+def test_python_that_leads_in_circles_ends_in_a_decision_soon(kind: str, act: str) -> None:
+    line = f"python3 - <<'END'\nimport os\n{_FOLLOWED[kind]}{act}\nEND"
+    began = time.process_time()
+    decision = judge(line).decision
+    assert time.process_time() - began < 10
+    assert decision is (Decision.DENY if act else Decision.ALLOW)
+
+
+@pytest.mark.parametrize(("shell", "between"), [(Shell.BASH, "; "), (Shell.POWERSHELL, "; "), (Shell.CMD, " & ")])
+def test_a_line_of_many_commands_ends_in_a_decision_soon(shell: Shell, between: str) -> None:
+    line = between.join([*(f"ls a{i}" for i in range(10_000)), "vastai destroy instance 5"])
+    began = time.process_time()
+    assert judge(line, shell).decision is Decision.DENY
+    assert time.process_time() - began < 10

@@ -44,9 +44,13 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
         process.run(["nothing-like-this"], cwd=tmp_path, timeout=1)
 
 
+SECRET = ("VAST_API_KEY", "HF_TOKEN", "DB_PASSWORD", "HARNESS_NOTIFY")
+
+
 def test_keys_are_not_handed_to_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("VAST_API_KEY", "HF_TOKEN", "DB_PASSWORD", "TOKENIZERS_PARALLELISM"):
+    for name in (*SECRET, "TOKENIZERS_PARALLELISM", "HARNESS_NOTIFY_LATER"):
         monkeypatch.setenv(name, f"value-of-{name}")
-    done = process.run(["python3", "-c", "import os; print(*os.environ.values())"], cwd=tmp_path, timeout=30)
+    done = process.run(["python3", "-c", "import os; print(*os.environ.values(), sep='\\n')"], cwd=tmp_path, timeout=30)
     assert "value-of-TOKENIZERS_PARALLELISM" in done.tail
-    assert not any(f"value-of-{name}" in done.tail for name in ("VAST_API_KEY", "HF_TOKEN", "DB_PASSWORD"))
+    assert "value-of-HARNESS_NOTIFY_LATER" in done.tail
+    assert not any(f"value-of-{name}\n" in done.tail for name in SECRET)

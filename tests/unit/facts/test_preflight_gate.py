@@ -934,6 +934,43 @@ def test_a_smoke_run_that_cannot_train_here_is_told_before_it_is_tried(
         assert "pip install 'gold-standard-harness[training]'" in judged["smoke_run_passes"].message
 
 
+TORCH = {"lib/settings.py": "import torch\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "gates", "held"),
+    [
+        (TORCH, {"smoke_command": ["python3", "-u", "./train.py", "--smoke"]}, True),
+        (TORCH, {"smoke_files": {"smoke.toml": "steps = 2"}}, True),
+        (TORCH | {"stub.py": ""}, {"smoke_command": ["python3", "stub.py"]}, False),
+        (TORCH | {"stub.py": ""}, {"smoke_command": ["python3", "stub.py", "train.py"]}, False),
+        (TORCH, {"smoke_command": ["python3", "-m", "compileall", "train.py"]}, False),
+        (TORCH, {"smoke_command": ["python3", "-c", "print()", "train.py"]}, False),
+        (TORCH, {"smoke_command": ["python3"]}, False),
+        (TORCH, {"smoke_files": {"lib/settings.py": "import json"}}, False),
+        (TORCH, {"smoke_files": {"train.py": "print()"}}, False),
+        (TORCH, {"smoke_files": {"torch/__init__.py": "tiny = True"}}, False),
+        (TORCH | {"torch.py": ""}, {}, False),
+    ],
+)
+def test_only_a_smoke_run_of_the_entry_as_it_is_needs_what_the_entry_imports(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, files: dict[str, str], gates: dict[str, Any], held: bool
+) -> None:
+    for name, text in files.items():
+        (world.package / name).write_text(text)
+    world.changes["gates"] = gates
+    monkeypatch.setattr(preflight_smoke, "find_spec", lambda _: None)
+    assert ("smoke_run_passes" in first(world)) is held
+
+
+def test_an_entry_that_is_not_there_is_told_by_the_check_of_the_files_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (world.package / "train.py").unlink()
+    monkeypatch.setattr(preflight_smoke, "find_spec", lambda _: None)
+    assert set(first(world)) & {"package_files_complete", "smoke_run_passes"} == {"package_files_complete"}
+
+
 def test_a_job_that_does_not_say_how_to_try_its_package_is_told_at_once(world: World) -> None:
     world.changes["gates"] = {"smoke_command": []}
     assert "gates.smoke_command is empty" in first(world)["smoke_run_passes"].message

@@ -108,6 +108,31 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, named: tuple[str, ...]) -
     assert refused.value.exit_code == 2
 
 
+URL = "mailtos://me:hunter2@example.org"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (f'[notifications]\nurls = ["{URL}"]\n', "notifications: there is no such field"),
+        (f'[notify]\nurl = "{URL}"\n', "notify.url: there is no such field; allowed: urls"),
+        (f'[notify]\nurls = "{URL}"\n', "notify.urls"),
+        (f'[notify]\nurls = [["{URL}"]]\n', "notify.urls"),
+        (f'[notify.urls]\nmail = "{URL}"\n', "notify.urls"),
+        (f'[teardown]\nnotify = ["{URL}"]\n', "teardown.notify: there is no such field"),
+        (f'[teardown]\nconfirm = "{URL}"\n', "teardown.confirm: Input should be 'ask' or 'yes'"),
+        (f'[teardown]\nconfirm = {{ urls = ["{URL}"] }}\n', "teardown.confirm"),
+        (f'[[gates]]\nurls = ["{URL}"]\n', "gates: a table is needed"),
+        ('[notifications]\ntopic = "hunter2"\n', "notifications: there is no such field"),
+    ],
+)
+def test_a_url_in_the_wrong_place_is_not_shown(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        _load(tmp_path, f"{BASE}\n{text}")
+    assert named in str(refused.value)
+    assert "hunter2" not in f"{refused.value} {refused.value.remedy}"
+
+
 def test_only_a_line_with_a_backslash_is_told_of_windows_paths(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not TOML") as refused:
         _load(tmp_path, BASE + 'remote_dir = "x\n')
