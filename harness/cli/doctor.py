@@ -149,7 +149,7 @@ def _bills(row: Mapping[str, Any]) -> Finding:
     name, claim = row["job"], "What may bill is known, and to whom it belongs"
     if row["alive"] and not row.get("unresolved"):
         held = f", held: {row['held']}" if row.get("held") else ""
-        seen = f"instance {row['instance_id']} at ${row['usd_per_hour']:.2f}/h{held}; harness status {name}"
+        seen = f"{row['bills']['told']}{held}; harness status {name}"
         return Finding(f"job {name}", claim, Verdict.PASS, seen, "a known instance")
     told = str(row.get("unreadable") or "something that its log does not account for may be billing")
     remedy = str(row.get("remedy") or f"harness orphans {name} shows what bills; harness run {name} goes on with it")

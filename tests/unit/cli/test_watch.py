@@ -109,7 +109,7 @@ def test_a_running_instance_that_nobody_works_on_is_told(home: Path, watch: Watc
     code, out, err = watch("--once")
     assert code == 12
     assert "job night: no process here works on it" in out
-    assert "bills $16.00/h" in out
+    assert "bills $15.90/h" in out, "the price that the provider shows"
     assert "harness run night" in out
     assert "1 of what bills needs somebody" in err
 
