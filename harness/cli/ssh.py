@@ -89,6 +89,7 @@ def _run(argv: tuple[str, ...]) -> int:
                 except KeyboardInterrupt as asked:
                     if asked.args:  # by a signal's name
                         client.terminate()
+                        client.wait()  # it leaves the terminal as it was
                         raise
     except OSError as error:
         raise HarnessError(f"{argv[0]} cannot be started: {error.strerror or error}") from error

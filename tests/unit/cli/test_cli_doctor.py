@@ -18,7 +18,7 @@ from harness.core.errors import BadInput, MissingExtra, ProviderUnavailable
 from harness.core.ids import JobName
 from harness.core.ports import Account, Listing
 from harness.facts import runtime
-from harness.ledger.events import Opened, RentIntended
+from harness.ledger.events import InstanceStopped, Opened, RentIntended
 from harness.ledger.sql import open_store
 from harness.shellguard import shim
 from tests.support.job_histories import INSTANCE, Log, events_of, job
@@ -188,9 +188,17 @@ def test_a_job_that_bills_is_told_with_its_instance(ask: Asked, home: Path) -> N
     code, found = ask()
     assert (code, shut(found)) == (0, {})
     told = found[f"job {log.job.name}"]["seen"]
-    assert f"instance {INSTANCE} at $" in told
+    assert f"instance {INSTANCE} bills $16.00/h" in told
     assert f"harness status {log.job.name}" in told
     assert tree(home) == before
+
+
+def test_a_stopped_instance_is_not_told_at_its_running_price(ask: Asked, home: Path) -> None:
+    _write(home, Log(job()).rented().add(InstanceStopped(INSTANCE, "the budget is used up")))
+    _, found = ask()
+    told = found["job night"]["seen"]
+    assert f"instance {INSTANCE} is stopped, its disk bills the provider's storage price" in told
+    assert "16.00" not in told
 
 
 def test_a_rent_without_an_outcome_is_unknown(ask: Asked, home: Path) -> None:
