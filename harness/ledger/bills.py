@@ -118,9 +118,10 @@ def unaccounted(job: JobName, *, embedded: bool = False) -> Bills:
 
 
 def as_listed(found: Bills, listed: Instance | None) -> Bills:
-    """What bills by the provider's complete list, which goes before the log; ``listed``: the instance, if it is in it.
+    """State of what bills by the provider's complete list, which goes before the log.
 
-    A status that tells nothing of money leaves what the log says.
+    ``listed``: the instance, None when it is not in the list. A status that tells nothing of money leaves
+    what the log says.
     """
     if found.instance_id is None or found.state in {Billing.NOTHING, Billing.GONE}:
         return found

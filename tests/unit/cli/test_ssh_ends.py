@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Self
 
 import pytest
 
@@ -20,7 +21,7 @@ class Client:
     def __call__(self, _argv: tuple[str, ...]) -> Client:
         return self
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
