@@ -58,7 +58,7 @@ class OpenContext:
     only_looks: bool = False
     """Beside whoever drives the job: no key is taken or attached, and a box that does not answer is not waited for."""
     heard: Callable[[JobEvent], None] = field(default=lambda _: None, repr=False)
-    """Told of every event once it is recorded; raises nothing."""
+    """Told of every event once it is recorded; raises nothing, but that a signal may come meanwhile."""
     show: Show = unwatched
     """Whoever watches how far a long look is."""
     _history: History | None = field(default=None, repr=False)

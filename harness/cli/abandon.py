@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.confirming import accepting, staked
 from harness.cli.options import Plain
 from harness.cli.progress_view import open_reporter
+from harness.cli.screens import LastingConsole, say
 from harness.guard.destroy import abandon as abandon_instance
 from harness.wiring import open_context
 
@@ -22,9 +22,9 @@ def abandon(
     plain: Plain = False,
 ) -> None:
     """Destroy an instance that holds no checkpoint and no model file; else only for the typed sentence."""
-    console = Console()
+    console = LastingConsole()
     with open_context(job) as context, context.store.lock(context.name), staked(context, console):
         adopted = context.job.adopted
         with open_reporter(console, plain) as reporter:
             abandon_instance(context, accepting(context, console, reporter, accept_loss), reporter.note)
-    typer.echo(f"job {job} is abandoned" + ("" if adopted else f"; harness run {job} begins it anew"))
+    say(console, f"job {job} is abandoned" + ("" if adopted else f"; harness run {job} begins it anew"))

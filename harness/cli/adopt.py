@@ -11,6 +11,7 @@ from rich.console import Console
 from harness.cli.options import Plain, Verbose
 from harness.cli.progress_view import open_reporter
 from harness.cli.report import reported, spent
+from harness.cli.screens import LastingConsole
 from harness.core import environment
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, Refused
@@ -39,7 +40,7 @@ def adopt(
 ) -> None:
     """Take over an instance that was rented by hand: judge its run, bring its model home; nothing is destroyed."""
     expected, file, instance = load_job(job_file), job_file.resolve(), InstanceId(instance_id)
-    console = Console()
+    console = LastingConsole()
     if check:
         _look(expected, file, instance, key, console, plain=plain, verbose=verbose)
         return

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from harness.cli import plan_view
 from harness.cli.progress_view import paused
-from harness.cli.screens import say
+from harness.cli.screens import LastingConsole, say
 from harness.context import JobContext
 from harness.core.errors import HarnessError, Refused
 from harness.core.money import as_paid
@@ -68,10 +68,10 @@ def staked(context: JobContext, console: Console) -> Iterator[None]:
 
 
 def say_bills(context: JobContext, console: Console) -> None:
-    """A line about what bills and the command that ends it, where anything may bill."""
+    """A line about what bills and the command that ends it, where anything may bill; in any case where it is read."""
     bill = bills(context.history)
     if bill.may_bill:
-        say(console, sentence(bill))
+        say(LastingConsole(stderr=True) if console.quiet else console, sentence(bill))
 
 
 def accepting(
@@ -128,6 +128,8 @@ def _typed(console: Console, reporter: ProgressReporter, answer: str, prompt: st
     with paused(reporter):
         for line in told:
             say(console, line)
+        if console.quiet:  # nobody reads what is asked
+            return None
         for _ in range(_TRIES):
             try:
                 typed = console.input(prompt, markup=False).strip()

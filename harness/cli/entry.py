@@ -46,7 +46,8 @@ def main() -> None:
         code = _INTERRUPTED if isinstance(ended, KeyboardInterrupt) else ended.code
         if code == _INTERRUPTED:
             by = "".join(f" by {number.name}" for number in told)
-            sys.stderr.write(f"interrupted{by}; what was done is recorded: the same command goes on\n")
+            with contextlib.suppress(OSError):  # a pipe that nobody reads changes no exit code
+                sys.stderr.write(f"interrupted{by}; what was done is recorded: the same command goes on\n")
             code = next((_SIGNALLED + number for number in told), code)
         sys.exit(code)
 

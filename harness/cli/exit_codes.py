@@ -13,7 +13,9 @@ _HEAD = """\
 
 Every command of `harness` ends with one of these. Scripts may rely on them: a code never changes its meaning.
 On failure the command prints what was wrong, what to do next, and the code; a command line that does not parse is
-answered with its usage and code 2. Output that nobody reads on (`| head`) ends a command with 1, without a word.
+answered with its usage and code 2. Output that nobody reads on (`| head`) ends a command that only prints with 1,
+without a word. One that drives a job (`run`, `demo`, `download`, `adopt`, `destroy`, `abandon`), and `watch`, says so
+on stderr and goes on in silence, to its own exit code: an instance bills whether somebody reads or not.
 `pytest checks/ --stage=...` keeps pytest's own codes (0 open, 1 not open; 2 interrupted, 3 when the verdicts could not
 be written; 4 and 5 when nothing could be judged).
 

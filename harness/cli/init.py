@@ -160,8 +160,8 @@ def _refuse_inside(path: Path, package: Path) -> None:
         raise BadInput(
             f"{path} would lie in the package {package}: it would be sent to the box with all that it tells, and a "
             "change of the budget would make another package of it",
-            remedy=f"Name a file outside of it: harness init {shlex.quote(str(root.parent / path.name))} --package "
-            f"{shlex.quote(str(package))}",
+            remedy="Name a file outside of it: "
+            + command_line(["harness", "init", str(root.parent / path.name), "--package", str(package)]),
         )
 
 

@@ -146,9 +146,8 @@ def main() -> None:
         app()
     except (HarnessError, OSError) as error:
         failure = error if isinstance(error, HarnessError) else of_this_machine(error)
-        from rich.console import Console  # noqa: PLC0415  # see above
-
         from harness.cli.progress_view import show_failure  # noqa: PLC0415  # see above
+        from harness.cli.screens import LastingConsole  # noqa: PLC0415  # see above
 
-        show_failure(Console(stderr=True), failure)
+        show_failure(LastingConsole(stderr=True), failure)
         sys.exit(failure.exit_code)

@@ -17,6 +17,7 @@ from harness.cli.job_argument import job_of
 from harness.cli.options import Plain, Until, Verbose, YesToAll
 from harness.cli.progress_view import open_reporter, paused
 from harness.cli.report import reported, spent
+from harness.cli.screens import LastingConsole
 from harness.core import shipped
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
@@ -114,7 +115,7 @@ def drive(
 ) -> None:
     """Run a job under its lock and report its progress; whatever happens, leave the report."""
     load_scenario(job.provider.scenario)  # one that cannot be read is said before the first stage
-    console = Console()
+    console = LastingConsole()
     with open_ledger() as ledger:
         ledger.require_log(job.name)
         lost = ledger.lost()

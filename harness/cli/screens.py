@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group, RenderableType
@@ -26,6 +27,30 @@ _STILL_EVERY_S = 60.0
 _REFRESH_PER_S = 4
 _BAR_WIDTH, _NARROW = 20, 72
 """Columns of a bar where there is room, and of a line that has room for no bar beside what is to be read."""
+
+
+class LastingConsole(Console):
+    """Console of a command that drives a job: once its output takes no more, it is silent, and the command goes on."""
+
+    def _check_buffer(self) -> None:
+        """Write what was printed; a full disk or a terminal that is gone ends no job either."""
+        try:
+            super()._check_buffer()
+        except OSError:
+            self.on_broken_pipe()
+
+    def on_broken_pipe(self) -> None:
+        """Be silent from here on, and say so where somebody may still read it; rich's own ends the process here."""
+        if self.quiet:
+            return
+        self.quiet = True
+        with suppress(OSError, AttributeError):  # what is left in the file's buffer would end the process at its exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        if not self.stderr:
+            LastingConsole(stderr=True).print(_UNREAD, soft_wrap=True, highlight=False)
+
+
+_UNREAD = "nobody reads this command's output: it goes on without a word; Ctrl-C ends it"
 
 
 @dataclass(slots=True)

@@ -79,14 +79,17 @@ def _nothing(context: OpenContext) -> str:
 
 
 def _run(argv: tuple[str, ...]) -> int:
-    """Exit code of the client, to which the terminal belongs meanwhile: Ctrl-C is the box's, not ours."""
+    """Exit code of the client, to which the terminal belongs meanwhile: Ctrl-C is the box's, a signal to end ours."""
     try:
         with subprocess.Popen(argv) as client:
             while True:
                 try:
                     code = client.wait()
                     return code if code >= 0 else _BY_SIGNAL - code
-                except KeyboardInterrupt:
-                    continue
+                except KeyboardInterrupt as asked:
+                    if asked.args:  # by a signal's name
+                        client.terminate()
+                        client.wait()  # it leaves the terminal as it was
+                        raise
     except OSError as error:
         raise HarnessError(f"{argv[0]} cannot be started: {error.strerror or error}") from error

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness.cli.adopt import job_of, refuse_forgotten
 from harness.cli.confirming import confirming, staked
 from harness.cli.options import Plain, Yes
 from harness.cli.progress_view import open_reporter
 from harness.cli.report import reported, spent
+from harness.cli.screens import LastingConsole
 from harness.core.errors import BadInput, Refused
 from harness.core.ids import InstanceId
 from harness.core.lifecycle import ORDER, Stage
@@ -53,7 +53,7 @@ def destroy(
     if job is not None and instance_id is not None:
         raise BadInput(f"{job} and --instance-id {instance_id} are both named: one says what is to be destroyed")
     name = job if instance_id is None else job_of(InstanceId(instance_id), expected, job_file)
-    console = Console()
+    console = LastingConsole()
     with open_context(name) as context, context.store.lock(context.name):
         if expected is not None and job_file is not None:
             adoption.expect(context, expected, job_file.resolve())

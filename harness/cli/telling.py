@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from harness.cli.screens import say
 from harness.core import environment
 from harness.core.errors import HarnessError
 from harness.job.load import load_job
+from harness.ledger.bills import bills
 from harness.ledger.events import Opened
 from harness.ledger.history import History
 from harness.ledger.kinds import JobEvent
@@ -32,27 +33,42 @@ def of(history: History) -> tuple[str, ...]:
 
 @contextmanager
 def telling(context: OpenContext, console: Console, *, agreed: bool) -> Iterator[None]:
-    """Notify of what is recorded while the block runs, and of a signal that ends it; what does not arrive is said.
+    """Notify of what is recorded while the block runs, and of what else ends it; what does not arrive is said.
 
     ``agreed``: nobody is waited for before the release. Raises BadInput or MissingExtra for a target that cannot be
-    used, as long as nothing has been rented.
+    used, as long as nothing may bill.
     """
     urls = of(context.history)
-    if context.history.rental is None:
+    if context.history.rental is None and not bills(context.history).may_bill:
         targets.require_usable(urls)
 
-    def send(notice: Notice | None) -> None:
-        for problem in targets.send(notice, urls) if notice is not None else ():
-            say(console, problem)
+    def tell(made: Callable[[], Notice | None]) -> None:
+        try:
+            notice = made()
+            for problem in targets.send(notice, urls) if notice is not None else ():
+                say(console, problem)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the job goes on
+            with suppress(Exception, SystemExit):
+                say(console, f"a notification failed: {type(error).__name__}")
 
     def hear(event: JobEvent) -> None:
-        send(occasions.notice(event, context.history, agreed=agreed))
+        tell(lambda: occasions.notice(event, context.history, agreed=agreed))
 
     if urls:
         context.heard = hear
     try:
         yield
-    except KeyboardInterrupt as ended:
-        if urls and ended.args:  # a signal; at Ctrl-C a person is there
-            send(occasions.ended(context.history, str(ended)))
+    except BaseException as ended:
+        if urls and (by := _ender(ended)):
+            tell(lambda: occasions.ended(context.history, by))
         raise
+
+
+def _ender(ended: BaseException) -> str:
+    """Name of what ends a command unforeseen; empty for Ctrl-C, where a person is, and for errors that are explained.
+
+    Those are recorded as ``held``, and told then.
+    """
+    if isinstance(ended, KeyboardInterrupt):
+        return str(ended)  # a signal's name
+    return "" if isinstance(ended, HarnessError) else type(ended).__name__

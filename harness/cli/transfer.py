@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness.artifacts import apart, arrival
 from harness.artifacts.expectation import Expectation, size_in_bytes
@@ -17,7 +16,7 @@ from harness.cli.floors import SMALLER, Floor, floor_of
 from harness.cli.options import Plain
 from harness.cli.progress_view import open_reporter
 from harness.cli.report import spent
-from harness.cli.screens import say
+from harness.cli.screens import LastingConsole, say
 from harness.cli.telling import telling
 from harness.core import durable
 from harness.core.errors import BadInput, GateHeld, GateUnknown
@@ -73,7 +72,7 @@ def download(
         raise BadInput(f"--local-path: {refusal}", remedy="Name a folder in which you may write, or mend that one.")
     local_path.mkdir(parents=True, exist_ok=True)
     host, first_use = open_box(ssh_host, port, user, key, str(instance_id or ssh_host))
-    console = Console()
+    console = LastingConsole()
     try:
         with open_reporter(console, plain) as reporter:
             reporter.note(f"asking {ssh_host} for {remote_path}")
@@ -90,7 +89,7 @@ def download(
 
 
 def _of_job(job: str | None, *, plain: bool) -> None:
-    console = Console()
+    console = LastingConsole()
     with (
         open_context(job) as context,
         context.store.lock(context.name),
@@ -105,7 +104,7 @@ def _of_job(job: str | None, *, plain: bool) -> None:
             )
         problem = _problem_here(context)
         if problem is None and context.history.passed(Stage.POSTDOWNLOAD) and context.history.verified is not None:
-            typer.echo(f"already verified: {context.history.verified.path}")
+            say(console, f"already verified: {context.history.verified.path}")
             say_bills(context, console)
             return
         with open_reporter(console, plain, spent=lambda: spent(context)) as reporter:

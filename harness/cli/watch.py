@@ -12,6 +12,7 @@ import typer
 
 from harness.cli import telling
 from harness.cli.orphans import survey
+from harness.cli.screens import LastingConsole, say
 from harness.core import durable, environment
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HarnessError, JobBusy, ProviderUnavailable, StillBilling
@@ -34,15 +35,23 @@ from harness.wiring import open_ledger, open_provider
 
 _HOUR_S = 3600.0
 _MINUTE_S = 60.0
+_BLIND_LOOKS = 3
+"""Looks in a row that did not see everything, from which on people are told: an outage of minutes is none of theirs."""
+_BLIND, _LOOKS = "blind", "blind looks"
+"""Keys of the memory: when it was told that the watch is blind, and how many such looks came in a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One look at all jobs: what is to be remembered, what could not be looked at, and who is told."""
+    """One look at all jobs: what is to be remembered, what could not be looked at, and who is told.
+
+    ``failed``: the error that kept it from looking at anything.
+    """
 
     forgotten: tuple[Forgotten, ...]
     unseen: tuple[str, ...]
     urls: tuple[str, ...]
+    failed: HarnessError | None = None
 
 
 def watch(
@@ -69,29 +78,35 @@ def watch(
                 typer.echo(line)
             _end(seen)
             return
-        typer.echo(f"watching all jobs of {home}, every {every:g} minutes; Ctrl-C ends it, and changes nothing")
+        console = LastingConsole()
+        say(console, f"watching all jobs of {home}, every {every:g} minutes; Ctrl-C ends it, and changes nothing")
         while True:
-            try:
-                seen = look(clock, after * _HOUR_S)
-                for line in (*_notify(seen, memory, clock.now(), again * _HOUR_S), *seen.unseen):
-                    typer.echo(f"{rfc3339(clock.now())} {line}")
-            except HarnessError as error:
-                typer.echo(f"{rfc3339(clock.now())} this look failed: {printable(str(error), 500)}")
+            seen = look(clock, after * _HOUR_S)
+            for line in (*_notify(seen, memory, clock.now(), again * _HOUR_S), *seen.unseen):
+                say(console, f"{rfc3339(clock.now())} {line}")
             clock.sleep(every * _MINUTE_S)
 
 
 def look(clock: Clock, after_s: float) -> Round:
     """One look: the logs of all jobs, beside the lists of every provider at which one of them has rented."""
+    try:
+        return _look(clock, after_s)
+    except HarnessError as error:
+        return Round((), (f"this look failed: {printable(str(error), 500)}",), environment.notify_urls(), error)
+
+
+def _look(clock: Clock, after_s: float) -> Round:
     with open_ledger() as ledger:
         histories, unreadable = ledger.read()
         unseen = [str(error) for error in (*unreadable.values(), *ledger.lost().values())]
         forgotten: list[Forgotten] = []
-        shown: dict[tuple[object, InstanceId], Instance] = {}
+        shown: dict[object, dict[InstanceId, Instance]] = {}
+        """The complete list of every provider that gave one."""
         for place, table in _places(histories).items():
             known = ownership.known(histories.values(), table, unreadable)
             try:
                 provider = open_provider(table, environment.home(), clock)
-                shown |= {(place, one.id): one for one in provider.instances().instances}
+                shown[place] = {one.id: one for one in provider.instances().instances}
             except HarnessError as error:
                 unseen.append(f"provider {table.kind} could not be looked at: {error}")
                 continue
@@ -101,10 +116,10 @@ def look(clock: Clock, after_s: float) -> Round:
                 stray = [row for row in rows.value or () if row.standing in STRAY]
                 forgotten += [Forgotten(f"{kind} {row.id}", f"{kind}: {' '.join(str(row).split())}") for row in stray]
         for name, history in histories.items():
-            rental, at = history.alive, ownership.place(history.job.provider)
-            listed = shown.get((at, rental.instance_id)) if rental is not None else None
-            working = _worked_on(ledger, name)
-            forgotten += of_job(history, listed, clock.now(), worked_on=working, after_s=after_s)
+            rental, listing = history.alive, shown.get(ownership.place(history.job.provider))
+            its = listing.get(rental.instance_id) if listing is not None and rental is not None else None
+            working, now = _worked_on(ledger, name), clock.now()
+            forgotten += of_job(history, its, now, listed=listing is not None, worked_on=working, after_s=after_s)
         billing = [history for history in histories.values() if bills(history).may_bill]
         urls = [*environment.notify_urls(), *(url for history in billing for url in telling.of(history))]
     return Round(tuple(forgotten), tuple(printable(one, 500) for one in unseen), tuple(dict.fromkeys(urls)))
@@ -137,16 +152,22 @@ def _notify(seen: Round, memory: Path, now: float, again_s: float) -> tuple[str,
     """
     told = _remembered(memory)
     news = [one for one in seen.forgotten if now - told.get(one.key, 0.0) >= again_s]
-    problems: tuple[str, ...] = ()
-    if news and seen.urls:
-        title = f"{len(news)} of what bills needs you" if len(news) > 1 else "something bills and needs you"
-        body = "\n".join(one.told for one in news)
-        problems = targets.send(Notice(Occasion.BILLS, title, body), seen.urls)
-    reached = not seen.urls or len(problems) < len(seen.urls)
-    fresh = {one.key: now for one in news} if reached else {}
-    kept = {one.key: told[one.key] for one in seen.forgotten if one.key in told}
-    durable.write(memory, json.dumps({**kept, **fresh}).encode())
-    return (*(one.told for one in news), *problems)
+    title = f"{len(news)} of what bills needs you" if len(news) > 1 else "something bills and needs you"
+    notices = [(Notice(Occasion.BILLS, title, "\n".join(one.told for one in news)), news)]
+    looks = told.get(_LOOKS, 0.0) + 1 if seen.unseen else 0.0
+    if looks >= _BLIND_LOOKS and now - told.get(_BLIND, 0.0) >= again_s:
+        said = f"{looks:.0f} looks in a row did not see everything: {'; '.join(seen.unseen)}"
+        notices.append((Notice(Occasion.BLIND, "harness watch cannot look", said), [Forgotten(_BLIND, said)]))
+    # What cannot be seen is not over.
+    kept = told if seen.unseen else {one.key: told[one.key] for one in seen.forgotten if one.key in told}
+    fresh, problems = dict[str, float](), list[str]()
+    for notice, ones in notices:
+        missed = targets.send(notice, seen.urls) if ones else ()
+        if not seen.urls or len(missed) < len(seen.urls):
+            fresh |= {one.key: now for one in ones}
+        problems += missed
+    durable.write(memory, json.dumps({**kept, **fresh, **({_LOOKS: looks} if looks else {})}).encode())
+    return (*(one.told for _, ones in notices for one in ones), *problems)
 
 
 def _remembered(memory: Path) -> dict[str, float]:
@@ -160,6 +181,8 @@ def _remembered(memory: Path) -> dict[str, float]:
 
 def _end(seen: Round) -> None:
     """Raise what a single look ends with, unless everything was seen and nothing is forgotten."""
+    if seen.failed is not None:
+        raise seen.failed
     if seen.forgotten:
         more = f"; and not everything could be looked at: {'; '.join(seen.unseen)}" if seen.unseen else ""
         raise StillBilling(f"{len(seen.forgotten)} of what bills needs somebody{more}")

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from harness.core.errors import InstanceDead
+from harness.core.errors import GateHeld, GateUnknown, InstanceDead
 from harness.core.ids import InstanceId, JobName
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.money import as_paid
+from harness.core.ports import Instance, InstanceStatus
+from harness.core.text import printable
 from harness.ledger.events import DestroyIntended
 from harness.ledger.history import History, Rental
 from harness.providers import registry
 
 _CENTS = 0.1
 """USD an hour below which a price is told to the hundredth of a cent: a disk bills so little."""
+_REASON = 300
+"""Characters of a reason beside what bills: it may list many checks."""
+_GATES = frozenset({GateHeld.__name__, GateUnknown.__name__})
+_STANDS = frozenset({InstanceStatus.STOPPED, InstanceStatus.EXITED})
 
 
 class Billing(StrEnum):
@@ -47,7 +53,8 @@ class Bills:
 
     ``usd_per_hour`` is what it bills at most, None where that is not known. ``embedded``: no real money is paid.
     ``command`` ends it without giving anything up, None where nothing bills; ``at_once``, where there is one, ends it
-    now, for the loss of what is on the instance alone.
+    now, for the loss of what is on the instance alone. ``held``: reason of the gate or limit that holds the job.
+    ``absent``: the provider's complete list does not show the instance.
     """
 
     job: JobName
@@ -57,6 +64,8 @@ class Bills:
     embedded: bool = False
     command: str | None = None
     at_once: str | None = None
+    held: str | None = None
+    absent: bool = False
 
     @property
     def may_bill(self) -> bool:
@@ -109,35 +118,75 @@ def unaccounted(job: JobName, *, embedded: bool = False) -> Bills:
     return Bills(job, Billing.UNKNOWN, embedded=embedded, command=f"harness orphans {job}")
 
 
-def sentence(bills: Bills) -> str:
-    """Sentences for a person: what bills at which price, and the command that ends it."""
-    which, price = f"instance {bills.instance_id}", bills.price
-    match bills.state:
-        case Billing.NOTHING:
-            return f"Nothing of job {bills.job} bills."
-        case Billing.RUNNING:
-            said = f"I{which[1:]} bills {price}."
-        case Billing.STOPPED:
-            said = f"I{which[1:]} is stopped: only its disk bills, at {price}."
-        case Billing.GONE:
-            said = f"I{which[1:]} is gone; that its bill has ended is not proven."
-        case Billing.ENDING:
-            said = f"The destruction of {which} was begun and is not proven: until then it may bill {price}."
-        case Billing.RENTING:
-            said = f"A rent was begun and its outcome is not known: an instance may bill {price}."
-        case Billing.UNKNOWN if bills.instance_id is not None:
-            said = f"I{which[1:]} was last seen dead: whether it bills, and how much, the provider's console tells."
-        case Billing.UNKNOWN:
-            told = f"Something that the log of job {bills.job} does not account for may bill"
-            said = f"{as_paid(told, embedded=bills.embedded)}."
-    how = {
-        Billing.ENDING: "proves the end",
-        Billing.GONE: "proves the end",
-        Billing.RENTING: "finds it, and goes on",
-        Billing.UNKNOWN: "ends it" if bills.instance_id is not None else "shows it",
-    }.get(bills.state, "ends it" if bills.at_once is None else "goes on to the verified file and ends it")
-    at_once = f"; {bills.at_once} ends it at once, and says first what would be lost" if bills.at_once else ""
-    return f"{said} {bills.command} {how}{at_once}."
+def as_listed(found: Bills, listed: Instance | None) -> Bills:
+    """State of what bills by the provider's complete list, which goes before the log.
+
+    ``listed``: the instance, None when it is not in the list. A status that tells nothing of money leaves
+    what the log says.
+    """
+    if found.instance_id is None or found.state in {Billing.NOTHING, Billing.GONE}:
+        return found
+    state, price = found.state, found.usd_per_hour
+    if listed is None:
+        state, price = Billing.UNKNOWN, None
+    elif listed.status in _STANDS:
+        state, price = Billing.STOPPED, price if state is Billing.STOPPED else listed.disk_usd_per_hour
+    elif listed.status is InstanceStatus.OFFLINE:
+        state, price = (state, price) if state is Billing.STOPPED else (Billing.UNKNOWN, None)
+    elif listed.status is not InstanceStatus.UNKNOWN:
+        state, price = Billing.RUNNING, listed.usd_per_hour
+    if found.state is Billing.ENDING:
+        state = found.state
+    return replace(found, state=state, usd_per_hour=price, absent=listed is None)
+
+
+def sentence(bills: Bills, *, why: bool = True) -> str:
+    """Sentences for a person: what bills at which price, and the command that ends it.
+
+    ``why``: with the reason that holds the job, which otherwise has just been told.
+    """
+    if bills.state is Billing.NOTHING:
+        return _said(bills)
+    held = f" Held: {bills.held.rstrip('.')}." if bills.held is not None and why else ""
+    return f"{_said(bills)}{held} {bills.command} {_way(bills)}."
+
+
+def _said(bills: Bills) -> str:
+    """Sentence about what bills, at which price."""
+    which, price, unlisted = f"instance {bills.instance_id}", bills.price, "is not in the provider's list"
+    begun = f"The destruction of {which} was begun and is not proven"
+    if bills.instance_id is not None:
+        seen = unlisted if bills.absent else "was last seen dead"
+        unknown = f"I{which[1:]} {seen}: whether it bills, and how much, the provider's console tells."
+    else:
+        told = f"Something that the log of job {bills.job} does not account for may bill"
+        unknown = f"{as_paid(told, embedded=bills.embedded)}."
+    return {
+        Billing.NOTHING: f"Nothing of job {bills.job} bills.",
+        Billing.RUNNING: f"I{which[1:]} bills {price}.",
+        Billing.STOPPED: f"I{which[1:]} is stopped: only its disk bills, at {price}.",
+        Billing.ENDING: f"{begun}; it {unlisted}." if bills.absent else f"{begun}: until then it may bill {price}.",
+        Billing.GONE: f"I{which[1:]} is gone; that its bill has ended is not proven.",
+        Billing.RENTING: f"A rent was begun and its outcome is not known: an instance may bill {price}.",
+        Billing.UNKNOWN: unknown,
+    }[bills.state]
+
+
+def _way(bills: Bills) -> str:
+    """Words for what the command does about it, and for the one that ends it at once."""
+    if bills.at_once is None:
+        return {
+            Billing.ENDING: "proves the end",
+            Billing.GONE: "proves the end",
+            Billing.RENTING: "finds it, and goes on",
+            Billing.UNKNOWN: "ends it" if bills.instance_id is not None else "shows it",
+        }.get(bills.state, "ends it")
+    on, now = "goes on to the verified file and ends it", "ends it at once"
+    if bills.state is Billing.UNKNOWN:
+        on, now = "goes on once it answers again", "gives it up"
+    elif bills.held is not None:
+        on = "goes on once that is mended"
+    return f"{on}; {bills.at_once} {now}, and says first what would be lost"
 
 
 def next_command(history: History, found: Bills) -> str | None:
@@ -162,14 +211,17 @@ def _of_rental(history: History, rental: Rental, *, embedded: bool) -> Bills:
         behind_a_release = history.all(DestroyIntended)[-1].release is not None
         command = (destroy if home else run) if behind_a_release else abandon
         return Bills(job, Billing.ENDING, instance_id, price, embedded, command)
-    if history.held is not None and history.held.error == InstanceDead.__name__:
-        return Bills(job, Billing.UNKNOWN, instance_id, None, embedded, destroy if home else abandon)
-    state = Billing.STOPPED if history.instance_stopped else Billing.RUNNING
+    state, held = Billing.STOPPED if history.instance_stopped else Billing.RUNNING, history.held
+    if held is not None and held.error == InstanceDead.__name__:
+        state, price = Billing.UNKNOWN, None
+    found = Bills(job, state, instance_id, price, embedded)
+    if held is not None and held.error in _GATES:
+        found = replace(found, held=printable(" ".join(held.reason.split()), _REASON))
     if home:
-        return Bills(job, state, instance_id, price, embedded, destroy)
+        return replace(found, command=destroy)
     if history.launches == 0:  # nothing on it is of value yet
-        return Bills(job, state, instance_id, price, embedded, abandon)
-    return Bills(job, state, instance_id, price, embedded, run, at_once=abandon)
+        return replace(found, command=abandon)
+    return replace(found, command=run, at_once=abandon)
 
 
 def _is_home(history: History) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.core.ports import Instance, InstanceStatus
+from harness.core.ports import Instance
 from harness.core.text import human_seconds
 from harness.job import estimate
-from harness.ledger.bills import Billing, bills, sentence
+from harness.ledger.bills import Billing, as_listed, bills, sentence
 from harness.ledger.codec import decode
 from harness.ledger.events import InstanceStopped
 from harness.ledger.history import History
@@ -17,7 +17,6 @@ _SILENT_S = 600.0
 """Seconds without an event after which a job that no process has is left alone: every command records more often."""
 _SOON_S = 24 * 3600.0
 """Seconds before a rental's end in which it is said of a job that nobody works on."""
-_STANDS = frozenset({InstanceStatus.STOPPED, InstanceStatus.EXITED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +28,30 @@ class Forgotten:
 
 
 def of_job(
-    history: History, shown: Instance | None, now: float, *, worked_on: bool, after_s: float
+    history: History, shown: Instance | None, now: float, *, listed: bool, worked_on: bool, after_s: float
 ) -> Iterator[Forgotten]:
     """Everything of one job that is to be remembered at ``now``.
 
-    ``shown``: its instance as the provider lists it, None where that is not known. ``worked_on``: a process of this
-    machine has the job. A stopped instance is remembered ``after_s`` seconds after it was stopped.
+    ``listed``: the provider's complete list was had; ``shown`` is the instance in it. ``worked_on``: a process of this
+    machine has the job. A stopped instance is remembered ``after_s`` seconds after it was stopped, one that runs
+    although the log says that it was stopped at once.
     """
-    bill, job = bills(history), history.job.name
-    if not bill.may_bill:
+    logged, job = bills(history), history.job.name
+    if not logged.may_bill:
         return
-    stands = bill.state is Billing.STOPPED or (shown is not None and shown.status in _STANDS)
-    quiet = now - history.records[-1].at
-    if stands:
-        since = now - _stopped_at(history)
-        if not worked_on and since >= after_s:
-            said = "" if bill.state is Billing.STOPPED else " The provider shows it as stopped."
-            yield Forgotten(
-                f"{job} stopped",
-                f"job {job}: its instance stands still for {human_seconds(since)}.{said} {sentence(bill)}",
-            )
-    elif not worked_on and quiet >= _SILENT_S:
+    bill = as_listed(logged, shown) if listed else logged
+    quiet, since = now - history.records[-1].at, now - _stopped_at(history)
+    if worked_on:
+        pass
+    elif bill.state is Billing.STOPPED:
+        if since >= after_s:
+            said = "" if logged.state is Billing.STOPPED else " The provider shows it as stopped."
+            told = f"job {job}: its instance stands still for {human_seconds(since)}.{said} {sentence(bill)}"
+            yield Forgotten(f"{job} stopped", told)
+    elif logged.state is Billing.STOPPED and shown is not None:
+        told = f"job {job}: its instance was stopped, and the provider shows it as {shown.status}. {sentence(bill)}"
+        yield Forgotten(f"{job} {bill.state}", told)
+    elif quiet >= _SILENT_S:
         told = f"job {job}: no process here works on it, for {human_seconds(quiet)}. {sentence(bill)}"
         yield Forgotten(f"{job} {bill.state}", told)
     if shown is not None and shown.ends_at is not None:

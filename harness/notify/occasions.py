@@ -18,7 +18,7 @@ def notice(event: JobEvent, history: History, *, agreed: bool) -> Notice | None:
     job = f"job {history.job.name}"
     match event:
         case Held(stage, _, reason):
-            return _about(Occasion.HELD, f"{job} is held at {stage}", printable(reason, _REASON), history)
+            return _about(Occasion.HELD, f"{job} is held at {stage}", printable(reason, _REASON), history, why=False)
         case BudgetNear(spent, budget):
             told = f"${spent:.2f} of the budget of ${budget:.2f} are spent. At the cap the instance is stopped."
             return _about(Occasion.CAP_NEAR, f"{job} is near its cap", told, history)
@@ -41,6 +41,6 @@ def ended(history: History, by: str) -> Notice:
     return _about(Occasion.ENDED, f"job {job} goes on without harness", history.job.addressed(told), history)
 
 
-def _about(occasion: Occasion, title: str, told: str, history: History) -> Notice:
+def _about(occasion: Occasion, title: str, told: str, history: History, *, why: bool = True) -> Notice:
     bill = bills(history)
-    return Notice(occasion, title, f"{told}\n{sentence(bill)}" if bill.may_bill else told)
+    return Notice(occasion, title, f"{told}\n{sentence(bill, why=why)}" if bill.may_bill else told)

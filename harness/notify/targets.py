@@ -39,6 +39,8 @@ class Occasion(StrEnum):
     ENDED = "ended"
     """The command that drove the job was ended by the system, and the job goes on without it."""
     BILLS = "still billing"
+    BLIND = "cannot look"
+    """``harness watch`` could not look at everything, several times in a row: something may bill unseen."""
     TEST = "test"
 
 

@@ -19,7 +19,7 @@ from harness.core.clock import SystemClock
 from harness.core.errors import GateHeld, HarnessError, InstanceDead, Refused
 from harness.core.ids import JobName, Sha256
 from harness.core.lifecycle import Stage
-from harness.ledger.events import BudgetNear, Held, InstanceStopped
+from harness.ledger.events import BudgetNear, Held, InstanceStopped, RentIntended
 from harness.ledger.sql import open_store
 from harness.runner.run import open_job
 from harness.wiring import OpenContext
@@ -243,10 +243,20 @@ def test_before_a_rent_a_target_that_cannot_be_used_stops_the_command(
     assert (code, "target 1 is no URL" in said, "hunter2" in said) == (2, True, False)
 
 
-def test_after_a_rent_it_stops_nothing(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "log",
+    [
+        trained(),
+        Log().add(RentIntended(LABEL, {"usd_per_hour": 16.0}, 7)),
+        Log().add(Held(Stage.PROVISION, "AmbiguousCreate", "the reply was lost")),
+        Log().add(Held(Stage.PREFLIGHT, "Unaccounted", "something has its label")),
+    ],
+    ids=["rented", "a rent without an outcome", "a lost reply", "unaccounted"],
+)
+def test_where_something_may_bill_it_stops_nothing(ask: Ask, monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
     monkeypatch.setenv("HARNESS_NOTIFY", "hunter2")
     monkeypatch.setattr(run, "run_job", lambda *_, **__: None)
-    code, said = ask(trained(), "run", "night", "--plain")
+    code, said = ask(log, "run", "night", "--plain")
     assert (code, "hunter2" in said) == (0, False)
 
 

@@ -6,17 +6,18 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from harness.cli import entry
 from harness.cli import watch as watching
 from harness.core.clock import SystemClock
-from harness.core.errors import ProviderUnavailable
+from harness.core.errors import BadInput, ProviderUnavailable, StoreFailed
 from harness.core.ids import JobName
 from harness.core.ports import InstanceStatus, Provider
 from harness.job.model import ProviderTable
-from harness.ledger.events import Opened
+from harness.ledger.events import InstanceStopped, Opened
 from harness.ledger.locks import sole
 from harness.ledger.sql import open_store
 from tests.support.fake_clock import FakeClock
@@ -109,7 +110,7 @@ def test_a_running_instance_that_nobody_works_on_is_told(home: Path, watch: Watc
     code, out, err = watch("--once")
     assert code == 12
     assert "job night: no process here works on it" in out
-    assert "bills $16.00/h" in out
+    assert "bills $15.90/h" in out, "the price that the provider shows"
     assert "harness run night" in out
     assert "1 of what bills needs somebody" in err
 
@@ -266,6 +267,72 @@ def test_the_resident_tells_what_is_new_until_it_is_interrupted(
     assert rounds == [300.0, 300.0, 300.0]
     assert out.count("job night: no process here works on it") == 1
     assert "could not be looked at: 502" in out
+
+
+def test_an_instance_that_runs_again_is_told_at_once_with_the_price_that_is_shown(
+    home: Path, watch: Watch, market: Market
+) -> None:
+    _write(home, trained().add(InstanceStopped(INSTANCE, "the budget is used up")), 1.0)
+    market.add(INSTANCE, LABEL)
+    code, out, _ = watch("--once")
+    assert (code, "bills $15.90/h" in out, "disk" in out) == (12, True, False)
+
+
+def test_an_instance_that_is_not_listed_is_told_with_no_price(home: Path, watch: Watch) -> None:
+    _write(home, trained())
+    code, out, _ = watch("--once")
+    assert (code, "is not in the provider's list" in out, "$" in out) == (12, True, False)
+
+
+@pytest.mark.parametrize("broken", ["key", "instances", "store"])
+def test_a_watch_that_cannot_look_says_so_once(
+    home: Path, watch: Watch, provider: FaultyProvider, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Not at the first look nor the second: what is over by the third was none of theirs."""
+    _write(home, Log().closed())
+    monkeypatch.setenv("HARNESS_NOTIFY", (home / "notices").as_uri())
+
+    def fail(*_: object) -> NoReturn:
+        raise (StoreFailed if broken == "store" else BadInput)("401: the key has expired")
+
+    if broken == "instances":
+        provider.break_("instances", ProviderUnavailable("401: the key has expired"), times=0)
+    else:
+        monkeypatch.setattr(watching, "open_ledger" if broken == "store" else "open_provider", fail)
+    codes = [watch("--once")[0] for _ in range(2)]
+    assert _notices(home / "notices") == []
+    codes += [watch("--once")[0] for _ in range(3)]
+    assert codes == [10 if broken == "store" else 7] * 5
+    (notice,) = _notices(home / "notices")
+    assert notice["occasion"] == "cannot look"
+    assert "401: the key has expired" in notice["body"]
+    assert notice["body"].startswith("3 looks in a row did not see everything")
+
+
+def test_looks_that_fail_now_and_then_are_none_in_a_row(
+    home: Path, watch: Watch, provider: FaultyProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(home, Log().closed())
+    monkeypatch.setenv("HARNESS_NOTIFY", (home / "notices").as_uri())
+    for _ in range(3):
+        provider.break_("volumes", ProviderUnavailable("502"), times=2)
+        assert [watch("--once")[0] for _ in range(3)] == [7, 7, 0]
+        provider.faults.clear()
+    assert _notices(home / "notices") == []
+
+
+def test_what_cannot_be_seen_for_a_while_is_not_told_anew_after_it(
+    home: Path, watch: Watch, market: Market, provider: FaultyProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(home, Log().closed())
+    market.add(999, "gsh-other-0a1b2c3d")
+    monkeypatch.setenv("HARNESS_NOTIFY", (home / "notices").as_uri())
+    watch("--once")
+    provider.break_("instances", ProviderUnavailable("502"), times=0)
+    watch("--once")
+    provider.faults.clear()
+    watch("--once")
+    assert len(_notices(home / "notices")) == 1
 
 
 def test_a_test_reaches_every_target(home: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:

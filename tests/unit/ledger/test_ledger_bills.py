@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from harness.core.errors import AmbiguousCreate, GateHeld, InstanceDead
+from harness.core.errors import AmbiguousCreate, GateHeld, GateUnknown, HostUnreachable, InstanceDead
 from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
-from harness.ledger.bills import Billing, bills, sentence, unaccounted
+from harness.core.ports import InstanceStatus
+from harness.ledger.bills import Billing, as_listed, bills, next_command, sentence, unaccounted
 from harness.ledger.events import (
     Abandoned,
     Adopted,
@@ -23,8 +25,10 @@ from harness.ledger.events import (
     Rented,
     RentFailed,
     RentIntended,
+    StageEntered,
 )
 from harness.ledger.kinds import JobEvent
+from tests.support.facts import instance
 from tests.support.job_histories import INSTANCE, LABEL, Log, job
 
 OFFER: dict[str, Any] = {"num_gpus": 8, "gpu_name": "H100 SXM", "machine_id": 1234, "usd_per_hour": 15.95}
@@ -84,7 +88,10 @@ CASES: dict[str, tuple[Log, Billing, float | None, str | None, str | None]] = {
         None,
     ),
     "started again": (rented(LAUNCHED, STOPPED, InstanceStarted(INSTANCE)), Billing.RUNNING, 15.95, RUN, ABANDON),
-    "last seen dead": (rented(LAUNCHED, held(InstanceDead)), Billing.UNKNOWN, None, ABANDON, None),
+    "last seen dead": (rented(LAUNCHED, held(InstanceDead)), Billing.UNKNOWN, None, RUN, ABANDON),
+    "last seen dead, and stopped": (rented(LAUNCHED, STOPPED, held(InstanceDead)), Billing.UNKNOWN, None, RUN, ABANDON),
+    "dead before anything was launched": (rented(held(InstanceDead)), Billing.UNKNOWN, None, ABANDON, None),
+    "dead, and the file is home": (Log().verified().add(held(InstanceDead)), Billing.UNKNOWN, None, DESTROY, None),
     "given up, not asked yet": (rented(FOR_NOTHING), Billing.ENDING, 15.95, ABANDON, None),
     "given up, and asked": (
         rented(LAUNCHED, FOR_NOTHING, DestroyRequested(INSTANCE, "accepted")),
@@ -139,6 +146,86 @@ def test_a_stopped_instance_is_never_said_to_bill_its_price_by_the_hour() -> Non
         told = sentence(bills(rented(LAUNCHED, STOPPED, offer=offer).history))
         assert f"only its disk bills, at {price}." in told
         assert "15.95" not in told
+
+
+def test_a_dead_instance_with_a_training_on_it_is_gone_on_with_and_given_up_only_by_its_own_word() -> None:
+    log = rented(LAUNCHED, held(InstanceDead))
+    told = sentence(bills(log.history))
+    assert told.endswith(
+        "harness run night goes on once it answers again; harness abandon night gives it up, and says first what would "
+        "be lost."
+    )
+    assert next_command(log.history, bills(log.history)) == RUN
+
+
+@pytest.mark.parametrize("error", [GateHeld, GateUnknown])
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_job_that_a_limit_or_gate_holds_is_not_said_to_go_on_by_itself(
+    error: type[Exception], *, stopped: bool
+) -> None:
+    reason = "$16.01 are spent,\nthe budget is $16.00"
+    log = rented(LAUNCHED, *([STOPPED] if stopped else []), Held(Stage.TRAINING, error.__name__, reason), offer=DISK)
+    bills_now = "is stopped: only its disk bills, at $0.0308/h." if stopped else "bills $15.95/h."
+    way = (
+        "harness run night goes on once that is mended; harness abandon night ends it at once, and says first what "
+        "would be lost."
+    )
+    found = bills(log.history)
+    assert sentence(found) == f"Instance 4711 {bills_now} Held: $16.01 are spent, the budget is $16.00. {way}"
+    assert sentence(found, why=False) == f"Instance 4711 {bills_now} {way}"
+
+
+def test_what_is_mended_or_was_no_gate_holds_nothing() -> None:
+    for log in (
+        rented(LAUNCHED, STOPPED, held(GateHeld), StageEntered(Stage.TRAINING)),
+        rented(LAUNCHED, STOPPED, held(HostUnreachable)),
+    ):
+        assert "harness run night goes on to the verified file and ends it" in sentence(bills(log.history))
+
+
+def test_the_reason_of_many_checks_is_cut() -> None:
+    log = rented(LAUNCHED, Held(Stage.TRAINING, "GateHeld", "a check failed; " * 99))
+    assert len(sentence(bills(log.history))) < 600
+
+
+LISTED = replace(instance(), id=INSTANCE, usd_per_hour=16.5, disk_usd_per_hour=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "state", "price"),
+    [
+        ("stopped, the disk's price told", InstanceStatus.RUNNING, Billing.RUNNING, 16.5),
+        ("stopped, the disk's price told", InstanceStatus.LOADING, Billing.RUNNING, 16.5),
+        ("stopped, the disk's price told", InstanceStatus.STOPPED, Billing.STOPPED, 0.0308),
+        ("stopped, the disk's price told", InstanceStatus.OFFLINE, Billing.STOPPED, 0.0308),
+        ("stopped, the disk's price told", InstanceStatus.UNKNOWN, Billing.STOPPED, 0.0308),
+        ("stopped, the disk's price told", None, Billing.UNKNOWN, None),
+        ("training", InstanceStatus.RUNNING, Billing.RUNNING, 16.5),
+        ("training", InstanceStatus.EXITED, Billing.STOPPED, 0.02),
+        ("training", InstanceStatus.OFFLINE, Billing.UNKNOWN, None),
+        ("training", InstanceStatus.UNKNOWN, Billing.RUNNING, 15.95),
+        ("training", None, Billing.UNKNOWN, None),
+        ("last seen dead", InstanceStatus.RUNNING, Billing.RUNNING, 16.5),
+        ("last seen dead", None, Billing.UNKNOWN, None),
+        ("given up, not asked yet", InstanceStatus.RUNNING, Billing.ENDING, 16.5),
+        ("given up, not asked yet", None, Billing.ENDING, None),
+        ("gone, its bill not seen to end", None, Billing.GONE, None),
+        ("a rent whose reply never came", None, Billing.RENTING, 15.95),
+        ("held because something may be there", None, Billing.UNKNOWN, None),
+    ],
+)
+def test_the_providers_list_goes_before_the_log(
+    name: str, status: InstanceStatus | None, state: Billing, price: float | None
+) -> None:
+    known = bills(CASES[name][0].history)
+    found = as_listed(known, None if status is None else replace(LISTED, status=status))
+    assert (found.state, found.usd_per_hour) == (state, price)
+    assert (found.command, found.at_once) == (known.command, known.at_once)
+    told = sentence(found)
+    assert ("$" in told) is (price is not None)
+    if status is None and found.instance_id is not None and state is not Billing.GONE:
+        assert "is not in the provider's list" in told
+        assert "storage price" not in told
 
 
 def test_a_folder_that_tells_of_an_instance_makes_nothing_unknown() -> None:

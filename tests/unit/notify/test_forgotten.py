@@ -22,55 +22,90 @@ from tests.support.facts import instance
 from tests.support.job_histories import INSTANCE, LABEL, Log, trained
 
 HOUR_S = 3600.0
-SHOWN = replace(instance(), id=INSTANCE, ends_at=None)
+SHOWN = replace(instance(), id=INSTANCE, ends_at=None, usd_per_hour=16.0)
+STANDING = replace(SHOWN, status=InstanceStatus.STOPPED)
+OFFLINE = replace(SHOWN, status=InstanceStatus.OFFLINE)
 STOPPED = InstanceStopped(INSTANCE, "the budget is used up")
 
 
 def _told(
-    log: Log, after: float, shown: Instance | None = SHOWN, *, worked_on: bool = False, after_s: float = 2 * HOUR_S
+    log: Log,
+    after: float,
+    shown: Instance | None = SHOWN,
+    *,
+    listed: bool = True,
+    worked_on: bool = False,
+    after_s: float = 2 * HOUR_S,
 ) -> list[str]:
-    return [one.told for one in of_job(log.history, shown, log.at + after, worked_on=worked_on, after_s=after_s)]
+    found = of_job(log.history, shown, log.at + after, listed=listed, worked_on=worked_on, after_s=after_s)
+    return [one.told for one in found]
 
 
 @pytest.mark.parametrize(
-    ("log", "after", "told"),
+    ("log", "after", "shown", "told"),
     [
-        (trained(), 601, ("no process here works on it, for 10 min 01 s", "bills $16.00/h", "harness run night")),
-        (Log().verified(), 3 * HOUR_S, ("no process here works on it, for 3 h 00 min", "harness destroy night")),
-        (trained().add(STOPPED), 2 * HOUR_S, ("stands still for 2 h 00 min", "only its disk bills")),
-        (Log().add(RentIntended(LABEL, {}, owner=7)), 601, ("A rent was begun", "harness run night finds it")),
+        (
+            trained(),
+            601,
+            SHOWN,
+            ("no process here works on it, for 10 min 01 s", "bills $16.00/h", "harness run night"),
+        ),
+        (Log().verified(), 3 * HOUR_S, SHOWN, ("no process here works on it, for 3 h 00 min", "harness destroy night")),
+        (trained().add(STOPPED), 2 * HOUR_S, STANDING, ("stands still for 2 h 00 min", "only its disk bills")),
+        (Log().add(RentIntended(LABEL, {}, owner=7)), 601, None, ("A rent was begun", "harness run night finds it")),
         (
             Log().rented().add(Held(Stage.PROVISION, AmbiguousCreate.__name__, "lost")),
             601,
+            SHOWN,
             (f"Instance {INSTANCE} bills",),
         ),
-        (trained().add(Held(Stage.TRAINING, InstanceDead.__name__, "x")), 601, ("last seen dead",)),
+        (trained().add(Held(Stage.TRAINING, InstanceDead.__name__, "x")), 601, OFFLINE, ("last seen dead",)),
         (
             Log().verified().add(DestroyIntended(INSTANCE, "cd" * 32)).add(DestroyRequested(INSTANCE, "accepted")),
             601,
+            SHOWN,
             ("is not proven", "harness destroy night proves the end"),
         ),
     ],
 )
-def test_what_nobody_looks_after_is_remembered(log: Log, after: float, told: tuple[str, ...]) -> None:
-    (said,) = _told(log, after)
+def test_what_nobody_looks_after_is_remembered(
+    log: Log, after: float, shown: Instance | None, told: tuple[str, ...]
+) -> None:
+    (said,) = _told(log, after, shown)
     assert said.startswith("job night")
     for words in told:
         assert words in said
-    assert _told(log, after, None) == [said], "also where the provider cannot be asked"
+    assert _told(log, after, None, listed=False) == [said], "also where the provider cannot be asked"
 
 
 @pytest.mark.parametrize(
-    ("log", "after"),
+    ("log", "after", "shown"),
     [
-        (Log(), 1e6),
-        (Log().closed(), 1e6),
-        (trained(), 599),
-        (trained().add(STOPPED), 2 * HOUR_S - 1),
+        (Log(), 1e6, None),
+        (Log().closed(), 1e6, None),
+        (trained(), 599, SHOWN),
+        (trained(), 599, None),
+        (trained().add(STOPPED), 2 * HOUR_S - 1, STANDING),
     ],
 )
-def test_what_bills_nothing_or_was_just_worked_on_is_left_alone(log: Log, after: float) -> None:
-    assert _told(log, after) == []
+def test_what_bills_nothing_or_was_just_worked_on_is_left_alone(log: Log, after: float, shown: Instance | None) -> None:
+    assert _told(log, after, shown) == []
+
+
+def test_an_instance_that_runs_although_it_was_stopped_is_told_at_once_with_its_price() -> None:
+    (said,) = _told(trained().add(STOPPED), 1)
+    assert said.startswith("job night: its instance was stopped, and the provider shows it as running. ")
+    assert f"Instance {INSTANCE} bills $16.00/h. harness run night" in said
+    assert "disk" not in said
+    assert _told(trained().add(STOPPED), 1, worked_on=True) == [], "it is just being started"
+
+
+@pytest.mark.parametrize("log", [trained(), trained().add(STOPPED), Log().verified()])
+def test_an_instance_that_is_not_in_the_complete_list_is_told_with_no_price(log: Log) -> None:
+    (said,) = _told(log, 601, None)
+    assert f"Instance {INSTANCE} is not in the provider's list: whether it bills" in said
+    assert "$" not in said
+    assert "disk" not in said
 
 
 def test_what_a_process_has_is_looked_after() -> None:
@@ -79,17 +114,18 @@ def test_what_a_process_has_is_looked_after() -> None:
 
 
 def test_an_instance_that_was_stopped_in_the_console_counts_as_stopped() -> None:
-    shown = replace(SHOWN, status=InstanceStatus.STOPPED)
-    assert _told(trained(), HOUR_S, shown) == []
-    (said,) = _told(trained(), 3 * HOUR_S, shown)
+    assert _told(trained(), HOUR_S, STANDING) == []
+    (said,) = _told(trained(), 3 * HOUR_S, STANDING)
     assert "stands still for 3 h 00 min. The provider shows it as stopped." in said
+    assert "only its disk bills" in said
+    assert "$16.00/h" not in said
 
 
 def test_a_stop_counts_from_the_newest_one() -> None:
     log = trained().add(STOPPED).add(InstanceStarted(INSTANCE), after=9 * HOUR_S).add(STOPPED, after=60)
-    assert _told(log, HOUR_S) == []
+    assert _told(log, HOUR_S, STANDING) == []
     log.add(Held(Stage.TRAINING, "GateHeld", "somebody looked"), after=90 * 60)
-    (said,) = _told(log, HOUR_S)
+    (said,) = _told(log, HOUR_S, STANDING)
     assert "stands still for 2 h 30 min" in said
 
 
@@ -115,7 +151,7 @@ def test_a_rental_that_ends_early_is_said(left: float, worked_on: bool, told: st
 def test_the_same_thing_keeps_its_key_as_time_goes_on() -> None:
     log = trained().add(STOPPED)
     keys = [
-        {one.key for one in of_job(log.history, SHOWN, log.at + after, worked_on=False, after_s=HOUR_S)}
+        {one.key for one in of_job(log.history, STANDING, log.at + after, listed=True, worked_on=False, after_s=HOUR_S)}
         for after in (2 * HOUR_S, 50 * HOUR_S)
     ]
     assert keys[0] == keys[1] == {"night stopped"}
