@@ -158,9 +158,8 @@ def test_it_goes_and_is_proven_gone(scene: Scene) -> None:
 
 
 def _runs(scene: Scene) -> None:
-    begun = (
-        "until grep -qsx sleep /proc/[0-9]*/comm; do sleep 0.1; done"  # until then it is a shell, which runs nothing
-    )
+    # Until the program has begun there is a shell alone, which runs nothing.
+    begun = "until grep -qsx sleep /proc/[0-9]*/comm; do sleep 0.1; done"
     scene.context.host().run(["sh", "-c", f"cd {REMOTE} && (setsid sleep 60 >/dev/null 2>&1 </dev/null &) && {begun}"])
 
 

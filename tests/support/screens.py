@@ -30,7 +30,7 @@ FOLDER: Final = ROOT / "docs" / "screens"
 SIZES: Final = {120: 40, 60: 40}
 """Columns and rows of the terminals."""
 _FONTS: Final = re.compile(r"@font-face \{\{.*?\}\}\n", re.DOTALL)
-_LONGEST_S: Final = 240.0
+_LONGEST_S: Final = 400.0
 _LOOK_S: Final = 0.3
 
 
@@ -47,13 +47,15 @@ SCENES: Final = {
     scene.name: scene
     for scene in (
         Scene(
-            "plan", "Before anything is rented: what it will be, what it may cost, and a question", ("embedded", "rent")
+            "plan",
+            "Before anything is rented: what it will be, what it may cost, and a question",
+            ("embedded", "total", "type .rent."),
         ),
-        Scene("training", "While it trains", ("steps", "left", "spent")),
+        Scene("training", "While it trains", (r"[2-9]\d/112", "left", "spent", "Ctrl-C")),
         Scene("monitor", "`harness monitor`, in another terminal", ("loss", "spent")),
         Scene("status", "`harness status`", ("night", "spent")),
         Scene("interrupted", "Ctrl-C: what still bills, and what ends it", ("bills", "harness run night")),
-        Scene("letting-go", "The file is verified; the instance's id lets it go", ("type",)),
+        Scene("letting-go", "The file is verified; the instance's id lets it go", ("type the instance id",)),
         Scene("closed", "The end", ("SHA-256", "gone")),
         Scene("held", "A gate that did not open", ("FAIL", "saw", "expected", "next")),
     )
@@ -151,7 +153,6 @@ def record(columns: int, folder: Path) -> None:
                 draw(SCENES[name], terminal, columns, folder)
 
             work.type("clear; harness run night.toml")
-            work.wait_for("rent")
             drawn("plan")
             work.type("rent")
             drawn("training")
@@ -164,7 +165,7 @@ def record(columns: int, folder: Path) -> None:
             drawn("interrupted")
             work.type("clear; harness run night")
             drawn("letting-go")
-            number = re.search(r"type (\d+)", work.shown())
+            number = re.search(r"instance (\d+)", work.shown())
             work.type(number[1] if number else "")
             drawn("closed")
             work.type("clear; harness run wrong.toml")
