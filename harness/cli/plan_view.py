@@ -49,6 +49,9 @@ def lines(plan: RentPlan, width: int) -> Iterator[str]:
     if plan.meaning:
         yield from _wrapped(plan.meaning, width)
     yield from _wrapped(demanded(plan.job), width)
+    if not plan.offers:
+        yield "no offer fits now; the next plan is shown once the dead instance is gone"
+        return
     yield f"{len(plan.offers)} cheapest offers that fit:" if len(plan.offers) > 1 else "the one offer that fits:"
     rows = [_row(offer, forecast) for offer, forecast in zip(plan.offers, plan.forecasts, strict=True)]
     table = list(_table([_HEAD, *rows], [name in _LEFT for name in _HEAD]))
@@ -64,6 +67,8 @@ def lines(plan: RentPlan, width: int) -> Iterator[str]:
 
 def in_short(plan: RentPlan) -> str:
     """The plan in one line."""
+    if not plan.offers:
+        return plan.meaning
     best, offer = plan.forecasts[0], plan.offers[0]
     place = f" in {offer.place}" if offer.place else ""
     return (

@@ -97,7 +97,7 @@ def ask(context: RunnerContext, to_rent: Ask, shown: RentPlan) -> str | None:
     try:
         how = to_rent(shown)
     finally:
-        if how is None:
+        if how is None and shown.offers:
             context.record(PlanRefused(shown.forecasts[0].usd))
     return how
 

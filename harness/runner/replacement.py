@@ -53,7 +53,10 @@ def replace(
         return False
     resume = to_resume(context)
     said = where_it_goes_on(resume)
-    offers = renting.fitting(context.job, context.provider(), context.history)
+    try:
+        offers = renting.fitting(context.job, context.provider(), context.history)
+    except GateHeld:
+        offers = ()  # the machine that fits may be the dead one's own: once it is gone, a plan is shown and asked for
     how = renting.ask(context, agreement.to_rent, shown := _another(context, offers, str(dead), resume, said))
     if how is None:
         reporter.note(f"on another instance {said}")
@@ -61,7 +64,8 @@ def replace(
     _require_budget(context, spent, resume)
     if not _stays_dead(context, rental.instance_id, reporter):
         return True
-    context.record(shown.agreed(how))
+    if shown.offers:
+        context.record(shown.agreed(how))
     machine_id, package = rental.offer["machine_id"], context.history.package
     destroy.replace(context, agreement.to_lose, reporter.note, how=how, machine_id=machine_id, package=package)
     context.forget_connections()
