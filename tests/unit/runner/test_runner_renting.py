@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.core.errors import GateHeld, OfferGone, Refused
+from harness.core.errors import GateHeld, InstanceDead, OfferGone, Refused
 from harness.core.ids import OfferId
 from harness.core.lifecycle import Stage
 from harness.core.ports import Offer
@@ -396,11 +396,16 @@ def test_others_in_its_place_are_within_the_budget_too(dead: World, monkeypatch:
     assert 700 not in _asked_for(dead)
 
 
-def test_where_no_offer_fits_the_dead_one_is_not_given_up(dead: World) -> None:
-    dead.market.offers, person = [], Person()
-    with pytest.raises(GateHeld, match="no offer has"):
-        dead.run(agreement=person.agreement)
-    assert person.plans == []
+def test_where_no_offer_fits_now_nobody_gives_the_dead_one_up_but_a_person(dead: World) -> None:
+    shown: list[RentPlan] = []
+    dead.market.offers = []
+
+    def nobody(plan: RentPlan) -> None:
+        shown.append(plan)
+
+    with pytest.raises(InstanceDead):
+        dead.run(agreement=Agreement(nobody, lambda _: False))
+    assert [plan.offers for plan in shown] == [()]
     assert dead.history.alive is not None
 
 
