@@ -6,7 +6,7 @@ The commit point is ``plan_agreed``: nothing is asked for before it is recorded,
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.context import RunnerContext
@@ -74,7 +74,8 @@ def rent(
     """
     job, gone, asked = context.job, set[OfferId](), 0
     while len(gone) < TRIED and asked <= _ASKED:
-        offers = fitting(job, context.provider(), context.history, gone)
+        look = on_offer if gone else fitting
+        offers = [one for one in look(job, context.provider(), context.history) if one.id not in gone]
         agreed = standing(context.history, context.clock.now())
         covered = [one for one in offers if covers(agreed, one)][: TRIED - len(gone)]
         for offer in covered:
@@ -137,13 +138,20 @@ def plan(
     return RentPlan(job, shown, forecasts, meaning)
 
 
-def fitting(
-    job: Job, provider: Provider, own: History | None, gone: Collection[OfferId] = frozenset()
-) -> tuple[Offer, ...]:
-    """The offers that fit the job's machine, but those that are ``gone``: the cheapest first.
+def fitting(job: Job, provider: Provider, own: History | None) -> tuple[Offer, ...]:
+    """The offers that fit the job's machine, as ``on_offer``. Raises GateHeld when there is none."""
+    offers = on_offer(job, provider, own)
+    if not offers:
+        machine = job.machine
+        raise GateHeld(
+            f"no offer has {machine.gpus}x {machine.gpu} for at most ${machine.max_usd_per_hour:.2f}/h",
+            remedy="Wait, or change [machine] in the job file, and run the same command again.",
+        )
+    return offers
 
-    The machine on which an instance of the job died comes last. Raises GateHeld when none fits and none is gone.
-    """
+
+def on_offer(job: Job, provider: Provider, own: History | None) -> tuple[Offer, ...]:
+    """The offers that fit the job's machine now, the cheapest first; where an instance of it died comes last."""
     machine = job.machine
     query = OfferQuery(
         gpu_names=(machine.gpu,),
@@ -156,12 +164,7 @@ def fitting(
         min_inet_down_mbps=machine.min_inet_down_mbps,
         direct_port=machine.direct_port,
     )
-    offers = [one for one in provider.search(query) if _is_sane(one, job) and one.id not in gone]
-    if not offers and not gone:
-        raise GateHeld(
-            f"no offer has {machine.gpus}x {machine.gpu} for at most ${machine.max_usd_per_hour:.2f}/h",
-            remedy="Wait, or change [machine] in the job file, and run the same command again.",
-        )
+    offers = [one for one in provider.search(query) if _is_sane(one, job)]
     died_on = own.lost.machine_id if own is not None and own.lost is not None else None
     return tuple(sorted(offers, key=lambda offer: offer.machine_id == died_on))
 

@@ -53,10 +53,8 @@ def replace(
         return False
     resume = to_resume(context)
     said = where_it_goes_on(resume)
-    try:
-        offers = renting.fitting(context.job, context.provider(), context.history)
-    except GateHeld:
-        offers = ()  # the machine that fits may be the dead one's own: once it is gone, a plan is shown and asked for
+    # None may be on offer: the machine that fits may be the dead one's own. Once it is gone, a plan is asked for anew.
+    offers = renting.on_offer(context.job, context.provider(), context.history)
     how = renting.ask(context, agreement.to_rent, shown := _another(context, offers, str(dead), resume, said))
     if how is None:
         reporter.note(f"on another instance {said}")

@@ -76,11 +76,11 @@ def lacks(data: bytes) -> list[str]:
         return ["bytes that are not ASCII, and no mark before them: they are read in the code page of the machine"]
     text = data.decode("utf-8-sig")
     root = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language())).parse(text.encode()).root_node
-    nodes = list(_nodes(root))
-    told = [f"no syntax of 5.1: {_text(node)[:60]!r}" for node in nodes if node.type == "ERROR" or node.is_missing]
+    nodes = list(nodes_of(root))
+    told = [f"no syntax of 5.1: {text_of(node)[:60]!r}" for node in nodes if node.type == "ERROR" or node.is_missing]
     required = re.findall(r"^#requires\s+-version\s+(\d+)(?:\.(\d+))?", text, re.IGNORECASE | re.MULTILINE)
     told += [f"#Requires -Version {major}" for major, minor in required if (int(major), int(minor or 0)) > (5, 1)]
-    own = {_text(node).lstrip("$@").lower() for node in nodes if node.type == "variable" and _is_set(node)}
+    own = {text_of(node).lstrip("$@").lower() for node in nodes if node.type == "variable" and _is_set(node)}
     for node in nodes:
         told += _of(node, own)
     return told
@@ -90,7 +90,7 @@ def unread_exit_codes(data: bytes) -> list[str]:
     """Programs after which the next statement does not look at $LASTEXITCODE: PowerShell itself goes on after them."""
     root = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language())).parse(data).root_node
     told = []
-    for node in _nodes(root):
+    for node in nodes_of(root):
         if node.type == "command" and _is_program(node):
             statement = node
             while statement.parent is not None and statement.parent.type != "statement_list":
@@ -98,8 +98,8 @@ def unread_exit_codes(data: bytes) -> list[str]:
             after = statement.next_named_sibling
             while after is not None and after.type == "comment":
                 after = after.next_named_sibling
-            if after is None or "$LASTEXITCODE" not in _text(after):
-                told.append(_text(node)[:80])
+            if after is None or "$LASTEXITCODE" not in text_of(after):
+                told.append(text_of(node)[:80])
     return told
 
 
@@ -111,39 +111,39 @@ def _of(node: tree_sitter.Node, own: set[str]) -> Iterator[str]:
 
 
 def _of_variable(node: tree_sitter.Node, own: set[str]) -> Iterator[str]:
-    name = _text(node).lower().lstrip("$@").removeprefix("global:").strip("{}")
+    name = text_of(node).lower().lstrip("$@").removeprefix("global:").strip("{}")
     if not name.startswith("env:") and name not in own | AUTOMATIC:
         yield f"no variable that is known there: ${name}"
 
 
 def _of_chain(node: tree_sitter.Node) -> Iterator[str]:
-    yield f"a chain of pipelines: {_text(node)[:60]!r}"
+    yield f"a chain of pipelines: {text_of(node)[:60]!r}"
 
 
 def _of_type(node: tree_sitter.Node) -> Iterator[str]:
-    if _text(node).lower() not in TYPES and not _inside(node, "attribute_name"):
-        yield f"no type that is known there: [{_text(node)}]"
+    if text_of(node).lower() not in TYPES and not _inside(node, "attribute_name"):
+        yield f"no type that is known there: [{text_of(node)}]"
 
 
 def _of_member(node: tree_sitter.Node) -> Iterator[str]:
-    if _text(node).lower() not in MEMBERS:
-        yield f"no member that is known there: .{_text(node).lower()}"
+    if text_of(node).lower() not in MEMBERS:
+        yield f"no member that is known there: .{text_of(node).lower()}"
 
 
 def _of_string(node: tree_sitter.Node) -> Iterator[str]:
-    if re.search(r"`(e|u\{)", _text(node)):
-        yield f"an escape in {_text(node)[:60]!r}"
+    if re.search(r"`(e|u\{)", text_of(node)):
+        yield f"an escape in {text_of(node)[:60]!r}"
 
 
 def _of_range(node: tree_sitter.Node) -> Iterator[str]:
-    if re.match(r"['\"].*\.\.", _text(node)):
-        yield f"a range of characters: {_text(node)[:60]!r}"
+    if re.match(r"['\"].*\.\.", text_of(node)):
+        yield f"a range of characters: {text_of(node)[:60]!r}"
 
 
 def _of_operator(node: tree_sitter.Node) -> Iterator[str]:
     after = node.next_named_sibling
-    blocks = after is not None and any(one.type == "script_block_expression" for one in _nodes(after))
-    if blocks and _text(node).lower().endswith("replace"):
+    blocks = after is not None and any(one.type == "script_block_expression" for one in nodes_of(after))
+    if blocks and text_of(node).lower().endswith("replace"):
         yield "a script block in the place of what replaces"
 
 
@@ -154,23 +154,23 @@ def _of_command(node: tree_sitter.Node) -> Iterator[str]:
     if name not in COMMANDS:
         yield f"no command that is known there: {name}"
         return
-    given = [_text(one).lower().lstrip("-").rstrip(":") for one in _nodes(node) if one.type == "command_parameter"]
+    given = [text_of(one).lower().lstrip("-").rstrip(":") for one in nodes_of(node) if one.type == "command_parameter"]
     yield from (f"{name} has no -{one} there" for one in given if one not in COMMANDS[name] | COMMON)
     for parameter, values in VALUES.items():
-        for value in re.findall(rf"-{parameter}[ :]+([\w-]+)", _text(node), re.IGNORECASE):
+        for value in re.findall(rf"-{parameter}[ :]+([\w-]+)", text_of(node), re.IGNORECASE):
             if value.lower() not in values:
                 yield f"-{parameter} takes no {value} there"
 
 
 def _of_attribute(node: tree_sitter.Node) -> Iterator[str]:
-    name = next((_text(one).lower() for one in _nodes(node) if one.type == "attribute_name"), "")
+    name = next((text_of(one).lower() for one in nodes_of(node) if one.type == "attribute_name"), "")
     if not name:  # a type in front of a parameter, which is judged as a type
         return
     if name not in ATTRIBUTES and name not in TYPES and not name.endswith("[]"):
         yield f"no attribute that is known there: {name}"
         return
-    for one in _nodes(node):
-        found = re.match(r"(\w+)\s*=", _text(one)) if one.type == "attribute_argument" else None
+    for one in nodes_of(node):
+        found = re.match(r"(\w+)\s*=", text_of(one)) if one.type == "attribute_argument" else None
         if found is not None and found[1].lower() not in ATTRIBUTES.get(name, set()):
             yield f"{name} has no {found[1]} there"
 
@@ -194,7 +194,7 @@ def _is_program(node: tree_sitter.Node) -> bool:
 
 
 def _name(node: tree_sitter.Node) -> str:
-    return next((_text(one).lower() for one in node.children if one.type == "command_name"), "&")
+    return next((text_of(one).lower() for one in node.children if one.type == "command_name"), "&")
 
 
 def _is_set(node: tree_sitter.Node) -> bool:
@@ -213,11 +213,13 @@ def _inside(node: tree_sitter.Node, kind: str) -> bool:
     return False
 
 
-def _nodes(node: tree_sitter.Node) -> Iterator[tree_sitter.Node]:
+def nodes_of(node: tree_sitter.Node) -> Iterator[tree_sitter.Node]:
+    """A node and all below it."""
     yield node
     for child in node.children:
-        yield from _nodes(child)
+        yield from nodes_of(child)
 
 
-def _text(node: tree_sitter.Node) -> str:
+def text_of(node: tree_sitter.Node) -> str:
+    """Source text of a node."""
     return (node.text or b"").decode()

@@ -9,6 +9,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ import jsonschema
 import pytest
 import typer
 
-from harness.cli import entry
 from harness.core import shipped
 from harness.core.errors import BadInput
 from harness.job import profiles, schema, writing
 from harness.job.load import load_job
+from tests.support.typing_commands import typing
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE = "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"
@@ -42,16 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def typed(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
     """Types a command in that folder; exit code, standard output, standard error."""
     del here
-
-    def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harness", "init", *words])
-        with pytest.raises(SystemExit) as ended:
-            entry.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err + said.out
-        return int(ended.value.code or 0), said.out, said.err
-
-    return run
+    return partial(typing(monkeypatch, capsys), "init")
 
 
 def fits_schema(path: Path) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from tests.support.context import Telling
 from tests.support.fake_clock import FakeClock
 from tests.support.job_histories import INSTANCE, LABEL, Log, events_of, job
 from tests.support.scripted_world import Market, offer
+from tests.support.typing_commands import typing
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -70,16 +71,7 @@ Ask = Callable[..., tuple[int, str, str]]
 def ask(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
     """Types a command; exit code, standard output, standard error."""
     del home
-
-    def typed(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harness", *words])
-        with pytest.raises(SystemExit) as ended:
-            entry.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err + said.out
-        return int(ended.value.code or 0), said.out, said.err
-
-    return typed
+    return typing(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from harness.cli import entry, plan_view
 from harness.cli import plan as plan_command
+from harness.cli import plan_view
 from harness.cli import run as run_command
 from harness.cli.confirming import agreeing
 from harness.context import JobContext
@@ -32,6 +32,7 @@ from tests.support.context import Telling, World, make_world
 from tests.support.fake_clock import FakeClock
 from tests.support.job_histories import Log, events_of, job
 from tests.support.scripted_world import Market, offer
+from tests.support.typing_commands import typing
 from tests.unit.ledger.test_ledger_timings import log
 
 SWEDEN = dataclasses.replace(
@@ -265,16 +266,7 @@ def market(monkeypatch: pytest.MonkeyPatch) -> Market:
 @pytest.fixture
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
     monkeypatch.setenv("HARNESS_HOME", str(tmp_path / "home"))
-
-    def typed(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harness", *words])
-        with pytest.raises(SystemExit) as ended:
-            entry.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err + said.out
-        return int(ended.value.code or 0), said.out, said.err
-
-    return typed
+    return typing(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -365,6 +357,14 @@ def test_without_an_offer_the_plan_is_held(ask: Ask, market: Market, file: str) 
 def test_no_such_job_is_said(ask: Ask, market: Market) -> None:
     del market
     assert ask("plan", "nothere")[0] == 2
+
+
+@pytest.mark.parametrize("brief", [False, True])
+def test_a_plan_without_offers_says_why_it_is_asked_for(brief: bool) -> None:
+    shown = RentPlan(job(), (), (), "instance 5 died. Another instance costs at most $9.00")
+    said = " ".join(plan_view.told(shown, Console(file=io.StringIO(), width=200), brief=brief))
+    assert "instance 5 died. Another instance costs at most $9.00" in said
+    assert ("no offer fits now" in said) is not brief
 
 
 # --- run --dry-run --------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli import abandon, adopt, entry, run, teardown, transfer
+from harness.cli import abandon, adopt, run, teardown, transfer
 from harness.core.clock import SystemClock
 from harness.core.errors import GateHeld, HarnessError, InstanceDead, Refused
 from harness.core.ids import JobName, Sha256
@@ -26,6 +26,7 @@ from harness.wiring import OpenContext
 from tests.support.fake_clock import FakeClock
 from tests.support.job_histories import INSTANCE, LABEL, Log, events_of, job, trained
 from tests.support.scripted_world import Market
+from tests.support.typing_commands import typing
 
 Ask = Callable[..., tuple[int, str]]
 STOPPED = InstanceStopped(INSTANCE, "the budget is used up")
@@ -47,18 +48,15 @@ def ask(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     market.add(INSTANCE, LABEL)
     monkeypatch.setattr(OpenContext, "provider", lambda _: market)
     monkeypatch.setattr(OpenContext, "host", lambda _: pytest.fail("the box was asked"))
+    command = typing(monkeypatch, capsys)
 
     def typed(log: Log, *words: str) -> tuple[int, str]:
         store = open_store(home / "state.db", SystemClock())
         if not store.jobs():
             for event in events_of(log.records):
                 store.append(JobName(log.job.name), event)
-        monkeypatch.setattr(sys, "argv", ["harness", *words])
-        with pytest.raises(SystemExit) as ended:
-            entry.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err + said.out
-        return int(ended.value.code or 0), " ".join((said.out + said.err).split())
+        code, out, err = command(*words)
+        return code, " ".join((out + err).split())
 
     return typed
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from harness.cli import entry
 from harness.cli import watch as watching
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, ProviderUnavailable, StoreFailed
@@ -24,6 +22,7 @@ from tests.support.fake_clock import FakeClock
 from tests.support.faulty_provider import FaultyProvider
 from tests.support.job_histories import INSTANCE, LABEL, Log, events_of, job, trained
 from tests.support.scripted_world import Market
+from tests.support.typing_commands import typing
 
 Watch = Callable[..., tuple[int, str, str]]
 CHANGES = ("start", "stop", "destroy", "create", "attach_key")
@@ -61,14 +60,12 @@ def watch(
 
     monkeypatch.setattr(watching, "open_provider", opened)
 
+    command = typing(monkeypatch, capsys)
+
     def typed(*options: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["harness", "watch", *options])
-        with pytest.raises(SystemExit) as ended:
-            entry.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err + said.out
+        said = command("watch", *options)
         assert not [name for name in CHANGES if provider.count(name)], "it changes nothing"
-        return int(ended.value.code or 0), said.out, said.err
+        return said
 
     return typed
 

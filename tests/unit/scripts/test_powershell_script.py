@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from harness.shellguard.judge import judge
 from harness.shellguard.programs import CODE
 from harness.shellguard.reading import HOLE, ProgramCall, Shell
 from harness.shellguard.rules import Decision
-from tests.support.windows_powershell import lacks, unread_exit_codes
+from tests.support.windows_powershell import lacks, nodes_of, text_of, unread_exit_codes
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "download_vastai_model.ps1"
 PARAMETERS = ("InstanceId", "Port", "SshHost", "RemotePath", "LocalPath", "JobFile", "Key", "User", "Over")
@@ -40,27 +39,17 @@ def calls(text: str) -> tuple[ProgramCall, ...]:
     return powershell.read(text).calls
 
 
-def _nodes(node: tree_sitter.Node) -> Iterator[tree_sitter.Node]:
-    yield node
-    for child in node.children:
-        yield from _nodes(child)
-
-
-def _text(node: tree_sitter.Node) -> str:
-    return (node.text or b"").decode()
-
-
 def test_it_is_well_formed(root: tree_sitter.Node) -> None:
-    assert [_text(node) for node in _nodes(root) if node.type == "ERROR" or node.is_missing] == []
+    assert [text_of(node) for node in nodes_of(root) if node.type == "ERROR" or node.is_missing] == []
     assert not root.has_error
 
 
 def test_its_parameters_are_the_documented_ones(root: tree_sitter.Node, text: str) -> None:
     found = {}
-    for node in _nodes(root):
+    for node in nodes_of(root):
         if node.type == "script_parameter":
-            name = next(_text(child) for child in node.children if child.type == "variable")
-            found[name.removeprefix("$")] = "Mandatory = $true" in _text(node)
+            name = next(text_of(child) for child in node.children if child.type == "variable")
+            found[name.removeprefix("$")] = "Mandatory = $true" in text_of(node)
     assert tuple(found) == PARAMETERS
     assert [name for name, mandatory in found.items() if mandatory] == ["InstanceId", "Port", "SshHost"]
     helped = re.findall(r"^\.PARAMETER (\w+)$", text, re.MULTILINE)
@@ -178,15 +167,15 @@ def test_a_program_that_cannot_be_started_has_no_exit_code_of_an_earlier_one(tex
 
 def test_destroy_stands_behind_a_download_that_ended_with_zero(root: tree_sitter.Node) -> None:
     steps = [
-        _text(node)
-        for node in _nodes(root)
-        if node.type in {"command", "if_statement"} and re.match(r"harness |if \(\$LASTEXITCODE", _text(node))
+        text_of(node)
+        for node in nodes_of(root)
+        if node.type in {"command", "if_statement"} and re.match(r"harness |if \(\$LASTEXITCODE", text_of(node))
     ]
     download, check, destroy = steps
     assert download.startswith("harness download")
     assert re.match(r"if \(\$LASTEXITCODE -ne 0\) \{[^}]*exit \$LASTEXITCODE\s*\}", check)
     assert destroy.startswith("harness destroy")
-    guarded = [_text(node) for node in _nodes(root) if node.type == "if_statement" and destroy in _text(node)]
+    guarded = [text_of(node) for node in nodes_of(root) if node.type == "if_statement" and destroy in text_of(node)]
     assert guarded
     assert guarded[0].startswith("if ($PSCmdlet.ShouldProcess(")
     assert "exit $LASTEXITCODE" in guarded[0]
