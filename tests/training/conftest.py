@@ -110,9 +110,9 @@ def attempt() -> Attempts:
 
 @pytest.fixture(scope="session")
 def finished(new_workdir: Callable[[], Path], attempt: Attempts) -> Path:
-    """The directory of one uninterrupted run."""
+    """The directory of one uninterrupted run; ``first-run.log`` has its words, later ones add to the log."""
     workdir = new_workdir()
     (end,) = attempt(workdir, [None])
     assert end["status"] == 0, end["log"]
-    (workdir / "training.log").write_text(end["log"], encoding="utf-8", newline="")
+    (workdir / "first-run.log").write_text(end["log"], encoding="utf-8", newline="")
     return workdir

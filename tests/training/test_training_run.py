@@ -34,7 +34,7 @@ Attempts = Callable[..., list[dict[str, Any]]]
 
 
 def test_every_line_of_the_log_is_one_of_the_contracts(finished: Path) -> None:
-    text = (finished / "training.log").read_bytes().decode()
+    text = (finished / "first-run.log").read_bytes().decode()
     lines = text.splitlines()
     for line in lines:
         assert any(re.fullmatch(pattern, line) for pattern in GRAMMAR), line
