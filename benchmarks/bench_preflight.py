@@ -40,7 +40,7 @@ def measure(package: Path, count: int) -> Iterator[Row]:
     """A row for each part of the look, then the parts on rows and the whole."""
     job = load_job(JOB)
     folder = package / job.data.directory
-    files = [package / name for name in job.data.files.values()] + sorted(folder.glob(preflight_data.EVALUATION))
+    files = [package / name for name in job.data.paths.values()] + sorted(folder.glob(preflight_data.EVALUATION))
 
     def rival() -> None:
         for path in files:

@@ -20,10 +20,12 @@ from harness.facts.teardown import TeardownFacts
 from harness.facts.training import TrainingFacts
 from harness.facts.upload import UploadFacts
 from harness.job.model import Job
-from harness.log.grammar import Trainer
+from harness.log.grammar import DPO, SFT, Trainer
 from harness.plugin.looking import Evidence
 
 __all__ = [
+    "DPO",
+    "SFT",
     "CouldNotLook",
     "Evidence",
     "InstallFacts",

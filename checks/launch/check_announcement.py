@@ -10,7 +10,6 @@ from harness.core.contract import section
 from harness.facts import own_rows
 from harness.facts.launch import LaunchFacts
 from harness.job.model import Job
-from harness.log.grammar import Trainer
 from harness.plugin.looking import Evidence
 
 _NO_GPU = {"cpu", "disk", "meta"}
@@ -22,7 +21,7 @@ _NO_GPU = {"cpu", "disk", "meta"}
 def check_v2_forex_integration_logged(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
     """The log of this attempt shows the V2 line with these very counts."""
     log = evidence.saw("log", launch.log)
-    found = evidence.saw(f"lines with {job.data.proof.opening}", launch.proof)
+    found = evidence.saw("lines with its opening words", launch.proof)
     evidence.note("seconds since launch", round(launch.since_launch_s, 1))
     wanted = evidence.wants("line", job.data.demanded_line)
     assert found.exists, "there is no training.log"
@@ -30,7 +29,7 @@ def check_v2_forex_integration_logged(launch: LaunchFacts, job: Job, evidence: E
     newest = found.matches[-1].text.strip()
     assert newest == wanted, f"the log says {newest!r}"
     assert log.data is not None, "only an earlier attempt said so"
-    assert (log.data.sft, log.data.dpo) == (job.data.sft, job.data.pairs), f"{log.data.sft} SFT + {log.data.dpo} DPO"
+    assert log.data.rows == job.data.rows, " + ".join(f"{rows} {name}" for name, rows in log.data.rows.items())
 
 
 @pytest.mark.remedy("other rows than yours are trained on: it was stopped; mend the package, then: harness run {job}")
@@ -73,15 +72,14 @@ def check_effective_config_logged(launch: LaunchFacts, job: Job, evidence: Evide
     assert said == wanted, "the announced plan differs in " + ", ".join(n for n in wanted if said[n] != wanted[n])
     assert run.exists, f"there is no run.json {section('run.json')}"
     announced = run.json.get("steps") if isinstance(run.json, dict) else None
-    totals = {"sft": job.training.sft_steps, "dpo": job.training.dpo_steps}
-    assert announced == totals, f"run.json announces {announced}"
+    assert announced == dict(job.training.steps), f"run.json announces {announced}"
 
 
 @pytest.mark.remedy("a loss that is not finite in the first steps never recovers: stop it, look at the data")
 def check_first_losses_finite(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
     """The first losses are finite numbers."""
     log = evidence.saw("log", launch.log)
-    steps = [step for trainer in Trainer for step in log.of(trainer).steps[:10]]
+    steps = [step for trainer in job.trainers for step in log.of(trainer).steps[:10]]
     losses = evidence.note("losses", [step.loss for step in steps])
     evidence.wants("max_loss", job.limits.max_loss)
     assert losses, "no loss is logged yet"

@@ -25,7 +25,7 @@ def check_adopted_run_is_over(posttrain: PosttrainFacts, job: Job, evidence: Evi
     assert not at_work, f"something still runs there: {'; '.join(at_work[:5])}"
     if session.exit_status is not None:
         assert session.exit_status == 0, f"it ended with status {session.exit_status}"
-    done = adopted.steps_in(listed.json) == adopted.steps_of(job)
+    done = adopted.steps_in(listed.json) == dict(job.training.steps)
     evidence.note(
         "rests on", "the log" if log.complete else "MANIFEST.json, which is written last" if done else "nothing"
     )
@@ -47,7 +47,9 @@ def check_adopted_run_is_as_planned(posttrain: PosttrainFacts, job: Job, evidenc
     assert run.exists, "there is no run.json"
     if not isinstance(run.json, dict):
         raise CouldNotLook("run.json is no JSON object")
-    assert log.data or not log.plan, f"the log announces a plan, and before it no line {job.data.proof.opening}"
+    proof = job.data.proof
+    silent = proof is not None and log.plan is not None and log.data is None
+    assert not silent, f"the log announces a plan, and before it no line {proof.opening if proof else ''}"
     for what, told in (("rows", log.data), ("plan", log.plan)):
         evidence.note(f"{what} rest on", "run.json" if told is None else "the log")
     said = adopted.announced(job, log, run.json)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
-from harness.facts.preflight import PreflightFacts, RowCounts
+from harness.facts.preflight import PreflightFacts
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
@@ -17,12 +19,11 @@ from harness.plugin.looking import Evidence
 def check_dataset_counts(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """The data files hold exactly the rows that the training log must state."""
     evidence.wants("log line", job.data.demanded_line)
-    wanted = evidence.wants("rows", RowCounts(job.data.features, job.data.scenarios, job.data.pairs))
+    wanted = evidence.wants("rows", job.data.counts)
     counts = evidence.saw("rows", preflight.counts)
     uncounted = "; lines that are no rows are not counted: see dataset_rows_parse"
     assert counts == wanted, (
-        f"{counts.features} features + {counts.scenarios} scenarios = {counts.features + counts.scenarios} SFT rows "
-        f"and {counts.pairs} pairs; the log must say {job.data.sft} and {job.data.pairs}"
+        f"{_added_up(job, counts)}; the log must say {' and '.join(map(str, job.data.rows.values()))}"
         + (uncounted if preflight.unreadable_rows.get() else "")
     )
 
@@ -73,3 +74,12 @@ def check_dataset_fits_context(preflight: PreflightFacts, job: Job, evidence: Ev
     assert context.share <= limit, (
         f"{context.cut} of {context.rows} rows ({context.share:.1%}) lose their end at {job.model.max_length} tokens"
     )
+
+
+def _added_up(job: Job, counts: Mapping[str, int]) -> str:
+    """Rows of each kind and each trainer's sum: ``8 features + 3 scenarios = 11 SFT rows and 2 pairs``."""
+    told = []
+    for trainer, total in job.data.by_trainer(counts).items():
+        kinds = [f"{counts.get(kind, 0)} {kind}" for kind, one in job.data.files.items() if one.trainer == trainer]
+        told.append(" + ".join(kinds) + (f" = {total} {trainer.upper()} rows" if len(kinds) > 1 else ""))
+    return " and ".join(told)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 import pytest
 
 from harness.artifacts.checkpoint import ADAPTER
 from harness.core.answers import BoxCheckpoint
 from harness.core.observed import CouldNotLook
-from harness.facts.checkpoints import complete_steps, due_steps, problems
+from harness.facts.checkpoints import complete_steps, due_steps, in_order, problems
 from harness.facts.training import TrainingFacts
 from harness.job.model import Job
-from harness.log.grammar import Trainer
 from harness.log.summary import TrainerLog
 from harness.plugin.looking import Evidence
 
@@ -24,12 +24,8 @@ def check_checkpoints_every_100_steps(training: TrainingFacts, job: Job, evidenc
     """The newest due checkpoint of each trainer is complete, and none was left out before it."""
     log = evidence.saw("log", training.log)
     every = evidence.wants("checkpoint_every", job.training.checkpoint_every)
-    looked = {
-        Trainer.SFT: (training.sft_checkpoints, job.training.sft_steps),
-        Trainer.DPO: (training.dpo_checkpoints, job.training.dpo_steps),
-    }
-    for trainer, (observed, total) in looked.items():
-        checkpoints = evidence.saw(f"{trainer} checkpoints", observed)
+    for trainer, total in job.training.steps.items():
+        checkpoints = evidence.saw(f"{trainer} checkpoints", training.checkpoints[trainer])
         complete = complete_steps(checkpoints)
         due = due_steps(_saved_up_to(log.of(trainer)), every, total)
         if not due:
@@ -50,14 +46,12 @@ def check_checkpoints_every_100_steps(training: TrainingFacts, job: Job, evidenc
 def check_one_complete_checkpoint_always(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
     """Once the first checkpoint is due, at least one complete one is on the box at all times."""
     log = evidence.saw("log", training.log)
-    sft = evidence.saw("sft checkpoints", training.sft_checkpoints)
-    dpo = evidence.saw("dpo checkpoints", training.dpo_checkpoints)
-    steps = {Trainer.SFT: job.training.sft_steps, Trainer.DPO: job.training.dpo_steps}
+    found = [evidence.saw(f"{trainer} checkpoints", seen) for trainer, seen in training.checkpoints.items()]
     every = job.training.checkpoint_every
-    due = any(due_steps(_saved_up_to(log.of(trainer)), every, total) for trainer, total in steps.items())
+    due = any(due_steps(_saved_up_to(log.of(name)), every, total) for name, total in job.training.steps.items())
     evidence.wants("complete checkpoints, at least", 1 if due else 0)
-    if due and not complete_steps(sft) and not complete_steps(dpo):
-        _require_read((*sft, *dpo))
+    if due and not any(map(complete_steps, found)):
+        _require_read(chain(*found))
         raise AssertionError("no complete checkpoint is on the box")
 
 
@@ -70,12 +64,10 @@ def check_checkpoints_mirrored(training: TrainingFacts, evidence: Evidence) -> N
     """
     mirror = evidence.saw("mirror", training.mirror)
     session = evidence.saw("session", training.session)
-    sft = evidence.saw("sft checkpoints", training.sft_checkpoints)
-    dpo = evidence.saw("dpo checkpoints", training.dpo_checkpoints)
-    found = [("sft", one) for one in sft if not problems(one)] + [("dpo", one) for one in dpo if not problems(one)]
+    seen = {name: evidence.saw(f"{name} checkpoints", on_box) for name, on_box in training.checkpoints.items()}
+    found = [(trainer, one) for trainer, told in seen.items() for one in in_order(told) if not problems(one)]
     if not found or session.exit_status == 0:
         return
-    found.sort(key=lambda one: (one[0] == "dpo", one[1].step))
     home = {(one.trainer, one.step): one for one in mirror}
     trainer, there = found[-1]
     if session.alive and (trainer, there.step) not in home:

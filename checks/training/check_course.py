@@ -10,7 +10,7 @@ from harness.core.observed import CouldNotLook
 from harness.facts.training import TrainingFacts
 from harness.job.model import Job
 from harness.log import course
-from harness.log.grammar import Trainer
+from harness.log.grammar import DPO
 from harness.log.summary import LogSummary, TrainerLog
 from harness.plugin.looking import Evidence
 
@@ -47,7 +47,7 @@ def check_preferences_are_learned(training: TrainingFacts, job: Job, evidence: E
     limits = job.limits.course
     evidence.wants("nats below ln 2 at the end, at least", limits.dpo_gain_nats)
     log = evidence.saw("log", training.log)
-    said = log.of(Trainer.DPO)
+    said = log.of(DPO)
     evidence.note("first loss", log.first_dpo_loss)
     _note_length(evidence, said, job)
     problem = course.preference_problem(said, log.first_dpo_loss, limits)
@@ -64,7 +64,7 @@ def check_announced_plan_holds(training: TrainingFacts, evidence: Evidence) -> N
 
 def _begun(log: LogSummary) -> Iterator[TrainerLog]:
     """The trainers that have logged a step; raises CouldNotLook when none has."""
-    begun = [said for trainer in Trainer if (said := log.of(trainer)).steps]
+    begun = [said for said in log.trainers.values() if said.steps]
     if not begun:
         raise CouldNotLook("no loss is logged yet")
     yield from begun

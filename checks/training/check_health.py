@@ -11,7 +11,7 @@ from harness.facts.training import TrainingFacts
 from harness.job import estimate
 from harness.job.model import Job
 from harness.log import course
-from harness.log.grammar import Step, Trainer
+from harness.log.grammar import SFT, Step
 from harness.plugin.looking import Evidence
 
 _WINDOW = 20
@@ -26,7 +26,7 @@ _NOISE = 0.1
 def check_loss_is_sane(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
     """Every logged loss is finite and under the limit, and the loss has not gone up for good: nothing diverges."""
     log = evidence.saw("log", training.log)
-    steps = [step for trainer in Trainer for step in log.of(trainer).steps]
+    steps = [step for trainer in job.trainers for step in log.of(trainer).steps]
     most = evidence.wants("max_loss", job.limits.max_loss)
     if not steps:
         raise CouldNotLook("no loss is logged yet")
@@ -34,7 +34,7 @@ def check_loss_is_sane(training: TrainingFacts, job: Job, evidence: Evidence) ->
     odd = [f"{step.trainer} step {step.step}: {step.loss}" for step in steps if not _sane(step, most)]
     assert not odd, f"not sane: {', '.join(odd[:3])}"
     evidence.wants("median loss over its lowest, at most", job.limits.course.max_rise_factor)
-    for trainer in Trainer:
+    for trainer in job.trainers:
         problem = course.divergence(log.of(trainer), job.limits.course)
         assert problem is None, f"{trainer} diverges: {problem}"
 
@@ -68,7 +68,7 @@ def check_disk_has_room(training: TrainingFacts, job: Job, evidence: Evidence) -
     log = evidence.saw("log", training.log)
     least = evidence.wants("free share, at least", job.limits.min_disk_free_share)
     plan = estimate.disk(job)
-    exported = log.of(Trainer.DPO).complete is not None  # from then on what it writes takes the room away
+    exported = log.of(job.trainers[-1]).complete is not None  # from then on what it writes takes the room away
     needed = evidence.wants("bytes free, at least", 0 if exported else plan.merged + plan.gguf)
     room = f"{disk.free / 1e9:.1f} of {disk.total / 1e9:.1f} GB are free"
     assert disk.free / disk.total >= least, room
@@ -91,7 +91,7 @@ def check_resume_is_continuous(training: TrainingFacts, job: Job, evidence: Evid
     """After a resume the steps go on from the checkpoint and the loss does not jump."""
     log = evidence.saw("log", training.log)
     factor = evidence.wants("loss after / before, at most", job.limits.loss_jump_on_resume)
-    for trainer in Trainer:
+    for trainer in job.trainers:
         steps = log.of(trainer).steps
         for resume in log.of(trainer).resumes:
             if resume.after is None:
@@ -112,5 +112,5 @@ def check_resume_is_continuous(training: TrainingFacts, job: Job, evidence: Evid
 
 def _sane(step: Step, most: float) -> bool:
     # A language model's loss is never exactly zero; it is logged so when every label is masked or a gradient was nan.
-    zero = step.trainer is Trainer.SFT and step.loss == 0
+    zero = step.trainer == SFT and step.loss == 0
     return math.isfinite(step.loss) and step.loss <= most and not zero

@@ -7,7 +7,6 @@ import pytest
 from harness.core.money import usd
 from harness.facts.training import TrainingFacts, steps_left_s
 from harness.job.model import Job
-from harness.log.grammar import Trainer
 from harness.plugin.looking import Evidence
 
 
@@ -31,7 +30,7 @@ def check_progress_is_advancing(training: TrainingFacts, job: Job, evidence: Evi
     session = evidence.saw("session", training.session)
     age = evidence.saw("seconds since the log grew", training.log_age_s)
     log = evidence.saw("log", training.log)
-    exporting = log.of(Trainer.DPO).complete is not None
+    exporting = log.of(job.trainers[-1]).complete is not None
     limits = job.limits
     limit = evidence.wants("seconds, at most", limits.stall_s + (limits.export_s if exporting else 0))
     assert not session.alive or age <= limit, f"nothing was written for {age:.0f} s"
@@ -45,12 +44,14 @@ def check_pace_within_timeline(training: TrainingFacts, job: Job, evidence: Evid
     log = evidence.saw("log", training.log)
     session = evidence.saw("session", training.session)
     limits = job.limits
-    for trainer, planned in ((Trainer.SFT, limits.sft_s_per_step), (Trainer.DPO, limits.dpo_s_per_step)):
+    for trainer in job.trainers:
+        planned = limits.s_per_step[trainer]
         pace = log.of(trainer).s_per_step
         if pace is None:
             continue
         evidence.note(f"{trainer} s/step", pace)
-        evidence.note(f"{trainer} samples/s", log.of(trainer).samples_per_s(job.training.batch_size))
+        if job.training.batch_size:
+            evidence.note(f"{trainer} samples/s", log.of(trainer).samples_per_s(job.training.batch_size))
         most = evidence.wants(f"{trainer} s/step, at most", planned * limits.pace_tolerance)
         assert pace <= most or not session.alive, f"{trainer} takes {pace:.2f} s a step, {planned:.2f} are planned"
     evidence.note("spent USD", round(training.spent_usd, 4))

@@ -39,7 +39,5 @@ def check_remote_config_as_required(upload: UploadFacts, job: Job, evidence: Evi
 def check_remote_dataset_counts(upload: UploadFacts, job: Job, evidence: Evidence) -> None:
     """The box holds exactly the rows that the training log must state."""
     counts = evidence.saw("rows on the box", upload.counts)
-    wanted = (job.data.features, job.data.scenarios, job.data.pairs)
-    evidence.wants("features, scenarios, pairs", wanted)
-    told = f"features {counts.features}, scenarios {counts.scenarios}, pairs {counts.pairs} on the box"
-    assert (counts.features, counts.scenarios, counts.pairs) == wanted, told
+    wanted = evidence.wants("rows", job.data.counts)
+    assert counts == wanted, f"{', '.join(f'{kind} {rows}' for kind, rows in counts.items())} on the box"

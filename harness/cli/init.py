@@ -269,7 +269,7 @@ def _write(path: Path, answers: JobAnswers, *, embedded: bool, force: bool) -> N
     if answers.instance_id is not None:
         typer.echo(f"next: harness adopt --instance-id {answers.instance_id} --job-file {quoted} --check")
         return
-    missing = [name for name in job.data.files.values() if not (job.package.source / name).is_file()]
+    missing = [name for name in job.data.paths.values() if not (job.package.source / name).is_file()]
     if missing and not job.data.allow_built_rows:
         typer.echo(f"your data is not there yet: {', '.join(missing)} in {job.package.source}")
     if not embedded:

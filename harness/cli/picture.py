@@ -15,7 +15,6 @@ from harness.core.answers import BoxCheckpoint, Gpu
 from harness.core.text import human_bytes, human_seconds
 from harness.facts.checkpoints import problems
 from harness.facts.training import TrainingFacts
-from harness.job import estimate
 from harness.ledger.bills import bills, next_command
 from harness.ledger.history import History
 from harness.ledger.outlook import outlook
@@ -95,8 +94,7 @@ def _of_the_box(facts: TrainingFacts, seen: TrainingPace | None, width: int, uni
         curve = sparkline(losses, max(1, width - _LABEL - 22), unicode=unicode)
         yield from _row("loss", f"{curve} {losses[-1]:.4g} ({seen.trainer})", width)
         yield from _row("rate", f"learning rate {seen.learning_rate:.3g}", width)
-    there = [("sft", facts.sft_checkpoints.value or ()), ("dpo", facts.dpo_checkpoints.value or ())]
-    told = [words for trainer, found in there if (words := _steps_of(trainer, found))]
+    told = [words for trainer, found in facts.checkpoints.items() if (words := _steps_of(trainer, found.value or ()))]
     if told:
         yield from _row("on box", f"checkpoints {', '.join(told)}", width)
         kept = [f"{one.trainer} {one.step}" for one in facts.mirror.value or () if one.problem is None]
@@ -114,7 +112,7 @@ def _of_the_box(facts: TrainingFacts, seen: TrainingPace | None, width: int, uni
 
 def _pace(look: Look) -> TrainingPace | None:
     log = look.facts.log.value if look.facts is not None else None
-    return pace(log, estimate.s_per_step(look.history.job)) if log is not None else None
+    return pace(log, look.history.job.limits.s_per_step) if log is not None else None
 
 
 def _age(look: Look, now: float) -> float:

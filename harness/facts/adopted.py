@@ -16,11 +16,11 @@ def planned(job: Job) -> Announced:
     """Everything that the run must have announced."""
     training, model, data = job.training, job.model, job.data
     return {
-        data.proof.opening: {"sft": data.sft, "dpo": data.pairs},
+        **({data.proof.opening: data.rows} if data.proof is not None else {}),
         "plan": {**job.announced, "device_map": training.device_map, "world_size": 1},
         "run.json": {
-            "steps": steps_of(job),
-            "rows": {"features": data.features, "scenarios": data.scenarios, "pairs": data.pairs},
+            "steps": dict(training.steps),
+            "rows": data.counts,
             "architecture": model.architecture,
             "hidden_size": model.hidden_size,
             "num_hidden_layers": model.num_hidden_layers,
@@ -40,22 +40,14 @@ def announced(job: Job, log: LogSummary, run: Mapping[str, Any]) -> Announced:
         plan = {name: getattr(log.plan, name) for name in wanted}
     else:
         steps, lora = _table(run.get("steps")), _table(run.get("lora"))
-        plan = {**run, "sft_steps": steps.get("sft"), "dpo_steps": steps.get("dpo")}
-        plan |= {"lora_r": lora.get("r"), "lora_alpha": lora.get("alpha")}
-    if log.data is not None:
-        counts: dict[str, Any] = {"sft": log.data.sft, "dpo": log.data.dpo}
-    else:
-        counts = {"sft": _sum(rows.get("features"), rows.get("scenarios")), "dpo": rows.get("pairs")}
+        plan = {**run, "steps": steps, "lora_r": lora.get("r"), "lora_alpha": lora.get("alpha")}
+    told = {kind: count for kind, count in rows.items() if type(count) is int}
+    counts = log.data.rows if log.data is not None else job.data.by_trainer(told) if told.keys() == rows.keys() else {}
     return {
-        job.data.proof.opening: counts,
+        **({job.data.proof.opening: dict(counts)} if job.data.proof is not None else {}),
         "plan": {name: plan.get(name) for name in wanted},
         "run.json": {**_table(model.get("config")), "steps": run.get("steps"), "rows": rows},
     }
-
-
-def steps_of(job: Job) -> dict[str, int]:
-    """The steps of each trainer as the job plans them."""
-    return {"sft": job.training.sft_steps, "dpo": job.training.dpo_steps}
 
 
 def steps_in(listed: Any) -> Any:
@@ -68,7 +60,3 @@ def steps_in(listed: Any) -> Any:
 
 def _table(told: Any) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
-
-
-def _sum(*counts: Any) -> int | None:
-    return sum(counts) if all(type(count) is int for count in counts) else None

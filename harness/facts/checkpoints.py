@@ -14,6 +14,11 @@ def problems(checkpoint: BoxCheckpoint) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*checkpoint.problems, *checkpoint.unread, *checkpoint.unfit, *other)))
 
 
+def in_order(checkpoints: Iterable[BoxCheckpoint]) -> tuple[BoxCheckpoint, ...]:
+    """Checkpoints by their step, ascending."""
+    return tuple(sorted(checkpoints, key=lambda one: one.step))
+
+
 def complete_steps(checkpoints: Iterable[BoxCheckpoint]) -> tuple[int, ...]:
     """The steps of the complete ones, ascending."""
     return tuple(sorted(one.step for one in checkpoints if not problems(one)))

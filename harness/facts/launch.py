@@ -13,7 +13,7 @@ from pydantic import AliasChoices, Field
 from harness.context import JobContext
 from harness.core.answers import JsonFile, Matches, Processes, SessionState
 from harness.core.ids import Sha256
-from harness.core.observed import Observed
+from harness.core.observed import Observed, unseen
 from harness.core.questions import Grep, ProcessesUnder, ReadText, SessionOf
 from harness.facts import own_rows, traininglog
 from harness.facts.reading import ask, json_text
@@ -40,20 +40,21 @@ def look(context: JobContext) -> LaunchFacts:
     directory = context.job.package.remote_dir
     launched = context.history.launched_at
     since = context.clock.now() - launched if launched is not None else 0.0
-    log = traininglog.questions(context)
+    log, line = traininglog.questions(context), context.job.data.proof
+    proof = [Grep(traininglog.log_path(context), re.escape(line.opening), last=20)] if line is not None else []
     answers = ask(
         context,
         session := SessionOf(directory),
         processes := ProcessesUnder(directory),
         run := ReadText(posixpath.join(directory, "run.json"), limit=1 << 20),
-        proof := Grep(traininglog.log_path(context), re.escape(context.job.data.proof.opening), last=20),
+        *proof,
         *log,
     )
     return LaunchFacts(
         session=answers[session],
-        log=log.summary_of(answers, context.job.data.proof),
+        log=log.summary_of(answers, line),
         log_age_s=log.age_s(answers),
-        proof=answers[proof],
+        proof=answers[proof[0]] if proof else unseen("the job states no proof line"),
         processes=answers[processes],
         run=json_text(answers[run]),
         since_launch_s=since,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from harness.artifacts import checkpoint as checkpoints
+from harness.job.model import Job
 
 ADAPTER: Final = ("adapter_config.json", checkpoints.ADAPTER, checkpoints.STATE)
 """The files of a checkpoint that the trained weights are in, and the step they are of."""
@@ -17,8 +18,6 @@ MIRROR: Final = "mirror"
 
 RUN_FILE: Final = "run.json"
 """The run's account of itself. A package goes on only from checkpoints of the same run."""
-
-_TRAINERS = ("sft", "dpo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +41,10 @@ class Resumable:
     files: Mapping[str, Path]
 
 
-def mirrored(directory: Path) -> tuple[Mirrored, ...]:
+def mirrored(directory: Path, trainers: Sequence[str]) -> tuple[Mirrored, ...]:
     """Every adapter below ``<directory>/<trainer>/checkpoint-<n>/``, by trainer and step."""
     found = []
-    for trainer in _TRAINERS:
+    for trainer in trainers:
         for step, path in checkpoints.named(directory / trainer):
             adapter = path / checkpoints.ADAPTER
             if adapter.is_file():
@@ -54,28 +53,28 @@ def mirrored(directory: Path) -> tuple[Mirrored, ...]:
     return tuple(sorted(found, key=lambda one: (one.trainer, one.step)))
 
 
-def resumable(directory: Path, total: Mapping[str, int]) -> Resumable | None:
+def resumable(directory: Path, job: Job) -> Resumable | None:
     """The newest checkpoints here that are complete; None when a training would have to begin anew.
 
-    ``total`` are the last steps of the trainers. Those of DPO are of use beside a finished SFT only, and its very last
-    is not gone on from: a training that has nothing left to do says nothing that could be judged at its launch.
+    Those of a trainer are of use beside all of the one before it only, and the very last step of the last trainer is
+    not gone on from: a training that has nothing left to do says nothing that could be judged at its launch.
     """
     steps: dict[str, int] = {}
     files: dict[str, Path] = {}
-    for trainer in _TRAINERS:
+    for trainer, total in job.training.steps.items():
         whole = [
             one for one in checkpoints.find(directory / trainer) if one.resumable and (one.path / RUN_FILE).is_file()
         ]
-        if trainer == _TRAINERS[-1]:
-            whole = [one for one in whole if one.step < total[trainer]]
+        if trainer == job.trainers[-1]:
+            whole = [one for one in whole if one.step < total]
         if not whole:
             break
         newest = whole[-1]
         steps[trainer] = newest.step
         for file in (path for path in newest.path.rglob("*") if path.is_file()):
             name = file.relative_to(newest.path).as_posix()
-            place = f"models/output/{trainer}/checkpoint-{newest.step}/{name}"
+            place = f"{job.checkpoint_folder(trainer)}/checkpoint-{newest.step}/{name}"
             files[name if name == RUN_FILE else place] = file
-        if newest.step < total[trainer]:
+        if newest.step < total:
             break
     return Resumable(steps, files) if steps else None

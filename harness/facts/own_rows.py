@@ -22,7 +22,7 @@ def look(context: JobContext) -> Observed[Mapping[str, Sha256]]:
 
 def _digests(context: JobContext) -> Iterator[tuple[str, Sha256]]:
     job, staged = context.job, context.history.staged
-    for kind, name in job.data.files.items():
+    for kind, name in job.data.paths.items():
         file = job.package.source / name
         if staged is not None and name in staged.files:
             yield kind, staged.files[name]

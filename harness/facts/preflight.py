@@ -23,7 +23,7 @@ from harness.core.observed import CouldNotLook, Observed, unseen
 from harness.core.ports import Account
 from harness.core.rate import SECONDS, Meter
 from harness.facts import preflight_data, preflight_smoke, runtime, teardown
-from harness.facts.preflight_data import Context, Data, RowCounts
+from harness.facts.preflight_data import Context, Data
 from harness.facts.preflight_smoke import Smoke
 from harness.facts.reading import attempt
 from harness.job import staging
@@ -33,7 +33,7 @@ from harness.static import device_maps, launchers, options, script, sources, wri
 from harness.static.sources import Sources
 from harness.static.writers import Writers
 
-__all__ = ["Context", "DeviceMaps", "PreflightFacts", "RowCounts", "Smoke", "look"]
+__all__ = ["Context", "DeviceMaps", "PreflightFacts", "Smoke", "look"]
 
 _NAMED = 20
 NOT_YET: Final = "not looked at yet: preflight does, once the package is staged"
@@ -56,7 +56,7 @@ class PreflightFacts:
 
     missing_files: Observed[tuple[str, ...]]
     compile_errors: Observed[tuple[str, ...]]
-    counts: Observed[RowCounts]
+    counts: Observed[Mapping[str, int]]
     unreadable_rows: Observed[tuple[str, ...]]
     unsound_rows: Observed[tuple[str, ...]]
     suspect_rows: Observed[tuple[str, ...]]
@@ -177,7 +177,7 @@ def _sources(root: Path) -> Sources:
 
 
 def _missing(job: Job, root: Path, names: frozenset[str]) -> tuple[str, ...]:
-    wanted = (job.package.entry, job.package.requirements, *job.package.documents, *job.data.files.values())
+    wanted = (job.package.entry, job.package.requirements, *job.package.documents, *job.data.paths.values())
     absent = [name for name in wanted if name not in names]
     empty = [f"{name} (empty)" for name in wanted if name in names and not (root / name).stat().st_size]
     return tuple(dict.fromkeys([*absent, *empty]))

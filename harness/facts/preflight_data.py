@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -26,15 +26,6 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class RowCounts:
-    """Rows in the three data files."""
-
-    features: int
-    scenarios: int
-    pairs: int
-
-
-@dataclass(frozen=True, slots=True)
 class Context:
     """Number of rows that exceed the model's context of ``max_length`` tokens, and the way it was counted."""
 
@@ -50,21 +41,19 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The rows of every data file."""
+    """The rows of every data file, those that are trained on by their kind."""
 
-    features: Rows
-    scenarios: Rows
-    pairs: Rows
+    by_kind: Mapping[str, Rows]
     evaluation: tuple[Rows, ...]
 
     @property
     def training(self) -> tuple[Rows, ...]:
         """The files that are trained on."""
-        return self.features, self.scenarios, self.pairs
+        return tuple(self.by_kind.values())
 
-    def counts(self) -> RowCounts:
-        """Well-formed rows by file."""
-        return RowCounts(len(self.features.rows), len(self.scenarios.rows), len(self.pairs.rows))
+    def counts(self) -> dict[str, int]:
+        """Well-formed rows by kind."""
+        return {kind: len(file.rows) for kind, file in self.by_kind.items()}
 
     def built(self) -> dict[str, int]:
         """Training rows that a program made and no person gave, by file; a file without any is left out."""
@@ -81,8 +70,8 @@ class Data:
 def read(job: Job, root: Path, show: Show = unwatched) -> Data:
     """Read every data file once; raises CouldNotLook for one that is not there, BadInput for an unreadable one."""
     folder = root / job.data.directory
-    counted = 0
-    show(_READ, 0, job.data.sft + job.data.pairs)
+    counted, total = 0, sum(job.data.counts.values())
+    show(_READ, 0, total)
 
     def rows_of(name: str, teaching: Teaching) -> Rows:
         nonlocal counted
@@ -90,13 +79,11 @@ def read(job: Job, root: Path, show: Show = unwatched) -> Data:
             raise CouldNotLook(f"{job.data.directory}/{name} is not there: see package_files_complete")
         found = rows.read(folder / name, teaching)
         counted += len(found.rows)
-        show(_READ, counted, job.data.sft + job.data.pairs)
+        show(_READ, counted, total)
         return found
 
     return Data(
-        features=rows_of(job.data.features_file, Teaching.EXAMPLES),
-        scenarios=rows_of(job.data.scenarios_file, Teaching.EXAMPLES),
-        pairs=rows_of(job.data.pairs_file, Teaching.PREFERENCES),
+        by_kind={kind: rows_of(one.file, one.rows_are) for kind, one in job.data.files.items()},
         evaluation=tuple(rows.read(path, Teaching.EXAMPLES) for path in sorted(folder.glob(EVALUATION))),
     )
 

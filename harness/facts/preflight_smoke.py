@@ -36,7 +36,6 @@ _MAX_RUN_BYTES = 1 << 20
 _LARGE = 256 << 20
 """Bytes; larger files are weights of the real model, which the smoke run does without."""
 
-_STAGES = ("dpo", "sft")
 _TRAINER = "torch"
 _RESUMED = re.compile(r"RESUME from \S+ at step (\d+)")
 
@@ -177,10 +176,10 @@ def _wrong_with(made: Path, run_file: Path) -> str | None:
 def _resumes(job: Job, scratch: Path, made: Path) -> str | None:
     """Problem of the run that goes on after a death in the last stage; None when it makes the same file."""
     before = digest.of_file(made).sha256
-    output = (scratch / job.artifact.remote_dir).parent
-    found = next((found for stage in _STAGES if len(found := checkpoint.find(output / stage)) > 1), ())
+    folders = [job.checkpoint_folder(trainer) for trainer in reversed(job.trainers)]
+    found = next((found for folder in folders if len(found := checkpoint.find(scratch / folder)) > 1), ())
     if not found:
-        where = f"{output.name}/sft or {output.name}/dpo"
+        where = " or ".join(reversed(folders))
         return f"there are no two checkpoints in {where}, so there is none to go on from {section('Outputs')}"
     for name in ("MANIFEST.json", made.relative_to(scratch)):
         (scratch / name).unlink(missing_ok=True)

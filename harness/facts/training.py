@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from harness.context import JobContext
@@ -14,10 +15,8 @@ from harness.facts import traininglog
 from harness.facts.checkpoints import problems
 from harness.facts.mirror import MIRROR, Mirrored, mirrored
 from harness.facts.reading import ask, attempt, needed
-from harness.job import estimate
 from harness.job.model import Job
 from harness.ledger import billing
-from harness.log.grammar import Trainer
 from harness.log.pace import seconds_left, steps_left
 from harness.log.summary import LogSummary
 
@@ -47,8 +46,8 @@ class TrainingFacts:
     log: Observed[LogSummary]
     log_age_s: Observed[float]
     last_lines: Observed[tuple[str, ...]]
-    sft_checkpoints: Observed[tuple[BoxCheckpoint, ...]]
-    dpo_checkpoints: Observed[tuple[BoxCheckpoint, ...]]
+    checkpoints: Mapping[str, Observed[tuple[BoxCheckpoint, ...]]]
+    """By trainer, in the order in which they run."""
     mirror: Observed[tuple[Mirrored, ...]]
     gpus: Observed[Gpus]
     disk: Observed[Disk]
@@ -64,32 +63,34 @@ def look(context: JobContext) -> TrainingFacts:
 
 def glance(context: JobContext, before: TrainingFacts | None = None) -> TrainingFacts:
     """One probe, and the local mirror. Checkpoints found whole ``before`` are not read to their last byte again."""
-    directory = context.job.package.remote_dir
+    job = context.job
+    directory = job.package.remote_dir
     now = context.clock.now()
     launched = context.history.launched_at
     since = now - launched if launched is not None else 0.0
     log = traininglog.questions(context)
+    checkpoints = {
+        trainer: CheckpointsIn(
+            posixpath.join(directory, job.checkpoint_folder(trainer)),
+            _whole(before.checkpoints.get(trainer) if before else None),
+        )
+        for trainer in job.trainers
+    }
     answers = ask(
         context,
         session := SessionOf(directory),
-        sft := CheckpointsIn(
-            posixpath.join(directory, "models/output/sft"), _whole(before.sft_checkpoints if before else None)
-        ),
-        dpo := CheckpointsIn(
-            posixpath.join(directory, "models/output/dpo"), _whole(before.dpo_checkpoints if before else None)
-        ),
+        *checkpoints.values(),
         gpus := GpuList(),
         disk := DiskOf(directory),
         *log,
     )
     return TrainingFacts(
         session=answers[session],
-        log=log.summary_of(answers, context.job.data.proof),
+        log=log.summary_of(answers, job.data.proof),
         log_age_s=log.age_s(answers),
         last_lines=log.last_lines(answers),
-        sft_checkpoints=answers[sft],
-        dpo_checkpoints=answers[dpo],
-        mirror=attempt(lambda: mirrored(context.directory / MIRROR)),
+        checkpoints={trainer: answers[question] for trainer, question in checkpoints.items()},
+        mirror=attempt(lambda: mirrored(context.directory / MIRROR, job.trainers)),
         gpus=answers[gpus],
         disk=answers[disk],
         since_launch_s=since,
@@ -99,8 +100,7 @@ def glance(context: JobContext, before: TrainingFacts | None = None) -> Training
 
 def steps_left_s(job: Job, log: LogSummary) -> float:
     """Seconds that the job's steps still to be done will take: at the pace of the log, else at the planned one."""
-    planned = {Trainer.SFT: job.training.sft_steps, Trainer.DPO: job.training.dpo_steps}
-    return seconds_left(log, steps_left(log, planned), estimate.s_per_step(job))
+    return seconds_left(log, steps_left(log, job.training.steps), job.limits.s_per_step)
 
 
 def _terms(context: JobContext) -> Terms:

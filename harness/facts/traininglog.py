@@ -43,7 +43,7 @@ class LogQuestions(NamedTuple):
     tail: TailOf
     excerpt: ExcerptOf
 
-    def summary_of(self, answers: Answers, proof: ProofLine) -> Observed[summary.LogSummary]:
+    def summary_of(self, answers: Answers, proof: ProofLine | None) -> Observed[summary.LogSummary]:
         """The log folded into a summary; a log that is not there was not seen."""
         return attempt(lambda: summary.read(_text(_there(answers[self.excerpt].get())), proof))
 

@@ -11,7 +11,6 @@ from harness.core.answers import Text, Tree
 from harness.core.ids import Sha256
 from harness.core.observed import CouldNotLook, Observed
 from harness.core.questions import Answers, Grep, ReadText, TreeOf
-from harness.facts.preflight import RowCounts
 from harness.facts.reading import ask, attempt
 from harness.remote.box.outputs import OURS, is_written_there
 from harness.static.device_maps import device_maps
@@ -35,14 +34,14 @@ class UploadFacts:
     difference: Observed[Difference]
     script_batch_size: Observed[int]
     script_device_maps: Observed[tuple[str, ...]]
-    counts: Observed[RowCounts]
+    counts: Observed[Mapping[str, int]]
 
 
 def look(context: JobContext) -> UploadFacts:
     """One probe: digests of the package's files, the entry script's text, the data files' rows."""
     job = context.job
     root = job.package.remote_dir
-    rows = {kind: Grep(posixpath.join(root, file), r"\S", last=1) for kind, file in job.data.files.items()}
+    rows = {kind: Grep(posixpath.join(root, file), r"\S", last=1) for kind, file in job.data.paths.items()}
     answers = ask(
         context,
         tree := TreeOf(root, digests=tuple(sorted(_wanted(context))), without=OURS),
@@ -83,11 +82,11 @@ def _whole(text: Text) -> str:
     return text.text
 
 
-def _counts(answers: Answers, rows: Mapping[str, Grep]) -> RowCounts:
+def _counts(answers: Answers, rows: Mapping[str, Grep]) -> Mapping[str, int]:
     found = {}
     for name, question in rows.items():
         matches = answers[question].get()
         if not matches.exists:
             raise CouldNotLook(f"the file of {name} is not on the box")
         found[name] = matches.count
-    return RowCounts(**found)
+    return found

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from harness.core import shipped
 from harness.core.ids import CheckId
 from harness.core.lifecycle import ADOPTED, ORDER
 from harness.job.model import Job
+from harness.log.grammar import DPO
 
 FOLDER: Final = shipped.folder("checks")
 """The built-in checks, whatever folder of that name the working directory has."""
@@ -133,46 +135,82 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }
 
-_ONLY_WHEN: Final[Mapping[str, Callable[[Job], bool]]] = {
-    "smoke_run_passes": lambda job: job.gates.smoke_run,
-    "dataset_fits_context": lambda job: job.gates.context,
-    "runtime_loads": lambda job: job.gates.generate,
-    "gguf_generates": lambda job: job.gates.generate,
-    "second_copy_verified": lambda job: job.artifact.second_copy is not None,
-    # Whoever launched the training of an adopted instance may have recorded no exit status.
-    "completion_logged": lambda job: not job.adopted,
-    "adopted_run_is_over": lambda job: job.adopted,
-    "adopted_rows_are_yours": lambda job: job.adopted,
-    "adopted_run_is_as_planned": lambda job: job.adopted,
-}
-"""Checks that a job may leave out of its plan; every other one is required of every job.
 
-An adopted job also leaves out every stage before its adoption: what was true then, nobody can look at any more.
-"""
+@dataclass(frozen=True, slots=True)
+class _When:
+    """A condition of the job under which some checks are required, and why they are left out where it does not hold."""
+
+    holds: Callable[[Job], bool]
+    otherwise: str
+    checks: tuple[str, ...]
+
+
+_CONDITIONS: Final = (
+    _When(lambda job: job.gates.smoke_run, "gates.smoke_run = false", ("smoke_run_passes",)),
+    _When(lambda job: job.gates.context, "gates.context = false", ("dataset_fits_context",)),
+    _When(lambda job: job.gates.generate, "gates.generate = false", ("runtime_loads", "gguf_generates")),
+    _When(
+        lambda job: bool(job.data.files),
+        "the job names no data files: the package brings its own",
+        (
+            "dataset_counts",
+            "dataset_is_yours",
+            "dataset_rows_parse",
+            "dataset_rows_sound",
+            "dataset_fits_context",
+            "remote_dataset_counts",
+            "trained_rows_are_yours",
+            "adopted_rows_are_yours",
+        ),
+    ),
+    _When(lambda job: job.data.proof is not None, "the job states no proof line", ("v2_forex_integration_logged",)),
+    _When(lambda job: job.training.batch_size > 0, "training.batch_size = 0", ("batch_size_is_32",)),
+    _When(lambda job: DPO in job.trainers, "no dpo is trained", ("preferences_are_learned",)),
+    _When(lambda job: job.model.lora_r > 0, "model.lora_r = 0: there is no adapter", ("adapters_are_trained",)),
+    _When(lambda job: job.artifact.second_copy is not None, "the job asks for none", ("second_copy_verified",)),
+    _When(
+        lambda job: not job.adopted,
+        "whoever launched an adopted training may have recorded no exit status",
+        ("completion_logged",),
+    ),
+    _When(
+        lambda job: job.adopted,
+        "the job rented its instance itself",
+        ("adopted_run_is_over", "adopted_rows_are_yours", "adopted_run_is_as_planned"),
+    ),
+)
+"""Checks that a job may leave out of its plan; every other one is required of every job."""
+
+_BEFORE_ADOPTION: Final = "before its adoption: what was true then, nobody can look at any more"
 
 
 def declared(stage: str, job: Job) -> tuple[CheckId, ...]:
     """The checks that the stage's gate requires of this job; none for a stage that a user added."""
-    checks = () if job.adopted and stage in set(ORDER) - set(ADOPTED) else _DECLARED.get(stage, ())
-    return tuple(CheckId(check) for check in checks if _ONLY_WHEN.get(check, _always)(job))
+    without = left_out(stage, job)
+    return tuple(CheckId(check) for check in _DECLARED.get(stage, ()) if check not in without)
 
 
-def left_out(stage: str, job: Job) -> frozenset[CheckId]:
-    """The built-in checks that this job's plan does without."""
-    return frozenset(CheckId(check) for check in _DECLARED.get(stage, ())) - set(declared(stage, job))
+def left_out(stage: str, job: Job) -> dict[CheckId, str]:
+    """Built-in checks that this job's plan does without, and why."""
+    checks = _DECLARED.get(stage, ())
+    if job.adopted and stage in set(ORDER) - set(ADOPTED):
+        return dict.fromkeys(map(CheckId, checks), _BEFORE_ADOPTION)
+    return {
+        CheckId(check): when.otherwise
+        for when in _CONDITIONS
+        if not when.holds(job)
+        for check in when.checks
+        if check in checks
+    }
 
 
 def required(stage: str, job: Job, collected: Iterable[CheckId]) -> tuple[CheckId, ...]:
     """The declared checks, and every further one that was found in the stage's folder."""
     plan = declared(stage, job)
-    return plan + tuple(sorted(set(collected) - set(plan) - left_out(stage, job)))
+    return plan + tuple(sorted(set(collected) - set(plan) - left_out(stage, job).keys()))
 
 
 def digest(stage: str, checks: Iterable[CheckId]) -> str:
     """The plan's SHA-256: equal digests mean that equal sets of checks were demanded."""
     body = json.dumps({"stage": stage, "required": sorted(checks)}, separators=(",", ":"))
     return hashlib.sha256(body.encode()).hexdigest()
-
-
-def _always(_: Job) -> bool:
-    return True

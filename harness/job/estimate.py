@@ -16,7 +16,6 @@ from types import MappingProxyType
 from harness.artifacts import model_shape
 from harness.core.money import for_traffic, usd
 from harness.job.model import Job
-from harness.log.grammar import Trainer
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 """No step is done yet."""
@@ -40,8 +39,8 @@ class Timeline:
 
     setup: float
     load: float
-    sft: float
-    dpo: float
+    steps: Mapping[str, float]
+    """By trainer."""
     export: float
     download: float
     evaluate: float = 0.0
@@ -49,7 +48,7 @@ class Timeline:
     @property
     def training(self) -> float:
         """From the launch to the finished file: what the timeline table of the operating rules adds up."""
-        return self.load + self.sft + self.dpo + self.export
+        return self.load + sum(self.steps.values()) + self.export
 
     @property
     def total(self) -> float:
@@ -89,22 +88,19 @@ class DiskPlan:
 
 
 def timeline(job: Job, done: Mapping[str, int] = NOTHING) -> Timeline:
-    """Seconds of each part by the job's own figures, but for the steps of ``sft`` and ``dpo`` that are ``done``."""
+    """Seconds of each part by the job's own figures, but for the steps that are ``done``, by trainer."""
     limits, training = job.limits, job.training
     return Timeline(
         setup=limits.setup_s,
         load=limits.load_s,
-        sft=(training.sft_steps - done.get("sft", 0)) * limits.sft_s_per_step,
-        dpo=(training.dpo_steps - done.get("dpo", 0)) * limits.dpo_s_per_step,
+        steps={
+            trainer: (steps - done.get(trainer, 0)) * limits.s_per_step[trainer]
+            for trainer, steps in training.steps.items()
+        },
         export=limits.export_s,
         download=limits.download_s,
         evaluate=limits.evaluate_s if job.package.evaluate else 0.0,
     )
-
-
-def s_per_step(job: Job) -> dict[Trainer, float]:
-    """Seconds that a step of each trainer takes, by the job file."""
-    return {Trainer.SFT: job.limits.sft_s_per_step, Trainer.DPO: job.limits.dpo_s_per_step}
 
 
 def cost(job: Job, done: Mapping[str, int] = NOTHING) -> Cost:
@@ -150,20 +146,21 @@ def _minutes(seconds: float) -> str:
 
 def first_checkpoint_s(job: Job) -> float:
     """Seconds from the rental to the first checkpoint on the disk."""
-    steps = min(job.training.checkpoint_every, job.training.sft_steps)
-    return job.limits.setup_s + job.limits.load_s + steps * job.limits.sft_s_per_step
+    first, total = next(iter(job.training.steps.items()))
+    steps = min(job.training.checkpoint_every, total)
+    return job.limits.setup_s + job.limits.load_s + steps * job.limits.s_per_step[first]
 
 
 def checkpoints_due(job: Job) -> int:
-    """Number of checkpoints that SFT and DPO write, the last step's included."""
+    """Number of checkpoints that the trainers write, the last step's included."""
     every = job.training.checkpoint_every
-    return sum(math.ceil(steps / every) for steps in (job.training.sft_steps, job.training.dpo_steps))
+    return sum(math.ceil(steps / every) for steps in job.training.steps.values())
 
 
 def disk(job: Job) -> DiskPlan:
     """Bytes that must fit on the instance's disk; raises BadInput for a model whose sizes cannot be predicted."""
     base = base_bytes(job)
-    kept = min(checkpoints_due(job), 2 * job.training.checkpoints_kept)
+    kept = min(checkpoints_due(job), len(job.trainers) * job.training.checkpoints_kept)
     return DiskPlan(
         reserved=int(job.machine.reserved_gb * _GB),
         base=base,
@@ -201,7 +198,7 @@ def sent_home_bytes(job: Job) -> int:
 
 def mirror_bytes(job: Job) -> int:
     """Most bytes that the mirror takes on this machine's disk: of each trainer the two newest, and one on its way."""
-    return min(checkpoints_due(job), 5) * mirrored_bytes(job)
+    return min(checkpoints_due(job), 2 * len(job.trainers) + 1) * mirrored_bytes(job)
 
 
 def _shape(job: Job) -> model_shape.ModelShape:

@@ -7,16 +7,19 @@ error and not a limit that is silently not there.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from harness.artifacts import quantizations
+from harness.artifacts.dataset.contract import Teaching
 from harness.core.ids import JobName, job_name
-from harness.job import profiles
+from harness.job import older, profiles
 from harness.log import grammar
 from harness.log.course import CourseLimits
+from harness.log.grammar import Trainer
 from harness.log.proof import ProofLine
 from harness.providers import registry
 from harness.static.device_maps import fits_one_gpu
@@ -37,6 +40,18 @@ def _known(quantization: str) -> str:
 
 
 Quantization = Annotated[str, AfterValidator(_known)]
+TrainerName = Annotated[Trainer, Field(pattern=f"^{grammar.NAME}$")]
+
+
+def _kept_steps(steps: dict[Trainer, int]) -> dict[Trainer, int]:
+    kept = {trainer: count for trainer, count in steps.items() if count}
+    if not kept:
+        raise ValueError("no trainer has a step to do")
+    return kept
+
+
+def _kept_files(files: dict[str, DataFile]) -> dict[str, DataFile]:
+    return {kind: one for kind, one in files.items() if one.rows}
 
 
 class _Table(BaseModel):
@@ -108,23 +123,35 @@ class PackageTable(_Table):
 
 
 def _proof_line(text: str) -> str:
-    if grammar.parse_line(ProofLine(text).stating(1, 1)) is not None:
+    line = ProofLine(text)
+    if grammar.parse_line(line.stating(dict.fromkeys(line.trainers, 1))) is not None:
         raise ValueError("the log says something else with this line")
     return text
 
 
-class DataTable(_Table):
-    """The rows that must be in the package, and so in the proof line of the training's log."""
+class DataFile(_Table):
+    """One file of rows that must be in the package, and the trainer that learns from them.
 
-    proof_line: Annotated[str, AfterValidator(_proof_line)]
-    """Line that the log must show before its first step, with ``{sft}`` and ``{dpo}`` in the place of the rows."""
-    directory: str
-    features: Count
-    scenarios: Count
-    pairs: Count
-    features_file: str
-    scenarios_file: str
-    pairs_file: str
+    ``rows`` = 0 takes a file of the profile out.
+    """
+
+    file: str
+    rows: Annotated[int, Field(ge=0)]
+    trainer: TrainerName
+    rows_are: Teaching = Teaching.EXAMPLES
+
+
+class DataTable(_Table):
+    """The rows that must be in the package, and so in the proof line of the training's log.
+
+    Without files the package brings its own data, and no check of the plan speaks of them.
+    """
+
+    proof_line: Annotated[str, AfterValidator(_proof_line)] | None = None
+    """Line that the log must show before its first step, with ``{sft}`` in the place of the rows that ``sft`` gets."""
+    directory: str = "."
+    files: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")], DataFile], AfterValidator(_kept_files)] = {}
+    """The files by the kind of their rows."""
     max_duplicate_share: Share = 0.01
     max_class_share: Share = 0.9
     max_flawed_share: Share = 0.01
@@ -136,32 +163,43 @@ class DataTable(_Table):
     """Rules of soundness that this data does without, by the name that a finding shows."""
 
     @property
-    def files(self) -> dict[str, str]:
+    def paths(self) -> dict[str, str]:
         """The data files by kind: paths relative to the package's directory, POSIX style."""
-        names = {"features": self.features_file, "scenarios": self.scenarios_file, "pairs": self.pairs_file}
-        return {kind: PurePosixPath(self.directory, name).as_posix() for kind, name in names.items()}
+        return {kind: PurePosixPath(self.directory, one.file).as_posix() for kind, one in self.files.items()}
 
     @property
-    def sft(self) -> int:
-        """SFT rows: feature examples and trade scenarios together."""
-        return self.features + self.scenarios
+    def counts(self) -> dict[str, int]:
+        """Rows of each file, by kind."""
+        return {kind: one.rows for kind, one in self.files.items()}
 
     @property
-    def proof(self) -> ProofLine:
+    def rows(self) -> dict[str, int]:
+        """Rows that each trainer gets."""
+        return self.by_trainer(self.counts)
+
+    def by_trainer(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Rows by trainer, of rows by kind; a kind that is not counted has none."""
+        found: dict[str, int] = {}
+        for kind, one in self.files.items():
+            found[one.trainer] = found.get(one.trainer, 0) + counts.get(kind, 0)
+        return found
+
+    @property
+    def proof(self) -> ProofLine | None:
         """The proof line, as the log's grammar reads it."""
-        return ProofLine(self.proof_line)
+        return None if self.proof_line is None else ProofLine(self.proof_line)
 
     @property
-    def demanded_line(self) -> str:
+    def demanded_line(self) -> str | None:
         """The line that the training log must show, word for word."""
-        return self.proof.stating(self.sft, self.pairs)
+        return None if self.proof is None else self.proof.stating(self.rows)
 
 
 class ModelTable(_Table):
     """The base model's shape (fields of its config.json) and the adapter's."""
 
     base: str
-    architecture: Literal["Qwen2ForCausalLM", "LlamaForCausalLM"] = "Qwen2ForCausalLM"
+    architecture: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,80}$")] = "Qwen2ForCausalLM"
     hidden_size: Count
     num_hidden_layers: Count
     num_attention_heads: Count
@@ -169,8 +207,9 @@ class ModelTable(_Table):
     intermediate_size: Count
     vocab_size: Count
     tie_word_embeddings: bool = False
-    lora_r: Count = 64
-    lora_alpha: Count = 128
+    lora_r: Annotated[int, Field(ge=0)] = 64
+    """Rank of the adapter; 0 where every weight is trained and there is none."""
+    lora_alpha: Annotated[float, Field(ge=0)] = 128
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     max_length: Count = 1024
     template_tokens: Annotated[int, Field(ge=0)] = 16
@@ -181,7 +220,12 @@ class TrainingTable(_Table):
     """The command that trains and what it must announce and do."""
 
     command: tuple[str, ...]
-    batch_size: Count = 32
+    steps: Annotated[dict[TrainerName, Annotated[int, Field(ge=0)]], AfterValidator(_kept_steps)]
+    """Optimizer steps by trainer, in the order in which they run; 0 takes a trainer of the profile out."""
+    checkpoints: dict[TrainerName, str] = {}
+    """Folder of a trainer's checkpoints in the package; not given, ``models/output/<trainer>``."""
+    batch_size: Annotated[int, Field(ge=0)] = 32
+    """BATCH_SIZE of the script; with 0 the script has none that could be looked at."""
     device_map: str = "auto"
     accelerator: Literal["cuda", "cpu"] = "cuda"
     """Device that torch must find on the box; ``cpu`` for a rehearsal without a GPU."""
@@ -195,8 +239,6 @@ class TrainingTable(_Table):
 
     With ``adapter``, a third of the bytes, a training whose box dies starts again from step 0 on another one.
     """
-    sft_steps: Count
-    dpo_steps: Count
     session: str = "train"
 
 
@@ -237,8 +279,8 @@ class LimitsTable(_Table):
     relaunches: Annotated[int, Field(ge=0)] = 2
     dead_after_s: Positive = 600
     """An instance must be offline or exited for this long without a break before another may take its place."""
-    sft_s_per_step: Positive
-    dpo_s_per_step: Positive
+    s_per_step: dict[TrainerName, Positive]
+    """Seconds that a step of each trainer takes."""
     export_s: Positive = 300
     setup_s: Annotated[float, Field(ge=0)] = 600
     """From the rental to the launch: boot, upload, installation, the base model's download."""
@@ -320,7 +362,31 @@ class Job(_Table):
     @classmethod
     def _as_recorded(cls, told: Any, info: ValidationInfo) -> Any:
         """Jobs come from job files, which state everything, and from the records of any earlier version."""
-        return told if info.context == FROM_FILE or not isinstance(told, dict) else profiles.recorded_by(told)
+        if not isinstance(told, dict):
+            return told
+        return older.spelled(told if info.context == FROM_FILE else profiles.recorded_by(told))
+
+    @model_validator(mode="after")
+    def _of_its_trainers(self) -> Job:
+        """Every trainer that is named runs, and every one that runs has its seconds a step."""
+        steps = self.training.steps
+        told = {one.trainer for one in self.data.files.values()}
+        if self.data.proof is not None and (silent := set(self.data.proof.trainers) - set(self.data.rows)):
+            raise ValueError(f"data.proof_line tells the rows of {', '.join(sorted(silent))}, which has no file")
+        if strange := told - set(steps):
+            raise ValueError(f"data is for {', '.join(sorted(strange))}, which has no steps in training.steps")
+        if untold := [trainer for trainer in steps if trainer not in self.limits.s_per_step]:
+            raise ValueError(f"limits.s_per_step says nothing of {', '.join(untold)}")
+        return self
+
+    @property
+    def trainers(self) -> tuple[Trainer, ...]:
+        """The trainers that run, in their order."""
+        return tuple(self.training.steps)
+
+    def checkpoint_folder(self, trainer: str) -> str:
+        """A trainer's folder of checkpoints, relative to the package's directory."""
+        return self.training.checkpoints.get(Trainer(trainer), f"models/output/{trainer}")
 
     def maps_devices(self, device_map: str) -> bool:
         """True for a device map that this job's machine needs; with one GPU it need not be told to split the model."""
@@ -333,13 +399,12 @@ class Job(_Table):
         return _ANY_JOB.sub(self.name, remedy.replace("harness run JOB", f"{command} JOB"))
 
     @property
-    def announced(self) -> dict[str, int | str]:
+    def announced(self) -> dict[str, Any]:
         """Batch size, steps, adapter and dtype that the PLAN line of the training's log must state."""
         training, model = self.training, self.model
         return {
+            "steps": dict(training.steps),
             "batch_size": training.batch_size,
-            "sft_steps": training.sft_steps,
-            "dpo_steps": training.dpo_steps,
             "checkpoint_every": training.checkpoint_every,
             "lora_r": model.lora_r,
             "lora_alpha": model.lora_alpha,

@@ -93,7 +93,8 @@ def require_source(job: Job, directory: Path) -> None:
 
 def must_be_prepared(job: Job, names: Container[str]) -> bool:
     """True when ``job.package.prepare`` is to make the data files, of which none is among the package's names."""
-    return bool(job.package.prepare) and not any(name in names for name in job.data.files.values())
+    wanted = job.data.paths.values()
+    return bool(job.package.prepare and wanted) and not any(name in names for name in wanted)
 
 
 def skipped(name: str) -> bool:
@@ -109,7 +110,7 @@ def _key(job: Job, source: Path, show: Show) -> Sha256:
             {
                 "files": dict(_digests(source, show)),
                 "prepare": list(job.package.prepare),
-                "data": list(job.data.files.values()),
+                "data": list(job.data.paths.values()),
             }
         )
     )
@@ -205,14 +206,14 @@ def _kind(path: Path, root: Path) -> int:
 
 def _complete(job: Job, building: Path, show: Show) -> None:
     """Run the package's own preparation when none of its data files is there."""
-    names = job.data.files.values()
+    names = job.data.paths.values()
     missing = [name for name in names if not (building / name).is_file()]
     if not missing or not job.package.prepare:
         return  # what is missing without a preparation is the business of the checks, which name it
     if len(missing) < len(names):
         raise BadInput(
             f"the package has only some of its data files: {', '.join(missing)} missing",
-            remedy="Put your own three files there, or remove them all so that they are built.",
+            remedy="Put your own files there, or remove them all so that they are built.",
         )
     command = " ".join(job.package.prepare)
     show(Meter(command, SECONDS), 0, math.ceil(job.package.prepare_timeout_s))

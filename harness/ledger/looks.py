@@ -12,7 +12,6 @@ from pydantic import TypeAdapter, ValidationError
 from harness.core.errors import BadInput
 from harness.core.lifecycle import Stage
 from harness.gates.facts_file import FactsFile, read_facts
-from harness.job import estimate
 from harness.ledger.events import GateJudged, Polled
 from harness.ledger.history import History
 from harness.log.pace import TrainingPace, pace
@@ -57,7 +56,7 @@ def recorded_pace(history: History) -> RecordedPace | None:
     if file is None or log is None:
         return None
     try:
-        seen = pace(_summaries().validate_python(log), estimate.s_per_step(history.job))
+        seen = pace(_summaries().validate_python(log), history.job.limits.s_per_step)
     except ValidationError:
         return None
     return RecordedPace(file.taken_at, seen) if seen is not None else None

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from harness.log.grammar import StageComplete, Step, Trainer
+from harness.log.grammar import DPO, SFT, StageComplete, Step, Trainer
 from harness.log.summary import TrainerLog
 
 _NUMBER: Final = re.compile(r"[+-]?(?:nan|inf|[0-9][0-9.]*(?:[eE][+-]?[0-9]+)?)")
@@ -157,10 +157,10 @@ def _ends(entry: Entry) -> bool:
 
 
 def _trainer(entry: Entry) -> Trainer:
-    return Trainer.DPO if "rewards/margins" in entry else Trainer.SFT
+    return DPO if "rewards/margins" in entry else SFT
 
 
 def _goes_on(before: Entry, entry: Entry) -> bool:
     """False when the step went back, or another kind is logged: another training has begun, or this one again."""
     place = "step" if "step" in before and "step" in entry else "epoch"
-    return _trainer(entry) is _trainer(before) and entry.get(place, 0.0) >= before.get(place, 0.0)
+    return _trainer(entry) == _trainer(before) and entry.get(place, 0.0) >= before.get(place, 0.0)

@@ -15,7 +15,7 @@ from statistics import fmean, median
 from typing import ClassVar, Final
 
 from harness.core.observed import CouldNotLook
-from harness.log.grammar import Schedule, StageComplete, Step, Trainer
+from harness.log.grammar import DPO, Schedule, StageComplete, Step
 from harness.log.summary import LogSummary, TrainerLog
 
 LN_2: Final = math.log(2)
@@ -76,7 +76,7 @@ def standstill(said: TrainerLog, limits: CourseLimits) -> str | None:
     for loss, same in groupby(said.steps, key=lambda step: step.loss):
         run = list(same)
         long = run[-1].step - run[0].step + 1 >= limits.judged_from_steps and len(run) >= _FEW
-        if long and math.isfinite(loss) and not (run[0].trainer is Trainer.DPO and loss == round(LN_2, _ROUNDED)):
+        if long and math.isfinite(loss) and not (run[0].trainer == DPO and loss == round(LN_2, _ROUNDED)):
             return f"the loss is {loss:g}, to the last digit, from step {run[0].step} to step {run[-1].step}"
     newest = median(step.loss for step in _newest(said.steps, limits))
     if newest < limits.min_loss_nats:
@@ -93,7 +93,7 @@ def divergence(said: TrainerLog, limits: CourseLimits) -> str | None:
     newest = median(losses[-width:])
     lowest = min(median(losses[end - width : end]) for end in range(len(losses) - width, width - 1, -width))
     # DPO's loss may come close to 0, and a run that falls back to where it began has lost what it learned, not itself.
-    base = max(lowest, LN_2) if said.steps[0].trainer is Trainer.DPO else lowest
+    base = max(lowest, LN_2) if said.steps[0].trainer == DPO else lowest
     most = base * limits.max_rise_factor + limits.max_rise_nats
     if newest > most:
         return f"the median loss of the newest {width} steps is {newest:.4g}; it was {lowest:.4g} before"
@@ -185,9 +185,9 @@ def changed_announcements(log: LogSummary) -> Iterator[str]:
     for trainer, said in log.trainers.items():
         numbered: list[Step | StageComplete] = [*said.steps, *([said.complete] if said.complete else [])]
         if plans:
-            announced = plans[-1].sft_steps if trainer is Trainer.SFT else plans[-1].dpo_steps
+            announced = plans[-1].steps.get(trainer)
             other = next((one for one in numbered if one.total != announced), None)
-            before = f"announced {announced} steps"
+            before = f"announced {announced or 'no'} steps"
         else:
             pair = next(((old, new) for old, new in pairwise(numbered) if old.total != new.total), None)
             other, before = (pair[1], f"counted to {pair[0].total}") if pair else (None, "")
@@ -195,7 +195,7 @@ def changed_announcements(log: LogSummary) -> Iterator[str]:
             yield f"{trainer} {before}, and step {other.step} counts to {other.total}"
 
 
-_LASTING: Final = ("sft_steps", "dpo_steps", "batch_size", "lora_r", "lora_alpha", "dtype")
+_LASTING: Final = ("steps", "batch_size", "lora_r", "lora_alpha", "dtype")
 """Fields of a plan that a run keeps whatever box it goes on on."""
 
 

@@ -9,10 +9,9 @@ that is not word for word in the grammar is no event. One line is each job's own
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Final
+from typing import Final, NewType
 
 from harness.core.ids import Sha256
 from harness.core.text import printable
@@ -23,19 +22,22 @@ MAX_LINE: Final = 4096
 """Characters of a line that are looked at; no line of the contract comes near it."""
 
 
-class Trainer(StrEnum):
-    """The two trainers that a run goes through, in their order."""
+Trainer = NewType("Trainer", str)
+"""Name of a trainer that a run goes through, such as ``sft``: its log lines begin with it."""
 
-    SFT = "sft"
-    DPO = "dpo"
+SFT: Final = Trainer("sft")
+DPO: Final = Trainer("dpo")
+"""The trainer that learns from preferences: its loss begins at ln 2."""
+
+NAME: Final = r"[a-z][a-z0-9_]{0,15}"
+"""A trainer's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataAnnounced:
-    """The job's proof line: the rows of the operator's data that each trainer gets."""
+    """The job's proof line: the rows of the operator's data, by the trainer that gets them."""
 
-    sft: int
-    dpo: int
+    rows: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,8 @@ class RowsAnnounced:
 class Plan:
     """``PLAN ...``: what the run announces before its first step."""
 
-    sft_steps: int
-    dpo_steps: int
+    steps: Mapping[Trainer, int]
+    """Optimizer steps by trainer, in the order in which they run."""
     batch_size: int
     checkpoint_every: int
     lora_r: int
@@ -172,10 +174,9 @@ Event = (
 
 _INT = r"([0-9]{1,12})"
 _FLOAT = r"([+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?(?:[eE][+-]?[0-9]{1,4})?|nan|inf))"
-_TRAINER = r"\[(sft|dpo)\] "
-
-
-_CHECKPOINT = r"(?P<path>models/output/(?P<trainer>sft|dpo)/checkpoint-(?P<step>[0-9]{1,9}))"
+_TRAINER = rf"\[(?P<trainer>{NAME})\] "
+_CHECKPOINT = r"(?P<path>(?:[\w.-]{1,255}/){0,16}checkpoint-(?P<step>[0-9]{1,9}))"
+_STEPS = re.compile(rf"({NAME})_steps={_INT}")
 
 
 def _checkpoint(match: re.Match[str]) -> tuple[Trainer, int, str]:
@@ -194,17 +195,17 @@ _GRAMMAR: Final[tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Even
     ),
     (
         "[",
-        re.compile(rf"\[(?:sft|dpo)\] Saved checkpoint {_CHECKPOINT}"),
+        re.compile(rf"{_TRAINER}Saved checkpoint {_CHECKPOINT}"),
         lambda m: CheckpointSaved(*_checkpoint(m)),
     ),
     (
         "[",
-        re.compile(rf"\[(?:sft|dpo)\] RESUME from {_CHECKPOINT} at step (?P=step)"),
+        re.compile(rf"{_TRAINER}RESUME from {_CHECKPOINT} at step (?P=step)"),
         lambda m: Resumed(*_checkpoint(m)),
     ),
     (
         "[",
-        re.compile(rf"\[(?:sft|dpo)\] PASSED OVER {_CHECKPOINT}: (?P<reason>.*)"),
+        re.compile(rf"{_TRAINER}PASSED OVER {_CHECKPOINT}: (?P<reason>.*)"),
         lambda m: PassedOver(*_checkpoint(m), m["reason"]),
     ),
     (
@@ -226,20 +227,19 @@ _GRAMMAR: Final[tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Even
     (
         "PLAN ",
         re.compile(
-            rf"PLAN sft_steps={_INT} dpo_steps={_INT} batch_size={_INT} checkpoint_every={_INT} lora_r={_INT}"
+            rf"PLAN ((?:{NAME}_steps=[0-9]{{1,12}} ){{1,8}})batch_size={_INT} checkpoint_every={_INT} lora_r={_INT}"
             rf" lora_alpha={_FLOAT} dtype=(\S{{1,40}}) world_size={_INT} device_map=(\S{{1,40}}) devices=(\S{{0,1000}})"
         ),
         lambda m: Plan(
-            sft_steps=int(m[1]),
-            dpo_steps=int(m[2]),
-            batch_size=int(m[3]),
-            checkpoint_every=int(m[4]),
-            lora_r=int(m[5]),
-            lora_alpha=float(m[6]),
-            dtype=m[7],
-            world_size=int(m[8]),
-            device_map=m[9],
-            devices=tuple(name for name in m[10].split(",") if name),
+            steps={Trainer(name): int(steps) for name, steps in _STEPS.findall(m[1])},
+            batch_size=int(m[2]),
+            checkpoint_every=int(m[3]),
+            lora_r=int(m[4]),
+            lora_alpha=float(m[5]),
+            dtype=m[6],
+            world_size=int(m[7]),
+            device_map=m[8],
+            devices=tuple(name for name in m[9].split(",") if name),
         ),
     ),
     (
@@ -251,7 +251,7 @@ _GRAMMAR: Final[tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Even
     ("TRAINING F", re.compile(r"TRAINING FAILED: (.*)"), lambda m: TrainingFailed(m[1])),
 )
 
-PLENTY: Final = r"^\[(?:sft|dpo)\] step "
+PLENTY: Final = rf"^\[{NAME}\] step "
 """Found in those lines of which there are many, each much like the one before."""
 
 _BREAKS = re.compile(rb"\r\n|\n|\r")
@@ -273,10 +273,15 @@ def lines(data: bytes, *, torn_end: bool = True) -> Iterator[str]:
             yield printable(piece[: MAX_LINE * 4].decode("utf-8", errors="replace"), MAX_LINE)
 
 
-def matters(proof: ProofLine) -> str:
+_SAID: Final = "step |SCHEDULE|Saved|RESUME|PASSED|COMPLETE|first|GGUF"
+"""Words behind a trainer's name in the lines of the grammar."""
+
+
+def matters(proof: ProofLine | None) -> str:
     """Found in every line that states an event, and in few others: what is to be read of a large log."""
     # Without "^" every alternative begins with a letter of its own, and the search skips all other bytes.
-    return rf"\[(?:sft|dpo|export)\] |DATA |PLAN |TRAINING [CF]|{re.escape(proof.opening)}|{CUES}"
+    own = f"{re.escape(proof.opening)}|" if proof is not None else ""
+    return rf"\[{NAME}\] (?:{_SAID})|DATA |PLAN |TRAINING [CF]|{own}{CUES}"
 
 
 def parse_line(line: str) -> Event | None:
@@ -289,12 +294,11 @@ def parse_line(line: str) -> Event | None:
     return error_line(line)
 
 
-def parse(log_lines: Iterable[str], proof: ProofLine) -> tuple[Event, ...]:
-    """The events of clean lines, in their order; ``proof`` is the job's own line."""
-    stated = proof.pattern.fullmatch
+def parse(log_lines: Iterable[str], proof: ProofLine | None) -> tuple[Event, ...]:
+    """The events of clean lines, in their order; ``proof`` is the job's own line, where it has one."""
 
     def event(line: str) -> Event | None:
-        match = stated(line)
-        return DataAnnounced(int(match["sft"]), int(match["dpo"])) if match else parse_line(line)
+        rows = proof.read(line) if proof is not None else None
+        return DataAnnounced(rows) if rows is not None else parse_line(line)
 
     return tuple(each for each in map(event, log_lines) if each is not None)

@@ -13,7 +13,7 @@ from harness.log import bare, course
 from harness.log.bare import BareTraining
 from harness.log.course import CourseLimits
 from harness.log.errors import ErrorLine, error_line
-from harness.log.grammar import Trainer, lines, parse_line
+from harness.log.grammar import DPO, Trainer, lines, parse_line
 from harness.log.summary import LogSummary, TrainerLog, summarise
 
 P = ParamSpec("P")
@@ -149,10 +149,10 @@ def _courses(log: LogSummary) -> Iterator[Finding]:
             yield _losses(trainer, said)
             yield from _moves(trainer, said)
             yield _rate(trainer, said)
-    dpo = log.of(Trainer.DPO)
+    dpo = log.of(DPO)
     if dpo.steps:
         problem = _asked(course.preference_problem, dpo, log.first_dpo_loss, _LIMITS)
-        yield _course(Trainer.DPO, dpo, "preferences", "begins at ln 2 and learns to prefer", problem)
+        yield _course(DPO, dpo, "preferences", "begins at ln 2 and learns to prefer", problem)
 
 
 def _losses(trainer: Trainer, said: TrainerLog) -> Finding:
@@ -224,7 +224,7 @@ def _bare_courses(trainings: tuple[BareTraining, ...]) -> Iterator[Finding]:
                 f"the gradient is 0 or no number at {idle} of {len(norms)} steps" if idle * 2 > len(norms) else None
             )
             yield _course(trainer, said, "gradients", "has gradients", problem)
-        if trainer is Trainer.DPO:
+        if trainer == DPO:
             yield _bare_preferences(training, said)
 
 
@@ -237,4 +237,4 @@ def _bare_preferences(training: BareTraining, said: TrainerLog) -> Finding:
         problem = _asked(course.unlearned, [margin / 2 for margin in margins], "half the margin is", _LIMITS)
     if problem is None and first > course.LN_2 + _FIRST_ABOVE:
         problem = CouldNotLook(f"the first loss is {first:g}: another kind of loss than sigmoid, or another reference")
-    return _course(Trainer.DPO, said, "preferences", "begins at ln 2 and learns to prefer", problem)
+    return _course(DPO, said, "preferences", "begins at ln 2 and learns to prefer", problem)

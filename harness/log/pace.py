@@ -31,9 +31,9 @@ def pace(log: LogSummary, expected: Mapping[Trainer, float]) -> TrainingPace | N
     """
     if log.plan is None:
         return None
-    planned = {Trainer.SFT: log.plan.sft_steps, Trainer.DPO: log.plan.dpo_steps}
+    planned = log.plan.steps
     left = steps_left(log, planned)
-    newest = next((last for trainer in reversed(planned) if (last := log.of(trainer).last) is not None), None)
+    newest = next((last for trainer in reversed(tuple(planned)) if (last := log.of(trainer).last) is not None), None)
     return TrainingPace(
         step=sum(planned.values()) - sum(left.values()),
         total=sum(planned.values()),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 LONGEST: Final = 200
 """Characters of a proof line, placeholders included."""
 
-_PLACES: Final = ("{sft}", "{dpo}")
+_PLACE: Final = re.compile(r"\{([a-z][a-z0-9_]{0,15})\}")
 
 
 @dataclass(frozen=True, slots=True)
 class ProofLine:
-    """A line in which ``{sft}`` and ``{dpo}`` stand for the rows that each trainer gets.
+    """A line in which the name of each trainer, in braces, stands for the rows that it gets.
 
     Raises ValueError for a text that could not be told from other lines, or whose counts could not be read back.
     """
@@ -26,9 +27,19 @@ class ProofLine:
         if problem is not None:
             raise ValueError(f"a proof line {problem}, such as 'ROWS: {{sft}} SFT + {{dpo}} DPO'")
 
-    def stating(self, sft: int, dpo: int) -> str:
-        """The line with these counts, word for word."""
-        return self.text.replace("{sft}", str(sft)).replace("{dpo}", str(dpo))
+    @property
+    def trainers(self) -> tuple[str, ...]:
+        """Trainers whose rows the line tells, in its order."""
+        return tuple(_PLACE.findall(self.text))
+
+    def stating(self, rows: Mapping[str, int]) -> str:
+        """The line with these rows by trainer, word for word."""
+        return _PLACE.sub(lambda place: str(rows[place[1]]), self.text)
+
+    def read(self, line: str) -> dict[str, int] | None:
+        """Rows by trainer that a whole line states; None for another line."""
+        match = self.pattern.fullmatch(line)
+        return {trainer: int(count) for trainer, count in match.groupdict().items()} if match else None
 
     @property
     def opening(self) -> str:
@@ -37,31 +48,27 @@ class ProofLine:
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        """Matches the whole line; its groups are ``sft`` and ``dpo``."""
-        escaped = re.escape(self.text)
-        for place in _PLACES:
-            escaped = escaped.replace(re.escape(place), f"(?P<{place[1:-1]}>[0-9]{{1,12}})")
-        return re.compile(escaped)
+        """Matches the whole line; its groups are the trainers."""
+        first, *others = map(re.escape, _words(self.text))
+        counted = (f"(?P<{name}>[0-9]{{1,12}}){words}" for name, words in zip(self.trainers, others, strict=True))
+        return re.compile("".join((first, *counted)))
 
 
 def _problem(text: str) -> str | None:
-    words = text
-    for place in _PLACES:
-        words = words.replace(place, "", 1)
-    if len(text) - len(words) != sum(map(len, _PLACES)) or "{" in words or "}" in words:
-        return "holds {sft} and {dpo} once each, and no other brace"
+    places, words = _PLACE.findall(text), _words(text)
+    if not places or len(set(places)) != len(places) or any(brace in "".join(words) for brace in "{}"):
+        return "holds the name of each trainer in braces once, and no other brace"
     if len(text) > LONGEST:
         return f"has at most {LONGEST} characters"
     if not text.isprintable() or text != text.strip():
         return "is one printable line without blanks at its ends"
-    before, between, _ = _words(text)
-    if not any(map(str.isalpha, before)):
+    if not any(map(str.isalpha, words[0])):
         return "begins with words, by which it is found"
-    if not between or between.isdigit():
-        return "keeps its two counts apart"
+    if any(not word or word.isdigit() for word in words[1:-1]):
+        return "keeps its counts apart"
     return None
 
 
 def _words(text: str) -> list[str]:
-    """The text before the first count, between the two and behind the second."""
-    return re.split("|".join(map(re.escape, _PLACES)), text)
+    """The text before the first count, between the counts and behind the last."""
+    return _PLACE.split(text)[::2]

@@ -13,12 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from statistics import median
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from harness.log.errors import ErrorLine
 from harness.log.grammar import (
+    DPO,
+    SFT,
     CheckpointSaved,
     DataAnnounced,
     Event,
@@ -81,6 +83,21 @@ class TrainerLog:
         return round(batch_size / pace, 1) if pace else None
 
 
+def _by_trainer(field: str, suffix: str) -> BeforeValidator:
+    """Reads ``<trainer><suffix>`` of facts files of earlier versions, which knew two trainers, as a table ``field``."""
+
+    def read(told: Any) -> Any:
+        if not isinstance(told, dict) or field in told:
+            return told
+        return {**told, field: {str(trainer): told.get(f"{trainer}{suffix}") for trainer in (SFT, DPO)}}
+
+    return BeforeValidator(read)
+
+
+_EARLIER_ROWS: Final = _by_trainer("rows", "")
+_EARLIER_STEPS: Final = _by_trainer("steps", "_steps")
+
+
 @dataclass(frozen=True, slots=True)
 class LogSummary:
     """A whole log. ``errors`` are those of the present attempt, ``earlier_errors`` those of the attempts before.
@@ -89,12 +106,12 @@ class LogSummary:
     """
 
     attempts: int = 0
-    data: Annotated[DataAnnounced | None, Field(validation_alias=AliasChoices("data", "v2"))] = None
+    data: Annotated[DataAnnounced | None, Field(validation_alias=AliasChoices("data", "v2")), _EARLIER_ROWS] = None
     """In facts files of earlier versions: v2."""
     rows: Mapping[str, RowsAnnounced] = field(default_factory=dict)
     """Data files of the present attempt, by kind."""
-    plan: Plan | None = None
-    earlier_plans: tuple[Plan, ...] = ()
+    plan: Annotated[Plan | None, _EARLIER_STEPS] = None
+    earlier_plans: tuple[Annotated[Plan, _EARLIER_STEPS], ...] = ()
     trainers: Mapping[Trainer, TrainerLog] = field(default_factory=dict)
     first_dpo_loss: float | None = None
     ggufs: tuple[GgufWritten, ...] = ()
@@ -108,7 +125,7 @@ class LogSummary:
         return self.trainers.get(trainer, TrainerLog())
 
 
-def read(data: bytes, proof: ProofLine, *, torn_end: bool = True) -> LogSummary:
+def read(data: bytes, proof: ProofLine | None, *, torn_end: bool = True) -> LogSummary:
     """Summarise a log's bytes; see ``grammar.lines`` for ``torn_end``."""
     return summarise(parse(lines(data, torn_end=torn_end), proof))
 

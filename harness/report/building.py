@@ -120,7 +120,7 @@ def _stage(stage: Stage, history: History, spans: Sequence[billing.PaidSpan], no
         idle_usd=None if trained is None or began is None else _paid(spans, max(began, trained), ended),
         checks=checks,
         silent=silent,
-        left_out=tuple(sorted(plan.left_out(stage, history.job))),
+        left_out=dict(sorted(plan.left_out(stage, history.job).items())),
         problems=problems,
         plan_digest=gate.plan_digest if gate else None,
         facts_path=gate.facts_path if gate else None,

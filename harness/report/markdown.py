@@ -288,7 +288,7 @@ def _stage(stage: StageReport) -> Iterator[str]:
         yield ""
         yield "Left out of this job's plan:"
         yield ""
-        yield from (f"- {code(check)}" for check in stage.left_out)
+        yield from (f"- {code(check)}: {words(why)}" for check, why in stage.left_out.items())
     yield ""
 
 

@@ -57,7 +57,8 @@ class StageReport:
     usd: float | None
     checks: tuple[CheckResult, ...]
     silent: tuple[str, ...]
-    left_out: tuple[str, ...]
+    left_out: Mapping[str, str]
+    """Checks that the job's plan does without, and why."""
     problems: tuple[str, ...]
     plan_digest: str | None
     facts_path: str | None

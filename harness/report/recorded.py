@@ -53,7 +53,10 @@ def training(history: History, directory: Path) -> TrainingReport:
     stated = run.get("settings")
     versions = run.get("versions")
     return TrainingReport(
-        curves=(*series.of_log(log, "" if log is not None else source), *series.of_gpus(seen, no_looks)),
+        curves=(
+            *series.of_log(history.job.trainers, log, "" if log is not None else source),
+            *series.of_gpus(seen, no_looks),
+        ),
         source=source,
         settings=dict(list(_flat(stated if isinstance(stated, dict) else _without(run, "versions")))[:_ROWS]),
         versions=dict(list(_flat(versions))[:_ROWS]) if isinstance(versions, dict) else {},

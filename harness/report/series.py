@@ -41,17 +41,17 @@ def thin(points: Sequence[Point], most: int = MOST) -> tuple[Point, ...]:
     return tuple(points[index] for index in sorted(kept))
 
 
-def of_log(log: LogSummary | None, missing: str) -> tuple[Curve, ...]:
+def of_log(trainers: Sequence[Trainer], log: LogSummary | None, missing: str) -> tuple[Curve, ...]:
     """Loss, learning rate and step time of each trainer; ``missing`` says why there is no log."""
     return tuple(
         _curve(
             f"{trainer.upper()} {title}",
             unit,
             Along.STEP,
-            {trainer.value: [(step.step, getattr(step, name)) for step in _steps(log, trainer)]},
+            {trainer: [(step.step, getattr(step, name)) for step in _steps(log, trainer)]},
             missing or f"no step of {trainer.upper()} is in the log",
         )
-        for trainer in Trainer
+        for trainer in trainers
         for title, unit, name in _MEASURES
     )
 

@@ -115,8 +115,8 @@ class Mirroring:
             self._errand.start()
 
     def _wanted(self, seen: TrainingFacts) -> tuple[str, BoxCheckpoint] | None:
-        """Checkpoint that a resume needs, in the order of the training: the newest of SFT, then the newest of DPO."""
-        for trainer, looked in (("sft", seen.sft_checkpoints), ("dpo", seen.dpo_checkpoints)):
+        """Checkpoint that a resume needs, in the order of the training: the newest of each trainer."""
+        for trainer, looked in seen.checkpoints.items():
             complete = [one for one in looked.value or () if not problems(one)]
             newest = max(complete, key=lambda one: one.step, default=None)
             if newest is not None and not self._folder(trainer, newest.step).exists():

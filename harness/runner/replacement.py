@@ -101,8 +101,7 @@ def _needed(context: RunnerContext, resume: Resumable | None) -> float:
 
 def to_resume(context: RunnerContext) -> Resumable | None:
     """Mirrored checkpoints that the job's training can go on from on another box."""
-    training = context.job.training
-    return resumable(context.directory / MIRROR, {"sft": training.sft_steps, "dpo": training.dpo_steps})
+    return resumable(context.directory / MIRROR, context.job)
 
 
 def to_go_on_from(context: RunnerContext) -> Resumable | None:

@@ -24,7 +24,6 @@ from harness.facts import training as training_facts
 from harness.facts.training import TrainingFacts
 from harness.gates.evidence import GateResult
 from harness.ledger.events import Launched, Relaunched, Trained, TrainingStopped
-from harness.log.grammar import Trainer
 from harness.log.summary import LogSummary
 from harness.remote.session import TrainingSession
 from harness.runner import provision
@@ -200,7 +199,7 @@ def _ends_on(gate: GateResult, context: RunnerContext, reporter: ProgressReporte
 def _pause_s(context: RunnerContext, seen: TrainingFacts) -> float:
     """Seconds to the next look: short once nothing but the export is left, for from its end on the box idles."""
     log, poll_s = seen.log.value, context.job.limits.poll_s
-    exporting = log is not None and log.of(Trainer.DPO).complete is not None
+    exporting = log is not None and log.of(context.job.trainers[-1]).complete is not None
     return min(poll_s, _CLOSE_POLL_S) if exporting else poll_s
 
 
@@ -224,10 +223,9 @@ def _show(seen: TrainingFacts, reporter: ProgressReporter) -> None:
     log = seen.log.value
     if log is None or log.plan is None:
         return
-    sft, dpo = log.of(Trainer.SFT).last, log.of(Trainer.DPO).last
-    done = (sft.step if sft else 0) + (dpo.step if dpo else 0)
-    newest = dpo or sft
+    reached = [last for trainer in log.plan.steps if (last := log.of(trainer).last)]
+    newest = reached[-1] if reached else None
     detail = f"{newest.trainer} loss {newest.loss:.4g}" if newest else ""
     if newest and (rate := log.of(newest.trainer).samples_per_s(log.plan.batch_size)):
         detail += f", {rate:.1f} samples/s"
-    reporter.meter(STEPS, done, log.plan.sft_steps + log.plan.dpo_steps, detail)
+    reporter.meter(STEPS, sum(last.step for last in reached), sum(log.plan.steps.values()), detail)

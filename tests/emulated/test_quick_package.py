@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.log.grammar import Trainer
+from harness.log.grammar import DPO, SFT, Trainer
 from harness.log.proof import ProofLine
 from harness.log.summary import LogSummary, read
 
@@ -48,7 +48,7 @@ def model(folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("line", "trainer"), [("[sft] step 13/20", Trainer.SFT), ("[dpo] COMPLETE", None)])
+@pytest.mark.parametrize(("line", "trainer"), [("[sft] step 13/20", SFT), ("[dpo] COMPLETE", None)])
 def test_killed_and_run_again_it_ends_with_the_same_bytes(tmp_path: Path, line: str, trainer: Trainer | None) -> None:
     whole, broken = prepared(tmp_path / "whole"), prepared(tmp_path / "broken")
     log: LogSummary = read(train(whole), PROOF)
@@ -57,7 +57,7 @@ def test_killed_and_run_again_it_ends_with_the_same_bytes(tmp_path: Path, line: 
     log = read(killed_at(broken, line) + train(broken), PROOF)
     assert log.complete
     assert log.attempts == 2
-    assert [resume.at for one in Trainer for resume in log.of(one).resumes] == ([10] if trainer else [])
+    assert [resume.at for one in (SFT, DPO) for resume in log.of(one).resumes] == ([10] if trainer else [])
     assert model(broken) == model(whole)
 
 
@@ -68,5 +68,5 @@ def test_a_checkpoint_that_does_not_read_is_passed_over(tmp_path: Path) -> None:
     torn = folder / "models/output/sft/checkpoint-10/adapter_model.safetensors"
     torn.write_bytes(torn.read_bytes()[:100])
     log = read(train(folder), PROOF)
-    assert [one.step for one in log.of(Trainer.SFT).passed_over] == [10]
+    assert [one.step for one in log.of(SFT).passed_over] == [10]
     assert log.complete

@@ -52,7 +52,6 @@ from harness.facts.launch import LaunchFacts
 from harness.facts.mirror import Mirrored
 from harness.facts.postdownload import Companions, LocalArtifact, PostdownloadFacts
 from harness.facts.posttrain import PosttrainFacts
-from harness.facts.preflight import RowCounts
 from harness.facts.provision import PinFacts, ProvisionFacts
 from harness.facts.runtime import Generation
 from harness.facts.teardown import TeardownFacts
@@ -228,7 +227,7 @@ def upload() -> UploadFacts:
         difference=seen(Difference(42, (), (), ())),
         script_batch_size=seen(32),
         script_device_maps=seen(("auto",)),
-        counts=seen(RowCounts(10200, 5100, 2550)),
+        counts=seen({"features": 10200, "scenarios": 5100, "pairs": 2550}),
     )
 
 
@@ -273,8 +272,7 @@ def training() -> TrainingFacts:
         log=seen(log(*lines)),
         log_age_s=seen(3.0),
         last_lines=seen(tuple(lines[-20:])),
-        sft_checkpoints=seen((checkpoint("sft", 100), checkpoint("sft", 200))),
-        dpo_checkpoints=seen(()),
+        checkpoints={"sft": seen((checkpoint("sft", 100), checkpoint("sft", 200))), "dpo": seen(())},
         mirror=seen((Mirrored("sft", 100, 1000), Mirrored("sft", 200, 1000))),
         gpus=seen(eight_h100()),
         disk=seen(Disk(total=150_000_000_000, used=60_000_000_000, free=90_000_000_000)),
@@ -287,10 +285,10 @@ def training() -> TrainingFacts:
 def run_json(job: Job) -> dict[str, Any]:
     """What a training that goes as planned announces in run.json."""
     data, model, training = job.data, job.model, job.training
-    rows = {"features": data.features, "scenarios": data.scenarios, "pairs": data.pairs}
+    rows = data.counts
     return {
         "contract": 1,
-        "steps": {"sft": training.sft_steps, "dpo": training.dpo_steps},
+        "steps": dict(training.steps),
         "batch_size": training.batch_size,
         "checkpoint_every": training.checkpoint_every,
         "dtype": model.dtype,

@@ -13,7 +13,7 @@ from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
 from harness.gates.evidence import Sight
 from harness.ledger.events import Held
-from harness.log.grammar import Step, Trainer
+from harness.log.grammar import DPO, SFT, Step, Trainer
 from harness.log.summary import LogSummary, TrainerLog
 from harness.report import Report, build, series
 from harness.report.model import BilledKind, EvaluationReport, RuleCheck, RuleReport, TrainingReport
@@ -59,8 +59,8 @@ def training(sft: int = 330, dpo: int = 80, name: str = "evidence/training-1.jso
     """A training's record: so many steps, GPUs looked at every two minutes."""
     log = LogSummary(
         trainers={
-            Trainer.SFT: TrainerLog(steps(Trainer.SFT, sft, 2.4, 0.6)),
-            Trainer.DPO: TrainerLog(steps(Trainer.DPO, dpo, math.log(2), 0.31)),
+            SFT: TrainerLog(steps(SFT, sft, 2.4, 0.6)),
+            DPO: TrainerLog(steps(DPO, dpo, math.log(2), 0.31)),
         }
     )
     looks = [
@@ -68,7 +68,7 @@ def training(sft: int = 330, dpo: int = 80, name: str = "evidence/training-1.jso
         for number in range(20)
     ]
     return TrainingReport(
-        (*series.of_log(log, ""), *series.of_gpus(looks, "")),
+        (*series.of_log((SFT, DPO), log, ""), *series.of_gpus(looks, "")),
         name,
         {"sft.learning_rate": "0.0001", "lora.r": "64", "model.name": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"},
         {"torch": "2.7.1", "transformers": "5.24.0", "peft": "0.21.2"},

@@ -14,6 +14,7 @@ import pytest
 from forex import runlog
 
 from harness.facts import mirror
+from tests.support.facts import sound_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="the driver forks")]
 
@@ -101,7 +102,7 @@ def test_what_the_mirror_holds_is_enough_on_another_box(
         for folder in (dead / "models/output" / trainer).glob("checkpoint-*"):
             shutil.copytree(folder, tmp_path / "mirror" / trainer / folder.name)
             shutil.copyfile(dead / "run.json", tmp_path / "mirror" / trainer / folder.name / "run.json")
-    resume = mirror.resumable(tmp_path / "mirror", {"sft": 7, "dpo": 4})
+    resume = mirror.resumable(tmp_path / "mirror", sound_job(training={"steps": {"sft": 7, "dpo": 4}}))
     assert resume is not None
     assert resume.steps == {"sft": 7, "dpo": 2}
     workdir = new_workdir()

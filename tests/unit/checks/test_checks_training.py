@@ -64,7 +64,7 @@ def resumed(at: int, *after: str, before: float = 0.8) -> dict[str, Any]:
 
 
 def checkpoints(*found: Any) -> dict[str, Any]:
-    return {"sft_checkpoints": tuple(found)}
+    return {"checkpoints": {"sft": seen(tuple(found)), "dpo": seen(())}}
 
 
 def torn(step: int, **changes: Any) -> dict[str, Any]:
@@ -262,8 +262,7 @@ def test_a_finished_trainer_has_its_last_checkpoint() -> None:
         {
             "session": ENDED,
             "log": log(*whole_log()),
-            "sft_checkpoints": (checkpoint("sft", 300),),
-            "dpo_checkpoints": (checkpoint("dpo", 80),),
+            **on_box(sft=(300,), dpo=(80,)),
             "mirror": (Mirrored("dpo", 80, 1000),),
         },
     )
@@ -275,8 +274,7 @@ def test_the_newest_adapter_is_that_of_dpo() -> None:
         training(),
         {
             "log": log(*whole_log()[:-3]),
-            "sft_checkpoints": (checkpoint("sft", 330),),
-            "dpo_checkpoints": (checkpoint("dpo", 80),),
+            **on_box(sft=(330,), dpo=(80,)),
             "mirror": (Mirrored("sft", 330, 1000),),
             "session": replace(ENDED, exit_status=None),
         },
@@ -337,8 +335,18 @@ def test_a_healthy_run_is_not_held(changes: Mapping[str, Any]) -> None:
 
 
 def in_dpo(*lines: str, **changes: Any) -> TrainingFacts:
-    facts = {"sft_checkpoints": (checkpoint("sft", 330),), "mirror": (Mirrored("sft", 330, 1000),)}
+    facts = {**on_box(sft=(330,)), "mirror": (Mirrored("sft", 330, 1000),)}
     return changed(training(), {**facts, **logged(*step_lines("sft", 1, 330), *lines), **changes})
+
+
+def on_box(**steps: tuple[int, ...]) -> dict[str, Any]:
+    """Checkpoints on the box, by trainer."""
+    made = {name: seen(tuple(checkpoint(name, step) for step in steps.get(name, ()))) for name in ("sft", "dpo")}
+    return {"checkpoints": made}
+
+
+def ended_in_dpo(facts: TrainingFacts) -> TrainingFacts:
+    return replace(facts, **on_box(sft=(330,), dpo=(80,)), mirror=seen((Mirrored("dpo", 80, 1000),)))
 
 
 @pytest.mark.parametrize(
@@ -353,7 +361,7 @@ def in_dpo(*lines: str, **changes: Any) -> TrainingFacts:
 )
 def test_preferences_that_are_not_learned(lines: list[str], said: str) -> None:
     facts = in_dpo("[sft] COMPLETE 330/330 steps", *lines)
-    facts = replace(facts, dpo_checkpoints=seen((checkpoint("dpo", 80),)), mirror=seen((Mirrored("dpo", 80, 1000),)))
+    facts = ended_in_dpo(facts)
     assert_only(judge(Stage.TRAINING, facts), Verdict.FAIL, {LEARNED: said})
 
 
@@ -389,7 +397,7 @@ def test_what_a_log_tells_too_coarsely_is_unknown() -> None:
     """A gain that may be noise, and a rate of which no digit is printed, are neither good nor bad."""
     noise = [re.sub(r"loss=\S+", f"loss={0.685 + 0.02 * (-1) ** at}", line) for at, line in enumerate(DPO_STEPS)]
     facts = in_dpo("[sft] COMPLETE 330/330 steps", *noise)
-    facts = replace(facts, dpo_checkpoints=seen((checkpoint("dpo", 80),)), mirror=seen((Mirrored("dpo", 80, 1000),)))
+    facts = ended_in_dpo(facts)
     assert_only(judge(Stage.TRAINING, facts), Verdict.UNKNOWN, {LEARNED: "may be noise alone"})
     coarse = [re.sub(r"lr=\S+", "lr=0.0000", line) for line in step_lines("sft", 1, 250)]
     facts = changed(training(), logged(*coarse))
@@ -419,7 +427,7 @@ def test_noisy_losses_of_dpo_are_no_jump() -> None:
 
 def test_an_export_may_be_silent_as_long_as_it_is_planned() -> None:
     ended = [*DPO, *step_lines("dpo", 1, 80, loss=0.4, pace=6.0), "[dpo] COMPLETE 80/80 steps"]
-    here = {"dpo_checkpoints": (checkpoint("dpo", 80),), "session": RUNNING}
+    here = {**on_box(sft=(330,), dpo=(80,)), "session": RUNNING}
     mirror = (Mirrored("dpo", 80, 1000),)
     quiet = replace(in_dpo(*ended, **here, log_age_s=590.0), mirror=seen(mirror))
     assert_only(judge(Stage.TRAINING, quiet), Verdict.FAIL, {})
@@ -429,7 +437,7 @@ def test_an_export_may_be_silent_as_long_as_it_is_planned() -> None:
 
 def test_the_exports_own_files_may_take_the_room_that_was_kept_for_them() -> None:
     ended = [*DPO, *step_lines("dpo", 1, 80, loss=0.4, pace=6.0), "[dpo] COMPLETE 80/80 steps"]
-    facts = in_dpo(*ended, dpo_checkpoints=(checkpoint("dpo", 80),), disk=Disk(150 * GB, 130 * GB, 20 * GB))
+    facts = in_dpo(*ended, **on_box(sft=(330,), dpo=(80,)), disk=Disk(150 * GB, 130 * GB, 20 * GB))
     facts = replace(facts, mirror=seen((Mirrored("dpo", 80, 1000),)))
     assert_only(judge(Stage.TRAINING, facts), Verdict.FAIL, {})
 

@@ -9,9 +9,13 @@ import pytest
 
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
-from harness.facts.preflight import RowCounts
 from harness.facts.upload import Difference
 from tests.support.facts import assert_only, changed, judge, upload
+
+
+def rows(features: int, scenarios: int, pairs: int) -> dict[str, Any]:
+    return {"counts": {"features": features, "scenarios": scenarios, "pairs": pairs}}
+
 
 MANIFEST = "remote_package_matches_manifest"
 CONFIG = "remote_config_as_required"
@@ -24,9 +28,21 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("another device map", {"script_device_maps": ("None",)}, {CONFIG: "device_map is None"}),
     ("one of two loads", {"script_device_maps": ("auto", "cuda:0")}, {CONFIG: "auto, cuda:0"}),
     ("no device map", {"script_device_maps": ()}, {CONFIG: "not given"}),
-    ("a row short", {"counts": RowCounts(10199, 5100, 2550)}, {"remote_dataset_counts": "10199"}),
-    ("features for scenarios", {"counts": RowCounts(5100, 10200, 2550)}, {"remote_dataset_counts": "5100"}),
-    ("a pair more", {"counts": RowCounts(10200, 5100, 2551)}, {"remote_dataset_counts": "2551"}),
+    (
+        "a row short",
+        rows(10199, 5100, 2550),
+        {"remote_dataset_counts": "10199"},
+    ),
+    (
+        "features for scenarios",
+        rows(5100, 10200, 2550),
+        {"remote_dataset_counts": "5100"},
+    ),
+    (
+        "a pair more",
+        rows(10200, 5100, 2551),
+        {"remote_dataset_counts": "2551"},
+    ),
 ]
 
 

@@ -89,7 +89,7 @@ def test_what_is_answered_by_option_is_in_the_file(here: Path, typed: Typed) -> 
     assert told["artifact"]["destination"] == "out"
     assert (job.machine.gpu, job.machine.gpus, job.machine.max_usd_per_hour) == ("RTX_4090", 2, 1.5)
     assert job.limits.budget_usd == 9.0
-    assert (job.data.directory, job.data.features, job.data.scenarios, job.data.pairs) == ("rows", 2, 3, 4)
+    assert (job.data.directory, [*job.data.counts.values()]) == ("rows", [2, 3, 4])
     assert job.package.source == package
     assert job.artifact.destination == here / "out"
 

@@ -70,9 +70,8 @@ def recorded(text: str, **facts: Any) -> dict[str, Any]:
     told: dict[str, Any] = {
         "session": seen(SessionState(started=True, alive=True, pid=5, exit_status=None)),
         "log": seen(summary.read(text.encode(), job().data.proof)),
-        **dict.fromkeys(
-            ("log_age_s", "last_lines", "sft_checkpoints", "dpo_checkpoints", "mirror", "gpus", "disk"), none
-        ),
+        **dict.fromkeys(("log_age_s", "last_lines", "mirror", "gpus", "disk"), none),
+        "checkpoints": {"sft": none, "dpo": none},
         "since_launch_s": 600.0,
         "spent_usd": 4.0,
         **facts,

@@ -26,9 +26,9 @@ from tests.support.job_histories import INSTANCE, Log, job
 from tests.unit.cli.test_status_lines import HELD, TRAINED, training
 
 STEP = "[sft] step {0}/330 (1%) loss={1} lr=0.0001 s/step=4.0\n"
-UNSEEN: dict[str, Any] = dict.fromkeys(
-    ("log", "gpus", "sft_checkpoints", "last_lines", "mirror", "log_age_s"), unseen("?")
-)
+UNSEEN: dict[str, Any] = dict.fromkeys(("log", "gpus", "last_lines", "mirror", "log_age_s"), unseen("?")) | {
+    "checkpoints": {"sft": unseen("?")}
+}
 EVIL = "\x1b[2J\x1b]0;x\x07evil\r\nsecond\x00 " + "w" * 500
 
 
@@ -40,8 +40,10 @@ def facts(text: str = TRAINED, **changes: Any) -> TrainingFacts:
         "log": seen(summary.read(text.encode(), job().data.proof)),
         "log_age_s": seen(4.0),
         "last_lines": seen(("one", EVIL)),
-        "sft_checkpoints": seen((whole,)),
-        "dpo_checkpoints": seen((BoxCheckpoint("x", 10, 0.0, {}, "seal", ("torn",), (), ()),)),
+        "checkpoints": {
+            "sft": seen((whole,)),
+            "dpo": seen((BoxCheckpoint("x", 10, 0.0, {}, "seal", ("torn",), (), ()),)),
+        },
         "mirror": seen((Mirrored("sft", 100, 5),)),
         "gpus": seen(Gpus(True, tuple(Gpu(n, "H100 SXM", "1", 81_559.0, 70_000.0 + n, 90.0 + n) for n in range(8)))),
         "disk": seen(Disk(150_000_000_000, 60_000_000_000, 90_000_000_000)),

@@ -17,7 +17,7 @@ from harness.core.observed import Observed
 from harness.core.ports import RunResult
 from harness.facts import traininglog
 from harness.log import summary
-from harness.log.grammar import Trainer
+from harness.log.grammar import SFT
 from harness.remote.box import excerpt
 from harness.remote.probe import probe
 from tests.support.facts import PLAN, PROOF, V2, sound_job, step_lines, whole_log
@@ -85,10 +85,10 @@ def test_more_steps_than_fit_leave_steps_out_and_nothing_else(tmp_path: Path) ->
     (tmp_path / "training.log").write_text("\n".join(many) + "\n")
     seen = look(tmp_path).log.get()
     whole = summary.read(("\n".join(many) + "\n").encode(), PROOF)
-    sft = seen.of(Trainer.SFT)
+    sft = seen.of(SFT)
     assert 10000 < len(sft.steps) < 60000
     assert (sft.steps[0].step, sft.steps[-1].step) == (1, 60000)
-    assert sft.saved == whole.of(Trainer.SFT).saved
+    assert sft.saved == whole.of(SFT).saved
     assert [resume.at for resume in sft.resumes] == [19900]
     assert (seen.data, seen.plan, seen.errors) == (whole.data, whole.plan, whole.errors)
 

@@ -27,8 +27,8 @@ def job(tmp_path: Path) -> Job:
 def test_the_timeline_of_the_operating_rules(job: Job) -> None:
     """SFT about 25 minutes, DPO 8, GGUF 5, about 40 altogether; about 11 USD at 16 USD an hour."""
     time = estimate.timeline(job)
-    assert time.sft / 60 == pytest.approx(25, abs=1)
-    assert time.dpo / 60 == pytest.approx(8)
+    assert time.steps["sft"] / 60 == pytest.approx(25, abs=1)
+    assert time.steps["dpo"] / 60 == pytest.approx(8)
     assert time.export / 60 == pytest.approx(5)
     assert time.training / 60 == pytest.approx(40, abs=0.5)
     assert estimate.cost(job).training == pytest.approx(11, abs=0.5)

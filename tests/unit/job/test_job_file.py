@@ -41,8 +41,8 @@ def test_the_real_job_has_the_numbers_that_were_paid_for() -> None:
         150,
         16,
     )
-    assert (job.training.sft_steps, job.training.dpo_steps, job.training.checkpoint_every) == (330, 80, 100)
-    assert (job.limits.sft_s_per_step, job.limits.dpo_s_per_step) == (4.4, 6.0)
+    assert (job.training.steps, job.training.checkpoint_every) == ({"sft": 330, "dpo": 80}, 100)
+    assert job.limits.s_per_step == {"sft": 4.4, "dpo": 6.0}
     assert job.artifact.floors["Q8_0"] == 5_000_000_000
     assert job.artifact.floors["Q4_K_M"] == 3_000_000_000
     assert job.teardown.confirm == "ask"
@@ -196,7 +196,7 @@ def test_a_windows_path_in_single_quotes_keeps_its_backslashes(tmp_path: Path) -
 def test_what_the_file_says_wins_over_the_profile_field_by_field(tmp_path: Path) -> None:
     job = _load(tmp_path, BASE + "\n[limits]\nbudget_usd = 33\n\n[artifact]\nfloors = { Q8_0 = 7 }\n")
     assert job.limits.budget_usd == 33
-    assert job.limits.sft_s_per_step == 4.4
+    assert job.limits.s_per_step == {"sft": 4.4, "dpo": 6.0}
     assert job.artifact.floor_bytes == 7
     assert job.artifact.floors["Q4_K_M"] == 3_000_000_000
 

@@ -14,7 +14,7 @@ PLAN = (
     "PLAN sft_steps=100 dpo_steps=20 batch_size=32 checkpoint_every=10 lora_r=8 lora_alpha=16 dtype=bfloat16 "
     "world_size=1 device_map=auto devices=cuda:0"
 )
-EXPECTED = {Trainer.SFT: 4.0, Trainer.DPO: 6.0}
+EXPECTED = {Trainer("sft"): 4.0, Trainer("dpo"): 6.0}
 SFT = "[sft] step 40/100 (40%) loss=1.5 lr=0.0001 s/step=2.0"
 DONE = "[sft] COMPLETE 100/100 steps"
 DPO = "[dpo] step 5/20 (25%) loss=0.6 lr=1e-05 s/step=3.0"

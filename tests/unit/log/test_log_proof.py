@@ -20,16 +20,16 @@ words = st.text(st.characters(exclude_characters="{}", exclude_categories=["C", 
 @given(words, words.filter(lambda between: not between.isdigit() and between), words, counts, counts)
 def test_what_a_line_states_is_read_back(before: str, between: str, after: str, sft: int, dpo: int) -> None:
     proof = ProofLine(f"Rows{before}: {{sft}}{between}x{{dpo}}{after}")
-    line = proof.stating(sft, dpo)
-    assert grammar.parse(grammar.lines(f"{line}\n".encode()), proof) == (DataAnnounced(sft, dpo),)
+    line = proof.stating({"sft": sft, "dpo": dpo})
+    assert grammar.parse(grammar.lines(f"{line}\n".encode()), proof) == (DataAnnounced({"sft": sft, "dpo": dpo}),)
     assert re.search(grammar.matters(proof), line)
     assert line.startswith(proof.opening)
 
 
 def test_the_counts_may_stand_in_any_order() -> None:
     proof = ProofLine("pairs: {dpo}, rows: {sft}")
-    assert proof.stating(3, 2) == "pairs: 2, rows: 3"
-    assert grammar.parse(["pairs: 2, rows: 3"], proof) == (DataAnnounced(3, 2),)
+    assert proof.stating({"sft": 3, "dpo": 2}) == "pairs: 2, rows: 3"
+    assert grammar.parse(["pairs: 2, rows: 3"], proof) == (DataAnnounced({"sft": 3, "dpo": 2}),)
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def test_the_line_of_another_job_is_none() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("ROWS {sft} READY", "once each"),
-        ("ROWS {sft}/{dpo}/{dpo}", "once each"),
-        ("ROWS {sft}/{dpo} of {all}", "no other brace"),
+        ("ROWS ready", "name of each trainer"),
+        ("ROWS {sft}/{dpo}/{dpo}", "in braces once"),
+        ("ROWS {sft}/{dpo} of {All}", "no other brace"),
         ("ROWS {{sft}}/{dpo}", "no other brace"),
-        ("ROWS {sft:d}/{dpo}", "once each"),
+        ("ROWS {sft:d}/{dpo}", "no other brace"),
         ("ROWS\n{sft}/{dpo}", "one printable line"),
         ("ROWS \x1b[1m{sft}/{dpo}", "one printable line"),
         (" ROWS {sft}/{dpo}", "without blanks at its ends"),

@@ -16,7 +16,7 @@ from harness.core.lifecycle import Stage
 from harness.core.observed import Observed, seen, unseen
 from harness.ledger.events import GateJudged, Polled
 from harness.ledger.kinds import JobEvent
-from harness.log.grammar import Trainer
+from harness.log.grammar import SFT
 from harness.log.summary import LogSummary, TrainerLog
 from harness.report import build, html, recorded
 from harness.report.model import TrainingReport
@@ -36,7 +36,7 @@ def _plain(value: object) -> Any:
 
 
 def _log(count: int) -> LogSummary:
-    return LogSummary(trainers={Trainer.SFT: TrainerLog(steps(Trainer.SFT, count, 2.4, 0.6))})
+    return LogSummary(trainers={SFT: TrainerLog(steps(SFT, count, 2.4, 0.6))})
 
 
 def _gpus(use: float) -> Gpus:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.core.answers import Gpu, Gpus
-from harness.log.grammar import Step, Trainer
+from harness.log.grammar import DPO, SFT, Step
 from harness.log.summary import LogSummary, TrainerLog
 from harness.report import charts, numbers, series
 from harness.report.drawing import Scale, apart, hours, ticks
@@ -72,8 +72,8 @@ STRANGE = st.floats() | st.sampled_from([math.nan, math.inf, -math.inf, 5e-324, 
 def test_any_number_that_a_log_may_state_is_drawn_or_said_to_be_none(
     told: list[tuple[int, float, float, float]],
 ) -> None:
-    logged = tuple(Step(Trainer.SFT, number, 10**12, loss, lr, took) for number, loss, lr, took in told)
-    for curve in series.of_log(LogSummary(trainers={Trainer.SFT: TrainerLog(logged)}), ""):
+    logged = tuple(Step(SFT, number, 10**12, loss, lr, took) for number, loss, lr, took in told)
+    for curve in series.of_log((SFT, DPO), LogSummary(trainers={SFT: TrainerLog(logged)}), ""):
         if not curve.lines:
             assert curve.missing
             continue
@@ -83,8 +83,8 @@ def test_any_number_that_a_log_may_state_is_drawn_or_said_to_be_none(
 
 def test_a_loss_that_was_no_number_breaks_the_line_and_is_marked() -> None:
     losses = [3.0, 2.0, math.nan, math.inf, 1.0, 0.5]
-    logged = tuple(Step(Trainer.SFT, number + 1, 6, loss, 1e-4, 4.4) for number, loss in enumerate(losses))
-    loss, rate, *_ = series.of_log(LogSummary(trainers={Trainer.SFT: TrainerLog(logged)}), "")
+    logged = tuple(Step(SFT, number + 1, 6, loss, 1e-4, 4.4) for number, loss in enumerate(losses))
+    loss, rate, *_ = series.of_log((SFT, DPO), LogSummary(trainers={SFT: TrainerLog(logged)}), "")
     drawn = charts.lines(loss, "x")
     assert drawn.count("<polyline") == 2
     assert drawn.count('class="bad"') == 2
@@ -102,11 +102,13 @@ def test_a_curve_of_nothing_but_trouble_is_said_to_be() -> None:
 
 
 def test_each_trainer_has_its_plots_and_the_one_that_has_not_begun_says_so() -> None:
-    log = LogSummary(trainers={Trainer.SFT: TrainerLog(steps(Trainer.SFT, 330, 2.4, 0.6))})
-    told = {curve.title: (len(curve.lines), curve.missing) for curve in series.of_log(log, "")}
+    log = LogSummary(trainers={SFT: TrainerLog(steps(SFT, 330, 2.4, 0.6))})
+    told = {curve.title: (len(curve.lines), curve.missing) for curve in series.of_log((SFT, DPO), log, "")}
     assert told["SFT learning rate"] == (1, "")
     assert told["DPO loss"] == (0, "no step of DPO is in the log")
-    assert {missing for _, missing in ((c.lines, c.missing) for c in series.of_log(None, "no log"))} == {"no log"}
+    assert {missing for _, missing in ((c.lines, c.missing) for c in series.of_log((SFT, DPO), None, "no log"))} == {
+        "no log"
+    }
 
 
 def _gpu(index: int, use: float | None, memory: float | None) -> Gpu:

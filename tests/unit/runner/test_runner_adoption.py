@@ -31,6 +31,7 @@ from harness.ledger.events import (
 )
 from harness.ledger.kinds import JobEvent
 from harness.ledger.ownership import Standing
+from harness.log.grammar import DPO, SFT
 from harness.report import building
 from harness.report.model import JobStanding, StageState
 from harness.runner import adoption
@@ -193,11 +194,11 @@ def test_other_expectations_judge_everything_anew(world: World) -> None:
     runner.run(world.context(), Telling(), lambda _id, _file: None, until=Stage.POSTDOWNLOAD)
     adoption.expect(world.context(), told, FILE)
     assert world.history.passed(Stage.POSTDOWNLOAD), "the same file changes nothing"
-    stricter = told.model_copy(update={"training": told.training.model_copy(update={"sft_steps": 331})})
+    stricter = told.model_copy(update={"training": told.training.model_copy(update={"steps": {SFT: 331, DPO: 80}})})
     adoption.expect(world.context(), stricter, FILE)
     assert world.history.stage is Stage.POSTTRAIN
     assert world.history.verified is None
-    assert world.history.job.training.sft_steps == 331
+    assert world.history.job.training.steps[SFT] == 331
     assert world.history.job.adopted
 
 

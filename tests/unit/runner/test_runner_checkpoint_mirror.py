@@ -21,7 +21,6 @@ from harness.runner.checkpoint_mirror import Mirroring
 from tests.support.context import ScriptedContext, Telling, World, make_world
 from tests.support.scripted_world import BoxHost
 
-TOTAL = {"sft": 330, "dpo": 80}
 PARTS = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")
 
 
@@ -62,7 +61,9 @@ def watch(world: World, looks: int = 6) -> Telling:
 
 
 def here(world: World) -> list[tuple[str, int]]:
-    return [(one.trainer, one.step) for one in mirrored(world.home / "jobs" / world.job.name / "mirror")]
+    return [
+        (one.trainer, one.step) for one in mirrored(world.home / "jobs" / world.job.name / "mirror", world.job.trainers)
+    ]
 
 
 def test_a_whole_checkpoint_comes_home_with_what_the_run_says_of_itself(world: World) -> None:
@@ -88,7 +89,7 @@ def test_with_the_adapter_alone_nothing_can_be_resumed_elsewhere(
         "trainer_state.json",
     ]
     assert here(world) == [("sft", 100)]
-    assert resumable(mirror, TOTAL) is None
+    assert resumable(mirror, world.job) is None
 
 
 def test_the_last_of_sft_comes_before_those_of_dpo(world: World) -> None:
@@ -202,13 +203,13 @@ def test_a_mirrored_checkpoint_that_was_damaged_here_is_passed_over(world: World
         checkpoint(world.box.root, "sft", step)
         watch(world, 2)
     mirror = world.home / "jobs" / world.job.name / "mirror"
-    newest = resumable(mirror, TOTAL)
+    newest = resumable(mirror, world.job)
     assert newest is not None
     assert newest.steps == {"sft": 200}
     assert RUN_FILE in newest.files
     assert "models/output/sft/checkpoint-200/ref/adapter_model.safetensors" in newest.files
     (mirror / "sft/checkpoint-200/optimizer.pt").write_bytes(b"torn")
-    older = resumable(mirror, TOTAL)
+    older = resumable(mirror, world.job)
     assert older is not None
     assert older.steps == {"sft": 100}
 
@@ -218,18 +219,18 @@ def test_checkpoints_of_dpo_are_of_no_use_without_the_last_of_sft(world: World) 
     checkpoint(world.box.root, "dpo", 40)
     watch(world)
     mirror = world.home / "jobs" / world.job.name / "mirror"
-    both = resumable(mirror, TOTAL)
+    both = resumable(mirror, world.job)
     assert both is not None
     assert both.steps == {"sft": 330, "dpo": 40}
     (mirror / "sft/checkpoint-330/trainer_state.json").unlink()
-    assert resumable(mirror, TOTAL) is None
+    assert resumable(mirror, world.job) is None
 
 
 def test_the_very_last_checkpoint_leaves_nothing_to_judge_and_is_not_gone_on_from(world: World) -> None:
     checkpoint(world.box.root, "sft", 330)
     checkpoint(world.box.root, "dpo", 80)
     watch(world)
-    newest = resumable(world.home / "jobs" / world.job.name / "mirror", TOTAL)
+    newest = resumable(world.home / "jobs" / world.job.name / "mirror", world.job)
     assert newest is not None
     assert newest.steps == {"sft": 330}
 
