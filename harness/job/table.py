@@ -1,4 +1,4 @@
-"""What every table of a job file is: frozen, and strict about its fields."""
+"""Base of a job file's tables: frozen, and strict about their fields."""
 
 from __future__ import annotations
 
