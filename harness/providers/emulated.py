@@ -22,6 +22,7 @@ from harness.core import environment, in_use
 from harness.core.errors import BadInput, HarnessError, MissingExtra, ProviderUnavailable
 from harness.core.ports import Clock, Provider
 from harness.core.text import printable
+from harness.providers.assumptions import Subject
 from harness.providers.detached import spawn
 from harness.providers.registry import ProviderSettings
 from harness.providers.vast.credentials import Credentials
@@ -46,6 +47,18 @@ def open_provider(settings: ProviderSettings) -> Provider:
     environment.keep_loopback_direct()
     home = emulator_home(settings.home, settings.scenario)
     return open_emulated(home, settings.clock, scenario=settings.scenario)
+
+
+def open_subject(settings: ProviderSettings) -> Subject:
+    """What is believed of the real service, tried on the embedded one: it speaks the same."""
+    from harness.providers.vast.keys import VastKeyIssuer  # noqa: PLC0415 - one command needs it
+    from harness.providers.vast.trials import subject  # noqa: PLC0415 - one command needs it
+
+    environment.keep_loopback_direct()
+    home = emulator_home(settings.home, settings.scenario)
+    found = ensure_emulator(home, settings.clock, scenario=settings.scenario)
+    issuer = VastKeyIssuer(found.server_url, {"VAST_API_KEY": found.api_key}, home, settings.clock, UNPACED)
+    return subject(found, settings.clock, issuer, UNPACED, name=NAME)
 
 
 def emulator_home(home: Path, scenario: str | None) -> Path:

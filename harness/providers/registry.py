@@ -17,6 +17,7 @@ from harness.core.ports import Clock, Provider
 from harness.core.text import did_you_mean
 
 if TYPE_CHECKING:
+    from harness.providers.assumptions import Subject
     from harness.providers.scoped_keys import KeyIssuer
 
 GROUP = "harness.providers"
@@ -95,6 +96,17 @@ def open_key_issuer(settings: ProviderSettings) -> KeyIssuer:
             remedy="Give people and agents no key of it; the command guard reads their command lines meanwhile.",
         )
     return cast("KeyIssuer", factory(settings))
+
+
+def open_subject(settings: ProviderSettings) -> Subject:
+    """What is believed of a kind of provider, to be tried; raises BadInput where nobody wrote it down."""
+    factory = getattr(import_module(_load(settings.kind).__module__), "open_subject", None)
+    if factory is None:
+        raise BadInput(
+            f"of the provider of kind {settings.kind!r} nothing is written down that could be tried",
+            remedy="docs/conformance.md says what a provider brings for that.",
+        )
+    return cast("Subject", factory(settings))
 
 
 def _load(kind: str) -> Any:
