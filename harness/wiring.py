@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,14 +213,12 @@ def open_subject(table: ProviderTable, home: Path, clock: Clock) -> Subject:
     return registry.open_subject(ProviderSettings(**told, home=home, clock=clock, environ=environment.variables()))
 
 
-def open_trial_box(instance: Instance, key_file: Path, host_keys: Sequence[str]) -> SshHost:
-    """The box of an instance with one key, each way tried once; without host keys the first that shows is required."""
+def open_trial_box(instance: Instance, key_file: Path, pin: Path) -> SshHost:
+    """The box of an instance with one key, each way tried once; the first host key that shows is required from then."""
     from harness.remote.host import SshHost  # noqa: PLC0415 - loads paramiko
     from harness.remote.ssh.connection import Login  # noqa: PLC0415 - loads paramiko
 
-    pin = key_file.with_name("host-key")
-    login = Login("root", instance.endpoints, key_file, tuple(host_keys), pin)
-    return SshHost(login, SystemClock(), patience=0)
+    return SshHost(Login("root", instance.endpoints, key_file, (), pin), SystemClock(), patience=0)
 
 
 def open_wall(kind: str) -> Wall:

@@ -71,8 +71,9 @@ def conformance(
     _show(plan, console, embedded=registry.is_embedded(provider))
     if not yes and not _agreed(console):
         raise Refused("nobody agreed to the rental", remedy="Run it at a terminal and type the word, or give --yes.")
-    journal = throwaway.begin(home, clock, ownership.place(table), subject.provider.account().user_id)
-    bench = RunBench(subject, clock, subject.provider.account(), journal, open_trial_box)
+    account = subject.provider.account()
+    journal = throwaway.begin(home, clock, ownership.place(table), account.user_id)
+    bench = RunBench(subject, clock, account, journal, open_trial_box)
     work = Conformance(bench, plan, known, lambda text: say(console, text))
     ended = "it was cut off"
     try:

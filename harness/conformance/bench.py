@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from harness.core import durable
 from harness.core.errors import AmbiguousCreate, HostKeyChanged, HostUnreachable, ProviderUnavailable
 from harness.core.ids import InstanceId
 from harness.core.ports import Account, Charge, Clock, DestroyReply, Instance, InstanceStatus, Offer
@@ -22,10 +23,10 @@ DISK_GB = 10.0
 TRAFFIC_BYTES = 1_000_000_000
 """At most so much is taken to come into the box: a small image, and what its SSH server needs."""
 
-_POLL_S = 5.0
+_POLL_S = 2.0
 
-OpenBox = Callable[[Instance, Path, Sequence[str]], Box]
-"""Opens the box of an instance with a private key and the host keys that are accepted; none: the first that shows."""
+OpenBox = Callable[[Instance, Path, Path], Box]
+"""Opens the box of an instance with a private key, and a file for the host key: the first that shows is required."""
 
 
 class OverBudget(Exception):
@@ -52,7 +53,7 @@ class RunBench:
     wrote: bool = False
     stopped: bool | None = None
     known_keys: tuple[str, ...] = ()
-    replies: list[DestroyReply | None] = field(default_factory=list)
+    replies: list[DestroyReply | ProviderUnavailable] = field(default_factory=list)
     gone_at: float | None = None
     disk_gb: float = DISK_GB
     traffic_bytes: int = TRAFFIC_BYTES
@@ -115,8 +116,12 @@ class RunBench:
             raise OverBudget("the budget is used up")
 
     def rented_for(self) -> float:
-        """Seconds since the create, until the destroy was asked for."""
-        return (self.clock.monotonic() if self.ended_at is None else self.ended_at) - self.began_at
+        """Seconds since the create."""
+        return self.clock.monotonic() - self.began_at
+
+    def existed_for(self) -> float:
+        """Seconds from the create until it was proven to be gone."""
+        return (self.gone_at or self.clock.monotonic()) - self.began_at
 
     def volumes_before(self) -> tuple[int, ...]:
         """Every volume of the account before anything was rented."""
@@ -145,10 +150,10 @@ class RunBench:
             self.subject.provider.attach_key(instance.id, self._public_key())
             self._attached = True
         self.forget_box()
-        self._box = self.open_box(instance, self._key_file, self.known_keys)
+        self._box = self.open_box(instance, self._key_file, self._pin)
         try:
             self.let_in = self._box.run(["true"]).status == 0
-        except HostKeyChanged:
+        except HostKeyChanged:  # a stranger: waiting does not make it a friend
             raise
         except HostUnreachable:
             self.let_in = False
@@ -167,7 +172,7 @@ class RunBench:
         if not ways or not self.let_in:
             raise CannotTry("the box did not let us in" if ways else f"the instance has no {route} address")
         over = replace(instance, endpoints=ways)
-        return tuple(self.open_box(over, self._key_file, self.known_keys) for _ in range(count))
+        return tuple(self.open_box(over, self._key_file, self._pin) for _ in range(count))
 
     def forget_box(self) -> None:
         """Close the connection."""
@@ -175,9 +180,23 @@ class RunBench:
             self._box.close()
             self._box = None
 
+    def forget_host_key(self) -> None:
+        """Accept another host key from here on: the container starts anew."""
+        self.forget_box()
+        durable.remove(self._pin)
+
+    def forget_key(self) -> None:
+        """Delete the key pair of this run: what it opened is gone."""
+        for path in (self._key_file, self._key_file.with_suffix(".pub")):
+            durable.remove(path)
+
     @property
     def _key_file(self) -> Path:
         return self.run.folder / "id_ed25519"
+
+    @property
+    def _pin(self) -> Path:
+        return self.run.folder / "host-key"
 
     def _public_key(self) -> str:
         from harness.remote.ssh.keys import generate_keypair  # noqa: PLC0415 - loads cryptography

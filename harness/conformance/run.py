@@ -198,8 +198,7 @@ class Conformance:
         bench.ended_at = bench.clock.monotonic()
         for left in reversed(range(_REQUESTS)):
             reply = guard.ask(bench.subject.provider, run, self.known, self.note)
-            if run.last(Step.DESTROY_REQUESTED) is not None:
-                bench.replies.append(reply)
+            bench.replies += [] if reply is None else [reply]
             try:
                 guard.prove_gone(bench.subject.provider, run, bench.clock)
             except NotProven as error:
@@ -208,6 +207,7 @@ class Conformance:
                 self.note(f"{error}; asking again")
             else:
                 bench.gone_at = bench.clock.monotonic()
+                bench.forget_key()
                 self.note(f"instance {run.instance_id} is proven to be gone")
                 return
 

@@ -244,7 +244,7 @@ def stops(bench: RunBench) -> str:
     if bench.let_in:
         done = bench.box().run(["sh", "-c", f"printf %s {bench.nonce} > {_FILE}"])
         bench.wrote = done.status == 0
-    bench.forget_box()
+    bench.forget_host_key()
     bench.subject.provider.stop(bench.number())
     bench.stopped, after_s = bench.until(lambda: bench.shown().status in _DOWN or None, STOPS_S)
     return require(that=bool(bench.stopped), seen=_after(bool(bench.stopped), after_s, "stopped"))
@@ -295,7 +295,9 @@ def newest_keys(bench: RunBench) -> str:
 def asked(bench: RunBench) -> str:
     """The provider's first answer to the destroy."""
     first = bench.replies[0] if bench.replies else None
-    return require(that=first is DestroyReply.ACCEPTED, seen=f"{first or 'no answer that can be relied on'}")
+    if first is None or isinstance(first, NoAnswer):
+        raise CannotTry(str(first or "it was gone before it was asked"))
+    return require(that=first is DestroyReply.ACCEPTED, seen=str(first))
 
 
 def gone(bench: RunBench) -> str:
@@ -329,7 +331,8 @@ def bill_agrees(bench: RunBench) -> str:
     if not billed:
         raise CannotTry("no charge is listed")
     offer = bench.offer
-    most = usd(bench.rented_for(), offer.usd_per_hour) + for_traffic(bench.traffic_bytes, offer.usd_per_gb_down) + _CENT
+    traffic = for_traffic(bench.traffic_bytes, offer.usd_per_gb_down)
+    most = usd(bench.existed_for(), offer.usd_per_hour) + traffic + _CENT
     return require(that=billed <= most, seen=f"${billed:.4f}, at most ${most:.4f} by its prices")
 
 

@@ -14,6 +14,7 @@ from harness.core.errors import NotProven, ProviderUnavailable, Refused
 from harness.core.ids import InstanceId
 from harness.core.ports import Clock, DestroyReply, Instance, Provider
 from harness.core.text import printable
+from harness.guard.preconditions import NOT_YET
 from harness.ledger.ownership import Known
 from harness.ledger.throwaway import Step, Throwaway
 from harness.release.absence import AbsenceProof, BillingProof, billing_stopped, look_for, prove_absence
@@ -50,8 +51,10 @@ def find(provider: Provider, run: Throwaway, clock: Clock) -> InstanceId | None:
     return found[0].id
 
 
-def ask(provider: Provider, run: Throwaway, known: Known, note: Callable[[str], None]) -> DestroyReply | None:
-    """Ask the provider once to destroy the run's instance; None when it shows no longer, or its answer is unclear.
+def ask(
+    provider: Provider, run: Throwaway, known: Known, note: Callable[[str], None]
+) -> DestroyReply | ProviderUnavailable | None:
+    """Ask the provider once to destroy the run's instance: its answer, or why it gave none; None when nothing shows.
 
     Raises Refused, asking nothing, for whatever is not provably this run's and nobody else's.
     """
@@ -59,14 +62,15 @@ def ask(provider: Provider, run: Throwaway, known: Known, note: Callable[[str], 
     if instance is None:
         return None
     _require_throwaway(provider, run, instance, known)
-    run.record(Step.DESTROY_INTENDED, instance_id=instance.id)
+    ran = instance.started_at is not None or instance.status not in NOT_YET
+    run.record(Step.DESTROY_INTENDED, instance_id=instance.id, ran=ran)
     try:
         reply = provider.destroy(instance.id)
     except ProviderUnavailable as error:
         said = printable(str(error), 500)
         note(f"the answer to the destroy cannot be relied on ({said}); looking whether instance {instance.id} goes")
         run.record(Step.DESTROY_REQUESTED, reply=f"unclear: {said}")
-        return None
+        return error
     run.record(Step.DESTROY_REQUESTED, reply=str(reply))
     return reply
 
@@ -82,7 +86,15 @@ def prove_unbilled(provider: Provider, run: Throwaway, clock: Clock) -> BillingP
     """Proof that it is charged no more, recorded. Raises NotProven."""
     if run.last(Step.GONE) is None:
         raise NotProven(f"instance {run.instance_id} is not proven to be gone")
-    proof = billing_stopped(provider, _recorded(run), clock, deadline_s=DEADLINE_S, window_s=_WINDOW_S)
+    asked = run.last(Step.DESTROY_INTENDED)
+    proof = billing_stopped(
+        provider,
+        _recorded(run),
+        clock,
+        deadline_s=DEADLINE_S,
+        window_s=_WINDOW_S,
+        expect_charges=asked is None or asked["ran"],
+    )
     run.record(Step.UNBILLED, usd=proof.usd)
     return proof
 

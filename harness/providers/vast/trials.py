@@ -26,7 +26,7 @@ IMAGE = "ubuntu:22.04"
 
 _RUNS_S = 600.0
 _WORDS = frozenset(one.value for one in InstanceStatus if one is not InstanceStatus.PROVISIONING)
-_ANY = OfferQuery(GPUS, 1, 10.0, 2.0)
+_ANY = OfferQuery((*GPUS, *offers.FAMILIES), 1, 10.0, 100.0)
 _PRICE_SHARE = 0.01
 _CALLS = 4
 
