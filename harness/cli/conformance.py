@@ -17,7 +17,7 @@ from harness.conformance.bench import DISK_GB, RunBench
 from harness.conformance.run import Answer, Conformance, ConformancePlan, Outcome
 from harness.core import environment
 from harness.core.clock import SystemClock
-from harness.core.errors import GateHeld, GateUnknown, HarnessError, LogDamaged, Refused
+from harness.core.errors import BadInput, GateHeld, GateUnknown, HarnessError, LogDamaged, Refused
 from harness.core.money import as_paid
 from harness.core.text import human_seconds
 from harness.job.model import ProviderTable
@@ -32,7 +32,7 @@ def conformance(
     provider: Annotated[
         str, typer.Option(help="A kind of provider, as in a job file.", autocompletion=registry.kinds)
     ] = registry.DEFAULT,
-    budget: Annotated[float, typer.Option(help="USD that it may cost in all.", min=0.01)] = 0.25,
+    budget: Annotated[float, typer.Option(help="USD that it may cost in all.", min=0.01, max=100)] = 0.25,
     gpu: Annotated[
         list[str] | None, typer.Option(help="A GPU that will do, as the market names it; may be repeated.")
     ] = None,
@@ -49,12 +49,12 @@ def conformance(
 
     Asks first. Exit code 0: all that it tries holds; 3: something does not; 4: something could not be tried.
     """
-    console, clock, home = LastingConsole(), SystemClock(), environment.home()
-    table = ProviderTable(kind=provider, server_url=server_url, scenario=scenario)
-    subject = open_subject(table, home, clock)
     if list_:
-        typer.echo(report.table(subject.assumptions), nl=False)
+        typer.echo(report.table(registry.assumptions(provider)), nl=False)
         return
+    console, clock, home = LastingConsole(), SystemClock(), environment.home()
+    table = _place(provider, server_url, scenario)
+    subject = open_subject(table, home, clock)
     with open_ledger(home) as ledger:
         known = ledger.known(table)
         if known.unreadable:  # what a job has had is not known then, and the door would not open
@@ -88,6 +88,12 @@ def conformance(
             say(console, f"wrote {path}")
         say(console, report.counted(work.answers()))
     _judge(work.answers())
+
+
+def _place(kind: str, server_url: str | None, scenario: str | None) -> ProviderTable:
+    if scenario is not None and not registry.is_embedded(kind):
+        raise BadInput("--scenario is for --provider emulated only")
+    return ProviderTable(kind=kind, server_url=server_url, scenario=scenario)
 
 
 def _judge(answers: Sequence[Answer]) -> None:

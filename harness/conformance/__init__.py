@@ -1,1 +1,1 @@
-"""What is believed about a provider, tried on the live service by one run that rents a box and destroys it."""
+"""Beliefs about a provider, tried on the live service by one run that rents a box and destroys it."""

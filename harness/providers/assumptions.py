@@ -34,7 +34,7 @@ class Assumption:
     id: str
     claim: str
     source: str
-    rests: str
+    rests: str = ""
     trial: str = ""
     untried: str = "no trial of it is written"
 

@@ -25,9 +25,12 @@ from harness.core.text import printable
 from harness.providers.assumptions import Subject
 from harness.providers.detached import spawn
 from harness.providers.registry import ProviderSettings
+from harness.providers.vast.assumptions import ASSUMPTIONS
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider
 from harness.providers.vast.rate_limits import UNPACED
+
+__all__ = ("ASSUMPTIONS", "emulator_home", "ensure_emulator", "open_emulated", "open_provider", "open_subject")
 
 NAME = "emulated"
 _MODULE = "harness.emulator"

@@ -17,7 +17,7 @@ from harness.core.ports import Clock, Provider
 from harness.core.text import did_you_mean
 
 if TYPE_CHECKING:
-    from harness.providers.assumptions import Subject
+    from harness.providers.assumptions import Assumption, Subject
     from harness.providers.scoped_keys import KeyIssuer
 
 GROUP = "harness.providers"
@@ -99,14 +99,20 @@ def open_key_issuer(settings: ProviderSettings) -> KeyIssuer:
 
 
 def open_subject(settings: ProviderSettings) -> Subject:
-    """What is believed of a kind of provider, to be tried; raises BadInput where nobody wrote it down."""
-    factory = getattr(import_module(_load(settings.kind).__module__), "open_subject", None)
-    if factory is None:
+    """A kind of provider, to be tried; raises BadInput where nothing is written down of it."""
+    assumptions(settings.kind)
+    return cast("Subject", import_module(_load(settings.kind).__module__).open_subject(settings))
+
+
+def assumptions(kind: str) -> tuple[Assumption, ...]:
+    """Everything that is believed of a kind of provider; raises BadInput where nobody wrote it down."""
+    found = getattr(import_module(_load(kind).__module__), "ASSUMPTIONS", None)
+    if found is None:
         raise BadInput(
-            f"of the provider of kind {settings.kind!r} nothing is written down that could be tried",
-            remedy="docs/conformance.md says what a provider brings for that.",
+            f"what is believed of the provider of kind {kind!r} is written down nowhere",
+            remedy="docs/conformance.md says what an adapter brings, so that it can be tried.",
         )
-    return cast("Subject", factory(settings))
+    return cast("tuple[Assumption, ...]", found)
 
 
 def _load(kind: str) -> Any:

@@ -203,7 +203,7 @@ def test_on_a_service_that_keeps_them_every_row_that_is_tried_holds(tmp_path: Pa
         assert not list(served.home.glob("conformance/*/id_ed25519*"))
 
 
-UNTRIED = {
+UNTRIED: dict[str, tuple[dict[str, Any], tuple[dict[str, Any], ...], str]] = {
     "a host that never comes to run": ({"pace": {"running_s": 5000.0}}, (), "V-30"),
     "the service is down for one question": (
         {},

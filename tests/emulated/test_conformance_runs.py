@@ -177,7 +177,8 @@ STEPS = [step for step in Step if step is not Step.NOT_RENTED]
 def test_killed_at_any_step_it_is_found_and_ended_by_the_next(
     step: Step, after: bool, served: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record, dead = Throwaway.record, []
+    dead: list[Step] = []
+    record = Throwaway.record
 
     def killing(run: Throwaway, now: Step, **told: Any) -> None:
         if dead:
@@ -193,13 +194,13 @@ def test_killed_at_any_step_it_is_found_and_ended_by_the_next(
     with pytest.raises(Killed):
         served.run().go()
     monkeypatch.setattr(Throwaway, "record", record)
+    served.clock.turn(5.0)
     subject = served.subject()
     alive, journals = dict(served.world.rentals()), served.journals()
     if alive:
         shown = whose(served, subject.provider)
-        assert [standing for standing, told in shown if "conformance --provider vast --end" in told] == [
-            Standing.FORGOTTEN
-        ]
+        found = [standing for standing, told in shown if "conformance --provider vast --end" in told]
+        assert found == [Standing.FORGOTTEN]
     for journal in journals:
         conformance.end(subject, journal, served.clock, Known(), served.said.append)
         assert not journal.may_bill

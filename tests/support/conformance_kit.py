@@ -22,6 +22,7 @@ from harness.core.ports import Instance, Provider, RunResult
 from harness.emulator.box.layout import layout_of
 from harness.emulator.clock import TurnableClock
 from harness.emulator.rental import RentedInstance
+from harness.emulator.request import InstanceRequest
 from harness.emulator.scenario import Scenario
 from harness.emulator.web.app import build
 from harness.emulator.world import World
@@ -137,8 +138,8 @@ def service(folder: Path, habits: Habits | None = None, **told: Any) -> Iterator
     world = World(folder / "state", TurnableClock(speed=0), Scenario.model_validate({"name": "test", **told}))
     create = world.create
 
-    def created(*asked: Any) -> RentedInstance:
-        rental = create(*asked)
+    def created(ask_id: int, request: InstanceRequest) -> RentedInstance:
+        rental = create(ask_id, request)
         log = layout_of(world.state_dir, rental.id).log
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(LOG.format(HOST_KEY), encoding="utf-8")
