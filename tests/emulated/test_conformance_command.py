@@ -32,8 +32,6 @@ pytest.importorskip("vastai")
 PAGE = (Path(__file__).parents[2] / "docs/conformance.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
-    line for block in re.findall(r"^```bash\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL) for line in block.splitlines()
-]
 
 
 @pytest.fixture
