@@ -13,7 +13,7 @@ from harness.core.errors import AmbiguousCreate, HostKeyChanged, HostUnreachable
 from harness.core.ids import InstanceId
 from harness.core.ports import Account, Charge, Clock, DestroyReply, Instance, InstanceStatus, Offer
 from harness.guard import throwaway as guard
-from harness.ledger.throwaway import Step, Throwaway
+from harness.ledger.throwaway import Throwaway, TrialStep
 from harness.providers.assumptions import Box, CannotTry, Subject
 from harness.providers.scoped_keys import KeyIssuer, Scope, ScopedKey
 
@@ -211,7 +211,7 @@ class RunBench:
         if self.subject.keys is None:
             raise CannotTry("this provider issues no scoped keys")
         issuer, by = self.subject.keys
-        self.run.record(Step.KEYS_INTENDED)
+        self.run.record(TrialStep.KEYS_INTENDED)
         try:
             yield issuer, issuer.issue(by, scope, f"gsh-{scope}-{self.nonce}")
         finally:
@@ -242,4 +242,4 @@ def revoke_keys(subject: Subject, run: Throwaway) -> None:
     for number, name in issuer.named(by).items():
         if name in names:
             issuer.revoke(by, number)
-    run.record(Step.KEYS_REVOKED)
+    run.record(TrialStep.KEYS_REVOKED)

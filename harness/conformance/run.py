@@ -27,7 +27,7 @@ from harness.core.ports import Clock, CreateRequest, Offer, OfferQuery
 from harness.core.text import printable
 from harness.guard import throwaway as guard
 from harness.ledger.ownership import Known
-from harness.ledger.throwaway import Step, Throwaway
+from harness.ledger.throwaway import Throwaway, TrialStep
 from harness.providers.assumptions import Assumption, CannotTry, Disproved, Phase, Subject, Trial
 
 LEAST_S, MOST_S = 900.0, 2400.0
@@ -164,14 +164,14 @@ class Conformance:
         """One of the plan's offers; raises OfferGone when all are gone, or whatever the provider said."""
         bench, run = self.bench, self.bench.run
         for offer in self.plan.offers:
-            run.record(Step.RENT_INTENDED, label=run.label, offer=asdict(offer))
+            run.record(TrialStep.RENT_INTENDED, label=run.label, offer=asdict(offer))
             bench.began_at = bench.clock.monotonic()
             bench.ends_at = bench.began_at + self.plan.seconds(offer)
             bench.rented = offer
             try:
                 number = bench.subject.provider.create(offer.id, CreateRequest(bench.subject.image, DISK_GB, run.label))
             except OfferGone as error:
-                run.record(Step.NOT_RENTED, why=str(error))
+                run.record(TrialStep.NOT_RENTED, why=str(error))
                 continue
             except AmbiguousCreate as error:
                 bench.lost_reply = error
@@ -179,10 +179,10 @@ class Conformance:
                 if guard.find(bench.subject.provider, run, bench.clock) is None:
                     raise
             except (BadInput, ProviderUnavailable) as error:
-                run.record(Step.NOT_RENTED, why=str(error))
+                run.record(TrialStep.NOT_RENTED, why=str(error))
                 raise
             else:
-                run.record(Step.RENTED, instance_id=number)
+                run.record(TrialStep.RENTED, instance_id=number)
             self.note(f"rented instance {run.instance_id}: ${offer.usd_per_hour:.4f}/h")
             return
         raise OfferGone(f"{len(self.plan.offers)} offers were gone before they could be rented")

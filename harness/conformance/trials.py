@@ -28,7 +28,7 @@ _DOWN = frozenset({InstanceStatus.STOPPED, InstanceStatus.EXITED})
 
 
 def require(*, that: bool, seen: str) -> str:
-    """What was seen, where the belief holds; raises Disproved with it where not."""
+    """Words for what was seen, where the belief holds; raises Disproved with it where not."""
     if not that:
         raise Disproved(seen)
     return seen

@@ -16,7 +16,7 @@ from harness.core.ports import Clock, DestroyReply, Instance, Provider
 from harness.core.text import printable
 from harness.guard.preconditions import NOT_YET
 from harness.ledger.ownership import Known
-from harness.ledger.throwaway import Step, Throwaway
+from harness.ledger.throwaway import Throwaway, TrialStep
 from harness.release.absence import AbsenceProof, BillingProof, billing_stopped, look_for, prove_absence
 
 DEADLINE_S = 600.0
@@ -45,9 +45,9 @@ def find(provider: Provider, run: Throwaway, clock: Clock) -> InstanceId | None:
     if len(found) > 1:
         raise _refused(f"instances {', '.join(str(one.id) for one in found)} bear this run's label")
     if not found:
-        run.record(Step.NOT_RENTED, why="nothing shows that bears the label")
+        run.record(TrialStep.NOT_RENTED, why="nothing shows that bears the label")
         return None
-    run.record(Step.RENTED, instance_id=found[0].id)
+    run.record(TrialStep.RENTED, instance_id=found[0].id)
     return found[0].id
 
 
@@ -63,30 +63,30 @@ def ask(
         return None
     _require_throwaway(provider, run, instance, known)
     ran = instance.started_at is not None or instance.status not in NOT_YET
-    run.record(Step.DESTROY_INTENDED, instance_id=instance.id, ran=ran)
+    run.record(TrialStep.DESTROY_INTENDED, instance_id=instance.id, ran=ran)
     try:
         reply = provider.destroy(instance.id)
     except ProviderUnavailable as error:
         said = printable(str(error), 500)
         note(f"the answer to the destroy cannot be relied on ({said}); looking whether instance {instance.id} goes")
-        run.record(Step.DESTROY_REQUESTED, reply=f"unclear: {said}")
+        run.record(TrialStep.DESTROY_REQUESTED, reply=f"unclear: {said}")
         return error
-    run.record(Step.DESTROY_REQUESTED, reply=str(reply))
+    run.record(TrialStep.DESTROY_REQUESTED, reply=str(reply))
     return reply
 
 
 def prove_gone(provider: Provider, run: Throwaway, clock: Clock) -> AbsenceProof:
     """Proof that the run's instance is gone, recorded. Raises NotProven."""
     proof = prove_absence(provider, _recorded(run), clock, deadline_s=DEADLINE_S, window_s=_WINDOW_S, owner=run.owner)
-    run.record(Step.GONE, looks=[asdict(one) for one in proof.looks])
+    run.record(TrialStep.GONE, looks=[asdict(one) for one in proof.looks])
     return proof
 
 
 def prove_unbilled(provider: Provider, run: Throwaway, clock: Clock) -> BillingProof:
     """Proof that it is charged no more, recorded. Raises NotProven."""
-    if run.last(Step.GONE) is None:
+    if run.last(TrialStep.GONE) is None:
         raise NotProven(f"instance {run.instance_id} is not proven to be gone")
-    asked = run.last(Step.DESTROY_INTENDED)
+    asked = run.last(TrialStep.DESTROY_INTENDED)
     proof = billing_stopped(
         provider,
         _recorded(run),
@@ -95,12 +95,12 @@ def prove_unbilled(provider: Provider, run: Throwaway, clock: Clock) -> BillingP
         window_s=_WINDOW_S,
         expect_charges=asked is None or asked["ran"],
     )
-    run.record(Step.UNBILLED, usd=proof.usd)
+    run.record(TrialStep.UNBILLED, usd=proof.usd)
     return proof
 
 
 def _recorded(run: Throwaway) -> InstanceId:
-    if run.instance_id is None or run.last(Step.RENT_INTENDED) is None:
+    if run.instance_id is None or run.last(TrialStep.RENT_INTENDED) is None:
         raise _refused("this run has rented nothing that its journal tells of")
     return run.instance_id
 

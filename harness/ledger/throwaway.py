@@ -27,7 +27,7 @@ _PREFIX = f"{LABEL_PREFIX}-_trial-"
 _FOLDER, _FILE = "conformance", "journal.jsonl"
 
 
-class Step(StrEnum):
+class TrialStep(StrEnum):
     """Step of a run, as its journal names it."""
 
     BEGUN = "begun"
@@ -42,7 +42,7 @@ class Step(StrEnum):
     UNBILLED = "unbilled"
 
 
-_BILLS = frozenset({Step.RENT_INTENDED, Step.RENTED})
+_BILLS = frozenset({TrialStep.RENT_INTENDED, TrialStep.RENTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ class Throwaway:
     clock: Clock = field(repr=False, compare=False)
     steps: list[dict[str, Any]] = field(default_factory=list)
 
-    def record(self, step: Step, **told: Json) -> None:
+    def record(self, step: TrialStep, **told: Json) -> None:
         """Append a step; it is on the disk when this returns."""
         entry = {"step": str(step), "at": self.clock.now(), **told}
         durable.append(self.folder / _FILE, (json.dumps(entry) + "\n").encode())
         self.steps.append(entry)
 
-    def last(self, step: Step) -> dict[str, Any] | None:
+    def last(self, step: TrialStep) -> dict[str, Any] | None:
         """The newest of a kind of step."""
         return next((one for one in reversed(self.steps) if one["step"] == step), None)
 
@@ -91,26 +91,28 @@ class Throwaway:
     @property
     def instance_id(self) -> InstanceId | None:
         """Number of its instance, once it is known."""
-        rented = self.last(Step.RENTED)
+        rented = self.last(TrialStep.RENTED)
         return InstanceId(rented["instance_id"]) if rented is not None else None
 
     @property
     def may_bill(self) -> bool:
         """True from the intent to rent until nothing came of it, or the end of its bill is proven."""
-        return self._newest(Step.RENT_INTENDED, Step.RENTED, Step.NOT_RENTED, Step.UNBILLED) in _BILLS
+        return (
+            self._newest(TrialStep.RENT_INTENDED, TrialStep.RENTED, TrialStep.NOT_RENTED, TrialStep.UNBILLED) in _BILLS
+        )
 
     @property
     def keeps_keys(self) -> bool:
         """True while a scoped key that it made may be left."""
-        return self._newest(Step.KEYS_INTENDED, Step.KEYS_REVOKED) == Step.KEYS_INTENDED
+        return self._newest(TrialStep.KEYS_INTENDED, TrialStep.KEYS_REVOKED) == TrialStep.KEYS_INTENDED
 
-    def _newest(self, *steps: Step) -> str | None:
+    def _newest(self, *steps: TrialStep) -> str | None:
         return next((one["step"] for one in reversed(self.steps) if one["step"] in steps), None)
 
     @property
     def usd(self) -> float | None:
         """Sum that its instance was charged (USD), by the proof that this ended."""
-        ended = self.last(Step.UNBILLED)
+        ended = self.last(TrialStep.UNBILLED)
         return float(ended["usd"]) if ended is not None else None
 
     @property
@@ -151,7 +153,7 @@ def begin(home: Path, clock: Clock, place: tuple[str, str | None, str | None], o
     run = Throwaway(home / _FOLDER / new_nonce(), clock)
     run.folder.mkdir(parents=True, mode=0o700)
     kind, server_url, scenario = place
-    run.record(Step.BEGUN, kind=kind, server_url=server_url, scenario=scenario, owner=owner)
+    run.record(TrialStep.BEGUN, kind=kind, server_url=server_url, scenario=scenario, owner=owner)
     return run
 
 

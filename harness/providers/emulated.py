@@ -53,7 +53,7 @@ def open_provider(settings: ProviderSettings) -> Provider:
 
 
 def open_subject(settings: ProviderSettings) -> Subject:
-    """What is believed of the real service, tried on the embedded one: it speaks the same."""
+    """The embedded provider, with the beliefs about the real one: it speaks the same."""
     from harness.providers.vast.keys import VastKeyIssuer  # noqa: PLC0415 - one command needs it
     from harness.providers.vast.trials import subject  # noqa: PLC0415 - one command needs it
 

@@ -19,7 +19,7 @@ from harness.core.ports import CreateRequest
 from harness.emulator.scenario import load
 from harness.ledger.events import Opened
 from harness.ledger.sql import open_store
-from harness.ledger.throwaway import Step
+from harness.ledger.throwaway import TrialStep
 from harness.providers import emulated, registry
 from harness.providers.vast.assumptions import ASSUMPTIONS
 from harness.providers.vast.credentials import Credentials
@@ -184,8 +184,8 @@ def _cut_off(served: Service) -> InstanceId:
     """A run that was killed while its instance lived."""
     work = served.run()
     run = work.bench.run
-    run.record(Step.KEYS_INTENDED)
-    run.record(Step.RENT_INTENDED, label=run.label, offer={})
+    run.record(TrialStep.KEYS_INTENDED)
+    run.record(TrialStep.RENT_INTENDED, label=run.label, offer={})
     number = work.bench.subject.provider.create(work.plan.offers[0].id, CreateRequest("ubuntu:22.04", 10.0, run.label))
     served.clock.turn(300.0)
     return number

@@ -16,7 +16,7 @@ from harness.core.ports import CreateRequest, Provider
 from harness.job.model import ProviderTable
 from harness.ledger import ownership
 from harness.ledger.ownership import Known, Standing
-from harness.ledger.throwaway import Step, Throwaway
+from harness.ledger.throwaway import Throwaway, TrialStep
 from tests.support.conformance_kit import FolderBox, Service, service
 from tests.support.emulator_kit import create_request
 from tests.support.faulty_provider import FaultyProvider
@@ -64,7 +64,7 @@ def test_whatever_breaks_it_off_the_instance_goes(row: str, error: type[BaseExce
     assert not left(served)
     assert any(one.outcome is Outcome.HOLDS for one in work.answers())
     for journal in served.journals():
-        assert journal.instance_id is None or journal.last(Step.GONE) is not None
+        assert journal.instance_id is None or journal.last(TrialStep.GONE) is not None
 
 
 def test_a_trial_that_crashes_is_untried_and_the_run_goes_on(served: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_a_destroy_that_never_works_is_said_loudly_and_found_again(served: Servi
         work.go()
     (journal,) = served.journals()
     assert journal.may_bill
-    assert journal.last(Step.DESTROY_INTENDED) is not None
+    assert journal.last(TrialStep.DESTROY_INTENDED) is not None
     served.changed = lambda provider: provider
     subject = served.subject()
     assert [one for one in whose(served, subject.provider) if "--end ends it" in one[1]]
@@ -169,18 +169,18 @@ def test_a_destroy_that_never_works_is_said_loudly_and_found_again(served: Servi
     assert not left(served)
 
 
-STEPS = [step for step in Step if step is not Step.NOT_RENTED]
+STEPS = [step for step in TrialStep if step is not TrialStep.NOT_RENTED]
 
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_at_any_step_it_is_found_and_ended_by_the_next(
-    step: Step, after: bool, served: Service, monkeypatch: pytest.MonkeyPatch
+    step: TrialStep, after: bool, served: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dead: list[Step] = []
+    dead: list[TrialStep] = []
     record = Throwaway.record
 
-    def killing(run: Throwaway, now: Step, **told: Any) -> None:
+    def killing(run: Throwaway, now: TrialStep, **told: Any) -> None:
         if dead:
             raise Killed
         if now is step and after:
@@ -223,7 +223,7 @@ def test_a_torn_last_line_is_a_step_that_was_not_taken(served: Service) -> None:
 
 def test_a_journal_that_does_not_read_hides_no_instance(served: Service) -> None:
     work = served.run()
-    work.bench.run.record(Step.RENT_INTENDED, label=work.bench.run.label, offer={})
+    work.bench.run.record(TrialStep.RENT_INTENDED, label=work.bench.run.label, offer={})
     work.bench.subject.provider.create(work.plan.offers[0].id, _request(work.bench.run))
     (work.bench.run.folder / "journal.jsonl").write_text("{]\n")
     assert served.journals() == ()
@@ -274,7 +274,7 @@ def test_a_proof_that_fails_is_an_error_of_its_own(served: Service) -> None:
     with pytest.raises(NotProven, match="the end of its bill"):
         served.run().go()
     (journal,) = served.journals()
-    assert journal.last(Step.GONE) is not None
+    assert journal.last(TrialStep.GONE) is not None
     served.changed = lambda provider: provider
     conformance.end(served.subject(), journal, served.clock, Known(), served.said.append)
     assert not journal.may_bill

@@ -15,7 +15,7 @@ from harness.core.ports import DestroyReply
 from harness.guard import throwaway as guard
 from harness.ledger import throwaway
 from harness.ledger.ownership import Claim, Known
-from harness.ledger.throwaway import Step, Throwaway
+from harness.ledger.throwaway import Throwaway, TrialStep
 from tests.support.fake_clock import FakeClock
 from tests.support.faulty_provider import FaultyProvider
 from tests.support.scripted_world import USER, Market
@@ -48,8 +48,8 @@ def scene(tmp_path: Path) -> Scene:
     clock = FakeClock()
     market = Market(clock)
     run = throwaway.begin(tmp_path, clock, PLACE, USER)
-    run.record(Step.RENT_INTENDED, label=run.label, offer={})
-    run.record(Step.RENTED, instance_id=market.add(4711, run.label))
+    run.record(TrialStep.RENT_INTENDED, label=run.label, offer={})
+    run.record(TrialStep.RENTED, instance_id=market.add(4711, run.label))
     return Scene(clock, market, FaultyProvider(market), run)
 
 
@@ -69,8 +69,8 @@ def test_the_intent_is_on_the_disk_before_anything_is_asked(scene: Scene, tmp_pa
     with pytest.raises(Dies):
         scene.ask()
     (read,) = throwaway.runs(tmp_path, scene.clock)
-    assert read.last(Step.DESTROY_INTENDED) is not None
-    assert read.last(Step.DESTROY_REQUESTED) is None
+    assert read.last(TrialStep.DESTROY_INTENDED) is not None
+    assert read.last(TrialStep.DESTROY_REQUESTED) is None
     assert read.may_bill
 
 
@@ -80,7 +80,7 @@ def _relabelled(text: str | None) -> Callable[[Scene], None]:
 
 def _of_a_job(scene: Scene) -> None:
     """Somebody writes a job's instance into the journal of a run."""
-    scene.run.record(Step.RENTED, instance_id=scene.market.add(99, JOBS_LABEL))
+    scene.run.record(TrialStep.RENTED, instance_id=scene.market.add(99, JOBS_LABEL))
 
 
 def _adopted(scene: Scene) -> None:
@@ -93,11 +93,11 @@ def _once_a_jobs(scene: Scene) -> None:
 
 def _of_another_run(scene: Scene) -> None:
     other = throwaway.begin(scene.run.folder.parent.parent, scene.clock, PLACE, USER)
-    scene.run.record(Step.RENTED, instance_id=scene.market.add(99, other.label))
+    scene.run.record(TrialStep.RENTED, instance_id=scene.market.add(99, other.label))
 
 
 def _ended(scene: Scene) -> None:
-    scene.run.record(Step.UNBILLED, usd=0.01)
+    scene.run.record(TrialStep.UNBILLED, usd=0.01)
 
 
 REFUSALS = {
@@ -127,8 +127,8 @@ def test_whatever_is_not_provably_its_own_is_not_asked_to_go(name: str, scene: S
     assert scene.it in scene.market.rented
 
 
-@pytest.mark.parametrize("steps", [(), (Step.RENTED,), (Step.RENT_INTENDED,)])
-def test_without_an_intent_and_a_number_nothing_is_asked(steps: tuple[Step, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [(), (TrialStep.RENTED,), (TrialStep.RENT_INTENDED,)])
+def test_without_an_intent_and_a_number_nothing_is_asked(steps: tuple[TrialStep, ...], tmp_path: Path) -> None:
     clock = FakeClock()
     market = Market(clock)
     run = throwaway.begin(tmp_path, clock, PLACE, USER)
@@ -187,7 +187,7 @@ def test_a_lost_create_is_found_by_its_label_and_two_are_nobodys(tmp_path: Path)
     clock = FakeClock()
     market = Market(clock)
     run = throwaway.begin(tmp_path, clock, PLACE, USER)
-    run.record(Step.RENT_INTENDED, label=run.label, offer={})
+    run.record(TrialStep.RENT_INTENDED, label=run.label, offer={})
     market.add(5, JOBS_LABEL)
     first = market.add(6, run.label)
     second = market.add(7, run.label)
@@ -202,7 +202,7 @@ def test_a_create_that_came_to_nothing_is_said_to_after_three_minutes(tmp_path: 
     market = Market(clock)
     market.add(5, JOBS_LABEL)
     run = throwaway.begin(tmp_path, clock, PLACE, USER)
-    run.record(Step.RENT_INTENDED, label=run.label, offer={})
+    run.record(TrialStep.RENT_INTENDED, label=run.label, offer={})
     began = clock.monotonic()
     assert guard.find(FaultyProvider(market), run, clock) is None
     assert clock.monotonic() - began >= 180
