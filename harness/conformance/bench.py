@@ -11,7 +11,7 @@ from typing import TypeVar
 from harness.core import durable
 from harness.core.errors import AmbiguousCreate, HostKeyChanged, HostUnreachable, ProviderUnavailable
 from harness.core.ids import InstanceId
-from harness.core.ports import Account, Charge, Clock, DestroyReply, Instance, InstanceStatus, Offer
+from harness.core.ports import Account, Charge, Clock, DestroyReply, Instance, InstanceStatus, Offer, Provider
 from harness.guard import throwaway as guard
 from harness.ledger.throwaway import Throwaway, TrialStep
 from harness.providers.assumptions import Box, CannotTry, Subject
@@ -51,15 +51,18 @@ class RunBench:
     ran: bool = False
     let_in: bool = False
     wrote: bool = False
-    stopped: bool | None = None
+    stopped: bool = False
     known_keys: tuple[str, ...] = ()
     replies: list[DestroyReply | ProviderUnavailable] = field(default_factory=list)
     gone_at: float | None = None
-    disk_gb: float = DISK_GB
-    traffic_bytes: int = TRAFFIC_BYTES
     _volumes: tuple[int, ...] | None = None
     _box: Box | None = None
     _attached: bool = False
+
+    @property
+    def provider(self) -> Provider:
+        """The provider through the port."""
+        return self.subject.provider
 
     @property
     def offer(self) -> Offer:
@@ -67,16 +70,6 @@ class RunBench:
         if self.rented is None:
             raise CannotTry("nothing was rented")
         return self.rented
-
-    @property
-    def label(self) -> str:
-        """The label that the instance was created with."""
-        return self.run.label
-
-    @property
-    def nonce(self) -> str:
-        """A word that only this run has."""
-        return self.run.nonce
 
     def number(self) -> InstanceId:
         """The instance's number."""
@@ -86,7 +79,7 @@ class RunBench:
 
     def shown(self) -> Instance:
         """The instance, as the provider shows it now."""
-        found = self.subject.provider.instance(self.number())
+        found = self.provider.instance(self.number())
         if found is None:
             raise CannotTry("the provider does not show the instance")
         return found
@@ -128,7 +121,7 @@ class RunBench:
         if self._volumes is None:
             if self.rented is not None:
                 raise CannotTry("the volumes before it could not be listed")
-            self._volumes = tuple(one.id for one in self.subject.provider.volumes())
+            self._volumes = tuple(one.id for one in self.provider.volumes())
         return self._volumes
 
     # --- the box ------------------------------------------------------------------------------
@@ -137,7 +130,7 @@ class RunBench:
         """Host keys that the provider shows; none as long as it cannot. Those of the first start are kept."""
         self.running()
         try:
-            keys = self.subject.provider.host_keys(self.number(), newest=newest)
+            keys = self.provider.host_keys(self.number(), newest=newest)
         except ProviderUnavailable:
             return ()
         self.known_keys = self.known_keys or keys
@@ -147,15 +140,15 @@ class RunBench:
         """True once the box lets this run's key in; None as long as it does not."""
         instance = self.running()
         if attach and not self._attached:
-            self.subject.provider.attach_key(instance.id, self._public_key())
+            self.provider.attach_key(instance.id, self._public_key())
             self._attached = True
         self.forget_box()
         self._box = self.open_box(instance, self._key_file, self._pin)
         try:
             self.let_in = self._box.run(["true"]).status == 0
-        except HostKeyChanged:  # a stranger: waiting does not make it a friend
-            raise
-        except HostUnreachable:
+        except HostUnreachable as error:
+            if isinstance(error, HostKeyChanged):  # a stranger: waiting does not make it a friend
+                raise
             self.let_in = False
         return self.let_in or None
 
@@ -164,6 +157,10 @@ class RunBench:
         if self._box is None or not self.let_in:
             raise CannotTry("the box did not let us in")
         return self._box
+
+    def shown_host_key(self) -> str:
+        """The host key that the box shows, ``type base64``."""
+        return " ".join(self.box().host_key().split()[:2])
 
     def boxes(self, route: str, count: int) -> tuple[Box, ...]:
         """So many logins of their own over one route; raises CannotTry where the instance has no such route."""
@@ -213,7 +210,7 @@ class RunBench:
         issuer, by = self.subject.keys
         self.run.record(TrialStep.KEYS_INTENDED)
         try:
-            yield issuer, issuer.issue(by, scope, f"gsh-{scope}-{self.nonce}")
+            yield issuer, issuer.issue(by, scope, f"gsh-{scope}-{self.run.nonce}")
         finally:
             revoke_keys(self.subject, self.run)
 
@@ -221,11 +218,18 @@ class RunBench:
 
     def charges(self) -> tuple[Charge, ...]:
         """Charges of the instance so far."""
-        return self.subject.provider.charges(self.number())
+        return self.provider.charges(self.number())
+
+    def charged(self) -> float:
+        """The sum of its charges so far (USD)."""
+        listed = self.charges()
+        if not listed:
+            raise CannotTry("no charge is listed")
+        return sum(one.usd for one in listed)
 
     def prove_unbilled(self) -> float:
         """The sum that it was charged in all (USD), once it grows no more; raises NotProven."""
-        return guard.prove_unbilled(self.subject.provider, self.run, self.clock).usd
+        return guard.prove_unbilled(self.provider, self.run, self.clock).usd
 
     @property
     def gone_after_s(self) -> float:

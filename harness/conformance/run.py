@@ -28,7 +28,7 @@ from harness.core.text import printable
 from harness.guard import throwaway as guard
 from harness.ledger.ownership import Known
 from harness.ledger.throwaway import Throwaway, TrialStep
-from harness.providers.assumptions import Assumption, CannotTry, Disproved, Phase, Subject, Trial
+from harness.providers.assumptions import Assumption, CannotTry, Phase, Subject, Trial
 
 LEAST_S, MOST_S = 900.0, 2400.0
 """Seconds that a box is rented for at least, or it is not worth it, and at most."""
@@ -141,11 +141,11 @@ class Conformance:
     def _tried(self, trial: Trial) -> tuple[Outcome, str]:
         try:
             self.bench.require_time()
-            return Outcome.HOLDS, trial.attempt(self.bench)
-        except (Disproved, HostKeyChanged) as wrong:
-            return Outcome.WRONG, str(wrong)
+            holds, seen = trial.attempt(self.bench)
         except OverBudget:
             raise
+        except HostKeyChanged as wrong:
+            return Outcome.WRONG, str(wrong)
         except ProviderUnavailable as error:  # an answer that is none: unless the provider cannot be asked at all
             asked = not isinstance(error, NoAnswer) and self._can_be_asked()
             return Outcome.WRONG if asked else Outcome.UNTRIED, str(error)
@@ -153,10 +153,11 @@ class Conformance:
             return Outcome.UNTRIED, str(why)
         except Exception as error:  # noqa: BLE001 - whatever it is, the instance goes in the end
             return Outcome.UNTRIED, f"{type(error).__name__}: {error}"
+        return Outcome.HOLDS if holds else Outcome.WRONG, seen
 
     def _can_be_asked(self) -> bool:
         try:
-            return self.bench.subject.provider.account().user_id == self.bench.account.user_id
+            return self.bench.provider.account().user_id == self.bench.account.user_id
         except HarnessError:
             return False
 
@@ -169,14 +170,14 @@ class Conformance:
             bench.ends_at = bench.began_at + self.plan.seconds(offer)
             bench.rented = offer
             try:
-                number = bench.subject.provider.create(offer.id, CreateRequest(bench.subject.image, DISK_GB, run.label))
+                number = bench.provider.create(offer.id, CreateRequest(bench.subject.image, DISK_GB, run.label))
             except OfferGone as error:
                 run.record(TrialStep.NOT_RENTED, why=str(error))
                 continue
             except AmbiguousCreate as error:
                 bench.lost_reply = error
                 self.note("the reply to the create tells no number: looking for the instance by its label")
-                if guard.find(bench.subject.provider, run, bench.clock) is None:
+                if guard.find(bench.provider, run, bench.clock) is None:
                     raise
             except (BadInput, ProviderUnavailable) as error:
                 run.record(TrialStep.NOT_RENTED, why=str(error))
@@ -194,13 +195,13 @@ class Conformance:
         bench.ends_at = None
         if not run.may_bill:
             return
-        guard.find(bench.subject.provider, run, bench.clock)
+        guard.find(bench.provider, run, bench.clock)
         bench.ended_at = bench.clock.monotonic()
         for left in reversed(range(_REQUESTS)):
-            reply = guard.ask(bench.subject.provider, run, self.known, self.note)
+            reply = guard.ask(bench.provider, run, self.known, self.note)
             bench.replies += [] if reply is None else [reply]
             try:
-                guard.prove_gone(bench.subject.provider, run, bench.clock)
+                guard.prove_gone(bench.provider, run, bench.clock)
             except NotProven as error:
                 if not left:
                     raise
@@ -219,7 +220,7 @@ def _unanswered(row: Assumption) -> Answer:
 
 def trials_of(subject: Subject, phase: Phase) -> Iterator[Trial]:
     """The trials of a moment, in order: those through the port, then the adapter's own."""
-    yield from (Trial(one.__name__, phase, one) for one in SHARED[phase])  # type: ignore[arg-type]  # its own bench
+    yield from (Trial(name, phase, attempt) for name, attempt in SHARED[phase].items())  # type: ignore[arg-type]  # its own bench
     yield from (one for one in subject.own if one.phase is phase)
 
 

@@ -39,8 +39,8 @@ class Assumption:
     untried: str = "no trial of it is written"
 
 
-class Disproved(Exception):
-    """The service does otherwise; the message says what was seen."""
+Found = tuple[bool, str]
+"""True where a belief holds, False where the service does otherwise; and what was seen."""
 
 
 class CannotTry(Exception):
@@ -102,11 +102,11 @@ class Bench(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A trial by its name; ``attempt`` answers what was seen, raises Disproved or CannotTry, or whatever came."""
+    """A trial by its name; ``attempt`` raises CannotTry where nothing was seen, or whatever came."""
 
     name: str
     phase: Phase
-    attempt: Callable[[Bench], str]
+    attempt: Callable[[Bench], Found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.cli import conformance as cli
+from harness.cli.screens import LastingConsole
 from harness.conformance import report
 from harness.core.ids import InstanceId, job_name
 from harness.core.ports import CreateRequest
@@ -86,7 +87,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: str | None) -> None:
         return answer
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr(cli.LastingConsole, "input", read)
+    monkeypatch.setattr(LastingConsole, "input", read)
 
 
 def reports(served: Service) -> list[Path]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.core.errors import ProviderUnavailable
+from harness.core.errors import NoAnswer, ProviderUnavailable
 from harness.core.ids import new_secret
 from harness.core.ports import Clock, InstanceStatus, OfferQuery
 from harness.core.text import printable
-from harness.providers.assumptions import NEVER, Bench, CannotTry, Disproved, Phase, Subject, Trial
+from harness.providers.assumptions import NEVER, Bench, CannotTry, Found, Phase, Subject, Trial
 from harness.providers.scoped_keys import Scope
 from harness.providers.vast import offers
 from harness.providers.vast.assumptions import ASSUMPTIONS
@@ -34,7 +34,7 @@ _CALLS = 4
 def subject(credentials: Credentials, clock: Clock, issuer: VastKeyIssuer, pace: Pace, name: str = "vast") -> Subject:
     """Vast.ai behind a key: what is believed of it, and what tries it."""
     wire = _Wire(credentials, clock, pace)
-    before: Mapping[str, Callable[[Bench], str]] = {
+    before: Mapping[str, Callable[[Bench], Found]] = {
         "wrong_key": wire.wrong_key,
         "missing_destroyed": wire.missing_destroyed,
         "pending": wire.pending,
@@ -67,7 +67,7 @@ class _Wire:
     def _with(self, key: str) -> Wire:
         return Wire(Credentials(self._credentials.server_url, key), self._clock, self._pace, Patience())
 
-    def wrong_key(self, bench: Bench) -> str:
+    def wrong_key(self, bench: Bench) -> Found:
         """Refused, and never the answer that means that there is none."""
         del bench
         key = new_secret()
@@ -76,26 +76,26 @@ class _Wire:
             found = stranger.instance(NEVER)
         except ProviderUnavailable as error:
             reply = self._with(key).read(_show(NEVER))
-            if reply.status in {401, 403} or (reply.body or {}).get("error") == "auth_error":
-                return f"{reply.status} {reply.shown}"
-            raise Disproved(printable(str(error), 200)) from error
-        raise Disproved(f"it is answered as a missing instance is: {found}")
+            refused = reply.status in {401, 403} or (reply.body or {}).get("error") == "auth_error"
+            return refused, f"{reply.status} {reply.shown}" if refused else str(error)
+        return False, f"it is answered as a missing instance is: {found}"
 
-    def missing_destroyed(self, bench: Bench) -> str:
+    def missing_destroyed(self, bench: Bench) -> Found:
         """The answer to a destroy of what is not there, as was just looked at."""
         if bench.subject.provider.instance(NEVER) is not None:
             raise CannotTry(f"there is an instance {NEVER}")
         reply = self._wire.once(Call(Lane.DESTROY, "delete", f"/instances/{NEVER}/", body={}))
-        if reply.status == 404 and reply.refuses(*GONE):
-            return f"404 {reply.shown}"
-        raise reply.unexpected() if reply.status in {429, 500, 502, 503} else Disproved(f"{reply.status} {reply.shown}")
+        error = reply.unexpected()
+        if isinstance(error, NoAnswer):
+            raise error
+        return reply.status == 404 and reply.refuses(*GONE), f"{reply.status} {reply.shown}"
 
-    def pending(self, bench: Bench) -> str:
+    def pending(self, bench: Bench) -> Found:
         """The list, for an instance that nobody has."""
         bench.subject.provider.pending_prices(NEVER)
-        return "a whole list"
+        return True, "a whole list"
 
-    def offers(self, bench: Bench) -> str:
+    def offers(self, bench: Bench) -> Found:
         """Rows that read as offers."""
         del bench
         rows = self._search()
@@ -106,31 +106,26 @@ class _Wire:
                 read += 1
             except ProviderUnavailable as error:
                 problem = printable(str(error), 150)
-        if read < len(rows):
-            raise Disproved(f"{read} of {len(rows)} read: {problem}")
-        return f"{read} read"
+        return read == len(rows), f"{read} of {len(rows)} read {problem}".rstrip()
 
-    def filters(self, bench: Bench) -> str:
+    def filters(self, bench: Bench) -> Found:
         """Rows that are all as they were asked for."""
         del bench
         rows = self._search()
         kept = len(offers.offers(rows, _ANY))
-        if kept < len(rows):
-            raise Disproved(f"{len(rows) - kept} of {len(rows)} are not as they were asked for")
-        return f"all {kept} are"
+        return kept == len(rows), f"{kept} of {len(rows)} are as they were asked for"
 
-    def disk_in_price(self, bench: Bench) -> str:
+    def disk_in_price(self, bench: Bench) -> Found:
         """One offer, asked for with another disk."""
         del bench
         small, large = ({row["id"]: row for row in self._search(disk)} for disk in (10.0, 100.0))
-        dearer = [key for key in small.keys() & large.keys() if _dph(large[key]) > _dph(small[key])]
-        if not small.keys() & large.keys():
+        both = small.keys() & large.keys()
+        if not both:
             raise CannotTry("no offer came with both disks")
-        if not dearer:
-            raise Disproved("100 GB cost what 10 GB cost")
-        return f"{len(dearer)} of {len(small.keys() & large.keys())} cost more with 100 GB than with 10 GB"
+        dearer = [key for key in both if _dph(large[key]) > _dph(small[key])]
+        return bool(dearer), f"{len(dearer)} of {len(both)} cost more with 100 GB than with 10 GB"
 
-    def gpu_names(self, bench: Bench) -> str:
+    def gpu_names(self, bench: Bench) -> Found:
         """Names of the market that begin as a family does."""
         del bench
         reply = self._wire.read(Call(Lane.SEARCH, "get", "/gpu_names/unique/"))
@@ -141,29 +136,24 @@ class _Wire:
             for name in named
             if name.split()[0] == family and name not in known
         ]
-        if unknown:
-            raise Disproved(f"the market also has {printable(', '.join(unknown), 200)}")
-        return f"{len(named)} names"
+        return not unknown, f"{len(named)} names; not known: {', '.join(unknown) or 'none'}"
 
-    def pace(self, bench: Bench) -> str:
+    def pace(self, bench: Bench) -> Found:
         """Calls in a row at the adapter's distance, none of them tried again."""
         del bench
         listing = Call(Lane.LIST, "get", "/api/v1/instances/", query={"limit": 1})
         replies = [self._wire.once(call) for _ in range(_CALLS) for call in (_show(NEVER), listing)]
         limited = [str(reply.call) for reply in replies if reply.status == 429]
-        if limited:
-            raise Disproved(f"limited: {', '.join(dict.fromkeys(limited))}")
-        return f"{len(replies)} calls in a row"
+        return not limited, f"{len(replies)} calls in a row; limited: {', '.join(limited) or 'none'}"
 
-    def shown_keys(self, bench: Bench) -> str:
+    def shown_keys(self, bench: Bench) -> Found:
         """The account as a scoped key is shown it: our own key is nowhere in it."""
         with bench.scoped_key(Scope.WORKING) as (_, key):
             told = self._with(key.secret).read(Call(Lane.ACCOUNT, "get", "/users/current")).ok()
-        if self._credentials.api_key in str(told):
-            raise Disproved("the key that made it is shown")
-        return "not the key that made it"
+        shown = self._credentials.api_key in str(told)
+        return not shown, f"the key that made it is {'' if shown else 'not '}shown"
 
-    def words(self, bench: Bench) -> str:
+    def words(self, bench: Bench) -> Found:
         """Every state on the way to running, in the service's own word."""
         seen: list[str] = []
 
@@ -175,21 +165,15 @@ class _Wire:
             return True if word == InstanceStatus.RUNNING or word not in {"null", *_WORDS} else None
 
         bench.until(look, _RUNS_S)
-        unknown = [word for word in seen if word not in {"null", *_WORDS}]
-        told = printable(", then ".join(seen), 200)
-        if unknown:
-            raise Disproved(told)
-        return told
+        return all(word in {"null", *_WORDS} for word in seen), ", then ".join(seen)
 
-    def price_sum(self, bench: Bench) -> str:
+    def price_sum(self, bench: Bench) -> Found:
         """The parts of its price."""
         bench.running()
         row = self._row(bench)
         base, disk, total = (row.number(name) for name in ("dph_base", "storage_total_cost", "dph_total"))
-        seen = f"{base:.4f} + {disk:.4f}, and {total:.4f} in all"
-        if abs(base + disk - total) > total * _PRICE_SHARE:
-            raise Disproved(seen)
-        return seen
+        holds = abs(base + disk - total) <= total * _PRICE_SHARE
+        return holds, f"{base:.4f} + {disk:.4f}, and {total:.4f} in all"
 
     def _row(self, bench: Bench) -> Row:
         number = bench.number()
@@ -211,8 +195,7 @@ def _dph(row: Mapping[str, Any]) -> float:
     return Row.of("an offer", row).number("dph_total")
 
 
-def _onstart(bench: Bench) -> str:
+def _onstart(bench: Bench) -> Found:
     """The file that the start script touches in the home of whoever logs in."""
-    if bench.box().run(["test", "-e", ".no_auto_tmux"]).status != 0:
-        raise Disproved("~/.no_auto_tmux is not there")
-    return "~/.no_auto_tmux is there"
+    there = bench.box().run(["test", "-e", ".no_auto_tmux"]).status == 0
+    return there, f"~/.no_auto_tmux is {'' if there else 'not '}there"
