@@ -6,7 +6,8 @@ Whatever breaks it off, Ctrl-C and the budget's end too, the instance is asked t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 
 from harness.conformance.bench import DISK_GB, TRAFFIC_BYTES, OverBudget, RunBench, revoke_keys
@@ -112,8 +113,10 @@ class Conformance:
             self._phase(Phase.BEFORE)
             try:
                 self._rent()
-                for phase in (Phase.CREATED, Phase.RUNNING, Phase.RESTARTED):
-                    self._phase(phase)
+                self._phase(Phase.CREATED)
+                self._keep_to_the_price()
+                self._phase(Phase.RUNNING)
+                self._phase(Phase.RESTARTED)
             except OverBudget as over:
                 self.note(f"{over}: the rest is not tried")
             except BaseException:
@@ -188,6 +191,13 @@ class Conformance:
             return
         raise OfferGone(f"{len(self.plan.offers)} offers were gone before they could be rented")
 
+    def _keep_to_the_price(self) -> None:
+        """Shorten the time where it costs more than it was offered for: the budget stands."""
+        bench = self.bench
+        with suppress(HarnessError, CannotTry):
+            price = max(bench.offer.usd_per_hour, bench.shown().usd_per_hour)
+            bench.ends_at = bench.began_at + self.plan.seconds(replace(bench.offer, usd_per_hour=price))
+
     def _give_back(self) -> None:
         """Ask for the destroy and prove that it is gone; raises NotProven, Refused."""
         bench, run = self.bench, self.bench.run
@@ -198,8 +208,7 @@ class Conformance:
         guard.find(bench.provider, run, bench.clock)
         bench.ended_at = bench.clock.monotonic()
         for left in reversed(range(_REQUESTS)):
-            reply = guard.ask(bench.provider, run, self.known, self.note)
-            bench.replies += [] if reply is None else [reply]
+            bench.until(self._ask, guard.DEADLINE_S)
             try:
                 guard.prove_gone(bench.provider, run, bench.clock)
             except NotProven as error:
@@ -212,6 +221,17 @@ class Conformance:
                 self.note(f"instance {run.instance_id} is proven to be gone")
                 return
 
+    def _ask(self) -> bool | None:
+        """One request; None where the provider could not even be asked whether it may go."""
+        bench = self.bench
+        try:
+            reply = guard.ask(bench.provider, bench.run, self.known, self.note)
+        except ProviderUnavailable as error:
+            self.note(f"{error}; trying again")
+            return None
+        bench.replies += [] if reply is None else [reply]
+        return True
+
 
 def _unanswered(row: Assumption) -> Answer:
     why = "the run did not come to it" if row.trial else row.untried
@@ -220,7 +240,8 @@ def _unanswered(row: Assumption) -> Answer:
 
 def trials_of(subject: Subject, phase: Phase) -> Iterator[Trial]:
     """The trials of a moment, in order: those through the port, then the adapter's own."""
-    yield from (Trial(name, phase, attempt) for name, attempt in SHARED[phase].items())  # type: ignore[arg-type]  # its own bench
+    for name, attempt in SHARED[phase].items():
+        yield Trial(name, phase, attempt)  # type: ignore[arg-type]  # the shared ones ask more of the bench
     yield from (one for one in subject.own if one.phase is phase)
 
 

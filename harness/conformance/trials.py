@@ -82,6 +82,11 @@ def _bare(bench: RunBench) -> Found:
     return not mounted, f"volumes mounted: {mounted or 'none'}"
 
 
+def _price(bench: RunBench) -> Found:
+    now, then = bench.shown().usd_per_hour, bench.offer.usd_per_hour
+    return abs(now - then) <= then * _PRICE_SHARE, f"${now:.4f}/h, offered at ${then:.4f}/h"
+
+
 # --- while it runs ----------------------------------------------------------------------------
 
 
@@ -104,11 +109,6 @@ def _machine(bench: RunBench) -> Found:
     it, offer = bench.running(), bench.offer
     same = (it.gpu_name, it.num_gpus) == (offer.gpu_name, offer.num_gpus)
     return same and abs(it.disk_gb - DISK_GB) < 1, f"{it.num_gpus}x {it.gpu_name}, {it.disk_gb:g} GB"
-
-
-def _price(bench: RunBench) -> Found:
-    now, then = bench.running().usd_per_hour, bench.offer.usd_per_hour
-    return abs(now - then) <= then * _PRICE_SHARE, f"${now:.4f}/h, offered at ${then:.4f}/h"
 
 
 def _times(bench: RunBench) -> Found:
@@ -249,11 +249,11 @@ SHARED: dict[Phase, dict[str, Attempt]] = {
         "listed": partial(_since_create, lambda one: one.number() in one.provider.instances().ids(), "listed"),
         "label": _label,
         "bare": _bare,
+        "price": _price,
     },
     Phase.RUNNING: {
         "runs": _runs,
         "machine": _machine,
-        "price": _price,
         "times": _times,
         "host_keys": partial(_wait, RunBench.read_host_keys, READ_S, "shown"),
         "key_attached": partial(_wait, RunBench.try_login, LOGIN_S, "let in"),
