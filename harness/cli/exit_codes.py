@@ -25,8 +25,8 @@ be written; 4 and 5 when nothing could be judged).
 | 0 | | It is done, or the answer is yes. | |
 """
 _FOOT = """\
-| 130 | | Interrupted with Ctrl-C. What was done is recorded; no job's instance is stopped or destroyed, and what bills \
-is said. | Run the same command again: it goes on. |
+| 130 | | Interrupted with Ctrl-C. What was done is recorded; no job's instance is stopped or destroyed, and what \
+bills is said. | Run the same command again: it goes on. |
 | 143 | | Ended by SIGTERM, with the same words; 129 when its terminal was closed (SIGHUP), 149 by Ctrl-Break. \
 | Run the same command again: it goes on. |
 """

@@ -31,7 +31,7 @@ def write(run: Conformance, folder: Path, ended: str) -> tuple[Path, Path]:
     """Write both files; their paths. ``ended`` says how the run did."""
     told = _told(run, ended)
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"conformance-{told['provider']}-{str(told['date'])[:10]}-{run.bench.nonce}"
+    name = f"conformance-{told['provider']}-{str(told['date'])[:10]}-{run.bench.run.nonce}"
     markdown, data = folder / f"{name}.md", folder / f"{name}.json"
     keys = run.bench.subject.keys
     for path, text in ((markdown, _markdown(told, run.answers())), (data, json.dumps(told, indent=1) + "\n")):
