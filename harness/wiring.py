@@ -15,7 +15,7 @@ from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HostUnreachable, InstanceDead
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
-from harness.core.ports import Clock, Endpoint, Host, Provider
+from harness.core.ports import Clock, Endpoint, Host, Instance, Provider
 from harness.core.rate import Show, unwatched
 from harness.gates.facts_file import FactsFile, TakenFacts, digest
 from harness.job.model import Job, ProviderTable
@@ -31,6 +31,7 @@ from harness.providers import registry
 from harness.providers.registry import ProviderSettings
 
 if TYPE_CHECKING:
+    from harness.providers.assumptions import Subject
     from harness.providers.wall import Wall
     from harness.remote.host import SshHost
     from harness.remote.ssh.own_keys import OwnKeys
@@ -120,7 +121,7 @@ class OpenContext:
 
     def known(self) -> Known:
         """All that the ledger's jobs have had at this job's provider."""
-        return Ledger(self.store).known(self.job.provider)
+        return Ledger(self.store, self.home / "jobs").known(self.job.provider)
 
     def earlier(self) -> tuple[History, ...]:
         """Closed jobs like this one, the newest first."""
@@ -204,6 +205,20 @@ def open_provider(table: ProviderTable, home: Path, clock: Clock) -> Provider:
     """The provider that a job file's table names; raises BadInput when its kind is unknown or its key is missing."""
     told = table.model_dump(include={"kind", "server_url", "scenario", "user_id"})
     return registry.open_provider(ProviderSettings(**told, home=home, clock=clock, environ=environment.variables()))
+
+
+def open_subject(table: ProviderTable, home: Path, clock: Clock) -> Subject:
+    """The same provider with what is believed of it; raises BadInput, too, where nobody wrote that down."""
+    told = table.model_dump(include={"kind", "server_url", "scenario", "user_id"})
+    return registry.open_subject(ProviderSettings(**told, home=home, clock=clock, environ=environment.variables()))
+
+
+def open_trial_box(instance: Instance, key_file: Path, pin: Path) -> SshHost:
+    """The box of an instance with one key, each way tried once; the first host key that shows is required from then."""
+    from harness.remote.host import SshHost  # noqa: PLC0415 - loads paramiko
+    from harness.remote.ssh.connection import Login  # noqa: PLC0415 - loads paramiko
+
+    return SshHost(Login("root", instance.endpoints, key_file, (), pin), SystemClock(), patience=0)
 
 
 def open_wall(kind: str) -> Wall:

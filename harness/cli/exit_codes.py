@@ -14,8 +14,9 @@ _HEAD = """\
 Every command of `harness` ends with one of these. Scripts may rely on them: a code never changes its meaning.
 On failure the command prints what was wrong, what to do next, and the code; a command line that does not parse is
 answered with its usage and code 2. Output that nobody reads on (`| head`) ends a command that only prints with 1,
-without a word. One that drives a job (`run`, `demo`, `download`, `adopt`, `destroy`, `abandon`), and `watch`, says so
-on stderr and goes on in silence, to its own exit code: an instance bills whether somebody reads or not.
+without a word. Those that drive a job (`run`, `demo`, `download`, `adopt`, `destroy`, `abandon`), `watch`
+and `conformance` say so on stderr and go on in silence, to their own exit code: an instance bills whether somebody
+reads or not.
 `pytest checks/ --stage=...` keeps pytest's own codes (0 open, 1 not open; 2 interrupted, 3 when the verdicts could not
 be written; 4 and 5 when nothing could be judged).
 
@@ -24,8 +25,8 @@ be written; 4 and 5 when nothing could be judged).
 | 0 | | It is done, or the answer is yes. | |
 """
 _FOOT = """\
-| 130 | | Interrupted with Ctrl-C. What was done is recorded; nothing is stopped or destroyed, and what bills is said. \
-| Run the same command again: it goes on. |
+| 130 | | Interrupted with Ctrl-C. What was done is recorded; no job's instance is stopped or destroyed, and what \
+bills is said. | Run the same command again: it goes on. |
 | 143 | | Ended by SIGTERM, with the same words; 129 when its terminal was closed (SIGHUP), 149 by Ctrl-Break. \
 | Run the same command again: it goes on. |
 """

@@ -71,6 +71,10 @@ COMMANDS: Final = {
         "watch:watch",
         "Remember what bills and was forgotten, by a line and a notification; nothing is stopped or destroyed.",
     ),
+    "conformance": (
+        "conformance:conformance",
+        "Try what is believed about a provider on its live service: rents a box for cents, asks first, destroys it.",
+    ),
     "emulator": (
         "emulator:emulator",
         "Serve Vast.ai's API and SSH boxes on this machine; prints its address and an API key.",

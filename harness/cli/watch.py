@@ -103,7 +103,7 @@ def _look(clock: Clock, after_s: float) -> Round:
         shown: dict[object, dict[InstanceId, Instance]] = {}
         """The complete list of every provider that gave one."""
         for place, table in _places(histories).items():
-            known = ownership.known(histories.values(), table, unreadable)
+            known = ownership.known(histories.values(), table, unreadable, ledger.throwaways())
             try:
                 provider = open_provider(table, environment.home(), clock)
                 shown[place] = {one.id: one for one in provider.instances().instances}

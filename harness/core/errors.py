@@ -70,6 +70,10 @@ class ProviderUnavailable(HarnessError):
     default_remedy = "Check the network and the API key, then run the same command again."
 
 
+class NoAnswer(ProviderUnavailable):
+    """The provider gave no reply, or said that it cannot answer now (429, 5xx): it may the next time."""
+
+
 class InstanceDead(ProviderUnavailable):
     """The provider does not show the job's instance any more, or shows that it will not run again by itself."""
 

@@ -70,9 +70,11 @@ class ApiFault(_Table):
     content_type: str = "application/json"
     headers: dict[str, str] = Field(default_factory=dict)
     set: dict[str, JsonValue] = Field(default_factory=dict)
-    """``edit``: top-level members to set."""
+    """``edit``: members to set; ``instances.label`` is a member of an object, or of every one in a list."""
     unset: tuple[str, ...] = ()
-    """``edit``: top-level members to leave out."""
+    """``edit``: members to leave out."""
+    cut: dict[str, int] = Field(default_factory=dict)
+    """``edit``: texts to cut to so many characters."""
     when: When = When()
 
 
@@ -144,6 +146,8 @@ class Scenario(_Table):
     pace: Timing = Timing()
     bad_key_status: Literal[401, 404] = 404
     rate_limits: bool = False
+    stop_keeps_disk: bool = True
+    """False: a stop loses the box's disk, as no service says that it does."""
     isolation: Literal["auto", "none"] = "auto"
     api: tuple[ApiFault, ...] = ()
     ssh: tuple[SshFault, ...] = ()

@@ -169,7 +169,8 @@ class World:
     def stop(self, instance_id: int, why: str = "") -> None:
         """Stop it: processes end, the disk stays and is billed."""
         with self.lock:
-            self._put(stopped(self.rental(instance_id), why))
+            rental = stopped(self.rental(instance_id), why)
+            self._put(replace(rental, wipes=rental.wipes + (not self.scenario.stop_keeps_disk)))
 
     def label(self, instance_id: int, label: str) -> None:
         """Rename it."""

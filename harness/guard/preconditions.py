@@ -22,7 +22,7 @@ _CANNOT_RUN = frozenset({InstanceStatus.STOPPED, InstanceStatus.EXITED})
 DEAD = frozenset({InstanceStatus.OFFLINE, InstanceStatus.EXITED})
 """States of an instance in whose place another may be rented."""
 
-_NOT_YET = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.CREATED, InstanceStatus.LOADING})
+NOT_YET = frozenset({InstanceStatus.PROVISIONING, InstanceStatus.CREATED, InstanceStatus.LOADING})
 """States on the way to a first start. A missing start time alone says nothing: the provider leaves it out at times."""
 
 OTHERS = "somebody else: this job never asked for its destruction"
@@ -157,4 +157,4 @@ def of_value(context: JobContext, instance: Instance) -> tuple[str, ...]:
 
 def has_run(context: JobContext, instance: Instance) -> bool:
     """True when it ever ran, as far as its row and this job can tell; in doubt it did."""
-    return instance.started_at is not None or instance.status not in _NOT_YET or context.history.pin is not None
+    return instance.started_at is not None or instance.status not in NOT_YET or context.history.pin is not None

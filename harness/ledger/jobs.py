@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.canonical import Json
+from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, LogDamaged
 from harness.core.ids import InstanceId, JobName, job_name
 from harness.core.text import did_you_mean
 from harness.job.model import Job, ProviderTable
-from harness.ledger import ownership, rows, timings
+from harness.ledger import ownership, rows, throwaway, timings
 from harness.ledger.chain import Record
 from harness.ledger.events import Closed, Opened
 from harness.ledger.history import History, fold
 from harness.ledger.ownership import Known
 from harness.ledger.remembered import remembered
 from harness.ledger.store import EventStore
+from harness.ledger.throwaway import Throwaway
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,11 @@ class Ledger:
     def known(self, at: ProviderTable) -> Known:
         """Everything that all jobs have had at a provider, as far as their logs read."""
         histories, unreadable = self.read()
-        return ownership.known(histories.values(), at, unreadable)
+        return ownership.known(histories.values(), at, unreadable, self.throwaways())
+
+    def throwaways(self) -> tuple[Throwaway, ...]:
+        """Every conformance run of this user; none where the folders are not looked at."""
+        return () if self.folders is None else throwaway.runs(self.folders.parent, SystemClock())
 
     def closed(self) -> frozenset[JobName]:
         """The jobs that are over, as far as their logs read."""

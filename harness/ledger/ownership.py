@@ -18,6 +18,7 @@ from harness.job.model import ProviderTable
 from harness.ledger import events
 from harness.ledger.codec import decode
 from harness.ledger.history import History
+from harness.ledger.throwaway import Throwaway
 
 _ROUNDING_USD = 0.01
 """Growth of a bill that is allowed after its end was proven: amounts are rounded, the last traffic is booked late."""
@@ -73,10 +74,14 @@ class Known:
     begun: Mapping[str, JobName] = field(default_factory=dict)
     """The labels of rents that were begun and of which nothing more is recorded: the job looks for its instance."""
     unreadable: tuple[JobName, ...] = ()
+    throwaways: tuple[Throwaway, ...] = ()
+    """Conformance runs: what one has rented is its own, and no job's."""
 
     def of_instance(self, instance: Instance) -> Whose:
         """Owner of a listed instance."""
         claim = self.instances.get(instance.id)
+        if claim is None and (run := self._run(instance.id, instance.label)) is not None:
+            return _of_run(run)
         if claim is None and (job := self.begun.get(instance.label or "")) is not None:
             return Whose(Standing.OWNED, f"job {job}, which was cut off while it rented: harness run {job} finds it")
         if claim is None:
@@ -109,6 +114,10 @@ class Known:
         claim = self.instances.get(InstanceId(bill.id)) if bill.kind == "instance" else None
         if claim is not None:
             return _of_claim(claim, bill)
+        if bill.kind == "instance" and (run := self._run(bill.id, bill.label)) is not None:
+            if run.usd is not None and bill.usd <= run.usd + _ROUNDING_USD:
+                return Whose(Standing.OWNED, f"conformance run {run.nonce}, which saw it end")
+            return _of_run(run)
         if bill.kind == "volume" and (job := self.volumes.get(VolumeId(bill.id))) is not None:
             return Whose(Standing.FORGOTTEN, f"a volume that was mounted in job {job}'s instance")
         return self._by_label(bill.label)
@@ -118,6 +127,9 @@ class Known:
         shown = {instance.id for instance in listed}
         return tuple(claim for claim in self.instances.values() if not claim.gone and claim.instance_id not in shown)
 
+    def _run(self, number: int, label: str | None) -> Throwaway | None:
+        return next((run for run in self.throwaways if run.owns(number, label)), None)
+
     def _by_label(self, label: str | None) -> Whose:
         doubt = f"; or of job {', '.join(self.unreadable)}, whose log does not read" if self.unreadable else ""
         if is_our_label(label):
@@ -126,8 +138,13 @@ class Known:
         return Whose(Standing.STRANGER, "not this tool's" + doubt)
 
 
-def known(histories: Iterable[History], at: ProviderTable, unreadable: Iterable[JobName] = ()) -> Known:
-    """Everything that jobs have had at the provider ``at``; another provider's numbers mean other things."""
+def known(
+    histories: Iterable[History],
+    at: ProviderTable,
+    unreadable: Iterable[JobName] = (),
+    throwaways: Iterable[Throwaway] = (),
+) -> Known:
+    """Everything that was had at the provider ``at``; another provider's numbers mean other things."""
     instances: dict[InstanceId, Claim] = {}
     volumes: dict[VolumeId, JobName] = {}
     begun: dict[str, JobName] = {}
@@ -148,7 +165,8 @@ def known(histories: Iterable[History], at: ProviderTable, unreadable: Iterable[
                         volumes.update(dict.fromkeys(event.volumes, job))
                     case _:
                         pass
-    return Known(instances, volumes, begun, tuple(unreadable))
+    own = tuple(one for one in throwaways if one.place == place(at))
+    return Known(instances, volumes, begun, tuple(unreadable), own)
 
 
 def stray(
@@ -183,6 +201,15 @@ def _now(history: History) -> str:
         return "closed"
     held = f", held: {printable(history.held.reason, 120)}" if history.held else ""
     return f"at stage {history.stage or 'closing'}{held}"
+
+
+def _of_run(run: Throwaway) -> Whose:
+    if run.at_work():
+        return Whose(Standing.OWNED, f"conformance run {run.nonce}, which is at work now")
+    if run.may_bill:
+        return Whose(Standing.FORGOTTEN, f"conformance run {run.nonce}, which was cut off: {run.end_command} ends it")
+    told = f"conformance run {run.nonce} has proven that it is gone, and it goes on: look at the provider's console"
+    return Whose(Standing.FORGOTTEN, told)
 
 
 def _of_claim(claim: Claim, bill: Bill) -> Whose:

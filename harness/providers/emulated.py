@@ -22,11 +22,15 @@ from harness.core import environment, in_use
 from harness.core.errors import BadInput, HarnessError, MissingExtra, ProviderUnavailable
 from harness.core.ports import Clock, Provider
 from harness.core.text import printable
+from harness.providers.assumptions import Subject
 from harness.providers.detached import spawn
 from harness.providers.registry import ProviderSettings
+from harness.providers.vast.assumptions import ASSUMPTIONS
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider
 from harness.providers.vast.rate_limits import UNPACED
+
+__all__ = ("ASSUMPTIONS", "emulator_home", "ensure_emulator", "open_emulated", "open_provider", "open_subject")
 
 NAME = "emulated"
 _MODULE = "harness.emulator"
@@ -46,6 +50,18 @@ def open_provider(settings: ProviderSettings) -> Provider:
     environment.keep_loopback_direct()
     home = emulator_home(settings.home, settings.scenario)
     return open_emulated(home, settings.clock, scenario=settings.scenario)
+
+
+def open_subject(settings: ProviderSettings) -> Subject:
+    """The embedded provider, with the beliefs about the real one: it speaks the same."""
+    from harness.providers.vast.keys import VastKeyIssuer  # noqa: PLC0415 - one command needs it
+    from harness.providers.vast.trials import subject  # noqa: PLC0415 - one command needs it
+
+    environment.keep_loopback_direct()
+    home = emulator_home(settings.home, settings.scenario)
+    found = ensure_emulator(home, settings.clock, scenario=settings.scenario)
+    issuer = VastKeyIssuer(found.server_url, {"VAST_API_KEY": found.api_key}, home, settings.clock, UNPACED)
+    return subject(found, settings.clock, issuer, UNPACED, name=NAME)
 
 
 def emulator_home(home: Path, scenario: str | None) -> Path:

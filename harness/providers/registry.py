@@ -17,6 +17,7 @@ from harness.core.ports import Clock, Provider
 from harness.core.text import did_you_mean
 
 if TYPE_CHECKING:
+    from harness.providers.assumptions import Assumption, Subject
     from harness.providers.scoped_keys import KeyIssuer
 
 GROUP = "harness.providers"
@@ -95,6 +96,23 @@ def open_key_issuer(settings: ProviderSettings) -> KeyIssuer:
             remedy="Give people and agents no key of it; the command guard reads their command lines meanwhile.",
         )
     return cast("KeyIssuer", factory(settings))
+
+
+def open_subject(settings: ProviderSettings) -> Subject:
+    """A kind of provider, to be tried; raises BadInput where nothing is written down of it."""
+    assumptions(settings.kind)
+    return cast("Subject", import_module(_load(settings.kind).__module__).open_subject(settings))
+
+
+def assumptions(kind: str) -> tuple[Assumption, ...]:
+    """Everything that is believed of a kind of provider; raises BadInput where nobody wrote it down."""
+    found = getattr(import_module(_load(kind).__module__), "ASSUMPTIONS", None)
+    if found is None:
+        raise BadInput(
+            f"what is believed of the provider of kind {kind!r} is written down nowhere",
+            remedy="docs/conformance.md says what an adapter brings, so that it can be tried.",
+        )
+    return cast("tuple[Assumption, ...]", found)
 
 
 def _load(kind: str) -> Any:

@@ -31,6 +31,7 @@ FLOORS = (
     "facts",
     "report",
     "guard",
+    "conformance",
     "wiring",
     "plugin",
     "api",

@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler as Next
 
 from harness.emulator.conditions import holds_for_any
+from harness.emulator.editing import edited
 from harness.emulator.permissions import Category
 from harness.emulator.refusal import Refusal, not_emulated
 from harness.emulator.scenario import ApiFault
@@ -134,8 +135,7 @@ async def _spoiled(request: web.Request, fault: ApiFault, response: web.StreamRe
         )
     if fault.do == "edit" and isinstance(response, web.Response):
         data = json.loads(response.body or b"{}")  # type: ignore[arg-type]  # json_response's body is bytes
-        kept = {key: value for key, value in data.items() if key not in fault.unset}
-        return json_answer({**kept, **fault.set}, status=response.status)
+        return json_answer(edited(data, fault), status=response.status, headers=fault.headers)
     if fault.do == "hang":
         await asyncio.sleep(HANG_S)
     if fault.do == "truncate" and isinstance(response, web.Response):

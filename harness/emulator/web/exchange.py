@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -117,6 +117,7 @@ async def body_of(request: web.Request) -> Answer:
     return data
 
 
-def json_answer(data: Any, status: int = 200) -> web.Response:
+def json_answer(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """JSON, with a Content-Type of exactly ``application/json``: the official client compares the whole header."""
-    return web.Response(body=json.dumps(data).encode(), status=status, content_type="application/json")
+    body = json.dumps(data).encode()
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)

@@ -6,14 +6,17 @@ from functools import partial
 from pathlib import Path
 
 from harness.core.ports import Provider
+from harness.providers.assumptions import Subject
 from harness.providers.keeping import KeyStore
 from harness.providers.registry import ProviderSettings
-from harness.providers.scoped_keys import KeyIssuer
-from harness.providers.vast.credentials import resolve, server_of
+from harness.providers.vast.assumptions import ASSUMPTIONS
+from harness.providers.vast.credentials import Credentials, resolve, server_of
 from harness.providers.vast.keys import VastKeyIssuer
 from harness.providers.vast.provider import VastProvider
 from harness.providers.vast.rate_limits import Pace
 from harness.providers.wall import working_key
+
+__all__ = ("ASSUMPTIONS", "open_key_issuer", "open_provider", "open_subject")
 
 
 def open_provider(settings: ProviderSettings) -> Provider:
@@ -21,12 +24,22 @@ def open_provider(settings: ProviderSettings) -> Provider:
 
     Where a wall stands (``harness guard lock``), it is asked with the key that the wall keeps for the harness.
     """
+    return VastProvider(_credentials(settings), settings.clock)
+
+
+def open_subject(settings: ProviderSettings) -> Subject:
+    """The account as the provider is opened, with what is believed of the service; nothing is asked yet."""
+    from harness.providers.vast.trials import subject  # noqa: PLC0415 - one command needs it
+
+    return subject(_credentials(settings), settings.clock, open_key_issuer(settings), Pace())
+
+
+def _credentials(settings: ProviderSettings) -> Credentials:
     kept = partial(working_key, KeyStore(settings.home, settings.kind))
-    found = resolve(settings.environ, Path.home(), server_url=settings.server_url, working=kept)
-    return VastProvider(found, settings.clock)
+    return resolve(settings.environ, Path.home(), server_url=settings.server_url, working=kept)
 
 
-def open_key_issuer(settings: ProviderSettings) -> KeyIssuer:
+def open_key_issuer(settings: ProviderSettings) -> VastKeyIssuer:
     """The scoped keys of the account; nothing is asked yet."""
     server = server_of(settings.environ, settings.server_url)
     return VastKeyIssuer(server, settings.environ, Path.home(), settings.clock, Pace())

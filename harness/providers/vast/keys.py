@@ -11,17 +11,14 @@ from typing import Any
 
 from harness.core.canonical import Json
 from harness.core.errors import BadInput, ProviderUnavailable
-from harness.core.ids import InstanceId
 from harness.core.ports import Clock
+from harness.providers.assumptions import NEVER
 from harness.providers.scoped_keys import Act, KeyPlace, Scope, ScopedKey
 from harness.providers.vast.credentials import KEY_REMEDY, Credentials, key_places
 from harness.providers.vast.provider import VastProvider
 from harness.providers.vast.rate_limits import Lane, Pace, Patience
 from harness.providers.vast.rows import Row
 from harness.providers.vast.wire import Call, Reply, Wire
-
-_CANNOT_EXIST = 2**31 - 1
-"""Number that no instance and no key has: ids count up from one, and are tens of millions after years."""
 
 _READS = ("misc", "instance_read", "billing_read")
 _RIGHTS = {
@@ -38,9 +35,9 @@ _TRIES: Mapping[Act, Call] = {
         "/charges/",
         query={"select_filters": {"day": {"gte": 0, "lte": 1}}, "format": "table", "limit": 1},
     ),
-    Act.MANAGE: Call(Lane.MANAGE, "put", f"/instances/{_CANNOT_EXIST}/", body={"state": "stopped"}),
-    Act.DESTROY: Call(Lane.DESTROY, "delete", f"/instances/{_CANNOT_EXIST}/", body={}),
-    Act.CHANGE_KEYS: Call(Lane.KEYS, "delete", f"/auth/apikeys/{_CANNOT_EXIST}/", body={}),
+    Act.MANAGE: Call(Lane.MANAGE, "put", f"/instances/{NEVER}/", body={"state": "stopped"}),
+    Act.DESTROY: Call(Lane.DESTROY, "delete", f"/instances/{NEVER}/", body={}),
+    Act.CHANGE_KEYS: Call(Lane.KEYS, "delete", f"/auth/apikeys/{NEVER}/", body={}),
 }
 _CHANGES = frozenset({Act.MANAGE, Act.DESTROY, Act.CHANGE_KEYS})
 
@@ -115,8 +112,8 @@ class VastKeyIssuer:
     def may(self, key: str, act: Act) -> bool:
         """Try it; True when it was let through, and found that there is no such thing."""
         call, wire = _TRIES[act], self._wire(key)
-        if act is Act.DESTROY and self._provider(key).instance(InstanceId(_CANNOT_EXIST)) is not None:
-            raise ProviderUnavailable(f"there is an instance {_CANNOT_EXIST}: nothing harmless is left to try")
+        if act is Act.DESTROY and self._provider(key).instance(NEVER) is not None:
+            raise ProviderUnavailable(f"there is an instance {NEVER}: nothing harmless is left to try")
         reply = wire.once(call) if act in _CHANGES else wire.read(call)
         if _denied(reply):
             return False

@@ -73,15 +73,17 @@ def offers(rows: Sequence[object], query: OfferQuery) -> tuple[Offer, ...]:
     problem: ProviderUnavailable | None = None
     for value in rows:
         try:
-            found.append(_offer(Row.of("an offer", value)))
+            found.append(offer(value))
         except ProviderUnavailable as error:
             problem = error
     if problem is not None and not found:
         raise problem
-    return tuple(sorted((offer for offer in found if _fits(offer, query)), key=lambda offer: offer.usd_per_hour))
+    return tuple(sorted((one for one in found if _fits(one, query)), key=lambda one: one.usd_per_hour))
 
 
-def _offer(row: Row) -> Offer:
+def offer(value: object) -> Offer:
+    """An offer of the market."""
+    row = Row.of("an offer", value)
     return Offer(
         id=OfferId(row.identifier("id")),
         machine_id=row.whole("machine_id"),

@@ -36,7 +36,7 @@ from harness.providers.vast.rate_limits import Lane, Pace, Patience
 from harness.providers.vast.rows import Row
 from harness.providers.vast.wire import Call, Reply, Wire
 
-_GONE = ("not_found", "no_such_instance")
+GONE = ("not_found", "no_such_instance")
 _MAX_PAGES = 1000
 _DAY_S = 86_400
 _CHARGES_SINCE_S = 90 * _DAY_S
@@ -107,7 +107,7 @@ class VastProvider:
     def instance(self, instance_id: InstanceId) -> Instance | None:
         """One instance; None only when the provider answered, well formed, that there is none."""
         reply = self._wire.read(Call(Lane.SHOW, "get", f"/instances/{instance_id}/", query={"owner": "me"}))
-        if reply.status == 404 and reply.refuses(*_GONE):
+        if reply.status == 404 and reply.refuses(*GONE):
             return None
         body = reply.ok()
         if "instances" not in body:
@@ -174,7 +174,7 @@ class VastProvider:
     def destroy(self, instance_id: InstanceId) -> DestroyReply:
         """Ask for the instance and its disk to be deleted. Only harness.guard calls this."""
         reply = self._wire.once(Call(Lane.DESTROY, "delete", f"/instances/{instance_id}/", body={}))
-        if reply.status == 404 and reply.refuses(*_GONE):
+        if reply.status == 404 and reply.refuses(*GONE):
             return DestroyReply.NO_SUCH_INSTANCE
         reply.done()
         return DestroyReply.ACCEPTED

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from harness.core.canonical import Json
-from harness.core.errors import MissingExtra, ProviderUnavailable
+from harness.core.errors import MissingExtra, NoAnswer, ProviderUnavailable
 from harness.core.network import cause
 from harness.core.ports import Clock
 from harness.core.text import printable
@@ -89,7 +89,8 @@ class Reply:
         """The error that says what came back instead of an answer."""
         denied = self.status in {401, 403} or (self.body is not None and self.body.get("error") == "auth_error")
         remedy = _AUTH_REMEDY.format(self.key_from) if denied else None
-        return ProviderUnavailable(f"{self.call} answered {self.status} {self.shown}".rstrip(), remedy=remedy)
+        kind = NoAnswer if self.status in _RETRIED else ProviderUnavailable
+        return kind(f"{self.call} answered {self.status} {self.shown}".rstrip(), remedy=remedy)
 
 
 class Wire:
@@ -142,7 +143,7 @@ class Wire:
         try:
             response = within(connect_s + reply_s, lambda: ask(timeout=(connect_s, reply_s)))
         except (RequestException, HTTPError, OSError) as error:
-            raise ProviderUnavailable(f"{call} got no reply from {self._server}: {self._safe(cause(error))}") from error
+            raise NoAnswer(f"{call} got no reply from {self._server}: {self._safe(cause(error))}") from error
         finally:
             self._keep_distance(call.lane)
         return self._reply(call, response), _asked_wait(response.headers)

@@ -283,7 +283,7 @@ def test_only_the_guard_calls_destroy() -> None:
             name = path.relative_to(ROOT).as_posix()
             if lines and not any(name == known or name.startswith(f"{known}/") for known in _OTHER_MEANINGS):
                 found[name] = lines
-    assert set(found) == {"harness/guard/destroy.py"}, found
+    assert set(found) == {"harness/guard/destroy.py", "harness/guard/throwaway.py"}, found
     assert "provider().destroy(" not in (ROOT / "harness/runner/teardown.py").read_text(encoding="utf-8")
 
 

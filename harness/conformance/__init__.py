@@ -1,0 +1,1 @@
+"""Beliefs about a provider, tried on the live service by one run that rents a box and destroys it."""
