@@ -178,3 +178,20 @@ def test_the_first_minutes_need_no_clone(elsewhere: Elsewhere) -> None:
     verdicts = {one["id"]: one["verdict"] for one in json.loads(looked.stdout)["findings"]}
     assert verdicts["destination_is_clean"] == verdicts["cost_within_budget"] == "pass", looked.stdout
     assert sorted(home.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_the_first_minutes_end_in_a_plan(elsewhere: Elsewhere) -> None:
+    """Five questions by their defaults, then the money: what is offered is shown, and nothing is rented."""
+    made = elsewhere.run("harness", "init", "--embedded", "-y", "--force")
+    assert made.returncode == 0, made.stdout + made.stderr
+    file = re.search(r"\S+\.toml", made.stdout)
+    assert file
+    planned = elsewhere.run("harness", "plan", file[0])
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert "H100" in planned.stdout
+    assert "embedded" in planned.stdout
+    dry = elsewhere.run("harness", "run", file[0], "--dry-run", "--plain")
+    assert dry.returncode == 0, dry.stdout + dry.stderr
+    told = json.loads(elsewhere.run("harness", "status", "--json").stdout)
+    assert {one["job"]: one["bills"]["state"] for one in told}["rehearsal"] == "nothing"
