@@ -139,7 +139,8 @@ def test_a_command_of_the_pages_is_known_and_run(one: Shown, typed: Typed, pytes
     if _is_a_name(one):
         assert one.program != "harness" or not one.words or one.words[0] in command_line.COMMANDS
         return
-    assert _shape(one, typed, pytestconfig._parser) in {**RUN_BY, **ONLY_PARSED}
+    shape = _shape(one, typed, pytestconfig._parser)
+    assert shape in {**RUN_BY, **ONLY_PARSED}, f"{shape!r} is in no table of tests/support/shown_commands.toml"
 
 
 def test_nothing_stands_in_the_tables_that_no_page_shows(typed: Typed, pytestconfig: pytest.Config) -> None:
