@@ -76,7 +76,7 @@ COMMANDS: Final = {
         "Serve Vast.ai's API and SSH boxes on this machine; prints its address and an API key.",
     ),
     "guard": ("guard:app", "Judge a command line before it runs: harness guard -- vastai destroy instance 123"),
-    "release": ("release:app", "Read or check a release statement."),
+    "release": ("release:app", "Read, sign or check a release statement."),
     "rules": ("rules:app", "The operating rules: what the command guard holds, and what every gate demands."),
 }
 """Every command: where it is, below ``harness.cli``, and the line that ``--help`` shows for it."""
