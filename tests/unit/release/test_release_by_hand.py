@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 def in_pem(folder: Path) -> str:
     made = "openssl genpkey -algorithm ed25519 -out key.pem && openssl pkey -in key.pem -pubout -out operator.pub"
     assert typed(folder, made).returncode == 0
-    return SIGN.replace("~/.ssh/id_ed25519", "key.pem")
+    return str(SIGN.replace("~/.ssh/id_ed25519", "key.pem"))
 
 
 def stranger(folder: Path) -> Path:
