@@ -13,7 +13,7 @@ from harness.core.lifecycle import ORDER
 from harness.plugin import fixtures, session
 from harness.plugin.arguments import asked_stages
 from harness.plugin.declaring import PREFIX
-from harness.plugin.facts_source import Gathered, age, gather
+from harness.plugin.facts_source import Gathered, gather
 from harness.plugin.gatekeeping import WORKER_FACTS, Gatekeeping
 from harness.plugin.importing import Importing
 from harness.plugin.selecting import Selecting
@@ -40,7 +40,7 @@ def begin(config: pytest.Config) -> None:
             f"the evidence cannot be kept: {error.filename}: {error.strerror}\n"
             "  next: see that the place is writable and has room, then run the same command again."
         ) from error
-    judging.recorded = {stage: age(judging.facts[stage]) for stage in gathered.recorded}
+    judging.recorded = gathered.recorded
     judging.notes = gathered.notes
     config.stash[session.KEY] = judging
     parts: dict[str, object] = {
