@@ -6,13 +6,13 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core import durable, environment
 from harness.core.clock import SystemClock
-from harness.core.errors import BadInput, HostUnreachable, InstanceDead
+from harness.core.errors import BadInput, HostUnreachable, InstanceDead, ProviderUnavailable
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
 from harness.core.ports import Clock, Endpoint, Host, Instance, Provider
@@ -22,7 +22,7 @@ from harness.job.model import Job, ProviderTable
 from harness.ledger import chain
 from harness.ledger.codec import encode
 from harness.ledger.events import Opened
-from harness.ledger.history import History, extended
+from harness.ledger.history import History, LocalFile, extended
 from harness.ledger.jobs import Ledger, folded, latest, named
 from harness.ledger.kinds import JobEvent
 from harness.ledger.ownership import Known
@@ -240,16 +240,21 @@ def open_ledger(home: Path | None = None) -> Iterator[Ledger]:
 
 @contextmanager
 def open_context(
-    name: str | None, *, home: Path | None = None, new: bool = False, only_looks: bool = False
+    name: str | None,
+    *,
+    home: Path | None = None,
+    new: bool = False,
+    only_looks: bool = False,
+    choose: Callable[[EventStore], JobName] = latest,
 ) -> Iterator[OpenContext]:
-    """A job's context; without a name, that of the job that moved last. Raises BadInput when there is none.
+    """A job's context; without a name, that of the job that moved last, or as ``choose`` says.
 
-    ``new``: the job need not have begun. ``only_looks``: as in ``OpenContext``.
+    Raises BadInput when there is none. ``new``: the job need not have begun. ``only_looks``: as in ``OpenContext``.
     """
     place = home or environment.home()
     clock = SystemClock()
     store = _open_store(place, clock)
-    name = named(name) if name else latest(store)
+    name = named(name) if name else choose(store)
     context = OpenContext(name, place, store, clock, open_provider, only_looks=only_looks)
     if not new:
         _ = context.history
@@ -277,6 +282,30 @@ def open_look(name: JobName, key: Path | None) -> Iterator[OpenContext]:
             yield context
         finally:
             context.forget_connections()
+
+
+@contextmanager
+def open_bundle(file: Path, artifact: Path | None, folder: Path) -> Iterator[OpenContext]:
+    """A context of the job in a bundle, unpacked into ``folder``; ``artifact`` is its file, or folder, on this machine.
+
+    Nobody can be asked from it. Raises BadInput for what is no bundle.
+    """
+    from harness.ledger import bundle  # noqa: PLC0415 - few commands need it
+
+    records, clock = bundle.read(file, folder), SystemClock()
+    history = folded(records[0].job, records)
+    known = history.fetched or history.artifact
+    if artifact is not None and known is not None:
+        history = replace(history, fetched=LocalFile(artifact.absolute(), known.size, known.sha256))
+    store = _open_store(folder, clock)
+    yield OpenContext(
+        history.job.name, folder, store, clock, _nobody, scratch=folder, only_looks=True, _history=history
+    )
+
+
+def _nobody(table: ProviderTable, home: Path, clock: Clock) -> Provider:
+    del home, clock
+    raise ProviderUnavailable(f"the provider {table.kind} is not asked from a bundle")
 
 
 @contextmanager

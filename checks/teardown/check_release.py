@@ -8,7 +8,7 @@ from harness.facts.teardown import TeardownFacts
 from harness.plugin.looking import Evidence
 
 
-@pytest.mark.remedy("harness release check FILE says why")
+@pytest.mark.remedy("harness release check FILE --log says why")
 @pytest.mark.seed("vastai-training-agent.md", "rule 1")
 @pytest.mark.seed("vastai-training-agent.md", "step 4")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "download before destroy")

@@ -43,6 +43,10 @@ COMMANDS: Final = {
     "logs": ("logs:logs", "Show the training's log, from the box or the copy here; -f follows it."),
     "ssh": ("ssh:ssh", "Open a shell on the job's box: the harness's key, the pinned host key."),
     "report": ("report:report", "Write the gold-standard report anew and say where it is."),
+    "export": (
+        "export:export",
+        "Pack a job into one file, with which its gates are judged on another machine, as in CI.",
+    ),
     "download": (
         "transfer:download",
         "Bring the model home: resumable, hashed at both ends, judged from the local disk before it gets its name.",
@@ -80,7 +84,7 @@ COMMANDS: Final = {
         "Serve Vast.ai's API and SSH boxes on this machine; prints its address and an API key.",
     ),
     "guard": ("guard:app", "Judge a command line before it runs: harness guard -- vastai destroy instance 123"),
-    "release": ("release:app", "Read or check a release statement."),
+    "release": ("release:app", "Read, sign or check a release statement."),
     "rules": ("rules:app", "The operating rules: what the command guard holds, and what every gate demands."),
 }
 """Every command: where it is, below ``harness.cli``, and the line that ``--help`` shows for it."""

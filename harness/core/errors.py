@@ -50,7 +50,7 @@ class GateUnknown(HarnessError):
 
 
 class Refused(HarnessError):
-    """The guard refused an irreversible act, or nobody agreed to one that costs money. Nothing was changed."""
+    """An irreversible act was refused, a release does not hold, or nobody agreed to a cost. Nothing was changed."""
 
     exit_code = 5
     default_remedy = "Bring the artifact home and verify it first: harness run JOB."

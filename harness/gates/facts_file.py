@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -61,6 +61,11 @@ def read_facts(path: Path) -> FactsFile:
     if facts.format != FORMAT:
         raise BadInput(f"{path}: facts format {facts.format}, this harness reads {FORMAT}")
     return facts
+
+
+def name_of(path: str) -> str:
+    """Name of a file that the event log names by its path, whichever system wrote it; its folder is the job's own."""
+    return PureWindowsPath(PurePosixPath(path).name).name
 
 
 def digest(data: bytes) -> str:

@@ -165,6 +165,14 @@ def _lost(folder: Path, instance_id: InstanceId) -> LogDamaged:
     )
 
 
+def sole(store: EventStore) -> JobName:
+    """The only job there is; raises BadInput when there are others, for a verdict about another job is none."""
+    names = store.jobs()
+    if len(names) > 1:
+        raise BadInput(f"which job is meant? There are {', '.join(names)}", remedy="Name it: --job=NAME")
+    return latest(store)
+
+
 def latest(store: EventStore) -> JobName:
     """The job whose log was last written to; raises BadInput when there is none."""
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +15,9 @@ from harness.core.verdict import Verdict, worst
 from harness.gates.evidence import GateResult, told_once
 from harness.plugin.session import Judging
 from harness.plugin.verdicts import in_words, result_of
-from harness.plugin.writing import summary_markdown, verdicts_json, workflow_commands
+from harness.plugin.writing import junit_xml, summary_markdown, verdicts_json, workflow_commands
 
 WORKER_FACTS = "harness_facts"
-WORKER_RECORDED = "harness_recorded"
 _NOT_JUDGED = {
     pytest.ExitCode.INTERRUPTED: "pytest was interrupted",
     pytest.ExitCode.INTERNAL_ERROR: "pytest failed inside",
@@ -45,7 +46,6 @@ class Gatekeeping:
     def pytest_configure_node(self, node: Any) -> None:
         """Hand the facts to an xdist worker, by path: one look, however many workers."""
         node.workerinput[WORKER_FACTS] = {stage: str(path) for stage, path in self.judging.paths.items()}
-        node.workerinput[WORKER_RECORDED] = list(self.judging.recorded)
 
     def pytest_report_header(self) -> list[str]:
         """The jobs that are judged."""
@@ -100,6 +100,8 @@ class Gatekeeping:
     def _write(self) -> None:
         if self.config.option.verdicts:
             self.config.option.verdicts.write_bytes(verdicts_json(self.gates, self.judging))
+        if told := getattr(self.config.option, "xmlpath", None):  # over pytest's own, which knows failures only
+            Path(os.path.expandvars(told)).expanduser().write_bytes(junit_xml(self.gates, self.judging))
         if summary := environment.github_step_summary():
             with summary.open("a", encoding="utf-8") as out:
                 out.write(summary_markdown(self.gates, self.judging))

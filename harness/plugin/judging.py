@@ -13,8 +13,8 @@ from harness.core.lifecycle import ORDER
 from harness.plugin import fixtures, session
 from harness.plugin.arguments import asked_stages
 from harness.plugin.declaring import PREFIX
-from harness.plugin.facts_source import Gathered, age, gather
-from harness.plugin.gatekeeping import WORKER_FACTS, WORKER_RECORDED, Gatekeeping
+from harness.plugin.facts_source import Gathered, gather
+from harness.plugin.gatekeeping import WORKER_FACTS, Gatekeeping
 from harness.plugin.importing import Importing
 from harness.plugin.selecting import Selecting
 from harness.plugin.verdicts import Speaking
@@ -40,7 +40,7 @@ def begin(config: pytest.Config) -> None:
             f"the evidence cannot be kept: {error.filename}: {error.strerror}\n"
             "  next: see that the place is writable and has room, then run the same command again."
         ) from error
-    judging.recorded = {stage: age(judging.facts[stage]) for stage in gathered.recorded}
+    judging.recorded = gathered.recorded
     judging.notes = gathered.notes
     config.stash[session.KEY] = judging
     parts: dict[str, object] = {
@@ -59,8 +59,7 @@ def begin(config: pytest.Config) -> None:
 def _facts(config: pytest.Config) -> Gathered:
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None:
-        paths = {stage: Path(path) for stage, path in worker_input[WORKER_FACTS].items()}
-        return Gathered(paths, tuple(worker_input[WORKER_RECORDED]))
+        return Gathered({stage: Path(path) for stage, path in worker_input[WORKER_FACTS].items()})
     if not asked_stages(config.option.stage):
         raise BadInput(f"--stage names no stage: the stages are {', '.join(ORDER)}")
     scratch = tempfile.TemporaryDirectory(prefix="harness-facts-")

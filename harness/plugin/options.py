@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="STAGE",
         help=f"judge this stage's checks: {', '.join(ORDER)}, a stage of your own, several with commas, or 'all'",
     )
-    group.addoption("--job", metavar="NAME", help="the job to look at (default: the one that moved last)")
+    group.addoption("--job", metavar="NAME", help="the job to look at (default: the only one there is)")
     group.addoption(
         "--facts",
         action="append",
@@ -29,6 +29,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         type=Path,
         help="judge these recorded facts again, offline, instead of looking at the world",
+    )
+    group.addoption(
+        "--bundle", metavar="FILE", type=Path, help="judge the job in this file, as harness export wrote it elsewhere"
+    )
+    group.addoption(
+        "--artifact",
+        metavar="PATH",
+        type=Path,
+        help="with --bundle: the job's file, or folder, on this machine, which stage postdownload then looks at",
     )
     group.addoption("--verdicts", metavar="FILE", type=Path, help="write the gates' verdicts and evidence as JSON")
 

@@ -47,12 +47,6 @@ class Speaking:
             raise TypeError(f"the check returns {str(returned)[:80]!r} where it should assert")
         return True
 
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Have JUnit say of each check that it judged recorded facts, and how old they are."""
-        recorded = self.judging.recorded.get(self.judging.stage_of(item) or "")
-        if recorded is not None:
-            item.user_properties.append(("facts", recorded))
-
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]

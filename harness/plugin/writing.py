@@ -1,4 +1,4 @@
-"""Verdicts for machines: JSON, GitHub annotations, GitHub's step summary. Pure."""
+"""Verdicts for machines: JSON, JUnit, GitHub annotations, GitHub's step summary. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from harness.core.verdict import Verdict
 from harness.gates.evidence import GateResult
 from harness.plugin.session import Judging
+from harness.report import junit
 
 _SUMMARY_LIMIT = 1_000_000
 """GitHub cuts a step summary at 1 MiB."""
@@ -29,6 +30,27 @@ def verdicts_json(gates: Iterable[GateResult], judging: Judging) -> bytes:
         for gate in gates
     ]
     return json.dumps({"format": 1, "gates": body}, indent=1).encode()
+
+
+def junit_xml(gates: Iterable[GateResult], judging: Judging) -> bytes:
+    """The cases that the report would write for these gates, and with them the age of facts that were recorded."""
+    names = sorted({facts.job.name for facts in judging.facts.values()})
+    return junit.document(
+        ", ".join(names),
+        (
+            junit.suite(
+                gate.stage,
+                gate.results,
+                gate.missing,
+                gate.problems,
+                judged=True,
+                seconds=gate.seconds,
+                at=judging.facts[gate.stage].taken_at,
+                facts=judging.recorded.get(gate.stage, ""),
+            )
+            for gate in gates
+        ),
+    )
 
 
 def workflow_commands(gates: Iterable[GateResult]) -> Iterator[str]:

@@ -8,7 +8,6 @@ changed. The predicate's fields are described in docs/release.md.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from typing import Final
 from harness.artifacts import digest
 from harness.core import regular_file
 from harness.core.errors import Refused
+from harness.core.ids import Sha256
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.ports import RemoteFile
 from harness.core.text import printable
@@ -92,6 +92,19 @@ def problems(release: Release, history: History, now: float) -> tuple[str, ...]:
         *_gate_problems(release, history),
         *_log_problems(release, history),
     )
+
+
+def digest_of(release: Release) -> Sha256:
+    """The SHA-256 of the statement, as the event log records it."""
+    return digest.of_bytes(to_json(release))
+
+
+def own_problems(release: Release) -> tuple[str, ...]:
+    """Problems of a statement by itself, whatever the log says; empty when it tells of a job whose gates all passed."""
+    found = [problem for gate in release.gates for problem in _own_problems(gate)]
+    if release.gate(Stage.POSTDOWNLOAD) is None:
+        found.append("the postdownload gate has not passed")
+    return tuple(found)
 
 
 def file_problem(release: Release, path: Path) -> str | None:
@@ -171,17 +184,15 @@ def _subject_problems(release: Release, history: History) -> tuple[str, ...]:
 
 
 def _gate_problems(release: Release, history: History) -> tuple[str, ...]:
-    """Gates of the statement that are not open in the log."""
-    found = [problem for gate in release.gates for problem in _one_gate(gate, history)]
-    if release.gate(Stage.POSTDOWNLOAD) is None:
-        found.append("the postdownload gate has not passed")
-    return tuple(found)
+    """Gates of the statement that it does not tell as open, and those that are not open in the log."""
+    passed = [gate for gate in release.gates if gate.verdict is Verdict.PASS]
+    return (*own_problems(release), *(problem for gate in passed for problem in _one_gate(gate, history)))
 
 
 def _one_gate(gate: ReleasedGate, history: History) -> list[str]:
     found = []
     known = history.gates.get(gate.stage)
-    if gate.verdict is not Verdict.PASS or known is None or known.verdict is not Verdict.PASS:
+    if known is None or known.verdict is not Verdict.PASS:
         found.append(f"gate {gate.stage} is not open")
     elif known.plan_digest != gate.plan_digest:
         found.append(f"gate {gate.stage} passed another plan than the statement says")
@@ -189,6 +200,11 @@ def _one_gate(gate: ReleasedGate, history: History) -> list[str]:
         found.append(f"gate {gate.stage} has judged other facts since")
     elif known.demand != gate.demand:
         found.append(f"gate {gate.stage} was judged by other demands than the statement says")
+    return found
+
+
+def _own_problems(gate: ReleasedGate) -> list[str]:
+    found = [] if gate.verdict is Verdict.PASS else [f"gate {gate.stage} is not open"]
     shut = ", ".join(_shown(check.id) for check in gate.checks if check.verdict is not Verdict.PASS)
     if shut:
         found.append(f"gate {gate.stage}: {shut} did not pass")
@@ -204,7 +220,7 @@ def _log_problems(release: Release, history: History) -> tuple[str, ...]:
         found.append(f"the event log has no event {release.log.seq} with the digest that the statement names")
     if history.release_sha256 is None:
         found.append("the event log records no release")
-    elif hashlib.sha256(to_json(release)).hexdigest() != history.release_sha256:
+    elif digest_of(release) != history.release_sha256:
         found.append("it is not the statement that the event log recorded last")
     return tuple(found)
 

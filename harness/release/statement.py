@@ -111,7 +111,7 @@ def read(source: Path | bytes) -> Release:
     if len(data) > MAX_BYTES:
         raise BadInput(f"{name} is larger than a release can be ({MAX_BYTES} bytes)")
     try:
-        told = json.loads(data.decode("utf-8"), object_pairs_hook=_no_twins, parse_constant=_no_constant)
+        told = json.loads(data.decode("utf-8"), object_pairs_hook=no_twins, parse_constant=_no_constant)
         return _strictly(told)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{name} is not a release: {printable(str(error), 300)}") from error
@@ -259,7 +259,8 @@ def _leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tupl
         yield from _leaves(deeper, (*path, key))
 
 
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of a JSON object, for ``object_pairs_hook``; raises ValueError where readers would differ."""
     told = dict(pairs)
     if len(told) != len(pairs):
         raise ValueError("a field is there twice")

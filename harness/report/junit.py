@@ -1,25 +1,47 @@
-"""The report as JUnit XML: a suite a stage, a case a check; FAIL is a failure, UNKNOWN an error. Pure."""
+"""Verdicts as JUnit XML: a suite a stage, a case a check; FAIL is a failure, UNKNOWN an error. Pure.
+
+The report and a run of pytest write the same cases for the same verdicts.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from xml.etree import ElementTree as ET
 
 from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, Sight
 from harness.release.statement import rfc3339
-from harness.report.model import Report, StageReport
+from harness.report.model import Report
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold, not even escaped (https://www.w3.org/TR/xml/#charsets)."""
 
 
 def render(report: Report) -> bytes:
-    """The XML document, UTF-8."""
-    root = ET.Element("testsuites", {"name": f"gold standard: {_text(report.job)}"})
-    for stage in report.stages:
-        root.append(_suite(stage))
+    """The XML document of a report, UTF-8."""
+    return document(
+        report.job,
+        (
+            suite(
+                stage.stage.value,
+                stage.checks,
+                stage.silent,
+                stage.problems,
+                judged=stage.verdict is not None,
+                seconds=stage.seconds or 0.0,
+                at=stage.entered_at,
+            )
+            for stage in report.stages
+        ),
+    )
+
+
+def document(job: str, suites: Iterable[ET.Element]) -> bytes:
+    """The XML document of a job's suites, UTF-8."""
+    root = ET.Element("testsuites", {"name": f"gold standard: {_text(job)}"})
+    root.extend(suites)
     counts = [(name, sum(int(suite.get(name, "0")) for suite in root)) for name in _COUNTS]
     root.attrib.update({name: str(count) for name, count in counts})
     ET.indent(root)
@@ -30,33 +52,43 @@ def render(report: Report) -> bytes:
 _COUNTS = ("tests", "failures", "errors", "skipped")
 
 
-def _suite(stage: StageReport) -> ET.Element:
-    suite = ET.Element("testsuite", {"name": stage.stage.value, "time": f"{stage.seconds or 0.0:.3f}"})
-    if stage.entered_at is not None:
-        suite.set("timestamp", rfc3339(stage.entered_at))
-    for check in stage.checks:
-        suite.append(_case(stage, check))
-    for name in stage.silent:
-        case = _named(stage, name)
-        if stage.verdict is None:
-            ET.SubElement(case, "skipped", {"message": "not judged yet"})
-        else:
-            ET.SubElement(case, "error", {"message": "it did not report"})
-        suite.append(case)
-    for problem in stage.problems:
-        case = _named(stage, "gate")
-        ET.SubElement(case, "error", {"message": _text(problem)})
-        suite.append(case)
-    counts = {"tests": len(suite)} | {
-        name: len(suite.findall(f"testcase/{tag}"))
+def suite(
+    stage: str,
+    checks: Iterable[CheckResult],
+    silent: Iterable[str],
+    problems: Iterable[str],
+    *,
+    judged: bool,
+    seconds: float,
+    at: float | None,
+    facts: str = "",
+) -> ET.Element:
+    """A stage's suite: its checks, those that are ``silent``, and what kept the gate from being judged.
+
+    ``at``: seconds since the epoch. ``facts``: the age of what was judged, when that was no look at the world.
+    """
+    made = ET.Element("testsuite", {"name": _text(stage), "time": f"{seconds:.3f}"})
+    if at is not None:
+        made.set("timestamp", rfc3339(at))
+    made.extend(_case(stage, check) for check in checks)
+    for name in silent:
+        case = ET.SubElement(made, "testcase", _named(stage, name))
+        tag, message = ("error", "it did not report") if judged else ("skipped", "not judged yet")
+        ET.SubElement(case, tag, {"message": message})
+    for problem in problems:
+        ET.SubElement(ET.SubElement(made, "testcase", _named(stage, "gate")), "error", {"message": _text(problem)})
+    for case in made if facts else ():
+        ET.SubElement(ET.SubElement(case, "properties"), "property", {"name": "facts", "value": _text(facts)})
+    counts = {"tests": len(made)} | {
+        name: len(made.findall(f"testcase/{tag}"))
         for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped"))
     }
-    suite.attrib.update({name: str(count) for name, count in counts.items()})
-    return suite
+    made.attrib.update({name: str(count) for name, count in counts.items()})
+    return made
 
 
-def _case(stage: StageReport, check: CheckResult) -> ET.Element:
-    case = _named(stage, check.id)
+def _case(stage: str, check: CheckResult) -> ET.Element:
+    case = ET.Element("testcase", _named(stage, check.id))
     case.set("time", f"{check.seconds:.3f}")
     if check.verdict is not Verdict.PASS:
         tag = "failure" if check.verdict is Verdict.FAIL else "error"
@@ -65,8 +97,8 @@ def _case(stage: StageReport, check: CheckResult) -> ET.Element:
     return case
 
 
-def _named(stage: StageReport, name: str) -> ET.Element:
-    return ET.Element("testcase", {"classname": f"checks.{stage.stage.value}", "name": _text(name)})
+def _named(stage: str, name: str) -> dict[str, str]:
+    return {"classname": f"checks.{_text(stage)}", "name": _text(name)}
 
 
 def _in_words(check: CheckResult) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,6 +13,7 @@ from harness.artifacts import digest
 from harness.core.answers import Gpus
 from harness.core.lifecycle import Stage
 from harness.core.observed import Observed
+from harness.gates.facts_file import name_of
 from harness.ledger.codec import decode
 from harness.ledger.events import GateJudged, Polled
 from harness.ledger.history import History
@@ -69,7 +70,7 @@ def _log(history: History, looks: Sequence[_Judgement], directory: Path) -> tupl
     for look in list(reversed(looks))[:_TRIES]:
         log = _fact(_facts(look, directory), "log", _LOG)
         if log is not None:
-            return log, f"evidence/{_name(look)}, SHA-256 {look.facts_sha256}"
+            return log, f"evidence/{name_of(look.facts_path)}, SHA-256 {look.facts_sha256}"
     path = directory / "companions" / "training.log"
     try:
         data = path.read_bytes() if path.stat().st_size <= _LOG_BYTES else b""
@@ -108,14 +109,9 @@ def _fact(facts: Mapping[str, Any], name: str, kind: TypeAdapter[Observed[T]]) -
         return None
 
 
-def _name(look: _Judgement) -> str:
-    """Name of the facts file, whichever system wrote its path."""
-    return PureWindowsPath(PurePosixPath(look.facts_path).name).name
-
-
 def _path(look: _Judgement, directory: Path) -> Path:
     """The facts file in this job's directory, wherever it lay when it was written."""
-    return directory / "evidence" / _name(look)
+    return directory / "evidence" / name_of(look.facts_path)
 
 
 def _bytes(look: _Judgement, directory: Path) -> int:

@@ -19,7 +19,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.ids import Sha256
 from harness.providers.emulated import stop_emulator
+from harness.release import release as releases
+from harness.release.envelope import Envelope, to_json
+from harness.release.signing import signed
+from tests.support.job_histories import Log
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +46,7 @@ class Elsewhere:
         (found,) = self.folder.glob("venv/lib/python3*/site-packages/harness")
         return found
 
-    def run(self, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, program: str, *words: str, home: str = "home") -> subprocess.CompletedProcess[str]:
         """A program of the environment, in an empty folder."""
         here = self.folder / "here"
         here.mkdir(exist_ok=True)
@@ -49,7 +54,7 @@ class Elsewhere:
         return subprocess.run(
             [str(self.folder / "venv" / "bin" / program), *words],
             cwd=here,
-            env={**told, "HARNESS_HOME": str(self.folder / "home")},
+            env={**told, "HARNESS_HOME": str(self.folder / home)},
             capture_output=True,
             text=True,
             check=False,
@@ -178,3 +183,45 @@ def test_the_first_minutes_need_no_clone(elsewhere: Elsewhere) -> None:
     verdicts = {one["id"]: one["verdict"] for one in json.loads(looked.stdout)["findings"]}
     assert verdicts["destination_is_clean"] == verdicts["cost_within_budget"] == "pass", looked.stdout
     assert sorted(home.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_a_release_is_checked_where_nothing_but_the_wheel_is(elsewhere: Elsewhere) -> None:
+    """The file, the statement and a key, on a machine that knows no job and has no home of the harness."""
+    there = elsewhere.folder / "sent"
+    there.mkdir()
+    model = b"GGUF" * 4096
+    log = Log().verified(path="/home/me/model.gguf", size=len(model), sha256=Sha256(hashlib.sha256(model).hexdigest()))
+    for name in ("operator", "other"):
+        called("ssh-keygen", "-t", "ed25519", "-N", "", "-f", there / name, cwd=there)
+    envelope = Envelope(releases.to_json(releases.statement(log.history, "vast", log.at)))
+    file, sent = there / "release.dsse.json", there / "model.gguf"
+    file.write_bytes(to_json(signed(envelope, there / "operator")))
+    sent.write_bytes(model)
+
+    def checks(key: str) -> int:
+        words = ("release", "check", str(file), "--artifact", str(sent), "--key", str(there / key))
+        return elsewhere.run("harness", *words, home="none").returncode
+
+    assert checks("operator.pub") == 0
+    assert checks("other.pub") == 5
+    assert not (elsewhere.folder / "none").exists()
+    sent.write_bytes(model[:-1] + b"g")
+    assert checks("operator.pub") == 5
+
+
+@pytest.mark.slow
+def test_the_first_minutes_end_in_a_plan(elsewhere: Elsewhere) -> None:
+    """Five questions by their defaults, then the money: what is offered is shown, and nothing is rented."""
+    made = elsewhere.run("harness", "init", "--embedded", "-y", "--force")
+    assert made.returncode == 0, made.stdout + made.stderr
+    file = re.search(r"\S+\.toml", made.stdout)
+    assert file
+    planned = elsewhere.run("harness", "plan", file[0])
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert "H100" in planned.stdout
+    assert "embedded" in planned.stdout
+    dry = elsewhere.run("harness", "run", file[0], "--dry-run", "--plain")
+    assert dry.returncode == 0, dry.stdout + dry.stderr
+    told = json.loads(elsewhere.run("harness", "status", "--json").stdout)
+    assert {one["job"]: one["bills"]["state"] for one in told}["rehearsal"] == "nothing"

@@ -13,12 +13,14 @@ import pytest
 from harness.core.clock import SystemClock
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.observed import seen, unseen
-from harness.gates import plan
+from harness.gates import judge, plan
 from harness.job.model import Job
 from harness.ledger.events import Opened
 from harness.ledger.sql import open_store
+from harness.report import build, junit
 from tests.support.facts import facts_file, launch, sound_job
 from tests.support.gate_project import FIRST, SECOND, Project, project
+from tests.support.job_histories import Log, judged
 
 pytest_plugins = ["pytester"]
 
@@ -36,6 +38,20 @@ def record(tmp: Path, stage: Stage, facts: Any = None, job: Job | None = None) -
     path = tmp / f"{stage}.json"
     path.write_bytes(facts_file(stage, facts, job).dump())
     return f"--facts={path}"
+
+
+def cases_of(suite: ET.Element) -> set[tuple[str | None, ...]]:
+    """Each case with its outcome, in words; how long it took is another thing each time."""
+    return {
+        (case.get("classname"), case.get("name"), *(word for one in case for word in told_by(one)))
+        for case in suite.findall("testcase")
+    }
+
+
+def told_by(outcome: ET.Element) -> tuple[str | None, ...]:
+    return (
+        () if outcome.tag == "properties" else (outcome.tag, outcome.get("type"), outcome.get("message"), outcome.text)
+    )
 
 
 def without_times(gates: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -306,7 +322,7 @@ def test_what_the_job_does_without_is_left_out(mine: Project, tmp_path: Path) ->
 # --- reports --------------------------------------------------------------------------------
 
 
-def test_junit_names_checks_and_counts_unknown_as_failure(mine: Project) -> None:
+def test_junit_names_checks_and_counts_unknown_as_error(mine: Project) -> None:
     mine.write(
         "checks/mine/check_b.py", SECOND.replace("    length", "    __import__('pytest').skip('later')\n    length", 1)
     )
@@ -314,13 +330,38 @@ def test_junit_names_checks_and_counts_unknown_as_failure(mine: Project) -> None
     assert said.status == 1
     suite = ET.parse(mine.pytester.path / "out.xml").getroot().find("testsuite")
     assert suite is not None
-    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("2", "2", "0")
-    cases = {case.get("name"): case.find("failure") for case in suite.findall("testcase")}
-    assert set(cases) == {"check_first", "check_second"}
-    assert "FAIL first: The answer is right" in str(
-        cases["check_first"].text if cases["check_first"] is not None else ""
-    )
-    assert "UNKNOWN second" in str(cases["check_second"].text if cases["check_second"] is not None else "")
+    assert [suite.get(name) for name in ("tests", "failures", "errors", "skipped")] == ["2", "1", "1", "0"]
+    assert suite.findtext("testcase[@name='first']/failure", "").startswith("The answer is right")
+    error = suite.find("testcase[@name='second']/error")
+    assert error is not None
+    assert (error.get("type"), error.get("message")) == ("UNKNOWN", "skipped: later")
+
+
+def test_junit_tells_of_a_check_that_did_not_report(mine: Project) -> None:
+    said = mine.judge(mine.facts(), "--junitxml=out.xml", "-k", "first")
+    assert said.status == 1
+    suite = ET.parse(mine.pytester.path / "out.xml").getroot().find("testsuite")
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("errors")) == ("2", "1")
+    error = suite.find("testcase[@name='second']/error")
+    assert error is not None
+    assert error.get("message") == "it did not report"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_junit_is_the_reports_own(mine: Project, tmp_path: Path, workers: int) -> None:
+    """One look, judged by pytest and by the runner: the same cases, with the same words."""
+    facts = dataclasses.replace(launch(), log_age_s=seen(999.0), run=unseen("cut"))
+    told = record(tmp_path, Stage.LAUNCH, facts)
+    said = mine.judge(told, "--junitxml=out.xml", stage="launch", folder=str(BUILT_IN), workers=workers)
+    assert {"pass", "fail", "unknown"} <= set(said.verdicts().values())
+    log = Log(sound_job()).add(judged(judge.judge(tmp_path / "launch.json")))
+    theirs = ET.fromstring(junit.render(build(log.history, now=log.at, charges=None)))
+    (ours,) = ET.parse(mine.pytester.path / "out.xml").getroot()
+    suite = next(one for one in theirs if one.get("name") == "launch")
+    assert cases_of(ours) == cases_of(suite)
+    for name in ("tests", "failures", "errors", "skipped"):
+        assert ours.get(name) == suite.get(name)
 
 
 def test_github_sees_annotations_and_a_summary(mine: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from typing import Any
 
 import pytest
@@ -70,3 +71,58 @@ def test_these_are_spelled_differently(value: Any, ours: bytes, theirs: bytes) -
 def test_rfc_8785_says_no_such_value(value: Any) -> None:
     with pytest.raises(rfc8785.CanonicalizationError):
         rfc8785.dumps(value)
+
+
+def test_the_library_spells_the_example_of_rfc_8785_as_the_rfc_does() -> None:
+    """Its section 3.2.2."""
+    told = json.loads(
+        r"""{
+            "numbers": [333333333.33333329, 1E30, 4.50, 2e-3, 0.000000000000000000000000001],
+            "string": "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/",
+            "literals": [null, true, false]
+        }"""
+    )
+    spelled = r"""{"literals":[null,true,false],"numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27],"""
+    spelled += r""""string":"€$\u000f\nA'B\"\\\\\"/"}"""
+    assert rfc8785.dumps(told) == spelled.encode()
+
+
+def test_the_library_sorts_the_keys_of_rfc_8785_as_the_rfc_does() -> None:
+    """Its section 3.2.3: by the code units of UTF-16."""
+    keys = ["\r", "1", "\x80", "\u00f6", "\u20ac", "\U0001f600", "\ufb33"]
+    assert list(json.loads(rfc8785.dumps(dict.fromkeys(sorted(keys), 0)))) == keys
+
+
+@pytest.mark.parametrize(
+    ("bits", "spelled"),
+    [
+        ("0000000000000000", "0"),
+        ("8000000000000000", "0"),
+        ("0000000000000001", "5e-324"),
+        ("8000000000000001", "-5e-324"),
+        ("7fefffffffffffff", "1.7976931348623157e+308"),
+        ("ffefffffffffffff", "-1.7976931348623157e+308"),
+        ("4340000000000000", "9007199254740992"),
+        ("c340000000000000", "-9007199254740992"),
+        ("4430000000000000", "295147905179352830000"),
+        ("44b52d02c7e14af5", "9.999999999999997e+22"),
+        ("44b52d02c7e14af6", "1e+23"),
+        ("44b52d02c7e14af7", "1.0000000000000001e+23"),
+        ("444b1ae4d6e2ef4e", "999999999999999700000"),
+        ("444b1ae4d6e2ef4f", "999999999999999900000"),
+        ("444b1ae4d6e2ef50", "1e+21"),
+        ("3eb0c6f7a0b5ed8c", "9.999999999999997e-7"),
+        ("3eb0c6f7a0b5ed8d", "0.000001"),
+        ("41b3de4355555553", "333333333.3333332"),
+        ("41b3de4355555554", "333333333.33333325"),
+        ("41b3de4355555555", "333333333.3333333"),
+        ("41b3de4355555556", "333333333.3333334"),
+        ("41b3de4355555557", "333333333.33333343"),
+        ("becbf647612f3696", "-0.0000033333333333333333"),
+        ("43143ff3c1cb0959", "1424953923781206.2"),
+    ],
+)
+def test_the_library_spells_the_numbers_of_rfc_8785_as_the_rfc_does(bits: str, spelled: str) -> None:
+    """Its appendix B."""
+    (number,) = struct.unpack(">d", bytes.fromhex(bits))
+    assert rfc8785.dumps(number).decode() == spelled

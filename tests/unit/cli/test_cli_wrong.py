@@ -771,8 +771,17 @@ WRONG: dict[str, Wrong] = {
     "a release that is none": Wrong(
         "harness release check {folder}/r.json", 2, "r.json", "Correct the input", (file("r.json", "{}"),)
     ),
-    "a release of another file": Wrong(
+    "a release of another file, on another machine": Wrong(
         "harness release check {folder}/release.json",
+        5,
+        "is not valid: ",
+        "do not use the file",
+        (released, file("m.gguf", "another")),
+        file_back,
+        after=(0, "valid: "),
+    ),
+    "a release of another file": Wrong(
+        "harness release check --log {folder}/release.json",
         5,
         "is not valid: ",
         "harness run night verifies it again",

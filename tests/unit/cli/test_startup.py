@@ -73,6 +73,7 @@ NAMES = (
     "logs",
     "ssh",
     "report",
+    "export",
     "download",
     "verify",
     "destroy",

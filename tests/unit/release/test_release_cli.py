@@ -1,4 +1,4 @@
-"""``harness release``: 0 for a valid statement, 5 for a void one, 2 for what is none; against a real store and file."""
+"""``harness release`` with a real store and file: 0 for a valid statement, 5 for a void one, 2 for what is none."""
 
 from __future__ import annotations
 
@@ -77,47 +77,47 @@ def _refused(result: Result) -> str:
 
 
 def test_a_valid_release_is_called_valid(world: _World) -> None:
-    result = world.ask("check", str(world.statement))
+    result = world.ask("check", "--log", str(world.statement))
     assert result.exit_code == 0, result.exception
     assert f"instance {INSTANCE} is released" in result.output
 
 
 def test_one_flipped_byte_of_the_file_is_seen(world: _World) -> None:
     world.model.write_bytes(b"g" + _MODEL[1:])
-    assert "has the SHA-256" in _refused(world.ask("check", str(world.statement)))
+    assert "has the SHA-256" in _refused(world.ask("check", "--log", str(world.statement)))
 
 
 def test_a_missing_file_is_seen(world: _World) -> None:
     world.model.unlink()
-    assert "does not exist" in _refused(world.ask("check", str(world.statement)))
+    assert "does not exist" in _refused(world.ask("check", "--log", str(world.statement)))
 
 
 def test_another_copy_may_be_checked(world: _World, tmp_path: Path) -> None:
     copy = tmp_path / "copy.gguf"
     copy.write_bytes(_MODEL)
-    assert world.ask("check", str(world.statement), "--artifact", str(copy)).exit_code == 0
+    assert world.ask("check", "--log", str(world.statement), "--artifact", str(copy)).exit_code == 0
     copy.write_bytes(_MODEL + b"x")
-    assert "copy.gguf has" in _refused(world.ask("check", str(world.statement), "--artifact", str(copy)))
+    assert "copy.gguf has" in _refused(world.ask("check", "--log", str(world.statement), "--artifact", str(copy)))
 
 
 def test_a_gate_that_was_shut_since_is_seen(world: _World) -> None:
     bad = check(Stage.POSTDOWNLOAD, "local_file_exists", Verdict.FAIL)
     world.append(judged(gate(Stage.POSTDOWNLOAD, job(), bad)))
-    assert "gate postdownload is not open" in _refused(world.ask("check", str(world.statement)))
+    assert "gate postdownload is not open" in _refused(world.ask("check", "--log", str(world.statement)))
 
 
 def test_an_edited_statement_is_seen(world: _World) -> None:
     told = json.loads(world.statement.read_bytes())
     told["predicate"]["instance"]["id"] = 1
     world.statement.write_text(json.dumps(told), encoding="utf-8")
-    assert "instance: it names 1" in _refused(world.ask("check", str(world.statement)))
+    assert "instance: it names 1" in _refused(world.ask("check", "--log", str(world.statement)))
 
 
-@pytest.mark.parametrize("command", ["show", "check"])
+@pytest.mark.parametrize("command", ["show", "check", "check --log"])
 def test_what_is_no_release_is_bad_input(world: _World, command: str, tmp_path: Path) -> None:
     (tmp_path / "rubbish").write_text("{}")
     for name in ("rubbish", "none"):
-        result = world.ask(command, str(tmp_path / name))
+        result = world.ask(*command.split(), str(tmp_path / name))
         assert isinstance(result.exception, BadInput)
         assert result.exception.exit_code == 2
 
@@ -126,7 +126,7 @@ def test_a_job_that_is_not_known_here_is_bad_input(world: _World) -> None:
     told = json.loads(world.statement.read_bytes())
     told["predicate"]["job"] = "elsewhere"
     world.statement.write_text(json.dumps(told), encoding="utf-8")
-    result = world.ask("check", str(world.statement))
+    result = world.ask("check", "--log", str(world.statement))
     assert isinstance(result.exception, BadInput)
     assert "no job 'elsewhere'" in str(result.exception)
 
