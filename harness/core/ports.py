@@ -207,7 +207,7 @@ class Bill:
     """
 
     kind: str
-    id: int
+    id: object
     label: str | None
     usd: float
     until: float

@@ -109,7 +109,11 @@ class Known:
         claim = self.instances.get(InstanceId(bill.id)) if bill.kind == "instance" else None
         if claim is not None:
             return _of_claim(claim, bill)
-        if bill.kind == "volume" and (job := self.volumes.get(VolumeId(bill.id))) is not None:
+        if (
+            bill.kind == "volume"
+            and isinstance(bill.id, int)
+            and (job := self.volumes.get(VolumeId(bill.id))) is not None
+        ):
             return Whose(Standing.FORGOTTEN, f"a volume that was mounted in job {job}'s instance")
         return self._by_label(bill.label)
 

@@ -210,7 +210,7 @@ def _look_for(provider: Provider, instance_id: InstanceId, clock: Clock, owner: 
 
 def _control(provider: Provider, listed: frozenset[InstanceId]) -> InstanceId | None:
     """A listed instance that does show, None when nothing is listed; raises a doubt when it does not show."""
-    control = min(listed, default=None)
+    control = min(listed, key=str, default=None)
     if control is not None and provider.instance(control) is None:
         raise _Doubt(f"instance {control} is listed but not shown, so that what is not shown proves nothing")
     return control

@@ -117,7 +117,7 @@ def test_the_kept_key_does_all_that_the_harness_does_and_makes_no_keys(
     assert kept is not None
     provider = VastProvider(Credentials(emulator.url, kept), SystemClock(), pace=UNPACED)
     assert provider.account().user_id == emulator.world.scenario.account.user_id
-    assert provider.instances().ids() == {rented.id}
+    assert provider.instances().ids() == {InstanceId(rented.id)}
     assert provider.search(OfferQuery(gpu_names=("H100",), num_gpus=8, disk_gb=40, max_usd_per_hour=20))
     provider.charges(InstanceId(rented.id))
     provider.volumes()

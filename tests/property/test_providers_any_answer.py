@@ -127,7 +127,8 @@ def test_a_create_names_an_instance_or_says_what_is_known(
         assert status == 429 or (400 < status < 500 and isinstance(body, dict))
     else:
         assert (status, body["success"]) == (200, True)
-        assert rented == int(body["new_contract"]) > 0
+        assert rented == InstanceId(int(body["new_contract"]))
+        assert int(body["new_contract"]) > 0
 
 
 @UNHURRIED

@@ -138,7 +138,7 @@ class VastProvider:
         found = tuple(rows.pending_price(one) for one in page.items("pending_price_increases"))
         if page.fields.get("truncated"):
             raise page.odd("truncated", "false: the list is not whole")
-        return tuple(price for contract, price in found if contract == instance_id)
+        return tuple(price for contract, price in found if InstanceId(contract) == instance_id)
 
     def attach_key(self, instance_id: InstanceId, public_key: str) -> None:
         """Let an SSH public key (one line) log in; a key that is there already is fine."""

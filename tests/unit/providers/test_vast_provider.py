@@ -389,7 +389,7 @@ def test_an_odd_show_is_not_an_absence(odd: Said, script: Script, vast: Provider
 @pytest.mark.parametrize("count", [0, 1, 25, 26, 61])
 def test_the_list_is_all_pages(count: int, script: Script, vast: Provider) -> None:
     script.on(f"GET {LIST}", paged([instance_row(8000 + number) for number in range(count)]))
-    assert vast.instances().ids() == set(range(8000, 8000 + count))
+    assert vast.instances().ids() == set(map(InstanceId, range(8000, 8000 + count)))
 
 
 ROWS = [instance_row(8000 + number) for number in range(3)]

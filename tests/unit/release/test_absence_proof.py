@@ -73,7 +73,7 @@ def test_a_destroyed_instance_is_proven_gone_over_a_minute(vast: FaultyProvider,
     assert clock.monotonic() - began == 60
     assert len(proof.looks) == 7
     assert proof.looks[-1].at - proof.looks[0].at == 60
-    assert {(look.user_id, look.others, look.control) for look in proof.looks} == {(USER, 1, OTHER)}
+    assert {(look.user_id, look.others, look.control) for look in proof.looks} == {(USER, 1, InstanceId(OTHER))}
     assert b'"instance_id":7001' in canonical(asdict(proof))
 
 
