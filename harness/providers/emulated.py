@@ -23,10 +23,10 @@ from harness.core.errors import BadInput, HarnessError, MissingExtra, ProviderUn
 from harness.core.ports import Clock, Provider
 from harness.core.text import printable
 from harness.providers.detached import spawn
+from harness.providers.rate_limits import UNPACED
 from harness.providers.registry import ProviderSettings
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider
-from harness.providers.vast.rate_limits import UNPACED
 
 NAME = "emulated"
 _MODULE = "harness.emulator"

@@ -36,9 +36,9 @@ from harness.ledger.events import (
 )
 from harness.ledger.kinds import JobEvent
 from harness.ledger.sql import open_store
+from harness.providers.rate_limits import UNPACED
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider
-from harness.providers.vast.rate_limits import UNPACED
 from harness.remote.ssh.keys import generate_keypair
 from harness.runner import provision, teardown
 from harness.wiring import OpenContext

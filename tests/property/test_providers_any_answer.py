@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from harness.core.errors import AmbiguousCreate, BadInput, HarnessError, OfferGone, ProviderUnavailable
 from harness.core.ids import InstanceId, OfferId
 from harness.core.ports import CreateRequest, DestroyReply
+from harness.providers.rate_limits import UNPACED, Patience
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider
-from harness.providers.vast.rate_limits import UNPACED, Patience
 from tests.support.fake_clock import FakeClock
 from tests.support.scripted_http import Said, Script, reply, serving
 from tests.support.vast_rows import instance_row

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from harness.core.ports import Provider
 from harness.providers.keeping import KeyStore
+from harness.providers.rate_limits import Pace
 from harness.providers.registry import ProviderSettings
 from harness.providers.scoped_keys import KeyIssuer
 from harness.providers.vast.credentials import resolve, server_of
 from harness.providers.vast.keys import VastKeyIssuer
 from harness.providers.vast.provider import VastProvider
-from harness.providers.vast.rate_limits import Pace
 from harness.providers.wall import working_key
 
 

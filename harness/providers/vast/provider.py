@@ -29,12 +29,12 @@ from harness.core.ports import (
     Volume,
 )
 from harness.providers import host_keys
+from harness.providers.rate_limits import Lane, Pace, Patience
+from harness.providers.row import Row
 from harness.providers.vast import offers, rows
 from harness.providers.vast.container_log import fetch_text
 from harness.providers.vast.credentials import Credentials
-from harness.providers.vast.rate_limits import Lane, Pace, Patience
-from harness.providers.vast.rows import Row
-from harness.providers.vast.wire import Call, Reply, Wire
+from harness.providers.wire import Call, Reply, Wire
 
 _GONE = ("not_found", "no_such_instance")
 _MAX_PAGES = 1000

@@ -11,9 +11,9 @@ from harness.core.canonical import canonical
 from harness.core.errors import NotProven, ProviderUnavailable
 from harness.core.ids import InstanceId
 from harness.core.ports import DestroyReply
+from harness.providers.rate_limits import UNPACED, Patience
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider
-from harness.providers.vast.rate_limits import UNPACED, Patience
 from harness.release.absence import billing_stopped, prove_absence
 from tests.support.fake_clock import FakeClock
 from tests.support.faulty_provider import FaultyProvider
