@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness import __version__
-from harness.core.errors import BadInput, MissingExtra
+from harness.core.errors import MissingExtra, NoKey
 from harness.providers.addresses import require_key, require_url
 
 DEFAULT_SERVER = "https://api.runpod.io"
@@ -76,8 +76,8 @@ class PlainClient:
 
 
 def resolve(environ: Mapping[str, str], server_url: str | None = None) -> RunPodAccess:
-    """The key of RUNPOD_API_KEY, for the given server or RunPod's own. Raises BadInput when there is none."""
+    """The key of RUNPOD_API_KEY, for the given server or RunPod's own. Raises NoKey when there is none, BadInput for one that is none."""
     key = environ.get(VARIABLE)
     if not key:
-        raise BadInput("no RunPod API key was found", remedy=KEY_REMEDY)
+        raise NoKey("no RunPod API key was found", remedy=KEY_REMEDY)
     return RunPodAccess((server_url or DEFAULT_SERVER).rstrip("/"), key.strip())

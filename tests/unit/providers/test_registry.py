@@ -97,7 +97,7 @@ def test_a_built_in_kind_loads(kind: str) -> None:
 
 @pytest.mark.usefixtures("toy")
 def test_an_installed_package_brings_a_kind_that_is_not_imported_until_it_is_opened(tmp_path: Path) -> None:
-    assert registry.kinds() == ("emulated", "toy", "vast")
+    assert registry.kinds() == ("emulated", "runpod", "toy", "vast")
     assert registry.find("toy").value == "toy_cloud:open_provider"
     assert "toy_cloud" not in sys.modules
     with pytest.raises(BadInput, match="no key of the toy cloud"):
@@ -165,7 +165,7 @@ def test_a_job_that_has_begun_is_read_though_its_provider_is_gone(
 def test_nobody_else_is_sent_what_is_meant_for_a_built_in_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _declare(tmp_path, "greedy", "vast = greedy:open_provider")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert registry.kinds() == ("emulated", "vast")
+    assert registry.kinds() == ("emulated", "runpod", "vast")
     assert registry.find("vast").value == BUILT_IN["vast"]
 
 
