@@ -76,7 +76,10 @@ class PlainClient:
 
 
 def resolve(environ: Mapping[str, str], server_url: str | None = None) -> RunPodAccess:
-    """The key of RUNPOD_API_KEY, for the given server or RunPod's own. Raises NoKey when there is none, BadInput for one that is none."""
+    """The key of RUNPOD_API_KEY, for the given server or RunPod's own.
+
+    Raises NoKey when there is none, BadInput for a text that can be none.
+    """
     key = environ.get(VARIABLE)
     if not key:
         raise NoKey("no RunPod API key was found", remedy=KEY_REMEDY)

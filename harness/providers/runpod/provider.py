@@ -237,7 +237,10 @@ class RunPodProvider:
         return None if _problem(reply, 404) else reply.ok()
 
     def _act(self, instance_id: InstanceId, action: Literal["start", "stop"]) -> None:
-        self._wire.once(Call(Lane.MANAGE, "post", f"/v2/pods/{instance_id}/action", body={"action": action})).ok()
+        call = Call(Lane.MANAGE, "post", f"/v2/pods/{instance_id}/action", body={"action": action})
+        reply = self._wire.once(call)
+        if rows.pod_id(Row(str(call), reply.ok()), "id") != instance_id:
+            raise reply.unexpected()
 
     def _create(self, body: Mapping[str, Json], label: str) -> Reply:
         call = Call(Lane.CREATE, "post", "/v2/pods", body=body, reply_s=self._patience.create_reply_s)
