@@ -66,7 +66,8 @@ class Offer:
 
     ``disk_usd_per_hour`` is the part of it that the disk bills, also while the instance is stopped; None where the
     provider does not tell it. ``place`` is where it stands, in the provider's words; empty where it tells none.
-    ``machine_id`` is 0 at a provider that sells kinds of machines, and names none of them.
+    ``machine_id`` is 0 at a provider that sells kinds of machines, and names none of them; ``reliability`` and the
+    line (``inet_*``) are 0 where it tells neither.
     """
 
     id: OfferId
