@@ -191,7 +191,7 @@ def test_the_operator_is_told_what_goes_and_what_stays(world: World) -> None:
 
     with pytest.raises(Refused):
         destroy.destroy(world.context(), confirm, lambda _: None)
-    assert asked == [(4711, str(_local(world)))]
+    assert asked == [(InstanceId(4711), str(_local(world)))]
 
 
 def test_nobody_is_asked_about_what_will_be_refused(world: World) -> None:

@@ -592,7 +592,7 @@ def test_charges_are_told_by_day_and_kind(script: Script, runpod: Provider) -> N
         Charge(ID, "disk", 0.5, 1_780_358_400.0, 1_780_444_800.0),
     )
     (asked,) = script.requests("GET /v2/billing/pods")
-    assert asked.query["podId"] == ID
+    assert asked.query["podId"] == str(ID)
     assert asked.query["bucketSize"] == "day"
     assert asked.query["startTime"].endswith("T00:00:00Z")
 
