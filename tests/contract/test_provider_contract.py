@@ -439,6 +439,15 @@ def test_an_instance_that_is_destroyed_late_is_proven_gone_later(tmp_path: Path)
         assert proof.looks[0].at - asked_at >= 45
 
 
+def test_a_bill_that_grows_in_steps_is_looked_at_over_one(tmp_path: Path) -> None:
+    with running(tmp_path) as emulator:
+        bench = RunPodBench(open_runpod(emulator), emulator.clock, emulator)
+        rented = rent(bench)
+        bench.provider.destroy(rented)
+        proof = billing_stopped(bench.provider, rented, bench.clock, deadline_s=60, window_s=1.0)
+        assert proof.looks[-1].at - proof.looks[0].at >= BILLED_EVERY_S
+
+
 def test_an_instance_beside_it_controls_the_proof(bench: Bench) -> None:
     first, second = rent(bench), rent(bench)
     bench.provider.destroy(first)

@@ -252,7 +252,7 @@ async def _act(request: web.Request, world: World) -> Any:
 
 
 async def _log(request: web.Request, world: World) -> Any:
-    """What was printed since then, and then nothing: the stream stays open, as the service's does."""
+    """Lines that were printed since then, and then silence: the stream stays open, as the service's does."""
     rental, asked = _named(request, world), _query(request, _Log)
     ts = max(asked.since, moment(rental.created_at)).isoformat()
     stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})

@@ -66,7 +66,7 @@ def gpu_names(asked: str) -> tuple[str, ...]:
 
 
 def catalogue_query(query: OfferQuery) -> dict[str, Json]:
-    """What the catalogue is asked. Raises BadInput for a demand that nothing in it could answer."""
+    """Query for the catalogue. Raises BadInput for a demand that nothing in it could answer."""
     untold = {"min_reliability": query.min_reliability, "min_inet_down_mbps": query.min_inet_down_mbps}
     demanded = [name for name, value in untold.items() if value]
     if demanded:
