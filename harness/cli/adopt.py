@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness.cli.options import Plain, Verbose
+from harness.cli.options import Plain, Verbose, instance_option
 from harness.cli.progress_view import open_reporter
 from harness.cli.report import reported, spent
 from harness.cli.screens import LastingConsole
@@ -27,7 +27,7 @@ from harness.wiring import OpenContext, open_context, open_ledger, open_look, op
 
 
 def adopt(
-    instance_id: Annotated[int, typer.Option(help="The instance.")],
+    instance_id: Annotated[InstanceId, instance_option("The instance.")],
     job_file: Annotated[Path, typer.Option(help="What its training should have been: a job file.")],
     check: Annotated[
         bool, typer.Option("--check", help="Only judge the finished run with your own SSH key; nothing is changed.")
@@ -39,7 +39,7 @@ def adopt(
     verbose: Verbose = False,
 ) -> None:
     """Take over an instance that was rented by hand: judge its run, bring its model home; nothing is destroyed."""
-    expected, file, instance = load_job(job_file), job_file.resolve(), InstanceId(instance_id)
+    expected, file, instance = load_job(job_file), job_file.resolve(), instance_id
     console = LastingConsole()
     if check:
         _look(expected, file, instance, key, console, plain=plain, verbose=verbose)

@@ -13,6 +13,7 @@ from harness.cli.progress_view import paused
 from harness.cli.screens import LastingConsole, say
 from harness.context import JobContext
 from harness.core.errors import HarnessError, Refused
+from harness.core.ids import InstanceId
 from harness.core.money import as_paid
 from harness.core.text import printable
 from harness.guard.destroy import Confirm
@@ -29,7 +30,7 @@ _NO = frozenset({"", "n", "no"})
 def confirming(context: JobContext, console: Console, reporter: ProgressReporter, *, yes: bool) -> Confirm:
     """The job's way to ask: none when it was agreed in advance, else the instance id typed on a terminal."""
 
-    def confirm(instance_id: int, file: str) -> str | None:
+    def confirm(instance_id: InstanceId, file: str) -> str | None:
         if yes:
             return "--yes, given in advance"
         if context.job.teardown.confirm == "yes":

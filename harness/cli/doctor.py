@@ -22,7 +22,7 @@ from harness.cli.job_argument import job_of
 from harness.cli.wording import STYLES, one_line
 from harness.core import environment
 from harness.core.clock import SystemClock
-from harness.core.errors import BadInput, GateHeld, GateUnknown, HarnessError, MissingExtra
+from harness.core.errors import BadInput, GateHeld, GateUnknown, HarnessError, MissingExtra, NoKey
 from harness.core.finding import Finding
 from harness.core.observed import Observed, unseen
 from harness.core.side_by_side import side_by_side
@@ -245,7 +245,7 @@ def _provider(kind: str, home: Path) -> list[Finding]:
     except MissingExtra as error:
         return [Finding(name, claim, Verdict.PASS, f"not asked: {error}: {error.remedy}", "a key that answers")]
     except BadInput as error:
-        verdict = _without_key(kind)
+        verdict = Verdict.PASS if isinstance(error, NoKey) else _without_key(kind)
         told = f"{error}; needed to rent there" if verdict is Verdict.PASS else str(error)
         return [Finding(name, claim, verdict, told, "a key that answers", error.remedy)]
     except HarnessError as error:

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 
 from harness.artifacts import model_shape, quantizations
+from harness.cli.options import instance_option
 from harness.core import canonical, durable, shipped
 from harness.core.errors import BadInput
-from harness.core.ids import job_name
+from harness.core.ids import InstanceId, job_name
 from harness.core.text import command_line
 from harness.facts.preflight_data import cached
 from harness.job import estimate, profiles, schema
@@ -52,7 +53,7 @@ def init(
     adopt: Annotated[
         bool, typer.Option("--adopt", help="For harness adopt and destroy --instance-id: a training done by hand.")
     ] = False,
-    instance_id: Annotated[int | None, typer.Option(help="For --adopt: the instance.", min=1)] = None,
+    instance_id: Annotated[InstanceId | None, instance_option("For --adopt: the instance.")] = None,
     model: Annotated[
         str | None, typer.Option(help="The base model, or a folder with its config.json.", show_default="the profile's")
     ] = None,

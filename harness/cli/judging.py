@@ -20,6 +20,7 @@ from harness.shellguard.explain import by_rule
 from harness.shellguard.seen import Violation
 
 if TYPE_CHECKING:
+    from harness.core.ids import InstanceId
     from harness.ledger.history import History
 
 _ENDS_ONE = (rules.DESTROY, rules.RECYCLE, rules.DIRECT, rules.STOP)
@@ -44,13 +45,17 @@ def instead(violation: Violation) -> str:
 
 def way_out(violation: Violation, histories: Iterable[History]) -> str:
     """The line for each job whose instance the words name; without a number in them, for every job that has one."""
-    named = {int(number) for number in _NUMBER.findall(violation.words)}
+    numbered = _NUMBER.search(violation.words)
     lines = [
         _line(history)
         for history in histories
-        if history.alive is not None and (not named or int(history.alive.instance_id) in named)
+        if history.alive is not None and (not numbered or _names(violation.words, history.alive.instance_id))
     ]
     return "; ".join(lines) if lines else by_rule(violation)
+
+
+def _names(words: str, instance_id: InstanceId) -> bool:
+    return re.search(rf"(?<![a-zA-Z0-9]){re.escape(str(instance_id))}(?![a-zA-Z0-9])", words) is not None
 
 
 def _line(history: History) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from harness.core.errors import BadInput
+from harness.core.ids import InstanceId, instance_id
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.text import did_you_mean
 
@@ -19,6 +20,20 @@ def _stage(typed: str) -> Stage:
             remedy=f"{did_you_mean(typed, ORDER)}The stages: {', '.join(ORDER)}.",
         )
     return Stage(typed)
+
+
+def _instance(typed: str) -> InstanceId:
+    try:
+        return instance_id(typed)
+    except ValueError as error:
+        raise BadInput(
+            f"--instance-id: {error}", remedy="harness orphans lists the instances of the account."
+        ) from error
+
+
+def instance_option(told: str) -> Any:
+    """The option ``--instance-id``, told in words."""
+    return typer.Option("--instance-id", parser=_instance, metavar="ID", help=told)
 
 
 Yes = Annotated[bool, typer.Option("--yes", help="Agree in advance to the destruction, once everything is verified.")]

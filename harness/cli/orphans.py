@@ -15,6 +15,7 @@ import typer
 from harness.core import environment
 from harness.core.clock import SystemClock
 from harness.core.errors import LogDamaged, ProviderUnavailable
+from harness.core.ids import plain
 from harness.core.observed import Observed
 from harness.core.ports import Bill, Instance, Provider, Volume
 from harness.core.text import printable
@@ -30,7 +31,7 @@ from harness.wiring import open_ledger, open_provider
 class BillingRow:
     """One thing that bills or has billed. Money in USD; None where the provider could not be asked or does not tell."""
 
-    id: int
+    id: int | str
     label: str
     status: str
     usd_per_hour: float | None
@@ -113,7 +114,7 @@ def _show(name: str, rows: Observed[tuple[BillingRow, ...]]) -> None:
 def _instances(listed: Sequence[Instance], known: Known, bills: Observed[tuple[Bill, ...]]) -> tuple[BillingRow, ...]:
     """Every listed instance, and every one that a job believes to be alive and that is not listed."""
     rows = [
-        _row(one.id, one.label, one.status.value, one.usd_per_hour, _billed("instance", one.id, bills), whose)
+        _row(plain(one.id), one.label, one.status.value, one.usd_per_hour, _billed("instance", one.id, bills), whose)
         for one in listed
         for whose in [known.of_instance(one)]
     ]
@@ -133,7 +134,7 @@ def _costs(
     bills: Sequence[Bill], instances: Sequence[Instance], volumes: Sequence[Volume], known: Known
 ) -> tuple[BillingRow, ...]:
     """Charges of what is in neither list, but those that a job has accounted for."""
-    listed = {("instance", int(one.id)) for one in instances} | {("volume", int(one.id)) for one in volumes}
+    listed = {("instance", one.id) for one in instances} | {("volume", one.id) for one in volumes}
     rows = []
     for bill in bills:
         whose = known.of_bill(bill)
@@ -145,12 +146,12 @@ def _costs(
 
 
 def _row(
-    number: int, label: str | None, status: str, usd_per_hour: float | None, usd: float | None, whose: Whose
+    number: object, label: str | None, status: str, usd_per_hour: float | None, usd: float | None, whose: Whose
 ) -> BillingRow:
-    return BillingRow(number, printable(label or "", 80), status, usd_per_hour, usd, whose.standing, whose.told)
+    return BillingRow(plain(number), printable(label or "", 80), status, usd_per_hour, usd, whose.standing, whose.told)
 
 
-def _billed(kind: str, number: int, bills: Observed[tuple[Bill, ...]]) -> float | None:
+def _billed(kind: str, number: object, bills: Observed[tuple[Bill, ...]]) -> float | None:
     """Bill of a contract (USD); None when it is not known."""
     if bills.value is None:
         return None

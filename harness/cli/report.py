@@ -74,7 +74,8 @@ def _charges(context: OpenContext) -> tuple[Charge, ...] | None:
     if not rented:
         return None
     try:
-        return tuple(charge for instance_id in sorted(rented) for charge in context.provider().charges(instance_id))
+        had = sorted(rented, key=str)
+        return tuple(charge for instance_id in had for charge in context.provider().charges(instance_id))
     except HarnessError:
         return None
 

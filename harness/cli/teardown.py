@@ -9,7 +9,7 @@ import typer
 
 from harness.cli.adopt import job_of, refuse_forgotten
 from harness.cli.confirming import confirming, staked
-from harness.cli.options import Plain, Yes
+from harness.cli.options import Plain, Yes, instance_option
 from harness.cli.progress_view import open_reporter
 from harness.cli.report import reported, spent
 from harness.cli.screens import LastingConsole
@@ -25,7 +25,7 @@ from harness.wiring import OpenContext, open_context
 
 def destroy(
     job: Annotated[str | None, typer.Argument(help="The job's name.", show_default="the one that moved last")] = None,
-    instance_id: Annotated[int | None, typer.Option(help="The instance, in place of the job's name.")] = None,
+    instance_id: Annotated[InstanceId | None, instance_option("The instance, in place of the job's name.")] = None,
     job_file: Annotated[
         Path | None,
         typer.Option(help="For an instance that no job here has rented: what its training should have been."),
@@ -52,13 +52,13 @@ def destroy(
         raise BadInput("--job-file goes with --instance-id, and with no job's name")
     if job is not None and instance_id is not None:
         raise BadInput(f"{job} and --instance-id {instance_id} are both named: one says what is to be destroyed")
-    name = job if instance_id is None else job_of(InstanceId(instance_id), expected, job_file)
+    name = job if instance_id is None else job_of(instance_id, expected, job_file)
     console = LastingConsole()
     with open_context(name) as context, context.store.lock(context.name):
         if expected is not None and job_file is not None:
             adoption.expect(context, expected, job_file.resolve())
         if instance_id is not None:
-            refuse_forgotten(context, InstanceId(instance_id))
+            refuse_forgotten(context, instance_id)
         with staked(context, console):
             _require_verified(context)
         reporting = open_reporter(console, plain, spent=lambda: spent(context))

@@ -13,13 +13,14 @@ from harness.artifacts.expectation import Expectation, size_in_bytes
 from harness.artifacts.verify import verify_file
 from harness.cli.confirming import say_bills, staked
 from harness.cli.floors import SMALLER, Floor, floor_of
-from harness.cli.options import Plain
+from harness.cli.options import Plain, instance_option
 from harness.cli.progress_view import open_reporter
 from harness.cli.report import spent
 from harness.cli.screens import LastingConsole, say
 from harness.cli.telling import telling
 from harness.core import durable
 from harness.core.errors import BadInput, GateHeld, GateUnknown
+from harness.core.ids import InstanceId
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.observed import CouldNotLook
 from harness.core.ports import Host, Progress, RemoteFile
@@ -38,7 +39,7 @@ DEFAULT_REMOTE = "/workspace/vastai_llm_training/models/output/final/*.gguf"
 
 def download(
     job: Annotated[str | None, typer.Argument(help="The job's name, in place of an address.")] = None,
-    instance_id: Annotated[int | None, typer.Option(help="The instance, for the record.")] = None,
+    instance_id: Annotated[InstanceId | None, instance_option("The instance, for the record.")] = None,
     port: Annotated[int | None, typer.Option(help="The box's SSH port.", min=1, max=65535)] = None,
     ssh_host: Annotated[str | None, typer.Option(help="The box's SSH host.")] = None,
     remote_path: Annotated[str, typer.Option(help="The file on the box; * and ? match.")] = DEFAULT_REMOTE,

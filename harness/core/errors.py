@@ -29,6 +29,10 @@ class BadInput(HarnessError):
     default_remedy = "Correct the input named above and run the command again."
 
 
+class NoKey(BadInput):
+    """No key of a provider is there: nobody can be asked, and nothing is wrong as long as nobody rents there."""
+
+
 class GateHeld(HarnessError):
     """At least one check of the stage failed; the job does not move."""
 

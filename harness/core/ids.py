@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from typing import NewType
@@ -9,7 +10,9 @@ from typing import NewType
 JobName = NewType("JobName", str)
 """A job's name: lower-case letters, digits, '.', '_' and '-'; names its directory and its label."""
 
-InstanceId = NewType("InstanceId", int)
+InstanceId = NewType("InstanceId", object)
+"""A provider's own name for an instance: a whole number, or a text. It is compared and shown, never reckoned with."""
+
 OfferId = NewType("OfferId", int)
 VolumeId = NewType("VolumeId", int)
 CheckId = NewType("CheckId", str)
@@ -23,6 +26,8 @@ LABEL_PREFIX = "gsh"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _JOB_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_TEXT_ID = re.compile(r"(?!0*$)[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_NUMBER_ID = re.compile(r"[1-9][0-9]{0,14}")
 
 
 def sha256(text: str) -> Sha256:
@@ -31,6 +36,26 @@ def sha256(text: str) -> Sha256:
     if not _SHA256.fullmatch(lowered):
         raise ValueError(f"not a SHA-256 digest: {text[:80]!r}")
     return Sha256(lowered)
+
+
+def instance_id(text: str) -> InstanceId:
+    """An instance's id as it is typed or sent: a number where it is written as one, else the text itself.
+
+    Raises ValueError on what is no id.
+    """
+    if not _TEXT_ID.fullmatch(text):
+        raise ValueError(f"not an instance's id: {text[:80]!r} (up to 128 of letters, digits, _ and -)")
+    return InstanceId(int(text) if _NUMBER_ID.fullmatch(text) else text)
+
+
+def plain(known: object) -> int | str:
+    """A provider's id as JSON holds it."""
+    return known if isinstance(known, int | str) else str(known)
+
+
+def number_of(text: str) -> int:
+    """Number for an id that is a text, where only numbers name such things: 48 bits of its SHA-256."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") or 1
 
 
 def job_name(text: str) -> JobName:

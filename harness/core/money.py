@@ -4,6 +4,7 @@ from __future__ import annotations
 
 HOUR_S = 3600.0
 _GB = 1e9
+_HOURS_PER_MONTH = 730.0
 
 
 def as_paid(told: str, *, embedded: bool) -> str:
@@ -19,6 +20,11 @@ def usd(seconds: float, usd_per_hour: float) -> float:
 def for_traffic(size: float, usd_per_gb: float) -> float:
     """USD for ``size`` bytes at ``usd_per_gb``, a GB being a thousand million."""
     return size * usd_per_gb / _GB
+
+
+def storage_per_hour(gb: float, usd_per_gb_month: float) -> float:
+    """USD an hour for ``gb`` at a price by the gigabyte and month; a month is 8760 / 12 hours."""
+    return gb * usd_per_gb_month / _HOURS_PER_MONTH
 
 
 def per_gpu(usd_per_hour: float, gpus: int) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from harness.core import canonical
 from harness.core.ids import InstanceId, OfferId, Sha256, VolumeId
@@ -66,6 +66,8 @@ class Offer:
 
     ``disk_usd_per_hour`` is the part of it that the disk bills, also while the instance is stopped; None where the
     provider does not tell it. ``place`` is where it stands, in the provider's words; empty where it tells none.
+    ``machine_id`` is 0 at a provider that sells kinds of machines, and names none of them; ``reliability`` and the
+    line (``inet_*``) are 0 where it tells neither.
     """
 
     id: OfferId
@@ -90,11 +92,15 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """Terms on which an offer is rented: on demand, cancelled when it cannot be scheduled."""
+    """Terms on which an offer is rented: on demand, cancelled when it cannot be scheduled.
+
+    ``public_key`` will log in: some providers take it only now, at the others ``attach_key`` brings it.
+    """
 
     image: str
     disk_gb: float
     label: str
+    public_key: str = ""
 
 
 class InstanceStatus(StrEnum):
@@ -207,7 +213,7 @@ class Bill:
     """
 
     kind: str
-    id: int
+    id: object
     label: str | None
     usd: float
     until: float
@@ -218,6 +224,15 @@ class DestroyReply(StrEnum):
 
     ACCEPTED = "accepted"
     NO_SUCH_INSTANCE = "no_such_instance"
+
+
+@runtime_checkable
+class BooksInSteps(Protocol):
+    """A provider whose bill grows in steps: between two of them it shows nothing of what still bills."""
+
+    @property
+    def bills_every_s(self) -> float:
+        """Seconds over which a bill must stay the same before that says anything."""
 
 
 class Provider(Protocol):

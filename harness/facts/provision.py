@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, TypeAdapter
 from harness.context import JobContext
 from harness.core.answers import Disk, Gpus
 from harness.core.errors import HostUnreachable
-from harness.core.ids import is_label_of
+from harness.core.ids import InstanceId, is_label_of
 from harness.core.observed import CouldNotLook, Observed
 from harness.core.ports import Instance, Offer
 from harness.core.questions import DiskOf, GpuList
@@ -40,7 +40,7 @@ class ProvisionFacts:
     gpu_names: Annotated[Observed[tuple[str, ...]], BeforeValidator(_of_earlier_facts)]
     offer: Observed[Offer]
     instance: Observed[Instance]
-    labelled: Observed[tuple[int, ...]]
+    labelled: Observed[tuple[InstanceId, ...]]
     pin: Observed[PinFacts]
     fresh_login: Observed[str]
     gpus: Observed[Gpus]
@@ -76,13 +76,14 @@ def _instance(context: JobContext) -> Instance:
     return needed(context.provider().instance(known), f"the provider knows no instance {known}")
 
 
-def _labelled(context: JobContext) -> tuple[int, ...]:
+def _labelled(context: JobContext) -> tuple[InstanceId, ...]:
     labels, rental = set(context.history.labels), context.history.rental  # and those that this ledger forgot
     listing = context.provider().instances()
     if rental is not None and rental.instance_id not in listing.ids():
         raise CouldNotLook(f"the listing lacks instance {rental.instance_id}, which was rented: it is not whole")
     name = context.job.name
-    return tuple(sorted(one.id for one in listing.instances if one.label in labels or is_label_of(one.label, name)))
+    found = (one.id for one in listing.instances if one.label in labels or is_label_of(one.label, name))
+    return tuple(sorted(found, key=str))
 
 
 def _pin(context: JobContext) -> PinFacts:

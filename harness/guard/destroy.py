@@ -13,6 +13,7 @@ from dataclasses import asdict
 
 from harness.context import JobContext, RecordingContext
 from harness.core.errors import NotProven, ProviderUnavailable, Refused
+from harness.core.ids import InstanceId
 from harness.core.ports import Instance
 from harness.core.text import printable
 from harness.guard import preconditions
@@ -30,7 +31,7 @@ from harness.ledger.events import (
 from harness.ledger.history import Rental
 from harness.release.absence import billing_stopped, prove_absence
 
-Confirm = Callable[[int, str], str | None]
+Confirm = Callable[[InstanceId, str], str | None]
 """Asks a person, given the instance's id and what will be destroyed: how they agreed, or None."""
 
 _AT_ONCE_S = 1.0

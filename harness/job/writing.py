@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.core.errors import BadInput
+from harness.core.ids import InstanceId
 from harness.job import schema
 
 Value = str | int | float | bool | Mapping[str, int]
@@ -107,7 +108,7 @@ class JobAnswers:
     quantization: str | None = None
     floor: Mapping[str, int] | None = None
     """Floor of a model file for which the profile has none."""
-    instance_id: int | None = None
+    instance_id: InstanceId | None = None
     """The instance that the job is to take over."""
 
 

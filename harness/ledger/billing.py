@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
 from harness.core.money import usd
 from harness.ledger import events
@@ -143,7 +144,7 @@ def spent_by(history: History, now: float, books: ProviderBooks) -> float:
     return max(reckoned, books.charged or 0.0)
 
 
-def _ran_through(records: Sequence[Record], instance_id: int) -> bool:
+def _ran_through(records: Sequence[Record], instance_id: InstanceId) -> bool:
     """True when the log knows of no stop of this instance since it was had."""
     stopped = True
     for _, event in _decoded(records):

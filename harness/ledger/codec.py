@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 from harness.core.canonical import Json
+from harness.core.ids import InstanceId
 from harness.ledger.chain import Record
 from harness.ledger.kinds import KINDS, JobEvent
 
@@ -68,9 +69,13 @@ def _value(hint: Any, stored: Any) -> Any:
         return stored if inner[1] is Any else {key: _value(inner[1], one) for key, one in stored.items()}
     if issubclass(kind, Enum):
         return kind(stored)
-    if type(stored) is kind or (kind is float and type(stored) is int):
+    if type(stored) is kind or (kind is float and type(stored) is int) or (hint is InstanceId and _is_id(stored)):
         return stored
     raise ValueError(f"{stored!r:.80}, not {getattr(kind, '__name__', kind)}")
+
+
+def _is_id(stored: Any) -> bool:
+    return type(stored) in {int, str}
 
 
 def _json(value: Any) -> Any:

@@ -118,7 +118,11 @@ class Known:
             if run.usd is not None and bill.usd <= run.usd + _ROUNDING_USD:
                 return Whose(Standing.OWNED, f"conformance run {run.nonce}, which saw it end")
             return _of_run(run)
-        if bill.kind == "volume" and (job := self.volumes.get(VolumeId(bill.id))) is not None:
+        if (
+            bill.kind == "volume"
+            and isinstance(bill.id, int)
+            and (job := self.volumes.get(VolumeId(bill.id))) is not None
+        ):
             return Whose(Standing.FORGOTTEN, f"a volume that was mounted in job {job}'s instance")
         return self._by_label(bill.label)
 

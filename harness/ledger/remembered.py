@@ -38,5 +38,5 @@ def _read(path: Path, job: JobName) -> Remembered | None:
         told = Remembered(InstanceId(shown["id"]), shown["label"], dict(offer))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    sound = type(told.instance_id) is int and isinstance(told.label, str) and "usd_per_hour" in told.offer
+    sound = type(shown["id"]) in {int, str} and isinstance(told.label, str) and "usd_per_hour" in told.offer
     return told if sound and is_label_of(told.label, job) else None

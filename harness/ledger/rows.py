@@ -7,7 +7,7 @@ from typing import Final
 
 from harness.core.canonical import Json
 from harness.core.errors import LogDamaged
-from harness.core.ids import JobName
+from harness.core.ids import JobName, plain
 from harness.ledger import bills as billed
 from harness.ledger.bills import Bills
 from harness.ledger.history import History
@@ -32,7 +32,7 @@ def row(history: History, now: float, *, forgotten: bool = False) -> dict[str, J
         "gates": {"open": sum(map(history.passed, history.stages)), "of": len(history.stages)},
         "alive": None if doubt else history.alive is not None,
         "unresolved": unresolved.label if unresolved else None,
-        "instance_id": rental.instance_id if rental else None,
+        "instance_id": plain(rental.instance_id) if rental else None,
         "usd_per_hour": rental.usd_per_hour if rental else None,
         "training": _training(seen, age_s) if seen is not None else None,
         "money": {"spent_usd": money.spent, "projected_usd": money.projected, "cap_usd": money.cap},

@@ -24,11 +24,11 @@ from harness.core.ports import Clock, Provider
 from harness.core.text import printable
 from harness.providers.assumptions import Subject
 from harness.providers.detached import spawn
+from harness.providers.rate_limits import UNPACED
 from harness.providers.registry import ProviderSettings
 from harness.providers.vast.assumptions import ASSUMPTIONS
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider
-from harness.providers.vast.rate_limits import UNPACED
 
 __all__ = ("ASSUMPTIONS", "emulator_home", "ensure_emulator", "open_emulated", "open_provider", "open_subject")
 

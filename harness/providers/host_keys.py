@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-_BEGIN, _END = "-----BEGIN SSH HOST KEY KEYS-----", "-----END SSH HOST KEY KEYS-----"
-_BLOCK = re.compile(f"{_BEGIN}(.*?){_END}", re.DOTALL)
+_BEGIN, END = "-----BEGIN SSH HOST KEY KEYS-----", "-----END SSH HOST KEY KEYS-----"
+_BLOCK = re.compile(f"{_BEGIN}(.*?){END}", re.DOTALL)
 _KEY = re.compile(r"^((?:ssh|ecdsa)-[a-z0-9-]{1,40} [A-Za-z0-9+/=]{16,2000})(?=\s)", re.MULTILINE)
 _MOST_KEYS = 8
 
 SCRIPT = f"""echo '{_BEGIN}'
 cat /etc/ssh/ssh_host_*_key.pub
-echo '{_END}'
+echo '{END}'
 """
 """Prints the host keys in cloud-init's form."""
 

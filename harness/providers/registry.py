@@ -26,11 +26,16 @@ DEFAULT = "vast"
 
 BUILT_IN: Mapping[str, str] = {
     "emulated": "harness.providers.emulated:open_provider",
+    "runpod": "harness.providers.runpod:open_provider",
     "vast": "harness.providers.vast:open_provider",
 }
 """As pyproject.toml declares them: known in a clone that is not installed, too, and nobody else's to claim."""
 
-EXTRAS: Mapping[str, tuple[str, ...]] = {"emulated": ("emulator", "vast"), "vast": ("vast",)}
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "emulated": ("emulator", "vast"),
+    "runpod": ("runpod",),
+    "vast": ("vast",),
+}
 """Extras of this package that a built-in kind needs."""
 
 _EMBEDDED = frozenset({"emulated"})

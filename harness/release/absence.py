@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from harness.core.errors import NotProven, ProviderUnavailable
 from harness.core.ids import InstanceId
-from harness.core.ports import Clock, Instance, Provider, Volume
+from harness.core.ports import BooksInSteps, Clock, Instance, Provider, Volume
 
 _LONGEST_PAUSE_S = 10.0
 _SHORTEST_PAUSE_S = 0.05
@@ -173,8 +173,11 @@ def billing_stopped(
     """At least ``agreements`` looks in a row over at least ``window_s`` seconds that see the same charges.
 
     ``expect_charges``: an instance that ran was billed, so that no charge at all means that
-    the bill is not written yet; say False for one that never ran. Raises NotProven.
+    the bill is not written yet; say False for one that never ran. Where the bill grows in steps, the looks span one
+    of them at least, and ``deadline_s`` is as much later. Raises NotProven.
     """
+    step_s = provider.bills_every_s if isinstance(provider, BooksInSteps) else 0.0
+    window_s, deadline_s = max(window_s, step_s), deadline_s + step_s
     baseline: float | None = None
 
     def look() -> BillingLook:
@@ -210,7 +213,7 @@ def _look_for(provider: Provider, instance_id: InstanceId, clock: Clock, owner: 
 
 def _control(provider: Provider, listed: frozenset[InstanceId]) -> InstanceId | None:
     """A listed instance that does show, None when nothing is listed; raises a doubt when it does not show."""
-    control = min(listed, default=None)
+    control = min(listed, key=str, default=None)
     if control is not None and provider.instance(control) is None:
         raise _Doubt(f"instance {control} is listed but not shown, so that what is not shown proves nothing")
     return control

@@ -16,7 +16,7 @@ import rfc8785
 
 from harness.core.canonical import canonical
 from harness.core.errors import BadInput
-from harness.core.ids import CheckId, InstanceId, JobName, Sha256, job_name, sha256
+from harness.core.ids import CheckId, InstanceId, JobName, Sha256, instance_id, job_name, plain, sha256
 from harness.core.lifecycle import Stage
 from harness.core.text import printable
 from harness.core.verdict import Verdict
@@ -139,7 +139,7 @@ def _document(release: Release) -> dict[str, Any]:
         "predicate": {
             "job": release.job,
             "provider": release.provider,
-            "instance": {"id": release.instance_id, "label": release.label},
+            "instance": {"id": plain(release.instance_id), "label": release.label},
             "artifact": {"remotePath": release.remote_path, "size": release.size},
             "gates": [
                 {
@@ -171,7 +171,7 @@ def _release(told: Any) -> Release:
     return Release(
         job=_field(told, "predicate", "job", read=job_name),
         provider=_field(told, "predicate", "provider", read=_name),
-        instance_id=InstanceId(_field(told, "predicate", "instance", "id", read=_natural)),
+        instance_id=_field(told, "predicate", "instance", "id", read=_instance),
         label=_field(told, "predicate", "instance", "label", read=_text),
         name=_field(told, "subject", 0, "name", read=_name),
         remote_path=_field(told, "predicate", "artifact", "remotePath", read=_name),
@@ -225,6 +225,10 @@ def _natural(value: Any) -> int:
     if type(value) is not int or not 0 <= value <= _LARGEST:
         raise ValueError("not a whole number from 0 to 2^53 - 1")
     return value
+
+
+def _instance(value: Any) -> InstanceId:
+    return instance_id(value) if type(value) is str else InstanceId(_natural(value))
 
 
 def _text(value: Any) -> str:

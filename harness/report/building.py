@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from harness.core.errors import BadInput
-from harness.core.ids import CheckId
+from harness.core.ids import CheckId, plain
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.ports import Charge
 from harness.core.text import printable
@@ -178,7 +178,7 @@ def _instance(history: History) -> InstanceReport | None:
         return None
     offer = rental.offer
     return InstanceReport(
-        id=rental.instance_id,
+        id=plain(rental.instance_id),
         label=rental.label,
         provider=history.job.provider.kind,
         machine=f"{offer.get('num_gpus', '?')}x {offer.get('gpu_name', '?')}",

@@ -103,7 +103,7 @@ class InstanceReport:
     ``embedded``: this machine plays it, and no real money is paid.
     """
 
-    id: int
+    id: int | str
     label: str
     provider: str
     machine: str

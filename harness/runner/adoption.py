@@ -31,7 +31,7 @@ _ROOM = 40
 
 def adopted_name(job: Job, instance_id: InstanceId) -> JobName:
     """The name of the job that takes over an instance: never that of a job which may be run from the same file."""
-    return job_name(f"{job.name[:_ROOM]}-{instance_id}")
+    return job_name(f"{job.name[:_ROOM]}-{instance_id}".lower())
 
 
 def adopt(store: EventStore, provider: Provider, job: Job, file: Path, instance_id: InstanceId) -> JobName:

@@ -13,7 +13,7 @@ _TOOLS: tuple[tuple[str, str, str], ...] = (
     # programs, what must be named with the verb, verbs; each a pattern of one whole word
     ("sky", ".*", "down|stop|--down|terminate"),
     ("runpodctl brev dstack vagrant prime jl modal paperspace", ".*",
-     "remove|delete|destroy|terminate|stop|halt|pause"),
+     "remove|delete|destroy|terminate|stop|halt|pause|reset"),
     ("terraform tofu terragrunt cdktf pulumi", ".*", "destroy|--?destroy|down"),
     ("aws", "ec2|lightsail|sagemaker", "(terminate|stop|delete)-.*"),
     ("gcloud", "compute|tpus|tpu-vm", "delete|stop|suspend|reset"),

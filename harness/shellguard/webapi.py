@@ -18,6 +18,11 @@ ADDRESS = re.compile(
     r"console\.vast\.ai|vast\.ai/api/v\d|/api/v\d+/(instances|volumes|asks|auth/apikeys|team)\b", re.IGNORECASE
 )
 _OTHERS_ADDRESS = re.compile(r"\b(rest|api)\.runpod\.io\b|\bcloud\.lambda(labs)?\.\w+/api/", re.IGNORECASE)
+_OTHERS_ACT = re.compile(
+    r"/pods/[^/\s\"']+/(stop|reset)\b|\baction\W{1,8}(terminate|stop)\b|pod(Terminate|Stop)\b", re.IGNORECASE
+)
+"""An act in the address or in what is sent, where the method alone does not tell."""
+_ANY_ACT = re.compile(r"/graphql\b|/pods/[^/\s]+/action\b", re.IGNORECASE)
 _REBUILD = re.compile(r"/api/v\d+/instances/(recycle|update_template|bid_price)\b")
 _VERB = re.compile(r"(?:(?<![a-z])|(?<=-x)|(?<=\wx))delete(?!d\b|s\b|[-_./])|podTerminate", re.IGNORECASE)
 _STOPS = re.compile(r"\bstate\W{1,8}stop", re.IGNORECASE)
@@ -50,7 +55,7 @@ def acts(text: str, verbs: str | None = None) -> Iterator[Violation]:
             yield Violation(rules.DIRECT, text)
         elif _STOPS.search(told):
             yield Violation(rules.STOP, text)
-    elif _OTHERS_ADDRESS.search(text) and _VERB.search(told):
+    elif _OTHERS_ADDRESS.search(text) and (_VERB.search(told) or _OTHERS_ACT.search(text)):
         yield Violation(rules.OTHER_MACHINE, text)
 
 
@@ -62,6 +67,8 @@ def send(call: ProgramCall, place: Place) -> Iterator[Seen]:
     hidden = address(place.line) and any(HOLE in word or "{}" in word for word in rest)
     if not address(to) and not hidden:
         yield from acts(to, how)
+        if _OTHERS_ADDRESS.search(to) and (_OTHERS_ACT.search(data) or (unseen and _ANY_ACT.search(to))):
+            yield Violation(rules.OTHER_MACHINE, said(call))
         return
     verb_hidden = any(
         _METHOD.fullmatch(word) and HOLE in word + "".join(rest[i + 1 : i + 2]) for i, word in enumerate(rest)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.ids import JobName, Sha256
+from harness.core.ids import InstanceId, JobName, Sha256
 from harness.core.lifecycle import Stage
 from harness.ledger import billing, ownership
 from harness.ledger.chain import Record, head_of, problems
@@ -61,10 +61,11 @@ def test_a_job_whose_instance_was_replaced() -> None:
     assert history.closed
     assert (history.stage, history.launches, history.trained_at) == (None, 2, 1_800_000_768.0)
     assert history.rental is not None
-    assert (history.rental.instance_id, history.rental.offer["id"], history.rental.owner) == (4712, 503, 7)
+    assert (history.rental.instance_id, history.rental.offer["id"], history.rental.owner) == (InstanceId(4712), 503, 7)
     assert len(history.labels) == 3
     assert history.lost is not None
-    assert (history.lost.instance_id, history.lost.machine_id, history.lost.how) == (4711, 12, "the test agrees")
+    assert (history.lost.instance_id, history.lost.machine_id) == (InstanceId(4711), 12)
+    assert history.lost.how == "the test agrees"
     assert history.resumes is not None
     assert history.resumes.steps == {"sft": 100}
     assert history.artifact is not None

@@ -17,13 +17,13 @@ from harness.core.ports import DestroyReply, OfferQuery
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import ApiFault
 from harness.providers.keeping import KeyStore
+from harness.providers.rate_limits import UNPACED
 from harness.providers.registry import ProviderSettings
 from harness.providers.scoped_keys import Act, Scope
 from harness.providers.vast import open_provider
 from harness.providers.vast.credentials import Credentials, resolve
 from harness.providers.vast.keys import VastKeyIssuer
 from harness.providers.vast.provider import VastProvider
-from harness.providers.vast.rate_limits import UNPACED
 from harness.providers.wall import Wall, read_record, working_key
 from tests.support.emulator_kit import ask, create_request, scenario
 from tests.support.official_client import official_client
@@ -117,7 +117,7 @@ def test_the_kept_key_does_all_that_the_harness_does_and_makes_no_keys(
     assert kept is not None
     provider = VastProvider(Credentials(emulator.url, kept), SystemClock(), pace=UNPACED)
     assert provider.account().user_id == emulator.world.scenario.account.user_id
-    assert provider.instances().ids() == {rented.id}
+    assert provider.instances().ids() == {InstanceId(rented.id)}
     assert provider.search(OfferQuery(gpu_names=("H100",), num_gpus=8, disk_gb=40, max_usd_per_hour=20))
     provider.charges(InstanceId(rented.id))
     provider.volumes()

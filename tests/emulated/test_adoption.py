@@ -28,9 +28,9 @@ from harness.job.model import ProviderTable
 from harness.ledger.events import Fetched
 from harness.ledger.history import History, fold
 from harness.ledger.sql import open_store
+from harness.providers.rate_limits import UNPACED
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider
-from harness.providers.vast.rate_limits import UNPACED
 from tests.support.emulator_kit import Box, key_pair, rent, scenario
 
 pytestmark = [

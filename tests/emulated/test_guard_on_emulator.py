@@ -36,9 +36,9 @@ from harness.ledger.events import (
 )
 from harness.ledger.kinds import JobEvent
 from harness.ledger.sql import open_store
+from harness.providers.rate_limits import UNPACED
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider
-from harness.providers.vast.rate_limits import UNPACED
 from harness.remote.ssh.keys import generate_keypair
 from harness.runner import provision, teardown
 from harness.wiring import OpenContext
@@ -69,6 +69,10 @@ class Scene:
         assert self.context.history.rental is not None
         return self.context.history.rental.instance_id
 
+    @property
+    def number(self) -> int:
+        return int(str(self.instance_id))
+
     def destroy(self, word: str | None = "the test agrees") -> None:
         teardown.teardown(self.context, Telling(), lambda _id, _file: word)
 
@@ -76,7 +80,7 @@ class Scene:
         return [type(event) for event in events_of(self.context.history.records)]
 
     def is_alive(self) -> bool:
-        return int(self.instance_id) in self.emulator.world.rentals()
+        return self.number in self.emulator.world.rentals()
 
 
 def _job(tmp_path: Path) -> Job:
@@ -164,14 +168,14 @@ def _runs(scene: Scene) -> None:
 
 
 def _reboot(scene: Scene) -> None:
-    scene.emulator.world.reboot(scene.instance_id)
+    scene.emulator.world.reboot(scene.number)
     scene.emulator.settle()
 
 
 BREAKS: dict[str, tuple[Callable[[Scene], object], str]] = {
     "a flipped byte": (lambda s: s.local.write_bytes(MODEL[:-1] + b"?"), "no longer matches its release"),
     "no file": (lambda s: s.local.unlink(), "does not exist"),
-    "another label": (lambda s: s.emulator.world.label(s.instance_id, "mine"), "carries the label"),
+    "another label": (lambda s: s.emulator.world.label(s.number, "mine"), "carries the label"),
     "a running process": (_runs, "still runs on the box"),
     "a changed artifact": (lambda s: s.artifact.write_bytes(b"?" + MODEL), "has changed since it was verified"),
     "a rebooted box with new keys": (_reboot, "could not be looked at: .* host key"),
@@ -227,7 +231,7 @@ def test_an_answer_is_no_proof(scene: Scene, name: str) -> None:
 def test_a_key_that_is_revoked_in_between_proves_nothing(scene: Scene) -> None:
     """After the request every look is answered 404 auth_error: that is not the 404 of an instance that is gone."""
 
-    def confirm(_id: int, _file: str) -> str:
+    def confirm(_id: InstanceId, _file: str) -> str:
         _fault(scene, "GET /api/v0/instances/{id}", times=0, **AUTH)
         return "the test agrees"
 

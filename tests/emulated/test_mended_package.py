@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.ids import InstanceId
 from harness.emulator.state import FIRST_ID
 from harness.ledger.events import Closed, Rented
 from tests.support.operator import SUPPORT, Operator
@@ -39,6 +40,6 @@ def test_a_mended_package_takes_the_place_of_what_was_stopped(operator: Operator
     script.write_text(text, encoding="utf-8")
     assert operator.run() == 0
     events = operator.events()
-    assert [event.instance_id for event in events if isinstance(event, Rented)] == [FIRST_ID]
+    assert [event.instance_id for event in events if isinstance(event, Rented)] == [InstanceId(FIRST_ID)]
     assert isinstance(events[-1], Closed)
     assert WRONG + "\n" not in (operator.directory / "companions/training.log").read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from harness.core.ids import InstanceId
 from harness.emulator.box.container import can_isolate
 from harness.emulator.scenario import Scenario, load, names
 from harness.emulator.state import FIRST_ID, State
@@ -81,7 +82,7 @@ def _nothing_is_unsaid(operator: Operator, events: tuple[JobEvent, ...]) -> None
 def _billed_once(world: State, events: tuple[JobEvent, ...]) -> None:
     """One contract was ever made, and the job knows it."""
     rented = [event.instance_id for event in events if isinstance(event, Rented)]
-    assert rented == [FIRST_ID]
+    assert rented == [InstanceId(FIRST_ID)]
     assert world.last_id == FIRST_ID + len(world.increases), "what a host offers for it is numbered, too"
     assert {entry.instance_id for entry in world.charges.entries} == {FIRST_ID}
 

@@ -102,9 +102,9 @@ def _is_closed_after_two(operator: Operator) -> None:
     """Two instances, the second rented when the first was proven gone; verified and closed; nothing is left."""
     world, events = operator.world(), operator.events()
     rented = [event.instance_id for event in events if isinstance(event, Rented)]
-    assert rented == [FIRST_ID, world.last_id]
+    assert rented == [InstanceId(FIRST_ID), InstanceId(world.last_id)]
     assert len(set(rented)) == 2
-    assert {entry.instance_id for entry in world.charges.entries} == set(rented)
+    assert {InstanceId(entry.instance_id) for entry in world.charges.entries} == set(rented)
     kinds = [type(event) for event in events]
     second = [at for at, kind in enumerate(kinds) if kind is RentIntended][1]
     assert kinds.index(Lost) < second

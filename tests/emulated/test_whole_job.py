@@ -91,7 +91,7 @@ class Rehearsal:
         provider = open_emulated(
             self.home / "emulator-slow-line", SystemClock(), scenario=str(self.file.parent / "slow-line.toml")
         )
-        return sorted(provider.instances().ids())
+        return sorted(int(str(one)) for one in provider.instances().ids())
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from tests.field.case import field_case
 BASH, POWERSHELL, CMD = Shell.BASH, Shell.POWERSHELL, Shell.CMD
 API = "https://console.vast.ai/api/v0"
 U = f"{API}/instances/5/"
+RUNPOD = "https://api.runpod.io/v2/pods/7h9k2m4n6p"
 OWN = "own: what an agent types next"
 HOOKS = "OffbandMesh/meshcore-firmware#652"
 """Hooks that fire on a text which only names a command."""
@@ -154,6 +155,15 @@ HEREDOC = "laurigates/claude-plugins#1587"
         field_case("sky stop", "own: SkyPilot", BASH, rules.OTHER_MACHINE, "sky stop train"),
         field_case("runpodctl remove", "own: runpodctl", BASH, rules.OTHER_MACHINE, "runpodctl remove pod abc123"),
         field_case("runpodctl delete", "own: runpodctl 2", BASH, rules.OTHER_MACHINE, "runpodctl pod delete abc123"),
+        field_case("runpodctl reset", "runpod/docs runpodctl/reference/runpodctl-pod.mdx", BASH, rules.OTHER_MACHINE, "runpodctl pod reset abc123"),
+        field_case("RunPod v1 delete", "runpod/docs api-reference/pods/DELETE/pods/podId.mdx", BASH, rules.OTHER_MACHINE, "curl --request DELETE --url https://rest.runpod.io/v1/pods/abc123 --header \"Authorization: Bearer $RUNPOD_API_KEY\""),
+        field_case("RunPod v2 delete", "runpod/docs api-reference-v2/pods/terminate-a-pod.mdx", BASH, rules.OTHER_MACHINE, f"curl -X DELETE {RUNPOD}"),
+        field_case("RunPod v2 terminate", "runpod/docs api-reference-v2/migrate-from-v1.mdx", BASH, rules.OTHER_MACHINE, f"curl --request POST --url {RUNPOD}/action --header 'Content-Type: application/json' --data '{{\"action\":\"terminate\"}}'"),
+        field_case("RunPod v2 stop", "runpod/docs api-reference-v2/migrate-from-v1.mdx", BASH, rules.OTHER_MACHINE, f"curl -X POST {RUNPOD}/action -d '{{\"action\": \"stop\"}}'"),
+        field_case("RunPod v2 action unseen", "own: curl", BASH, rules.OTHER_MACHINE, f"curl -X POST {RUNPOD}/action -d @body.json"),
+        field_case("RunPod v1 stop", "runpod/docs pods/manage-pods.mdx", BASH, rules.OTHER_MACHINE, "curl -X POST https://rest.runpod.io/v1/pods/$RUNPOD_POD_ID/stop"),
+        field_case("RunPod GraphQL", "runpod/docs sdks/graphql/manage-pods.mdx", BASH, rules.OTHER_MACHINE, "curl --request POST --url https://api.runpod.io/graphql --data '{\"query\": \"mutation { podTerminate(input: {podId: \\\"x\\\"}) }\"}'"),
+        field_case("RunPod by requests", "own: python", BASH, rules.OTHER_MACHINE, f"python -c \"import requests; requests.delete('{RUNPOD}')\""),
         field_case("terraform destroy", "warpdotdev/warp#7382", BASH, rules.OTHER_MACHINE, "terraform -chdir=gpu destroy -auto-approve"),
         field_case("terraform apply -destroy", "dimagi/commcare-cloud#4173", BASH, rules.OTHER_MACHINE, "terraform apply -destroy"),
         field_case("tofu", "own: OpenTofu", BASH, rules.OTHER_MACHINE, "tofu destroy"),
@@ -228,6 +238,10 @@ def test_the_act_is_seen(shell: Shell, rule: Rule, line: str) -> None:
         field_case("terraform apply", "own: terraform", BASH, "terraform apply -auto-approve"),
         field_case("terraform mention", HOOKS, BASH, "git commit -m 'terraform destroy is asked about'"),
         field_case("runpodctl get", "own: runpodctl", BASH, "runpodctl get pod"),
+        field_case("RunPod look", "own: a look", BASH, f"curl {RUNPOD}"),
+        field_case("RunPod start", "runpod/docs api-reference-v2/migrate-from-v1.mdx", BASH, f"curl -X POST {RUNPOD}/action -d '{{\"action\":\"start\"}}'"),
+        field_case("RunPod create", "runpod/docs api-reference-v2/pods/create-a-pod.mdx", BASH, "curl -X POST https://api.runpod.io/v2/pods -d '{\"name\": \"x\", \"image\": \"y\"}'"),
+        field_case("RunPod balance", "own: a look", BASH, "curl https://api.runpod.io/graphql -d '{\"query\": \"query { myself { clientBalance } }\"}'"),
         field_case("aws list", "own: AWS", BASH, "aws ec2 describe-instances"),
         field_case("Write-Warning", HOOKS, POWERSHELL, "Write-Warning 'vastai destroy instance 5'"),
         field_case("Write-Verbose", HOOKS, POWERSHELL, "Write-Verbose \"next: vastai destroy instance $id\""),

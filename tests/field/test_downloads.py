@@ -13,7 +13,7 @@ import pytest
 from harness.cli import transfer
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, GateHeld, HarnessError
-from harness.core.ids import JobName, Sha256
+from harness.core.ids import InstanceId, JobName, Sha256
 from harness.ledger.events import Reopened
 from harness.ledger.sql import open_store
 from harness.wiring import open_context
@@ -56,7 +56,9 @@ def download(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
     def typed(pattern: str) -> list[str]:
         here = tmp_path / "here"
-        transfer.download(None, box.id, int(box.port()), "127.0.0.1", pattern, here, "root", box.key, "1", plain=True)
+        transfer.download(
+            None, InstanceId(box.id), int(box.port()), "127.0.0.1", pattern, here, "root", box.key, "1", plain=True
+        )
         return sorted(path.name for path in here.iterdir())
 
     return typed

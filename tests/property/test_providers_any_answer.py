@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from harness.core.errors import AmbiguousCreate, BadInput, HarnessError, OfferGone, ProviderUnavailable
 from harness.core.ids import InstanceId, OfferId
 from harness.core.ports import CreateRequest, DestroyReply
+from harness.providers.rate_limits import UNPACED, Patience
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider
-from harness.providers.vast.rate_limits import UNPACED, Patience
 from tests.support.fake_clock import FakeClock
 from tests.support.scripted_http import Said, Script, reply, serving
 from tests.support.vast_rows import instance_row
@@ -127,7 +127,8 @@ def test_a_create_names_an_instance_or_says_what_is_known(
         assert status == 429 or (400 < status < 500 and isinstance(body, dict))
     else:
         assert (status, body["success"]) == (200, True)
-        assert rented == int(body["new_contract"]) > 0
+        assert rented == InstanceId(int(body["new_contract"]))
+        assert int(body["new_contract"]) > 0
 
 
 @UNHURRIED

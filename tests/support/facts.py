@@ -211,7 +211,7 @@ def provision() -> ProvisionFacts:
         gpu_names=seen(gpu_names("H100")),
         offer=seen(offer()),
         instance=seen(instance()),
-        labelled=seen((INSTANCE,)),
+        labelled=seen((InstanceId(INSTANCE),)),
         pin=seen(PinFacts(("ssh-ed25519 AAAA",), "read in the container log")),
         fresh_login=seen("root"),
         gpus=seen(eight_h100()),

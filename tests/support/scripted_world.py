@@ -98,7 +98,7 @@ class Market:
         self.created += 1
         return self.add(4710 + self.created, request.label)
 
-    def add(self, number: int, label: str | None, status: InstanceStatus = InstanceStatus.RUNNING) -> InstanceId:
+    def add(self, number: object, label: str | None, status: InstanceStatus = InstanceStatus.RUNNING) -> InstanceId:
         """One more instance, whoever rented it."""
         instance_id = InstanceId(number)
         self.rented[instance_id] = Instance(

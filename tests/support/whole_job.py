@@ -54,7 +54,7 @@ class Metered(Market):
         self.on_rent()
         return instance_id
 
-    def add(self, number: int, label: str | None, status: InstanceStatus = InstanceStatus.RUNNING) -> InstanceId:
+    def add(self, number: object, label: str | None, status: InstanceStatus = InstanceStatus.RUNNING) -> InstanceId:
         instance_id = Market.add(self, number, label, status)
         self.spans[instance_id], self.ever[instance_id] = [], label or ""
         self._meter(instance_id)

@@ -13,7 +13,7 @@ from harness.emulator.editing import edited
 from harness.emulator.permissions import Category
 from harness.emulator.refusal import Refusal, not_emulated
 from harness.emulator.scenario import ApiFault
-from harness.emulator.web import account, apikeys, increases, instances, results, storage, templates
+from harness.emulator.web import account, apikeys, increases, instances, results, runpod, storage, templates
 from harness.emulator.web.exchange import MAX_BODY, WORLD, Handler, answering, json_answer, world_of
 from harness.emulator.web.pacing import Pacing
 from harness.emulator.world import World
@@ -91,6 +91,7 @@ def build(world: World) -> web.Application:
     for method, path, handler, category in ROUTES:
         for form in (path, path + "/"):
             app.router.add_route(method, form, answering(handler, category))
+    runpod.add_routes(app)
     return app
 
 
@@ -102,6 +103,8 @@ async def _refuse(request: web.Request, handler: Next) -> web.StreamResponse:
         return json_answer(dict(refusal.body), status=refusal.status)
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
         unknown = not_emulated(f"{request.method} {request.path}")
+        if runpod.speaks(request):
+            return runpod.problem(unknown.status, f"{request.method} {request.path} is not emulated")
         return json_answer(dict(unknown.body), status=unknown.status)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from harness.core.ports import Provider
 from harness.providers.assumptions import Subject
 from harness.providers.keeping import KeyStore
+from harness.providers.rate_limits import Pace
 from harness.providers.registry import ProviderSettings
 from harness.providers.vast.assumptions import ASSUMPTIONS
 from harness.providers.vast.credentials import Credentials, resolve, server_of
 from harness.providers.vast.keys import VastKeyIssuer
 from harness.providers.vast.provider import VastProvider
-from harness.providers.vast.rate_limits import Pace
 from harness.providers.wall import working_key
 
 __all__ = ("ASSUMPTIONS", "open_key_issuer", "open_provider", "open_subject")

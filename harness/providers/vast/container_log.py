@@ -5,8 +5,8 @@ from __future__ import annotations
 from harness.core.errors import ProviderUnavailable
 from harness.core.network import cause
 from harness.core.ports import Clock
-from harness.providers.vast.credentials import is_private
-from harness.providers.vast.deadline import within
+from harness.providers.addresses import is_private
+from harness.providers.deadline import within
 
 LIMIT_BYTES = 4 << 20
 """As much of a log is read; it starts with what onstart printed, the host keys among it."""

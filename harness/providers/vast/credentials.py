@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
-from harness.core.errors import BadInput
+from harness.core.errors import BadInput, MissingExtra
+from harness.providers.addresses import require_key, require_url
 from harness.providers.scoped_keys import KeyPlace
 
 DEFAULT_SERVER = "https://console.vast.ai"
 KEY_REMEDY = "Get a key at https://cloud.vast.ai/manage-keys/ and set VAST_API_KEY, or run: vastai set api-key KEY."
 _KEY_LIMIT = 4096
+_SERVICE = "Vast.ai"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,22 @@ class Credentials:
     api_key: str = field(repr=False)
     source: str = ""
 
+    @property
+    def key_check(self) -> str:
+        """The official command that shows whose key it is."""
+        return "vastai show user"
+
+    def client(self) -> Any:
+        """The official client, told to try once: it would re-send a create, too, on a lost reply or a 429."""
+        try:
+            from vastai.api.client import VastClient  # noqa: PLC0415 - 0.7 s and 600 modules: only when needed
+        except ImportError as error:
+            raise MissingExtra("the Vast.ai provider", "vast") from error
+        return VastClient(api_key=self.api_key, server_url=self.server_url, retry=1)
+
     def __post_init__(self) -> None:
-        _require_url(self.server_url)
-        _require_key(self.api_key)
+        require_url(self.server_url, _SERVICE)
+        require_key(self.api_key, _SERVICE, KEY_REMEDY)
 
 
 def resolve(
@@ -47,7 +61,7 @@ def resolve(
     Raises BadInput when there is no key, or one that cannot be a key; the message never holds it.
     """
     server = server_of(environ, server_url)
-    _require_url(server)
+    require_url(server, _SERVICE)
     asked = api_key or environ.get("VAST_API_KEY")
     files = key_files(environ, home)
     used = None if asked else next((path for path in files if path.exists()), None)
@@ -99,33 +113,3 @@ def _holds_another(path: Path, key: str) -> bool:
         return path.exists() and _read(path) not in {"", key}
     except BadInput:
         return False
-
-
-def _require_key(key: str) -> None:
-    """A key travels in an HTTP header: a blank or a line break in it would be shown in the client's own error."""
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
-        raise BadInput("the Vast.ai API key holds characters that no key has", remedy=KEY_REMEDY)
-
-
-def _require_url(url: str) -> None:
-    """The key is sent to this address: over TLS, or not beyond this machine."""
-    try:
-        parts = urlsplit(url)
-        host, _port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise BadInput("the Vast.ai server URL cannot be parsed") from error
-    if parts.scheme not in {"http", "https"} or not host or parts.username or parts.password or parts.query:
-        raise BadInput("the Vast.ai server URL must look like https://HOST or http://127.0.0.1:PORT")
-    if not is_private(url):
-        raise BadInput(f"http://{host} would send the API key unencrypted: use https")
-
-
-def is_private(url: str) -> bool:
-    """True where nobody on the way can read or change what is exchanged: TLS, or this machine only."""
-    parts = urlsplit(url)
-    if parts.scheme == "https":
-        return bool(parts.hostname)
-    try:
-        return parts.scheme == "http" and ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return parts.hostname == "localhost"

@@ -13,12 +13,12 @@ from harness.core.canonical import Json
 from harness.core.errors import BadInput, ProviderUnavailable
 from harness.core.ports import Clock
 from harness.providers.assumptions import NEVER
+from harness.providers.rate_limits import Lane, Pace, Patience
+from harness.providers.row import Row
 from harness.providers.scoped_keys import Act, KeyPlace, Scope, ScopedKey
 from harness.providers.vast.credentials import KEY_REMEDY, Credentials, key_places
 from harness.providers.vast.provider import VastProvider
-from harness.providers.vast.rate_limits import Lane, Pace, Patience
-from harness.providers.vast.rows import Row
-from harness.providers.vast.wire import Call, Reply, Wire
+from harness.providers.wire import Call, Reply, Wire
 
 _READS = ("misc", "instance_read", "billing_read")
 _RIGHTS = {

@@ -10,7 +10,7 @@ from harness.core.errors import ProviderUnavailable
 from harness.core.ids import OfferId
 from harness.core.ports import Offer, OfferQuery
 from harness.core.text import printable
-from harness.providers.vast.rows import Row
+from harness.providers.row import Row
 
 _LIMIT = 64
 

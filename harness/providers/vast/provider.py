@@ -29,12 +29,12 @@ from harness.core.ports import (
     Volume,
 )
 from harness.providers import host_keys
+from harness.providers.rate_limits import Lane, Pace, Patience
+from harness.providers.row import Row
 from harness.providers.vast import offers, rows
 from harness.providers.vast.container_log import fetch_text
 from harness.providers.vast.credentials import Credentials
-from harness.providers.vast.rate_limits import Lane, Pace, Patience
-from harness.providers.vast.rows import Row
-from harness.providers.vast.wire import Call, Reply, Wire
+from harness.providers.wire import Call, Reply, Wire
 
 GONE = ("not_found", "no_such_instance")
 _MAX_PAGES = 1000
@@ -138,7 +138,7 @@ class VastProvider:
         found = tuple(rows.pending_price(one) for one in page.items("pending_price_increases"))
         if page.fields.get("truncated"):
             raise page.odd("truncated", "false: the list is not whole")
-        return tuple(price for contract, price in found if contract == instance_id)
+        return tuple(price for contract, price in found if InstanceId(contract) == instance_id)
 
     def attach_key(self, instance_id: InstanceId, public_key: str) -> None:
         """Let an SSH public key (one line) log in; a key that is there already is fine."""

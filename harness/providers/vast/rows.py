@@ -1,20 +1,18 @@
-"""Vast.ai's JSON rows, typed. A row that does not read as expected is an error, never a default. Pure."""
+"""Meaning of Vast.ai's JSON rows. Pure."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from harness.core.errors import ProviderUnavailable
 from harness.core.ids import InstanceId, VolumeId
 from harness.core.money import per_hour
 from harness.core.ports import Account, Bill, Charge, Endpoint, Instance, InstanceStatus, PendingPrice, Volume
 from harness.core.text import printable
+from harness.providers.row import Row
 
-_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}")
 _SSH = "22/tcp"
 _FATAL = (
     "pull rate limit",
@@ -26,90 +24,6 @@ _FATAL = (
 """Fragments of ``status_msg`` after which an instance never runs."""
 
 _SOURCE = re.compile(r"([a-z]+)-([0-9]{1,18})")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A JSON object read field by field; ``what`` names it in errors. Raises ProviderUnavailable on odd fields."""
-
-    what: str
-    fields: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, what: str, value: object) -> Row:
-        """A row, when the value is a JSON object."""
-        if not isinstance(value, Mapping):
-            raise ProviderUnavailable(f"{what} is a {type(value).__name__}, not a JSON object")
-        return cls(what, value)
-
-    def number(self, name: str) -> float:
-        """A finite number; the provider also sends numbers as strings."""
-        number = self.number_or_none(name)
-        if number is None:
-            raise self.odd(name, "a number")
-        return number
-
-    def number_or_none(self, name: str) -> float | None:
-        """A finite number, or None for null and for a missing field."""
-        value = self.fields.get(name)
-        if value is None:
-            return None
-        try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise self.odd(name, "a number")
-        return number
-
-    def price_or_none(self, name: str) -> float | None:
-        """A price that is told beside the row's own matter: None, not an error, where it reads oddly."""
-        try:
-            price = self.number_or_none(name)
-        except ProviderUnavailable:
-            return None
-        return price if price is not None and price >= 0 else None
-
-    def whole(self, name: str) -> int:
-        """A whole number that is not negative."""
-        value = self.fields.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            number = value  # not through a float, which cannot tell large ids apart
-        else:
-            number = int(self.number(name))
-            if number != self.number(name):
-                raise self.odd(name, "a whole number")
-        if number < 0:
-            raise self.odd(name, "a whole number")
-        return number
-
-    def identifier(self, name: str) -> int:
-        """A positive whole number."""
-        number = self.whole(name)
-        if number == 0:
-            raise self.odd(name, "an id")
-        return number
-
-    def text(self, name: str) -> str:
-        """A string; empty for null and for a missing field."""
-        value = self.fields.get(name)
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise self.odd(name, "text")
-        return value.strip()
-
-    def items(self, name: str) -> list[Any]:
-        """A list, which must be there."""
-        value = self.fields.get(name)
-        if not isinstance(value, list):
-            raise self.odd(name, "a list")
-        return value
-
-    def odd(self, name: str, expected: str) -> ProviderUnavailable:
-        """The error for a field that is not what it should be."""
-        found = printable(repr(self.fields[name]), 80) if name in self.fields else "missing"
-        return ProviderUnavailable(f"{self.what}: {name} is {found}, not {expected}")
 
 
 def account(body: Mapping[str, Any], at: float | None = None) -> Account:
@@ -231,24 +145,11 @@ def _endpoints(row: Row) -> tuple[Endpoint, ...]:
     found: list[Endpoint] = []
     ports = row.fields.get("ports")
     mapped = ports.get(_SSH) if isinstance(ports, Mapping) else None
-    if mapped and (address := row.text("public_ipaddr")):
+    if mapped and row.text("public_ipaddr"):
         first = mapped[0] if isinstance(mapped, list) else None
         mapping = Row.of(f"{row.what}: the mapping of {_SSH}", first)
-        found.append(Endpoint(_host(row, address), _port(mapping, "HostPort"), "direct"))
-    if (proxy := row.text("ssh_host")) and row.fields.get("ssh_port") is not None:
+        found.append(Endpoint(row.host("public_ipaddr"), mapping.port("HostPort"), "direct"))
+    if row.text("ssh_host") and row.fields.get("ssh_port") is not None:
         behind_jupyter = "jupyter" in row.text("image_runtype")
-        found.append(Endpoint(_host(row, proxy), _port(row, "ssh_port") + behind_jupyter, "proxy"))
+        found.append(Endpoint(row.host("ssh_host"), row.port("ssh_port") + behind_jupyter, "proxy"))
     return tuple(found)
-
-
-def _host(row: Row, text: str) -> str:
-    if not _HOST.fullmatch(text):
-        raise ProviderUnavailable(f"{row.what}: {printable(repr(text), 80)} is not a host")
-    return text
-
-
-def _port(row: Row, name: str) -> int:
-    port = row.whole(name)
-    if not 0 < port < 65535:  # the highest is left out: a proxy's may be raised by one
-        raise row.odd(name, "a port")
-    return port

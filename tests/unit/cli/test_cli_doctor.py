@@ -14,10 +14,11 @@ import pytest
 
 from harness.cli import doctor, entry
 from harness.core.clock import SystemClock
-from harness.core.errors import BadInput, MissingExtra, ProviderUnavailable
+from harness.core.errors import BadInput, MissingExtra, NoKey, ProviderUnavailable
 from harness.core.ids import JobName
 from harness.core.ports import Account, Listing
 from harness.facts import runtime
+from harness.job.model import ProviderTable
 from harness.ledger.events import InstanceStopped, Opened, RentIntended
 from harness.ledger.sql import open_store
 from harness.shellguard import shim
@@ -77,13 +78,24 @@ def ask(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     return asked
 
 
+def only_vast(monkeypatch: pytest.MonkeyPatch, opened: Callable[..., object]) -> None:
+    """Have a key of that provider alone: nobody has one of every kind that is known."""
+
+    def of_its_kind(table: ProviderTable, *more: object) -> object:
+        if table.kind != "vast":
+            raise NoKey(f"no key of {table.kind}")
+        return opened(table, *more)
+
+    monkeypatch.setattr(doctor, "open_provider", of_its_kind)
+
+
 def market(monkeypatch: pytest.MonkeyPatch, account: Account | Exception) -> None:
     def opened(*_: object) -> Market:
         if isinstance(account, BadInput | MissingExtra):
             raise account
         return Market(account)
 
-    monkeypatch.setattr(doctor, "open_provider", opened)
+    only_vast(monkeypatch, opened)
 
 
 def shut(found: dict[str, dict[str, Any]]) -> dict[str, str]:
@@ -162,10 +174,21 @@ def test_a_clock_that_is_wrong_is_told(ask: Asked, monkeypatch: pytest.MonkeyPat
         assert f"{'ahead of' if apart > 0 else 'behind'} the provider's" in found["clock"]["seen"]
 
 
+def test_a_provider_that_nobody_has_a_key_of_worries_nobody(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUNPOD_API_KEY", raising=False)
+    code, found = ask()
+    assert (code, shut(found)) == (0, {})
+    assert "no RunPod API key was found; needed to rent there" in found["account runpod"]["seen"]
+    monkeypatch.setenv("RUNPOD_API_KEY", "two words")
+    code, found = ask()
+    assert code != 0
+    assert "two words" not in json.dumps(found)
+
+
 def test_a_provider_that_never_answers_costs_bounded_time(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()
     monkeypatch.setattr(doctor, "_WITHIN_S", 0.2)
-    monkeypatch.setattr(doctor, "open_provider", lambda *_: never.wait(60))
+    only_vast(monkeypatch, lambda *_: never.wait(60))
     code, found = ask()
     never.set()
     assert (code, shut(found)) == (4, {"account vast": "unknown"})

@@ -45,6 +45,7 @@ from tests.support.scripted_world import Market, offer
 from tests.support.typing_commands import typing
 
 ROOT = Path(__file__).resolve().parents[3]
+ASKED = InstanceId(4711)
 
 
 @pytest.fixture
@@ -382,7 +383,9 @@ def _asked(monkeypatch: pytest.MonkeyPatch, *typed: str) -> tuple[str | None, st
     console = Console(file=file, width=200)
     monkeypatch.setattr(console, "input", answer)
     monkeypatch.setattr(sys, "stdin", _Terminal(is_one=True))
-    return confirming(_at(), console, Telling(), yes=False)(4711, "/home/me/[bold]model.gguf"), file.getvalue()
+    return confirming(_at(), console, Telling(), yes=False)(
+        InstanceId(4711), "/home/me/[bold]model.gguf"
+    ), file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -422,10 +425,10 @@ class _Terminal:
 def test_where_nobody_sits_nobody_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO())
     monkeypatch.setattr(sys, "stdin", _Terminal(is_one=False))
-    assert confirming(_at(), console, Telling(), yes=False)(4711, "x") is None
-    assert confirming(_at(), console, Telling(), yes=True)(4711, "x") == "--yes, given in advance"
+    assert confirming(_at(), console, Telling(), yes=False)(ASKED, "x") is None
+    assert confirming(_at(), console, Telling(), yes=True)(ASKED, "x") == "--yes, given in advance"
     told = job(teardown={"confirm": "yes"})
-    assert confirming(_at(told), console, Telling(), yes=False)(4711, "x") == "the job file agrees in advance"
+    assert confirming(_at(told), console, Telling(), yes=False)(ASKED, "x") == "the job file agrees in advance"
 
 
 def _job_file(folder: Path, **limits: float) -> Path:
@@ -633,6 +636,8 @@ def test_a_job_without_an_account_is_held_before_anything_is_staged(ask: Ask, ho
 
 WITHOUT = """
 import sys
+
+ASKED = InstanceId(4711)
 
 class Missing:
     @staticmethod

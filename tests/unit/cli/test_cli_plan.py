@@ -154,8 +154,8 @@ def test_a_time_is_told_no_more_exactly_than_it_is_known(seconds: float, told: s
 
 
 def test_words_of_a_host_cannot_draw_on_the_terminal() -> None:
+    from harness.providers.row import Row
     from harness.providers.vast import offers
-    from harness.providers.vast.rows import Row
 
     assert offers._place(Row("an offer", {"geolocation": "\x1b[2JSweden,\n SE "})) == "Sweden, SE"
     assert offers._place(Row("an offer", {"geolocation": ["x"]})) == ""

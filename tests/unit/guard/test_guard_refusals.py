@@ -51,7 +51,7 @@ def test_on_the_real_event_store_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert world.store.verify(world.job.name) == ()
 
 
-def _agree(_id: int, _file: str) -> str:
+def _agree(_id: InstanceId, _file: str) -> str:
     return "the test agrees"
 
 
@@ -184,14 +184,14 @@ def test_without_a_word_nothing_goes(world: World, answer: str | None) -> None:
 
 
 def test_the_operator_is_told_what_goes_and_what_stays(world: World) -> None:
-    asked: list[tuple[int, str]] = []
+    asked: list[tuple[InstanceId, str]] = []
 
-    def confirm(instance_id: int, file: str) -> None:
+    def confirm(instance_id: InstanceId, file: str) -> None:
         asked.append((instance_id, file))
 
     with pytest.raises(Refused):
         destroy.destroy(world.context(), confirm, lambda _: None)
-    assert asked == [(4711, str(_local(world)))]
+    assert asked == [(InstanceId(4711), str(_local(world)))]
 
 
 def test_nobody_is_asked_about_what_will_be_refused(world: World) -> None:
@@ -225,7 +225,7 @@ def test_what_happens_while_the_operator_thinks_is_seen(world: World, name: str)
     """A word that was waited for may come hours after the look that it rests on."""
     spoil, why = WHILE_ASKED[name]
 
-    def confirm(_id: int, _file: str) -> str:
+    def confirm(_id: InstanceId, _file: str) -> str:
         world.clock.turn(60)
         spoil(world)
         return "typed at the terminal"
@@ -236,7 +236,7 @@ def test_what_happens_while_the_operator_thinks_is_seen(world: World, name: str)
 
 
 def test_a_release_that_runs_out_while_the_operator_thinks_is_made_anew(world: World) -> None:
-    def confirm(_id: int, _file: str) -> str:
+    def confirm(_id: InstanceId, _file: str) -> str:
         world.clock.turn(world.job.limits.release_valid_s + 1)
         return "typed at the terminal"
 

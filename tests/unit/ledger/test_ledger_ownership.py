@@ -118,7 +118,7 @@ def test_an_instance_of_a_rent_that_was_cut_off_is_the_jobs_that_began_it(
 
 def test_an_instance_that_a_log_believes_alive_and_nobody_lists_is_told(provider: FaultyProvider) -> None:
     row = _only(survey(provider, _alive())["instances"])
-    assert (row.id, row.status, row.standing) == (INSTANCE, "not listed", Standing.FORGOTTEN)
+    assert (InstanceId(row.id), row.status, row.standing) == (INSTANCE, "not listed", Standing.FORGOTTEN)
 
 
 def test_another_providers_numbers_mean_other_things(market: Market, provider: FaultyProvider) -> None:

@@ -97,7 +97,7 @@ def test_a_built_in_kind_loads(kind: str) -> None:
 
 @pytest.mark.usefixtures("toy")
 def test_an_installed_package_brings_a_kind_that_is_not_imported_until_it_is_opened(tmp_path: Path) -> None:
-    assert registry.kinds() == ("emulated", "toy", "vast")
+    assert registry.kinds() == ("emulated", "runpod", "toy", "vast")
     assert registry.find("toy").value == "toy_cloud:open_provider"
     assert "toy_cloud" not in sys.modules
     with pytest.raises(BadInput, match="no key of the toy cloud"):
@@ -130,7 +130,7 @@ def test_the_scenario_of_the_embedded_provider_is_no_other_ones(tmp_path: Path) 
 @pytest.mark.usefixtures("no_vast")
 @pytest.mark.parametrize("kind", ["", "Vast", "vast ", "vast.ai", "nobody", "harness.providers.vast:open_provider"])
 def test_an_unknown_kind_is_refused_and_never_sent_to_another(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="known here: emulated, vast") as refused:
+    with pytest.raises(BadInput, match="known here: emulated, runpod, vast") as refused:
         registry.open_provider(_settings(kind, tmp_path))
     assert "install the package" in refused.value.remedy
     with pytest.raises(BadInput, match=r"job\.toml: line \d+: provider\.kind: no provider is of kind"):
@@ -146,7 +146,7 @@ def test_commands_refuse_an_unknown_kind_with_the_code_of_a_bad_input(
     for words in (("orphans", "--provider", "nobody"), ("run", str(_job_file(tmp_path, 'kind = "nobody"')), "--plain")):
         code, said = typed(*words)
         assert code == BadInput.exit_code == 2
-        assert "no provider is of kind 'nobody'; known here: emulated, vast" in said
+        assert "no provider is of kind 'nobody'; known here: emulated, runpod, vast" in said
 
 
 def test_a_job_that_has_begun_is_read_though_its_provider_is_gone(
@@ -165,7 +165,7 @@ def test_a_job_that_has_begun_is_read_though_its_provider_is_gone(
 def test_nobody_else_is_sent_what_is_meant_for_a_built_in_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _declare(tmp_path, "greedy", "vast = greedy:open_provider")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert registry.kinds() == ("emulated", "vast")
+    assert registry.kinds() == ("emulated", "runpod", "vast")
     assert registry.find("vast").value == BUILT_IN["vast"]
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import BadInput
-from harness.providers.vast.credentials import DEFAULT_SERVER, Credentials, is_private, resolve
+from harness.providers.addresses import is_private
+from harness.providers.vast.credentials import DEFAULT_SERVER, Credentials, resolve
 
 
 def write_key(path: Path, key: str) -> None:

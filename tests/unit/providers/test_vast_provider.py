@@ -14,9 +14,9 @@ from harness.core.clock import SystemClock
 from harness.core.errors import AmbiguousCreate, BadInput, MissingExtra, OfferGone, ProviderUnavailable
 from harness.core.ids import InstanceId, OfferId, VolumeId
 from harness.core.ports import Bill, CreateRequest, DestroyReply, OfferQuery, Provider, Volume
+from harness.providers.rate_limits import UNPACED, Lane, Pace, Patience
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider
-from harness.providers.vast.rate_limits import UNPACED, Lane, Pace, Patience
 from tests.support.fake_clock import FakeClock
 from tests.support.scripted_http import DROP, HANG, Answer, Said, Script, reply, serving
 from tests.support.vast_rows import (
@@ -389,7 +389,7 @@ def test_an_odd_show_is_not_an_absence(odd: Said, script: Script, vast: Provider
 @pytest.mark.parametrize("count", [0, 1, 25, 26, 61])
 def test_the_list_is_all_pages(count: int, script: Script, vast: Provider) -> None:
     script.on(f"GET {LIST}", paged([instance_row(8000 + number) for number in range(count)]))
-    assert vast.instances().ids() == set(range(8000, 8000 + count))
+    assert vast.instances().ids() == set(map(InstanceId, range(8000, 8000 + count)))
 
 
 ROWS = [instance_row(8000 + number) for number in range(3)]
@@ -434,7 +434,7 @@ def test_a_list_without_end_is_given_up(script: Script, vast: Provider, monkeypa
 
 
 def test_a_reply_without_end_is_not_believed(script: Script, vast: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.providers.vast.wire.MAX_REPLY_BYTES", 1000)
+    monkeypatch.setattr("harness.providers.wire.MAX_REPLY_BYTES", 1000)
     script.on("GET /api/v0/users/current", reply(user(padding="x" * 2000)))
     with pytest.raises(ProviderUnavailable, match="at most 1000 are read"):
         vast.account()

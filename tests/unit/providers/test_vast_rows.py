@@ -21,7 +21,7 @@ JSON = st.recursive(
 
 def test_a_whole_row() -> None:
     seen = rows.instance(instance_row())
-    assert seen.id == 7001
+    assert seen.id == InstanceId(7001)
     assert seen.label == "gsh-demo-0a1b2c3d"
     assert seen.status is InstanceStatus.RUNNING
     assert (seen.gpu_name, seen.num_gpus, seen.usd_per_hour, seen.disk_gb) == ("H100 SXM", 8, 15.9, 150.0)

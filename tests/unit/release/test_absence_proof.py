@@ -11,9 +11,9 @@ from harness.core.canonical import canonical
 from harness.core.errors import NotProven, ProviderUnavailable
 from harness.core.ids import InstanceId
 from harness.core.ports import DestroyReply
+from harness.providers.rate_limits import UNPACED, Patience
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider
-from harness.providers.vast.rate_limits import UNPACED, Patience
 from harness.release.absence import billing_stopped, prove_absence
 from tests.support.fake_clock import FakeClock
 from tests.support.faulty_provider import FaultyProvider
@@ -73,7 +73,7 @@ def test_a_destroyed_instance_is_proven_gone_over_a_minute(vast: FaultyProvider,
     assert clock.monotonic() - began == 60
     assert len(proof.looks) == 7
     assert proof.looks[-1].at - proof.looks[0].at == 60
-    assert {(look.user_id, look.others, look.control) for look in proof.looks} == {(USER, 1, OTHER)}
+    assert {(look.user_id, look.others, look.control) for look in proof.looks} == {(USER, 1, InstanceId(OTHER))}
     assert b'"instance_id":7001' in canonical(asdict(proof))
 
 

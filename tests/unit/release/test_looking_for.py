@@ -43,7 +43,7 @@ def test_nothing_is_there_when_three_looks_over_a_minute_agree(market: Market, p
 def test_what_comes_up_between_two_looks_is_found(market: Market, provider: FaultyProvider) -> None:
     provider.break_("instances", ProviderUnavailable("502"), times=1)
     market.add(5, LABEL)
-    assert [one.id for one in look(provider, market).instances] == [5]
+    assert [one.id for one in look(provider, market).instances] == [InstanceId(5)]
     assert sum(market.clock.slept) < 60
 
 
@@ -55,7 +55,7 @@ def test_an_instance_is_found_by_its_label_and_by_its_number(
     market: Market, provider: FaultyProvider, label: str | None, known: tuple[int, ...], found: list[int]
 ) -> None:
     market.add(5, label)
-    assert [one.id for one in look(provider, market, known).instances] == found
+    assert [one.id for one in look(provider, market, known).instances] == list(map(InstanceId, found))
 
 
 @pytest.mark.parametrize(("label", "found"), [(LABEL, 1), ("other", 0), (None, 0)])

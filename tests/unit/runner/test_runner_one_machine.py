@@ -165,7 +165,7 @@ def test_an_instance_that_shows_after_its_rent_was_given_up_is_taken_back(world:
     world.market.add(4799, world.history.labels[0])
     world.run(until=Stage.PROVISION)
     assert world.history.rental is not None
-    assert world.history.rental.instance_id == 4799
+    assert world.history.rental.instance_id == InstanceId(4799)
     assert not world.market.created
 
 

@@ -87,7 +87,7 @@ def test_another_takes_its_place_and_goes_on_from_the_mirror(world: World) -> No
     assert kinds.count(Rented) == 2
     assert kinds.index(Lost) < len(kinds) - kinds[::-1].index(RentIntended)
     (lost,) = world.history.all(Lost)
-    assert (lost.instance_id, lost.how) == (4711, "the test agrees")
+    assert (lost.instance_id, lost.how) == (InstanceId(4711), "the test agrees")
     assert len(lost.absence["looks"]) >= 3
     assert (world.box.root / CHECKPOINT / "ref/adapter_model.safetensors").is_file()
     assert (world.box.root / RUN_FILE).is_file()
@@ -253,7 +253,7 @@ def test_an_offline_instance_is_given_up_for_the_typed_sentence_alone(world: Wor
     assert LOSS_SENTENCE.format(instance_id=4711) in raised.value.remedy
     assert sum(world.clock.slept) >= world.job.limits.dead_after_s
     assert world.provider.count("destroy") == 0
-    assert list(world.market.rented) == [4711]
+    assert list(world.market.rented) == [InstanceId(4711)]
 
     def wiped(event: JobEvent, done: bool) -> None:
         if isinstance(event, Lost) and done:

@@ -1,4 +1,4 @@
-"""How often Vast.ai may be asked, and how long it is waited for. Pure."""
+"""How often a provider may be asked, and how long it is waited for. Pure."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Lane(StrEnum):
 class Pace:
     """Shortest time between two calls of one lane, in seconds.
 
-    From the ``endpoint threshold=`` in the 429 examples of Vast's OpenAPI file; that the
-    number is an interval in seconds is an assumption, and so configurable.
+    The numbers are Vast.ai's, from the ``endpoint threshold=`` in the 429 examples of its OpenAPI file; that
+    they are intervals in seconds is an assumption, and so configurable. They suit the others, too.
     """
 
     intervals: Mapping[Lane, float] = field(

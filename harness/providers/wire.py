@@ -1,9 +1,7 @@
-"""One HTTP call to Vast.ai, through its official client: paced, ended in time, retried only where that is safe.
+"""One HTTP call to a provider, through a client of its own: paced, ended in time, retried only where that is safe.
 
-The client re-sends every request, a create too, on lost replies and on 429, 502, 503 and
-504; it is therefore always told to try once, and reads are tried again here, on the
-harness's own clock. No status but the one expected, and no body but a JSON object,
-ever counts as an answer.
+A client sends a request once: reads are tried again here, on the harness's own clock. No status but the one
+expected, and no body but a JSON object, ever counts as an answer.
 """
 
 from __future__ import annotations
@@ -14,22 +12,49 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 from harness.core.canonical import Json
-from harness.core.errors import MissingExtra, NoAnswer, ProviderUnavailable
+from harness.core.errors import NoAnswer, ProviderUnavailable
 from harness.core.network import cause
 from harness.core.ports import Clock
 from harness.core.text import printable
-from harness.providers.vast.credentials import Credentials
-from harness.providers.vast.deadline import within
-from harness.providers.vast.rate_limits import Lane, Pace, Patience
+from harness.providers.deadline import within
+from harness.providers.rate_limits import Lane, Pace, Patience
 
 MAX_REPLY_BYTES = 32 << 20
 _TEXT_LIMIT = 200
 _RETRIED = frozenset({429, 500, 502, 503, 504})
-_AUTH_REMEDY = "Check the API key (vastai show user{}), then run the same command again."
+
+
+class Access(Protocol):
+    """An address and the key that opens it; ``source`` says where the key was found.
+
+    ``key_check`` is the command or page with which a person checks the key.
+    """
+
+    @property
+    def server_url(self) -> str:
+        """Address of the service."""
+
+    @property
+    def api_key(self) -> str:
+        """The key, which no message shows."""
+
+    @property
+    def source(self) -> str:
+        """Where the key was found; empty when that is not known."""
+
+    @property
+    def key_check(self) -> str:
+        """How a person checks the key."""
+
+    def client(self) -> Any:
+        """Its methods get, put, post and delete take a path, ``query_args``, ``json_data`` and ``timeout``.
+
+        They send one request and answer as ``requests`` does. Raises MissingExtra.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +77,7 @@ class Reply:
     """A reply: the HTTP status and the JSON object of the body; None when the body is not one.
 
     ``shown`` is what of the body may be shown: bounded, printable, without secrets. ``at`` is the server's own time,
-    seconds since the epoch. ``key_from`` says where the key is from, for the remedy of a refusal.
+    seconds since the epoch. ``remedy`` is that of a refused key.
     """
 
     call: Call
@@ -60,7 +85,7 @@ class Reply:
     body: dict[str, Any] | None
     shown: str
     at: float | None = None
-    key_from: str = ""
+    remedy: str = ""
 
     def ok(self) -> dict[str, Any]:
         """The body of a 200 that does not itself say failure; raises ProviderUnavailable on anything else."""
@@ -88,22 +113,23 @@ class Reply:
     def unexpected(self) -> ProviderUnavailable:
         """The error that says what came back instead of an answer."""
         denied = self.status in {401, 403} or (self.body is not None and self.body.get("error") == "auth_error")
-        remedy = _AUTH_REMEDY.format(self.key_from) if denied else None
         kind = NoAnswer if self.status in _RETRIED else ProviderUnavailable
-        return kind(f"{self.call} answered {self.status} {self.shown}".rstrip(), remedy=remedy)
+        told = f"{self.call} answered {self.status} {self.shown}".rstrip()
+        return kind(told, remedy=self.remedy if denied else None)
 
 
 class Wire:
     """Calls to one server with one key. Safe for several threads."""
 
-    def __init__(self, credentials: Credentials, clock: Clock, pace: Pace, patience: Patience) -> None:
+    def __init__(self, credentials: Access, clock: Clock, pace: Pace, patience: Patience) -> None:
         self._key = credentials.api_key
         self._server = urlsplit(credentials.server_url).netloc
-        self._key_from = f"; the key in use is from {credentials.source}" if credentials.source else ""
+        found = f"; the key in use is from {credentials.source}" if credentials.source else ""
+        self._remedy = f"Check the API key ({credentials.key_check}{found}), then run the same command again."
         self._clock = clock
         self._pace = pace
         self._patience = patience
-        self._client = _client(credentials)
+        self._client = credentials.client()
         self._next: dict[Lane, float] = {}
         self._lock = threading.Lock()
 
@@ -172,7 +198,7 @@ class Wire:
             body, shown = None, _text(response.content) or "with an empty body"
         else:
             shown = f"with a JSON {type(body).__name__} instead of an object"
-        told = (_date(response.headers), self._key_from)
+        told = (_date(response.headers), self._remedy)
         if not isinstance(body, dict):
             return Reply(call, response.status_code, None, self._safe(shown), *told)
         said = " ".join(str(body[key]) for key in ("error", "msg", "detail") if isinstance(body.get(key), str))
@@ -181,14 +207,6 @@ class Wire:
 
     def _safe(self, text: str) -> str:
         return printable(text.replace(self._key, "(the API key)"), _TEXT_LIMIT)
-
-
-def _client(credentials: Credentials) -> Any:
-    try:
-        from vastai.api.client import VastClient  # noqa: PLC0415 - 0.7 s and 600 modules: only when needed
-    except ImportError as error:
-        raise MissingExtra("the Vast.ai provider", "vast") from error
-    return VastClient(api_key=credentials.api_key, server_url=credentials.server_url, retry=1)
 
 
 def _asked_wait(headers: Mapping[str, str]) -> float | None:
