@@ -18,12 +18,11 @@ _CASED = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
 )
-_SHORT, _END = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?", r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_END = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 EXPRESSIONS: Mapping[str, str] = {
     "qwen2": _QWEN2,
     "llama-bpe": _QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|"),
     "tekken": rf"{_CASED[0]}|{_CASED[1]}|\p{{N}}{_END}",
-    "gpt-4o": rf"{_CASED[0]}{_SHORT}|{_CASED[1]}{_SHORT}|\p{{N}}{{1,3}}{_END}",
     "qwen35": _QWEN2.replace(r"\p{L}+|", r"[\p{L}\p{M}]+|"),
 }
 
@@ -44,14 +43,16 @@ DATED = HEADERS.replace(
     "{{ '<|start_header_id|>system<|end_header_id|>\\n\\nToday Date: ' + date_string + '<|eot_id|>' }}",
 )
 INSTRUCTIONS = (
-    "{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\\n\\n' %}{% set rest = messages[1:] %}"
+    "{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\\n\\n' %}"
+    "{% set rest = messages[1:] %}"
     "{% else %}{% set first = '' %}{% set rest = messages %}{% endif %}{{ bos_token }}{% for m in rest %}"
     "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
     "{% if m['role'] == 'user' %}{{ '[INST]' + (first if loop.last or loop.index0 == rest | length - 2 else '') "
     "+ m['content'] + '[/INST]' }}{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
 )
 NO_SYSTEM = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}"
     "{% for m in messages %}{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else 'user') + '\\n' "
     "+ m['content'] | trim + '<end_of_turn>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
@@ -100,7 +101,6 @@ SMOLLM2 = Family(
     "LlamaForCausalLM", "smollm", CHATML_WITH_SYSTEM, _IM[2], _IM[1], _IM[2], _IM, config={"tie_word_embeddings": True}
 )
 OF_GPT2 = Family("LlamaForCausalLM", "gpt-2", CHATML, _IM[0], _IM[0], None, _IM)
-OF_GPT4O = Family("LlamaForCausalLM", "gpt-4o", CHATML, _IM[2], None, _IM[0], _IM)
 PADDED = Family("Qwen2ForCausalLM", "qwen2", CHATML, _IM[2], None, _IM[0], _IM, config={"vocab_size": 1024})
 R1_LLAMA = Family(
     "LlamaForCausalLM", "llama-bpe", "{{ bos_token }}", _R1[0], _R1[3], _R1[0], _R1, ("<think>", "</think>")
@@ -108,7 +108,8 @@ R1_LLAMA = Family(
 
 _TEXT = (
     "Where will EURUSD stand five fixings from now, compared with today? End with a direction. Direction: UP\n",
-    "naïve façade, 12345.678 %, don't we'll I'VE\r\n\tif x == 1:\n        return y\n\n\n你好，世界 Привет мир 日本語 ½ ² 🙂\n",
+    "naïve façade, 12345.678 %, don't we'll I'VE\r\n\tif x == 1:\n        return y\n\n\n",
+    "你好世界 Привет мир 日本語 ½ ² 🙂\n",
 )
 
 
