@@ -12,13 +12,19 @@ import numpy as np
 import pytest
 import torch
 from forex import base as base_model
-from forex import export, ggml, gguf_model, manifest, merged, template, verify
+from forex import chat, export, ggml, gguf_model, manifest, merged, template, verify
+from forex.config import Model
 from forex.errors import ExportDefect
+from forex.rows import Example
 from forex.weights import Weights
 from hypothesis import given
 from hypothesis import strategies as st
 
 GGUF = "models/output/final/small.Q8_0.gguf"
+
+
+def spoken(base: Path) -> chat.Chat:
+    return chat.of(base_model.tokenizer(base), Model())
 
 
 @given(
@@ -105,7 +111,7 @@ def test_a_model_that_cannot_be_exported_is_refused(change: dict[str, Any], said
 @pytest.fixture
 def source(finished: Path) -> export.Source:
     base = finished / "models/base"
-    return export.Source.of(base, finished / "models/output/adapter", base_model.tokenizer(base))
+    return export.Source.of(base, finished / "models/output/adapter", spoken(base))
 
 
 @pytest.mark.slow
@@ -122,9 +128,9 @@ def test_an_independent_reader_finds_the_model_and_its_tokenizer(finished: Path,
     assert text("tokenizer.ggml.pre") == "deepseek-r1-qwen"
     assert text("tokenizer.chat_template") == template.CHAT_TEMPLATE
     tokens = reader.fields["tokenizer.ggml.tokens"].contents()
-    assert tokens == source.tokenizer.convert_ids_to_tokens(range(len(source.tokenizer)))
-    assert reader.fields["tokenizer.ggml.eos_token_id"].contents() == source.tokenizer.eos_token_id
-    assert reader.fields["tokenizer.ggml.bos_token_id"].contents() == source.tokenizer.bos_token_id
+    assert tokens == source.chat.tokenizer.convert_ids_to_tokens(range(len(source.chat.tokenizer)))
+    assert reader.fields["tokenizer.ggml.eos_token_id"].contents() == source.chat.tokenizer.eos_token_id
+    assert reader.fields["tokenizer.ggml.bos_token_id"].contents() == source.chat.tokenizer.bos_token_id
 
 
 def merged_model(finished: Path) -> Any:
@@ -155,9 +161,9 @@ def test_a_llama_cpp_runtime_says_what_transformers_says(finished: Path, source:
     import xllamacpp
 
     row = json.loads((finished / "data/forex_integrated/eval_feature_examples.jsonl").read_text().splitlines()[0])
-    (ids,) = template.encode_prompts(source.tokenizer, [(row["prompt"], "")])
+    (ids,) = source.chat.prompts([Example(row["prompt"], "UP")])
     wanted = merged_model(finished).generate(
-        torch.tensor([ids]), max_new_tokens=24, do_sample=False, pad_token_id=source.tokenizer.pad_token_id
+        torch.tensor([ids]), max_new_tokens=24, do_sample=False, pad_token_id=source.chat.tokenizer.pad_token_id
     )[0, len(ids) :]
     params = xllamacpp.CommonParams()
     params.model.path = str(finished / GGUF)
@@ -166,7 +172,7 @@ def test_a_llama_cpp_runtime_says_what_transformers_says(finished: Path, source:
     server = xllamacpp.Server(params)
     asked = {"n_predict": 24, "temperature": 0, "prompt": ids}
     answer = server.handle_completions(asked)
-    assert answer["choices"][0]["text"] == source.tokenizer.decode(wanted, skip_special_tokens=True)
+    assert answer["choices"][0]["text"] == source.chat.tokenizer.decode(wanted, skip_special_tokens=True)
     # The runtime's own tokenizer, given the text, comes to the same ids: as many, and the same answer.
     spelled = server.handle_completions({**asked, "prompt": template.prompt_text(row["prompt"])})
     assert spelled["usage"]["prompt_tokens"] == len(ids)
@@ -314,7 +320,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> export.Source:
     shape = Shape(hidden_size=256, intermediate_size=256, num_hidden_layers=3, vocab_size=400)
     folder = tmp_path_factory.mktemp("wide") / "base"
     path = base_model.directory(Model(name=str(folder), built=shape), ["EURUSD +0.33%"] * 5, 3)
-    return export.Source.of(path, None, base_model.tokenizer(path))
+    return export.Source.of(path, None, spoken(path))
 
 
 @pytest.mark.slow
@@ -367,7 +373,7 @@ def test_a_llama_model_is_exported_as_the_runtime_rotates_it(tmp_path: Path, wid
     import xllamacpp
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    words = wide.tokenizer
+    words = wide.chat.tokenizer
     torch.manual_seed(3)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -385,9 +391,9 @@ def test_a_llama_model_is_exported_as_the_runtime_rotates_it(tmp_path: Path, wid
     base = tmp_path / "llama"
     model.save_pretrained(base)
     words.save_pretrained(base)
-    source = export.Source.of(base, None, base_model.tokenizer(base))
+    source = export.Source.of(base, None, spoken(base))
     written = export.write(source, tmp_path / "x.F16.gguf", quantization="F16", name="llama")
-    (ids,) = template.encode_prompts(words, [("EURUSD +0.33%", "")])
+    (ids,) = source.chat.prompts([Example("EURUSD +0.33%", "UP")])
     wanted = model.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False, pad_token_id=words.pad_token_id)
     params = xllamacpp.CommonParams()
     params.model.path = str(written.path)

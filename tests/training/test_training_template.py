@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forex import base, smoke, template
+from forex import base, chat, smoke, template
 from forex.config import Config, Model, Shape
 from forex.errors import BadConfig, DataDefect
+from forex.rows import Example
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,10 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     texts = ["Where will EURUSD stand, compared with today? End with a direction. +0.33%, RSI 20.2"] * 3
     made = base.directory(Model(name=str(folder), built=Shape(vocab_size=400)), texts, 1)
     return base.tokenizer(made)
+
+
+def prompts(tokenizer: Any, *asked: str, system: str = "") -> list[list[int]]:
+    return chat.Chat(tokenizer, template.R1Turns(tokenizer)).prompts([Example(one, "", system) for one in asked])
 
 
 @pytest.mark.parametrize(
@@ -38,8 +43,9 @@ def test_the_answer_goes_on_where_the_prompt_ends(completion: str, rest: str) ->
 
 
 def test_one_bos_one_eos_and_marks_are_single_tokens(tokenizer: Any) -> None:
-    (prompt,) = template.encode_prompts(tokenizer, [("Where will EURUSD stand?", "")])
-    (answer,) = template.encode_completions(tokenizer, ["<think>\nwhy\n</think>\n\nUP"])
+    (prompt,) = prompts(tokenizer, "Where will EURUSD stand?")
+    rows = [Example("Where will EURUSD stand?", "<think>\nwhy\n</think>\n\nUP")]
+    (answer,) = chat.of(tokenizer, Model()).answers(rows, "completion")
     ids = prompt + answer
     assert ids.count(tokenizer.bos_token_id) == 1
     assert ids[0] == tokenizer.bos_token_id
@@ -53,22 +59,20 @@ def test_one_bos_one_eos_and_marks_are_single_tokens(tokenizer: Any) -> None:
 
 
 def test_the_published_template_asks_as_the_training_does(tokenizer: Any) -> None:
-    from forex import gguf_vocab
-
     asked = tokenizer.apply_chat_template(
         [{"role": "user", "content": "q"}], add_generation_prompt=True, tokenize=False
     )
     assert asked == template.BOS + template.prompt_text("q")
-    assert gguf_vocab.chat_template(tokenizer) == template.CHAT_TEMPLATE
+    assert template.R1Turns(tokenizer).published == template.CHAT_TEMPLATE
     tokenizer.chat_template = "{{ messages[0].content }}"
-    assert gguf_vocab.chat_template(tokenizer) == template.CHAT_TEMPLATE
+    assert template.R1Turns(tokenizer).published == template.CHAT_TEMPLATE
 
 
 def test_token_ids_survive_saving(tokenizer: Any, tmp_path: Path) -> None:
-    before = template.encode_prompts(tokenizer, [("Where will EURUSD stand? +0.33%", "s")])
+    before = prompts(tokenizer, "Where will EURUSD stand? +0.33%", system="s")
     tokenizer.save_pretrained(tmp_path)
     again = base.tokenizer(tmp_path)
-    assert template.encode_prompts(again, [("Where will EURUSD stand? +0.33%", "s")]) == before
+    assert prompts(again, "Where will EURUSD stand? +0.33%", system="s") == before
     assert len(again) == len(tokenizer)
 
 
@@ -84,13 +88,14 @@ def test_a_tokenizer_without_padding_pads_with_its_end_of_sentence(tokenizer: An
         base.tokenizer(tmp_path)
 
 
-def _room(tokenizer: Any, *prompts: str, limit: int) -> None:
-    template.refuse_full(Path("x.jsonl"), tokenizer, [(prompt, "") for prompt in prompts], limit)
+def _room(tokenizer: Any, *asked: str, limit: int) -> None:
+    rows = [Example(prompt, "UP") for prompt in asked]
+    chat.Chat(tokenizer, template.R1Turns(tokenizer)).refuse(Path("x.jsonl"), rows, limit)
 
 
 def test_a_prompt_that_leaves_no_room_is_named_by_file_and_line(tokenizer: Any) -> None:
     two = "EURUSD", "Where will EURUSD stand, compared with today?"
-    tokens = max(map(len, template.encode_prompts(tokenizer, [(prompt, "") for prompt in two])))
+    tokens = max(map(len, prompts(tokenizer, *two)))
     _room(tokenizer, *two, limit=tokens + 1)
     with pytest.raises(
         DataDefect, match=rf"x\.jsonl, line 2: the prompt has {tokens} tokens and max_length is {tokens}"
@@ -103,25 +108,23 @@ def test_a_prompt_that_leaves_no_room_is_named_by_file_and_line(tokenizer: Any) 
     st.integers(min_value=5, max_value=300),
 )
 def test_what_fits_by_its_bytes_is_not_tokenised_and_the_answer_is_the_same(
-    tokenizer: Any, prompts: list[str], limit: int
+    tokenizer: Any, asked: list[str], limit: int
 ) -> None:
-    counts = list(map(len, template.encode_prompts(tokenizer, [(prompt, "") for prompt in prompts])))
+    counts = list(map(len, prompts(tokenizer, *asked)))
     full = next((number for number, count in enumerate(counts, start=1) if count >= limit), None)
     if full is None:
-        _room(tokenizer, *prompts, limit=limit)
+        _room(tokenizer, *asked, limit=limit)
     else:
         with pytest.raises(DataDefect, match=f"line {full}: "):
-            _room(tokenizer, *prompts, limit=limit)
+            _room(tokenizer, *asked, limit=limit)
 
 
 def test_letters_that_a_tokenizer_takes_apart_are_counted_and_not_estimated() -> None:
     class Apart:
         """Makes ninety tokens of one letter, as NFKD with bytes for tokens may make eighteen of three bytes."""
 
-        bos_token_id = 0
-
         def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
-            return {"input_ids": [[1] * 90 * text.count("\ufdfa") for text in texts]}
+            return {"input_ids": [[0] + [1] * 90 * text.count("\ufdfa") for text in texts]}
 
     _room(Apart(), "a" * 40, limit=91)
     with pytest.raises(DataDefect, match="has 91 tokens"):
@@ -133,7 +136,7 @@ def test_a_row_that_fits_the_real_vocabulary_fits_the_rehearsals(tmp_path: Path)
     words = ["".join(chance.choices(string.ascii_lowercase, k=chance.randint(2, 10))) for _ in range(20_000)]
     learned = base.tokenizer(base.directory(Model(name=str(tmp_path / "base"), built=Shape()), words, 1))
     # Six hundred words: some eight hundred tokens of a vocabulary of 150,000.
-    prompts = template.encode_prompts(learned, [(" ".join(words[:600]), "")])
+    (ids,) = prompts(learned, " ".join(words[:600]))
     rehearsal = smoke.settings(Config(32), tmp_path)
-    assert len(prompts[0]) > Config(32).model.max_length
+    assert len(ids) > Config(32).model.max_length
     _room(learned, " ".join(words[:600]), limit=rehearsal.model.max_length)

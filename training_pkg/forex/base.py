@@ -15,14 +15,18 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
-from . import template
+from . import gguf_model, template
 from .config import Model, Shape
 from .errors import BadConfig
+from .weights import read_object
 
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "vocab.txt")
 """Files of a causal language model; pickled weights (*.bin) are never fetched."""
+
+_OF_TOKENIZER = ("tokenizer", "chat_template", "special_tokens_map", "added_tokens")
+"""How the names of a tokenizer's files begin."""
 
 _SPREAD = 0.1
 """Of the biases and norms of a model that is built on the spot; a trained model's are of this order."""
@@ -44,11 +48,7 @@ def directory(model: Model, texts: Iterable[str], seed: int) -> Path:
     path = Path(model.name)
     if model.built is not None:
         return _built(path, model.built, texts, seed)
-    if path.is_dir():
-        return path
-    if os.sep in model.name and model.name.count("/") != 1:
-        raise BadConfig(f"the base model's directory {model.name} does not exist")
-    return _fetched(model.name)
+    return _found(model.name)
 
 
 def tokenizer(path: Path) -> Any:
@@ -58,7 +58,10 @@ def tokenizer(path: Path) -> Any:
     adds ``<|endoftext|>`` to a vocabulary that lacks it). A tokenizer without a padding token (Llama 3's) pads with its
     end of sentence: the trainer would set that, too, but an export in a process of its own has no trainer.
     """
-    words = PreTrainedTokenizerFast.from_pretrained(str(path))
+    try:
+        words = PreTrainedTokenizerFast.from_pretrained(str(path))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise BadConfig(f"{path} has no tokenizer.json that can be read: {str(error)[:200]}") from error
     if words.eos_token is None:
         raise BadConfig(f"the tokenizer in {path} names no end of sentence (eos_token), so no answer would end")
     if words.pad_token is None:
@@ -66,44 +69,76 @@ def tokenizer(path: Path) -> Any:
     return words
 
 
-def _fetched(name: str) -> Path:
+def _found(name: str, *, weights: bool = True) -> Path:
+    """A base's directory, fetched unless it is one."""
+    if Path(name).is_dir():
+        return Path(name)
+    if os.sep in name and name.count("/") != 1:
+        raise BadConfig(f"the base model's directory {name} does not exist")
+    wanted = [pattern for pattern in _HUB_FILES if weights or "safetensors" not in pattern]
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES)))
+        return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise BadConfig(f"cannot fetch the base model {name}: {str(error)[:300]}") from error
 
 
 def _built(path: Path, shape: Shape, texts: Iterable[str], seed: int) -> Path:
-    """A Qwen2 of this shape with random weights; left as it is when it was built before from the same shape."""
+    """A model of this shape with random weights; left as it is when it was built before from the same shape."""
     wanted = {"shape": dataclasses.asdict(shape), "seed": seed}
     note = path / "built.json"
     if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == wanted:
         return path
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    learned = _learned_tokenizer(itertools.islice(texts, 0, None, _SAMPLED), shape.vocab_size)
-    _weights(shape, learned, seed).save_pretrained(partial)
-    learned.save_pretrained(partial)
+    if shape.like:
+        _write_like(_found(shape.like, weights=False), shape, seed, partial)
+    else:
+        learned = _learned_tokenizer(itertools.islice(texts, 0, None, _SAMPLED), shape.vocab_size)
+        _drawn(_qwen2(shape, learned), seed).save_pretrained(partial)
+        learned.save_pretrained(partial)
     (partial / note.name).write_text(json.dumps(wanted), encoding="utf-8")
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
     return path
 
 
-def _weights(shape: Shape, words: Any, seed: int) -> Any:
-    torch.manual_seed(seed)
-    model = Qwen2ForCausalLM(
-        Qwen2Config(
-            **dataclasses.asdict(shape) | {"vocab_size": len(words)},
-            max_position_embeddings=4096,
-            tie_word_embeddings=False,
-            rms_norm_eps=1e-6,
-            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-            bos_token_id=words.bos_token_id,
-            eos_token_id=words.eos_token_id,
-            pad_token_id=words.pad_token_id,
-        )
+def _write_like(other: Path, shape: Shape, seed: int, folder: Path) -> None:
+    """A base's configuration, made small, with random weights and the base's own tokenizer."""
+    described = read_object(other / "config.json")
+    gguf_model.refuse_unknown(described)
+    small = {name: size for name, size in _sizes(shape).items() if name != "vocab_size"}
+    if "head_dim" in described:
+        small["head_dim"] = shape.hidden_size // shape.num_attention_heads
+    for name in ("layer_types", "torch_dtype", "dtype"):
+        described.pop(name, None)
+    _drawn(AutoConfig.for_model(**described | small), seed).save_pretrained(folder)
+    for path in other.iterdir():
+        if path.is_file() and path.name.startswith(_OF_TOKENIZER):
+            shutil.copyfile(path, folder / path.name)
+
+
+def _sizes(shape: Shape) -> dict[str, int]:
+    return {name: size for name, size in dataclasses.asdict(shape).items() if name != "like"}
+
+
+def _qwen2(shape: Shape, words: Any) -> Qwen2Config:
+    return Qwen2Config(
+        **_sizes(shape) | {"vocab_size": len(words)},
+        architectures=["Qwen2ForCausalLM"],
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        rms_norm_eps=1e-6,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+        bos_token_id=words.bos_token_id,
+        eos_token_id=words.eos_token_id,
+        pad_token_id=words.pad_token_id,
     )
+
+
+def _drawn(config: Any, seed: int) -> Any:
+    """A model of this configuration, with weights drawn from the seed."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     # Fresh biases are zero and fresh norms one: an export that lost or swapped them would go unnoticed.
     for name, parameter in model.named_parameters():
         if name.endswith("bias") or "norm" in name:

@@ -7,6 +7,7 @@ SFT at 2e-5 and DPO at 2e-6 with beta 0.1. ``batch_size`` is not in the file: it
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import math
 import tomllib
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 from .errors import BadConfig
 
 QUANTIZATIONS = ("Q8_0", "F16", "Q4_K_M")
+REASONING = ("template", "drop", "keep")
 _MAY_BE_ZERO = {"max_steps": " (0: no cap)", "warmup_steps": "", "threads": "", "seed": "", "dropout": ""}
 """Numbers that need not be positive, and a remark on the zero."""
 
@@ -25,7 +27,10 @@ BUILT_MODEL = "models/base"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A Qwen2 to be built on the spot with random weights, for rehearsals; ``vocab_size`` is an upper bound."""
+    """A model to be built on the spot with random weights, for rehearsals: a Qwen2 unless it is ``like`` another.
+
+    ``vocab_size`` is an upper bound for the vocabulary that a Qwen2 learns from the rows.
+    """
 
     hidden_size: int = 64
     num_hidden_layers: int = 2
@@ -33,6 +38,8 @@ class Shape:
     num_key_value_heads: int = 2
     intermediate_size: int = 128
     vocab_size: int = 2048
+    like: str = ""
+    """A base whose architecture, tokenizer and chat template it has: a directory or a hub id; no weights are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,12 @@ class Model:
     built: Shape | None = None
     attention: str = "sdpa"
     max_length: int = 1024
+    chat: str = ""
+    """Turns to train: the base's own chat template's, ``r1``, or those of a Jinja file; R1's marks mean R1's turns."""
+    reasoning: str = "template"
+    """An answer's ``<think>``: as the template knows it, ``drop`` it with what it holds, or ``keep`` it as text."""
+    today: str = ""
+    """The date (ISO) that a chat template writes which asks for the day; the same on every day of a training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +199,10 @@ def _check(config: Config) -> None:
     _check_numbers(config)
     if config.run.checkpoint_limit < 2:
         raise BadConfig("run.checkpoint_limit must be at least 2: with one, a kill during a save leaves none complete")
+    if config.model.reasoning not in REASONING:
+        raise BadConfig(f"model.reasoning is {config.model.reasoning!r}; allowed: {', '.join(REASONING)}")
+    if config.model.today:
+        _day(config.model.today)
     if not config.export.quantizations:
         raise BadConfig("export.quantizations is empty")
     for name in config.export.quantizations:
@@ -193,6 +210,13 @@ def _check(config: Config) -> None:
             raise BadConfig(f"export.quantizations: {name!r} is unknown; allowed: {', '.join(QUANTIZATIONS)}")
     if not config.export.name or not all(letter.isalnum() or letter in "._-" for letter in config.export.name):
         raise BadConfig("export.name may hold letters, digits, '.', '_' and '-' only")
+
+
+def _day(text: str) -> None:
+    try:
+        dt.date.fromisoformat(text)
+    except ValueError as error:
+        raise BadConfig(f"model.today is {text!r}, not a date such as 2026-01-31") from error
 
 
 def _check_numbers(config: Config) -> None:

@@ -15,6 +15,7 @@ import torch
 from peft import PeftModel
 
 from . import durable, judging, runlog, template
+from .chat import Chat
 from .rows import Example
 
 REASONING = 96
@@ -24,7 +25,7 @@ REPORT = Path("evaluation.json")
 
 def evaluate(
     model: PeftModel,
-    tokenizer: Any,
+    chat: Chat,
     kinds: dict[str, tuple[Sequence[Example], Sequence[Example]]],
     *,
     learned: judging.Learned,
@@ -38,11 +39,11 @@ def evaluate(
     model.eval()
 
     def trained(rows: Sequence[Example], among: Sequence[str]) -> list[str]:
-        return decide(model, tokenizer, rows, among)
+        return decide(model, chat, rows, among)
 
     def untrained(rows: Sequence[Example], among: Sequence[str]) -> list[str]:
         with model.disable_adapter():
-            return decide(model, tokenizer, rows, among)
+            return decide(model, chat, rows, among)
 
     report = {
         name: judging.judge(train, later, trained, untrained, learned=learned) for name, (train, later) in kinds.items()
@@ -53,13 +54,15 @@ def evaluate(
     return report
 
 
-def decide(model: Any, tokenizer: Any, rows: Sequence[Example], among: Sequence[str]) -> list[str]:
-    """The answer that the model gives to each row."""
+def decide(model: Any, chat: Chat, rows: Sequence[Example], among: Sequence[str]) -> list[str]:
+    """The answer that the model gives to each row; one that was not taught to reason gives it at once."""
+    tokenizer = chat.tokenizer
     decided: list[str] = []
     for start in range(0, len(rows), _BATCH):
         part = rows[start : start + _BATCH]
-        prompts = template.encode_prompts(tokenizer, [(row.prompt, row.system) for row in part])
-        reasoned = [_closed(tokenizer, ids) for ids in _generated(model, tokenizer, prompts)]
+        reasoned = chat.prompts(part)
+        if chat.reasons:
+            reasoned = [_closed(tokenizer, ids) for ids in _generated(model, tokenizer, reasoned)]
         scores = torch.stack([_score(model, tokenizer, reasoned, answer) for answer in among])
         decided += [among[at] for at in scores.argmax(dim=0).tolist()]
     return decided

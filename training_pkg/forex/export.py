@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from . import durable, ggml, gguf_file, gguf_model, gguf_vocab, merged, verify
+from .chat import Chat
 from .errors import ExportDefect
 from .weights import Weights, read_object
 
@@ -35,23 +36,23 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Origin of a GGUF: the base model's directory and configuration, the adapter, the tokenizer."""
+    """Origin of a GGUF: the base model's directory and configuration, the adapter, the tokenizer with its turns."""
 
     base: Path
     config: Mapping[str, Any]
     adapter: Path | None
-    tokenizer: Any
+    chat: Chat
 
     @classmethod
-    def of(cls, base: Path, adapter: Path | None, tokenizer: Any) -> Source:
+    def of(cls, base: Path, adapter: Path | None, chat: Chat) -> Source:
         """Read the base model's configuration; raises ExportDefect when it cannot be read."""
-        return cls(base, read_object(base / "config.json"), adapter, tokenizer)
+        return cls(base, read_object(base / "config.json"), adapter, chat)
 
 
 def header(source: Source, quantization: str, name: str) -> bytes:
     """The file's head: everything before its data part."""
     keys = gguf_model.metadata(source.config, name=name, quantization=quantization)
-    keys |= gguf_vocab.metadata(source.base, source.config["vocab_size"], source.tokenizer)
+    keys |= gguf_vocab.metadata(source.base, source.config["vocab_size"], source.chat)
     return gguf_file.header(keys, gguf_model.tensors(source.config, quantization))
 
 

@@ -9,7 +9,24 @@ from typing import Any
 from . import ggml, gguf_file
 from .errors import ExportDefect
 
-ARCHITECTURES = {"Qwen2ForCausalLM": "qwen2", "LlamaForCausalLM": "llama"}
+ARCHITECTURES = {
+    "Qwen2ForCausalLM": "qwen2",
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "llama",
+    "Qwen3ForCausalLM": "qwen3",
+}
+
+_ALWAYS = {
+    "hidden_act": "silu",
+    "mlp_bias": False,
+    "use_sliding_window": False,
+    "partial_rotary_factor": 1.0,
+    "quantization_config": None,
+}
+"""Settings of a configuration that llama.cpp knows one value of in these architectures, and would not ask for."""
+
+ELSE = "; use another base, or bring the adapter home and merge and convert it there"
+"""Advice for every base that cannot be exported here."""
 
 FILE_TYPES = {"F16": 1, "Q8_0": 7, "Q4_K_M": 15}
 """llama.cpp's enum llama_ftype."""
@@ -29,6 +46,8 @@ LAYER_NAMES = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
 }
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)")
 _LAYER_ORDER = {name: at for at, name in enumerate(LAYER_NAMES.values())}
@@ -38,8 +57,22 @@ def architecture(config: Mapping[str, Any]) -> str:
     """llama.cpp's name of the architecture; raises ExportDefect for one that is not exported here."""
     names = config.get("architectures") or ["none"]
     if names[0] not in ARCHITECTURES:
-        raise ExportDefect(f"{names[0]} is not exported; supported: {', '.join(ARCHITECTURES)}")
+        raise ExportDefect(f"{names[0]} is not exported; known: {', '.join(ARCHITECTURES)}{ELSE}")
     return ARCHITECTURES[names[0]]
+
+
+def refuse_unknown(config: Mapping[str, Any]) -> None:
+    """Raise ExportDefect for a configuration that llama.cpp would run otherwise, or not at all."""
+    named = architecture(config)
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if (scaling := rope.get("rope_type") or rope.get("type") or "default") != "default":
+        raise ExportDefect(f"rope scaling of type {scaling} is not exported; known: none{ELSE}")
+    wanted = dict(_ALWAYS)
+    if named == "llama":
+        wanted["sliding_window"] = None
+    for name, value in wanted.items():
+        if config.get(name, value) != value:
+            raise ExportDefect(f"{name} = {str(config[name])[:80]!r} is not exported; known: {value!r}{ELSE}")
 
 
 def head_size(config: Mapping[str, Any]) -> int:
@@ -84,6 +117,8 @@ def expected(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
                 f"{block}.attn_k.bias": (keys,),
                 f"{block}.attn_v.bias": (keys,),
             }
+        if architecture(config) == "qwen3":
+            shapes |= {f"{block}.attn_q_norm.weight": (head,), f"{block}.attn_k_norm.weight": (head,)}
     shapes["output_norm.weight"] = (hidden,)
     if not config.get("tie_word_embeddings", False):
         shapes["output.weight"] = (vocabulary, hidden)
@@ -92,11 +127,10 @@ def expected(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def metadata(config: Mapping[str, Any], *, name: str, quantization: str) -> dict[str, gguf_file.Value]:
     """The keys that describe the model; the vocabulary's are in gguf_vocab."""
+    refuse_unknown(config)
     kind = architecture(config)
     heads = config["num_attention_heads"]
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if (scaling := rope.get("rope_type") or rope.get("type") or "default") != "default":
-        raise ExportDefect(f"rope scaling of type {scaling} is not exported")
+    rope = config.get("rope_parameters") or {}
     values: dict[str, gguf_file.Value] = {
         "general.architecture": kind,
         "general.type": "model",

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import durable, template
+from . import durable
+from .chat import Turns
 
 CONTRACT = 1
 
@@ -33,13 +34,6 @@ def holds(path: Path, ggufs: list[Path]) -> bool:
         return False
 
 
-def modelfile(gguf_name: str) -> str:
+def modelfile(gguf_name: str, turns: Turns) -> str:
     """Ollama's way of running the model (https://docs.ollama.com/modelfile): the same turns as in training."""
-    return (
-        f"FROM ./{gguf_name}\n"
-        'TEMPLATE """{{ if .System }}{{ .System }}{{ end }}'
-        f"{template.USER}{{{{ .Prompt }}}}{template.ASSISTANT}{template.THINK}\n"
-        '{{ .Response }}"""\n'
-        "PARAMETER temperature 0\n"
-        f'PARAMETER stop "{template.EOS}"\n'
-    )
+    return f'FROM ./{gguf_name}\nTEMPLATE """{turns.ollama}"""\nPARAMETER temperature 0\nPARAMETER stop "{turns.end}"\n'

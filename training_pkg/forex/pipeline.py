@@ -20,17 +20,16 @@ from . import (
     announce,
     base,
     builder,
+    chat,
     disk,
     durable,
     evaluate,
     export,
-    gguf_vocab,
     loading,
     manifest,
     refusals,
     rows,
     runlog,
-    template,
     training,
 )
 from .config import Config, Model, Shape, total_steps
@@ -69,7 +68,7 @@ class Pipeline:
             from . import trainers  # noqa: PLC0415 - loads trl, and only a training needs it
 
         model = self._loaded()
-        training.run(trainers.sft(self._config, self.sft, model, self.tokenizer, self._data.examples), self.sft)
+        training.run(trainers.sft(self._config, self.sft, model, self.chat, self._data.examples), self.sft)
 
     def run_dpo(self) -> None:
         """Train the last SFT checkpoint's adapter to the last DPO step, unless it was trained before."""
@@ -82,7 +81,7 @@ class Pipeline:
             from . import trainers  # noqa: PLC0415 - see above
 
         model, pairs = self._loaded(), self._data.pairs.rows
-        training.run(trainers.dpo(self._config, self.dpo, model, self.tokenizer, pairs, start=start), self.dpo)
+        training.run(trainers.dpo(self._config, self.dpo, model, self.chat, pairs, start=start), self.dpo)
 
     def run_export(self) -> None:
         """Final adapter, GGUF, Modelfile and the manifest, written last; nothing when all of it is there already."""
@@ -100,7 +99,7 @@ class Pipeline:
         for folder in (FINAL, EXTRA):
             for killed in folder.glob(f"*.gguf{durable.PARTIAL}"):  # by an export that may have had other settings
                 killed.unlink()
-        source = export.Source.of(self.base, ADAPTER, self.tokenizer)
+        source = export.Source.of(self.base, ADAPTER, self.chat)
         needed = disk.needed(self._config, source.config, self.base, self._stages)
         announce.announce_export(self._config, self._identity, disk_needed=needed)
         files = []
@@ -109,7 +108,7 @@ class Pipeline:
             runlog.say(runlog.GGUF, path=target.as_posix(), size=written.size, digest=written.sha256)
             files.append({"path": target.as_posix(), "bytes": written.size, "sha256": written.sha256, "kind": "gguf"})
         modelfile = FINAL / "Modelfile"
-        durable.write_bytes(modelfile, manifest.modelfile(next(iter(targets.values())).name).encode())
+        durable.write_bytes(modelfile, manifest.modelfile(next(iter(targets.values())).name, self.chat.turns).encode())
         files += [manifest.entry(path, "adapter") for path in sorted(ADAPTER.iterdir())]
         files += [manifest.entry(folder / "trainer_state.json", "trainer_state") for folder in (sft_last, dpo_last)]
         files += [manifest.entry(modelfile, "modelfile"), manifest.entry(announce.RUN_FILE, "run")]
@@ -125,7 +124,7 @@ class Pipeline:
         base_model = self._load(str(self.base), training.compute_dtype(), self._config.model.attention)
         evaluate.evaluate(
             PeftModel.from_pretrained(base_model, str(ADAPTER)),
-            self.tokenizer,
+            self.chat,
             {"direction": (self._data.features.rows, features), "trade": (self._data.scenarios.rows, scenarios)},
             learned=[*self._data.examples, *self._data.pairs.rows],
         )
@@ -136,15 +135,16 @@ class Pipeline:
         The export of the real base is laid out (every tensor it needs is found); a tiny model of the same
         architecture is really written and verified, in each quantisation that the run will make.
         """
-        self._refuse_full_prompts()
+        self._refuse_unsaid()
+        runlog.say(runlog.NOTE, stage="ready", text=f"turns end with {self.chat.turns.end}: {self.chat.turns.ollama!r}")
         config, files = self._config, sorted(self.base.glob("*.safetensors"))
-        size, tokens = sum(path.stat().st_size for path in files), len(self.tokenizer)
+        size, tokens = sum(path.stat().st_size for path in files), len(self.chat.tokenizer)
         runlog.say(runlog.READY_BASE, name=config.model.name, files=len(files), size=size, tokens=tokens)
         self._refuse_impossible()
         with tempfile.TemporaryDirectory(prefix="forex-ready-") as folder:
-            model = Model(name=str(Path(folder) / "base"), built=Shape())
-            tiny = base.directory(model, ("the rate rose", "the rate fell"), config.run.seed)
-            source = export.Source.of(tiny, None, base.tokenizer(tiny))
+            model = Model(name=str(Path(folder) / "base"), built=Shape(like=str(self.base)))
+            tiny = base.directory(model, (), config.run.seed)
+            source = export.Source.of(tiny, None, self.chat)
             for quantization in config.export.quantizations:
                 target = Path(folder) / f"ready.{quantization}.gguf"
                 written = export.write(source, target, quantization=quantization, name="ready")
@@ -158,9 +158,9 @@ class Pipeline:
         return base.directory(self._config.model, texts, self._config.run.seed)
 
     @cached_property
-    def tokenizer(self) -> Any:
-        """The base model's tokenizer."""
-        return base.tokenizer(self.base)
+    def chat(self) -> chat.Chat:
+        """The base model's tokenizer, and the turns that are trained."""
+        return chat.of(base.tokenizer(self.base), self._config.model)
 
     def _total(self, count: int, settings: Any) -> int:
         return total_steps(count, settings.epochs, self._config.batch_size, settings.max_steps)
@@ -191,7 +191,7 @@ class Pipeline:
         needed = 0
         if not self._announced:
             needed = self._refuse_too_little(self._refuse_impossible())
-            self._refuse_full_prompts()
+            self._refuse_unsaid()
         gc.collect()  # the model of the stage before is in reference cycles
         model = self._load(str(self.base), training.compute_dtype(), self._config.model.attention)
         if not self._announced:
@@ -201,7 +201,7 @@ class Pipeline:
 
     def _refuse_impossible(self) -> Mapping[str, Any]:
         """Refuse a base model that could not be exported; answers its configuration."""
-        source = export.Source.of(self.base, None, self.tokenizer)
+        source = export.Source.of(self.base, None, self.chat)
         export.refuse_impossible(source, self._config.export.quantizations, self._config.export.name)
         return source.config
 
@@ -214,11 +214,10 @@ class Pipeline:
         disk.refuse_full(needed, base=self.base, free=shutil.disk_usage(OUTPUT).free)
         return needed
 
-    def _refuse_full_prompts(self) -> None:
-        """A preference row that is too long would else be found only when the SFT is paid for."""
+    def _refuse_unsaid(self) -> None:
+        """A preference row that is too long, or that the format cannot say, would else be found after the SFT."""
         for file in self._data.files.values():
-            prompts = [(row.prompt, row.system) for row in file.rows]
-            template.refuse_full(file.path, self.tokenizer, prompts, self._config.model.max_length)
+            self.chat.refuse(file.path, file.rows, self._config.model.max_length)
 
     def _publish_adapter(self, checkpoint: Path) -> None:
         """The last checkpoint's adapter and the tokenizer, as one folder that is whole or absent."""
@@ -230,7 +229,7 @@ class Pipeline:
         # The base's own files: transformers 5 may write an unknown token back as a new id that the model does not have.
         for name in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copyfile(self.base / name, partial / name)
-        text = gguf_vocab.chat_template(self.tokenizer)
+        text = self.chat.turns.published
         (partial / "chat_template.jinja").write_text(text, encoding="utf-8", newline="")
         shutil.rmtree(ADAPTER, ignore_errors=True)
         partial.rename(ADAPTER)

@@ -10,7 +10,8 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from . import order, runlog, template, training
+from . import order, runlog, training
+from .chat import Chat
 from .config import Config
 from .errors import DataDefect
 from .rows import Example, Preference
@@ -26,12 +27,12 @@ class IdsTrainer(DPOTrainer):  # type: ignore[misc]  # trl publishes no types
         return dataset
 
 
-def sft(config: Config, stage: training.Stage, model: Any, tokenizer: Any, rows: Sequence[Example]) -> SFTTrainer:
+def sft(config: Config, stage: training.Stage, model: Any, chat: Chat, rows: Sequence[Example]) -> SFTTrainer:
     """The trainer of a new adapter on these rows."""
     settings = SFTConfig(
         **training.arguments(config, stage), dataset_kwargs={"skip_prepare_dataset": True}, packing=False
     )
-    turns = _turns(rows, ("completion",), tokenizer, config=config, stage=stage)
+    turns = _turns(rows, ("completion",), chat, config=config, stage=stage)
     both = list(zip(turns["prompt"], turns["completion"], strict=True))
     columns = {
         "input_ids": [prompt + ids for prompt, ids in both],
@@ -41,7 +42,7 @@ def sft(config: Config, stage: training.Stage, model: Any, tokenizer: Any, rows:
         model=model,
         args=training.one_process(settings),
         train_dataset=Dataset.from_dict(columns),
-        processing_class=tokenizer,
+        processing_class=chat.tokenizer,
         peft_config=lora(config),
     )
 
@@ -58,30 +59,30 @@ def lora(config: Config) -> LoraConfig:
 
 
 def dpo(
-    config: Config, stage: training.Stage, model: Any, tokenizer: Any, rows: Sequence[Preference], *, start: Path
+    config: Config, stage: training.Stage, model: Any, chat: Chat, rows: Sequence[Preference], *, start: Path
 ) -> IdsTrainer:
     """The trainer of the SFT adapter in ``start``; its first loss is ln 2."""
-    turns = _turns(rows, ("chosen", "rejected"), tokenizer, config=config, stage=stage)
+    turns = _turns(rows, ("chosen", "rejected"), chat, config=config, stage=stage)
     return IdsTrainer(
         model=PeftModel.from_pretrained(model, str(start), is_trainable=True),
         args=training.one_process(DPOConfig(**training.arguments(config, stage), beta=config.dpo.beta)),
         train_dataset=Dataset.from_dict({f"{name}_ids": column for name, column in turns.items()}),
-        processing_class=tokenizer,
+        processing_class=chat.tokenizer,
     )
 
 
 def _turns(
-    rows: Sequence[Any], answers: Sequence[str], tokenizer: Any, *, config: Config, stage: training.Stage
+    rows: Sequence[Any], answers: Sequence[str], chat: Chat, *, config: Config, stage: training.Stage
 ) -> dict[str, list[list[int]]]:
     """Token ids of prompts and answers in the order of the run; an answer that exceeds ``max_length`` is cut."""
     size, seed = config.batch_size, config.run.seed
     seen = [rows[at] for at in order.drawn(len(rows), steps=stage.total, batch_size=size, seed=seed)]
-    turns = {"prompt": template.encode_prompts(tokenizer, [(row.prompt, row.system) for row in seen])}
+    turns = {"prompt": chat.prompts(seen)}
     room = [config.model.max_length - len(ids) for ids in turns["prompt"]]
     if min(room) <= 0:
         raise DataDefect(f"a prompt fills max_length = {config.model.max_length} tokens: no room for an answer")
     for name in answers:
-        turns[name] = template.encode_completions(tokenizer, [getattr(row, name) for row in seen])
+        turns[name] = chat.answers(seen, name)
     longest = [max(len(ids) for ids in row) for row in zip(*(turns[name] for name in answers), strict=True)]
     if cut := sum(length > space for length, space in zip(longest, room, strict=True)):
         runlog.say(runlog.CUT, stage=stage.name, rows=cut, of=len(seen))
