@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from harness.providers.vast.rate_limits import UNPACED
 
 from harness.conformance import run as conformance
 from harness.conformance.bench import RunBench
@@ -31,7 +32,6 @@ from harness.ledger.ownership import Known
 from harness.providers.assumptions import Box, Subject
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.keys import VastKeyIssuer
-from harness.providers.vast.rate_limits import UNPACED
 from harness.providers.vast.trials import subject
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBoxKeyBoxKeyBoxKeyBoxKeyBoxKey"
