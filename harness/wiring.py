@@ -202,8 +202,7 @@ class OpenContext:
 
 def open_provider(table: ProviderTable, home: Path, clock: Clock) -> Provider:
     """The provider that a job file's table names; raises BadInput when its kind is unknown or its key is missing."""
-    told = table.model_dump(include={"kind", "server_url", "scenario", "user_id"})
-    return registry.open_provider(ProviderSettings(**told, home=home, clock=clock, environ=environment.variables()))
+    return registry.open_provider(ProviderSettings(table.kind, home, clock, environment.variables(), table.own))
 
 
 def open_wall(kind: str) -> Wall:

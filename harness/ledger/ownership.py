@@ -18,6 +18,7 @@ from harness.job.model import ProviderTable
 from harness.ledger import events
 from harness.ledger.codec import decode
 from harness.ledger.history import History
+from harness.providers import registry
 
 _ROUNDING_USD = 0.01
 """Growth of a bill that is allowed after its end was proven: amounts are rounded, the last traffic is booked late."""
@@ -201,6 +202,6 @@ def _of_claim(claim: Claim, bill: Bill) -> Whose:
     return Whose(Standing.OWNED, f"job {claim.job}, which saw it end")
 
 
-def place(table: ProviderTable) -> tuple[str, str | None, str | None]:
-    """Place of a job's instance: two jobs at one place see the same account's numbers."""
-    return table.kind, table.server_url, table.scenario
+def place(table: ProviderTable) -> frozenset[tuple[str, str]]:
+    """Place of a job's instance, by setting: two jobs at one place see the same account's numbers."""
+    return frozenset((name, repr(value)) for name, value in registry.place(table.kind, table.own).items())

@@ -58,6 +58,7 @@ VAST_IS_NAMED_IN = {
     "harness/cli/guard.py": "offers what shellguard judges",
     "harness/cli/emulator.py": "says which service is served",
     "harness/cli/transfer.py": "the first user's directory on the box is the default",
+    "harness/job/schema.json": "describes the settings of every built-in kind",
     "harness/job/profiles/forex-r1-v3.toml": "the first user's job is on Vast.ai",
 }
 """Files and folders of the engine that may know one provider by name, and why."""

@@ -70,7 +70,7 @@ def test_a_prompt_that_fits_the_real_model_fits_the_smoke_runs_small_vocabulary(
             ("line 8: data.proof_line", "the log says something else"),
         ),
         (BASE + '\n[provider]\nkind = "aws"\n', ("line 8: provider.kind", "'aws'", "emulated, vast")),
-        (BASE + '\n[provider]\nscenario = "x"\n', ("line 7: provider", "'emulated' only")),
+        (BASE + '\n[provider]\nscenario = "x"\n', ("line 8: provider.scenario", "no such setting; allowed: kind, ")),
         (BASE + '\n[training]\ncommand = ["a", 3]\n', ("line 8: training.command.1", "valid string")),
         (BASE + "\n[artifact]\nfloors = { Q9 = 1 }\n", ("line 8: artifact.floors.Q9", "'Q8_0'")),
         (BASE + '\n["limits"]\nbudget_usd = 0\n', ("line 8: limits.budget_usd",)),

@@ -121,10 +121,81 @@ def test_a_job_file_opens_the_provider_that_it_names(tmp_path: Path, monkeypatch
     assert opened.search(OfferQuery(("H100",), 8, 20.0, 16.0))
 
 
+@pytest.mark.usefixtures("toy", "no_vast")
+def test_a_provider_is_opened_with_the_settings_of_its_own_that_a_job_file_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_KEY", "sesame")
+    table = load_job(_job_file(tmp_path, 'kind = "toy"\nregion = "south"\nuser_id = 7\nkept_volumes = [3]')).provider
+    assert (table.own, table.user_id, table.kept_volumes) == ({"region": "south"}, 7, (3,))
+    for known in (table, ProviderTable.model_validate(table.model_dump(mode="json"))):
+        opened = wiring.open_provider(known, tmp_path, SystemClock())
+        assert [one.place for one in opened.search(OfferQuery(("H100",), 8, 20.0, 16.0))] == ["south", "south"]
+
+
 @pytest.mark.usefixtures("toy")
-def test_the_scenario_of_the_embedded_provider_is_no_other_ones(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"scenario is for provider\.kind = 'emulated' only"):
-        load_job(_job_file(tmp_path, 'kind = "toy"\nscenario = "calm"'))
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("toy|regoin = 'south'", "regoin: {no} 'toy' {has}; allowed: kind, user_id, kept_volumes, region"),
+        ("toy|region = 'west'", r"region: Input should be 'north' or 'south' \(got 'west'\)"),
+        ("toy|region = 5", "region: Input should be"),
+        ("toy|scenario = 'calm'", "scenario: {no} 'toy' {has}"),
+        ("toy|server_url = 'http://x'", "server_url: {no} 'toy' {has}"),
+        ("vast|region = 'south'", "region: {no} 'vast' {has}; allowed: kind, user_id, kept_volumes, server_url"),
+        ("vast|scenario = 'calm'", "scenario: {no} 'vast' {has}; allowed: kind, user_id, kept_volumes, server_url"),
+        ("emulated|server_url = 'x'", "server_url: {no} 'emulated' {has}; allowed: kind, user_id, kept_volumes, scen"),
+        ("emulated|scenario = 3", "scenario: Input should be a valid string"),
+        ("toy|user_id = 'me'", "user_id: Input should be a valid integer"),
+    ],
+)
+def test_a_setting_that_its_kind_does_not_know_or_refuses_is_named_with_its_line(
+    table: str, said: str, tmp_path: Path
+) -> None:
+    kind, setting = table.split("|")
+    wanted = said.format(no="a provider of kind", has="has no such setting")
+    with pytest.raises(BadInput, match=r"line \d+: provider\." + wanted):
+        load_job(_job_file(tmp_path, f'kind = "{kind}"\n{setting}'))
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_kind_that_declares_no_settings_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _declare(tmp_path, "bare-cloud", "bare = bare_cloud:open_provider")
+    (tmp_path / "bare_cloud.py").write_text("def open_provider(settings):\n    return settings\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load_job(_job_file(tmp_path, 'kind = "bare"')).provider.own == {}
+    with pytest.raises(BadInput, match=r"provider\.region: a provider of kind 'bare' has no such setting"):
+        load_job(_job_file(tmp_path, 'kind = "bare"\nregion = "south"'))
+    sys.modules.pop("bare_cloud", None)
+
+
+def test_settings_that_an_earlier_version_recorded_open_the_provider(tmp_path: Path) -> None:
+    told: dict[str, object] = {
+        "kind": "emulated",
+        "server_url": None,
+        "scenario": None,
+        "user_id": None,
+        "kept_volumes": [],
+    }
+    assert ProviderTable.model_validate(told) == ProviderTable(kind="emulated")
+    refused = ProviderTable.model_validate({"kind": "emulated", "scenario": 3})
+    with pytest.raises(BadInput, match=r"kind 'emulated' cannot be opened with these settings: provider\.scenario: "):
+        wiring.open_provider(refused, tmp_path, SystemClock())
+
+
+def test_a_place_is_told_by_the_settings_that_the_kind_names_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _declare(tmp_path, "placed-cloud", "placed = placed_cloud:open_provider")
+    (tmp_path / "placed_cloud.py").write_text(
+        "class SETTINGS:\n    PLACE = ('region',)\n\ndef open_provider(settings):\n    return settings\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = {"region": "south", "pace": 3}
+    assert registry.place("placed", own) == {"kind": "placed", "region": "south"}
+    assert registry.place("vast", {"server_url": "x"}) == {"kind": "vast", "server_url": "x"}
+    assert registry.place("nobody", own) == {"kind": "nobody", **own}, "its package is gone"
+    sys.modules.pop("placed_cloud", None)
 
 
 @pytest.mark.usefixtures("no_vast")
