@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,7 +167,7 @@ class OpenContext:
                 )
             listed = self.own.known(instance.endpoints) if self.own is not None else ()
             return Login(
-                user=self.job.machine.ssh_user,
+                user=user_at(instance.endpoints, self.job),
                 endpoints=instance.endpoints,
                 key_file=self.key_file,
                 host_keys=pin.keys if pin else listed,
@@ -198,6 +198,11 @@ class OpenContext:
     def key_file(self) -> Path:
         """The harness's own SSH key for rented boxes; it may not be there yet."""
         return _key_of(self.home)
+
+
+def user_at(endpoints: Iterable[Endpoint], job: Job) -> str:
+    """User who logs in to a box: as the provider says, else as the job file does."""
+    return next((one.user for one in endpoints if one.user), job.machine.ssh_user)
 
 
 def open_provider(table: ProviderTable, home: Path, clock: Clock) -> Provider:

@@ -90,11 +90,15 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """Terms on which an offer is rented: on demand, cancelled when it cannot be scheduled."""
+    """Terms on which an offer is rented: on demand, cancelled when it cannot be scheduled.
+
+    ``directory`` is where the job will work on the box: a provider of machines that are not deleted remembers it.
+    """
 
     image: str
     disk_gb: float
     label: str
+    directory: str = ""
 
 
 class InstanceStatus(StrEnum):
@@ -114,11 +118,17 @@ class InstanceStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An address where the box's SSH server may answer."""
+    """An address where the box's SSH server may answer.
+
+    ``user`` logs in there, where the provider and not the job file says so; ``jump`` are the hosts on the way, as
+    ssh_config(5) has them in ``ProxyJump``.
+    """
 
     host: str
     port: int
     route: Literal["direct", "proxy"] = "direct"
+    user: str = ""
+    jump: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ DEFAULT = "vast"
 
 BUILT_IN: Mapping[str, str] = {
     "emulated": "harness.providers.emulated:open_provider",
+    "ssh": "harness.providers.ssh:open_provider",
     "vast": "harness.providers.vast:open_provider",
 }
 """As pyproject.toml declares them: known in a clone that is not installed, too, and nobody else's to claim."""
@@ -39,6 +40,8 @@ Model = TypeVar("Model", bound="BaseModel")
 
 _EMBEDDED = frozenset({"emulated"})
 """Kinds whose machines this machine plays: what they cost is reckoned, and nobody pays it."""
+_OWN = frozenset({"ssh"})
+"""Kinds whose machines the operator has: they have no price, and nothing of them is billed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,11 @@ def kinds() -> tuple[str, ...]:
 def is_embedded(kind: str) -> bool:
     """True for a kind at which nobody pays real money; every kind that another package brings is held to cost some."""
     return kind in _EMBEDDED
+
+
+def is_billed(kind: str) -> bool:
+    """False for a kind whose machines are the operator's own: no check, plan or report then speaks of money."""
+    return kind not in _OWN
 
 
 def find(kind: str) -> EntryPoint:

@@ -206,7 +206,12 @@ def _take(context: RunnerContext, offer: Offer, reporter: ProgressReporter) -> b
     owner = context.provider().account().user_id  # asked now: nothing may stand between the create and its record
     intended = RentIntended(wanted, dataclasses.asdict(offer), owner)
     context.record(intended)
-    request = CreateRequest(image=context.job.machine.image, disk_gb=context.job.machine.disk_gb, label=wanted)
+    request = CreateRequest(
+        image=context.job.machine.image,
+        disk_gb=context.job.machine.disk_gb,
+        label=wanted,
+        directory=context.job.package.remote_dir,
+    )
     try:
         instance_id = context.provider().create(offer.id, request)
     except OfferGone as error:
