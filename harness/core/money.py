@@ -6,8 +6,13 @@ HOUR_S = 3600.0
 _GB = 1e9
 
 
-def as_paid(told: str, *, embedded: bool) -> str:
-    """Words about money; what nobody pays is called so."""
+OWN = "your own machine, nothing is billed"
+
+
+def as_paid(told: str, *, embedded: bool, own: bool = False) -> str:
+    """Words about money; what nobody pays is called so, and of a machine of one's own there is no price to tell."""
+    if own:
+        return OWN
     return f"{told} (embedded: no real money)" if embedded else told
 
 

@@ -139,6 +139,15 @@ _ONLY_WHEN: Final[Mapping[str, Callable[[Job], bool]]] = {
     "runtime_loads": lambda job: job.gates.generate,
     "gguf_generates": lambda job: job.gates.generate,
     "second_copy_verified": lambda job: job.artifact.second_copy is not None,
+    # A machine of one's own has no price, no term and no market that would tell them.
+    "cost_within_budget": lambda job: job.is_billed,
+    "offer_meets_spec": lambda job: job.is_billed,
+    "price_within_cap": lambda job: job.is_billed,
+    "billing_stopped": lambda job: job.is_billed,
+    # One that is to train on its processor shows no GPU; an embedded one plays them.
+    "gpus_match_offer": lambda job: not _rehearses_on_own(job),
+    "driver_supports_cuda": lambda job: not _rehearses_on_own(job),
+    "gpus_are_working": lambda job: not _rehearses_on_own(job),
     # Whoever launched the training of an adopted instance may have recorded no exit status.
     "completion_logged": lambda job: not job.adopted,
     "adopted_run_is_over": lambda job: job.adopted,
@@ -149,6 +158,10 @@ _ONLY_WHEN: Final[Mapping[str, Callable[[Job], bool]]] = {
 
 An adopted job also leaves out every stage before its adoption: what was true then, nobody can look at any more.
 """
+
+
+def _rehearses_on_own(job: Job) -> bool:
+    return not job.is_billed and job.training.accelerator == "cpu"
 
 
 def declared(stage: str, job: Job) -> tuple[CheckId, ...]:

@@ -185,7 +185,7 @@ def _billing_end(context: RecordingContext, rental: Rental, *, ran: bool = True)
             context.clock,
             deadline_s=limits.absence_deadline_s,
             window_s=limits.absence_window_s,
-            expect_charges=ran,
+            expect_charges=ran and context.job.is_billed,
         )
     except NotProven as error:
         raise NotProven(

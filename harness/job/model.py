@@ -350,6 +350,16 @@ class Job(_Table):
         """Jobs come from job files, which state everything, and from the records of any earlier version."""
         return told if info.context == FROM_FILE or not isinstance(told, dict) else profiles.recorded_by(told)
 
+    @property
+    def is_billed(self) -> bool:
+        """False for a job on a machine of the operator's own, where nothing has a price."""
+        return registry.is_billed(self.provider.kind)
+
+    @property
+    def most_usd_per_hour(self) -> float:
+        """The most that an hour of the job costs (USD): the cap, or nothing."""
+        return self.machine.max_usd_per_hour if self.is_billed else 0.0
+
     def maps_devices(self, device_map: str) -> bool:
         """True for a device map that this job's machine needs; with one GPU it need not be told to split the model."""
         one_gpu = self.machine.gpus == 1 and self.training.device_map == "auto" and fits_one_gpu(device_map)

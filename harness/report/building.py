@@ -188,6 +188,7 @@ def _instance(history: History) -> InstanceReport | None:
         destroy_requested=history.destroy_reply is not None,
         gone_at=billing.gone_at(history.records),
         embedded=registry.is_embedded(history.job.provider.kind),
+        own=not history.job.is_billed,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,7 @@ def own_box(folder: Path, *, gpus: int = 0, name: str = "NVIDIA H100 80GB HBM3")
         smi = tools / "nvidia-smi"
         smi.write_text(NVIDIA_SMI.format(indexes=" ".join(map(str, range(gpus))), name=name))
         smi.chmod(0o755)
-    box = LocalSshd(folder / "box", {"PATH": f"{tools}:{os.environ['PATH']}"})
+    box = LocalSshd(folder / "box", {"PATH": f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(operator(folder / "operator", (box, "box", ""))))
         patch.delenv("SSH_AUTH_SOCK", raising=False)

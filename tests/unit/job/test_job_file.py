@@ -69,7 +69,7 @@ def test_a_prompt_that_fits_the_real_model_fits_the_smoke_runs_small_vocabulary(
             BASE + '\n[data]\nproof_line = "[sft] COMPLETE {sft}/{dpo} steps"\n',
             ("line 8: data.proof_line", "the log says something else"),
         ),
-        (BASE + '\n[provider]\nkind = "aws"\n', ("line 8: provider.kind", "'aws'", "emulated, vast")),
+        (BASE + '\n[provider]\nkind = "aws"\n', ("line 8: provider.kind", "'aws'", "known here: emulated, ")),
         (BASE + '\n[provider]\nscenario = "x"\n', ("line 8: provider.scenario", "no such setting; allowed: kind, ")),
         (BASE + '\n[training]\ncommand = ["a", 3]\n', ("line 8: training.command.1", "valid string")),
         (BASE + "\n[artifact]\nfloors = { Q9 = 1 }\n", ("line 8: artifact.floors.Q9", "'Q8_0'")),
