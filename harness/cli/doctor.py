@@ -57,7 +57,8 @@ def doctor(
 ) -> None:
     """Look, in seconds, at what a job will need of this machine and its providers; nothing is changed."""
     home = environment.home()
-    kinds = [kind for kind in registry.kinds() if not registry.is_embedded(kind)]
+    # a machine of one's own is asked with a job, which names it
+    kinds = [kind for kind in registry.kinds() if registry.is_billed(kind) and not registry.is_embedded(kind)]
     looks: dict[str, Callable[[], object]] = {kind: partial(_provider, kind, home) for kind in kinds}
     looks["runtime"] = runtime.ready
     with ExitStack() as stack:

@@ -139,7 +139,8 @@ _ONLY_WHEN: Final[Mapping[str, Callable[[Job], bool]]] = {
     "runtime_loads": lambda job: job.gates.generate,
     "gguf_generates": lambda job: job.gates.generate,
     "second_copy_verified": lambda job: job.artifact.second_copy is not None,
-    # A machine of one's own has no price, no term and no market that would tell them.
+    # A machine of one's own has no image, no price, no term, and no market that would tell them.
+    "image_fits_package": lambda job: job.is_billed,
     "cost_within_budget": lambda job: job.is_billed,
     "offer_meets_spec": lambda job: job.is_billed,
     "price_within_cap": lambda job: job.is_billed,

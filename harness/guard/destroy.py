@@ -292,6 +292,9 @@ def _accept_loss(
     accepts: Callable[[str], bool],
     note: Callable[[str], None],
 ) -> None:
+    if not context.job.is_billed and not context.job.provider.own.get("clean"):
+        note("what lies on your machine stays there: only its claim is given up")
+        return
     if not value:
         note(f"instance {rental.instance_id} holds no checkpoint, no adapter and no model file")
         return

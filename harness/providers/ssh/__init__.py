@@ -16,7 +16,7 @@ class SshSettings(BaseModel):
 
     PLACE: ClassVar[tuple[str, ...]] = ("host", "port", "user")
 
-    host: Annotated[str, Field(pattern=r"^[^\s@:-][^\s@]*$")]
+    host: Annotated[str, Field(pattern=r"^(?:[^\s@:-][^\s@:]*|[0-9A-Fa-f]*:[0-9A-Fa-f]*:[^\s@]*)$")]
     """The machine: an address, or a name of ``~/.ssh/config``, whose other settings then hold, ProxyJump too."""
     port: Annotated[int, Field(gt=0, lt=1 << 16)] | None = None
     """Port of its SSH server, before that of ``~/.ssh/config``; not given anywhere, 22."""

@@ -308,9 +308,11 @@ class SshProvider:
         except ProviderUnavailable:
             raise
         except HostKeyChanged as error:
-            forget = f"ssh-keygen -R '{known_name(self._endpoint())}'"
-            if not self._told.host_key and not self._own.known([self._endpoint()]):
-                forget = f"delete {self._first_use}"
+            forget = f"delete {self._first_use}"
+            if self._told.host_key:
+                forget = "correct provider.host_key in the job file"
+            elif self._own.known([self._endpoint()]):
+                forget = f"ssh-keygen -R '{known_name(self._endpoint())}'"
             raise ProviderUnavailable(
                 str(error), remedy=f"It may be another machine. When you know that it is yours: {forget}"
             ) from error

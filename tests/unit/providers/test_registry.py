@@ -203,7 +203,7 @@ def test_a_place_is_told_by_the_settings_that_the_kind_names_for_it(
 @pytest.mark.usefixtures("no_vast")
 @pytest.mark.parametrize("kind", ["", "Vast", "vast ", "vast.ai", "nobody", "harness.providers.vast:open_provider"])
 def test_an_unknown_kind_is_refused_and_never_sent_to_another(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="known here: emulated, .*vast") as refused:
+    with pytest.raises(BadInput, match=r"known here: emulated, .*vast") as refused:
         registry.open_provider(_settings(kind, tmp_path))
     assert "install the package" in refused.value.remedy
     with pytest.raises(BadInput, match=r"job\.toml: line \d+: provider\.kind: no provider is of kind"):
