@@ -45,8 +45,8 @@ from harness.core.ports import (
 )
 from harness.core.questions import Command, DiskOf, GpuList, ProcessesUnder, SessionOf
 from harness.core.text import command_line, printable
-from harness.providers.ssh import SshSettings
 from harness.providers.ssh.on_box import CLAIM
+from harness.providers.ssh.settings import SshSettings
 from harness.remote.acting import act
 from harness.remote.host import SshHost
 from harness.remote.probe.typed import typed
@@ -66,7 +66,7 @@ _NOT_A_FILE_NAME = re.compile(r"[^A-Za-z0-9.-]")
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class BoxClaim:
     """A claim as it stands on the box; ``since`` by the box's own clock, seconds since the epoch."""
 
     label: str
@@ -90,7 +90,7 @@ class Seen:
     uid: int
     user: str
     now: float
-    claim: Claim | None
+    claim: BoxClaim | None
 
 
 class SshProvider:
@@ -159,7 +159,7 @@ class SshProvider:
             "disk_gb": request.disk_gb,
         }
         try:
-            holds = _typed(self._act("claim", terms=terms), Claim)
+            holds = _typed(self._act("claim", terms=terms), BoxClaim)
         except ProviderUnavailable as error:
             raise AmbiguousCreate(f"{error}; it may be claimed as {request.label}") from error
         if holds.label != request.label:
@@ -237,7 +237,7 @@ class SshProvider:
 
     # ---
 
-    def _require_quiet(self, claim: Claim) -> None:
+    def _require_quiet(self, claim: BoxClaim) -> None:
         """Raise Refused for a session or a process of the job that still runs."""
         if not claim.directory:
             return
@@ -268,13 +268,13 @@ class SshProvider:
                 "not given back.",
             )
 
-    def _claim(self, instance_id: InstanceId) -> Claim:
+    def _claim(self, instance_id: InstanceId) -> BoxClaim:
         claim = self._look().claim
         if claim is None or claim.instance_id != instance_id:
             raise ProviderUnavailable(f"{self._where()} has no claim {instance_id}")
         return claim
 
-    def _instance(self, claim: Claim) -> Instance:
+    def _instance(self, claim: BoxClaim) -> Instance:
         return Instance(
             id=claim.instance_id,
             label=claim.label,
@@ -344,7 +344,7 @@ class SshProvider:
 _LOG_IN = "Look whether ssh {} lets you in, then run the same command again."
 
 
-def _claimed(claim: Claim) -> OfferGone:
+def _claimed(claim: BoxClaim) -> OfferGone:
     return OfferGone(
         f"the machine is claimed by {printable(claim.label, 100)} (instance {claim.instance_id})",
         remedy="If that job is yours and lives, let it end. If it is dead: harness abandon JOB where it was run; where "
