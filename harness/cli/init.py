@@ -85,6 +85,7 @@ def init(
     ask = _Questions(defaults=defaults).ask
     usual_name = "adopted" if adopt else "rehearsal" if embedded else "myjob"
     answers: dict[str, Any] = {"profile": profile, "instance_id": instance_id}
+    answers["provider"] = None if own is None else {"kind": "ssh", "host": own}
     answers["name"] = usual_name if adopt and not name else ask("--name", name, "Name of the job", usual_name, job_name)
     answers["package"] = ask("--package", package, "Folder of the training package", _package(), _folder)
     path = file or Path(f"{answers['name']}-{instance_id}.toml" if adopt else f"{answers['name']}.toml")
@@ -100,8 +101,8 @@ def init(
         data = ask("--data", data, "Folder in it for your data files", usual["data"]["directory"], str)
         if own is not None:
             shown = f"{kept[0]['gpus']}x {kept[0]['gpu']}"
-            told = ask("--machine", machine, "GPUs that the job needs there, or CPU", shown, _gpus)
-            answers |= {"provider": {"kind": "ssh", "host": own}, "machine": told, "on_cpu": told["gpu"] == "CPU"}
+            there = ask("--machine", machine, "GPUs that the job needs there, or CPU", shown, _gpus)
+            answers |= {"machine": there, "on_cpu": there["gpu"] == "CPU"}
         elif machine is not None or not embedded:
             shown = f"{kept[0]['gpus']}x {kept[0]['gpu']}, {kept[0]['max_usd_per_hour']:g}, {kept[1]:g}"
             question = "GPUs, USD an hour at most, budget in USD"

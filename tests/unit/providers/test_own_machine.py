@@ -16,6 +16,7 @@ from harness.core.ports import CreateRequest, DestroyReply, InstanceStatus, Offe
 from harness.providers import registry
 from harness.providers.registry import ProviderSettings
 from harness.providers.ssh.provider import SshProvider
+from harness.remote import acting
 from harness.remote.session import TrainingSession
 from harness.remote.ssh.keys import generate_keypair, public_key
 from tests.support.own_box import known_hosts, operator, own_box, ssh_config
@@ -129,7 +130,7 @@ def test_a_claim_whose_reply_was_lost_is_found_by_its_label(opened: Open, monkey
     """As when the process is killed between the claim and its record: the number is told by the label alone."""
     from harness.providers.ssh import provider as module
 
-    provider, act = opened(), module.act
+    provider, act = opened(), acting.act
     offer = provider.search(QUERY)[0].id
 
     def lost(*arguments: object, **named: object) -> object:
