@@ -302,7 +302,7 @@ def open_box(host: str, port: int | None, user: str | None, key: Path | None, na
     told = port or settings.get("port")
     if not str(told).isdecimal():
         raise BadInput("--ssh-host needs --port, or a Port for that host in ~/.ssh/config")
-    endpoint = Endpoint(str(settings["hostname"]), int(str(told)))
+    endpoint = Endpoint(str(settings["hostname"]), int(str(told)), jump=str(settings.get("proxyjump", "")))
     pin = home / "hosts" / _NOT_A_FILE_NAME.sub("_", f"{name}-{endpoint.port}")
     known = own.known([endpoint])
     login = Login(user or settings.get("user") or "root", (endpoint,), _key_of(home), known, pin, own)
