@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def _launched() -> Log:
     return OwnLog().rented().add(Launched(("python3", "train.py"), "launch"))
 
 
-LIVES = {
+LIVES: dict[str, Callable[[], Log]] = {
     "claimed": lambda: OwnLog().rented(),
     "trains": _launched,
     "home": lambda: OwnLog().verified(),
