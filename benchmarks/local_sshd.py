@@ -58,7 +58,8 @@ class LocalSshd:
         config = self.directory / "sshd_config"
         config.write_text(
             f"ListenAddress 127.0.0.1\nPort {self.port}\nHostKey {self.host_key}\n"
-            f"AuthorizedKeysFile {self.directory / 'authorized_keys'}\nStrictModes no\nPidFile none\n"
+            f"AuthorizedKeysFile {self.directory / 'authorized_keys'} {self.home / '.ssh' / 'authorized_keys'}\n"
+            "StrictModes no\nPidFile none\n"
             # bash sources ~/.bashrc for sshd at shell level 1: the operator's start-up files are not the box's.
             "SetEnv SHLVL=2\n"
             "PasswordAuthentication no\nUsePAM no\nMaxStartups 100\nMaxSessions 100\nLogLevel VERBOSE\n"

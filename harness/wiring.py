@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -168,7 +168,7 @@ class OpenContext:
                 )
             listed = self.own.known(instance.endpoints) if self.own is not None else ()
             return Login(
-                user=self.job.machine.ssh_user,
+                user=user_at(instance.endpoints, self.job),
                 endpoints=instance.endpoints,
                 key_file=self.key_file,
                 host_keys=pin.keys if pin else listed,
@@ -201,16 +201,19 @@ class OpenContext:
         return _key_of(self.home)
 
 
+def user_at(endpoints: Iterable[Endpoint], job: Job) -> str:
+    """User who logs in to a box: as the provider says, else as the job file does."""
+    return next((one.user for one in endpoints if one.user), job.machine.ssh_user)
+
+
 def open_provider(table: ProviderTable, home: Path, clock: Clock) -> Provider:
     """The provider that a job file's table names; raises BadInput when its kind is unknown or its key is missing."""
-    told = table.model_dump(include={"kind", "server_url", "scenario", "user_id"})
-    return registry.open_provider(ProviderSettings(**told, home=home, clock=clock, environ=environment.variables()))
+    return registry.open_provider(ProviderSettings(table.kind, home, clock, environment.variables(), table.own))
 
 
 def open_subject(table: ProviderTable, home: Path, clock: Clock) -> Subject:
     """The same provider with what is believed of it; raises BadInput, too, where nobody wrote that down."""
-    told = table.model_dump(include={"kind", "server_url", "scenario", "user_id"})
-    return registry.open_subject(ProviderSettings(**told, home=home, clock=clock, environ=environment.variables()))
+    return registry.open_subject(ProviderSettings(table.kind, home, clock, environment.variables(), table.own))
 
 
 def open_trial_box(instance: Instance, key_file: Path, pin: Path) -> SshHost:
@@ -342,7 +345,7 @@ def open_box(host: str, port: int | None, user: str | None, key: Path | None, na
     told = port or settings.get("port")
     if not str(told).isdecimal():
         raise BadInput("--ssh-host needs --port, or a Port for that host in ~/.ssh/config")
-    endpoint = Endpoint(str(settings["hostname"]), int(str(told)))
+    endpoint = Endpoint(str(settings["hostname"]), int(str(told)), jump=str(settings.get("proxyjump", "")))
     pin = home / "hosts" / _NOT_A_FILE_NAME.sub("_", f"{name}-{endpoint.port}")
     known = own.known([endpoint])
     login = Login(user or settings.get("user") or "root", (endpoint,), _key_of(home), known, pin, own)

@@ -18,7 +18,7 @@ from harness.plugin.looking import Evidence
 )
 def check_credentials_work(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """The API key answers for the expected account, its credit covers the plan, and the SSH key is usable."""
-    needed = evidence.wants("credit in USD at least", round(estimate.cost(job).total, 2))
+    needed = evidence.wants("credit in USD at least", round(estimate.cost(job).total, 2)) if job.is_billed else 0.0
     account = evidence.saw("account", preflight.account)
     if job.provider.user_id is not None:
         expected = evidence.wants("account", job.provider.user_id)

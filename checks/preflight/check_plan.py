@@ -22,7 +22,7 @@ def check_checkpoints_fit_plan(preflight: PreflightFacts, job: Job, evidence: Ev
     every = evidence.wants("steps between checkpoints", job.training.checkpoint_every)
     seconds = evidence.note("seconds to the first checkpoint", estimate.first_checkpoint_s(job))
     evidence.note("checkpoints", estimate.checkpoints_due(job))
-    spent = evidence.note("USD gone at the first checkpoint", round(usd(seconds, job.machine.max_usd_per_hour), 2))
+    spent = evidence.note("USD gone at the first checkpoint", round(usd(seconds, job.most_usd_per_hour), 2))
     assert spent <= limit, (
         f"the first checkpoint lands after {human_seconds(seconds)}, when {spent:.2f} USD are gone; "
         f"at most {limit:.2f} of {job.limits.budget_usd:.2f} may be: "

@@ -58,6 +58,6 @@ def check_pace_within_timeline(training: TrainingFacts, job: Job, evidence: Evid
     evidence.wants("budget_usd", limits.budget_usd)
     assert training.spent_usd <= limits.budget_usd, f"${training.spent_usd:.2f} are spent"
     if session.alive:
-        coming = usd(steps_left_s(job, log), job.machine.max_usd_per_hour)
+        coming = usd(steps_left_s(job, log), job.most_usd_per_hour)
         projected = evidence.note("spent USD at the last step", round(training.spent_usd + coming, 4))
         assert projected <= limits.budget_usd, f"${projected:.2f} will be spent when the last step is done"

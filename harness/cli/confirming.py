@@ -35,8 +35,11 @@ def confirming(context: JobContext, console: Console, reporter: ProgressReporter
             return "--yes, given in advance"
         if context.job.teardown.confirm == "yes":
             return "the job file agrees in advance"
-        told = f"instance {instance_id} and everything on its disk will be deleted for good"
-        prompt = "type the instance id to destroy it: "
+        told, verb = f"instance {instance_id} and everything on its disk will be deleted for good", "destroy it"
+        if not context.job.is_billed:
+            left = "is deleted" if context.job.provider.own.get("clean") else "stays"
+            told, verb = f"your machine will be given back; what the job wrote on it {left}", "give it back"
+        prompt = f"type the instance id to {verb}: "
         return _typed(console, reporter, str(instance_id), prompt, f"verified file: {file}", told, stakes(context))
 
     return confirm

@@ -21,7 +21,7 @@ from harness.core.errors import BadInput, GateHeld, GateUnknown, HarnessError, L
 from harness.core.money import as_paid
 from harness.core.text import human_seconds
 from harness.job.model import ProviderTable
-from harness.ledger import ownership, throwaway
+from harness.ledger import throwaway
 from harness.providers import registry
 from harness.wiring import open_ledger, open_subject, open_trial_box
 
@@ -72,7 +72,7 @@ def conformance(
     if not yes and not _agreed(console):
         raise Refused("nobody agreed to the rental", remedy="Run it at a terminal and type the word, or give --yes.")
     account = subject.provider.account()
-    journal = throwaway.begin(home, clock, ownership.place(table), account.user_id)
+    journal = throwaway.begin(home, clock, table.kind, table.own, account.user_id)
     bench = RunBench(subject, clock, account, journal, open_trial_box)
     work = Conformance(bench, plan, known, lambda text: say(console, text))
     ended = "it was cut off"
@@ -93,7 +93,10 @@ def conformance(
 def _place(kind: str, server_url: str | None, scenario: str | None) -> ProviderTable:
     if scenario is not None and not registry.is_embedded(kind):
         raise BadInput("--scenario is for --provider emulated only")
-    return ProviderTable(kind=kind, server_url=server_url, scenario=scenario)
+    own = {"server_url": server_url, "scenario": scenario}
+    table = ProviderTable.model_validate({"kind": kind, **own})
+    table.require_own()
+    return table
 
 
 def _judge(answers: Sequence[Answer]) -> None:

@@ -39,6 +39,8 @@ from harness.wiring import OpenContext, open_first_look, open_ledger, open_provi
 
 _WITHIN_S: Final = 3.0
 """Seconds after which a provider that has not answered is not waited for: the whole look takes less than five."""
+_LOGIN_S: Final = 20.0
+"""As of ``_WITHIN_S``, for a machine of one's own: a login over SSH takes several round trips."""
 _APART_S: Final = 120.0
 """Seconds by which this machine's clock and a provider's may disagree."""
 _PACKAGE: Final = "gold-standard-harness"
@@ -57,7 +59,8 @@ def doctor(
 ) -> None:
     """Look, in seconds, at what a job will need of this machine and its providers; nothing is changed."""
     home = environment.home()
-    kinds = [kind for kind in registry.kinds() if not registry.is_embedded(kind)]
+    # a machine of one's own is asked with a job, which names it
+    kinds = [kind for kind in registry.kinds() if registry.is_billed(kind) and not registry.is_embedded(kind)]
     looks: dict[str, Callable[[], object]] = {kind: partial(_provider, kind, home) for kind in kinds}
     looks["runtime"] = runtime.ready
     with ExitStack() as stack:
@@ -66,7 +69,7 @@ def doctor(
             looks["account"] = partial(_account, context)
             looks["orphans"] = partial(teardown.orphans, context)
         machine = [_python(), *_state(home), *_own_key(home), _guard(), _wall()]
-        seen = _seen(looks)
+        seen = _seen(looks, _WITHIN_S if context is None or context.job.is_billed else _LOGIN_S)
         findings = [*machine, *_extras(seen["runtime"]), _emulator()]
         for kind in kinds:
             findings += seen[kind].value or [_unknown(f"account {kind}", seen[kind].problem or "")]
@@ -90,11 +93,11 @@ def _meant(typed: Path, home: Path) -> tuple[Job, Path]:
     return job_of(typed) if (home / "state.db").is_file() else (load_job(typed), typed)
 
 
-def _seen(looks: Mapping[str, Callable[[], object]]) -> dict[str, Observed[Any]]:
+def _seen(looks: Mapping[str, Callable[[], object]], within_s: float) -> dict[str, Observed[Any]]:
     """Outcome of each look; one that does not end in time is left alone."""
-    late: Observed[Any] = unseen(f"no answer within {_WITHIN_S:g} s")
+    late: Observed[Any] = unseen(f"no answer within {within_s:g} s")
     each = [partial(attempt, look) for look in looks.values()]
-    return dict(zip(looks, side_by_side(each, _WITHIN_S, late), strict=True))
+    return dict(zip(looks, side_by_side(each, within_s, late), strict=True))
 
 
 def _python() -> Finding:

@@ -50,6 +50,10 @@ def init(
     destination: Annotated[Path | None, typer.Option(help="The folder here where the model shall arrive.")] = None,
     profile: Annotated[str, typer.Option(help="The kind of training: tables that the file builds on.")] = _USUAL,
     embedded: Annotated[bool, typer.Option("--embedded", help="For the embedded provider: a rehearsal here.")] = False,
+    own: Annotated[
+        str | None,
+        typer.Option("--ssh", metavar="HOST", help="For a machine of your own: its address, or name in ~/.ssh/config."),
+    ] = None,
     adopt: Annotated[
         bool, typer.Option("--adopt", help="For harness adopt and destroy --instance-id: a training done by hand.")
     ] = False,
@@ -73,6 +77,8 @@ def init(
         return
     if adopt != (instance_id is not None) or (adopt and (embedded or machine is not None)):
         raise BadInput("--adopt and --instance-id N go together, without --embedded and --machine")
+    if own is not None and embedded:
+        raise BadInput("--ssh names a machine of your own, --embedded one that this machine plays: give one of them")
     if profile not in profiles.names():
         raise BadInput(f"there is no profile {profile!r}; there are: {', '.join(profiles.names())}")
     usual = profiles.tables(profile)
@@ -80,6 +86,7 @@ def init(
     ask = _Questions(defaults=defaults).ask
     usual_name = "adopted" if adopt else "rehearsal" if embedded else "myjob"
     answers: dict[str, Any] = {"profile": profile, "instance_id": instance_id}
+    answers["provider"] = None if own is None else {"kind": "ssh", "host": own}
     answers["name"] = usual_name if adopt and not name else ask("--name", name, "Name of the job", usual_name, job_name)
     answers["package"] = ask("--package", package, "Folder of the training package", _package(), _folder)
     path = file or Path(f"{answers['name']}-{instance_id}.toml" if adopt else f"{answers['name']}.toml")
@@ -93,7 +100,11 @@ def init(
         )
     else:
         data = ask("--data", data, "Folder in it for your data files", usual["data"]["directory"], str)
-        if machine is not None or not embedded:
+        if own is not None:
+            shown = f"{kept[0]['gpus']}x {kept[0]['gpu']}"
+            there = ask("--machine", machine, "GPUs that the job needs there, or CPU", shown, _gpus)
+            answers |= {"machine": there, "on_cpu": there["gpu"] == "CPU"}
+        elif machine is not None or not embedded:
             shown = f"{kept[0]['gpus']}x {kept[0]['gpu']}, {kept[0]['max_usd_per_hour']:g}, {kept[1]:g}"
             question = "GPUs, USD an hour at most, budget in USD"
             told = ask("--machine", machine, question, shown, lambda text: _machine(text, *kept))
@@ -173,19 +184,26 @@ def _known(text: str) -> str:
     return found
 
 
+def _gpus(text: str) -> Mapping[str, Value]:
+    """GPUs out of ``8x H100_SXM``, or ``CPU``."""
+    gpus = _GPUS.fullmatch(text.strip())
+    if gpus is None or gpus[1] == "0":
+        raise ValueError(f"{text!r} does not read as GPUs, such as 8x H100_SXM")
+    return {"gpu": re.sub(r"[ -]+", "_", gpus[2].strip()), "gpus": int(gpus[1] or 1)}
+
+
 def _machine(text: str, usual: Mapping[str, Any], budget: float) -> tuple[Mapping[str, Value], float]:
     """GPUs, price cap and budget out of ``8x H100_SXM, 16, 20``, of which the last may be left out."""
     parts = [part.strip() for part in text.split(",")]
-    gpus, numbers = _GPUS.fullmatch(parts[0]), [_USD.fullmatch(part) for part in parts[1:]]
-    if gpus is None or not all(numbers) or len(numbers) > 2:
+    numbers = [_USD.fullmatch(part) for part in parts[1:]]
+    if _GPUS.fullmatch(parts[0]) is None or not all(numbers) or len(numbers) > 2:
         raise ValueError(f"{text!r} does not read as GPUs, USD an hour, budget in USD, such as 8x H100_SXM, 16, 20")
     usd = [float(number[1]) for number in numbers if number] + [float(usual["max_usd_per_hour"]), float(budget)][
         len(numbers) :
     ]
-    if not all(usd) or gpus[1] == "0":
+    if not all(usd) or re.match(r"0 *x", parts[0]):
         raise ValueError(f"{text!r} has a 0")
-    name = re.sub(r"[ -]+", "_", gpus[2].strip())
-    return {"gpu": name, "gpus": int(gpus[1] or 1), "max_usd_per_hour": usd[0]}, usd[1]
+    return {**_gpus(parts[0]), "max_usd_per_hour": usd[0]}, usd[1]
 
 
 def _data(data: str | None, package: Path, usual: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from harness.cli.screens import say
 from harness.core.canonical import Json
-from harness.core.money import as_paid
+from harness.core.money import OWN, as_paid
 from harness.core.ports import Offer
 from harness.core.text import human_seconds, printable
 from harness.job.forecast import Forecast
@@ -49,6 +49,11 @@ def lines(plan: RentPlan, width: int) -> Iterator[str]:
     if plan.meaning:
         yield from _wrapped(plan.meaning, width)
     yield from _wrapped(demanded(plan.job), width)
+    if plan.offers and not plan.job.is_billed:
+        offer = plan.offers[0]
+        yield f"it is free: {offer.num_gpus}x {offer.gpu_name}, {offer.disk_gb:,.0f} GB of disk free; {OWN}"
+        yield from _parts(plan.forecasts[0], priced=False)
+        return
     if not plan.offers:
         yield "no offer fits now; the next plan is shown once the dead instance is gone"
         return
@@ -71,6 +76,8 @@ def in_short(plan: RentPlan) -> str:
         return plan.meaning
     best, offer = plan.forecasts[0], plan.offers[0]
     place = f" in {offer.place}" if offer.place else ""
+    if not plan.job.is_billed:
+        return f"the plan: {offer.num_gpus}x {offer.gpu_name}, {OWN}; about {duration(best.seconds)} in all"
     return (
         f"the plan: {offer.num_gpus}x {offer.gpu_name}{place}, {price(plan.job, offer.usd_per_hour)}; "
         f"about {duration(best.seconds)} and ${best.usd:.2f} in all, at most ${plan.job.limits.budget_usd:.2f}"
@@ -98,6 +105,11 @@ def standing(history: History | None, now: float) -> Iterator[str]:
 def demanded(job: Job) -> str:
     """The machine that the job file asks for."""
     machine = job.machine
+    if not job.is_billed:
+        return (
+            f"job {job.name} claims a machine of your own ({job.provider.kind}): {machine.gpus}x {machine.gpu} with "
+            f"{machine.disk_gb:g} GB of free disk; what runs there beside it is yours to know"
+        )
     return (
         f"job {job.name} rents at {job.provider.kind}: {machine.gpus}x {machine.gpu} with {machine.disk_gb:g} GB of "
         f"disk, reliability {machine.min_reliability:.1%} or more, CUDA {machine.min_cuda:g} or newer, "
@@ -108,7 +120,8 @@ def demanded(job: Job) -> str:
 
 def price(job: Job, usd_per_hour: float) -> str:
     """A price by the hour, embedded money called so."""
-    return as_paid(f"${usd_per_hour:.2f}/h", embedded=registry.is_embedded(job.provider.kind))
+    embedded = registry.is_embedded(job.provider.kind)
+    return as_paid(f"${usd_per_hour:.2f}/h", embedded=embedded, own=not job.is_billed)
 
 
 def duration(seconds: float) -> str:
@@ -173,14 +186,15 @@ def _card(row: Sequence[str], width: int) -> Iterator[str]:
     yield from _wrapped(f"{rest}, ${told['$/GB in/out']} a GB", width, "    ")
 
 
-def _parts(forecast: Forecast) -> Iterator[str]:
+def _parts(forecast: Forecast, *, priced: bool = True) -> Iterator[str]:
     rows = [
         (part.name, duration(part.seconds) if part.seconds else "", f"${part.usd:.2f}", part.source)
         for part in forecast.parts
         if part.seconds >= _LEAST_S or part.usd >= _LEAST_USD
     ]
     rows.append(("total", duration(forecast.seconds), f"${forecast.usd:.2f}", ""))
-    yield from _table(rows, (True, False, False, True))
+    shown = [row if priced else (row[0], row[1], "", row[3]) for row in rows]
+    yield from _table(shown, (True, False, False, True))
 
 
 def _cap(plan: RentPlan) -> str:

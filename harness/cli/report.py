@@ -122,7 +122,7 @@ def _rules() -> tuple[RuleReport, ...]:
 
 def spent(context: OpenContext) -> float | None:
     """Cost of the instance so far at the agreed price (USD); None before there is one."""
-    return billing.spent(context.history, context.clock.now())
+    return billing.spent(context.history, context.clock.now()) if context.job.is_billed else None
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def drive(
     verbose: bool,
 ) -> None:
     """Run a job under its lock and report its progress; whatever happens, leave the report."""
-    load_scenario(job.provider.scenario)  # one that cannot be read is said before the first stage
+    load_scenario(job.provider.own.get("scenario"))  # one that cannot be read is said before the first stage
     console = LastingConsole()
     with open_ledger() as ledger:
         ledger.require_log(job.name)

@@ -14,7 +14,7 @@ from harness.core.errors import BadInput, HarnessError, HostUnreachable
 from harness.core.text import command_line
 from harness.ledger.bills import bills, sentence
 from harness.remote.ssh import openssh
-from harness.wiring import OpenContext, open_context
+from harness.wiring import OpenContext, open_context, user_at
 
 _BY_SIGNAL = 128
 """Added to a signal's number, the exit code of what it ended, as shells tell it."""
@@ -65,7 +65,7 @@ def _command_line(context: OpenContext, words: list[str], *, print_only: bool) -
     return openssh.command(
         program,
         endpoint,
-        user=context.job.machine.ssh_user,
+        user=user_at([endpoint], context.job),
         key=context.key_file,
         hosts=hosts,
         alias=alias,

@@ -13,6 +13,7 @@ import typer
 
 from harness.core.clock import SystemClock
 from harness.core.errors import LogDamaged
+from harness.core.money import OWN
 from harness.core.text import human_seconds, printable
 from harness.ledger.jobs import named
 from harness.wiring import open_ledger
@@ -77,8 +78,11 @@ def _parts(row: Mapping[str, Any], now: float) -> Iterator[str]:
     yield row["bills"]["told"]
 
 
-def money_words(spent: float, projected: float, cap: float, *, over: bool) -> Iterator[str]:
-    """Money in words: what is spent; unless it is over, what it comes to, and the cap."""
+def money_words(spent: float, projected: float, cap: float | None, *, over: bool) -> Iterator[str]:
+    """Money in words: what is spent; unless it is over, what it comes to, and the cap. None where nothing is billed."""
+    if cap is None:
+        yield OWN
+        return
     yield f"${spent:.2f} spent" if over else f"${spent:.2f} spent, ${projected:.2f} at its end, cap ${cap:.2f}"
 
 

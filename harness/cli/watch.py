@@ -126,12 +126,13 @@ def _look(clock: Clock, after_s: float) -> Round:
 
 
 def _places(histories: Mapping[JobName, History]) -> dict[object, ProviderTable]:
-    """Providers to look at: of every job that has begun to rent, embedded ones only while something lives there."""
+    """Providers to look at: of every job that has begun to rent, those that nobody pays only while something lives."""
     found: dict[object, ProviderTable] = {}
     for history in histories.values():
         table = history.job.provider
         has_rented = bool(history.labels) or history.job.adopted
-        if bills(history).may_bill or (has_rented and not registry.is_embedded(table.kind)):
+        is_paid = history.job.is_billed and not registry.is_embedded(table.kind)
+        if bills(history).may_bill or (has_rented and is_paid):
             found.setdefault(ownership.place(table), table)
     return found
 

@@ -7,8 +7,13 @@ _GB = 1e9
 _HOURS_PER_MONTH = 730.0
 
 
-def as_paid(told: str, *, embedded: bool) -> str:
-    """Words about money; what nobody pays is called so."""
+OWN = "your own machine, nothing is billed"
+
+
+def as_paid(told: str, *, embedded: bool, own: bool = False) -> str:
+    """Words about money; what nobody pays is called so, and of a machine of one's own there is no price to tell."""
+    if own:
+        return OWN
     return f"{told} (embedded: no real money)" if embedded else told
 
 

@@ -95,12 +95,14 @@ class CreateRequest:
     """Terms on which an offer is rented: on demand, cancelled when it cannot be scheduled.
 
     ``public_key`` will log in: some providers take it only now, at the others ``attach_key`` brings it.
+    ``directory`` is where the job will work on the box: a provider of machines that are not deleted remembers it.
     """
 
     image: str
     disk_gb: float
     label: str
     public_key: str = ""
+    directory: str = ""
 
 
 class InstanceStatus(StrEnum):
@@ -120,11 +122,17 @@ class InstanceStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An address where the box's SSH server may answer."""
+    """An address where the box's SSH server may answer.
+
+    ``user`` logs in there, where the provider and not the job file says so; ``jump`` are the hosts on the way, as
+    ssh_config(5) has them in ``ProxyJump``.
+    """
 
     host: str
     port: int
     route: Literal["direct", "proxy"] = "direct"
+    user: str = ""
+    jump: str = ""
 
 
 @dataclass(frozen=True, slots=True)

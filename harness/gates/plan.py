@@ -169,6 +169,16 @@ _CONDITIONS: Final = (
     _When(lambda job: job.model.lora_r > 0, "model.lora_r = 0: there is no adapter", ("adapters_are_trained",)),
     _When(lambda job: job.artifact.second_copy is not None, "the job asks for none", ("second_copy_verified",)),
     _When(
+        lambda job: job.is_billed,
+        "a machine of one's own has no image, no price, no term, and no market that would tell them",
+        ("image_fits_package", "cost_within_budget", "offer_meets_spec", "price_within_cap", "billing_stopped"),
+    ),
+    _When(
+        lambda job: job.is_billed or job.training.accelerator != "cpu",
+        "a machine of one's own that is to train on its processor shows no GPU",
+        ("gpus_match_offer", "driver_supports_cuda", "gpus_are_working"),
+    ),
+    _When(
         lambda job: not job.adopted,
         "whoever launched an adopted training may have recorded no exit status",
         ("completion_logged",),

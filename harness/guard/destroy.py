@@ -186,7 +186,7 @@ def _billing_end(context: RecordingContext, rental: Rental, *, ran: bool = True)
             context.clock,
             deadline_s=limits.absence_deadline_s,
             window_s=limits.absence_window_s,
-            expect_charges=ran,
+            expect_charges=ran and context.job.is_billed,
         )
     except NotProven as error:
         raise NotProven(
@@ -293,6 +293,9 @@ def _accept_loss(
     accepts: Callable[[str], bool],
     note: Callable[[str], None],
 ) -> None:
+    if not context.job.is_billed and not context.job.provider.own.get("clean"):
+        note("what lies on your machine stays there: only its claim is given up")
+        return
     if not value:
         note(f"instance {rental.instance_id} holds no checkpoint, no adapter and no model file")
         return

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from harness.artifacts import model_shape
-from harness.core.money import for_traffic, usd
+from harness.core.money import OWN, for_traffic, usd
 from harness.job.model import Job
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
@@ -109,17 +109,22 @@ def cost(job: Job, done: Mapping[str, int] = NOTHING) -> Cost:
     Raises BadInput for a model whose sizes cannot be predicted.
     """
     time = timeline(job, done)
-    price = job.machine.max_usd_per_hour
+    price = job.most_usd_per_hour
+    traffic = base_bytes(job) + sent_home_bytes(job)
     return Cost(
         training=usd(time.training, price),
         hours=usd(time.total, price),
-        traffic=for_traffic(base_bytes(job) + sent_home_bytes(job), job.machine.max_usd_per_gb),
+        traffic=for_traffic(traffic, job.machine.max_usd_per_gb if job.is_billed else 0.0),
     )
 
 
 def in_words(job: Job) -> str:
     """The training alone and the whole rental, in minutes and USD at the price caps; raises BadInput as ``cost``."""
     time, paid = timeline(job), cost(job)
+    if not job.is_billed:
+        return (
+            f"training alone {_minutes(time.training)}; whole job with setup and download {_minutes(time.total)}; {OWN}"
+        )
     return (
         f"training alone {_minutes(time.training)}, ${paid.training:.2f}; whole rental with setup, download and "
         f"traffic {_minutes(time.total)}, ${paid.total:.2f}; at most ${job.machine.max_usd_per_hour:.2f}/h"
@@ -131,8 +136,10 @@ def stakes(job: Job, usd_per_hour: float | None = None, *, stopped: bool = False
 
     ``stopped``: the instance bills its disk alone while somebody looks.
     """
-    price = job.machine.max_usd_per_hour if usd_per_hour is None else usd_per_hour
+    price = job.most_usd_per_hour if usd_per_hour is None else usd_per_hour
     again = timeline(job).total
+    if not job.is_billed:
+        return f"a retrain would take about {_minutes(again)}; to look again costs nothing: {OWN}"
     look = "nothing but its disk" if stopped else f"${usd(_LOOK_S, price):.2f}"
     return (
         f"a retrain would cost about ${usd(again, price):.2f} ({_minutes(again)} at ${price:.2f}/h); "

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from harness.core.errors import BadInput
 from harness.core.text import printable
 from harness.job import profiles
-from harness.job.model import FROM_FILE, Job
+from harness.job.model import FROM_FILE, Job, ProviderTable
 from harness.providers import registry
 
 _HEADER = re.compile(r"\s*\[+([^\[\]]+)\]")
@@ -58,7 +58,7 @@ def parse_job(text: str, path: Path) -> Job:
     try:
         job = Job.model_validate(_absolute(merged, path.resolve().parent, path), context=FROM_FILE)
     except ValidationError as error:
-        raise BadInput(_explain(path, text, error, has_profile=profile is not None)) from error
+        raise BadInput(_explain(path, text, error, has_profile=profile is not None, kind=_kind(merged))) from error
     _refuse_unknown_provider(job.provider.kind, path, text)
     return job
 
@@ -141,7 +141,13 @@ def _path(text: str, folder: Path, where: str) -> str:
         raise BadInput(f"{where}: {text!r} is no path on this machine: {error}") from error
 
 
-def _explain(path: Path, text: str, error: ValidationError, *, has_profile: bool) -> str:
+def _kind(table: Mapping[str, Any]) -> str:
+    """Kind of the provider, as far as the file names one."""
+    provider = table.get("provider")
+    return str(provider.get("kind", "")) if isinstance(provider, dict) else ""
+
+
+def _explain(path: Path, text: str, error: ValidationError, *, has_profile: bool, kind: str) -> str:
     lines = [f"{path}: the job file does not fit:"]
     for problem in error.errors():
         location = [str(part) for part in problem["loc"] if part != "[key]"]
@@ -152,7 +158,7 @@ def _explain(path: Path, text: str, error: ValidationError, *, has_profile: bool
         # A URL of [notify] is a secret, in a table of another name, too.
         hidden = problem["type"] in {"missing", "extra_forbidden"} or location[:1] == ["notify"] or "://" in told
         got = "" if hidden else f" (got {printable(told, 80)})"
-        lines.append(f"  {where}{field}: {_reason(problem, location)}{got}")
+        lines.append(f"  {where}{field}: {_reason(problem, location, kind)}{got}")
     if not has_profile and any(problem["type"] == "missing" for problem in error.errors()):
         lines.append(
             f"  a profile fills in what the file leaves out: profile = {' or '.join(map(repr, profiles.names()))}"
@@ -160,22 +166,25 @@ def _explain(path: Path, text: str, error: ValidationError, *, has_profile: bool
     return "\n".join(lines)
 
 
-def _reason(problem: ErrorDetails, location: list[str]) -> str:
+def _reason(problem: ErrorDetails, location: list[str], kind: str) -> str:
     """Reason of a refusal in a job file's words: with the fields that are allowed where one is not known."""
     if problem["type"] != "extra_forbidden":
         return _KINDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     table: type[BaseModel] | None = None
-    kind: Any = Job
+    inner: Any = Job
     for name in [*location[:-1], ""]:
-        table = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        table = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
         known = table.model_fields.get(name) if table else None
         # The tables of a dict, such as data.files, are all of one kind.
-        kind = known.annotation if known else (get_args(kind) or [None])[-1]
+        inner = known.annotation if known else (get_args(inner) or [None])[-1]
     fields = list(table.model_fields) if table else ["nothing"]
     if table is Job:
         fields = ["profile", *(name for name in fields if name != "adopted")]  # no job file says the latter
-    allowed = ", ".join(fields)
-    return f"there is no such field; allowed: {allowed}"
+    if table is ProviderTable:
+        own = registry.settings_of(kind)
+        fields += own.model_fields if own else ()
+        return f"a provider of kind {kind!r} has no such setting; allowed: {', '.join(fields)}"
+    return f"there is no such field; allowed: {', '.join(fields)}"
 
 
 def _line_of(text: str, location: list[str]) -> int | None:

@@ -7,10 +7,12 @@ error and not a limit that is silently not there.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic_core import InitErrorDetails
 
 from harness.artifacts import quantizations
 from harness.core.ids import JobName, job_name
@@ -48,21 +50,47 @@ def _kept_steps(steps: dict[Trainer, int]) -> dict[Trainer, int]:
 
 
 class ProviderTable(Table):
-    """The provider of the machine: a kind of the registry of providers. ``emulated`` is the embedded one."""
+    """The provider of the machine: a kind of the registry of providers, and the settings that are this kind's own.
+
+    ``emulated`` is the embedded one. A file's settings are judged by the kind's own model; those of a recorded job
+    when the provider is opened, for it must remain readable without the provider's package.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     kind: str
-    server_url: str | None = None
-    scenario: str | None = None
     user_id: int | None = None
     """The account that the API key must belong to; not given, any."""
     kept_volumes: tuple[int, ...] = ()
     """Volumes, by id, that are meant to outlive the job's instance and to go on billing."""
 
-    @model_validator(mode="after")
-    def _emulated_only(self) -> ProviderTable:
-        if self.scenario and not registry.is_embedded(self.kind):
-            raise ValueError("scenario is for provider.kind = 'emulated' only")
-        return self
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_its_kind(cls, told: Any, handler: Callable[[Any], Self], info: ValidationInfo) -> Self:
+        if not isinstance(told, dict):
+            return handler(told)
+        known = {name: told[name] for name in cls.model_fields if name in told}
+        own = {name: one for name, one in told.items() if name not in known and one is not None}
+        table = handler({**known, **own})
+        object.__setattr__(table, "__pydantic_extra__", own)  # also where a recorded job's extra fields are ignored
+        if info.context == FROM_FILE and table.kind in registry.kinds():
+            table.require_own()
+        return table
+
+    @property
+    def own(self) -> Mapping[str, Any]:
+        """Settings of the kind's own that are stated."""
+        return self.model_extra or {}
+
+    def require_own(self) -> None:
+        """Raise ValidationError for settings that are not those of the kind, or that it refuses."""
+        model = registry.settings_of(self.kind)
+        unknown = [name for name in self.own if model is None or name not in model.model_fields]
+        if unknown:
+            errors = [InitErrorDetails(type="extra_forbidden", loc=(name,), input=self.own[name]) for name in unknown]
+            raise ValidationError.from_exception_data("provider", errors)
+        if model is not None:
+            model.model_validate(dict(self.own))
 
 
 class MachineTable(Table):
@@ -298,6 +326,16 @@ class Job(Table):
     def checkpoint_folder(self, trainer: str) -> str:
         """A trainer's folder of checkpoints, relative to the package's directory."""
         return self.training.checkpoints.get(Trainer(trainer), f"models/output/{trainer}")
+
+    @property
+    def is_billed(self) -> bool:
+        """False for a job on a machine of the operator's own, where nothing has a price."""
+        return registry.is_billed(self.provider.kind)
+
+    @property
+    def most_usd_per_hour(self) -> float:
+        """The most that an hour of the job costs (USD): the cap, or nothing."""
+        return self.machine.max_usd_per_hour if self.is_billed else 0.0
 
     def maps_devices(self, device_map: str) -> bool:
         """True for a device map that this job's machine needs; with one GPU it need not be told to split the model."""

@@ -20,6 +20,7 @@ from harness.artifacts import quantizations
 from harness.job import model
 from harness.job.table import Table
 from harness.log.course import CourseLimits
+from harness.providers import registry
 
 FILE: Final = Path(__file__).with_name("schema.json")
 _DRAFT: Final = "http://json-schema.org/draft-07/schema#"
@@ -36,6 +37,11 @@ def schema() -> dict[str, Any]:
             if field in table["properties"]:
                 table["properties"][field]["description"] = told
         table.pop("required", None)
+    for kind in registry.BUILT_IN:
+        settings: Any = registry.settings_of(kind)
+        said = dict(_said(settings))
+        for field, told in _bare(settings.model_json_schema())["properties"].items():
+            tables["ProviderTable"]["properties"][field] = {"description": f"Kind {kind}. {said[field]}", **told}
     tables["PackageTable"]["required"] = ["source"]
     tables["ArtifactTable"]["properties"]["quantization"]["enum"] = list(quantizations.ERRORS)
     del whole["properties"]["adopted"]  # an adoption says so, no file does

@@ -99,7 +99,11 @@ class JobAnswers:
     data: str | None = None
     rows: Mapping[str, int] | None = None
     """Rows in the data files, by kind, where they lie there already."""
+    provider: Mapping[str, Value] | None = None
+    """Provider of the machine, where it is not the profile's."""
     machine: Mapping[str, Value] | None = None
+    on_cpu: bool = False
+    """True for a rehearsal on a machine without a GPU."""
     budget_usd: float | None = None
     destination: Path | None = None
     remote_dir: str | None = None
@@ -127,7 +131,9 @@ def job_file(answers: JobAnswers, folder: Path, base: str = "") -> str:
         text, "data", data | {f"files.{kind}.rows": count for kind, count in (told.rows or {}).items()}, _DATA
     )
     text = with_fields(text, "model", told.model or {}, ("The base model, and its shape as in its config.json.",))
-    text = with_fields(text, "machine", told.machine or {}, _MACHINE)
+    text = with_fields(text, "provider", told.provider or {}, _PROVIDER)
+    text = with_fields(text, "machine", told.machine or {}, _MACHINE if told.provider is None else _OWN_MACHINE)
+    text = with_fields(text, "training", {"accelerator": "cpu"} if told.on_cpu else {}, _REHEARSAL)
     if told.budget_usd is not None:
         text = with_fields(text, "limits", {"budget_usd": told.budget_usd}, _BUDGET)
     artifact: dict[str, Value] = {"quantization": told.quantization} if told.quantization is not None else {}
@@ -148,6 +154,9 @@ _DATA: Final = (
     "the first step. A rehearsal on rows that the package builds itself says: allow_built_rows = true",
 )
 _MACHINE: Final = ("Everything that is billed by the hour counts against the cap; no dearer machine is rented.",)
+_PROVIDER: Final = ("Your own machine, over SSH: nothing is rented, billed or deleted (docs/your-own-box.md).",)
+_OWN_MACHINE: Final = ("Its GPUs must be these, and this many at least; CPU stands for none.",)
+_REHEARSAL: Final = ("Without a GPU it is a rehearsal: no check looks at GPUs.",)
 _BUDGET: Final = ("At this sum the instance is stopped; its disk, with all that was trained, is kept.",)
 _ARTIFACT: Final = (
     "The file that must come home, the bytes that it must exceed, and the folder here where it arrives: left out, the",

@@ -15,7 +15,7 @@ from typing import Any
 from harness.core.errors import GateHeld, GateUnknown, InstanceDead
 from harness.core.ids import InstanceId, JobName
 from harness.core.lifecycle import ORDER, Stage
-from harness.core.money import as_paid
+from harness.core.money import OWN, as_paid
 from harness.core.ports import Instance, InstanceStatus
 from harness.core.text import printable
 from harness.ledger.events import DestroyIntended
@@ -51,7 +51,8 @@ class Billing(StrEnum):
 class Bills:
     """Everything of a job that bills now.
 
-    ``usd_per_hour`` is what it bills at most, None where that is not known. ``embedded``: no real money is paid.
+    ``usd_per_hour`` is what it bills at most, None where that is not known. ``embedded``: no real money is paid;
+    ``own``: it is the operator's own machine, which he has claimed and nobody bills.
     ``command`` ends it without giving anything up, None where nothing bills; ``at_once``, where there is one, ends it
     now, for the loss of what is on the instance alone. ``held``: reason of the gate or limit that holds the job.
     ``absent``: the provider's complete list does not show the instance.
@@ -66,6 +67,7 @@ class Bills:
     at_once: str | None = None
     held: str | None = None
     absent: bool = False
+    own: bool = False
 
     @property
     def may_bill(self) -> bool:
@@ -75,6 +77,8 @@ class Bills:
     @property
     def price(self) -> str:
         """The price in words, for a person: ``$15.95/h``, or what it goes by where that is not known."""
+        if self.own:
+            return f"nothing ({OWN})"
         if self.usd_per_hour is not None:
             told = f"${self.usd_per_hour:.{2 if self.usd_per_hour >= _CENTS else 4}f}/h"
         elif self.state in {Billing.STOPPED, Billing.ENDING}:
@@ -101,6 +105,10 @@ class Bills:
 
 def bills(history: History, *, forgotten: bool = False) -> Bills:
     """Everything of a job that bills now; ``forgotten``: its folder tells of an instance that its log does not know."""
+    return replace(_bills(history, forgotten=forgotten), own=not history.job.is_billed)
+
+
+def _bills(history: History, *, forgotten: bool) -> Bills:
     job, rental, begun = history.job.name, history.rental, history.unresolved
     embedded = registry.is_embedded(history.job.provider.kind)
     if rental is not None:

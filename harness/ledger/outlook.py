@@ -17,20 +17,24 @@ from harness.log.pace import TrainingPace
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """Money of a job (USD): spent until now, expected at its end, and the budget at which it is held."""
+    """Money of a job (USD): spent until now, expected at its end, and the budget at which it is held.
+
+    ``cap`` is None where nothing is billed at all.
+    """
 
     spent: float
     projected: float
-    cap: float
+    cap: float | None
 
 
 def outlook(history: History, now: float, pace: TrainingPace | None = None, age_s: float = 0.0) -> Outlook:
     """The outlook of a job; ``pace`` of its training as it was ``age_s`` seconds ago, where that is known."""
     spent = billing.spent(history, now) or 0.0
-    price = history.rental.usd_per_hour if history.rental else history.job.machine.max_usd_per_hour
+    price = history.rental.usd_per_hour if history.rental else history.job.most_usd_per_hour
     over = history.closed or history.destroyed is not None
     left = 0.0 if over else _left_s(history, now, pace, age_s)
-    return Outlook(spent, spent + usd(left, price), history.job.limits.budget_usd)
+    cap = history.job.limits.budget_usd if history.job.is_billed else None
+    return Outlook(spent, spent + usd(left, price), cap)
 
 
 def _left_s(history: History, now: float, pace: TrainingPace | None, age_s: float) -> float:

@@ -19,6 +19,7 @@ from harness.ledger import events
 from harness.ledger.codec import decode
 from harness.ledger.history import History
 from harness.ledger.throwaway import Throwaway
+from harness.providers import registry
 
 _ROUNDING_USD = 0.01
 """Growth of a bill that is allowed after its end was proven: amounts are rounded, the last traffic is booked late."""
@@ -131,7 +132,7 @@ class Known:
         shown = {instance.id for instance in listed}
         return tuple(claim for claim in self.instances.values() if not claim.gone and claim.instance_id not in shown)
 
-    def _run(self, number: int, label: str | None) -> Throwaway | None:
+    def _run(self, number: object, label: str | None) -> Throwaway | None:
         return next((run for run in self.throwaways if run.owns(number, label)), None)
 
     def _by_label(self, label: str | None) -> Whose:
@@ -169,7 +170,7 @@ def known(
                         volumes.update(dict.fromkeys(event.volumes, job))
                     case _:
                         pass
-    own = tuple(one for one in throwaways if one.place == place(at))
+    own = tuple(one for one in throwaways if one.place == registry.place(at.kind, at.own))
     return Known(instances, volumes, begun, tuple(unreadable), own)
 
 
@@ -232,6 +233,6 @@ def _of_claim(claim: Claim, bill: Bill) -> Whose:
     return Whose(Standing.OWNED, f"job {claim.job}, which saw it end")
 
 
-def place(table: ProviderTable) -> tuple[str, str | None, str | None]:
-    """Place of a job's instance: two jobs at one place see the same account's numbers."""
-    return table.kind, table.server_url, table.scenario
+def place(table: ProviderTable) -> frozenset[tuple[str, str]]:
+    """Place of a job's instance, by setting: two jobs at one place see the same account's numbers."""
+    return frozenset((name, repr(value)) for name, value in registry.place(table.kind, table.own).items())

@@ -7,7 +7,7 @@ line is a step that was not taken. No job can have such a label: a job's name be
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,8 +17,9 @@ from typing import Any
 from harness.core import durable
 from harness.core.errors import Conflict
 from harness.core.ids import LABEL_PREFIX, InstanceId, new_nonce
-from harness.core.ports import Clock, Json
+from harness.core.ports import Clock
 from harness.core.text import command_line
+from harness.providers import registry
 
 LABEL_LENGTH = 78
 """As long as the longest label of a job: whether one is kept whole is then seen on it."""
@@ -53,7 +54,7 @@ class Throwaway:
     clock: Clock = field(repr=False, compare=False)
     steps: list[dict[str, Any]] = field(default_factory=list)
 
-    def record(self, step: TrialStep, **told: Json) -> None:
+    def record(self, step: TrialStep, **told: object) -> None:
         """Append a step; it is on the disk when this returns."""
         entry = {"step": str(step), "at": self.clock.now(), **told}
         durable.append(self.folder / _FILE, (json.dumps(entry) + "\n").encode())
@@ -78,10 +79,9 @@ class Throwaway:
         return f"{_PREFIX}{self.nonce}"
 
     @property
-    def place(self) -> tuple[str, str | None, str | None]:
-        """Kind, address and scenario of the provider, as ``ownership.place`` has them."""
-        begun = self.steps[0]
-        return begun["kind"], begun["server_url"], begun["scenario"]
+    def place(self) -> Mapping[str, Any]:
+        """The account that it rents at, as ``registry.place`` has it."""
+        return registry.place(self.steps[0]["kind"], self.steps[0]["own"])
 
     @property
     def owner(self) -> int:
@@ -118,11 +118,11 @@ class Throwaway:
     @property
     def end_command(self) -> str:
         """The command that destroys what is left of it."""
-        kind, server, scenario = self.place
-        where = [*(["--server-url", server] if server else []), *(["--scenario", scenario] if scenario else [])]
-        return command_line(["harness", "conformance", "--provider", kind, *where, "--end"])
+        begun = self.steps[0]
+        where = [word for name, value in begun["own"].items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        return command_line(["harness", "conformance", "--provider", begun["kind"], *where, "--end"])
 
-    def owns(self, number: int, label: str | None) -> bool:
+    def owns(self, number: object, label: str | None) -> bool:
         """True for an instance of this run, by the number that was recorded or by the label."""
         return number == self.instance_id or self.labels(label)
 
@@ -148,12 +148,11 @@ class Throwaway:
             yield
 
 
-def begin(home: Path, clock: Clock, place: tuple[str, str | None, str | None], owner: int) -> Throwaway:
-    """A new run's journal, at a place as ``ownership.place`` has it; nothing is rented yet."""
+def begin(home: Path, clock: Clock, kind: str, own: Mapping[str, Any], owner: int) -> Throwaway:
+    """A new run's journal, at a provider of this kind with settings of its own; nothing is rented yet."""
     run = Throwaway(home / _FOLDER / new_nonce(), clock)
     run.folder.mkdir(parents=True, mode=0o700)
-    kind, server_url, scenario = place
-    run.record(TrialStep.BEGUN, kind=kind, server_url=server_url, scenario=scenario, owner=owner)
+    run.record(TrialStep.BEGUN, kind=kind, own=dict(own), owner=owner)
     return run
 
 

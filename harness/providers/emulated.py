@@ -17,6 +17,7 @@ from types import ModuleType
 from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel
 
 from harness.core import environment, in_use
 from harness.core.errors import BadInput, HarnessError, MissingExtra, ProviderUnavailable
@@ -45,11 +46,21 @@ _STOP_TRIES = 300
 _OUTPUT_LIMIT = 64 << 10
 
 
+class EmulatedSettings(BaseModel):
+    """Settings of the embedded provider."""
+
+    scenario: str | None = None
+    """The embedded provider's scenario: the name of a built-in one, or a file."""
+
+
+SETTINGS = EmulatedSettings
+
+
 def open_provider(settings: ProviderSettings) -> Provider:
     """The embedded provider of this user, with the job's scenario."""
     environment.keep_loopback_direct()
-    home = emulator_home(settings.home, settings.scenario)
-    return open_emulated(home, settings.clock, scenario=settings.scenario)
+    scenario = settings.read(EmulatedSettings).scenario
+    return open_emulated(emulator_home(settings.home, scenario), settings.clock, scenario=scenario)
 
 
 def open_subject(settings: ProviderSettings) -> Subject:
@@ -58,8 +69,9 @@ def open_subject(settings: ProviderSettings) -> Subject:
     from harness.providers.vast.trials import subject  # noqa: PLC0415 - one command needs it
 
     environment.keep_loopback_direct()
-    home = emulator_home(settings.home, settings.scenario)
-    found = ensure_emulator(home, settings.clock, scenario=settings.scenario)
+    scenario = settings.read(EmulatedSettings).scenario
+    home = emulator_home(settings.home, scenario)
+    found = ensure_emulator(home, settings.clock, scenario=scenario)
     issuer = VastKeyIssuer(found.server_url, {"VAST_API_KEY": found.api_key}, home, settings.clock, UNPACED)
     return subject(found, settings.clock, issuer, UNPACED, name=NAME)
 

@@ -1,6 +1,7 @@
 """The kinds of provider that a job can name: those of this package, and those that installed packages bring.
 
 A package brings one by an entry point in the group ``harness.providers``; docs/adding-a-provider.md is the recipe.
+A kind's own settings are the fields of the pydantic model ``SETTINGS`` in the module of its factory.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from harness.core.errors import BadInput
 from harness.core.ports import Clock, Provider
 from harness.core.text import did_you_mean
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from harness.providers.assumptions import Assumption, Subject
     from harness.providers.scoped_keys import KeyIssuer
 
@@ -27,6 +30,7 @@ DEFAULT = "vast"
 BUILT_IN: Mapping[str, str] = {
     "emulated": "harness.providers.emulated:open_provider",
     "runpod": "harness.providers.runpod:open_provider",
+    "ssh": "harness.providers.ssh:open_provider",
     "vast": "harness.providers.vast:open_provider",
 }
 """As pyproject.toml declares them: known in a clone that is not installed, too, and nobody else's to claim."""
@@ -38,13 +42,17 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
 }
 """Extras of this package that a built-in kind needs."""
 
+Model = TypeVar("Model", bound="BaseModel")
+
 _EMBEDDED = frozenset({"emulated"})
 """Kinds whose machines this machine plays: what they cost is reckoned, and nobody pays it."""
+_OWN = frozenset({"ssh"})
+"""Kinds whose machines the operator has: they have no price, and nothing of them is billed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """All that a provider is opened with: the fields of the job's table ``[provider]``, and this machine.
+    """All that a provider is opened with: this machine, and the kind's own settings of the job's table ``[provider]``.
 
     ``home`` is the harness's own folder; what a provider keeps lies in a folder of its own in there.
     """
@@ -53,9 +61,19 @@ class ProviderSettings:
     home: Path
     clock: Clock
     environ: Mapping[str, str] = field(repr=False)
-    server_url: str | None = None
-    scenario: str | None = None
-    user_id: int | None = None
+    own: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def read(self, model: type[Model]) -> Model:
+        """The kind's own settings, with their defaults; raises BadInput for those that the model refuses."""
+        try:
+            return model.model_validate(dict(self.own))
+        except ValueError as error:
+            problems: list[Any] = cast("Any", error).errors()
+            told = "; ".join(f"provider.{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems)
+            raise BadInput(
+                f"the provider of kind {self.kind!r} cannot be opened with these settings: {told}",
+                remedy="State them in the table [provider] of the job file, and name that job.",
+            ) from error
 
 
 def kinds() -> tuple[str, ...]:
@@ -66,6 +84,11 @@ def kinds() -> tuple[str, ...]:
 def is_embedded(kind: str) -> bool:
     """True for a kind at which nobody pays real money; every kind that another package brings is held to cost some."""
     return kind in _EMBEDDED
+
+
+def is_billed(kind: str) -> bool:
+    """False for a kind whose machines are the operator's own: no check, plan or report then speaks of money."""
+    return kind not in _OWN
 
 
 def find(kind: str) -> EntryPoint:
@@ -90,6 +113,23 @@ def find(kind: str) -> EntryPoint:
 def open_provider(settings: ProviderSettings) -> Provider:
     """The provider of a kind; raises BadInput when that is unknown or does not load, else what its factory raises."""
     return cast("Provider", _load(settings.kind)(settings))
+
+
+def settings_of(kind: str) -> type[BaseModel] | None:
+    """The model of a kind's own settings; None for one that has none. Raises BadInput as ``open_provider``."""
+    return cast("type[BaseModel] | None", getattr(import_module(_load(kind).__module__), "SETTINGS", None))
+
+
+def place(kind: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The account or machine that is meant: the kind, and those of its settings that its ``PLACE`` names.
+
+    All of them where it names none, and where the kind is not known here.
+    """
+    try:
+        named = getattr(settings_of(kind), "PLACE", own)
+    except BadInput:
+        named = own
+    return {"kind": kind, **{name: value for name, value in own.items() if name in named}}
 
 
 def open_key_issuer(settings: ProviderSettings) -> KeyIssuer:

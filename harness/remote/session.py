@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 
 from harness.core.answers import SessionState
-from harness.core.errors import BadInput, HarnessError, HostUnreachable
-from harness.core.ids import new_nonce
+from harness.core.errors import BadInput, HostUnreachable
 from harness.core.observed import Observed
 from harness.core.ports import Host, Json
 from harness.core.questions import SessionOf
+from harness.remote.acting import act
 from harness.remote.probe import program
 from harness.remote.probe.typed import typed
 
@@ -65,22 +64,7 @@ class TrainingSession:
         return _seen(typed(answer, SessionState))
 
     def _act(self, verb: str, args: dict[str, Json], timeout: float) -> Json:
-        marker = f"harness-session-{new_nonce()}:"
-        text = program.program(program.SESSION, {"marker": marker, "verb": verb, "args": args})
-        ran = self._host.run(program.INTERPRETER, stdin=text.encode(), timeout=timeout)
-        line = ran.stdout.rpartition(marker.encode())[2]
-        try:
-            answer = json.loads(line)
-            problem = answer.get("problem")
-            value: Json = answer.get("value")
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            said = (ran.stderr or ran.stdout)[-300:].decode("utf-8", "replace")
-            raise HostUnreachable(
-                f"the box does not say whether it did {verb} the training (status {ran.status}): {said!r}"
-            ) from error
-        if problem is not None:
-            raise HarnessError(f"the box cannot {verb} the training: {str(problem)[:500]}")
-        return value
+        return act(self._host, program.SESSION, verb, args, of="the training", timeout=timeout)
 
 
 def _seen(state: Observed[SessionState]) -> SessionState:

@@ -59,7 +59,7 @@ def build(
     is the statement that the log names, when its file was read; ``evaluation`` what came of the one
     that it names; ``training`` what was recorded of its course. ``rules`` get the verdicts of this job.
     """
-    spans = billing.paid_spans(history.records, now)
+    spans = billing.paid_spans(history.records, now) if history.job.is_billed else ()
     stages = tuple(_stage(stage, history, spans, now) for stage in ORDER)
     artifact, instance = _artifact(history), _instance(history)
     stands, bill = standing.of(history), bills.bills(history)
@@ -188,6 +188,7 @@ def _instance(history: History) -> InstanceReport | None:
         destroy_requested=history.destroy_reply is not None,
         gone_at=billing.gone_at(history.records),
         embedded=registry.is_embedded(history.job.provider.kind),
+        own=not history.job.is_billed,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.core.money import as_paid
+from harness.core.money import OWN, as_paid
 from harness.core.text import human_bytes
 from harness.report import numbers
 from harness.report.model import JobStanding, Report
@@ -22,6 +22,7 @@ def lines(report: Report, *, failed: bool) -> Iterator[str]:
     if instance is not None:
         billed = "" if money.billed_usd is None else f"; the provider has billed ${money.billed_usd:.2f}"
         cost = f"cost: ${money.usd:.2f} of a budget of ${money.budget_usd:.2f}{billed}"
-        yield as_paid(cost, embedded=instance.embedded)
+        yield as_paid(cost, embedded=instance.embedded) if not instance.own else f"cost: {OWN}"
         if instance.gone_at is not None:
-            yield f"instance {instance.id}: gone since {numbers.moment(instance.gone_at)}, as is proven"
+            gone = "your machine is given back" if instance.own else "gone"
+            yield f"instance {instance.id}: {gone} since {numbers.moment(instance.gone_at)}, as is proven"

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from harness.artifacts.evaluation import Accuracy
+from harness.core.money import OWN
 from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, Sight
@@ -118,7 +119,8 @@ def _glance(report: Report) -> Iterator[str]:
     yield f"| checks | {report.passed} of {report.required} passed |"
     idle = f", {numbers.duration(money.idle_s)} of it idle" if money.idle_s else ""
     paid = f"{numbers.duration(money.paid_s)} paid{idle}"
-    yield f"| money | {numbers.usd(money.usd)} of {numbers.usd(money.budget_usd)}; {paid} |"
+    spent = f"{numbers.usd(money.usd)} of {numbers.usd(money.budget_usd)}; {paid}"
+    yield f"| money | {OWN if instance is not None and instance.own else spent} |"
     verified = "verified" if artifact is not None and artifact.verified else "not verified"
     yield f"| model file | {'none yet' if artifact is None else f'{numbers.size(artifact.remote_size)}, {verified}'} |"
     yield f"| instance | {'none' if instance is None else f'{instance.id}, {_there(instance)}'} |"
@@ -192,8 +194,11 @@ def _money(money: MoneyReport, instance: InstanceReport | None) -> Iterator[str]
         yield "- nothing was rented"
         return
     yield f"- instance {instance.id} ({code(instance.label, _NAME)}) at {words(instance.provider)}: {_there(instance)}"
-    rented = f"{numbers.per_hour(instance.usd_per_hour)}, rented {numbers.moment(instance.rented_at)}"
-    yield f"- {words(instance.machine)} at {rented}"
+    price = "claimed" if instance.own else f"at {numbers.per_hour(instance.usd_per_hour)}, rented"
+    yield f"- {words(instance.machine)} {price} {numbers.moment(instance.rented_at)}"
+    if instance.own:
+        yield f"- {OWN}"
+        return
     if instance.embedded:
         yield "- the provider is embedded: all of this is reckoned, and no real money was paid"
     paid = f"{numbers.usd(money.usd)} of a budget of {numbers.usd(money.budget_usd)}"

@@ -100,7 +100,7 @@ class ArtifactReport:
 class InstanceReport:
     """The rented machine. ``gone_at`` is when its destruction was requested, None unless absence was proven.
 
-    ``embedded``: this machine plays it, and no real money is paid.
+    ``embedded``: this machine plays it, and no real money is paid; ``own``: the operator has it, and nobody bills it.
     """
 
     id: int | str
@@ -113,6 +113,7 @@ class InstanceReport:
     destroy_requested: bool
     gone_at: float | None
     embedded: bool = False
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,11 @@ def _sentence(event: JobEvent) -> str:
     elif isinstance(event, events.ArtifactRecorded | events.Fetched):
         measure = numbers.size(event.size)
     elif isinstance(event, events.Adopted | events.Rented):
-        measure = numbers.per_hour(event.usd_per_hour)
+        measure = f" at {numbers.per_hour(event.usd_per_hour)}" if event.usd_per_hour else ""
+    elif isinstance(event, events.PlanAgreed):
+        measure = f"a rental of about ${event.usd:.2f}, at most ${event.budget_usd:.2f}," if event.usd else _CLAIM
+    elif isinstance(event, events.PlanRefused):
+        measure = f"a rental of about ${event.usd:.2f}" if event.usd else _CLAIM
     elif isinstance(event, events.Evaluated):
         measure = f"the model was not evaluated: {event.problem}" if event.problem else "its evaluation is here"
     elif isinstance(event, events.Destroyed | events.Abandoned) and event.by is not None:
@@ -49,18 +53,19 @@ def _sentence(event: JobEvent) -> str:
     return _SENTENCES[type(event)].format(event, measure=measure)
 
 
+_CLAIM = "a claim on a machine of one's own"
 _SENTENCES: Mapping[type[JobEvent], str] = {
     events.Opened: "the job file was read: {0.file}",
-    events.Adopted: "instance {0.instance_id}, labelled {0.label}, was taken over at {measure}",
+    events.Adopted: "instance {0.instance_id}, labelled {0.label}, was taken over{measure}",
     events.StageEntered: "stage {0.stage} began",
     events.GateJudged: "gate {0.stage}: {0.verdict}",
     events.Polled: "a look at {0.stage}: {0.verdict}",
     events.Staged: "the package was snapshotted: {measure}",
-    events.PlanAgreed: "a rental of about ${0.usd:.2f}, at most ${0.budget_usd:.2f}, was agreed to ({0.how})",
-    events.PlanRefused: "a rental of about ${0.usd:.2f} was not agreed to",
+    events.PlanAgreed: "{measure} was agreed to ({0.how})",
+    events.PlanRefused: "{measure} was not agreed to",
     events.RentIntended: "about to rent under the label {0.label}",
     events.RentFailed: "the rent came to nothing: {0.why}",
-    events.Rented: "instance {0.instance_id} rented at {measure}",
+    events.Rented: "instance {0.instance_id} rented{measure}",
     events.Pinned: "the box's host key was pinned ({0.how})",
     events.Resumes: "the training goes on here from {0.steps}",
     events.Uploaded: "{0.files} files are on the box, verified there",

@@ -143,6 +143,11 @@ def fitting(job: Job, provider: Provider, own: History | None) -> tuple[Offer, .
     offers = on_offer(job, provider, own)
     if not offers:
         machine = job.machine
+        if not job.is_billed:
+            raise GateHeld(
+                f"your machine has no {machine.gpus}x {machine.gpu} with {machine.disk_gb:g} GB of free disk",
+                remedy='Change [machine] in the job file (gpu = "CPU" rehearses without one), or make room there.',
+            )
         raise GateHeld(
             f"no offer has {machine.gpus}x {machine.gpu} for at most ${machine.max_usd_per_hour:.2f}/h",
             remedy="Wait, or change [machine] in the job file, and run the same command again.",
@@ -171,6 +176,8 @@ def on_offer(job: Job, provider: Provider, own: History | None) -> tuple[Offer, 
 
 def _is_sane(offer: Offer, job: Job) -> bool:
     """True for an offer at a price that somebody may really ask: no budget rests on any other."""
+    if not job.is_billed:
+        return True
     machine, traffic = job.machine, (offer.usd_per_gb_up, offer.usd_per_gb_down)
     of_a_gpu = per_gpu(offer.usd_per_hour, offer.num_gpus)
     return of_a_gpu >= _LEAST_USD_PER_GPU_HOUR and all(0 <= price <= machine.max_usd_per_gb for price in traffic)
@@ -207,7 +214,13 @@ def _take(context: RunnerContext, offer: Offer, reporter: ProgressReporter) -> b
     intended = RentIntended(wanted, dataclasses.asdict(offer), owner)
     context.record(intended)
     machine = context.job.machine
-    request = CreateRequest(machine.image, machine.disk_gb, wanted, context.public_key)
+    request = CreateRequest(
+        image=machine.image,
+        disk_gb=machine.disk_gb,
+        label=wanted,
+        public_key=context.public_key,
+        directory=context.job.package.remote_dir,
+    )
     try:
         instance_id = context.provider().create(offer.id, request)
     except OfferGone as error:
@@ -221,5 +234,7 @@ def _take(context: RunnerContext, offer: Offer, reporter: ProgressReporter) -> b
         find_rented(context, reporter)
         return context.history.rental is not None
     record_rented(context, intended, instance_id)
-    reporter.note(f"rented {offer.num_gpus}x {offer.gpu_name} at ${offer.usd_per_hour:.2f}/h: instance {instance_id}")
+    at = f"at ${offer.usd_per_hour:.2f}/h" if context.job.is_billed else f"of {offer.place}"
+    did = "rented" if context.job.is_billed else "claimed"
+    reporter.note(f"{did} {offer.num_gpus}x {offer.gpu_name} {at}: instance {instance_id}")
     return True

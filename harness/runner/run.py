@@ -33,6 +33,7 @@ from harness.gates.evidence import GateResult
 from harness.guard.destroy import Confirm
 from harness.job.model import Job
 from harness.job.staging import stage_package
+from harness.ledger import ownership
 from harness.ledger.codec import decode
 from harness.ledger.events import (
     Abandoned,
@@ -63,15 +64,8 @@ FirstLook = Callable[[RunnerContext, ProgressReporter], None]
 _UNKNOWN_RETRIES = 2
 _RETRY_AFTER_S = 3.0
 _PACKAGE_MAY_CHANGE = {Stage.PROVISION, Stage.UPLOAD, Stage.INSTALL, Stage.LAUNCH}
-_ELSEWHERE = {
-    "provider.kind",
-    "provider.server_url",
-    "provider.scenario",
-    "machine.ssh_user",
-    "package.remote_dir",
-    "training.session",
-}
-"""Fields of the job file that say where its instance, and what lies and runs on it, is to be found."""
+_ELSEWHERE = {"machine.ssh_user", "package.remote_dir", "training.session"}
+"""Fields of the job file that say where what lies and runs on its instance is to be found."""
 
 
 def open_job(store: EventStore, job: Job, file: Path, *, accept_changes: bool) -> None:
@@ -88,11 +82,11 @@ def open_job(store: EventStore, job: Job, file: Path, *, accept_changes: bool) -
         known = history.job.model_dump(mode="json")  # with what its version did not know yet
         if known == opened.job:
             return
-        _require_agreement(history, _changed(known, opened.job), file, accept_changes=accept_changes)
+        _require_agreement(history, job, _changed(known, opened.job), file, accept_changes=accept_changes)
     store.append(job.name, opened)
 
 
-def _require_agreement(history: History, fields: list[str], file: Path, *, accept_changes: bool) -> None:
+def _require_agreement(history: History, job: Job, fields: list[str], file: Path, *, accept_changes: bool) -> None:
     """Raise BadInput unless a job that was begun may go on with these fields of its file changed."""
     name = history.job.name
     if history.job.adopted:
@@ -105,10 +99,12 @@ def _require_agreement(history: History, fields: list[str], file: Path, *, accep
             f"job {name} is under way with another configuration; {file} changes {', '.join(fields)}",
             remedy="Undo the change, give the job another name, or agree to it with --accept-changes.",
         )
-    if _ELSEWHERE & set(fields) and _may_bill(history):
+    places = ownership.place(history.job.provider) ^ ownership.place(job.provider)
+    elsewhere = {f"provider.{setting}" for setting, _ in places} | _ELSEWHERE & set(fields)
+    if elsewhere and _may_bill(history):
         raise BadInput(
             f"job {name} has rented an instance; {file} changes where that, or what is on it, would be looked "
-            f"for ({', '.join(sorted(_ELSEWHERE & set(fields)))})",
+            f"for ({', '.join(sorted(elsewhere))})",
             remedy="Undo the change, or give the job another name.",
         )
 

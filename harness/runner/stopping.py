@@ -31,6 +31,9 @@ def stop_instance(context: RunnerContext, reporter: ProgressReporter, why: str) 
     rental = context.history.alive
     if rental is None:
         return False
+    if not context.job.is_billed:
+        reporter.note(f"{why}: nothing is stopped on your own machine, and what runs there goes on")
+        return True
     deadline, pause, told = context.clock.monotonic() + _TRIED_FOR_S, _FIRST_PAUSE_S, None
     try:
         while (problem := _problem(context, rental)) is not None:
@@ -53,10 +56,13 @@ def stop_over(context: RunnerContext, reporter: ProgressReporter, over: str, lim
     rental = context.history.alive
     if rental is not None and not context.history.instance_stopped and not stop_instance(context, reporter, over):
         raise still_bills(context, rental, over)
+    left, again = "The instance is stopped, its disk kept with all that is on it.", "starts it again and goes on"
+    if not context.job.is_billed:
+        left, again = "Your machine is left as it is: nothing on it was stopped.", "goes on"
     raise GateHeld(
         over,
-        remedy=f"The instance is stopped, its disk kept with all that is on it. Raise {limit} in the job file, then "
-        f"harness run {context.job.name} --accept-changes starts it again and goes on where it stood.",
+        remedy=f"{left} Raise {limit} in the job file, then harness run {context.job.name} --accept-changes {again} "
+        "where it stood.",
     )
 
 

@@ -18,7 +18,14 @@ from typing import Any, NoReturn, Protocol
 import pytest
 
 from harness.core.clock import SystemClock
-from harness.core.errors import AmbiguousCreate, HarnessError, NotProven, OfferGone, ProviderUnavailable
+from harness.core.errors import (
+    AmbiguousCreate,
+    HarnessError,
+    HostUnreachable,
+    NotProven,
+    OfferGone,
+    ProviderUnavailable,
+)
 from harness.core.ids import InstanceId, OfferId, label, new_nonce
 from harness.core.ids import job_name as named
 from harness.core.ports import (
@@ -42,12 +49,17 @@ from harness.providers.rate_limits import UNPACED, Patience
 from harness.providers.registry import ProviderSettings
 from harness.providers.runpod.access import RunPodAccess
 from harness.providers.runpod.provider import BILLED_EVERY_S, RunPodProvider
+from harness.providers.ssh import provider as ssh_provider
+from harness.providers.ssh.provider import SshProvider
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider
 from harness.release.absence import billing_stopped, prove_absence
+from harness.remote import acting
+from harness.remote.ssh.own_keys import OwnKeys
 from tests.support import toy_cloud
 from tests.support.emulator_kit import create_request, scenario
 from tests.support.faulty_provider import FaultyProvider
+from tests.support.own_box import own_box
 
 QUERY = OfferQuery(gpu_names=("H100",), num_gpus=1, disk_gb=20.0, max_usd_per_hour=100.0)
 NEVER = InstanceId(99_999_999)
@@ -212,6 +224,44 @@ class ToyBench:
             setattr(self.service, call, _refused)
 
 
+@dataclass(slots=True)
+class OwnBench:
+    """A machine of one's own; its connection, or what is sent over it, misbehaves."""
+
+    provider: SshProvider
+    clock: TurnableClock
+    patch: pytest.MonkeyPatch
+
+    def settle(self) -> None:
+        """It does everything at once."""
+
+    def lose_the_reply_of_a_create(self) -> None:
+        self._spoil("claim", done=True)
+
+    def ignore_destroys(self) -> None:
+        self._spoil("release", done=None)
+
+    def retire_the_list(self) -> None:
+        self._spoil("look at", done=False)
+
+    def revoke_the_key(self) -> None:
+        self.provider.close()
+        self.patch.setattr(self.provider, "_key_file", Path("none"))
+        self.patch.setenv("HOME", "/nowhere")
+        self.patch.setattr(self.provider, "_own", OwnKeys(Path("/nowhere/.ssh"), Path("/nowhere/key"), "box"))
+
+    def _spoil(self, verb: str, *, done: bool | None) -> None:
+        """Whenever it is to do ``verb``: done and no reply, not done and no reply, or (None) a reply and not done."""
+
+        def spoiled(host: Any, modules: Any, asked: str, args: Any, **how: Any) -> Any:
+            answer = acting.act(host, modules, asked, args, **how) if asked != verb or done else True
+            if asked == verb and done is not None:
+                raise HostUnreachable("lost")
+            return answer
+
+        self.patch.setattr(ssh_provider, "act", spoiled)
+
+
 def _refused(*_: object) -> NoReturn:
     raise PermissionError("refused")
 
@@ -251,13 +301,38 @@ def toy(folder: Path) -> Iterator[Bench]:
         yield ToyBench(provider, clock, provider.service)
 
 
+@contextmanager
+def own(folder: Path) -> Iterator[Bench]:
+    with own_box(folder, gpus=8), pytest.MonkeyPatch.context() as patch:
+        clock = TurnableClock()
+        settings = ProviderSettings("ssh", folder / "home", clock, {}, {"host": "box"})
+        provider: Any = registry.open_provider(settings)
+        yield OwnBench(provider, clock, patch)
+        provider.close()
+
+
 SELLS_VOLUMES: dict[str, Callable[[Path], AbstractContextManager[SellsVolumes]]] = {"vast": vast, "faulty": faulty}
-BENCHES: dict[str, Callable[[Path], AbstractContextManager[Bench]]] = {**SELLS_VOLUMES, "runpod": runpod, "toy": toy}
+MARKETS: dict[str, Callable[[Path], AbstractContextManager[Bench]]] = {**SELLS_VOLUMES, "runpod": runpod, "toy": toy}
+"""Those that rent machines out and are paid for it."""
+BENCHES: dict[str, Callable[[Path], AbstractContextManager[Bench]]] = {**MARKETS, "own": own}
 
 
 @pytest.fixture(params=BENCHES)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     with BENCHES[request.param](tmp_path / request.param) as opened:
+        yield opened
+
+
+@pytest.fixture(params=MARKETS)
+def market(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    with MARKETS[request.param](tmp_path / request.param) as opened:
+        yield opened
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[OwnBench]:
+    with own(tmp_path / "own") as opened:
+        assert isinstance(opened, OwnBench)
         yield opened
 
 
@@ -291,7 +366,10 @@ def test_it_has_a_name_and_an_account(bench: Bench) -> None:
     assert bench.provider.name
     first, second = bench.provider.account(), bench.provider.account()
     assert first.user_id == second.user_id > 0
-    assert first.credit_usd > 0
+
+
+def test_a_market_tells_the_credit_of_its_account(market: Bench) -> None:
+    assert market.provider.account().credit_usd > 0
 
 
 def test_a_search_finds_what_fits_the_cheapest_first(bench: Bench) -> None:
@@ -305,13 +383,16 @@ def test_a_search_finds_what_fits_the_cheapest_first(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        OfferQuery(("H100",), 1, 20.0, 0.01),
         OfferQuery(("H100",), 1000, 20.0, 1e6),
         OfferQuery(("Abacus 9000",), 1, 20.0, 100.0),
     ],
 )
 def test_a_search_for_what_nobody_offers_finds_nothing(query: OfferQuery, bench: Bench) -> None:
     assert bench.provider.search(query) == ()
+
+
+def test_a_search_below_every_price_finds_nothing(market: Bench) -> None:
+    assert market.provider.search(OfferQuery(("H100",), 1, 20.0, 0.01)) == ()
 
 
 def test_what_was_rented_is_shown_and_listed_with_its_label(bench: Bench) -> None:
@@ -397,25 +478,25 @@ def test_no_price_waits_where_nobody_asks_for_one(bench: Bench) -> None:
     assert bench.provider.pending_prices(rent(bench)) == ()
 
 
-def test_a_stopped_instance_is_still_there_and_starts_again(bench: Bench) -> None:
-    rented = rent(bench)
-    bench.provider.stop(rented)
-    bench.clock.turn(120.0)
-    assert shown(bench, rented).status in {InstanceStatus.STOPPED, InstanceStatus.EXITED}
-    bench.provider.start(rented)
-    bench.clock.turn(120.0)
-    assert shown(bench, rented).status is InstanceStatus.RUNNING
+def test_a_stopped_instance_is_still_there_and_starts_again(market: Bench) -> None:
+    rented = rent(market)
+    market.provider.stop(rented)
+    market.clock.turn(120.0)
+    assert shown(market, rented).status in {InstanceStatus.STOPPED, InstanceStatus.EXITED}
+    market.provider.start(rented)
+    market.clock.turn(120.0)
+    assert shown(market, rented).status is InstanceStatus.RUNNING
 
 
-def test_a_running_instance_is_billed_for_its_time(bench: Bench) -> None:
-    rented = rent(bench)
-    price = shown(bench, rented).usd_per_hour
-    before = sum(charge.usd for charge in bench.provider.charges(rented))
-    bench.clock.turn(3600.0)
-    billed = bench.provider.charges(rented)
+def test_a_running_instance_is_billed_for_its_time(market: Bench) -> None:
+    rented = rent(market)
+    price = shown(market, rented).usd_per_hour
+    before = sum(charge.usd for charge in market.provider.charges(rented))
+    market.clock.turn(3600.0)
+    billed = market.provider.charges(rented)
     assert sum(charge.usd for charge in billed) - before == pytest.approx(price, rel=0.02)
     with pytest.raises(NotProven, match="may still bill"):
-        billing_stopped(bench.provider, rented, bench.clock, deadline_s=300)
+        billing_stopped(market.provider, rented, market.clock, deadline_s=300)
 
 
 def test_a_destroyed_instance_is_proven_gone_and_stops_billing(bench: Bench) -> None:
@@ -423,8 +504,26 @@ def test_a_destroyed_instance_is_proven_gone_and_stops_billing(bench: Bench) -> 
     assert bench.provider.destroy(rented) is DestroyReply.ACCEPTED
     proof = prove_absence(bench.provider, rented, bench.clock, deadline_s=600, owner=owner)
     assert proof.looks[-1].at - proof.looks[0].at >= 60
-    assert billing_stopped(bench.provider, rented, bench.clock, deadline_s=600).usd > 0
+    sells = not isinstance(bench, OwnBench)
+    proof_of_end = billing_stopped(bench.provider, rented, bench.clock, deadline_s=600, expect_charges=sells)
+    assert (proof_of_end.usd > 0) is sells
     assert bench.provider.destroy(rented) is DestroyReply.NO_SUCH_INSTANCE
+
+
+def test_a_machine_of_ones_own_is_never_stopped_and_never_billed(machine: OwnBench) -> None:
+    rented = rent(machine)
+    machine.provider.stop(rented)
+    instance = shown(machine, rented)
+    assert (instance.status, instance.usd_per_hour, instance.ends_at) == (InstanceStatus.RUNNING, 0.0, None)
+    machine.provider.start(rented)
+    machine.clock.turn(3600.0)
+    assert not (*machine.provider.charges(rented), *machine.provider.bills(), *machine.provider.volumes())
+
+
+def test_a_machine_that_is_claimed_is_not_offered_and_says_by_whom(machine: OwnBench) -> None:
+    rented = rent(machine)
+    with pytest.raises(OfferGone, match=rf"claimed by gsh-contract-[0-9a-f]{{8}} \(instance {rented}\)"):
+        machine.provider.search(QUERY)
 
 
 def test_an_instance_that_is_destroyed_late_is_proven_gone_later(tmp_path: Path) -> None:
@@ -448,10 +547,10 @@ def test_a_bill_that_grows_in_steps_is_looked_at_over_one(tmp_path: Path) -> Non
         assert proof.looks[-1].at - proof.looks[0].at >= BILLED_EVERY_S
 
 
-def test_an_instance_beside_it_controls_the_proof(bench: Bench) -> None:
-    first, second = rent(bench), rent(bench)
-    bench.provider.destroy(first)
-    proof = prove_absence(bench.provider, first, bench.clock, deadline_s=600)
+def test_an_instance_beside_it_controls_the_proof(market: Bench) -> None:
+    first, second = rent(market), rent(market)
+    market.provider.destroy(first)
+    proof = prove_absence(market.provider, first, market.clock, deadline_s=600)
     assert {look.control for look in proof.looks} == {second}
 
 
@@ -478,7 +577,8 @@ def test_a_retired_list_is_not_an_empty_one(bench: Bench) -> None:
     bench.retire_the_list()
     with pytest.raises(ProviderUnavailable):
         bench.provider.instances()
-    bench.provider.destroy(rented)
+    with suppress(ProviderUnavailable):  # a machine of one's own is asked for the one as for the other
+        bench.provider.destroy(rented)
     with pytest.raises(NotProven):
         prove_absence(bench.provider, rented, bench.clock, deadline_s=300)
 

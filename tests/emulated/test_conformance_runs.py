@@ -12,6 +12,7 @@ from harness.cli.orphans import survey
 from harness.conformance import run as conformance
 from harness.conformance.run import LEAST_S, MOST_S, RESERVE_S, Outcome
 from harness.core.errors import Conflict, GateHeld, HarnessError, NotProven, OfferGone, Refused
+from harness.core.ids import InstanceId
 from harness.core.ports import CreateRequest, Provider
 from harness.emulator.scenario import ApiFault
 from harness.job.model import ProviderTable
@@ -288,7 +289,7 @@ def test_a_label_that_is_dropped_leaves_the_instance_alone_and_says_so(tmp_path:
             work.go()
         assert {one.row.id for one in work.answers() if one.outcome is Outcome.WRONG} == {"V-23"}
         assert served.journals()[0].may_bill
-        assert list(served.world.rentals()) == [served.journals()[0].instance_id]
+        assert [*map(InstanceId, served.world.rentals())] == [served.journals()[0].instance_id]
 
 
 def test_an_account_that_holds_more_controls_the_proof_and_keeps_what_it_has(served: Service) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from harness.providers.vast.rate_limits import UNPACED
 
 from harness.conformance import run as conformance
 from harness.conformance.bench import RunBench
@@ -30,13 +29,14 @@ from harness.emulator.world import World
 from harness.ledger import throwaway
 from harness.ledger.ownership import Known
 from harness.providers.assumptions import Box, Subject
+from harness.providers.rate_limits import UNPACED
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.keys import VastKeyIssuer
 from harness.providers.vast.trials import subject
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBoxKeyBoxKeyBoxKeyBoxKeyBoxKey"
 LOG = "-----BEGIN SSH HOST KEY KEYS-----\n{} box\n-----END SSH HOST KEY KEYS-----\n"
-PLACE = ("vast", None, None)
+PLACE: tuple[str, dict[str, str]] = ("vast", {})
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class FolderBox:
         pass
 
     def _let_in(self) -> RentedInstance:
-        rental, now = self.world.rental(self.instance.id), self.world.clock.now()
+        rental, now = self.world.rental(int(str(self.instance.id))), self.world.clock.now()
         if all(one.route in self.habits.closed_routes for one in self.instance.endpoints):
             raise HostUnreachable("connection refused")
         known = [key for key in rental.keys if now >= key.attached_at + self.world.timing.key_s]
@@ -122,7 +122,7 @@ class Service:
         """A run, agreed to and not begun."""
         made = self.subject()
         account = made.provider.account()
-        journal = throwaway.begin(self.home, self.clock, PLACE, account.user_id)
+        journal = throwaway.begin(self.home, self.clock, *PLACE, account.user_id)
         bench = RunBench(made, self.clock, account, journal, self.open_box)
         return Conformance(bench, conformance.plan(made, budget), known or Known(), self.said.append)
 

@@ -20,9 +20,9 @@ FLOORS = (
     "static",
     "shellguard",
     "emulator",
+    "remote",
     "providers",
     "job",
-    "remote",
     "gates",
     "ledger",
     "notify",
@@ -59,6 +59,7 @@ VAST_IS_NAMED_IN = {
     "harness/cli/guard.py": "offers what shellguard judges",
     "harness/cli/emulator.py": "says which service is served",
     "harness/cli/transfer.py": "the first user's directory on the box is the default",
+    "harness/job/schema.json": "describes the settings of every built-in kind",
     "harness/job/profiles/forex-r1-v3.toml": "the first user's job is on Vast.ai",
 }
 """Files and folders of the engine that may know one provider by name, and why."""
@@ -88,6 +89,7 @@ ONE_PLACES = {
     "harness/core/ids.py": "the one place where randomness enters",
     "harness/core/environment.py": "the one place where the environment is read",
     "harness/remote/box": "programs that run on the box, by its clock",
+    "harness/providers/ssh/on_box.py": "a program that runs on the box, by its clock",
     "harness/emulator": "a world of its own: it has the clock that a rehearsal turns, and keys of its own",
     "harness/plugin/gatekeeping.py": "tells how long the checks took; pytest gives its plugins no clock",
     "harness/plugin/facts_source.py": "dates the facts of a look that pytest was asked for by hand",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from pydantic import BaseModel
+
 from harness.core.ports import Provider
 from harness.providers.assumptions import Subject
 from harness.providers.keeping import KeyStore
@@ -17,6 +19,16 @@ from harness.providers.vast.provider import VastProvider
 from harness.providers.wall import working_key
 
 __all__ = ("ASSUMPTIONS", "open_key_issuer", "open_provider", "open_subject")
+
+
+class VastSettings(BaseModel):
+    """Settings of Vast.ai."""
+
+    server_url: str | None = None
+    """Address of the marketplace's API, where it is not the usual one."""
+
+
+SETTINGS = VastSettings
 
 
 def open_provider(settings: ProviderSettings) -> Provider:
@@ -36,10 +48,11 @@ def open_subject(settings: ProviderSettings) -> Subject:
 
 def _credentials(settings: ProviderSettings) -> Credentials:
     kept = partial(working_key, KeyStore(settings.home, settings.kind))
-    return resolve(settings.environ, Path.home(), server_url=settings.server_url, working=kept)
+    server = settings.read(VastSettings).server_url
+    return resolve(settings.environ, Path.home(), server_url=server, working=kept)
 
 
 def open_key_issuer(settings: ProviderSettings) -> VastKeyIssuer:
     """The scoped keys of the account; nothing is asked yet."""
-    server = server_of(settings.environ, settings.server_url)
+    server = server_of(settings.environ, settings.read(VastSettings).server_url)
     return VastKeyIssuer(server, settings.environ, Path.home(), settings.clock, Pace())

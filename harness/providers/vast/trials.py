@@ -10,15 +10,15 @@ from harness.core.ids import new_secret
 from harness.core.ports import Clock, InstanceStatus, OfferQuery
 from harness.core.text import printable
 from harness.providers.assumptions import NEVER, Bench, CannotTry, Found, Phase, Subject, Trial
+from harness.providers.rate_limits import Lane, Pace, Patience
+from harness.providers.row import Row
 from harness.providers.scoped_keys import Scope
 from harness.providers.vast import offers
 from harness.providers.vast.assumptions import ASSUMPTIONS
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.keys import VastKeyIssuer
 from harness.providers.vast.provider import GONE, VastProvider
-from harness.providers.vast.rate_limits import Lane, Pace, Patience
-from harness.providers.vast.rows import Row
-from harness.providers.vast.wire import Call, Wire
+from harness.providers.wire import Call, Wire
 
 GPUS = ("RTX 3060", "RTX 3070", "RTX 3080", "RTX 3090", "RTX 4060 Ti", "RTX 4070", "RTX 4090", "RTX A4000", "Tesla T4")
 IMAGE = "ubuntu:22.04"
@@ -187,7 +187,7 @@ class _Wire:
         return rows
 
 
-def _show(number: int) -> Call:
+def _show(number: object) -> Call:
     return Call(Lane.SHOW, "get", f"/instances/{number}/", query={"owner": "me"})
 
 

@@ -11,6 +11,7 @@ its cipher's limits.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import logging
 import socket
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 import paramiko
 from paramiko.ssh_exception import SSHException
 
+from harness.core import environment
 from harness.core.errors import HarnessError, HostKeyChanged, HostUnreachable
 from harness.core.network import cause
 from harness.core.ports import Clock, Endpoint
@@ -84,6 +86,23 @@ class Connection:
             return self._transport.open_session(window_size=WINDOW, max_packet_size=PACKET, timeout=CONNECT_TIMEOUT_S)
         except (SSHException, OSError, EOFError) as error:
             raise HostUnreachable(f"{name(self.endpoint)} opens no channel: {describe(error)}") from error
+
+    def stream_to(self, endpoint: Endpoint) -> paramiko.Channel:
+        """A stream from there to another address; the connection lasts as long. Raises HostUnreachable."""
+        try:
+            there, here = (endpoint.host, endpoint.port), ("127.0.0.1", 0)
+            stream = self._transport.open_channel("direct-tcpip", there, here, timeout=CONNECT_TIMEOUT_S)
+        except (SSHException, OSError, EOFError) as error:
+            refused = f"{name(self.endpoint)} does not reach {name(endpoint)}: {describe(error)}"
+            raise HostUnreachable(refused) from error
+        end = stream.close
+
+        def close() -> None:
+            end()
+            self.close()
+
+        stream.close = close  # type: ignore[method-assign]  # nobody else has the jump host's connection
+        return stream
 
     def start(self, channel: paramiko.Channel, command: str, timeout: float) -> None:
         """Start a command in the box's login shell. Raises HostUnreachable; it may have run nevertheless."""
@@ -225,11 +244,7 @@ def connect(login: Login, endpoint: Endpoint) -> Connection:
 
 def _connect(login: Login, endpoint: Endpoint, log_in: Callable[[paramiko.Transport], object]) -> Connection:
     """One connection that ``log_in`` has authenticated."""
-    try:
-        connected = socket.create_connection((endpoint.host, endpoint.port), CONNECT_TIMEOUT_S)
-    except OSError as error:
-        raise HostUnreachable(f"{name(endpoint)} does not answer: {cause(error)}") from error
-    _notice_dead_peers(connected)
+    connected = _reach(endpoint, tuple(hop for hop in endpoint.jump.split(",") if hop and hop != "none"))
     transport = paramiko.Transport(connected, default_window_size=WINDOW, default_max_packet_size=PACKET)
     try:
         host_key = _handshake(transport, login, endpoint, log_in)
@@ -240,6 +255,44 @@ def _connect(login: Login, endpoint: Endpoint, log_in: Callable[[paramiko.Transp
         transport.close()
         raise
     return Connection(transport, endpoint, host_key)
+
+
+def _reach(endpoint: Endpoint, hops: tuple[str, ...]) -> socket.socket | paramiko.Channel:
+    """A stream to an endpoint: straight, or through the last of its jump hosts. Raises HostUnreachable."""
+    if hops:
+        return _through(endpoint, hops[-1], ",".join(hops[:-1]))
+    try:
+        connected = socket.create_connection((endpoint.host, endpoint.port), CONNECT_TIMEOUT_S)
+    except OSError as error:
+        raise HostUnreachable(f"{name(endpoint)} does not answer: {cause(error)}") from error
+    _notice_dead_peers(connected)
+    return connected
+
+
+def _through(endpoint: Endpoint, hop: str, before: str) -> paramiko.Channel:
+    """A stream through a jump host, where the operator's own keys and ``known_hosts`` are good."""
+    user, _, host = hop.removeprefix("ssh://").rpartition("@")
+    alias, _, port = host.rpartition(":") if host.count(":") == 1 else (host, "", "")
+    own = OwnKeys(environment.user_home() / ".ssh", alias=alias)
+    told = own.settings(alias)
+    at = Endpoint(
+        str(told.get("hostname", alias)),
+        int(port or told.get("port", 22)),
+        user=user or told.get("user") or getpass.getuser(),
+        jump=before or str(told.get("proxyjump", "")),
+    )
+    known = own.known([at])
+    if not known:
+        raise HostUnreachable(
+            f"the host key of the jump host {name(at)} is not in known_hosts",
+            remedy=f"Log in to it once by hand and look at its key: ssh {hop}",
+        )
+    jump = connect(Login(at.user, (at,), own.folder / "none", known, own=own), at)
+    try:
+        return jump.stream_to(endpoint)
+    except BaseException:
+        jump.close()
+        raise
 
 
 def _handshake(

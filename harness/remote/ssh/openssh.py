@@ -47,6 +47,7 @@ def command(
     options = (*_OPTIONS, f"HostKeyAlias={alias}", *files)
     told = [part for option in options for part in ("-o", option)]
     told += ["-t"] if terminal else []
+    told += ["-J", endpoint.jump] if endpoint.jump else []
     where = ("-p", str(endpoint.port), "-l", user, "--", endpoint.host)
     return (program, "-F", "none", *told, *where, *words)
 

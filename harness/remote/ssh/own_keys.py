@@ -1,7 +1,7 @@
 """Keys of the person at the keyboard, as stock ``ssh`` finds them: agent, ``~/.ssh/config``, the usual files.
 
 The order is ssh's own: an agent's keys that the configuration names, the agent's others, then the files. The harness's
-key comes last. ``ProxyJump`` and ``ProxyCommand`` are not followed, and of
+key comes last. ``ProxyCommand`` is not followed, and of
 ``Match exec`` nothing is run: what stands below it does not apply.
 """
 

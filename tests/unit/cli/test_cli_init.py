@@ -95,6 +95,28 @@ def test_what_is_answered_by_option_is_in_the_file(here: Path, typed: Typed) -> 
 
 
 @pytest.mark.parametrize(
+    ("machine", "there", "accelerator"),
+    [
+        ("CPU", {"gpu": "CPU", "gpus": 1}, "cpu"),
+        ("2x RTX 4090", {"gpu": "RTX_4090", "gpus": 2}, "cuda"),
+        (None, {"gpu": "H100_SXM", "gpus": 8}, "cuda"),
+    ],
+)
+def test_a_machine_of_ones_own_has_no_price_in_its_job_file(
+    machine: str | None, there: dict[str, object], accelerator: str, here: Path, typed: Typed
+) -> None:
+    code, out, err = typed("-y", "--ssh", "box", *(["--machine", machine] if machine else []))
+    assert code == 0, err
+    told, job = fits_schema(here / "myjob.toml"), load_job(here / "myjob.toml")
+    assert told["provider"] == {"kind": "ssh", "host": "box"}
+    assert told["machine"] == there
+    assert "limits" not in told
+    assert (job.training.accelerator, job.is_billed) == (accelerator, False)
+    assert "your own machine, nothing is billed" in out
+    assert "$" not in out
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--name", "My Job"], "--name: not a job name: 'My Job'"),
@@ -112,6 +134,10 @@ def test_what_is_answered_by_option_is_in_the_file(here: Path, typed: Typed) -> 
         (["--adopt"], "--adopt and --instance-id N go together"),
         (["--instance-id", "5"], "--adopt and --instance-id N go together"),
         (["--adopt", "--instance-id", "5", "--embedded"], "go together, without --embedded"),
+        (["--ssh", "box", "--embedded"], "--ssh names a machine of your own, --embedded one that"),
+        (["--ssh", "me@box"], "provider.host"),
+        (["--ssh", "box", "--machine", "8x H100, 16"], "--machine: '8x H100, 16' does not read as GPUs"),
+        (["--ssh", "box", "--machine", "0x H100"], "does not read as GPUs"),
         (["no/such/folder/job.toml"], "no/such/folder is no place for a file"),
         (["."], "is there already"),
         ([".", "--force"], "no place for a file"),

@@ -193,7 +193,7 @@ def test_a_rent_without_an_outcome_is_shown_as_what_may_bill(home: Path, ask: As
 def test_orphans_are_looked_for_where_a_job_has_its_provider(
     home: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = ProviderTable(kind="emulated", scenario="answer-empty")
+    place = ProviderTable.model_validate({"kind": "emulated", "scenario": "answer-empty"})
     _write(home, Log(job(provider=place.model_dump())).rented())
     asked: list[ProviderTable] = []
 
@@ -590,7 +590,8 @@ def test_a_number_at_another_provider_is_another_instance(home: Path) -> None:
         assert ledger.owner(number) == "night", "the one that may be billing"
         assert ledger.owner(number, ProviderTable(kind="vast")) == "night"
         assert ledger.owner(number, ProviderTable(kind="emulated")) == "a-demo"
-        assert ledger.owner(number, ProviderTable(kind="emulated", scenario="destroy-lags")) is None
+        elsewhere = ProviderTable.model_validate({"kind": "emulated", "scenario": "destroy-lags"})
+        assert ledger.owner(number, elsewhere) is None
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from tests.support.fake_clock import FakeClock
 from tests.support.faulty_provider import FaultyProvider
 from tests.support.scripted_world import USER, Market
 
-PLACE = ("scripted", None, None)
+PLACE: tuple[str, dict[str, str]] = ("scripted", {})
 JOBS_LABEL = label(job_name("night"), "0badcafe")
 
 
@@ -47,7 +47,7 @@ class Scene:
 def scene(tmp_path: Path) -> Scene:
     clock = FakeClock()
     market = Market(clock)
-    run = throwaway.begin(tmp_path, clock, PLACE, USER)
+    run = throwaway.begin(tmp_path, clock, *PLACE, USER)
     run.record(TrialStep.RENT_INTENDED, label=run.label, offer={})
     run.record(TrialStep.RENTED, instance_id=market.add(4711, run.label))
     return Scene(clock, market, FaultyProvider(market), run)
@@ -92,7 +92,7 @@ def _once_a_jobs(scene: Scene) -> None:
 
 
 def _of_another_run(scene: Scene) -> None:
-    other = throwaway.begin(scene.run.folder.parent.parent, scene.clock, PLACE, USER)
+    other = throwaway.begin(scene.run.folder.parent.parent, scene.clock, *PLACE, USER)
     scene.run.record(TrialStep.RENTED, instance_id=scene.market.add(99, other.label))
 
 
@@ -131,7 +131,7 @@ def test_whatever_is_not_provably_its_own_is_not_asked_to_go(name: str, scene: S
 def test_without_an_intent_and_a_number_nothing_is_asked(steps: tuple[TrialStep, ...], tmp_path: Path) -> None:
     clock = FakeClock()
     market = Market(clock)
-    run = throwaway.begin(tmp_path, clock, PLACE, USER)
+    run = throwaway.begin(tmp_path, clock, *PLACE, USER)
     market.add(4711, run.label)
     for step in steps:
         run.record(step, instance_id=4711)
@@ -186,7 +186,7 @@ def test_a_row_that_stays_is_not_gone(scene: Scene) -> None:
 def test_a_lost_create_is_found_by_its_label_and_two_are_nobodys(tmp_path: Path) -> None:
     clock = FakeClock()
     market = Market(clock)
-    run = throwaway.begin(tmp_path, clock, PLACE, USER)
+    run = throwaway.begin(tmp_path, clock, *PLACE, USER)
     run.record(TrialStep.RENT_INTENDED, label=run.label, offer={})
     market.add(5, JOBS_LABEL)
     first = market.add(6, run.label)
@@ -201,10 +201,10 @@ def test_a_create_that_came_to_nothing_is_said_to_after_three_minutes(tmp_path: 
     clock = FakeClock()
     market = Market(clock)
     market.add(5, JOBS_LABEL)
-    run = throwaway.begin(tmp_path, clock, PLACE, USER)
+    run = throwaway.begin(tmp_path, clock, *PLACE, USER)
     run.record(TrialStep.RENT_INTENDED, label=run.label, offer={})
     began = clock.monotonic()
     assert guard.find(FaultyProvider(market), run, clock) is None
     assert clock.monotonic() - began >= 180
     assert not run.may_bill
-    assert list(market.rented) == [5]
+    assert list(market.rented) == [InstanceId(5)]

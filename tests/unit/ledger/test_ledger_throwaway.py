@@ -26,8 +26,8 @@ GONE: Taken = (*RENTED, (TrialStep.GONE, {}))
 OVER: Taken = (*GONE, (TrialStep.UNBILLED, {"usd": 0.02}))
 
 
-def begun(home: Path, steps: Taken, place: tuple[str, str | None, str | None] = ("vast", None, None)) -> Throwaway:
-    run = throwaway.begin(home, FakeClock(), place, 7)
+def begun(home: Path, steps: Taken, place: tuple[str, Mapping[str, Any]] = ("vast", {})) -> Throwaway:
+    run = throwaway.begin(home, FakeClock(), *place, 7)
     for step, told in steps:
         run.record(step, **told)
     return run
@@ -77,7 +77,7 @@ def test_an_instance_is_its_runs(steps: Taken, standing: Standing, told: str, tm
 
 
 def test_at_another_place_it_is_an_orphan_by_its_label(tmp_path: Path) -> None:
-    run, market = begun(tmp_path, RENTED, ("vast", "https://elsewhere.example", None)), Market(FakeClock())
+    run, market = begun(tmp_path, RENTED, ("vast", {"server_url": "https://elsewhere.example"})), Market(FakeClock())
     market.add(IT, run.label)
     assert known(tmp_path).of_instance(market.rented[IT]).standing is Standing.ORPHAN
     assert "--server-url https://elsewhere.example --end" in run.end_command

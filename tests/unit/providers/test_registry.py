@@ -37,6 +37,8 @@ def toy(tmp_path: Path) -> Iterator[None]:
 def test_only_a_kind_of_this_package_is_embedded_and_whatever_else_there_is_costs_money() -> None:
     assert [kind for kind in BUILT_IN if registry.is_embedded(kind)] == ["emulated"]
     assert not registry.is_embedded("toycloud")
+    assert [kind for kind in BUILT_IN if not registry.is_billed(kind)] == ["ssh"]
+    assert registry.is_billed("toycloud")
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def test_a_built_in_kind_loads(kind: str) -> None:
 
 @pytest.mark.usefixtures("toy")
 def test_an_installed_package_brings_a_kind_that_is_not_imported_until_it_is_opened(tmp_path: Path) -> None:
-    assert registry.kinds() == ("emulated", "runpod", "toy", "vast")
+    assert registry.kinds() == tuple(sorted((*BUILT_IN, "toy")))
     assert registry.find("toy").value == "toy_cloud:open_provider"
     assert "toy_cloud" not in sys.modules
     with pytest.raises(BadInput, match="no key of the toy cloud"):
@@ -121,16 +123,87 @@ def test_a_job_file_opens_the_provider_that_it_names(tmp_path: Path, monkeypatch
     assert opened.search(OfferQuery(("H100",), 8, 20.0, 16.0))
 
 
+@pytest.mark.usefixtures("toy", "no_vast")
+def test_a_provider_is_opened_with_the_settings_of_its_own_that_a_job_file_states(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_KEY", "sesame")
+    table = load_job(_job_file(tmp_path, 'kind = "toy"\nregion = "south"\nuser_id = 7\nkept_volumes = [3]')).provider
+    assert (table.own, table.user_id, table.kept_volumes) == ({"region": "south"}, 7, (3,))
+    for known in (table, ProviderTable.model_validate(table.model_dump(mode="json"))):
+        opened = wiring.open_provider(known, tmp_path, SystemClock())
+        assert [one.place for one in opened.search(OfferQuery(("H100",), 8, 20.0, 16.0))] == ["south", "south"]
+
+
 @pytest.mark.usefixtures("toy")
-def test_the_scenario_of_the_embedded_provider_is_no_other_ones(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"scenario is for provider\.kind = 'emulated' only"):
-        load_job(_job_file(tmp_path, 'kind = "toy"\nscenario = "calm"'))
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("toy|regoin = 'south'", "regoin: {no} 'toy' {has}; allowed: kind, user_id, kept_volumes, region"),
+        ("toy|region = 'west'", r"region: Input should be 'north' or 'south' \(got 'west'\)"),
+        ("toy|region = 5", "region: Input should be"),
+        ("toy|scenario = 'calm'", "scenario: {no} 'toy' {has}"),
+        ("toy|server_url = 'http://x'", "server_url: {no} 'toy' {has}"),
+        ("vast|region = 'south'", "region: {no} 'vast' {has}; allowed: kind, user_id, kept_volumes, server_url"),
+        ("vast|scenario = 'calm'", "scenario: {no} 'vast' {has}; allowed: kind, user_id, kept_volumes, server_url"),
+        ("emulated|server_url = 'x'", "server_url: {no} 'emulated' {has}; allowed: kind, user_id, kept_volumes, scen"),
+        ("emulated|scenario = 3", "scenario: Input should be a valid string"),
+        ("toy|user_id = 'me'", "user_id: Input should be a valid integer"),
+    ],
+)
+def test_a_setting_that_its_kind_does_not_know_or_refuses_is_named_with_its_line(
+    table: str, said: str, tmp_path: Path
+) -> None:
+    kind, setting = table.split("|")
+    wanted = said.format(no="a provider of kind", has="has no such setting")
+    with pytest.raises(BadInput, match=r"line \d+: provider\." + wanted):
+        load_job(_job_file(tmp_path, f'kind = "{kind}"\n{setting}'))
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_kind_that_declares_no_settings_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _declare(tmp_path, "bare-cloud", "bare = bare_cloud:open_provider")
+    (tmp_path / "bare_cloud.py").write_text("def open_provider(settings):\n    return settings\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load_job(_job_file(tmp_path, 'kind = "bare"')).provider.own == {}
+    with pytest.raises(BadInput, match=r"provider\.region: a provider of kind 'bare' has no such setting"):
+        load_job(_job_file(tmp_path, 'kind = "bare"\nregion = "south"'))
+    sys.modules.pop("bare_cloud", None)
+
+
+def test_settings_that_an_earlier_version_recorded_open_the_provider(tmp_path: Path) -> None:
+    told: dict[str, object] = {
+        "kind": "emulated",
+        "server_url": None,
+        "scenario": None,
+        "user_id": None,
+        "kept_volumes": [],
+    }
+    assert ProviderTable.model_validate(told) == ProviderTable(kind="emulated")
+    refused = ProviderTable.model_validate({"kind": "emulated", "scenario": 3})
+    with pytest.raises(BadInput, match=r"kind 'emulated' cannot be opened with these settings: provider\.scenario: "):
+        wiring.open_provider(refused, tmp_path, SystemClock())
+
+
+def test_a_place_is_told_by_the_settings_that_the_kind_names_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _declare(tmp_path, "placed-cloud", "placed = placed_cloud:open_provider")
+    (tmp_path / "placed_cloud.py").write_text(
+        "class SETTINGS:\n    PLACE = ('region',)\n\ndef open_provider(settings):\n    return settings\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = {"region": "south", "pace": 3}
+    assert registry.place("placed", own) == {"kind": "placed", "region": "south"}
+    assert registry.place("vast", {"server_url": "x"}) == {"kind": "vast", "server_url": "x"}
+    assert registry.place("nobody", own) == {"kind": "nobody", **own}, "its package is gone"
+    sys.modules.pop("placed_cloud", None)
 
 
 @pytest.mark.usefixtures("no_vast")
 @pytest.mark.parametrize("kind", ["", "Vast", "vast ", "vast.ai", "nobody", "harness.providers.vast:open_provider"])
 def test_an_unknown_kind_is_refused_and_never_sent_to_another(kind: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="known here: emulated, runpod, vast") as refused:
+    with pytest.raises(BadInput, match=r"known here: emulated, .*vast") as refused:
         registry.open_provider(_settings(kind, tmp_path))
     assert "install the package" in refused.value.remedy
     with pytest.raises(BadInput, match=r"job\.toml: line \d+: provider\.kind: no provider is of kind"):
@@ -146,7 +219,7 @@ def test_commands_refuse_an_unknown_kind_with_the_code_of_a_bad_input(
     for words in (("orphans", "--provider", "nobody"), ("run", str(_job_file(tmp_path, 'kind = "nobody"')), "--plain")):
         code, said = typed(*words)
         assert code == BadInput.exit_code == 2
-        assert "no provider is of kind 'nobody'; known here: emulated, runpod, vast" in said
+        assert f"no provider is of kind 'nobody'; known here: {', '.join(registry.kinds())}" in said
 
 
 def test_a_job_that_has_begun_is_read_though_its_provider_is_gone(
@@ -165,7 +238,7 @@ def test_a_job_that_has_begun_is_read_though_its_provider_is_gone(
 def test_nobody_else_is_sent_what_is_meant_for_a_built_in_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _declare(tmp_path, "greedy", "vast = greedy:open_provider")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert registry.kinds() == ("emulated", "runpod", "vast")
+    assert registry.kinds() == tuple(sorted(BUILT_IN))
     assert registry.find("vast").value == BUILT_IN["vast"]
 
 
