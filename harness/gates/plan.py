@@ -106,6 +106,12 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "remote_gguf_size_as_predicted",
         "remote_gguf_well_formed",
         "gguf_carries_the_finetune",
+        "final_model_exists",
+        "remote_model_over_floor",
+        "remote_model_size_as_predicted",
+        "remote_model_well_formed",
+        "model_carries_the_finetune",
+        "adapter_base_is_as_planned",
         "remote_sha256_recorded",
         "adopted_run_is_over",
         "adopted_run_is_as_planned",
@@ -119,6 +125,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "local_gguf_well_formed",
         "gguf_tokenizer_and_template_match",
         "gguf_generates",
+        "local_model_well_formed",
         "companions_downloaded",
         "second_copy_verified",
     ),
@@ -133,11 +140,37 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }
 
+
+def _is_gguf(job: Job) -> bool:
+    return job.artifact.kind == "gguf"
+
+
+def _is_folder(job: Job) -> bool:
+    return not _is_gguf(job)
+
+
 _ONLY_WHEN: Final[Mapping[str, Callable[[Job], bool]]] = {
     "smoke_run_passes": lambda job: job.gates.smoke_run,
     "dataset_fits_context": lambda job: job.gates.context,
-    "runtime_loads": lambda job: job.gates.generate,
-    "gguf_generates": lambda job: job.gates.generate,
+    "runtime_loads": lambda job: job.gates.generate and _is_gguf(job),
+    "gguf_generates": lambda job: job.gates.generate and _is_gguf(job),
+    # What a job's artifact is decides how it is looked at.
+    "artifact_is_written_by_the_package": _is_gguf,
+    "gguf_export_ready": _is_gguf,
+    "final_gguf_exists": _is_gguf,
+    "remote_gguf_over_floor": _is_gguf,
+    "remote_gguf_size_as_predicted": lambda job: _is_gguf(job) and job.artifact.predict,
+    "remote_gguf_well_formed": _is_gguf,
+    "gguf_carries_the_finetune": _is_gguf,
+    "local_gguf_well_formed": _is_gguf,
+    "gguf_tokenizer_and_template_match": _is_gguf,
+    "final_model_exists": _is_folder,
+    "remote_model_over_floor": _is_folder,
+    "remote_model_size_as_predicted": lambda job: _is_folder(job) and job.artifact.predict,
+    "remote_model_well_formed": _is_folder,
+    "model_carries_the_finetune": lambda job: job.artifact.kind == "merged",
+    "adapter_base_is_as_planned": lambda job: job.artifact.kind == "adapter",
+    "local_model_well_formed": _is_folder,
     "second_copy_verified": lambda job: job.artifact.second_copy is not None,
     # Whoever launched the training of an adopted instance may have recorded no exit status.
     "completion_logged": lambda job: not job.adopted,
