@@ -117,7 +117,7 @@ def file_problem(release: Release, place: Path) -> str | None:
 
 
 def folder_problem(release: Release, place: Path) -> str | None:
-    """Problem of a folder that shows without reading its files: one more, or one less."""
+    """Problem of a folder that shows without reading its files: one more, one less, a link in the place of one."""
     if not release.files:
         return None
     if not place.is_dir() or place.is_symlink():
@@ -128,6 +128,7 @@ def folder_problem(release: Release, place: Path) -> str | None:
         return str(error)
     due = {part.path for part in release.files}
     told = [f"{place / path} does not exist" for path in sorted(due - found)]
+    told += [f"{place / path} is a link, and not the file itself" for path in found if (place / path).is_symlink()]
     told += [f"{place / path} is in the folder, and the release does not name it" for path in sorted(found - due)]
     return "; ".join(told[:_NAMED]) or None
 

@@ -83,6 +83,7 @@ def _bring(context: RunnerContext, artifact: Artifact, local: Path, reporter: Pr
     for part in artifact.parts:
         here = part.at(arriving)
         if not arrival.is_here(here, part.sha256) and not _taken(part, sources, here):
+            here.parent.mkdir(parents=True, exist_ok=True)
             arrival.make_way(here)
             fetch.one(RemoteFile(str(PurePosixPath(artifact.path, part.path)), part.size, part.sha256), here)
         fetch.done += part.size
