@@ -133,6 +133,11 @@ def listed(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(_walked(folder)))
 
 
+def links(folder: Path) -> tuple[str, ...]:
+    """Paths in a folder at which a link lies, or a pipe, and no file."""
+    return tuple(path for path in listed(folder) if (file := folder / path).is_symlink() or not file.is_file())
+
+
 def _walked(folder: Path) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise BadInput(f"{error.filename} cannot be read: {error.strerror or error}") from error

@@ -97,8 +97,7 @@ def _local(path: Path, artifact: Artifact) -> LocalArtifact:
 
 def _holds_files(folder: Path) -> bool:
     """True for a folder with files in it, and nothing else such as links."""
-    files = [folder / path for path in parts.listed(folder)] if folder.is_dir() else []
-    return bool(files) and all(file.is_file() and not file.is_symlink() for file in files)
+    return folder.is_dir() and bool(parts.listed(folder)) and not parts.links(folder)
 
 
 def _first(place: Path, artifact: Artifact) -> Path:

@@ -128,7 +128,7 @@ def folder_problem(release: Release, place: Path) -> str | None:
         return str(error)
     due = {part.path for part in release.files}
     told = [f"{place / path} does not exist" for path in sorted(due - found)]
-    told += [f"{place / path} is a link, and not the file itself" for path in found if (place / path).is_symlink()]
+    told += [f"{place / path} is a link, and not the file itself" for path in parts.links(place)]
     told += [f"{place / path} is in the folder, and the release does not name it" for path in sorted(found - due)]
     return "; ".join(told[:_NAMED]) or None
 

@@ -132,6 +132,8 @@ def local_problem(context: RunnerContext, artifact: Artifact) -> str | None:
     path = Path(fetched.path)
     if not path.is_dir() if artifact.files else not path.is_file():
         return f"{path} is gone"
+    if artifact.files and (links := parts.links(path)):
+        return f"{path} has changed: {links[0]} is a link, and not the file itself"
     hashed, files = parts.here(path)
     if hashed.sha256 == artifact.sha256:
         return None
