@@ -24,8 +24,9 @@ def show(file: _File) -> None:
     release = releases.read(file)
     last = release.gate(Stage.POSTDOWNLOAD)
     lines = [
-        ("file", f"{release.name} ({human_bytes(release.size)}, {release.size} bytes)"),
-        ("sha256", release.sha256),
+        ("folder" if release.files else "file", f"{release.name} ({human_bytes(release.size)}, {release.size} bytes)"),
+        ("sha256", f"{release.sha256}{' (of its manifest)' if release.files else ''}"),
+        *(("holds", f"{part.path} ({part.size} bytes) {part.sha256}") for part in release.files),
         ("came from", release.remote_path),
         ("releases", f"instance {release.instance_id} ({release.label}) at {release.provider}"),
         ("job", release.job),
@@ -43,7 +44,8 @@ def show(file: _File) -> None:
 def check(
     file: _File,
     artifact: Annotated[
-        Path | None, typer.Option(help="The file to compare.", show_default="the one that the job verified")
+        Path | None,
+        typer.Option(help="The file, or the folder, to compare.", show_default="the one that the job verified"),
     ] = None,
 ) -> None:
     """Check it against the job's event log, and the file on this machine, read anew. Exit code 0 valid, 5 refused."""

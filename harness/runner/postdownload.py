@@ -74,15 +74,15 @@ def _bring(context: RunnerContext, artifact: Artifact, local: Path, reporter: Pr
     A folder gets its name when all of it is there. What has that name and is not the artifact is put aside.
     """
     arriving = arrival.incoming(local) if artifact.files else local
-    sources = [local, arrival.incoming(local), context.directory / "companions" / context.job.artifact.remote_dir]
+    sources = [context.directory / "companions" / context.job.artifact.remote_dir]
     if (earlier := context.history.fetched) is not None:  # where it was to arrive before the job file said otherwise
-        sources.insert(0, Path(earlier.path))
+        sources.append(Path(earlier.path))
     fetch = _Fetch(context, reporter, artifact.size)
     if not artifact.files:
         _put_aside(local, reporter)
     for part in artifact.parts:
         here = part.at(arriving)
-        if not arrival.is_here(here, part.sha256) and not _taken(part, sources, here):
+        if not arrival.is_here(here, part.sha256) and not _taken(part, local, sources, here):
             here.parent.mkdir(parents=True, exist_ok=True)
             arrival.make_way(here)
             fetch.one(RemoteFile(str(PurePosixPath(artifact.path, part.path)), part.size, part.sha256), here)
@@ -161,16 +161,23 @@ def _put_aside(local: Path, reporter: ProgressReporter) -> None:
         reporter.note(f"the file at {local} is not the recorded artifact, which takes its place: kept as {aside.name}")
 
 
-def _taken(part: Part, sources: Iterable[Path], here: Path) -> bool:
-    """True when the very file was on this machine already, and is copied from there."""
-    found = (part.at(source) for source in sources)
+def _taken(part: Part, local: Path, sources: Iterable[Path], here: Path) -> bool:
+    """True when the very file was on this machine already.
+
+    It is copied from there; out of a folder that is to make way for this one, it is taken.
+    """
+    found = (part.at(source) for source in (local, *sources))
     source = next((path for path in found if path != here and arrival.is_here(path, part.sha256)), None)
-    if source is not None:
-        here.parent.mkdir(parents=True, exist_ok=True)
-        arrival.make_way(here)
+    if source is None:
+        return False
+    here.parent.mkdir(parents=True, exist_ok=True)
+    arrival.make_way(here)
+    if source == part.at(local):
+        durable.publish(source, here)
+    else:
         _copy(source, here)
         here.chmod(0o444)
-    return source is not None
+    return True
 
 
 def _copy(source: Path, target: Path) -> None:
