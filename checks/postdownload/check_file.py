@@ -15,7 +15,7 @@ _GONE = "the instance is gone: harness download {job} says how a copy of the fil
 @pytest.mark.seed("vastai-training-agent.md", "step 3")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "download before destroy")
 def check_local_file_exists(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
-    """What this job wrote lies at its final name, a file or a folder of files, with nothing unfinished beside it."""
+    """The file, or the folder, was written by this job and lies at its final name, nothing unfinished beside it."""
     local = evidence.saw("file", postdownload.local)
     evidence.wants("written by this job", True)
     assert local.exists, f"there is no {local.path}"

@@ -190,7 +190,7 @@ def check_remote_model_size_as_predicted(posttrain: PosttrainFacts, job: Job, ev
 def _of_merged(
     config: Mapping[str, Any], base: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[list[str], list[str]]:
-    """What is wrong with a merged model's tensors, and what cannot be told."""
+    """Faults of a merged model's tensors, and what cannot be told of them."""
     if wrong := merged.other_model(config, base):
         return wrong, []
     if left := merged.unmerged(shapes):

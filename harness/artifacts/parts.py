@@ -27,7 +27,7 @@ _LONGEST: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ArtifactFile:
     """One file of an artifact. ``path`` is empty for an artifact that is this file."""
 
     path: str
@@ -49,15 +49,15 @@ class Artifact:
     path: str
     size: int
     sha256: Sha256
-    files: tuple[Part, ...] = ()
+    files: tuple[ArtifactFile, ...] = ()
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[ArtifactFile, ...]:
         """Every file: the artifact itself when it is one."""
-        return self.files or (Part("", self.size, self.sha256),)
+        return self.files or (ArtifactFile("", self.size, self.sha256),)
 
 
-def of_files(place: str, files: Iterable[Part]) -> Artifact:
+def of_files(place: str, files: Iterable[ArtifactFile]) -> Artifact:
     """The artifact that these files of a folder are. Raises BadInput for names that cannot be brought home."""
     ordered = tuple(sorted(files, key=lambda part: part.path))
     if (odd := names_problem([part.path for part in ordered])) is not None:
@@ -73,7 +73,7 @@ def recorded(place: str, size: int, named: Sha256, files: Sequence[Mapping[str, 
     if files is None:
         return Artifact(place, size, named)
     try:
-        found = of_files(place, (Part(one["path"], one["bytes"], sha256(one["sha256"])) for one in files))
+        found = of_files(place, (ArtifactFile(one["path"], one["bytes"], sha256(one["sha256"])) for one in files))
     except (KeyError, TypeError, BadInput) as error:
         raise ValueError(f"the artifact's files do not read: {error}") from error
     if (found.size, found.sha256) != (size, named):
@@ -81,12 +81,12 @@ def recorded(place: str, size: int, named: Sha256, files: Sequence[Mapping[str, 
     return found
 
 
-def entries(files: Iterable[Part]) -> tuple[dict[str, Any], ...]:
+def entries(files: Iterable[ArtifactFile]) -> tuple[dict[str, Any], ...]:
     """The manifest's entries."""
     return tuple({"path": part.path, "bytes": part.size, "sha256": part.sha256} for part in files)
 
 
-def manifest_digest(files: Iterable[Part]) -> Sha256:
+def manifest_digest(files: Iterable[ArtifactFile]) -> Sha256:
     """The SHA-256 of the manifest of files that are in order."""
     import rfc8785  # noqa: PLC0415 - few commands look into a folder
 
@@ -115,14 +115,14 @@ def names_problem(paths: Sequence[str]) -> str | None:
     return None
 
 
-def here(place: Path) -> tuple[Hashed, tuple[Part, ...]]:
+def here(place: Path) -> tuple[Hashed, tuple[ArtifactFile, ...]]:
     """Size and digest of what lies at a place of this machine, every byte read now, and its files.
 
     Raises BadInput when something cannot be read, or is no file and no folder of files.
     """
     if not place.is_dir():
         hashed = digest.of_file(place)
-        return hashed, (Part("", hashed.size, hashed.sha256),)
+        return hashed, (ArtifactFile("", hashed.size, hashed.sha256),)
     found = [_read(place, path) for path in listed(place)]
     files = tuple(sorted(found, key=lambda part: part.path))
     return Hashed(sum(part.size for part in files), manifest_digest(files)), files
@@ -148,15 +148,15 @@ def _walked(folder: Path) -> Iterator[str]:
             yield Path(where, name).relative_to(folder).as_posix()
 
 
-def _read(folder: Path, path: str) -> Part:
+def _read(folder: Path, path: str) -> ArtifactFile:
     file = folder / path
     if file.is_symlink():
         raise BadInput(f"{file} is a link, and not the file itself")
     hashed = digest.of_file(file)
-    return Part(path, hashed.size, hashed.sha256)
+    return ArtifactFile(path, hashed.size, hashed.sha256)
 
 
-def differences(found: Iterable[Part], named: Iterable[Part]) -> tuple[str, ...]:
+def differences(found: Iterable[ArtifactFile], named: Iterable[ArtifactFile]) -> tuple[str, ...]:
     """How the files that were found differ from those of the artifact, one sentence each, by name."""
     there, due = {part.path: part for part in found}, {part.path: part for part in named}
     told = [f"{path or 'the file'} is missing" for path in sorted(due.keys() - there.keys())]

@@ -10,7 +10,7 @@ from typing import Any
 from harness.artifacts import model_shape, shards
 from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.adapter import inspect as inspect_adapter
-from harness.artifacts.parts import Artifact, Part
+from harness.artifacts.parts import Artifact, ArtifactFile
 from harness.context import JobContext
 from harness.core.answers import Entry, GgufOnBox, JsonFile, Matches, Processes, SessionState, WeightsOnBox
 from harness.core.ids import Sha256
@@ -94,7 +94,7 @@ def look(context: JobContext) -> PosttrainFacts:
     )
 
 
-def _at(artifact: Artifact, part: Part) -> str:
+def _at(artifact: Artifact, part: ArtifactFile) -> str:
     return posixpath.join(artifact.path, part.path) if part.path else artifact.path
 
 

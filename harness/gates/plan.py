@@ -141,6 +141,20 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+OF_FOLDERS: Final = frozenset(
+    {
+        "final_model_exists",
+        "remote_model_over_floor",
+        "remote_model_size_as_predicted",
+        "remote_model_well_formed",
+        "model_carries_the_finetune",
+        "adapter_base_is_as_planned",
+        "local_model_well_formed",
+    }
+)
+"""Checks of a merged model or an adapter; each stands for one of a GGUF, which lacks nothing without it."""
+
+
 def _is_gguf(job: Job) -> bool:
     return job.artifact.kind == "gguf"
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from harness.artifacts import arrival, digest
-from harness.artifacts.parts import Part
+from harness.artifacts.parts import ArtifactFile
 from harness.context import JobContext
 from harness.core import durable, regular_file
 from harness.core.errors import Refused
@@ -33,7 +33,7 @@ class HeldFile:
     """
 
     path: Path
-    part: Part
+    part: ArtifactFile
     link: Path
     aside: Path
     remedy: str
@@ -207,7 +207,7 @@ def holding(context: JobContext, note: Callable[[str], None], remedy: str = _STI
         raise Refused("no verified file of this job is recorded")
     place, second = Path(verified.path), context.directory / "held" / verified.sha256
     # What was verified is held: an artifact that was recorded since is refused by its release.
-    parts = artifact.parts if artifact.files else (Part("", verified.size, verified.sha256),)
+    parts = artifact.parts if artifact.files else (ArtifactFile("", verified.size, verified.sha256),)
     files = tuple(HeldFile(part.at(place), part, part.at(second), place.parent, remedy) for part in parts)
     held = HeldArtifact(place, verified.sha256, files, remedy)
     held.put_back(note)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.artifacts import digest, parts
-from harness.artifacts.parts import Artifact, Part
+from harness.artifacts.parts import Artifact, ArtifactFile
 from harness.core import regular_file
 from harness.core.errors import BadInput, Refused
 from harness.core.lifecycle import ORDER, Stage
@@ -133,7 +133,7 @@ def folder_problem(release: Release, place: Path) -> str | None:
     return "; ".join(told[:_NAMED]) or None
 
 
-def _file_problem(part: Part, path: Path) -> str | None:
+def _file_problem(part: ArtifactFile, path: Path) -> str | None:
     try:
         with regular_file.opened(path) as file:
             return size_problem(part, path, file) or bytes_problem(part, path, file)
@@ -143,13 +143,13 @@ def _file_problem(part: Part, path: Path) -> str | None:
         return f"{path} cannot be read: {error.strerror or error}"
 
 
-def size_problem(part: Part, path: Path, file: FileIO) -> str | None:
+def size_problem(part: ArtifactFile, path: Path, file: FileIO) -> str | None:
     """Problem of an open file that shows without reading it."""
     size = os.fstat(file.fileno()).st_size
     return f"{path} has {size} bytes, the release names {part.size}" if size != part.size else None
 
 
-def bytes_problem(part: Part, path: Path, file: FileIO) -> str | None:
+def bytes_problem(part: ArtifactFile, path: Path, file: FileIO) -> str | None:
     """Problem of an open file's bytes, every one read now."""
     try:
         hashed = digest.of_open(file)

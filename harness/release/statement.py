@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import rfc8785
 
-from harness.artifacts.parts import Artifact, Part, recorded
+from harness.artifacts.parts import Artifact, ArtifactFile, recorded
 from harness.core.canonical import canonical
 from harness.core.errors import BadInput
 from harness.core.ids import CheckId, InstanceId, JobName, Sha256, job_name, sha256
@@ -99,12 +99,12 @@ class Release:
     issued: int
     expires: int
     predicate: str = PREDICATE
-    files: tuple[Part, ...] = ()
+    files: tuple[ArtifactFile, ...] = ()
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[ArtifactFile, ...]:
         """Every file that is released: the artifact itself when it is one."""
-        return self.files or (Part("", self.size, self.sha256),)
+        return self.files or (ArtifactFile("", self.size, self.sha256),)
 
     def gate(self, stage: Stage) -> ReleasedGate | None:
         """The gate of one stage, None when the statement does not name it."""

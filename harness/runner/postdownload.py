@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.artifacts import arrival, digest, manifest, parts
 from harness.artifacts import finals as artifact_files
-from harness.artifacts.parts import Artifact, Part
+from harness.artifacts.parts import Artifact, ArtifactFile
 from harness.context import RunnerContext
 from harness.core import durable, regular_file
 from harness.core.errors import BadInput, HarnessError, RemoteChanged
@@ -161,7 +161,7 @@ def _put_aside(local: Path, reporter: ProgressReporter) -> None:
         reporter.note(f"the file at {local} is not the recorded artifact, which takes its place: kept as {aside.name}")
 
 
-def _taken(part: Part, local: Path, sources: Iterable[Path], here: Path) -> bool:
+def _taken(part: ArtifactFile, local: Path, sources: Iterable[Path], here: Path) -> bool:
     """True when the very file was on this machine already.
 
     It is copied from there; out of a folder that is to make way for this one, it is taken.
@@ -219,7 +219,7 @@ def _find_artifact(context: RunnerContext) -> Artifact:
         files = [_digest(context, path) for path in paths]
         if context.job.artifact.kind == "gguf" and len(files) == 1:
             return Artifact(files[0].path, files[0].size, files[0].sha256)
-        told = (Part(name, one.size, one.sha256) for name, one in zip(names, files, strict=True))
+        told = (ArtifactFile(name, one.size, one.sha256) for name, one in zip(names, files, strict=True))
         return parts.of_files(folder, told)
     except BadInput as error:
         raise CouldNotLook(str(error)) from error

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.artifacts import adapter, finals, parts
-from harness.artifacts.parts import Part
+from harness.artifacts.parts import ArtifactFile
 from harness.core.answers import Entry
 from harness.core.errors import BadInput
 from harness.core.ids import Sha256
@@ -32,11 +32,11 @@ def test_one_file_is_named_by_its_own_digest(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(b"model")
     hashed, files = parts.here(tmp_path / "m.gguf")
     assert hashed.sha256 == hashlib.sha256(b"model").hexdigest()
-    assert files == (Part("", 5, hashed.sha256),)
+    assert files == (ArtifactFile("", 5, hashed.sha256),)
 
 
 def test_the_order_in_which_files_are_told_does_not_matter() -> None:
-    files = [Part("b", 1, A), Part("a/c", 2, B), Part("a", 3, A)]
+    files = [ArtifactFile("b", 1, A), ArtifactFile("a/c", 2, B), ArtifactFile("a", 3, A)]
     with pytest.raises(BadInput):
         parts.of_files("/x", files)
     assert parts.of_files("/x", files[:2]) == parts.of_files("/x", reversed(files[:2]))
@@ -52,16 +52,16 @@ def test_a_folder_here_has_the_digest_of_what_was_recorded(tmp_path: Path) -> No
 
 
 CHANGES = [
-    ([Part("a", 1, A)], [Part("a", 1, B)], "a has the SHA-256"),
-    ([Part("a", 1, A)], [Part("a", 2, A)], "a has 1 bytes, recorded are 2"),
-    ([], [Part("a", 1, A)], "a is missing"),
-    ([Part("a", 1, A), Part("z", 1, A)], [Part("a", 1, A)], "z is not of the artifact"),
-    ([Part("", 1, A)], [Part("", 2, A)], "the file has 1 bytes"),
+    ([ArtifactFile("a", 1, A)], [ArtifactFile("a", 1, B)], "a has the SHA-256"),
+    ([ArtifactFile("a", 1, A)], [ArtifactFile("a", 2, A)], "a has 1 bytes, recorded are 2"),
+    ([], [ArtifactFile("a", 1, A)], "a is missing"),
+    ([ArtifactFile("a", 1, A), ArtifactFile("z", 1, A)], [ArtifactFile("a", 1, A)], "z is not of the artifact"),
+    ([ArtifactFile("", 1, A)], [ArtifactFile("", 2, A)], "the file has 1 bytes"),
 ]
 
 
 @pytest.mark.parametrize(("found", "named", "words"), CHANGES)
-def test_a_difference_is_told_by_name(found: list[Part], named: list[Part], words: str) -> None:
+def test_a_difference_is_told_by_name(found: list[ArtifactFile], named: list[ArtifactFile], words: str) -> None:
     (told,) = parts.differences(found, named)
     assert words in told
 
@@ -71,10 +71,10 @@ def test_a_difference_is_told_by_name(found: list[Part], named: list[Part], word
     [("sha256", "b" * 64), ("bytes", 7), ("bytes", "1"), ("path", "../a"), ("path", 5), ("sha256", "short")],
 )
 def test_a_record_that_was_changed_does_not_read(field: str, value: Any) -> None:
-    told = parts.of_files("/x", [Part("a", 1, A), Part("b", 1, A)])
+    told = parts.of_files("/x", [ArtifactFile("a", 1, A), ArtifactFile("b", 1, A)])
     changed = [dict(one) for one in parts.entries(told.files)]
     changed[0][field] = value
-    with pytest.raises(ValueError, match="artifact.s|SHA-256"):
+    with pytest.raises(ValueError, match=r"artifact.s|SHA-256"):
         parts.recorded("/x", told.size, told.sha256, changed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 
 from harness.core.lifecycle import Stage
+from harness.core.observed import Observed, unseen
 from harness.core.questions import Command
 from harness.core.verdict import Verdict
 from harness.facts import postdownload, posttrain
+from harness.gates import plan
 from tests.support import artifact_material as material
 from tests.support.artifact_material import ADAPTER, BASE, FINAL
 from tests.support.context import World, make_world
@@ -360,3 +363,23 @@ def test_the_revision_of_the_base_is_judged_where_it_is_demanded(
     _setting("adapter_config.json", base_model_name_or_path=cached)(_place(world))
     world.box.list_outputs()
     assert NAMES_BASE not in _shut(_on_box(world))
+
+
+@pytest.mark.parametrize("kind", ["merged", "adapter"])
+def test_no_check_of_a_folder_passes_blindly(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fact that could not be seen is UNKNOWN to every check that rests on it, and each check rests on some."""
+    world = _world(tmp_path, monkeypatch, kind)
+    world.run(until=Stage.POSTDOWNLOAD)
+    looks = {Stage.POSTTRAIN: posttrain.look(world.context()), Stage.POSTDOWNLOAD: postdownload.look(world.context())}
+    unseen_by = set()
+    for stage, facts in looks.items():
+        for field in dataclasses.fields(facts):
+            if not isinstance(getattr(facts, field.name), Observed):
+                continue
+            judged = judge(stage, dataclasses.replace(facts, **{field.name: unseen("the line was cut")}), world.job)
+            cut = {name for name, said in judged.items() if "the line was cut" in said.message}
+            assert {judged[name].verdict for name in cut} <= {UNKNOWN}
+            assert {name for name in plan.OF_FOLDERS & judged.keys() if judged[name].verdict is FAIL} == set()
+            unseen_by |= cut
+    due = {check for stage in looks for check in plan.declared(stage, world.job)}
+    assert plan.OF_FOLDERS & due <= unseen_by
