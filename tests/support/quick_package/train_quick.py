@@ -103,12 +103,12 @@ def say(line: str) -> None:
 def main() -> int:
     """The package's command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    stages = {"prepare": prepare, "ready": ready, "all": train_all}
-    parser.add_argument("--stage", choices=stages, required=True)
+    parser.add_argument("--stage", choices=("prepare", "ready", "all"), required=True)
     parser.add_argument("--artifact", choices=("gguf", "merged", "adapter"), default="gguf")
     told = parser.parse_args()
+    stages = {"prepare": prepare, "ready": ready, "all": lambda: train_all(told.artifact)}
     try:
-        stages[told.stage](*([told.artifact] if told.stage == "all" else []))
+        stages[told.stage]()
     except OSError as error:
         say(f"TRAINING FAILED: {error}")
         return 1

@@ -370,7 +370,10 @@ def test_no_check_of_a_folder_passes_blindly(kind: str, tmp_path: Path, monkeypa
     """A fact that could not be seen is UNKNOWN to every check that rests on it, and each check rests on some."""
     world = _world(tmp_path, monkeypatch, kind)
     world.run(until=Stage.POSTDOWNLOAD)
-    looks = {Stage.POSTTRAIN: posttrain.look(world.context()), Stage.POSTDOWNLOAD: postdownload.look(world.context())}
+    looks: dict[Stage, Any] = {
+        Stage.POSTTRAIN: posttrain.look(world.context()),
+        Stage.POSTDOWNLOAD: postdownload.look(world.context()),
+    }
     unseen_by = set()
     for stage, facts in looks.items():
         for field in dataclasses.fields(facts):

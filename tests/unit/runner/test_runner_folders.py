@@ -14,7 +14,7 @@ import pytest
 
 from harness.artifacts import parts
 from harness.core import durable
-from harness.core.errors import HarnessError, Refused, RemoteChanged
+from harness.core.errors import BadInput, HarnessError, Refused, RemoteChanged
 from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
 from harness.core.ports import DestroyReply, RemoteFile
@@ -150,7 +150,7 @@ def test_a_release_whose_files_are_not_what_its_digest_says_is_none(
         del subjects[-1]
     else:
         subjects[0], subjects[1] = subjects[1], subjects[0]
-    with pytest.raises(releases.BadInput, match="is not a release"):
+    with pytest.raises(BadInput, match="is not a release"):
         releases.read(json.dumps(body).encode())
 
 
@@ -282,7 +282,8 @@ def test_killed_at_the_rename_into_place(
     world: World, after: bool, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.change(artifact={"second_copy": str(world.home / "copy")})
-    publish, dead = durable.publish, []
+    publish = durable.publish
+    dead: list[Path] = []
 
     def dies(temporary: Path, final: Path) -> None:
         mine = temporary.is_dir() and final.parent.name == place and not dead
