@@ -19,7 +19,7 @@ import sys
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 from functools import cache
 from itertools import pairwise
@@ -106,7 +106,11 @@ def main() -> int:
     parser.add_argument("--stage", choices=("prepare", "ready", "all"), required=True)
     parser.add_argument("--artifact", choices=("gguf", "merged", "adapter"), default="gguf")
     told = parser.parse_args()
-    stages = {"prepare": prepare, "ready": ready, "all": lambda: train_all(told.artifact)}
+    stages: dict[str, Callable[[], None]] = {
+        "prepare": prepare,
+        "ready": ready,
+        "all": lambda: train_all(told.artifact),
+    }
     try:
         stages[told.stage]()
     except OSError as error:
