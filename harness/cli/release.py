@@ -33,8 +33,9 @@ def show(file: _File) -> None:
     release, envelope = _read(file)
     last = release.gate(Stage.POSTDOWNLOAD)
     lines = [
-        ("file", f"{release.name} ({human_bytes(release.size)}, {release.size} bytes)"),
-        ("sha256", release.sha256),
+        ("folder" if release.files else "file", f"{release.name} ({human_bytes(release.size)}, {release.size} bytes)"),
+        ("sha256", f"{release.sha256}{' (of its manifest)' if release.files else ''}"),
+        *(("holds", f"{part.path} ({part.size} bytes) {part.sha256}") for part in release.files),
         ("came from", release.remote_path),
         ("releases", f"instance {release.instance_id} ({release.label}) at {release.provider}"),
         ("job", release.job),

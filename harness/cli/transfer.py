@@ -128,7 +128,7 @@ def _problem_here(context: OpenContext) -> str | None:
 def _lost(context: OpenContext, problem: str) -> GateHeld:
     """The file is not here any more, and the instance that had it is gone: where another copy may be."""
     artifact, folder = context.history.artifact, context.job.artifact.second_copy
-    name = posixpath.basename(artifact.path) if artifact else ""
+    name = "" if artifact is None else context.name if artifact.files else posixpath.basename(artifact.path)
     second = f"its second copy, {folder / name}," if folder is not None else "a backup"
     return GateHeld(
         f"{problem}, and the instance of job {context.name} is gone: it cannot be fetched again",

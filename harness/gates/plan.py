@@ -108,6 +108,12 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "remote_gguf_size_as_predicted",
         "remote_gguf_well_formed",
         "gguf_carries_the_finetune",
+        "final_model_exists",
+        "remote_model_over_floor",
+        "remote_model_size_as_predicted",
+        "remote_model_well_formed",
+        "model_carries_the_finetune",
+        "adapter_base_is_as_planned",
         "remote_sha256_recorded",
         "adopted_run_is_over",
         "adopted_run_is_as_planned",
@@ -121,6 +127,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "local_gguf_well_formed",
         "gguf_tokenizer_and_template_match",
         "gguf_generates",
+        "local_model_well_formed",
         "companions_downloaded",
         "second_copy_verified",
     ),
@@ -136,6 +143,45 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+OF_GGUF: Final = frozenset(
+    {
+        "runtime_loads",
+        "gguf_generates",
+        "artifact_is_written_by_the_package",
+        "gguf_export_ready",
+        "final_gguf_exists",
+        "remote_gguf_over_floor",
+        "remote_gguf_size_as_predicted",
+        "remote_gguf_well_formed",
+        "gguf_carries_the_finetune",
+        "local_gguf_well_formed",
+        "gguf_tokenizer_and_template_match",
+    }
+)
+"""Checks of a GGUF alone."""
+
+OF_FOLDERS: Final = frozenset(
+    {
+        "final_model_exists",
+        "remote_model_over_floor",
+        "remote_model_size_as_predicted",
+        "remote_model_well_formed",
+        "model_carries_the_finetune",
+        "adapter_base_is_as_planned",
+        "local_model_well_formed",
+    }
+)
+"""Checks of a merged model or an adapter; each stands for one of a GGUF, which lacks nothing without it."""
+
+
+def _is_gguf(job: Job) -> bool:
+    return job.artifact.kind == "gguf"
+
+
+def _is_folder(job: Job) -> bool:
+    return not _is_gguf(job)
+
+
 @dataclass(frozen=True, slots=True)
 class _When:
     """A condition of the job under which some checks are required, and why they are left out where it does not hold."""
@@ -149,6 +195,19 @@ _CONDITIONS: Final = (
     _When(lambda job: job.gates.smoke_run, "gates.smoke_run = false", ("smoke_run_passes",)),
     _When(lambda job: job.gates.context, "gates.context = false", ("dataset_fits_context",)),
     _When(lambda job: job.gates.generate, "gates.generate = false", ("runtime_loads", "gguf_generates")),
+    _When(_is_gguf, "the artifact is no GGUF", tuple(sorted(OF_GGUF))),
+    _When(_is_folder, "the artifact is a GGUF", tuple(sorted(OF_FOLDERS))),
+    _When(
+        lambda job: job.artifact.kind == "merged", "the artifact is no merged model", ("model_carries_the_finetune",)
+    ),
+    _When(
+        lambda job: job.artifact.kind == "adapter", "the artifact is no adapter alone", ("adapter_base_is_as_planned",)
+    ),
+    _When(
+        lambda job: job.artifact.predict,
+        "artifact.predict = false",
+        ("remote_gguf_size_as_predicted", "remote_model_size_as_predicted"),
+    ),
     _When(
         lambda job: bool(job.data.files),
         "the job names no data files: the package brings its own",

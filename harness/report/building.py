@@ -27,6 +27,7 @@ from harness.report.model import (
     ArtifactReport,
     BilledKind,
     EvaluationReport,
+    FileReport,
     Hold,
     InstanceReport,
     MoneyReport,
@@ -120,12 +121,21 @@ def _stage(stage: Stage, history: History, spans: Sequence[billing.PaidSpan], no
         idle_usd=None if trained is None or began is None else _paid(spans, max(began, trained), ended),
         checks=checks,
         silent=silent,
-        left_out=dict(sorted(plan.left_out(stage, history.job).items())),
+        left_out={
+            check: why
+            for check, why in sorted(plan.left_out(stage, history.job).items())
+            if check not in _of_another_kind(history.job)
+        },
         problems=problems,
         plan_digest=gate.plan_digest if gate else None,
         facts_path=gate.facts_path if gate else None,
         facts_sha256=gate.facts_sha256 if gate else None,
     )
+
+
+def _of_another_kind(job: Job) -> frozenset[str]:
+    """Checks that say nothing of this job's artifact, for it is a GGUF."""
+    return plan.OF_FOLDERS if job.artifact.kind == "gguf" else frozenset()
 
 
 def _paid(spans: Sequence[billing.PaidSpan], began: float | None, ended: float | None) -> float | None:
@@ -169,6 +179,7 @@ def _artifact(history: History) -> ArtifactReport | None:
         local_size=local.size if local else None,
         local_sha256=local.sha256 if local else None,
         verified=history.verified is not None and history.verified == local,
+        files=tuple(FileReport(part.path, part.size, part.sha256) for part in remote.files),
     )
 
 

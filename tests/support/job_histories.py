@@ -52,6 +52,7 @@ NARROWER = {
     "JsonObject": JSON_OBJECTS,
     "JsonObject | None": st.none() | JSON_OBJECTS,
     "tuple[JsonObject, ...]": st.lists(JSON_OBJECTS, max_size=3).map(tuple),
+    "tuple[JsonObject, ...] | None": st.none(),  # files must be those that the digest beside them names
 }
 """What a field may hold where not every value of its type can be stored."""
 INSTANCE = InstanceId(4711)

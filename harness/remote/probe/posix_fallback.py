@@ -100,6 +100,7 @@ TOOLS: Mapping[type[questions.Question[Any]], Tool | None] = {
             questions.ReadText,
             questions.SessionOf,
             questions.TmuxSessions,
+            questions.WeightsOf,
             questions.TreeOf,
         )
     ),

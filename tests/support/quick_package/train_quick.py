@@ -19,7 +19,7 @@ import sys
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
 from functools import cache
 from itertools import pairwise
@@ -77,6 +77,7 @@ FILES = {
 OUTPUT = Path("models/output")
 BASE = OUTPUT / "base"
 GGUF_FILE = OUTPUT / "final/quick.Q8_0.gguf"
+MERGED = OUTPUT / "final"
 SPECIAL = ("<|begin|>", "<|end|>", "<|pad|>")
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
@@ -102,10 +103,16 @@ def say(line: str) -> None:
 def main() -> int:
     """The package's command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    stages = {"prepare": prepare, "ready": ready, "all": train_all}
-    parser.add_argument("--stage", choices=stages, required=True)
+    parser.add_argument("--stage", choices=("prepare", "ready", "all"), required=True)
+    parser.add_argument("--artifact", choices=("gguf", "merged", "adapter"), default="gguf")
+    told = parser.parse_args()
+    stages: dict[str, Callable[[], None]] = {
+        "prepare": prepare,
+        "ready": ready,
+        "all": lambda: train_all(told.artifact),
+    }
     try:
-        stages[parser.parse_args().stage]()
+        stages[told.stage]()
     except OSError as error:
         say(f"TRAINING FAILED: {error}")
         return 1
@@ -202,7 +209,7 @@ def _tensors() -> dict[str, tuple[str, tuple[int, ...]]]:
 # --- training --------------------------------------------------------------------------------
 
 
-def train_all() -> None:
+def train_all(artifact: str) -> None:
     """SFT, DPO, export, manifest."""
     rows = {kind: read_rows(kind) for kind in FILES}
     say(f"ROWS {len(rows['features']) + len(rows['scenarios'])}/{len(rows['pairs'])} READY")
@@ -213,7 +220,7 @@ def train_all() -> None:
     announce()
     sft = train("sft", features(rows["features"] + rows["scenarios"]), new_adapter(), None)
     dpo = train("dpo", features(rows["pairs"]), sft, sft)
-    export(dpo, [row["prompt"] for row in rows["features"]])
+    export(dpo, [row["prompt"] for row in rows["features"]], artifact)
     say("TRAINING COMPLETE")
 
 
@@ -404,21 +411,23 @@ def save_adapter(folder: Path, adapter: Adapter) -> None:
 # --- export ----------------------------------------------------------------------------------
 
 
-def export(adapter: Adapter, texts: list[str]) -> None:
-    """Adapter, tokenizer, merged model as GGUF, Modelfile, and the manifest last."""
+def export(adapter: Adapter, texts: list[str], artifact: str) -> None:
+    """Adapter, tokenizer, merged model as GGUF with its Modelfile or in safetensors, and the manifest last."""
     folder = OUTPUT / "adapter"
     save_adapter(folder, adapter)
     tokenizer = build_tokenizer(texts)
-    write_json(folder / "tokenizer.json", tokenizer)
-    words = {f"{name}_token": text for name, text in zip(("bos", "eos", "pad"), SPECIAL, strict=True)}
-    write_json(folder / "tokenizer_config.json", {**words, "add_bos_token": True})
-    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    save_tokenizer(folder, tokenizer)
     time.sleep(EXPORT_SECONDS)
-    write_gguf(GGUF_FILE, adapter, tokenizer)
-    say(f"[export] GGUF {GGUF_FILE.as_posix()} bytes={GGUF_FILE.stat().st_size} sha256={sha256(GGUF_FILE)}")
-    modelfile = GGUF_FILE.with_name("Modelfile")
-    modelfile.write_text(f"FROM ./{GGUF_FILE.name}\n", encoding="utf-8")
-    kinds = {GGUF_FILE: "gguf", modelfile: "modelfile", Path("run.json"): "run"}
+    kinds = {Path("run.json"): "run"}
+    if artifact == "gguf":
+        write_gguf(GGUF_FILE, adapter, tokenizer)
+        say(f"[export] GGUF {GGUF_FILE.as_posix()} bytes={GGUF_FILE.stat().st_size} sha256={sha256(GGUF_FILE)}")
+        modelfile = GGUF_FILE.with_name("Modelfile")
+        modelfile.write_text(f"FROM ./{GGUF_FILE.name}\n", encoding="utf-8")
+        kinds |= {GGUF_FILE: "gguf", modelfile: "modelfile"}
+    elif artifact == "merged":
+        write_merged(MERGED, adapter, tokenizer)
+        kinds |= dict.fromkeys(sorted(MERGED.iterdir()), "model")
     kinds |= dict.fromkeys(sorted(folder.iterdir()), "adapter")
     kinds |= dict.fromkeys(sorted(OUTPUT.glob("*/checkpoint-*/trainer_state.json")), "trainer_state")
     files = [
@@ -426,6 +435,39 @@ def export(adapter: Adapter, texts: list[str]) -> None:
         for path, kind in kinds.items()
     ]
     write_json(Path("MANIFEST.json"), {"contract": 1, "steps": STEPS, "files": files})
+
+
+def save_tokenizer(folder: Path, tokenizer: Mapping[str, Any]) -> None:
+    """The tokenizer's three files."""
+    write_json(folder / "tokenizer.json", tokenizer)
+    words = {f"{name}_token": text for name, text in zip(("bos", "eos", "pad"), SPECIAL, strict=True)}
+    write_json(folder / "tokenizer_config.json", {**words, "add_bos_token": True})
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+
+
+def merged(adapter: Adapter) -> Iterator[tuple[str, Array]]:
+    """Every tensor of the base model with the adapters merged, by its name in Transformers."""
+    for name, base in load_file(BASE / "model.safetensors").items():
+        weights: Array = base
+        adapted = f"base_model.model.{name.removesuffix('.weight')}"
+        if f"{adapted}.lora_A.weight" in adapter:
+            change = adapter[f"{adapted}.lora_B.weight"] @ adapter[f"{adapted}.lora_A.weight"]
+            weights = (base + ALPHA / RANK * change).astype(np.float32)
+        yield name, weights
+
+
+def write_merged(folder: Path, adapter: Adapter, tokenizer: Mapping[str, Any]) -> None:
+    """The merged model as Transformers saves a large one: configuration, two files of weights, their index last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = dict(merged(adapter))
+    names, shards = sorted(whole), ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    where = {name: shards[2 * at // len(names)] for at, name in enumerate(names)}
+    for shard in shards:
+        save_file({name: whole[name] for name in names if where[name] == shard}, folder / shard)
+    write_json(folder / "config.json", {"architectures": [SHAPE["architecture"]], **SHAPE})
+    write_json(folder / "generation_config.json", {"do_sample": False})
+    save_tokenizer(folder, tokenizer)
+    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": where})
 
 
 def build_tokenizer(texts: list[str]) -> dict[str, Any]:
@@ -460,12 +502,7 @@ def write_gguf(path: Path, adapter: Adapter, tokenizer: Mapping[str, Any]) -> No
     writer.add_rope_freq_base(10000.0)
     writer.add_layer_norm_rms_eps(1e-6)
     add_vocabulary(writer, tokenizer)
-    for name, base in load_file(BASE / "model.safetensors").items():
-        weights: Array = base
-        adapted = f"base_model.model.{name.removesuffix('.weight')}"
-        if f"{adapted}.lora_A.weight" in adapter:
-            change = adapter[f"{adapted}.lora_B.weight"] @ adapter[f"{adapted}.lora_A.weight"]
-            weights = (base + ALPHA / RANK * change).astype(np.float32)
+    for name, weights in merged(adapter):
         in_gguf = _tensors()[name][0]
         if weights.ndim == 1:
             writer.add_tensor(in_gguf, weights)

@@ -20,6 +20,7 @@ from harness.ledger.chain import Record
 from harness.ledger.codec import decode, encode
 from harness.ledger.events import (
     Adopted,
+    ArtifactRecorded,
     Closed,
     DestroyIntended,
     Fetched,
@@ -47,6 +48,14 @@ def test_what_is_stored_gives_the_event_back(kind: type[JobEvent], data: st.Data
     event = data.draw(any_of(kind))
     stored = json.loads(canonical(encode(event)[1]))
     assert decode(_stored(kind.kind, stored)) == event
+
+
+def test_an_artifacts_files_are_stored_and_of_one_file_none() -> None:
+    files = ({"path": "a", "bytes": 1, "sha256": DIGEST}, {"path": "b/c", "bytes": 2, "sha256": DIGEST})
+    event = ArtifactRecorded("/box/final", 3, DIGEST, files)
+    stored = json.loads(canonical(encode(event)[1]))
+    assert decode(_stored("artifact", stored)) == event
+    assert "files" not in encode(ArtifactRecorded("/box/m.gguf", 3, DIGEST))[1]
 
 
 def test_every_kind_is_stored_under_a_name_of_its_own() -> None:

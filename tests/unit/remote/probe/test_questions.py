@@ -55,6 +55,8 @@ ASKED: tuple[Question[Any], ...] = (
     questions.SessionOf("sft"),
     questions.CheckpointsIn("sft"),
     questions.GgufOf("model.gguf"),
+    questions.WeightsOf("merged"),
+    questions.WeightsOf("none"),
 )
 """Each question at least once, of the directory that ``home`` is."""
 
@@ -78,6 +80,9 @@ def home(tmp_path: Path) -> Path:
     os.utime(home / "log", (1_700_000_000, 1_700_000_000))
     os.utime(home / "empty", (1_700_000_000, 1_700_000_000))
     write_gguf(home / "model.gguf", TINY)
+    (home / "merged").mkdir()
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (home / "merged" / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     return home
 
 
