@@ -86,6 +86,7 @@ def header(path: Path) -> dict[str, Any]:
 def write_tokenizer(told: Mapping[str, Any], folder: Path) -> None:
     """The tokenizer that a header tells of, as the files that its model was published with."""
     texts, types = told["tokenizer.ggml.tokens"], told["tokenizer.ggml.token_type"]
+    last = max(number for number, kind in enumerate(types) if kind == 1)  # what is added later has the ids behind it
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     body = {
         "version": "1.0",
@@ -108,7 +109,7 @@ def write_tokenizer(told: Mapping[str, Any], folder: Path) -> None:
             "end_of_word_suffix": "",
             "fuse_unk": False,
             "byte_fallback": False,
-            "vocab": {text: number for number, (text, kind) in enumerate(zip(texts, types, strict=True)) if kind == 1},
+            "vocab": {text: number for number, text in enumerate(texts[: last + 1])},
             "merges": told["tokenizer.ggml.merges"],
         },
     }

@@ -24,13 +24,11 @@ _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _LOWER = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
 _UPPER = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
 _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_SHORT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 
 _PRE: Mapping[tuple[str, ...], str] = {
     (rf"{_WORDS}\p{{N}}{_REST}", "bytes"): "qwen2",
     (rf"{_WORDS}\p{{N}}{{1,3}}{_REST}", "bytes"): "llama-bpe",
     (rf"{_LOWER}|{_UPPER}|\p{{N}}{_TAIL}", "bytes"): "tekken",
-    (rf"{_LOWER}{_SHORT}|{_UPPER}{_SHORT}|\p{{N}}{{1,3}}{_TAIL}", "bytes"): "gpt-4o",
     ("digits", "bytes of words"): "smollm",
     ("bytes of words",): "gpt-2",
 }
@@ -51,6 +49,13 @@ def metadata(directory: Path, vocab_size: int, chat: Chat) -> dict[str, Value]:
         kind = f"{model.get('type')}{' with byte fallback' if model.get('byte_fallback') else ''}"
         raise ExportDefect(f"the tokenizer is {kind} (SentencePiece's, mostly); only byte-level BPE is exported{ELSE}")
     tokens, types = _tokens(model["vocab"], described.get("added_tokens") or [], vocab_size)
+    loaded = tokenizer.get_vocab()
+    for number, (text, kind) in enumerate(zip(tokens, types, strict=True)):
+        if kind != _UNUSED and loaded.get(text) != number:
+            raise ExportDefect(
+                f"the token {text!r} has id {number} in tokenizer.json and {loaded.get(text)} where it is loaded, so "
+                "what is trained is not what would be written; use the tokenizer as it was published"
+            )
     values: dict[str, Value] = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": _pre(described, tokenizer.bos_token),

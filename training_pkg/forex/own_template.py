@@ -7,6 +7,7 @@ asked, up to and including the first token that ends the turn.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +24,11 @@ _OTHERWISE = "write one to a file and name it in [model] of the configuration: c
 
 @dataclass(frozen=True, slots=True)
 class OwnTurns:
-    """The turns of one template; ``day`` is the date that it is told when it asks."""
+    """The turns of one template; ``rendered_as`` is its text with the day's date written in where it asks for that."""
 
     tokenizer: Any
     published: str
-    day: dt.date
+    rendered_as: str
     end: str = ""
     begins: bool = False
     marks: tuple[str, ...] = ()
@@ -69,10 +70,10 @@ class OwnTurns:
         try:
             text: str = self.tokenizer.apply_chat_template(
                 [{"role": role, "content": content} for role, content in turns if content is not None],
-                chat_template=self.published,
+                chat_template=self.rendered_as,
                 add_generation_prompt=answer is None,
                 tokenize=False,
-                **{"strftime_now": self.day.strftime, **other},
+                **other,
             )
         except (TemplateError, TypeError, ValueError) as error:
             what = "a system turn" if system else "one question and one answer"
@@ -86,13 +87,14 @@ class OwnTurns:
 
 def of(tokenizer: Any, given: str | None, today: str) -> OwnTurns:
     """The turns of a template, given or the tokenizer's own; raises BadConfig for one that cannot be trained on."""
-    day = dt.date.fromisoformat(today) if today else dt.date(2001, 1, 1)
-    turns = OwnTurns(tokenizer, given or _only(tokenizer.chat_template), day)
+    published = given or _only(tokenizer.chat_template)
+    first, second = (OwnTurns(tokenizer, published, _dated(published, day)) for day in ("2001-01-01", "2002-02-02"))
+    turns = OwnTurns(tokenizer, published, _dated(published, today)) if today else first
     try:
         asked, said = turns.rendered(_ASK, ""), turns.rendered(_ASK, "", _SAY)
     except DataDefect as error:
         raise BadConfig(f"{error}; {_OTHERWISE}") from error
-    if not today and asked != turns.rendered(_ASK, "", strftime_now=dt.date(2002, 2, 2).strftime):
+    if not today and asked != second.rendered(_ASK, ""):
         raise BadConfig(
             "the base's chat template writes the day's date into every prompt, so the rows of two days would differ; "
             'say which in [model] of the configuration, such as today = "2026-01-31"'
@@ -105,12 +107,18 @@ def of(tokenizer: Any, given: str | None, today: str) -> OwnTurns:
     tokens = [str(token) for token in tokenizer.added_tokens_decoder.values() if str(token) not in {THINK, END_THINK}]
     return OwnTurns(
         tokenizer,
-        turns.published,
-        day,
+        published,
+        turns.rendered_as,
         end=_end(said.rpartition(_SAY)[2], tokens),
         begins=_begins(tokenizer, turns, asked),
         marks=tuple(token for token in tokens if token in said or token in {tokenizer.bos_token, tokenizer.eos_token}),
     )
+
+
+def _dated(template: str, day: str) -> str:
+    """A template that is told this day whenever it asks: transformers lets no function of ours into it."""
+    told = dt.date.fromisoformat(day)
+    return re.sub(r"strftime_now\((['\"])(.+?)\1\)", lambda call: repr(told.strftime(call[2])), template)
 
 
 def _only(template: object) -> str:
