@@ -186,7 +186,7 @@ class TrainingTable(_Table):
     accelerator: Literal["cuda", "cpu"] = "cuda"
     """Device that torch must find on the box; ``cpu`` for a rehearsal without a GPU."""
     devices: Count | None = None
-    """Number of devices that must hold weights; not given, at least one."""
+    """Number of devices that must hold weights; a machine with fewer uses all. Not given: one, two with several GPUs."""
     checkpoint_every: Count = 100
     checkpoints_kept: Annotated[int, Field(ge=2)] = 5
     """Checkpoints that each training stage leaves; with fewer than two, a kill while one is written leaves none."""
@@ -326,6 +326,12 @@ class Job(_Table):
         """True for a device map that this job's machine needs; with one GPU it need not be told to split the model."""
         one_gpu = self.machine.gpus == 1 and self.training.device_map == "auto" and fits_one_gpu(device_map)
         return device_map == self.training.device_map or one_gpu
+
+    @property
+    def least_devices(self) -> int:
+        """Devices that must hold weights: what the job says, and no more than there are; "auto" uses several GPUs."""
+        split = self.training.device_map == "auto" and self.training.accelerator == "cuda"
+        return min(self.training.devices or (2 if split else 1), self.machine.gpus)
 
     def addressed(self, remedy: str) -> str:
         """A remedy for this job, for ``JOB``: an adopted one has no job file that ``harness run`` could drive."""

@@ -147,7 +147,9 @@ class RealJob:
         package = folder / "package"
         shutil.copytree(ROOT / "training_pkg", package, ignore=shutil.ignore_patterns("__pycache__", "data", "models"))
         script = package / "train_deepseek_forex.py"
-        script.write_text(script.read_text(encoding="utf-8").replace("BATCH_SIZE = 32", "BATCH_SIZE = 4"), encoding="utf-8")
+        script.write_text(
+            script.read_text(encoding="utf-8").replace("BATCH_SIZE = 32", "BATCH_SIZE = 4"), encoding="utf-8"
+        )
         (package / "configs/smollm2.toml").write_text(SETTINGS.format(base=base.as_posix()), encoding="utf-8")
         data = package / "data/forex_integrated"
         data.mkdir(parents=True)

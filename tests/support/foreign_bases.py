@@ -136,7 +136,8 @@ def write(family: Family, folder: Path) -> Path:
     }
     torch.manual_seed(7)
     config = AutoConfig.for_model(model_type, **sizes | dict(family.config))
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.half().float().save_pretrained(folder)  # weights that a file of float16 holds as they are
     return folder
 
 

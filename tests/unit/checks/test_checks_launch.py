@@ -180,6 +180,26 @@ def test_rows_that_nobody_tells_are_unknown() -> None:
     assert_only(judged, Verdict.UNKNOWN, {ROWS: "gives the digest of features, scenarios, pairs"})
 
 
-def test_one_device_of_eight_is_not_sharded() -> None:
-    one = changed(launch(), with_plan("devices=cuda:0,cuda:1,cuda:2", "devices=cuda:0"))
-    assert_only(judge(Stage.LAUNCH, one), Verdict.FAIL, {SHARDED: "weights are on cuda:0 only"})
+@pytest.mark.parametrize(
+    ("gpus", "asked", "placed", "least"),
+    [
+        (8, 2, "cuda:0,cuda:1,cuda:2", None),
+        (8, 2, "cuda:0", 2),
+        (8, 2, "cuda:0,cuda:0", 2),
+        (8, None, "cuda:0", 2),  # "auto" spreads over what it sees: a GPU that is paid for is hidden from it
+        (2, None, "cuda:0,cuda:1", None),
+        (2, 8, "cuda:0,cuda:1", None),  # all that there are
+        (1, 2, "cuda:0", None),
+        (1, None, "cuda:0", None),
+        (1, 2, "cpu", 0),
+        (1, 2, "cuda:0,cpu", 0),
+    ],
+)
+def test_weights_are_on_as_many_gpus_as_the_machine_can_give(
+    gpus: int, asked: int | None, placed: str, least: int | None
+) -> None:
+    placed_so = changed(launch(), with_plan("devices=cuda:0,cuda:1,cuda:2", f"devices={placed}"))
+    job = sound_job(machine={"gpus": gpus}, training={"devices": asked})
+    judged = judge(Stage.LAUNCH, placed_so, job)
+    because = "weights are on " + (", ".join(placed.split(",")) + " only" if least else "cpu, not on a GPU")
+    assert_only(judged, Verdict.FAIL, {} if least is None else {SHARDED: because})
