@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import shutil
 import subprocess
@@ -31,7 +31,7 @@ ROWS: Mapping[str, int] = {
 }
 SETTINGS = """
 [model]
-name = "{base}"
+name = "base"
 max_length = 320
 reasoning = "drop"
 [lora]
@@ -79,7 +79,7 @@ pairs = 8
 allow_built_rows = true
 
 [model]
-base = "{base}"
+base = "base"
 architecture = "LlamaForCausalLM"
 hidden_size = 576
 num_hidden_layers = 30
@@ -113,7 +113,7 @@ floors = {{ F16 = 250_000_000 }}
 max_length = 320
 reasoning = "drop"
 [model.built]
-like = "{base}"
+like = "base"
 [sft]
 max_steps = 2
 [dpo]
@@ -150,13 +150,14 @@ class RealJob:
         script.write_text(
             script.read_text(encoding="utf-8").replace("BATCH_SIZE = 32", "BATCH_SIZE = 4"), encoding="utf-8"
         )
-        (package / "configs/smollm2.toml").write_text(SETTINGS.format(base=base.as_posix()), encoding="utf-8")
+        (package / "configs/smollm2.toml").write_text(SETTINGS, encoding="utf-8")
+        shutil.copytree(base, package / "base", copy_function=os.link)  # a box sees nothing else of this machine
         data = package / "data/forex_integrated"
         data.mkdir(parents=True)
         for name, count in ROWS.items():
             lines = (rows / name).read_text(encoding="utf-8").splitlines(keepends=True)
             (data / name).write_text("".join(lines[:: len(lines) // count][:count]), encoding="utf-8")
-        text = JOB_FILE.format(job=JOB, package=package.as_posix(), base=base.as_posix())
+        text = JOB_FILE.format(job=JOB, package=package.as_posix())
         self.file.write_text(text, encoding="utf-8")
         self.environment = {**os.environ, "HARNESS_HOME": str(self.home)}
 
@@ -179,3 +180,75 @@ class RealJob:
 
     def events(self) -> tuple[JobEvent, ...]:
         return events_of(open_store(self.home / "state.db", SystemClock()).records(JOB))
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealJob]:
+    sys.path.insert(0, str(ROOT / "training_pkg"))
+    from forex import builder, rates
+
+    kept = real_bases.kept(tmp_path_factory)
+    folder = tmp_path_factory.mktemp("real-base")
+    real_bases.write_smollm2(real_bases.fetched(real_bases.SMOLLM2, kept), folder / "base")
+    builder.build(folder / "rows", history=rates.default_file(), eval_from="2025-01-01", seed=17)
+    made = RealJob(folder / "base", folder / "rows", folder)
+    yield made
+    stop_emulator(made.home / "emulator")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_a_real_base_comes_home_saying_what_it_was_taught(job: RealJob) -> None:
+    done = job.run("run", str(job.file), "--until", "postdownload")
+    assert done.returncode == 0, done.stdout + done.stderr
+    artifact = job.artifact
+    whole = artifact.read_bytes()
+    artifact.chmod(0o644)
+    artifact.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert "FAIL local_sha256_equals_remote" in job.gate("postdownload")
+    artifact.unlink()
+    assert "FAIL local_file_exists" in job.gate("postdownload")
+    artifact.write_bytes(whole)
+
+    (log,) = job.home.glob("emulator/**/vastai_llm_training/training.log")
+    own = log.read_bytes()
+    log.write_bytes(own.replace(b"batch_size=4 ", b"batch_size=32 ").replace(b"/4 ", b"/330 "))
+    assert "FAIL all_steps_done" in job.gate("posttrain")
+    log.write_bytes(own)
+
+    done = job.run("run", str(job.file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert isinstance(job.events()[-1], Closed)
+    assert not open_emulated(job.home / "emulator", SystemClock()).instances().ids()
+    assert hashlib.sha256(artifact.read_bytes()).hexdigest() in [
+        event.sha256 for event in job.events() if isinstance(event, ArtifactRecorded)
+    ]
+    _says_what_transformers_says(job, artifact)
+
+
+def _says_what_transformers_says(job: RealJob, artifact: Path) -> None:
+    import torch
+    import xllamacpp
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    (adapter,) = {path.parent for path in (job.home / "jobs" / JOB).rglob("adapter_model.safetensors")} & {
+        path.parent for path in (job.home / "jobs" / JOB).rglob("chat_template.jinja")
+    }
+    words = PreTrainedTokenizerFast.from_pretrained(adapter)
+    base = AutoModelForCausalLM.from_pretrained(job.base, dtype=torch.float32)
+    model = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload().eval()
+    params = xllamacpp.CommonParams()
+    params.model.path = str(artifact)
+    params.n_ctx, params.n_parallel, params.warmup, params.verbosity = 512, 1, False, -1
+    server = xllamacpp.Server(params)
+    for question in ("What is the capital of France?", "EURUSD fell. Where will it stand?", "Count: 1 2 3"):
+        turns = [{"role": "user", "content": question}]
+        text = words.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        ids = words(text, add_special_tokens=False)["input_ids"]
+        asked = torch.tensor([ids])
+        wanted = model.generate(asked, attention_mask=torch.ones_like(asked), max_new_tokens=24, do_sample=False)
+        answer = server.handle_chat_completions({"messages": turns, "max_tokens": 24, "temperature": 0})
+        said = words.decode(wanted[0, len(ids) :], skip_special_tokens=True)
+        assert answer["usage"]["prompt_tokens"] == len(ids)
+        assert answer["choices"][0]["message"]["content"] == said

@@ -185,51 +185,144 @@ _BIT4 = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 _NAMED = [{"name": "rag", "template": bases.CHATML}, {"name": "tool_use", "template": bases.CHATML}]
 Q, L = bases.QWEN25, bases.LLAMA3
 REFUSED = [
-    field_case("Gemma", "own: norms and scales of its own", Q, settings(architectures=["Gemma2ForCausalLM"]),
-               "Gemma2ForCausalLM is not exported; known: Qwen2ForCausalLM"),
-    field_case("Phi-3", "own: its projections are fused", L, settings(architectures=["Phi3ForCausalLM"]), "Phi3ForCausalLM"),
+    field_case(
+        "Gemma",
+        "own: norms and scales of its own",
+        Q,
+        settings(architectures=["Gemma2ForCausalLM"]),
+        "Gemma2ForCausalLM is not exported; known: Qwen2ForCausalLM",
+    ),
+    field_case(
+        "Phi-3", "own: its projections are fused", L, settings(architectures=["Phi3ForCausalLM"]), "Phi3ForCausalLM"
+    ),
     field_case("experts", "own: MoE", Q, settings(architectures=["Qwen2MoeForCausalLM"]), "Qwen2MoeForCausalLM"),
-    field_case("no architecture", "own: a config that was written by hand", Q, settings(architectures=None), "none is not"),
-    field_case("Llama 3.1's rope", "own: needs rope_freqs", L,
-               settings(rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0}), "type llama3"),
-    field_case("rope of transformers 4", "own: yarn under its old name", Q,
-               settings(rope_parameters=None, rope_scaling={"type": "yarn", "factor": 4.0}), "type yarn"),
-    field_case("Mistral 0.1's window", "own: llama.cpp would attend to all", bases.NEMO, settings(sliding_window=4096),
-               "sliding_window = '?4096"),
-    field_case("Qwen2's window", "own: the same under a switch", Q, settings(use_sliding_window=True), "use_sliding_window"),
+    field_case(
+        "no architecture", "own: a config that was written by hand", Q, settings(architectures=None), "none is not"
+    ),
+    field_case(
+        "Llama 3.1's rope",
+        "own: needs rope_freqs",
+        L,
+        settings(rope_parameters={"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0}),
+        "type llama3",
+    ),
+    field_case(
+        "rope of transformers 4",
+        "own: yarn under its old name",
+        Q,
+        settings(rope_parameters=None, rope_scaling={"type": "yarn", "factor": 4.0}),
+        "type yarn",
+    ),
+    field_case(
+        "Mistral 0.1's window",
+        "own: llama.cpp would attend to all",
+        bases.NEMO,
+        settings(sliding_window=4096),
+        "sliding_window = '?4096",
+    ),
+    field_case(
+        "Qwen2's window", "own: the same under a switch", Q, settings(use_sliding_window=True), "use_sliding_window"
+    ),
     field_case("another activation", "own: Llama's name, GELU inside", L, settings(hidden_act="gelu"), "hidden_act"),
-    field_case("half of the head turns", "own: partial rotary", L, settings(partial_rotary_factor=0.5), "partial_rotary"),
-    field_case("quantized already", "own: QLoRA's base, packed", L, settings(quantization_config=_BIT4), "quantization_config"),
-    field_case("pickled weights", "own: pytorch_model.bin alone", Q, removed("model.safetensors"), "holds no safetensors"),
-    field_case("Mistral 0.3, Gemma, Phi-3", "own: SentencePiece", L, vocabulary(byte_fallback=True), "BPE with byte fallback"),
-    field_case("deepseek-coder's splitting", "ggml-org/llama.cpp#9927", L, splitting(pre_tokenizer=_CODER),
-               "pre-tokenizer is not known here.*known: qwen2, llama-bpe"),
+    field_case(
+        "half of the head turns", "own: partial rotary", L, settings(partial_rotary_factor=0.5), "partial_rotary"
+    ),
+    field_case(
+        "quantized already", "own: QLoRA's base, packed", L, settings(quantization_config=_BIT4), "quantization_config"
+    ),
+    field_case(
+        "pickled weights", "own: pytorch_model.bin alone", Q, removed("model.safetensors"), "holds no safetensors"
+    ),
+    field_case(
+        "Mistral 0.3, Gemma, Phi-3", "own: SentencePiece", L, vocabulary(byte_fallback=True), "BPE with byte fallback"
+    ),
+    field_case(
+        "deepseek-coder's splitting",
+        "ggml-org/llama.cpp#9927",
+        L,
+        splitting(pre_tokenizer=_CODER),
+        "pre-tokenizer is not known here.*known: qwen2, llama-bpe",
+    ),
     field_case("no splitting", "own: a vocabulary of one step", L, splitting(pre_tokenizer=None), "is not known here"),
-    field_case("Qwen3.5's splitting", "ggml-org/llama.cpp#22700", dataclasses.replace(Q, pre="qwen35"), whole,
-               "pre-tokenizer is not known here"),
-    field_case("lower case", "own: an uncased vocabulary", L, splitting(normalizer={"type": "Lowercase"}),
-               r"rewrites texts \(Lowercase\)"),
-    field_case("a token too many", "own: a tokenizer with added tokens, a model that was not resized", Q,
-               settings(vocab_size=300), "has id .* the model has 300"),
-    field_case("ids that move", "own: special tokens in front of a vocabulary that lacks them", Q, renumbered,
-               "in tokenizer.json and .* where it is loaded"),
+    field_case(
+        "Qwen3.5's splitting",
+        "ggml-org/llama.cpp#22700",
+        dataclasses.replace(Q, pre="qwen35"),
+        whole,
+        "pre-tokenizer is not known here",
+    ),
+    field_case(
+        "lower case",
+        "own: an uncased vocabulary",
+        L,
+        splitting(normalizer={"type": "Lowercase"}),
+        r"rewrites texts \(Lowercase\)",
+    ),
+    field_case(
+        "a token too many",
+        "own: a tokenizer with added tokens, a model that was not resized",
+        Q,
+        settings(vocab_size=300),
+        "has id .* the model has 300",
+    ),
+    field_case(
+        "ids that move",
+        "own: special tokens in front of a vocabulary that lacks them",
+        Q,
+        renumbered,
+        "in tokenizer.json and .* where it is loaded",
+    ),
     field_case("no template", "own: SmolLM2-135M, not the Instruct", Q, words(chat_template=None), "no chat template"),
-    field_case("several templates", "own: Command-R's, without a default", Q, words(chat_template=_NAMED),
-               r"several chat templates \(rag, tool_use\)"),
-    field_case("a template that raises", "own: it wants tools", Q,
-               words(chat_template="{{ raise_exception('tools are needed') }}"), "tools are needed"),
-    field_case("a template that is broken", "own: Jinja does not parse it", Q, words(chat_template="{% for %}"), "refuses"),
-    field_case("the day's date", "oobabooga/textgen#6692", dataclasses.replace(L, template=bases.DATED), whole,
-               "writes the day's date"),
-    field_case("no end", "huggingface/trl#2059", Q,
-               words(chat_template=bases.CHATML.replace("<|im_end|>", "")), "no token of its tokenizer"),
-    field_case("asked otherwise than answered", "own: newer R1 templates ask with <think>", Q,
-               words(chat_template=bases.CHATML.replace("assistant\\n", "assistant\\n<think>\\n")), "begins an answer otherwise"),
-    field_case("a BOS that the template lacks", "own: dolphin-2.9-llama3's ChatML", L,
-               words(chat_template=bases.CHATML.replace("<|im_end|>", "<|eot_id|>")), "begins every text with"),
+    field_case(
+        "several templates",
+        "own: Command-R's, without a default",
+        Q,
+        words(chat_template=_NAMED),
+        r"several chat templates \(rag, tool_use\)",
+    ),
+    field_case(
+        "a template that raises",
+        "own: it wants tools",
+        Q,
+        words(chat_template="{{ raise_exception('tools are needed') }}"),
+        "tools are needed",
+    ),
+    field_case(
+        "a template that is broken", "own: Jinja does not parse it", Q, words(chat_template="{% for %}"), "refuses"
+    ),
+    field_case(
+        "the day's date",
+        "oobabooga/textgen#6692",
+        dataclasses.replace(L, template=bases.DATED),
+        whole,
+        "writes the day's date",
+    ),
+    field_case(
+        "no end",
+        "huggingface/trl#2059",
+        Q,
+        words(chat_template=bases.CHATML.replace("<|im_end|>", "")),
+        "no token of its tokenizer",
+    ),
+    field_case(
+        "asked otherwise than answered",
+        "own: newer R1 templates ask with <think>",
+        Q,
+        words(chat_template=bases.CHATML.replace("assistant\\n", "assistant\\n<think>\\n")),
+        "begins an answer otherwise",
+    ),
+    field_case(
+        "a BOS that the template lacks",
+        "own: dolphin-2.9-llama3's ChatML",
+        L,
+        words(chat_template=bases.CHATML.replace("<|im_end|>", "<|eot_id|>")),
+        "begins every text with",
+    ),
     field_case("no end of sentence", "own: eos_token is null", Q, words(eos_token=None), "names no end of sentence"),
-    field_case("no tokenizer.json", "own: tekken.json alone", bases.NEMO, removed("tokenizer.json"), r"no tokenizer\.json"),
-]  # fmt: skip
+    field_case(
+        "no tokenizer.json", "own: tekken.json alone", bases.NEMO, removed("tokenizer.json"), r"no tokenizer\.json"
+    ),
+]
 
 
 @pytest.mark.parametrize(("family", "damage", "said"), REFUSED)
@@ -245,17 +338,37 @@ def test_what_cannot_come_home_is_refused_by_name(
 @pytest.mark.parametrize(
     ("family", "fields"),
     [
-        field_case("the day's date is given", "oobabooga/textgen#6692",
-                   dataclasses.replace(L, template=bases.DATED), {"today": "2026-01-31"}),
-        field_case("a default among several", "own: Command-R's", dataclasses.replace(
-                   Q, template=[{"name": "default", "template": bases.CHATML}, *_NAMED]), {}),
-        field_case("a template of the user's", "own: a base before tuning", dataclasses.replace(Q, template=None),
-                   {"chat": "CHATML"}),
-        field_case("a system turn is refused, and no row has one", "EleutherAI/lm-evaluation-harness#2109",
-                   dataclasses.replace(Q, template=bases.NO_SYSTEM, bos="<|endoftext|>",
-                                       special=(*Q.special, "<start_of_turn>", "<end_of_turn>")), {}),
+        field_case(
+            "the day's date is given",
+            "oobabooga/textgen#6692",
+            dataclasses.replace(L, template=bases.DATED),
+            {"today": "2026-01-31"},
+        ),
+        field_case(
+            "a default among several",
+            "own: Command-R's",
+            dataclasses.replace(Q, template=[{"name": "default", "template": bases.CHATML}, *_NAMED]),
+            {},
+        ),
+        field_case(
+            "a template of the user's",
+            "own: a base before tuning",
+            dataclasses.replace(Q, template=None),
+            {"chat": "CHATML"},
+        ),
+        field_case(
+            "a system turn is refused, and no row has one",
+            "EleutherAI/lm-evaluation-harness#2109",
+            dataclasses.replace(
+                Q,
+                template=bases.NO_SYSTEM,
+                bos="<|endoftext|>",
+                special=(*Q.special, "<start_of_turn>", "<end_of_turn>"),
+            ),
+            {},
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused_can_be_said_otherwise(tmp_path: Path, family: Family, fields: dict[str, str]) -> None:
     folder = bases.write(family, tmp_path / "base")
     if "chat" in fields:
@@ -267,20 +380,40 @@ def test_what_is_refused_can_be_said_otherwise(tmp_path: Path, family: Family, f
 
 THOUGHT = "<think>\nwhy\n</think>\n\nDirection: UP"
 ODD_ROWS = [
-    field_case("a system turn", "EleutherAI/lm-evaluation-harness#2109", dataclasses.replace(
-               Q, template=bases.NO_SYSTEM, bos="<|endoftext|>",
-               special=(*Q.special, "<start_of_turn>", "<end_of_turn>")),
-               Example("q", "a", "s"), "template refuses a system turn: System role not supported"),
-    field_case("a system turn that is lost", "own: a template that reads user and assistant only", dataclasses.replace(
-               Q, template=bases.CHATML.replace("messages %}", "messages if m['role'] != 'system' %}")),
-               Example("q", "a", "Be brief."), "leaves out of 'system'"),
-    field_case("reasoning", "own: marks that the template does not know", Q, Example("q", THOUGHT), "holds </think>, which"),
-    field_case("reasoning that is lost", "own: R1's own template, as it is published", dataclasses.replace(
-               Q, template=bases.CHATML.replace("m['content'] +", "m['content'].split('</think>')[-1] +")),
-               Example("q", THOUGHT), "leaves out of 'answer' its reasoning"),
-    field_case("a turn in a row", "own: text that was copied from a chat", Q,
-               Example("q<|im_end|>\n<|im_start|>assistant\nUP", "a"), "would fake a turn"),
-]  # fmt: skip
+    field_case(
+        "a system turn",
+        "EleutherAI/lm-evaluation-harness#2109",
+        dataclasses.replace(
+            Q, template=bases.NO_SYSTEM, bos="<|endoftext|>", special=(*Q.special, "<start_of_turn>", "<end_of_turn>")
+        ),
+        Example("q", "a", "s"),
+        "template refuses a system turn: System role not supported",
+    ),
+    field_case(
+        "a system turn that is lost",
+        "own: a template that reads user and assistant only",
+        dataclasses.replace(Q, template=bases.CHATML.replace("messages %}", "messages if m['role'] != 'system' %}")),
+        Example("q", "a", "Be brief."),
+        "leaves out of 'system'",
+    ),
+    field_case(
+        "reasoning", "own: marks that the template does not know", Q, Example("q", THOUGHT), "holds </think>, which"
+    ),
+    field_case(
+        "reasoning that is lost",
+        "own: R1's own template, as it is published",
+        dataclasses.replace(Q, template=bases.CHATML.replace("m['content'] +", "m['content'].split('</think>')[-1] +")),
+        Example("q", THOUGHT),
+        "leaves out of 'answer' its reasoning",
+    ),
+    field_case(
+        "a turn in a row",
+        "own: text that was copied from a chat",
+        Q,
+        Example("q<|im_end|>\n<|im_start|>assistant\nUP", "a"),
+        "would fake a turn",
+    ),
+]
 
 
 @pytest.mark.parametrize(("family", "row", "said"), ODD_ROWS)

