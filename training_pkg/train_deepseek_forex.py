@@ -27,7 +27,7 @@ def load_base_model(source: str, dtype: Any, attention: str) -> Any:
         dtype=dtype,
         device_map="auto",  # the one way that works with LoRA over several GPUs: do not remove
         attn_implementation=attention,
-        trust_remote_code=False,  # Qwen2 and Llama need none, and the box is not ours
+        trust_remote_code=False,  # no base that is exported needs it, and the box is not ours
         use_safetensors=True,
     )
 

@@ -186,7 +186,7 @@ class TrainingTable(_Table):
     accelerator: Literal["cuda", "cpu"] = "cuda"
     """Device that torch must find on the box; ``cpu`` for a rehearsal without a GPU."""
     devices: Count | None = None
-    """Number of devices that must hold weights; a machine with fewer uses all. Not given: one, two with several GPUs."""
+    """Number of devices that must hold weights; a machine with fewer uses all. Not given: 1, or 2 of several GPUs."""
     checkpoint_every: Count = 100
     checkpoints_kept: Annotated[int, Field(ge=2)] = 5
     """Checkpoints that each training stage leaves; with fewer than two, a kill while one is written leaves none."""

@@ -298,6 +298,24 @@ REFUSED = [
         "writes the day's date",
     ),
     field_case(
+        "the date beside a system turn",
+        "own: Granite's, the other way round",
+        Q,
+        words(
+            chat_template=bases.CHATML.replace(
+                "m['content'] +", "m['content'] + (strftime_now('%Y') if m['role'] == 'system' else '') +"
+            )
+        ),
+        "writes the day's date",
+    ),
+    field_case(
+        "a date of no plain format",
+        "own: the format is a variable",
+        Q,
+        words(chat_template="{% set form = '%Y' %}{{ strftime_now(form) }}" + bases.CHATML),
+        "writes the day's date",
+    ),
+    field_case(
         "no end",
         "huggingface/trl#2059",
         Q,
@@ -393,8 +411,8 @@ ODD_ROWS = [
         "a system turn that is lost",
         "own: a template that reads user and assistant only",
         dataclasses.replace(Q, template=bases.CHATML.replace("messages %}", "messages if m['role'] != 'system' %}")),
-        Example("q", "a", "Be brief."),
-        "leaves out of 'system'",
+        Example("q", "a", "s"),
+        "leaves out 'system'",
     ),
     field_case(
         "reasoning", "own: marks that the template does not know", Q, Example("q", THOUGHT), "holds </think>, which"
@@ -441,6 +459,15 @@ def test_reasoning_is_learned_as_the_base_or_the_configuration_says(
     (ids,) = told.answers([Example("q", THOUGHT)], "completion")
     assert told.tokenizer.decode(ids) == text
     assert told.reasons is (family is bases.QWEN3 and reasoning == "template")
+
+
+@pytest.mark.parametrize("family", [bases.QWEN25, bases.QWEN3])
+def test_a_base_decides_in_its_own_turns(tmp_path: Path, family: Family) -> None:
+    from forex import evaluate
+
+    folder = bases.write(family, tmp_path / "base")
+    decided = evaluate.decide(torch_model(folder), spoken(folder), ROWS, ("Direction: UP", "Direction: DOWN"))
+    assert len(decided) == len(ROWS)
 
 
 def test_r1s_turns_need_r1s_marks(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from . import own_template
 from .config import Model
 from .errors import BadConfig, DataDefect
 from .rows import Example, Preference
-from .template import END_THINK, TURN_MARKS, R1Turns
+from .template import BOS, END_THINK, EOS, TURN_MARKS, R1Turns
 
 R1 = "r1"
 
@@ -119,9 +119,14 @@ def of(tokenizer: Any, model: Model) -> Chat:
     """The chat format that a configuration asks for; raises BadConfig for one that the base cannot speak."""
     known = tokenizer.get_vocab()
     lacking = [mark for mark in TURN_MARKS if mark not in known]
-    if model.chat == R1 and lacking:
-        raise BadConfig(f"model.chat is {R1!r}, but the tokenizer of {model.name} has no token {lacking[0]}")
-    if model.chat == R1 or (not model.chat and not lacking):
+    fits = not lacking and (tokenizer.bos_token, tokenizer.eos_token) == (BOS, EOS)
+    if model.chat == R1 and not fits:
+        raise BadConfig(
+            f"model.chat is {R1!r}, but the tokenizer of {model.name} has no token {lacking[0]}"
+            if lacking
+            else f"model.chat is {R1!r}, but the tokenizer of {model.name} begins or ends with other tokens than R1's"
+        )
+    if model.chat == R1 or (not model.chat and fits):
         return Chat(tokenizer, R1Turns(tokenizer), model.reasoning)
     given = None
     if model.chat:

@@ -45,8 +45,9 @@ def metadata(directory: Path, vocab_size: int, chat: Chat) -> dict[str, Value]:
     model = described.get("model")
     if not isinstance(model, dict):
         raise ExportDefect(f"{directory / 'tokenizer.json'} describes no tokenizer")
-    if model.get("type") != "BPE" or model.get("byte_fallback"):
-        kind = f"{model.get('type')}{' with byte fallback' if model.get('byte_fallback') else ''}"
+    kind = model.get("type", "BPE" if "merges" in model else None)  # old files do not name it
+    if kind != "BPE" or model.get("byte_fallback"):
+        kind = f"{kind}{' with byte fallback' if model.get('byte_fallback') else ''}"
         raise ExportDefect(f"the tokenizer is {kind} (SentencePiece's, mostly); only byte-level BPE is exported{ELSE}")
     tokens, types = _tokens(model["vocab"], described.get("added_tokens") or [], vocab_size)
     loaded = tokenizer.get_vocab()

@@ -6,17 +6,16 @@ asked, up to and including the first token that ends the turn.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2.exceptions import TemplateError
-
 from .errors import BadConfig, DataDefect
 from .template import END_THINK, THINK
 
-_ASK, _SAY = "Wherefore", "Therefore"
+_SYSTEM, _ASK, _SAY = "Wherein", "Wherefore", "Therefore"
 """Words that no template has."""
 
 _OTHERWISE = "write one to a file and name it in [model] of the configuration: chat = FILE"
@@ -51,6 +50,8 @@ class OwnTurns:
     def prompt(self, prompt: str, system: str) -> str:
         """Everything up to where the model goes on; raises DataDefect for turns that the template refuses or loses."""
         text = self.rendered(prompt, system)
+        if system and text == self.rendered(prompt, ""):
+            raise DataDefect("the base's chat template leaves out 'system'; put its words into the prompt")
         for name, words in (("system", system), ("prompt", prompt)):
             _require_said(words, text, name)
         return text
@@ -75,7 +76,7 @@ class OwnTurns:
                 tokenize=False,
                 **other,
             )
-        except (TemplateError, TypeError, ValueError) as error:
+        except Exception as error:
             what = "a system turn" if system else "one question and one answer"
             raise DataDefect(f"the base's chat template refuses {what}: {str(error)[:200]}") from error
         return text
@@ -87,17 +88,17 @@ class OwnTurns:
 
 def of(tokenizer: Any, given: str | None, today: str) -> OwnTurns:
     """The turns of a template, given or the tokenizer's own; raises BadConfig for one that cannot be trained on."""
-    published = given or _only(tokenizer.chat_template)
+    published = _only(tokenizer.chat_template if given is None else given)
     first, second = (OwnTurns(tokenizer, published, _dated(published, day)) for day in ("2001-01-01", "2002-02-02"))
     turns = OwnTurns(tokenizer, published, _dated(published, today)) if today else first
     try:
         asked, said = turns.rendered(_ASK, ""), turns.rendered(_ASK, "", _SAY)
     except DataDefect as error:
         raise BadConfig(f"{error}; {_OTHERWISE}") from error
-    if not today and asked != second.rendered(_ASK, ""):
+    if "strftime_now(" in turns.rendered_as or (not today and _differ(first, second)):
         raise BadConfig(
             "the base's chat template writes the day's date into every prompt, so the rows of two days would differ; "
-            'say which in [model] of the configuration, such as today = "2026-01-31"'
+            f'say which in [model] of the configuration, such as today = "2026-01-31", or {_OTHERWISE}'
         )
     if not said.startswith(asked):
         raise BadConfig(
@@ -118,7 +119,16 @@ def of(tokenizer: Any, given: str | None, today: str) -> OwnTurns:
 def _dated(template: str, day: str) -> str:
     """A template that is told this day whenever it asks: transformers lets no function of ours into it."""
     told = dt.date.fromisoformat(day)
-    return re.sub(r"strftime_now\((['\"])(.+?)\1\)", lambda call: repr(told.strftime(call[2])), template)
+    return re.sub(r"strftime_now\(\s*(['\"])(.+?)\1\s*\)", lambda call: repr(told.strftime(call[2])), template)
+
+
+def _differ(first: OwnTurns, second: OwnTurns) -> bool:
+    """True when two days are asked differently, with a system turn or without one."""
+    for system in ("", _SYSTEM):
+        with contextlib.suppress(DataDefect):
+            if first.rendered(_ASK, system) != second.rendered(_ASK, system):
+                return True
+    return False
 
 
 def _only(template: object) -> str:

@@ -136,6 +136,7 @@ class Pipeline:
         architecture is really written and verified, in each quantisation that the run will make.
         """
         self._refuse_unsaid()
+        runlog.say(runlog.NOTE, stage="ready", text=f"turns end with {self.chat.turns.end}: {self.chat.turns.ollama!r}")
         config, files = self._config, sorted(self.base.glob("*.safetensors"))
         size, tokens = sum(path.stat().st_size for path in files), len(self.chat.tokenizer)
         runlog.say(runlog.READY_BASE, name=config.model.name, files=len(files), size=size, tokens=tokens)
