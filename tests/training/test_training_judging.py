@@ -89,14 +89,14 @@ def test_rows_without_a_choice_cannot_be_judged() -> None:
 
 
 def test_a_kind_without_a_choice_stops_the_evaluation_before_anything_is_generated() -> None:
-    from forex import evaluate
+    from forex import chat, evaluate, template
 
     free = rows([f"answer {at}" for at in range(20)], dt.date(2001, 1, 1))
     model = SimpleNamespace(eval=lambda: pytest.fail("the model was asked"))
     with pytest.raises(DataDefect, match="no choice among a few answers"):
         evaluate.evaluate(
             model,
-            None,
+            chat.Chat(None, template.R1Turns(None)),
             {"direction": (TRAIN, LATER), "trade": (free, LATER)},
             learned=TRAIN,
         )
