@@ -176,7 +176,8 @@ class RealJob:
 
     def gate(self, stage: str) -> str:
         """What a gate says that is judged anew, which must be shut."""
-        command = [sys.executable, "-m", "pytest", "checks/", f"--stage={stage}", "-q", "-p", "no:cacheprovider"]
+        quiet = ["-q", "-p", "no:cacheprovider", "-W", "ignore:The distutils package:DeprecationWarning"]
+        command = [sys.executable, "-m", "pytest", "checks/", f"--stage={stage}", *quiet]
         shut = subprocess.run(command, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False)
         assert shut.returncode != 0, shut.stdout
         return shut.stdout
