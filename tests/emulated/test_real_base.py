@@ -236,9 +236,7 @@ def _says_what_transformers_says(job: RealJob, artifact: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    (adapter,) = {path.parent for path in (job.home / "jobs" / JOB).rglob("adapter_model.safetensors")} & {
-        path.parent for path in (job.home / "jobs" / JOB).rglob("chat_template.jinja")
-    }
+    adapter = job.home / "jobs" / JOB / "companions" / "models/output/adapter"
     words = PreTrainedTokenizerFast.from_pretrained(adapter)
     base = AutoModelForCausalLM.from_pretrained(job.base, dtype=torch.float32)
     model = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload().eval()
