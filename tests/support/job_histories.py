@@ -46,7 +46,10 @@ BEGAN = 1_800_000_000.0
 KINDS = tuple(kinds.KINDS.values())
 JSON_OBJECTS = st.dictionaries(st.text(max_size=5), st.none() | st.integers() | st.text(max_size=5), max_size=3)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+_IDS = st.one_of(st.integers(1, 2**40), st.from_regex(r"[a-z0-9]{10,14}", fullmatch=True)).map(InstanceId)
+
 NARROWER = {
+    "InstanceId": _IDS,
     "float": NUMBERS,
     "float | None": st.none() | NUMBERS,
     "JsonObject": JSON_OBJECTS,
