@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 
 from harness.artifacts import model_shape, quantizations
+from harness.cli import starting
 from harness.core import canonical, durable, shipped
 from harness.core.errors import BadInput
 from harness.core.ids import job_name
@@ -23,7 +24,7 @@ from harness.job.model import ModelTable
 from harness.job.writing import JobAnswers, Value, job_file
 
 T = TypeVar("T")
-_USUAL: Final = profiles.names()[0]
+_USUAL: Final = profiles.FIRST
 _SHAPE: Final = (
     "hidden_size",
     "num_hidden_layers",
@@ -41,8 +42,11 @@ _FLOOR: Final = 0.6
 def init(
     file: Annotated[Path | None, typer.Argument(help="The job file to write.", show_default="NAME.toml")] = None,
     name: Annotated[str | None, typer.Option(help="The job's name.")] = None,
-    package: Annotated[Path | None, typer.Option(help="The folder of the training package.")] = None,
-    data: Annotated[str | None, typer.Option(help="The folder in the package where the three data files lie.")] = None,
+    package: Annotated[
+        str | None,
+        typer.Option(help=f"The folder of the training package; {', '.join(starting.KINDS)}: one is written, by NAME."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="The folder in the package where the data files lie.")] = None,
     machine: Annotated[
         str | None, typer.Option(help="GPUs, USD an hour at most, budget in USD: '8x H100_SXM, 16, 20'.")
     ] = None,
@@ -74,13 +78,24 @@ def init(
         raise BadInput("--adopt and --instance-id N go together, without --embedded and --machine")
     if profile not in profiles.names():
         raise BadInput(f"there is no profile {profile!r}; there are: {', '.join(profiles.names())}")
-    usual = profiles.tables(profile)
+    kind = package if package in starting.KINDS else None
+    if kind is not None and (adopt or data is not None or quantization is not None):
+        raise BadInput(
+            f"--package {kind} writes a package whose rows are in {starting.ROWS} and whose adapter comes home: it goes "
+            "without --adopt, --data and --quantization"
+        )
+    if kind is None and profile == starting.PROFILE:
+        raise BadInput(f"the profile {profile} names no model: harness init --package {'|'.join(starting.KINDS)}")
+    profile = starting.PROFILE if kind else profile
+    usual = starting.usual(kind, embedded=embedded) if kind else profiles.tables(profile)
     kept = usual["machine"], usual["limits"]["budget_usd"]
     ask = _Questions(defaults=defaults).ask
     usual_name = "adopted" if adopt else "rehearsal" if embedded else "myjob"
     answers: dict[str, Any] = {"profile": profile, "instance_id": instance_id}
     answers["name"] = usual_name if adopt and not name else ask("--name", name, "Name of the job", usual_name, job_name)
-    answers["package"] = ask("--package", package, "Folder of the training package", _package(), _folder)
+    answers["package"] = (
+        Path(answers["name"]) if kind else ask("--package", package, "Folder of the training package", _package(), _folder)
+    )
     path = file or Path(f"{answers['name']}-{instance_id}.toml" if adopt else f"{answers['name']}.toml")
     if not adopt:
         _refuse_inside(path, answers["package"])
@@ -90,17 +105,17 @@ def init(
         remote_dir = ask(
             "--remote-dir", remote_dir, "Folder of the package on the box", usual["package"]["remote_dir"], str
         )
-    else:
+    elif kind is None:
         data = ask("--data", data, "Folder in it for your data files", usual["data"]["directory"], str)
-        if machine is not None or not embedded:
-            shown = f"{kept[0]['gpus']}x {kept[0]['gpu']}, {kept[0]['max_usd_per_hour']:g}, {kept[1]:g}"
-            question = "GPUs, USD an hour at most, budget in USD"
-            told = ask("--machine", machine, question, shown, lambda text: _machine(text, *kept))
-            answers["machine"], answers["budget_usd"] = told
+    if not adopt and (machine is not None or not embedded):
+        shown = f"{kept[0]['gpus']}x {kept[0]['gpu']}, {kept[0]['max_usd_per_hour']:g}, {kept[1]:g}"
+        question = "GPUs, USD an hour at most, budget in USD"
+        told = ask("--machine", machine, question, shown, lambda text: _machine(text, *kept))
+        answers["machine"], answers["budget_usd"] = told
     answers["destination"] = ask("--destination", destination, "Folder for the model (empty: the job's own)", "", _path)
-    answers |= {"remote_dir": remote_dir} | _model(model, quantization, usual)
+    answers |= {"remote_dir": remote_dir} | _model(model, quantization, usual, kind)
     answers |= _data(data, answers["package"], usual["data"])
-    _write(path, JobAnswers(**answers), embedded=embedded, force=force)
+    _write(path, JobAnswers(**answers), kind, embedded=embedded, force=force)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,19 +203,19 @@ def _machine(text: str, usual: Mapping[str, Any], budget: float) -> tuple[Mappin
 
 
 def _data(data: str | None, package: Path, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """The data folder, relative to the package, and the rows of its three files when they are there."""
+    """The data folder, relative to the package, and the rows of its files when they are there."""
     if data is None:
         return {}
-    root, told = package.resolve(), _path(data) or Path()
-    inside = next((at for at in (root / told, told.resolve()) if at.is_dir()), root / told).resolve()
+    root, place = package.resolve(), _path(data) or Path()
+    inside = next((at for at in (root / place, place.resolve()) if at.is_dir()), root / place).resolve()
     if not inside.is_relative_to(root):
         raise BadInput(
             f"--data: {data} lies outside of the package {package}, with which the data is sent",
-            remedy=f"Copy its three files into the package, such as to {package / usual['directory']}, and name that.",
+            remedy=f"Copy its files into the package, such as to {package / usual['directory']}, and name that.",
         )
     rows = {}
-    for kind in ("features", "scenarios", "pairs"):
-        file = inside / usual[f"{kind}_file"]
+    for kind, told in usual["files"].items():
+        file = inside / told["file"]
         if not file.is_file():
             return {"data": PurePosixPath(inside.relative_to(root)).as_posix()}
         with file.open("rb") as lines:
@@ -208,7 +223,9 @@ def _data(data: str | None, package: Path, usual: Mapping[str, Any]) -> dict[str
     return {"data": PurePosixPath(inside.relative_to(root)).as_posix(), "rows": rows if all(rows.values()) else None}
 
 
-def _model(base: str | None, quantization: str | None, usual: Mapping[str, Any]) -> dict[str, Any]:
+def _model(
+    base: str | None, quantization: str | None, usual: Mapping[str, Any], kind: str | None = None
+) -> dict[str, Any]:
     """Base model and quantization with what they imply, where they are not the profile's own."""
     told: dict[str, Any] = {}
     shape: Mapping[str, Any] = usual["model"]
@@ -217,6 +234,8 @@ def _model(base: str | None, quantization: str | None, usual: Mapping[str, Any])
         told["model"] = shape
     if quantization is not None:
         told["quantization"] = _read("--quantization", quantization, _known)
+    if kind is not None:
+        return told  # no GGUF comes of it
     chosen = told.get("quantization", usual["artifact"]["quantization"])
     if "model" in told or chosen not in usual["artifact"]["floors"]:
         usually = {name: one.default for name, one in ModelTable.model_fields.items() if not one.is_required()}
@@ -250,15 +269,19 @@ def _shape(base: str) -> dict[str, Value]:
     }
 
 
-def _write(path: Path, answers: JobAnswers, *, embedded: bool, force: bool) -> None:
-    """Write the file, once it is one that loads; raises BadInput rather than replace one that is there."""
+def _write(path: Path, answers: JobAnswers, kind: str | None, *, embedded: bool, force: bool) -> None:
+    """Write the file, and a package of a kind before it, once it is one that loads; raises BadInput rather than replace one that is there."""
     taken = BadInput(f"{path} is there already", remedy="Name another file, or replace it: --force.")
     if path.exists() and not force:
         raise taken
     if path.is_dir() or not path.parent.is_dir():
         raise BadInput(f"{path} cannot be written: {path if path.is_dir() else path.parent} is no place for a file")
-    base = (shipped.folder("examples") / "local.toml").read_text(encoding="utf-8") if embedded else ""
-    text = job_file(answers, path.parent, base)
+    if kind is not None:
+        text = starting.write(kind, answers, path, embedded=embedded)
+        typer.echo(f"wrote {answers.package}/: {starting.ROWS} holds rows to be replaced by yours")
+    else:
+        base = (shipped.folder("examples") / "local.toml").read_text(encoding="utf-8") if embedded else ""
+        text = job_file(answers, path.parent, base)
     job = parse_job(text, path)
     if force:
         durable.write(path, text.encode())
