@@ -81,8 +81,8 @@ def init(
     kind = package if package in starting.KINDS else None
     if kind is not None and (adopt or data is not None or quantization is not None):
         raise BadInput(
-            f"--package {kind} writes a package whose rows are in {starting.ROWS} and whose adapter comes home: it goes "
-            "without --adopt, --data and --quantization"
+            f"--package {kind} writes a package with its rows in {starting.ROWS}, whose adapter comes home: "
+            "it goes without --adopt, --data and --quantization"
         )
     if kind is None and profile == starting.PROFILE:
         raise BadInput(f"the profile {profile} names no model: harness init --package {'|'.join(starting.KINDS)}")
@@ -94,7 +94,9 @@ def init(
     answers: dict[str, Any] = {"profile": profile, "instance_id": instance_id}
     answers["name"] = usual_name if adopt and not name else ask("--name", name, "Name of the job", usual_name, job_name)
     answers["package"] = (
-        Path(answers["name"]) if kind else ask("--package", package, "Folder of the training package", _package(), _folder)
+        Path(answers["name"])
+        if kind
+        else ask("--package", package, "Folder of the training package", _package(), _folder)
     )
     path = file or Path(f"{answers['name']}-{instance_id}.toml" if adopt else f"{answers['name']}.toml")
     if not adopt:
@@ -270,7 +272,10 @@ def _shape(base: str) -> dict[str, Value]:
 
 
 def _write(path: Path, answers: JobAnswers, kind: str | None, *, embedded: bool, force: bool) -> None:
-    """Write the file, and a package of a kind before it, once it is one that loads; raises BadInput rather than replace one that is there."""
+    """Write the file, once it is one that loads, and before it a package of a kind.
+
+    Raises BadInput rather than replace one that is there.
+    """
     taken = BadInput(f"{path} is there already", remedy="Name another file, or replace it: --force.")
     if path.exists() and not force:
         raise taken

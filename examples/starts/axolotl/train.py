@@ -14,7 +14,9 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+from axolotl.cli.train import do_cli
 from axolotl.integrations.base import BasePlugin
 from harness_contract import Contract, ready
 
@@ -31,7 +33,7 @@ contract = Contract(base=SETTINGS["base_model"], data={"examples": DATA})
 class Followed(BasePlugin):
     """Axolotl's plugin, named in config.yml, that follows its trainer."""
 
-    def add_callbacks_post_trainer(self, cfg, trainer):
+    def add_callbacks_post_trainer(self, cfg: Any, trainer: Any) -> list[Any]:
         """Write the trainer's lines."""
         del cfg, trainer
         return [sys.modules["train"].contract.callback("sft")]
@@ -44,8 +46,6 @@ def main() -> None:
     if options.parse_args().ready:
         ready(SETTINGS["base_model"])
         return
-    from axolotl.cli.train import do_cli
-
     sys.modules["train"] = sys.modules["__main__"]  # what config.yml names is this very module
     with contract:
         newest = contract.newest("sft", OUTPUT, below=int(SETTINGS["max_steps"]))

@@ -18,6 +18,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     DataCollatorForSeq2Seq,
+    PreTrainedTokenizerBase,
     Trainer,
     TrainingArguments,
     set_seed,
@@ -59,7 +60,7 @@ def main() -> None:
         contract.finish(ADAPTER)
 
 
-def rows(tokenizer, max_length: int) -> list[dict]:
+def rows(tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[dict]:
     """The rows as tokens: the prompt is read, the completion is learned."""
     found = []
     for line in Path(DATA).read_text(encoding="utf-8").splitlines():

@@ -28,7 +28,8 @@ import traceback
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Optional, Union
+from types import TracebackType
+from typing import Any
 
 from transformers import ProgressCallback, TrainerCallback
 
@@ -37,6 +38,7 @@ FIRST = os.environ.get("RANK", "0") == "0"
 
 _VERSIONS = "torch transformers trl peft accelerate datasets tokenizers safetensors bitsandbytes unsloth axolotl"
 _ARCHIVES = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")
+_PLANNED = ["batch_size", "checkpoint_every", "lora_r", "lora_alpha", "dtype", "world_size", "device_map", "devices"]
 _WEIGHTS = {
     "adapter_model.safetensors": "adapter_config.json",
     "model.safetensors": "config.json",
@@ -56,9 +58,9 @@ class Contract:
         self,
         *,
         base: str,
-        data: Optional[dict[str, Union[str, tuple[str, int]]]] = None,
-        steps: Optional[dict[str, int]] = None,
-        proof_line: Optional[str] = None,
+        data: dict[str, str | tuple[str, int]] | None = None,
+        steps: dict[str, int] | None = None,
+        proof_line: str | None = None,
         device_map: str = "auto",
     ) -> None:
         self.base, self.device_map, self.proof_line = base, device_map, proof_line
@@ -69,7 +71,7 @@ class Contract:
         self.folders: list[Path] = []
         self.finished = False
 
-    def __enter__(self) -> Contract:
+    def __enter__(self) -> Contract:  # noqa: PYI034 - Python 3.9 has no Self
         if FIRST:
             Path("MANIFEST.json").unlink(missing_ok=True)  # it says that all is done
         if self.proof_line:
@@ -78,14 +80,18 @@ class Contract:
             say(f"DATA {kind} rows={file['rows']} built={file['built']} sha256={file['sha256']}")
         return self
 
-    def __exit__(self, kind: Any, error: Optional[BaseException], trace: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         ended = error is None or (isinstance(error, SystemExit) and not error.code)
         if ended and self.finished:
             return
-        if not ended:
+        reason = "contract.finish() was never called"
+        if error is not None and not ended:
             traceback.print_exception(kind, error, trace)
             sys.stderr.flush()
-        say(f"TRAINING FAILED: {'contract.finish() was never called' if ended else f'{kind.__name__}: {error}'}")
+            reason = f"{type(error).__name__}: {error}"
+        say(f"TRAINING FAILED: {reason}")
         raise SystemExit(1)
 
     def train(self, name: str, trainer: Any) -> None:
@@ -111,7 +117,7 @@ class Contract:
         """The callback that writes the lines of a trainer."""
         return _Lines(self, name)
 
-    def newest(self, name: str, output_dir: str, *, below: float = math.inf) -> Optional[str]:
+    def newest(self, name: str, output_dir: str, *, below: float = math.inf) -> str | None:
         """The newest whole checkpoint of a trainer, of a step ``below`` another; those passed over are named.
 
         Who calls ``trainer.train`` himself gives its last step: from there it may go one step too far.
@@ -133,17 +139,17 @@ class Contract:
         """Announce the whole run with its first trainer, and hold later ones to that. ``done``: steps before it."""
         announced = self.announced or {name: total, **self.later}
         if announced.get(name) != total:
-            told = announced.get(name, "none")
-            raise ValueError(f"{name} has {total} steps, announced were {told}: Contract(steps={{{name!r}: {total}}})")
+            raise ValueError(
+                f"{name} has {total} steps, announced were {announced.get(name)}: Contract(steps={{{name!r}: {total}}})"
+            )
         if not self.announced:
             self.announced = announced
             run = _run(self, model, args)
             _write("run.json", run)
-            shown = {f"{trainer}_steps": count for trainer, count in announced.items()}
-            shown |= {field: run[field] for field in ("batch_size", "checkpoint_every")}
-            shown |= {"lora_r": run["lora"]["r"], "lora_alpha": f"{run['lora']['alpha']:g}"}
-            shown |= {field: run[field] for field in ("dtype", "world_size", "device_map")}
-            shown |= {"devices": ",".join(run["devices"])}
+            shown: dict[str, Any] = {f"{trainer}_steps": count for trainer, count in announced.items()}
+            told = {**run, "lora_r": run["lora"]["r"], "lora_alpha": f"{run['lora']['alpha']:g}"}
+            told["devices"] = ",".join(run["devices"])
+            shown |= {field: told[field] for field in _PLANNED}
             say("PLAN " + " ".join(f"{field}={value}" for field, value in shown.items()))
         self.folders.append(Path(args.output_dir))
         if done:
@@ -168,7 +174,10 @@ class Contract:
             adapter = (output / "adapter_config.json").is_file()
             kinds |= {file: _kind(file, adapter) for file in files}
         if FIRST:
-            _write("MANIFEST.json", {"contract": 1, "steps": self.reached, "files": [_entry(*one) for one in kinds.items()]})
+            _write(
+                "MANIFEST.json",
+                {"contract": 1, "steps": self.reached, "files": [_entry(*one) for one in kinds.items()]},
+            )
         self.finished = True
         say("TRAINING COMPLETE")
 
@@ -180,10 +189,10 @@ class _Lines(TrainerCallback):  # type: ignore[misc]
         self.contract, self.name = contract, name
         self.since, self.at = 0.0, 0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, _control: Any, **others: Any) -> None:
         args.logging_nan_inf_filter = False  # it logs another loss where there was none
         if not args.disable_tqdm and FIRST:
-            print(flush=True)  # noqa: T201 - a bar may stand in the line
+            print(flush=True)
         self.contract.begin(self.name, others["model"], args, state.max_steps, state.global_step)
         if _is_of_transformers(others.get("lr_scheduler")):
             kind = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
@@ -191,12 +200,12 @@ class _Lines(TrainerCallback):  # type: ignore[misc]
             say(f"[{self.name}] SCHEDULE {kind} warmup_steps={warmup} lr={args.learning_rate:.6g}")
         self.since, self.at = time.monotonic(), state.global_step
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> Any:
+    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> Any:
         control.should_log = True
         control.should_save = control.should_save or state.global_step >= state.max_steps
         return control
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
+    def on_log(self, _args: Any, state: Any, _control: Any, logs: Any = None, **_: Any) -> None:
         step, total = state.global_step, state.max_steps
         if not logs or "loss" not in logs or step <= self.at:
             return
@@ -209,21 +218,21 @@ class _Lines(TrainerCallback):  # type: ignore[misc]
         )
         self.since, self.at = time.monotonic(), step
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+    def on_evaluate(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
         self.since = time.monotonic()
 
-    def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+    def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         say(f"[{self.name}] Saved checkpoint {_relative(Path(args.output_dir))}/checkpoint-{state.global_step}")
         self.since = time.monotonic()
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+    def on_train_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         self.contract.complete(self.name, state.global_step)
 
 
 def say(line: str) -> None:
     """Print a line of the log now, in one piece."""
     if FIRST:
-        print(" ".join(line.split()), flush=True)  # noqa: T201 - the printed lines are the contract
+        print(" ".join(line.split()), flush=True)
 
 
 def ready(base: str) -> None:
@@ -252,7 +261,10 @@ def _run(contract: Contract, model: Any, args: Any) -> dict[str, Any]:
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
     heads = config.num_attention_heads
     shape = {name: getattr(config, name, None) for name in ("hidden_size", "num_hidden_layers", "intermediate_size")}
-    shape |= {"num_attention_heads": heads, "num_key_value_heads": getattr(config, "num_key_value_heads", None) or heads}
+    shape |= {
+        "num_attention_heads": heads,
+        "num_key_value_heads": getattr(config, "num_key_value_heads", None) or heads,
+    }
     shape |= {"vocab_size": config.vocab_size, "tie_word_embeddings": bool(model.config.tie_word_embeddings)}
     shape["head_dim"] = getattr(config, "head_dim", None) or config.hidden_size // heads
     shape["architecture"] = (model.config.architectures or [type(model).__name__])[0]
@@ -298,14 +310,14 @@ def _is_of_transformers(scheduler: Any) -> bool:
     return getattr(getattr(course, "func", course), "__module__", "") == "transformers.optimization"
 
 
-def _rows(path: str, rows: Optional[int] = None) -> dict[str, Any]:
+def _rows(path: str, rows: int | None = None) -> dict[str, Any]:
     """A data file as it is announced; ``built`` counts the rows of which ``built_by`` says that a program made them."""
     lines = [] if rows is not None else [line for line in Path(path).read_bytes().splitlines() if line.strip()]
     built = sum(b'"built_by"' in line and "built_by" in json.loads(line) for line in lines)
     return {"path": path, "rows": len(lines) if rows is None else rows, "built": built, "sha256": _sha256(Path(path))}
 
 
-def _problem(folder: Path, step: int) -> Optional[str]:
+def _problem(folder: Path, step: int) -> str | None:
     """Reason for which nothing can go on from a checkpoint; None when every file is there and whole."""
     from safetensors import safe_open  # noqa: PLC0415
 
@@ -340,7 +352,11 @@ def _files(output: Path) -> Iterator[Path]:
     """The files of an output; checkpoints and hidden files that lie there are not of it."""
     for path in [output] if output.is_file() else output.rglob("*"):
         parts = path.relative_to(output).parts
-        if path.is_file() and not any(part.startswith(".") for part in parts) and "checkpoint-" not in "".join(parts[:1]):
+        if (
+            path.is_file()
+            and not any(part.startswith(".") for part in parts)
+            and "checkpoint-" not in "".join(parts[:1])
+        ):
             yield path
 
 

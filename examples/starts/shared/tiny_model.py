@@ -1,4 +1,4 @@
-"""A model of a few thousand weights, of random numbers, with a tokenizer of your own rows: to rehearse with, no more."""
+"""A model of some thousand random weights, and a tokenizer of your own rows: to rehearse with, and no more."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def make(folder: str, data: str) -> None:
         vocab_size=SHAPE["vocab_size"], special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
     bpe.train_from_iterator((text for row in rows for text in row.values() if isinstance(text, str)), trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    named = dict(zip(("pad_token", "bos_token", "eos_token"), special, strict=True))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, **named)
     tokenizer.save_pretrained(folder)
     set_seed(17)
     config = LlamaConfig(**SHAPE, pad_token_id=0, bos_token_id=1, eos_token_id=2, max_position_embeddings=1024)
