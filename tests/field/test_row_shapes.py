@@ -1,4 +1,4 @@
-"""Rows as people train on them elsewhere, where the job file says so: those that are read, and those refused, by name."""
+"""Rows of other shapes than the contract's, where the job file says so: those read, and those refused, by name."""
 
 from __future__ import annotations
 
