@@ -28,9 +28,9 @@ _ON_ANY_MACHINE: Final = {
 }
 _OF_A_KIND: Final[Mapping[str, Mapping[str, str]]] = {
     "trl": _ON_ANY_MACHINE,
-    "own": _ON_ANY_MACHINE,
     "unsloth": {"settings.json": "shared/settings.json"},
     "axolotl": {"config.yml": "axolotl/config.yml"},
+    "own": _ON_ANY_MACHINE,
 }
 KINDS: Final = tuple(_OF_A_KIND)
 
