@@ -208,16 +208,16 @@ def _data(data: str | None, package: Path, usual: Mapping[str, Any]) -> dict[str
     """The data folder, relative to the package, and the rows of its files when they are there."""
     if data is None:
         return {}
-    root, place = package.resolve(), _path(data) or Path()
-    inside = next((at for at in (root / place, place.resolve()) if at.is_dir()), root / place).resolve()
+    root, told = package.resolve(), _path(data) or Path()
+    inside = next((at for at in (root / told, told.resolve()) if at.is_dir()), root / told).resolve()
     if not inside.is_relative_to(root):
         raise BadInput(
             f"--data: {data} lies outside of the package {package}, with which the data is sent",
             remedy=f"Copy its files into the package, such as to {package / usual['directory']}, and name that.",
         )
     rows = {}
-    for kind, told in usual["files"].items():
-        file = inside / told["file"]
+    for kind, of in usual["files"].items():
+        file = inside / of["file"]
         if not file.is_file():
             return {"data": PurePosixPath(inside.relative_to(root)).as_posix()}
         with file.open("rb") as lines:

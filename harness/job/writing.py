@@ -122,8 +122,9 @@ def job_file(answers: JobAnswers, folder: Path, base: str = "") -> str:
     if told.remote_dir is not None:
         text = with_fields(text, "package", {"remote_dir": told.remote_dir}, ("Where it lies on the box.",))
     data: dict[str, Value] = {"directory": told.data} if told.data is not None else {}
-    data |= {f"files.{kind}.rows": count for kind, count in (told.rows or {}).items()}
-    text = with_fields(text, "data", data, _DATA)
+    text = with_fields(
+        text, "data", data | {f"files.{kind}.rows": count for kind, count in (told.rows or {}).items()}, _DATA
+    )
     text = with_fields(text, "model", told.model or {}, ("The base model, and its shape as in its config.json.",))
     text = with_fields(text, "machine", told.machine or {}, _MACHINE)
     if told.budget_usd is not None:

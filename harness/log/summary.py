@@ -151,7 +151,7 @@ def summarise(events: Iterable[Event]) -> LogSummary:
         data=_last(present, DataAnnounced),
         rows={event.kind: event for event in _all(present, RowsAnnounced)},
         plan=plan,
-        earlier_plans=tuple(dict.fromkeys(one for one in _all(everything, Plan) if one != plan)),
+        earlier_plans=_different(one for one in _all(everything, Plan) if one != plan),
         trainers={trainer: _trainer_log(said) for trainer, said in by_trainer.items()},
         first_dpo_loss=loss.loss if loss else None,
         ggufs=tuple({event.path: event for event in _all(everything, GgufWritten)}.values()),
@@ -160,6 +160,14 @@ def summarise(events: Iterable[Event]) -> LogSummary:
         failed=failed.reason if failed else None,
         complete=bool(ended) and isinstance(ended[-1], TrainingComplete),
     )
+
+
+def _different(plans: Iterable[Plan]) -> tuple[Plan, ...]:
+    found: list[Plan] = []
+    for one in plans:
+        if one not in found:
+            found.append(one)
+    return tuple(found)
 
 
 def _all(events: Iterable[Event], kind: type[E]) -> Iterator[E]:
