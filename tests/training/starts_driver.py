@@ -1,16 +1,19 @@
 """Trains with the real TRL and transformers and the contract's one file, each attempt a fork that may be killed.
 
-``starts_driver.py ATTEMPTS``, in the directory of the run. An attempt is ``{"train": name, "kill": point}``; a point is
-null, or the beginning of a line of the log that is the last thing said, or ``call:<attribute of Trainer>:<n>``, before
-whose n-th call the process dies. What the trainers themselves recorded is left in ``history.json``.
+``starts_driver.py ATTEMPTS``, in a directory of runs. An attempt is ``[run, train, point, rank]``: the run's directory,
+the function below that trains, and the moment of its death. That is null, or the beginning of a line of the log that is
+the last thing said, or ``call:<attribute of Trainer>:<n>``, before whose n-th call the process dies. What the trainers
+themselves recorded is left in ``history.json``. The libraries are imported once.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -181,26 +184,44 @@ def arm(point: str) -> None:
     setattr(transformers.Trainer, name, called)
 
 
-def attempt(train: Callable[[], None], point: str | None, number: int) -> dict[str, Any]:
-    """One attempt in a child process."""
-    log = Path(f"attempt-{number}.log")
+def attempt(run: str, train: str, point: str | None, rank: int) -> dict[str, Any]:
+    """One attempt in a child process; the log of all attempts of a run is ``training.log``."""
+    folder = Path(run)
+    if not folder.exists():
+        folder.mkdir()
+        shutil.copytree("tiny", folder / "tiny")
+        shutil.copy("rows.jsonl", folder)
+        (folder / "MANIFEST.json").write_text("{}", encoding="utf-8")  # of a training that is over
+    log = folder / "training.log"
+    before = log.stat().st_size if log.exists() else 0
     child = os.fork()
     if child == 0:
-        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.chdir(folder)
+        out = os.open("training.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1)
         os.dup2(out, 2)
-        status = 0
+        harness_contract.FIRST = rank == 0
         if point is not None:
             arm(point)
-        try:
-            train()
-        except SystemExit as error:
-            status = int(error.code or 0)
-        sys.stdout.flush()
-        Path("history.json").write_text(json.dumps(HISTORY), encoding="utf-8")
-        os._exit(status)
-    _, ended = os.waitpid(child, 0)
-    return {"status": os.waitstatus_to_exitcode(ended), "log": log.read_text(encoding="utf-8", errors="replace")}
+        os._exit(ended(globals()[train]))
+    _, status = os.waitpid(child, 0)
+    said = log.read_bytes()[before:].decode("utf-8", "replace")
+    return {"run": run, "status": os.waitstatus_to_exitcode(status), "log": said}
+
+
+def ended(train: Callable[[], None]) -> int:
+    """The exit status of a training."""
+    status = 0
+    try:
+        train()
+    except SystemExit as error:
+        status = int(error.code or 0)
+    except Exception:  # noqa: BLE001 - what nobody expected is shown
+        traceback.print_exc()
+        status = 70
+    sys.stdout.flush()
+    Path("history.json").write_text(json.dumps(HISTORY), encoding="utf-8")
+    return status
 
 
 if __name__ == "__main__":
@@ -208,6 +229,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     _ = trl.SFTTrainer, trl.DPOTrainer
     prepare()
-    told = json.loads(sys.argv[1])
-    ends = [attempt(globals()[one["train"]], one.get("kill"), number) for number, one in enumerate(told)]
+    ends = [attempt(*told) for told in json.loads(sys.argv[1])]
     Path("attempts.json").write_text(json.dumps(ends), encoding="utf-8")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from harness.artifacts import checkpoint, manifest
 from harness.log.grammar import DPO, SFT, Trainer
@@ -23,61 +27,95 @@ DRIVER = Path(__file__).with_name("starts_driver.py")
 PROOF = ProofLine("MY DATA: {sft} SFT rows")
 STEPS = {"sft": 6, "dpo": 4}
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="attempts are forks")
+WEIGHTS = "adapter_model.safetensors"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(sys.platform == "win32", reason="attempts are forks"),
+]
 
 
+POINTS = {
+    "the plan": ("PLAN ", {}),
+    "the first step": ("[sft] step 1/", {}),
+    "a step": ("[sft] step 3/", {"sft": [2]}),
+    "a checkpoint half written": ("call:_save_optimizer_and_scheduler:2", {"sft": [2]}),
+    "a checkpoint": ("[sft] Saved checkpoint models/output/sft/checkpoint-4", {"sft": [4]}),
+    "the end of the first": ("[sft] COMPLETE", {"sft": [6]}),
+    "a step of the second": ("[dpo] step 3/", {"sft": [6], "dpo": [2]}),
+    "the end of the second": ("[dpo] COMPLETE", {"sft": [6], "dpo": [4]}),
+}
+"""Deaths, and the steps from which each trainer then goes on."""
+
+FAILURES = {
+    "of_another_length": "ValueError: dpo has 4 steps, announced were 5",
+    "by_epochs": "save_strategy='steps' with save_steps is needed",
+    "unfinished": "contract.finish() was never called",
+}
+
+
+@dataclass(frozen=True)
 class Run:
-    """A directory in which attempts are made."""
+    """A directory in which attempts were made, with the exit status and the log of each."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(exist_ok=True)
-        for name in ("harness_contract.py", "tiny_model.py"):
-            shutil.copy(SHARED / name, folder)
+    folder: Path
+    statuses: list[int]
+    logs: list[str]
 
-    def attempts(self, *told: tuple[str, str | None], **environment: str) -> list[dict[str, Any]]:
-        """Each attempt: what it trains, and the line or call at which it is killed."""
-        command = [sys.executable, str(DRIVER), json.dumps([{"train": train, "kill": kill} for train, kill in told])]
-        quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env={**os.environ, **quiet},
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        found: list[dict[str, Any]] = json.loads((self.folder / "attempts.json").read_text())
-        return found
-
-    def log(self, attempts: list[dict[str, Any]]) -> LogSummary:
+    @property
+    def log(self) -> LogSummary:
         """The log of all attempts, as the harness reads it."""
-        return read("".join(one["log"] for one in attempts).encode(), PROOF)
+        return read((self.folder / "training.log").read_bytes(), PROOF)
 
     def json(self, name: str) -> Any:
         return json.loads((self.folder / name).read_text(encoding="utf-8"))
 
-    def weights(self, place: str = "models/output/adapter/adapter_model.safetensors") -> str:
-        return hashlib.sha256((self.folder / place).read_bytes()).hexdigest()
+    def weights(self) -> str:
+        return hashlib.sha256((self.folder / "models/output/adapter" / WEIGHTS).read_bytes()).hexdigest()
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, list[dict[str, Any]]]:
-    run = Run(tmp_path_factory.mktemp("whole"))
-    return run, run.attempts(("two", None))
+Runs = Callable[[str], Run]
 
 
-@pytest.mark.slow
-def test_the_log_is_what_the_trainers_did(whole: tuple[Run, list[dict[str, Any]]]) -> None:
-    run, ended = whole
-    assert ended[0]["status"] == 0, ended[0]["log"][-3000:]
-    log, told = run.log(ended), run.json("history.json")
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """All runs, made once however many workers test them: the libraries take longer than the training."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "starts"
+    told: list[tuple[str, str, str | None, int]] = [("whole", "two", None, 0), ("rank", "two", None, 1)]
+    told += [("plain", "plain", "[sft] step 5/", 0), ("plain", "plain", None, 0)]
+    told += [(name, name, None, 0) for name in ("with_a_bar", "diverging", "ready", *FAILURES)]
+    for name, (point, _) in POINTS.items():
+        told += [(name, "two", point, 0), (name, "two", None, 0)]
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "attempts.json").exists():
+            folder.mkdir()
+            for name in ("harness_contract.py", "tiny_model.py"):
+                shutil.copy(SHARED / name, folder)
+            quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+            command = [sys.executable, str(DRIVER), json.dumps(told)]
+            done = subprocess.run(
+                command, cwd=folder, env={**os.environ, **quiet}, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stderr[-3000:]
+    ended = json.loads((folder / "attempts.json").read_text(encoding="utf-8"))
+
+    def run(name: str) -> Run:
+        own = [one for one in ended if one["run"] == name]
+        return Run(folder / name, [one["status"] for one in own], [one["log"] for one in own])
+
+    return run
+
+
+def test_the_log_is_what_the_trainers_did(runs: Runs) -> None:
+    run = runs("whole")
+    assert run.statuses == [0], run.logs[0][-3000:]
+    log, told = run.log, run.json("history.json")
     assert log.complete
     assert not log.errors
     assert log.attempts == 1
-    assert ended[0]["log"].rstrip().endswith("TRAINING COMPLETE")
+    assert run.logs[0].rstrip().endswith("TRAINING COMPLETE")
     assert log.data is not None
     assert log.data.rows == {"sft": 24}
     assert {kind: rows.rows for kind, rows in log.rows.items()} == {"examples": 24, "pairs": 7}
@@ -107,9 +145,8 @@ def test_the_log_is_what_the_trainers_did(whole: tuple[Run, list[dict[str, Any]]
     assert log.first_dpo_loss == pytest.approx(log.of(DPO).steps[0].loss, rel=1e-5)
 
 
-@pytest.mark.slow
-def test_run_json_and_the_manifest_tell_what_is_there(whole: tuple[Run, list[dict[str, Any]]]) -> None:
-    run, _ = whole
+def test_run_json_and_the_manifest_tell_what_is_there(runs: Runs) -> None:
+    run = runs("whole")
     told = run.json("run.json")
     assert told["model"]["name"] == "tiny"
     assert told["model"]["config"]["architecture"] == "LlamaForCausalLM"
@@ -131,45 +168,24 @@ def test_run_json_and_the_manifest_tell_what_is_there(whole: tuple[Run, list[dic
     assert (run.folder / "MANIFEST.json").stat().st_mtime_ns >= sorted(written)[-3]  # but for what the driver leaves
 
 
-POINTS = (
-    ("PLAN ", {}),
-    ("[sft] step 1/", {}),
-    ("[sft] step 3/", {"sft": [2]}),
-    ("call:_save_optimizer_and_scheduler:2", {"sft": [2]}),
-    ("[sft] Saved checkpoint models/output/sft/checkpoint-4", {"sft": [4]}),
-    ("[sft] COMPLETE", {"sft": [6]}),
-    ("[dpo] step 3/", {"sft": [6], "dpo": [2]}),
-    ("call:save_model:6", {"sft": [6], "dpo": [4]}),
-    ("[dpo] COMPLETE", {"sft": [6], "dpo": [4]}),
-)
-"""Deaths, and the steps from which each trainer goes on."""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("point", "resumed"), POINTS, ids=[point for point, _ in POINTS])
-def test_killed_anywhere_and_run_again_it_ends_the_same(
-    tmp_path: Path, whole: tuple[Run, list[dict[str, Any]]], point: str, resumed: dict[str, list[int]]
-) -> None:
-    run = Run(tmp_path / "killed")
-    first, second = run.attempts(("two", point), ("two", None))
-    assert first["status"] == -9, first["log"][-2000:]
-    assert second["status"] == 0, second["log"][-2000:]
-    log = run.log([first, second])
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_anywhere_and_run_again_it_ends_the_same(runs: Runs, point: str) -> None:
+    run = runs(point)
+    assert run.statuses == [-9, 0], run.logs[-1][-2000:]
+    log = run.log
     assert log.complete
     assert log.attempts == 2
-    assert {name: [one.at for one in told.resumes] for name, told in log.trainers.items() if told.resumes} == resumed
+    resumed = {str(name): [one.at for one in told.resumes] for name, told in log.trainers.items() if told.resumes}
+    assert resumed == POINTS[point][1]
     for trainer, total in STEPS.items():
-        said = log.of(Trainer(trainer))
-        assert [step.step for step in said.steps] == list(range(1, total + 1))
-    assert run.weights() == whole[0].weights()
+        assert [step.step for step in log.of(Trainer(trainer)).steps] == list(range(1, total + 1))
+    assert run.weights() == runs("whole").weights()
 
 
-@pytest.mark.slow
-def test_every_weight_by_epochs_with_the_callback_alone(tmp_path: Path) -> None:
-    run = Run(tmp_path / "plain")
-    first, second = run.attempts(("plain", "[sft] step 5/"), ("plain", None))
-    assert second["status"] == 0, second["log"][-2000:]
-    log = run.log([first, second])
+def test_every_weight_by_epochs_with_the_callback_alone(runs: Runs) -> None:
+    run = runs("plain")
+    assert run.statuses == [-9, 0], run.logs[-1][-2000:]
+    log = run.log
     assert [one.at for one in log.of(SFT).resumes] == [4]
     assert [step.step for step in log.of(SFT).steps] == [1, 2, 3, 4, 5, 6]
     assert log.complete
@@ -179,62 +195,44 @@ def test_every_weight_by_epochs_with_the_callback_alone(tmp_path: Path) -> None:
     assert kinds["models/output/final/model.safetensors"] == "model"
 
 
-@pytest.mark.slow
-def test_below_a_bar_the_lines_are_lines(tmp_path: Path) -> None:
-    run = Run(tmp_path / "bar")
-    (ended,) = run.attempts(("with_a_bar", None))
-    assert [step.step for step in run.log([ended]).of(SFT).steps] == [1, 2, 3, 4, 5, 6]
-    assert run.log([ended]).plan is not None
+def test_below_a_bar_the_lines_are_lines(runs: Runs) -> None:
+    log = runs("with_a_bar").log
+    assert log.plan is not None
+    assert [step.step for step in log.of(SFT).steps] == [1, 2, 3, 4, 5, 6]
+    assert log.of(SFT).saved == (2, 4, 6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("train", "reason"),
-    [
-        ("of_another_length", "ValueError: dpo has 4 steps, announced were 5"),
-        ("by_epochs", "save_strategy='steps' with save_steps is needed"),
-        ("unfinished", "contract.finish() was never called"),
-    ],
-)
-def test_a_run_that_fails_says_so_last_and_leaves_no_manifest(tmp_path: Path, train: str, reason: str) -> None:
-    run = Run(tmp_path / "failed")
-    (run.folder / "MANIFEST.json").write_text("{}")
-    (ended,) = run.attempts((train, None))
-    assert ended["status"] == 1
-    assert reason in ended["log"].splitlines()[-1]
-    assert ended["log"].splitlines()[-1].startswith("TRAINING FAILED: ")
-    assert run.log([ended]).failed is not None
+@pytest.mark.parametrize("train", FAILURES)
+def test_a_run_that_fails_says_so_last_and_leaves_no_manifest(runs: Runs, train: str) -> None:
+    run = runs(train)
+    assert run.statuses == [1], run.logs[0][-2000:]
+    last = run.logs[0].splitlines()[-1]
+    assert last.startswith("TRAINING FAILED: ")
+    assert FAILURES[train] in last
+    assert run.log.failed is not None
     assert not (run.folder / "MANIFEST.json").exists()
 
 
-@pytest.mark.slow
-def test_a_loss_that_is_no_number_is_written_as_such(tmp_path: Path) -> None:
-    run = Run(tmp_path / "nan")
-    (ended,) = run.attempts(("diverging", None))
-    assert any(step.loss != step.loss for step in run.log([ended]).of(SFT).steps), ended["log"][-2000:]
+def test_a_loss_that_is_no_number_is_written_as_such(runs: Runs) -> None:
+    run = runs("diverging")
+    assert any(math.isnan(step.loss) for step in run.log.of(SFT).steps), run.logs[0][-2000:]
 
 
-@pytest.mark.slow
-def test_another_rank_than_the_first_says_and_writes_nothing(tmp_path: Path) -> None:
-    run = Run(tmp_path / "rank")
-    (ended,) = run.attempts(("two", None), RANK="1")
-    log = run.log([ended])
-    assert ended["status"] == 0, ended["log"][-2000:]
-    assert log.plan is None
-    assert not log.trainers
-    assert not log.complete
+def test_another_rank_than_the_first_says_and_writes_nothing(runs: Runs) -> None:
+    run = runs("rank")
+    assert run.statuses == [0], run.logs[0][-2000:]
+    assert run.log.plan is None
+    assert not run.log.trainers
+    assert not run.log.complete
     assert not (run.folder / "run.json").exists()
-    assert not (run.folder / "MANIFEST.json").exists()
+    assert (run.folder / "MANIFEST.json").read_text() == "{}"  # it is the first one's to remove
 
 
-@pytest.mark.slow
-def test_the_base_model_is_proven(tmp_path: Path) -> None:
-    run = Run(tmp_path / "ready")
-    (ended,) = run.attempts(("ready", None))
-    assert ended["log"].splitlines()[-1].startswith("READY base_model tiny bytes=")
+def test_the_base_model_is_proven(runs: Runs) -> None:
+    assert runs("ready").logs[0].splitlines()[-1].startswith("READY base_model tiny bytes=")
 
 
-DAMAGE = (
+DAMAGE: tuple[tuple[str, Callable[[bytes], bytes] | None], ...] = (
     ("trainer_state.json", lambda data: data[:40]),
     ("trainer_state.json", lambda data: data.replace(b'"global_step": 6', b'"global_step": 5')),
     ("trainer_state.json", lambda data: data.replace(b'"global_step": 6', b'"global_step": 6.0')),
@@ -252,25 +250,28 @@ DAMAGE = (
 )
 
 
-@pytest.mark.slow
-def test_what_the_harness_takes_for_whole_or_damaged_so_does_the_file(
-    whole: tuple[Run, list[dict[str, Any]]], tmp_path: Path
-) -> None:
-    made = whole[0].folder / "models/output/sft"
-    newest = "json.dumps(one.Contract(base='x').newest('sft', sys.argv[1]))"
-    script = f"import json, sys, harness_contract as one; print({newest})"
-    for number, (name, damage) in enumerate((("trainer_state.json", lambda data: data), *DAMAGE)):
-        folder = tmp_path / str(number)
-        shutil.copytree(made, folder)
+def test_what_the_harness_takes_for_whole_or_damaged_so_does_the_file(runs: Runs, tmp_path: Path) -> None:
+    cases: tuple[tuple[str, Callable[[bytes], bytes] | None], ...] = (
+        ("trainer_state.json", lambda data: data),
+        *DAMAGE,
+    )
+    folders = [tmp_path / str(number) for number in range(len(cases))]
+    for folder, (name, damage) in zip(folders, cases, strict=True):
+        shutil.copytree(runs("whole").folder / "models/output/sft", folder)
         file = folder / "checkpoint-6" / name
         if damage is None:
             file.unlink()
         else:
             file.write_bytes(damage(file.read_bytes()))
-        resumable = [one.step for one in checkpoint.find(folder) if one.resumable]
-        command = [sys.executable, "-c", script, str(folder)]
-        done = subprocess.run(command, cwd=whole[0].folder, capture_output=True, text=True, check=True, timeout=120)
-        *passed, found = done.stdout.splitlines()
-        assert json.loads(found) == str(folder / f"checkpoint-{resumable[-1]}"), (name, done.stdout)
-        named = [line.split(":")[0].rsplit("/", 1)[-1] for line in passed]
-        assert named == (["checkpoint-6"] if number else [])
+    one = "print(harness_contract.Contract(base='x').newest('sft', told))"
+    script = f"import sys, harness_contract\nfor told in sys.argv[1:]: {one}"
+    command = [sys.executable, "-c", script, *map(str, folders)]
+    done = subprocess.run(command, cwd=SHARED, capture_output=True, text=True, check=True)
+    resumed = [line for line in done.stdout.splitlines() if "PASSED OVER" not in line]
+    steps = [[found.step for found in checkpoint.find(folder) if found.resumable][-1] for folder in folders]
+    newest = [folder / f"checkpoint-{step}" for folder, step in zip(folders, steps, strict=True)]
+    assert resumed == [str(path) for path in newest]
+    assert [path.name for path in newest] == ["checkpoint-6", *["checkpoint-4"] * len(DAMAGE)]
+    passed = [line for line in done.stdout.splitlines() if "PASSED OVER" in line]
+    assert len(passed) == len(DAMAGE)
+    assert all("checkpoint-6: " in line for line in passed)
