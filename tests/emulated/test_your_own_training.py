@@ -91,6 +91,9 @@ def test_an_adapter_comes_home_and_whatever_is_not_it_keeps_the_gate_shut(strang
     log.write_text(re.sub(r"(?m)^\[sft\] step 2[1-4]/.*\n", "", written).replace("24/24 steps", "20/20 steps"))
     held(stranger, f"{run} --plain --until posttrain", "all_steps_done")
     log.write_text(written, encoding="utf-8")
+    (adapter / "tokenizer.json").unlink()
+    held(stranger, f"{run} --plain --until posttrain", "lists models/output/adapter/tokenizer.json")
+    restore(whole, adapter)
 
     code, said = stranger.types(f"{run} --plain --until postdownload")
     assert code == 0, said

@@ -9,7 +9,7 @@ For any trainer of transformers or TRL; what it writes is described in docs/cont
         contract.finish("models/output/adapter")    # MANIFEST.json, then TRAINING COMPLETE
 
 Trainers that run after the first one are announced with it, by ``Contract(steps={"dpo": 80}, ...)``. Who calls
-``trainer.train`` himself gives the trainer ``contract.callback("sft")``, sets ``disable_tqdm`` and resumes from
+``trainer.train`` himself gives the trainer ``contract.callback("sft")`` and resumes from
 ``contract.newest("sft", output_dir, below=steps)``. Only the process of rank 0 writes and prints.
 
 Nothing of the harness is imported. Needs Python 3.9 and transformers 4.40 or newer.
@@ -70,14 +70,15 @@ class Contract:
         self.reached: dict[str, int] = {}
         self.folders: list[Path] = []
         self.finished = False
+        self.below_a_bar = False
 
     def __enter__(self) -> Contract:  # noqa: PYI034 - Python 3.9 has no Self
         if FIRST:
             Path("MANIFEST.json").unlink(missing_ok=True)  # it says that all is done
         if self.proof_line:
-            say(self.proof_line)
+            self.say(self.proof_line)
         for kind, file in self.data.items():
-            say(f"DATA {kind} rows={file['rows']} built={file['built']} sha256={file['sha256']}")
+            self.say(f"DATA {kind} rows={file['rows']} built={file['built']} sha256={file['sha256']}")
         return self
 
     def __exit__(
@@ -91,13 +92,14 @@ class Contract:
             traceback.print_exception(kind, error, trace)
             sys.stderr.flush()
             reason = f"{type(error).__name__}: {error}"
-        say(f"TRAINING FAILED: {reason}")
+        self.say(f"TRAINING FAILED: {reason}")
         raise SystemExit(1)
 
     def train(self, name: str, trainer: Any) -> None:
         """Train from the newest whole checkpoint; where that is the last one, only its weights are loaded."""
         args = trainer.args
-        trainer.remove_callback(ProgressCallback)  # a bar has no line feed: the log's next line would hang on it
+        trainer.remove_callback(ProgressCallback)
+        args.disable_tqdm = True
         path = self.newest(name, args.output_dir)
         if path is None:
             trainer.add_callback(self.callback(name))
@@ -132,8 +134,14 @@ class Contract:
                 problem = f"{type(error).__name__}: {error}"
             if problem is None:
                 return str(found[step])
-            say(f"[{name}] PASSED OVER {_relative(found[step])}: {problem}")
+            self.say(f"[{name}] PASSED OVER {_relative(found[step])}: {problem}")
         return None
+
+    def say(self, line: str) -> None:
+        """Print a line of the log; a bar has no line feed, and the line would hang on it."""
+        if self.below_a_bar and FIRST:
+            print(flush=True)
+        say(line)
 
     def begin(self, name: str, model: Any, args: Any, total: int, done: int) -> None:
         """Announce the whole run with its first trainer, and hold later ones to that. ``done``: steps before it."""
@@ -150,15 +158,15 @@ class Contract:
             told = {**run, "lora_r": run["lora"]["r"], "lora_alpha": f"{run['lora']['alpha']:g}"}
             told["devices"] = ",".join(run["devices"])
             shown |= {field: told[field] for field in _PLANNED}
-            say("PLAN " + " ".join(f"{field}={value}" for field, value in shown.items()))
+            self.say("PLAN " + " ".join(f"{field}={value}" for field, value in shown.items()))
         self.folders.append(Path(args.output_dir))
         if done:
-            say(f"[{name}] RESUME from {_relative(Path(args.output_dir))}/checkpoint-{done} at step {done}")
+            self.say(f"[{name}] RESUME from {_relative(Path(args.output_dir))}/checkpoint-{done} at step {done}")
 
     def complete(self, name: str, step: int) -> None:
         """A trainer came to its end."""
         self.reached[name] = step
-        say(f"[{name}] COMPLETE {step}/{self.announced[name]} steps")
+        self.say(f"[{name}] COMPLETE {step}/{self.announced[name]} steps")
 
     def finish(self, *outputs: str) -> None:
         """Write MANIFEST.json with every file of the outputs (folders or files), and say that all is done."""
@@ -179,7 +187,7 @@ class Contract:
                 {"contract": 1, "steps": self.reached, "files": [_entry(*one) for one in kinds.items()]},
             )
         self.finished = True
-        say("TRAINING COMPLETE")
+        self.say("TRAINING COMPLETE")
 
 
 class _Lines(TrainerCallback):  # type: ignore[misc]
@@ -197,7 +205,7 @@ class _Lines(TrainerCallback):  # type: ignore[misc]
         if _is_of_transformers(others.get("lr_scheduler")):
             kind = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
             warmup = args.get_warmup_steps(state.max_steps)
-            say(f"[{self.name}] SCHEDULE {kind} warmup_steps={warmup} lr={args.learning_rate:.6g}")
+            self.contract.say(f"[{self.name}] SCHEDULE {kind} warmup_steps={warmup} lr={args.learning_rate:.6g}")
         self.since, self.at = time.monotonic(), state.global_step
 
     def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> Any:
@@ -211,8 +219,8 @@ class _Lines(TrainerCallback):  # type: ignore[misc]
             return
         loss, seconds = float(logs["loss"]), (time.monotonic() - self.since) / (step - self.at)
         if self.name == "dpo" and step == 1:
-            say(f"[dpo] first loss={loss:.6f}")
-        say(
+            self.contract.say(f"[dpo] first loss={loss:.6f}")
+        self.contract.say(
             f"[{self.name}] step {step}/{total} ({100 * step // total}%) loss={loss:.6g}"
             f" lr={float(logs.get('learning_rate', 0)):.6g} s/step={seconds:.3f}"
         )
@@ -222,7 +230,9 @@ class _Lines(TrainerCallback):  # type: ignore[misc]
         self.since = time.monotonic()
 
     def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
-        say(f"[{self.name}] Saved checkpoint {_relative(Path(args.output_dir))}/checkpoint-{state.global_step}")
+        self.contract.say(
+            f"[{self.name}] Saved checkpoint {_relative(Path(args.output_dir))}/checkpoint-{state.global_step}"
+        )
         self.since = time.monotonic()
 
     def on_train_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
