@@ -8,6 +8,7 @@ themselves recorded is left in ``history.json``. The libraries are imported once
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -26,8 +27,8 @@ import transformers
 import trl
 
 sys.path.insert(0, ".")
-import harness_contract
-import tiny_model
+harness_contract: Any = importlib.import_module("harness_contract")
+tiny_model: Any = importlib.import_module("tiny_model")
 
 HISTORY: dict[str, Any] = {}
 ROWS = [
