@@ -21,6 +21,7 @@ from harness.gates import plan
 from harness.job import estimate, image
 from harness.job.load import load_job, parse_job
 from harness.job.model import Job
+from harness.log.grammar import SFT
 from harness.static import device_maps, launchers, options, script, sources
 from tests.support.typing_commands import typing
 
@@ -91,13 +92,13 @@ def test_the_settings_of_the_script_are_those_of_the_job(here: Path, typed: Type
     if kind == "axolotl":
         text = (here / "mine" / "config.yml").read_text(encoding="utf-8")
         told: dict[str, Any] = dict(re.findall(r"(?m)^(\w+): *(\S+)", text))
-        assert (told["base_model"], int(told["max_steps"])) == (job.model.base, job.training.steps["sft"])
+        assert (told["base_model"], int(told["max_steps"])) == (job.model.base, job.training.steps[SFT])
         assert int(told["micro_batch_size"]) * int(told["gradient_accumulation_steps"]) == job.training.batch_size
         assert int(told["save_steps"]) == job.training.checkpoint_every
     else:
         name = "tiny.json" if embedded else "settings.json"
         told = json.loads((here / "mine" / name).read_text(encoding="utf-8"))
-        assert (told["base"], told["steps"]) == (job.model.base, job.training.steps["sft"])
+        assert (told["base"], told["steps"]) == (job.model.base, job.training.steps[SFT])
         assert told["checkpoint_every"] == job.training.checkpoint_every
         assert told["dtype"] == job.model.dtype
         assert job.training.batch_size % told["rows_at_once"] == 0
