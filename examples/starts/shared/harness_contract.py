@@ -199,8 +199,7 @@ class _Lines(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, _control: Any, **others: Any) -> None:
         args.logging_nan_inf_filter = False  # it logs another loss where there was none
-        if not args.disable_tqdm and FIRST:
-            print(flush=True)
+        self.contract.below_a_bar = not args.disable_tqdm
         self.contract.begin(self.name, others["model"], args, state.max_steps, state.global_step)
         if _is_of_transformers(others.get("lr_scheduler")):
             kind = getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type)
