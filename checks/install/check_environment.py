@@ -34,7 +34,7 @@ def check_accelerator_visible(install: InstallFacts, job: Job, evidence: Evidenc
 
 @pytest.mark.remedy("the error above names the package; pin it in requirements.txt")
 def check_libraries_import(install: InstallFacts, evidence: Evidence) -> None:
-    """torch, transformers, peft, trl and datasets import together, in one process."""
+    """Torch imports in one process with what the requirements name of transformers, peft, trl and datasets."""
     ran = evidence.saw("import", install.imports)
     assert ran.status == 0, f"the import ended with status {ran.status}: {ran.err[-400:]}"
     assert any(line.startswith("IMPORTS ") for line in ran.out.splitlines()), "the import never came to its end"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.core.contract import section
 from harness.facts.install import InstallFacts
 from harness.plugin.looking import Evidence
 
@@ -12,7 +13,7 @@ from harness.plugin.looking import Evidence
 def check_base_model_available(install: InstallFacts, evidence: Evidence) -> None:
     """Configuration, tokenizer and weights of the base model resolve on the box."""
     ran = evidence.saw("readiness", install.readiness)
-    evidence.wants("a line", "READY base_model")
+    evidence.wants("a line", f"READY base_model {section('Command')}")
     assert any(line.startswith("READY base_model ") for line in ran.out.splitlines()), (ran.err or ran.out)[-400:]
 
 
@@ -20,6 +21,6 @@ def check_base_model_available(install: InstallFacts, evidence: Evidence) -> Non
 def check_gguf_export_ready(install: InstallFacts, evidence: Evidence) -> None:
     """The export path runs on the box before the training starts, not after."""
     ran = evidence.saw("readiness", install.readiness)
-    evidence.wants("a line", "READY gguf_export, exit status 0")
+    evidence.wants("a line", f"READY gguf_export, exit status 0 {section('Command')}")
     assert any(line.startswith("READY gguf_export ") for line in ran.out.splitlines()), (ran.err or ran.out)[-400:]
     assert ran.status == 0, f"the readiness command ended with status {ran.status}"

@@ -82,6 +82,11 @@ def check_remote_sha256_recorded(posttrain: PosttrainFacts, job: Job, evidence: 
         relative = posixpath.join(job.artifact.remote_dir, part.path or posixpath.basename(recorded.path))
         stated = [one.get("sha256") for one in files if isinstance(one, dict) and one.get("path") == relative]
         assert stated == [part.sha256], f"the manifest states {stated} for {relative}"
+    if job.artifact.kind != "gguf":
+        there = {posixpath.join(job.artifact.remote_dir, part.path) for part in recorded.parts}
+        listed = [str(one.get("path")) for one in files if isinstance(one, dict)]
+        absent = [path for path in listed if path.startswith(f"{job.artifact.remote_dir}/") and path not in there]
+        assert not absent, f"the manifest lists {', '.join(absent[:3])}, which was not there to be recorded"
 
 
 @pytest.mark.remedy(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from harness.core.contract import section
 from harness.facts.preflight import PreflightFacts
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
@@ -45,7 +46,7 @@ def check_dataset_is_yours(preflight: PreflightFacts, job: Job, evidence: Eviden
 def check_dataset_rows_parse(preflight: PreflightFacts, evidence: Evidence) -> None:
     """Every line of the data files parses and fits its schema; none is skipped in silence."""
     unreadable = evidence.saw("lines that are no rows", preflight.unreadable_rows)
-    assert not unreadable, "lines that are no rows: " + "; ".join(unreadable)
+    assert not unreadable, f"lines that are no rows {section('Data')}: " + "; ".join(unreadable)
 
 
 @pytest.mark.remedy(

@@ -14,7 +14,9 @@ from harness.plugin.looking import Evidence
 @pytest.mark.remedy("put the files named above into package.source (or build them), then: harness run {job}")
 def check_package_files_complete(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """The entry script, the requirements, the data and the documents to be read first are in the package."""
-    evidence.wants("files", (job.package.entry, job.package.requirements, *job.package.documents, "3 data files"))
+    evidence.wants(
+        "files", (job.package.entry, job.package.requirements, *job.package.documents, *job.data.paths.values())
+    )
     missing = evidence.saw("missing files", preflight.missing_files)
     assert not missing, f"not in the package: {', '.join(missing)}"
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 
 from harness.artifacts import model_shape, quantizations
+from harness.cli import starting
 from harness.cli.options import instance_option
 from harness.core import canonical, durable, shipped
 from harness.core.errors import BadInput
@@ -24,7 +25,7 @@ from harness.job.model import ModelTable
 from harness.job.writing import JobAnswers, Value, job_file
 
 T = TypeVar("T")
-_USUAL: Final = profiles.names()[0]
+_USUAL: Final = profiles.FIRST
 _SHAPE: Final = (
     "hidden_size",
     "num_hidden_layers",
@@ -42,7 +43,10 @@ _FLOOR: Final = 0.6
 def init(
     file: Annotated[Path | None, typer.Argument(help="The job file to write.", show_default="NAME.toml")] = None,
     name: Annotated[str | None, typer.Option(help="The job's name.")] = None,
-    package: Annotated[Path | None, typer.Option(help="The folder of the training package.")] = None,
+    package: Annotated[
+        str | None,
+        typer.Option(help=f"The folder of the training package; {', '.join(starting.KINDS)}: one is written, by NAME."),
+    ] = None,
     data: Annotated[str | None, typer.Option(help="The folder in the package where the data files lie.")] = None,
     machine: Annotated[
         str | None, typer.Option(help="GPUs, USD an hour at most, budget in USD: '8x H100_SXM, 16, 20'.")
@@ -79,16 +83,20 @@ def init(
         raise BadInput("--adopt and --instance-id N go together, without --embedded and --machine")
     if own is not None and embedded:
         raise BadInput("--ssh names a machine of your own, --embedded one that this machine plays: give one of them")
-    if profile not in profiles.names():
-        raise BadInput(f"there is no profile {profile!r}; there are: {', '.join(profiles.names())}")
-    usual = profiles.tables(profile)
+    kind = package if package in starting.KINDS else None
+    profile = _profile(profile, kind, taken=adopt or data is not None or quantization is not None)
+    usual = starting.usual(kind, embedded=embedded) if kind else profiles.tables(profile)
     kept = usual["machine"], usual["limits"]["budget_usd"]
     ask = _Questions(defaults=defaults).ask
     usual_name = "adopted" if adopt else "rehearsal" if embedded else "myjob"
     answers: dict[str, Any] = {"profile": profile, "instance_id": instance_id}
     answers["provider"] = None if own is None else {"kind": "ssh", "host": own}
     answers["name"] = usual_name if adopt and not name else ask("--name", name, "Name of the job", usual_name, job_name)
-    answers["package"] = ask("--package", package, "Folder of the training package", _package(), _folder)
+    answers["package"] = (
+        Path(answers["name"])
+        if kind
+        else ask("--package", package, "Folder of the training package", _package(), _folder)
+    )
     path = file or Path(f"{answers['name']}-{instance_id}.toml" if adopt else f"{answers['name']}.toml")
     if not adopt:
         _refuse_inside(path, answers["package"])
@@ -98,21 +106,45 @@ def init(
         remote_dir = ask(
             "--remote-dir", remote_dir, "Folder of the package on the box", usual["package"]["remote_dir"], str
         )
-    else:
+    elif kind is None:
         data = ask("--data", data, "Folder in it for your data files", usual["data"]["directory"], str)
-        if own is not None:
-            shown = f"{kept[0]['gpus']}x {kept[0]['gpu']}"
-            there = ask("--machine", machine, "GPUs that the job needs there, or CPU", shown, _gpus)
-            answers |= {"machine": there, "on_cpu": there["gpu"] == "CPU"}
-        elif machine is not None or not embedded:
-            shown = f"{kept[0]['gpus']}x {kept[0]['gpu']}, {kept[0]['max_usd_per_hour']:g}, {kept[1]:g}"
-            question = "GPUs, USD an hour at most, budget in USD"
-            told = ask("--machine", machine, question, shown, lambda text: _machine(text, *kept))
-            answers["machine"], answers["budget_usd"] = told
+    if not adopt:
+        answers |= _asked_machine(ask, machine, kept, own=own is not None, embedded=embedded)
     answers["destination"] = ask("--destination", destination, "Folder for the model (empty: the job's own)", "", _path)
-    answers |= {"remote_dir": remote_dir} | _model(model, quantization, usual)
+    answers |= {"remote_dir": remote_dir} | _model(model, quantization, usual, kind)
     answers |= _data(data, answers["package"], usual["data"])
-    _write(path, JobAnswers(**answers), embedded=embedded, force=force)
+    _write(path, JobAnswers(**answers), kind, embedded=embedded, force=force)
+
+
+def _profile(named: str, kind: str | None, *, taken: bool) -> str:
+    """The profile to build on; ``taken`` says that an option was given which a package to be written goes without."""
+    if named not in profiles.names():
+        raise BadInput(f"there is no profile {named!r}; there are: {', '.join(profiles.names())}")
+    if kind is not None and taken:
+        raise BadInput(
+            f"--package {kind} writes a package with its rows in {starting.ROWS}, whose adapter comes home: "
+            "it goes without --adopt, --data and --quantization"
+        )
+    if kind is None and named == starting.PROFILE:
+        raise BadInput(f"the profile {named} names no model: harness init --package {'|'.join(starting.KINDS)}")
+    return starting.PROFILE if kind else named
+
+
+def _asked_machine(
+    ask: Callable[..., Any], told: str | None, kept: tuple[Mapping[str, Any], float], *, own: bool, embedded: bool
+) -> dict[str, Any]:
+    """Answers on the machine and the budget; none for the embedded one, about which nothing need be asked."""
+    usual, budget = kept
+    shown = f"{usual['gpus']}x {usual['gpu']}"
+    if own:
+        there = ask("--machine", told, "GPUs that the job needs there, or CPU", shown, _gpus)
+        return {"machine": there, "on_cpu": there["gpu"] == "CPU"}
+    if told is None and embedded:
+        return {}
+    shown += f", {usual['max_usd_per_hour']:g}, {budget:g}"
+    question = "GPUs, USD an hour at most, budget in USD"
+    machine, budget = ask("--machine", told, question, shown, lambda text: _machine(text, *kept))
+    return {"machine": machine, "budget_usd": budget}
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +259,9 @@ def _data(data: str | None, package: Path, usual: Mapping[str, Any]) -> dict[str
     return {"data": PurePosixPath(inside.relative_to(root)).as_posix(), "rows": rows if all(rows.values()) else None}
 
 
-def _model(base: str | None, quantization: str | None, usual: Mapping[str, Any]) -> dict[str, Any]:
+def _model(
+    base: str | None, quantization: str | None, usual: Mapping[str, Any], kind: str | None = None
+) -> dict[str, Any]:
     """Base model and quantization with what they imply, where they are not the profile's own."""
     told: dict[str, Any] = {}
     shape: Mapping[str, Any] = usual["model"]
@@ -236,6 +270,8 @@ def _model(base: str | None, quantization: str | None, usual: Mapping[str, Any])
         told["model"] = shape
     if quantization is not None:
         told["quantization"] = _read("--quantization", quantization, _known)
+    if kind is not None:
+        return told  # no GGUF comes of it
     chosen = told.get("quantization", usual["artifact"]["quantization"])
     if "model" in told or chosen not in usual["artifact"]["floors"]:
         usually = {name: one.default for name, one in ModelTable.model_fields.items() if not one.is_required()}
@@ -269,15 +305,22 @@ def _shape(base: str) -> dict[str, Value]:
     }
 
 
-def _write(path: Path, answers: JobAnswers, *, embedded: bool, force: bool) -> None:
-    """Write the file, once it is one that loads; raises BadInput rather than replace one that is there."""
+def _write(path: Path, answers: JobAnswers, kind: str | None, *, embedded: bool, force: bool) -> None:
+    """Write the file, once it is one that loads, and before it a package of a kind.
+
+    Raises BadInput rather than replace one that is there.
+    """
     taken = BadInput(f"{path} is there already", remedy="Name another file, or replace it: --force.")
     if path.exists() and not force:
         raise taken
     if path.is_dir() or not path.parent.is_dir():
         raise BadInput(f"{path} cannot be written: {path if path.is_dir() else path.parent} is no place for a file")
-    base = (shipped.folder("examples") / "local.toml").read_text(encoding="utf-8") if embedded else ""
-    text = job_file(answers, path.parent, base)
+    if kind is not None:
+        text = starting.write(kind, answers, path, embedded=embedded)
+        typer.echo(f"wrote {answers.package}/: {starting.ROWS} holds rows to be replaced by yours")
+    else:
+        base = (shipped.folder("examples") / "local.toml").read_text(encoding="utf-8") if embedded else ""
+        text = job_file(answers, path.parent, base)
     job = parse_job(text, path)
     if force:
         durable.write(path, text.encode())

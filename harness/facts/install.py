@@ -17,16 +17,16 @@ from harness.core.questions import Command, PackagesOf, TmuxSessions
 from harness.facts.reading import ask, attempt
 from harness.remote.probe.typed import typed
 
-_LIBRARIES = ("torch", "transformers", "peft", "trl", "datasets")
-_IMPORTS = f"""
-import json, importlib
-found = {{}}
-for name in {_LIBRARIES!r}:
-    found[name] = str(importlib.import_module(name).__version__)
+_LIBRARIES = ("transformers", "peft", "trl", "datasets")
+"""Libraries that a training imports together with torch, where its requirements name them."""
+
+_IMPORTS = """
+import json, importlib, sys
 import torch
+found = {name: str(importlib.import_module(name).__version__) for name in ("torch", *sys.argv[1:])}
 cuda = torch.cuda.is_available()
 names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else []
-print("IMPORTS " + json.dumps({{"versions": found, "cuda": cuda, "devices": names}}))
+print("IMPORTS " + json.dumps({"versions": found, "cuda": cuda, "devices": names}))
 """
 
 
@@ -72,11 +72,12 @@ def look(context: JobContext) -> InstallFacts:
     wanted = attempt(lambda: _wanted(context))
     names = tuple(requirement.name for requirement in wanted.value or ())
     python = job.package.install[0] if job.package.install else "python3"
+    libraries = [name for name in _LIBRARIES if wanted.value is None or name in names]
     readiness = Command(job.package.readiness, job.package.remote_dir, job.package.readiness_timeout_s)
     answers = ask(
         context,
         packages := PackagesOf(python, names),
-        imports := Command((python, "-c", _IMPORTS), timeout=240.0),
+        imports := Command((python, "-c", _IMPORTS, *libraries), timeout=240.0),
         tmux := TmuxSessions(),
         *([readiness] if readiness.argv else []),
         timeout=300.0 + job.package.readiness_timeout_s,

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from harness.artifacts import digest
 from harness.context import JobContext
+from harness.core.contract import section
 from harness.core.ids import Sha256
 from harness.core.observed import CouldNotLook, Observed, unseen
 from harness.facts.reading import attempt
@@ -47,8 +48,8 @@ def differing(here: Mapping[str, Sha256], log: LogSummary, run: Any) -> tuple[st
     silent = [kind for kind in here if not any(kind in told for told in announced.values())]
     if silent:
         raise CouldNotLook(
-            f"neither a DATA line of the log nor data in run.json gives the digest of {', '.join(silent)}: "
-            "see docs/contract.md"
+            f"neither a DATA line of the log nor data in run.json gives the digest of {', '.join(silent)} "
+            f"{section('training.log')}"
         )
     return tuple(
         f"{kind}: {where} announces {told[kind]}, here it is {digest}"

@@ -82,9 +82,10 @@ def read(job: Job, root: Path, show: Show = unwatched) -> Data:
         show(_READ, counted, total)
         return found
 
+    alike = next((one.rows_are for one in job.data.files.values()), Teaching.EXAMPLES)
     return Data(
         by_kind={kind: rows_of(one.file, one.rows_are) for kind, one in job.data.files.items()},
-        evaluation=tuple(rows.read(path, Teaching.EXAMPLES) for path in sorted(folder.glob(EVALUATION))),
+        evaluation=tuple(rows.read(path, alike) for path in sorted(folder.glob(EVALUATION))),
     )
 
 
@@ -137,7 +138,8 @@ def _long(file: Rows, limit: int) -> Iterator[tuple[str, ...]]:
     read = (systems, columns.prompts, [*columns.answers, *columns.rejected])
     if sum(max(map(len, column), default=0) for column in read) <= limit and all(map(str.isascii, chain(*read))):
         return
-    answers = zip(columns.answers, columns.rejected or columns.answers, strict=True)
+    learned = columns.answers or [""] * len(columns.prompts)
+    answers = zip(learned, columns.rejected or learned, strict=True)
     for system, prompt, two in zip(systems, columns.prompts, answers, strict=True):
         turns = (system, prompt, max(two, key=_bytes))
         if sum(map(_bytes, turns)) > limit:

@@ -197,13 +197,15 @@ def _resumes(job: Job, scratch: Path, made: Path) -> str | None:
     shutil.rmtree(found[-1].path)
     done = _command(job, scratch)
     if done.status != 0 or done.timed_out:
-        return f"run again without {found[-1].path.name}, it ended with status {done.status}: {done.tail[-500:]}"
+        ended = f"it ended with status {done.status} {section('Command')}: {done.tail[-500:]}"
+        return f"run again without {found[-1].path.name}, {ended}"
     resumed = _RESUMED.search(done.tail)
     if resumed is None or int(resumed.group(1)) != found[-2].step:
         said = f"it did not say that it goes on at step {found[-2].step} {section('training.log')}"
         return f"run again without {found[-1].path.name}, {said}"
     if not made.exists() or _weights(made) != before:
-        return f"run again without {found[-1].path.name}, it made another model file than without the death"
+        another = f"it made another model file than without the death {section('Command')}"
+        return f"run again without {found[-1].path.name}, {another}"
     return None
 
 

@@ -2,7 +2,8 @@
 
 Examples are ``{"messages": [...]}`` with one exchange, ``{"instruction", "input"?, "output"}`` or
 ``{"prompt", "completion"}``; preferences are ``{"prompt", "chosen", "rejected"}``. Of several shapes in one row
-the first of these counts.
+the first of these counts. Conversations and plain texts are rows of other packages, which have rules of their own:
+``shapes.conversation`` and ``shapes.plain``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Teaching(StrEnum):
 
     EXAMPLES = "examples"
     PREFERENCES = "preferences"
+    CONVERSATIONS = "conversations"
+    TEXTS = "texts"
 
 
 class Schema(StrEnum):
@@ -46,14 +49,22 @@ class Schema(StrEnum):
 FIELDS: Final = {schema: tuple(schema.split("/")) for schema in Schema}
 
 
+_ONE_SHAPE: Final = {
+    Teaching.PREFERENCES: Schema.PREFERENCE,
+    Teaching.CONVERSATIONS: Schema.MESSAGES,
+    Teaching.TEXTS: Schema.TEXT,
+}
+"""Shapes of rows that have no other."""
+
+
 class MisfitError(ValueError):
     """A row that does not fit; the message says why."""
 
 
 def schema_of(row: Mapping[str, Any] | Sequence[str], teaching: Teaching) -> Schema:
     """The shape by which a row, or one with these fields, is read."""
-    if teaching is Teaching.PREFERENCES:
-        return Schema.PREFERENCE
+    if teaching in _ONE_SHAPE:
+        return _ONE_SHAPE[teaching]
     return Schema.MESSAGES if "messages" in row else Schema.INSTRUCTION if "instruction" in row else Schema.COMPLETION
 
 

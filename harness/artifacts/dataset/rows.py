@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from harness.artifacts.dataset import contract, lines
+from harness.artifacts.dataset import contract, lines, shapes
 from harness.artifacts.dataset.contract import MAX_LINE_BYTES, MisfitError, Schema, Teaching
 
 _NO_DIGITS: Final = b"0123456789+-"
@@ -162,8 +162,14 @@ class _Reading:
         row = lines.value(line)
         if not isinstance(row, dict):
             raise MisfitError(f"a {type(row).__name__} where an object belongs")
-        contract.refuse(row, self.teaching)
-        return row
+        match self.teaching:
+            case Teaching.CONVERSATIONS:
+                return shapes.conversation(row)
+            case Teaching.TEXTS:
+                return shapes.plain(row)
+            case _:
+                contract.refuse(row, self.teaching)
+                return row
 
     def defect(self, rule: str, detail: str) -> None:
         """Note what is wrong with the line."""

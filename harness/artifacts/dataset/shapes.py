@@ -12,6 +12,23 @@ from typing import Any, Final
 from harness.artifacts.dataset.contract import MisfitError, Schema
 
 _ASSISTANT: Final = frozenset({"assistant", "gpt", "model", "bot", "chatgpt", "function_call"})
+_ROLES: Final = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human"), "user"),
+    **dict.fromkeys(("tool", "function", "ipython", "observation", "function_response"), "tool"),
+    "assistant": "assistant",
+}
+"""Speakers by the names that chats have for them."""
+
+_MAY_FOLLOW: Final[Mapping[str, tuple[str, ...]]] = {
+    "": ("system", "user"),
+    "system": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("tool", "assistant"),
+}
+"""Speakers that may follow one; a conversation begins after nobody."""
+
 _QUESTIONS: Final = ("prompt", "instruction", "question", "query")
 _ANSWERS: Final = ("completion", "output", "response", "answer")
 _CHATS: Final = ("messages", "conversations", "conversation")
@@ -34,6 +51,49 @@ def contracted(row: object) -> tuple[Schema, dict[str, Any]] | None:
         return _contracted(row)
     except _UnknownShapeError:
         return None
+
+
+def conversation(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row that is a conversation of any number of turns, as ``messages``; raises MisfitError for any other row.
+
+    It begins with a question, speakers take turns, and an answer ends it; only a system or a tool may say nothing.
+    """
+    name = _first(row, _CHATS)
+    if not name:
+        raise MisfitError("there is no list of turns: 'messages' or 'conversations'")
+    before, found = "", []
+    try:
+        turns = _turns(row[name], name)
+    except _UnknownShapeError as error:
+        raise MisfitError(f"a turn in {name!r} has no speaker: 'role', or 'from'") from error
+    for number, turn in enumerate(turns, start=1):
+        speaker = _ROLES.get(turn["role"].strip().lower())
+        if speaker is None:
+            raise MisfitError(f"turn {number} of {name!r} is by {turn['role'][:20]!r}, who is not known")
+        if speaker not in _MAY_FOLLOW[before]:
+            raise MisfitError(f"turn {number} of {name!r} is by {speaker}, after {before or 'none before it'}")
+        if speaker in {"user", "assistant"}:
+            _said(turn["content"], f"turn {number} of {name!r}")
+        found.append({"role": speaker, "content": turn["content"]})
+        before = speaker
+    if before != "assistant":
+        raise MisfitError(f"{name!r} ends with {before or 'no turn at all'}: there is no answer to learn")
+    return {**row, "messages": found}
+
+
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of plain text; raises MisfitError for any other row."""
+    if not isinstance(row.get("text"), str):
+        raise MisfitError(f"'text' is {'missing' if row.get('text') is None else 'not text'}")
+    _said(row["text"], "'text'")
+    return {**row}
+
+
+def _said(text: str, place: str) -> None:
+    if not text.strip():
+        raise MisfitError(f"{place} is empty")
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise MisfitError(f"{place} holds half of a surrogate pair, which is no character")
 
 
 def _contracted(row: dict[str, Any]) -> tuple[Schema, dict[str, Any]] | None:

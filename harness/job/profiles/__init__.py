@@ -5,9 +5,11 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any
+from typing import Any, Final
 
-_FIRST = "forex-r1-v3"
+FIRST: Final = "forex-r1-v3"
+"""The first user's."""
+
 _ONCE_BUILT_IN = (("data", "proof_line"), ("gates", "prompt"))
 
 
@@ -24,7 +26,7 @@ def tables(name: str) -> dict[str, Any]:
 
 def floors() -> Mapping[str, int]:
     """Sizes, in bytes by quantization, that the first user's model file exceeds when it is whole."""
-    sizes: Mapping[str, int] = tables(_FIRST)["artifact"]["floors"]
+    sizes: Mapping[str, int] = tables(FIRST)["artifact"]["floors"]
     return sizes
 
 
@@ -33,5 +35,5 @@ def recorded_by(job: Mapping[str, Any]) -> Mapping[str, Any]:
     for at, field in _ONCE_BUILT_IN:
         table = job.get(at)
         if isinstance(table, dict) and field not in table:
-            job = {**job, at: {**table, field: tables(_FIRST)[at][field]}}
+            job = {**job, at: {**table, field: tables(FIRST)[at][field]}}
     return job

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from harness.core.lifecycle import Stage
+from harness.core.observed import seen, unseen
 from harness.core.verdict import Verdict
 from harness.facts.upload import Difference
-from tests.support.facts import assert_only, changed, judge, upload
+from tests.support.facts import assert_only, changed, judge, sound_job, upload
 
 
 def rows(features: int, scenarios: int, pairs: int) -> dict[str, Any]:
@@ -50,3 +52,20 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
 def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
     facts = changed(upload(), changes)
     assert_only(judge(Stage.UPLOAD, facts), Verdict.FAIL, expected)
+
+
+@pytest.mark.parametrize(
+    ("tables", "changes", "verdict"),
+    [
+        ({"training": {"batch_size": 0}}, {"script_batch_size": unseen("there is none")}, Verdict.PASS),
+        ({}, {"script_batch_size": unseen("there is none")}, Verdict.UNKNOWN),
+        ({"machine": {"gpus": 1}}, {"script_device_maps": seen(())}, Verdict.PASS),
+        ({"machine": {"gpus": 2}}, {"script_device_maps": seen(())}, Verdict.FAIL),
+    ],
+)
+def test_a_script_states_what_its_job_demands_of_it(
+    tables: Mapping[str, Any], changes: Mapping[str, Any], verdict: Verdict
+) -> None:
+    job = sound_job(**tables)
+    facts = replace(upload(), **changes)
+    assert judge(Stage.UPLOAD, facts, job)[CONFIG].verdict is verdict

@@ -130,7 +130,7 @@ def test_a_machine_of_ones_own_has_no_price_in_its_job_file(
         (["--data", "../elsewhere"], "lies outside of the package"),
         (["--quantization", "Q9_9"], "'Q9_9' is not one of"),
         (["--model", "somebody/unknown"], "the shape of 'somebody/unknown' is not known here"),
-        (["--profile", "other"], "there is no profile 'other'; there are: forex-r1-v3"),
+        (["--profile", "other"], "there is no profile 'other'; there are: any-training, forex-r1-v3"),
         (["--adopt"], "--adopt and --instance-id N go together"),
         (["--instance-id", "5"], "--adopt and --instance-id N go together"),
         (["--adopt", "--instance-id", "5", "--embedded"], "go together, without --embedded"),

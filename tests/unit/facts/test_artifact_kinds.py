@@ -184,6 +184,12 @@ LEFT: list[Any] = [
         ("adapter", "no weights", _remove(ADAPTED), {EXISTS: (FAIL, f"lacks {ADAPTED}")}),
         (
             "adapter",
+            "no template",
+            _remove("chat_template.jinja"),
+            {DIGEST: (FAIL, "lists models/output/adapter/chat_")},
+        ),
+        (
+            "adapter",
             "another base",
             _setting("adapter_config.json", base_model_name_or_path="somebody/else"),
             {NAMES_BASE: (FAIL, "it names somebody/else")},

@@ -1,0 +1,82 @@
+"""Supervised fine-tuning of an adapter with Unsloth, as the harness runs it: yours to change. Never run without a GPU.
+
+python3 train.py          trains, or goes on from the newest whole checkpoint
+python3 train.py --ready  proves that the base model is there
+
+The calls are those of docs.unsloth.ai: FastLanguageModel, and TRL's trainer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from unsloth import FastLanguageModel  # before transformers and TRL, which it patches
+
+# isort: split
+from datasets import load_dataset
+from harness_contract import Contract, ready
+from trl import SFTConfig, SFTTrainer
+
+BATCH_SIZE = 16
+DATA = "data/train.jsonl"
+ADAPTER = "models/output/adapter"
+
+
+def main() -> None:
+    """Train and save an adapter; ``models/output/`` is where the harness looks for it."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--settings", default="settings.json")
+    options.add_argument("--ready", action="store_true")
+    told = options.parse_args()
+    settings = json.loads(Path(told.settings).read_text(encoding="utf-8"))
+    base = settings["base"]
+    if told.ready:
+        ready(base)
+        return
+    with Contract(base=base, data={"examples": DATA}, device_map="sequential") as contract:
+        model, tokenizer = FastLanguageModel.from_pretrained(
+            model_name=base, max_seq_length=settings["max_length"], load_in_4bit=False, device_map="sequential"
+        )
+        model = FastLanguageModel.get_peft_model(
+            model,
+            r=settings["lora_r"],
+            lora_alpha=settings["lora_alpha"],
+            lora_dropout=0,
+            target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+            use_gradient_checkpointing="unsloth",
+            random_state=settings["seed"],
+        )
+        trainer = SFTTrainer(
+            model=model,
+            args=arguments(settings),
+            train_dataset=load_dataset("json", data_files=DATA, split="train"),
+            processing_class=tokenizer,
+        )
+        contract.train("sft", trainer)
+        trainer.save_model(ADAPTER)
+        contract.finish(ADAPTER)
+
+
+def arguments(settings: dict) -> SFTConfig:
+    """What TRL is told: a step of the optimizer takes BATCH_SIZE rows, some of them at a time."""
+    return SFTConfig(
+        output_dir="models/output/sft",
+        max_steps=settings["steps"],
+        per_device_train_batch_size=settings["rows_at_once"],
+        gradient_accumulation_steps=BATCH_SIZE // settings["rows_at_once"],
+        learning_rate=settings["learning_rate"],
+        lr_scheduler_type="cosine",
+        warmup_steps=settings["warmup_steps"],
+        max_length=settings["max_length"],
+        save_strategy="steps",
+        save_steps=settings["checkpoint_every"],
+        save_total_limit=5,
+        report_to="none",
+        seed=settings["seed"],
+    )
+
+
+if __name__ == "__main__":
+    main()
