@@ -179,9 +179,9 @@ def changed_announcements(log: LogSummary) -> Iterator[str]:
     """Announced totals, batch size, adapter or dtype that became others while the run went on."""
     plans = (*log.earlier_plans, *([log.plan] if log.plan else []))
     for name in _LASTING:
-        told = list(dict.fromkeys(getattr(plan, name) for plan in plans))
+        told = list(dict.fromkeys(_shown(getattr(plan, name)) for plan in plans))
         if len(told) > 1:
-            yield f"{name} was announced as {', then as '.join(map(str, told))}"
+            yield f"{name} was announced as {', then as '.join(told)}"
     for trainer, said in log.trainers.items():
         numbered: list[Step | StageComplete] = [*said.steps, *([said.complete] if said.complete else [])]
         if plans:
@@ -197,6 +197,10 @@ def changed_announcements(log: LogSummary) -> Iterator[str]:
 
 _LASTING: Final = ("steps", "batch_size", "lora_r", "lora_alpha", "dtype")
 """Fields of a plan that a run keeps whatever box it goes on on."""
+
+
+def _shown(value: object) -> str:
+    return ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, Mapping) else str(value)
 
 
 def _width(limits: CourseLimits) -> int:

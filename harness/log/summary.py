@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from itertools import chain
 from statistics import median
 from typing import Annotated, Any, Final, TypeVar
@@ -39,11 +40,35 @@ from harness.log.grammar import (
     lines,
     parse,
 )
+from harness.log.launches import LaunchLine
 from harness.log.proof import ProofLine
 
 E = TypeVar("E", bound=Event)
 _OfTrainer = Schedule | Step | CheckpointSaved | Resumed | PassedOver | StageComplete
 _PACE_WINDOW: Final = 20  # logged steps; the first ones of a run include compilation and warm-up
+
+
+class RestsOn(StrEnum):
+    """Lines that a summary rests on: those of the contract, or the records that a trainer logs by itself."""
+
+    CONTRACT = "contract"
+    TRAINER = "trainer"
+
+
+@dataclass(frozen=True, slots=True)
+class ByRecords:
+    """Told by a trainer's own records only, of its newest training, or left open by them."""
+
+    numbered: bool
+    """False where nothing tells the steps: their numbers are those of the records."""
+    total: int | None = None
+    """Steps to which it counts; None where nothing tells."""
+    reached: int = 0
+    """Newest step by its progress bar."""
+    margins: tuple[float, ...] = ()
+    """Of a training by preferences."""
+    flat_rewards: int | None = None
+    """Of a training by rewards: records in which all answers to a prompt got the same. Its loss tells no course."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +90,8 @@ class TrainerLog:
     passed_over: tuple[PassedOver, ...] = ()
     complete: StageComplete | None = None
     schedule: Schedule | None = None
+    records: ByRecords | None = None
+    """Of a trainer's own records only."""
 
     @property
     def last(self) -> Step | None:
@@ -105,6 +132,7 @@ class LogSummary:
     ``earlier_plans`` are what those attempts announced, where it was something else.
     """
 
+    rests_on: RestsOn = RestsOn.CONTRACT
     attempts: int = 0
     data: Annotated[DataAnnounced | None, Field(validation_alias=AliasChoices("data", "v2")), _EARLIER_ROWS] = None
     """In facts files of earlier versions: v2."""
@@ -119,6 +147,8 @@ class LogSummary:
     earlier_errors: tuple[ErrorLine, ...] = ()
     failed: str | None = None
     complete: bool = False
+    launches: tuple[LaunchLine, ...] = ()
+    """Launches that the harness wrote into the log of an unmodified trainer."""
 
     def of(self, trainer: Trainer) -> TrainerLog:
         """One trainer's part; empty when it has not begun."""
@@ -151,8 +181,8 @@ def summarise(events: Iterable[Event]) -> LogSummary:
         data=_last(present, DataAnnounced),
         rows={event.kind: event for event in _all(present, RowsAnnounced)},
         plan=plan,
-        earlier_plans=tuple(dict.fromkeys(one for one in _all(everything, Plan) if one != plan)),
-        trainers={trainer: _trainer_log(said) for trainer, said in by_trainer.items()},
+        earlier_plans=_different(one for one in _all(everything, Plan) if one != plan),
+        trainers={trainer: trainer_log(said) for trainer, said in by_trainer.items()},
         first_dpo_loss=loss.loss if loss else None,
         ggufs=tuple({event.path: event for event in _all(everything, GgufWritten)}.values()),
         errors=errors,
@@ -160,6 +190,14 @@ def summarise(events: Iterable[Event]) -> LogSummary:
         failed=failed.reason if failed else None,
         complete=bool(ended) and isinstance(ended[-1], TrainingComplete),
     )
+
+
+def _different(plans: Iterable[Plan]) -> tuple[Plan, ...]:
+    found: list[Plan] = []
+    for one in plans:
+        if one not in found:
+            found.append(one)
+    return tuple(found)
 
 
 def _all(events: Iterable[Event], kind: type[E]) -> Iterator[E]:
@@ -180,7 +218,8 @@ def _begins_again(event: Event, attempt: Iterable[Event]) -> bool:
     return not ends.isdisjoint(map(type, attempt))
 
 
-def _trainer_log(events: Sequence[_OfTrainer]) -> TrainerLog:
+def trainer_log(events: Sequence[_OfTrainer]) -> TrainerLog:
+    """One trainer's part, of what it said over all attempts."""
     steps: dict[int, Step] = {}
     saved: set[int] = set()
     resumes: list[Resume] = []
