@@ -52,7 +52,7 @@ def look(context: JobContext) -> LaunchFacts:
     )
     return LaunchFacts(
         session=answers[session],
-        log=log.summary_of(answers, line),
+        log=log.summary_of(answers, context.job),
         log_age_s=log.age_s(answers),
         proof=answers[proof[0]] if proof else unseen("the job states no proof line"),
         processes=answers[processes],

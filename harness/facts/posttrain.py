@@ -66,7 +66,7 @@ def look(context: JobContext) -> PosttrainFacts:
     )
     return PosttrainFacts(
         session=answers[session],
-        log=log.summary_of(answers, job.data.proof),
+        log=log.summary_of(answers, job),
         completion=answers[completion],
         finals=answers[finals],
         unfinished=answers[unfinished],

@@ -86,7 +86,7 @@ def glance(context: JobContext, before: TrainingFacts | None = None) -> Training
     )
     return TrainingFacts(
         session=answers[session],
-        log=log.summary_of(answers, job.data.proof),
+        log=log.summary_of(answers, job),
         log_age_s=log.age_s(answers),
         last_lines=log.last_lines(answers),
         checkpoints={trainer: answers[question] for trainer, question in checkpoints.items()},

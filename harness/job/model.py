@@ -240,6 +240,8 @@ class TrainingTable(_Table):
     With ``adapter``, a third of the bytes, a training whose box dies starts again from step 0 on another one.
     """
     session: str = "train"
+    log: Literal["contract", "trainer"] = "contract"
+    """Lines that training.log is read by: those of docs/contract.md, or the records that the trainer logs by itself."""
 
 
 class ArtifactTable(_Table):
@@ -387,6 +389,22 @@ class Job(_Table):
     def checkpoint_folder(self, trainer: str) -> str:
         """A trainer's folder of checkpoints, relative to the package's directory."""
         return self.training.checkpoints.get(Trainer(trainer), f"models/output/{trainer}")
+
+    @property
+    def unmodified(self) -> bool:
+        """True for a package that says nothing of its own: its trainer's records are read."""
+        return self.training.log == "trainer"
+
+    @property
+    def adapter_folder(self) -> str:
+        """Folder of the trained adapter, relative to the package's directory.
+
+        An unmodified trainer leaves it in its last checkpoint.
+        """
+        if not self.unmodified:
+            return "models/output/adapter"
+        last = self.trainers[-1]
+        return f"{self.checkpoint_folder(last)}/checkpoint-{self.training.steps[last]}"
 
     def maps_devices(self, device_map: str) -> bool:
         """True for a device map that this job's machine needs; with one GPU it need not be told to split the model."""

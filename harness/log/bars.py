@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-FLEETING: Final = r"%\|.*\| *[0-9]+/[0-9]+ \["
+FLEETING: Final = r"^[^|]*[0-9]%\|[^|]*\| *[0-9]+/[0-9]+ \[[^\]]*\]\s*$"
 """Found in a line that is a progress bar and no more: of many in a row only the first and the last are of use."""
 
 CUES: Final = r"t/s\]|s/it\]|otal (?:optimization )?steps ="

@@ -55,6 +55,9 @@ class RestsOn(StrEnum):
     TRAINER = "trainer"
 
 
+RECORDS: Final = "the trainer's own records: it says nothing of the contract's"
+
+
 @dataclass(frozen=True, slots=True)
 class ByRecords:
     """Told by a trainer's own records only, of its newest training, or left open by them."""
@@ -92,6 +95,11 @@ class TrainerLog:
     schedule: Schedule | None = None
     records: ByRecords | None = None
     """Of a trainer's own records only."""
+
+    @property
+    def numbered(self) -> bool:
+        """False where a trainer's own records do not tell their steps: the numbers are those of the records."""
+        return self.records is None or self.records.numbered
 
     @property
     def last(self) -> Step | None:
