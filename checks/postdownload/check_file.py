@@ -15,11 +15,11 @@ _GONE = "the instance is gone: harness download {job} says how a copy of the fil
 @pytest.mark.seed("vastai-training-agent.md", "step 3")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "download before destroy")
 def check_local_file_exists(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
-    """The file was written by this job and lies at its final name, with no partial file beside it."""
+    """What this job wrote lies at its final name, a file or a folder of files, with nothing unfinished beside it."""
     local = evidence.saw("file", postdownload.local)
     evidence.wants("written by this job", True)
     assert local.exists, f"there is no {local.path}"
-    assert local.regular, f"{local.path} is not a regular file"
+    assert local.regular, f"{local.path} is not a regular file, or a folder of them"
     assert not local.partial, f"unfinished beside it: {', '.join(local.partial)}"
 
 
@@ -28,9 +28,9 @@ def check_local_file_exists(postdownload: PostdownloadFacts, evidence: Evidence)
 @pytest.mark.seed("vastai-training-agent.md", "download script")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "step 3")
 def check_local_file_over_floor(postdownload: PostdownloadFacts, job: Job, evidence: Evidence) -> None:
-    """The local file is larger than its quantization's floor (> 5 GB for Q8_0, > 3 GB for Q4_K_M)."""
+    """The local file is larger than its quantization's floor (> 5 GB for Q8_0, > 3 GB for Q4_K_M), or its kind's."""
     hashed = evidence.saw("file", postdownload.hashed)
-    floor = evidence.wants(f"bytes, more than ({job.artifact.quantization})", job.artifact.floor_bytes)
+    floor = evidence.wants(f"bytes, more than ({job.artifact.described})", job.artifact.floor_bytes)
     assert hashed.size > floor, f"{hashed.size} bytes"
 
 
@@ -39,10 +39,10 @@ def check_local_file_over_floor(postdownload: PostdownloadFacts, job: Job, evide
 @pytest.mark.seed("vastai-training-agent.md", "step 2")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "step 2")
 def check_local_size_equals_remote(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
-    """The local file has as many bytes as the file on the box had."""
+    """The local file has as many bytes as the file on the box had; of a folder every file, and all together."""
     local = evidence.saw("local bytes", postdownload.hashed).size
     remote = evidence.wants("bytes", evidence.saw("recorded on the box", postdownload.remote).size)
-    assert local == remote, f"{local} bytes here, {remote} on the box"
+    assert local == remote, f"{local} bytes here, {remote} on the box{_named(postdownload)}"
 
 
 @pytest.mark.remedy(
@@ -52,10 +52,16 @@ def check_local_size_equals_remote(postdownload: PostdownloadFacts, evidence: Ev
 @pytest.mark.seed("vastai-training-agent.md", "step 2")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "step 2")
 def check_local_sha256_equals_remote(postdownload: PostdownloadFacts, evidence: Evidence) -> None:
-    """The local file, hashed from the disk now, has the digest that was computed on the box."""
+    """The local file, hashed from the disk now, has the digest that was computed on the box; of a folder all files."""
     local = evidence.saw("local sha256", postdownload.hashed).sha256
     remote = evidence.wants("sha256", evidence.saw("recorded on the box", postdownload.remote).sha256)
-    assert local == remote, "the local file is not the file that was verified on the box"
+    assert local == remote, f"the local file is not the file that was verified on the box{_named(postdownload)}"
+
+
+def _named(postdownload: PostdownloadFacts) -> str:
+    """Files of a folder that differ, by name."""
+    of_folder = postdownload.remote.value is not None and postdownload.remote.value.files
+    return f": {'; '.join(postdownload.differences[:3])}" if of_folder and postdownload.differences else ""
 
 
 @pytest.mark.remedy(

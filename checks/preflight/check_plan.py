@@ -51,7 +51,7 @@ def check_artifact_size_predicted(preflight: PreflightFacts, job: Job, evidence:
     floor = evidence.wants("bytes more than", job.artifact.floor_bytes)
     predicted = evidence.note("predicted bytes", estimate.artifact_bytes(job))
     assert predicted > floor, (
-        f"this model in {job.artifact.quantization} comes to {human_bytes(predicted)}, "
+        f"this model as {job.artifact.described} comes to {human_bytes(predicted)}, "
         f"which is not over the floor of {human_bytes(floor)}: [model] or the floor is not the true one"
     )
     needed = evidence.wants("free bytes here at least", 2 * predicted + estimate.mirror_bytes(job))

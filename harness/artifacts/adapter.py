@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from harness.artifacts import adapter_tensors, lora, model_shape, safetensors
+from harness.artifacts import adapter_tensors, lora, model_shape, parameters, safetensors
 from harness.artifacts.adapter_tensors import Shapes
 from harness.artifacts.checkpoint import ADAPTER
 from harness.core.errors import BadInput
@@ -75,15 +76,17 @@ class _Look:
         self.doubts.setdefault(claim, []).append(said)
 
 
-def inspect(directory: Path, base: Mapping[str, Any] | None = None) -> AdapterFindings:
+def inspect(directory: Path, base: Mapping[str, Any] | None = None, *, base_matters: bool = True) -> AdapterFindings:
     """Look into a directory with ``adapter_model.safetensors`` and ``adapter_config.json``.
 
-    ``base`` is the base model's ``config.json``. Raises BadInput when a file is not there or cannot be read; a damaged
-    one is a problem that is reported.
+    ``base`` is the base model's ``config.json``; that it is not known is no doubt where it does not matter. Raises
+    BadInput when a file is not there or cannot be read; a damaged one is a problem that is reported.
     """
     look = _look(directory, base)
     if not look.has_weights:
         raise BadInput(f"{directory / ADAPTER} is not there")
+    if base is None and not base_matters:
+        look.doubts.pop("adapter_tensors", None)
     return AdapterFindings(
         parameters=sum(math.prod(entry.shape) for entry in look.entries),
         rank=look.config.rank if look.config else 0,
@@ -91,6 +94,37 @@ def inspect(directory: Path, base: Mapping[str, Any] | None = None) -> AdapterFi
         problems=tuple(said for claim in look.problems.values() for said in claim),
         doubts=tuple(said for claim in look.doubts.values() for said in claim),
     )
+
+
+def mismatches(
+    config: Any, base: Mapping[str, Any], tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """How tensors, by type and shape, differ from those that a configuration makes in the base; and doubts about that.
+
+    ``config`` is what ``adapter_config.json`` holds.
+    """
+    look = _Look(entries=tuple(safetensors.TensorEntry(name, *one, 0, 0) for name, one in tensors.items()))
+    try:
+        look.config = lora.read(config)
+    except (ValueError, RecursionError) as error:
+        return (), (f"{CONFIG}: {error or type(error).__name__}",)
+    for name in look.config.unknown:
+        look.doubt("adapter_config", f"{CONFIG} uses {name}, which is not known here")
+    _judge_names(look, look.config, base)
+    problems, doubts = ([said for claim in one.values() for said in claim] for one in (look.problems, look.doubts))
+    return tuple(problems), tuple(doubts)
+
+
+def base_of(config: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Base model that an ``adapter_config.json`` names, and its revision; the hub's cache has both in its paths."""
+    named, revision = (config.get(key) for key in ("base_model_name_or_path", "revision"))
+    named = named.rstrip("/\\") if isinstance(named, str) and named else None
+    revision = revision if isinstance(revision, str) and revision else None
+    cached = _CACHED.search(named or "")
+    return (cached[1].replace("--", "/"), revision or cached[2]) if cached else (named, revision)
+
+
+_CACHED: Final = re.compile(r"(?:^|[/\\])models--([^/\\]+)[/\\]snapshots[/\\]([^/\\]+)$")
 
 
 def judge(folder: Path, base_config: Mapping[str, Any] | None) -> tuple[Finding, ...]:
@@ -194,7 +228,7 @@ def _expected(look: _Look, config: lora.Lora, base: Mapping[str, Any] | None, th
     """Tensors that must be there and those that may, as far as the base model is known."""
     try:
         if base is not None:
-            return adapter_tensors.expected(config, adapter_tensors.of_base(model_shape.from_config(base)))
+            return adapter_tensors.expected(config, parameters.of(model_shape.from_config(base)))
         look.doubt("adapter_tensors", "the base model is not known, so no module of it can be missed")
     except BadInput as error:
         look.doubt("adapter_tensors", f"the base model's modules cannot be told: {error}")

@@ -6,32 +6,8 @@ Two tables are told of each: tensors that must be there, and others that may be.
 from __future__ import annotations
 
 from harness.artifacts import lora
-from harness.artifacts.model_shape import ModelShape
 
 Shapes = dict[str, tuple[int, ...]]
-
-
-def of_base(shape: ModelShape) -> Shapes:
-    """Every parameter of a dense Qwen2 or Llama model, by its name in Transformers."""
-    hidden, wide, query, key = shape.hidden_size, shape.intermediate_size, shape.query_size, shape.key_value_size
-    found: Shapes = {"model.embed_tokens.weight": (shape.vocab_size, hidden), "model.norm.weight": (hidden,)}
-    for layer in range(shape.num_hidden_layers):
-        stem = f"model.layers.{layer}"
-        for name, size, bias in (
-            ("self_attn.q_proj", (query, hidden), shape.qkv_bias),
-            ("self_attn.k_proj", (key, hidden), shape.qkv_bias),
-            ("self_attn.v_proj", (key, hidden), shape.qkv_bias),
-            ("self_attn.o_proj", (hidden, query), shape.output_bias),
-            ("mlp.gate_proj", (wide, hidden), shape.mlp_bias),
-            ("mlp.up_proj", (wide, hidden), shape.mlp_bias),
-            ("mlp.down_proj", (hidden, wide), shape.mlp_bias),
-        ):
-            found[f"{stem}.{name}.weight"] = size
-            if bias:
-                found[f"{stem}.{name}.bias"] = size[:1]
-        for norm in ("input_layernorm", "post_attention_layernorm"):
-            found[f"{stem}.{norm}.weight"] = (hidden,)
-    return found | {"lm_head.weight": (shape.vocab_size, hidden)}
 
 
 def expected(config: lora.Lora, base: Shapes) -> tuple[Shapes, Shapes]:

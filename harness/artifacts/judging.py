@@ -11,6 +11,7 @@ from harness.artifacts import adapter, checkpoint_findings, merged, shards
 from harness.artifacts.dataset import judging as dataset
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.gguf import MAGIC
+from harness.artifacts.safetensors import INDEX
 from harness.artifacts.tensors import few
 from harness.artifacts.verify import verify_file
 from harness.core.errors import BadInput
@@ -70,7 +71,7 @@ def _ends(suffix: str) -> Callable[[Path], bool]:
 
 
 def _is_model(path: Path) -> bool:
-    weights = any(path.glob("*.safetensors")) or any(path.glob("*.bin")) or (path / merged.INDEX).is_file()
+    weights = any(path.glob("*.safetensors")) or any(path.glob("*.bin")) or (path / INDEX).is_file()
     return (path / "config.json").is_file() and (weights or not any(path.glob("*.gguf")))
 
 

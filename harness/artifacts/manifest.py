@@ -22,6 +22,9 @@ MAX_MANIFEST_BYTES: Final = 4 << 20
 MAX_FILES: Final = 20_000
 MAX_PATH: Final = 1024
 
+ARTIFACTS: Final = ("gguf", "model")
+"""Kinds of outputs that come home as the artifact; an adapter comes in any case."""
+
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\\:*?"<>|]')
 
 
@@ -49,7 +52,7 @@ class ManifestEntry:
     path: Annotated[str, AfterValidator(safe_path)]
     size: Annotated[_Count, Field(validation_alias="bytes")]
     sha256: Annotated[Sha256, AfterValidator(ids.sha256)]
-    kind: Literal["gguf", "adapter", "trainer_state", "modelfile", "run"]
+    kind: Literal["gguf", "model", "adapter", "trainer_state", "modelfile", "run"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,52 +7,23 @@ matrices, a compiled module's names) is what Transformers would leave out withou
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from harness.artifacts import gguf, model_shape, safetensors, tokenizer
+from harness.artifacts import gguf, model_shape, parameters, safetensors, tokenizer
 from harness.artifacts.expectation import Expectation
+from harness.artifacts.safetensors import INDEX, SINGLE
 from harness.artifacts.tensors import BY_USE, few
 from harness.core.errors import BadInput
 from harness.core.finding import Finding
 from harness.core.text import printable
 
-INDEX: Final = "model.safetensors.index.json"
-SINGLE: Final = "model.safetensors"
 _SAVE: Final = "Save the merged model again (merge_and_unload, then save_pretrained of model and tokenizer)."
 _FETCH: Final = "Fetch the files that are named again."
 _READ: Final = "safetensors is what is read here: save the model with safe_serialization=True."
 _UNMERGED: Final = re.compile(r"lora_[AB]|lora_magnitude|\.base_layer\.|^base_model\.|_orig_mod\.|^module\.")
 _IGNORED: Final = re.compile(r"rotary_emb\.inv_freq$|\.masked_bias$|\.attn\.bias$")
-_LAYER: Final = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
-
-_WORDS: Final = {
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_qkv": "self_attn.qkv_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-"""llama.cpp's names of a layer's parts -> Transformers'."""
-_POST_NORMS: Final = {
-    "post_attention_norm": "post_attention_layernorm",
-    "ffn_norm": "pre_feedforward_layernorm",
-    "post_ffw_norm": "post_feedforward_layernorm",
-}
-_WHOLE: Final = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-
 Entries = dict[Path, tuple[safetensors.TensorEntry, ...]]
 
 
@@ -60,6 +31,52 @@ def judge(folder: Path, known: Expectation) -> tuple[Finding, ...]:
     """Judge a model's folder; the configuration is its own. Raises BadInput when ``config.json`` cannot be read."""
     config = model_shape.read_config(folder / "config.json")
     return tuple(_judge(folder, config, known))
+
+
+def judge_as_planned(folder: Path, known: Expectation) -> tuple[Finding, ...]:
+    """Judge a model's folder, and hold it against the planned model's configuration and the tokenizer that trained.
+
+    Raises as ``judge``.
+    """
+    config = model_shape.read_config(folder / "config.json")
+    found = list(_judge(folder, config, known))
+    wrong = other_model(config, known.config or {})
+    claim = "config.json is that of the planned model"
+    found.append(
+        Finding.of("config_as_planned", claim, not wrong, few(wrong) or "all equal", "all equal", remedy=_SAVE)
+    )
+    if known.trained is not None and (folder / "tokenizer.json").is_file():
+        claim, differing = "vocabulary, special ids and chat template are those that trained", []
+        own = tokenizer.read_trained(folder)
+        for field in ("tokens", "merges", "special", "chat_template"):
+            here, there = getattr(own, field), getattr(known.trained, field)
+            if there is not None and here != there:
+                differing.append(f"{field} differ")
+        seen = few(differing) or "no difference"
+        found.append(Finding.of("tokenizer_as_trained", claim, not differing, seen, "no difference", remedy=_SAVE))
+    return tuple(found)
+
+
+def other_model(config: Mapping[str, Any], planned: Mapping[str, Any]) -> list[str]:
+    """Fields of a ``config.json`` that state another model than the planned one; a field that either lacks is none."""
+    own = {**config, "architecture": model_shape.architecture(config)}
+    return [
+        f"{name} is {own[name]!r}, planned {planned[name]!r}"
+        for name in _STATED
+        if own.get(name) is not None and planned.get(name) is not None and own[name] != planned[name]
+    ]
+
+
+_STATED: Final = (
+    "architecture",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "vocab_size",
+    "tie_word_embeddings",
+)
 
 
 def _judge(folder: Path, config: Mapping[str, Any], known: Expectation) -> Iterator[Finding]:
@@ -114,9 +131,8 @@ def _tensors(config: Mapping[str, Any], files: Entries) -> Finding:
     claim = "every tensor that config.json predicts is there with its shape, and nothing of an adapter"
     name = "tensors_as_predicted"
     seen = {entry.name: entry for entries in files.values() for entry in entries if not _IGNORED.search(entry.name)}
-    unmerged = sorted(filter(_UNMERGED.search, seen))
-    if unmerged:
-        told = f"{len(unmerged)} names of an adapter or a wrapped module: {few(unmerged)}"
+    if left := unmerged(seen):
+        told = f"{len(left)} names of an adapter or a wrapped module: {few(left)}"
         return Finding.of(name, claim, False, told, "a merged model", remedy=_SAVE)
     if config.get("quantization_config"):
         told = f"{len(seen)} tensors, quantized as quantization_config says"
@@ -126,36 +142,31 @@ def _tensors(config: Mapping[str, Any], files: Entries) -> Finding:
     except BadInput as error:
         told = f"{len(seen)} tensors; {error}"
         return Finding.of(name, claim, None, told, "a model whose tensors are known here", remedy=BY_USE)
-    wanted = _wanted(shape)
-    prefixed = any(one.startswith("model.") for one in seen)
-    if not prefixed:  # a base model's class was saved, without its head
+    wrong, count = mismatches(shape, {one: entry.shape for one, entry in seen.items()})
+    told = few(wrong) or f"{len(seen)} tensors"
+    return Finding.of(name, claim, not wrong, told, f"{count} tensors", remedy=_SAVE)
+
+
+def unmerged(names: Iterable[str]) -> list[str]:
+    """Names of an adapter's matrices, or of a wrapped module's: Transformers would leave them out without a word."""
+    return sorted(filter(_UNMERGED.search, names))
+
+
+def mismatches(shape: model_shape.ModelShape, found: Mapping[str, tuple[int, ...]]) -> tuple[list[str], int]:
+    """How the tensors that were found, by name and shape, differ from the model's, and how many it has."""
+    found = {name: size for name, size in found.items() if not _IGNORED.search(name)}
+    wanted = parameters.of(shape)
+    if not any(one.startswith("model.") for one in found):  # a base model's class was saved, without its head
         wanted = {one.removeprefix("model."): size for one, size in wanted.items() if one != "lm_head.weight"}
     optional = {"lm_head.weight"} if shape.tie_word_embeddings else set()
-    wrong = [f"{one} is missing" for one in sorted(wanted.keys() - seen.keys() - optional)]
-    wrong += [f"{one} is not of this model" for one in sorted(seen.keys() - wanted.keys())]
+    wrong = [f"{one} is missing" for one in sorted(wanted.keys() - found.keys() - optional)]
+    wrong += [f"{one} is not of this model" for one in sorted(found.keys() - wanted.keys())]
     wrong += [
-        f"{one} is {list(seen[one].shape)}, expected {list(size)}"
+        f"{one} is {list(found[one])}, expected {list(size)}"
         for one, size in sorted(wanted.items())
-        if one in seen and seen[one].shape != size
+        if one in found and found[one] != size
     ]
-    told = few(wrong) or f"{len(seen)} tensors"
-    return Finding.of(name, claim, not wrong, told, f"{len(wanted.keys() - optional)} tensors", remedy=_SAVE)
-
-
-def _wanted(shape: model_shape.ModelShape) -> dict[str, tuple[int, ...]]:
-    """Every tensor by Transformers' name, with its shape as PyTorch has it."""
-    words = _WORDS | (_POST_NORMS if shape.family.post_norms else {})
-    if shape.family.fused:
-        words |= {"ffn_up": "mlp.gate_up_proj"}
-    found = {}
-    sizes = model_shape.shapes(shape)
-    sizes.setdefault("output.weight", sizes["token_embd.weight"])
-    for name, dimensions in sizes.items():
-        match = _LAYER.fullmatch(name)
-        spelled = f"model.layers.{match[1]}.{words[match[2]]}.{match[3]}" if match else _WHOLE.get(name)
-        if spelled is not None:  # factors of the rope are computed
-            found[spelled] = tuple(reversed(dimensions))
-    return found
+    return wrong, len(wanted.keys() - optional)
 
 
 def _weights(files: Entries, known: Expectation) -> Finding:

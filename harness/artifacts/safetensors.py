@@ -12,13 +12,16 @@ import math
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 INDEX = "model.safetensors.index.json"
 """Where a model in several files says which tensor lies in which."""
+
+SINGLE = "model.safetensors"
+"""A model in one file."""
 
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 WIDTHS = {
@@ -165,6 +168,25 @@ def index_problem(folder: str | os.PathLike[str]) -> str | None:
         if held != {tensor for tensor, shard in where if shard == name}:
             return f"names {name[:80]}, which holds other tensors"
     return None
+
+
+def folder_problem(folder: str | os.PathLike[str], names: Sequence[str]) -> str | None:
+    """Why these files of a folder are not one model, or one adapter: each whole, and every one named by the index.
+
+    Raises OSError for a file that cannot be read.
+    """
+    for name in names:
+        told = problem(os.path.join(folder, name))  # noqa: PTH118 - as above
+        if told:
+            return f"{name[:80]} {told}"
+    if not os.path.isfile(os.path.join(folder, INDEX)):  # noqa: PTH113, PTH118 - as above
+        return None if len(names) == 1 else f"{INDEX} is missing, {len(names)} files of tensors lie there"
+    told = index_problem(folder)
+    if told:
+        return f"{INDEX} {told}"
+    with open(os.path.join(folder, INDEX), encoding="utf-8") as file:  # noqa: PTH118, PTH123 - as above
+        strange = sorted(set(names) - set(json.load(file)["weight_map"].values()))
+    return f"{INDEX} does not name {strange[0][:80]}: it may be another run's" if strange else None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

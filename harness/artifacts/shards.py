@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.artifacts import gguf
+from harness.core.answers import GgufHeader, GgufOnBox
 
 _NAME: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 _MOST: Final = 4096
@@ -71,18 +72,50 @@ def parse(path: Path) -> Whole:
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         problems.append(f"{path.name} is one of {count} files: {', '.join(missing[:_NAMED])}{more} not there")
     parts = {name: header if name == path else _parsed(name) for name in there}
-    for number, name in enumerate(names if len(names) == count else ()):
-        stated = [parts[name].metadata.get(key) for key in ("split.no", "split.count")] if name in parts else [number]
-        if stated not in ([number], [number, count]):
-            problems.append(f"{name.name} states number {stated[0]} of {stated[1]}, expected {number} of {count}")
+    headers = {name.name: parts[name].metadata if name in parts else None for name in names}
     tensors = tuple(tensor for part in parts.values() for tensor in part.tensors)
-    twice = len(tensors) - len({tensor.name for tensor in tensors})
-    if twice:
-        problems.append(f"{twice} tensors are in several files")
+    if len(names) == count:
+        problems += misplaced(headers)
+    problems += _repeated([tensor.name for tensor in tensors])
     if not problems:
         problems += _miscounted(header, len(tensors))
     first = parts[there[0]]
     return Whole(parts, first._replace(tensors=tensors), count, tuple(problems))
+
+
+def misplaced(headers: Mapping[str, Mapping[str, object] | None]) -> list[str]:
+    """Files of a split that say they are another one of it, by the metadata of each, in order; None is not there."""
+    found = []
+    for number, (name, metadata) in enumerate(headers.items()):
+        stated = [number] if metadata is None else [metadata.get(key) for key in ("split.no", "split.count")]
+        if stated not in ([number], [number, len(headers)]):
+            found.append(f"{name} states number {stated[0]} of {stated[1]}, expected {number} of {len(headers)}")
+    return found
+
+
+def one(headers: Mapping[str, GgufOnBox]) -> GgufOnBox:
+    """The header of a split on the box, as that of one file: sizes and tensors of all, the first one's metadata."""
+    missing = [name for name, told in headers.items() if not told.exists]
+    broken = [f"{name}: {told.malformed or 'the parser says nothing about it'}" for name, told in headers.items()]
+    read = {name: told.gguf for name, told in headers.items() if told.gguf is not None}
+    if missing or len(read) < len(headers):
+        told = next((line for line, name in zip(broken, headers, strict=True) if name not in read), None)
+        return GgufOnBox(exists=not missing, malformed=None if missing else told)
+    tensors = tuple(tensor for header in read.values() for tensor in header.tensors)
+    first = next(iter(read.values()))
+    due = first.metadata.get("split.tensors.count")
+    wrong = misplaced({name: header.metadata for name, header in read.items()})
+    wrong += _repeated([tensor[0] for tensor in tensors])
+    if due is not None and due != len(tensors):
+        wrong.append(f"split.tensors.count is {due}, there are {len(tensors)} tensors")
+    size, data = (sum(getattr(header, key) for header in read.values()) for key in ("size", "data_bytes"))
+    whole = GgufHeader(size, first.data_start, data, first.metadata, tensors)
+    return GgufOnBox(exists=True, gguf=whole, malformed="; ".join(wrong[:_NAMED]) or None)
+
+
+def _repeated(names: list[str]) -> Iterator[str]:
+    if twice := len(names) - len(set(names)):
+        yield f"{twice} tensors are in several files"
 
 
 def _parsed(path: Path) -> gguf.Gguf:

@@ -265,6 +265,19 @@ class GgufOnBox:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightsOnBox:
+    """Safetensors of a folder on the box: ``files`` in bytes, ``tensors`` as type and shape, or what is wrong.
+
+    ``malformed``: a file that is not whole, an index that names what is not there, a file that no index names.
+    """
+
+    exists: bool
+    files: Mapping[str, int] = field(default_factory=dict)
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    malformed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SessionState:
     """State of the training's session. ``exit_status`` is None while it runs, and when it was killed unheard.
 

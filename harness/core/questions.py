@@ -236,3 +236,11 @@ class GgufOf(Question[answers.GgufOnBox]):
 
     path: str
     op = "gguf"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsOf(Question[answers.WeightsOnBox]):
+    """The headers of a folder's safetensors, read by the strict parser, each as its index says."""
+
+    path: str
+    op = "weights"

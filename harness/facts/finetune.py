@@ -10,6 +10,7 @@ from harness.context import JobContext
 from harness.core import canonical
 from harness.core.observed import CouldNotLook
 from harness.core.questions import Command
+from harness.facts import finals
 from harness.facts.reading import ask, needed
 from harness.remote.probe import program
 from harness.remote.probe.typed import typed
@@ -58,7 +59,7 @@ def look(context: JobContext) -> Comparison:
     artifact = needed(context.history.artifact, "no artifact was recorded on the box")
     directory = context.job.package.remote_dir
     model = posixpath.relpath(artifact.path, directory)
-    text = program.program(program.FINETUNE, {"gguf": model, "adapter": "models/output/adapter", "base": ""})
+    text = program.program(program.FINETUNE, {"model": model, "adapter": finals.adapter(context.job), "base": ""})
     python = context.job.package.install[0] if context.job.package.install else "python3"
     comparison = Command((python, "-c", text), directory, _TIMEOUT_S)
     ran = ask(context, comparison, timeout=_TIMEOUT_S + 30)[comparison].get()

@@ -1,4 +1,4 @@
-"""Postdownload: the file on this machine, read from its disk now, beside what was recorded on the box."""
+"""Postdownload: what came home, read from its disk now, beside what was recorded on the box."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.artifacts import apart, digest, manifest
+from harness.artifacts import adapter, apart, arrival, digest, manifest, merged, parts
 from harness.artifacts.expectation import Expectation
+from harness.artifacts.model_shape import read_config
+from harness.artifacts.parts import Artifact
 from harness.artifacts.tokenizer import read_trained
 from harness.artifacts.verify import verify_file
 from harness.context import JobContext
-from harness.core import durable
 from harness.core.finding import Finding
 from harness.core.observed import CouldNotLook, Observed
-from harness.core.ports import RemoteFile
-from harness.facts import runtime
+from harness.facts import finals, runtime
 from harness.facts.reading import attempt, needed
 
 _TOKENIZER = Path("models") / "output" / "adapter"
@@ -41,36 +41,44 @@ class Companions:
 
 @dataclass(frozen=True, slots=True)
 class PostdownloadFacts:
-    """One look at what came home. Optional looks that the job does not ask for say so."""
+    """One look at what came home. Optional looks that the job does not ask for say so.
+
+    ``hashed`` and ``second_copy`` are of a folder what is of a file: all bytes, and the digest of its manifest.
+    """
 
     local: Observed[LocalArtifact]
     hashed: Observed[digest.Hashed]
-    remote: Observed[RemoteFile]
+    remote: Observed[Artifact]
     findings: Observed[tuple[Finding, ...]]
     generation: Observed[runtime.Generation]
     companions: Observed[Companions]
     second_copy: Observed[digest.Hashed]
     gone: bool = False
     """True when the instance is proven to be gone: nothing can be fetched from it again."""
+    differences: tuple[str, ...] = ()
+    """How the files here differ from those on the box, by name."""
 
 
 def look(context: JobContext) -> PostdownloadFacts:
-    """Read the file once for its digest, and beside that all else; the box is not needed any more."""
+    """Read the files once for their digests, and beside that all else; the box is not needed any more."""
     history = context.history
     place = attempt(lambda: Path(needed(history.fetched, "no file was fetched by this job").path))
     path = attempt(lambda: _there(place.get()))
+    remote = attempt(lambda: needed(history.artifact, "no artifact was recorded on the box"))
     with ThreadPoolExecutor(2) as pool:
-        hashed = pool.submit(attempt, lambda: digest.of_file(path.get()))
+        here = pool.submit(attempt, lambda: parts.here(path.get()))
         second_copy = pool.submit(attempt, lambda: _second_copy(context, path.get()))
+        read = here.result
         return PostdownloadFacts(
-            local=attempt(lambda: _local(place.get())),
-            remote=attempt(lambda: needed(history.artifact, "no artifact was recorded on the box")),
-            findings=attempt(lambda: _findings(context, path.get())),
+            local=attempt(lambda: _local(place.get(), remote.get())),
+            remote=remote,
+            findings=attempt(lambda: _findings(context, path.get(), remote.get())),
             companions=attempt(lambda: _companions(context)),
-            generation=attempt(lambda: _generation(context, path.get())),
-            hashed=hashed.result(),
+            generation=attempt(lambda: _generation(context, _first(path.get(), remote.get()))),
+            hashed=read().map(lambda found: found[0]),
             second_copy=second_copy.result(),
             gone=history.destroyed is not None,
+            differences=attempt(lambda: parts.differences(read().get()[1], remote.get().parts)).value or (),
         )
 
 
@@ -81,20 +89,39 @@ def _there(path: Path) -> Path:
     return path
 
 
-def _local(path: Path) -> LocalArtifact:
-    partial = tuple(one.name for one in durable.unfinished(path))
-    return LocalArtifact(str(path), path.exists(), path.is_file() and not path.is_symlink(), partial)
+def _local(path: Path, artifact: Artifact) -> LocalArtifact:
+    partial = tuple(one.name for one in arrival.unfinished(path))
+    regular = not path.is_symlink() and (_holds_files(path) if artifact.files else path.is_file())
+    return LocalArtifact(str(path), path.exists(), regular, partial)
 
 
-def _findings(context: JobContext, path: Path) -> tuple[Finding, ...]:
-    """The file against what the operator's job file and the training's own tokenizer demand of it."""
-    trained = context.directory / "companions" / _TOKENIZER
-    expectation = Expectation(
-        config=context.job.model.model_dump(),
-        trained=read_trained(trained),
-        quantization=context.job.artifact.quantization,
-    )
-    return apart.findings(verify_file, path, expectation)
+def _holds_files(folder: Path) -> bool:
+    """True for a folder with files in it, and nothing else such as links."""
+    files = [folder / path for path in parts.listed(folder)] if folder.is_dir() else []
+    return bool(files) and all(file.is_file() and not file.is_symlink() for file in files)
+
+
+def _first(place: Path, artifact: Artifact) -> Path:
+    """The file by which a model is loaded: itself, or the first of a split."""
+    return artifact.parts[0].at(place)
+
+
+def _findings(context: JobContext, path: Path, artifact: Artifact) -> tuple[Finding, ...]:
+    """The artifact against what the operator's job file and the training's own tokenizer demand of it."""
+    job, home = context.job, context.directory / "companions"
+    if job.artifact.kind == "gguf":
+        expectation = Expectation(
+            config=job.model.model_dump(),
+            trained=read_trained(home / _TOKENIZER),
+            quantization=job.artifact.quantization,
+        )
+        return apart.findings(verify_file, _first(path, artifact), expectation)
+    run = home / "run.json"
+    base = finals.base_config(job, read_config(run) if run.is_file() else None)
+    if job.artifact.kind == "adapter":
+        return apart.findings(adapter.judge, path, base if job.artifact.predict else None)
+    trained = read_trained(home / _TOKENIZER) if (home / _TOKENIZER / "tokenizer.json").is_file() else None
+    return apart.findings(merged.judge_as_planned, path, Expectation(config=base, trained=trained))
 
 
 def _generation(context: JobContext, path: Path) -> runtime.Generation:
@@ -109,7 +136,7 @@ def _companions(context: JobContext) -> Companions:
     problems = [f"{name} is missing" for name in ("training.log", "run.json") if not (folder / name).is_file()]
     verified = 0
     for entry in outputs.files:
-        if entry.kind == "gguf":
+        if entry.kind in manifest.ARTIFACTS:
             continue
         local = folder / entry.path
         if not local.is_file():
@@ -123,4 +150,4 @@ def _companions(context: JobContext) -> Companions:
 
 def _second_copy(context: JobContext, path: Path) -> digest.Hashed:
     folder = needed(context.job.artifact.second_copy, "the job asks for no second copy")
-    return digest.of_file(folder / path.name)
+    return parts.here(folder / path.name)[0]

@@ -5,21 +5,24 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from harness.artifacts import model_shape
+from harness.artifacts import model_shape, shards
 from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.adapter import inspect as inspect_adapter
+from harness.artifacts.parts import Artifact, Part
 from harness.context import JobContext
-from harness.core.answers import Entry, GgufOnBox, JsonFile, Matches, Processes, SessionState
+from harness.core.answers import Entry, GgufOnBox, JsonFile, Matches, Processes, SessionState, WeightsOnBox
 from harness.core.ids import Sha256
-from harness.core.observed import Observed, unseen
-from harness.core.ports import RemoteFile
-from harness.core.questions import GgufOf, Glob, Grep, ProcessesUnder, ReadText, SessionOf
-from harness.facts import finetune, own_rows, traininglog
+from harness.core.observed import CouldNotLook, Observed, unseen
+from harness.core.questions import GgufOf, Grep, ProcessesUnder, Question, ReadText, SessionOf, WeightsOf
+from harness.facts import finals, finetune, own_rows, traininglog
 from harness.facts.reading import ask, attempt, json_text, needed
 from harness.log.summary import LogSummary
 
 _NOT_LOOKED_FOR: Observed[tuple[str, ...]] = unseen("this look did not look for processes")
+_NO_FOLDER: Observed[Any] = unseen("the artifact is no folder of safetensors")
+_CONFIGS = {"merged": "config.json", "adapter": "adapter_config.json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,58 +33,88 @@ class PosttrainFacts:
     log: Observed[LogSummary]
     completion: Observed[Matches]
     finals: Observed[tuple[Entry, ...]]
+    """Files that may be of the artifact."""
     unfinished: Observed[tuple[Entry, ...]]
     manifest: Observed[JsonFile]
     gguf: Observed[GgufOnBox]
     run: Observed[JsonFile]
-    recorded: Observed[RemoteFile]
+    recorded: Observed[Artifact]
     adapter: Observed[AdapterFindings]
     predicted_bytes: Observed[int]
     carried: Observed[finetune.Comparison]
     rows_here: Observed[Mapping[str, Sha256]] = own_rows.NOT_LOOKED_AT
     at_work: Observed[tuple[str, ...]] = _NOT_LOOKED_FOR
+    weights: Observed[WeightsOnBox] = _NO_FOLDER
+    config: Observed[JsonFile] = _NO_FOLDER
+    """Of a merged model its ``config.json``, of an adapter its ``adapter_config.json``."""
 
 
 def look(context: JobContext) -> PosttrainFacts:
     """One probe; the adapter is judged from the copy that was brought home."""
     job = context.job
     directory = job.package.remote_dir
-    home = context.directory / "companions"
-    final = posixpath.join(directory, job.artifact.remote_dir)
+    final, kind = finals.place(job), job.artifact.kind
     artifact = attempt(lambda: needed(context.history.artifact, "no finished artifact was found on the box"))
-    gguf = GgufOf(artifact.value.path if artifact.value is not None else "")
+    of_gguf = artifact.value.parts if artifact.value is not None and kind == "gguf" else ()
+    headers = {part.path: GgufOf(_at(artifact.get(), part)) for part in of_gguf}
+    config = ReadText(posixpath.join(final, _CONFIGS[kind]), limit=1 << 20) if kind in _CONFIGS else None
+    folder: list[Question[Any]] = [config, WeightsOf(final)] if config is not None else []
     log = traininglog.questions(context)
     answers = ask(
         context,
         session := SessionOf(directory),
         processes := ProcessesUnder(directory),
         completion := Grep(traininglog.log_path(context), "(COMPLETE|GGUF|Saved)", last=5),
-        finals := Glob(posixpath.join(final, "*.gguf")),
-        unfinished := Glob(posixpath.join(final, "*.partial")),
+        finals.question(job),
+        *([finals.partial(job)] if kind == "gguf" else []),
         manifest := ReadText(posixpath.join(directory, "MANIFEST.json"), limit=4 << 20),
         run := ReadText(posixpath.join(directory, "run.json"), limit=1 << 20),
         *log,
-        *([gguf] if gguf.path else []),
+        *headers.values(),
+        *folder,
         timeout=600,
     )
     return PosttrainFacts(
         session=answers[session],
         log=log.summary_of(answers, job),
         completion=answers[completion],
-        finals=answers[finals],
-        unfinished=answers[unfinished],
+        finals=finals.listed(job, answers),
+        unfinished=finals.unfinished(job, answers),
         manifest=json_text(answers[manifest]),
         run=json_text(answers[run]),
-        gguf=answers[gguf],
+        gguf=attempt(lambda: _header(artifact.get(), {path: answers[one].get() for path, one in headers.items()})),
         recorded=artifact,
-        adapter=attempt(lambda: inspect_adapter(home / "models" / "output" / "adapter", job.model.model_dump())),
+        adapter=attempt(lambda: _adapter(context, json_text(answers[run]))),
         predicted_bytes=attempt(lambda: _predicted(context)),
         carried=attempt(lambda: finetune.look(context)),
         at_work=answers[processes].map(Processes.at_work),
         rows_here=own_rows.look(context),
+        weights=answers[WeightsOf(final)] if config is not None else _NO_FOLDER,
+        config=json_text(answers[config]) if config is not None else _NO_FOLDER,
     )
 
 
+def _at(artifact: Artifact, part: Part) -> str:
+    return posixpath.join(artifact.path, part.path) if part.path else artifact.path
+
+
+def _header(artifact: Artifact, headers: Mapping[str, GgufOnBox]) -> GgufOnBox:
+    if not headers:
+        raise CouldNotLook("the artifact is no GGUF")
+    return shards.one(headers) if artifact.files else headers[""]
+
+
+def _adapter(context: JobContext, run: Observed[JsonFile]) -> AdapterFindings:
+    """The adapter that came home, held against the base model, as far as the job's plan does that."""
+    job = context.job
+    folder = context.directory / "companions" / finals.adapter(job)
+    if not job.artifact.predict:
+        return inspect_adapter(folder, None, base_matters=False)
+    return inspect_adapter(folder, finals.base_config(job, run.value.json if run.value is not None else None))
+
+
 def _predicted(context: JobContext) -> int:
+    if context.job.artifact.kind != "gguf":
+        raise CouldNotLook("the artifact is no GGUF")
     shape = model_shape.from_config(context.job.model.model_dump())
     return model_shape.data_bytes(shape, context.job.artifact.quantization)

@@ -226,15 +226,16 @@ def writable(folder: Path) -> Path:
 
 
 def _older(context: JobContext) -> tuple[str, ...]:
-    """Model files and unfinished ones in the destination that this job did not bring there."""
+    """Model files and unfinished ones, or a folder that bears this job's name, that this job did not bring there."""
     # Earlier instances' too: a download may have been under way when one died.
     recorded = context.history.all(ArtifactRecorded) + context.history.all(Fetched)
     own = {PurePath(one.path).name for one in recorded}
+    folder = None if context.job.artifact.kind == "gguf" else context.job.name
     return _first(
         tuple(
             path.name
             for path in (sorted(context.destination.iterdir()) if context.destination.is_dir() else ())
-            if path.name.lower().endswith((".gguf", PART_SUFFIX))
+            if (path.name.lower().endswith((".gguf", PART_SUFFIX)) or path.name == folder)
             and path.name not in own
             and not (path.name.endswith(PART_SUFFIX) and any(name in path.name for name in own))
         )

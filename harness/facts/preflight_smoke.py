@@ -16,13 +16,14 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from harness.artifacts import checkpoint, digest
+from harness.artifacts import adapter, checkpoint, digest, merged, parts
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.manifest import safe_path
 from harness.artifacts.verify import verify_file
 from harness.core import process
 from harness.core.contract import section
 from harness.core.errors import BadInput, MissingExtra
+from harness.core.finding import Finding
 from harness.core.observed import CouldNotLook
 from harness.core.process import Finished
 from harness.core.text import human_bytes
@@ -87,15 +88,20 @@ def run(job: Job, package: Path, scratch: Path) -> Smoke:
     tried = replace(tried, memory_bytes=_memory(job) if process.BOUNDS_MEMORY else None)
     if done.status != 0 or done.timed_out:
         return tried
-    made = sorted((scratch / job.artifact.remote_dir).glob("*.gguf"))
-    if len(made) != 1:
-        several = f"{job.artifact.remote_dir} holds {len(made)} model files, expected one {section('Outputs')}"
-        return replace(tried, gguf_problem=several)
-    tried = replace(tried, gguf=made[0].name, gguf_bytes=made[0].stat().st_size)
-    problem = _wrong_with(made[0], scratch / RUN_FILE)
+    made = scratch / job.artifact.remote_dir
+    if job.artifact.kind == "gguf":
+        files = sorted(made.glob("*.gguf"))
+        if len(files) != 1:
+            several = f"{job.artifact.remote_dir} holds {len(files)} model files, expected one {section('Outputs')}"
+            return replace(tried, gguf_problem=several)
+        made = files[0]
+    elif not made.is_dir():
+        return replace(tried, gguf_problem=f"there is no {job.artifact.remote_dir} {section('Outputs')}")
+    tried = replace(tried, gguf=made.name, gguf_bytes=parts.here(made)[0].size)
+    problem = _wrong_with(job, made, scratch / RUN_FILE)
     if problem is not None:
         return replace(tried, gguf_problem=problem)
-    return replace(tried, gguf_problem=None, resume_problem=_resumes(job, scratch, made[0]))
+    return replace(tried, gguf_problem=None, resume_problem=_resumes(job, scratch, made))
 
 
 def require_command(job: Job) -> None:
@@ -163,26 +169,31 @@ def _add_files(job: Job, scratch: Path) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _wrong_with(made: Path, run_file: Path) -> str | None:
-    """The first claim about the model file that does not hold, in words; None when all hold."""
+def _wrong_with(job: Job, made: Path, run_file: Path) -> str | None:
+    """The first claim about the model that does not hold, in words; None when all hold."""
     config = _run(run_file).get("model")
     known = Expectation(config=config.get("config") if isinstance(config, dict) else None)
-    for finding in verify_file(made, known):
-        if finding.verdict is not Verdict.PASS:
+    judges: dict[str, Callable[[], tuple[Finding, ...]]] = {
+        "gguf": lambda: verify_file(made, known),
+        "merged": lambda: merged.judge(made, known),
+        "adapter": lambda: adapter.judge(made, known.config),
+    }
+    for finding in judges[job.artifact.kind]():
+        if finding.verdict is Verdict.FAIL or (finding.verdict is Verdict.UNKNOWN and job.artifact.predict):
             return f"{made.name}: {finding.claim}: saw {finding.seen}, expected {finding.expected}"
     return None
 
 
 def _resumes(job: Job, scratch: Path, made: Path) -> str | None:
     """Problem of the run that goes on after a death in the last stage; None when it makes the same file."""
-    before = digest.of_file(made).sha256
+    before = _weights(made)
     folders = [job.checkpoint_folder(trainer) for trainer in reversed(job.trainers)]
     found = next((found for folder in folders if len(found := checkpoint.find(scratch / folder)) > 1), ())
     if not found:
         where = " or ".join(reversed(folders))
         return f"there are no two checkpoints in {where}, so there is none to go on from {section('Outputs')}"
-    for name in ("MANIFEST.json", made.relative_to(scratch)):
-        (scratch / name).unlink(missing_ok=True)
+    for path in (scratch / "MANIFEST.json", *([made] if made.is_file() else made.glob("*.safetensors"))):
+        path.unlink(missing_ok=True)
     shutil.rmtree(found[-1].path)
     done = _command(job, scratch)
     if done.status != 0 or done.timed_out:
@@ -191,9 +202,15 @@ def _resumes(job: Job, scratch: Path, made: Path) -> str | None:
     if resumed is None or int(resumed.group(1)) != found[-2].step:
         said = f"it did not say that it goes on at step {found[-2].step} {section('training.log')}"
         return f"run again without {found[-1].path.name}, {said}"
-    if not made.is_file() or digest.of_file(made).sha256 != before:
+    if not made.exists() or _weights(made) != before:
         return f"run again without {found[-1].path.name}, it made another model file than without the death"
     return None
+
+
+def _weights(made: Path) -> dict[str, str]:
+    """Digests of the model's file, or of the files of weights in its folder: what lies beside may tell the time."""
+    files = [made] if made.is_file() else sorted(made.glob("*.safetensors"))
+    return {file.name: digest.of_file(file).sha256 for file in files}
 
 
 def _run(path: Path) -> dict[str, Any]:

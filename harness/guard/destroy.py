@@ -16,7 +16,7 @@ from harness.core.errors import NotProven, ProviderUnavailable, Refused
 from harness.core.ports import Instance
 from harness.core.text import printable
 from harness.guard import preconditions
-from harness.guard.hold import HeldFile, holding
+from harness.guard.hold import HeldArtifact, holding
 from harness.ledger.events import (
     Abandoned,
     Confirmed,
@@ -89,7 +89,7 @@ def _ask_for_destruction(
     context: RecordingContext,
     rental: Rental,
     instance: Instance,
-    held: HeldFile,
+    held: HeldArtifact,
     *,
     confirm: Confirm,
     note: Callable[[str], None],
@@ -115,10 +115,11 @@ def _ask_for_destruction(
         release()
         instance = _still_shown(context, rental)
         guarded = preconditions.inspect(context, rental, instance)
-    held.require_bytes(preconditions.valid_release(context, guarded.at))
+    release_read = preconditions.valid_release(context, guarded.at)
+    held.require_bytes(release_read)
     context.record(guarded)
     context.record(DestroyIntended(rental.instance_id, context.history.release_sha256, instance.volumes))
-    held.require_in_place()
+    held.require_in_place(release_read)
     _request(context, rental, note)
 
 

@@ -1,4 +1,4 @@
-"""The verified file, held until its instance is proven gone: open, and under a second name in the job's folder.
+"""The verified artifact, held until its instance is proven gone: every file open, and under a second name in ``held/``.
 
 Whoever removes or replaces it meanwhile takes a name away and not the bytes: they get their name back. A process that
 is killed leaves the second name, and the next one goes on from it. Bytes that are changed in place are changed under
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from harness.artifacts import arrival, digest
+from harness.artifacts.parts import Part
 from harness.context import JobContext
 from harness.core import durable, regular_file
 from harness.core.errors import Refused
@@ -26,26 +27,30 @@ from harness.release.release import Release
 
 @dataclass(slots=True)
 class HeldFile:
-    """The file at ``path``, as ``sha256`` names it; ``link`` is its second name, which a file system may not have."""
+    """One file, at ``path``; ``link`` is its second name, which a file system may not have.
+
+    ``aside`` is the folder where something else that has its name is kept.
+    """
 
     path: Path
-    sha256: Sha256
+    part: Part
     link: Path
+    aside: Path
     remedy: str
     file: FileIO | None = None
     read: os.stat_result | None = None
     """State of the open file when its bytes were read."""
 
-    def require_size(self, release: Release) -> None:
+    def require_size(self) -> None:
         """Take hold of the file; raises Refused when it is missing, or seen not to be the released one."""
-        self._require(releases.size_problem(release, self.path, self._open()))
+        self._require(releases.size_problem(self.part, self.path, self._open()))
 
-    def require_bytes(self, release: Release) -> None:
+    def require_bytes(self) -> None:
         """Read every byte now; raises Refused when they are not those that were released, or lie there no longer."""
         self.read = self._state()
         self._require(
-            releases.size_problem(release, self.path, self._open())
-            or releases.bytes_problem(release, self.path, self._open())
+            releases.size_problem(self.part, self.path, self._open())
+            or releases.bytes_problem(self.part, self.path, self._open())
         )
         self.require_in_place()
 
@@ -65,10 +70,10 @@ class HeldFile:
             file = self.file
             if self.link.exists():
                 file = opened.enter_context(regular_file.opened(self.link))
-            if file is None or self._leads_to(file) or digest.of_open(file).sha256 != self.sha256:
+            if file is None or self._leads_to(file) or digest.of_open(file).sha256 != self.part.sha256:
                 return
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            aside = arrival.make_way(self.path)
+            aside = arrival.make_way(self.path, self.aside)
             if self.link.exists():
                 os.link(self.link, self.path)
                 durable.flush_directory(self.path.parent)
@@ -117,39 +122,102 @@ class HeldFile:
         with contextlib.suppress(OSError):
             if os.path.samestat(self.path.stat(), os.fstat(file.fileno())):
                 return True
-        return arrival.is_here(self.path, self.sha256)
+        return arrival.is_here(self.path, self.part.sha256)
 
     def _require(self, problem: str | None) -> None:
-        if problem is not None:
-            raise Refused(f"the verified file no longer matches its release: {problem}", remedy=self.remedy)
+        _require(problem, self.remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldArtifact:
+    """The verified artifact at its ``place``: each of its files held; a folder holds them and nothing else."""
+
+    place: Path
+    sha256: Sha256
+    files: tuple[HeldFile, ...]
+    remedy: str
+
+    def require_size(self, release: Release) -> None:
+        """Take hold of every file; raises Refused when one is missing, or seen not to be the released one."""
+        self._require_nothing_else(release)
+        for file in self.files:
+            file.require_size()
+
+    def require_bytes(self, release: Release) -> None:
+        """Read every byte of every file now; raises Refused when they are not those that were released."""
+        for file in self.files:
+            file.require_bytes()
+        self.require_in_place(release)
+
+    def require_in_place(self, release: Release) -> None:
+        """Raise Refused when what lies at the place is not what was read, as far as it shows at once."""
+        self._require_nothing_else(release)
+        for file in self.files:
+            file.require_in_place()
+
+    def put_back(self, note: Callable[[str], None]) -> bool:
+        """Give every held file its name again, where somebody took it away; False when one cannot be put back."""
+        done = True
+        for file in self.files:
+            try:
+                file.put_back(note)
+            except OSError as error:
+                note(f"{file.path} was taken away, and cannot be put back ({error}): {file.keep()}")
+                done = False
+        return done
+
+    def close(self) -> None:
+        """Let go of the open files."""
+        for file in self.files:
+            if file.file is not None:
+                file.file.close()
+
+    def let_go(self) -> None:
+        """Give up the second names."""
+        for file in self.files:
+            file.let_go()
+            with contextlib.suppress(OSError):  # a folder that still holds others', or that is none
+                for above in file.link.parents[: len(Path(file.part.path).parts)]:
+                    above.rmdir()
+
+    def _require_nothing_else(self, release: Release) -> None:
+        named = release.sha256 == self.sha256
+        problem = (
+            None if named else f"it is the file with the SHA-256 {self.sha256}, the release names {release.sha256}"
+        )
+        _require(problem or releases.folder_problem(release, self.place), self.remedy)
+
+
+def _require(problem: str | None, remedy: str) -> None:
+    if problem is not None:
+        raise Refused(f"the verified file no longer matches its release: {problem}", remedy=remedy)
 
 
 _STILL_THERE = "The instance still has it: harness run JOB fetches and verifies it again."
 
 
 @contextlib.contextmanager
-def holding(context: JobContext, note: Callable[[str], None], remedy: str = _STILL_THERE) -> Iterator[HeldFile]:
-    """The job's verified file, to be held; let go of at the end, unless a request is left whose outcome is not proven.
+def holding(context: JobContext, note: Callable[[str], None], remedy: str = _STILL_THERE) -> Iterator[HeldArtifact]:
+    """The job's verified file, or files, held; let go of at the end, unless a request's outcome is not proven.
 
     ``remedy`` is for a file that is not as it was released. Raises Refused when none is verified.
     """
-    verified = context.history.verified
-    if verified is None:
+    verified, artifact = context.history.verified, context.history.artifact
+    if verified is None or artifact is None:
         raise Refused("no verified file of this job is recorded")
-    held = HeldFile(Path(verified.path), verified.sha256, context.directory / "held" / verified.sha256, remedy)
+    place, second = Path(verified.path), context.directory / "held" / verified.sha256
+    # What was verified is held: an artifact that was recorded since is refused by its release.
+    parts = artifact.parts if artifact.files else (Part("", verified.size, verified.sha256),)
+    files = tuple(HeldFile(part.at(place), part, part.at(second), place.parent, remedy) for part in parts)
+    held = HeldArtifact(place, verified.sha256, files, remedy)
     held.put_back(note)
     proven = False
     try:
         yield held
         proven = True
     finally:
-        try:
-            held.put_back(note)
-        except OSError as error:
-            note(f"{held.path} was taken away, and cannot be put back ({error}): {held.keep()}")
-            proven = False
-        if held.file is not None:
-            held.file.close()
+        proven = held.put_back(note) and proven
+        held.close()
         if proven or not context.history.destroy_intended:
             held.let_go()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from harness.context import JobContext
 from harness.core.errors import HarnessError, HostUnreachable, Refused
@@ -109,10 +109,11 @@ def _box(context: JobContext, instance: Instance) -> tuple[tuple[str, ...], str]
     if artifact is None:
         raise Refused("no artifact was recorded on the box")
     places = [ProcessesUnder(place) for place in _places(context)]
+    files = {DigestOf(str(PurePosixPath(artifact.path, part.path))): part for part in artifact.parts}
     try:
-        answers = context.host().probe([*places, recorded := DigestOf(artifact.path)], timeout=600)
+        answers = context.host().probe([*places, *files], timeout=600)
         running = tuple(process for place in places for process in answers[place].get().at_work())
-        digest = answers[recorded].get()
+        digests = {question: answers[question].get() for question in files}
     except (HostUnreachable, CouldNotLook) as error:
         raise BoxUnseen(
             f"the box could not be looked at: {error}",
@@ -123,12 +124,16 @@ def _box(context: JobContext, instance: Instance) -> tuple[tuple[str, ...], str]
             "something still runs on the box: " + "; ".join(running[:5]),
             remedy="Wait for it to end or end it, then: harness destroy.",
         )
-    if digest.exists and digest.sha256 != artifact.sha256:
-        raise Refused(
-            f"{printable(artifact.path, 300)} on the box has changed since it was verified: it is {digest.sha256} now",
-            remedy="harness run JOB looks at it again.",
-        )
-    return running, "unchanged" if digest.exists else "no longer there"
+    for question, part in files.items():
+        if digests[question].exists and digests[question].sha256 != part.sha256:
+            raise Refused(
+                f"{printable(question.path, 300)} on the box has changed since it was verified: "
+                f"it is {digests[question].sha256} now",
+                remedy="harness run JOB looks at it again.",
+            )
+    gone = sum(not digest.exists for digest in digests.values())
+    some = f"unchanged, but for {gone} of {len(files)} files that are no longer there"
+    return running, "unchanged" if not gone else "no longer there" if gone == len(files) else some
 
 
 def _places(context: JobContext) -> tuple[str, ...]:
@@ -147,12 +152,13 @@ def of_value(context: JobContext, instance: Instance) -> tuple[str, ...]:
         return (f"the box could not be looked at: the instance is {instance.status}",)
     outputs = [posixpath.join(place, within) for place in _places(context) for within in _OUTPUTS]
     globs = [Glob(f"{output}/{one}") for output in outputs for one in ("*/checkpoint-*", "adapter", "final/*")]
+    globs += [Glob(posixpath.join(place, context.job.artifact.remote_dir, "*")) for place in _places(context)]
     try:
         answers = context.host().probe(globs)
         found = [answers[glob].get() for glob in globs]
     except (HostUnreachable, CouldNotLook) as error:
         return (f"the box could not be looked at: {error}",)
-    return tuple(entry.path for entries in found for entry in entries)
+    return tuple(dict.fromkeys(entry.path for entries in found for entry in entries))
 
 
 def has_run(context: JobContext, instance: Instance) -> bool:

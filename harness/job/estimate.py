@@ -32,6 +32,8 @@ _ADAPTER_BYTES = 4
 _HALF_BYTES = 2
 """bfloat16 or float16: how base models are published and merged models are written."""
 
+_WIDTHS = {"bfloat16": 2, "float32": 4}
+
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
@@ -164,7 +166,7 @@ def disk(job: Job) -> DiskPlan:
     return DiskPlan(
         reserved=int(job.machine.reserved_gb * _GB),
         base=base,
-        merged=base,
+        merged=base if job.artifact.kind == "gguf" else 0,
         gguf=artifact_bytes(job),
         checkpoints=kept * checkpoint_bytes(job),
         size=int(job.machine.disk_gb * _GB),
@@ -178,6 +180,10 @@ def base_bytes(job: Job) -> int:
 
 def artifact_bytes(job: Job) -> int:
     """The artifact's tensor data, to the byte; its header comes to less than a thousandth more."""
+    if job.artifact.kind == "adapter":
+        return model_shape.lora_parameters(_shape(job), job.model.lora_r) * _ADAPTER_BYTES
+    if job.artifact.kind == "merged":
+        return model_shape.parameters(_shape(job)) * _WIDTHS[job.model.dtype]
     return model_shape.data_bytes(_shape(job), job.artifact.quantization)
 
 

@@ -195,11 +195,15 @@ class Trained(JobEvent):
 
 @stored("artifact")
 class ArtifactRecorded(JobEvent):
-    """The finished artifact's size and digest, as the box computed them."""
+    """The finished artifact's size and digest, as the box computed them.
+
+    Of one that is several files: the folder, all bytes, the digest of their manifest, and its entries as ``files``.
+    """
 
     path: str
     size: int
     sha256: Sha256
+    files: tuple[JsonObject, ...] | None = None
 
 
 @stored("fetched")

@@ -8,11 +8,11 @@ from pathlib import PurePath
 from typing import Any, TypeVar
 
 from harness.artifacts import digest
+from harness.artifacts.parts import Artifact, recorded
 from harness.core.canonical import canonical
 from harness.core.errors import AmbiguousCreate, Unaccounted
 from harness.core.ids import InstanceId, Sha256
 from harness.core.lifecycle import ADOPTED, ORDER, Stage
-from harness.core.ports import RemoteFile
 from harness.core.verdict import Verdict
 from harness.job.model import Job
 from harness.ledger import events
@@ -41,7 +41,7 @@ class Rental:
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """A file on this machine whose digest was read from its disk."""
+    """The artifact's place on this machine, whose digest was read from its disk: a file, or a folder of them."""
 
     path: PurePath
     size: int
@@ -76,7 +76,7 @@ class History:
     launched_at: float | None = None
     trained_at: float | None = None
     """Time at which the training really ended well, by the box's account (epoch seconds)."""
-    artifact: RemoteFile | None = None
+    artifact: Artifact | None = None
     fetched: LocalFile | None = None
     verified: LocalFile | None = None
     evaluation_at: float | None = None
@@ -200,7 +200,7 @@ def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C9
         case events.Trained():
             return replace(history, trained_at=event.at)
         case events.ArtifactRecorded():
-            artifact = RemoteFile(event.path, event.size, event.sha256)
+            artifact = recorded(event.path, event.size, event.sha256, event.files)
             return replace(history, artifact=artifact, evaluation_at=None, evaluated=None)
         case events.Fetched():
             return replace(history, fetched=_local(event))

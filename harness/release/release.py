@@ -1,4 +1,4 @@
-"""The release statement: names the one verified file for whose sake one instance may go. Pure, but for reading files.
+"""The release statement: names the verified file, or files, for whose sake one instance may go. Pure, but for reading.
 
 An in-toto Statement v1 (https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md):
 the subject is the file by its SHA-256, the predicate says which instance it came from and what
@@ -16,11 +16,11 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from harness.artifacts import digest
+from harness.artifacts import digest, parts
+from harness.artifacts.parts import Artifact, Part
 from harness.core import regular_file
-from harness.core.errors import Refused
+from harness.core.errors import BadInput, Refused
 from harness.core.lifecycle import ORDER, Stage
-from harness.core.ports import RemoteFile
 from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.gates import judge, plan
@@ -28,12 +28,22 @@ from harness.gates.evidence import result_from_json
 from harness.ledger.chain import Head
 from harness.ledger.events import GateJudged
 from harness.ledger.history import History, LocalFile, Rental
-from harness.release.statement import Release, ReleasedCheck, ReleasedGate, read, to_json
+from harness.release.statement import (
+    PREDICATE,
+    PREDICATE_OF_FOLDER,
+    Release,
+    ReleasedCheck,
+    ReleasedGate,
+    read,
+    to_json,
+)
 
 __all__ = ["Release", "ReleasedCheck", "file_problem", "outdated", "problems", "read", "statement", "to_json"]
 
 JUDGED_AGAIN: Final = (Stage.POSTTRAIN, Stage.POSTDOWNLOAD)
 """Gates whose world is there until the destruction: what is demanded of it by now can be looked at."""
+
+_NAMED: Final = 3
 
 
 def statement(history: History, provider_name: str, now: float) -> Release:
@@ -58,6 +68,8 @@ def statement(history: History, provider_name: str, now: float) -> Release:
         log=Head(history.records[-1].seq, history.head),
         issued=issued,
         expires=issued + math.ceil(history.job.limits.release_valid_s),
+        files=artifact.files,
+        predicate=PREDICATE_OF_FOLDER if artifact.files else PREDICATE,
     )
     found = (
         *_gate_problems(release, history),
@@ -94,35 +106,61 @@ def problems(release: Release, history: History, now: float) -> tuple[str, ...]:
     )
 
 
-def file_problem(release: Release, path: Path) -> str | None:
-    """Problem of the file, its size and SHA-256 read from the disk now; None when it is the released one."""
+def file_problem(release: Release, place: Path) -> str | None:
+    """Problem of what lies at a place, every file's size and SHA-256 read from the disk now; None when it is released.
+
+    A folder is the released one when it holds its files, and no other.
+    """
+    return folder_problem(release, place) or next(
+        filter(None, (_file_problem(part, part.at(place)) for part in release.parts)), None
+    )
+
+
+def folder_problem(release: Release, place: Path) -> str | None:
+    """Problem of a folder that shows without reading its files: one more, one less, a link in the place of one."""
+    if not release.files:
+        return None
+    if not place.is_dir() or place.is_symlink():
+        return f"{place} is no folder" if place.exists() or place.is_symlink() else f"{place} does not exist"
+    try:
+        found = set(parts.listed(place))
+    except BadInput as error:
+        return str(error)
+    due = {part.path for part in release.files}
+    told = [f"{place / path} does not exist" for path in sorted(due - found)]
+    told += [f"{place / path} is a link, and not the file itself" for path in found if (place / path).is_symlink()]
+    told += [f"{place / path} is in the folder, and the release does not name it" for path in sorted(found - due)]
+    return "; ".join(told[:_NAMED]) or None
+
+
+def _file_problem(part: Part, path: Path) -> str | None:
     try:
         with regular_file.opened(path) as file:
-            return size_problem(release, path, file) or bytes_problem(release, path, file)
+            return size_problem(part, path, file) or bytes_problem(part, path, file)
     except (FileNotFoundError, NotADirectoryError):
         return f"{path} does not exist"
     except OSError as error:
         return f"{path} cannot be read: {error.strerror or error}"
 
 
-def size_problem(release: Release, path: Path, file: FileIO) -> str | None:
+def size_problem(part: Part, path: Path, file: FileIO) -> str | None:
     """Problem of an open file that shows without reading it."""
     size = os.fstat(file.fileno()).st_size
-    return f"{path} has {size} bytes, the release names {release.size}" if size != release.size else None
+    return f"{path} has {size} bytes, the release names {part.size}" if size != part.size else None
 
 
-def bytes_problem(release: Release, path: Path, file: FileIO) -> str | None:
+def bytes_problem(part: Part, path: Path, file: FileIO) -> str | None:
     """Problem of an open file's bytes, every one read now."""
     try:
         hashed = digest.of_open(file)
     except OSError as error:
         return f"{path} cannot be read: {error.strerror or error}"
-    if hashed.size != release.size or hashed.sha256 != release.sha256:
-        return f"{path} has the SHA-256 {hashed.sha256}, the release names {release.sha256}"
+    if hashed.size != part.size or hashed.sha256 != part.sha256:
+        return f"{path} has the SHA-256 {hashed.sha256}, the release names {part.sha256}"
     return None
 
 
-def _subjects(history: History) -> tuple[Rental, RemoteFile, LocalFile]:
+def _subjects(history: History) -> tuple[Rental, Artifact, LocalFile]:
     if history.alive is None:
         raise Refused("this job has no instance that could be released")
     if history.artifact is None:

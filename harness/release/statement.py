@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import rfc8785
 
+from harness.artifacts.parts import Artifact, Part, recorded
 from harness.core.canonical import canonical
 from harness.core.errors import BadInput
 from harness.core.ids import CheckId, InstanceId, JobName, Sha256, job_name, sha256
@@ -24,11 +25,14 @@ from harness.ledger.chain import Head
 
 STATEMENT: Final = "https://in-toto.io/Statement/v1"
 PREDICATE: Final = "https://gold-standard-harness.dev/release/v3"
+PREDICATE_OF_FOLDER: Final = "https://gold-standard-harness.dev/release/v4"
+"""Of an artifact that is several files: each is a subject, and the predicate has what their manifest says beside."""
 PREDICATE_V2: Final = "https://gold-standard-harness.dev/release/v2"
 PREDICATE_V1: Final = "https://gold-standard-harness.dev/release/v1"
 
 _SPELLINGS: Final[dict[str, Callable[[dict[str, Any]], bytes]]] = {
     PREDICATE: rfc8785.dumps,
+    PREDICATE_OF_FOLDER: rfc8785.dumps,
     PREDICATE_V2: rfc8785.dumps,
     PREDICATE_V1: canonical,
 }
@@ -36,6 +40,12 @@ _SPELLINGS: Final[dict[str, Callable[[dict[str, Any]], bytes]]] = {
 
 MAX_BYTES: Final = 1 << 20
 """A statement of every gate of a job is about 10 kB."""
+
+_NAMES: Final[dict[str, tuple[str | int, ...]]] = {
+    **dict.fromkeys(_SPELLINGS, ("subject", 0, "name")),
+    PREDICATE_OF_FOLDER: ("predicate", "artifact", "name"),
+}
+"""Place of the artifact's own name, by predicate type."""
 
 _RFC3339: Final = "%Y-%m-%dT%H:%M:%SZ"
 _LONGEST: Final = 4096
@@ -73,6 +83,7 @@ class Release:
 
     ``name`` is the file's name here, ``remote_path`` where it was on the box; ``log`` is the event log's head
     when the statement was made; ``predicate`` is the type that it is written as. Times are whole seconds.
+    Of an artifact that is several files ``name`` is their folder's, ``sha256`` their manifest's.
     """
 
     job: JobName
@@ -88,6 +99,12 @@ class Release:
     issued: int
     expires: int
     predicate: str = PREDICATE
+    files: tuple[Part, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every file that is released: the artifact itself when it is one."""
+        return self.files or (Part("", self.size, self.sha256),)
 
     def gate(self, stage: Stage) -> ReleasedGate | None:
         """The gate of one stage, None when the statement does not name it."""
@@ -131,16 +148,26 @@ def _bytes(path: Path) -> bytes:
 
 
 def _document(release: Release) -> dict[str, Any]:
-    binds = release.predicate == PREDICATE
+    binds = release.predicate in {PREDICATE, PREDICATE_OF_FOLDER}
+    named = [(part.path or release.name, part.sha256) for part in release.parts]
+    of_folder = {
+        "name": release.name,
+        "manifestDigest": {"sha256": release.sha256},
+        "bytes": {part.path: part.size for part in release.files},
+    }
     return {
         "_type": STATEMENT,
-        "subject": [{"name": release.name, "digest": {"sha256": release.sha256}}],
+        "subject": [{"name": name, "digest": {"sha256": sha256}} for name, sha256 in named],
         "predicateType": release.predicate,
         "predicate": {
             "job": release.job,
             "provider": release.provider,
             "instance": {"id": release.instance_id, "label": release.label},
-            "artifact": {"remotePath": release.remote_path, "size": release.size},
+            "artifact": {
+                "remotePath": release.remote_path,
+                "size": release.size,
+                **(of_folder if release.files else {}),
+            },
             "gates": [
                 {
                     "stage": gate.stage.value,
@@ -168,15 +195,18 @@ def _strictly(told: Any) -> Release:
 
 
 def _release(told: Any) -> Release:
+    predicate = _field(told, "predicateType", read=_predicate)
+    artifact = _folder(told) if predicate == PREDICATE_OF_FOLDER else _file(told)
     return Release(
         job=_field(told, "predicate", "job", read=job_name),
         provider=_field(told, "predicate", "provider", read=_name),
         instance_id=InstanceId(_field(told, "predicate", "instance", "id", read=_natural)),
         label=_field(told, "predicate", "instance", "label", read=_text),
-        name=_field(told, "subject", 0, "name", read=_name),
-        remote_path=_field(told, "predicate", "artifact", "remotePath", read=_name),
-        size=_field(told, "predicate", "artifact", "size", read=_natural),
-        sha256=_field(told, "subject", 0, "digest", "sha256", read=sha256),
+        name=_field(told, *_NAMES[predicate], read=_name),
+        remote_path=artifact.path,
+        size=artifact.size,
+        sha256=artifact.sha256,
+        files=artifact.files,
         gates=_field(told, "predicate", "gates", read=_each(_gate)),
         log=Head(
             _field(told, "predicate", "eventLog", "seq", read=_natural),
@@ -184,7 +214,27 @@ def _release(told: Any) -> Release:
         ),
         issued=_field(told, "predicate", "issuedOn", read=_seconds),
         expires=_field(told, "predicate", "expiresOn", read=_seconds),
-        predicate=_field(told, "predicateType", read=_predicate),
+        predicate=predicate,
+    )
+
+
+def _file(told: Any) -> Artifact:
+    return Artifact(
+        _field(told, "predicate", "artifact", "remotePath", read=_name),
+        _field(told, "predicate", "artifact", "size", read=_natural),
+        _field(told, "subject", 0, "digest", "sha256", read=sha256),
+    )
+
+
+def _folder(told: Any) -> Artifact:
+    """The files that are subjects, with their bytes; raises ValueError when the manifest's digest is not theirs."""
+    bytes_of = _field(told, "predicate", "artifact", "bytes", read=dict)
+    named = _field(told, "subject", read=_each(lambda one: (one["name"], one["digest"]["sha256"])))
+    return recorded(
+        _field(told, "predicate", "artifact", "remotePath", read=_name),
+        _field(told, "predicate", "artifact", "size", read=_natural),
+        _field(told, "predicate", "artifact", "manifestDigest", "sha256", read=sha256),
+        [{"path": path, "bytes": _natural(bytes_of.get(path)), "sha256": digest} for path, digest in named],
     )
 
 

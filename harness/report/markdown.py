@@ -175,6 +175,11 @@ def _artifact(artifact: ArtifactReport | None) -> Iterator[str]:
             yield f"  - SHA-256 {path(artifact.local_sha256)}"
             yield f"- {_equal(artifact)}"
             yield "- check it yourself: `sha256sum FILE`, in PowerShell `(Get-FileHash FILE).Hash`"
+        if artifact.files:
+            yield f"- {len(artifact.files)} files; the SHA-256 above is that of their manifest (docs/release.md)"
+            yield from (
+                f"  - {path(one.path)}, {_size(one.size)}, SHA-256 {path(one.sha256)}" for one in artifact.files
+            )
 
 
 def _equal(artifact: ArtifactReport) -> str:

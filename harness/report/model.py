@@ -84,8 +84,17 @@ class StageReport:
 
 
 @dataclass(frozen=True, slots=True)
+class FileReport:
+    """One file of a model that is several: the SHA-256 that it has on the box, and here once all are verified."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class ArtifactReport:
-    """The model file at both ends; what was not recorded yet is None."""
+    """The model at both ends; what was not recorded yet is None. ``files`` are those of one that is a folder."""
 
     remote_path: str
     remote_size: int
@@ -94,6 +103,7 @@ class ArtifactReport:
     local_size: int | None
     local_sha256: str | None
     verified: bool
+    files: tuple[FileReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

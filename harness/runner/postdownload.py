@@ -1,19 +1,24 @@
-"""Posttrain and postdownload: the artifact's digest is recorded on the box, then the file comes home."""
+"""Posttrain and postdownload: the artifact's digest is recorded on the box, then its files come home."""
 
 from __future__ import annotations
 
 import posixpath
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
-from harness.artifacts import arrival, digest, manifest
+from harness.artifacts import arrival, digest, manifest, parts
+from harness.artifacts import finals as artifact_files
+from harness.artifacts.parts import Artifact, Part
 from harness.context import RunnerContext
 from harness.core import durable, regular_file
 from harness.core.errors import BadInput, HarnessError, RemoteChanged
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook
 from harness.core.ports import Progress, RemoteFile
-from harness.core.questions import DigestOf, Glob, ReadText
+from harness.core.questions import DigestOf, ReadText
 from harness.core.text import printable
+from harness.facts import finals
 from harness.ledger.events import ArtifactRecorded, Fetched, Reopened
 from harness.ledger.history import LocalFile
 from harness.remote import path_safety
@@ -22,6 +27,7 @@ from harness.runner.progress import DOWNLOAD, ProgressReporter
 
 _COMPANION_KINDS = ("adapter", "trainer_state", "modelfile", "run")
 _DIGEST_TIMEOUT_S = 600.0
+_NAMED = 3
 
 
 def posttrain(context: RunnerContext, reporter: ProgressReporter) -> None:
@@ -32,26 +38,29 @@ def posttrain(context: RunnerContext, reporter: ProgressReporter) -> None:
         reporter.note(f"no artifact to record: {printable(str(error))}")
         return
     if context.history.artifact != artifact:
-        context.record(ArtifactRecorded(artifact.path, artifact.size, artifact.sha256))
+        files = parts.entries(artifact.files) or None
+        context.record(ArtifactRecorded(artifact.path, artifact.size, artifact.sha256, files))
     _bring_companions(context, reporter)
 
 
 def download(context: RunnerContext, reporter: ProgressReporter) -> None:
-    """Bring the recorded artifact home, unless the very file is here already."""
+    """Bring the recorded artifact home, unless the very files are here already."""
     artifact = context.history.artifact
     if artifact is None:
         raise CouldNotLook("no artifact was recorded on the box")
     context.destination.mkdir(parents=True, exist_ok=True)
-    local = context.destination / manifest.safe_path(posixpath.basename(artifact.path))
+    # A folder's own name on the box is a word like "final": here it has the job's.
+    name = context.job.name if artifact.files else manifest.safe_path(posixpath.basename(artifact.path))
+    local = context.destination / name
     rate = None
-    if not _is_here(local, artifact, reporter) and not _moved(context, artifact, local):
+    if not _is_here(local, artifact):
         try:
-            rate = _fetch(context, artifact, local, reporter)
+            rate = _bring(context, artifact, local, reporter)
         except RemoteChanged as error:
             # What was judged on the box is no more: the next run judges what is there now.
             context.record(Reopened(Stage.POSTTRAIN, str(error)))
             raise
-    durable.sweep(local)
+    arrival.sweep(local)
     fetched = LocalFile(local, artifact.size, artifact.sha256)
     if context.history.fetched != fetched:
         context.record(Fetched(str(local), artifact.size, artifact.sha256, rate))
@@ -59,55 +68,107 @@ def download(context: RunnerContext, reporter: ProgressReporter) -> None:
     _copy_again(context, local, artifact, reporter)
 
 
-def _fetch(context: RunnerContext, artifact: RemoteFile, local: Path, reporter: ProgressReporter) -> float | None:
-    """Fetch the artifact; bytes per second, None when nothing was left to come."""
-    here_before: list[int] = []
+def _bring(context: RunnerContext, artifact: Artifact, local: Path, reporter: ProgressReporter) -> float | None:
+    """Bring every file that is nowhere on this machine yet; bytes per second of those, None when none was to come.
 
-    def show(progress: Progress) -> None:
-        if not here_before:
-            here_before.append(progress.done)
-        reporter.meter(DOWNLOAD, progress.done, progress.total)
+    A folder gets its name when all of it is there. What has that name and is not the artifact is put aside.
+    """
+    arriving = arrival.incoming(local) if artifact.files else local
+    sources = [local, arrival.incoming(local), context.directory / "companions" / context.job.artifact.remote_dir]
+    if (earlier := context.history.fetched) is not None:  # where it was to arrive before the job file said otherwise
+        sources.insert(0, Path(earlier.path))
+    fetch = _Fetch(context, reporter, artifact.size)
+    if not artifact.files:
+        _put_aside(local, reporter)
+    for part in artifact.parts:
+        here = part.at(arriving)
+        if not arrival.is_here(here, part.sha256) and not _taken(part, sources, here):
+            here.parent.mkdir(parents=True, exist_ok=True)
+            arrival.make_way(here)
+            fetch.one(RemoteFile(str(PurePosixPath(artifact.path, part.path)), part.size, part.sha256), here)
+        fetch.done += part.size
+    if artifact.files:
+        _put_aside(local, reporter)
+        arrival.publish(arriving, local, artifact)
+    return fetch.rate
 
-    began = context.clock.monotonic()
-    context.host().fetch(artifact, local, show)
-    seconds = context.clock.monotonic() - began
-    came = artifact.size - here_before[0] if here_before else 0
-    return came / seconds if came > 0 and seconds > 0 else None
+
+@dataclass(slots=True)
+class _Fetch:
+    """The artifact's way home: bytes that are ``done``, those that ``came``, and the seconds that they took."""
+
+    context: RunnerContext
+    reporter: ProgressReporter
+    total: int
+    done: int = 0
+    came: int = 0
+    seconds: float = 0.0
+
+    def one(self, remote: RemoteFile, local: Path) -> None:
+        """Fetch one file."""
+        here_before: list[int] = []
+
+        def show(progress: Progress) -> None:
+            if not here_before:
+                here_before.append(progress.done)
+            self.reporter.meter(DOWNLOAD, self.done + progress.done, self.total)
+
+        began = self.context.clock.monotonic()
+        self.context.host().fetch(remote, local, show)
+        self.seconds += self.context.clock.monotonic() - began
+        self.came += remote.size - here_before[0] if here_before else 0
+
+    @property
+    def rate(self) -> float | None:
+        """Bytes per second."""
+        return self.came / self.seconds if self.came > 0 and self.seconds > 0 else None
 
 
-def local_problem(context: RunnerContext, artifact: RemoteFile) -> str | None:
-    """Problem of the fetched file on this machine, read now; None when it is the recorded artifact."""
+def local_problem(context: RunnerContext, artifact: Artifact) -> str | None:
+    """Problem of the fetched artifact on this machine, read now; None when it is the recorded one."""
     fetched = context.history.fetched
     if fetched is None:
         return "the artifact was never fetched"
     path = Path(fetched.path)
-    if not path.is_file():
+    if not path.is_dir() if artifact.files else not path.is_file():
         return f"{path} is gone"
-    return None if digest.of_file(path).sha256 == artifact.sha256 else f"{path} has changed"
+    hashed, files = parts.here(path)
+    if hashed.sha256 == artifact.sha256:
+        return None
+    told = "; ".join(parts.differences(files, artifact.parts)[:_NAMED])
+    return f"{path} has changed: {told}" if artifact.files else f"{path} has changed"
 
 
-def _is_here(local: Path, artifact: RemoteFile, reporter: ProgressReporter) -> bool:
-    """True when the very file is in its place; another one is put aside.
+def _is_here(local: Path, artifact: Artifact) -> bool:
+    """True when the very artifact is in its place.
 
-    A file gets its name only when it is whole, and only then is it recorded as fetched: killed
-    in between, it is here and not recorded.
+    It gets its name only when it is whole, and only then is it recorded as fetched: killed in between, it is here and
+    not recorded.
     """
-    if arrival.is_here(local, artifact.sha256):
-        return True
+    if not artifact.files:
+        return arrival.is_here(local, artifact.sha256)
+    try:
+        return local.is_dir() and not local.is_symlink() and parts.here(local)[0].sha256 == artifact.sha256
+    except BadInput:  # a link, a pipe, a file that cannot be read: not the artifact
+        return False
+
+
+def _put_aside(local: Path, reporter: ProgressReporter) -> None:
     aside = arrival.make_way(local)
     if aside is not None:
         reporter.note(f"the file at {local} is not the recorded artifact, which takes its place: kept as {aside.name}")
-    return False
 
 
-def _moved(context: RunnerContext, artifact: RemoteFile, local: Path) -> bool:
-    """True when the very file is taken from where it was to arrive before the job file named another place."""
-    earlier = context.history.fetched
-    if earlier is None or not arrival.is_here(Path(earlier.path), artifact.sha256):
-        return False
-    _copy(Path(earlier.path), local)
-    local.chmod(0o444)
-    return True
+def _taken(part: Part, sources: Iterable[Path], here: Path) -> bool:
+    """True when the very file was on this machine already, and is copied from there."""
+    found = (part.at(source) for source in sources)
+    source = next((path for path in found if path != here and arrival.is_here(path, part.sha256)), None)
+    if source is not None:
+        here.parent.mkdir(parents=True, exist_ok=True)
+        arrival.make_way(here)
+        _copy(source, here)
+        here.chmod(0o444)
+    return source is not None
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -115,24 +176,44 @@ def _copy(source: Path, target: Path) -> None:
         durable.copy(file, target)
 
 
-def _copy_again(context: RunnerContext, local: Path, artifact: RemoteFile, reporter: ProgressReporter) -> None:
+def _copy_again(context: RunnerContext, local: Path, artifact: Artifact, reporter: ProgressReporter) -> None:
     folder = context.job.artifact.second_copy
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     copy = folder / local.name
-    if not _is_here(copy, artifact, reporter):
+    if _is_here(copy, artifact):
+        return
+    if not artifact.files:
+        _put_aside(copy, reporter)
         _copy(local, copy)
+        return
+    for part in artifact.parts:
+        target = part.at(arrival.incoming(copy))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _copy(part.at(local), target)
+    _put_aside(copy, reporter)
+    arrival.publish(arrival.incoming(copy), copy, artifact)
 
 
-def _find_artifact(context: RunnerContext) -> RemoteFile:
-    pattern = posixpath.join(context.job.package.remote_dir, context.job.artifact.remote_dir, "*.gguf")
-    found = context.host().probe([glob := Glob(pattern)])[glob].get()
+def _find_artifact(context: RunnerContext) -> Artifact:
+    """The finished artifact on the box, every file hashed there now. Raises CouldNotLook when there is none."""
+    question = finals.question(context.job)
+    found = finals.listed(context.job, context.host().probe([question])).get()
+    folder = finals.place(context.job)
     try:
-        path = path_safety.one_file(found, pattern)
+        names = artifact_files.pick(context.job.artifact.kind, folder, found)
+        paths = [posixpath.join(folder, name) for name in names]
+        odd = next(filter(None, map(path_safety.refused, paths)), None)
+        if odd is not None:
+            raise CouldNotLook(odd)
+        files = [_digest(context, path) for path in paths]
+        if context.job.artifact.kind == "gguf" and len(files) == 1:
+            return Artifact(files[0].path, files[0].size, files[0].sha256)
+        told = (Part(name, one.size, one.sha256) for name, one in zip(names, files, strict=True))
+        return parts.of_files(folder, told)
     except BadInput as error:
         raise CouldNotLook(str(error)) from error
-    return _digest(context, path)
 
 
 def _digest(context: RunnerContext, path: str) -> RemoteFile:

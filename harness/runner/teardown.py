@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from harness.artifacts import digest
+from harness.artifacts import arrival, digest
 from harness.context import RunnerContext
 from harness.core import durable
 from harness.core.errors import HarnessError
@@ -29,7 +29,7 @@ def teardown(context: RunnerContext, reporter: ProgressReporter, confirm: Confir
     destroy.destroy(context, confirm, reporter.note, release)
     if context.history.verified is not None:
         with contextlib.suppress(OSError):  # a deletion may have failed when the file came home, and may again
-            durable.sweep(Path(context.history.verified.path))
+            arrival.sweep(Path(context.history.verified.path))
 
 
 def reopen_if_outdated(context: RunnerContext, reporter: ProgressReporter) -> None:

@@ -8,17 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import gguf as writer
-import numpy as np
 import pytest
 
-from harness.artifacts import gguf
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.verify import verify_file
 from harness.core.verdict import Verdict
 from tests.field.case import field_case
 from tests.field.findings import FAIL, PASS, by_id, verdicts
-from tests.support.model_files import TINY, write_gguf
+from tests.support.model_files import TINY, split_gguf, write_gguf
 
 
 def _nothing(_: object) -> None:
@@ -28,35 +25,7 @@ def _nothing(_: object) -> None:
 @pytest.fixture
 def split(tmp_path: Path) -> list[Path]:
     """A model in three files, as gguf-split makes them."""
-    whole = write_gguf(tmp_path / "whole.gguf", TINY)
-    header, data = gguf.parse(whole), whole.read_bytes()
-    files = []
-    for number in range(3):
-        part = header.tensors[number * 9 : number * 9 + 9]
-        path = tmp_path / f"m-{number + 1:05d}-of-00003.gguf"
-        w = writer.GGUFWriter(path, "qwen2")
-        if number == 0:
-            for field in writer.GGUFReader(whole).fields.values():
-                if not field.name.startswith(("GGUF.", "general.architecture")):
-                    w.add_key_value(field.name, field.contents(), field.types[0], *field.types[1:2])
-        w.add_uint16("split.no", number)
-        w.add_uint16("split.count", 3)
-        w.add_int32("split.tensors.count", 27)
-        for tensor in part:
-            raw = np.frombuffer(data, np.uint8, tensor.nbytes, header.data_start + tensor.offset)
-            weights, size = gguf.BLOCKS[tensor.type]
-            rows = tuple(reversed(tensor.shape))
-            w.add_tensor(
-                tensor.name,
-                raw.reshape(*rows[:-1], rows[-1] // weights * size),
-                raw_dtype=writer.GGMLQuantizationType[tensor.type],
-            )
-        w.write_header_to_file()
-        w.write_kv_data_to_file()
-        w.write_tensors_to_file()
-        w.close()
-        files.append(path)
-    return files
+    return split_gguf(write_gguf(tmp_path / "whole.gguf", TINY), "m")
 
 
 def _patch(path: Path, key: bytes, value: bytes) -> None:

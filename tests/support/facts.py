@@ -21,6 +21,7 @@ import pytest
 
 from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.digest import Hashed
+from harness.artifacts.parts import Artifact
 from harness.core.answers import (
     BoxCheckpoint,
     Disk,
@@ -42,7 +43,7 @@ from harness.core.finding import Finding
 from harness.core.ids import InstanceId, OfferId, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.observed import Observed, seen
-from harness.core.ports import Instance, InstanceStatus, Offer, RemoteFile
+from harness.core.ports import Instance, InstanceStatus, Offer
 from harness.core.verdict import Verdict
 from harness.facts import adapter
 from harness.facts import typed as typed_facts
@@ -314,7 +315,7 @@ def posttrain() -> PosttrainFacts:
         manifest=seen(JsonFile(exists=True, bytes=900, json={"contract": 1, "steps": steps, "files": [stated]})),
         run=seen(JsonFile(exists=True, bytes=900, json=run_json(sound_job()))),
         gguf=seen(GgufOnBox(exists=True, gguf=header)),
-        recorded=seen(RemoteFile(MODEL, FILE_BYTES, SHA)),
+        recorded=seen(Artifact(MODEL, FILE_BYTES, SHA)),
         adapter=seen(AdapterFindings(161_480_704, 64, 392, ())),
         predicted_bytes=seen(DATA_BYTES),
         carried=seen(Comparison({"model.layers.0.self_attn.q_proj.weight": Carried(0.98, 0.006, 0.4)}, {}, "", 65536)),
@@ -335,7 +336,7 @@ def postdownload() -> PostdownloadFacts:
     return PostdownloadFacts(
         local=seen(LocalArtifact("/home/artifact/forex-r1-v3.Q8_0.gguf", exists=True, regular=True, partial=())),
         hashed=seen(Hashed(FILE_BYTES, SHA)),
-        remote=seen(RemoteFile(MODEL, FILE_BYTES, SHA)),
+        remote=seen(Artifact(MODEL, FILE_BYTES, SHA)),
         findings=seen(findings),
         generation=seen(Generation(loaded=True, tokens=16, text="goes up")),
         companions=seen(Companions(12, ())),

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.artifacts import model_shape
-from harness.artifacts.gguf import BLOCKS, SCALES
+from harness.artifacts.gguf import BLOCKS, SCALES, parse
 
 CHAT_TEMPLATE = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% endfor %}<think>\n"
 TINY: Mapping[str, Any] = {
@@ -121,6 +121,35 @@ def write_gguf(
             file.write(pattern[: tensor.nbytes % pattern.nbytes].data)
             _pad(file)
     return path
+
+
+def split_gguf(whole: Path, stem: str, count: int = 3) -> list[Path]:
+    """A model in several files beside it, as llama.cpp's gguf-split makes them."""
+    header, data, reader = parse(whole), whole.read_bytes(), gguf.GGUFReader(whole)
+    each = -(-len(header.tensors) // count)
+    files = []
+    for number in range(count):
+        path = whole.with_name(f"{stem}-{number + 1:05d}-of-{count:05d}.gguf")
+        w = gguf.GGUFWriter(path, str(header.metadata["general.architecture"]))
+        if number == 0:
+            for field in reader.fields.values():
+                if not field.name.startswith(("GGUF.", "general.architecture")):
+                    w.add_key_value(field.name, field.contents(), field.types[0], *field.types[1:2])
+        w.add_uint16("split.no", number)
+        w.add_uint16("split.count", count)
+        w.add_int32("split.tensors.count", len(header.tensors))
+        for tensor in header.tensors[number * each : (number + 1) * each]:
+            raw = np.frombuffer(data, np.uint8, tensor.nbytes, header.data_start + tensor.offset)
+            weights, size = BLOCKS[tensor.type]
+            rows = tuple(reversed(tensor.shape))
+            stored = raw.reshape(*rows[:-1], rows[-1] // weights * size)
+            w.add_tensor(tensor.name, stored, raw_dtype=gguf.GGMLQuantizationType[tensor.type])
+        w.write_header_to_file()
+        w.write_kv_data_to_file()
+        w.write_tensors_to_file()
+        w.close()
+        files.append(path)
+    return files
 
 
 def random_weights(type_name: str, size: int) -> npt.NDArray[np.uint8]:

@@ -182,7 +182,8 @@ class Box:
 
     ``takes``: how many looks a training takes. ``deaths``: how many attempts die first. ``hangs``: how many then
     say nothing any more. ``transfer_s``: seconds that a file or the package is on its way; ``command_s``: that a
-    command runs. ``says`` is what a command that is listened to prints, as it comes.
+    command runs. ``says`` is what a command that is listened to prints, as it comes. ``leaves`` are the files that a
+    training leaves in the place of one GGUF: their bytes by their path in the package's directory.
     """
 
     root: Path
@@ -206,6 +207,7 @@ class Box:
     ended_s: float = 0.0
     transfer_s: float = 0.0
     command_s: float = 0.0
+    leaves: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def artifact(self) -> Path:
@@ -260,25 +262,29 @@ class Box:
 
     def finish(self) -> None:
         """The training ends well."""
-        self.artifact.parent.mkdir(parents=True, exist_ok=True)
-        self.artifact.write_bytes(MODEL)
-        adapter = self.root / "models" / "output" / "adapter" / "adapter_config.json"
-        adapter.parent.mkdir(parents=True, exist_ok=True)
-        adapter.write_text("{}")
-        (self.root / "run.json").write_text("{}")
-        files = [("adapter", adapter), ("gguf", self.artifact), ("run", self.root / "run.json")]
-        told = [
-            {
-                "path": path.relative_to(self.root).as_posix(),
-                "bytes": path.stat().st_size,
-                "kind": kind,
-                **_hashed(path),
-            }
-            for kind, path in files
-        ]
+        adapter = "models/output/adapter/adapter_config.json"
+        usual = {self.artifact.relative_to(self.root).as_posix(): MODEL}
+        for name, data in {adapter: b"{}", "run.json": b"{}", **(self.leaves or usual)}.items():
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / name).write_bytes(data)
         self.say("TRAINING COMPLETE")
-        (self.root / "MANIFEST.json").write_text(json.dumps({"contract": 1, "steps": {}, "files": told}))
+        self.list_outputs()
         self.alive, self.exit_status = False, 0
+
+    def list_outputs(self) -> None:
+        """The training writes its manifest, by what lies there."""
+        files = [path for path in sorted((self.root / "models").rglob("*")) if path.is_file()]
+        told = [
+            {"path": (name := path.relative_to(self.root).as_posix()), "kind": _kind(name), **_hashed(path)}
+            for path in (*files, self.root / "run.json")
+        ]
+        (self.root / "MANIFEST.json").write_text(json.dumps({"contract": 1, "steps": {}, "files": told}))
+
+
+def _kind(name: str) -> str:
+    if name == "run.json":
+        return "run"
+    return "adapter" if "/adapter/" in name else "gguf" if name.endswith(".gguf") else "model"
 
 
 def _hashed(path: Path) -> dict[str, Any]:

@@ -33,6 +33,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "tail": files.tail,
     "tmux_sessions": machine.tmux_sessions,
     "tree": files.tree,
+    "weights": training.weights,
 }
 THREADS = 8
 

@@ -48,7 +48,7 @@ _TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_hea
 
 def main(request: Any) -> None:
     """``{tensors: {name: [projection, error, change, noise]}, unknown: {name: reason}, doubt, elements}``."""
-    sys.stdout.write(json.dumps(compared(request["gguf"], request["adapter"], request["base"])) + "\n")
+    sys.stdout.write(json.dumps(compared(request["model"], request["adapter"], request["base"])) + "\n")
 
 
 def compared(model: str, adapter: str, base: str) -> Any:
@@ -61,7 +61,7 @@ def compared(model: str, adapter: str, base: str) -> Any:
     held = _Tensors(
         "the base model's directory", *sorted(glob.glob(os.path.join(glob.escape(folder), "*.safetensors")))
     )
-    artifact = _Gguf(model)
+    artifact = _artifact(model)
     tensors, unknown = {}, {}
     for name in config.unknown:
         unknown[name] = "its formula is not known here"
@@ -149,7 +149,15 @@ def _instead(whole: Any, at: Any) -> Any:
     return lambda _, rows: whole[[place[row] for row in rows]]
 
 
-def _compare(change: _Change, held: _Tensors, artifact: _Gguf) -> Any:
+def _artifact(path: str) -> _Gguf | _Model:
+    """A GGUF in one file or in the files of a folder, or a folder of safetensors."""
+    if not os.path.isdir(path):
+        return _Gguf(path)
+    split, whole = (sorted(glob.glob(os.path.join(glob.escape(path), f"*.{end}"))) for end in ("gguf", "safetensors"))
+    return _Gguf(*split) if split else _Model(*whole)
+
+
+def _compare(change: _Change, held: _Tensors, artifact: _Gguf | _Model) -> Any:
     name = held.tied(change.name)
     height, width = held.shape(name) if name else artifact.shape(change.name)
     told = None
@@ -209,13 +217,33 @@ class _Tensors:
         return found[:, 0] if len(self._where[name][1].shape) == 1 else found
 
 
+class _Model:
+    """A merged model's tensors, which have the base model's names."""
+
+    def __init__(self, *paths: str) -> None:
+        self._held = _Tensors("the artifact", *paths)
+
+    def shape(self, parameter: str) -> Any:
+        return self._held.shape(parameter) if self._held.has(parameter) else (1, 1)
+
+    def rows(self, parameter: str, rows: Any, shape: Any) -> Any:
+        name = self._held.tied(parameter)
+        if name is None or not self._held.has(name):
+            return np.zeros((len(rows), shape[1]), np.float32)  # what is not there carries nothing
+        found = self._held.shape(name)
+        if found != tuple(shape):
+            raise ValueError(f"{name} is {found[0]} x {found[1]}, the base model's is {shape[0]} x {shape[1]}")
+        return self._held.rows(name, rows)
+
+
 class _Gguf:
     """The artifact's tensors by the base model's names, their rows in the base model's order."""
 
-    def __init__(self, path: str) -> None:
-        header = gguf.parse(path)
-        self._path, self._tensors = path, {tensor.name: tensor for tensor in header.tensors}
-        self._start = header.data_start
+    def __init__(self, *paths: str) -> None:
+        headers = {path: gguf.parse(path) for path in paths}
+        header = headers[paths[0]]
+        self._where = {tensor.name: (path, one, tensor) for path, one in headers.items() for tensor in one.tensors}
+        self._tensors = {name: tensor for name, (_, _, tensor) in self._where.items()}
         kind = header.metadata.get("general.architecture")
         heads = header.metadata.get(f"{kind}.attention.head_count")
         kv = header.metadata.get(f"{kind}.attention.head_count_kv", heads)
@@ -248,7 +276,8 @@ class _Gguf:
             half = height // heads // 2
             head, at = np.divmod(rows, 2 * half)
             rows = head * 2 * half + at % half * 2 + at // half
-        data = np.memmap(self._path, np.uint8, "r", self._start + tensor.offset, (height, tensor.nbytes // height))
+        path, header, _ = self._where[name]
+        data = np.memmap(path, np.uint8, "r", header.data_start + tensor.offset, (height, tensor.nbytes // height))
         try:
             return dequantize.rows(data[rows], tensor.type)
         except KeyError:

@@ -1,7 +1,7 @@
 """Questions about what a training leaves behind: headers are parsed, nothing is unpickled."""
 
 # os.path throughout, as strings are what crosses the wire.
-# ruff: noqa: PTH110, PTH118
+# ruff: noqa: PTH110, PTH112, PTH118, PTH202, PTH208
 from __future__ import annotations
 
 import os
@@ -31,3 +31,25 @@ def gguf(path: str) -> Any:
         return {"exists": True, "gguf": parser.summary(parser.parse(expand(path)))}
     except parser.GgufError as error:
         return {"exists": True, "malformed": str(error)[:500]}
+
+
+def weights(path: str) -> Any:
+    """``{exists: false}``, ``{exists, files, tensors}`` of a folder's safetensors, or ``{exists, malformed}``."""
+    from harness.artifacts import safetensors as parser  # noqa: PLC0415 - as above
+
+    folder = expand(path)
+    if not os.path.isdir(folder):
+        return {"exists": False}
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".safetensors"))
+    try:
+        wrong = parser.folder_problem(folder, names)
+        entries = [] if wrong else [one for name in names for one in parser.parse(os.path.join(folder, name))]
+    except (parser.SafetensorsError, FileNotFoundError) as error:
+        wrong, entries = str(error), []
+    if wrong:
+        return {"exists": True, "malformed": wrong[:500]}
+    return {
+        "exists": True,
+        "files": {name: os.path.getsize(os.path.join(folder, name)) for name in names},
+        "tensors": {one.name: [one.dtype, one.shape] for one in entries},
+    }

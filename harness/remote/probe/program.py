@@ -40,6 +40,7 @@ FINETUNE = (
 )
 EXTRAS = {
     "gguf": ("harness.artifacts.gguf",),
+    "weights": ("harness.artifacts.safetensors",),
     "checkpoints": ("harness.artifacts.safetensors", "harness.artifacts.checkpoint"),
 }
 """Modules that are sent along only when an operation that needs them is asked for."""

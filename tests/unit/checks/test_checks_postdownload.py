@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from harness.artifacts.digest import Hashed
+from harness.artifacts.parts import Artifact
 from harness.core.lifecycle import Stage
 from harness.core.observed import seen
-from harness.core.ports import RemoteFile
 from harness.core.verdict import Verdict
 from harness.facts.postdownload import Companions, LocalArtifact
 from harness.facts.runtime import Generation
@@ -51,7 +51,7 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("unfinished", {"local": replace(HERE, partial=("m.gguf.part",))}, {EXISTS: "m.gguf.part"}),
     (
         "exactly the floor",
-        {"hashed": Hashed(5_000_000_000, SHA), "remote": RemoteFile(MODEL, 5_000_000_000, SHA)},
+        {"hashed": Hashed(5_000_000_000, SHA), "remote": Artifact(MODEL, 5_000_000_000, SHA)},
         {FLOOR: "5000000000 bytes"},
     ),
     ("a byte short", {"hashed": Hashed(FILE_BYTES - 1, SHA)}, {SIZE: f"{FILE_BYTES - 1} bytes here"}),
@@ -94,7 +94,7 @@ def test_a_file_about_which_nothing_was_found_out_is_unknown() -> None:
 
 
 def test_a_changed_remote_record_fails_all_that_compare_with_it() -> None:
-    facts = replace(postdownload(), remote=seen(RemoteFile(MODEL, FILE_BYTES + 1, OTHER_SHA)))
+    facts = replace(postdownload(), remote=seen(Artifact(MODEL, FILE_BYTES + 1, OTHER_SHA)))
     assert_only(
         judge(Stage.POSTDOWNLOAD, facts), Verdict.FAIL, {SIZE: "bytes here", DIGEST: "not the file", COPY: "another"}
     )
@@ -103,7 +103,7 @@ def test_a_changed_remote_record_fails_all_that_compare_with_it() -> None:
 def test_the_floor_is_that_of_the_quantization() -> None:
     q4 = sound_job(artifact={"quantization": "Q4_K_M"})
     small = Hashed(3_000_000_001, SHA)
-    facts = replace(postdownload(), hashed=seen(small), remote=seen(RemoteFile(MODEL, small.size, SHA)))
+    facts = replace(postdownload(), hashed=seen(small), remote=seen(Artifact(MODEL, small.size, SHA)))
     assert judge(Stage.POSTDOWNLOAD, facts, q4)[FLOOR].verdict is Verdict.PASS
     assert judge(Stage.POSTDOWNLOAD, facts)[FLOOR].verdict is Verdict.FAIL
 

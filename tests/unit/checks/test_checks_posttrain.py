@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from harness.artifacts.adapter import AdapterFindings
+from harness.artifacts.parts import Artifact
 from harness.core.answers import Entry, GgufOnBox, JsonFile, Match, Matches
 from harness.core.lifecycle import Stage
 from harness.core.observed import seen
-from harness.core.ports import RemoteFile
 from harness.core.verdict import Verdict
 from harness.facts.finetune import Comparison
 from tests.support.facts import (
@@ -99,7 +99,7 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("unfinished", {"unfinished": (replace(FINAL, path=MODEL + ".partial"),)}, {EXISTS: "still being written"}),
     (
         "under the floor",
-        {"recorded": RemoteFile(MODEL, 5_000_000_000, SHA)} | header(size=5_000_000_000),
+        {"recorded": Artifact(MODEL, 5_000_000_000, SHA)} | header(size=5_000_000_000),
         {FLOOR: "5000000000 bytes"},
     ),
     ("another model", header(data_bytes=DATA_BYTES - 32), {SIZE: f"{DATA_BYTES - 32} bytes of tensors"}),
