@@ -7,7 +7,7 @@ from itertools import chain
 
 import pytest
 
-from harness.artifacts.checkpoint import ADAPTER
+from harness.artifacts.checkpoint import weights_of
 from harness.core.answers import BoxCheckpoint
 from harness.core.observed import CouldNotLook
 from harness.facts.checkpoints import complete_steps, due_steps, in_order, problems
@@ -58,7 +58,7 @@ def check_one_complete_checkpoint_always(training: TrainingFacts, job: Job, evid
 @pytest.mark.remedy("harness run {job} mirrors the newest checkpoint; look at the network and at the local disk")
 @pytest.mark.seed("vastai-training-agent.md", "rule 1")
 def check_checkpoints_mirrored(training: TrainingFacts, evidence: Evidence) -> None:
-    """The newest complete adapter is also on this machine, or while it is on its way the one before it.
+    """The newest complete weights are also on this machine, or while it is on its way the one before it.
 
     A training that ended well needs it no more: what it made comes home next.
     """
@@ -77,7 +77,7 @@ def check_checkpoints_mirrored(training: TrainingFacts, evidence: Evidence) -> N
     here = home.get((trainer, there.step))
     assert here is not None, f"{trainer} step {there.step} is not mirrored"
     assert here.problem is None, f"the mirrored {trainer} step {there.step} is damaged: {here.problem}"
-    size = there.files[ADAPTER]
+    size = there.files.get(weights_of(there.files) or "")
     assert here.bytes == size, f"the mirrored {trainer} step {there.step} has {here.bytes} bytes, {size} on the box"
 
 

@@ -416,6 +416,12 @@ class Job(_Table):
         return self.training.checkpoints.get(Trainer(trainer), f"models/output/{trainer}")
 
     @property
+    def output_folders(self) -> tuple[str, ...]:
+        """Folders of the package that the training writes to: its checkpoints' and its artifact's."""
+        named = (*map(self.checkpoint_folder, self.trainers), self.artifact.remote_dir)
+        return tuple(dict.fromkeys(folder for one in named if (folder := PurePosixPath(one).as_posix()) != "."))
+
+    @property
     def unmodified(self) -> bool:
         """True for a package that says nothing of its own: its trainer's records are read."""
         return self.training.log == "trainer"

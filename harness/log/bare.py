@@ -85,14 +85,22 @@ class BareTraining:
         total = int(self.entries[-1].get("total", numbers[-1]))
         return TrainerLog(
             steps=tuple(
-                Step(self.trainer, number, total, entry["loss"], *(entry.get(name, math.nan) for name in _TOLD))
+                Step(
+                    self.trainer,
+                    number,
+                    total,
+                    entry["loss"],
+                    entry.get(_RATE, math.nan),
+                    entry.get(_SECONDS, math.nan),
+                )
                 for number, entry in zip(numbers, self.entries, strict=True)
             ),
             complete=StageComplete(self.trainer, numbers[-1], total) if self.ended else None,
         )
 
 
-_TOLD: Final = ("learning_rate", "s_per_step")
+_RATE: Final = "learning_rate"
+_SECONDS: Final = "s_per_step"
 
 
 @dataclass(slots=True)
@@ -152,7 +160,9 @@ class _Told:
         )
         if not drawn or any("step" in entry for entry in self.entries):
             return None, []
-        total = self.announced if self.announced in drawn else drawn.most_common(1)[0][0]
+        total = drawn.most_common(1)[0][0]
+        if self.announced is not None and self.announced in drawn:
+            total = self.announced
         earlier = [before.get(total) for before, _ in self.around]
         later = [
             after if after is not None and after.total == total else before.get(total) for before, after in self.around

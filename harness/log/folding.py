@@ -47,7 +47,7 @@ def fold(clean: Sequence[str], planned: Mapping[Trainer, int], proof: ProofLine 
     for trainer, training in (pair for attempt in attempts for pair in attempt):
         _add(parts.setdefault(trainer, _Part(training)), trainer, training, planned[trainer])
     trainers = {trainer: _log(parts[trainer]) for trainer in planned if trainer in parts}
-    rows = [told for line in clean[begins:] if proof is not None and (told := proof.read(line)) is not None]
+    rows = [row for line in clean[begins:] if proof is not None and (row := proof.read(line)) is not None]
     return LogSummary(
         rests_on=RestsOn.TRAINER,
         launches=tuple(told for _, told in marks),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import pytest
 
@@ -13,6 +14,7 @@ from harness.log.summary import LogSummary, RestsOn
 from tests.field.case import field_case
 
 ONE = {SFT: 60}
+NO_MORE: Mapping[str, float] = MappingProxyType({})
 BOTH = {SFT: 60, DPO: 20}
 
 
@@ -26,19 +28,21 @@ def tqdm(step: int, total: int, pace: str = "2.00s/it") -> str:
     return f"\r{100 * step // total:3d}%|{drawn:<10}| {step}/{total} [00:{step:02d}<01:00,  {pace}]"
 
 
-def record(step: int, total: int, *, v5: bool = False, **more: float) -> str:
+def record(step: int, total: int, *, v5: bool = False, more: Mapping[str, float] = NO_MORE) -> str:
     told: dict[str, object] = {"loss": round(2.5 - step / 100, 4), "grad_norm": 1.25, "learning_rate": 1e-4}
-    told |= more | {"epoch": round(step / total, 2)}
+    told |= {**more} | {"epoch": round(step / total, 2)}
     return str({name: str(one) for name, one in told.items()} if v5 else told)
 
 
-def sft(first: int, last: int, total: int, every: int = 10, *, v5: bool = False, **more: float) -> str:
+def sft(
+    first: int, last: int, total: int, every: int = 10, *, v5: bool = False, more: Mapping[str, float] = NO_MORE
+) -> str:
     """A training as transformers logs it: every step redraws the bar, every tenth record is followed by a bar."""
     log = tqdm(first - 1, total)
     for step in range(first, last + 1):
         log += tqdm(step, total)
         if step % every == 0:
-            log += f"\r{' ' * 60}\r{record(step, total, v5=v5, **more)}\n{tqdm(step, total)}"
+            log += f"\r{' ' * 60}\r{record(step, total, v5=v5, more=more)}\n{tqdm(step, total)}"
     return log
 
 
@@ -90,7 +94,9 @@ WHOLE = [
     field_case(
         "unsloth-runtime",
         "unslothai/unsloth#4547",
-        UNSLOTH + sft(1, 60, 60, 1, v5=True, train_runtime=110.7, num_input_tokens_seen=286019) + end(60, v5=True),
+        UNSLOTH
+        + sft(1, 60, 60, 1, v5=True, more={"train_runtime": 110.7, "num_input_tokens_seen": 286019})
+        + end(60, v5=True),
         1,
     ),
     field_case("llama-factory", "hiyouga/LlamaFactory#618", FACTORY + sft(1, 60, 60) + end(60), 10),
@@ -238,7 +244,7 @@ def test_an_error_of_the_newest_launch_is_the_present_one() -> None:
 
 
 ORDERS = [
-    field_case("kinds", "own: SFT, then DPO", sft(1, 60, 60) + end(60) + sft(1, 20, 20, **MORE) + end(20), BOTH),
+    field_case("kinds", "own: SFT, then DPO", sft(1, 60, 60) + end(60) + sft(1, 20, 20, more=MORE) + end(20), BOTH),
     field_case(
         "totals",
         "own: two of one kind, told apart by their steps",
@@ -257,10 +263,10 @@ ORDERS = [
         mark(1)
         + sft(1, 60, 60)
         + end(60)
-        + sft(1, 12, 20, **MORE)
+        + sft(1, 12, 20, more=MORE)
         + CRASH
         + mark(2)
-        + sft(1, 20, 20, **MORE)
+        + sft(1, 20, 20, more=MORE)
         + end(20),
         BOTH,
     ),
@@ -285,16 +291,16 @@ ORDERS = [
         "own: the whole script once more",
         sft(1, 60, 60)
         + end(60)
-        + sft(1, 12, 20, **MORE)
+        + sft(1, 12, 20, more=MORE)
         + "\n"
         + CRASH
         + sft(1, 60, 60)
         + end(60)
-        + sft(1, 20, 20, **MORE)
+        + sft(1, 20, 20, more=MORE)
         + end(20),
         BOTH,
     ),
-    field_case("one-name", "own: a trainer of any name", sft(1, 60, 60, **MORE) + end(60), {"orpo": 60}),
+    field_case("one-name", "own: a trainer of any name", sft(1, 60, 60, more=MORE) + end(60), {"orpo": 60}),
 ]
 
 
