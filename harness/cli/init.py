@@ -42,7 +42,7 @@ def init(
     file: Annotated[Path | None, typer.Argument(help="The job file to write.", show_default="NAME.toml")] = None,
     name: Annotated[str | None, typer.Option(help="The job's name.")] = None,
     package: Annotated[Path | None, typer.Option(help="The folder of the training package.")] = None,
-    data: Annotated[str | None, typer.Option(help="The folder in the package where the three data files lie.")] = None,
+    data: Annotated[str | None, typer.Option(help="The folder in the package where the data files lie.")] = None,
     machine: Annotated[
         str | None, typer.Option(help="GPUs, USD an hour at most, budget in USD: '8x H100_SXM, 16, 20'.")
     ] = None,
@@ -188,7 +188,7 @@ def _machine(text: str, usual: Mapping[str, Any], budget: float) -> tuple[Mappin
 
 
 def _data(data: str | None, package: Path, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """The data folder, relative to the package, and the rows of its three files when they are there."""
+    """The data folder, relative to the package, and the rows of its files when they are there."""
     if data is None:
         return {}
     root, told = package.resolve(), _path(data) or Path()
@@ -196,11 +196,11 @@ def _data(data: str | None, package: Path, usual: Mapping[str, Any]) -> dict[str
     if not inside.is_relative_to(root):
         raise BadInput(
             f"--data: {data} lies outside of the package {package}, with which the data is sent",
-            remedy=f"Copy its three files into the package, such as to {package / usual['directory']}, and name that.",
+            remedy=f"Copy its files into the package, such as to {package / usual['directory']}, and name that.",
         )
     rows = {}
-    for kind in ("features", "scenarios", "pairs"):
-        file = inside / usual[f"{kind}_file"]
+    for kind, of in usual["files"].items():
+        file = inside / of["file"]
         if not file.is_file():
             return {"data": PurePosixPath(inside.relative_to(root)).as_posix()}
         with file.open("rb") as lines:

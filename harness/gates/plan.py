@@ -191,8 +191,8 @@ _CONDITIONS: Final = (
         ("adapters_are_trained", "gguf_carries_the_finetune", "model_carries_the_finetune"),
     ),
     _When(
-        lambda job: bool(job.package.readiness),
-        "the job names no readiness command",
+        lambda job: bool(job.package.readiness) or not job.unmodified,
+        "an unmodified trainer has no readiness command",
         ("base_model_available", "gguf_export_ready"),
     ),
     _When(

@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -164,11 +164,13 @@ def _reason(problem: ErrorDetails, location: list[str]) -> str:
     """Reason of a refusal in a job file's words: with the fields that are allowed where one is not known."""
     if problem["type"] != "extra_forbidden":
         return _KINDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
-    table: type[BaseModel] | None = Job
-    for name in location[:-1]:
-        known = table.model_fields.get(name) if table else None
-        kind = known.annotation if known else None
+    table: type[BaseModel] | None = None
+    kind: Any = Job
+    for name in [*location[:-1], ""]:
         table = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        known = table.model_fields.get(name) if table else None
+        # The tables of a dict, such as data.files, are all of one kind.
+        kind = known.annotation if known else (get_args(kind) or [None])[-1]
     fields = list(table.model_fields) if table else ["nothing"]
     if table is Job:
         fields = ["profile", *(name for name in fields if name != "adopted")]  # no job file says the latter

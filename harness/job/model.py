@@ -7,20 +7,18 @@ error and not a limit that is silently not there.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from harness.artifacts import quantizations
-from harness.artifacts.dataset.contract import Teaching
 from harness.core.ids import JobName, job_name
 from harness.job import older, profiles
-from harness.log import grammar
+from harness.job.data import DataTable, TrainerName
+from harness.job.table import Table
 from harness.log.course import CourseLimits
 from harness.log.grammar import Trainer
-from harness.log.proof import ProofLine
 from harness.providers import registry
 from harness.static.device_maps import fits_one_gpu
 
@@ -40,7 +38,6 @@ def _known(quantization: str) -> str:
 
 
 Quantization = Annotated[str, AfterValidator(_known)]
-TrainerName = Annotated[Trainer, Field(pattern=f"^{grammar.NAME}$")]
 
 
 def _kept_steps(steps: dict[Trainer, int]) -> dict[Trainer, int]:
@@ -50,17 +47,7 @@ def _kept_steps(steps: dict[Trainer, int]) -> dict[Trainer, int]:
     return kept
 
 
-def _kept_files(files: dict[str, DataFile]) -> dict[str, DataFile]:
-    return {kind: one for kind, one in files.items() if one.rows}
-
-
-class _Table(BaseModel):
-    """A table of the job file: frozen, and unknown fields are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ProviderTable(_Table):
+class ProviderTable(Table):
     """The provider of the machine: a kind of the registry of providers. ``emulated`` is the embedded one."""
 
     kind: str
@@ -78,7 +65,7 @@ class ProviderTable(_Table):
         return self
 
 
-class MachineTable(_Table):
+class MachineTable(Table):
     """The machine to rent. ``max_usd_per_hour`` is compared with everything that is billed by the hour."""
 
     gpu: str
@@ -100,7 +87,7 @@ class MachineTable(_Table):
     ssh_user: str = "root"
 
 
-class PackageTable(_Table):
+class PackageTable(Table):
     """The training package: what is staged, uploaded and run."""
 
     source: Path
@@ -108,7 +95,7 @@ class PackageTable(_Table):
     entry: str
     documents: tuple[str, ...]
     requirements: str = "requirements.txt"
-    needs: dict[str, Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]] = {}
+    needs: dict[str, Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]] = Field(default={})
     """Oldest versions that the package runs on of what the image brings, such as python and torch."""
     prepare: tuple[str, ...] = ()
     """A command that completes the staged package on this machine; ``python3`` means the harness's own."""
@@ -122,80 +109,7 @@ class PackageTable(_Table):
     """A command of the package that judges the model on the box, once its file is verified at home."""
 
 
-def _proof_line(text: str) -> str:
-    line = ProofLine(text)
-    if grammar.parse_line(line.stating(dict.fromkeys(line.trainers, 1))) is not None:
-        raise ValueError("the log says something else with this line")
-    return text
-
-
-class DataFile(_Table):
-    """One file of rows that must be in the package, and the trainer that learns from them.
-
-    ``rows`` = 0 takes a file of the profile out.
-    """
-
-    file: str
-    rows: Annotated[int, Field(ge=0)]
-    trainer: TrainerName
-    rows_are: Teaching = Teaching.EXAMPLES
-
-
-class DataTable(_Table):
-    """The rows that must be in the package, and so in the proof line of the training's log.
-
-    Without files the package brings its own data, and no check of the plan speaks of them.
-    """
-
-    proof_line: Annotated[str, AfterValidator(_proof_line)] | None = None
-    """Line that the log must show before its first step, with ``{sft}`` in the place of the rows that ``sft`` gets."""
-    directory: str = "."
-    files: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")], DataFile], AfterValidator(_kept_files)] = {}
-    """The files by the kind of their rows."""
-    max_duplicate_share: Share = 0.01
-    max_class_share: Share = 0.9
-    max_flawed_share: Share = 0.01
-    """Share of a file's rows that may hold words which look like a defect: in a few they are what the row is about."""
-    max_cut_share: Share = 0.02
-    allow_built_rows: bool = False
-    """Rows that a program made, as each says in ``built_by``, are trained on: for rehearsals."""
-    ignored_rules: tuple[str, ...] = ()
-    """Rules of soundness that this data does without, by the name that a finding shows."""
-
-    @property
-    def paths(self) -> dict[str, str]:
-        """The data files by kind: paths relative to the package's directory, POSIX style."""
-        return {kind: PurePosixPath(self.directory, one.file).as_posix() for kind, one in self.files.items()}
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Rows of each file, by kind."""
-        return {kind: one.rows for kind, one in self.files.items()}
-
-    @property
-    def rows(self) -> dict[str, int]:
-        """Rows that each trainer gets."""
-        return self.by_trainer(self.counts)
-
-    def by_trainer(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Rows by trainer, of rows by kind; a kind that is not counted has none."""
-        found: dict[str, int] = {}
-        for kind, one in self.files.items():
-            found[one.trainer] = found.get(one.trainer, 0) + counts.get(kind, 0)
-        return found
-
-    @property
-    def proof(self) -> ProofLine | None:
-        """The proof line, as the log's grammar reads it."""
-        return None if self.proof_line is None else ProofLine(self.proof_line)
-
-    @property
-    def demanded_line(self) -> str | None:
-        """The line that the training log must show, word for word."""
-        return None if self.proof is None else self.proof.stating(self.rows)
-
-
-class ModelTable(_Table):
+class ModelTable(Table):
     """The base model's shape (fields of its config.json) and the adapter's."""
 
     base: str
@@ -216,13 +130,13 @@ class ModelTable(_Table):
     """Tokens that the chat template adds to a row at most: marks of turns, begin, end, line feeds."""
 
 
-class TrainingTable(_Table):
+class TrainingTable(Table):
     """The command that trains and what it must announce and do."""
 
     command: tuple[str, ...]
     steps: Annotated[dict[TrainerName, Annotated[int, Field(ge=0)]], AfterValidator(_kept_steps)]
     """Optimizer steps by trainer, in the order in which they run; 0 takes a trainer of the profile out."""
-    checkpoints: dict[TrainerName, str] = {}
+    checkpoints: dict[TrainerName, str] = Field(default={})
     """Folder of a trainer's checkpoints in the package; not given, ``models/output/<trainer>``."""
     batch_size: Annotated[int, Field(ge=0)] = 32
     """BATCH_SIZE of the script; with 0 the script has none that could be looked at."""
@@ -244,7 +158,7 @@ class TrainingTable(_Table):
     """Lines that training.log is read by: those of docs/contract.md, or the records that the trainer logs by itself."""
 
 
-class ArtifactTable(_Table):
+class ArtifactTable(Table):
     """The model that must come home: a GGUF in one file or split, a merged model's folder, or an adapter alone."""
 
     kind: Literal["gguf", "merged", "adapter"] = "gguf"
@@ -292,7 +206,7 @@ class ArtifactTable(_Table):
         return {"gguf": self.quantization, "merged": "a merged model", "adapter": "an adapter"}[self.kind]
 
 
-class LimitsTable(_Table):
+class LimitsTable(Table):
     """Limits of what the job may cost and of how long each thing may take (USD, seconds)."""
 
     budget_usd: Positive
@@ -336,7 +250,7 @@ class LimitsTable(_Table):
     """Distance that a sampled tensor may have from the merged weights, as a share of their norm."""
 
 
-class GatesTable(_Table):
+class GatesTable(Table):
     """Optional checks that this job requires, and where its own checks are kept."""
 
     smoke_run: bool = True
@@ -344,7 +258,7 @@ class GatesTable(_Table):
     smoke_timeout_s: Positive = 600
     smoke_memory_gb: Positive = 8
     """Memory of its own that the smoke run may take, on Linux: a package that ignores the tiny model stops there."""
-    smoke_files: dict[str, str] = {}
+    smoke_files: dict[str, str] = Field(default={})
     """Files that the smoke run adds to its copy of the package: relative path -> text."""
     context: bool = True
     generate: bool = True
@@ -354,20 +268,20 @@ class GatesTable(_Table):
     """Folders beside the built-in ``checks/`` whose checks count too."""
 
 
-class TeardownTable(_Table):
+class TeardownTable(Table):
     """Consent to destroying: a person at the terminal gives it (``ask``), or it was agreed in advance (``yes``)."""
 
     confirm: Literal["ask", "yes"] = "ask"
 
 
-class NotifyTable(_Table):
+class NotifyTable(Table):
     """People who are told, by URL. A URL is a secret: no record, facts file or report of the job has it."""
 
     urls: tuple[str, ...] = ()
     """``file:///PATH``, or what Apprise knows; beside those of HARNESS_NOTIFY."""
 
 
-class Job(_Table):
+class Job(Table):
     """A whole job. Paths are absolute once the file is loaded."""
 
     name: Annotated[JobName, AfterValidator(job_name)]
@@ -397,10 +311,7 @@ class Job(_Table):
     def _of_its_trainers(self) -> Job:
         """Every trainer that is named runs, and every one that runs has its seconds a step."""
         steps = self.training.steps
-        told = {one.trainer for one in self.data.files.values()}
-        if self.data.proof is not None and (silent := set(self.data.proof.trainers) - set(self.data.rows)):
-            raise ValueError(f"data.proof_line tells the rows of {', '.join(sorted(silent))}, which has no file")
-        if strange := told - set(steps):
+        if strange := set(self.data.rows) - set(steps):
             raise ValueError(f"data is for {', '.join(sorted(strange))}, which has no steps in training.steps")
         if untold := [trainer for trainer in steps if trainer not in self.limits.s_per_step]:
             raise ValueError(f"limits.s_per_step says nothing of {', '.join(untold)}")

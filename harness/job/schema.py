@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from harness.artifacts import quantizations
 from harness.job import model
+from harness.job.table import Table
 from harness.log.course import CourseLimits
 
 FILE: Final = Path(__file__).with_name("schema.json")
@@ -29,9 +30,9 @@ def schema() -> dict[str, Any]:
     """The schema of a job file as a person writes it."""
     whole: dict[str, Any] = _bare(model.Job.model_json_schema())
     tables: dict[str, Any] = whole["$defs"]
+    written: dict[str, Any] = {one.__name__: one for one in (*Table.__subclasses__(), CourseLimits)}
     for name, table in {**tables, "Job": whole}.items():
-        of: Any = CourseLimits if name == CourseLimits.__name__ else getattr(model, name)
-        for field, told in _said(of):
+        for field, told in _said(written[name]) if name in written else ():
             if field in table["properties"]:
                 table["properties"][field]["description"] = told
         table.pop("required", None)

@@ -97,7 +97,7 @@ class JobAnswers:
     package: Path
     data: str | None = None
     rows: Mapping[str, int] | None = None
-    """Rows in the three data files, by kind, where they lie there already."""
+    """Rows in the data files, by kind, where they lie there already."""
     machine: Mapping[str, Value] | None = None
     budget_usd: float | None = None
     destination: Path | None = None
@@ -122,7 +122,9 @@ def job_file(answers: JobAnswers, folder: Path, base: str = "") -> str:
     if told.remote_dir is not None:
         text = with_fields(text, "package", {"remote_dir": told.remote_dir}, ("Where it lies on the box.",))
     data: dict[str, Value] = {"directory": told.data} if told.data is not None else {}
-    text = with_fields(text, "data", {**data, **(told.rows or {})}, _DATA)
+    text = with_fields(
+        text, "data", data | {f"files.{kind}.rows": count for kind, count in (told.rows or {}).items()}, _DATA
+    )
     text = with_fields(text, "model", told.model or {}, ("The base model, and its shape as in its config.json.",))
     text = with_fields(text, "machine", told.machine or {}, _MACHINE)
     if told.budget_usd is not None:
@@ -141,7 +143,7 @@ _OF_RENTAL: Final = "harness doctor FILE looks at what this job needs here; harn
 _OF_ADOPTION: Final = "For instance {}, which no job has rented: what its training should have been."
 _PACKAGE: Final = ("The training package: staged and sent as it lies here. Copy it before you change it.",)
 _DATA: Final = (
-    "The folder in the package where the three data files lie, and their rows: the log must show exactly these before",
+    "The folder in the package where the data files lie, and their rows: the log must show exactly these before",
     "the first step. A rehearsal on rows that the package builds itself says: allow_built_rows = true",
 )
 _MACHINE: Final = ("Everything that is billed by the hour counts against the cap; no dearer machine is rented.",)

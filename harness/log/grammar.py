@@ -175,7 +175,7 @@ Event = (
 _INT = r"([0-9]{1,12})"
 _FLOAT = r"([+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?(?:[eE][+-]?[0-9]{1,4})?|nan|inf))"
 _TRAINER = rf"\[(?P<trainer>{NAME})\] "
-_CHECKPOINT = r"(?P<path>(?:[\w.-]{1,255}/){0,16}checkpoint-(?P<step>[0-9]{1,9}))"
+_CHECKPOINT = r"(?P<path>(?:(?!\.)[\w.-]{1,255}/){0,16}checkpoint-(?P<step>[0-9]{1,9}))"
 _STEPS = re.compile(rf"({NAME})_steps={_INT}")
 
 

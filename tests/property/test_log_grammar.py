@@ -114,7 +114,7 @@ def test_a_loss_that_is_not_finite_is_read_as_such(text: str, value: float) -> N
         "v2 forex integration: 15300 SFT + 2550 DPO samples from YOUR data",
         "expected V2 FOREX INTEGRATION: 15300 SFT + 2550 DPO samples from YOUR data",
         "[sft] step 1/2 (50%) loss= lr=0 s/step=1",
-        "[rlhf] step 1/2 (50%) loss=1 lr=0 s/step=1",
+        "[Rlhf] step 1/2 (50%) loss=1 lr=0 s/step=1",
         "[sft] Saved checkpoint /etc/checkpoint-1",
         "[sft] Saved checkpoint models/output/sft/../sft/checkpoint-1",
         "[sft] RESUME from models/output/sft/checkpoint-100 at step 101",

@@ -11,6 +11,7 @@ from harness.core.lifecycle import Stage
 from harness.job import estimate
 from harness.job.load import load_job
 from harness.job.model import Job
+from harness.log.grammar import DPO, SFT
 from harness.plugin.looking import Evidence
 from tests.support.facts import check_functions
 
@@ -81,7 +82,7 @@ def test_checkpoints_beyond_the_limit_are_not_kept(job: Job) -> None:
 
 def test_the_first_checkpoint(job: Job) -> None:
     assert estimate.first_checkpoint_s(job) == 600 + 180 + 100 * 4.4
-    short = job.model_copy(update={"training": job.training.model_copy(update={"sft_steps": 50})})
+    short = job.model_copy(update={"training": job.training.model_copy(update={"steps": {SFT: 50, DPO: 80}})})
     assert estimate.first_checkpoint_s(short) == 600 + 180 + 50 * 4.4
 
 

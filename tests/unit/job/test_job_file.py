@@ -63,7 +63,10 @@ def test_a_prompt_that_fits_the_real_model_fits_the_smoke_runs_small_vocabulary(
         (BASE + "\n[limits]\nbudget_usd = nan\n", ("line 8: limits.budget_usd", "finite")),
         (BASE + "\n[limits]\nbudget_usd = -1\n", ("line 8: limits.budget_usd", "greater than 0", "-1")),
         (BASE + '\n[artifact]\nquantization = "Q5"\n', ("line 8: artifact.quantization", "'F16', 'Q8_0' or 'Q4_K_M'")),
-        (BASE + '\n[data]\nproof_line = "ROWS {sft}"\n', ("line 8: data.proof_line", "{sft} and {dpo} once each")),
+        (
+            BASE + '\n[data]\nproof_line = "ROWS {sft}"\n',
+            ("line 7: data", "of every trainer that has files, once each: {sft}, {dpo}"),
+        ),
         (BASE + '\n[data]\nproof_line = "PLAN\\n{sft}/{dpo}"\n', ("line 8: data.proof_line", "one printable line")),
         (
             BASE + '\n[data]\nproof_line = "[sft] COMPLETE {sft}/{dpo} steps"\n',
