@@ -145,6 +145,10 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
+OF_RECORDS: Final = frozenset({"trainer_counts_to_planned_steps", "log_is_of_this_run"})
+"""Checks of an unmodified trainer's own records; a log with the contract's lines lacks nothing without them."""
+
+
 @dataclass(frozen=True, slots=True)
 class _When:
     """A condition of the job under which some checks are required, and why they are left out where it does not hold."""
@@ -213,7 +217,7 @@ _CONDITIONS: Final = (
     _When(
         lambda job: job.unmodified,
         "the log has the contract's own lines",
-        ("trainer_counts_to_planned_steps", "log_is_of_this_run"),
+        tuple(OF_RECORDS),
     ),
     _When(
         lambda job: job.artifact.kind == "gguf",

@@ -164,7 +164,7 @@ class ArtifactTable(Table):
     kind: Literal["gguf", "merged", "adapter"] = "gguf"
     quantization: Quantization = "Q8_0"
     """Of a GGUF."""
-    floors: dict[Quantization, Count] = {}
+    floors: dict[Quantization, Count] = Field({})
     """The size in bytes that a GGUF of each quantization must exceed."""
     floor: Count | None = None
     """The size in bytes that the files of a merged model, or of an adapter, must exceed together."""

@@ -110,6 +110,7 @@ def _stage(stage: Stage, history: History, spans: Sequence[billing.PaidSpan], no
     began, ended = (None, None) if entered is None else (entered, max(entered, now if left is None else left))
     checks, silent, problems = _judged(stage, gate, history)
     trained = billing.training_ended_at(history)
+    other = frozenset() if history.job.unmodified else plan.OF_RECORDS  # they stand for checks of the contract's lines
     return StageReport(
         stage=stage,
         state=state,
@@ -121,7 +122,7 @@ def _stage(stage: Stage, history: History, spans: Sequence[billing.PaidSpan], no
         idle_usd=None if trained is None or began is None else _paid(spans, max(began, trained), ended),
         checks=checks,
         silent=silent,
-        left_out=dict(sorted(plan.left_out(stage, history.job).items())),
+        left_out={check: why for check, why in sorted(plan.left_out(stage, history.job).items()) if check not in other},
         problems=problems,
         plan_digest=gate.plan_digest if gate else None,
         facts_path=gate.facts_path if gate else None,

@@ -19,8 +19,11 @@ _FOR_PEOPLE = {
     (Stage.POSTTRAIN, "run"),
     (Stage.POSTTRAIN, "rows_here"),
     (Stage.POSTTRAIN, "at_work"),
+    (Stage.POSTTRAIN, "weights"),
+    (Stage.POSTTRAIN, "config"),
+    (Stage.LAUNCH, "checkpoints"),
 }
-"""Facts that are shown and not judged; those of posttrain are judged of an adopted job only."""
+"""Facts that are shown and not judged; those of posttrain are judged of an adopted job, or of a folder, alone."""
 
 
 def observed_fields(stage: Stage) -> list[str]:
