@@ -34,7 +34,7 @@ JOB = JobName("plain")
 HELD = 3
 OF_ANOTHER_RUN = (
     "{'loss': '2.718', 'grad_norm': '0.31', 'learning_rate': '0.0005', 'epoch': '0.07'}\n"
-    "  3%|▎         | 2/60 [00:01<00:31,  1.85it/s]\n"
+    "  3%|▎         | 2/30 [00:01<00:31,  1.85it/s]\n"
 )
 
 
@@ -42,7 +42,11 @@ OF_ANOTHER_RUN = (
 class Scene:
     """A home with the one job in it, driven by real processes."""
 
-    home: Path
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
 
     def type(self, *words: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HARNESS_HOME": str(self.home)}
@@ -50,7 +54,7 @@ class Scene:
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return self.type("run", str(SUPPORT / "plain_job.toml"), "--yes", *words)
+        return self.type("run", str(self.folder / "job.toml"), "--yes", *words)
 
     def history(self) -> History:
         return fold(open_store(self.home / "state.db", SystemClock()).records(JOB))
@@ -71,7 +75,13 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    made = Scene(tmp_path / "home")
+    package = tmp_path / "package"
+    shutil.copytree(SUPPORT / "plain_trl", package)
+    subprocess.run([sys.executable, "make_base.py"], cwd=package, check=True, capture_output=True)
+    text = (SUPPORT / "plain_job.toml").read_text(encoding="utf-8")
+    text = text.replace('"plain_trl"', json.dumps(package.as_posix()))
+    (tmp_path / "job.toml").write_text(text, encoding="utf-8")
+    made = Scene(tmp_path)
     yield made
     stop_emulator(made.home / "emulator")
 
@@ -144,7 +154,7 @@ def test_an_unmodified_script_from_rental_to_proven_teardown(scene: Scene) -> No
     assert "the trainer's own records" in report
     assert re.search(r"effective_config_logged.*announces no plan", report)
     told = json.loads((scene.home / "jobs" / JOB / "companions" / "found-on-the-box.json").read_text(encoding="utf-8"))
-    assert {"training.log", "out/checkpoint-60/trainer_state.json"} <= set(told)
+    assert {"training.log", "out/checkpoint-30/trainer_state.json"} <= set(told)
 
 
 def _judged(scene: Scene, stage: str) -> str:
