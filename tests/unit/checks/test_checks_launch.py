@@ -84,7 +84,7 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("another batch size", with_plan("batch_size=32", "batch_size=8"), {CONFIG: "batch_size"}),
     ("another rank", with_plan("lora_r=64", "lora_r=8"), {CONFIG: "lora_r"}),
     ("another dtype", with_plan("bfloat16", "float16"), {CONFIG: "dtype"}),
-    ("fewer steps", with_plan("sft_steps=330", "sft_steps=33"), {CONFIG: "sft_steps"}),
+    ("fewer steps", with_plan("sft_steps=330", "sft_steps=33"), {CONFIG: "differs in steps"}),
     ("rare checkpoints", with_plan("checkpoint_every=100", "checkpoint_every=500"), {CONFIG: "checkpoint_every"}),
     (
         "other rows with the same counts",
