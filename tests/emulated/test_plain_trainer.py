@@ -151,10 +151,11 @@ def test_an_unmodified_script_from_rental_to_proven_teardown(scene: Scene) -> No
     assert scene.history().closed
     assert any(record.kind == Closed.kind for record in scene.history().records)
     report = (scene.home / "jobs" / JOB / "GOLD_STANDARD.md").read_text(encoding="utf-8")
-    assert "the trainer's own records" in report
+    told = (scene.home / "jobs" / JOB / "GOLD_STANDARD.json").read_text(encoding="utf-8")
+    assert "it rests on the trainer's own records" in told
     assert re.search(r"effective_config_logged.*announces no plan", report)
-    told = json.loads((scene.home / "jobs" / JOB / "companions" / "found-on-the-box.json").read_text(encoding="utf-8"))
-    assert {"training.log", "out/checkpoint-30/trainer_state.json"} <= set(told)
+    found = json.loads((scene.home / "jobs" / JOB / "companions" / "found-on-the-box.json").read_text(encoding="utf-8"))
+    assert {"training.log", "out/checkpoint-30/trainer_state.json"} <= set(found)
 
 
 def _judged(scene: Scene, stage: str) -> str:
