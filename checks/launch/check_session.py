@@ -59,7 +59,8 @@ def check_single_process_training(launch: LaunchFacts, evidence: Evidence) -> No
         assert log.plan is not None, f"the log announces no plan {section('training.log')}"
         assert log.plan.world_size == 1, f"world_size={log.plan.world_size}"
     elif not tree.processes:
-        _require_one_of_them(evidence.saw("checkpoints", launch.checkpoints))
+        saved = evidence.saw("checkpoints", launch.checkpoints)
+        _require_one_of_them(saved)
     for process in tree.processes:
         assert not _is_launcher(process.argv), f"process {process.pid} is {' '.join(process.argv)[:120]}"
         world = process.env.get("WORLD_SIZE", "1")

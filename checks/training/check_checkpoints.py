@@ -25,7 +25,8 @@ def check_checkpoints_every_100_steps(training: TrainingFacts, job: Job, evidenc
     log = evidence.saw("log", training.log)
     every = evidence.wants("checkpoint_every", job.training.checkpoint_every)
     for trainer, total in job.training.steps.items():
-        checkpoints = of_job(job, evidence.saw(f"{trainer} checkpoints", training.checkpoints[trainer]))
+        on_box = evidence.saw(f"{trainer} checkpoints", training.checkpoints[trainer])
+        checkpoints = of_job(job, on_box)
         complete = complete_steps(checkpoints)
         due = due_steps(_saved_up_to(log.of(trainer)), every, total)
         if not due:
@@ -46,9 +47,8 @@ def check_checkpoints_every_100_steps(training: TrainingFacts, job: Job, evidenc
 def check_one_complete_checkpoint_always(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
     """Once the first checkpoint is due, at least one complete one is on the box at all times."""
     log = evidence.saw("log", training.log)
-    found = [
-        of_job(job, evidence.saw(f"{trainer} checkpoints", seen)) for trainer, seen in training.checkpoints.items()
-    ]
+    on_box = [evidence.saw(f"{trainer} checkpoints", seen) for trainer, seen in training.checkpoints.items()]
+    found = [of_job(job, one) for one in on_box]
     every = job.training.checkpoint_every
     due = any(due_steps(_saved_up_to(log.of(name)), every, total) for name, total in job.training.steps.items())
     evidence.wants("complete checkpoints, at least", 1 if due else 0)

@@ -175,7 +175,8 @@ def test_rows_that_are_not_here_are_unknown_and_built_ones_may_be_allowed() -> N
     [("log", {OVER, PLANNED}), ("session", {OVER}), ("manifest", {OVER}), ("run", {PLANNED})],
 )
 def test_what_was_not_seen_is_unknown(field: str, blind: set[str]) -> None:
-    body: Any = dataclasses.replace(posttrain(), **{field: unseen("the line was cut")})
+    cut: dict[str, Any] = {field: unseen("the line was cut")}
+    body: Any = dataclasses.replace(posttrain(), **cut)
     judged = judge(Stage.POSTTRAIN, body, JOB)
     assert {name for name in (OVER, PLANNED) if judged[name].verdict is Verdict.UNKNOWN} == blind
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.core.answers import Matches, Processes
 from harness.core.lifecycle import Stage
-from harness.core.observed import seen, unseen
+from harness.core.observed import Observed, seen, unseen
 from harness.core.verdict import Verdict
 from harness.facts.checkpoints import complete_steps, of_job
 from harness.gates import plan
@@ -35,8 +35,8 @@ def job(**tables: Mapping[str, Any]) -> Job:
     return sound_job(
         **{
             **tables,
-            "training": own | tables["training"],
-            "data": {"proof_line": None, "files": files} | tables["data"],
+            "training": {**own, **tables["training"]},
+            "data": {"proof_line": None, "files": files, **tables["data"]},
         }
     )
 
@@ -123,7 +123,7 @@ def test_the_contracts_own_lines_are_demanded_of_a_job_that_keeps_it() -> None:
 
 
 OTHER_JOB = str(LaunchLine("another", "7001", 1))
-GONE = unseen("gone")
+GONE: Observed[TrainerState] = unseen("gone")
 BROKEN: list[tuple[str, Stage, Any, dict[str, str]]] = [
     ("longer", Stage.LAUNCH, lambda: launch(log=log(*records(6, total=3000))), {COUNTS: "counts to 3000"}),
     (
