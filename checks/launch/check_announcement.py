@@ -75,6 +75,20 @@ def check_effective_config_logged(launch: LaunchFacts, job: Job, evidence: Evide
     assert announced == dict(job.training.steps), f"run.json announces {announced}"
 
 
+@pytest.mark.remedy(
+    "it is longer or shorter than the job pays for: it was stopped; set training.steps of the job file, or the steps of"
+    " the trainer, then: harness run {job}"
+)
+def check_trainer_counts_to_planned_steps(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
+    """The total to which a trainer's own log counts, where it tells one, is the one that the job file plans."""
+    log = evidence.saw("log", launch.log)
+    wanted = evidence.wants("steps", dict(job.training.steps))
+    counted = {trainer: said.records.total for trainer, said in log.trainers.items() if said.records is not None}
+    evidence.note("counts to", {trainer: total or "nothing tells" for trainer, total in counted.items()})
+    other = [f"{name} counts to {total}" for name, total in counted.items() if total and total != wanted[name]]
+    assert not other, "; ".join(other)
+
+
 @pytest.mark.remedy("a loss that is not finite in the first steps never recovers: stop it, look at the data")
 def check_first_losses_finite(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
     """The first losses are finite numbers."""

@@ -27,7 +27,8 @@ def check_adopted_run_is_over(posttrain: PosttrainFacts, job: Job, evidence: Evi
         assert session.exit_status == 0, f"it ended with status {session.exit_status}"
     done = adopted.steps_in(listed.json) == dict(job.training.steps)
     evidence.note(
-        "rests on", "the log" if log.complete else "MANIFEST.json, which is written last" if done else "nothing"
+        "rests on",
+        "the log" if log.complete else "MANIFEST.json, which is written last" if done else "nothing",
     )
     assert log.complete or done or log.failed is None, f"the training failed: {log.failed}"
     assert log.complete or done, (

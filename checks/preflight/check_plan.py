@@ -29,6 +29,8 @@ def check_checkpoints_fit_plan(preflight: PreflightFacts, job: Job, evidence: Ev
         "lower training.checkpoint_every, or raise limits.budget_usd"
     )
     stated = evidence.saw("save_steps by place", preflight.save_steps)
+    if not stated:
+        evidence.note("no script states save_steps", "checkpoints_every_100_steps sees what comes of that")
     wrong = {place: steps for place, steps in stated.items() if steps != every}
     places = "; ".join(f"{place}: save_steps={steps}" for place, steps in wrong.items())
     assert not wrong, f"{places}: set {every} there, or training.checkpoint_every of the job file to what stands there"

@@ -19,7 +19,7 @@ def check_batch_size_is_32(preflight: PreflightFacts, job: Job, evidence: Eviden
     wanted = evidence.wants("BATCH_SIZE", job.training.batch_size)
     stated = evidence.saw("BATCH_SIZE in the script", preflight.script_batch_size)
     assert stated == wanted, f"BATCH_SIZE = {stated} in {job.package.entry}, expected {wanted}"
-    if job.gates.smoke_run:
+    if job.gates.smoke_run and not job.unmodified:
         resolved = evidence.saw("configuration of the smoke run", preflight.smoke).resolved
         if resolved is None:
             raise CouldNotLook(
@@ -42,7 +42,7 @@ def check_device_map_is_auto(preflight: PreflightFacts, job: Job, evidence: Evid
     # Where the trainer loads the model by itself, one GPU is where it goes.
     nowhere = f"{job.package.entry} and what it imports load no model with a device_map"
     assert maps.found or job.machine.gpus == 1, nowhere
-    if job.gates.smoke_run:
+    if job.gates.smoke_run and not job.unmodified:
         resolved = evidence.saw("configuration of the smoke run", preflight.smoke).resolved
         if resolved is None:
             raise CouldNotLook(

@@ -7,10 +7,10 @@ from itertools import chain
 
 import pytest
 
-from harness.artifacts.checkpoint import ADAPTER
+from harness.artifacts.checkpoint import weights_of
 from harness.core.answers import BoxCheckpoint
 from harness.core.observed import CouldNotLook
-from harness.facts.checkpoints import complete_steps, due_steps, in_order, problems
+from harness.facts.checkpoints import complete_steps, due_steps, in_order, of_job, problems
 from harness.facts.training import TrainingFacts
 from harness.job.model import Job
 from harness.log.summary import TrainerLog
@@ -25,7 +25,8 @@ def check_checkpoints_every_100_steps(training: TrainingFacts, job: Job, evidenc
     log = evidence.saw("log", training.log)
     every = evidence.wants("checkpoint_every", job.training.checkpoint_every)
     for trainer, total in job.training.steps.items():
-        checkpoints = evidence.saw(f"{trainer} checkpoints", training.checkpoints[trainer])
+        on_box = evidence.saw(f"{trainer} checkpoints", training.checkpoints[trainer])
+        checkpoints = of_job(job, on_box)
         complete = complete_steps(checkpoints)
         due = due_steps(_saved_up_to(log.of(trainer)), every, total)
         if not due:
@@ -46,7 +47,8 @@ def check_checkpoints_every_100_steps(training: TrainingFacts, job: Job, evidenc
 def check_one_complete_checkpoint_always(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
     """Once the first checkpoint is due, at least one complete one is on the box at all times."""
     log = evidence.saw("log", training.log)
-    found = [evidence.saw(f"{trainer} checkpoints", seen) for trainer, seen in training.checkpoints.items()]
+    on_box = [evidence.saw(f"{trainer} checkpoints", seen) for trainer, seen in training.checkpoints.items()]
+    found = [of_job(job, one) for one in on_box]
     every = job.training.checkpoint_every
     due = any(due_steps(_saved_up_to(log.of(name)), every, total) for name, total in job.training.steps.items())
     evidence.wants("complete checkpoints, at least", 1 if due else 0)
@@ -57,15 +59,17 @@ def check_one_complete_checkpoint_always(training: TrainingFacts, job: Job, evid
 
 @pytest.mark.remedy("harness run {job} mirrors the newest checkpoint; look at the network and at the local disk")
 @pytest.mark.seed("vastai-training-agent.md", "rule 1")
-def check_checkpoints_mirrored(training: TrainingFacts, evidence: Evidence) -> None:
-    """The newest complete adapter is also on this machine, or while it is on its way the one before it.
+def check_checkpoints_mirrored(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
+    """The newest complete weights are also on this machine, or while it is on its way the one before it.
 
     A training that ended well needs it no more: what it made comes home next.
     """
     mirror = evidence.saw("mirror", training.mirror)
     session = evidence.saw("session", training.session)
     seen = {name: evidence.saw(f"{name} checkpoints", on_box) for name, on_box in training.checkpoints.items()}
-    found = [(trainer, one) for trainer, told in seen.items() for one in in_order(told) if not problems(one)]
+    found = [
+        (trainer, one) for trainer, told in seen.items() for one in in_order(of_job(job, told)) if not problems(one)
+    ]
     if not found or session.exit_status == 0:
         return
     home = {(one.trainer, one.step): one for one in mirror}
@@ -77,7 +81,7 @@ def check_checkpoints_mirrored(training: TrainingFacts, evidence: Evidence) -> N
     here = home.get((trainer, there.step))
     assert here is not None, f"{trainer} step {there.step} is not mirrored"
     assert here.problem is None, f"the mirrored {trainer} step {there.step} is damaged: {here.problem}"
-    size = there.files[ADAPTER]
+    size = there.files.get(weights_of(there.files) or "")
     assert here.bytes == size, f"the mirrored {trainer} step {there.step} has {here.bytes} bytes, {size} on the box"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +13,7 @@ from harness.facts.training import TrainingFacts
 from harness.job.model import Job
 from harness.log import course
 from harness.log.grammar import DPO
-from harness.log.summary import LogSummary, TrainerLog
+from harness.log.summary import LogSummary, RestsOn, TrainerLog
 from harness.plugin.looking import Evidence
 
 
@@ -24,7 +26,8 @@ def check_loss_moves(training: TrainingFacts, job: Job, evidence: Evidence) -> N
     for said in _begun(log):
         name = said.steps[0].trainer
         _note_length(evidence, said, job)
-        problem = course.standstill(said, limits)
+        flat = said.records.flat_rewards if said.records is not None else None
+        problem = course.standstill(said, limits) if flat is None else course.flat_rewards(said, flat)
         assert problem is None, f"{name}: {problem}"
 
 
@@ -37,7 +40,7 @@ def check_learning_rate_follows_schedule(training: TrainingFacts, job: Job, evid
     for said in _begun(log):
         name = said.steps[0].trainer
         evidence.note(f"{name} schedule", said.schedule or "none is announced (docs/contract.md, training.log)")
-        problem = course.rate_problem(said, limits)
+        problem = course.rate_problem(_with_rates(said) if log.rests_on is RestsOn.TRAINER else said, limits)
         assert problem is None, f"{name}: {problem}"
 
 
@@ -50,7 +53,10 @@ def check_preferences_are_learned(training: TrainingFacts, job: Job, evidence: E
     said = log.of(DPO)
     evidence.note("first loss", log.first_dpo_loss)
     _note_length(evidence, said, job)
-    problem = course.preference_problem(said, log.first_dpo_loss, limits)
+    if said.records is not None:
+        problem = course.margin_problem(said, said.records.margins, limits)
+    else:
+        problem = course.preference_problem(said, log.first_dpo_loss, limits)
     assert problem is None, problem
 
 
@@ -60,6 +66,14 @@ def check_announced_plan_holds(training: TrainingFacts, evidence: Evidence) -> N
     log = evidence.saw("log", training.log)
     changed = list(course.changed_announcements(log))
     assert not changed, "; ".join(changed)
+
+
+def _with_rates(said: TrainerLog) -> TrainerLog:
+    """The steps with a rate: a trainer's own records need not tell any. Raises CouldNotLook when none does."""
+    told = tuple(step for step in said.steps if not math.isnan(step.lr))
+    if not told:
+        raise CouldNotLook(f"the trainer logs no learning rate of {said.steps[0].trainer}")
+    return replace(said, steps=told)
 
 
 def _begun(log: LogSummary) -> Iterator[TrainerLog]:

@@ -44,6 +44,8 @@ def check_pace_within_timeline(training: TrainingFacts, job: Job, evidence: Evid
     log = evidence.saw("log", training.log)
     session = evidence.saw("session", training.session)
     limits = job.limits
+    if not all(log.of(trainer).numbered for trainer in job.trainers):
+        evidence.note("steps", "the log does not tell them: the whole training is counted as still to come")
     for trainer in job.trainers:
         planned = limits.s_per_step[trainer]
         pace = log.of(trainer).s_per_step

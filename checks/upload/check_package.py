@@ -24,16 +24,15 @@ def check_remote_package_matches_manifest(upload: UploadFacts, evidence: Evidenc
 @pytest.mark.seed("vastai-training-agent.md", "rule 2")
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "quick start 4")
 def check_remote_config_as_required(upload: UploadFacts, job: Job, evidence: Evidence) -> None:
-    """The script that will run has the batch size and the device map that the job requires."""
-    device_maps = evidence.saw("device_map", upload.script_device_maps)
-    wanted = evidence.wants("BATCH_SIZE", job.training.batch_size)
-    evidence.wants("device_map", job.training.device_map)
-    if wanted:
+    """The script that will run has the batch size and the device map that the job requires, each if it does."""
+    if evidence.wants("BATCH_SIZE", job.training.batch_size):
         batch_size = evidence.saw("BATCH_SIZE", upload.script_batch_size)
-        assert batch_size == wanted, f"BATCH_SIZE = {batch_size} on the box"
-    # Where the trainer loads the model by itself, one GPU is where it goes.
-    right = all(map(job.maps_devices, device_maps)) and (bool(device_maps) or job.machine.gpus == 1)
-    assert right, f"device_map is {', '.join(device_maps) or 'not given'}"
+        assert batch_size == job.training.batch_size, f"BATCH_SIZE = {batch_size} on the box"
+    if evidence.wants("device_map", job.training.device_map):
+        device_maps = evidence.saw("device_map", upload.script_device_maps)
+        # Where a trainer loads the model by itself, one GPU is where it goes.
+        right = (bool(device_maps) or job.machine.gpus == 1) and all(map(job.maps_devices, device_maps))
+        assert right, f"device_map is {', '.join(device_maps) or 'not given'}"
 
 
 @pytest.mark.remedy("harness run {job} sends the data again")

@@ -83,6 +83,16 @@ class Checkpoint(NamedTuple):
         """True when the training of an adapter can go on from here."""
         return self.complete and not self.unfit and ADAPTER in self.files
 
+    @property
+    def weights(self) -> str | None:
+        """Name of the file that the trained weights are in, or that lists them; None where there is none."""
+        return weights_of(self.files)
+
+
+def weights_of(names: Collection[str]) -> str | None:
+    """The file among a checkpoint's that the trained weights are in, or that lists them."""
+    return next((weights for weights, _ in _WEIGHTS if weights in names), None)
+
 
 def named(directory: str | os.PathLike[str]) -> tuple[tuple[int, Path], ...]:
     """Step and path of every ``checkpoint-N`` in a directory, ascending; none when the directory is not there."""

@@ -68,6 +68,20 @@ class OutputManifest:
         return tuple(entry for entry in self.files if entry.kind == kind)
 
 
+FOUND: Final = "found-on-the-box.json"
+"""Our own list of an unmodified trainer's files, path to SHA-256, as the box computed them; it lies beside them."""
+
+
+def read_found(data: bytes) -> dict[str, Sha256]:
+    """Digests by path of such a list. Raises BadInput."""
+    try:
+        return TypeAdapter(
+            dict[Annotated[str, AfterValidator(safe_path)], Annotated[Sha256, AfterValidator(ids.sha256)]]
+        ).validate_json(data)
+    except ValidationError as error:
+        raise BadInput(f"{FOUND} does not read: {error.errors()[0]['msg']}") from error
+
+
 def read_output_manifest(data: bytes | str) -> OutputManifest:
     """Parse the text of ``MANIFEST.json``. Raises BadInput naming the field that is wrong."""
     if len(data) > MAX_MANIFEST_BYTES:

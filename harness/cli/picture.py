@@ -19,6 +19,7 @@ from harness.ledger.bills import bills, next_command
 from harness.ledger.history import History
 from harness.ledger.outlook import outlook
 from harness.log.pace import TrainingPace, pace
+from harness.log.summary import RECORDS, RestsOn
 
 _LABEL = 8
 _NARROW = 80
@@ -89,6 +90,8 @@ def _where(history: History) -> str:
 
 def _of_the_box(facts: TrainingFacts, seen: TrainingPace | None, width: int, unicode: bool) -> Iterator[str]:
     log = facts.log.value
+    if log is not None and log.rests_on is RestsOn.TRAINER:
+        yield from _row("rests on", RECORDS, width)
     if log is not None and seen is not None and seen.trainer is not None:
         losses = [step.loss for step in log.of(seen.trainer).steps]
         curve = sparkline(losses, max(1, width - _LABEL - 22), unicode=unicode)
@@ -112,7 +115,8 @@ def _of_the_box(facts: TrainingFacts, seen: TrainingPace | None, width: int, uni
 
 def _pace(look: Look) -> TrainingPace | None:
     log = look.facts.log.value if look.facts is not None else None
-    return pace(log, look.history.job.limits.s_per_step) if log is not None else None
+    job = look.history.job
+    return pace(log, job.training.steps, job.limits.s_per_step) if log is not None else None
 
 
 def _age(look: Look, now: float) -> float:

@@ -387,12 +387,14 @@ class Host(Protocol):
         on_progress: OnProgress | None = None,
         *,
         elsewhere: Mapping[str, Path] | None = None,
+        written: Sequence[str] = (),
     ) -> None:
         """Make ``remote_dir`` hold exactly ``files`` (relative POSIX path -> digest) of ``source``; verified there.
 
         What a training of the same package wrote there stays; that of another package is put aside, never
         deleted, and never while it runs: TransferFailed.
-        ``elsewhere`` names those of the files that lie outside of ``source``.
+        ``elsewhere`` names those of the files that lie outside of ``source``; ``written`` are folders that the training
+        writes to, beside those of the contract.
         """
 
     def close(self) -> None:

@@ -144,6 +144,7 @@ class ExcerptOf(Question[answers.Excerpt]):
     pattern: str
     plenty: str
     limit: int
+    fleeting: str = ""
     op = "excerpt"
 
 

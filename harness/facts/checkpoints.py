@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from harness.artifacts.checkpoint import ADAPTER
 from harness.core.answers import BoxCheckpoint
+from harness.job.model import Job
 
 
 def problems(checkpoint: BoxCheckpoint) -> tuple[str, ...]:
-    """Reasons why the training of an adapter should not go on from a checkpoint; empty when it can."""
-    other = () if ADAPTER in checkpoint.files else (f"{ADAPTER} is missing",)
-    return tuple(dict.fromkeys((*checkpoint.problems, *checkpoint.unread, *checkpoint.unfit, *other)))
+    """Reasons why the training should not go on from a checkpoint; empty when it can."""
+    return tuple(dict.fromkeys((*checkpoint.problems, *checkpoint.unread, *checkpoint.unfit)))
+
+
+def of_job(job: Job, found: Iterable[BoxCheckpoint]) -> tuple[BoxCheckpoint, ...]:
+    """Checkpoints as this job's training writes them: one of an adapter without its weights lacks them."""
+    lacks = (f"{ADAPTER} is missing",) if job.model.lora_r else ()
+    return tuple(
+        one if ADAPTER in one.files or not lacks else replace(one, problems=(*one.problems, *lacks)) for one in found
+    )
 
 
 def in_order(checkpoints: Iterable[BoxCheckpoint]) -> tuple[BoxCheckpoint, ...]:

@@ -6,7 +6,6 @@ import posixpath
 from typing import Any
 
 from harness.artifacts import finals
-from harness.artifacts.expectation import OUTPUT_ADAPTER
 from harness.core.answers import Entry, Tree
 from harness.core.observed import Observed
 from harness.core.questions import Answers, Glob, TreeOf
@@ -45,8 +44,8 @@ def partial(job: Job) -> Glob:
 
 
 def adapter(job: Job) -> str:
-    """Folder of the finished adapter in the package: the artifact itself, or the place that the contract gives it."""
-    return job.artifact.remote_dir if job.artifact.kind == "adapter" else OUTPUT_ADAPTER.as_posix()
+    """Folder of the finished adapter in the package: the artifact itself, or where the training leaves it."""
+    return job.artifact.remote_dir if job.artifact.kind == "adapter" else job.adapter_folder
 
 
 def base_config(job: Job, run: Any) -> dict[str, Any]:

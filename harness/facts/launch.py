@@ -11,13 +11,15 @@ from typing import Annotated
 from pydantic import AliasChoices, Field
 
 from harness.context import JobContext
-from harness.core.answers import JsonFile, Matches, Processes, SessionState
+from harness.core.answers import BoxCheckpoint, JsonFile, Matches, Processes, SessionState
 from harness.core.ids import Sha256
 from harness.core.observed import Observed, unseen
-from harness.core.questions import Grep, ProcessesUnder, ReadText, SessionOf
+from harness.core.questions import CheckpointsIn, Grep, ProcessesUnder, ReadText, SessionOf
 from harness.facts import own_rows, traininglog
 from harness.facts.reading import ask, json_text
 from harness.log.summary import LogSummary
+
+_NOT_ASKED: Observed[tuple[BoxCheckpoint, ...]] = unseen("this look did not look for checkpoints")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class LaunchFacts:
     run: Observed[JsonFile]
     since_launch_s: float
     rows_here: Observed[Mapping[str, Sha256]] = own_rows.NOT_LOOKED_AT
+    checkpoints: Observed[tuple[BoxCheckpoint, ...]] = _NOT_ASKED
+    """Of an unmodified trainer, whose processes may be gone: they tell how many it had."""
 
 
 def look(context: JobContext) -> LaunchFacts:
@@ -42,9 +46,12 @@ def look(context: JobContext) -> LaunchFacts:
     since = context.clock.now() - launched if launched is not None else 0.0
     log, line = traininglog.questions(context), context.job.data.proof
     proof = [Grep(traininglog.log_path(context), re.escape(line.opening), last=20)] if line is not None else []
+    first = CheckpointsIn(posixpath.join(directory, context.job.checkpoint_folder(context.job.trainers[0])), ())
+    saved = [first] if context.job.unmodified else []
     answers = ask(
         context,
         session := SessionOf(directory),
+        *saved,
         processes := ProcessesUnder(directory),
         run := ReadText(posixpath.join(directory, "run.json"), limit=1 << 20),
         *proof,
@@ -52,11 +59,12 @@ def look(context: JobContext) -> LaunchFacts:
     )
     return LaunchFacts(
         session=answers[session],
-        log=log.summary_of(answers, line),
+        log=log.summary_of(answers, context.job),
         log_age_s=log.age_s(answers),
         proof=answers[proof[0]] if proof else unseen("the job states no proof line"),
         processes=answers[processes],
         run=json_text(answers[run]),
         since_launch_s=since,
         rows_here=own_rows.look(context),
+        checkpoints=answers[first] if saved else _NOT_ASKED,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.artifacts import checkpoint as checkpoints
+from harness.artifacts import safetensors
 from harness.job.model import Job
 
 ADAPTER: Final = ("adapter_config.json", checkpoints.ADAPTER, checkpoints.STATE)
@@ -46,11 +47,28 @@ def mirrored(directory: Path, trainers: Sequence[str]) -> tuple[Mirrored, ...]:
     found = []
     for trainer in trainers:
         for step, path in checkpoints.named(directory / trainer):
-            adapter = path / checkpoints.ADAPTER
-            if adapter.is_file():
-                problem = checkpoints.adapter_problem(adapter)
-                found.append(Mirrored(trainer, step, adapter.stat().st_size, problem))
+            weights = checkpoints.weights_of([one.name for one in path.iterdir() if one.is_file()])
+            if weights is not None:
+                file = path / weights
+                whole = checkpoints.adapter_problem if weights == checkpoints.ADAPTER else _full_problem
+                found.append(Mirrored(trainer, step, file.stat().st_size, whole(file)))
     return tuple(sorted(found, key=lambda one: (one.trainer, one.step)))
+
+
+def _goes_on(job: Job, one: checkpoints.Checkpoint) -> bool:
+    """True when the job's training can go on from a mirrored checkpoint. An unmodified trainer needs no run.json."""
+    resumes = one.resumable if job.model.lora_r else one.complete and not one.unfit
+    return resumes and (job.unmodified or (one.path / RUN_FILE).is_file())
+
+
+def _full_problem(file: Path) -> str | None:
+    """Problem of the weights of a whole model; of sharded ones, as their index tells it."""
+    try:
+        if file.name == safetensors.INDEX:
+            return safetensors.index_problem(str(file.parent))
+        return safetensors.problem(file) if file.suffix == ".safetensors" else None
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
 
 
 def resumable(directory: Path, job: Job) -> Resumable | None:
@@ -62,9 +80,7 @@ def resumable(directory: Path, job: Job) -> Resumable | None:
     steps: dict[str, int] = {}
     files: dict[str, Path] = {}
     for trainer, total in job.training.steps.items():
-        whole = [
-            one for one in checkpoints.find(directory / trainer) if one.resumable and (one.path / RUN_FILE).is_file()
-        ]
+        whole = [one for one in checkpoints.find(directory / trainer) if _goes_on(job, one)]
         if trainer == job.trainers[-1]:
             whole = [one for one in whole if one.step < total]
         if not whole:

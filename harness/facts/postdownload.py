@@ -18,8 +18,6 @@ from harness.core.observed import CouldNotLook, Observed
 from harness.facts import finals, runtime
 from harness.facts.reading import attempt, needed
 
-_TOKENIZER = Path("models") / "output" / "adapter"
-
 
 @dataclass(frozen=True, slots=True)
 class LocalArtifact:
@@ -111,7 +109,7 @@ def _findings(context: JobContext, path: Path, artifact: Artifact) -> tuple[Find
     if job.artifact.kind == "gguf":
         expectation = Expectation(
             config=job.model.model_dump(),
-            trained=read_trained(home / _TOKENIZER),
+            trained=read_trained(home / job.adapter_folder),
             quantization=job.artifact.quantization,
         )
         return apart.findings(verify_file, _first(path, artifact), expectation)
@@ -119,7 +117,8 @@ def _findings(context: JobContext, path: Path, artifact: Artifact) -> tuple[Find
     base = finals.base_config(job, read_config(run) if run.is_file() else None)
     if job.artifact.kind == "adapter":
         return apart.findings(adapter.judge, path, base if job.artifact.predict else None)
-    trained = read_trained(home / _TOKENIZER) if (home / _TOKENIZER / "tokenizer.json").is_file() else None
+    tokenizer = home / job.adapter_folder
+    trained = read_trained(tokenizer) if (tokenizer / "tokenizer.json").is_file() else None
     return apart.findings(merged.judge_as_planned, path, Expectation(config=base, trained=trained))
 
 
@@ -130,7 +129,10 @@ def _generation(context: JobContext, path: Path) -> runtime.Generation:
 
 
 def _companions(context: JobContext) -> Companions:
+    """The small files here against the package's manifest; an unmodified trainer's against the digests of the box."""
     folder = context.directory / "companions"
+    if context.job.unmodified:
+        return _unlisted(context, folder)
     outputs = manifest.read_output_manifest((folder / "MANIFEST.json").read_bytes())
     problems = [f"{name} is missing" for name in ("training.log", "run.json") if not (folder / name).is_file()]
     verified = 0
@@ -145,6 +147,14 @@ def _companions(context: JobContext) -> Companions:
         else:
             verified += 1
     return Companions(verified, tuple(problems))
+
+
+def _unlisted(context: JobContext, folder: Path) -> Companions:
+    listed = manifest.read_found((folder / manifest.FOUND).read_bytes())
+    due = {"training.log", *(f"{context.job.checkpoint_folder(one)}/" for one in context.job.trainers)}
+    problems = [f"{name} is missing" for name in sorted(due) if not any(path.startswith(name) for path in listed)]
+    wrong = [path for path, told in listed.items() if not arrival.is_here(folder / path, told)]
+    return Companions(len(listed) - len(wrong), (*problems, *(f"{path} is not as it was on the box" for path in wrong)))
 
 
 def _second_copy(context: JobContext, path: Path) -> digest.Hashed:

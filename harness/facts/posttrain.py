@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from harness.artifacts import model_shape, shards
 from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.adapter import inspect as inspect_adapter
+from harness.artifacts.checkpoint import STATE, named
 from harness.artifacts.parts import Artifact, ArtifactFile
 from harness.context import JobContext
 from harness.core.answers import Entry, GgufOnBox, JsonFile, Matches, Processes, SessionState, WeightsOnBox
@@ -18,7 +20,9 @@ from harness.core.observed import CouldNotLook, Observed, unseen
 from harness.core.questions import GgufOf, Grep, ProcessesUnder, Question, ReadText, SessionOf, WeightsOf
 from harness.facts import finals, finetune, own_rows, traininglog
 from harness.facts.reading import ask, attempt, json_text, needed
+from harness.log import trainerstate
 from harness.log.summary import LogSummary
+from harness.log.trainerstate import TrainerState
 
 _NOT_LOOKED_FOR: Observed[tuple[str, ...]] = unseen("this look did not look for processes")
 _NO_FOLDER: Observed[Any] = unseen("the artifact is no folder of safetensors")
@@ -44,6 +48,8 @@ class PosttrainFacts:
     carried: Observed[finetune.Comparison]
     rows_here: Observed[Mapping[str, Sha256]] = own_rows.NOT_LOOKED_AT
     at_work: Observed[tuple[str, ...]] = _NOT_LOOKED_FOR
+    states: Mapping[str, Observed[TrainerState]] = field(default_factory=dict)
+    """Records of an unmodified trainer in its newest checkpoint, by trainer, from the copy that was brought home."""
     weights: Observed[WeightsOnBox] = _NO_FOLDER
     config: Observed[JsonFile] = _NO_FOLDER
     """Of a merged model its ``config.json``, of an adapter its ``adapter_config.json``."""
@@ -76,7 +82,7 @@ def look(context: JobContext) -> PosttrainFacts:
     )
     return PosttrainFacts(
         session=answers[session],
-        log=log.summary_of(answers, job.data.proof),
+        log=log.summary_of(answers, job),
         completion=answers[completion],
         finals=finals.listed(job, answers),
         unfinished=finals.unfinished(job, answers),
@@ -89,9 +95,18 @@ def look(context: JobContext) -> PosttrainFacts:
         carried=attempt(lambda: finetune.look(context)),
         at_work=answers[processes].map(Processes.at_work),
         rows_here=own_rows.look(context),
+        states={trainer: attempt(partial(_state, context, trainer)) for trainer in job.trainers if job.unmodified},
         weights=answers[WeightsOf(final)] if config is not None else _NO_FOLDER,
         config=json_text(answers[config]) if config is not None else _NO_FOLDER,
     )
+
+
+def _state(context: JobContext, trainer: str) -> TrainerState:
+    home = context.directory / "companions" / context.job.checkpoint_folder(trainer)
+    found = [path / STATE for _, path in named(home) if (path / STATE).is_file()]
+    if not found:
+        raise CouldNotLook(f"no checkpoint of {trainer} left a {STATE} here")
+    return trainerstate.read(found[-1].read_bytes())
 
 
 def _at(artifact: Artifact, part: ArtifactFile) -> str:

@@ -101,7 +101,8 @@ def run(job: Job, package: Path, scratch: Path) -> Smoke:
     problem = _wrong_with(job, made, scratch / RUN_FILE)
     if problem is not None:
         return replace(tried, gguf_problem=problem)
-    return replace(tried, gguf_problem=None, resume_problem=_resumes(job, scratch, made))
+    resume = None if job.unmodified else _resumes(job, scratch, made)
+    return replace(tried, gguf_problem=None, resume_problem=resume)
 
 
 def require_command(job: Job) -> None:

@@ -12,7 +12,7 @@ from harness.core.observed import Observed, unseen
 from harness.core.ports import PendingPrice
 from harness.core.questions import CheckpointsIn, DiskOf, GpuList, SessionOf
 from harness.facts import traininglog
-from harness.facts.checkpoints import problems
+from harness.facts.checkpoints import of_job, problems
 from harness.facts.mirror import MIRROR, Mirrored, mirrored
 from harness.facts.reading import ask, attempt, needed
 from harness.job.model import Job
@@ -86,10 +86,13 @@ def glance(context: JobContext, before: TrainingFacts | None = None) -> Training
     )
     return TrainingFacts(
         session=answers[session],
-        log=log.summary_of(answers, job.data.proof),
+        log=log.summary_of(answers, job),
         log_age_s=log.age_s(answers),
         last_lines=log.last_lines(answers),
-        checkpoints={trainer: answers[question] for trainer, question in checkpoints.items()},
+        checkpoints={
+            trainer: answers[question].map(lambda found: of_job(job, found))
+            for trainer, question in checkpoints.items()
+        },
         mirror=attempt(lambda: mirrored(context.directory / MIRROR, job.trainers)),
         gpus=answers[gpus],
         disk=answers[disk],

@@ -10,8 +10,8 @@ from harness.core.answers import Excerpt, Tail
 from harness.core.observed import CouldNotLook, Observed
 from harness.core.questions import Answers, ExcerptOf, Now, TailOf
 from harness.facts.reading import attempt
-from harness.log import grammar, summary
-from harness.log.proof import ProofLine
+from harness.job.model import Job
+from harness.log import bare, bars, folding, grammar, summary
 
 T = TypeVar("T", Tail, Excerpt)
 _EXCERPT_BYTES = 2 << 20
@@ -28,12 +28,19 @@ def log_path(context: JobContext) -> str:
 
 def questions(context: JobContext) -> LogQuestions:
     """Questions for the box: its clock, the last lines of any kind, and the lines that the log's grammar reads."""
-    path = log_path(context)
-    return LogQuestions(
-        Now(),
-        TailOf(path, _LAST_LINES, _LAST_BYTES),
-        ExcerptOf(path, grammar.matters(context.job.data.proof), grammar.PLENTY, _EXCERPT_BYTES),
-    )
+    path, proof = log_path(context), context.job.data.proof
+    if context.job.unmodified:
+        excerpt = ExcerptOf(path, grammar.matters(proof, bare.CUES), bare.PLENTY, _EXCERPT_BYTES, bars.FLEETING)
+    else:
+        excerpt = ExcerptOf(path, grammar.matters(proof), grammar.PLENTY, _EXCERPT_BYTES)
+    return LogQuestions(Now(), TailOf(path, _LAST_LINES, _LAST_BYTES), excerpt)
+
+
+def summary_of(job: Job, data: bytes, *, torn_end: bool = True) -> summary.LogSummary:
+    """Summary of a job's log, by the lines that it is read by; see ``grammar.lines`` for ``torn_end``."""
+    if job.unmodified:
+        return folding.read(data, job.training.steps, job.data.proof, torn_end=torn_end)
+    return summary.read(data, job.data.proof, torn_end=torn_end)
 
 
 class LogQuestions(NamedTuple):
@@ -43,9 +50,9 @@ class LogQuestions(NamedTuple):
     tail: TailOf
     excerpt: ExcerptOf
 
-    def summary_of(self, answers: Answers, proof: ProofLine | None) -> Observed[summary.LogSummary]:
+    def summary_of(self, answers: Answers, job: Job) -> Observed[summary.LogSummary]:
         """The log folded into a summary; a log that is not there was not seen."""
-        return attempt(lambda: summary.read(_text(_there(answers[self.excerpt].get())), proof))
+        return attempt(lambda: summary_of(job, _text(_there(answers[self.excerpt].get()))))
 
     def age_s(self, answers: Answers) -> Observed[float]:
         """Seconds since the log last grew, by the box's own clock."""

@@ -69,7 +69,8 @@ def _difference(context: JobContext, tree: Tree) -> Difference:
     there = {entry.path: entry for entry in tree.entries}
     different = [path for path, digest in wanted.items() if path in there and there[path].sha256 != digest]
     missing = sorted(set(wanted) - set(there))
-    unexpected = [path for path in sorted(set(there) - set(wanted)) if not is_written_there(path)]
+    written = context.job.output_folders
+    unexpected = [path for path in sorted(set(there) - set(wanted)) if not is_written_there(path, written)]
     same = len(wanted) - len(missing) - len(different)
     return Difference(same, tuple(missing), tuple(sorted(different)), tuple(unexpected))
 

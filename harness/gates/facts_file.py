@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -33,7 +33,9 @@ class FactsFile:
 
     def dump(self) -> bytes:
         """The file's bytes, the same for the same facts."""
-        return json.dumps(_ADAPTER.dump_python(self, mode="json"), indent=1, sort_keys=True).encode()
+        # A loss may be NaN or infinite. As pydantic writes what has no type, it would be null: no number, read back.
+        told = _ADAPTER.dump_python(replace(self, facts={}), mode="json") | {"facts": self.facts}
+        return json.dumps(told, indent=1, sort_keys=True).encode()
 
 
 @dataclass(frozen=True, slots=True)

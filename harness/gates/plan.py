@@ -79,6 +79,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "single_process_training",
         "model_is_sharded_as_planned",
         "effective_config_logged",
+        "trainer_counts_to_planned_steps",
         "first_losses_finite",
     ),
     "training": (
@@ -102,6 +103,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
     "posttrain": (
         "completion_logged",
         "all_steps_done",
+        "log_is_of_this_run",
         "adapters_are_trained",
         "final_gguf_exists",
         "remote_gguf_over_floor",
@@ -173,6 +175,9 @@ OF_FOLDERS: Final = frozenset(
 )
 """Checks of a merged model or an adapter; each stands for one of a GGUF, which lacks nothing without it."""
 
+OF_RECORDS: Final = frozenset({"trainer_counts_to_planned_steps", "log_is_of_this_run"})
+"""Checks of an unmodified trainer's own records; a log with the contract's lines lacks nothing without them."""
+
 
 def _is_gguf(job: Job) -> bool:
     return job.artifact.kind == "gguf"
@@ -225,7 +230,46 @@ _CONDITIONS: Final = (
     _When(lambda job: job.data.proof is not None, "the job states no proof line", ("v2_forex_integration_logged",)),
     _When(lambda job: job.training.batch_size > 0, "training.batch_size = 0", ("batch_size_is_32",)),
     _When(lambda job: DPO in job.trainers, "no dpo is trained", ("preferences_are_learned",)),
-    _When(lambda job: job.model.lora_r > 0, "model.lora_r = 0: there is no adapter", ("adapters_are_trained",)),
+    _When(
+        lambda job: bool(job.training.device_map),
+        'training.device_map = ""',
+        ("device_map_is_auto", "model_is_sharded_as_planned"),
+    ),
+    _When(
+        lambda job: bool(job.training.batch_size or job.training.device_map),
+        'training.batch_size = 0 and training.device_map = ""',
+        ("remote_config_as_required",),
+    ),
+    _When(
+        lambda job: job.model.lora_r > 0,
+        "model.lora_r = 0: there is no adapter",
+        ("adapters_are_trained", "gguf_carries_the_finetune", "model_carries_the_finetune"),
+    ),
+    _When(
+        lambda job: bool(job.package.readiness) or not job.unmodified,
+        "an unmodified trainer has no readiness command",
+        ("base_model_available", "gguf_export_ready"),
+    ),
+    _When(
+        lambda job: not job.unmodified,
+        "an unmodified trainer announces no plan",
+        ("effective_config_logged", "model_is_sharded_as_planned", "adopted_run_is_as_planned"),
+    ),
+    _When(
+        lambda job: not job.unmodified,
+        "an unmodified trainer states no digest of the rows that it reads; those on the box are held against yours",
+        ("trained_rows_are_yours", "adopted_rows_are_yours"),
+    ),
+    _When(
+        lambda job: not job.unmodified,
+        "an unmodified trainer states no digest of its model; the one that the box computes is what it is held against",
+        ("remote_sha256_recorded",),
+    ),
+    _When(
+        lambda job: job.unmodified,
+        "the log has the contract's own lines",
+        tuple(OF_RECORDS),
+    ),
     _When(lambda job: job.artifact.second_copy is not None, "the job asks for none", ("second_copy_verified",)),
     _When(
         lambda job: job.is_billed,
@@ -251,6 +295,12 @@ _CONDITIONS: Final = (
 """Checks that a job may leave out of its plan; every other one is required of every job."""
 
 _BEFORE_ADOPTION: Final = "before its adoption: what was true then, nobody can look at any more"
+
+
+def of_other_kinds(job: Job) -> frozenset[str]:
+    """Checks that lack nothing where they are left out: others stand in their place for this job's kind."""
+    folders = OF_FOLDERS if _is_gguf(job) else frozenset()
+    return folders | (frozenset() if job.unmodified else OF_RECORDS)
 
 
 def declared(stage: str, job: Job) -> tuple[CheckId, ...]:

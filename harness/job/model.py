@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
@@ -182,6 +182,8 @@ class TrainingTable(Table):
     With ``adapter``, a third of the bytes, a training whose box dies starts again from step 0 on another one.
     """
     session: str = "train"
+    log: Literal["contract", "trainer"] = "contract"
+    """Lines that training.log is read by: those of docs/contract.md, or the records that the trainer logs by itself."""
 
 
 class ArtifactTable(Table):
@@ -361,6 +363,28 @@ class Job(Table):
     def most_usd_per_hour(self) -> float:
         """The most that an hour of the job costs (USD): the cap, or nothing."""
         return self.machine.max_usd_per_hour if self.is_billed else 0.0
+
+    @property
+    def output_folders(self) -> tuple[str, ...]:
+        """Folders of the package that the training writes to: its checkpoints' and its artifact's."""
+        named = (*map(self.checkpoint_folder, self.trainers), self.artifact.remote_dir)
+        return tuple(dict.fromkeys(folder for one in named if (folder := PurePosixPath(one).as_posix()) != "."))
+
+    @property
+    def unmodified(self) -> bool:
+        """True for a package that says nothing of its own: its trainer's records are read."""
+        return self.training.log == "trainer"
+
+    @property
+    def adapter_folder(self) -> str:
+        """Folder of the trained adapter, relative to the package's directory.
+
+        An unmodified trainer leaves it in its last checkpoint.
+        """
+        if not self.unmodified:
+            return "models/output/adapter"
+        last = self.trainers[-1]
+        return f"{self.checkpoint_folder(last)}/checkpoint-{self.training.steps[last]}"
 
     def maps_devices(self, device_map: str) -> bool:
         """True for a device map that this job's machine needs; with one GPU it need not be told to split the model."""

@@ -56,7 +56,7 @@ def recorded_pace(history: History) -> RecordedPace | None:
     if file is None or log is None:
         return None
     try:
-        seen = pace(_summaries().validate_python(log), history.job.limits.s_per_step)
+        seen = pace(_summaries().validate_python(log), history.job.training.steps, history.job.limits.s_per_step)
     except ValidationError:
         return None
     return RecordedPace(file.taken_at, seen) if seen is not None else None

@@ -32,6 +32,9 @@ _SURE_OF_FEW: Final = 10.0
 In simulated runs, noise alone is sure in fewer than 1 of 100, and a slow gain that shows at all is none in fewer.
 """
 
+_FIRST_ABOVE: Final = 0.1
+"""Nats above ln 2 that the mean of DPO's first few losses cannot reach while the policy is near its reference."""
+
 _ROUNDED: Final = 4
 """Digits to which transformers rounds a loss that it logs."""
 
@@ -151,6 +154,26 @@ def preference_problem(said: TrainerLog, first_loss: float | None, limits: Cours
     if said.last is None or too_short(said, limits) or not (said.complete or said.last.step >= said.last.total):
         return None
     return unlearned([LN_2 - step.loss for step in said.steps], "the loss lies", limits)
+
+
+def margin_problem(said: TrainerLog, margins: Sequence[float], limits: CourseLimits) -> str | None:
+    """DPO by the margins that a trainer logs by itself, whatever its kind of loss, once it has ended.
+
+    Raises CouldNotLook when what it learned may be noise, and when its first losses fit no sigmoid loss.
+    """
+    # Near its start, the sigmoid loss goes down by half of what the margin goes up.
+    problem = None
+    if said.complete is not None and not too_short(said, limits):
+        problem = unlearned([margin / 2 for margin in margins], "half the margin is", limits)
+    if problem is None and said.steps and (first := said.steps[0].loss) > LN_2 + _FIRST_ABOVE:
+        raise CouldNotLook(f"the first loss is {first:g}: another kind of loss than sigmoid, or another reference")
+    return problem
+
+
+def flat_rewards(said: TrainerLog, flat: int) -> str | None:
+    """GRPO and its kin, whose loss tells no course, by the logged steps at which all answers got the same reward."""
+    alike = f"all answers of a prompt get the same reward at {flat} of {len(said.steps)} steps"
+    return alike if flat * 2 > len(said.steps) else None
 
 
 def unlearned(gains: Sequence[float], what: str, limits: CourseLimits) -> str | None:

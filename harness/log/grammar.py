@@ -277,11 +277,14 @@ _SAID: Final = "step |SCHEDULE|Saved|RESUME|PASSED|COMPLETE|first|GGUF"
 """Words behind a trainer's name in the lines of the grammar."""
 
 
-def matters(proof: ProofLine | None) -> str:
-    """Found in every line that states an event, and in few others: what is to be read of a large log."""
+def matters(proof: ProofLine | None, more: str = "") -> str:
+    """Found in every line that states an event, and in few others: what is to be read of a large log.
+
+    ``more``: further alternatives, each of which begins with one letter that is rare in text.
+    """
     # Without "^" every alternative begins with a letter of its own, and the search skips all other bytes.
     own = f"{re.escape(proof.opening)}|" if proof is not None else ""
-    return rf"\[{NAME}\] (?:{_SAID})|DATA |PLAN |TRAINING [CF]|{own}{CUES}"
+    return rf"\[{NAME}\] (?:{_SAID})|DATA |PLAN |TRAINING [CF]|{own}{CUES}{'|' if more else ''}{more}"
 
 
 def parse_line(line: str) -> Event | None:

@@ -19,9 +19,6 @@ from harness.log.summary import LogSummary, TrainerLog, summarise
 P = ParamSpec("P")
 
 _LIMITS: Final = CourseLimits()
-_FIRST_ABOVE: Final = 0.1
-"""Nats above ln 2 that the mean of DPO's first few losses cannot reach while the policy is near its reference."""
-
 _MAYBE: Final = frozenset({".txt", ".out", ".jsonl"})
 _HEAD: Final = 1 << 16
 """Bytes in which such a text shows what it is: settings may be printed before the first step."""
@@ -209,9 +206,7 @@ def _bare_courses(trainings: tuple[BareTraining, ...]) -> Iterator[Finding]:
         if odd := [loss for loss in training.eval_losses if not math.isfinite(loss)]:
             yield _course(trainer, said, "evaluations", "is evaluated in numbers", f"eval_loss is {odd[0]}")
         if training.by_rewards:
-            flat = sum(spread == 0 for spread in training.all("reward_std"))
-            alike = f"all answers of a prompt get the same reward at {flat} of {len(said.steps)} steps"
-            problem = alike if flat * 2 > len(said.steps) else None
+            problem = course.flat_rewards(said, sum(spread == 0 for spread in training.all("reward_std")))
             yield _course(trainer, said, "rewards", "has rewards that differ", problem)
         else:
             yield from _moves(trainer, said)
@@ -225,16 +220,5 @@ def _bare_courses(trainings: tuple[BareTraining, ...]) -> Iterator[Finding]:
             )
             yield _course(trainer, said, "gradients", "has gradients", problem)
         if trainer == DPO:
-            yield _bare_preferences(training, said)
-
-
-def _bare_preferences(training: BareTraining, said: TrainerLog) -> Finding:
-    """DPO by its margins, which every kind of its loss logs; the mean of its first few losses tells the kind."""
-    first, margins = said.steps[0].loss, training.all("rewards/margins")
-    problem: str | CouldNotLook | None = None
-    if training.ended and not course.too_short(said, _LIMITS):
-        # Near its start, the sigmoid loss goes down by half of what the margin goes up.
-        problem = _asked(course.unlearned, [margin / 2 for margin in margins], "half the margin is", _LIMITS)
-    if problem is None and first > course.LN_2 + _FIRST_ABOVE:
-        problem = CouldNotLook(f"the first loss is {first:g}: another kind of loss than sigmoid, or another reference")
-    return _course(DPO, said, "preferences", "begins at ln 2 and learns to prefer", problem)
+            unlearned = _asked(course.margin_problem, said, training.all("rewards/margins"), _LIMITS)
+            yield _course(DPO, said, "preferences", "begins at ln 2 and learns to prefer", unlearned)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.log.grammar import Trainer
-from harness.log.summary import LogSummary
+from harness.log.summary import LogSummary, RestsOn
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,18 @@ class TrainingPace:
     learning_rate: float | None = None
 
 
-def pace(log: LogSummary, expected: Mapping[Trainer, float]) -> TrainingPace | None:
-    """Progress of the present attempt; None before it has announced its steps.
+def pace(log: LogSummary, job_steps: Mapping[Trainer, int], expected: Mapping[Trainer, float]) -> TrainingPace | None:
+    """Progress of the present attempt; None before it has announced its steps, and where nothing tells them.
 
-    ``expected``: seconds of a step, as in ``seconds_left``.
+    ``job_steps`` are those of the job, which an unmodified trainer does not announce. ``expected``: seconds of a step,
+    as in ``seconds_left``.
     """
-    if log.plan is None:
+    if log.plan is not None:
+        planned = log.plan.steps
+    elif log.rests_on is RestsOn.TRAINER and log.trainers and all(one.numbered for one in log.trainers.values()):
+        planned = job_steps
+    else:
         return None
-    planned = log.plan.steps
     left = steps_left(log, planned)
     newest = next((last for trainer in reversed(tuple(planned)) if (last := log.of(trainer).last) is not None), None)
     return TrainingPace(
@@ -57,5 +61,8 @@ def seconds_left(log: LogSummary, left: Mapping[Trainer, int], expected: Mapping
 def _done(log: LogSummary, trainer: Trainer) -> int:
     """Steps that a trainer has done: by its newest step, the end that it stated, or what it went on from."""
     said = log.of(trainer)
+    if not said.numbered:
+        return said.complete.total if said.complete else 0
+    bar = said.records.reached if said.records else 0
     resumed = said.resumes[-1].at if said.resumes else 0
-    return max(said.last.step if said.last else 0, said.complete.step if said.complete else 0, resumed)
+    return max(said.last.step if said.last else 0, said.complete.step if said.complete else 0, resumed, bar)

@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from itertools import chain
 from statistics import median
 from typing import Annotated, Any, Final, TypeVar
@@ -39,11 +40,38 @@ from harness.log.grammar import (
     lines,
     parse,
 )
+from harness.log.launches import LaunchLine
 from harness.log.proof import ProofLine
 
 E = TypeVar("E", bound=Event)
 _OfTrainer = Schedule | Step | CheckpointSaved | Resumed | PassedOver | StageComplete
 _PACE_WINDOW: Final = 20  # logged steps; the first ones of a run include compilation and warm-up
+
+
+class RestsOn(StrEnum):
+    """Lines that a summary rests on: those of the contract, or the records that a trainer logs by itself."""
+
+    CONTRACT = "contract"
+    TRAINER = "trainer"
+
+
+RECORDS: Final = "the trainer's own records: it says nothing of the contract's"
+
+
+@dataclass(frozen=True, slots=True)
+class ByRecords:
+    """Told by a trainer's own records only, of its newest training, or left open by them."""
+
+    numbered: bool
+    """False where nothing tells the steps: their numbers are those of the records."""
+    total: int | None = None
+    """Steps to which it counts; None where nothing tells."""
+    reached: int = 0
+    """Newest step by its progress bar."""
+    margins: tuple[float, ...] = ()
+    """Of a training by preferences."""
+    flat_rewards: int | None = None
+    """Of a training by rewards: records in which all answers to a prompt got the same. Its loss tells no course."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +93,13 @@ class TrainerLog:
     passed_over: tuple[PassedOver, ...] = ()
     complete: StageComplete | None = None
     schedule: Schedule | None = None
+    records: ByRecords | None = None
+    """Of a trainer's own records only."""
+
+    @property
+    def numbered(self) -> bool:
+        """False where a trainer's own records do not tell their steps: the numbers are those of the records."""
+        return self.records is None or self.records.numbered
 
     @property
     def last(self) -> Step | None:
@@ -105,6 +140,7 @@ class LogSummary:
     ``earlier_plans`` are what those attempts announced, where it was something else.
     """
 
+    rests_on: RestsOn = RestsOn.CONTRACT
     attempts: int = 0
     data: Annotated[DataAnnounced | None, Field(validation_alias=AliasChoices("data", "v2")), _EARLIER_ROWS] = None
     """In facts files of earlier versions: v2."""
@@ -119,6 +155,8 @@ class LogSummary:
     earlier_errors: tuple[ErrorLine, ...] = ()
     failed: str | None = None
     complete: bool = False
+    launches: tuple[LaunchLine, ...] = ()
+    """Launches that the harness wrote into the log of an unmodified trainer."""
 
     def of(self, trainer: Trainer) -> TrainerLog:
         """One trainer's part; empty when it has not begun."""
@@ -152,7 +190,7 @@ def summarise(events: Iterable[Event]) -> LogSummary:
         rows={event.kind: event for event in _all(present, RowsAnnounced)},
         plan=plan,
         earlier_plans=_different(one for one in _all(everything, Plan) if one != plan),
-        trainers={trainer: _trainer_log(said) for trainer, said in by_trainer.items()},
+        trainers={trainer: trainer_log(said) for trainer, said in by_trainer.items()},
         first_dpo_loss=loss.loss if loss else None,
         ggufs=tuple({event.path: event for event in _all(everything, GgufWritten)}.values()),
         errors=errors,
@@ -188,7 +226,8 @@ def _begins_again(event: Event, attempt: Iterable[Event]) -> bool:
     return not ends.isdisjoint(map(type, attempt))
 
 
-def _trainer_log(events: Sequence[_OfTrainer]) -> TrainerLog:
+def trainer_log(events: Sequence[_OfTrainer]) -> TrainerLog:
+    """One trainer's part, of what it said over all attempts."""
     steps: dict[int, Step] = {}
     saved: set[int] = set()
     resumes: list[Resume] = []

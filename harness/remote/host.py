@@ -105,6 +105,7 @@ class SshHost:
         on_progress: OnProgress | None = None,
         *,
         elsewhere: Mapping[str, Path] | None = None,
+        written: Sequence[str] = (),
     ) -> None:
         """Make a directory on the box hold exactly these files; see ``ports.Host.send``."""
         local = {path: source.joinpath(path) for path in files} | dict(elsewhere or {})
@@ -117,6 +118,7 @@ class SshHost:
             connect=self._receiver,
             probe=lambda question: self.probe([question], timeout=120.0 + size / DIGEST_BYTES_PER_S),
             on_progress=on_progress,
+            written=written,
         )
 
     def host_key(self) -> str:

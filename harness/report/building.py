@@ -110,6 +110,7 @@ def _stage(stage: Stage, history: History, spans: Sequence[billing.PaidSpan], no
     began, ended = (None, None) if entered is None else (entered, max(entered, now if left is None else left))
     checks, silent, problems = _judged(stage, gate, history)
     trained = billing.training_ended_at(history)
+    other = plan.of_other_kinds(history.job)
     return StageReport(
         stage=stage,
         state=state,
@@ -121,21 +122,12 @@ def _stage(stage: Stage, history: History, spans: Sequence[billing.PaidSpan], no
         idle_usd=None if trained is None or began is None else _paid(spans, max(began, trained), ended),
         checks=checks,
         silent=silent,
-        left_out={
-            check: why
-            for check, why in sorted(plan.left_out(stage, history.job).items())
-            if check not in _of_another_kind(history.job)
-        },
+        left_out={check: why for check, why in sorted(plan.left_out(stage, history.job).items()) if check not in other},
         problems=problems,
         plan_digest=gate.plan_digest if gate else None,
         facts_path=gate.facts_path if gate else None,
         facts_sha256=gate.facts_sha256 if gate else None,
     )
-
-
-def _of_another_kind(job: Job) -> frozenset[str]:
-    """Checks that say nothing of this job's artifact, for it is a GGUF."""
-    return plan.OF_FOLDERS if job.artifact.kind == "gguf" else frozenset()
 
 
 def _paid(spans: Sequence[billing.PaidSpan], began: float | None, ended: float | None) -> float | None:

@@ -13,12 +13,13 @@ from harness.artifacts import digest
 from harness.core.answers import Gpus
 from harness.core.lifecycle import Stage
 from harness.core.observed import Observed
+from harness.facts import traininglog
 from harness.gates.facts_file import name_of
+from harness.job.model import Job
 from harness.ledger.codec import decode
 from harness.ledger.events import GateJudged, Polled
 from harness.ledger.history import History
-from harness.log import summary
-from harness.log.summary import LogSummary
+from harness.log.summary import RECORDS, LogSummary
 from harness.report import series
 from harness.report.model import TrainingReport
 
@@ -70,13 +71,17 @@ def _log(history: History, looks: Sequence[_Judgement], directory: Path) -> tupl
     for look in list(reversed(looks))[:_TRIES]:
         log = _fact(_facts(look, directory), "log", _LOG)
         if log is not None:
-            return log, f"evidence/{name_of(look.facts_path)}, SHA-256 {look.facts_sha256}"
+            return log, f"evidence/{name_of(look.facts_path)}, SHA-256 {look.facts_sha256}{_rests_on(history.job)}"
     path = directory / "companions" / "training.log"
     try:
         data = path.read_bytes() if path.stat().st_size <= _LOG_BYTES else b""
     except OSError:
         return None, "no look at the training is recorded here" if looks else "the training has not been looked at yet"
-    return summary.read(data, history.job.data.proof, torn_end=False), "companions/training.log"
+    return traininglog.summary_of(history.job, data, torn_end=False), f"companions/training.log{_rests_on(history.job)}"
+
+
+def _rests_on(job: Job) -> str:
+    return f"; it rests on {RECORDS}" if job.unmodified else ""
 
 
 def _gpus(looks: Sequence[tuple[float, _Judgement]], directory: Path) -> Iterator[tuple[float, Gpus]]:

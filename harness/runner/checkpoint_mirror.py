@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from harness.artifacts import checkpoint as checkpoints
+from harness.artifacts.checkpoint import STATE, weights_of
 from harness.context import RunnerContext
 from harness.core.answers import BoxCheckpoint
 from harness.core.errors import HarnessError
@@ -48,7 +49,7 @@ class _Errand:
     folder: Path
     files: Mapping[str, str] | None
     """Files to bring (relative path -> path on the box); None for everything that the directory holds."""
-    run_file: str
+    run_file: str | None
     cancelled: threading.Event = field(default_factory=threading.Event)
     failure: Exception | None = None
     thread: threading.Thread = field(default_factory=threading.Thread)
@@ -70,7 +71,7 @@ class _Errand:
         """All that a resume elsewhere needs: the directory's files, subfolders too, and what the run says of itself."""
         entries = self.host.probe([tree := TreeOf(self.checkpoint.path)])[tree].get().entries
         files = {one.path: posixpath.join(self.checkpoint.path, one.path) for one in entries if one.kind == "file"}
-        return {**files, RUN_FILE: self.run_file}
+        return files if self.run_file is None else {**files, RUN_FILE: self.run_file}
 
 
 class Mirroring:
@@ -125,14 +126,15 @@ class Mirroring:
 
     def _errand_for(self, trainer: str, checkpoint: BoxCheckpoint) -> _Errand:
         job = self._context.job
-        only = {name: posixpath.join(checkpoint.path, name) for name in ADAPTER}
+        names = ADAPTER if job.model.lora_r else (weights_of(checkpoint.files) or "", "config.json", STATE)
+        only = {name: posixpath.join(checkpoint.path, name) for name in names}
         return _Errand(
             host=self._context.fresh_host(),
             trainer=trainer,
             checkpoint=checkpoint,
             folder=self._folder(trainer, checkpoint.step),
             files=only if job.training.mirror == "adapter" else None,
-            run_file=posixpath.join(job.package.remote_dir, RUN_FILE),
+            run_file=None if job.unmodified else posixpath.join(job.package.remote_dir, RUN_FILE),
         )
 
     def _folder(self, trainer: str, step: int) -> Path:

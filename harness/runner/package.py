@@ -51,7 +51,9 @@ def upload(context: RunnerContext, reporter: ProgressReporter) -> None:
     package = context.directory / "package"
     if context.history.launches:  # an attempt of before the package was mended may run on
         require_stopped(context, reporter, "its package has changed")
-    context.host().send(package, context.job.package.remote_dir, files, show, elsewhere=checkpoints)
+    context.host().send(
+        package, context.job.package.remote_dir, files, show, elsewhere=checkpoints, written=context.job.output_folders
+    )
     context.record(Uploaded(len(files)))
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from harness.artifacts import arrival, digest, manifest, parts
 from harness.artifacts import finals as artifact_files
+from harness.artifacts.checkpoint import ADAPTER
 from harness.artifacts.parts import Artifact, ArtifactFile
 from harness.context import RunnerContext
-from harness.core import durable, regular_file
+from harness.core import canonical, durable, regular_file
 from harness.core.errors import BadInput, HarnessError, RemoteChanged
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook
 from harness.core.ports import Progress, RemoteFile
-from harness.core.questions import DigestOf, ReadText
+from harness.core.questions import DigestOf, ReadText, TreeOf
 from harness.core.text import printable
 from harness.facts import finals
 from harness.ledger.events import ArtifactRecorded, Fetched, Reopened
@@ -242,6 +244,9 @@ def _bring_companions(context: RunnerContext, reporter: ProgressReporter) -> Non
 
 def _fetch_companions(context: RunnerContext) -> None:
     """Everything that the package's manifest names beside the model, the manifest, the log, and an evaluation."""
+    if context.job.unmodified:
+        _fetch_unlisted(context)
+        return
     directory = context.job.package.remote_dir
     path = posixpath.join(directory, "MANIFEST.json")
     told = context.host().probe([question := ReadText(path, manifest.MAX_MANIFEST_BYTES)])[question].get()
@@ -256,6 +261,36 @@ def _fetch_companions(context: RunnerContext) -> None:
     for name in ("MANIFEST.json", "training.log", "run.json"):
         _fetch_companion(context, _digest(context, posixpath.join(directory, name)), companions / name)
     evaluation.bring(context)
+
+
+def _fetch_unlisted(context: RunnerContext) -> None:
+    """The log, and of each trainer's newest checkpoint all but the optimizer's state and a whole model's weights."""
+    job, directory = context.job, context.job.package.remote_dir
+    trees = {trainer: TreeOf(posixpath.join(directory, job.checkpoint_folder(trainer))) for trainer in job.trainers}
+    answers = context.host().probe([*trees.values()])
+    paths = ["training.log"]
+    for trainer, tree in trees.items():
+        found = [one.path for one in answers[tree].get().entries if one.kind == "file"]
+        steps = {int(match[1]) for path in found if (match := _IN_CHECKPOINT.match(path))}
+        newest = f"checkpoint-{max(steps)}/" if steps else None
+        kept = [path for path in found if newest and path.startswith(newest) and _is_small(path.removeprefix(newest))]
+        paths += [posixpath.join(job.checkpoint_folder(trainer), path) for path in kept]
+    companions = context.directory / "companions"
+    listed = {}
+    for path in paths:
+        remote = _digest(context, posixpath.join(directory, path))
+        _fetch_companion(context, remote, companions / manifest.safe_path(path))
+        listed[path] = remote.sha256
+    durable.write(companions / manifest.FOUND, canonical.canonical(listed))
+    evaluation.bring(context)
+
+
+_IN_CHECKPOINT = re.compile(r"checkpoint-(\d{1,9})/")
+
+
+def _is_small(name: str) -> bool:
+    """True for an adapter, a tokenizer, a configuration and the trainer's state: what speaks of the training."""
+    return name == ADAPTER or (name.endswith((".json", ".jinja", ".model", ".txt")) and "/" not in name)
 
 
 def _fetch_companion(context: RunnerContext, remote: RemoteFile, local: Path) -> None:

@@ -23,8 +23,11 @@ from harness.facts import launch as launch_facts
 from harness.facts import training as training_facts
 from harness.facts.training import TrainingFacts
 from harness.gates.evidence import GateResult
+from harness.job.model import Job
 from harness.ledger.events import Launched, Relaunched, Trained, TrainingStopped
-from harness.log.summary import LogSummary
+from harness.log.launches import LaunchLine
+from harness.log.pace import pace
+from harness.log.summary import LogSummary, RestsOn
 from harness.remote.session import TrainingSession
 from harness.runner import provision
 from harness.runner.checkpoint_mirror import Mirroring
@@ -50,7 +53,7 @@ def launch(context: RunnerContext, reporter: ProgressReporter, budget: BudgetWat
     """Start the training unless it runs or has ended well; wait for its first words, its end, or the deadline."""
     session = training_session(context)
     spoken_before = _attempts(launch_facts.look(context).log.value)
-    if session.start(context.job.training.command):
+    if _start(context, session):
         _record_launch(context, "launch")
         reporter.note(f"training started in session {context.job.training.session!r}")
     else:
@@ -63,7 +66,7 @@ def launch(context: RunnerContext, reporter: ProgressReporter, budget: BudgetWat
         state, log = seen.session.value, seen.log.value
         if (_attempts(log) > spoken_before and _has_spoken(log)) or (state is not None and not state.alive):
             return
-        reporter.meter(waiting(_awaited(log)), int(waited), math.ceil(within_s))
+        reporter.meter(waiting(_awaited(log, unmodified=context.job.unmodified)), int(waited), math.ceil(within_s))
         if state is None:
             _require_box(context, reporter, budget)
         budget.check()
@@ -81,7 +84,7 @@ def watch(context: RunnerContext, reporter: ProgressReporter, budget: BudgetWatc
         seen = None
         while True:
             seen = training_facts.glance(context, seen)
-            _show(seen, reporter)
+            _show(context.job, seen, reporter)
             state = seen.session.value
             if state is None:
                 _require_box(context, reporter, budget)
@@ -164,6 +167,17 @@ def _status(context: RunnerContext) -> InstanceStatus | None:
         return None
 
 
+def _start(context: RunnerContext, session: TrainingSession) -> bool:
+    """Start the job's command; an unmodified trainer's behind a line that says which launch it is."""
+    job, history = context.job, context.history
+    if not job.unmodified or history.alive is None:
+        return session.start(job.training.command)
+    line = LaunchLine(job.name, str(history.alive.instance_id), history.launches + 1)
+    marked = ("sh", "-c", 'printf "\\n%s\\n" "$0"; exec "$@"', str(line), *job.training.command)
+    # Buffered, its records would come a page later than the bars that tell their steps.
+    return session.start(marked, {"PYTHONUNBUFFERED": "1"})
+
+
 def _record_launch(context: RunnerContext, why: str) -> None:
     launched = Relaunched if context.history.launches else Launched
     context.record(launched(tuple(context.job.training.command), why))
@@ -180,7 +194,7 @@ def _ends_after_death(context: RunnerContext, state: SessionState, reporter: Pro
         reporter.note(f"the training {how}, and has been launched {context.history.launches} times")
         return True
     reporter.note(f"the training {how}: launching it again, it goes on from its newest complete checkpoint")
-    if training_session(context).start(context.job.training.command):
+    if _start(context, training_session(context)):
         _record_launch(context, f"the training {how}")
     return False
 
@@ -208,24 +222,27 @@ def _attempts(log: LogSummary | None) -> int:
     return log.attempts if log is not None else 0
 
 
-def _awaited(log: LogSummary | None) -> str:
+def _awaited(log: LogSummary | None, *, unmodified: bool = False) -> str:
     """The word of a training's log that comes next, of those that its launch is judged by."""
+    if unmodified:
+        return "waiting for the first record of a step: libraries, data and the base model load"
     if log is None or log.data is None:
         return "waiting for the log's proof line: libraries and data load"
     return "waiting for the plan" if log.plan is None else "waiting for the first steps: the base model loads"
 
 
 def _has_spoken(log: LogSummary | None) -> bool:
-    return log is not None and log.plan is not None and any(trainer.steps for trainer in log.trainers.values())
+    announced = log is not None and (log.plan is not None or log.rests_on is RestsOn.TRAINER)
+    return log is not None and announced and any(trainer.steps for trainer in log.trainers.values())
 
 
-def _show(seen: TrainingFacts, reporter: ProgressReporter) -> None:
+def _show(job: Job, seen: TrainingFacts, reporter: ProgressReporter) -> None:
     log = seen.log.value
-    if log is None or log.plan is None:
+    at = pace(log, job.training.steps, job.limits.s_per_step) if log is not None else None
+    if log is None or at is None:
         return
-    reached = [last for trainer in log.plan.steps if (last := log.of(trainer).last)]
-    newest = reached[-1] if reached else None
-    detail = f"{newest.trainer} loss {newest.loss:.4g}" if newest else ""
-    if newest and (rate := log.of(newest.trainer).samples_per_s(log.plan.batch_size)):
+    detail = f"{at.trainer} loss {at.loss:.4g}" if at.trainer and at.loss is not None else ""
+    batch_size = log.plan.batch_size if log.plan is not None else job.training.batch_size
+    if at.trainer and batch_size and (rate := log.of(at.trainer).samples_per_s(batch_size)):
         detail += f", {rate:.1f} samples/s"
-    reporter.meter(STEPS, sum(last.step for last in reached), sum(log.plan.steps.values()), detail)
+    reporter.meter(STEPS, at.step, at.total, detail)

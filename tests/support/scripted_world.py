@@ -393,7 +393,9 @@ class BoxHost:
         on_progress: OnProgress | None = None,
         *,
         elsewhere: Mapping[str, Path] | None = None,
+        written: Sequence[str] = (),
     ) -> None:
+        del written
         self._reach()
         self._travel(sum((source / name).stat().st_size for name in files if not elsewhere), on_progress)
         for name in files:

@@ -13,6 +13,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 from harness.remote.box.files import BLOCK, expand
@@ -21,27 +22,50 @@ LINE_BYTES = 16384
 SCANNED = 64 << 20
 """Bytes of a file that are looked through; of a larger one its two ends."""
 
+DRAWN = re.compile(rb"\|[^|]*\|")
+"""The drawn part of a progress bar."""
+
 ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 
 
-def excerpt(path: str, pattern: str, plenty: str, limit: int) -> Any:
+def excerpt(path: str, pattern: str, plenty: str, limit: int, fleeting: str = "") -> Any:
     """``{exists, bytes, lines, left_out}``: the lines in which ``pattern`` is found, without terminal escapes.
 
     ``limit`` bounds the bytes that they take as JSON. When they would take more, lines of the
-    middle are left out, and counted: first of all those in which ``plenty`` is found.
+    middle are left out, and counted: first of all those in which ``plenty`` is found. Of lines in a row
+    in which ``fleeting`` is found, states of a progress bar, the first and the last are told, without the bar itself.
     """
     wanted, common = re.compile(pattern.encode()).search, re.compile(plenty.encode()).search
     kept = _Kept(limit)
     try:
         with open(expand(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            for line in _lines(file, size):
-                found = ESCAPES.sub(b"", line) if b"\x1b" in line else line
-                if wanted(found):
-                    kept.add(found.decode("utf-8", "replace"), bool(common(found)))
+            clean = (ESCAPES.sub(b"", line) if b"\x1b" in line else line for line in _lines(file, size))
+            for found in _thinned(filter(wanted, clean), fleeting):
+                kept.add(found.decode("utf-8", "replace"), bool(common(found)))
     except FileNotFoundError:
         return {"exists": False}
     return {"exists": True, "bytes": size, **kept.all()}
+
+
+def _thinned(lines: Iterator[bytes], fleeting: str) -> Iterator[bytes]:
+    """Lines without those in the midst of a row of fleeting ones, each of these without its drawing."""
+    if not fleeting:
+        yield from lines
+        return
+    passes = re.compile(fleeting.encode()).search
+    for fleets, row in groupby(lines, lambda line: passes(line) is not None):
+        if not fleets:
+            yield from row
+            continue
+        last = None
+        for at, line in enumerate(row):
+            if at == 0:
+                yield DRAWN.sub(b"||", line, count=1)
+            else:
+                last = line
+        if last is not None:
+            yield DRAWN.sub(b"||", last, count=1)
 
 
 def _lines(file: Any, size: int) -> Iterator[bytes]:

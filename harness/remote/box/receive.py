@@ -24,7 +24,7 @@ BLOCK = 1 << 20
 def main(request: Any) -> None:
     """Say what is there, move aside what does not belong, then receive: a header line and the bytes for each file.
 
-    ``files`` of the request maps each path to its SHA-256.
+    ``files`` of the request maps each path to its SHA-256; ``written``: folders that the training writes to.
     """
     os.chdir(os.path.expanduser("~"))
     root = expand(request["directory"])
@@ -33,7 +33,7 @@ def main(request: Any) -> None:
         os.makedirs(staging, exist_ok=True)
         entries = tree(root, request["files"], OURS)["entries"]
         present = {entry["path"]: entry["sha256"] for entry in entries if "sha256" in entry}
-        set_aside(root, out_of_place(root, entries, request["files"], present))
+        set_aside(root, out_of_place(root, entries, request["files"], present, request.get("written", ())))
         staged = {name: os.path.getsize(os.path.join(staging, name)) for name in os.listdir(staging)}
         say({"present": present, "staged": staged})
         for line in iter(sys.stdin.buffer.readline, b""):
@@ -76,15 +76,16 @@ def receive(root: str, staging: str, header: Any) -> None:
         raise ValueError(f"{header['path']} arrived with the SHA-256 {found}")
 
 
-def out_of_place(root: str, entries: Any, wanted: Any, present: Any) -> Any:
+def out_of_place(root: str, entries: Any, wanted: Any, present: Any, written: Any = ()) -> Any:
     """Paths below ``root`` that must go: strays, and with a package that differs the attempt that another one made.
 
     Its outputs are not to be mistaken for this package's, nor gone on from; the same package goes on from its own.
+    ``written`` are the job's own folders of outputs.
     """
     launched = session.state(root)
     changed = any(present.get(path) != digest for path, digest in wanted.items())
     goes_on = launched["started"] and not changed
-    odd = [entry["path"] for entry in entries if not _belongs(entry, wanted, goes_on)]
+    odd = [entry["path"] for entry in entries if not _belongs(entry, wanted, goes_on, written)]
     if launched["alive"] and (changed or odd):
         raise ValueError(f"a training runs here (process {launched['pid']}), and not of exactly this package")
     if changed:
@@ -92,10 +93,10 @@ def out_of_place(root: str, entries: Any, wanted: Any, present: Any) -> Any:
     return odd
 
 
-def _belongs(entry: Any, wanted: Any, goes_on: bool) -> bool:
+def _belongs(entry: Any, wanted: Any, goes_on: bool, written: Any) -> bool:
     if entry["path"] in wanted:
         return bool(entry["kind"] == "file")
-    return is_written_there(entry["path"]) and (goes_on or not is_output(entry["path"]))
+    return is_written_there(entry["path"], written) and (goes_on or not is_output(entry["path"], written))
 
 
 def set_aside(root: str, strays: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def send(
     connect: Callable[[dict[str, Json]], CommandPipe],
     probe: Callable[[TreeOf], Answers],
     on_progress: OnProgress | None = None,
+    written: Sequence[str] = (),
 ) -> None:
     """Make ``remote_dir`` hold exactly ``files``; see ``ports.Host.send``.
 
@@ -53,7 +54,7 @@ def send(
         _local(elsewhere.get(path) or source.joinpath(*safe_relative(path).parts), path, digest)
         for path, digest in sorted(files.items())
     ]
-    sender = _Sender(remote_dir, wanted, on_progress)
+    sender = _Sender(remote_dir, wanted, written, on_progress)
     idle = 0
     while True:
         before = sender.kept
@@ -64,7 +65,7 @@ def send(
             idle = 0 if sender.kept > before else idle + 1
             if idle >= ATTEMPTS:
                 raise
-    _verify(remote_dir, files, probe)
+    _verify(remote_dir, files, written, probe)
 
 
 def _local(local: Path, path: str, digest: Sha256) -> _File:
@@ -83,7 +84,10 @@ def _local(local: Path, path: str, digest: Sha256) -> _File:
 class _Sender:
     """Sends the files that the box lacks; state that outlives a cut connection."""
 
-    def __init__(self, remote_dir: str, wanted: list[_File], on_progress: OnProgress | None) -> None:
+    def __init__(
+        self, remote_dir: str, wanted: list[_File], written: Sequence[str], on_progress: OnProgress | None
+    ) -> None:
+        self._written = list(written)
         self._remote_dir = remote_dir
         self._wanted = wanted
         self._on_progress = on_progress
@@ -93,7 +97,8 @@ class _Sender:
         """Most bytes that the box was seen to hold when a connection began."""
 
     def attempt(self, connect: Callable[[dict[str, Json]], CommandPipe]) -> None:
-        pipe = connect({"directory": self._remote_dir, "files": {file.path: file.sha256 for file in self._wanted}})
+        files: dict[str, Json] = {file.path: file.sha256 for file in self._wanted}
+        pipe = connect({"directory": self._remote_dir, "files": files, "written": list(self._written)})
         try:
             there = _answer(pipe)
             present, staged = there.get("present"), there.get("staged")
@@ -159,14 +164,16 @@ def _answer(pipe: CommandPipe) -> dict[str, Any]:
     return answer
 
 
-def _verify(remote_dir: str, files: Mapping[str, Sha256], probe: Callable[[TreeOf], Answers]) -> None:
+def _verify(
+    remote_dir: str, files: Mapping[str, Sha256], written: Sequence[str], probe: Callable[[TreeOf], Answers]
+) -> None:
     """Look at the whole directory anew: every file with its digest, and nothing else but what is written there."""
     question = TreeOf(remote_dir, digests=tuple(sorted(files)), without=OURS)
     seen = probe(question)[question]
     if seen.value is None:
         raise TransferFailed(f"what was sent cannot be looked at: {seen.problem}")
     there = {entry.path: entry.sha256 for entry in seen.value.entries}
-    found = {path: digest for path, digest in there.items() if path in files or not is_written_there(path)}
+    found = {path: digest for path, digest in there.items() if path in files or not is_written_there(path, written)}
     if found != dict(files):
         wrong = sorted(path for path in found.keys() | files.keys() if found.get(path) != files.get(path))
         raise TransferFailed(f"{remote_dir} does not hold what was sent: {len(wrong)} files differ, first {wrong[:5]}")

@@ -69,7 +69,7 @@ def _manifest(**fields: Any) -> JsonFile:
 def test_only_what_came_before_the_adoption_is_left_out() -> None:
     for stage in set(Stage) - set(STAGES):
         assert plan.declared(stage, JOB) == ()
-    assert plan.left_out("posttrain", JOB).keys() - plan.OF_FOLDERS == {"completion_logged"}
+    assert plan.left_out("posttrain", JOB).keys() - plan.of_other_kinds(JOB) == {"completion_logged"}
     assert ROWS in plan.left_out("posttrain", sound_job())
     assert plan.declared("postdownload", JOB) == plan.declared("postdownload", sound_job())
     assert plan.declared("teardown", JOB) == plan.declared("teardown", sound_job())
@@ -174,7 +174,8 @@ def test_rows_that_are_not_here_are_unknown_and_built_ones_may_be_allowed() -> N
     [("log", {OVER, PLANNED}), ("session", {OVER}), ("manifest", {OVER}), ("run", {PLANNED})],
 )
 def test_what_was_not_seen_is_unknown(field: str, blind: set[str]) -> None:
-    body: Any = dataclasses.replace(posttrain(), **{field: unseen("the line was cut")})
+    cut: dict[str, Any] = {field: unseen("the line was cut")}
+    body: Any = dataclasses.replace(posttrain(), **cut)
     judged = judge(Stage.POSTTRAIN, body, JOB)
     assert {name for name in (OVER, PLANNED) if judged[name].verdict is Verdict.UNKNOWN} == blind
 

@@ -21,6 +21,7 @@ _FOR_PEOPLE = {
     (Stage.POSTTRAIN, "at_work"),
     (Stage.POSTTRAIN, "weights"),
     (Stage.POSTTRAIN, "config"),
+    (Stage.LAUNCH, "checkpoints"),
 }
 """Facts that are shown and not judged; those of posttrain are judged of an adopted job, or of a folder, alone."""
 

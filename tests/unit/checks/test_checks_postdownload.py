@@ -110,5 +110,5 @@ def test_the_floor_is_that_of_the_quantization() -> None:
 
 def test_what_the_job_does_without_is_not_required() -> None:
     job = sound_job(gates={"generate": False}, artifact={"second_copy": None})
-    assert plan.left_out("postdownload", job).keys() - plan.OF_FOLDERS == {SPEAKS, COPY}
+    assert plan.left_out("postdownload", job).keys() - plan.of_other_kinds(job) == {SPEAKS, COPY}
     assert finding("x").verdict is Verdict.PASS

@@ -38,15 +38,15 @@ class Look:
     last_lines: Observed[tuple[str, ...]]
 
 
-def look(box: Path) -> Look:
+def look(box: Path, **tables: Any) -> Look:
     """The log's questions, answered as on the box and read as from it, beside answers of other questions."""
-    job = sound_job(package={"remote_dir": str(box)})
+    job = sound_job(package={"remote_dir": str(box)}, **tables)
     log = traininglog.questions(cast("JobContext", SimpleNamespace(job=job)))
     request = {"timeout": 60, "limit": probe.ANSWER_LIMIT // 2, "questions": probe.on_the_wire(log)}
     out = json.dumps(answer.answers(request)).encode()
     assert len(out) < 3 * MIB
     answers = probe.parse(RunResult(0, b"m:" + out, b""), "m:", log)
-    return Look(log.summary_of(answers, PROOF), log.age_s(answers), log.last_lines(answers))
+    return Look(log.summary_of(answers, job), log.age_s(answers), log.last_lines(answers))
 
 
 def chatty(path: Path, size: int, noise: str, events: list[str]) -> None:
@@ -124,3 +124,34 @@ def test_a_log_that_is_not_there_was_not_seen(tmp_path: Path) -> None:
     seen = look(tmp_path)
     assert seen.log.problem == "there is no training.log on the box"
     assert seen.age_s.problem == "there is no training.log on the box"
+
+
+def test_an_unmodified_trainers_records_pass_and_of_its_bar_both_ends(tmp_path: Path) -> None:
+    """A bar is redrawn at every step: told in full it would crowd out what it stands between."""
+    bar = " 12%|{}| {}/4000 [00:01<00:01,  2.00s/it]"
+    lines = ["HARNESS LAUNCH 1 of mine on instance 7001", "Loading: 100%|███| 4/4 [00:10<00:00,  2.61s/it]", "chatter"]
+    for step in range(1, 4001):
+        lines.append(bar.format("█" * 40, step))
+        if step % 10 == 0:
+            record = {"loss": 2.5, "grad_norm": 1.0, "learning_rate": 1e-4, "epoch": step / 4000}
+            lines += [str(record), bar.format("█" * 40, step)]
+    lines += ["{'train_runtime': 61.2, 'epoch': 1.0}", bar.format("█" * 40, 4000) + "Killed", "Killed"]
+    (tmp_path / "training.log").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    steps = {"log": "trainer", "steps": {"sft": 4000}}
+    seen = look(tmp_path, training=steps, data={"proof_line": None, "files": {}}).log.get()
+    said = seen.of(SFT)
+    assert [step.step for step in said.steps] == list(range(10, 4001, 10))
+    assert {step.total for step in said.steps} == {4000}
+    assert said.complete is not None
+    assert [one.job for one in seen.launches] == ["mine"]
+    assert [error.text for error in seen.errors][-1] == "Killed"
+    found = excerpt.excerpt(str(tmp_path / "training.log"), **_asked(steps))
+    assert found["left_out"] == 0
+    assert len(found["lines"]) < 1250
+    assert not any("█" in line for line in found["lines"] if not line.endswith("Killed"))
+
+
+def _asked(training: dict[str, Any]) -> dict[str, Any]:
+    job = sound_job(training=training, data={"proof_line": None, "files": {}})
+    asked = traininglog.questions(cast("JobContext", SimpleNamespace(job=job))).excerpt
+    return {name: getattr(asked, name) for name in ("pattern", "plenty", "limit", "fleeting")}

@@ -35,10 +35,10 @@ RESUMED = "[sft] RESUME from models/output/sft/checkpoint-30 at step 30"
 )
 def test_what_is_done_and_what_is_left(lines: list[str], step: int, left_s: float, trainer: str | None) -> None:
     log = summary.read("".join(f"{line}\n" for line in lines).encode(), PROOF)
-    seen = pace(log, EXPECTED)
+    seen = pace(log, {}, EXPECTED)
     assert seen is not None
     assert (seen.step, seen.total, seen.left_s, seen.trainer) == (step, 120, left_s, trainer)
 
 
 def test_without_an_announcement_nothing_is_known() -> None:
-    assert pace(summary.read(f"{SFT}\n".encode(), PROOF), EXPECTED) is None
+    assert pace(summary.read(f"{SFT}\n".encode(), PROOF), {}, EXPECTED) is None
