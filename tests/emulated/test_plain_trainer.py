@@ -63,7 +63,7 @@ class Scene:
         return [str(one) for one in open_emulated(self.home / "emulator", SystemClock()).instances().ids()]
 
     def on_the_box(self, name: str) -> Path:
-        (found,) = set(self.home.glob(f"emulator/**/boxes/*/**/workspace/plain/{name}"))
+        (found,) = set(self.home.glob(f"emulator/state/boxes/*/root/workspace/plain/{name}"))
         return found
 
     @property
