@@ -638,8 +638,6 @@ def test_a_job_without_an_account_is_held_before_anything_is_staged(ask: Ask, ho
 WITHOUT = """
 import sys
 
-ASKED = InstanceId(4711)
-
 class Missing:
     @staticmethod
     def find_spec(name, path=None, target=None):

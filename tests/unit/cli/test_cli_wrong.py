@@ -363,7 +363,7 @@ WRONG: dict[str, Wrong] = {
     "a profile that there is not": Wrong(
         "harness run {folder}/night.toml",
         2,
-        "is not one of forex-r1-v3",
+        "is not one of any-training, forex-r1-v3",
         "Correct the input",
         (driven, job_file(profile="'forex'")),
         job_file(),

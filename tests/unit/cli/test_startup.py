@@ -81,6 +81,7 @@ NAMES = (
     "abandon",
     "orphans",
     "watch",
+    "conformance",
     "emulator",
     "guard",
     "release",
