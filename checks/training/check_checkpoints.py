@@ -66,7 +66,7 @@ def check_checkpoints_mirrored(training: TrainingFacts, job: Job, evidence: Evid
     """
     mirror = evidence.saw("mirror", training.mirror)
     session = evidence.saw("session", training.session)
-    seen = {name: evidence.saw(f"{name} checkpoints", on_box) for name, on_box in training.checkpoints.items()}
+    seen = {name: evidence.saw(f"{name} checkpoints", training.checkpoints[name]) for name in job.trainers}
     found = [
         (trainer, one) for trainer, told in seen.items() for one in in_order(of_job(job, told)) if not problems(one)
     ]

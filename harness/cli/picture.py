@@ -69,7 +69,7 @@ def _lines(look: Look, now: float, width: int, log_lines: int, unicode: bool) ->
             "steps", f"{_bar(seen, 10 if width < _NARROW else 20, unicode)} {_steps(seen, _age(look, now))}", width
         )
     if facts is not None:
-        yield from _of_the_box(facts, seen, width, unicode)
+        yield from _of_the_box(facts, history.job.trainers, seen, width, unicode)
     for label, words in zip(("money", "bills"), _money(look, seen, now), strict=True):
         yield from _row(label, words, width)
     if history.held is not None:
@@ -88,7 +88,9 @@ def _where(history: History) -> str:
     return f"{'closed' if history.closed else history.stage or 'closing'} {passed}/{len(history.stages)}"
 
 
-def _of_the_box(facts: TrainingFacts, seen: TrainingPace | None, width: int, unicode: bool) -> Iterator[str]:
+def _of_the_box(
+    facts: TrainingFacts, trainers: Sequence[str], seen: TrainingPace | None, width: int, unicode: bool
+) -> Iterator[str]:
     log = facts.log.value
     if log is not None and log.rests_on is RestsOn.TRAINER:
         yield from _row("rests on", RECORDS, width)
@@ -97,7 +99,8 @@ def _of_the_box(facts: TrainingFacts, seen: TrainingPace | None, width: int, uni
         curve = sparkline(losses, max(1, width - _LABEL - 22), unicode=unicode)
         yield from _row("loss", f"{curve} {losses[-1]:.4g} ({seen.trainer})", width)
         yield from _row("rate", f"learning rate {seen.learning_rate:.3g}", width)
-    told = [words for trainer, found in facts.checkpoints.items() if (words := _steps_of(trainer, found.value or ()))]
+    shown = [(trainer, facts.checkpoints[trainer].value or ()) for trainer in trainers if trainer in facts.checkpoints]
+    told = [words for trainer, found in shown if (words := _steps_of(trainer, found))]
     if told:
         yield from _row("on box", f"checkpoints {', '.join(told)}", width)
         kept = [f"{one.trainer} {one.step}" for one in facts.mirror.value or () if one.problem is None]

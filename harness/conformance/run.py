@@ -23,7 +23,7 @@ from harness.core.errors import (
     OfferGone,
     ProviderUnavailable,
 )
-from harness.core.money import for_traffic, per_hour, seconds_for, usd
+from harness.core.money import for_traffic, per_gpu, per_hour, seconds_for, usd
 from harness.core.ports import Clock, CreateRequest, Offer, OfferQuery
 from harness.core.text import printable
 from harness.guard import throwaway as guard
@@ -83,7 +83,7 @@ def plan(subject: Subject, budget: float, gpus: Sequence[str] = ()) -> Conforman
     fitting = [
         one
         for one in subject.provider.search(query)
-        if one.usd_per_hour >= _LEAST_USD_PER_GPU_HOUR * one.num_gpus
+        if per_gpu(one.usd_per_hour, one.num_gpus) >= _LEAST_USD_PER_GPU_HOUR
         and 0 <= one.usd_per_gb_down <= _MOST_USD_PER_GB
         and drafted.seconds(one) >= LEAST_S
     ]

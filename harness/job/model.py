@@ -11,7 +11,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails
 
 from harness.artifacts import quantizations
@@ -47,6 +56,19 @@ def _kept_steps(steps: dict[Trainer, int]) -> dict[Trainer, int]:
     if not kept:
         raise ValueError("no trainer has a step to do")
     return kept
+
+
+def _from_pairs(steps: Any) -> Any:
+    return dict(steps) if isinstance(steps, list) else steps
+
+
+Steps = Annotated[
+    dict[TrainerName, Annotated[int, Field(ge=0)]],
+    BeforeValidator(_from_pairs),
+    AfterValidator(_kept_steps),
+    PlainSerializer(lambda steps: list(map(list, steps.items())), when_used="json"),
+]
+"""Recorded as pairs: the keys of a recorded table are sorted, and the order in which the trainers run would be lost."""
 
 
 class ProviderTable(Table):
@@ -162,7 +184,7 @@ class TrainingTable(Table):
     """The command that trains and what it must announce and do."""
 
     command: tuple[str, ...]
-    steps: Annotated[dict[TrainerName, Annotated[int, Field(ge=0)]], AfterValidator(_kept_steps)]
+    steps: Steps
     """Optimizer steps by trainer, in the order in which they run; 0 takes a trainer of the profile out."""
     checkpoints: dict[TrainerName, str] = Field(default={})
     """Folder of a trainer's checkpoints in the package; not given, ``models/output/<trainer>``."""

@@ -27,13 +27,13 @@ class TrainingPace:
 def pace(log: LogSummary, job_steps: Mapping[Trainer, int], expected: Mapping[Trainer, float]) -> TrainingPace | None:
     """Progress of the present attempt; None before it has announced its steps, and where nothing tells them.
 
-    ``job_steps`` are those of the job, which an unmodified trainer does not announce. ``expected``: seconds of a step,
-    as in ``seconds_left``.
+    ``job_steps`` are those of the job, in the order in which its trainers run; an unmodified one announces none of its
+    own. ``expected``: seconds of a step, as in ``seconds_left``.
     """
     if log.plan is not None:
-        planned = log.plan.steps
+        planned = {trainer: log.plan.steps[trainer] for trainer in job_steps if trainer in log.plan.steps}
     elif log.rests_on is RestsOn.TRAINER and log.trainers and all(one.numbered for one in log.trainers.values()):
-        planned = job_steps
+        planned = dict(job_steps)
     else:
         return None
     left = steps_left(log, planned)

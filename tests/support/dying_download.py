@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from harness.artifacts.parts import Artifact
 from harness.core import durable
 from harness.core.clock import SystemClock
 from harness.core.ids import Sha256
@@ -87,10 +88,11 @@ class Context:
     def __post_init__(self) -> None:
         self.destination = self.directory / "home"
         self.clock = SystemClock()
-        self.history = SimpleNamespace(artifact=REMOTE, fetched=None)
+        self.history = SimpleNamespace(artifact=Artifact(REMOTE.path, REMOTE.size, REMOTE.sha256), fetched=None)
         copies = self.directory / "copies"
         self.job = SimpleNamespace(
-            artifact=SimpleNamespace(second_copy=copies), package=SimpleNamespace(remote_dir="/box")
+            artifact=SimpleNamespace(second_copy=copies, kind="gguf", remote_dir="final"),
+            package=SimpleNamespace(remote_dir="/box"),
         )
 
     def host(self) -> Host:

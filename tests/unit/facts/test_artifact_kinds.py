@@ -184,12 +184,6 @@ LEFT: list[Any] = [
         ("adapter", "no weights", _remove(ADAPTED), {EXISTS: (FAIL, f"lacks {ADAPTED}")}),
         (
             "adapter",
-            "no template",
-            _remove("chat_template.jinja"),
-            {DIGEST: (FAIL, "lists models/output/adapter/chat_")},
-        ),
-        (
-            "adapter",
             "another base",
             _setting("adapter_config.json", base_model_name_or_path="somebody/else"),
             {NAMES_BASE: (FAIL, "it names somebody/else")},
@@ -247,6 +241,22 @@ def test_what_a_training_left_wrong_is_named(
         assert shut[name][0] is verdict, shut
         assert words in shut[name][1], shut
     assert all(verdict is UNKNOWN for name, (verdict, _) in shut.items() if name not in expected), shut
+
+
+def test_a_file_that_the_manifest_lists_and_that_is_gone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = _world(tmp_path, monkeypatch, "adapter")
+    finish = type(world.box).finish
+
+    def finishes(box: Any) -> None:
+        finish(box)
+        _remove("chat_template.jinja")(_place(world))
+
+    monkeypatch.setattr(type(world.box), "finish", finishes)
+    world.run(until=Stage.POSTTRAIN)
+    verdict, words = _shut(_on_box(world))[DIGEST]
+    assert (verdict, "lists models/output/adapter/chat_" in words) == (FAIL, True), words
 
 
 CHANGED = [

@@ -270,6 +270,7 @@ _OTHER_MEANINGS = {
     "harness/cli/main.py": "registers the command, which goes through the guard",
     "harness/runner/teardown.py": "calls the guard",
     "harness/providers/vast": "is the provider's own method, and its pace",
+    "harness/providers/rate_limits.py": "names the pace of the call",
     "harness/emulator": "is the service that is asked, and not a caller",
     "harness/shellguard": "judges other programs' commands by their words",
 }

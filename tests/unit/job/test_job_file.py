@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import BadInput
-from harness.job import profiles
 from harness.job.load import load_job
 from harness.job.model import Job
 
@@ -82,9 +82,9 @@ def test_a_prompt_that_fits_the_real_model_fits_the_smoke_runs_small_vocabulary(
         ("surprise = 1\n" + BASE, ("line 1: surprise", "allowed: profile, name, provider, ")),
         (BASE.replace("night", "No Way"), ("line 1: name", "a-z 0-9", "No Way")),
         (BASE.replace("night", "../up"), ("line 1: name", "../up")),
-        (BASE.replace("forex-r1-v3", "nope"), ("'nope' is not one of forex-r1-v3",)),
-        (BASE.replace('"forex-r1-v3"', "3"), ("is not one of forex-r1-v3",)),
-        ('name = "night"\n', ("provider: Field required", "profile = 'forex-r1-v3'")),
+        (BASE.replace("forex-r1-v3", "nope"), ("'nope' is not one of any-training, forex-r1-v3",)),
+        (BASE.replace('"forex-r1-v3"', "3"), ("is not one of any-training, forex-r1-v3",)),
+        ('name = "night"\n', ("provider: Field required", "profile = 'any-training' or 'forex-r1-v3'")),
         ('name = "n"\nprofile = "forex-r1-v3"\n', ("package.source: Field required",)),
         ('name = "n"\nprofile = "forex-r1-v3"\npackage = "x"\n', ("line 3: package", "a table is needed")),
         (BASE + '\n[training]\ncommand = "python3 x.py"\n', ("line 8: training.command", 'needed: ["one", "two"]')),
@@ -204,10 +204,16 @@ def test_what_the_file_says_wins_over_the_profile_field_by_field(tmp_path: Path)
     assert job.artifact.floors["Q4_K_M"] == 3_000_000_000
 
 
-def test_every_profile_is_a_job_but_for_its_package(tmp_path: Path) -> None:
-    assert profiles.names()
-    for name in profiles.names():
-        assert _load(tmp_path, BASE.replace("forex-r1-v3", name)).name == "night"
+def test_the_first_users_profile_is_a_job_but_for_its_package(tmp_path: Path) -> None:
+    assert _load(tmp_path, BASE).name == "night"
+
+
+def test_the_profile_of_any_training_leaves_open_what_is_trained_and_what_it_may_cost(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as refused:
+        _load(tmp_path, BASE.replace("forex-r1-v3", "any-training"))
+    told = {line.split(":")[0].strip() for line in str(refused.value).splitlines()[1:]}
+    open_ = {"provider", "machine.gpu", "machine.max_usd_per_hour", "data", "model", "training.steps", "limits"}
+    assert told == {*open_, "artifact"}
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "."])
@@ -236,3 +242,11 @@ def test_no_text_is_more_than_bad_input(tmp_path: Path, text: str, base: str) ->
 def test_a_loaded_job_survives_its_own_event(tmp_path: Path) -> None:
     job = _load(tmp_path, BASE)
     assert Job.model_validate(job.model_dump(mode="json")) == job
+
+
+def test_the_order_of_the_trainers_survives_a_record(tmp_path: Path) -> None:
+    """A record sorts the keys of its tables, and DPO comes after SFT whatever their names."""
+    job = _load(tmp_path, BASE)
+    assert job.trainers == ("sft", "dpo")
+    recorded = json.loads(json.dumps(job.model_dump(mode="json"), sort_keys=True))
+    assert Job.model_validate(recorded).trainers == ("sft", "dpo")

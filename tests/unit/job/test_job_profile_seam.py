@@ -8,7 +8,7 @@ from pathlib import Path
 HARNESS = Path(__file__).resolve().parents[3] / "harness"
 
 HIS = re.compile(
-    r"forex|foreign.exchange|deepseek|r1-distill|currenc|real_(?:feature|trade|dpo)|(?<!/)\bV2\b|v2_"
+    r"forex|foreign.exchange|deepseek|r1-distill|currenc|real_(?:feature|trade|dpo)|(?-i:(?<!/)\bV2\b)|v2_"
     r"|\b(?:EUR|GBP|AUD|NZD|USD|CHF|CAD|JPY)/?(?:EUR|GBP|AUD|NZD|USD|CHF|CAD|JPY)\b",
     re.IGNORECASE,
 )
@@ -17,7 +17,6 @@ HIS = re.compile(
 PROFILES = "job/profiles/"
 ELSEWHERE = {
     "gates/plan.py": "the check's id is a word of his rules and of recorded gates",
-    "log/summary.py": "a field's name in facts files of earlier versions",
     "shellguard/seeds.py": "his rules, word for word",
     "shellguard/rules.py": "his rules give the command that works",
     "artifacts/dataset/outcomes.py": "words by which a text on a market is known",

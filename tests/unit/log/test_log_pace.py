@@ -14,6 +14,7 @@ PLAN = (
     "PLAN sft_steps=100 dpo_steps=20 batch_size=32 checkpoint_every=10 lora_r=8 lora_alpha=16 dtype=bfloat16 "
     "world_size=1 device_map=auto devices=cuda:0"
 )
+JOB = {Trainer("sft"): 100, Trainer("dpo"): 20}
 EXPECTED = {Trainer("sft"): 4.0, Trainer("dpo"): 6.0}
 SFT = "[sft] step 40/100 (40%) loss=1.5 lr=0.0001 s/step=2.0"
 DONE = "[sft] COMPLETE 100/100 steps"
@@ -35,7 +36,7 @@ RESUMED = "[sft] RESUME from models/output/sft/checkpoint-30 at step 30"
 )
 def test_what_is_done_and_what_is_left(lines: list[str], step: int, left_s: float, trainer: str | None) -> None:
     log = summary.read("".join(f"{line}\n" for line in lines).encode(), PROOF)
-    seen = pace(log, {}, EXPECTED)
+    seen = pace(log, JOB, EXPECTED)
     assert seen is not None
     assert (seen.step, seen.total, seen.left_s, seen.trainer) == (step, 120, left_s, trainer)
 
