@@ -90,10 +90,9 @@ class Context:
         self.clock = SystemClock()
         self.history = SimpleNamespace(artifact=Artifact(REMOTE.path, REMOTE.size, REMOTE.sha256), fetched=None)
         copies = self.directory / "copies"
-        self.job = SimpleNamespace(
-            artifact=SimpleNamespace(second_copy=copies, kind="gguf", remote_dir="final"),
-            package=SimpleNamespace(remote_dir="/box"),
-        )
+        artifact = SimpleNamespace(second_copy=copies, kind="gguf", remote_dir="final")
+        package = SimpleNamespace(remote_dir="/box")
+        self.job = SimpleNamespace(artifact=artifact, package=package, unmodified=False)
 
     def host(self) -> Host:
         return Host()
