@@ -18,7 +18,8 @@ from harness.core.lifecycle import Stage
 from harness.core.ports import Clock, Endpoint, Host, Instance, Provider
 from harness.core.rate import Show, unwatched
 from harness.gates.facts_file import FactsFile, TakenFacts, digest
-from harness.job.model import Job, ProviderTable
+from harness.job.model import Job
+from harness.job.provider import ProviderTable
 from harness.ledger import chain
 from harness.ledger.codec import encode
 from harness.ledger.events import Opened

@@ -20,7 +20,7 @@ from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, GateHeld, GateUnknown, HarnessError, LogDamaged, Refused
 from harness.core.money import as_paid
 from harness.core.text import human_seconds
-from harness.job.model import ProviderTable
+from harness.job.provider import ProviderTable
 from harness.ledger import throwaway
 from harness.providers import registry
 from harness.wiring import open_ledger, open_subject, open_trial_box

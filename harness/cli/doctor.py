@@ -32,7 +32,8 @@ from harness.facts import preflight, runtime, teardown
 from harness.facts.preflight import NOT_YET
 from harness.facts.reading import attempt
 from harness.job.load import load_job
-from harness.job.model import Job, ProviderTable
+from harness.job.model import Job
+from harness.job.provider import ProviderTable
 from harness.ledger.bills import Billing
 from harness.providers import registry
 from harness.wiring import OpenContext, open_first_look, open_ledger, open_provider, open_wall, own_public_key

@@ -20,7 +20,7 @@ from harness.core.observed import Observed
 from harness.core.ports import Bill, Instance, Provider, Volume
 from harness.core.text import printable
 from harness.facts.reading import attempt
-from harness.job.model import ProviderTable
+from harness.job.provider import ProviderTable
 from harness.ledger.jobs import Ledger
 from harness.ledger.ownership import Known, Standing, Whose
 from harness.providers import registry

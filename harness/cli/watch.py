@@ -19,7 +19,7 @@ from harness.core.errors import BadInput, HarnessError, JobBusy, ProviderUnavail
 from harness.core.ids import InstanceId, JobName
 from harness.core.ports import Clock, Instance
 from harness.core.text import printable
-from harness.job.model import ProviderTable
+from harness.job.provider import ProviderTable
 from harness.ledger import ownership
 from harness.ledger.bills import bills
 from harness.ledger.history import History

@@ -30,9 +30,6 @@ class Clock(Protocol):
         """Wait."""
 
 
-# --- the provider -----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Account:
     """Account behind the API key, and the credit that is left (USD).
@@ -304,9 +301,6 @@ class Provider(Protocol):
 
     def bills(self) -> tuple[Bill, ...]:
         """Bills of every contract of the account lately, gone ones too; whole, or it raises."""
-
-
-# --- the box ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,9 @@ from pydantic_core import ErrorDetails
 from harness.core.errors import BadInput
 from harness.core.text import printable
 from harness.job import profiles
-from harness.job.model import FROM_FILE, Job, ProviderTable
+from harness.job.model import Job
+from harness.job.provider import ProviderTable
+from harness.job.table import FROM_FILE
 from harness.providers import registry
 
 _HEADER = re.compile(r"\s*\[+([^\[\]]+)\]")

@@ -7,27 +7,25 @@ error and not a limit that is silently not there.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
-    ValidationError,
     ValidationInfo,
     model_validator,
 )
-from pydantic_core import InitErrorDetails
 
 from harness.artifacts import quantizations
 from harness.core.ids import JobName, job_name
 from harness.job import older, profiles
+from harness.job.artifact import ArtifactTable, Quantization
 from harness.job.data import DataTable, TrainerName
-from harness.job.table import Table
+from harness.job.provider import ProviderTable
+from harness.job.table import FROM_FILE, Count, Table
 from harness.log.course import CourseLimits
 from harness.log.grammar import Trainer
 from harness.providers import registry
@@ -35,20 +33,7 @@ from harness.static.device_maps import fits_one_gpu
 
 _ANY_JOB = re.compile(r"\bJOB\b")
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-FROM_FILE: Final = "job file"
-"""Validation context of a job that a person wrote, not one that was recorded."""
-
-
-def _known(quantization: str) -> str:
-    if quantization not in quantizations.ERRORS:
-        *names, last = map(repr, quantizations.ERRORS)
-        raise ValueError(f"input should be {', '.join(names)} or {last}")
-    return quantization
-
-
-Quantization = Annotated[str, AfterValidator(_known)]
 
 
 def _kept_steps(steps: dict[Trainer, int]) -> dict[Trainer, int]:
@@ -69,50 +54,6 @@ Steps = Annotated[
     PlainSerializer(lambda steps: list(map(list, steps.items())), when_used="json"),
 ]
 """Recorded as pairs: the keys of a recorded table are sorted, and the order in which the trainers run would be lost."""
-
-
-class ProviderTable(Table):
-    """The provider of the machine: a kind of the registry of providers, and the settings that are this kind's own.
-
-    ``emulated`` is the embedded one. A file's settings are judged by the kind's own model; those of a recorded job
-    when the provider is opened, for it must remain readable without the provider's package.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    kind: str
-    user_id: int | None = None
-    """The account that the API key must belong to; not given, any."""
-    kept_volumes: tuple[int, ...] = ()
-    """Volumes, by id, that are meant to outlive the job's instance and to go on billing."""
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _of_its_kind(cls, told: Any, handler: Callable[[Any], Self], info: ValidationInfo) -> Self:
-        if not isinstance(told, dict):
-            return handler(told)
-        known = {name: told[name] for name in cls.model_fields if name in told}
-        own = {name: one for name, one in told.items() if name not in known and one is not None}
-        table = handler({**known, **own})
-        object.__setattr__(table, "__pydantic_extra__", own)  # also where a recorded job's extra fields are ignored
-        if info.context == FROM_FILE and table.kind in registry.kinds():
-            table.require_own()
-        return table
-
-    @property
-    def own(self) -> Mapping[str, Any]:
-        """Settings of the kind's own that are stated."""
-        return self.model_extra or {}
-
-    def require_own(self) -> None:
-        """Raise ValidationError for settings that are not those of the kind, or that it refuses."""
-        model = registry.settings_of(self.kind)
-        unknown = [name for name in self.own if model is None or name not in model.model_fields]
-        if unknown:
-            errors = [InitErrorDetails(type="extra_forbidden", loc=(name,), input=self.own[name]) for name in unknown]
-            raise ValidationError.from_exception_data("provider", errors)
-        if model is not None:
-            model.model_validate(dict(self.own))
 
 
 class MachineTable(Table):
@@ -206,54 +147,6 @@ class TrainingTable(Table):
     session: str = "train"
     log: Literal["contract", "trainer"] = "contract"
     """Lines that training.log is read by: those of docs/contract.md, or the records that the trainer logs by itself."""
-
-
-class ArtifactTable(Table):
-    """The model that must come home: a GGUF in one file or split, a merged model's folder, or an adapter alone."""
-
-    kind: Literal["gguf", "merged", "adapter"] = "gguf"
-    quantization: Quantization = "Q8_0"
-    """Of a GGUF."""
-    floors: dict[Quantization, Count] = Field(default={})
-    """The size in bytes that a GGUF of each quantization must exceed."""
-    floor: Count | None = None
-    """The size in bytes that the files of a merged model, or of an adapter, must exceed together."""
-    predict: bool = True
-    """Tensors are held against those that the model must have. False for an architecture, or a kind of adapter, that is
-    not known here: the plan leaves those checks out, and the rest stands.
-    """
-    base_revision: str | None = None
-    """The revision of the base model that an adapter must name; not given, what it names is recorded."""
-    remote_dir: str = "models/output/final"
-    """Of an adapter ``models/output/adapter``, when nothing else is said."""
-    destination: Path | None = None
-    """A folder on this machine; not given, the job's own directory."""
-    second_copy: Path | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _adapters_place(cls, told: Any) -> Any:
-        if isinstance(told, dict) and told.get("kind") == "adapter" and "remote_dir" not in told:
-            return {**told, "remote_dir": "models/output/adapter"}
-        return told
-
-    @model_validator(mode="after")
-    def _has_a_floor(self) -> ArtifactTable:
-        if self.kind != "gguf" and self.floor is None:
-            raise ValueError(f"floor is missing: the size in bytes that the files of {self.described} must exceed")
-        if self.kind == "gguf" and self.quantization not in self.floors:
-            raise ValueError(f"floors has no entry for {self.quantization}")
-        return self
-
-    @property
-    def floor_bytes(self) -> int:
-        """The size that the artifact must exceed."""
-        return self.floors[self.quantization] if self.floor is None or self.kind == "gguf" else self.floor
-
-    @property
-    def described(self) -> str:
-        """The artifact in words: a GGUF by its quantization."""
-        return {"gguf": self.quantization, "merged": "a merged model", "adapter": "an adapter"}[self.kind]
 
 
 class LimitsTable(Table):

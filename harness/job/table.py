@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(gt=0)]
+FROM_FILE: Final = "job file"
+"""Validation context of a job that a person wrote, not one that was recorded."""
 
 
 class Table(BaseModel):

@@ -12,7 +12,8 @@ from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, LogDamaged
 from harness.core.ids import InstanceId, JobName, job_name
 from harness.core.text import did_you_mean
-from harness.job.model import Job, ProviderTable
+from harness.job.model import Job
+from harness.job.provider import ProviderTable
 from harness.ledger import ownership, rows, throwaway, timings
 from harness.ledger.chain import Record
 from harness.ledger.events import Closed, Opened

@@ -14,7 +14,7 @@ from typing import Any
 from harness.core.ids import InstanceId, JobName, VolumeId, is_our_label
 from harness.core.ports import Bill, Instance, Volume
 from harness.core.text import printable
-from harness.job.model import ProviderTable
+from harness.job.provider import ProviderTable
 from harness.ledger import events
 from harness.ledger.codec import decode
 from harness.ledger.history import History

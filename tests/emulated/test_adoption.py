@@ -24,7 +24,7 @@ from harness.core.ports import Clock, Provider
 from harness.emulator.rental import Status
 from harness.emulator.running import running
 from harness.emulator.scenario import SshFault
-from harness.job.model import ProviderTable
+from harness.job.provider import ProviderTable
 from harness.ledger.events import Fetched
 from harness.ledger.history import History, fold
 from harness.ledger.sql import open_store

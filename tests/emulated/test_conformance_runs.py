@@ -15,7 +15,7 @@ from harness.core.errors import Conflict, GateHeld, HarnessError, NotProven, Off
 from harness.core.ids import InstanceId
 from harness.core.ports import CreateRequest, Provider
 from harness.emulator.scenario import ApiFault
-from harness.job.model import ProviderTable
+from harness.job.provider import ProviderTable
 from harness.ledger import ownership
 from harness.ledger.ownership import Known, Standing
 from harness.ledger.throwaway import Throwaway, TrialStep

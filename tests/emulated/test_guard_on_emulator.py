@@ -19,7 +19,8 @@ from harness.core.ports import Clock, CreateRequest, Provider
 from harness.emulator.running import Emulator, running
 from harness.emulator.scenario import ApiFault
 from harness.guard import destroy
-from harness.job.model import Job, ProviderTable
+from harness.job.model import Job
+from harness.job.provider import ProviderTable
 from harness.ledger.events import (
     ArtifactRecorded,
     Confirmed,

@@ -22,7 +22,7 @@ from harness.core.clock import SystemClock
 from harness.core.errors import HostUnreachable
 from harness.core.ids import InstanceId, JobName
 from harness.core.ports import Clock, Endpoint, Provider
-from harness.job.model import ProviderTable
+from harness.job.provider import ProviderTable
 from harness.ledger.events import Abandoned, InstanceStopped, Launched, Pinned, Rented, RentIntended
 from harness.ledger.kinds import JobEvent
 from harness.ledger.sql import open_store

@@ -225,7 +225,7 @@ class _Says:
         self._value = value
 
     def run(self, *_: object, stdin: bytes, **__: object) -> RunResult:
-        found = re.search(rb"harness-session-[0-9a-f]+:", stdin)
+        found = re.search(rb"harness-act-[0-9a-f]+:", stdin)
         assert found is not None
         return RunResult(0, found.group() + b'{"value": ' + self._value.encode() + b"}\n", b"")
 

@@ -18,7 +18,7 @@ from harness.core.errors import BadInput, MissingExtra, NoKey, ProviderUnavailab
 from harness.core.ids import JobName
 from harness.core.ports import Account, Listing
 from harness.facts import runtime
-from harness.job.model import ProviderTable
+from harness.job.provider import ProviderTable
 from harness.ledger.events import InstanceStopped, Opened, RentIntended
 from harness.ledger.sql import open_store
 from harness.shellguard import shim

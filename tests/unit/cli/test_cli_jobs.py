@@ -31,7 +31,8 @@ from harness.core.errors import BadInput, GateHeld, HarnessError, JobBusy, LogDa
 from harness.core.ids import InstanceId, JobName, Sha256
 from harness.core.lifecycle import Stage
 from harness.job.load import load_job
-from harness.job.model import Job, ProviderTable
+from harness.job.model import Job
+from harness.job.provider import ProviderTable
 from harness.ledger.events import GateJudged, Held, Opened, RentIntended, Staged, StageEntered
 from harness.ledger.sql import open_store
 from harness.runner import renting

@@ -14,7 +14,7 @@ from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, ProviderUnavailable, StoreFailed
 from harness.core.ids import JobName
 from harness.core.ports import InstanceStatus, Provider
-from harness.job.model import ProviderTable
+from harness.job.provider import ProviderTable
 from harness.ledger.events import InstanceStopped, Opened
 from harness.ledger.locks import sole
 from harness.ledger.sql import open_store

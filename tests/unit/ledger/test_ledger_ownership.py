@@ -21,7 +21,7 @@ from harness.core.lifecycle import Stage
 from harness.core.observed import Observed
 from harness.core.ports import Bill, Volume
 from harness.facts import teardown
-from harness.job.model import ProviderTable
+from harness.job.provider import ProviderTable
 from harness.ledger.events import Abandoned, Destroyed, DestroyIntended, Lost, RentFailed, RentIntended
 from harness.ledger.kinds import JobEvent
 from harness.ledger.ownership import Known, Standing, known

@@ -11,7 +11,7 @@ import pytest
 from harness.core.errors import Conflict
 from harness.core.ids import InstanceId
 from harness.core.ports import Bill
-from harness.job.model import ProviderTable
+from harness.job.provider import ProviderTable
 from harness.ledger import ownership, throwaway
 from harness.ledger.ownership import Known, Standing
 from harness.ledger.throwaway import Throwaway, TrialStep

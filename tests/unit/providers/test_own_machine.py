@@ -60,7 +60,7 @@ def opened(box: LocalSshd, tmp_path: Path) -> Iterator[Open]:
 
 
 def claim(provider: SshProvider, label: str = "gsh-night-0badcafe", directory: str = PACKAGE) -> InstanceId:
-    return provider.create(provider.search(QUERY)[0].id, CreateRequest("", 1.0, label, directory))
+    return provider.create(provider.search(QUERY)[0].id, CreateRequest("", 1.0, label, directory=directory))
 
 
 def packaged(box: LocalSshd) -> Path:

@@ -17,7 +17,7 @@ from harness.core.clock import SystemClock
 from harness.core.errors import BadInput
 from harness.core.ports import OfferQuery, Provider
 from harness.job.load import load_job
-from harness.job.model import ProviderTable
+from harness.job.provider import ProviderTable
 from harness.ledger.sql import open_store
 from harness.providers import registry
 from harness.providers.registry import BUILT_IN, GROUP, ProviderSettings
