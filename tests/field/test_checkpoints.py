@@ -16,9 +16,10 @@ from harness.artifacts import checkpoint as reader
 from harness.artifacts.checkpoint_findings import judge
 from harness.core.questions import CheckpointsIn
 from harness.core.verdict import Verdict
-from harness.facts.checkpoints import problems
+from harness.facts.checkpoints import of_job, problems
 from tests.field.case import field_case
 from tests.support.checkpoint_files import archive, tensors, write_checkpoint
+from tests.support.facts import sound_job
 from tests.support.local_box import LocalBox
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "training_pkg"))
@@ -338,7 +339,8 @@ def told(folder: Path) -> reader.Checkpoint:
     mine, there = home[STEP], box[STEP]
     assert (mine.problems, mine.unread, mine.unfit) == (there.problems, there.unread, there.unfit)
     defect = package.defect(package.Checkpoint(folder, STEP))
-    assert mine.resumable is (problems(there) == ()) is (defect is None), defect
+    (of_an_adapter,) = of_job(sound_job(), [there])
+    assert mine.resumable is (problems(of_an_adapter) == ()) is (defect is None), defect
     return mine
 
 
