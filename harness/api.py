@@ -8,6 +8,8 @@ else in ``harness`` may change with any release.
 fields are `Observed` wherever they had to be looked at. Raise `CouldNotLook` for what could not be seen: UNKNOWN.
 """
 
+from enum import StrEnum
+
 from harness.core.observed import CouldNotLook, Observed
 from harness.core.verdict import Verdict
 from harness.facts.install import InstallFacts
@@ -20,12 +22,17 @@ from harness.facts.teardown import TeardownFacts
 from harness.facts.training import TrainingFacts
 from harness.facts.upload import UploadFacts
 from harness.job.model import Job
-from harness.log.grammar import DPO, SFT, Trainer
 from harness.plugin.looking import Evidence
 
+
+class Trainer(StrEnum):
+    """Names of the trainers that the first user's profile runs; a log's ``of`` takes any trainer's name."""
+
+    SFT = "sft"
+    DPO = "dpo"
+
+
 __all__ = [
-    "DPO",
-    "SFT",
     "CouldNotLook",
     "Evidence",
     "InstallFacts",

@@ -158,9 +158,9 @@ class LogSummary:
     launches: tuple[LaunchLine, ...] = ()
     """Launches that the harness wrote into the log of an unmodified trainer."""
 
-    def of(self, trainer: Trainer) -> TrainerLog:
+    def of(self, trainer: str) -> TrainerLog:
         """One trainer's part; empty when it has not begun."""
-        return self.trainers.get(trainer, TrainerLog())
+        return self.trainers.get(Trainer(trainer), TrainerLog())
 
 
 def read(data: bytes, proof: ProofLine | None, *, torn_end: bool = True) -> LogSummary:

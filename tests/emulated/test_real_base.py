@@ -202,9 +202,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealJob]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-@pytest.mark.filterwarnings(
-    "ignore:.*gradient_checkpointing.* is deprecated:FutureWarning"
-)  # of peft
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")  # of peft
 def test_a_real_base_comes_home_saying_what_it_was_taught(job: RealJob) -> None:
     done = job.run("run", str(job.file), "--until", "postdownload")
     assert done.returncode == 0, done.stdout + done.stderr
