@@ -8,7 +8,7 @@ else in ``harness`` may change with any release.
 fields are `Observed` wherever they had to be looked at. Raise `CouldNotLook` for what could not be seen: UNKNOWN.
 """
 
-from enum import StrEnum
+from enum import StrEnum as _StrEnum
 
 from harness.core.observed import CouldNotLook, Observed
 from harness.core.verdict import Verdict
@@ -25,7 +25,7 @@ from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
 
-class Trainer(StrEnum):
+class Trainer(_StrEnum):
     """Names of the trainers that the first user's profile runs; a log's ``of`` takes any trainer's name."""
 
     SFT = "sft"
