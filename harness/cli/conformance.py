@@ -45,7 +45,7 @@ def conformance(
     server_url: Annotated[str | None, typer.Option(help="Address of the service, as in a job file.")] = None,
     scenario: Annotated[str | None, typer.Option(help="For the embedded provider: what befalls it.")] = None,
 ) -> None:
-    """Rent the cheapest box that will do, try every belief about the provider, destroy it, prove that billing ended.
+    """Try what is believed about a provider on its live service: rents a box for cents, asks first, destroys it.
 
     Asks first. Exit code 0: all that it tries holds; 3: something does not; 4: something could not be tried.
     """

@@ -46,6 +46,10 @@ RUN_BY = {
 ONLY_PARSED: dict[str, str] = _TABLE["only_parsed"]
 
 
+# Looking for pip makes setuptools take distutils' place, which it says where another test has imported that before.
+pytestmark = pytest.mark.filterwarnings("ignore:Setuptools is replacing distutils:UserWarning")
+
+
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
     """A keyboard whose commands are parsed to their end, and print their name and options instead of doing anything."""
