@@ -153,8 +153,9 @@ def known(
     instances: dict[InstanceId, Claim] = {}
     volumes: dict[VolumeId, JobName] = {}
     begun: dict[str, JobName] = {}
+    there = registry.place(at.kind, at.own)
     for history in histories:
-        if place(history.job.provider) == place(at):
+        if registry.place(history.job.provider.kind, history.job.provider.own) == there:
             now = _now(history)
             if history.rental is None and history.intended is not None:
                 begun[history.intended.label] = history.job.name
@@ -170,7 +171,7 @@ def known(
                         volumes.update(dict.fromkeys(event.volumes, job))
                     case _:
                         pass
-    own = tuple(one for one in throwaways if one.place == registry.place(at.kind, at.own))
+    own = tuple(one for one in throwaways if one.place == there)
     return Known(instances, volumes, begun, tuple(unreadable), own)
 
 
