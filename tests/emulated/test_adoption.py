@@ -224,7 +224,7 @@ def test_another_training_than_the_job_file_plans_stays_until_the_file_fits(
     scene: Scene, destroy: Type, trained: Path
 ) -> None:
     _lay(scene, trained)
-    assert destroy(*_adopt(scene, "--yes", **{"features = 200": "features = 201"})) == HELD
+    assert destroy(*_adopt(scene, "--yes", **{"rows = 200": "rows = 201"})) == HELD
     assert "ROWS: sft is 300, planned 301" in scene.said
     assert scene.is_alive()
     assert destroy(*_adopt(scene, "--yes")) == 0

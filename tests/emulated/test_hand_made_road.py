@@ -155,8 +155,7 @@ def _write_job_file(person: Person) -> None:
         "workspace/vastai_llm_training": PACKAGE,
         "allow_built_rows = true": "",
         "configs/tiny.toml": "configs/short.toml",
-        "sft_steps = 104": "checkpoint_every = 4\nsft_steps = 12",
-        "dpo_steps = 8": "dpo_steps = 2",
+        "steps = { sft = 104, dpo = 8 }": "checkpoint_every = 4\nsteps = { sft = 12, dpo = 2 }",
     }
     for before, after in changes.items():
         assert before in text

@@ -64,7 +64,7 @@ def operator(tmp_path: Path, package: Path, request: pytest.FixtureRequest) -> I
     scenario.write_text(getattr(request, "param", 'about = "Nothing goes wrong by itself."'), encoding="utf-8")
     where = (SUPPORT / "quick_package").as_posix()
     limits = ("training_deadline_s = 40", "training_deadline_s = 300")
-    pace = ("_s_per_step = 0.5", "_s_per_step = 1.0")
+    pace = ("sft = 0.5, dpo = 0.5", "sft = 1.0, dpo = 1.0")
     made = Operator(tmp_path, scenario.as_posix(), changes=((where, package.as_posix()), limits, pace))
     yield made
     made.close()
