@@ -149,7 +149,7 @@ class SqlEventStore:
         for row in rows:
             try:
                 found[JobName(row.job)].append(_record(row))
-            except (ValueError, TypeError, RecursionError):
+            except (ValueError, RecursionError):
                 odd.add(JobName(row.job))
         odd |= {
             job
@@ -202,7 +202,7 @@ class SqlEventStore:
         for row in rows:
             try:
                 log.append(_record(row))
-            except (ValueError, TypeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 unreadable.append(f"event {row.seq} cannot be read: {printable(str(error), 200)}")
         return tuple(log), (*unreadable, *chain.problems(log, head))
 

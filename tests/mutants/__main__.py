@@ -1,13 +1,15 @@
 """Draws mutants of the modules on which money and models depend, and tells which of them the tests notice.
 
-    python -m tests.mutants [--seed N] [--count N] [--minutes N] [--only GLOB] [PYTEST ARGUMENT ...]
+    python -m tests.mutants [--seed N] [--count N] [--minutes N] [--only GLOB] [--watched FOLDER] [PYTEST ARGUMENT ...]
 
-Works in a copy of the tree. The kinds take turns, so that rare ones (an exception that is let through) are met as often
-as common ones. A test that fails of a mutant must fail of it once more, alone, and pass in the unchanged copy, else it
-judges nothing. Tests that do not end, or end without a word, notice a mutant where the unchanged copy ends in time and
-well; else (a busy machine, no memory) the mutant is *unjudged*, and counts neither way. Ends with 1 when a mutant
-survives; each is printed with its change, to be judged by hand: one that no test can tell from the original is
-immaterial, for every other a test is missing.
+Works in a copy of the tree. One run of the rooms' tests under coverage.py tells which of them run through which line:
+these judge a mutant, first those that noticed one before, then the short ones; ``--watched`` keeps what that run saw.
+The kinds take turns, so that rare ones (an exception that is let through) are met as often as common ones. A test that
+fails of a mutant must fail of it once more, alone, and pass in the unchanged copy, else it judges nothing. Tests that
+do not end, or end without a word, notice a mutant where the unchanged copy ends in time and well; else (a busy machine,
+no memory) the mutant is *unjudged*, and counts neither way. Ends with 1 when a mutant survives; each is printed with
+its change, to be judged by hand: one that no test can tell from the original is immaterial, for every other a test is
+missing. Words for people, and bounds that are one more or less, are left as they are.
 
 Of the published tools mutmut (3.8) mutates only what functions do, so no table of constants, and draws no sample;
 cosmic-ray (8.7) has one command of tests for all modules and changes the working tree itself; mutatest draws by seed,
@@ -17,6 +19,8 @@ and was last released in 2022. None lets an exception through, leaves a call out
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import random
 import re
 import shutil
@@ -32,12 +36,14 @@ from pathlib import Path
 from harness.core import process
 from harness.core.environment import variables
 from tests.mutants.kinds import KINDS, Mutant, mutants
+from tests.mutants.reaching import Reaching
 from tests.mutants.rooms import ROOMS, Room
+from tests.mutants.watched import CHOSEN, WATCHED
 
 TREE = Path(__file__).parents[2]
 NOT_COPIED = shutil.ignore_patterns(".*_cache", ".git", ".hypothesis", ".tox", ".venv", "__pycache__", "*.egg-info")
 TIMEOUT_S = 600.0
-"""Longest that the tests of a room may take with a mutant; without one they take a third of it at most."""
+"""Longest that a mutant's tests may take; without it they take a third of it at most."""
 
 _NOTHING_FAILED = (0, 5)  # all passed; all were left out
 _TAIL = 1 << 16
@@ -70,26 +76,28 @@ class Copy:
 
     tree: Path
     arguments: Sequence[str]
+    reaching: Reaching = field(default_factory=Reaching)
     passing: dict[str, bool] = field(default_factory=dict)
     """Tests that failed of a mutant: do they pass in the unchanged copy?"""
 
     def notices(self, mutant: Mutant, room: Room) -> str:
         """``killed``, ``timeout``, ``survived`` or ``unjudged``."""
-        files = room.files(self.tree, mutant.path)
+        tests = self.reaching.tests(mutant) or room.files(self.tree, mutant.path)
         chance: set[str] = set()
         while True:
             left_out = [test for test, passes in self.passing.items() if not passes]
             without = [f"--deselect={test}" for test in (*left_out, *chance)]
-            finished = self._with(mutant, *files, *without)
+            finished = self._with(mutant, *tests, *without)
             if finished.status in _NOTHING_FAILED and not finished.timed_out:
                 return "survived"
             failed = None if finished.timed_out else _FAILED.search(finished.tail)
             if failed is None:
                 verdict = "timeout" if finished.timed_out else "killed"
-                return verdict if self._ends_well(*files, *without) else "unjudged"
+                return verdict if self._ends_well(*tests, *without) else "unjudged"
             if not self._passes(failed[1]):
                 continue
             if self._with(mutant, failed[1]).status:
+                self.reaching.noticed(failed[1])
                 return "killed"
             _say(f"fails once and not again, judges nothing: {failed[1]}")
             chance.add(failed[1])
@@ -118,10 +126,34 @@ class Copy:
         return self.passing[test]
 
     def _pytest(self, *arguments: str) -> process.Finished:
+        """Run tests by id, whole files, or both; many ids are handed over in a file, which tells their order too."""
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-m", "not slow", "-p", "no:cacheprovider"]
-        environment = {**variables(), "PYTHONPATH": str(self.tree), "COLUMNS": "2000"}
+        environment = {**_environment(self.tree), "COLUMNS": "2000"}
+        chosen = [one for one in arguments if "::" in one and not one.startswith("-")]
+        if len(chosen) > 1:
+            environment[CHOSEN] = str(self.tree / ".chosen.json")
+            Path(environment[CHOSEN]).write_text(json.dumps(chosen), "utf-8")
+            files = dict.fromkeys(one.partition("::")[0] for one in chosen)
+            arguments = (*files, *(one for one in arguments if one not in set(chosen)))
+            command += ["-p", "tests.mutants.watched"]
         command += [*self.arguments, *arguments]
         return process.run(command, cwd=self.tree, environ=environment, timeout=TIMEOUT_S, tail=_TAIL)
+
+
+def _environment(tree: Path) -> dict[str, str]:
+    """Of a run in a tree, which need not hold this package."""
+    return {**variables(), "PYTHONPATH": os.pathsep.join(map(str, (tree, TREE)))}
+
+
+def watch(tree: Path, rooms: Sequence[Room], folder: Path) -> None:
+    """Run the rooms' tests once, and leave in the folder which lines each runs through."""
+    began = time.monotonic()
+    files = sorted({file for room in rooms for file in room.files(tree, room.modules[0])})
+    environment = {**_environment(tree), WATCHED: str(folder)}
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-m", "not slow", "-p", "no:cacheprovider"]
+    command += ["-p", "tests.mutants.watched", "-n", str(os.cpu_count()), *files]
+    finished = process.run(command, cwd=tree, environ=environment, timeout=3600.0, tail=2000)
+    _say(f"{finished.tail.rstrip().rpartition(chr(10))[2]} (watched, {time.monotonic() - began:.0f} s)")
 
 
 def judged(copy: Copy, chosen: Sequence[tuple[Mutant, Room]], until: float) -> Iterator[tuple[str, Mutant]]:
@@ -141,16 +173,22 @@ def main() -> int:
     """Draw, judge, and count."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="another seed draws other mutants (1)")
-    parser.add_argument("--count", type=int, default=80, help="mutants at most (80)")
+    parser.add_argument("--count", type=int, default=300, help="mutants at most (300)")
     parser.add_argument("--minutes", type=float, default=35, help="begin none after so long (35)")
     parser.add_argument("--only", default="*", help="modules whose path fits this glob")
+    parser.add_argument("--watched", type=Path, help="what tests run through: kept here, and read where it is there")
     options, arguments = parser.parse_known_args()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
         tree = Path(scratch, "tree")
         shutil.copytree(TREE, tree, ignore=NOT_COPIED)
         chosen = drawn(tree, options.seed, options.only)[: options.count]
-        results = list(judged(Copy(tree, arguments), chosen, began + options.minutes * 60))
+        folder = options.watched or Path(scratch, "watched")
+        folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            watch(tree, list({id(room): room for _, room in chosen}.values()), folder)
+        copy = Copy(tree, arguments, Reaching.read(folder, tree))
+        results = list(judged(copy, chosen, began + options.minutes * 60))
     survivors = [mutant for outcome, mutant in results if outcome == "survived"]
     for mutant in survivors:
         _say(f"\nsurvived: {mutant.path}:{mutant.line}, {mutant.kind}\n- {mutant.before}\n+ {mutant.after}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,16 +21,21 @@ _FLIPPED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.NotIn: ast.In,
 }
 _CONSTANT = "constant"
+_BOUND = "bound"
 _CAUGHT = "caught"
+_TRUTH = "truth"
+_BOUND_NAME = re.compile(r"_?(?:MAX|LONGEST|SHORTEST|NAMED|SHOWN)(?:_.*)?|.*_(?:S|LIMIT|BYTES)")
+_TELLS = {"note", "debug", "info", "warning", "printable", "section"}
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One change: the module's path, its kind, its line, the text before and after, and the whole changed module."""
+    """One change: the module's path, its kind, its lines, the text before and after, and the whole changed module."""
 
     path: str
     kind: str
     line: int
+    last: int
     before: str
     after: str
     text: str
@@ -43,36 +49,46 @@ def mutants(path: str, text: str, rng: random.Random) -> list[Mutant]:
         for kind, make in KINDS.items():
             for after in make(node, role, rng):
                 before = ast.get_source_segment(text, node) or ""
-                found.append(Mutant(path, kind, node.lineno, before, after, _replaced(text, node, after)))
+                found.append(
+                    Mutant(path, kind, node.lineno, node.end_lineno or 0, before, after, _replaced(text, node, after))
+                )
     return found
 
 
 def _reached(node: ast.AST, role: str) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
-    """Nodes that do something, each with its role: part of a constant of the module, of what is caught, or neither.
+    """Nodes that do something, each with its role: part of a module's constant, of what is caught, of a truth.
 
-    Left out: annotations, decorators, ``__all__``, what is for type checkers only, and the insides of f-strings, whose
-    places Python 3.11 does not tell.
+    Left out: annotations, decorators, ``__all__``, what is for type checkers only, words for people, and the insides of
+    f-strings, whose places Python 3.11 does not tell.
     """
     for name, value in ast.iter_fields(node):
-        if name in {"annotation", "returns", "decorator_list", "bases", "type_params"}:
+        if name in {"annotation", "returns", "decorator_list", "bases", "type_params", "msg"}:
             continue
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or isinstance(child, ast.JoinedStr) or _says_nothing(child):
                 continue
             inside = role
             if isinstance(node, ast.Module) and isinstance(child, ast.Assign | ast.AnnAssign):
-                inside = _CONSTANT
+                target = child.target if isinstance(child, ast.AnnAssign) else child.targets[0]
+                inside = _BOUND if _BOUND_NAME.fullmatch(ast.unparse(target)) else _CONSTANT
             elif isinstance(node, ast.ExceptHandler):
                 inside = _CAUGHT if name == "type" else ""
+            elif isinstance(node, ast.FunctionDef):
+                inside = _TRUTH if node.returns and ast.unparse(node.returns) == "bool" else ""
             if isinstance(child, ast.expr | ast.stmt):
                 yield child, inside
-            yield from _reached(child, inside)
+            if not isinstance(child, ast.Raise):
+                yield from _reached(child, inside)
 
 
 def _says_nothing(node: ast.AST) -> bool:
     match node:
-        case ast.Assign(targets=[ast.Name(id="__all__")]) | ast.If(test=ast.Name(id="TYPE_CHECKING")):
+        case ast.Assign(targets=[ast.Name(id="__all__" | "__slots__")]) | ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return True
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) | ast.Expr(
+            ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name))
+        ):
+            return name in _TELLS
         case ast.Expr(value=ast.Constant()):
             return True
     return False
@@ -104,15 +120,21 @@ def _negation(node: ast.AST, _role: str, _rng: random.Random) -> Iterator[str]:
         yield f"({ast.unparse(node.operand)})"
 
 
-def _number(node: ast.AST, _role: str, rng: random.Random) -> Iterator[str]:
-    if isinstance(node, ast.Constant) and type(node.value) in {int, float}:
+def _number(node: ast.AST, role: str, rng: random.Random) -> Iterator[str]:
+    """A bound that somebody chose is left as it is: one more or less is as good."""
+    if role != _BOUND and isinstance(node, ast.Constant) and type(node.value) in {int, float}:
         yield f"({ast.unparse(node)} {rng.choice('+-')} 1)"
 
 
-def _answer(node: ast.AST, _role: str, rng: random.Random) -> Iterator[str]:
+def _answer(node: ast.AST, role: str, rng: random.Random) -> Iterator[str]:
     if isinstance(node, ast.Return) and node.value is not None:
-        others = {"None", "True", "False"} - {ast.unparse(node.value)}
-        yield f"return {rng.choice(sorted(others))}"
+        others = {"True", "False"} if role == _TRUTH else {"None", "True", "False"}
+        yield f"return {rng.choice(sorted(others - {ast.unparse(node.value)}))}"
+
+
+def _refusal(node: ast.AST, _role: str, _rng: random.Random) -> Iterator[str]:
+    if isinstance(node, ast.Raise | ast.Assert):
+        yield "pass"
 
 
 def _exception(node: ast.AST, role: str, rng: random.Random) -> Iterator[str]:
@@ -127,7 +149,7 @@ def _call(node: ast.AST, _role: str, _rng: random.Random) -> Iterator[str]:
 
 def _element(node: ast.AST, role: str, rng: random.Random) -> Iterator[str]:
     """A constant's table: one of its elements goes, or one of its words becomes another."""
-    if role != _CONSTANT:
+    if role not in {_CONSTANT, _BOUND}:
         return
     if isinstance(node, ast.Tuple | ast.List | ast.Set) and len(node.elts) > 1:
         yield _without_one(node, rng)
@@ -151,6 +173,7 @@ KINDS: dict[str, Callable[[ast.AST, str, random.Random], Iterator[str]]] = {
     "not dropped": _negation,
     "number off by one": _number,
     "another answer": _answer,
+    "refusal left out": _refusal,
     "exception let through": _exception,
     "call left out": _call,
     "table's element": _element,

@@ -35,8 +35,16 @@ def _artifact(name: str, *tests: str) -> Room:
 
 
 ROOMS = (
-    Room(("harness/guard/*.py",), ("tests/unit/guard",)),
-    Room(("harness/release/*.py",), ("tests/unit/release", "tests/unit/guard/test_guard_proof.py")),
+    Room(("harness/guard/*.py",), ("tests/unit/guard", "tests/unit/runner/test_runner_replacement.py")),
+    Room(
+        ("harness/release/*.py",),
+        (
+            "tests/unit/release",
+            "tests/unit/guard/test_guard_proof.py",
+            "tests/unit/runner/test_runner_demands.py",
+            "tests/unit/runner/test_runner_folders.py",
+        ),
+    ),
     Room(("harness/gates/*.py",), ("tests/unit/gates", "tests/unit/checks/test_checks_all.py", "tests/plugin")),
     Room(
         tuple(f"harness/ledger/{name}.py" for name in ("billing", "chain", "codec", "history", "ownership", "sql")),

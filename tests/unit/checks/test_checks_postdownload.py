@@ -21,6 +21,7 @@ from tests.support.facts import (
     MODEL,
     OTHER_SHA,
     SHA,
+    Judged,
     assert_only,
     changed,
     finding,
@@ -61,6 +62,7 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("another model", found("tensors_as_predicted", Verdict.FAIL), {FORMED: "tensors_as_predicted"}),
     ("another rope", found("hyperparameters", Verdict.FAIL), {FORMED: "hyperparameters"}),
     ("not looked at for weights", without("weights_present"), {FORMED: "not looked at for weights_present"}),
+    ("not parsed", without("well_formed"), {FORMED: "not looked at for well_formed"}),
     ("not compared with the plan", without("tensors_as_predicted"), {FORMED: "tensors_as_predicted"}),
     ("another template", found("tokenizer_as_trained", Verdict.FAIL), {TOKENIZER: "tokenizer_as_trained"}),
     ("odd ids", found("tokenizer_consistent", Verdict.FAIL), {TOKENIZER: "tokenizer_consistent"}),
@@ -112,3 +114,55 @@ def test_what_the_job_does_without_is_not_required() -> None:
     job = sound_job(gates={"generate": False}, artifact={"second_copy": None})
     assert plan.left_out("postdownload", job).keys() - plan.of_other_kinds(job) == {SPEAKS, COPY}
     assert finding("x").verdict is Verdict.PASS
+
+
+def test_the_least_that_passes() -> None:
+    changes = {
+        "hashed": Hashed(5_000_000_001, SHA),
+        "remote": Artifact(MODEL, 5_000_000_001, SHA),
+        "second_copy": Hashed(5_000_000_001, SHA),
+        "generation": Generation(loaded=True, tokens=1),
+        "companions": Companions(1, ()),
+    }
+    assert_only(judge(Stage.POSTDOWNLOAD, changed(postdownload(), changes)), Verdict.PASS, {})
+
+
+LOOKED_AT = {
+    "gguf": (FORMED, ("well_formed", "tensors_as_predicted", "weights_present")),
+    "merged": (
+        "local_model_well_formed",
+        ("files_whole", "tensors_as_predicted", "weights_present", "tokenizer_there", "config_as_planned"),
+    ),
+    "adapter": (
+        "local_model_well_formed",
+        ("adapter_config", "adapter_tensors", "adapter_numbers", "adapter_trained"),
+    ),
+}
+UNPREDICTED = {"tensors_as_predicted", "hyperparameters", "adapter_config", "adapter_tensors"}
+CLAIMS = [(kind, one) for kind, (_, claims) in LOOKED_AT.items() for one in claims]
+
+
+def of_kind(kind: str, claims: Mapping[str, Verdict], *, predict: bool = True) -> Judged:
+    floor = {} if kind == "gguf" else {"floor": 10_000}
+    job = sound_job(artifact={"kind": kind, "predict": predict, **floor})
+    facts = replace(postdownload(), findings=seen(tuple(finding(name, said) for name, said in claims.items())))
+    return judge(Stage.POSTDOWNLOAD, facts, job)[LOOKED_AT[kind][0]]
+
+
+@pytest.mark.parametrize(("kind", "claim"), CLAIMS)
+def test_every_kind_of_model_was_looked_at_for_each_of_its_claims(kind: str, claim: str) -> None:
+    claims = dict.fromkeys(LOOKED_AT[kind][1], Verdict.PASS)
+    assert of_kind(kind, claims).verdict is Verdict.PASS
+    said = of_kind(kind, {name: verdict for name, verdict in claims.items() if name != claim})
+    assert said.verdict is Verdict.FAIL
+    assert f"was not looked at for {claim}" in said.message
+
+
+@pytest.mark.parametrize(("kind", "claim"), [*CLAIMS, ("gguf", "hyperparameters")])
+def test_a_plan_without_a_prediction_leaves_out_what_is_not_known_and_nothing_that_is(kind: str, claim: str) -> None:
+    claims = dict.fromkeys(LOOKED_AT[kind][1], Verdict.PASS)
+    unknown, wrong = {**claims, claim: Verdict.UNKNOWN}, {**claims, claim: Verdict.FAIL}
+    assert of_kind(kind, unknown).verdict is Verdict.UNKNOWN
+    without_it = Verdict.PASS if claim in UNPREDICTED else Verdict.UNKNOWN
+    assert of_kind(kind, unknown, predict=False).verdict is without_it
+    assert of_kind(kind, wrong, predict=False).verdict is Verdict.FAIL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,42 @@ def test_anything_of_value_wants_the_sentence(world: World, path: str) -> None:
     _abandon(world, lambda sentence: sentence == SENTENCE)
     assert not world.market.rented
     assert LossAccepted in world.kinds()
+
+
+CHANGES_MEANWHILE: dict[str, tuple[Callable[[World], object], str]] = {
+    "it trains on": (lambda w: _put(w, "sft/checkpoint-200/adapter_model.safetensors"), "has changed while its loss"),
+    "it stops": (lambda w: w.market.change(INSTANCE, status=InstanceStatus.STOPPED), "it is stopped now"),
+    "it becomes another's": (lambda w: w.market.change(INSTANCE, label="mine"), "carries the label"),
+    "it goes": (lambda w: w.market.rented.clear(), "no longer shows"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES_MEANWHILE)
+def test_a_sentence_that_was_waited_for_covers_what_was_shown_and_no_more(world: World, name: str) -> None:
+    change, words = CHANGES_MEANWHILE[name]
+    _put(world, "sft/checkpoint-100/adapter_model.safetensors")
+
+    def types(_: str) -> bool:
+        world.clock.turn(60)
+        change(world)
+        return True
+
+    with pytest.raises(Refused, match=words):
+        _abandon(world, types)
+    assert world.provider.count("destroy") == 0
+    assert DestroyIntended not in world.kinds()
+
+
+def test_what_holds_less_by_the_time_that_the_sentence_is_typed_goes(world: World) -> None:
+    _put(world, "sft/checkpoint-100/adapter_model.safetensors")
+
+    def types(_: str) -> bool:
+        world.clock.turn(60)
+        shutil.rmtree(world.box.root / "models")
+        return True
+
+    _abandon(world, types)
+    assert not world.market.rented
 
 
 def test_what_was_asked_to_go_is_let_go_of_whatever_it_shows_by_then(world: World) -> None:

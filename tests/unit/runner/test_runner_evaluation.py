@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from harness.artifacts import digest
 from harness.core.errors import HostUnreachable, Refused
 from harness.core.ids import Sha256
 from harness.core.lifecycle import Stage
+from harness.core.ports import RemoteFile
 from harness.core.questions import Command
 from harness.ledger import billing
 from harness.ledger.events import ArtifactRecorded, Evaluated, EvaluationBegun, Released, Verified
@@ -99,6 +101,16 @@ def writes_too_much(world: World, _: Command) -> dict[str, Any]:
     return ENDED
 
 
+def cannot_be_kept(world: World, _: Command) -> dict[str, Any]:
+    def full(remote: RemoteFile) -> None:
+        if remote.path.endswith("evaluation.json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    _write(world)
+    world.box.on_fetch = full
+    return ENDED
+
+
 def writes_an_old_one(world: World, _: Command) -> dict[str, Any]:
     _write(world)
     os.utime(world.box.root / "evaluation.json", (1.0, 1.0))
@@ -126,6 +138,7 @@ def test_it_comes_home_after_the_file_is_verified_and_before_the_release(
         (writes_a_folder, "is no file of a sane size"),
         (writes_too_much, "is no file of a sane size"),
         (writes_an_old_one, "the command wrote no evaluation.json"),
+        (cannot_be_kept, "No space left on device"),
     ],
 )
 def test_what_goes_wrong_is_told_and_holds_nothing(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 import random
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from harness.core.process import Finished
 from tests.mutants import __main__ as running
 from tests.mutants.__main__ import Copy, drawn
 from tests.mutants.kinds import KINDS, Mutant, mutants
+from tests.mutants.reaching import Reaching
 from tests.mutants.rooms import ROOMS, Room
 
 CHANGED = {
@@ -22,6 +26,13 @@ CHANGED = {
     "f(ä, x)[1]": [("number off by one", "(1 + 1)")],
     "def f():\n    return a": [("another answer", "return False")],
     "def f():\n    return None": [("another answer", "return False")],
+    "def f() -> bool:\n    return False": [("another answer", "return True")],
+    "if a:\n    raise E(f(1), not b)": [("refusal left out", "pass")],
+    "assert a, f'{1}' if not b else 1": [("refusal left out", "pass")],
+    "reporter.note(1)": [],
+    "a = printable(b, 300)": [],
+    "MAX_NAME = _POLL_S = 5": [],
+    "_POLL_S = 5": [],
     "try: pass\nexcept (A, B.C): pass": [("exception let through", "(B.C,)")],
     "try: pass\nexcept A: pass": [],
     "os.fsync(file)": [("call left out", "pass")],
@@ -60,6 +71,78 @@ def test_every_room_has_modules_and_tests() -> None:
         assert all((running.TREE / file).is_file() for file in files)
 
 
+def seen_by(folder: Path, tests: dict[str, tuple[float, list[str]]], lines: dict[str, Any]) -> Reaching:
+    (folder / "1.json").write_text(json.dumps({"tests": tests, "lines": lines}), "utf-8")
+    return Reaching.read(folder, folder)
+
+
+def mutant(path: str, line: int, last: int | None = None) -> Mutant:
+    return Mutant(path, "", line, last or line, "", "", "")
+
+
+def test_a_mutant_is_judged_by_the_tests_that_run_through_it(tmp_path: Path) -> None:
+    """Those that noticed one before come first, then the module's own, then the short ones; files together."""
+    (tmp_path / "room.py").write_text("LIMITS = (1, 2)\n_BOTH = LIMITS\ndef f(x=_BOTH):\n    a\n    b\n", "utf-8")
+    (tmp_path / "other.py").write_text("def g():\n    room.f()\n", "utf-8")
+    tests = {
+        "t/test_a.py::slow": (9.0, []),
+        "t/test_a.py::quick": (1.0, []),
+        "t/test_room.py::own": (5.0, []),
+        "t/test_b.py::shares": (2.0, ["fixture t box"]),
+        "t/test_b.py::long": (70.0, []),
+    }
+    of_room = {
+        "t/test_a.py::slow": [4, 5],
+        "t/test_a.py::quick": [4],
+        "t/test_room.py::own": [4],
+        "fixture t box": [5],
+        "t/test_gone.py::failed": [4, 5],
+    }
+    reaching = seen_by(tmp_path, tests, {"room.py": of_room, "other.py": {"t/test_b.py::long": [2]}})
+    assert reaching.tests(mutant("room.py", 4)) == ["t/test_room.py::own", "t/test_a.py::quick", "t/test_a.py::slow"]
+    assert reaching.tests(mutant("room.py", 5)) == ["t/test_b.py::shares", "t/test_a.py::slow"]
+    assert reaching.tests(mutant("room.py", 1)) == ["t/test_b.py::long"], "by the name of what is made with it"
+    assert reaching.tests(mutant("elsewhere.py", 1)) == []
+    reaching.noticed("t/test_a.py::slow")
+    assert reaching.tests(mutant("room.py", 4)) == ["t/test_a.py::slow", "t/test_a.py::quick", "t/test_room.py::own"]
+    reaching.seconds["t/test_a.py::quick"] = 59.0
+    assert reaching.tests(mutant("room.py", 4)) == ["t/test_a.py::slow", "t/test_room.py::own"], "a minute is over"
+
+
+WATCHED_ROOM = {
+    "checks/__init__.py": "",
+    "checks/room.py": "def least(one, other):\n    if one < other:\n        return one\n    return other\n",
+    "test_room.py": (
+        "import pytest\nfrom checks import room\n"
+        "@pytest.fixture(scope='module')\ndef shared():\n    return room.least(2, 1)\n"
+        "def test_less():\n    assert room.least(1, 2) == 1\n"
+        "def test_first(shared):\n    assert shared == 1\n"
+        "def test_second(shared):\n    assert shared == 1\n"
+        "def test_broken():\n    assert room.least(1, 2) == 2\n"
+    ),
+}
+
+
+def test_a_run_is_watched_and_a_choice_of_it_runs_in_its_order(tmp_path: Path) -> None:
+    """What tests share is each one's; a test that fails judges nothing."""
+    for path, text in WATCHED_ROOM.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text, "utf-8")
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    running.watch(tmp_path, [Room(("checks/room.py",), ("test_room.py",))], seen)
+    reaching = Reaching.read(seen, tmp_path)
+    assert set(reaching.seconds) == {f"test_room.py::test_{name}" for name in ("less", "first", "second")}
+    assert reaching.tests(mutant("checks/room.py", 3)) == ["test_room.py::test_less"]
+    assert set(reaching.tests(mutant("checks/room.py", 4))) == {
+        "test_room.py::test_first",
+        "test_room.py::test_second",
+    }
+    copy = Copy(tmp_path, ("-rA",), reaching)
+    said = copy._pytest("test_room.py::test_second", "test_room.py::test_less")
+    assert re.findall(r"PASSED \S+::test_(\w+)", said.tail) == ["second", "less"]
+
+
 ROOM = Room(("room.py",), ("test_room.py",))
 DIFFERENT = "def least(one, other):\n    return None\n"
 MODULE = "def least(one, other):\n    return one if one < other else other\n"
@@ -74,7 +157,7 @@ TEST = "import room\ndef test_least():\n    assert room.least(1, 2) == 1\ndef te
 def test_a_mutant_is_killed_by_a_test_that_passes_without_it(tmp_path: Path, after: str, outcome: str) -> None:
     (tmp_path / "room.py").write_text(MODULE, "utf-8")
     (tmp_path / "test_room.py").write_text(TEST, "utf-8")
-    changed = Mutant("room.py", "", 2, "one < other", after, MODULE.replace("one < other", after))
+    changed = Mutant("room.py", "", 2, 2, "one < other", after, MODULE.replace("one < other", after))
     assert Copy(tmp_path, ()).notices(changed, ROOM) == outcome
     assert (tmp_path / "room.py").read_text("utf-8") == MODULE
 
@@ -103,7 +186,7 @@ def test_a_busy_machine_neither_kills_nor_saves(
     module.write_text(MODULE, "utf-8")
     answers = {MODULE: unchanged, DIFFERENT: changed}
     monkeypatch.setattr(Copy, "_pytest", lambda _self, *_: answers[module.read_text("utf-8")].pop(0))
-    assert Copy(tmp_path, ()).notices(Mutant("room.py", "", 2, "", "", DIFFERENT), ROOM) == outcome
+    assert Copy(tmp_path, ()).notices(Mutant("room.py", "", 2, 2, "", "", DIFFERENT), ROOM) == outcome
     assert not changed
     assert not unchanged
 
@@ -115,4 +198,4 @@ def test_tests_that_take_long_without_a_mutant_prove_nothing_by_taking_longer(
     answers = [HUNG, ENDED]
     monkeypatch.setattr(Copy, "_pytest", lambda _self, *_: answers.pop(0))
     monkeypatch.setattr(running, "TIMEOUT_S", 0.0)
-    assert Copy(tmp_path, ()).notices(Mutant("room.py", "", 2, "", "", DIFFERENT), ROOM) == "unjudged"
+    assert Copy(tmp_path, ()).notices(Mutant("room.py", "", 2, 2, "", "", DIFFERENT), ROOM) == "unjudged"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -142,6 +145,46 @@ def test_a_file_of_another_length_gets_no_name(tmp_path: Path) -> None:
     with pytest.raises(TransferFailed, match="recorded are"):
         journal.publish()
     assert not journal.destination.exists()
+
+
+@pytest.mark.parametrize(("more", "room"), [(0, True), (1, True), (-1, False)])
+def test_a_download_begins_with_room_for_the_file_and_to_spare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int, room: bool
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=SIZE + (64 << 20) + more))
+    if room:
+        opened(tmp_path)
+        return
+    with pytest.raises(LocalDiskFull, match=f"has {SIZE + (64 << 20) - 1} bytes free"):
+        opened(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(errno.EOPNOTSUPP, False), (errno.ENOSYS, False), (errno.EINVAL, False), (errno.ENOSPC, True), (errno.EIO, True)],
+)
+def test_a_file_system_that_cannot_reserve_is_no_full_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: bool
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def refuses(_: int, offset: int, length: int) -> None:
+        asked.append((offset, length))
+        raise OSError(number, "")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuses, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    journal = opened(tmp_path)
+    with journal.part.open("r+b", buffering=0) as file:
+        if told:
+            with pytest.raises(OSError, match=f"Errno {number}"):
+                journal.reserve(file)
+        else:
+            journal.reserve(file)
+        assert asked == [(0, SIZE)]
+        Journal(RemoteFile("model", 0, Sha256("a" * 64)), tmp_path / "empty").reserve(file)
+    assert asked == [(0, SIZE)], "of an empty file there is nothing to reserve"
 
 
 class Unreachable:
