@@ -44,7 +44,7 @@ def report(
     """Write the gold-standard report anew and say where it is."""
     asked = _formats(formats) if formats else USUAL
     with open_context(job) as context:
-        for path in reports.write(_report(context), context.directory, asked):
+        for path in reports.write(report_of(context), context.directory, asked):
             typer.echo(str(path))
 
 
@@ -55,12 +55,12 @@ def _formats(told: Iterable[str]) -> tuple[Form, ...]:
     return tuple(Form(name) for name in names)
 
 
-def _report(context: OpenContext) -> reports.Report:
-    """The report of a job as it stands."""
+def report_of(context: OpenContext, *, asks: bool = True) -> reports.Report:
+    """The report of a job as it stands; unless it ``asks``, without the provider's bill."""
     return reports.build(
         context.history,
         now=context.clock.now(),
-        charges=_charges(context),
+        charges=_charges(context) if asks else None,
         release=_release(context),
         evaluation=_evaluation(context),
         rules=_rules(),
@@ -141,7 +141,7 @@ def reported(context: OpenContext, console: Console, *, agreed: bool = False) ->
         say_bills(context, console)
     finally:
         try:
-            report = _report(context)
+            report = report_of(context)
             *_, page = reports.write(report, context.directory)
         except (HarnessError, OSError) as error:
             say(console, f"the report could not be written: {error}", "red")
