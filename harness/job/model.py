@@ -23,6 +23,7 @@ from harness.artifacts import quantizations
 from harness.core.ids import JobName, job_name
 from harness.job import older, profiles
 from harness.job.artifact import ArtifactTable, Quantization
+from harness.job.card import CardTable
 from harness.job.data import DataTable, TrainerName
 from harness.job.provider import ProviderTable
 from harness.job.table import FROM_FILE, Count, Table
@@ -238,6 +239,7 @@ class Job(Table):
     limits: LimitsTable
     gates: GatesTable = GatesTable()
     teardown: TeardownTable = TeardownTable()
+    card: CardTable = CardTable()
     notify: Annotated[NotifyTable, Field(exclude=True, repr=False)] = NotifyTable()
     adopted: bool = False
     """True when the job took over an instance that it did not rent. No job file says so: an adoption does."""
