@@ -137,7 +137,7 @@ def _companions(context: JobContext) -> Companions:
     problems = [f"{name} is missing" for name in ("training.log", "run.json") if not (folder / name).is_file()]
     verified = 0
     for entry in outputs.files:
-        if entry.kind in manifest.ARTIFACTS:
+        if entry.kind in {*manifest.ARTIFACTS, manifest.TRACKER}:
             continue
         local = folder / entry.path
         if not local.is_file():

@@ -146,6 +146,11 @@ class TrainingTable(Table):
     With ``adapter``, a third of the bytes, a training whose box dies starts again from step 0 on another one.
     """
     session: str = "train"
+    environment: tuple[Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]{0,79}$")], ...] = ()
+    """Names of variables of this machine's environment that the training gets on the box, such as ``WANDB_API_KEY``.
+
+    Their values lie on the rented box while the job does; no record, facts file or report has them.
+    """
     log: Literal["contract", "trainer"] = "contract"
     """Lines that training.log is read by: those of docs/contract.md, or the records that the trainer logs by itself."""
 

@@ -114,8 +114,9 @@ def test_a_hostile_box_runs_nothing_when_its_words_come_in_live(browser: Browser
     assert all(url.startswith(served.server.address) for url in browser.requests())
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("path", ["", "job/night", "job/nobody"])
+@pytest.mark.parametrize(
+    ("path", "dark"), [("", False), ("", True), ("job/nobody", False)], ids=["light", "dark", "failure"]
+)  # a job's page is its report, which is judged beside this
 def test_everybody_can_read_it(browser: Browser, served: Serving, path: str, dark: bool) -> None:
     served.write(_named("night").rented())
     served.write(_named("over").closed())
