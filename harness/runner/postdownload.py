@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from harness.artifacts import arrival, digest, manifest, parts
+from harness.artifacts import arrival, digest, elsewhere, manifest, parts
 from harness.artifacts import finals as artifact_files
 from harness.artifacts.checkpoint import ADAPTER
 from harness.artifacts.parts import Artifact, ArtifactFile
@@ -190,7 +190,9 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _copy_again(context: RunnerContext, local: Path, artifact: Artifact, reporter: ProgressReporter) -> None:
-    folder = context.job.artifact.second_copy
+    folder, address = context.job.artifact.second_copy, context.job.artifact.second_copy_url
+    if address is not None:
+        elsewhere.copy(local, artifact, address)
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
