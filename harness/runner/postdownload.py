@@ -288,7 +288,8 @@ def _fetch_unlisted(context: RunnerContext) -> list[tuple[RemoteFile, Path]]:
     job, directory = context.job, context.job.package.remote_dir
     trees = {trainer: TreeOf(posixpath.join(directory, job.checkpoint_folder(trainer))) for trainer in job.trainers}
     answers = context.host().probe([*trees.values()])
-    paths, events = ["training.log"], []
+    paths = ["training.log"]
+    events: list[str] = []
     for trainer, tree in trees.items():
         found = [one.path for one in answers[tree].get().entries if one.kind == "file"]
         steps = {int(match[1]) for path in found if (match := _IN_CHECKPOINT.match(path))}
