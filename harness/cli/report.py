@@ -109,9 +109,9 @@ def _leave_card(context: OpenContext, report: reports.Report) -> Path | None:
     """Put the model's card beside the verified model, where that still lies; raises OSError."""
     verified = context.history.verified
     text = card.render(report, context.history, _modelfile(context))
-    if verified is None or text is None or not verified.path.exists():
+    if verified is None or text is None or not (place := Path(verified.path)).exists():
         return None
-    return card.leave(text, verified.path.parent, verified.path.name, context.name)
+    return card.leave(text, place.parent, place.name, context.name)
 
 
 def _modelfile(context: OpenContext) -> str | None:

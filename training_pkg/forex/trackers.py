@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class Trackers(TrainerCallback):  # type: ignore[misc]  # transformers publishes
         _keep_at_home(FOLDER / stage)
         self._inner: dict[str, Any] = {}
         for name in names:
-            self._try(name, lambda name=name: self._inner.update({name: _made(name)}))
+            self._try(name, partial(self._open, name))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """Open the run."""
@@ -48,9 +49,12 @@ class Trackers(TrainerCallback):  # type: ignore[misc]  # transformers publishes
         if "wandb" in self._inner:
             self._try("wandb", self._inner["wandb"]._wandb.finish)  # noqa: SLF001 - it has no other handle
 
+    def _open(self, name: str) -> None:
+        self._inner[name] = _made(name)
+
     def _each(self, event: str, args: Any, state: Any, control: Any, rest: dict[str, Any]) -> None:
         for name, inner in list(self._inner.items()):
-            self._try(name, lambda inner=inner: getattr(inner, event)(args, state, control, **rest))
+            self._try(name, partial(getattr(inner, event), args, state, control, **rest))
 
     def _try(self, name: str, act: Callable[[], object]) -> None:
         try:
