@@ -25,6 +25,9 @@ MAX_PATH: Final = 1024
 ARTIFACTS: Final = ("gguf", "model")
 """Kinds of outputs that come home as the artifact; an adapter comes in any case."""
 
+TRACKER: Final = "tracker"
+"""Kind of a file that a tracker wrote, as TensorBoard's events: brought home where it can be, and never required."""
+
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f\\:*?"<>|]')
 
 
@@ -52,7 +55,7 @@ class ManifestEntry:
     path: Annotated[str, AfterValidator(safe_path)]
     size: Annotated[_Count, Field(validation_alias="bytes")]
     sha256: Annotated[Sha256, AfterValidator(ids.sha256)]
-    kind: Literal["gguf", "model", "adapter", "trainer_state", "modelfile", "run"]
+    kind: Literal["gguf", "model", "adapter", "trainer_state", "modelfile", "run", "tracker"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,10 @@ COMMANDS: Final = {
     "logs": ("logs:logs", "Show the training's log, from the box or the copy here; -f follows it."),
     "ssh": ("ssh:ssh", "Open a shell on the job's box: the harness's key, the pinned host key."),
     "report": ("report:report", "Write the gold-standard report anew and say where it is."),
+    "serve": (
+        "serve:serve",
+        "Show the reports of all jobs in a browser of this machine, as they change. It only looks.",
+    ),
     "export": (
         "export:export",
         "Pack a job into one file, with which its gates are judged on another machine, as in CI.",

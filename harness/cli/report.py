@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from harness import report as reports
-from harness.artifacts import digest, evaluation
+from harness.artifacts import digest, evaluation, manifest
 from harness.cli.confirming import say_bills, staked
 from harness.cli.screens import say
 from harness.cli.telling import telling
@@ -22,7 +22,7 @@ from harness.ledger import billing
 from harness.ledger.events import Adopted, Rented
 from harness.providers import registry
 from harness.release import release as releases
-from harness.report import Form, ending, recorded
+from harness.report import Form, card, ending, recorded
 from harness.report.model import EvaluationReport, RuleCheck, RuleReport
 from harness.report.writing import USUAL
 from harness.shellguard import handbook, seeds
@@ -44,8 +44,11 @@ def report(
     """Write the gold-standard report anew and say where it is."""
     asked = _formats(formats) if formats else USUAL
     with open_context(job) as context:
-        for path in reports.write(_report(context), context.directory, asked):
+        made = report_of(context)
+        for path in reports.write(made, context.directory, asked):
             typer.echo(str(path))
+        if not formats and (left := _leave_card(context, made)) is not None:
+            typer.echo(str(left))
 
 
 def _formats(told: Iterable[str]) -> tuple[Form, ...]:
@@ -55,12 +58,12 @@ def _formats(told: Iterable[str]) -> tuple[Form, ...]:
     return tuple(Form(name) for name in names)
 
 
-def _report(context: OpenContext) -> reports.Report:
-    """The report of a job as it stands."""
+def report_of(context: OpenContext, *, asks: bool = True) -> reports.Report:
+    """The report of a job as it stands; unless it ``asks``, without the provider's bill."""
     return reports.build(
         context.history,
         now=context.clock.now(),
-        charges=_charges(context),
+        charges=_charges(context) if asks else None,
         release=_release(context),
         evaluation=_evaluation(context),
         rules=_rules(),
@@ -102,6 +105,28 @@ def _evaluation(context: OpenContext) -> EvaluationReport | None:
         return EvaluationReport({}, str(error))
 
 
+def _leave_card(context: OpenContext, report: reports.Report) -> Path | None:
+    """Put the model's card beside the verified model, where that still lies; raises OSError."""
+    verified = context.history.verified
+    text = card.render(report, context.history, _modelfile(context))
+    if verified is None or text is None or not (place := Path(verified.path)).exists():
+        return None
+    return card.leave(text, place.parent, place.name, context.name)
+
+
+def _modelfile(context: OpenContext) -> str | None:
+    """The package's Modelfile as its manifest states it; None when there is none that reads."""
+    companions = context.directory / "companions"
+    try:
+        outputs = manifest.read_output_manifest((companions / "MANIFEST.json").read_bytes())
+        for entry in outputs.of_kind("modelfile"):
+            data = (companions / entry.path).read_bytes()
+            return data.decode() if digest.of_bytes(data) == entry.sha256 else None
+    except (HarnessError, OSError, ValueError):
+        pass
+    return None
+
+
 def _rules() -> tuple[RuleReport, ...]:
     """The first user's rules with the checks that keep them; none where the checks cannot be read."""
     try:
@@ -141,8 +166,9 @@ def reported(context: OpenContext, console: Console, *, agreed: bool = False) ->
         say_bills(context, console)
     finally:
         try:
-            report = _report(context)
+            report = report_of(context)
             *_, page = reports.write(report, context.directory)
+            _leave_card(context, report)
         except (HarnessError, OSError) as error:
             say(console, f"the report could not be written: {error}", "red")
         else:

@@ -129,7 +129,9 @@ def _lost(context: OpenContext, problem: str) -> GateHeld:
     """The file is not here any more, and the instance that had it is gone: where another copy may be."""
     artifact, folder = context.history.artifact, context.job.artifact.second_copy
     name = "" if artifact is None else context.name if artifact.files else posixpath.basename(artifact.path)
-    second = f"its second copy, {folder / name}," if folder is not None else "a backup"
+    address = context.job.artifact.second_copy_url
+    there = folder / name if folder is not None else f"{address}/{name}" if address is not None else None
+    second = f"its second copy, {there}," if there is not None else "a backup"
     return GateHeld(
         f"{problem}, and the instance of job {context.name} is gone: it cannot be fetched again",
         remedy=f"Put {second} back in its place (SHA-256 {artifact.sha256 if artifact else 'unknown'}), "

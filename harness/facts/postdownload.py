@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.artifacts import adapter, apart, arrival, digest, manifest, merged, parts
+from harness.artifacts import adapter, apart, arrival, digest, elsewhere, manifest, merged, parts
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.model_shape import read_config
 from harness.artifacts.parts import Artifact
@@ -137,7 +137,7 @@ def _companions(context: JobContext) -> Companions:
     problems = [f"{name} is missing" for name in ("training.log", "run.json") if not (folder / name).is_file()]
     verified = 0
     for entry in outputs.files:
-        if entry.kind in manifest.ARTIFACTS:
+        if entry.kind in {*manifest.ARTIFACTS, manifest.TRACKER}:
             continue
         local = folder / entry.path
         if not local.is_file():
@@ -158,5 +158,8 @@ def _unlisted(context: JobContext, folder: Path) -> Companions:
 
 
 def _second_copy(context: JobContext, path: Path) -> digest.Hashed:
+    address, artifact = context.job.artifact.second_copy_url, context.history.artifact
+    if address is not None and artifact is not None:
+        return elsewhere.read_back(path.name, artifact, address)
     folder = needed(context.job.artifact.second_copy, "the job asks for no second copy")
     return parts.here(folder / path.name)[0]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, Final
 
+from harness.artifacts import elsewhere
 from harness.artifacts.dataset.sound import Flaw
 from harness.context import JobContext
 from harness.core import durable
@@ -215,6 +216,8 @@ def _free_bytes(context: JobContext) -> int:
     """The room where the artifact is to arrive, when something can be written there and where its copy goes."""
     if context.job.artifact.second_copy is not None:
         writable(context.job.artifact.second_copy)
+    if context.job.artifact.second_copy_url is not None:
+        elsewhere.require(context.job.artifact.second_copy_url)
     return shutil.disk_usage(writable(context.destination)).free
 
 

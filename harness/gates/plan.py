@@ -270,7 +270,11 @@ _CONDITIONS: Final = (
         "the log has the contract's own lines",
         tuple(OF_RECORDS),
     ),
-    _When(lambda job: job.artifact.second_copy is not None, "the job asks for none", ("second_copy_verified",)),
+    _When(
+        lambda job: job.artifact.second_copy is not None or job.artifact.second_copy_url is not None,
+        "the job asks for none",
+        ("second_copy_verified",),
+    ),
     _When(
         lambda job: job.is_billed,
         "a machine of one's own has no image, no price, no term, and no market that would tell them",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from harness.artifacts import quantizations
+from harness.artifacts.elsewhere import without_keys
 from harness.job.table import Count, Table
 
 
@@ -42,6 +43,10 @@ class ArtifactTable(Table):
     destination: Path | None = None
     """A folder on this machine; not given, the job's own directory."""
     second_copy: Path | None = None
+    second_copy_url: (
+        Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://\S+$"), AfterValidator(without_keys)] | None
+    ) = None
+    """The same at an address that fsspec reaches, such as ``s3://bucket/models``; it has no key in it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -52,6 +57,8 @@ class ArtifactTable(Table):
 
     @model_validator(mode="after")
     def _has_a_floor(self) -> ArtifactTable:
+        if self.second_copy is not None and self.second_copy_url is not None:
+            raise ValueError("one second copy is made and verified: second_copy, or second_copy_url")
         if self.kind != "gguf" and self.floor is None:
             raise ValueError(f"floor is missing: the size in bytes that the files of {self.described} must exceed")
         if self.kind == "gguf" and self.quantization not in self.floors:

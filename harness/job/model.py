@@ -23,6 +23,7 @@ from harness.artifacts import quantizations
 from harness.core.ids import JobName, job_name
 from harness.job import older, profiles
 from harness.job.artifact import ArtifactTable, Quantization
+from harness.job.card import CardTable
 from harness.job.data import DataTable, TrainerName
 from harness.job.provider import ProviderTable
 from harness.job.table import FROM_FILE, Count, Table
@@ -145,6 +146,11 @@ class TrainingTable(Table):
     With ``adapter``, a third of the bytes, a training whose box dies starts again from step 0 on another one.
     """
     session: str = "train"
+    environment: tuple[Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]{0,79}$")], ...] = ()
+    """Names of variables of this machine's environment that the training gets on the box, such as ``WANDB_API_KEY``.
+
+    Their values lie on the rented box while the job does; no record, facts file or report has them.
+    """
     log: Literal["contract", "trainer"] = "contract"
     """Lines that training.log is read by: those of docs/contract.md, or the records that the trainer logs by itself."""
 
@@ -238,6 +244,7 @@ class Job(Table):
     limits: LimitsTable
     gates: GatesTable = GatesTable()
     teardown: TeardownTable = TeardownTable()
+    card: CardTable = CardTable()
     notify: Annotated[NotifyTable, Field(exclude=True, repr=False)] = NotifyTable()
     adopted: bool = False
     """True when the job took over an instance that it did not rent. No job file says so: an adoption does."""

@@ -1,6 +1,7 @@
 """GOLD_STANDARD.html: the whole report as one page that needs nothing else, and runs nothing. Pure.
 
 No script, no request: the page's own policy forbids both, and allows the one style sheet in it by its digest.
+A page that ``harness serve`` shows has a revision, and one script, allowed by its digest, which asks that server alone.
 Every word is escaped by the template engine; plots are made of numbers here and trusted as they are.
 """
 
@@ -22,16 +23,19 @@ from harness.report import bars, charts, numbers, standing
 from harness.report.bars import Bar, Whisker
 from harness.report.model import JobStanding, Report
 
+STYLE: Final = "gold_standard.css.jinja"
+SCRIPT: Final = "live.js.jinja"
+
 if TYPE_CHECKING:
-    from jinja2 import Template
-
-_TEMPLATE: Final = "gold_standard.html.jinja"
+    from jinja2 import Environment
 
 
-def render(report: Report) -> str:
-    """The whole page."""
+def render(report: Report, revision: str = "") -> str:
+    """The whole page; with a ``revision`` the one that follows its job."""
     current = standing.current(report.stages)
-    return _template().render(
+    return page(
+        "gold_standard.html.jinja",
+        revision,
         report=report,
         current=current if current is not None and (current.shut or current.problems) else None,
         mark=_MARKS[report.standing],
@@ -45,12 +49,40 @@ def render(report: Report) -> str:
         else "",
         days=[(day, list(moments)) for day, moments in groupby(report.timeline, key=lambda one: numbers.day(one.at))],
         rules=[(rule, rule.verdict) for rule in report.rules],
-        version=__version__,
     )
 
 
+def page(template: str, revision: str, **told: Any) -> str:
+    """A page of this room's templates, with its style sheet, its policy and, when it has a revision, its script."""
+    style, script = _text(STYLE), _text(SCRIPT) if revision else ""
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            style=_as_is(style),
+            script=_as_is(script),
+            policy=policy(revision),
+            revision=revision,
+            version=__version__,
+            **told,
+        )
+    )
+
+
+def policy(revision: str = "") -> str:
+    """Content-Security-Policy of a page: nothing is loaded; what is in it is allowed by its digest."""
+    follows = f"; script-src '{_policy_digest(_text(SCRIPT))}'; connect-src 'self'" if revision else ""
+    style = f"default-src 'none'; style-src '{_policy_digest(_text(STYLE))}'; img-src data:"
+    return f"{style}; base-uri 'none'; form-action 'none'{follows}"
+
+
 @cache
-def _template() -> Template:
+def _text(name: str) -> str:
+    return _environment().get_template(name).render()
+
+
+@cache
+def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - only a page needs it
 
     environment = Environment(
@@ -63,10 +95,10 @@ def _template() -> Template:
     environment.filters.update(
         {name: getattr(numbers, name) for name in ("usd", "per_hour", "size", "exactly", "rate", "duration")}
         | {name: getattr(numbers, name) for name in ("clock", "day", "moment", "share")}
-        | {"posix": shlex.quote, "powershell": _powershell, "sha256": _policy_digest, "rfc3339": _machine_time}
+        | {"posix": shlex.quote, "powershell": _powershell, "rfc3339": _machine_time}
     )
     environment.tests["passed"] = lambda verdict: verdict is Verdict.PASS
-    return environment.get_template(_TEMPLATE)
+    return environment
 
 
 def _powershell(word: str) -> str:
@@ -91,10 +123,10 @@ _MARKS: Final[Mapping[JobStanding, tuple[str, str]]] = {
 }
 
 
-def _svg(text: str) -> Any:
+def _as_is(text: str) -> Any:
     from markupsafe import Markup  # noqa: PLC0415 - comes with the template engine
 
-    return Markup(text)  # noqa: S704 - made of numbers and escaped names by charts
+    return Markup(text)  # noqa: S704 - this room's own, or made of numbers and escaped names by charts
 
 
 def _plots(report: Report) -> Iterator[dict[str, Any]]:
@@ -102,7 +134,7 @@ def _plots(report: Report) -> Iterator[dict[str, Any]]:
         drawn = bool(curve.lines)
         yield {
             "curve": curve,
-            "svg": _svg(charts.lines(curve, f"plot{index}")) if drawn else None,
+            "svg": _as_is(charts.lines(curve, f"plot{index}")) if drawn else None,
             "told": charts.told(curve) if drawn else "",
             "rows": charts.rows(curve) if drawn else [],
         }
@@ -113,7 +145,7 @@ def _evaluated(report: Report) -> Iterator[dict[str, Any]]:
         told = [("trained", found.trained), ("base model", found.base), ("majority class", found.majority)]
         dots = [Whisker(name, one.accuracy, one.low, one.high) for name, one in told]
         plot = bars.whiskers(dots, f"decided{index}", "Decisions that were right, with 95 % intervals")
-        yield {"kind": kind, "found": found, "rows": told, "svg": _svg(plot)}
+        yield {"kind": kind, "found": found, "rows": told, "svg": _as_is(plot)}
 
 
 def _dollars(report: Report) -> Any:
@@ -121,7 +153,7 @@ def _dollars(report: Report) -> Any:
     paid = [
         Bar(one.stage.value, one.usd, one.idle_usd or 0.0, numbers.usd(one.usd)) for one in report.stages if one.usd
     ]
-    return _svg(bars.bars(paid, "dollars", "Dollars by stage")) if paid else None
+    return _as_is(bars.bars(paid, "dollars", "Dollars by stage")) if paid else None
 
 
 def _download(report: Report) -> Any:
@@ -129,7 +161,7 @@ def _download(report: Report) -> Any:
     money = report.money
     told = [("as it came", money.bytes_per_s), ("offered line", money.line_bytes_per_s)]
     given = [Bar(name, rate, 0.0, numbers.rate(rate)) for name, rate in told if rate is not None]
-    return None if money.bytes_per_s is None else _svg(bars.bars(given, "rate", "Download rate"))
+    return None if money.bytes_per_s is None else _as_is(bars.bars(given, "rate", "Download rate"))
 
 
 def _spans(report: Report) -> Any:
@@ -139,4 +171,4 @@ def _spans(report: Report) -> Any:
         for stage in report.stages
         if stage.entered_at is not None
     ]
-    return _svg(bars.spans(begun, "spans", "Time of each stage")) if begun else None
+    return _as_is(bars.spans(begun, "spans", "Time of each stage")) if begun else None

@@ -10,6 +10,7 @@ from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
 from harness.runner.progress import ProgressReporter
 from harness.runner.run import shut_gate
+from harness.runner.training import require_carried
 
 
 def first_look(context: RunnerContext, reporter: ProgressReporter, *, holds: bool = True) -> None:
@@ -21,6 +22,7 @@ def first_look(context: RunnerContext, reporter: ProgressReporter, *, holds: boo
     from harness.facts import preflight  # noqa: PLC0415 - loads what preflight looks with
     from harness.plugin.at_once import judge_at_once  # noqa: PLC0415 - loads pytest
 
+    require_carried(context.job)
     reporter.note("first, in seconds: key, credit, SSH key, destination, disk, versions")
     result = judge_at_once(context.job, preflight.first_look(context))
     if result.verdict is not Verdict.PASS:

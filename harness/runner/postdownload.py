@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from harness.artifacts import arrival, digest, manifest, parts
+from harness.artifacts import arrival, digest, elsewhere, manifest, parts
 from harness.artifacts import finals as artifact_files
 from harness.artifacts.checkpoint import ADAPTER
 from harness.artifacts.parts import Artifact, ArtifactFile
@@ -30,6 +30,8 @@ from harness.runner.progress import DOWNLOAD, ProgressReporter
 _COMPANION_KINDS = ("adapter", "trainer_state", "modelfile", "run")
 _DIGEST_TIMEOUT_S = 600.0
 _NAMED = 3
+_TRACKED, _TRACKED_BYTES = 200, 64 << 20
+"""Files of trackers that come home, and bytes of each, at most."""
 
 
 def posttrain(context: RunnerContext, reporter: ProgressReporter) -> None:
@@ -188,7 +190,9 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _copy_again(context: RunnerContext, local: Path, artifact: Artifact, reporter: ProgressReporter) -> None:
-    folder = context.job.artifact.second_copy
+    folder, address = context.job.artifact.second_copy, context.job.artifact.second_copy_url
+    if address is not None:
+        elsewhere.copy(local, artifact, address)
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -237,16 +241,24 @@ def _digest(context: RunnerContext, path: str) -> RemoteFile:
 def _bring_companions(context: RunnerContext, reporter: ProgressReporter) -> None:
     """Bring the small files that are not here yet; a failure is told, and the gate sees what is missing."""
     try:
-        _fetch_companions(context)
+        tracked = _fetch_companions(context)
     except (HarnessError, CouldNotLook, OSError, ValueError) as error:
         reporter.note(f"the companions could not all be fetched: {printable(str(error))}")
-
-
-def _fetch_companions(context: RunnerContext) -> None:
-    """Everything that the package's manifest names beside the model, the manifest, the log, and an evaluation."""
-    if context.job.unmodified:
-        _fetch_unlisted(context)
         return
+    for remote, local in tracked:
+        try:
+            _fetch_companion(context, remote, local)
+        except (HarnessError, CouldNotLook, OSError, ValueError) as error:
+            reporter.note(f"a tracker's file stays on the box: {printable(str(error))}")
+
+
+def _fetch_companions(context: RunnerContext) -> list[tuple[RemoteFile, Path]]:
+    """Everything that the package's manifest names beside the model, the manifest, the log, and an evaluation.
+
+    The files of trackers, which nothing waits for, are returned with their places here.
+    """
+    if context.job.unmodified:
+        return _fetch_unlisted(context)
     directory = context.job.package.remote_dir
     path = posixpath.join(directory, "MANIFEST.json")
     told = context.host().probe([question := ReadText(path, manifest.MAX_MANIFEST_BYTES)])[question].get()
@@ -261,20 +273,34 @@ def _fetch_companions(context: RunnerContext) -> None:
     for name in ("MANIFEST.json", "training.log", "run.json"):
         _fetch_companion(context, _digest(context, posixpath.join(directory, name)), companions / name)
     evaluation.bring(context)
+    return [
+        (RemoteFile(posixpath.join(directory, entry.path), entry.size, entry.sha256), companions / entry.path)
+        for entry in outputs.of_kind(manifest.TRACKER)
+        if entry.size <= _TRACKED_BYTES
+    ][:_TRACKED]
 
 
-def _fetch_unlisted(context: RunnerContext) -> None:
-    """The log, and of each trainer's newest checkpoint all but the optimizer's state and a whole model's weights."""
+def _fetch_unlisted(context: RunnerContext) -> list[tuple[RemoteFile, Path]]:
+    """The log, and of each trainer's newest checkpoint all but the optimizer's state and a whole model's weights.
+
+    TensorBoard's files, which the trainer writes beside its checkpoints, are returned as ``_fetch_companions`` does.
+    """
     job, directory = context.job, context.job.package.remote_dir
     trees = {trainer: TreeOf(posixpath.join(directory, job.checkpoint_folder(trainer))) for trainer in job.trainers}
     answers = context.host().probe([*trees.values()])
     paths = ["training.log"]
+    events: list[str] = []
     for trainer, tree in trees.items():
         found = [one.path for one in answers[tree].get().entries if one.kind == "file"]
         steps = {int(match[1]) for path in found if (match := _IN_CHECKPOINT.match(path))}
         newest = f"checkpoint-{max(steps)}/" if steps else None
         kept = [path for path in found if newest and path.startswith(newest) and _is_small(path.removeprefix(newest))]
         paths += [posixpath.join(job.checkpoint_folder(trainer), path) for path in kept]
+        events += [
+            posixpath.join(job.checkpoint_folder(trainer), one.path)
+            for one in answers[tree].get().entries
+            if one.kind == "file" and ".tfevents." in posixpath.basename(one.path) and one.bytes <= _TRACKED_BYTES
+        ]
     companions = context.directory / "companions"
     listed = {}
     for path in paths:
@@ -283,6 +309,10 @@ def _fetch_unlisted(context: RunnerContext) -> None:
         listed[path] = remote.sha256
     durable.write(companions / manifest.FOUND, canonical.canonical(listed))
     evaluation.bring(context)
+    return [
+        (_digest(context, posixpath.join(directory, path)), companions / manifest.safe_path(path))
+        for path in events[:_TRACKED]
+    ]
 
 
 _IN_CHECKPOINT = re.compile(r"checkpoint-(\d{1,9})/")

@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable
 
 from harness.context import RunnerContext
+from harness.core import environment
 from harness.core.answers import SessionState
 from harness.core.errors import (
+    BadInput,
     HarnessError,
     HostKeyChanged,
     HostUnreachable,
@@ -170,12 +172,30 @@ def _status(context: RunnerContext) -> InstanceStatus | None:
 def _start(context: RunnerContext, session: TrainingSession) -> bool:
     """Start the job's command; an unmodified trainer's behind a line that says which launch it is."""
     job, history = context.job, context.history
+    found, _ = carried(job)  # of one that is not here any more the training does without
     if not job.unmodified or history.alive is None:
-        return session.start(job.training.command)
+        return session.start(job.training.command, found)
     line = LaunchLine(job.name, str(history.alive.instance_id), history.launches + 1)
     marked = ("sh", "-c", 'printf "\\n%s\\n" "$0"; exec "$@"', str(line), *job.training.command)
     # Buffered, its records would come a page later than the bars that tell their steps.
-    return session.start(marked, {"PYTHONUNBUFFERED": "1"})
+    return session.start(marked, {**found, "PYTHONUNBUFFERED": "1"})
+
+
+def carried(job: Job) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Variables that the job file has the training get, by name, and the names of those that are not set here."""
+    here = environment.variables()
+    names = job.training.environment
+    return {name: here[name] for name in names if here.get(name)}, tuple(name for name in names if not here.get(name))
+
+
+def require_carried(job: Job) -> None:
+    """Raise BadInput unless every variable that the job file names is set on this machine."""
+    _, absent = carried(job)
+    if absent:
+        raise BadInput(
+            f"training.environment names {', '.join(absent)}, which this machine's environment does not have",
+            remedy=f"Set it ({absent[0]}), or take the name out of the job file.",
+        )
 
 
 def _record_launch(context: RunnerContext, why: str) -> None:

@@ -34,7 +34,7 @@ _SHAPE = (
 def identity(config: Config, stages: tuple[Stage, Stage], data: Mapping[str, DataFile[Any]]) -> dict[str, Any]:
     """The fields of run.json that two runs must share for one to go on from the other's checkpoints."""
     settings = dataclasses.asdict(config)
-    del settings["export"]  # it does not change what is trained
+    del settings["export"], settings["run"]["trackers"]  # they do not change what is trained
     return {
         "batch_size": config.batch_size,
         "dtype": str(compute_dtype()).removeprefix("torch."),

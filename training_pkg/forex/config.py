@@ -18,6 +18,7 @@ from .errors import BadConfig
 
 QUANTIZATIONS = ("Q8_0", "F16", "Q4_K_M")
 REASONING = ("template", "drop", "keep")
+TRACKERS = ("tensorboard", "trackio", "wandb")
 _MAY_BE_ZERO = {"max_steps": " (0: no cap)", "warmup_steps": "", "threads": "", "seed": "", "dropout": ""}
 """Numbers that need not be positive, and a remark on the zero."""
 
@@ -103,6 +104,8 @@ class Run:
     checkpoint_limit: int = 5
     gradient_checkpointing: bool = True
     threads: int = 0
+    trackers: tuple[str, ...] = ()
+    """Trackers that may write the course down, too; one that is not installed is done without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +208,9 @@ def _check(config: Config) -> None:
         _day(config.model.today)
     if not config.export.quantizations:
         raise BadConfig("export.quantizations is empty")
+    for name in config.run.trackers:
+        if name not in TRACKERS:
+            raise BadConfig(f"run.trackers: {name!r} is unknown; allowed: {', '.join(TRACKERS)}")
     for name in config.export.quantizations:
         if name not in QUANTIZATIONS:
             raise BadConfig(f"export.quantizations: {name!r} is unknown; allowed: {', '.join(QUANTIZATIONS)}")

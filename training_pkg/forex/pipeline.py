@@ -30,6 +30,7 @@ from . import (
     refusals,
     rows,
     runlog,
+    trackers,
     training,
 )
 from .config import Config, Model, Shape, total_steps
@@ -68,7 +69,8 @@ class Pipeline:
             from . import trainers  # noqa: PLC0415 - loads trl, and only a training needs it
 
         model = self._loaded()
-        training.run(trainers.sft(self._config, self.sft, model, self.chat, self._data.examples), self.sft)
+        tracked_by = self._config.run.trackers
+        training.run(trainers.sft(self._config, self.sft, model, self.chat, self._data.examples), self.sft, tracked_by)
 
     def run_dpo(self) -> None:
         """Train the last SFT checkpoint's adapter to the last DPO step, unless it was trained before."""
@@ -81,7 +83,8 @@ class Pipeline:
             from . import trainers  # noqa: PLC0415 - see above
 
         model, pairs = self._loaded(), self._data.pairs.rows
-        training.run(trainers.dpo(self._config, self.dpo, model, self.chat, pairs, start=start), self.dpo)
+        tracked_by = self._config.run.trackers
+        training.run(trainers.dpo(self._config, self.dpo, model, self.chat, pairs, start=start), self.dpo, tracked_by)
 
     def run_export(self) -> None:
         """Final adapter, GGUF, Modelfile and the manifest, written last; nothing when all of it is there already."""
@@ -112,6 +115,7 @@ class Pipeline:
         files += [manifest.entry(path, "adapter") for path in sorted(ADAPTER.iterdir())]
         files += [manifest.entry(folder / "trainer_state.json", "trainer_state") for folder in (sft_last, dpo_last)]
         files += [manifest.entry(modelfile, "modelfile"), manifest.entry(announce.RUN_FILE, "run")]
+        files += trackers.files()
         manifest.write(MANIFEST, steps={"sft": self.sft.total, "dpo": self.dpo.total}, files=files)
 
     def run_evaluate(self) -> None:

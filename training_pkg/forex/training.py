@@ -14,6 +14,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from . import checkpoints, runlog
 from .config import Config, micro_batch
 from .errors import TrainingDefect
+from .trackers import Trackers
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +113,13 @@ class LogLines(TrainerCallback):  # type: ignore[misc]  # transformers publishes
         runlog.say(runlog.SAVED, stage=self._stage.name, checkpoint=checkpoint.as_posix())
 
 
-def run(trainer: Any, stage: Stage) -> Path:
+def run(trainer: Any, stage: Stage, tracked_by: tuple[str, ...] = ()) -> Path:
     """Train to the stage's last step, from the newest whole checkpoint if there is one; returns the last checkpoint."""
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(LogLines(stage))
+    if tracked_by:
+        trainer.add_callback(Trackers(stage.name, tracked_by))
     kind, warmup = trainer.args.lr_scheduler_type.value, trainer.args.warmup_steps
     runlog.say(runlog.SCHEDULE, stage=stage.name, kind=kind, warmup=warmup, rate=trainer.args.learning_rate)
     start = checkpoints.newest_complete(stage.folder, stage.name)

@@ -81,6 +81,7 @@ def start(directory: str, name: str, argv: Any, env: Any, log: str) -> Any:
         )
         launcher = os.path.join(home, "launch.sh")
         with open(launcher, "w") as file:
+            os.fchmod(file.fileno(), 0o600)  # what is exported may be a key
             file.write(script)
         _spawn(name, launcher, os.path.dirname(home))
         deadline = time.monotonic() + STARTED_WITHIN_S
