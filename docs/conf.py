@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import click
 from sphinx.application import Sphinx
 
 from harness import __version__
+from harness.cli.main import COMMANDS, load
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 REPOSITORY: Final = "https://github.com/gold-standard-harness/gold-standard-harness"
 _OUTSIDE: Final = re.compile(r"(\]\(|\]: |src=\")\.\./(?=[\w.])")
 """Where a page links to a file of the repository that is no page."""
+
+_PATTERN: Final = re.compile(r"^([\w-]+\*)\n", re.MULTILINE)
+_COMMANDS: Final = "<!-- every command with its options is put here when the site is built -->"
 
 project = "gold-standard-harness"
 author = copyright = "The harness team"  # noqa: A001 - the name is Sphinx's
@@ -36,11 +42,31 @@ html_theme_options = {"source_repository": REPOSITORY, "source_branch": "main", 
 html_static_path: list[str] = []
 
 
-def _links_out(_: Sphinx, __: str, source: list[str]) -> None:
-    """Files of the repository that are no pages are read on GitHub."""
+def _read(app: Sphinx, _: str, source: list[str]) -> None:
+    """Files of the repository that are no pages are read on GitHub; the list of commands is the programs' own.
+
+    A pattern of a toctree that no page fits is left out, for Sphinx warns of it.
+    """
+    source[0] = _PATTERN.sub(lambda found: found[0] if any(app.srcdir.glob(f"{found[1]}.md")) else "", source[0])
     source[0] = _OUTSIDE.sub(rf"\g<1>{REPOSITORY}/blob/main/", source[0])
+    if _COMMANDS in source[0]:
+        told = (line for name, (place, _) in COMMANDS.items() for line in _command(load(place, name), f"harness {name}"))
+        source[0] = source[0].replace(_COMMANDS, "\n".join(told))
+
+
+def _command(command: Any, name: str, depth: int = 2) -> Iterator[str]:
+    """Lines about a command and those below it: its line of help, its usage, its arguments and options."""
+    with click.Context(command, info_name=name) as context:
+        usage = " ".join(command.collect_usage_pieces(context))
+        records = [one.get_help_record(context) for one in command.get_params(context)]
+    yield from ("", f"{'#' * depth} {name}", "", command.help or "", "", f"`{name} {usage}`", "")
+    for told in filter(None, records):
+        words, says = (re.sub(r"\s+", " ", text).strip() for text in told)
+        yield from (f"`{words}`", f": {says or 'This message.'}", "")
+    for below, one in getattr(command, "commands", {}).items():
+        yield from _command(one, f"{name} {below}", depth + 1)
 
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
-    app.connect("source-read", _links_out)
+    app.connect("source-read", _read)

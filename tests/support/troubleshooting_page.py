@@ -70,6 +70,14 @@ def _told(one: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
+def rehearsed(source: Mapping[str, Any], name: str) -> Iterator[tuple[int, re.Pattern[str]]]:
+    """What a held job must end with when the scenario is played: the exit code, and words of its last lines."""
+    for one in (one for group in source["group"] for one in group["symptom"] if one.get("scenario") == name):
+        code = getattr(errors, one.get("error", "GateHeld")).exit_code
+        said = one["check"].split("/")[1] + " (" if "check" in one else words(one).removeprefix("next: ")
+        yield code, re.compile(".*".join(map(re.escape, said.split(_VARIES))), re.DOTALL)
+
+
 def words(one: Mapping[str, Any]) -> str:
     """What a symptom is read by: its own words, else what its check or its error says to do."""
     if "says" in one:
