@@ -29,6 +29,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 exclude_patterns = ["_build"]
+smartquotes = False  # two hyphens are an option's
 
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!harness\.api).*")]  # the API's own names are held, not what they are made of
@@ -50,7 +51,8 @@ def _read(app: Sphinx, _: str, source: list[str]) -> None:
     source[0] = _PATTERN.sub(lambda found: found[0] if any(app.srcdir.glob(f"{found[1]}.md")) else "", source[0])
     source[0] = _OUTSIDE.sub(rf"\g<1>{REPOSITORY}/blob/main/", source[0])
     if _COMMANDS in source[0]:
-        told = (line for name, (place, _) in COMMANDS.items() for line in _command(load(place, name), f"harness {name}"))
+        commands = {f"harness {name}": load(place, name) for name, (place, _) in COMMANDS.items()}
+        told = (line for name, command in commands.items() for line in _command(command, name))
         source[0] = source[0].replace(_COMMANDS, "\n".join(told))
 
 
@@ -67,6 +69,12 @@ def _command(command: Any, name: str, depth: int = 2) -> Iterator[str]:
         yield from _command(one, f"{name} {below}", depth + 1)
 
 
+def _no_signature(_: Sphinx, what: str, *__: Any) -> tuple[str, None] | None:
+    """Facts and jobs are made by the harness: how is nobody's concern."""
+    return ("", None) if what == "class" else None
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("autodoc-process-signature", _no_signature)
     app.connect("source-read", _read)

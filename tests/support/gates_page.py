@@ -1,8 +1,9 @@
 """``docs/gates.md``: every check with its claim, its remedy, and the stories behind it.
 
-``python -m tests.support.gates_page`` writes the page: claims and remedies from the checks themselves, read as text; the
-first user's rules from the marks that ``harness rules --trace`` prints; what happened to others from ``docs/seeds.toml``
-and the emulator's scenarios. It fails for a story without a source, and for a check that is not there.
+``python -m tests.support.gates_page`` writes the page: claims and remedies from the checks themselves, read as text;
+the first user's rules from the marks that ``harness rules --trace`` prints; what happened to others from
+``docs/seeds.toml`` and the emulator's scenarios. It fails for a story without a source, and for a check that is not
+there.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def page(source: Mapping[str, Any]) -> str:
             file, remedy = said[place]
             lines += [f"\n### {claim.check}\n", text(claim.says)]
             behind = [f"{document}, {rule}: *{text(rules[document, rule].words)}*" for document, rule in claim.seeds]
-            lines += ["", *(f"- {story}" for story in (*behind, *told.get(place, ())))] if behind or place in told else []
+            stories = [f"- {story}" for story in (*behind, *told.get(place, ()))]
+            lines += ["", *stories] if stories else []
             lines += ["", f"If not: {text(remedy)}. ([source]({CHECKS}/{file}))"]
     return "\n".join(lines) + "\n"
 

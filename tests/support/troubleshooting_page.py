@@ -41,13 +41,18 @@ Built by `python -m tests.support.troubleshooting_page`: codes, words and remedi
 """
 
 
-def page(source: Mapping[str, Any]) -> str:
+def source() -> dict[str, Any]:
+    """The symptoms, as they are written down."""
+    return tomllib.loads(SOURCE.read_text(encoding="utf-8"))
+
+
+def page(symptoms: Mapping[str, Any]) -> str:
     """The page in Markdown. Raises ValueError with everything that the harness does not know or say."""
-    wrong = list(_wrong(source))
+    wrong = list(_wrong(symptoms))
     if wrong:
         raise ValueError("\n".join(wrong))
     lines = [_HEAD]
-    for group in source["group"]:
+    for group in symptoms["group"]:
         lines += [f"## {group['name']}\n"]
         for one in group["symptom"]:
             lines += [f"### {one['title']}\n", *_told(one), one["why"], "", "```bash", *one["type"], "```\n"]
@@ -62,7 +67,8 @@ def _told(one: Mapping[str, Any]) -> Iterator[str]:
         error = getattr(errors, one["error"])
         yield f"Exit code {error.exit_code} (`{one['error']}`), and"
     elif "check" in one:
-        yield f"Exit code {errors.GateHeld.exit_code}, the check [{one['check']}](gates.md#{one['check'].split('/')[1]}), and"
+        anchor = f"gates.md#{one['check'].split('/')[1]}"
+        yield f"Exit code {errors.GateHeld.exit_code}, the check [{one['check']}]({anchor}), and"
     else:
         return
     if says := words(one):
@@ -70,9 +76,9 @@ def _told(one: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def rehearsed(source: Mapping[str, Any], name: str) -> Iterator[tuple[int, re.Pattern[str]]]:
+def rehearsed(name: str) -> Iterator[tuple[int, re.Pattern[str]]]:
     """What a held job must end with when the scenario is played: the exit code, and words of its last lines."""
-    for one in (one for group in source["group"] for one in group["symptom"] if one.get("scenario") == name):
+    for one in (one for group in source()["group"] for one in group["symptom"] if one.get("scenario") == name):
         code = getattr(errors, one.get("error", "GateHeld")).exit_code
         said = one["check"].split("/")[1] + " (" if "check" in one else words(one).removeprefix("next: ")
         yield code, re.compile(".*".join(map(re.escape, said.split(_VARIES))), re.DOTALL)
@@ -87,8 +93,8 @@ def words(one: Mapping[str, Any]) -> str:
     return f"next: {getattr(errors, one['error']).default_remedy}" if "error" in one else ""
 
 
-def _wrong(source: Mapping[str, Any]) -> Iterator[str]:
-    for one in (one for group in source["group"] for one in group["symptom"]):
+def _wrong(symptoms: Mapping[str, Any]) -> Iterator[str]:
+    for one in (one for group in symptoms["group"] for one in group["symptom"]):
         title = one["title"]
         if "error" in one and not hasattr(errors, one["error"]):
             yield f"{title}: there is no error {one['error']}"
@@ -117,7 +123,7 @@ def messages() -> frozenset[str]:
 def main() -> int:
     """Write the page; returns the exit status."""
     try:
-        written = page(tomllib.loads(SOURCE.read_text(encoding="utf-8")))
+        written = page(source())
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 1
