@@ -103,7 +103,9 @@ def remedies() -> Mapping[str, tuple[str, str]]:
     found = {}
     for path in sorted((ROOT / "checks").glob("*/check_*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            for mark in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            for mark in node.decorator_list:
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.remedy":
                     name = f"{path.parent.name}/{node.name.removeprefix('check_')}"
                     said = str(ast.literal_eval(mark.args[0])).replace("{job}", "JOB")
