@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import click
 from sphinx.application import Sphinx
 
 from harness import __version__
@@ -58,7 +57,7 @@ def _read(app: Sphinx, _: str, source: list[str]) -> None:
 
 def _command(command: Any, name: str, depth: int = 2) -> Iterator[str]:
     """Lines about a command and those below it: its line of help, its usage, its arguments and options."""
-    with click.Context(command, info_name=name) as context:
+    with command.context_class(command, info_name=name) as context:
         usage = " ".join(command.collect_usage_pieces(context))
         records = [one.get_help_record(context) for one in command.get_params(context)]
     yield from ("", f"{'#' * depth} {name}", "", command.help or "", "", f"`{name} {usage}`", "")
