@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ from harness.ledger.events import (
 )
 from harness.ledger.history import fold
 from harness.ledger.kinds import JobEvent
+from tests.support import troubleshooting_page
 from tests.support.operator import ROOT, Operator
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
@@ -58,12 +60,20 @@ def test_a_job_ends_as_the_scenario_says(name: str, operator: Operator) -> None:
     if scenario.ends == "held":
         assert operator.run() != 0, "it was not held"
         _is_held(operator)
+        _is_told_on_the_page(name, operator.said[0])
         # Tried again it is still held, or what held it has passed and it is closed as well as any other.
         (_is_held if operator.run() else _is_closed)(operator)
     else:
         assert any(operator.run() == 0 for _ in range(TRIES)), "it was never closed"
         _is_closed(operator)
     _really_struck(scenario, operator.world())
+
+
+def _is_told_on_the_page(name: str, said: subprocess.CompletedProcess[str]) -> None:
+    """Whoever reads docs/troubleshooting.md by the code and the words of this end finds it."""
+    for code, words in troubleshooting_page.rehearsed(name):
+        assert said.returncode == code
+        assert words.search(said.stderr), said.stderr
 
 
 def _nothing_is_unsaid(operator: Operator, events: tuple[JobEvent, ...]) -> None:

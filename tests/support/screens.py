@@ -1,8 +1,10 @@
 """Pictures of a whole job as a person sees it, typed into a real terminal of 120 and of 60 columns.
 
-    python -m tests.support.screens    # about six minutes; writes docs/screens, needs tmux
+    python -m tests.support.screens          # about ten minutes; writes docs/screens, needs tmux
+    python -m tests.support.screens story    # the README's picture alone, about four
 
-A scene names the words that must be on the screen at that moment: without them nothing is drawn.
+A scene names the words that must be on the screen at that moment: without them nothing is drawn. The story is two
+demos in one picture: one that closes, and one that a gate holds; of what they print it keeps the lines it names.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +31,34 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 FOLDER: Final = ROOT / "docs" / "screens"
 SIZES: Final = {120: 40, 60: 40}
 """Columns and rows of the terminals."""
+STORY_COLUMNS: Final = 84
+"""Columns of the README's picture: its letters are read at 700 pixels."""
+STORY: Final = (
+    (
+        "harness demo",
+        (
+            r"^\w+ +✓ PASS",
+            r"^job demo: CLOSED",
+            r"^SHA-256:",
+        ),
+    ),
+    (
+        "harness demo --scenario artifact-damaged-on-the-box",
+        (
+            r"^training +✓ PASS",
+            r"^ +FAIL remote_sha256_recorded",
+            r"^ +expected ",
+            r"^ +because ",
+            r"^posttrain +✗ FAIL",
+            r"^Instance \d+ bills",
+            r"^next:",
+            r"^exit code 3",
+        ),
+    ),
+)
+"""Commands, and which of the lines that they print are drawn: each must be there."""
 _FONTS: Final = re.compile(r"@font-face \{\{.*?\}\}\n", re.DOTALL)
-_LONGEST_S: Final = 400.0
+_LONGEST_S: Final = 900.0
 _LOOK_S: Final = 0.3
 
 
@@ -83,6 +111,10 @@ class Terminal:
         """The screen, with its colours where they are asked for."""
         return self._tmux("capture-pane", "-p", *(["-e"] if styled else []), "-t", self.session).rstrip()
 
+    def printed(self) -> list[str]:
+        """Every line since the beginning, as long as it was printed, with its colours."""
+        return self._tmux("capture-pane", "-p", "-e", "-J", "-S", "-", "-t", self.session).splitlines()
+
     def wait_for(self, *words: str) -> None:
         """Look until the screen shows all the words; raises TimeoutError with what it shows instead."""
         deadline = time.monotonic() + _LONGEST_S
@@ -101,7 +133,7 @@ def terminals(columns: int, home: Path) -> Iterator[tuple[Terminal, Terminal]]:
     server = f"screens-{columns}-{os.getpid()}"
     path = os.pathsep.join((str(Path(sys.prefix) / "bin"), os.environ["PATH"]))
     shell = f"env HARNESS_HOME={shlex.quote(str(home))} PATH={shlex.quote(path)} PS1='$ ' LC_ALL=C.UTF-8 sh"
-    size = ["-x", str(columns), "-y", str(SIZES[columns])]
+    size = ["-x", str(columns), "-y", str(SIZES.get(columns, 40))]
     try:
         for name in ("work", "look"):
             subprocess.run(
@@ -130,10 +162,47 @@ def terminals(columns: int, home: Path) -> Iterator[tuple[Terminal, Terminal]]:
 def draw(scene: Scene, terminal: Terminal, columns: int, folder: Path) -> None:
     """Write the screen of a scene, once it shows what it must."""
     terminal.wait_for(*scene.shows)
+    _write(Text.from_ansi(terminal.shown(styled=True)), scene.name, columns, folder / f"{scene.name}-{columns}.svg")
+
+
+def _write(screen: Text, title: str, columns: int, path: Path) -> None:
     console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    console.print(Text.from_ansi(terminal.shown(styled=True)), soft_wrap=True)
-    picture = console.export_svg(title=scene.name, code_format=_FONTS.sub("", CONSOLE_SVG_FORMAT))
-    (folder / f"{scene.name}-{columns}.svg").write_text(picture, encoding="utf-8", newline="\n")
+    console.print(screen, soft_wrap=True)
+    picture = console.export_svg(title=title, code_format=_FONTS.sub("", CONSOLE_SVG_FORMAT), unique_id=path.stem)
+    path.write_text(picture, encoding="utf-8", newline="\n")
+
+
+def tell(folder: Path) -> None:
+    """Run both demos of the story and draw what they print."""
+    printed = []
+    for command, _ in STORY:
+        with tempfile.TemporaryDirectory(prefix="screens-") as scratch, terminals(STORY_COLUMNS, Path(scratch)) as both:
+            both[0].type(f"clear; {command}; echo the end")
+            both[0].wait_for(r"(?m)^the end$")
+            printed.append(both[0].printed())
+    _write(story(printed), "gold-standard-harness", STORY_COLUMNS, folder / "story.svg")
+
+
+def story(printed: Sequence[Sequence[str]]) -> Text:
+    """The lines of the story, by what its commands printed; raises ValueError for one that is not there."""
+    lines = []
+    for (command, wanted), told in zip(STORY, printed, strict=True):
+        texts = [Text.from_ansi(line) for line in told]
+        kept = [text for text in texts if any(re.search(pattern, text.plain) for pattern in wanted)]
+        missing = [pattern for pattern in wanted if not any(re.search(pattern, text.plain) for text in kept)]
+        if missing:
+            raise ValueError(f"{command} printed no {missing}")
+        lines += [Text.assemble(("$ ", "bold green"), (command, "bold")), *kept, Text()]
+    return Text("\n").join(row for line in lines[:-1] for row in _rows(line))
+
+
+def _rows(line: Text) -> list[Text]:
+    """A line in at most two rows of the picture, broken at a word; evidence, which is indented, in one."""
+    broken = [line] if line.plain.startswith("    ") else line.wrap(Console(width=STORY_COLUMNS), STORY_COLUMNS)
+    rows = [*broken[:1], Text(" ").join(broken[1:])] if len(broken) > 1 else [*broken]
+    for row in rows:
+        row.truncate(STORY_COLUMNS, overflow="ellipsis")
+    return rows or [line]
 
 
 def record(columns: int, folder: Path) -> None:
@@ -190,6 +259,9 @@ def page() -> str:
 def main() -> None:
     """Write the pictures and their page."""
     FOLDER.mkdir(parents=True, exist_ok=True)
+    tell(FOLDER)
+    if sys.argv[1:] == ["story"]:
+        return
     for columns in SIZES:
         record(columns, FOLDER)
     (FOLDER.parent / "screens.md").write_text(page(), encoding="utf-8", newline="\n")
