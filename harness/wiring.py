@@ -23,7 +23,8 @@ from harness.job.provider import ProviderTable
 from harness.ledger import chain
 from harness.ledger.codec import encode
 from harness.ledger.events import Opened
-from harness.ledger.history import History, LocalFile, extended
+from harness.ledger.history import History, LocalFile, extended, placed
+from harness.ledger.imported import FOLDER, Imported
 from harness.ledger.jobs import Ledger, folded, latest, named
 from harness.ledger.kinds import JobEvent
 from harness.ledger.ownership import Known
@@ -89,15 +90,20 @@ class OpenContext:
             records = self.store.records(self.name)
             if not records:
                 raise Ledger(self.store, self.home / "jobs").no_job(self.name)
-            self._history = folded(self.name, records)
+            self._history = placed(folded(self.name, records), self.directory)
         return self._history
+
+    @property
+    def ran_elsewhere(self) -> bool:
+        """True for a job of another machine, by its bundle."""
+        return isinstance(self.store, Imported)
 
     def record(self, event: JobEvent) -> None:
         """Append an event; it is on the disk when this returns."""
         known = self.history
         self._history = None  # what an append that failed has left is read anew
         record = self.store.append(self.name, event, expected_seq=known.records[-1].seq)
-        self._history = extended(known, record)
+        self._history = placed(extended(known, record), self.directory)
         self.heard(event)
 
     def take_facts(self, stage: str) -> TakenFacts:
@@ -242,6 +248,11 @@ def open_ledger(home: Path | None = None) -> Iterator[Ledger]:
     yield Ledger(_open_store(place, SystemClock()), place / "jobs")
 
 
+def imported_jobs(home: Path | None = None) -> Imported:
+    """The jobs of other machines that were imported."""
+    return Imported((home or environment.home()) / FOLDER)
+
+
 @contextmanager
 def open_context(
     name: str | None,
@@ -249,16 +260,25 @@ def open_context(
     home: Path | None = None,
     new: bool = False,
     only_looks: bool = False,
-    choose: Callable[[EventStore], JobName] = latest,
+    choose: Callable[..., JobName] = latest,
+    artifact: Path | None = None,
 ) -> Iterator[OpenContext]:
-    """A job's context; without a name, that of the job that moved last, or as ``choose`` says.
+    """A job's context; without a name, that of the job that moved last, or as ``choose`` says of some stores.
 
     Raises BadInput when there is none. ``new``: the job need not have begun. ``only_looks``: as in ``OpenContext``.
+    ``artifact``: the file, or folder, of a job that was imported. Of such a one nobody is asked, and none begins anew.
     """
     place = home or environment.home()
     clock = SystemClock()
-    store = _open_store(place, clock)
-    name = named(name) if name else choose(store)
+    store, imported = _open_store(place, clock), imported_jobs(place)
+    name = named(name) if name else choose(store, imported)
+    if name in imported.jobs() and name not in store.jobs():
+        if new:
+            raise imported.refusal(name)
+        yield _elsewhere(imported, name, artifact, clock)
+        return
+    if artifact is not None:
+        raise BadInput("--artifact goes with --bundle: a job of this machine knows its own")
     context = OpenContext(name, place, store, clock, open_provider, only_looks=only_looks)
     if not new:
         _ = context.history
@@ -294,22 +314,26 @@ def open_bundle(file: Path, artifact: Path | None, folder: Path) -> Iterator[Ope
 
     Nobody can be asked from it. Raises BadInput for what is no bundle.
     """
-    from harness.ledger import bundle  # noqa: PLC0415 - few commands need it
+    jobs = Imported(folder)
+    yield _elsewhere(jobs, jobs.unpack(file, lambda _told, _folder: None).job, artifact, SystemClock())
 
-    records, clock = bundle.read(file, folder), SystemClock()
-    history = folded(records[0].job, records)
+
+def _elsewhere(jobs: Imported, name: JobName, artifact: Path | None, clock: Clock) -> OpenContext:
+    """The context of a job that ran on another machine, with its ``artifact`` where it lies on this one."""
+    history = placed(folded(name, jobs.records(name)), jobs.folder / name)
     known = history.fetched or history.artifact
     if artifact is not None and known is not None:
         history = replace(history, fetched=LocalFile(artifact.absolute(), known.size, known.sha256))
-    store = _open_store(folder, clock)
-    yield OpenContext(
-        history.job.name, folder, store, clock, _nobody, scratch=folder, only_looks=True, _history=history
-    )
+    folder = jobs.folder / name
+    return OpenContext(name, jobs.folder, jobs, clock, _nobody, scratch=folder, only_looks=True, _history=history)
 
 
 def _nobody(table: ProviderTable, home: Path, clock: Clock) -> Provider:
     del home, clock
-    raise ProviderUnavailable(f"the provider {table.kind} is not asked from a bundle")
+    raise ProviderUnavailable(
+        f"the provider {table.kind} is not asked about a job of another machine",
+        remedy="Run the command where the job ran.",
+    )
 
 
 @contextmanager

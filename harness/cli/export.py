@@ -1,4 +1,4 @@
-"""``harness export``: a job in one file, with which another machine judges its gates."""
+"""``harness export`` and ``harness import``: a job in one file, with which another machine judges its gates."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from harness.core.text import human_bytes, printable
+from harness.core.clock import SystemClock
+from harness.core.text import human_bytes, human_seconds, printable
 from harness.ledger import bundle
-from harness.wiring import open_context
+from harness.wiring import imported_jobs, open_context, open_ledger
 
 
 def export(
@@ -26,3 +27,21 @@ def export(
     typer.echo(f"{printable(str(path))} ({human_bytes(path.stat().st_size)})")
     for name in left_out:
         typer.echo(f"left out, for its size: {printable(name)}")
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A job's bundle, as harness export wrote it elsewhere.")],
+) -> None:
+    """Take a job of another machine in, to be shown, judged and reported on here; it is not driven here.
+
+    A newer bundle of the same job takes the place of an older one; another history is refused.
+    """
+    with open_ledger() as ledger:
+        told = imported_jobs().bring(file, ledger.store)
+    last, age_s = told.records[-1], SystemClock().now() - told.records[-1].at
+    typer.echo(
+        f"job {told.job}: {len(told.records)} events, the last {human_seconds(max(0.0, age_s))} ago, SHA-256 "
+        f"{last.digest}; recorded elsewhere, and not driven here"
+    )
+    for name in ("the model", "looks at the training while it ran", *told.left_out):
+        typer.echo(f"not in the bundle: {printable(name, 200).replace(chr(10), ' ')}")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from harness.core import shipped
 from harness.core.errors import BadInput
+from harness.core.ids import JobName
 from harness.job.load import load_job
 from harness.job.model import Job
-from harness.wiring import open_ledger
+from harness.wiring import imported_jobs, open_ledger
 
 
 def job_of(typed: Path) -> tuple[Job, Path]:
@@ -20,6 +21,8 @@ def job_of(typed: Path) -> tuple[Job, Path]:
     with open_ledger() as ledger:
         begun = None if typed.is_file() else ledger.begun(str(typed))
     if begun is None and not typed.exists():
+        if str(typed) in (imported := imported_jobs()).jobs():
+            raise imported.refusal(JobName(str(typed)))
         examples = shipped.folder("examples")
         raise BadInput(
             f"cannot read the job file {typed}: there is none, and no job has begun under the name {typed}",

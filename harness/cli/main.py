@@ -51,6 +51,10 @@ COMMANDS: Final = {
         "export:export",
         "Pack a job into one file, with which its gates are judged on another machine, as in CI.",
     ),
+    "import": (
+        "export:import_",
+        "Take a job of another machine in, to be shown, judged and reported on here; it is not driven here.",
+    ),
     "download": (
         "transfer:download",
         "Bring the model home: resumable, hashed at both ends, judged from the local disk before it gets its name.",

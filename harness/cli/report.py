@@ -68,6 +68,7 @@ def report_of(context: OpenContext, *, asks: bool = True) -> reports.Report:
         evaluation=_evaluation(context),
         rules=_rules(),
         training=recorded.training(context.history, context.directory),
+        elsewhere=context.ran_elsewhere,
     )
 
 
@@ -86,9 +87,10 @@ def _charges(context: OpenContext) -> tuple[Charge, ...] | None:
 def _release(context: OpenContext) -> releases.Release | None:
     path = context.history.release_path
     try:
-        return releases.read(Path(path)) if path else None
+        release = releases.read(Path(path)) if path else None
     except HarnessError:
         return None
+    return release if release and releases.digest_of(release) == context.history.release_sha256 else None
 
 
 def _evaluation(context: OpenContext) -> EvaluationReport | None:

@@ -32,7 +32,7 @@ from harness.runner.provision import reopen_if_old
 from harness.runner.replacement import planned
 from harness.runner.run import open_job, reopen_if_mended, reopen_if_spoilt
 from harness.runner.run import run as run_job
-from harness.wiring import OpenContext, open_context, open_ledger
+from harness.wiring import OpenContext, imported_jobs, open_context, open_ledger
 
 _NOT_A_NAME = re.compile(r"[^a-z0-9._-]+")
 
@@ -95,7 +95,9 @@ def demo(
     name = f"{job.name}-{_NOT_A_NAME.sub('-', Path(scenario).stem.lower())}" if scenario else str(job.name)
     changes: dict[str, object] = {"provider": job.provider.model_copy(update={"scenario": scenario})}
     with open_ledger() as ledger:
-        job = job.model_copy(update={**changes, "name": _unfinished(name, ledger.closed())})
+        job = job.model_copy(
+            update={**changes, "name": _unfinished(name, ledger.closed().union(imported_jobs().jobs()))}
+        )
     drive(job, file, yes=True, brief=True, until=until, accept_changes=True, plain=plain, verbose=verbose)
 
 
@@ -172,7 +174,7 @@ def _rehearse(context: OpenContext, console: Console, reporter: ProgressReporter
 
 
 def _unfinished(name: str, closed: frozenset[JobName]) -> JobName:
-    """The job to go on with, or the next name when all of that name are closed."""
+    """The job to go on with, or the next name when all of that name are closed, or another machine's."""
     number = 1
     while (candidate := named(name[:60] if number == 1 else f"{name[:60]}-{number}")) in closed:
         number += 1

@@ -16,7 +16,7 @@ from harness.core.errors import LogDamaged
 from harness.core.money import OWN
 from harness.core.text import human_seconds, printable
 from harness.ledger.jobs import named
-from harness.wiring import open_ledger
+from harness.wiring import imported_jobs, open_ledger
 
 _NAME_WIDTH = 16
 _INDENT = "  "
@@ -30,11 +30,15 @@ def status(
 
     Nobody is asked but the event log and what was recorded beside it.
     """
-    now = SystemClock().now()
+    now, imported = SystemClock().now(), imported_jobs()
     with open_ledger() as ledger:
-        if job:
+        if job and named(job) in imported.jobs():
+            rows = [imported.row(named(job))]
+        elif job:
             ledger.require_log(named(job))
-        rows = [ledger.row(named(job), now)] if job else ledger.rows(now)
+            rows = [ledger.row(named(job), now)]
+        else:
+            rows = [*ledger.rows(now), *map(imported.row, imported.jobs())]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     else:
@@ -75,7 +79,9 @@ def _parts(row: Mapping[str, Any], now: float) -> Iterator[str]:
         age = human_seconds(max(0.0, now - training["seen_at"]))
         yield f"step {training['step']}/{training['total']}, {human_seconds(training['left_s'])} left ({age} ago)"
     yield from money_words(money["spent_usd"], money["projected_usd"], money["cap_usd"], over=row["stage"] == "closed")
-    yield row["bills"]["told"]
+    told = row["bills"]["told"]
+    at = row.get("recorded_elsewhere")
+    yield told if at is None else f"as another machine had it {human_seconds(max(0.0, now - at))} ago: {told}"
 
 
 def money_words(spent: float, projected: float, cap: float | None, *, over: bool) -> Iterator[str]:

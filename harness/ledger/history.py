@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
@@ -92,6 +93,8 @@ class History:
     closed: bool = False
     held: events.Held | None = None
     instance_stopped: bool = False
+    directory: PurePath | None = None
+    """The job's folder as it lies today: the log has paths of the time at which it was written."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -139,6 +142,16 @@ class History:
         """The digest of the last record: names the whole log."""
         return self.records[-1].digest if self.records else ""
 
+    def here(self, path: str | PurePath) -> PurePath:
+        """A path of the log; one in the job's folder, wherever that lay then, in the folder as it lies today."""
+        ours = "evidence" if self.job.artifact.destination else "evidence|artifact"
+        found = re.search(
+            rf"^.*[/\\]jobs[/\\]{re.escape(self.job.name)}[/\\](release-[^/\\]+|(?:{ours})[/\\].+)$", str(path)
+        )
+        if found is None or self.directory is None:
+            return PurePath(path)
+        return self.directory.joinpath(*re.split(r"[/\\]", found[1]))
+
     def all(self, kind: type[Kind]) -> tuple[Kind, ...]:
         """Every event of one kind, in order."""
         found = (decode(record) for record in self.records if record.kind == kind.kind)
@@ -158,6 +171,15 @@ def fold(records: Iterable[Record]) -> History:
     if history is None:
         raise ValueError("the event log is empty")
     return replace(history, records=tuple(known))
+
+
+def placed(history: History, directory: PurePath) -> History:
+    """The history of a job whose folder lies there: a home may have been moved, or restored at another path."""
+    there = replace(history, directory=directory)
+    files = {name: getattr(history, name) for name in ("fetched", "verified")}
+    moved = {name: replace(file, path=there.here(file.path)) for name, file in files.items() if file is not None}
+    release = None if history.release_path is None else str(there.here(history.release_path))
+    return replace(there, release_path=release, **moved)
 
 
 def extended(history: History, record: Record) -> History:

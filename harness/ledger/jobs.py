@@ -17,7 +17,7 @@ from harness.job.provider import ProviderTable
 from harness.ledger import ownership, rows, throwaway, timings
 from harness.ledger.chain import Record
 from harness.ledger.events import Closed, Opened
-from harness.ledger.history import History, fold
+from harness.ledger.history import History, fold, placed
 from harness.ledger.ownership import Known
 from harness.ledger.remembered import remembered
 from harness.ledger.store import EventStore
@@ -148,7 +148,8 @@ class Ledger:
         return self._row(name, history, now)
 
     def _row(self, name: JobName, history: History, now: float) -> dict[str, Json]:
-        return rows.row(history, now, forgotten=history.rental is None and self._forgets(name, history))
+        there = history if self.folders is None else placed(history, self.folders / name)
+        return rows.row(there, now, forgotten=history.rental is None and self._forgets(name, history))
 
     def _forgets(self, name: JobName, history: History) -> bool:
         """True when the job's folder tells of an instance of which its log, an older one, knows nothing."""
@@ -166,16 +167,17 @@ def _lost(folder: Path, instance_id: InstanceId) -> LogDamaged:
     )
 
 
-def sole(store: EventStore) -> JobName:
+def sole(*stores: EventStore) -> JobName:
     """The only job there is; raises BadInput when there are others, for a verdict about another job is none."""
-    names = store.jobs()
+    names = sorted({name for store in stores for name in store.jobs()})
     if len(names) > 1:
         raise BadInput(f"which job is meant? There are {', '.join(names)}", remedy="Name it: --job=NAME")
-    return latest(store)
+    return latest(*stores)
 
 
-def latest(store: EventStore) -> JobName:
-    """The job whose log was last written to; raises BadInput when there is none."""
+def latest(*stores: EventStore) -> JobName:
+    """The job whose log was last written to, in the first store that has one; raises BadInput when there is none."""
+    store = next((store for store in stores if store.jobs()), stores[0])
     try:
         newest = {name: records[-1].at for name in store.jobs() if (records := store.records(name))}
     except LogDamaged as error:

@@ -44,7 +44,7 @@ def newest_look(history: History) -> FactsFile | None:
     if newest is None or history.rental is None or newest.at < history.rental.at:
         return None
     try:
-        return read_facts(Path(str(newest.data["facts_path"])))
+        return read_facts(Path(history.here(str(newest.data["facts_path"]))))
     except BadInput:
         return None
 

@@ -43,6 +43,13 @@ def row(history: History, now: float, *, forgotten: bool = False) -> dict[str, J
     }
 
 
+def recorded_elsewhere(history: History) -> dict[str, Json]:
+    """State of a job that ran on another machine, as of its last event: no command here ends what bills there."""
+    at = history.records[-1].at
+    bills = _bills(billed.bills(history)) | {"command": None, "at_once": None}
+    return row(history, at) | {"bills": bills, "next": None, "recorded_elsewhere": at}
+
+
 def unreadable(name: JobName, error: LogDamaged) -> dict[str, Json]:
     """State of a job whose log does not read."""
     told = _bills(billed.unaccounted(name))

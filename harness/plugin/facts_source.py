@@ -15,11 +15,11 @@ from harness.context import JobContext
 from harness.core.errors import BadInput, GateUnknown
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.observed import CouldNotLook
-from harness.core.text import did_you_mean, human_seconds
+from harness.core.text import did_you_mean
 from harness.gates.facts_file import UNTOLD, FactsFile, digest, name_of, read_facts
 from harness.job.model import Job
 from harness.plugin.arguments import ALL, asked_stages
-from harness.release.statement import rfc3339
+from harness.report.junit import recorded
 
 if TYPE_CHECKING:
     from harness.wiring import OpenContext
@@ -40,12 +40,10 @@ class Gathered:
     notes: tuple[str, ...] = ()
 
 
-def _age(path: Path, looked_at: str = "the world is not looked at") -> str:
-    """Sentence about facts that were recorded: when they were seen, and how long ago by this machine's clock."""
+def _age(path: Path, *looked_at: str) -> str:
+    """Sentence about facts that were recorded, by this machine's clock."""
     facts = read_facts(path)
-    seconds = time.time() - facts.taken_at
-    ago = f"{human_seconds(seconds)} ago" if seconds >= 0 else f"{human_seconds(-seconds)} from now, by this clock"
-    return f"recorded facts of stage {facts.stage}, seen {rfc3339(facts.taken_at)}, {ago}: {looked_at}"
+    return recorded(facts.stage, "seen", facts.taken_at, time.time(), *looked_at)
 
 
 def gather(options: Sequence[str], config: pytest.Config, scratch: Path) -> Gathered:
@@ -75,18 +73,19 @@ def _look(stages: Sequence[str], config: pytest.Config, scratch: Path, *, every:
 
     ``every``: all stages of the lifecycle were asked for, and those that the job goes without are left out.
     """
-    bundled, artifact = config.option.bundle is not None, config.option.artifact
+    artifact = config.option.artifact
     with _opened(config, scratch) as context:
+        bundled = context.ran_elsewhere
         name, goes_through = context.name, set(context.history.stages)
         without = [stage for stage in stages if every and stage in set(ORDER) - goes_through]
         asked = [stage for stage in stages if stage not in without]
         found = {stage: _own_stage(stage, context.job, config, scratch) for stage in asked if stage not in set(ORDER)}
         of_the_gone = set(ORDER) - set(_OUTLIVE) if context.history.destroyed is not None else set()
-        recorded: dict[str, str] = {}
+        ages: dict[str, str] = {}
         if bundled:
             of_the_gone = set(ORDER) - ({Stage.POSTDOWNLOAD} if artifact else set())
             if artifact and Stage.POSTDOWNLOAD in asked:
-                found[Stage.POSTDOWNLOAD], recorded[Stage.POSTDOWNLOAD] = _artifact_here(context, scratch)
+                found[Stage.POSTDOWNLOAD], ages[Stage.POSTDOWNLOAD] = _artifact_here(context, scratch)
         anew: list[str] = []
         for stage in (one for one in asked if one in of_the_gone):
             try:
@@ -97,7 +96,7 @@ def _look(stages: Sequence[str], config: pytest.Config, scratch: Path, *, every:
             if path is None:
                 anew.append(stage)
             else:
-                found[stage], recorded[stage] = path, _age(path)
+                found[stage], ages[stage] = path, _age(path)
         found |= {stage: context.take_facts(stage).path for stage in asked if stage not in found}
     notes = []
     if anew:
@@ -106,9 +105,9 @@ def _look(stages: Sequence[str], config: pytest.Config, scratch: Path, *, every:
         notes.append(f"job {name} took its instance over: what {', '.join(without)} would look at, nobody can tell")
     if bundled:
         notes.append(f"job {name} is judged by its bundle: by what its gates saw then, and nobody is asked")
-    elif recorded:
+    elif ages:
         notes.append(f"the instance of job {name} is gone: what was on it is judged by what its gates saw then")
-    return Gathered({stage: found[stage] for stage in asked}, recorded, tuple(notes))
+    return Gathered({stage: found[stage] for stage in asked}, ages, tuple(notes))
 
 
 def _opened(config: pytest.Config, scratch: Path) -> AbstractContextManager[OpenContext]:
@@ -117,10 +116,8 @@ def _opened(config: pytest.Config, scratch: Path) -> AbstractContextManager[Open
     from harness.ledger.jobs import sole  # noqa: PLC0415 - see above
 
     job, file, artifact = config.option.job, config.option.bundle, config.option.artifact
-    if file is None and artifact is None:
-        return wiring.open_context(job, choose=sole)
     if file is None:
-        raise BadInput("--artifact goes with --bundle: a job of this machine knows its own")
+        return wiring.open_context(job, choose=sole, artifact=artifact)
     if job is not None:
         raise BadInput(f"--bundle has one job: leave out --job={job}")
     folder = scratch / "bundle"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.core import environment
+from harness.core.ids import new_nonce
 from harness.core.verdict import Verdict, worst
 from harness.gates.evidence import GateResult, told_once
 from harness.plugin.session import Judging
@@ -35,11 +36,16 @@ class Gatekeeping:
     began: float = field(default_factory=time.monotonic)
     session: pytest.Session | None = None
     unwritten: str = ""
+    resume: str = ""
+    """The word with which GitHub, told to obey nothing that is printed, begins to again; empty once it was said."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Remember the session: its exit status is to be set. Its first line says what is no look at the world."""
         self.session = session
+        if environment.on_github():
+            self.resume = new_nonce()
+            self._say(f"::stop-commands::{self.resume}")
         self._say_recorded()
 
     @pytest.hookimpl(optionalhook=True)
@@ -84,13 +90,22 @@ class Gatekeeping:
         if self.session is not None:
             self._hold(self.session)
             self._say_recorded()
+        self._resume()
 
     def _say_recorded(self) -> None:
         """Said before everything else and after it: an old look is easily taken for a new one."""
+        for line in (*self.judging.notes, *self.judging.recorded.values()):
+            self._say(line, yellow=True)
+
+    def _resume(self) -> None:
+        if self.resume:
+            self._say(f"::{self.resume}::")
+            self.resume = ""
+
+    def _say(self, line: str, **look: bool) -> None:
         terminal = self.config.pluginmanager.getplugin("terminalreporter")
-        told = (*self.judging.notes, *self.judging.recorded.values())
-        for line in told if terminal is not None else ():
-            terminal.write_line(line, yellow=True)
+        if terminal is not None:
+            terminal.write_line(line, **look)
 
     def _hold(self, session: pytest.Session) -> None:
         opened = bool(self.gates) and all(gate.verdict is Verdict.PASS for gate in self.gates)
@@ -121,5 +136,6 @@ class Gatekeeping:
         if self.unwritten:
             terminalreporter.write_line(f"the verdicts could not be written: {self.unwritten}", red=True)
         if environment.on_github():
-            for line in workflow_commands(self.gates):
+            self._resume()
+            for line in workflow_commands(self.gates, self.config.option.artifact or self.config.option.bundle):
                 terminalreporter.write_line(line)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.gates.evidence import GateResult
 from harness.plugin.session import Judging
 from harness.report import junit
 
+_MARKS = frozenset("\\`*_[]<>|~$&")
 _SUMMARY_LIMIT = 1_000_000
-"""GitHub cuts a step summary at 1 MiB."""
+"""Bytes of a step summary: GitHub shows none that is larger than 1 MiB."""
 
 
 def verdicts_json(gates: Iterable[GateResult], judging: Judging) -> bytes:
@@ -53,15 +56,14 @@ def junit_xml(gates: Iterable[GateResult], judging: Judging) -> bytes:
     )
 
 
-def workflow_commands(gates: Iterable[GateResult]) -> Iterator[str]:
-    """GitHub's workflow commands, one for each check that did not pass."""
+def workflow_commands(gates: Iterable[GateResult], file: Path | None = None) -> Iterator[str]:
+    """GitHub's workflow commands, one for each check that did not pass, about a file of the repository."""
+    told = {} if file is None else {"file": file.as_posix()}
     for gate in gates:
-        for result in gate.not_passed():
-            yield _command("error" if result.verdict is Verdict.FAIL else "warning", result.id, result.message)
-        for check in gate.missing:
-            yield _command("warning", check, "did not report")
-        for problem in gate.problems:
-            yield _command("warning", gate.stage, problem)
+        for title, verdict, why in _shut(gate):
+            kind = "error" if verdict is Verdict.FAIL else "warning"
+            properties = ",".join(f"{name}={_property(text)}" for name, text in {**told, "title": title}.items())
+            yield f"::{kind} {properties}::{_escaped(why)}"
 
 
 def summary_markdown(gates: Iterable[GateResult], judging: Judging) -> str:
@@ -71,18 +73,28 @@ def summary_markdown(gates: Iterable[GateResult], judging: Judging) -> str:
         word = "open" if gate.verdict is Verdict.PASS else "held"
         lines.append(f"### {judging.facts[gate.stage].job.name}: gate {gate.stage} {word}\n")
         lines += [f"{_cell(judging.recorded[gate.stage])}\n"] if gate.stage in judging.recorded else []
-        lines.append("| check | verdict | saw |\n|---|---|---|")
+        shut = list(_shut(gate))
+        if shut:
+            lines += ["| not passed | verdict | why |", "|---|---|---|"]
+            lines += [f"| {_cell(title)} | {verdict.name} | {_cell(why)} |" for title, verdict, why in shut]
+            lines.append("")
+        lines += ["| check | verdict | saw |", "|---|---|---|"]
         for result in gate.results:
             saw = "; ".join(f"{sight.name} = {sight.value}" for sight in result.saw)
             lines.append(f"| {_cell(result.id)} | {result.verdict.name} | {_cell(saw)} |")
-        lines += [f"| {check} | UNKNOWN | did not report |" for check in gate.missing]
-        lines += [f"| | UNKNOWN | {_cell(problem)} |" for problem in gate.problems]
         lines.append("")
-    return "\n".join(lines)[:_SUMMARY_LIMIT]
+    return "\n".join(lines).encode("utf-8", "replace")[:_SUMMARY_LIMIT].decode("utf-8", "ignore")
 
 
-def _command(kind: str, title: str, message: str) -> str:
-    return f"::{kind} title={_escaped(title).replace(':', '%3A').replace(',', '%2C')}::{_escaped(message)}"
+def _shut(gate: GateResult) -> Iterator[tuple[str, Verdict, str]]:
+    """All that keeps a gate shut: its name, its verdict, the reason."""
+    yield from ((result.id, result.verdict, result.message) for result in gate.not_passed())
+    yield from ((check, Verdict.UNKNOWN, "did not report") for check in gate.missing)
+    yield from ((gate.stage, Verdict.UNKNOWN, problem) for problem in gate.problems)
+
+
+def _property(text: str) -> str:
+    return _escaped(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def _escaped(text: str) -> str:
@@ -91,6 +103,5 @@ def _escaped(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    for special in "\\`*_[]<>|":
-        text = text.replace(special, f"\\{special}")
-    return text.replace("\n", " ")[:300]
+    """A text in a table, cut before it is escaped: no mark of Markdown, HTML or mathematics means anything in it."""
+    return "".join(f"\\{one}" if one in _MARKS else one for one in " ".join(printable(text, 300).split()))

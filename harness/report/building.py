@@ -53,30 +53,33 @@ def build(
     evaluation: EvaluationReport | None = None,
     rules: tuple[RuleReport, ...] = (),
     training: TrainingReport | None = None,
+    elsewhere: bool = False,
 ) -> Report:
     """The report of a job at ``now``.
 
     ``charges`` is the provider's bill of its instance, None when it was not asked. ``release``
     is the statement that the log names, when its file was read; ``evaluation`` what came of the one
     that it names; ``training`` what was recorded of its course. ``rules`` get the verdicts of this job.
+    ``elsewhere``: the job ran on another machine, and is told as of its last event.
     """
-    spans = billing.paid_spans(history.records, now) if history.job.is_billed else ()
-    stages = tuple(_stage(stage, history, spans, now) for stage in ORDER)
+    until = history.records[-1].at if elsewhere else now
+    spans = billing.paid_spans(history.records, until) if history.job.is_billed else ()
+    stages = tuple(_stage(stage, history, spans, until) for stage in ORDER)
     artifact, instance = _artifact(history), _instance(history)
     stands, bill = standing.of(history), bills.bills(history)
     report = Report(
         job=history.job.name,
         standing=stands,
-        headline=standing.headline(stands, history, stages),
+        headline=standing.age(until, now) * elsewhere + standing.headline(stands, history, stages),
         safety=standing.safety(artifact, instance, bill),
-        next_step=standing.next_step(stands, history, bill),
+        next_step=standing.judging(history) if elsewhere else standing.next_step(stands, history, bill),
         written_at=now,
         log_seq=history.records[-1].seq if history.records else 0,
         log_digest=history.head,
         stages=stages,
         artifact=artifact,
         instance=instance,
-        money=_money(history, spans, charges, now),
+        money=_money(history, spans, charges, until),
         release=_release(history, release),
         holds=_holds(history),
         timeline=timeline(history.records),
@@ -127,6 +130,7 @@ def _stage(stage: Stage, history: History, spans: Sequence[billing.PaidSpan], no
         plan_digest=gate.plan_digest if gate else None,
         facts_path=gate.facts_path if gate else None,
         facts_sha256=gate.facts_sha256 if gate else None,
+        judged_at=history.judged_at.get(stage),
     )
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from xml.etree import ElementTree as ET
 
-from harness.core.text import printable
+from harness.core.text import human_seconds, printable
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, Sight
 from harness.release.statement import rfc3339
@@ -32,10 +32,19 @@ def render(report: Report) -> bytes:
                 judged=stage.verdict is not None,
                 seconds=stage.seconds or 0.0,
                 at=stage.entered_at,
+                facts=""
+                if stage.judged_at is None
+                else recorded(stage.stage, "judged", stage.judged_at, report.written_at),
             )
             for stage in report.stages
         ),
     )
+
+
+def recorded(stage: str, how: str, at: float, now: float, looked_at: str = "the world is not looked at") -> str:
+    """Sentence about facts that were seen or judged (``how``) earlier: when, and how long ago by this clock."""
+    ago = f"{human_seconds(now - at)} ago" if now >= at else f"{human_seconds(at - now)} from now, by this clock"
+    return f"recorded facts of stage {stage}, {how} {rfc3339(at)}, {ago}: {looked_at}"
 
 
 def document(job: str, suites: Iterable[ET.Element]) -> bytes:

@@ -65,6 +65,8 @@ class StageReport:
     facts_sha256: str | None
     idle_usd: float | None = None
     """The part of ``usd`` that was paid after the training had ended."""
+    judged_at: float | None = None
+    """Time of the last judgement."""
 
     @property
     def required(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.core.text import human_seconds
 from harness.ledger.bills import Bills, next_command, sentence
 from harness.ledger.history import History
 from harness.report.model import ArtifactReport, InstanceReport, JobStanding, StageReport, StageState
@@ -34,6 +35,16 @@ def headline(stands: JobStanding, history: History, stages: Sequence[StageReport
         return f"Held at {history.held.stage}: {history.held.reason}"
     passed = sum(stage.verdict is not None and stage.left_at is not None for stage in stages)
     return f"In stage {now}; {passed} of {len(history.stages)} gates have opened." if now else "Every gate has opened."
+
+
+def age(at: float, now: float) -> str:
+    """Sentence before the headline of a job of another machine, whose last event was at ``at``."""
+    return f"Recorded on another machine, {human_seconds(max(0.0, now - at))} ago by its last event. "
+
+
+def judging(history: History) -> str:
+    """The next command for a job of another machine."""
+    return f"pytest --pyargs harness.checks --stage=all --job={history.job.name} --artifact PATH"
 
 
 def safety(artifact: ArtifactReport | None, instance: InstanceReport | None, bill: Bills) -> str:

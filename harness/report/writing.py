@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from pydantic import TypeAdapter
+
 from harness.core import durable
 from harness.core.errors import BadInput
-from harness.report import html, jsonfile, junit, markdown
+from harness.report import html, junit, markdown
 from harness.report.model import Report
 
 
@@ -47,6 +50,12 @@ def write(report: Report, directory: Path, formats: Iterable[Form] = USUAL) -> t
     return tuple(written)
 
 
+def dump(report: Report) -> bytes:
+    """ASCII JSON, for programs; equal reports have equal bytes."""
+    told = TypeAdapter(Report).dump_python(report, mode="json")
+    return json.dumps(told, indent=1, sort_keys=True, allow_nan=False).encode()
+
+
 def _rendered(report: Report, form: Form) -> bytes:
     match form:
         case Form.HTML:
@@ -54,6 +63,6 @@ def _rendered(report: Report, form: Form) -> bytes:
         case Form.MD:
             return markdown.render(report).encode("utf-8", "replace")
         case Form.JSON:
-            return jsonfile.dump(report)
+            return dump(report)
         case Form.JUNIT:
             return junit.render(report)

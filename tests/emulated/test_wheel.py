@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tarfile
 import tomllib
-import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -24,12 +23,11 @@ from harness.providers.emulated import stop_emulator
 from harness.release import release as releases
 from harness.release.envelope import Envelope, to_json
 from harness.release.signing import signed
+from tests.support import wheel as wheels
 from tests.support.job_histories import Log
+from tests.support.wheel import BUILD, IGNORED, ROOT, called
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
-ROOT = Path(__file__).resolve().parents[2]
-IGNORED = [line.strip("/") for line in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()]
-BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +59,6 @@ class Elsewhere:
         )
 
 
-def called(*command: str | Path, cwd: Path) -> str:
-    ran = subprocess.run([str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout.splitlines()[-1]
-
-
 def digests(folder: Path) -> dict[str, str]:
     files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
@@ -76,8 +68,7 @@ def digests(folder: Path) -> dict[str, str]:
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
     """The clone, its source distribution, the wheel made from that, its installation; each from the one before."""
     folder = tmp_path_factory.mktemp("wheel")
-    clone = folder / "clone"
-    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".git", *IGNORED))
+    clone = wheels.clone(folder)
     for junk in (".venv/lib/junk.py", "training_pkg/models/output/junk.json", "tests/__pycache__/junk.pyc"):
         (clone / junk).parent.mkdir(parents=True)
         (clone / junk).touch()
@@ -85,13 +76,10 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
     with tarfile.open(folder / archive) as packed:
         packed.extractall(folder / "sdist", filter="data")
     (source,) = (folder / "sdist").iterdir()
-    wheel = called(sys.executable, "-c", BUILD, "build_wheel", folder, cwd=source)
+    wheel = wheels.wheel(source, folder)
     shutil.rmtree(clone)
-    venv.create(folder / "venv")
+    wheels.environment(folder)
     made = Elsewhere(folder, source)
-    (packages,) = folder.glob("venv/lib/python3*/site-packages")
-    borrowed = [place for place in sys.path if place.endswith("site-packages")]
-    (packages / "dependencies.pth").write_text("\n".join(borrowed), encoding="utf-8")
     called(
         folder / "venv/bin/python",
         "-m",
@@ -100,7 +88,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elsewhere]:
         "--no-deps",
         "--no-index",
         "--ignore-installed",
-        folder / wheel,
+        wheel,
         cwd=folder,
     )
     assert Path(made.run("python", "-c", "import harness; print(harness.__path__[0])").stdout.strip()) == made.package

@@ -14,7 +14,9 @@ from harness.gates.facts_file import digest
 from harness.job.model import Job
 from harness.ledger import bundle
 from harness.ledger.events import GateJudged, Opened
+from harness.ledger.imported import Imported
 from harness.ledger.sql import open_store
+from harness.ledger.store import EventStore
 from tests.support.facts import facts_file, sound_job
 from tests.support.gate_project import Project, project
 from tests.support.job_histories import Log, events_of
@@ -32,6 +34,10 @@ def mine(pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     made = project(pytester)
     made.write("conftest.py", "def pytest_harness_look(stage, job):\n    return {'answer': 42, 'question': job.name}\n")
     return made
+
+
+def _none(home: Path) -> EventStore:
+    return open_store(home / "state.db", SystemClock())
 
 
 def _open(home: Path, *names: str) -> None:
@@ -92,6 +98,30 @@ def test_a_stage_whose_evidence_is_not_in_the_bundle_is_unknown(mine: Project, t
     assert said.status == 1, said.output
     assert set(said.verdicts().values()) == {"unknown"}
     assert "cannot be read" in said.output
+
+
+def test_an_imported_job_is_judged_by_its_name(mine: Project, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    imported = Imported(home / "imported")
+    assert imported.bring(_bundle(tmp_path, Stage.LAUNCH, Stage.POSTDOWNLOAD), _none(home)).job == sound_job().name
+    said = mine.judge(stage="launch", folder=BUILT_IN)
+    assert said.status == 0, said.output
+    assert "nobody is asked" in said.output.splitlines()[0]
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    told = (f"--job={sound_job().name}", f"--artifact={tmp_path / 'model.gguf'}")
+    said = mine.judge(*told, stage="postdownload", folder=BUILT_IN)
+    assert said.verdicts()["local_sha256_equals_remote"] == "fail"
+    assert said.verdicts()["companions_downloaded"] == "pass"
+
+
+def test_an_imported_job_beside_another_must_be_named(mine: Project, tmp_path: Path) -> None:
+    """A verdict about the job that is here would be taken for one about the job that was sent, or the other way."""
+    home = tmp_path / "home"
+    Imported(home / "imported").bring(_bundle(tmp_path, Stage.LAUNCH), _none(home))
+    _open(home, "day")
+    said = mine.judge()
+    assert (said.status, said.gate) == (USAGE, None)
+    assert f"which job is meant? There are {', '.join(sorted(['day', sound_job().name]))}" in said.output
 
 
 def test_evidence_that_was_changed_in_the_bundle_is_none(mine: Project, tmp_path: Path) -> None:

@@ -362,34 +362,11 @@ def test_junit_is_the_reports_own(mine: Project, tmp_path: Path, workers: int) -
     assert cases_of(ours) == cases_of(suite)
     for name in ("tests", "failures", "errors", "skipped"):
         assert ours.get(name) == suite.get(name)
-
-
-def test_github_sees_annotations_and_a_summary(mine: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    summary = mine.pytester.path / "summary.md"
-    monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
-    long = "x" * 30 + "\n::error title=faked::all is well\n| a | b"
-    said = mine.judge(mine.facts(question=long, answer=41))
-    assert "\n::error title=first::" in said.output
-    assert "\n::error title=second::" in said.output
-    assert not [line for line in said.output.splitlines() if line.strip().startswith("::error title=faked")]
-    text = summary.read_text(encoding="utf-8")
-    assert f"### {HARNESS_JOB}: gate mine held" in text
-    assert "| second | FAIL |" in text
-    mine.judge(mine.facts())
-    assert summary.read_text(encoding="utf-8").count("### ") == 2
-
-
-def test_what_a_box_says_cannot_speak_to_github(mine: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    body = '    said = evidence.note("said", facts["question"])\n    assert not said, said\n'
-    text = f"def check_second(facts, evidence):\n{body}"
-    mine.write("checks/mine/check_b.py", text)
-    said = mine.judge(mine.facts(question="a\n::add-mask::second\n\x1b]0;owned\x07::stop-commands::x"))
-    assert said.verdicts()["second"] == "fail"
-    commands = [line.strip() for line in said.output.splitlines() if line.strip().startswith("::")]
-    assert [line.partition("::")[2].partition(" ")[0] for line in commands] == ["error"]
-    assert "\x1b]" not in said.output
+    for one in (ours, suite):
+        ages = [told.get("value", "") for told in one.findall("testcase/properties/property[@name='facts']")]
+        assert len(ages) == len(one.findall("testcase"))
+        assert all(age.startswith("recorded facts of stage launch, ") for age in ages)
+        assert all(age.endswith(": the world is not looked at") for age in ages)
 
 
 def test_verdicts_that_cannot_be_written_are_no_success(mine: Project) -> None:

@@ -74,6 +74,7 @@ NAMES = (
     "ssh",
     "report",
     "export",
+    "import",
     "download",
     "verify",
     "destroy",

@@ -55,7 +55,7 @@ def test_it_holds_what_the_log_names_and_what_came_with_the_model(directory: Pat
     ]
     bundle.write(again, history, directory)
     assert first.read_bytes() == again.read_bytes()
-    records = bundle.read(first, tmp_path / "there")
+    records = bundle.read(first, tmp_path / "there").records
     assert records == history.records
     assert fold(records).closed
     assert (tmp_path / "there/evidence/postdownload.json").read_bytes() == b"evidence/postdownload.json"
