@@ -168,6 +168,21 @@ class _Launch(JobEvent):
     why: str
 
 
+@stored("image_had")
+class ImageHad(JobEvent):
+    """The package's requirements that the image met before anything was installed, by version; the others as written."""
+
+    versions: Mapping[str, str]
+    missing: tuple[str, ...]
+
+
+@stored("base_fetched")
+class BaseFetched(JobEvent):
+    """The package's command that fetches its base model ended with an exit status; None when nobody knows it."""
+
+    status: int | None
+
+
 @stored("launched")
 class Launched(_Launch):
     """The training was started for the first time."""
@@ -184,6 +199,13 @@ class CheckpointMirrored(JobEvent):
 
     trainer: str
     step: int
+
+
+@stored("at_work")
+class AtWork(JobEvent):
+    """The training was seen to be at its next part: a trainer by its name, or ``export``."""
+
+    part: str
 
 
 @stored("trained")

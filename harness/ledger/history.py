@@ -74,6 +74,8 @@ class History:
     pin: events.Pinned | None = None
     launches: int = 0
     launched_at: float | None = None
+    at_work: str | None = None
+    """Part that the training was last seen at, since its last launch."""
     trained_at: float | None = None
     """Time at which the training really ended well, by the box's account (epoch seconds)."""
     artifact: Artifact | None = None
@@ -196,7 +198,9 @@ def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C9
         case events.Pinned():
             return replace(history, pin=event)
         case events.Launched() | events.Relaunched():
-            return replace(history, launches=history.launches + 1, launched_at=at, trained_at=None)
+            return replace(history, launches=history.launches + 1, launched_at=at, trained_at=None, at_work=None)
+        case events.AtWork():
+            return replace(history, at_work=event.part)
         case events.Trained():
             return replace(history, trained_at=event.at)
         case events.ArtifactRecorded():
