@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,6 +214,7 @@ class Box:
     ahead_status: int = 0
     ahead: dict[str, float] = field(default_factory=dict)
     """Time at which each of those ends or ended."""
+    begun: Counter[str] = field(default_factory=Counter)
     commands: list[str] = field(default_factory=list)
     had: dict[str, str] = field(default_factory=dict)
     """Versions of the packages that the image brings."""
@@ -241,6 +243,7 @@ class Box:
         before = self.state_ahead(name)
         fresh = not before["alive"] and before["exit_status"] != 0
         if fresh:
+            self.begun[name] += 1
             self.ahead[name] = self.clock.monotonic() + self.ahead_s.get(name, 0.0)
         return {**self.state_ahead(name), "fresh": fresh}
 
@@ -439,7 +442,8 @@ class BoxHost:
     ) -> None:
         del written
         self._reach()
-        self._travel(sum((source / name).stat().st_size for name in files if not elsewhere), on_progress)
+        if Path(remote_dir).name != "ahead":  # code is there in a moment
+            self._travel(sum((source / name).stat().st_size for name in files if not elsewhere), on_progress)
         for name in files:
             target = Path(remote_dir) / name
             target.parent.mkdir(parents=True, exist_ok=True)
