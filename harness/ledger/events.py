@@ -170,7 +170,7 @@ class _Launch(JobEvent):
 
 @stored("image_had")
 class ImageHad(JobEvent):
-    """The package's requirements that the image met before anything was installed, by version; the others as written."""
+    """The requirements that the image met before anything was installed, by version; the others as they are written."""
 
     versions: Mapping[str, str]
     missing: tuple[str, ...]

@@ -1,7 +1,8 @@
-"""Paid time by what it was spent on: each moment that was billed belongs to one part, the one that was waited for. Pure.
+"""Paid time by what it was spent on: each billed moment belongs to one part, the one that was waited for. Pure.
 
 An event ends one part and begins the next. What goes on beside that (a download beside an installation) costs nothing
-of its own, and is counted only as far as it was waited for. All parts together are what was paid.
+of its own, and is counted only as far as it was waited for. All parts together are what was paid. What
+nobody watched counts for the part that was seen last.
 """
 
 from __future__ import annotations

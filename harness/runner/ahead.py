@@ -17,14 +17,14 @@ from harness.context import RunnerContext
 from harness.core.errors import HarnessError
 from harness.core.ids import Sha256
 from harness.core.observed import CouldNotLook
-from harness.core.questions import PackagesOf
+from harness.core.questions import PackagesOf, TailOf
 from harness.core.text import printable
 from harness.facts import install as install_facts
 from harness.job.model import PackageTable
 from harness.ledger.codec import decode
 from harness.ledger.events import Adopted, ImageHad, Rented
 from harness.remote.box.outputs import OURS
-from harness.remote.session import TrainingSession
+from harness.remote.session import LOG, TrainingSession
 from harness.runner.progress import ProgressReporter, waiting
 
 INSTALL, BASE = "install", "base"
@@ -41,8 +41,8 @@ def begin(context: RunnerContext, reporter: ProgressReporter) -> None:
         return
     try:
         _record_image(context)
-        folder = posixpath.join(context.job.package.remote_dir, OURS, "ahead")
-        context.host().send(context.directory / "package", folder, _code(context), written=tuple(commands))
+        package, code = context.directory / "package", _code(context)
+        context.host().send(package, _folder(context), code, written=tuple(commands))
         for name, argv in commands.items():
             if _session(context, name).start(("sh", "-c", _BESIDE_THE_CODE, "sh", *argv)):
                 reporter.note(f"begun on the box, beside the upload: {' '.join(argv)}")
@@ -60,7 +60,7 @@ def ended(context: RunnerContext, reporter: ProgressReporter, name: str, within_
             reporter.note(f"{meter.name}: stopped after {waited:.0f} s")
             session.stop()
             return None
-        reporter.meter(meter, int(waited), math.ceil(within_s))
+        reporter.meter(meter, int(waited), math.ceil(within_s), _last_words(context, name))
         context.clock.sleep(_POLL_S)
     return state.exit_status
 
@@ -70,8 +70,17 @@ def _commands(package: PackageTable) -> Mapping[str, tuple[str, ...]]:
 
 
 def _session(context: RunnerContext, name: str) -> TrainingSession:
-    folder = posixpath.join(context.job.package.remote_dir, OURS, "ahead", name)
-    return TrainingSession(context.host(), folder, f"harness-{name}")
+    return TrainingSession(context.host(), posixpath.join(_folder(context), name), f"harness-{name}")
+
+
+def _folder(context: RunnerContext) -> str:
+    return posixpath.join(context.job.package.remote_dir, OURS, "ahead")
+
+
+def _last_words(context: RunnerContext, name: str) -> str:
+    log = TailOf(posixpath.join(_folder(context), name, LOG), lines=1, limit=4096)
+    said = context.host().probe([log])[log].value
+    return printable(said.lines[-1], 70) if said is not None and said.lines else ""
 
 
 def _code(context: RunnerContext) -> dict[str, Sha256]:

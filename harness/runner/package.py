@@ -88,7 +88,8 @@ def _heard(
     context: RunnerContext, reporter: ProgressReporter, command: Sequence[str], timeout: float
 ) -> Callable[[bytes], None]:
     """Shows a command that begins now, and whatever of pip's words tells how far it is."""
-    wait = waiting("installing on the box: " + " ".join(command))
+    doing = "installing" if command == context.job.package.install else "fetching the base model"
+    wait = waiting(f"{doing} on the box: {' '.join(command)}")
     began, found, rest = context.clock.monotonic(), set[str](), b""
     reporter.meter(wait, 0, math.ceil(timeout))
 

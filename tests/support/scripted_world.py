@@ -44,7 +44,17 @@ from harness.core.ports import (
     RunResult,
     Volume,
 )
-from harness.core.questions import Answers, Command, GpuList, Now, PackagesOf, ProcessesUnder, Question, SessionOf, TailOf
+from harness.core.questions import (
+    Answers,
+    Command,
+    GpuList,
+    Now,
+    PackagesOf,
+    ProcessesUnder,
+    Question,
+    SessionOf,
+    TailOf,
+)
 from harness.providers import host_keys
 from harness.remote.box import excerpt as box_excerpt
 from harness.remote.box import files as box_files

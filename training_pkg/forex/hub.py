@@ -53,7 +53,7 @@ def _have_client() -> Any:
         return importlib.import_module("huggingface_hub")
     except ImportError:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        ran = subprocess.run([*pip, "--target", str(_CLIENT), "huggingface-hub>=1.0"], check=False)  # noqa: S603 - ours
+        ran = subprocess.run([*pip, "--target", str(_CLIENT), "huggingface-hub>=1.0"], check=False)
     if ran.returncode != 0:
         raise BadConfig(f"pip cannot bring the hub's client (status {ran.returncode})")
     sys.path.insert(0, str(_CLIENT.resolve()))

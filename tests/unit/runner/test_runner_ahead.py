@@ -1,4 +1,4 @@
-"""Installation and base model begin while the package is on its way: as long as the longest, and nothing rests on it."""
+"""Installation and base model begin while the package is on its way: the longest counts, and nothing rests on it."""
 
 from __future__ import annotations
 
@@ -88,9 +88,7 @@ def test_a_box_that_takes_no_head_start_does_everything_after_the_upload(
     assert [one for one in world.box.commands if one in {PIP, FETCH}] == [PIP, FETCH]
 
 
-def test_killed_while_it_waits_the_next_run_finds_what_was_begun(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_while_it_waits_the_next_run_finds_what_was_begun(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     real, looks = BoxHost.probe, 0
 
     def dies(self: BoxHost, *args: object, **named: object) -> object:
