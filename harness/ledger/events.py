@@ -14,6 +14,7 @@ from typing import Any
 from harness.core.ids import InstanceId, Sha256, VolumeId
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
+from harness.ledger import noted  # noqa: F401 - its kinds are known wherever these are
 from harness.ledger.kinds import JobEvent, stored
 
 JsonObject = Mapping[str, Any]
@@ -168,21 +169,6 @@ class _Launch(JobEvent):
     why: str
 
 
-@stored("image_had")
-class ImageHad(JobEvent):
-    """The requirements that the image met before anything was installed, by version; the others as they are written."""
-
-    versions: Mapping[str, str]
-    missing: tuple[str, ...]
-
-
-@stored("base_fetched")
-class BaseFetched(JobEvent):
-    """The package's command that fetches its base model ended with an exit status; None when nobody knows it."""
-
-    status: int | None
-
-
 @stored("launched")
 class Launched(_Launch):
     """The training was started for the first time."""
@@ -199,13 +185,6 @@ class CheckpointMirrored(JobEvent):
 
     trainer: str
     step: int
-
-
-@stored("at_work")
-class AtWork(JobEvent):
-    """The training was seen to be at its next part: a trainer by its name, or ``export``."""
-
-    part: str
 
 
 @stored("trained")

@@ -15,7 +15,7 @@ from harness.core.ids import InstanceId, Sha256
 from harness.core.lifecycle import ADOPTED, ORDER, Stage
 from harness.core.verdict import Verdict
 from harness.job.model import Job
-from harness.ledger import events
+from harness.ledger import events, noted
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode
 from harness.ledger.kinds import JobEvent
@@ -199,7 +199,7 @@ def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C9
             return replace(history, pin=event)
         case events.Launched() | events.Relaunched():
             return replace(history, launches=history.launches + 1, launched_at=at, trained_at=None, at_work=None)
-        case events.AtWork():
+        case noted.AtWork():
             return replace(history, at_work=event.part)
         case events.Trained():
             return replace(history, trained_at=event.at)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from harness.core.lifecycle import Stage
-from harness.ledger import billing, events
+from harness.ledger import billing, events, noted
 from harness.ledger.billing import PaidSpan
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode
@@ -45,7 +45,7 @@ _BEGINS: Mapping[type[JobEvent | None], str] = {
     events.Adopted: _BOOT,
     events.InstanceStarted: _BOOT,
     events.Installed: "base model",
-    events.BaseFetched: "readiness",
+    noted.BaseFetched: "readiness",
     events.Launched: _LOADING,
     events.Relaunched: _LOADING,
     events.TrainingStopped: _WAITING,
@@ -58,7 +58,7 @@ _BEGINS: Mapping[type[JobEvent | None], str] = {
 }
 _STARTS = (events.Launched, events.Relaunched)
 _ENDS = (events.Trained, events.TrainingStopped, events.InstanceStopped, events.Rented, events.Adopted)
-_KINDS = {kind.kind for kind in (*_BEGINS, *_ENDS, events.AtWork, events.Evaluated, events.Held, events.StageEntered)}
+_KINDS = {kind.kind for kind in (*_BEGINS, *_ENDS, noted.AtWork, events.Evaluated, events.Held, events.StageEntered)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def _marks(records: Sequence[Record]) -> Iterator[tuple[float, str]]:
         match event:
             case events.Trained() if trains:
                 since, begins = max(at, min(event.at, record.at)), _UNSEEN
-            case events.AtWork(part=what):
+            case noted.AtWork(part=what):
                 begins = what if what == EXPORT else f"training: {what}"
             case events.StageEntered(stage):
                 begins = part if trains and stage is Stage.TRAINING else _STAGES[stage]

@@ -18,8 +18,9 @@ from harness.job import estimate
 from harness.job.model import Job
 from harness.ledger import billing, bills, paid_parts
 from harness.ledger.codec import decode
-from harness.ledger.events import GateJudged, Held, ImageHad
+from harness.ledger.events import GateJudged, Held
 from harness.ledger.history import History
+from harness.ledger.noted import ImageHad
 from harness.providers import registry
 from harness.release.statement import Release
 from harness.report import standing

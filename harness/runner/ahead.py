@@ -22,7 +22,8 @@ from harness.core.text import printable
 from harness.facts import install as install_facts
 from harness.job.model import PackageTable
 from harness.ledger.codec import decode
-from harness.ledger.events import Adopted, ImageHad, Rented
+from harness.ledger.events import Adopted, Rented
+from harness.ledger.noted import ImageHad
 from harness.remote.box.outputs import OURS
 from harness.remote.session import LOG, TrainingSession
 from harness.runner.progress import ProgressReporter, waiting
@@ -96,7 +97,7 @@ def _code(context: RunnerContext) -> dict[str, Sha256]:
 
 
 def _record_image(context: RunnerContext) -> None:
-    """What the image brings of the package's requirements, once for each instance and before anything is installed."""
+    """Record the requirements that the image meets, once for each instance and before anything is installed."""
     package = context.job.package
     last = [one for one in map(decode, context.history.records) if isinstance(one, Rented | Adopted | ImageHad)][-1:]
     if not package.install or any(isinstance(one, ImageHad) for one in last):

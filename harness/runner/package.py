@@ -15,7 +15,8 @@ from harness.core.ports import Progress
 from harness.core.text import printable
 from harness.facts.mirror import MIRROR, Resumable
 from harness.job.staging import stage_package
-from harness.ledger.events import BaseFetched, Installed, Resumes, Staged, Uploaded
+from harness.ledger.events import Installed, Resumes, Staged, Uploaded
+from harness.ledger.noted import BaseFetched
 from harness.runner import ahead
 from harness.runner.progress import UPLOAD, ProgressReporter, waiting
 from harness.runner.replacement import to_go_on_from, where_it_goes_on

@@ -24,7 +24,8 @@ from harness.facts import training as training_facts
 from harness.facts.training import TrainingFacts
 from harness.gates.evidence import GateResult
 from harness.job.model import Job
-from harness.ledger.events import AtWork, Launched, Relaunched, Trained, TrainingStopped
+from harness.ledger.events import Launched, Relaunched, Trained, TrainingStopped
+from harness.ledger.noted import AtWork
 from harness.ledger.paid_parts import EXPORT
 from harness.log.launches import LaunchLine
 from harness.log.pace import pace

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.core.ids import InstanceId, Sha256
 from harness.core.lifecycle import Stage
-from harness.ledger import billing, chain, events, paid_parts
+from harness.ledger import billing, chain, events, noted, paid_parts
 from harness.ledger.chain import Record
 from harness.ledger.codec import encode
 from harness.ledger.kinds import JobEvent
@@ -26,13 +26,13 @@ GOOD = (
     (90, events.Uploaded(9)),
     (91, events.StageEntered(Stage.INSTALL)),
     (150, events.Installed(0)),
-    (200, events.BaseFetched(0)),
+    (200, noted.BaseFetched(0)),
     (230, events.StageEntered(Stage.LAUNCH)),
     (232, events.Launched(("train",), "launch")),
     (260, events.StageEntered(Stage.TRAINING)),
-    (261, events.AtWork("sft")),
-    (861, events.AtWork("dpo")),
-    (1000, events.AtWork("export")),
+    (261, noted.AtWork("sft")),
+    (861, noted.AtWork("dpo")),
+    (1000, noted.AtWork("export")),
     (1063, events.Trained(1060.0)),
     (1064, events.StageEntered(Stage.POSTTRAIN)),
     (1070, events.ArtifactRecorded("m.gguf", 8, SHA)),
@@ -104,7 +104,7 @@ HELD = events.Held(Stage.TRAINING, "GateHeld", "a person is needed")
     ("told", "expected"),
     [
         pytest.param(
-            (*GOOD[:10], (300, HELD), (500, events.StageEntered(Stage.TRAINING)), (600, events.AtWork("dpo"))),
+            (*GOOD[:10], (300, HELD), (500, events.StageEntered(Stage.TRAINING)), (600, noted.AtWork("dpo"))),
             {"training: sft": 339},
             id="a training runs on while its watch is held",
         ),

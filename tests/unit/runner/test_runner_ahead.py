@@ -9,8 +9,9 @@ import pytest
 from harness.core.errors import HostUnreachable
 from harness.core.lifecycle import Stage
 from harness.ledger import billing, paid_parts
-from harness.ledger.events import BaseFetched, ImageHad, Installed, Uploaded
+from harness.ledger.events import Installed, Uploaded
 from harness.ledger.kinds import JobEvent
+from harness.ledger.noted import BaseFetched, ImageHad
 from harness.remote.session import TrainingSession
 from tests.support.context import Killed, World, make_world
 from tests.support.scripted_world import BoxHost

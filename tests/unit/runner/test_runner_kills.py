@@ -11,8 +11,9 @@ import pytest
 from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
 from harness.core.ports import DestroyReply
-from harness.ledger.events import ImageHad, Rented
+from harness.ledger.events import Rented
 from harness.ledger.kinds import JobEvent
+from harness.ledger.noted import ImageHad
 from tests.support.context import Killed, World, make_world
 from tests.support.scripted_world import MODEL, Market
 
