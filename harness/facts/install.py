@@ -69,10 +69,10 @@ class InstallFacts:
 def look(context: JobContext) -> InstallFacts:
     """One probe: versions, an import of everything together, the package's own readiness command, tmux."""
     job = context.job
-    wanted = attempt(lambda: _wanted(context))
-    names = tuple(requirement.name for requirement in wanted.value or ())
+    required = attempt(lambda: wanted(context))
+    names = tuple(requirement.name for requirement in required.value or ())
     python = job.package.install[0] if job.package.install else "python3"
-    libraries = [name for name in _LIBRARIES if wanted.value is None or name in names]
+    libraries = [name for name in _LIBRARIES if required.value is None or name in names]
     readiness = Command(job.package.readiness, job.package.remote_dir, job.package.readiness_timeout_s)
     answers = ask(
         context,
@@ -83,7 +83,7 @@ def look(context: JobContext) -> InstallFacts:
         timeout=300.0 + job.package.readiness_timeout_s,
     )
     return InstallFacts(
-        requirements=attempt(lambda: _requirements(wanted.get(), answers[packages].get())),
+        requirements=attempt(lambda: held_against(required.get(), answers[packages].get())),
         imports=answers[imports],
         libraries=attempt(lambda: _libraries(answers[imports].get())),
         readiness=answers[readiness],
@@ -91,7 +91,8 @@ def look(context: JobContext) -> InstallFacts:
     )
 
 
-def _wanted(context: JobContext) -> tuple[Requirement, ...]:
+def wanted(context: JobContext) -> tuple[Requirement, ...]:
+    """The staged package's requirements on Linux. Raises CouldNotLook for a line that is none."""
     path = context.directory / "package" / Path(context.job.package.requirements)
     found = []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -107,13 +108,14 @@ def _wanted(context: JobContext) -> tuple[Requirement, ...]:
     return tuple(found)
 
 
-def _requirements(wanted: tuple[Requirement, ...], there: Packages) -> Requirements:
+def held_against(required: tuple[Requirement, ...], there: Packages) -> Requirements:
+    """The requirements beside what is installed."""
     unsatisfied = []
-    for requirement in wanted:
+    for requirement in required:
         version = there.packages.get(requirement.name)
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             unsatisfied.append(Unsatisfied(str(requirement), version))
-    return Requirements(len(wanted) - len(unsatisfied), tuple(unsatisfied))
+    return Requirements(len(required) - len(unsatisfied), tuple(unsatisfied))
 
 
 def _libraries(ran: Ran) -> Libraries:

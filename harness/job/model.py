@@ -97,8 +97,18 @@ class PackageTable(Table):
     readiness: tuple[str, ...] = ()
     """A command of the package that proves on the box, before training, that base model and export work."""
     readiness_timeout_s: Positive = 600
+    fetch_option: str = ""
+    """Word that makes of the readiness command one that only fetches the base model, with nothing installed.
+
+    It runs on the box while the package is still on its way there, and beside the installation.
+    """
     evaluate: tuple[str, ...] = ()
     """A command of the package that judges the model on the box, once its file is verified at home."""
+
+    @property
+    def fetch(self) -> tuple[str, ...]:
+        """The command that fetches the base model; empty when there is none."""
+        return (*self.readiness, self.fetch_option) if self.readiness and self.fetch_option else ()
 
 
 class ModelTable(Table):

@@ -77,9 +77,9 @@ def paid_spans(records: Sequence[Record], now: float) -> tuple[PaidSpan, ...]:
     return tuple(spans)
 
 
-def seconds_within(spans: Sequence[PaidSpan], start: float, end: float) -> float:
-    """Seconds between two times in which an instance ran and was paid for."""
-    return sum(_seconds(span, start, end) for span in spans if not span.stopped)
+def seconds_within(spans: Sequence[PaidSpan], start: float, end: float, *, stopped: bool = False) -> float:
+    """Seconds between two times in which an instance ran and was paid for; or was ``stopped``, and its disk was."""
+    return sum(_seconds(span, start, end) for span in spans if span.stopped is stopped)
 
 
 def usd_within(spans: Sequence[PaidSpan], start: float, end: float) -> float:

@@ -16,7 +16,7 @@ from harness.core.ids import InstanceId, Sha256
 from harness.core.lifecycle import ADOPTED, ORDER, Stage
 from harness.core.verdict import Verdict
 from harness.job.model import Job
-from harness.ledger import events
+from harness.ledger import events, noted
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode
 from harness.ledger.kinds import JobEvent
@@ -75,6 +75,8 @@ class History:
     pin: events.Pinned | None = None
     launches: int = 0
     launched_at: float | None = None
+    at_work: str | None = None
+    """Part that the training was last seen at, since its last launch."""
     trained_at: float | None = None
     """Time at which the training really ended well, by the box's account (epoch seconds)."""
     artifact: Artifact | None = None
@@ -218,7 +220,9 @@ def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C9
         case events.Pinned():
             return replace(history, pin=event)
         case events.Launched() | events.Relaunched():
-            return replace(history, launches=history.launches + 1, launched_at=at, trained_at=None)
+            return replace(history, launches=history.launches + 1, launched_at=at, trained_at=None, at_work=None)
+        case noted.AtWork():
+            return replace(history, at_work=event.part)
         case events.Trained():
             return replace(history, trained_at=event.at)
         case events.ArtifactRecorded():

@@ -16,10 +16,11 @@ from harness.gates import plan
 from harness.gates.evidence import CheckResult, result_from_json
 from harness.job import estimate
 from harness.job.model import Job
-from harness.ledger import billing, bills
+from harness.ledger import billing, bills, paid_parts
 from harness.ledger.codec import decode
 from harness.ledger.events import GateJudged, Held
 from harness.ledger.history import History
+from harness.ledger.noted import ImageHad
 from harness.providers import registry
 from harness.release.statement import Release
 from harness.report import standing
@@ -216,10 +217,20 @@ def _money(
         bytes_per_s=rate,
         line_bytes_per_s=_line(history),
         bytes_s=None if rate is None or history.artifact is None else history.artifact.size / rate,
+        parts=paid_parts.parts(history.records, spans),
+        image_had=_image_had(history),
         billed=None
         if charges is None
         else tuple(BilledKind(kind, sum(charge.usd for charge in charges if charge.kind == kind)) for kind in kinds),
     )
+
+
+def _image_had(history: History) -> str:
+    found = history.all(ImageHad)
+    if not found:
+        return ""
+    had = ", ".join(f"{name} {version}" for name, version in found[-1].versions.items()) or "none of them"
+    return f"the image had {had}; pip was left {', '.join(found[-1].missing) or 'nothing'}"
 
 
 def _line(history: History) -> float | None:

@@ -211,6 +211,8 @@ def _money(money: MoneyReport, instance: InstanceReport | None) -> Iterator[str]
     share = numbers.share(money.idle_s / money.paid_s if money.paid_s else 0.0)
     idle = f"{numbers.duration(money.idle_s)}, {numbers.usd(money.idle_usd)} ({share})"
     yield f"- paid after the training had ended: {idle}"
+    if money.image_had:
+        yield f"- {words(money.image_had, _VERDICT)}"
     if money.bytes_s is not None and money.bytes_per_s is not None and money.waste is not None:
         alone = f"{numbers.duration(money.bytes_s)} at {numbers.rate(money.bytes_per_s)}"
         yield f"  - the artifact's bytes alone need {alone}; {numbers.share(money.waste)} went on everything else"
@@ -219,6 +221,11 @@ def _money(money: MoneyReport, instance: InstanceReport | None) -> Iterator[str]
     else:
         kinds = ", ".join(f"{words(one.kind)} {numbers.usd(one.usd)}" for one in money.billed)
         yield f"- billed by the provider: {numbers.usd(money.billed_usd)} ({kinds or 'no charge is listed yet'})"
+    if money.parts:
+        yield from ("", "| paid for | time | share | cost |", "|---|---:|---:|---:|")
+    for part in money.parts:
+        of_paid = numbers.share(part.seconds / money.paid_s) if part.running and money.paid_s else ""
+        yield f"| {_cell(part.name)} | {numbers.duration(part.seconds)} | {of_paid} | {numbers.usd(part.usd)} |"
 
 
 def _evaluation(evaluation: EvaluationReport) -> Iterator[str]:

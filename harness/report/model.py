@@ -14,6 +14,7 @@ from harness.artifacts.evaluation import Decisions
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict, worst
 from harness.gates.evidence import CheckResult
+from harness.ledger.paid_parts import PaidPart
 from harness.release.statement import Release
 
 FORMAT = 1
@@ -156,6 +157,10 @@ class MoneyReport:
     estimate: str = ""
     line_bytes_per_s: float | None = None
     """What the offer states of the machine's line out; None when it states nothing."""
+    parts: tuple[PaidPart, ...] = ()
+    """Everything that was paid, by what it went on: in sum ``usd``, and ``paid_s`` of those that ran."""
+    image_had: str = ""
+    """What of the package's requirements the image met, in words; empty while nobody looked."""
 
     @property
     def waste(self) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.core.text import printable
-from harness.ledger import events
+from harness.ledger import events, noted
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode
 from harness.ledger.kinds import JobEvent
@@ -38,6 +38,8 @@ def _sentence(event: JobEvent) -> str:
     measure = ""
     if isinstance(event, events.Staged):
         measure = f"{len(event.files)} files"
+    elif isinstance(event, noted.ImageHad):
+        measure = f"{len(event.versions)} of {len(event.versions) + len(event.missing)}"
     elif isinstance(event, events.ArtifactRecorded | events.Fetched):
         measure = numbers.size(event.size)
     elif isinstance(event, events.Adopted | events.Rented):
@@ -70,9 +72,12 @@ _SENTENCES: Mapping[type[JobEvent], str] = {
     events.Resumes: "the training goes on here from {0.steps}",
     events.Uploaded: "{0.files} files are on the box, verified there",
     events.Installed: "the install command ended with status {0.status}",
+    noted.ImageHad: "the image met {measure} of the package's requirements",
+    noted.BaseFetched: "the command that fetches the base model ended with status {0.status}",
     events.Launched: "the training was started",
     events.Relaunched: "the training was started again: {0.why}",
     events.CheckpointMirrored: "the checkpoint of {0.trainer} step {0.step} was mirrored here",
+    noted.AtWork: "the training is at {0.part}",
     events.Trained: "the training was seen to have ended",
     events.ArtifactRecorded: "the box holds {0.path}: {measure}, SHA-256 {0.sha256}",
     events.Fetched: "it is here: {0.path}, {measure}, SHA-256 {0.sha256}",

@@ -54,6 +54,10 @@ class _Errand:
     failure: Exception | None = None
     thread: threading.Thread = field(default_factory=threading.Thread)
 
+    def is_before(self, trainer: str, checkpoint: BoxCheckpoint) -> bool:
+        """True for an older checkpoint of the same trainer."""
+        return self.trainer == trainer and self.checkpoint.step < checkpoint.step
+
     def start(self) -> None:
         self.thread = threading.Thread(target=self._run, name="harness-mirror", daemon=True)
         self.thread.start()
@@ -101,12 +105,17 @@ class Mirroring:
         return self._errand is not None and self._errand.thread.is_alive()
 
     def go_on(self, seen: TrainingFacts) -> None:
-        """Tell what came home, and send for the newest that is not here. Never waits for a byte."""
-        if self.under_way:
+        """Tell what came home, and send for the newest that is not here. Never waits for a byte.
+
+        The weights that the export is made of go before an older checkpoint of their trainer that is on its way.
+        """
+        wanted = self._wanted(seen)
+        if self.under_way and self._errand is not None:
+            if wanted is not None and self._is_last(*wanted) and self._errand.is_before(*wanted):
+                self._errand.cancelled.set()
             return
         self._conclude()
-        wanted = self._wanted(seen)
-        if wanted is None:
+        if wanted is None or self._folder(wanted[0], wanted[1].step).exists():
             return
         try:
             self._errand = self._errand_for(*wanted)
@@ -124,6 +133,11 @@ class Mirroring:
                 return trainer, newest
         return None
 
+    def _is_last(self, trainer: str, checkpoint: BoxCheckpoint) -> bool:
+        """True for the last step of the last trainer: nothing is trained on from it, the export is made of it."""
+        job = self._context.job
+        return trainer == job.trainers[-1] and checkpoint.step >= job.training.steps[job.trainers[-1]]
+
     def _errand_for(self, trainer: str, checkpoint: BoxCheckpoint) -> _Errand:
         job = self._context.job
         names = ADAPTER if job.model.lora_r else (weights_of(checkpoint.files) or "", "config.json", STATE)
@@ -133,7 +147,7 @@ class Mirroring:
             trainer=trainer,
             checkpoint=checkpoint,
             folder=self._folder(trainer, checkpoint.step),
-            files=only if job.training.mirror == "adapter" else None,
+            files=only if job.training.mirror == "adapter" or self._is_last(trainer, checkpoint) else None,
             run_file=None if job.unmodified else posixpath.join(job.package.remote_dir, RUN_FILE),
         )
 

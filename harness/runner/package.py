@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from harness.artifacts import digest, manifest
@@ -16,6 +16,8 @@ from harness.core.text import printable
 from harness.facts.mirror import MIRROR, Resumable
 from harness.job.staging import stage_package
 from harness.ledger.events import Installed, Resumes, Staged, Uploaded
+from harness.ledger.noted import BaseFetched
+from harness.runner import ahead
 from harness.runner.progress import UPLOAD, ProgressReporter, waiting
 from harness.runner.replacement import to_go_on_from, where_it_goes_on
 from harness.runner.training import require_stopped
@@ -51,6 +53,7 @@ def upload(context: RunnerContext, reporter: ProgressReporter) -> None:
     package = context.directory / "package"
     if context.history.launches:  # an attempt of before the package was mended may run on
         require_stopped(context, reporter, "its package has changed")
+    ahead.begin(context, reporter)
     context.host().send(
         package, context.job.package.remote_dir, files, show, elsewhere=checkpoints, written=context.job.output_folders
     )
@@ -58,22 +61,36 @@ def upload(context: RunnerContext, reporter: ProgressReporter) -> None:
 
 
 def install(context: RunnerContext, reporter: ProgressReporter, within_s: float) -> None:
-    """Run the package's install command on the box, for so long at most; whether it worked is for the gate to see."""
+    """Run the package's install command on the box, for so long at most; whether it worked is for the gate to see.
+
+    Then its fetch command, unless that was done beside it. What was begun before the package was there is waited for.
+    """
     package = context.job.package
-    if not package.install:
-        return
     timeout = min(package.install_timeout_s, within_s)
-    argv = ["sh", "-c", _IN_DIRECTORY, "sh", package.remote_dir, *package.install]
-    result = context.host().run(argv, timeout=timeout, heard=_installing(context, reporter, timeout))
+    if package.install:
+        ahead.ended(context, reporter, ahead.INSTALL, timeout)
+        context.record(Installed(_ran(context, reporter, package.install, timeout)))
+    if package.fetch:
+        status = ahead.ended(context, reporter, ahead.BASE, timeout)
+        context.record(BaseFetched(status if status == 0 else _ran(context, reporter, package.fetch, timeout)))
+
+
+def _ran(context: RunnerContext, reporter: ProgressReporter, command: Sequence[str], timeout: float) -> int:
+    """Exit status of a command of the package, run where it lies; its last words are told unless it worked."""
+    argv = ["sh", "-c", _IN_DIRECTORY, "sh", context.job.package.remote_dir, *command]
+    result = context.host().run(argv, timeout=timeout, heard=_heard(context, reporter, command, timeout))
     if result.status != 0:
         said = printable((result.stderr or result.stdout).decode("utf-8", "replace")[-600:], 600)
-        reporter.note(f"the install command ended with status {result.status}: {said}")
-    context.record(Installed(result.status))
+        reporter.note(f"{' '.join(command)} ended with status {result.status}: {said}")
+    return result.status
 
 
-def _installing(context: RunnerContext, reporter: ProgressReporter, timeout: float) -> Callable[[bytes], None]:
-    """Shows an installation that begins now, and whatever of pip's words tells how far it is."""
-    wait = waiting("installing on the box: " + " ".join(context.job.package.install))
+def _heard(
+    context: RunnerContext, reporter: ProgressReporter, command: Sequence[str], timeout: float
+) -> Callable[[bytes], None]:
+    """Shows a command that begins now, and whatever of pip's words tells how far it is."""
+    doing = "installing" if command == context.job.package.install else "fetching the base model"
+    wait = waiting(f"{doing} on the box: {' '.join(command)}")
     began, found, rest = context.clock.monotonic(), set[str](), b""
     reporter.meter(wait, 0, math.ceil(timeout))
 

@@ -27,6 +27,8 @@ from harness.facts.training import TrainingFacts
 from harness.gates.evidence import GateResult
 from harness.job.model import Job
 from harness.ledger.events import Launched, Relaunched, Trained, TrainingStopped
+from harness.ledger.noted import AtWork
+from harness.ledger.paid_parts import EXPORT
 from harness.log.launches import LaunchLine
 from harness.log.pace import pace
 from harness.log.summary import LogSummary, RestsOn
@@ -93,6 +95,7 @@ def watch(context: RunnerContext, reporter: ProgressReporter, budget: BudgetWatc
             budget.check(training=True)
             if state is not None and not state.alive and _ends_after_death(context, state, reporter):
                 return
+            _record_part(context, seen)
             mirroring.go_on(seen)
             if context.clock.monotonic() - judged_at >= context.job.limits.judge_every_s:
                 judged_at = context.clock.monotonic()
@@ -232,9 +235,22 @@ def _ends_on(gate: GateResult, context: RunnerContext, reporter: ProgressReporte
 
 def _pause_s(context: RunnerContext, seen: TrainingFacts) -> float:
     """Seconds to the next look: short once nothing but the export is left, for from its end on the box idles."""
-    log, poll_s = seen.log.value, context.job.limits.poll_s
-    exporting = log is not None and log.of(context.job.trainers[-1]).complete is not None
-    return min(poll_s, _CLOSE_POLL_S) if exporting else poll_s
+    poll_s = context.job.limits.poll_s
+    return min(poll_s, _CLOSE_POLL_S) if _part(context.job, seen) == EXPORT else poll_s
+
+
+def _part(job: Job, seen: TrainingFacts) -> str | None:
+    """Part that the training is at by its log: the first trainer that is not complete, then the export."""
+    log = seen.log.value
+    if log is None or not _has_spoken(log):
+        return None
+    return next((trainer for trainer in job.trainers if log.of(trainer).complete is None), EXPORT)
+
+
+def _record_part(context: RunnerContext, seen: TrainingFacts) -> None:
+    part, state = _part(context.job, seen), seen.session.value
+    if part is not None and part != context.history.at_work and state is not None and state.alive:
+        context.record(AtWork(part))
 
 
 def _attempts(log: LogSummary | None) -> int:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,17 @@ from harness.core.ports import (
     RunResult,
     Volume,
 )
-from harness.core.questions import Answers, Command, GpuList, Now, ProcessesUnder, Question, SessionOf, TailOf
+from harness.core.questions import (
+    Answers,
+    Command,
+    GpuList,
+    Now,
+    PackagesOf,
+    ProcessesUnder,
+    Question,
+    SessionOf,
+    TailOf,
+)
 from harness.providers import host_keys
 from harness.remote.box import excerpt as box_excerpt
 from harness.remote.box import files as box_files
@@ -208,6 +219,15 @@ class Box:
     transfer_s: float = 0.0
     command_s: float = 0.0
     leaves: dict[str, bytes] = field(default_factory=dict)
+    ahead_s: dict[str, float] = field(default_factory=dict)
+    """Seconds that what is begun before the package is there takes, by name: ``install``, ``base``."""
+    ahead_status: int = 0
+    ahead: dict[str, float] = field(default_factory=dict)
+    """Time at which each of those ends or ended."""
+    begun: Counter[str] = field(default_factory=Counter)
+    commands: list[str] = field(default_factory=list)
+    had: dict[str, str] = field(default_factory=dict)
+    """Versions of the packages that the image brings."""
 
     @property
     def artifact(self) -> Path:
@@ -227,6 +247,27 @@ class Box:
             )
             self.say("[sft] step 1/330 (0%) loss=2.5 lr=0.0001 s/step=4.4")
         return {**self.state(), "fresh": fresh}
+
+    def start_ahead(self, name: str) -> dict[str, Any]:
+        """Begin what needs no package, unless it runs or has ended well."""
+        before = self.state_ahead(name)
+        fresh = not before["alive"] and before["exit_status"] != 0
+        if fresh:
+            self.begun[name] += 1
+            self.ahead[name] = self.clock.monotonic() + self.ahead_s.get(name, 0.0)
+        return {**self.state_ahead(name), "fresh": fresh}
+
+    def state_ahead(self, name: str) -> dict[str, Any]:
+        """What the probe says of its session."""
+        started, alive = name in self.ahead, self.ahead.get(name, 0.0) > self.clock.monotonic()
+        status = self.ahead_status if started and not alive else None
+        told = {"started": started, "alive": alive, "pid": 200 if started else None, "exit_status": status}
+        return {**told, "ended_s": None if status is None else 0.0}
+
+    def stop_ahead(self, name: str) -> dict[str, Any]:
+        """End it."""
+        self.ahead.pop(name, None)
+        return self.state_ahead(name)
 
     def stop(self) -> dict[str, Any]:
         """End the training."""
@@ -287,6 +328,11 @@ def _kind(name: str) -> str:
     return "adapter" if "/adapter/" in name else "gguf" if name.endswith(".gguf") else "model"
 
 
+def _ahead(directory: str) -> str | None:
+    """Name of what is begun before the package is there, by its session's directory; None for the training's."""
+    return Path(directory).name if Path(directory).parent.name == "ahead" else None
+
+
 def _hashed(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
@@ -323,9 +369,14 @@ class BoxHost:
             raise HostUnreachable(f"a command did not end: {timeout:.0f} s passed")
         asked = _REQUEST.search(stdin)
         if asked is None:
+            self.box.commands.append(" ".join(argv[5:]))
             return RunResult(0, " ".join(argv).encode(), b"")
         request = json.loads(ast.literal_eval(asked.group(1).decode()))
-        answer = self.box.start() if request["verb"] == "start" else self.box.stop()
+        name, begins = _ahead(request["args"]["directory"]), request["verb"] == "start"
+        if name is not None:
+            answer = self.box.start_ahead(name) if begins else self.box.stop_ahead(name)
+        else:
+            answer = self.box.start() if begins else self.box.stop()
         return RunResult(0, (request["marker"] + json.dumps({"value": answer})).encode(), b"")
 
     def probe(self, questions: Sequence[Question[Any]], *, timeout: float = 120.0) -> Answers:
@@ -340,7 +391,11 @@ class BoxHost:
         try:
             match question:
                 case SessionOf():
-                    value: Any = self.box.look()
+                    name = _ahead(question.directory)
+                    value: Any = self.box.look() if name is None else self.box.state_ahead(name)
+                case PackagesOf():
+                    versions = {name: self.box.had.get(name) for name in question.names}
+                    value = {"python": "3.11.9", "packages": versions}
                 case ProcessesUnder():
                     value = {"processes": self.box.processes, "unreadable": 0}
                 case GpuList():
@@ -397,7 +452,8 @@ class BoxHost:
     ) -> None:
         del written
         self._reach()
-        self._travel(sum((source / name).stat().st_size for name in files if not elsewhere), on_progress)
+        if Path(remote_dir).name != "ahead":  # code is there in a moment
+            self._travel(sum((source / name).stat().st_size for name in files if not elsewhere), on_progress)
         for name in files:
             target = Path(remote_dir) / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -5,25 +5,19 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
-from . import gguf_model, template
+from . import gguf_model, hub, template
 from .config import Model, Shape
 from .errors import BadConfig
 from .weights import read_object
-
-_HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "merges.txt", "vocab.txt")
-"""Files of a causal language model; pickled weights (*.bin) are never fetched."""
 
 _OF_TOKENIZER = ("tokenizer", "chat_template", "special_tokens_map", "added_tokens")
 """How the names of a tokenizer's files begin."""
@@ -48,7 +42,7 @@ def directory(model: Model, texts: Iterable[str], seed: int) -> Path:
     path = Path(model.name)
     if model.built is not None:
         return _built(path, model.built, texts, seed)
-    return _found(model.name)
+    return hub.found(model.name)
 
 
 def tokenizer(path: Path) -> Any:
@@ -69,19 +63,6 @@ def tokenizer(path: Path) -> Any:
     return words
 
 
-def _found(name: str, *, weights: bool = True) -> Path:
-    """A base's directory, fetched unless it is one."""
-    if Path(name).is_dir():
-        return Path(name)
-    if os.sep in name and name.count("/") != 1:
-        raise BadConfig(f"the base model's directory {name} does not exist")
-    wanted = [pattern for pattern in _HUB_FILES if weights or "safetensors" not in pattern]
-    try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise BadConfig(f"cannot fetch the base model {name}: {str(error)[:300]}") from error
-
-
 def _built(path: Path, shape: Shape, texts: Iterable[str], seed: int) -> Path:
     """A model of this shape with random weights; left as it is when it was built before from the same shape."""
     wanted = {"shape": dataclasses.asdict(shape), "seed": seed}
@@ -91,7 +72,7 @@ def _built(path: Path, shape: Shape, texts: Iterable[str], seed: int) -> Path:
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     if shape.like:
-        _write_like(_found(shape.like, weights=False), shape, seed, partial)
+        _write_like(hub.found(shape.like, weights=False), shape, seed, partial)
     else:
         learned = _learned_tokenizer(itertools.islice(texts, 0, None, _SAMPLED), shape.vocab_size)
         _drawn(_qwen2(shape, learned), seed).save_pretrained(partial)

