@@ -38,13 +38,14 @@ def compute_dtype() -> torch.dtype:
 def arguments(config: Config, stage: Stage) -> dict[str, Any]:
     """The trainer's arguments that both stages share."""
     settings = config.dpo if stage.name == "dpo" else config.sft
-    size = micro_batch(config.batch_size, settings.micro_batch)
+    rows = config.rows_a_step(stage.name)
+    size = micro_batch(rows, settings.micro_batch)
     on_gpu = torch.cuda.is_available()
     return {
         "output_dir": str(stage.folder),
         "max_steps": stage.total,
         "per_device_train_batch_size": size,
-        "gradient_accumulation_steps": config.batch_size // size,
+        "gradient_accumulation_steps": rows // size,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_steps": min(settings.warmup_steps, stage.total // 4),

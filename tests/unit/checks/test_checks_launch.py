@@ -12,13 +12,14 @@ from harness.core.answers import JsonFile, Match, Matches, Processes, SessionSta
 from harness.core.lifecycle import Stage
 from harness.core.observed import seen
 from harness.core.verdict import Verdict
+from tests.support import facts
 from tests.support.facts import (
     CRASHED,
     DATA,
     ENDED,
+    EPOCHS,
     KILLED,
     OTHER_SHA,
-    PLAN,
     SHA,
     V2,
     assert_only,
@@ -34,7 +35,8 @@ from tests.support.facts import (
 ALIVE, GROWING, SAID = "training_session_alive", "log_is_growing", "v2_forex_integration_logged"
 SINGLE, SHARDED, CONFIG = "single_process_training", "model_is_sharded_as_planned", "effective_config_logged"
 LOSSES = "first_losses_finite"
-ROWS = "trained_rows_are_yours"
+ROWS, SEEN = "trained_rows_are_yours", "all_rows_announced"
+PLAN = "\n".join((facts.PLAN, *EPOCHS))
 OTHER_ROWS = [line.replace(SHA, OTHER_SHA) for line in DATA]
 STEPS = step_lines("sft", 1, 5)
 SHORT = "V2 FOREX INTEGRATION: 15299 SFT + 2550 DPO samples from YOUR data"
