@@ -75,7 +75,8 @@ def recorded(job: Job, trainer: Trainer, said: TrainerLog, state: TrainerState |
         if planned is None:
             raise CouldNotLook(f"neither the log nor trainer_state.json tells an epoch of {trainer}")
         return shortfall(job, trainer, job.training.rows_a_step(trainer))
-    if epochs < least:
+    # What a last, incomplete step leaves out (drop_last, and transformers with accumulation) is no shortfall.
+    if epochs * (1 + 1 / job.training.steps[trainer]) < least:
         return f"{trainer}: it went {epochs:.4g} times through its rows, limits.min_epochs = {least:g}"
     samples = records.samples if records is not None and records.samples is not None else planned
     if samples is not None and samples / epochs < _ABOUT * min(least, 1.0) * rows:

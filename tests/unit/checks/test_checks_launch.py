@@ -84,6 +84,13 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("weights on the CPU", with_plan("cuda:0,", "cuda:0,cpu,"), {SHARDED: "not on a GPU"}),
     ("weights on the disk", with_plan("cuda:0,", "cuda:0,disk,"), {SHARDED: "not on a GPU"}),
     ("another batch size", with_plan("batch_size=32", "batch_size=8"), {CONFIG: "batch_size"}),
+    (
+        "an older package: it announces no epochs",
+        {"log": log(V2, facts.PLAN, *STEPS)},
+        {SEEN: "takes 32 rows, 128 are"},
+    ),
+    ("half the accumulation", with_plan("rows_a_step=128", "rows_a_step=64"), {SEEN: "takes 64 rows, 128 are planned"}),
+    ("a tenth split off", with_plan("rows=15300", "rows=13770"), {SEEN: "it has 13770 rows, the job has 15300"}),
     ("another rank", with_plan("lora_r=64", "lora_r=8"), {CONFIG: "lora_r"}),
     ("another dtype", with_plan("bfloat16", "float16"), {CONFIG: "dtype"}),
     ("fewer steps", with_plan("sft_steps=330", "sft_steps=33"), {CONFIG: "differs in steps"}),
@@ -131,7 +138,7 @@ def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[s
 
 def test_a_training_that_announces_nothing_fails_all_that_read_its_plan() -> None:
     judged = judge(Stage.LAUNCH, replace(launch(), log=seen(log(V2, *STEPS))))
-    assert_only(judged, Verdict.FAIL, dict.fromkeys((SINGLE, SHARDED, CONFIG), "announces no plan"))
+    assert_only(judged, Verdict.FAIL, dict.fromkeys((SINGLE, SHARDED, CONFIG, SEEN), "announces no plan"))
 
 
 def test_fewer_devices_than_the_job_asks_for() -> None:
