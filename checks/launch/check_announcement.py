@@ -84,7 +84,7 @@ def check_all_rows_announced(launch: LaunchFacts, job: Job, evidence: Evidence) 
     """The rows of a step and of each trainer are as planned, and all are seen; by its own records, where they tell."""
     log = evidence.saw("log", launch.log)
     least = evidence.wants("epochs, at least", job.limits.min_epochs)
-    for trainer in job.data.rows:
+    for trainer in job.taught:
         said = log.of(trainer)
         if not job.unmodified:
             assert log.plan is not None, f"the log announces no plan {section('training.log')}"

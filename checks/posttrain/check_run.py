@@ -69,7 +69,7 @@ def check_all_rows_trained(posttrain: PosttrainFacts, job: Job, evidence: Eviden
     """The steps went through all rows of every trainer, by what it announced or by the epochs that it recorded."""
     log = evidence.saw("log", posttrain.log)
     evidence.wants("epochs, at least", job.limits.min_epochs)
-    for trainer, rows in job.data.rows.items():
+    for trainer, rows in job.taught.items():
         said = log.of(trainer)
         if job.unmodified:
             state = posttrain.states[trainer].value if trainer in posttrain.states else None

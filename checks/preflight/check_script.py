@@ -37,7 +37,7 @@ def check_batch_size_is_32(preflight: PreflightFacts, job: Job, evidence: Eviden
 def check_all_rows_planned(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
     """The planned steps, at the rows that each takes by the job and by the package, see all rows of every trainer."""
     evidence.wants("epochs, at least", job.limits.min_epochs)
-    for trainer, rows in job.data.rows.items():
+    for trainer, rows in job.taught.items():
         a_step = job.training.rows_a_step(trainer)
         seen = job.training.steps[trainer] * a_step
         evidence.note(f"{trainer}", f"{seen} of {rows} rows, {seen / rows:.3g} epochs, {a_step} rows a step")
@@ -49,7 +49,7 @@ def check_all_rows_planned(preflight: PreflightFacts, job: Job, evidence: Eviden
         resolved = evidence.saw("configuration of the smoke run", preflight.smoke).resolved
         if resolved is None:
             raise CouldNotLook(f"the smoke run left no run.json that tells the rows of a step {section('run.json')}")
-        for trainer in job.data.rows:
+        for trainer in job.taught:
             own = resolved.rows_a_step.get(trainer, resolved.batch_size)
             fewer = epochs.shortfall(job, trainer, own) if own < job.training.rows_a_step(trainer) else None
             assert fewer is None, f"the package's own settings are others: {fewer}"

@@ -7,6 +7,7 @@ error and not a limit that is silently not there.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -272,6 +273,11 @@ class Job(Table):
     def trainers(self) -> tuple[Trainer, ...]:
         """The trainers that run, in their order."""
         return tuple(self.training.steps)
+
+    @property
+    def taught(self) -> Mapping[Trainer, int]:
+        """Rows of each trainer that has files of its own."""
+        return {trainer: self.data.rows[trainer] for trainer in self.trainers if trainer in self.data.rows}
 
     def checkpoint_folder(self, trainer: str) -> str:
         """A trainer's folder of checkpoints, relative to the package's directory."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from forex import cli, config, dataset, loading, order, refusals, training
-from forex.errors import BadConfig, Refused
+from forex.errors import BadConfig, Refused, TrainingDefect
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +45,12 @@ def test_what_goes_through_at_once_adds_up_to_the_rows_of_a_step(stage: str, bat
     given = training.arguments(settings, training.Stage(stage, Path("x"), 5))
     rows = given["per_device_train_batch_size"] * given["gradient_accumulation_steps"]
     assert rows == settings.rows_a_step(stage) == batch * accumulation
+
+
+def test_a_trainer_that_takes_other_rows_than_were_announced_is_stopped() -> None:
+    args = SimpleNamespace(per_device_train_batch_size=8, gradient_accumulation_steps=4)
+    with pytest.raises(TrainingDefect, match="330 steps of sft take 32 rows each, but 42240 rows were drawn"):
+        training.run(SimpleNamespace(args=args, train_dataset=range(42_240)), training.Stage("sft", Path("x"), 330))
 
 
 def test_the_rehearsal_differs_only_in_size() -> None:

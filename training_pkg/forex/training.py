@@ -115,6 +115,11 @@ class LogLines(TrainerCallback):  # type: ignore[misc]  # transformers publishes
 
 def run(trainer: Any, stage: Stage) -> Path:
     """Train to the stage's last step, from the newest whole checkpoint if there is one; returns the last checkpoint."""
+    a_step = trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps
+    if a_step * stage.total != (drawn := len(trainer.train_dataset)):
+        raise TrainingDefect(
+            f"{stage.total} steps of {stage.name} take {a_step} rows each, but {drawn} rows were drawn"
+        )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(LogLines(stage))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from harness.checks.preflight.check_script import check_all_rows_planned
 
 from harness.core.observed import CouldNotLook
 from harness.facts import epochs
@@ -14,6 +15,7 @@ from harness.gates import plan
 from harness.job.load import load_job, parse_job
 from harness.job.model import Job
 from harness.log.grammar import DPO, SFT
+from harness.plugin.looking import Evidence
 from tests.support.facts import EPOCHS, PLAN, V2, log, sound_job
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -82,12 +84,25 @@ def test_a_job_asks_for_nothing_where_its_file_says_so_or_its_record_is_older() 
         assert {plan.left_out(stage, one)[plan.CheckId(gate)] for one in (job, older)} == {"limits.min_epochs = 0"}
 
 
+def test_what_an_unmodified_script_may_gather_is_unknown() -> None:
+    def judge(**training: Any) -> None:
+        own = {"log": "trainer", "accumulation": {}, **training}
+        check_all_rows_planned(cast("Any", None), sound_job(training=own), Evidence())
+
+    with pytest.raises(CouldNotLook, match=r"see 10560 of 15300 .* does not say whether a step takes several batches"):
+        judge()
+    with pytest.raises(AssertionError, match="see 10560 of 15300"):
+        judge(accumulation={"sft": 1})
+    judge(accumulation={"sft": 4})
+    judge(batch_size=128)
+
+
 def test_the_examples_say_what_they_see() -> None:
     real, rehearsal = load_job(EXAMPLES / "forex-r1-v3.toml"), load_job(EXAMPLES / "local.toml")
     assert [real.training.rows_a_step(name) for name in real.trainers] == [128, 32]
     assert [rehearsal.training.rows_a_step(name) for name in rehearsal.trainers] == [32, 32]
     for job in (real, rehearsal, load_job(EXAMPLES / "starts/rehearsal.toml"), load_job(EXAMPLES / "starts/job.toml")):
-        found = [epochs.shortfall(job, name, job.training.rows_a_step(name)) for name in job.data.rows]
+        found = [epochs.shortfall(job, name, job.training.rows_a_step(name)) for name in job.taught]
         assert found == [None] * len(found)
     text = (EXAMPLES / "local.toml").read_text(encoding="utf-8").replace("min_epochs = 0.1", "")
     bold = parse_job(text, EXAMPLES / "local.toml")
