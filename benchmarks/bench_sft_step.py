@@ -114,7 +114,7 @@ def ours(folder: Path, steps: int, read: list[rows.Example], words: Any, *, mode
     """The package's own trainer."""
     micro, checkpointing = way
     settings = config.Config(
-        BATCH, sft=config.Sft(micro_batch=micro), run=config.Run(gradient_checkpointing=checkpointing)
+        BATCH, sft=config.Sft(micro_batch=micro, accumulation=1), run=config.Run(gradient_checkpointing=checkpointing)
     )
     made = trainers.sft(settings, training.Stage("sft", folder, steps), model, words, read)
     made.args.save_strategy = "no"  # the trainer saves after the last step, too
@@ -133,7 +133,7 @@ def plain(folder: Path, steps: int, read: list[rows.Example], words: Any, model:
         use_cpu=not torch.cuda.is_available(),
         bf16=training.compute_dtype() is torch.bfloat16,
     )
-    seen = [read[at] for at in order.drawn(len(read), steps=steps, batch_size=BATCH, seed=config.Run().seed)]
+    seen = [read[at] for at in order.drawn(len(read), steps=steps, rows_a_step=BATCH, seed=config.Run().seed)]
     columns = {
         "prompt": [template.prompt_text(row.prompt, row.system) for row in seen],
         "completion": [template.completion_text(row.completion) for row in seen],

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from harness.core.contract import section
-from harness.facts import own_rows
+from harness.facts import epochs, own_rows
 from harness.facts.launch import LaunchFacts
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
@@ -73,6 +73,27 @@ def check_effective_config_logged(launch: LaunchFacts, job: Job, evidence: Evide
     assert run.exists, f"there is no run.json {section('run.json')}"
     announced = run.json.get("steps") if isinstance(run.json, dict) else None
     assert announced == dict(job.training.steps), f"run.json announces {announced}"
+
+
+@pytest.mark.remedy(
+    "it would leave rows of yours untrained: it was stopped; mend steps or accumulation in the job file and in the"
+    " package, or say how few are meant: limits.min_epochs; then: harness run {job}"
+)
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "expected performance")
+def check_all_rows_announced(launch: LaunchFacts, job: Job, evidence: Evidence) -> None:
+    """The rows of a step and of each trainer are as planned, and all are seen; by its own records, where they tell."""
+    log = evidence.saw("log", launch.log)
+    least = evidence.wants("epochs, at least", job.limits.min_epochs)
+    for trainer in job.taught:
+        said = log.of(trainer)
+        if not job.unmodified:
+            assert log.plan is not None, f"the log announces no plan {section('training.log')}"
+            evidence.note(f"{trainer} rows a step", log.rows_a_step(trainer))
+            problem = epochs.announced(job, trainer, log)
+            assert problem is None, problem
+        elif said.steps:
+            most = evidence.note(f"{trainer} epochs, at most", epochs.coming(said))
+            assert most is None or most >= least, f"{trainer}: its steps come to {most:.3g} epochs of its rows"
 
 
 @pytest.mark.remedy(

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from harness.core.observed import CouldNotLook, Observed, unseen
-from harness.facts import adopted
+from harness.facts import adopted, epochs
 from harness.facts.posttrain import PosttrainFacts
 from harness.job.model import Job
 from harness.log import trainerstate
@@ -58,6 +58,29 @@ def check_all_steps_done(posttrain: PosttrainFacts, job: Job, evidence: Evidence
             assert state.step == steps == state.max_steps, f"{trainer} saved step {state.step} of {state.max_steps}"
             continue
         assert (complete.step, complete.total) == (steps, steps), f"{trainer} ended at {complete.step}/{complete.total}"
+
+
+@pytest.mark.remedy(
+    "the model has not learned from all of your rows: mend steps or accumulation and train again; to take it as it is, "
+    "say in the job file how few are meant: limits.min_epochs; then: harness run {job}"
+)
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "expected performance")
+def check_all_rows_trained(posttrain: PosttrainFacts, job: Job, evidence: Evidence) -> None:
+    """The steps went through all rows of every trainer, by what it announced or by the epochs that it recorded."""
+    log = evidence.saw("log", posttrain.log)
+    evidence.wants("epochs, at least", job.limits.min_epochs)
+    for trainer, rows in job.taught.items():
+        said = log.of(trainer)
+        if job.unmodified:
+            state = posttrain.states[trainer].value if trainer in posttrain.states else None
+            evidence.note(f"{trainer} epochs", (state and state.epochs, said.records and said.records.epochs))
+            problem = epochs.recorded(job, trainer, said, state)
+        else:
+            run = posttrain.run.value.json if posttrain.run.value is not None else None
+            told = epochs.rows_a_step(trainer, log, run) or 0
+            evidence.note(f"{trainer} epochs", round(job.training.steps[trainer] * told / rows, 3))
+            problem = epochs.announced(job, trainer, log, run)
+        assert problem is None, problem
 
 
 @pytest.mark.remedy(

@@ -6,6 +6,7 @@ import pytest
 
 from harness.core.contract import section
 from harness.core.observed import CouldNotLook
+from harness.facts import epochs
 from harness.facts.preflight import PreflightFacts
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
@@ -26,6 +27,32 @@ def check_batch_size_is_32(preflight: PreflightFacts, job: Job, evidence: Eviden
                 f"the smoke run left no run.json that tells the resolved batch size {section('run.json')}"
             )
         assert resolved.batch_size == wanted, f"the script says {stated}, but the package trains {resolved.batch_size}"
+
+
+@pytest.mark.remedy(
+    "raise the steps, or the rows that a step takes (training.accumulation and the package's own setting), or say in "
+    "the job file how few are meant: limits.min_epochs, under 1 for a rehearsal; then: harness run {job}"
+)
+@pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "expected performance")
+def check_all_rows_planned(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
+    """The planned steps, at the rows that each takes by the job and by the package, see all rows of every trainer."""
+    evidence.wants("epochs, at least", job.limits.min_epochs)
+    for trainer, rows in job.taught.items():
+        a_step = job.training.rows_a_step(trainer)
+        seen = job.training.steps[trainer] * a_step
+        evidence.note(f"{trainer}", f"{seen} of {rows} rows, {seen / rows:.3g} epochs, {a_step} rows a step")
+        short = epochs.shortfall(job, trainer, a_step)
+        if short and job.unmodified and trainer not in job.training.accumulation:
+            raise CouldNotLook(f"{short}, and training.accumulation does not say whether a step takes several batches")
+        assert short is None, short
+    if job.gates.smoke_run and not job.unmodified:
+        resolved = evidence.saw("configuration of the smoke run", preflight.smoke).resolved
+        if resolved is None:
+            raise CouldNotLook(f"the smoke run left no run.json that tells the rows of a step {section('run.json')}")
+        for trainer in job.taught:
+            own = resolved.rows_a_step.get(trainer, resolved.batch_size)
+            fewer = epochs.shortfall(job, trainer, own) if own < job.training.rows_a_step(trainer) else None
+            assert fewer is None, f"the package's own settings are others: {fewer}"
 
 
 @pytest.mark.seed("vastai-training-agent.md", "rule 2")

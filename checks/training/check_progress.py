@@ -52,8 +52,8 @@ def check_pace_within_timeline(training: TrainingFacts, job: Job, evidence: Evid
         if pace is None:
             continue
         evidence.note(f"{trainer} s/step", pace)
-        if job.training.batch_size:
-            evidence.note(f"{trainer} samples/s", log.of(trainer).samples_per_s(job.training.batch_size))
+        if rows := log.rows_a_step(trainer) or job.training.rows_a_step(trainer):
+            evidence.note(f"{trainer} samples/s", log.of(trainer).samples_per_s(rows))
         most = evidence.wants(f"{trainer} s/step, at most", planned * limits.pace_tolerance)
         assert pace <= most or not session.alive, f"{trainer} takes {pace:.2f} s a step, {planned:.2f} are planned"
     evidence.note("spent USD", round(training.spent_usd, 4))

@@ -10,8 +10,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -50,6 +50,8 @@ class Resolved:
     world_size: int
     checkpoint_every: int
     model: str
+    rows_a_step: Mapping[str, int] = field(default_factory=dict)
+    """By trainer; of one that is not there, the batch size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +236,9 @@ def _resolved(path: Path) -> Resolved | None:
             world_size=int(body["world_size"]),
             checkpoint_every=int(body["checkpoint_every"]),
             model=str(body["model"]["name"])[:200],
+            rows_a_step={str(trainer): int(rows) for trainer, rows in body.get("rows_a_step", {}).items()},
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

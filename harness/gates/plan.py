@@ -32,6 +32,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "dataset_rows_sound",
         "dataset_fits_context",
         "batch_size_is_32",
+        "all_rows_planned",
         "device_map_is_auto",
         "no_forbidden_launcher",
         "no_forbidden_option_pairs",
@@ -79,6 +80,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "single_process_training",
         "model_is_sharded_as_planned",
         "effective_config_logged",
+        "all_rows_announced",
         "trainer_counts_to_planned_steps",
         "first_losses_finite",
     ),
@@ -103,6 +105,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
     "posttrain": (
         "completion_logged",
         "all_steps_done",
+        "all_rows_trained",
         "log_is_of_this_run",
         "adapters_are_trained",
         "final_gguf_exists",
@@ -196,6 +199,8 @@ class _When:
     checks: tuple[str, ...]
 
 
+_OF_EPOCHS: Final = ("all_rows_planned", "all_rows_announced", "all_rows_trained")
+
 _CONDITIONS: Final = (
     _When(lambda job: job.gates.smoke_run, "gates.smoke_run = false", ("smoke_run_passes",)),
     _When(lambda job: job.gates.context, "gates.context = false", ("dataset_fits_context",)),
@@ -225,10 +230,12 @@ _CONDITIONS: Final = (
             "remote_dataset_counts",
             "trained_rows_are_yours",
             "adopted_rows_are_yours",
+            *_OF_EPOCHS,
         ),
     ),
+    _When(lambda job: job.limits.min_epochs > 0, "limits.min_epochs = 0", _OF_EPOCHS),
     _When(lambda job: job.data.proof is not None, "the job states no proof line", ("v2_forex_integration_logged",)),
-    _When(lambda job: job.training.batch_size > 0, "training.batch_size = 0", ("batch_size_is_32",)),
+    _When(lambda job: job.training.batch_size > 0, "training.batch_size = 0", ("batch_size_is_32", "all_rows_planned")),
     _When(lambda job: DPO in job.trainers, "no dpo is trained", ("preferences_are_learned",)),
     _When(
         lambda job: bool(job.training.device_map),

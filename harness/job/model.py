@@ -7,6 +7,7 @@ error and not a limit that is silently not there.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -142,6 +143,8 @@ class TrainingTable(Table):
     """Folder of a trainer's checkpoints in the package; not given, ``models/output/<trainer>``."""
     batch_size: Annotated[int, Field(ge=0)] = 32
     """BATCH_SIZE of the script; with 0 the script has none that could be looked at."""
+    accumulation: dict[TrainerName, Count] = Field(default={})
+    """Batches of ``batch_size`` rows that one optimizer step of a trainer learns from; not given: 1."""
     device_map: str = "auto"
     accelerator: Literal["cuda", "cpu"] = "cuda"
     """Device that torch must find on the box; ``cpu`` for a rehearsal without a GPU."""
@@ -163,6 +166,10 @@ class TrainingTable(Table):
     """
     log: Literal["contract", "trainer"] = "contract"
     """Lines that training.log is read by: those of docs/contract.md, or the records that the trainer logs by itself."""
+
+    def rows_a_step(self, trainer: str) -> int:
+        """Rows that one optimizer step of a trainer learns from; 0 where the job does not say."""
+        return self.batch_size * self.accumulation.get(Trainer(trainer), 1)
 
 
 class LimitsTable(Table):
@@ -196,6 +203,8 @@ class LimitsTable(Table):
     """A stage slower than the timeline by more than this factor fails the pace check."""
     min_gpu_utilization: Share = 0.05
     min_disk_free_share: Share = 0.1
+    min_epochs: Annotated[float, Field(ge=0)] = 1.0
+    """Times that a trainer goes through all its rows, at least: under 1 some are never learned from; 0 asks nothing."""
     max_loss: Positive = 20.0
     loss_jump_on_resume: Positive = 1.5
     course: CourseLimits = CourseLimits()
@@ -281,6 +290,11 @@ class Job(Table):
     def trainers(self) -> tuple[Trainer, ...]:
         """The trainers that run, in their order."""
         return tuple(self.training.steps)
+
+    @property
+    def taught(self) -> Mapping[Trainer, int]:
+        """Rows of each trainer that has files of its own."""
+        return {trainer: self.data.rows[trainer] for trainer in self.trainers if trainer in self.data.rows}
 
     def checkpoint_folder(self, trainer: str) -> str:
         """A trainer's folder of checkpoints, relative to the package's directory."""

@@ -35,12 +35,13 @@ _BREAKS = (events.Held, events.InstanceStopped, events.TrainingStopped, events.R
 
 
 def alike(then: Job, job: Job) -> bool:
-    """True when an earlier job's times are a measure of this one's: the same provider, GPUs, model and batch size."""
+    """True when an earlier job's times are a measure of this one's: the same provider, GPUs, model and rows a step."""
     return not then.adopted and _shape(then) == _shape(job)
 
 
 def _shape(job: Job) -> tuple[object, ...]:
-    return job.provider.kind, job.machine.gpu, job.machine.gpus, job.model, job.training.batch_size
+    rows_a_step = [job.training.rows_a_step(trainer) for trainer in job.trainers]
+    return job.provider.kind, job.machine.gpu, job.machine.gpus, job.model, rows_a_step
 
 
 def known(job: Job, own: History | None, earlier: Iterable[History], board: tuple[str, int]) -> Mapping[str, Taken]:

@@ -68,6 +68,19 @@ class BareTraining:
     """Steps to which it counts, None where nothing tells."""
     reached: int = 0
     """Newest step by its bar, which may be beyond that of the newest record."""
+    summary: Entry = field(default_factory=dict)
+    """The record with which it ended."""
+
+    @property
+    def epochs(self) -> float | None:
+        """Times that it went through its rows, as transformers and its kin count them."""
+        return self.summary.get("epoch", self.entries[-1].get("epoch"))
+
+    @property
+    def samples(self) -> float | None:
+        """Rows that its steps took, by the two numbers that transformers makes of them."""
+        rate, seconds = self.summary.get("train_samples_per_second"), self.summary.get("train_runtime")
+        return rate * seconds if rate and seconds else None
 
     def all(self, name: str) -> tuple[float, ...]:
         """The values logged under a name."""
@@ -113,7 +126,7 @@ class _Told:
     entries: list[Entry] = field(default_factory=list)
     around: list[tuple[Mapping[int, Drawn], Drawn | None]] = field(default_factory=list)
     evaluated: list[float] = field(default_factory=list)
-    ended: bool = False
+    summary: Entry | None = None
     furthest: dict[int, int] = field(default_factory=dict)
 
     def draw(self, bar: Drawn) -> None:
@@ -140,13 +153,14 @@ class _Told:
         return BareTraining(
             _trainer(self.entries[0]),
             tuple(entries),
-            self.ended,
+            self.summary is not None,
             self.begins_at,
             tuple(self.evaluated),
             self.launch,
             told,
             counted_to,
             self.furthest.get(counted_to, 0) if counted_to is not None else 0,
+            self.summary or {},
         )
 
     def _counted(self) -> tuple[int | None, list[tuple[int, Drawn]]]:
@@ -223,7 +237,7 @@ class _Reader:
             if "loss" in entry:
                 self._step(at, entry)
             elif self.told and _ends(entry):
-                self.told[-1].ended, self.open, self.newest = True, False, {}
+                self.told[-1].summary, self.open, self.newest = entry, False, {}
             elif self.open:
                 self.told[-1].evaluated.append(entry["eval_loss"])
 

@@ -15,7 +15,7 @@ from statistics import fmean, median
 from typing import ClassVar, Final
 
 from harness.core.observed import CouldNotLook
-from harness.log.grammar import DPO, Schedule, StageComplete, Step
+from harness.log.grammar import DPO, EpochsAnnounced, Schedule, StageComplete, Step
 from harness.log.summary import LogSummary, TrainerLog
 
 LN_2: Final = math.log(2)
@@ -206,6 +206,8 @@ def changed_announcements(log: LogSummary) -> Iterator[str]:
         if len(told) > 1:
             yield f"{name} was announced as {', then as '.join(told)}"
     for trainer, said in log.trainers.items():
+        for one in said.other_epochs:
+            yield f"{trainer} announced {_of_rows(one)}, then {_of_rows(said.epochs)}"
         numbered: list[Step | StageComplete] = [*said.steps, *([said.complete] if said.complete else [])]
         if plans:
             announced = plans[-1].steps.get(trainer)
@@ -220,6 +222,10 @@ def changed_announcements(log: LogSummary) -> Iterator[str]:
 
 _LASTING: Final = ("steps", "batch_size", "lora_r", "lora_alpha", "dtype")
 """Fields of a plan that a run keeps whatever box it goes on on."""
+
+
+def _of_rows(announced: EpochsAnnounced | None) -> str:
+    return f"{announced.rows_a_step} rows a step of {announced.rows}" if announced is not None else "nothing"
 
 
 def _shown(value: object) -> str:

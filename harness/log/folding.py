@@ -122,5 +122,6 @@ def _add(part: _Part, trainer: Trainer, training: BareTraining, planned: int) ->
 def _log(part: _Part) -> TrainerLog:
     last = part.last
     flat = sum(spread == 0 for spread in last.all("reward_std")) if last.by_rewards else None
-    records = ByRecords(last.numbered, last.total, last.reached, last.all("rewards/margins"), flat)
+    margins, total = last.all("rewards/margins"), last.total
+    records = ByRecords(last.numbered, total, last.reached, margins, flat, last.epochs, last.samples)
     return replace(trainer_log(part.said), records=records)

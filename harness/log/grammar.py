@@ -155,10 +155,20 @@ class Schedule:
     peak: float
 
 
+@dataclass(frozen=True, slots=True)
+class EpochsAnnounced:
+    """``[sft] EPOCHS ...``: rows that a trainer has, and rows that each of its optimizer steps learns from."""
+
+    trainer: Trainer
+    rows: int
+    rows_a_step: int
+
+
 Event = (
     DataAnnounced
     | RowsAnnounced
     | Plan
+    | EpochsAnnounced
     | Schedule
     | Step
     | CheckpointSaved
@@ -247,6 +257,11 @@ _GRAMMAR: Final[tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Even
         re.compile(rf"{_TRAINER}SCHEDULE ([a-z_]{{1,40}}) warmup_steps={_INT} lr={_FLOAT}"),
         lambda m: Schedule(Trainer(m[1]), m[2], int(m[3]), float(m[4])),
     ),
+    (
+        "[",
+        re.compile(rf"{_TRAINER}EPOCHS {_FLOAT} rows={_INT} rows_a_step={_INT}(?: .*)?"),
+        lambda m: EpochsAnnounced(Trainer(m[1]), int(m[3]), int(m[4])),
+    ),
     ("TRAINING C", re.compile(r"TRAINING COMPLETE"), lambda _: TrainingComplete()),
     ("TRAINING F", re.compile(r"TRAINING FAILED: (.*)"), lambda m: TrainingFailed(m[1])),
 )
@@ -273,7 +288,7 @@ def lines(data: bytes, *, torn_end: bool = True) -> Iterator[str]:
             yield printable(piece[: MAX_LINE * 4].decode("utf-8", errors="replace"), MAX_LINE)
 
 
-_SAID: Final = "step |SCHEDULE|Saved|RESUME|PASSED|COMPLETE|first|GGUF"
+_SAID: Final = "step |EPOCHS|SCHEDULE|Saved|RESUME|PASSED|COMPLETE|first|GGUF"
 """Words behind a trainer's name in the lines of the grammar."""
 
 

@@ -24,6 +24,7 @@ from harness.log.grammar import (
     SFT,
     CheckpointSaved,
     DataAnnounced,
+    EpochsAnnounced,
     Event,
     FirstDpoLoss,
     GgufWritten,
@@ -44,7 +45,7 @@ from harness.log.launches import LaunchLine
 from harness.log.proof import ProofLine
 
 E = TypeVar("E", bound=Event)
-_OfTrainer = Schedule | Step | CheckpointSaved | Resumed | PassedOver | StageComplete
+_OfTrainer = EpochsAnnounced | Schedule | Step | CheckpointSaved | Resumed | PassedOver | StageComplete
 _PACE_WINDOW: Final = 20  # logged steps; the first ones of a run include compilation and warm-up
 
 
@@ -72,6 +73,10 @@ class ByRecords:
     """Of a training by preferences."""
     flat_rewards: int | None = None
     """Of a training by rewards: records in which all answers to a prompt got the same. Its loss tells no course."""
+    epochs: float | None = None
+    """Times that it went through what it counts as its rows, by its newest record; None where it tells none."""
+    samples: float | None = None
+    """Rows that all its steps took, by its summary; a row that it made of several is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,9 @@ class TrainerLog:
     schedule: Schedule | None = None
     records: ByRecords | None = None
     """Of a trainer's own records only."""
+    epochs: EpochsAnnounced | None = None
+    other_epochs: tuple[EpochsAnnounced, ...] = ()
+    """What earlier attempts announced, where it was something else."""
 
     @property
     def numbered(self) -> bool:
@@ -112,10 +120,10 @@ class TrainerLog:
         recent = [step.s_per_step for step in self.steps[-_PACE_WINDOW:] if math.isfinite(step.s_per_step)]
         return median(recent) if recent else None
 
-    def samples_per_s(self, batch_size: int) -> float | None:
+    def samples_per_s(self, rows_a_step: int) -> float | None:
         """Rows that the training learns from in a second, at its pace."""
         pace = self.s_per_step
-        return round(batch_size / pace, 1) if pace else None
+        return round(rows_a_step / pace, 1) if pace else None
 
 
 def _by_trainer(field: str, suffix: str) -> BeforeValidator:
@@ -162,6 +170,11 @@ class LogSummary:
         """One trainer's part; empty when it has not begun."""
         return self.trainers.get(Trainer(trainer), TrainerLog())
 
+    def rows_a_step(self, trainer: str) -> int | None:
+        """Rows that a trainer's steps take: the batch of the plan, unless it announces another number."""
+        said = self.of(trainer).epochs
+        return said.rows_a_step if said is not None else self.plan.batch_size if self.plan is not None else None
+
 
 def read(data: bytes, proof: ProofLine | None, *, torn_end: bool = True) -> LogSummary:
     """Summarise a log's bytes; see ``grammar.lines`` for ``torn_end``."""
@@ -189,7 +202,7 @@ def summarise(events: Iterable[Event]) -> LogSummary:
         data=_last(present, DataAnnounced),
         rows={event.kind: event for event in _all(present, RowsAnnounced)},
         plan=plan,
-        earlier_plans=_different(one for one in _all(everything, Plan) if one != plan),
+        earlier_plans=_others(everything, plan),
         trainers={trainer: trainer_log(said) for trainer, said in by_trainer.items()},
         first_dpo_loss=loss.loss if loss else None,
         ggufs=tuple({event.path: event for event in _all(everything, GgufWritten)}.values()),
@@ -200,10 +213,11 @@ def summarise(events: Iterable[Event]) -> LogSummary:
     )
 
 
-def _different(plans: Iterable[Plan]) -> tuple[Plan, ...]:
-    found: list[Plan] = []
-    for one in plans:
-        if one not in found:
+def _others(events: Iterable[Event], newest: E | None) -> tuple[E, ...]:
+    """The events of the kind of the newest that state something else, each once."""
+    found: list[E] = []
+    for one in _all(events, type(newest)) if newest is not None else ():
+        if one != newest and one not in found:
             found.append(one)
     return tuple(found)
 
@@ -259,4 +273,6 @@ def trainer_log(events: Sequence[_OfTrainer]) -> TrainerLog:
         tuple(passed_over),
         complete,
         _last(events, Schedule),
+        epochs=(epochs := _last(events, EpochsAnnounced)),
+        other_epochs=_others(events, epochs),
     )

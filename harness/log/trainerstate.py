@@ -26,6 +26,8 @@ class TrainerState:
     step: int
     max_steps: int
     losses: Mapping[int, float]
+    epochs: float | None = None
+    """Times that the trainer has gone through its rows; facts files of earlier versions do not tell."""
 
 
 def read(data: bytes) -> TrainerState:
@@ -33,9 +35,9 @@ def read(data: bytes) -> TrainerState:
     try:
         told: Any = json.loads(data)
         history = [one for one in told["log_history"] if isinstance(one.get("loss"), int | float)]
-        return TrainerState(
-            int(told["global_step"]), int(told["max_steps"]), {int(one["step"]): float(one["loss"]) for one in history}
-        )
+        losses = {int(one["step"]): float(one["loss"]) for one in history}
+        epochs = None if told.get("epoch") is None else float(told["epoch"])
+        return TrainerState(int(told["global_step"]), int(told["max_steps"]), losses, epochs)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CouldNotLook(f"trainer_state.json does not read: {type(error).__name__}") from error
 

@@ -278,7 +278,7 @@ def _show(job: Job, seen: TrainingFacts, reporter: ProgressReporter) -> None:
     if log is None or at is None:
         return
     detail = f"{at.trainer} loss {at.loss:.4g}" if at.trainer and at.loss is not None else ""
-    batch_size = log.plan.batch_size if log.plan is not None else job.training.batch_size
-    if at.trainer and batch_size and (rate := log.of(at.trainer).samples_per_s(batch_size)):
+    rows = (log.rows_a_step(at.trainer) or job.training.rows_a_step(at.trainer)) if at.trainer else 0
+    if at.trainer and rows and (rate := log.of(at.trainer).samples_per_s(rows)):
         detail += f", {rate:.1f} samples/s"
     reporter.meter(STEPS, at.step, at.total, detail)

@@ -152,6 +152,7 @@ def _write_job_file(person: Person) -> None:
         "workspace/vastai_llm_training": PACKAGE,
         "allow_built_rows = true": "",
         "configs/tiny.toml": "configs/short.toml",
+        "min_epochs = 0.1": "min_epochs = 0.02",
         "steps = { sft = 104, dpo = 8 }": "checkpoint_every = 4\nsteps = { sft = 12, dpo = 2 }",
     }
     for before, after in changes.items():

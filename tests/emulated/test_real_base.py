@@ -40,6 +40,7 @@ alpha = 16
 [sft]
 learning_rate = 1e-3
 max_steps = 4
+accumulation = 1
 warmup_steps = 1
 micro_batch = 2
 [dpo]
@@ -97,6 +98,7 @@ template_tokens = 48
 [training]
 command = ["python3", "train_deepseek_forex.py", "--stage", "all", "--config", "configs/smollm2.toml"]
 batch_size = 2
+accumulation = {{ sft = 1 }}
 accelerator = "cpu"
 checkpoint_every = 2
 checkpoints_kept = 2
@@ -125,6 +127,7 @@ threads = 1
 '''
 
 [limits]
+min_epochs = 0.3  # 8 of 24 rows: a real base takes its time
 # A test's machine has other work.
 stall_s = 900
 launch_deadline_s = 1800

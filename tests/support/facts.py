@@ -94,6 +94,10 @@ PLAN: Final = (
     "PLAN sft_steps=330 dpo_steps=80 batch_size=32 checkpoint_every=100 lora_r=64 lora_alpha=128"
     " dtype=bfloat16 world_size=1 device_map=auto devices=cuda:0,cuda:1,cuda:2"
 )
+EPOCHS: Final = (
+    "[sft] EPOCHS 2.76078 rows=15300 rows_a_step=128 accumulation=4 seen=42240 cap=330 all_rows_need=120",
+    "[dpo] EPOCHS 1.00392 rows=2550 rows_a_step=32 accumulation=1 seen=2560 cap=0 all_rows_need=80",
+)
 
 
 def sound_job(**tables: Mapping[str, Any]) -> Job:
@@ -141,6 +145,7 @@ def whole_log() -> list[str]:
         V2,
         *DATA,
         PLAN,
+        *EPOCHS,
         *step_lines("sft", 1, 330),
         "[sft] COMPLETE 330/330 steps",
         "[dpo] first loss=0.693147",
@@ -255,7 +260,7 @@ def launch() -> LaunchFacts:
     run = {"contract": 1, "batch_size": 32, "steps": {"sft": 330, "dpo": 80}, "data": data}
     return LaunchFacts(
         session=seen(RUNNING),
-        log=seen(log(V2, *DATA, PLAN, *step_lines("sft", 1, 5))),
+        log=seen(log(V2, *DATA, PLAN, *EPOCHS, *step_lines("sft", 1, 5))),
         log_age_s=seen(3.0),
         proof=seen(Matches(exists=True, bytes=900, count=1, matches=(Match(1, V2),))),
         processes=seen(Processes((python("train_deepseek_forex.py", "--stage", "all"),))),
@@ -267,7 +272,7 @@ def launch() -> LaunchFacts:
 
 def training() -> TrainingFacts:
     """A training at SFT step 250, two checkpoints due."""
-    lines = [V2, PLAN, *step_lines("sft", 1, 250)]
+    lines = [V2, PLAN, *EPOCHS, *step_lines("sft", 1, 250)]
     return TrainingFacts(
         session=seen(RUNNING),
         log=seen(log(*lines)),
@@ -291,6 +296,7 @@ def run_json(job: Job) -> dict[str, Any]:
         "contract": 1,
         "steps": dict(training.steps),
         "batch_size": training.batch_size,
+        "rows_a_step": {trainer: training.rows_a_step(trainer) for trainer in job.trainers},
         "checkpoint_every": training.checkpoint_every,
         "dtype": model.dtype,
         "device_map": training.device_map,

@@ -245,6 +245,8 @@ class Box:
                 "PLAN sft_steps=330 dpo_steps=80 batch_size=32 checkpoint_every=100 lora_r=64 lora_alpha=128 "
                 "dtype=bfloat16 world_size=1 device_map=auto devices=cuda:0"
             )
+            self.say("[sft] EPOCHS 2.76078 rows=15300 rows_a_step=128")
+            self.say("[dpo] EPOCHS 1.00392 rows=2550 rows_a_step=32")
             self.say("[sft] step 1/330 (0%) loss=2.5 lr=0.0001 s/step=4.4")
         return {**self.state(), "fresh": fresh}
 

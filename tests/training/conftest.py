@@ -24,7 +24,9 @@ max_length = 256
 hidden_size = 64
 [sft]
 learning_rate = 5e-3
+epochs = 4.0
 max_steps = 7
+accumulation = 2
 warmup_steps = 1
 micro_batch = 16
 [dpo]

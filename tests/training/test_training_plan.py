@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from forex import cli, config, dataset, loading, order, refusals
-from forex.errors import BadConfig, Refused
+from forex import cli, config, dataset, loading, order, refusals, training
+from forex.errors import BadConfig, Refused, TrainingDefect
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,10 +18,39 @@ TINY = Path(config.__file__).parents[1] / "configs" / "tiny.toml"
 
 def test_the_real_run_announces_330_and_80_steps() -> None:
     real = config.load(None, batch_size=32)
-    assert config.total_steps(15_300, real.sft.epochs, real.batch_size, real.sft.max_steps) == 330
-    assert config.total_steps(2_550, real.dpo.epochs, real.batch_size, real.dpo.max_steps) == 80
+    assert (real.rows_a_step("sft"), real.rows_a_step("dpo")) == (128, 32)
+    assert config.total_steps(15_300, real.sft.epochs, real.rows_a_step("sft"), real.sft.max_steps) == 330
+    assert config.total_steps(2_550, real.dpo.epochs, real.rows_a_step("dpo"), real.dpo.max_steps) == 80
     assert (real.lora.r, real.lora.alpha, real.lora.dropout, len(real.lora.target_modules)) == (64, 128, 0.05, 7)
     assert (real.sft.learning_rate, real.sft.epochs, real.dpo.learning_rate, real.dpo.beta) == (2e-5, 3.0, 2e-6, 0.1)
+
+
+def test_the_real_run_sees_every_row_and_the_other_reading_does_not(tmp_path: Path) -> None:
+    for rows, steps, a_step, epochs in ((15_300, 330, 128, 3), (2_550, 80, 32, 2)):
+        times = Counter(order.drawn(rows, steps=steps, rows_a_step=a_step, seed=17))
+        assert len(times) == rows
+        assert set(times.values()) <= {epochs - 1, epochs}
+    path = tmp_path / "one.toml"
+    path.write_text("[sft]\naccumulation = 1\n", encoding="utf-8")
+    other = config.load(path, batch_size=32)
+    assert other.rows_a_step("sft") == 32
+    assert len(set(order.drawn(15_300, steps=330, rows_a_step=32, seed=17))) == 10_560
+
+
+@pytest.mark.parametrize(("stage", "batch", "accumulation"), [("sft", 32, 4), ("sft", 32, 3), ("dpo", 7, 2)])
+def test_what_goes_through_at_once_adds_up_to_the_rows_of_a_step(stage: str, batch: int, accumulation: int) -> None:
+    settings = config.Config(
+        batch, sft=config.Sft(accumulation=accumulation), dpo=config.Dpo(accumulation=accumulation)
+    )
+    given = training.arguments(settings, training.Stage(stage, Path("x"), 5))
+    rows = given["per_device_train_batch_size"] * given["gradient_accumulation_steps"]
+    assert rows == settings.rows_a_step(stage) == batch * accumulation
+
+
+def test_a_trainer_that_takes_other_rows_than_were_announced_is_stopped() -> None:
+    args = SimpleNamespace(per_device_train_batch_size=8, gradient_accumulation_steps=4)
+    with pytest.raises(TrainingDefect, match="330 steps of sft take 32 rows each, but 42240 rows were drawn"):
+        training.run(SimpleNamespace(args=args, train_dataset=range(42_240)), training.Stage("sft", Path("x"), 330))
 
 
 def test_the_rehearsal_differs_only_in_size() -> None:
@@ -39,6 +70,7 @@ def test_the_rehearsal_differs_only_in_size() -> None:
         ("[lora]\ntarget_modules = 'q'", "target_modules is not a list"),
         ("[run]\ncheckpoint_limit = 1", "at least 2"),
         ("[run]\ncheckpoint_every = 0", "checkpoint_every is 0"),
+        ("[sft]\naccumulation = 0", "sft.accumulation is 0; it must be positive"),
         ("[sft]\nmax_steps = -1", r"sft.max_steps is -1; it must not be negative \(0: no cap\)"),
         ("[dpo]\nwarmup_steps = -1", "dpo.warmup_steps is -1"),
         ("[sft]\nepochs = nan", "sft.epochs is nan; it must be positive"),
@@ -60,12 +92,12 @@ def test_a_bad_configuration_names_the_field(tmp_path: Path, text: str, said: st
 
 @given(st.integers(1, 60), st.integers(1, 8), st.integers(1, 16), st.integers(0, 9))
 def test_every_epoch_sees_every_row_once(rows: int, steps: int, batch: int, seed: int) -> None:
-    seen = order.drawn(rows, steps=steps, batch_size=batch, seed=seed)
+    seen = order.drawn(rows, steps=steps, rows_a_step=batch, seed=seed)
     assert len(seen) == steps * batch
     for start in range(0, len(seen), rows):
         epoch = seen[start : start + rows]
         assert len(set(epoch)) == len(epoch)
-    assert seen == order.drawn(rows, steps=steps, batch_size=batch, seed=seed)
+    assert seen == order.drawn(rows, steps=steps, rows_a_step=batch, seed=seed)
 
 
 @given(st.lists(st.lists(st.integers(1, 500), min_size=4, max_size=4), min_size=1, max_size=9))

@@ -22,6 +22,8 @@ GRAMMAR = [
     r"DATA (features|scenarios|pairs) rows=\d+ built=\d+ sha256=[0-9a-f]{64}",
     r"\[(sft|dpo)\] SCHEDULE \S+ warmup_steps=\d+ lr=\S+",
     r"PLAN sft_steps=7 dpo_steps=4 batch_size=32 checkpoint_every=2 lora_r=64 lora_alpha=128 \S+ world_size=1 \S+ \S+",
+    r"\[sft\] EPOCHS 3\.5 rows=128 rows_a_step=64 accumulation=2 seen=448 cap=7 all_rows_need=2",
+    r"\[dpo\] EPOCHS 2 rows=64 rows_a_step=32 accumulation=1 seen=128 cap=0 all_rows_need=2",
     r"\[(sft|dpo)\] step \d+/\d+ \(\d+%\) loss=\S+ lr=\S+ s/step=\S+",
     r"\[(sft|dpo)\] Saved checkpoint models/output/(sft|dpo)/checkpoint-\d+",
     r"\[(sft|dpo)\] COMPLETE \d+/\d+ steps",
@@ -47,6 +49,7 @@ def test_run_json_has_the_contracts_fields(finished: Path) -> None:
     run = json.loads((finished / "run.json").read_text(encoding="utf-8"))
     assert run["contract"] == 1
     assert run["steps"] == {"sft": 7, "dpo": 4}
+    assert (run["rows"], run["rows_a_step"]) == ({"sft": 128, "dpo": 64}, {"sft": 64, "dpo": 32})
     assert (run["batch_size"], run["device_map"], run["world_size"]) == (32, "auto", 1)
     assert run["model"]["config"]["architecture"] == "Qwen2ForCausalLM"
     assert run["model"]["config"]["head_dim"] == 16

@@ -31,14 +31,21 @@ _SHAPE = (
 )
 
 
-def identity(config: Config, stages: tuple[Stage, Stage], data: Mapping[str, DataFile[Any]]) -> dict[str, Any]:
-    """The fields of run.json that two runs must share for one to go on from the other's checkpoints."""
+def identity(
+    config: Config, stages: tuple[Stage, Stage], rows: tuple[int, int], data: Mapping[str, DataFile[Any]]
+) -> dict[str, Any]:
+    """The fields of run.json that two runs must share for one to go on from the other's checkpoints.
+
+    ``rows`` are those that each of the stages has.
+    """
     settings = dataclasses.asdict(config)
     del settings["export"], settings["run"]["trackers"]  # they do not change what is trained
     return {
         "batch_size": config.batch_size,
         "dtype": str(compute_dtype()).removeprefix("torch."),
         "steps": {stage.name: stage.total for stage in stages},
+        "rows": {stage.name: count for stage, count in zip(stages, rows, strict=True)},
+        "rows_a_step": {stage.name: config.rows_a_step(stage.name) for stage in stages},
         "data": {
             name: {"path": file.path.as_posix(), "rows": len(file.rows), "built": file.built, "sha256": file.sha256}
             for name, file in data.items()
@@ -102,6 +109,19 @@ def _say_plan(run: Mapping[str, Any]) -> None:
         dtype=run["dtype"],
         devices=",".join(run["devices"]),
     )
+    for stage, steps in run["steps"].items():
+        rows, rows_a_step, settings = run["rows"][stage], run["rows_a_step"][stage], run["settings"][stage]
+        runlog.say(
+            runlog.EPOCHS,
+            stage=stage,
+            epochs=steps * rows_a_step / rows,
+            rows=rows,
+            rows_a_step=rows_a_step,
+            accumulation=settings["accumulation"],
+            seen=steps * rows_a_step,
+            cap=settings["max_steps"],
+            needed=-(-rows // rows_a_step),
+        )
 
 
 def announce_export(config: Config, own: Mapping[str, Any], *, disk_needed: int) -> None:

@@ -77,6 +77,8 @@ class Sft:
     epochs: float = 3.0
     max_steps: int = 330
     warmup_steps: int = 10
+    accumulation: int = 4
+    """Batches of BATCH_SIZE rows that one optimizer step learns from."""
     micro_batch: int = 8
 
 
@@ -89,6 +91,8 @@ class Dpo:
     epochs: float = 1.0
     max_steps: int = 0
     warmup_steps: int = 5
+    accumulation: int = 1
+    """As in ``Sft``."""
     micro_batch: int = 4
 
 
@@ -138,6 +142,10 @@ class Config:
     data: Data = field(default_factory=Data)
     export: Export = field(default_factory=Export)
 
+    def rows_a_step(self, stage: str) -> int:
+        """Rows that one optimizer step of a stage learns from, however many go through the model at once."""
+        return self.batch_size * (self.dpo if stage == "dpo" else self.sft).accumulation
+
 
 def load(path: Path | None, *, batch_size: int, model: str | None = None) -> Config:
     """The configuration of a run; raises BadConfig with the file and the field."""
@@ -158,15 +166,15 @@ def load(path: Path | None, *, batch_size: int, model: str | None = None) -> Con
     return config
 
 
-def total_steps(rows: int, epochs: float, batch_size: int, max_steps: int) -> int:
-    """Optimizer steps of a stage: ``ceil(rows * epochs / batch_size)``, capped by ``max_steps`` unless that is 0."""
-    steps = math.ceil(rows * epochs / batch_size)
+def total_steps(rows: int, epochs: float, rows_a_step: int, max_steps: int) -> int:
+    """Optimizer steps of a stage: ``ceil(rows * epochs / rows_a_step)``, capped by ``max_steps`` unless that is 0."""
+    steps = math.ceil(rows * epochs / rows_a_step)
     return min(steps, max_steps) if max_steps else steps
 
 
-def micro_batch(batch_size: int, at_most: int) -> int:
-    """Samples that go through the model at once: the largest divisor of the batch that is at most ``at_most``."""
-    return max(size for size in range(1, min(batch_size, at_most) + 1) if batch_size % size == 0)
+def micro_batch(rows_a_step: int, at_most: int) -> int:
+    """Rows that go through the model at once: the largest divisor of a step's rows that is at most ``at_most``."""
+    return max(size for size in range(1, min(rows_a_step, at_most) + 1) if rows_a_step % size == 0)
 
 
 def _over(defaults: Any, table: Any, where: str) -> Any:

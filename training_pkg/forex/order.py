@@ -11,16 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def drawn(rows: int, *, steps: int, batch_size: int, seed: int) -> list[int]:
-    """Row numbers in the order in which ``steps`` steps of ``batch_size`` samples see them."""
-    needed = steps * batch_size
+def drawn(rows: int, *, steps: int, rows_a_step: int, seed: int) -> list[int]:
+    """Row numbers in the order in which the steps see them: every row once before any row again."""
+    needed = steps * rows_a_step
     epochs = -(-needed // rows)
     shuffled = np.concatenate([np.random.default_rng([seed, epoch]).permutation(rows) for epoch in range(epochs)])
     return [int(row) for row in shuffled[:needed]]
 
 
-def by_length(lengths: Sequence[int], batch_size: int) -> list[int]:
+def by_length(lengths: Sequence[int], rows_a_step: int) -> list[int]:
     """Positions of samples of these lengths, the longest of each step first; steps keep their samples."""
-    steps = np.asarray(lengths).reshape(-1, batch_size)
+    steps = np.asarray(lengths).reshape(-1, rows_a_step)
     within = np.argsort(-steps, axis=1, kind="stable")
-    return [int(at) for at in (within + np.arange(len(steps))[:, None] * batch_size).ravel()]
+    return [int(at) for at in (within + np.arange(len(steps))[:, None] * rows_a_step).ravel()]

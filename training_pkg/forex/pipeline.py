@@ -54,10 +54,11 @@ class Pipeline:
             torch.set_num_threads(config.run.threads)
         self._config, self._load, self._data = config, load_base_model, data
         self._announced = False
-        self.sft = training.Stage("sft", OUTPUT / "sft", self._total(len(data.examples), config.sft))
-        self.dpo = training.Stage("dpo", OUTPUT / "dpo", self._total(len(data.pairs.rows), config.dpo))
+        rows = len(data.examples), len(data.pairs.rows)
+        self.sft = training.Stage("sft", OUTPUT / "sft", self._total("sft", rows[0], config.sft))
+        self.dpo = training.Stage("dpo", OUTPUT / "dpo", self._total("dpo", rows[1], config.dpo))
         self._stages = self.sft, self.dpo
-        self._identity = announce.identity(config, self._stages, data.files)
+        self._identity = announce.identity(config, self._stages, rows, data.files)
         announce.refuse_another(self._identity, self._stages)
         self._refuse_stray_ggufs()
 
@@ -166,8 +167,8 @@ class Pipeline:
         """The base model's tokenizer, and the turns that are trained."""
         return chat.of(base.tokenizer(self.base), self._config.model)
 
-    def _total(self, count: int, settings: Any) -> int:
-        return total_steps(count, settings.epochs, self._config.batch_size, settings.max_steps)
+    def _total(self, stage: str, count: int, settings: Any) -> int:
+        return total_steps(count, settings.epochs, self._config.rows_a_step(stage), settings.max_steps)
 
     def _targets(self) -> dict[str, Path]:
         """Path of each quantisation; the first is the artifact."""

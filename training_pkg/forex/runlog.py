@@ -8,6 +8,10 @@ PLAN = (
     "PLAN sft_steps={sft_steps} dpo_steps={dpo_steps} batch_size={batch_size} checkpoint_every={checkpoint_every} "
     "lora_r={lora_r} lora_alpha={lora_alpha} dtype={dtype} world_size=1 device_map=auto devices={devices}"
 )
+EPOCHS = (
+    "[{stage}] EPOCHS {epochs:.6g} rows={rows} rows_a_step={rows_a_step} accumulation={accumulation} seen={seen} "
+    "cap={cap} all_rows_need={needed}"
+)
 READY_BASE = "READY base_model {name} files={files} bytes={size} tokens={tokens}"
 READY_EXPORT = "READY gguf_export {quantization} bytes={size} sha256={digest}"
 SCHEDULE = "[{stage}] SCHEDULE {kind} warmup_steps={warmup} lr={rate:.6g}"

@@ -75,8 +75,8 @@ def _turns(
     rows: Sequence[Any], answers: Sequence[str], chat: Chat, *, config: Config, stage: training.Stage
 ) -> dict[str, list[list[int]]]:
     """Token ids of prompts and answers in the order of the run; an answer that exceeds ``max_length`` is cut."""
-    size, seed = config.batch_size, config.run.seed
-    seen = [rows[at] for at in order.drawn(len(rows), steps=stage.total, batch_size=size, seed=seed)]
+    size, seed = config.rows_a_step(stage.name), config.run.seed
+    seen = [rows[at] for at in order.drawn(len(rows), steps=stage.total, rows_a_step=size, seed=seed)]
     turns = {"prompt": chat.prompts(seen)}
     room = [config.model.max_length - len(ids) for ids in turns["prompt"]]
     if min(room) <= 0:

@@ -39,13 +39,14 @@ def compute_dtype() -> torch.dtype:
 def arguments(config: Config, stage: Stage) -> dict[str, Any]:
     """The trainer's arguments that both stages share."""
     settings = config.dpo if stage.name == "dpo" else config.sft
-    size = micro_batch(config.batch_size, settings.micro_batch)
+    rows = config.rows_a_step(stage.name)
+    size = micro_batch(rows, settings.micro_batch)
     on_gpu = torch.cuda.is_available()
     return {
         "output_dir": str(stage.folder),
         "max_steps": stage.total,
         "per_device_train_batch_size": size,
-        "gradient_accumulation_steps": config.batch_size // size,
+        "gradient_accumulation_steps": rows // size,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_steps": min(settings.warmup_steps, stage.total // 4),
@@ -115,6 +116,11 @@ class LogLines(TrainerCallback):  # type: ignore[misc]  # transformers publishes
 
 def run(trainer: Any, stage: Stage, tracked_by: tuple[str, ...] = ()) -> Path:
     """Train to the stage's last step, from the newest whole checkpoint if there is one; returns the last checkpoint."""
+    a_step = trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps
+    if a_step * stage.total != (drawn := len(trainer.train_dataset)):
+        raise TrainingDefect(
+            f"{stage.total} steps of {stage.name} take {a_step} rows each, but {drawn} rows were drawn"
+        )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(LogLines(stage))

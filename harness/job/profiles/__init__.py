@@ -36,4 +36,7 @@ def recorded_by(job: Mapping[str, Any]) -> Mapping[str, Any]:
         table = job.get(at)
         if isinstance(table, dict) and field not in table:
             job = {**job, at: {**table, field: tables(FIRST)[at][field]}}
+    limits = job.get("limits")
+    if isinstance(limits, dict) and "min_epochs" not in limits:  # nobody asked for epochs then
+        job = {**job, "limits": {**limits, "min_epochs": 0.0}}
     return job

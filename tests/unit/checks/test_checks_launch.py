@@ -12,13 +12,14 @@ from harness.core.answers import JsonFile, Match, Matches, Processes, SessionSta
 from harness.core.lifecycle import Stage
 from harness.core.observed import seen
 from harness.core.verdict import Verdict
+from tests.support import facts
 from tests.support.facts import (
     CRASHED,
     DATA,
     ENDED,
+    EPOCHS,
     KILLED,
     OTHER_SHA,
-    PLAN,
     SHA,
     V2,
     assert_only,
@@ -34,7 +35,8 @@ from tests.support.facts import (
 ALIVE, GROWING, SAID = "training_session_alive", "log_is_growing", "v2_forex_integration_logged"
 SINGLE, SHARDED, CONFIG = "single_process_training", "model_is_sharded_as_planned", "effective_config_logged"
 LOSSES = "first_losses_finite"
-ROWS = "trained_rows_are_yours"
+ROWS, SEEN = "trained_rows_are_yours", "all_rows_announced"
+PLAN = "\n".join((facts.PLAN, *EPOCHS))
 OTHER_ROWS = [line.replace(SHA, OTHER_SHA) for line in DATA]
 STEPS = step_lines("sft", 1, 5)
 SHORT = "V2 FOREX INTEGRATION: 15299 SFT + 2550 DPO samples from YOUR data"
@@ -82,6 +84,13 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("weights on the CPU", with_plan("cuda:0,", "cuda:0,cpu,"), {SHARDED: "not on a GPU"}),
     ("weights on the disk", with_plan("cuda:0,", "cuda:0,disk,"), {SHARDED: "not on a GPU"}),
     ("another batch size", with_plan("batch_size=32", "batch_size=8"), {CONFIG: "batch_size"}),
+    (
+        "an older package: it announces no epochs",
+        {"log": log(V2, facts.PLAN, *STEPS)},
+        {SEEN: "takes 32 rows, 128 are"},
+    ),
+    ("half the accumulation", with_plan("rows_a_step=128", "rows_a_step=64"), {SEEN: "takes 64 rows, 128 are planned"}),
+    ("a tenth split off", with_plan("rows=15300", "rows=13770"), {SEEN: "it has 13770 rows, the job has 15300"}),
     ("another rank", with_plan("lora_r=64", "lora_r=8"), {CONFIG: "lora_r"}),
     ("another dtype", with_plan("bfloat16", "float16"), {CONFIG: "dtype"}),
     ("fewer steps", with_plan("sft_steps=330", "sft_steps=33"), {CONFIG: "differs in steps"}),
@@ -129,7 +138,7 @@ def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[s
 
 def test_a_training_that_announces_nothing_fails_all_that_read_its_plan() -> None:
     judged = judge(Stage.LAUNCH, replace(launch(), log=seen(log(V2, *STEPS))))
-    assert_only(judged, Verdict.FAIL, dict.fromkeys((SINGLE, SHARDED, CONFIG), "announces no plan"))
+    assert_only(judged, Verdict.FAIL, dict.fromkeys((SINGLE, SHARDED, CONFIG, SEEN), "announces no plan"))
 
 
 def test_fewer_devices_than_the_job_asks_for() -> None:

@@ -38,7 +38,7 @@ DONE, STEPS, TRAINED = "completion_logged", "all_steps_done", "adapters_are_trai
 EXISTS, FLOOR, SIZE = "final_gguf_exists", "remote_gguf_over_floor", "remote_gguf_size_as_predicted"
 FORMED, DIGEST = "remote_gguf_well_formed", "remote_sha256_recorded"
 FINAL = Entry(MODEL, "file", FILE_BYTES, NOW)
-CARRIES = "gguf_carries_the_finetune"
+CARRIES, SEEN = "gguf_carries_the_finetune", "all_rows_trained"
 SOUND = AdapterFindings(161_480_704, 64, 392, ())
 RELATIVE = MODEL.removeprefix(f"{BOX}/")
 HEADER = posttrain().gguf.get().gguf
@@ -74,6 +74,7 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("no last line", without("TRAINING COMPLETE"), {DONE: "does not end with TRAINING COMPLETE"}),
     ("DPO says nothing", without("[dpo] COMPLETE"), {STEPS: "dpo did not say"}),
     ("SFT says nothing", without("[sft] COMPLETE"), {STEPS: "sft did not say"}),
+    ("a package that takes one batch a step", without("[sft] EPOCHS"), {SEEN: "takes 32 rows, 128 are planned"}),
     (
         "an early end",
         {"log": log(*[line.replace("COMPLETE 80/80", "COMPLETE 40/80") for line in whole_log()])},

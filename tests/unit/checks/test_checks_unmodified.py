@@ -24,6 +24,7 @@ from tests.support.facts import ENDED, assert_only, changed, judge, python, soun
 
 SINGLE, COUNTS, OF_THIS_RUN = "single_process_training", "trainer_counts_to_planned_steps", "log_is_of_this_run"
 DONE, STEPS, RATE = "completion_logged", "all_steps_done", "learning_rate_follows_schedule"
+SEEN, COMING = "all_rows_trained", "all_rows_announced"
 MARK = str(LaunchLine("forex-r1-v3", "7001", 1))
 
 
@@ -41,11 +42,13 @@ def job(**tables: Mapping[str, Any]) -> Job:
     )
 
 
-def records(last: int, *, total: int = 60, rate: float | None = 1e-4, spoilt: int = 0, bars: bool = True) -> list[str]:
+def records(
+    last: int, *, total: int = 60, rate: float | None = 1e-4, spoilt: int = 0, bars: bool = True, epochs: float = 1.0
+) -> list[str]:
     lines = []
     for step in range(2, last + 1, 2):
         told: dict[str, Any] = {"loss": loss(step) + (1.0 if step == spoilt else 0.0), "grad_norm": 1.0}
-        told |= ({"learning_rate": rate} if rate is not None else {}) | {"epoch": round(step / total, 3)}
+        told |= ({"learning_rate": rate} if rate is not None else {}) | {"epoch": round(epochs * step / total, 3)}
         lines.append(str(told))
         lines += [f" 10%|█  | {step}/{total} [00:10<00:10,  4.40s/it]"] * bars
     return lines
@@ -127,6 +130,24 @@ GONE: Observed[TrainerState] = unseen("gone")
 BROKEN: list[tuple[str, Stage, Any, dict[str, str]]] = [
     ("longer", Stage.LAUNCH, lambda: launch(log=log(*records(6, total=3000))), {COUNTS: "counts to 3000"}),
     (
+        "two thirds of the rows",
+        Stage.LAUNCH,
+        lambda: launch(log=log(*records(12, epochs=0.6))),
+        {COMING: "come to 0.625 epochs"},
+    ),
+    (
+        "two thirds of the rows, at the end",
+        Stage.POSTTRAIN,
+        lambda: posttrain(log=log(*records(60, epochs=0.69), END.replace("1.0", "0.69"), LAST)),
+        {SEEN: "went 0.69 times through its rows"},
+    ),
+    (
+        "two thirds of the rows, by its checkpoint",
+        Stage.POSTTRAIN,
+        lambda: posttrain(states={"sft": seen(replace(STATE, epochs=0.69))}),
+        {SEEN: "went 0.69 times through its rows"},
+    ),
+    (
         "torchrun",
         Stage.LAUNCH,
         lambda: launch(processes=Processes((python("train.py"), python(pid=9, argv=("torchrun", "t.py"), env={})))),
@@ -140,7 +161,12 @@ BROKEN: list[tuple[str, Stage, Any, dict[str, str]]] = [
     ),
     ("still", Stage.TRAINING, lambda: training(log=log(*_still(50))), {"loss_moves": "to the last digit"}),
     ("a rate of 0", Stage.TRAINING, lambda: training(log=log(*records(50, rate=0.0))), {RATE: "logged as 0"}),
-    ("unended", Stage.POSTTRAIN, lambda: posttrain(log=log(*records(58))), {DONE: "its end", STEPS: "did not say"}),
+    (
+        "unended",
+        Stage.POSTTRAIN,
+        lambda: posttrain(log=log(*records(50))),
+        {DONE: "its end", STEPS: "did not say", SEEN: "0.833 times"},
+    ),
     (
         "stopped early",
         Stage.POSTTRAIN,

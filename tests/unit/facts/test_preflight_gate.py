@@ -63,6 +63,7 @@ ENTRY = textwrap.dedent(
     def smoke():
         config = json.loads(pathlib.Path("lib/config.json").read_text())
         run = {"batch_size": settings.RESOLVED or BATCH_SIZE, "device_map": settings.MAPPED}
+        run["rows_a_step"] = settings.A_STEP
         run |= {"world_size": 1, "checkpoint_every": 1, "model": {"name": "models/base", "config": config}}
         pathlib.Path("run.json").write_text(json.dumps(run))
         output = pathlib.Path("models/output")
@@ -84,7 +85,7 @@ ENTRY = textwrap.dedent(
 )
 
 
-SETTINGS = "RESOLVED = 0\nMAPPED = 'auto'\nBYTES = None\nRESUMES = True\nCHANGES = False\n"
+SETTINGS = "RESOLVED = 0\nMAPPED = 'auto'\nBYTES = None\nRESUMES = True\nCHANGES = False\nA_STEP = {}\n"
 
 
 def rows(kind: str, count: int) -> str:
@@ -387,6 +388,21 @@ def test_rows_that_may_not_fit_without_a_tokenizer_are_unknown_and_how_to_get_it
 def test_another_batch_size_in_the_script(world: World) -> None:
     world.edit("train.py", "BATCH_SIZE = 32", "BATCH_SIZE = 64")
     only(world.judge(), "batch_size_is_32", Verdict.FAIL, "BATCH_SIZE = 64 in train.py, expected 32")
+
+
+def test_fewer_steps_than_all_rows_need(world: World) -> None:
+    world.changes["limits"] = {"min_epochs": 1000}
+    said = "sft: 330 steps of 32 rows see 10560 of 12 rows, 880.00 epochs; limits.min_epochs = 1000 needs 375 steps"
+    only(world.judge(), "all_rows_planned", Verdict.FAIL, said)
+
+
+def test_a_package_whose_steps_take_fewer_rows_than_the_job_says(world: World) -> None:
+    world.changes["limits"] = {"min_epochs": 30}
+    world.edit("lib/settings.py", "A_STEP = {}", "A_STEP = {'sft': 1, 'dpo': 32}")
+    said = "the package's own settings are others: sft: 330 steps of 1 rows see 330 of 12 rows"
+    only(world.judge(), "all_rows_planned", Verdict.FAIL, said)
+    world.edit("lib/settings.py", "'sft': 1", "'sft': 128")  # a rehearsal's job may plan fewer than the package takes
+    assert_only(world.judge(), Verdict.FAIL, {})
 
 
 def test_a_batch_size_from_the_environment_is_unknown(world: World) -> None:
