@@ -14,10 +14,10 @@ project's extras is needed: ``trl datasets transformers peft accelerate dill mul
 more, ``gguf`` (the exported files are loaded by transformers) and ``liger-kernel`` (the lever ``kernels``).
 
 A step's time runs from the end of the one before it to its own, data loading included; the first warms up. Tokens are
-those of rows, padding is not counted. ``mfu`` counts what LoRA has to compute: 4 x the frozen matrices x tokens (the forward, and the gradient
-of the activations), the output matrix for learned tokens only, 6 x the adapter x tokens, for DPO the reference's
-forward too; neither attention's products (under 1 % at these lengths) nor what checkpointing computes again. It is
-against the card's dense bfloat16 (NVIDIA's data sheets), or ``--peak-tflops``.
+those of rows, padding is not counted. ``mfu`` counts what LoRA has to compute: 4 x the frozen matrices x tokens (the
+forward, and the gradient of the activations), the output matrix for learned tokens only, 6 x the adapter x tokens, for
+DPO the reference's forward too; neither attention's products (under 1 % at these lengths) nor what checkpointing
+computes again. It is against the card's dense bfloat16 (NVIDIA's data sheets), or ``--peak-tflops``.
 
 Bars, on an H100 or H200: SFT in 1 / 1.6 of TRL's seconds, and at 10.7k tokens/s (30 % of the H100's peak) or 12.5k on
 an H200; the 7B's shape exported to Q8_0 in 60 s.
