@@ -333,8 +333,8 @@ def test_another_error_is_no_lack_of_memory(bench: Bench, tmp_path: Path, monkey
         trained(bench.sft(tmp_path))
 
 
-@pytest.mark.parametrize("step", [32, 128])
-def test_less_than_two_percent_of_the_rows_is_padding(bench: Bench, built_data: Path, step: int) -> None:
+@pytest.mark.parametrize(("step", "most"), [(128, 0.02), (32, 0.04)])
+def test_little_of_a_step_is_padding(bench: Bench, built_data: Path, step: int, most: float) -> None:
     every = [*read(built_data, builder.FEATURE_FILE), *read(built_data, builder.SCENARIO_FILE)]
     ids = bench.chat.prompts(every), bench.chat.answers(every, "completion")
     lengths = [len(prompt) + len(answer) for prompt, answer in zip(*ids, strict=True)]
@@ -342,9 +342,9 @@ def test_less_than_two_percent_of_the_rows_is_padding(bench: Bench, built_data: 
     stand = [drawn[at] for at in order.by_length(drawn, step)]
     for size in (8, 16):
         widths = [max(stand[at : at + size]) for at in range(0, len(stand), size)]
-        assert 1 - sum(stand) / (size * sum(widths)) < 0.02
+        assert 1 - sum(stand) / (size * sum(widths)) < most
         in_any_order = [max(drawn[at : at + size]) for at in range(0, len(drawn), size)]
-        assert 1 - sum(drawn) / (size * sum(in_any_order)) > 0.02
+        assert 1 - sum(drawn) / (size * sum(in_any_order)) > 0.05
 
 
 def test_each_row_is_tokenised_once(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,7 @@ class Splitting:
         limit = at_most or (rows if measurable() else ON_CPU)
         tokens = self.blocks * drawn.tokens
         self.levers, self._drawn = levers, drawn
+        self.current_gradient_accumulation_steps = 1  # the trainer sets it in its loop, and a trial comes before
         self._left = splits(rows, tokens, at_most=limit, may_checkpoint=run.gradient_checkpointing)
         self.split = self._left[0]
 
