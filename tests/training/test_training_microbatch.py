@@ -29,7 +29,7 @@ CONFIG = Config(
     lora=Lora(r=4, dropout=0.0),
     sft=Sft(learning_rate=1e-2, warmup_steps=0, micro_batch=2),
     dpo=Dpo(learning_rate=1e-2, warmup_steps=0, micro_batch=2),
-    run=Run(checkpoint_every=2),
+    run=Run(checkpoint_every=2, gradient_checkpointing=False),
 )
 
 
@@ -294,8 +294,7 @@ class Card:
 def test_the_trial_takes_the_biggest_that_fits_with_room(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gib_a_row: float, size: int
 ) -> None:
-    run = dataclasses.replace(CONFIG.run, gradient_checkpointing=False)
-    trainer = bench.sft(tmp_path, dataclasses.replace(CONFIG, sft=Sft(), run=run))
+    trainer = bench.sft(tmp_path, dataclasses.replace(CONFIG, sft=Sft()))
     trainer.model_wrapped = trainer.model
     card = Card(monkeypatch, gib_a_row)
     before = torch.get_rng_state(), {name: weight.clone() for name, weight in trainer.model.named_parameters()}
