@@ -141,7 +141,7 @@ def measured(bench: Bench, job: Job, limit: float) -> dict[str, Any]:
     """A job's figures, or what kept it from them; a process that overruns its limit is killed."""
     answer = bench.answer(job)
     # A fork saves the imports; a process that is to use CUDA must not be one.
-    context = multiprocessing.get_context("fork" if bench.tiny else "spawn")
+    context: Any = multiprocessing.get_context("fork" if bench.tiny else "spawn")
     process = context.Process(target=child, args=(bench, job, sys.path))
     began = time.monotonic()
     process.start()
@@ -263,9 +263,10 @@ def report(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> 
     card = known["card"]
     heads = (
         "job",
-        "micro-batch",
+        "at once",
         "checkpointing",
         "s/step",
+        "CPU s/step",
         "samples/s",
         "tokens/s",
         "MFU",
@@ -283,6 +284,7 @@ def report(known: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> 
             seen["micro_batch"],
             "on" if seen["checkpointing"] else "off",
             seen["s_per_step"],
+            seen["cpu_s_per_step"],
             seen["samples_per_s"],
             seen["tokens_per_s"],
             f"{seen['mfu']:.1%}" if "mfu" in seen else "",

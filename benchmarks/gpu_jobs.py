@@ -208,7 +208,7 @@ def trained(bench: Bench, kind: str, way: str) -> dict[str, Any]:
 
 def flops(model: Any, tokens: int, learned: int, *, reference: bool) -> float:
     """Floating-point operations that LoRA needs for these tokens, and those of a frozen reference's forward."""
-    sizes = {name: weight.numel() for name, weight in model.named_parameters() if ".ref." not in name}
+    sizes: dict[str, int] = {name: weight.numel() for name, weight in model.named_parameters() if ".ref." not in name}
     adapter = sum(size for name, size in sizes.items() if "lora_" in name)
     output = sum(size for name, size in sizes.items() if "lm_head" in name)
     layers = sum(sizes.values()) - adapter - output - sum(n for name, n in sizes.items() if "embed_tokens" in name)

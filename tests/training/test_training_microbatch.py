@@ -16,9 +16,10 @@ from forex.config import Config, Dpo, Lora, Model, Run, Sft, Shape, Speed
 from forex.errors import TrainingDefect
 from forex.microbatch import Split
 from transformers import AutoModelForCausalLM
-from trl import DPOConfig, SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from harness.log import grammar
+from harness.log.errors import ErrorLine
 
 # Of peft's way of asking transformers.
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.* is deprecated:FutureWarning")
@@ -172,7 +173,7 @@ def test_a_part_that_is_left_out_of_the_step_would_be_seen(bench: Bench, tmp_pat
     """The comparison above is none of a constant: another normalisation gives other gradients."""
     trainer = bench.dpo(tmp_path)
     _, wanted = gradients(trainer, Split(ROWS))
-    trainer.compute_loss = lambda *a, **k: trainers.DPOTrainer.compute_loss(trainer, *a, **k)
+    trainer.compute_loss = lambda *a, **k: DPOTrainer.compute_loss(trainer, *a, **k)
     _, found = gradients(trainer, Split(3))
     assert any(not torch.allclose(found[name], wanted[name], rtol=1e-3) for name in wanted)
 
@@ -224,7 +225,7 @@ def test_memory_that_runs_out_in_mid_run_halves_the_parts_and_does_the_step_agai
     log = "".join(f"{line}\n" for line in said).encode()
     events = grammar.parse(grammar.lines(log), None)
     assert sum(isinstance(event, grammar.Step) for event in events) == 8
-    assert not [event for event in events if isinstance(event, grammar.ErrorLine)]
+    assert not [event for event in events if isinstance(event, ErrorLine)]
 
 
 def test_a_resumed_run_goes_on_with_the_split_of_its_checkpoint(
@@ -349,7 +350,12 @@ def test_little_of_a_step_is_padding(bench: Bench, built_data: Path, step: int, 
 def test_each_row_is_tokenised_once(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[int] = []
     plain = chat.Chat.prompts
-    monkeypatch.setattr(chat.Chat, "prompts", lambda self, some: (counted.append(len(some)), plain(self, some))[1])
+
+    def counting(self: Any, some: Any) -> Any:
+        counted.append(len(some))
+        return plain(self, some)
+
+    monkeypatch.setattr(chat.Chat, "prompts", counting)
     trainer = bench.sft(tmp_path, steps=12)
     assert len(trainer.train_dataset) == 12 * ROWS
     assert counted == [len(bench.examples)]

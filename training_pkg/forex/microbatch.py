@@ -68,7 +68,7 @@ def parts(inputs: Mapping[str, Any], rows: int, size: int, multiple: int = 1) ->
 
     A tensor may hold several blocks of ``rows``: DPO's have all chosen answers before all rejected ones.
     """
-    lengths = inputs["attention_mask"].sum(dim=1).unflatten(0, (-1, rows)).amax(dim=0).tolist()
+    lengths = inputs["attention_mask"].sum(dim=1).reshape(-1, rows).amax(dim=0).tolist()
     for start in range(0, rows, size):
         stop = min(start + size, rows)
         width = -(-int(max(lengths[start:stop])) // multiple) * multiple
@@ -76,7 +76,7 @@ def parts(inputs: Mapping[str, Any], rows: int, size: int, multiple: int = 1) ->
 
 
 def _cut(value: torch.Tensor, rows: int, start: int, stop: int, width: int) -> torch.Tensor:
-    part = value.unflatten(0, (-1, rows))[:, start:stop].flatten(0, 1)
+    part: torch.Tensor = value.reshape(-1, rows, *value.shape[1:])[:, start:stop].flatten(0, 1)
     return part[:, :width] if part.dim() > 1 else part
 
 

@@ -33,6 +33,7 @@ class IdsTrainer(Splitting, DPOTrainer):  # type: ignore[misc]  # trl publishes 
     """A DPO trainer in parts, whose rows are token ids already: its own tokenising may add a second BOS."""
 
     blocks = 2
+    train_dataset: Dataset
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -55,9 +56,10 @@ class IdsTrainer(Splitting, DPOTrainer):  # type: ignore[misc]  # trl publishes 
         for at, name in enumerate(("ref_chosen_logps", "ref_rejected_logps")):
             self.train_dataset = self.train_dataset.add_column(name, [known[row][at] for row in drawn.rows])
         self.precompute_ref_logps = True
-        return self.beta * float((live - torch.tensor([known[row] for row in some]).T).abs().max())
+        apart = (live - torch.tensor([known[row] for row in some]).T).abs().max()
+        return float(self.beta) * float(apart)
 
-    def _references(self, positions: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _references(self, positions: list[int]) -> Any:
         batch = self.data_collator([self.train_dataset[at] for at in positions])
         return self.compute_ref_log_probs(self.model, self._prepare_inputs(batch))
 
@@ -99,7 +101,6 @@ def dpo(
     config: Config, stage: training.Stage, model: Any, chat: Chat, rows: Sequence[Preference], *, start: Path
 ) -> IdsTrainer:
     """The trainer of the SFT adapter in ``start``; its first loss is ln 2."""
-    turns = _turns(rows, ("chosen", "rejected"), chat, config=config, stage=stage)
     turns, drawn = _turns(rows, ("chosen", "rejected"), chat, config=config, stage=stage)
     settings = DPOConfig(**training.arguments(config, stage), beta=config.dpo.beta)
     trainer = IdsTrainer(

@@ -35,6 +35,7 @@ def figures(each: float, tokens: int = 10_000) -> dict[str, Any]:
         "micro_batch": 16,
         "checkpointing": False,
         "s_per_step": each,
+        "cpu_s_per_step": each,
         "samples_per_s": 1.0,
         "tokens_per_s": tokens,
         "padding": 0.01,
