@@ -90,7 +90,7 @@ class LogLines(TrainerCallback, ExportableState):  # type: ignore[misc]  # trans
         trainer.tell = self._tell
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """Attributes that a checkpoint keeps: the split in use."""
         split = self._trainer.split
         return {"args": {}, "attributes": {"micro_batch": split.size, "checkpointing": split.checkpointing}}
 
