@@ -77,7 +77,7 @@ RULES: Final[tuple[SeedRule, ...]] = (
         SPEED,
         "2.5x",
         "still 2.5x faster than a single GPU",
-        differs="not measured here; benchmarks/bench_sft_step.py measures it where there is a GPU",
+        differs="not measured here; benchmarks/bench_gpu.py measures it where there is a GPU",
     ),
     SeedRule(SPEED, "checkpoints", "they save every 100 steps; the script finds the latest and resumes"),
     SeedRule(SPEED, "step 1", "verify that the training is complete: a GGUF file >5GB on the box"),

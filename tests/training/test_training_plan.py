@@ -80,6 +80,10 @@ def test_the_rehearsal_differs_only_in_size() -> None:
         ("batch_size = 16", "batch_size is the constant BATCH_SIZE of train_deepseek_forex.py"),
         ("[export]\nquantizations = ['Q3']", "'Q3' is unknown; allowed: Q8_0"),
         ("[export]\nname = '../x'", "letters, digits"),
+        ("[sft]\nmicro_batch = -1", r"sft.micro_batch is -1; it must not be negative \(0: as many as fit\)"),
+        ("[speed]\npad_to = 0", "speed.pad_to is 0; it must be positive"),
+        ("[speed]\ncompile = 'yes'", "speed: compile is 'yes', not bool"),
+        ("[speed]\nflash = true", "speed: unknown field 'flash'; allowed: cast_inputs, compile,"),
         ("[", "cannot read"),
     ],
 )
@@ -108,13 +112,6 @@ def test_a_step_keeps_its_samples_and_puts_the_longest_first(steps: list[list[in
         block = positions[4 * number : 4 * number + 4]
         assert sorted(block) == list(range(4 * number, 4 * number + 4))
         assert [lengths[at] for at in block] == sorted(step, reverse=True)
-
-
-@given(st.integers(1, 256), st.integers(1, 64))
-def test_a_micro_batch_divides_the_batch(batch: int, at_most: int) -> None:
-    size = config.micro_batch(batch, at_most)
-    assert batch % size == 0
-    assert size <= at_most
 
 
 @pytest.mark.parametrize(

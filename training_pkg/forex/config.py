@@ -19,7 +19,14 @@ from .errors import BadConfig
 QUANTIZATIONS = ("Q8_0", "F16", "Q4_K_M")
 REASONING = ("template", "drop", "keep")
 TRACKERS = ("tensorboard", "trackio", "wandb")
-_MAY_BE_ZERO = {"max_steps": " (0: no cap)", "warmup_steps": "", "threads": "", "seed": "", "dropout": ""}
+_MAY_BE_ZERO = {
+    "max_steps": " (0: no cap)",
+    "micro_batch": " (0: as many as fit)",
+    "warmup_steps": "",
+    "threads": "",
+    "seed": "",
+    "dropout": "",
+}
 """Numbers that need not be positive, and a remark on the zero."""
 
 BUILT_MODEL = "models/base"
@@ -71,7 +78,10 @@ class Lora:
 
 @dataclass(frozen=True, slots=True)
 class Sft:
-    """Supervised fine-tuning: at most ``epochs`` over the rows, at most ``max_steps`` optimizer steps (0: no cap)."""
+    """Supervised fine-tuning: at most ``epochs`` over the rows, at most ``max_steps`` optimizer steps (0: no cap).
+
+    At most ``micro_batch`` rows go through the model at once; 0: as many as the card holds (8 on the CPU).
+    """
 
     learning_rate: float = 2e-5
     epochs: float = 3.0
@@ -79,7 +89,7 @@ class Sft:
     warmup_steps: int = 10
     accumulation: int = 4
     """Batches of BATCH_SIZE rows that one optimizer step learns from."""
-    micro_batch: int = 8
+    micro_batch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +103,14 @@ class Dpo:
     warmup_steps: int = 5
     accumulation: int = 1
     """As in ``Sft``."""
-    micro_batch: int = 4
+    micro_batch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """Settings of both trainings. ``checkpoint_limit`` newest checkpoints are kept in each stage.
 
+    ``gradient_checkpointing`` lets activations be computed a second time where rows do not fit otherwise.
     ``threads`` is torch's on the CPU; 0 leaves the choice to torch.
     """
 
@@ -110,6 +121,25 @@ class Run:
     threads: int = 0
     trackers: tuple[str, ...] = ()
     """Trackers that may write the course down, too; one that is not installed is done without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Ways to compute the same sooner. One that the machine cannot go is left off, and the log says so."""
+
+    cast_inputs: bool = False
+    """Cast each adapter's input to float32, as PEFT does by itself; autocast undoes it, so the numbers are the same."""
+    fused_optimizer: bool = True
+    kernels: bool = False
+    """Liger's kernels for RMSNorm, SwiGLU and the rotary embedding; needs a GPU and the package liger-kernel."""
+    compile: bool = False
+    """torch.compile of the decoder's layers; needs a GPU. ``pad_to`` 16 or more leaves it few shapes."""
+    pad_to: int = 1
+    """Rows are padded to a multiple of so many tokens."""
+    pad_mask: bool = True
+    """Hide padding from the attention. It stands on the right, where no token looks: off, faster kernels are used."""
+    reference_once: bool = False
+    """DPO's reference once for each pair, where pairs are seen more than once and it is the same each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +169,7 @@ class Config:
     sft: Sft = field(default_factory=Sft)
     dpo: Dpo = field(default_factory=Dpo)
     run: Run = field(default_factory=Run)
+    speed: Speed = field(default_factory=Speed)
     data: Data = field(default_factory=Data)
     export: Export = field(default_factory=Export)
 
@@ -170,11 +201,6 @@ def total_steps(rows: int, epochs: float, rows_a_step: int, max_steps: int) -> i
     """Optimizer steps of a stage: ``ceil(rows * epochs / rows_a_step)``, capped by ``max_steps`` unless that is 0."""
     steps = math.ceil(rows * epochs / rows_a_step)
     return min(steps, max_steps) if max_steps else steps
-
-
-def micro_batch(rows_a_step: int, at_most: int) -> int:
-    """Rows that go through the model at once: the largest divisor of a step's rows that is at most ``at_most``."""
-    return max(size for size in range(1, min(rows_a_step, at_most) + 1) if rows_a_step % size == 0)
 
 
 def _over(defaults: Any, table: Any, where: str) -> Any:

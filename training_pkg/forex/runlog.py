@@ -16,6 +16,7 @@ READY_BASE = "READY base_model {name} files={files} bytes={size} tokens={tokens}
 READY_EXPORT = "READY gguf_export {quantization} bytes={size} sha256={digest}"
 SCHEDULE = "[{stage}] SCHEDULE {kind} warmup_steps={warmup} lr={rate:.6g}"
 STEP = "[{stage}] step {number}/{total} ({percent}%) loss={loss:.6g} lr={rate:.6g} s/step={seconds:.3f}"
+MICRO_BATCH = "[{stage}] MICRO BATCH {size} of {rows} rows, checkpointing {checkpointing}: {reason}"
 FIRST_LOSS = "[dpo] first loss={loss:.6f}"
 SAVED = "[{stage}] Saved checkpoint {checkpoint}"
 RESUME = "[{stage}] RESUME from {checkpoint} at step {number}"

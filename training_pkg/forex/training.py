@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from typing import Any
 
 import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.trainer_callback import ExportableState
 
-from . import checkpoints, runlog
-from .config import Config, micro_batch
+from . import checkpoints, runlog, speed
+from .config import Config
 from .errors import TrainingDefect
+from .microbatch import Split
 from .trackers import Trackers
 
 
@@ -37,16 +40,14 @@ def compute_dtype() -> torch.dtype:
 
 
 def arguments(config: Config, stage: Stage) -> dict[str, Any]:
-    """The trainer's arguments that both stages share."""
+    """The trainer's arguments that both stages share. Its batch is a whole optimizer step, see ``microbatch``."""
     settings = config.dpo if stage.name == "dpo" else config.sft
-    rows = config.rows_a_step(stage.name)
-    size = micro_batch(rows, settings.micro_batch)
     on_gpu = torch.cuda.is_available()
     return {
         "output_dir": str(stage.folder),
         "max_steps": stage.total,
-        "per_device_train_batch_size": size,
-        "gradient_accumulation_steps": rows // size,
+        "per_device_train_batch_size": config.rows_a_step(stage.name),
+        "gradient_accumulation_steps": 1,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_steps": min(settings.warmup_steps, stage.total // 4),
@@ -63,10 +64,11 @@ def arguments(config: Config, stage: Stage) -> dict[str, Any]:
         "bf16": compute_dtype() is torch.bfloat16,
         "tf32": True if on_gpu else None,
         "use_cpu": not on_gpu,
-        "activation_checkpointing": config.run.gradient_checkpointing,
-        "activation_checkpointing_kwargs": {"use_reentrant": False} if config.run.gradient_checkpointing else None,
+        "activation_checkpointing": False,  # switched on by a trainer whose rows do not fit without
+        "activation_checkpointing_kwargs": {"use_reentrant": False},
         "dataloader_pin_memory": on_gpu,
         "max_length": None,
+        **speed.arguments(config.speed),
     }
 
 
@@ -77,12 +79,37 @@ def one_process(arguments: Any) -> Any:
     return arguments
 
 
-class LogLines(TrainerCallback):  # type: ignore[misc]  # transformers publishes no types
-    """Prints the contract's lines while a trainer runs, and stops it at once when the loss is not a number."""
+class LogLines(TrainerCallback, ExportableState):  # type: ignore[misc]  # transformers publishes no types
+    """Prints the contract's lines while a trainer runs, and stops it at once when the loss is not a number.
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    The split of the trainer's steps is settled before the first, and goes into each checkpoint's trainer_state.json.
+    """
+
+    def __init__(self, stage: Stage, trainer: Any, start: checkpoints.Checkpoint | None) -> None:
+        self._stage, self._trainer, self._start = stage, trainer, start
         self._began = 0.0
+        trainer.tell = self._tell
+
+    def state(self) -> dict[str, Any]:
+        """Attributes that a checkpoint keeps: the split in use."""
+        split = self._trainer.split
+        return {"args": {}, "attributes": {"micro_batch": split.size, "checkpointing": split.checkpointing}}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ARG002 - the trainer's signature
+        """Model and optimizer are ready: settle the split."""
+        rows = args.per_device_train_batch_size
+        self._tell(self._trainer.choose(_recorded(self._start, rows) if self._start else None))
+
+    def _tell(self, reason: str) -> None:
+        split = self._trainer.split
+        runlog.say(
+            runlog.MICRO_BATCH,
+            stage=self._stage.name,
+            size=split.size,
+            rows=self._trainer.args.per_device_train_batch_size,
+            checkpointing="on" if split.checkpointing else "off",
+            reason=reason,
+        )
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ARG002 - the trainer's signature
         """Start the step's clock."""
@@ -123,7 +150,6 @@ def run(trainer: Any, stage: Stage, tracked_by: tuple[str, ...] = ()) -> Path:
         )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(LogLines(stage))
     if tracked_by:
         trainer.add_callback(Trackers(stage.name, tracked_by))
     kind, warmup = trainer.args.lr_scheduler_type.value, trainer.args.warmup_steps
@@ -131,7 +157,9 @@ def run(trainer: Any, stage: Stage, tracked_by: tuple[str, ...] = ()) -> Path:
     start = checkpoints.newest_complete(stage.folder, stage.name)
     if start is not None:
         runlog.say(runlog.RESUME, stage=stage.name, checkpoint=start.path.as_posix(), number=start.step)
-    trainer.train(resume_from_checkpoint=str(start.path) if start else None)
+    trainer.add_callback(LogLines(stage, trainer, start))
+    with speed.applied(trainer, stage.name):
+        trainer.train(resume_from_checkpoint=str(start.path) if start else None)
     final = stage.final_checkpoint()
     if final is None:
         raise TrainingDefect(
@@ -139,6 +167,17 @@ def run(trainer: Any, stage: Stage, tracked_by: tuple[str, ...] = ()) -> Path:
         )
     runlog.say(runlog.STAGE_COMPLETE, stage=stage.name, number=trainer.state.global_step, total=stage.total)
     return final
+
+
+def _recorded(checkpoint: checkpoints.Checkpoint, rows: int) -> Split | None:
+    """The split that a checkpoint was trained with; None when it says nothing that can be used."""
+    state = json.loads((checkpoint.path / "trainer_state.json").read_text(encoding="utf-8"))
+    try:
+        kept = state["stateful_callbacks"][LogLines.__name__]["attributes"]
+        size, checkpointing = kept["micro_batch"], kept["checkpointing"]
+    except (KeyError, TypeError):
+        return None
+    return Split(size, checkpointing is True) if type(size) is int and 0 < size <= rows else None
 
 
 def _check_first_loss(loss: float) -> None:

@@ -91,11 +91,13 @@ def test_a_missing_module_is_said_with_the_command_and_is_not_passed() -> None:
 
 @pytest.mark.parametrize(
     ("name", "module"),
-    [("export", "torch"), ("preflight", "currency_converter"), ("sft_step", "torch"), ("verify", "gguf")],
+    [("export", "torch"), ("preflight", "currency_converter"), ("gpu --tiny", "torch"), ("verify", "gguf")],
 )
 def test_a_benchmark_without_its_modules_says_so(name: str, module: str) -> None:
-    without = f"import runpy, sys; sys.modules['{module}'] = None; runpy.run_module('benchmarks.bench_{name}')"
-    missing = every.outcome(name, [sys.executable, "-c", without])
+    script, *options = name.split()
+    without = f"import runpy, sys; sys.modules['{module}'] = None; runpy.run_module('benchmarks.bench_{script}'{{}})"
+    named = ", run_name='__main__', alter_sys=True" if options else ""
+    missing = every.outcome(name, [sys.executable, "-c", without.format(named), *options])
     assert missing == Outcome(name, (), f"not measured: {module} is not installed: {table.INSTALL}")
 
 

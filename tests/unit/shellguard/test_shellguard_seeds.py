@@ -40,7 +40,7 @@ def test_a_rule_with_neither_would_be_seen() -> None:
         ("trust remote code", "no code of the hub runs"),
         ("image", "torch 2.6 and Python 3.11"),
         ("achieved", "not reproducible here"),
-        ("2.5x", "not measured here; benchmarks/bench_sft_step.py measures it where there is a GPU"),
+        ("2.5x", "not measured here; benchmarks/bench_gpu.py measures it where there is a GPU"),
     ],
 )
 def test_what_differs_is_said_with_its_reason(rule: str, said: str) -> None:
