@@ -71,7 +71,7 @@ def judge(lesson: Lesson, outcome: Mapping[str, Any]) -> LessonVerdict:
 
 
 def _first_sentence(said: str) -> str:
-    return re.split(r"(?<=[.:]) (?=[A-Z1-9])|\n", said, maxsplit=1)[0][:300]
+    return re.split(r"(?<=[.]) (?=[A-Z1-9])|\n", said, maxsplit=1)[0][:300]
 
 
 def to_json(tried: Tried) -> bytes:

@@ -85,7 +85,7 @@ def train_saving(steps: int, resume: str | None = None) -> Any:
 
 def steps(model: Any) -> str:
     """Two steps without a Trainer."""
-    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(2):
         tokens = torch.randint(3, 60, (2, 8))
         model(input_ids=tokens, labels=tokens).loss.backward()

@@ -32,6 +32,16 @@ def test_every_lesson_has_its_experiment() -> None:
     ("name", "outcome", "standing", "seen"),
     [
         ("adapter-loaded-frozen", {"ended": "raised", "said": NO_GRAD}, Standing.BROKEN, "element 0 of tensors"),
+        (
+            "device-map-auto-under-launcher",
+            {
+                "ended": "raised",
+                "said": "ValueError: You can't train a model that has been loaded with `device_map='auto'` in any"
+                " distributed mode. Please rerun your script",
+            },
+            Standing.BROKEN,
+            "in any distributed mode.",
+        ),
         ("adapter-loaded-frozen", {"ended": "worked", "said": ""}, Standing.WORKS, ""),
         ("fsdp-through-trainer", {"ended": "differs", "said": "it is DDP"}, Standing.OTHER, "it is DDP"),
         ("deepspeed-zero-trl", {"ended": "unable", "said": "not installed"}, Standing.UNTRIED, "not installed"),
