@@ -144,6 +144,7 @@ LESSONS: Final[tuple[Lesson, ...]] = (
         "seeds",
         "Multi-process data loading race conditions - Files not ready on all ranks",
         "FileNotFoundError",
+        forbids=r"files not ready on all ranks",
     ),
     Lesson(
         "resume-without-optimizer",

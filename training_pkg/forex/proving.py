@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import hashlib
 import importlib
 import json
@@ -213,6 +214,8 @@ def _fork(folder: Path, rank: int, own: dict[str, str], resume: Path | None) -> 
     try:
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it dies with what started it
         log = os.open(folder / f"log-{rank}.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -243,6 +246,7 @@ def main(words: Sequence[str] | None = None) -> int:
     for name in [*os.environ]:
         if name.startswith(_LAUNCHERS):
             del os.environ[name]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as every end: the folder goes, and the ranks
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # a look at the GPUs that starts CUDA would keep forks from it
     lora = Lora()
     settings = {"base": given.base, "r": lora.r, "alpha": lora.alpha, "target_modules": list(lora.target_modules)}

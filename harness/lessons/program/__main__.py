@@ -58,6 +58,7 @@ def _fork(name: str, one: Experiment, rank: int, group: int, settings: dict[str,
         with contextlib.suppress(OSError):
             os.setpgid(0, group)
         _die_with_parent()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         log = os.open(f"log-{rank}.txt", os.O_CREAT | os.O_WRONLY)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -142,6 +143,7 @@ def main(arguments: list[str]) -> None:
         _die_with_parent()
         _rank(arguments[1], EXPERIMENTS[arguments[1]].run, os.environ["RANK"])
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as every end: the folder goes, and the processes
     for name in [*os.environ]:
         if name.startswith(_OF_LAUNCHERS) or name in {"RANK", "WORLD_SIZE"}:
             del os.environ[name]
