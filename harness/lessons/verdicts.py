@@ -75,8 +75,9 @@ def _first_sentence(said: str) -> str:
 
 
 def to_json(tried: Tried) -> bytes:
-    """The file's bytes."""
-    return (json.dumps(asdict(tried), indent=1, ensure_ascii=False) + "\n").encode()
+    """The file's bytes. A version is one text, for a key "deepspeed" would be taken for that engine's configuration."""
+    versions = [f"{name} {version}" for name, version in tried.versions.items()]
+    return (json.dumps({**asdict(tried), "versions": versions}, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def from_json(data: bytes) -> Tried:
@@ -89,7 +90,8 @@ def from_json(data: bytes) -> Tried:
             if name in BY_NAME
         }
         day, place = printable(str(told["day"]), 20), printable(str(told["place"]), 200)
-        return Tried(day, place, {str(k): printable(str(v), 40) for k, v in told["versions"].items()}, verdicts)
+        versions = dict(printable(str(one), 60).split(" ", 1) for one in told["versions"])
+        return Tried(day, place, versions, verdicts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"this is no file of lessons: {error}", remedy=f"harness lessons --write {FILE}") from error
 

@@ -78,8 +78,9 @@ def _lesson(name: str) -> str:
         told = json.loads((Path(__file__).parents[1] / "lessons.json").read_text(encoding="utf-8"))
         verdict = told["verdicts"][name]
         seen = f": {verdict['seen']}" if verdict["seen"] else ""
-        return f"lesson {name}, {verdict['standing']} on {told['day']} with torch {told['versions']['torch']}{seen}"
-    except (OSError, ValueError, KeyError, TypeError):
+        torch = next(one for one in told["versions"] if one.startswith("torch "))
+        return f"lesson {name}, {verdict['standing']} on {told['day']} with {torch}{seen}"
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return f"lesson {name}"
 
 

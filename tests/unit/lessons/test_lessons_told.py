@@ -15,6 +15,7 @@ from harness.core.errors import BadInput, MissingExtra
 from harness.lessons import trying, verdicts
 from harness.lessons.table import BY_NAME, LESSONS, forbidding, named
 from harness.lessons.verdicts import LessonVerdict, Standing, Tried
+from harness.static import launchers
 
 ROOT = Path(__file__).resolve().parents[3]
 DDP, FROZEN = BY_NAME["torchrun-ddp-lora"], BY_NAME["adapter-loaded-frozen"]
@@ -105,8 +106,11 @@ def test_a_refusal_cites_each_lesson_once_with_its_verdict(monkeypatch: pytest.M
 
 
 def test_verdicts_come_back_from_their_file_as_they_were() -> None:
-    tried = Tried("2026-11-28", "on 8 GPUs", {"torch": "2.13.0"}, {DDP.name: LessonVerdict(Standing.WORKS, "")})
-    assert verdicts.from_json(verdicts.to_json(tried)) == tried
+    versions = {"torch": "2.13.0", "deepspeed": "0.19.8"}
+    tried = Tried("2026-11-28", "on 8 GPUs", versions, {DDP.name: LessonVerdict(Standing.WORKS, "")})
+    written = verdicts.to_json(tried)
+    assert verdicts.from_json(written) == tried
+    assert not [*launchers.in_configuration(written.decode())], "preflight would refuse the package that carries it"
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"verdicts": {"torchrun-ddp-lora": 3}}', b'{"verdicts": []}', b"\xff"])
