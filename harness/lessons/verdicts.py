@@ -22,7 +22,7 @@ FILE: Final = "lessons.json"
 _SHOWN: Final = ("torch", "transformers", "trl", "peft", "accelerate", "deepspeed")
 
 
-class Standing(StrEnum):
+class LessonStanding(StrEnum):
     """State of a lesson on the versions that are installed."""
 
     BROKEN = "still broken"
@@ -33,9 +33,9 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LessonVerdict:
-    """Standing of one lesson, and the error as seen, what it did instead, or why it could not be tried."""
+    """LessonStanding of one lesson, and the error as seen, what it did instead, or why it could not be tried."""
 
-    standing: Standing
+    standing: LessonStanding
     seen: str
 
 
@@ -61,13 +61,13 @@ def judge(lesson: Lesson, outcome: Mapping[str, Any]) -> LessonVerdict:
     """
     ended, said = outcome.get("ended"), printable(str(outcome.get("said", "")), 600)
     if ended == "worked":
-        return LessonVerdict(Standing.WORKS, "")
+        return LessonVerdict(LessonStanding.WORKS, "")
     if ended == "differs":
-        return LessonVerdict(Standing.OTHER, said)
+        return LessonVerdict(LessonStanding.OTHER, said)
     if ended == "raised" and lesson.symptom and lesson.symptom.lower() in said.lower():
-        return LessonVerdict(Standing.BROKEN, _first_sentence(said))
+        return LessonVerdict(LessonStanding.BROKEN, _first_sentence(said))
     reason = f"it fails, in other words than the lesson's: {_first_sentence(said)}" if ended == "raised" else said
-    return LessonVerdict(Standing.UNTRIED, reason)
+    return LessonVerdict(LessonStanding.UNTRIED, reason)
 
 
 def _first_sentence(said: str) -> str:
@@ -85,7 +85,7 @@ def from_json(data: bytes) -> Tried:
     try:
         told = json.loads(data)
         verdicts = {
-            name: LessonVerdict(Standing(one["standing"]), printable(str(one["seen"]), 600))
+            name: LessonVerdict(LessonStanding(one["standing"]), printable(str(one["seen"]), 600))
             for name, one in told["verdicts"].items()
             if name in BY_NAME
         }
@@ -147,7 +147,9 @@ def as_markdown(tried: Tried | None) -> str:
     lines = [] if tried is None else [f"Tried on {tried.day}, {tried.place}: {tried.libraries}.", ""]
     lines += ["| lesson | configuration | claim | expected, word for word | verdict |", "|---|---|---|---|---|"]
     for one in LESSONS:
-        verdict = (tried.verdicts.get(one.name) if tried else None) or LessonVerdict(Standing.UNTRIED, "not tried yet")
+        verdict = (tried.verdicts.get(one.name) if tried else None) or LessonVerdict(
+            LessonStanding.UNTRIED, "not tried yet"
+        )
         seen = f": {_cell(verdict.seen)}" if verdict.seen else ""
         claim = f"{_cell(one.claim)} ({one.source})"
         cells = (f"`{one.name}`", _cell(one.configuration), claim, _cell(one.symptom), f"**{verdict.standing}**{seen}")

@@ -8,7 +8,7 @@ import pytest
 
 from harness.lessons import trying, verdicts
 from harness.lessons.table import BY_NAME
-from harness.lessons.verdicts import Standing
+from harness.lessons.verdicts import LessonStanding
 
 pytestmark = pytest.mark.slow
 
@@ -50,9 +50,9 @@ transformers.Trainer.compute_loss = loss_without_a_graph
 
 def test_every_lesson_has_a_verdict_and_the_recorded_ones_are_those_of_these_versions() -> None:
     tried = trying.attempt([*BY_NAME], trying.here, day="2026-01-01")
-    untried = {name: one.seen for name, one in tried.verdicts.items() if one.standing is Standing.UNTRIED}
+    untried = {name: one.seen for name, one in tried.verdicts.items() if one.standing is LessonStanding.UNTRIED}
     assert all(name in _MAY_BE_MISSING and _MAY_BE_MISSING[name] in why for name, why in untried.items()), untried
-    assert tried.verdicts["one-process-device-map-auto"].standing is Standing.WORKS
+    assert tried.verdicts["one-process-device-map-auto"].standing is LessonStanding.WORKS
     recorded = verdicts.latest()
     assert recorded is not None
     if (recorded.libraries, recorded.place) == (tried.libraries, tried.place):
@@ -61,14 +61,14 @@ def test_every_lesson_has_a_verdict_and_the_recorded_ones_are_those_of_these_ver
 
 def test_a_verdict_follows_what_the_libraries_do(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(PATCHED, encoding="utf-8")
-    before = {"adapter-loaded-frozen": Standing.BROKEN, "reentrant-checkpointing-by-hand": Standing.BROKEN}
-    before["torchrun-ddp-lora"] = Standing.WORKS
+    before = {"adapter-loaded-frozen": LessonStanding.BROKEN, "reentrant-checkpointing-by-hand": LessonStanding.BROKEN}
+    before["torchrun-ddp-lora"] = LessonStanding.WORKS
     recorded = verdicts.latest()
     assert recorded is not None
     assert {name: recorded.verdicts[name].standing for name in before} == before
     tried = trying.attempt([*before], lambda names: trying.here(names, [tmp_path]), day="2026-01-01")
     after = {name: one.standing for name, one in tried.verdicts.items()}
-    assert after["adapter-loaded-frozen"] is Standing.WORKS, tried
-    assert after["reentrant-checkpointing-by-hand"] is Standing.WORKS, tried
-    assert after["torchrun-ddp-lora"] is Standing.BROKEN, tried
+    assert after["adapter-loaded-frozen"] is LessonStanding.WORKS, tried
+    assert after["reentrant-checkpointing-by-hand"] is LessonStanding.WORKS, tried
+    assert after["torchrun-ddp-lora"] is LessonStanding.BROKEN, tried
     assert "element 0 of tensors does not require grad" in tried.verdicts["torchrun-ddp-lora"].seen

@@ -58,7 +58,7 @@ def one_process_device_map_auto() -> str:
 
 @experiment(ranks=2)
 def torchrun_ddp_lora() -> str:
-    """What torchrun sets up: the environment of a rank, and nothing else."""
+    """The environment of a rank as torchrun sets it up, and nothing else."""
     return train(base(), wrapped="DistributedDataParallel")
 
 

@@ -14,7 +14,7 @@ from harness.cli.main import app
 from harness.core.errors import BadInput, MissingExtra
 from harness.lessons import trying, verdicts
 from harness.lessons.table import BY_NAME, LESSONS, forbidding, named
-from harness.lessons.verdicts import LessonVerdict, Standing, Tried
+from harness.lessons.verdicts import LessonStanding, LessonVerdict, Tried
 from harness.static import launchers
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -33,7 +33,7 @@ def test_every_lesson_has_its_experiment() -> None:
 @pytest.mark.parametrize(
     ("name", "outcome", "standing", "seen"),
     [
-        ("adapter-loaded-frozen", {"ended": "raised", "said": NO_GRAD}, Standing.BROKEN, "element 0 of tensors"),
+        ("adapter-loaded-frozen", {"ended": "raised", "said": NO_GRAD}, LessonStanding.BROKEN, "element 0 of tensors"),
         (
             "device-map-auto-under-launcher",
             {
@@ -41,27 +41,32 @@ def test_every_lesson_has_its_experiment() -> None:
                 "said": "ValueError: You can't train a model that has been loaded with `device_map='auto'` in any"
                 " distributed mode. Please rerun your script",
             },
-            Standing.BROKEN,
+            LessonStanding.BROKEN,
             "in any distributed mode.",
         ),
-        ("adapter-loaded-frozen", {"ended": "worked", "said": ""}, Standing.WORKS, ""),
-        ("fsdp-through-trainer", {"ended": "differs", "said": "it is DDP"}, Standing.OTHER, "it is DDP"),
-        ("deepspeed-zero-trl", {"ended": "unable", "said": "not installed"}, Standing.UNTRIED, "not installed"),
+        ("adapter-loaded-frozen", {"ended": "worked", "said": ""}, LessonStanding.WORKS, ""),
+        ("fsdp-through-trainer", {"ended": "differs", "said": "it is DDP"}, LessonStanding.OTHER, "it is DDP"),
+        ("deepspeed-zero-trl", {"ended": "unable", "said": "not installed"}, LessonStanding.UNTRIED, "not installed"),
         # A renamed option, an import that fails: nothing is learnt of the lesson.
         (
             "adapter-loaded-frozen",
             {"ended": "raised", "said": "TypeError: SFTConfig.__init__() got an unexpected keyword"},
-            Standing.UNTRIED,
+            LessonStanding.UNTRIED,
             "in other words than the lesson's: TypeError",
         ),
         # A lesson that claims silence is not confirmed by a noise.
-        ("resume-without-optimizer", {"ended": "raised", "said": "FileNotFoundError"}, Standing.UNTRIED, "FileNot"),
-        ("one-process-device-map-auto", {"ended": "raised", "said": "x"}, Standing.UNTRIED, "other words"),
-        ("torchrun-ddp-lora", {}, Standing.UNTRIED, ""),
-        ("torchrun-ddp-lora", {"ended": "passed", "said": "?"}, Standing.UNTRIED, "?"),
+        (
+            "resume-without-optimizer",
+            {"ended": "raised", "said": "FileNotFoundError"},
+            LessonStanding.UNTRIED,
+            "FileNot",
+        ),
+        ("one-process-device-map-auto", {"ended": "raised", "said": "x"}, LessonStanding.UNTRIED, "other words"),
+        ("torchrun-ddp-lora", {}, LessonStanding.UNTRIED, ""),
+        ("torchrun-ddp-lora", {"ended": "passed", "said": "?"}, LessonStanding.UNTRIED, "?"),
     ],
 )
-def test_an_outcome_becomes_a_verdict(name: str, outcome: dict[str, Any], standing: Standing, seen: str) -> None:
+def test_an_outcome_becomes_a_verdict(name: str, outcome: dict[str, Any], standing: LessonStanding, seen: str) -> None:
     verdict = verdicts.judge(BY_NAME[name], outcome)
     assert verdict.standing is standing
     assert seen in verdict.seen
@@ -94,7 +99,10 @@ def test_what_is_refused_names_its_lesson(found: str, name: str | None) -> None:
 
 
 def test_a_refusal_cites_each_lesson_once_with_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {DDP.name: LessonVerdict(Standing.WORKS, ""), FROZEN.name: LessonVerdict(Standing.BROKEN, "no grad")}
+    told = {
+        DDP.name: LessonVerdict(LessonStanding.WORKS, ""),
+        FROZEN.name: LessonVerdict(LessonStanding.BROKEN, "no grad"),
+    }
     tried = Tried("2026-11-28", "on the CPU alone", {"torch": "2.13.0", "peft": "0.21.2", "python": "3.11"}, told)
     monkeypatch.setattr(verdicts, "latest", lambda: tried)
     assert verdicts.behind("a.sh:1: torchrun", "b.sh:2: torchrun", "fp16=True with bf16=True") == (
@@ -108,7 +116,7 @@ def test_a_refusal_cites_each_lesson_once_with_its_verdict(monkeypatch: pytest.M
 
 def test_verdicts_come_back_from_their_file_as_they_were() -> None:
     versions = {"torch": "2.13.0", "deepspeed": "0.19.8"}
-    tried = Tried("2026-11-28", "on 8 GPUs", versions, {DDP.name: LessonVerdict(Standing.WORKS, "")})
+    tried = Tried("2026-11-28", "on 8 GPUs", versions, {DDP.name: LessonVerdict(LessonStanding.WORKS, "")})
     written = verdicts.to_json(tried)
     assert verdicts.from_json(written) == tried
     assert not [*launchers.in_configuration(written.decode())], "preflight would refuse the package that carries it"
@@ -124,7 +132,7 @@ def test_a_program_that_says_nothing_of_a_lesson_leaves_it_untried() -> None:
     lines = '{"versions": {"torch": "2"}, "gpus": 8}\n{"lesson": "torchrun-ddp-lora", "ended": "worked", "said": ""}\n'
     names = ["torchrun-ddp-lora", "fsdp2-lora"]
     tried = trying.attempt(names, lambda _: (137, f"a warning\n{lines}[3]\nKilled"), day="2026-11-28", place="a box,")
-    assert [one.standing for one in tried.verdicts.values()] == [Standing.WORKS, Standing.UNTRIED]
+    assert [one.standing for one in tried.verdicts.values()] == [LessonStanding.WORKS, LessonStanding.UNTRIED]
     assert "ended before it (exit status 137)" in tried.verdicts["fsdp2-lora"].seen
     assert tried.place == "a box, on 8 GPUs"
     with pytest.raises(BadInput, match=r"did not begin.*No module named torch"):
