@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Sequence
 
@@ -13,13 +12,13 @@ from harness.core.contract import section
 from harness.core.observed import CouldNotLook
 from harness.facts.launch import LaunchFacts
 from harness.job.model import Job
+from harness.lessons import verdicts
 from harness.log.summary import RestsOn
 from harness.plugin.looking import Evidence
+from harness.static import launchers
 
-_PROGRAMS = {"accelerate", "accelerate-launch", "torchrun", "deepspeed", "mpirun", "mpiexec", "horovodrun"}
 _OF_ONE = "rng_state.pth"
 _OF_SEVERAL = re.compile(r"rng_state_\d+\.pth")
-_MODULES = ("accelerate", "torch.distributed", "deepspeed")
 
 
 @pytest.mark.remedy("harness logs {job} says why; then: harness run {job}")
@@ -57,14 +56,16 @@ def check_single_process_training(launch: LaunchFacts, evidence: Evidence) -> No
         raise CouldNotLook("the training runs, and none of its processes was seen")
     if log.rests_on is RestsOn.CONTRACT:
         assert log.plan is not None, f"the log announces no plan {section('training.log')}"
-        assert log.plan.world_size == 1, f"world_size={log.plan.world_size}"
+        world = f"world_size={log.plan.world_size}"
+        assert log.plan.world_size == 1, world + verdicts.behind(world)
     elif not tree.processes:
         saved = evidence.saw("checkpoints", launch.checkpoints)
         _require_one_of_them(saved)
     for process in tree.processes:
-        assert not _is_launcher(process.argv), f"process {process.pid} is {' '.join(process.argv)[:120]}"
-        world = process.env.get("WORLD_SIZE", "1")
-        assert world == "1", f"process {process.pid} has WORLD_SIZE={world}"
+        found = tuple(launchers.in_command(process.argv))
+        assert not found, f"process {process.pid} is {' '.join(process.argv)[:120]}{verdicts.behind(*found)}"
+        world = f"WORLD_SIZE={process.env.get('WORLD_SIZE', '1')}"
+        assert world == "WORLD_SIZE=1", f"process {process.pid} has {world}{verdicts.behind(world)}"
 
 
 def _require_one_of_them(checkpoints: Sequence[BoxCheckpoint]) -> None:
@@ -75,15 +76,3 @@ def _require_one_of_them(checkpoints: Sequence[BoxCheckpoint]) -> None:
         raise CouldNotLook(
             "the training has ended, none of its processes was seen, and no checkpoint tells their number"
         )
-
-
-def _is_launcher(argv: Sequence[str]) -> bool:
-    """True for a launcher: started as a program, as a script that python runs, or as ``python -m``.
-
-    A file or folder that merely has a launcher's name in its own is none.
-    """
-    script = next((word for word in argv[1:] if not word.startswith("-")), "")
-    if any(posixpath.basename(word) in _PROGRAMS for word in (*argv[:1], script)):
-        return True
-    modules = [argv[at + 1] for at, word in enumerate(argv[:-1]) if word == "-m"]
-    return any(module == name or module.startswith(f"{name}.") for module in modules for name in _MODULES)

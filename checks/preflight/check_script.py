@@ -9,6 +9,7 @@ from harness.core.observed import CouldNotLook
 from harness.facts import epochs
 from harness.facts.preflight import PreflightFacts
 from harness.job.model import Job
+from harness.lessons import verdicts
 from harness.plugin.looking import Evidence
 
 
@@ -63,7 +64,8 @@ def check_device_map_is_auto(preflight: PreflightFacts, job: Job, evidence: Evid
     wanted = evidence.wants("device_map", job.training.device_map)
     maps = evidence.saw("device_map by place", preflight.device_maps)
     wrong = {place: value for place, value in maps.found.items() if not job.maps_devices(value)}
-    assert not wrong, "; ".join(f"{place}: device_map={value}, expected {wanted}" for place, value in wrong.items())
+    other = [f"{place}: device_map={value}, expected {wanted}" for place, value in wrong.items()]
+    assert not wrong, "; ".join(other) + verdicts.behind(*other)
     if maps.unreadable:
         raise CouldNotLook("these cannot be read from the text: " + "; ".join(maps.unreadable))
     # Where the trainer loads the model by itself, one GPU is where it goes.
@@ -87,7 +89,7 @@ def check_device_map_is_auto(preflight: PreflightFacts, job: Job, evidence: Evid
 def check_no_forbidden_launcher(preflight: PreflightFacts, evidence: Evidence) -> None:
     """Nothing uses accelerate launch, torchrun, DeepSpeed or FSDP: commands, scripts, configurations, requirements."""
     launchers = evidence.saw("launchers", preflight.launchers)
-    assert not launchers, "with LoRA these lost the run before: " + "; ".join(launchers)
+    assert not launchers, "with LoRA these lost the run before: " + "; ".join(launchers) + verdicts.behind(*launchers)
 
 
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "doesn't work 3")
@@ -95,4 +97,4 @@ def check_no_forbidden_launcher(preflight: PreflightFacts, evidence: Evidence) -
 def check_no_forbidden_option_pairs(preflight: PreflightFacts, evidence: Evidence) -> None:
     """No options are set together that are known to fail together."""
     pairs = evidence.saw("option pairs", preflight.option_pairs)
-    assert not pairs, "; ".join(pairs)
+    assert not pairs, "; ".join(pairs) + verdicts.behind(*pairs)

@@ -93,6 +93,10 @@ COMMANDS: Final = {
     ),
     "guard": ("guard:app", "Judge a command line before it runs: harness guard -- vastai destroy instance 123"),
     "release": ("release:app", "Read, sign or check a release statement."),
+    "lessons": (
+        "lessons:lessons",
+        "Try each way of training that once lost money on a tiny model, and say what these versions do with it.",
+    ),
     "rules": ("rules:app", "The operating rules: what the command guard holds, and what every gate demands."),
 }
 """Every command: where it is, below ``harness.cli``, and the line that ``--help`` shows for it."""

@@ -20,6 +20,7 @@ from harness.core.errors import BadInput, HarnessError
 from harness.core.ports import Charge
 from harness.ledger import billing
 from harness.ledger.events import Adopted, Rented
+from harness.lessons import verdicts
 from harness.providers import registry
 from harness.release import release as releases
 from harness.report import Form, card, ending, recorded
@@ -142,6 +143,7 @@ def _rules() -> tuple[RuleReport, ...]:
             rule.words,
             rule.differs,
             tuple(RuleCheck(claim.stage, claim.check) for claim in claims),
+            verdicts.behind(rule.words).strip(" []") if rule.rule.startswith("doesn't work") else "",
         )
         for rule, claims in traced.items()
     )

@@ -264,6 +264,11 @@ def _rules(rules: Sequence[RuleReport]) -> Iterator[str]:
             yield f"  - and {len(open_ones) - 3} checks more"
         if rule.differs:
             yield f"  - differs: {words(rule.differs)}"
+    if tried := [rule.tried for rule in rules if rule.tried]:
+        yield ""
+        yield "Tried again:"
+        yield ""
+        yield from (f"- {words(one)}" for one in tried)
 
 
 def _release(report: Report) -> Iterator[str]:

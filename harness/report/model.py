@@ -243,6 +243,8 @@ class RuleReport:
     words: str
     differs: str
     checks: tuple[RuleCheck, ...]
+    tried: str = ""
+    """The lesson on which the rule rests, with the newest verdict on it."""
 
     @property
     def verdict(self) -> Verdict | None:

@@ -19,7 +19,9 @@ from harness.static import script
 from harness.static.script import PythonScript
 from harness.static.sources import CONFIGURATION, Sources, is_requirements
 
-_PROGRAMS: Final = frozenset({"torchrun", "deepspeed", "horovodrun", "mpirun", "mpiexec", "colossalai"})
+_PROGRAMS: Final = frozenset(
+    {"torchrun", "accelerate-launch", "deepspeed", "horovodrun", "mpirun", "mpiexec", "colossalai"}
+)
 _MODULES: Final = re.compile(
     r"torch\.distributed\.(run|launch|elastic[\w.]*)|accelerate(\.commands[\w.]*)?|deepspeed(\.launcher[\w.]*)?"
 )
@@ -82,8 +84,12 @@ def in_command(argv: Sequence[str]) -> Iterator[str]:
     elif program == "accelerate" and "launch" in words[1:]:
         yield "accelerate launch"
     elif program.startswith("python") or program == "py":
-        modules = [module for flag, module in pairwise(words) if flag == "-m" and _MODULES.fullmatch(module)]
-        yield from (f"python -m {module}" for module in modules if module != "accelerate" or "launch" in words)
+        modules = [module for flag, module in pairwise(words) if flag == "-m"]
+        launching = [module for module in modules if _MODULES.fullmatch(module)]
+        yield from (f"python -m {module}" for module in launching if module != "accelerate" or "launch" in words)
+        at = next((at for at, word in enumerate(words) if at and not word.startswith("-")), len(words))
+        if not modules and words[at : at + 1] and not words[at].endswith(".py"):
+            yield from in_command(words[at:])
     elif program in _CARRIERS:
         yield from (what for word in words[1:] if " " in word for _, what in in_shell(word))
         carried = next((at for at, word in enumerate(words) if at and _launches(word)), len(words))

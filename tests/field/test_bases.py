@@ -66,7 +66,7 @@ def test_only_the_answer_carries_loss_and_its_end_is_learned(
     assert (told.turns.end, told.turns.begins) == (end, begins)
     ready(folder)
     stage = Stage("sft", tmp_path / "sft", 1)
-    config = Config(3, sft=Sft(micro_batch=3), run=Run(gradient_checkpointing=False))
+    config = Config(3, sft=Sft(accumulation=1, micro_batch=3), run=Run(gradient_checkpointing=False))
     model = torch_model(folder)
     trainer = trainers.sft(config, stage, model, told, ROWS)
     batch = trainer.data_collator([dict(row) for row in trainer.train_dataset])

@@ -28,7 +28,7 @@ ROWS = 8
 CONFIG = Config(
     ROWS,
     lora=Lora(r=4, dropout=0.0),
-    sft=Sft(learning_rate=1e-2, warmup_steps=0, micro_batch=2),
+    sft=Sft(learning_rate=1e-2, warmup_steps=0, accumulation=1, micro_batch=2),
     dpo=Dpo(learning_rate=1e-2, warmup_steps=0, micro_batch=2),
     run=Run(checkpoint_every=2, gradient_checkpointing=False),
 )

@@ -136,6 +136,27 @@ def test_a_launcher_is_refused_with_the_remedy(environment: dict[str, str]) -> N
         refusals.refuse_launchers(environment)
 
 
+@pytest.mark.parametrize(
+    ("environment", "lesson"),
+    [
+        ({"WORLD_SIZE": "8"}, "torchrun-ddp-lora"),
+        ({"TORCHELASTIC_RUN_ID": "none"}, "torchrun-ddp-lora"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "deepspeed-zero-trl"),
+        ({"FSDP_AUTO_WRAP_POLICY": "x"}, "fsdp-through-trainer"),
+        ({"ACCELERATE_DYNAMO_BACKEND": "NO"}, "accelerate-launch-lora"),
+    ],
+)
+def test_a_refusal_names_its_lesson_and_the_newest_verdict(environment: dict[str, str], lesson: str) -> None:
+    with pytest.raises(Refused, match=rf"lesson {lesson}, .* on \d{{4}}-\d\d-\d\d with torch \d"):
+        refusals.refuse_launchers(environment)
+
+
+def test_a_package_without_its_verdicts_refuses_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "__file__", str(tmp_path / "forex" / "refusals.py"))
+    with pytest.raises(Refused, match="several processes; lesson torchrun-ddp-lora; device_map=auto"):
+        refusals.refuse_launchers({"WORLD_SIZE": "8"})
+
+
 def test_a_plain_start_is_not_refused() -> None:
     refusals.refuse_launchers({"PATH": "/usr/bin", "WORLD_SIZE": "1", "ACCELERATE_USE_FSDP": "false"})
 

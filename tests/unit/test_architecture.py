@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 FLOORS = (
     "core",
+    "lessons",
     "log",
     "artifacts",
     "static",
@@ -89,6 +90,7 @@ ONE_PLACES = {
     "harness/core/ids.py": "the one place where randomness enters",
     "harness/core/environment.py": "the one place where the environment is read",
     "harness/remote/box": "programs that run on the box, by its clock",
+    "harness/lessons/program": "a program that runs on the box, by its clock, in environments of its own",
     "harness/providers/ssh/on_box.py": "a program that runs on the box, by its clock",
     "harness/emulator": "a world of its own: it has the clock that a rehearsal turns, and keys of its own",
     "harness/plugin/gatekeeping.py": "tells how long the checks took; pytest gives its plugins no clock",

@@ -1,4 +1,4 @@
-"""Ways of running that lost money before, refused before anything is loaded. Pure: the environment is an argument.
+"""Ways of running that lost money before, refused before anything is loaded. The environment is an argument.
 
 ``device_map="auto"`` splits one process's model over the devices; a launcher starts several
 processes, and LoRA under those failed with "element 0 of tensors does not require grad".
@@ -7,8 +7,10 @@ processes, and LoRA under those failed with "element 0 of tensors does not requi
 from __future__ import annotations
 
 import ast
+import json
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 
 from .errors import Refused
 
@@ -25,6 +27,13 @@ _LAUNCHERS = {
     "TORCHELASTIC_RUN_ID": "torchrun",
 }
 """Variables that launchers set, and which launcher it is (accelerate 1.15, torch 2.13)."""
+
+_LESSONS = {
+    "DeepSpeed": "deepspeed-zero-trl",
+    "FSDP": "fsdp-through-trainer",
+    "accelerate launch": "accelerate-launch-lora",
+}
+"""The lesson by which a launcher is refused, by its name in lessons.json; the others are refused as DDP is."""
 
 _ALWAYS_SET = {"ACCELERATE_DYNAMO_BACKEND": "accelerate launch"}
 """Variables that tell of a launcher whatever they say: accelerate sets this one to NO for one process, too."""
@@ -50,11 +59,29 @@ def refuse_launchers(environment: Mapping[str, str]) -> None:
     for name, launcher in (_LAUNCHERS | _ALWAYS_SET).items():
         said = environment.get(name, "").strip().lower()
         if said not in _OFF or (said and name in _ALWAYS_SET):
-            raise Refused(f"started by {launcher} ({name} is set); one process with device_map=auto is used: {_REMEDY}")
+            told = _lesson(_LESSONS.get(launcher, "torchrun-ddp-lora"))
+            raise Refused(
+                f"started by {launcher} ({name} is set); {told}; one process with device_map=auto is used: {_REMEDY}"
+            )
     for name in _SIZES:
         size = environment.get(name, "1").strip()
         if size not in {"", "1"}:
-            raise Refused(f"{name}={size[:20]}: several processes; device_map=auto needs exactly one: {_REMEDY}")
+            told = _lesson("torchrun-ddp-lora")
+            raise Refused(
+                f"{name}={size[:20]}: several processes; {told}; device_map=auto needs exactly one: {_REMEDY}"
+            )
+
+
+def _lesson(name: str) -> str:
+    """A lesson with the newest verdict on it, of the file that travels with the package."""
+    try:
+        told = json.loads((Path(__file__).parents[1] / "lessons.json").read_text(encoding="utf-8"))
+        verdict = told["verdicts"][name]
+        seen = f": {verdict['seen']}" if verdict["seen"] else ""
+        torch = next(one for one in told["versions"] if one.startswith("torch "))
+        return f"lesson {name}, {verdict['standing']} on {told['day']} with {torch}{seen}"
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        return f"lesson {name}"
 
 
 def refuse_torch(version: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from html import unescape
 from xml.etree import ElementTree as ET
@@ -27,7 +28,7 @@ from harness.ledger.events import (
     Trained,
 )
 from harness.ledger.kinds import JobEvent
-from harness.report import build, junit, markdown
+from harness.report import build, html, junit, markdown
 from harness.report.model import EvaluationReport, RuleCheck, RuleReport
 from tests.support.job_histories import DIGEST, Log, check, job
 
@@ -295,3 +296,11 @@ def test_a_long_timeline_is_told_by_its_ends() -> None:
     assert "the job file was read" in told
     assert "step 99 was mirrored" in told
     assert len(told.splitlines()) < 70
+
+
+def test_a_rule_that_rests_on_a_lesson_says_what_came_of_trying_it_again() -> None:
+    log = Log().verified()
+    rule = dataclasses.replace(_rule("", (Stage.UPLOAD, "remote_package_matches_manifest")), tried="ddp <works> now")
+    report = build(log.history, now=log.at, charges=None, rules=(rule,))
+    assert "\nTried again:\n\n- ddp " in markdown.render(report)
+    assert "ddp &lt;works&gt; now" in html.render(report)
