@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
-from harness.checks.preflight.check_script import check_all_rows_planned
 
+from harness.core.ids import CheckId
 from harness.core.observed import CouldNotLook
 from harness.facts import epochs
 from harness.gates import plan
@@ -81,13 +82,14 @@ def test_a_job_asks_for_nothing_where_its_file_says_so_or_its_record_is_older() 
     assert older.training.rows_a_step("sft") == 32
     for stage, gate in GATES.items():
         assert gate in plan.declared(stage, sound_job())
-        assert {plan.left_out(stage, one)[plan.CheckId(gate)] for one in (job, older)} == {"limits.min_epochs = 0"}
+        assert {plan.left_out(stage, one)[CheckId(gate)] for one in (job, older)} == {"limits.min_epochs = 0"}
 
 
 def test_what_an_unmodified_script_may_gather_is_unknown() -> None:
     def judge(**training: Any) -> None:
         own = {"log": "trainer", "accumulation": {}, **training}
-        check_all_rows_planned(cast("Any", None), sound_job(training=own), Evidence())
+        script = import_module("harness.checks.preflight.check_script")
+        script.check_all_rows_planned(None, sound_job(training=own), Evidence())
 
     with pytest.raises(CouldNotLook, match=r"see 10560 of 15300 .* does not say whether a step takes several batches"):
         judge()
