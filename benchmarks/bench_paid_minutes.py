@@ -185,8 +185,8 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
         ours, serial = (paid(Path(name, str(way)), play, overlapped=way) for way in (True, False))
     for part in {**serial, **ours}:
         yield Row(part, "one after another", ours.get(part, 0.0), serial.get(part, 0.0))
-    around = [sum(took for part, took in told.items() if part not in _WORK) for told in (ours, serial)]
-    yield Row("all but training, export and the model's bytes", "one after another", *around, BAR)
+    around, before = (sum(took for part, took in told.items() if part not in _WORK) for told in (ours, serial))
+    yield Row("all but training, export and the model's bytes", "one after another", around, before, BAR)
     yield Row("all that is paid", "one after another", sum(ours.values()), sum(serial.values()))
 
 

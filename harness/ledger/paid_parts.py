@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 from harness.core.lifecycle import Stage
 from harness.ledger import billing, events, noted
@@ -40,7 +41,7 @@ _STAGES: Mapping[Stage, str] = {
     Stage.POSTDOWNLOAD: "download",
     Stage.TEARDOWN: _BACK,
 }
-_BEGINS: Mapping[type[JobEvent | None], str] = {
+_BEGINS: Mapping[type[JobEvent], str] = {
     events.Rented: _BOOT,
     events.Adopted: _BOOT,
     events.InstanceStarted: _BOOT,
@@ -57,8 +58,15 @@ _BEGINS: Mapping[type[JobEvent | None], str] = {
     events.Confirmed: _BACK,
 }
 _STARTS = (events.Launched, events.Relaunched)
-_ENDS = (events.Trained, events.TrainingStopped, events.InstanceStopped, events.Rented, events.Adopted)
-_KINDS = {kind.kind for kind in (*_BEGINS, *_ENDS, noted.AtWork, events.Evaluated, events.Held, events.StageEntered)}
+_ENDS: Final[tuple[type[JobEvent], ...]] = (
+    events.Trained,
+    events.TrainingStopped,
+    events.InstanceStopped,
+    events.Rented,
+    events.Adopted,
+)
+_TOLD: Final[tuple[type[JobEvent], ...]] = (noted.AtWork, events.Evaluated, events.Held, events.StageEntered)
+_KINDS = {kind.kind for kind in (*_BEGINS, *_ENDS, *_TOLD)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,8 @@ def _marks(records: Sequence[Record]) -> Iterator[tuple[float, str]]:
                 begins = part if trains else _WAITING
             case events.Evaluated():
                 begins = _BACK if part == _EVALUATION else part
+            case None:
+                begins = part
             case _:
                 begins = _BEGINS.get(type(event), part)
         trains = isinstance(event, _STARTS) or (trains and not isinstance(event, _ENDS))

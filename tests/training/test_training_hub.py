@@ -55,7 +55,7 @@ def _pip(monkeypatch: pytest.MonkeyPatch, status: int) -> list[Sequence[str]]:
             _client(Path(argv[argv.index("--target") + 1]))
         return subprocess.CompletedProcess(argv, status)
 
-    monkeypatch.setattr(hub.subprocess, "run", runs)
+    monkeypatch.setattr(subprocess, "run", runs)
     return asked
 
 

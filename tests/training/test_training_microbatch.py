@@ -338,7 +338,7 @@ def test_little_of_a_step_is_padding(bench: Bench, built_data: Path, step: int, 
     every = [*read(built_data, builder.FEATURE_FILE), *read(built_data, builder.SCENARIO_FILE)]
     ids = bench.chat.prompts(every), bench.chat.answers(every, "completion")
     lengths = [len(prompt) + len(answer) for prompt, answer in zip(*ids, strict=True)]
-    drawn = [lengths[row] for row in order.drawn(len(every), steps=100, batch_size=step, seed=17)]
+    drawn = [lengths[row] for row in order.drawn(len(every), steps=100, rows_a_step=step, seed=17)]
     stand = [drawn[at] for at in order.by_length(drawn, step)]
     for size in (8, 16):
         widths = [max(stand[at : at + size]) for at in range(0, len(stand), size)]

@@ -132,9 +132,9 @@ def test_only_plain_files_of_a_sane_size_are_listed(workdir: Path, monkeypatch: 
 
 
 def test_another_tracker_is_no_other_training() -> None:
-    from forex import config
+    from forex.errors import BadConfig
 
-    with pytest.raises(config.BadConfig, match=r"run.trackers: 'mlflow' is unknown"):
+    with pytest.raises(BadConfig, match=r"run.trackers: 'mlflow' is unknown"):
         _loaded("mlflow")
     assert _loaded("tensorboard").run.trackers == ("tensorboard",)
 

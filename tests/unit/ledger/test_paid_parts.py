@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.core.ids import InstanceId, Sha256
+from harness.core.ids import InstanceId, JobName, Sha256
 from harness.core.lifecycle import Stage
 from harness.ledger import billing, chain, events, noted, paid_parts
 from harness.ledger.chain import Record
@@ -71,7 +71,7 @@ def _log(told: tuple[tuple[float, JobEvent], ...]) -> list[Record]:
     records: list[Record] = []
     for at, event in told:
         kind, data = encode(event)
-        records.append(chain.seal(chain.head_of(records), "job", at, kind, data))
+        records.append(chain.seal(chain.head_of(records), JobName("job"), at, kind, data))
     return records
 
 

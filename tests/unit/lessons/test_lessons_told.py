@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +158,8 @@ def test_the_command_says_what_is_recorded_without_any_library(monkeypatch: pyte
 
 
 def test_without_the_libraries_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command.sys, "platform", "linux")
-    monkeypatch.setattr(command.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MissingExtra) as refused:
         command.lessons([])
     assert refused.value.remedy == "pip install 'gold-standard-harness[training]'"

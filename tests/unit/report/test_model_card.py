@@ -41,7 +41,7 @@ def _head(text: str) -> dict[str, Any]:
     """The metadata as the Hub's own library reads it."""
     from huggingface_hub import ModelCard
 
-    found: dict[str, Any] = ModelCard(text).data.to_dict()
+    found: dict[str, Any] = ModelCard(text).data.to_dict()  # type: ignore[no-untyped-call]  # the library's own has none
     return found
 
 
