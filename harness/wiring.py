@@ -278,7 +278,7 @@ def open_context(
         yield _elsewhere(imported, name, artifact, clock)
         return
     if artifact is not None:
-        raise BadInput("--artifact goes with --bundle: a job of this machine knows its own")
+        raise BadInput(f"--artifact is for a job of another machine, and {name} is this one's: it knows its own")
     context = OpenContext(name, place, store, clock, open_provider, only_looks=only_looks)
     if not new:
         _ = context.history

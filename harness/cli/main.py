@@ -45,7 +45,7 @@ COMMANDS: Final = {
     "report": ("report:report", "Write the gold-standard report anew and say where it is."),
     "serve": (
         "serve:serve",
-        "Show the reports of all jobs in a browser of this machine, as they change. It only looks.",
+        "Show the reports of all jobs in a browser of this machine, as they change. It only looks; Ctrl-C ends it.",
     ),
     "export": (
         "export:export",
@@ -95,7 +95,7 @@ COMMANDS: Final = {
     "release": ("release:app", "Read, sign or check a release statement."),
     "lessons": (
         "lessons:lessons",
-        "Try each way of training that once lost money on a tiny model, and say what these versions do with it.",
+        "Try each configuration that once lost money, on a tiny model, and say what it does with these versions.",
     ),
     "rules": ("rules:app", "The operating rules: what the command guard holds, and what every gate demands."),
 }

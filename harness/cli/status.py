@@ -80,7 +80,7 @@ def _parts(row: Mapping[str, Any], now: float) -> Iterator[str]:
         yield f"step {training['step']}/{training['total']}, {human_seconds(training['left_s'])} left ({age} ago)"
     yield from money_words(money["spent_usd"], money["projected_usd"], money["cap_usd"], over=row["stage"] == "closed")
     told = row["bills"]["told"]
-    at = row.get("recorded_elsewhere")
+    at = row["recorded_elsewhere"]
     yield told if at is None else f"as another machine had it {human_seconds(max(0.0, now - at))} ago: {told}"
 
 

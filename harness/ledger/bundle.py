@@ -82,7 +82,7 @@ def read(path: Path, folder: Path) -> Bundle:
 
 
 def unpacked(folder: Path) -> Bundle:
-    """What ``read`` has unpacked into a folder, its log verified anew; raises BadInput."""
+    """Bundle that ``read`` has unpacked into a folder, its log verified anew; raises BadInput."""
     try:
         return _whole(folder, (folder / LOG).read_bytes())
     except OSError as error:

@@ -64,7 +64,7 @@ class Imported:
         return {name: None if self.verify(name) else self.records(name) for name in self.jobs()}
 
     def verify(self, job: JobName) -> tuple[str, ...]:
-        """What is wrong with the job's log."""
+        """Faults of the job's log, in words; none when it is whole."""
         try:
             self.records(job)
         except LogDamaged as error:

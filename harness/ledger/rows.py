@@ -37,6 +37,7 @@ def row(history: History, now: float, *, forgotten: bool = False) -> dict[str, J
         "training": _training(seen, age_s) if seen is not None else None,
         "money": {"spent_usd": money.spent, "projected_usd": money.projected, "cap_usd": money.cap},
         "bills": _bills(found),
+        "recorded_elsewhere": None,
         "held": history.held.reason if history.held else None,
         "verified": str(history.verified.path) if history.verified else None,
         "next": billed.next_command(history, found),

@@ -240,11 +240,12 @@ def _pause_s(context: RunnerContext, seen: TrainingFacts) -> float:
 
 
 def _part(job: Job, seen: TrainingFacts) -> str | None:
-    """Part that the training is at by its log: the first trainer that is not complete, then the export."""
+    """Part that the training is at by its log: the trainer after the last that is complete, at the end the export."""
     log = seen.log.value
     if log is None or not _has_spoken(log):
         return None
-    return next((trainer for trainer in job.trainers if log.of(trainer).complete is None), EXPORT)
+    complete = [at for at, trainer in enumerate(job.trainers, start=1) if log.of(trainer).complete is not None]
+    return (*job.trainers, EXPORT)[max(complete, default=0)]
 
 
 def _record_part(context: RunnerContext, seen: TrainingFacts) -> None:

@@ -161,7 +161,7 @@ def test_without_a_record_of_the_rest_it_is_unknown(mine: Project, tmp_path: Pat
 
 @pytest.mark.parametrize(("options", "said"), [
     (("--bundle={bundle}", "--job=night"), "leave out --job=night"),
-    (("--artifact=model.gguf",), "--artifact goes with --bundle"),
+    (("--artifact=model.gguf",), "no job has been run yet"),
     (("--bundle={bundle}", "{facts}"), "the facts of a bundle are its own"),
     (("--bundle=none.zip",), "cannot read the bundle none.zip"),
 ])  # fmt: skip

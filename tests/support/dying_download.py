@@ -90,7 +90,7 @@ class Context:
         self.clock = SystemClock()
         self.history = SimpleNamespace(artifact=Artifact(REMOTE.path, REMOTE.size, REMOTE.sha256), fetched=None)
         copies = self.directory / "copies"
-        artifact = SimpleNamespace(second_copy=copies, kind="gguf", remote_dir="final")
+        artifact = SimpleNamespace(second_copy=copies, second_copy_url=None, kind="gguf", remote_dir="final")
         package = SimpleNamespace(remote_dir="/box")
         self.job = SimpleNamespace(artifact=artifact, package=package, unmodified=False)
 

@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from harness.core.clock import SystemClock
-from harness.core.errors import ProviderUnavailable, Refused
+from harness.core.errors import BadInput, ProviderUnavailable, Refused
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
 from harness.gates.facts_file import digest
@@ -76,6 +76,15 @@ def _alive() -> Log:
 
 def _fingerprint(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_job_of_this_home_knows_its_own_artifact(home: Path, tmp_path: Path) -> None:
+    _write(home, _alive())
+    with (
+        pytest.raises(BadInput, match="another machine, and night is this one's"),
+        open_context("night", artifact=tmp_path),
+    ):
+        pass
 
 
 def test_it_is_shown_as_another_machines_with_what_is_missing(ask: Ask, tmp_path: Path, home: Path) -> None:

@@ -73,6 +73,7 @@ NAMES = (
     "logs",
     "ssh",
     "report",
+    "serve",
     "export",
     "import",
     "download",
@@ -86,6 +87,7 @@ NAMES = (
     "emulator",
     "guard",
     "release",
+    "lessons",
     "rules",
 )
 

@@ -16,7 +16,13 @@ from tests.support import facts
 
 @pytest.mark.parametrize("loss", ["nan", "inf"])
 def test_a_loss_that_is_no_number_is_recorded_as_such(tmp_path: Path, loss: str) -> None:
-    lines = [facts.V2, *facts.DATA, facts.PLAN, f"[sft] step 1/330 (0%) loss={loss} lr=0.0001 s/step=nan"]
+    lines = [
+        facts.V2,
+        *facts.DATA,
+        facts.PLAN,
+        *facts.EPOCHS,
+        f"[sft] step 1/330 (0%) loss={loss} lr=0.0001 s/step=nan",
+    ]
     file = tmp_path / "launch.json"
     file.write_bytes(facts.facts_file(Stage.LAUNCH, replace(facts.launch(), log=seen(facts.log(*lines)))).dump())
     judged = facts.judge_file(read_facts(file))

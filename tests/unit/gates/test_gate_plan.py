@@ -45,6 +45,9 @@ OF_DATA = {
     "dataset_fits_context",
     "remote_dataset_counts",
     "trained_rows_are_yours",
+    "all_rows_planned",
+    "all_rows_announced",
+    "all_rows_trained",
 }
 OF_TALK = {
     "effective_config_logged",
@@ -65,7 +68,7 @@ LEFT_OUT: dict[str, tuple[Mapping[str, Mapping[str, Any]], set[str]]] = {
     "second copy": ({"artifact": {"second_copy": None}}, USUALLY | {"second_copy_verified"}),
     "data": ({"data": {"files": ()}}, USUALLY | OF_DATA),
     "proof line": ({"data": {"proof_line": None}}, USUALLY | {"v2_forex_integration_logged"}),
-    "batch size": ({"training": {"batch_size": 0}}, USUALLY | {"batch_size_is_32"}),
+    "batch size": ({"training": {"batch_size": 0}}, USUALLY | {"batch_size_is_32", "all_rows_planned"}),
     "device map": (
         {"training": {"device_map": ""}},
         USUALLY | {"device_map_is_auto", "model_is_sharded_as_planned"},
@@ -73,9 +76,19 @@ LEFT_OUT: dict[str, tuple[Mapping[str, Mapping[str, Any]], set[str]]] = {
     "batch size and device map": (
         {"training": {"batch_size": 0, "device_map": ""}},
         USUALLY
-        | {"batch_size_is_32", "device_map_is_auto", "model_is_sharded_as_planned", "remote_config_as_required"},
+        | {
+            "batch_size_is_32",
+            "all_rows_planned",
+            "device_map_is_auto",
+            "model_is_sharded_as_planned",
+            "remote_config_as_required",
+        },
     ),
     "preferences": ({"training": {"steps": {"sft": 330}}}, USUALLY | {"preferences_are_learned"}),
+    "epochs": (
+        {"limits": {"min_epochs": 0}},
+        USUALLY | {"all_rows_planned", "all_rows_announced", "all_rows_trained"},
+    ),
     "LoRA": ({"model": {"lora_r": 0}}, USUALLY | {"adapters_are_trained", "gguf_carries_the_finetune"}),
     "LoRA of rank 1": ({"model": {"lora_r": 1}}, USUALLY),
     "the contract": ({"training": {"log": "trainer"}}, (USUALLY - TRAINER_ONLY) | OF_TALK),

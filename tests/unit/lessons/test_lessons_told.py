@@ -170,3 +170,9 @@ def test_an_unknown_lesson_is_refused_with_those_there_are() -> None:
     with pytest.raises(BadInput, match="no lesson is named ddp") as refused:
         named(["ddp", DDP.name])
     assert DDP.name in str(refused.value.remedy)
+
+
+def test_the_page_is_what_the_command_writes(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["lessons", "--latest", "--write", str(tmp_path / "lessons.md")])
+    assert shown.exit_code == 0, shown.output
+    assert (tmp_path / "lessons.md").read_bytes() == (ROOT / "docs" / "lessons.md").read_bytes()

@@ -108,13 +108,14 @@ def test_a_key_reaches_the_training_and_nothing_that_is_kept(tmp_path: Path, mon
     begin = TrainingSession.start
 
     def start(self: TrainingSession, argv: Any, env: Any = None) -> bool:
-        got.append(dict(env or {}))
+        got.append((tuple(argv), dict(env or {})))
         return begin(self, argv, env)
 
     monkeypatch.setattr(TrainingSession, "start", start)
     world.run()
     assert got
-    assert all(one.get(KEY) == SECRET for one in got)
+    assert all((KEY in given) == (argv == tuple(world.job.training.command)) for argv, given in got)
+    assert SECRET in {given.get(KEY) for _, given in got}
     kept = [path for path in world.home.rglob("*") if path.is_file() and not path.is_symlink()]
     assert kept
     assert not [path for path in kept if SECRET.encode() in path.read_bytes()]
