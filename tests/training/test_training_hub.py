@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,19 @@ def _client(folder: Path) -> None:
 
 
 @pytest.fixture
-def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A machine without the hub's client, in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
+    for name in _imported():
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "path", [one for one in sys.path if not (Path(one) / "huggingface_hub").is_dir()])
-    return tmp_path
+    yield tmp_path
+    for name in _imported():
+        del sys.modules[name]
+
+
+def _imported() -> list[str]:
+    return [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]
 
 
 def _pip(monkeypatch: pytest.MonkeyPatch, status: int) -> list[Sequence[str]]:
@@ -74,7 +80,7 @@ def test_without_a_client_pip_brings_one_to_a_folder_of_its_own(
 def test_the_client_of_the_machine_is_taken_where_there_is_one(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _pip(monkeypatch, 0)
     _client(bare / "site")
-    monkeypatch.syspath_prepend(str(bare / "site"))
+    sys.path.insert(0, str(bare / "site"))
     hub.fetch(Model(name="some/base"))
     assert asked == []
 
@@ -86,9 +92,9 @@ def test_a_pip_that_fails_is_said(bare: Path, monkeypatch: pytest.MonkeyPatch) -
         hub.fetch(Model(name="some/base"))
 
 
-def test_a_base_that_is_nowhere_is_said(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_base_that_is_nowhere_is_said(bare: Path) -> None:
     _client(bare / "site")
-    monkeypatch.syspath_prepend(str(bare / "site"))
+    sys.path.insert(0, str(bare / "site"))
     with pytest.raises(BadConfig, match="cannot fetch the base model no/where: no such model"):
         hub.fetch(Model(name="no/where"))
 
@@ -103,9 +109,9 @@ def test_a_model_that_is_built_or_lies_here_needs_nobody(
     assert asked == []
 
 
-def test_of_a_base_that_another_is_built_like_no_weights_come(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_base_that_another_is_built_like_no_weights_come(bare: Path) -> None:
     _client(bare / "site")
-    monkeypatch.syspath_prepend(str(bare / "site"))
+    sys.path.insert(0, str(bare / "site"))
     hub.fetch(Model(name="models/base", built=Shape(like="some/base")))
     assert (bare / "cache/some/base/model.safetensors").stat().st_size == 0
 

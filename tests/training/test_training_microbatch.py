@@ -16,7 +16,7 @@ from forex.config import Config, Dpo, Lora, Model, Run, Sft, Shape, Speed
 from forex.errors import TrainingDefect
 from forex.microbatch import Split
 from transformers import AutoModelForCausalLM
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl import DPOTrainer, SFTConfig, SFTTrainer
 
 from harness.log import grammar
 from harness.log.errors import ErrorLine
@@ -178,6 +178,7 @@ def test_a_part_that_is_left_out_of_the_step_would_be_seen(bench: Bench, tmp_pat
     assert any(not torch.allclose(found[name], wanted[name], rtol=1e-3) for name in wanted)
 
 
+@pytest.mark.slow
 def test_the_same_micro_batches_give_trls_own_numbers_bit_by_bit(bench: Bench, tmp_path: Path) -> None:
     """A step in parts against TRL's gradient accumulation over the same rows, with dropout."""
     config = dataclasses.replace(CONFIG, lora=Lora(r=4, dropout=0.1))
@@ -203,6 +204,7 @@ def test_the_same_micro_batches_give_trls_own_numbers_bit_by_bit(bench: Bench, t
     assert all(torch.equal(weight, other[name]) for name, weight in ours.model.named_parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sft", "dpo"])
 def test_memory_that_runs_out_in_mid_run_halves_the_parts_and_does_the_step_again(
     bench: Bench, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -228,6 +230,7 @@ def test_memory_that_runs_out_in_mid_run_halves_the_parts_and_does_the_step_agai
     assert not [event for event in events if isinstance(event, ErrorLine)]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_the_split_of_its_checkpoint(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -288,6 +291,7 @@ class Card:
             monkeypatch.setattr(torch.cuda, name, answer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gib_a_row", "size"),
     [(1, 8), (7.9, 8), (8.5, 4), (20, 2), (60, 1)],  # of 8.5 GiB eight fit, without room
@@ -333,6 +337,7 @@ def test_another_error_is_no_lack_of_memory(bench: Bench, tmp_path: Path, monkey
         trained(bench.sft(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "most"), [(128, 0.02), (32, 0.04)])
 def test_little_of_a_step_is_padding(bench: Bench, built_data: Path, step: int, most: float) -> None:
     every = [*read(built_data, builder.FEATURE_FILE), *read(built_data, builder.SCENARIO_FILE)]
@@ -413,47 +418,3 @@ def test_without_casts_bfloat16_gives_the_same_bits(bench: Bench, tmp_path: Path
 def test_the_decoders_layers_are_what_is_compiled(bench: Bench) -> None:
     model = bench.model()
     assert speed._layers(model) == list(model.model.layers)
-
-
-def test_a_reference_is_computed_once_for_each_pair(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert DPOConfig.disable_dropout
-    seen: list[int] = []
-    plain = trainers.IdsTrainer.compute_ref_log_probs
-
-    def counted(self: Any, model: Any, inputs: Any) -> Any:
-        seen.append(len(inputs["input_ids"]) // 2)
-        return plain(self, model, inputs)
-
-    live = trained(bench.dpo(tmp_path / "live"))
-    monkeypatch.setattr(trainers.IdsTrainer, "compute_ref_log_probs", counted)
-    once = trained(bench.dpo(tmp_path / "once", dataclasses.replace(CONFIG, speed=Speed(reference_once=True))))
-    assert once.precompute_ref_logps
-    assert len(once.train_dataset) == 4 * ROWS
-    assert sum(seen) == len(bench.pairs) + 6  # and six of them again, in other company
-    assert losses(once)[0] == pytest.approx(math.log(2), abs=1e-6)
-    assert losses(once) == pytest.approx(losses(live), abs=1e-6)
-    assert losses(live)[-1] != pytest.approx(losses(live)[0], abs=1e-4)
-
-
-def test_a_reference_that_depends_on_its_company_is_computed_each_time(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    plain = trainers.IdsTrainer.compute_ref_log_probs
-
-    def shaken(self: Any, model: Any, inputs: Any) -> Any:
-        noise = 0.01 * (len(inputs["input_ids"]) % 16)  # depends on the size of the batch, as kernels do
-        return tuple(part + noise for part in plain(self, model, inputs))
-
-    monkeypatch.setattr(trainers.IdsTrainer, "compute_ref_log_probs", shaken)
-    trainer = bench.dpo(tmp_path, dataclasses.replace(CONFIG, speed=Speed(reference_once=True)))
-    assert not trainer.precompute_ref_logps
-    assert "[dpo] speed.reference_once is left off: beside other rows" in capsys.readouterr().out
-    trained(trainer)
-    assert losses(trainer)[0] == pytest.approx(math.log(2), abs=1e-6)
-
-
-def test_pairs_that_are_seen_once_need_no_reference_before(bench: Bench, tmp_path: Path) -> None:
-    trainer = bench.dpo(tmp_path, dataclasses.replace(CONFIG, speed=Speed(reference_once=True)), steps=1)
-    assert not trainer.precompute_ref_logps

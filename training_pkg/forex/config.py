@@ -138,8 +138,6 @@ class Speed:
     """Rows are padded to a multiple of so many tokens."""
     pad_mask: bool = True
     """Hide padding from the attention. It stands on the right, where no token looks: off, faster kernels are used."""
-    reference_once: bool = False
-    """DPO's reference once for each pair, where pairs are seen more than once and it is the same each time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,9 +41,8 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Rows of the data as the run sees them, positions of its longest (a step's worth), and the longest's tokens."""
+    """Positions of a run's longest rows (a step's worth), and the longest's tokens."""
 
-    rows: tuple[int, ...]
     longest: tuple[int, ...]
     tokens: int
 

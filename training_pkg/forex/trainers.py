@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
@@ -15,14 +14,11 @@ from . import order, runlog, training
 from .chat import Chat
 from .config import Config
 from .errors import DataDefect
-from .microbatch import ON_CPU, Drawn, Splitting
+from .microbatch import Drawn, Splitting
 from .rows import Example, Preference
 
 IGNORED = -100
 """The label of a token that carries no loss."""
-
-_SAME = 1e-4
-"""Difference of two references, in the loss's logits, that counts as none; the first loss may be off by 2e-3."""
 
 
 class PartsTrainer(Splitting, SFTTrainer):  # type: ignore[misc]  # trl publishes no types
@@ -37,31 +33,6 @@ class IdsTrainer(Splitting, DPOTrainer):  # type: ignore[misc]  # trl publishes 
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
-
-    def keep_references(self, drawn: Drawn) -> float:
-        """Compute each pair's reference once, now; answers how far apart it is from the same pairs' in other company.
-
-        The largest difference, in the loss's logits. In bfloat16 a row's numbers depend a little on the shape of its
-        batch, and the policy's are computed in the shape of the step's.
-        """
-        first = {row: at for at, row in reversed(list(enumerate(drawn.rows)))}
-        known: dict[int, tuple[float, float]] = {}
-        every = list(first)
-        for start in range(0, len(every), ON_CPU):
-            rows = every[start : start + ON_CPU]
-            chosen, rejected = self._references([first[row] for row in rows])
-            known.update(zip(rows, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True))
-        some = every[:: -(-len(every) // ON_CPU)]
-        live = torch.stack(self._references([first[row] for row in some])).cpu()
-        for at, name in enumerate(("ref_chosen_logps", "ref_rejected_logps")):
-            self.train_dataset = self.train_dataset.add_column(name, [known[row][at] for row in drawn.rows])
-        self.precompute_ref_logps = True
-        apart = (live - torch.tensor([known[row] for row in some]).T).abs().max()
-        return float(self.beta) * float(apart)
-
-    def _references(self, positions: list[int]) -> Any:
-        batch = self.data_collator([self.train_dataset[at] for at in positions])
-        return self.compute_ref_log_probs(self.model, self._prepare_inputs(batch))
 
 
 def sft(config: Config, stage: training.Stage, model: Any, chat: Chat, rows: Sequence[Example]) -> PartsTrainer:
@@ -110,11 +81,6 @@ def dpo(
         processing_class=chat.tokenizer,
     )
     trainer.plan(drawn, at_most=config.dpo.micro_batch, run=config.run, levers=config.speed)
-    repeated = len(set(drawn.rows)) < len(drawn.rows)
-    if config.speed.reference_once and repeated and (apart := trainer.keep_references(drawn)) > _SAME:
-        trainer.precompute_ref_logps = False
-        text = f"speed.reference_once is left off: beside other rows a pair's reference is another by {apart:.2g}"
-        runlog.say(runlog.NOTE, stage=stage.name, text=text)
     return trainer
 
 
@@ -145,5 +111,5 @@ def _turns(
     lengths = [each[place[row]] for row in seen]
     picked = order.by_length(lengths, size)
     longest_first = sorted(range(len(picked)), key=lambda at: -lengths[picked[at]])
-    drawn = Drawn(tuple(seen[at] for at in picked), tuple(longest_first[:size]), max(lengths))
-    return {name: [column[place[row]] for row in drawn.rows] for name, column in turns.items()}, drawn
+    columns = {name: [column[place[seen[at]]] for at in picked] for name, column in turns.items()}
+    return columns, Drawn(tuple(longest_first[:size]), max(lengths))
