@@ -206,7 +206,8 @@ class Wire:
         return Reply(call, response.status_code, body, self._safe(shown), *told)
 
     def _safe(self, text: str) -> str:
-        return printable(text.replace(self._key, "(the API key)"), _TEXT_LIMIT)
+        """One line: a provider's line feed makes no line of ours."""
+        return printable(" ".join(text.replace(self._key, "(the API key)").split()), _TEXT_LIMIT)
 
 
 def _asked_wait(headers: Mapping[str, str]) -> float | None:

@@ -153,7 +153,7 @@ def test_a_home_at_another_path_tells_and_judges_the_same(sent: Sent, tmp_path: 
     assert "closed" in _harness(home, "harness", "run", JOB)
     _harness(home, "harness", "report", JOB, "--format", "json")
     told = json.loads((home / "jobs" / JOB / "GOLD_STANDARD.json").read_bytes())
-    assert told["release"]["release"] is not None
+    assert told["release"]["statement"] is not None
     assert Path(told["artifact"]["local_path"]).is_file()
     judged = _harness(home, "pytest", "-p", "no:cacheprovider", "--pyargs", "harness.checks", "--stage=postdownload")
     assert "gate postdownload: OPEN" in judged

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import AmbiguousCreate, BadInput, HarnessError, OfferGone, ProviderUnavailable
@@ -133,6 +133,7 @@ def test_a_create_names_an_instance_or_says_what_is_known(
 
 @UNHURRIED
 @given(STATUS, BODY)
+@example(200, {"error": "no\nnext: harness destroy"})
 def test_every_other_look_reads_or_raises_what_the_harness_understands(
     script: Script, vast: VastProvider, status: int, body: Any
 ) -> None:

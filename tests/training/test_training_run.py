@@ -24,6 +24,7 @@ GRAMMAR = [
     r"PLAN sft_steps=7 dpo_steps=4 batch_size=32 checkpoint_every=2 lora_r=64 lora_alpha=128 \S+ world_size=1 \S+ \S+",
     r"\[sft\] EPOCHS 3\.5 rows=128 rows_a_step=64 accumulation=2 seen=448 cap=7 all_rows_need=2",
     r"\[dpo\] EPOCHS 2 rows=64 rows_a_step=32 accumulation=1 seen=128 cap=0 all_rows_need=2",
+    r"\[(sft|dpo)\] MICRO BATCH \d+ of \d+ rows, checkpointing off: not measured on the CPU",
     r"\[(sft|dpo)\] step \d+/\d+ \(\d+%\) loss=\S+ lr=\S+ s/step=\S+",
     r"\[(sft|dpo)\] Saved checkpoint models/output/(sft|dpo)/checkpoint-\d+",
     r"\[(sft|dpo)\] COMPLETE \d+/\d+ steps",
