@@ -18,8 +18,9 @@ import pytest
 from benchmarks.local_sshd import SSHD, LocalSshd
 from harness import wiring
 from harness.cli import logs, main, monitor
+from harness.core import process
 from harness.core.clock import SystemClock
-from harness.core.errors import HostUnreachable
+from harness.core.errors import BadInput, HostUnreachable
 from harness.core.ids import InstanceId, JobName
 from harness.core.ports import Clock, Endpoint, Provider
 from harness.job.provider import ProviderTable
@@ -298,3 +299,20 @@ def test_the_documented_json_is_what_is_printed(ready: Scene) -> None:
     assert ready.type("status", "night", "--json") == 0
     (row,) = json.loads(ready.said)
     assert (row["bills"]["state"], row["bills"]["usd_per_hour"]) == ("running", 15.95)
+
+
+@pytest.mark.slow
+def test_lessons_are_tried_on_the_box_and_leave_nothing_there(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.box.start()
+    scene.record(Pinned((public_key(scene.box.host_key),), "shown"))
+    monkeypatch.setattr(process, "PYTHON", sys.executable)  # the box's own would have the libraries
+    before = scene.files()
+    assert scene.type("lessons", "merged-then-trained", "--job", "night") == 0, scene.aside
+    assert "the box of night" in scene.said
+    assert "**still broken**: RuntimeError: element 0 of tensors does not require grad" in scene.said
+    assert scene.files() == before
+
+
+def test_lessons_share_no_gpus_with_a_training(ready: Scene) -> None:
+    assert ready.type("lessons", "--job", "night") == BadInput.exit_code
+    assert "night trains, or has trained" in ready.aside

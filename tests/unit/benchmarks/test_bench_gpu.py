@@ -22,12 +22,17 @@ NOT_NEEDED = ("harness", "typer", "sqlalchemy", "paramiko", "cryptography", "pla
 
 _REFUSES = f"""
 import sys
+from importlib.machinery import ModuleSpec
 class Refuses:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {NOT_NEEDED!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+        return ModuleSpec(name, self) if name.partition(".")[0] in {NOT_NEEDED!r} else None
+    def create_module(self, spec):
+        raise ModuleNotFoundError(f"No module named {{spec.name!r}}", name=spec.name)
+    def exec_module(self, module):
+        pass
 sys.meta_path.insert(0, Refuses())
 """
+"""Who asks whether one is there, as datasets does, is told so; who imports it is refused."""
 
 
 def figures(each: float, tokens: int = 10_000) -> dict[str, Any]:
