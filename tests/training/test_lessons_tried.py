@@ -18,14 +18,12 @@ _MAY_BE_MISSING = {
 }
 
 PATCHED = """
-import os
-
 import peft
 import torch.utils.checkpoint
-import transformers
+from torch.nn.parallel import DistributedDataParallel
 
 loaded, checkpointed = peft.PeftModel.from_pretrained, torch.utils.checkpoint.checkpoint
-lost = transformers.Trainer.compute_loss
+forwarded = DistributedDataParallel.forward
 
 
 def from_pretrained(model, folder, *args, is_trainable=True, **options):
@@ -36,14 +34,14 @@ def checkpoint(*args, use_reentrant=None, **options):
     return checkpointed(*args, use_reentrant=False, **options)
 
 
-def loss_without_a_graph(self, *args, **options):
-    loss = lost(self, *args, **options)
-    return loss.detach() if "WORLD_SIZE" in os.environ and not self.args.gradient_checkpointing else loss
+def without_a_graph(self, *args, **options):
+    with torch.no_grad():
+        return forwarded(self, *args, **options)
 
 
 peft.PeftModel.from_pretrained = from_pretrained
 torch.utils.checkpoint.checkpoint = checkpoint
-transformers.Trainer.compute_loss = loss_without_a_graph
+DistributedDataParallel.forward = without_a_graph
 """
 """Libraries of another day: adapters load trainable, checkpointing is never reentrant, DDP loses the loss's graph."""
 

@@ -114,7 +114,7 @@ def _try(name: str, one: Experiment, gpus: int, port: int) -> dict[str, Any]:
             return {**lesson, "said": f"it had not ended after {one.limit_s:.0f} s"}
         if len(told) < one.ranks:
             return {**lesson, "said": f"a process of it died without a word: {logs.strip()[-300:]}"}
-    return {key: value for key, value in worst.items() if key != "at"}
+    return {**{key: value for key, value in worst.items() if key != "at"}, "lesson": name}
 
 
 def _end(pids: list[int]) -> None:
