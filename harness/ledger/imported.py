@@ -61,7 +61,13 @@ class Imported:
 
     def outlines(self) -> Mapping[JobName, tuple[Record, ...] | None]:
         """All that is recorded of each job."""
-        return {name: None if self.verify(name) else self.records(name) for name in self.jobs()}
+        return {name: self._whole(name) for name in self.jobs()}
+
+    def _whole(self, job: JobName) -> tuple[Record, ...] | None:
+        try:
+            return self.records(job)
+        except LogDamaged:
+            return None
 
     def verify(self, job: JobName) -> tuple[str, ...]:
         """Faults of the job's log, in words; none when it is whole."""
