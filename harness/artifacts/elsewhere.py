@@ -6,20 +6,18 @@ was read back, every byte.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from harness.artifacts import digest
 from harness.artifacts.digest import Hashed
 from harness.artifacts.parts import Artifact, ArtifactFile, manifest_digest
 from harness.core.errors import BadInput, MissingExtra, TransferFailed
-from harness.core.ids import Sha256
 from harness.core.text import printable
 
-_CHUNK: Final = 8 << 20
 _PART: Final = ".part"
 
 
@@ -46,7 +44,7 @@ def copy(local: Path, artifact: Artifact, address: str) -> None:
         for part in artifact.parts:
             target = _place(root, local.name, part)
             if files.exists(target):
-                if _hashed(files, target) != (part.size, part.sha256):
+                if _hashed(files, target) != Hashed(part.size, part.sha256):
                     raise BadInput(
                         f"{address}/{_name(local.name, part)} is another file, and nothing there is replaced",
                         remedy="Move it away, or name another address in artifact.second_copy_url.",
@@ -62,8 +60,8 @@ def read_back(name: str, artifact: Artifact, address: str) -> Hashed:
     found = []
     with _opened(address) as (files, root):
         for part in artifact.parts:
-            size, digest = _hashed(files, _place(root, name, part))
-            found.append(ArtifactFile(part.path, size, digest))
+            read = _hashed(files, _place(root, name, part))
+            found.append(ArtifactFile(part.path, read.size, read.sha256))
     if not artifact.files:
         return Hashed(found[0].size, found[0].sha256)
     return Hashed(sum(part.size for part in found), manifest_digest(found))
@@ -89,13 +87,9 @@ def _opened(address: str) -> Iterator[tuple[Any, str]]:
         raise TransferFailed(f"{address} cannot be used: {told}") from error
 
 
-def _hashed(files: Any, place: str) -> tuple[int, Sha256]:
-    sum_, size = hashlib.sha256(), 0
+def _hashed(files: Any, place: str) -> Hashed:
     with files.open(place, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            sum_.update(chunk)
-            size += len(chunk)
-    return size, Sha256(sum_.hexdigest())
+        return digest.of_open(file)
 
 
 def _name(name: str, part: ArtifactFile) -> str:
