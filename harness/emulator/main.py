@@ -6,8 +6,8 @@ import argparse
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from harness.core import durable
 from harness.core.errors import BadInput, HarnessError, MissingExtra
@@ -32,20 +32,30 @@ def serve(port: int, state_dir: Path, scenario: str | Path | None, *, while_used
         from harness.emulator.running import running  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtra("the emulator", "emulator") from error
-    stop = threading.Event()
+    # A queue, not an Event: a signal that arrives while the Event's own lock is held would wait for it for ever.
+    ends: SimpleQueue[None] = SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: ends.put(None))
     with running(state_dir, scenario=scenario, port=port, keep_boxes=True) as emulator:
         durable.write(state_dir / _PID, str(os.getpid()).encode())
-        emulator.ended.add_done_callback(lambda _: stop.set())
+        emulator.ended.add_done_callback(lambda _: ends.put(None))
         _say(f"listening on {emulator.url}")
         _say(f"key: {emulator.key}")
-        while not stop.wait(_LOOK_S if while_used is not None else None):
+        while not _arrived(ends, _LOOK_S if while_used is not None else None):
             if while_used is not None and not emulator.world.rentals() and nobody(while_used):
                 break
         alive = ", ".join(str(rental.id) for rental in emulator.world.visible())
     if alive:
         _say(f"stopped; the instances {alive} stay, and go on with the next start on {state_dir.resolve()}")
+
+
+def _arrived(ends: SimpleQueue[None], timeout: float | None) -> bool:
+    """True when an end was asked for within ``timeout`` seconds."""
+    try:
+        ends.get(timeout=timeout)
+    except Empty:
+        return False
+    return True
 
 
 def _say(line: str) -> None:

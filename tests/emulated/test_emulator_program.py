@@ -46,7 +46,11 @@ def start(state: Path, *more: str) -> tuple[subprocess.Popen[str], str, str]:
 
 def end(process: subprocess.Popen[str], number: signal.Signals) -> str:
     process.send_signal(number)
-    said, _ = process.communicate(timeout=30)
+    try:
+        said, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait()
     return said
 
 
@@ -76,6 +80,37 @@ def test_killed_and_started_again_it_goes_on_with_the_same_box(tmp_path: Path) -
         end(process, signal.SIGTERM)
     assert process.returncode == 0
     assert not any((tmp_path / "state/boxes").iterdir()), "destroyed, then stopped at once: nothing is left behind"
+
+
+_SIGNALLED_AT_EACH_LINE = """
+import signal, sys
+from pathlib import Path
+from harness.emulator.main import serve
+
+class Output:
+    def write(self, text):
+        if text.startswith("key: "):
+            sys.settrace(at_each_line)
+    def flush(self):
+        pass
+
+left = 50
+
+def at_each_line(frame, event, argument):
+    global left
+    if event == "line" and left:
+        left -= 1
+        signal.raise_signal(signal.SIGINT)
+    return at_each_line
+
+sys.stdout = Output()
+serve(0, Path(sys.argv[1]), None)
+"""
+
+
+def test_a_signal_at_any_line_ends_it(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", _SIGNALLED_AT_EACH_LINE, str(tmp_path / "state")]
+    assert subprocess.run(line, timeout=60, check=False).returncode == 0
 
 
 def test_the_program_says_what_stays(tmp_path: Path) -> None:

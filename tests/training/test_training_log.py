@@ -63,6 +63,28 @@ def test_the_log_holds_both_runs_once_and_in_order(tmp_path: Path, first: str, s
     assert log_of(tmp_path) == said("one", "killed") + said("two")
 
 
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_last_lines_that_come_behind_the_next_shells_redirection_are_not_written_over(
+    tmp_path: Path, late: int
+) -> None:
+    lines = said("one", "killed")
+    (tmp_path / "run.py").write_text(_RUN, encoding="utf-8")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/training.log").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with (tmp_path / "training.log").open("w", encoding="utf-8") as emptied:
+        with (tmp_path / "training.log").open("a", encoding="utf-8") as of_the_run_that_died:
+            of_the_run_that_died.writelines(f"{line}\n" for line in lines[len(lines) - late :])
+        subprocess.run(
+            [sys.executable, "run.py", "two", "whole"],
+            cwd=tmp_path,
+            stdout=emptied,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+            check=True,
+        )
+    assert log_of(tmp_path) == lines + said("two")
+
+
 def test_the_shell_is_still_told(tmp_path: Path) -> None:
     assert ran(tmp_path, "without a log", "one").splitlines() == said("one")
     assert ran(tmp_path, "with tee", "two").splitlines() == said("two")

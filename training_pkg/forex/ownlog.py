@@ -66,9 +66,13 @@ def _completed_by_shell() -> bool:
         durable.write_bytes(KEPT, _read(LOG))
     before = KEPT.read_bytes()
     if _is_output(LOG):
+        output = sys.stdout.fileno()
         if LOG.stat().st_size < len(before):  # the shell's > has emptied it
-            with open(sys.stdout.fileno(), "wb", closefd=False) as output:
-                output.write(before)
+            os.ftruncate(output, 0)
+            with open(output, "wb", closefd=False) as log:
+                log.write(before)
+        # Not at its end when the last lines of the run that died came behind the >.
+        os.lseek(output, 0, os.SEEK_END)
         return True
     if not (os.isatty(sys.stdout.fileno()) and _read(LOG) == before):
         # A new file under the old name: a tee that has emptied the old one writes on where nobody looks.
