@@ -439,7 +439,7 @@ def test_a_running_instance_can_be_reached_and_trusted(bench: Bench) -> None:
     bench.provider.attach_key(rented, PUBLIC_KEY)
     bench.provider.attach_key(rented, PUBLIC_KEY)
     real = SystemClock()
-    deadline = real.monotonic() + 20.0
+    deadline = real.monotonic() + 120
     while not (keys := bench.provider.host_keys(rented)) and real.monotonic() < deadline:
         real.sleep(0.05)  # a start script runs in a process of its own
     assert all(key.split(" ")[0] in {"ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256"} for key in keys)

@@ -114,7 +114,7 @@ def test_processes_that_append_at_once_make_one_chain(tmp_path: Path) -> None:
 
 def _race(path: Path, barrier: object, won: object) -> None:
     store = open_store(path, SystemClock())
-    barrier.wait(30)  # type: ignore[attr-defined]  # a multiprocessing proxy
+    barrier.wait(120)  # type: ignore[attr-defined]  # a multiprocessing proxy
     with contextlib.suppress(Conflict):
         store.append(JOB, DestroyIntended(InstanceId(4711), None), expected_seq=0)
         won.put(os.getpid())  # type: ignore[attr-defined]  # a multiprocessing queue
@@ -128,7 +128,7 @@ def test_of_processes_that_take_the_same_step_one_wins(tmp_path: Path) -> None:
         racer.start()
     for racer in racers:
         racer.join(60)
-    winner = won.get(timeout=10)
+    winner = won.get(timeout=120)
     won.close()
     assert [racer.exitcode for racer in racers] == [0, 0, 0]
     assert winner in {racer.pid for racer in racers}

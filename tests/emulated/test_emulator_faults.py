@@ -38,7 +38,7 @@ def test_a_condition_is_asked_while_others_count() -> None:
     def holds(_: When) -> bool:
         other = threading.Thread(target=lambda: counted.append(book.counts()), daemon=True)
         other.start()
-        other.join(10)
+        other.join(120)
         return True
 
     assert book.life(frozenset({"outbid"}), holds) is not None

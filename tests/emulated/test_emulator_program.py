@@ -60,9 +60,9 @@ def test_killed_and_started_again_it_goes_on_with_the_same_box(tmp_path: Path) -
     process, url, api_key = start(tmp_path / "state", "--port", port)
     headers = {"Authorization": f"Bearer {api_key}"}
     body: dict[str, Any] = {"image": "x", "disk": 20, "onstart": "echo started >> $HOME/workspace/starts"}
-    made = requests.put(f"{url}/api/v0/asks/{OFFER}/", json=body, headers=headers, timeout=10).json()["new_contract"]
+    made = requests.put(f"{url}/api/v0/asks/{OFFER}/", json=body, headers=headers, timeout=60).json()["new_contract"]
     public = {"ssh_key": key.with_suffix(".pub").read_text()}
-    requests.post(f"{url}/api/v0/instances/{made}/ssh/", json=public, headers=headers, timeout=10).raise_for_status()
+    requests.post(f"{url}/api/v0/instances/{made}/ssh/", json=public, headers=headers, timeout=60).raise_for_status()
     first = wait_for_login(url, headers, made, key)
     beat = "while :; do date +%s%N > workspace/new && mv workspace/new workspace/beat; sleep 0.1; done"
     assert run(first, key, f"nohup setsid sh -c '{beat}' >/dev/null 2>&1 </dev/null & echo ok") == "ok\n"
@@ -75,7 +75,7 @@ def test_killed_and_started_again_it_goes_on_with_the_same_box(tmp_path: Path) -
         beats = run(first, key, "cat workspace/beat; sleep 0.5; cat workspace/beat").split()
         assert beats[0] != beats[1], "the box's process died with the emulator"
         assert run(first, key, "cat workspace/starts") == "started\n"
-        requests.delete(f"{url}/api/v0/instances/{made}/", json={}, headers=headers, timeout=10).raise_for_status()
+        requests.delete(f"{url}/api/v0/instances/{made}/", json={}, headers=headers, timeout=60).raise_for_status()
     finally:
         end(process, signal.SIGTERM)
     assert process.returncode == 0
@@ -117,7 +117,7 @@ def test_the_program_says_what_stays(tmp_path: Path) -> None:
     process, url, api_key = start(tmp_path / "state", "--scenario", "login-banner")
     headers = {"Authorization": f"Bearer {api_key}"}
     made = requests.put(
-        f"{url}/api/v0/asks/{OFFER}/", json={"image": "x", "disk": 9}, headers=headers, timeout=10
+        f"{url}/api/v0/asks/{OFFER}/", json={"image": "x", "disk": 9}, headers=headers, timeout=60
     ).json()
     assert str(made["new_contract"]) in end(process, signal.SIGINT)
     with running(tmp_path / "state") as again:
@@ -133,9 +133,9 @@ def test_the_program_says_what_stays(tmp_path: Path) -> None:
 
 
 def wait_for_login(url: str, headers: dict[str, str], instance_id: int, key: Path) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        row = requests.get(f"{url}/api/v0/instances/{instance_id}/", headers=headers, timeout=10).json()["instances"]
+        row = requests.get(f"{url}/api/v0/instances/{instance_id}/", headers=headers, timeout=60).json()["instances"]
         if row.get("ports"):
             port = str(row["ports"]["22/tcp"][0]["HostPort"])
             if run(port, key, "echo in") == "in\n":
@@ -150,7 +150,7 @@ def run(port: str, key: Path, command: str) -> str:
         for o in ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "BatchMode=yes")
     ]
     line = ["ssh", "-F", "none", "-i", str(key), *options, "-p", port, "root@127.0.0.1", command]
-    return subprocess.run(line, capture_output=True, text=True, timeout=30, check=False).stdout
+    return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False).stdout
 
 
 def test_the_state_is_readable_by_its_owner_only(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def attempt(box: LocalSshd, tmp_path: Path) -> Iterator[tuple[SshHost, Path, dic
     session = TrainingSession(host, "package", f"upload-{os.getpid()}")
     assert session.start(["python3", "train.py", "wait"])
     log = box.home / "package" / "training.log"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while not log.exists() or "wrong" not in log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -141,7 +141,7 @@ def test_a_mended_package_follows_an_attempt_that_was_stopped(
     assert (aside / ".harness" / "launch.json").is_file()
     assert not session.state().started
     assert session.start(["python3", "train.py"])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while session.alive():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -162,7 +162,7 @@ class Renter:
         headers = {"Authorization": f"Bearer {self.api_key}"}
         for _ in range(5):
             try:
-                response = requests.request(method, self.url + path, headers=headers, json=body, timeout=5)
+                response = requests.request(method, self.url + path, headers=headers, json=body, timeout=20)
                 self.asked.append((f"{method} {path}", response.status_code))
                 if response.status_code != 429:
                     return response.json() if response.status_code == 200 else None
@@ -184,7 +184,7 @@ class Renter:
             policy = ["-o", "StrictHostKeyChecking=accept-new", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
             line = ["ssh", "-F", "none", "-i", str(self.key), *pinned, *policy, "-p", port, "root@127.0.0.1", command]
             try:
-                done = subprocess.run(line, input=stdin, capture_output=True, timeout=6, check=False)
+                done = subprocess.run(line, input=stdin, capture_output=True, timeout=20, check=False)
             except subprocess.TimeoutExpired:
                 continue
             if done.returncode == 0:

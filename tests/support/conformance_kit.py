@@ -152,10 +152,10 @@ def service(folder: Path, habits: Habits | None = None, **told: Any) -> Iterator
     thread = threading.Thread(target=loop.run_until_complete, args=(_serve(world, url, stop),))
     thread.start()
     try:
-        yield Service(world, url.result(timeout=20), folder, habits or Habits())
+        yield Service(world, url.result(timeout=120), folder, habits or Habits())
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(timeout=20)
+        thread.join(timeout=120)
         loop.close()
 
 

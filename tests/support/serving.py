@@ -47,7 +47,7 @@ class Serving:
 
     def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
         """One request; underscores in a header's name are hyphens."""
-        connection = http.client.HTTPConnection(HOST, self.server.server_port, timeout=20)
+        connection = http.client.HTTPConnection(HOST, self.server.server_port, timeout=120)
         try:
             told = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body=body, headers=told)

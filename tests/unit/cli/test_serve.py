@@ -205,7 +205,7 @@ def _next(stream: http.client.HTTPResponse) -> str:
 def test_a_stream_says_the_revision_and_says_it_again_when_it_is_another(served: Serving) -> None:
     served.write(_named("night").rented())
     served.write(_named("other"))
-    connection = http.client.HTTPConnection(HOST, served.server.server_port, timeout=20)
+    connection = http.client.HTTPConnection(HOST, served.server.server_port, timeout=120)
     connection.request("GET", "/job/other/events")
     stream = connection.getresponse()
     assert stream.getheader("content-type") == "text/event-stream"
@@ -319,11 +319,11 @@ def test_ctrl_c_ends_it_in_peace_while_somebody_looks(home: Path) -> None:
         assert process.stderr is not None
         address = process.stdout.readline().split()[0]
         port = int(address.rstrip("/").rpartition(":")[2])
-        connection = http.client.HTTPConnection(HOST, port, timeout=20)
+        connection = http.client.HTTPConnection(HOST, port, timeout=120)
         connection.request("GET", "/events")
         connection.getresponse()
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=120) == 0
         assert process.stderr.read() == ""
         connection.close()
 
@@ -335,7 +335,7 @@ def test_it_listens_on_the_loopback_address_alone(served: Serving) -> None:
 def test_too_many_streams_are_refused_and_pages_still_come(served: Serving) -> None:
     open_ones = []
     for _ in range(70):
-        connection = http.client.HTTPConnection(HOST, served.server.server_port, timeout=20)
+        connection = http.client.HTTPConnection(HOST, served.server.server_port, timeout=120)
         connection.request("GET", "/events")
         open_ones.append((connection, connection.getresponse().status))
     assert {status for _, status in open_ones} == {200, 503}

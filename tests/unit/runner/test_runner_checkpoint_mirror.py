@@ -166,7 +166,7 @@ def test_the_watch_goes_on_beside_it_and_its_end_calls_it_off(world: World, monk
     with Mirroring(context, telling) as mirroring:
         for _ in range(3):
             mirroring.go_on(training_facts.glance(context))
-        assert host.begun.wait(5)
+        assert host.begun.wait(120)
         assert mirroring.under_way
     assert not mirroring.under_way
     assert telling.notes == []
@@ -180,7 +180,7 @@ def test_what_came_home_while_it_was_called_off_is_recorded(world: World, monkey
     context = world.context()
     with Mirroring(context, Telling()) as mirroring:
         mirroring.go_on(training_facts.glance(context))
-        assert host.begun.wait(5)
+        assert host.begun.wait(120)
     assert world.kinds().count(CheckpointMirrored) == 1
 
 
@@ -275,7 +275,7 @@ def test_the_last_weights_go_before_an_older_checkpoint_that_is_on_its_way(
         assert not called_off.is_set(), "an older one is left alone until the last one is there"
         checkpoint(world.box.root, "dpo", 80)
         mirroring.go_on(training_facts.glance(context))
-        assert called_off.wait(10)
+        assert called_off.wait(120)
         for _ in range(200):
             mirroring.go_on(training_facts.glance(context))
             if len(came) == 2 and not mirroring.under_way:
