@@ -19,6 +19,7 @@ from harness.artifacts.adapter_tensors import Shapes
 from harness.artifacts.checkpoint import ADAPTER
 from harness.core.errors import BadInput
 from harness.core.finding import Finding
+from harness.core.reading import whole
 
 CONFIG: Final = "adapter_config.json"
 PICKLED: Final = "adapter_model.bin"
@@ -148,7 +149,7 @@ def _look(directory: Path, base: Mapping[str, Any] | None) -> _Look:
     look = _Look()
     path = directory / CONFIG
     try:
-        look.config = lora.read(json.loads(_bytes(path).decode("utf-8")))
+        look.config = lora.read(json.loads(whole(path, model_shape.MAX_CONFIG_BYTES).decode("utf-8")))
     except (ValueError, RecursionError) as error:
         kind = look.doubt if "peft_type" in str(error) else look.problem
         kind("adapter_config", f"{CONFIG}: {error or type(error).__name__}")
@@ -176,15 +177,6 @@ def _look(directory: Path, base: Mapping[str, Any] | None) -> _Look:
         return look
     _judge_names(look, look.config, base)
     return look
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > 8 << 20:
-            raise BadInput(f"{path} is larger than {8 << 20} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _judge_numbers(look: _Look, file: Path) -> None:

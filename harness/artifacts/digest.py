@@ -9,8 +9,8 @@ from io import FileIO
 from pathlib import Path
 
 from harness.core import regular_file
-from harness.core.errors import BadInput
 from harness.core.ids import Sha256
+from harness.core.reading import readable
 
 _CHUNK = 4 << 20  # bytes; hashlib releases the interpreter lock for each, larger ones gain nothing
 
@@ -28,11 +28,8 @@ def of_file(path: Path, on_progress: Callable[[int], None] | None = None) -> Has
 
     Raises BadInput when the file cannot be read: no digest is ever made up.
     """
-    try:
-        with regular_file.opened(path) as file:
-            return of_open(file, on_progress)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    with readable(path), regular_file.opened(path) as file:
+        return of_open(file, on_progress)
 
 
 def of_open(file: FileIO, on_progress: Callable[[int], None] | None = None) -> Hashed:

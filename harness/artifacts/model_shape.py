@@ -17,6 +17,7 @@ from pydantic_core import from_json
 
 from harness.artifacts import gguf, quantizations
 from harness.core.errors import BadInput
+from harness.core.reading import whole
 
 LORA_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -176,14 +177,13 @@ _ROPE_TENSORS: Final = {
 }
 
 
-def read_config(path: Path, most: int = 8 << 20) -> dict[str, Any]:
+MAX_CONFIG_BYTES: Final = 8 << 20
+
+
+def read_config(path: Path, most: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     """Read a ``config.json``, or another JSON object of ``most`` bytes that Transformers saves. Raises BadInput."""
     try:
-        if path.stat().st_size > most:
-            raise BadInput(f"{path} is larger than {most} bytes")
-        body = from_json(path.read_bytes(), cache_strings="none")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+        body = from_json(whole(path, most), cache_strings="none")
     except ValueError as error:
         raise BadInput(f"{path} is not JSON: {error}") from error
     if not isinstance(body, dict):
