@@ -19,6 +19,15 @@ from harness.artifacts import gguf, quantizations
 from harness.core.errors import BadInput
 from harness.core.reading import whole
 
+SIZES: Final = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "vocab_size",
+)
+"""The sizes of a model that its ``config.json`` and a job file state by the same names."""
 LORA_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
