@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -23,16 +22,13 @@ class Hashed:
     sha256: Sha256
 
 
-def of_file(path: Path, on_progress: Callable[[int], None] | None = None) -> Hashed:
-    """Hash a file; ``on_progress`` is told the bytes read so far, every 4 MiB.
-
-    Raises BadInput when the file cannot be read: no digest is ever made up.
-    """
+def of_file(path: Path) -> Hashed:
+    """Hash a file. Raises BadInput when it cannot be read: no digest is ever made up."""
     with readable(path), regular_file.opened(path) as file:
-        return of_open(file, on_progress)
+        return of_open(file)
 
 
-def of_open(file: FileIO, on_progress: Callable[[int], None] | None = None) -> Hashed:
+def of_open(file: FileIO) -> Hashed:
     """Hash an open file from its first byte to its last. Raises OSError."""
     hasher = hashlib.sha256()
     buffer = bytearray(_CHUNK)
@@ -41,8 +37,6 @@ def of_open(file: FileIO, on_progress: Callable[[int], None] | None = None) -> H
     while count := file.readinto(buffer):
         hasher.update(view[:count])
         size += count
-        if on_progress is not None:
-            on_progress(size)
     return Hashed(size, Sha256(hasher.hexdigest()))
 
 
