@@ -8,7 +8,7 @@ A file can be well formed and still lack a tensor: llama.cpp loads a model witho
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +28,6 @@ SIZES: Final = (
     "vocab_size",
 )
 """The sizes of a model that its ``config.json`` and a job file state by the same names."""
-LORA_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +228,9 @@ def parameters(shape: ModelShape) -> int:
     return sum(math.prod(dimensions) for dimensions in shapes(shape).values())
 
 
-def lora_parameters(shape: ModelShape, rank: int, targets: Sequence[str] = LORA_TARGETS) -> int:
-    """Number of weights in a LoRA adapter of this rank on these projections. Raises BadInput for an unknown one."""
-    sizes = {target: width + height for target, (_, width, height, _) in _projections(shape).items()}
-    unknown = sorted(set(targets) - set(sizes))
-    if unknown:
-        raise BadInput(f"the adapter's target {unknown[0]!r} is none of {', '.join(sizes)}")
-    return rank * shape.num_hidden_layers * sum(sizes[target] for target in set(targets))
+def lora_parameters(shape: ModelShape, rank: int) -> int:
+    """Number of weights in a LoRA adapter of this rank on every projection of every layer."""
+    return rank * shape.num_hidden_layers * sum(width + height for _, width, height, _ in _projections(shape).values())
 
 
 def _projections(shape: ModelShape) -> dict[str, tuple[str, int, int, bool]]:
