@@ -9,16 +9,7 @@ import tree_sitter
 import tree_sitter_powershell
 
 from harness.shellguard.programs import CODE
-from harness.shellguard.reading import (
-    HOLE,
-    MAX_DEPTH,
-    ParsedLine,
-    ProgramCall,
-    awaited,
-    names,
-    printed,
-    program,
-)
+from harness.shellguard.reading import HOLE, MAX_DEPTH, ParsedLine, ProgramCall, awaited, names, printed, program
 
 _STRINGS = names(
     """
