@@ -35,7 +35,7 @@ def did_you_mean(typed: str, known: Iterable[str]) -> str:
 
 
 def misfits(error: ValidationError, whole: str = "") -> list[str]:
-    """What pydantic refused, each as ``place.in.it: reason``, never with the value; ``whole`` is the place of all."""
+    """Refusals of pydantic, each as ``place.in.it: reason``, never with the value; ``whole`` is the place of all."""
     refused = error.errors(include_url=False, include_input=False)
     return [f"{'.'.join(map(str, one['loc'])) or whole}: {one['msg']}" for one in refused]
 

@@ -56,7 +56,7 @@ class PosttrainFacts:
 
     @property
     def run_json(self) -> Any:
-        """What ``run.json`` says; None where it was not seen."""
+        """Value that ``run.json`` holds; None where it was not seen."""
         return _json(self.run)
 
 

@@ -13,7 +13,7 @@ MAX_BYTES: Final = 1 << 20
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """What a folder's ``run.json`` says; empty when there is none that can be read."""
+    """Content of a folder's ``run.json``; empty when there is none that can be read."""
     path = folder / NAME
     try:
         return table(json.loads(path.read_bytes())) if path.stat().st_size <= MAX_BYTES else {}

@@ -108,7 +108,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def fence(text: str) -> str:
-    """What a block begins and ends with, so that nothing in the text ends it."""
+    """First and last line of a block, so that nothing in the text ends it."""
     return "`" * max(3, _longest_run(text) + 1)
 
 

@@ -141,7 +141,7 @@ def _python(code: str, place: Place) -> Iterator[Seen]:
 
 
 def _unseen(place: Place, told: str) -> Iterator[Violation]:
-    """What a program is given, and cannot be seen, is held when the line names a guarded act."""
+    """Something that a program is given unseen: held when the line names a guarded act."""
     if mentions(place.line):
         yield Violation(rules.UNREADABLE, told)
 
