@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from harness.core.canonical import table
 from harness.core.contract import section
 from harness.facts import epochs, own_rows
 from harness.facts.launch import LaunchFacts
@@ -71,7 +72,7 @@ def check_effective_config_logged(launch: LaunchFacts, job: Job, evidence: Evide
     evidence.note("plan", said)
     assert said == wanted, "the announced plan differs in " + ", ".join(n for n in wanted if said[n] != wanted[n])
     assert run.exists, f"there is no run.json {section('run.json')}"
-    announced = run.json.get("steps") if isinstance(run.json, dict) else None
+    announced = table(run.json).get("steps")
     assert announced == dict(job.training.steps), f"run.json announces {announced}"
 
 

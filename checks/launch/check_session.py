@@ -27,9 +27,7 @@ def check_training_session_alive(launch: LaunchFacts, evidence: Evidence) -> Non
     """The terminal session and the process in it exist, or have ended well."""
     session = evidence.saw("session", launch.session)
     assert session.started, "the training was never started"
-    assert session.alive or session.exit_status == 0, (
-        "it was killed" if session.exit_status is None else f"it ended with status {session.exit_status}"
-    )
+    assert session.alive or session.exit_status == 0, f"it {session.ending}"
 
 
 @pytest.mark.remedy("harness logs -f {job}")

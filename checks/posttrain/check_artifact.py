@@ -11,6 +11,7 @@ import pytest
 
 from harness.artifacts import adapter, finals, merged, model_shape, quantizations, safetensors
 from harness.core.answers import Entry
+from harness.core.canonical import table
 from harness.core.errors import BadInput
 from harness.core.observed import CouldNotLook
 from harness.facts.finals import base_config, place
@@ -76,7 +77,7 @@ def check_remote_sha256_recorded(posttrain: PosttrainFacts, job: Job, evidence: 
     recorded = evidence.saw("recorded", posttrain.recorded)
     told = evidence.saw("MANIFEST.json", posttrain.manifest)
     assert told.exists, "there is no MANIFEST.json"
-    files = told.json.get("files", []) if isinstance(told.json, dict) else []
+    files = table(told.json).get("files", [])
     evidence.wants("sha256 in the manifest", [part.sha256 for part in recorded.parts])
     for part in recorded.parts:
         relative = posixpath.join(job.artifact.remote_dir, part.path or posixpath.basename(recorded.path))
@@ -177,8 +178,7 @@ def check_remote_model_size_as_predicted(posttrain: PosttrainFacts, job: Job, ev
     """Every tensor that the configuration makes is there in its shape, and no other: so the exact bytes."""
     weights = evidence.saw("headers", posttrain.weights)
     config = evidence.saw("configuration", posttrain.config).json
-    run = posttrain.run.value.json if posttrain.run.value is not None else None
-    base = base_config(job, run)
+    base = base_config(job, posttrain.run_json)
     if not weights.tensors or not isinstance(config, dict):
         raise CouldNotLook("there are no headers and no configuration, see remote_model_well_formed")
     bytes_here = sum(safetensors.WIDTHS[kind] * math.prod(shape) for kind, shape in weights.tensors.values())

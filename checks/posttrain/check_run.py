@@ -76,10 +76,9 @@ def check_all_rows_trained(posttrain: PosttrainFacts, job: Job, evidence: Eviden
             evidence.note(f"{trainer} epochs", (state and state.epochs, said.records and said.records.epochs))
             problem = epochs.recorded(job, trainer, said, state)
         else:
-            run = posttrain.run.value.json if posttrain.run.value is not None else None
-            told = epochs.rows_a_step(trainer, log, run) or 0
+            told = epochs.rows_a_step(trainer, log, posttrain.run_json) or 0
             evidence.note(f"{trainer} epochs", round(job.training.steps[trainer] * told / rows, 3))
-            problem = epochs.announced(job, trainer, log, run)
+            problem = epochs.announced(job, trainer, log, posttrain.run_json)
         assert problem is None, problem
 
 

@@ -8,6 +8,7 @@ from harness.core.contract import section
 from harness.core.observed import CouldNotLook
 from harness.facts import epochs
 from harness.facts.preflight import PreflightFacts
+from harness.facts.preflight_smoke import Resolved
 from harness.job.model import Job
 from harness.lessons import verdicts
 from harness.plugin.looking import Evidence
@@ -22,12 +23,16 @@ def check_batch_size_is_32(preflight: PreflightFacts, job: Job, evidence: Eviden
     stated = evidence.saw("BATCH_SIZE in the script", preflight.script_batch_size)
     assert stated == wanted, f"BATCH_SIZE = {stated} in {job.package.entry}, expected {wanted}"
     if job.gates.smoke_run and not job.unmodified:
-        resolved = evidence.saw("configuration of the smoke run", preflight.smoke).resolved
-        if resolved is None:
-            raise CouldNotLook(
-                f"the smoke run left no run.json that tells the resolved batch size {section('run.json')}"
-            )
+        resolved = _resolved(preflight, evidence, "the resolved batch size")
         assert resolved.batch_size == wanted, f"the script says {stated}, but the package trains {resolved.batch_size}"
+
+
+def _resolved(preflight: PreflightFacts, evidence: Evidence, what: str) -> Resolved:
+    """The configuration that the package resolved in the smoke run; raises CouldNotLook when nothing tells ``what``."""
+    resolved = evidence.saw("configuration of the smoke run", preflight.smoke).resolved
+    if resolved is None:
+        raise CouldNotLook(f"the smoke run left no run.json that tells {what} {section('run.json')}")
+    return resolved
 
 
 @pytest.mark.remedy(
@@ -47,9 +52,7 @@ def check_all_rows_planned(preflight: PreflightFacts, job: Job, evidence: Eviden
             raise CouldNotLook(f"{short}, and training.accumulation does not say whether a step takes several batches")
         assert short is None, short
     if job.gates.smoke_run and not job.unmodified:
-        resolved = evidence.saw("configuration of the smoke run", preflight.smoke).resolved
-        if resolved is None:
-            raise CouldNotLook(f"the smoke run left no run.json that tells the rows of a step {section('run.json')}")
+        resolved = _resolved(preflight, evidence, "the rows of a step")
         for trainer in job.taught:
             own = resolved.rows_a_step.get(trainer, resolved.batch_size)
             fewer = epochs.shortfall(job, trainer, own) if own < job.training.rows_a_step(trainer) else None
@@ -72,12 +75,7 @@ def check_device_map_is_auto(preflight: PreflightFacts, job: Job, evidence: Evid
     nowhere = f"{job.package.entry} and what it imports load no model with a device_map"
     assert maps.found or job.machine.gpus == 1, nowhere
     if job.gates.smoke_run and not job.unmodified:
-        resolved = evidence.saw("configuration of the smoke run", preflight.smoke).resolved
-        if resolved is None:
-            raise CouldNotLook(
-                f"the smoke run left no run.json that tells the resolved device map {section('run.json')}"
-            )
-        told = resolved.device_map
+        told = _resolved(preflight, evidence, "the resolved device map").device_map
         assert job.maps_devices(told), f"the scripts say {wanted}, but the package loads {told}"
 
 

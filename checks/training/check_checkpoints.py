@@ -10,7 +10,7 @@ import pytest
 from harness.artifacts.checkpoint import weights_of
 from harness.core.answers import BoxCheckpoint
 from harness.core.observed import CouldNotLook
-from harness.facts.checkpoints import complete_steps, due_steps, in_order, of_job, problems
+from harness.facts.checkpoints import complete_steps, due_steps, in_order, problems
 from harness.facts.training import TrainingFacts
 from harness.job.model import Job
 from harness.log.summary import TrainerLog
@@ -25,8 +25,7 @@ def check_checkpoints_every_100_steps(training: TrainingFacts, job: Job, evidenc
     log = evidence.saw("log", training.log)
     every = evidence.wants("checkpoint_every", job.training.checkpoint_every)
     for trainer, total in job.training.steps.items():
-        on_box = evidence.saw(f"{trainer} checkpoints", training.checkpoints[trainer])
-        checkpoints = of_job(job, on_box)
+        checkpoints = evidence.saw(f"{trainer} checkpoints", training.checkpoints[trainer])
         complete = complete_steps(checkpoints)
         due = due_steps(_saved_up_to(log.of(trainer)), every, total)
         if not due:
@@ -47,8 +46,7 @@ def check_checkpoints_every_100_steps(training: TrainingFacts, job: Job, evidenc
 def check_one_complete_checkpoint_always(training: TrainingFacts, job: Job, evidence: Evidence) -> None:
     """Once the first checkpoint is due, at least one complete one is on the box at all times."""
     log = evidence.saw("log", training.log)
-    on_box = [evidence.saw(f"{trainer} checkpoints", seen) for trainer, seen in training.checkpoints.items()]
-    found = [of_job(job, one) for one in on_box]
+    found = [evidence.saw(f"{trainer} checkpoints", seen) for trainer, seen in training.checkpoints.items()]
     every = job.training.checkpoint_every
     due = any(due_steps(_saved_up_to(log.of(name)), every, total) for name, total in job.training.steps.items())
     evidence.wants("complete checkpoints, at least", 1 if due else 0)
@@ -67,9 +65,7 @@ def check_checkpoints_mirrored(training: TrainingFacts, job: Job, evidence: Evid
     mirror = evidence.saw("mirror", training.mirror)
     session = evidence.saw("session", training.session)
     seen = {name: evidence.saw(f"{name} checkpoints", training.checkpoints[name]) for name in job.trainers}
-    found = [
-        (trainer, one) for trainer, told in seen.items() for one in in_order(of_job(job, told)) if not problems(one)
-    ]
+    found = [(trainer, one) for trainer, told in seen.items() for one in in_order(told) if not problems(one)]
     if not found or session.exit_status == 0:
         return
     home = {(one.trainer, one.step): one for one in mirror}

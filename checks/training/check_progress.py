@@ -15,9 +15,7 @@ def check_training_process_alive_or_done(training: TrainingFacts, evidence: Evid
     """The training runs, or has ended with status 0."""
     session = evidence.saw("session", training.session)
     assert session.started, "it was never started"
-    assert session.alive or session.exit_status == 0, (
-        "it was killed" if session.exit_status is None else f"it ended with status {session.exit_status}"
-    )
+    assert session.alive or session.exit_status == 0, f"it {session.ending}"
 
 
 @pytest.mark.remedy(

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from harness.artifacts.adapter_tensors import Shapes
 from harness.artifacts.checkpoint import ADAPTER
 from harness.core.errors import BadInput
 from harness.core.finding import Finding
+from harness.core.reading import whole
 
 CONFIG: Final = "adapter_config.json"
 PICKLED: Final = "adapter_model.bin"
@@ -75,6 +77,17 @@ class _Look:
     def doubt(self, claim: str, said: str) -> None:
         self.doubts.setdefault(claim, []).append(said)
 
+    def read(self, config: Any) -> lora.Lora:
+        """Read what ``adapter_config.json`` holds; raises ValueError or RecursionError as ``lora.read``."""
+        self.config = lora.read(config)
+        for name in self.config.unknown:
+            self.doubt("adapter_config", f"{CONFIG} uses {name}, which is not known here")
+        return self.config
+
+    def said(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Every problem, and every doubt."""
+        return tuple(chain(*self.problems.values())), tuple(chain(*self.doubts.values()))
+
 
 def inspect(directory: Path, base: Mapping[str, Any] | None = None, *, base_matters: bool = True) -> AdapterFindings:
     """Look into a directory with ``adapter_model.safetensors`` and ``adapter_config.json``.
@@ -87,12 +100,13 @@ def inspect(directory: Path, base: Mapping[str, Any] | None = None, *, base_matt
         raise BadInput(f"{directory / ADAPTER} is not there")
     if base is None and not base_matters:
         look.doubts.pop("adapter_tensors", None)
+    problems, doubts = look.said()
     return AdapterFindings(
         parameters=sum(math.prod(entry.shape) for entry in look.entries),
         rank=look.config.rank if look.config else 0,
         matrices=sum("lora_" in entry.name for entry in look.entries),
-        problems=tuple(said for claim in look.problems.values() for said in claim),
-        doubts=tuple(said for claim in look.doubts.values() for said in claim),
+        problems=problems,
+        doubts=doubts,
     )
 
 
@@ -105,14 +119,11 @@ def mismatches(
     """
     look = _Look(entries=tuple(safetensors.TensorEntry(name, *one, 0, 0) for name, one in tensors.items()))
     try:
-        look.config = lora.read(config)
+        read = look.read(config)
     except (ValueError, RecursionError) as error:
         return (), (f"{CONFIG}: {error or type(error).__name__}",)
-    for name in look.config.unknown:
-        look.doubt("adapter_config", f"{CONFIG} uses {name}, which is not known here")
-    _judge_names(look, look.config, base)
-    problems, doubts = ([said for claim in one.values() for said in claim] for one in (look.problems, look.doubts))
-    return tuple(problems), tuple(doubts)
+    _judge_names(look, read, base)
+    return look.said()
 
 
 def base_of(config: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -148,13 +159,11 @@ def _look(directory: Path, base: Mapping[str, Any] | None) -> _Look:
     look = _Look()
     path = directory / CONFIG
     try:
-        look.config = lora.read(json.loads(_bytes(path).decode("utf-8")))
+        config = look.read(json.loads(whole(path, model_shape.MAX_CONFIG_BYTES).decode("utf-8")))
     except (ValueError, RecursionError) as error:
         kind = look.doubt if "peft_type" in str(error) else look.problem
         kind("adapter_config", f"{CONFIG}: {error or type(error).__name__}")
         return look
-    for name in look.config.unknown:
-        look.doubt("adapter_config", f"{CONFIG} uses {name}, which is not known here")
     file = directory / ADAPTER
     try:
         look.entries = safetensors.parse(file)
@@ -174,17 +183,8 @@ def _look(directory: Path, base: Mapping[str, Any] | None) -> _Look:
     except safetensors.SafetensorsError as error:
         look.problem("adapter_tensors", f"{ADAPTER}: {error}")
         return look
-    _judge_names(look, look.config, base)
+    _judge_names(look, config, base)
     return look
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > 8 << 20:
-            raise BadInput(f"{path} is larger than {8 << 20} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _judge_numbers(look: _Look, file: Path) -> None:

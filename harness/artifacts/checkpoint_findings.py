@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.artifacts.checkpoint import inspect
-from harness.core.errors import BadInput
 from harness.core.finding import Finding
+from harness.core.reading import readable
 
 
 def judge(folder: Path) -> tuple[Finding, ...]:
@@ -14,10 +14,8 @@ def judge(folder: Path) -> tuple[Finding, ...]:
 
     A folder that is not named ``checkpoint-N`` is of whatever step its state says.
     """
-    try:
+    with readable(folder):
         seen = inspect(folder)
-    except OSError as error:
-        raise BadInput(f"{folder} cannot be read: {error.strerror or error}") from error
     complete = False if seen.problems else None if seen.unread else True
     said = "; ".join((*seen.problems, *seen.unread))
     findings = [

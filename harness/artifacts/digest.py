@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
 from harness.core import regular_file
-from harness.core.errors import BadInput
 from harness.core.ids import Sha256
+from harness.core.reading import readable
 
 _CHUNK = 4 << 20  # bytes; hashlib releases the interpreter lock for each, larger ones gain nothing
 
@@ -23,19 +22,13 @@ class Hashed:
     sha256: Sha256
 
 
-def of_file(path: Path, on_progress: Callable[[int], None] | None = None) -> Hashed:
-    """Hash a file; ``on_progress`` is told the bytes read so far, every 4 MiB.
-
-    Raises BadInput when the file cannot be read: no digest is ever made up.
-    """
-    try:
-        with regular_file.opened(path) as file:
-            return of_open(file, on_progress)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+def of_file(path: Path) -> Hashed:
+    """Hash a file. Raises BadInput when it cannot be read: no digest is ever made up."""
+    with readable(path), regular_file.opened(path) as file:
+        return of_open(file)
 
 
-def of_open(file: FileIO, on_progress: Callable[[int], None] | None = None) -> Hashed:
+def of_open(file: FileIO) -> Hashed:
     """Hash an open file from its first byte to its last. Raises OSError."""
     hasher = hashlib.sha256()
     buffer = bytearray(_CHUNK)
@@ -44,8 +37,6 @@ def of_open(file: FileIO, on_progress: Callable[[int], None] | None = None) -> H
     while count := file.readinto(buffer):
         hasher.update(view[:count])
         size += count
-        if on_progress is not None:
-            on_progress(size)
     return Hashed(size, Sha256(hasher.hexdigest()))
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.core.errors import BadInput
+from harness.core.text import misfits
 
 FILE: Final = "evaluation.json"
 MAX_BYTES: Final = 1 << 20
@@ -55,6 +56,4 @@ def read(data: bytes) -> Mapping[str, Decisions]:
     try:
         return _KINDS.validate_json(data, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the text"
-        raise BadInput(f"{FILE} does not tell how the model decided: {place}: {first['msg']}") from error
+        raise BadInput(f"{FILE} does not tell how the model decided: {misfits(error, 'the text')[0]}") from error

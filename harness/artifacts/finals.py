@@ -19,8 +19,6 @@ UNFINISHED: Final = (".partial", ".incomplete", ".tmp", ".part")
 NEEDED: Final = {"merged": ("config.json",), "adapter": ("adapter_config.json", ADAPTER)}
 """Files that a folder of each kind has."""
 
-_NAMED: Final = 3
-
 
 def pick(kind: str, folder: str, found: Sequence[Entry]) -> tuple[str, ...]:
     """Paths of the artifact's files, relative to their folder. Raises BadInput naming what is wrong with them."""
@@ -66,5 +64,4 @@ def _of_gguf(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _told(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return printable(", ".join(names[:_NAMED]) + more, 300)
+    return printable(shards.named(names), 300)

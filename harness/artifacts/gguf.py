@@ -207,14 +207,14 @@ def nbytes(type_name: str, shape: tuple[int, ...]) -> int:
     return math.prod(shape) // weights * size
 
 
-def summary(header: Gguf, text_limit: int = 65536) -> dict[str, Any]:
-    """The header as JSON: scalars, strings cut at ``text_limit`` characters, arrays by type and length, tensors."""
+def summary(header: Gguf) -> dict[str, Any]:
+    """The header as JSON: scalars, strings cut at 65,536 characters, arrays by type and length, tensors."""
     metadata: dict[str, Any] = {}
     for key, value in header.metadata.items():
         if isinstance(value, Array):
             metadata[key] = {"array": value.item_type, "length": value.length}
         elif isinstance(value, str):
-            metadata[key] = value[:text_limit]
+            metadata[key] = value[:65536]
         elif isinstance(value, float) and not -1e308 < value < 1e308:
             metadata[key] = str(value)  # JSON has no NaN and no infinity
         else:

@@ -42,11 +42,7 @@ _WHERE_STATED: Final = {"layer_norm_eps": "attention.layer_norm_epsilon", "slidi
 _OF_ROPE: Final = ("rope_theta", "rope_scaling", "rope_parameters", "max_position_embeddings")
 _SCALED_BY_KEYS: Final = {"linear": "linear", "yarn": "yarn", "longrope": "longrope"}
 _SCALED_OTHERWISE: Final = frozenset({"default", "none", "dynamic", "llama3"})
-_YARN: Final = {
-    "attention_factor": "yarn_attn_factor",
-    "beta_fast": "yarn_beta_fast",
-    "beta_slow": "yarn_beta_slow",
-}
+_YARN: Final = {"attention_factor": "yarn_attn_factor", "beta_fast": "yarn_beta_fast", "beta_slow": "yarn_beta_slow"}
 
 
 @dataclass(frozen=True, slots=True)

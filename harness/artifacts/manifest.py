@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from harness.core import ids
 from harness.core.errors import BadInput
 from harness.core.ids import Sha256
-from harness.core.text import names_device
+from harness.core.text import misfits, names_device
 
 MAX_MANIFEST_BYTES: Final = 4 << 20
 MAX_FILES: Final = 20_000
@@ -92,9 +92,7 @@ def read_output_manifest(data: bytes | str) -> OutputManifest:
     try:
         found = TypeAdapter(OutputManifest).validate_json(data, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the text"
-        raise BadInput(f"MANIFEST.json is not a manifest: {place}: {first['msg']}") from error
+        raise BadInput(f"MANIFEST.json is not a manifest: {misfits(error, 'the text')[0]}") from error
     if len({entry.path.casefold() for entry in found.files}) != len(found.files):
         raise BadInput("MANIFEST.json is not a manifest: files names a path twice")
     return found

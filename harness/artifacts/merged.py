@@ -24,6 +24,7 @@ _FETCH: Final = "Fetch the files that are named again."
 _READ: Final = "safetensors is what is read here: save the model with safe_serialization=True."
 _UNMERGED: Final = re.compile(r"lora_[AB]|lora_magnitude|\.base_layer\.|^base_model\.|_orig_mod\.|^module\.")
 _IGNORED: Final = re.compile(r"rotary_emb\.inv_freq$|\.masked_bias$|\.attn\.bias$")
+_FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 Entries = dict[Path, tuple[safetensors.TensorEntry, ...]]
 
 
@@ -67,16 +68,7 @@ def other_model(config: Mapping[str, Any], planned: Mapping[str, Any]) -> list[s
     ]
 
 
-_STATED: Final = (
-    "architecture",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "intermediate_size",
-    "vocab_size",
-    "tie_word_embeddings",
-)
+_STATED: Final = ("architecture", *model_shape.SIZES, "tie_word_embeddings")
 
 
 def _judge(folder: Path, config: Mapping[str, Any], known: Expectation) -> Iterator[Finding]:
@@ -170,7 +162,7 @@ def mismatches(shape: model_shape.ModelShape, found: Mapping[str, tuple[int, ...
 
 
 def _weights(files: Entries, known: Expectation) -> Finding:
-    from harness.artifacts import scales, weights  # noqa: PLC0415 - loads numpy
+    from harness.artifacts import scales  # noqa: PLC0415 - loads numpy
 
     claim = "every weight is finite, and no stretch of weights is zeros"
     damage, count, unread = [], 0, set()
@@ -178,10 +170,10 @@ def _weights(files: Entries, known: Expectation) -> Finding:
         numbers = [
             gguf.Tensor(entry.name, tuple(reversed(entry.shape)), entry.dtype, entry.start, entry.end - entry.start)
             for entry in entries
-            if entry.dtype in weights.FLOATS and entry.end > entry.start
+            if entry.dtype in _FLOATS and entry.end > entry.start
         ]
-        unread |= {entry.dtype for entry in entries if entry.dtype not in weights.FLOATS}
-        found = scales.look(weights.map_bytes(path), 0, numbers, zero_rows=known.zero_rows)
+        unread |= {entry.dtype for entry in entries if entry.dtype not in _FLOATS}
+        found = scales.look(scales.map_bytes(path), 0, numbers, zero_rows=known.zero_rows)
         damage += [f"{path.name}: {defect}" for defect in found.damage]
         count += found.blocks
     if unread and not damage:

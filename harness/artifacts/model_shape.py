@@ -8,7 +8,7 @@ A file can be well formed and still lack a tensor: llama.cpp loads a model witho
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,8 +17,17 @@ from pydantic_core import from_json
 
 from harness.artifacts import gguf, quantizations
 from harness.core.errors import BadInput
+from harness.core.reading import whole
 
-LORA_TARGETS: Final = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+SIZES: Final = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "vocab_size",
+)
+"""The sizes of a model that its ``config.json`` and a job file state by the same names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +185,13 @@ _ROPE_TENSORS: Final = {
 }
 
 
-def read_config(path: Path, most: int = 8 << 20) -> dict[str, Any]:
+MAX_CONFIG_BYTES: Final = 8 << 20
+
+
+def read_config(path: Path, most: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     """Read a ``config.json``, or another JSON object of ``most`` bytes that Transformers saves. Raises BadInput."""
     try:
-        if path.stat().st_size > most:
-            raise BadInput(f"{path} is larger than {most} bytes")
-        body = from_json(path.read_bytes(), cache_strings="none")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+        body = from_json(whole(path, most), cache_strings="none")
     except ValueError as error:
         raise BadInput(f"{path} is not JSON: {error}") from error
     if not isinstance(body, dict):
@@ -220,13 +228,9 @@ def parameters(shape: ModelShape) -> int:
     return sum(math.prod(dimensions) for dimensions in shapes(shape).values())
 
 
-def lora_parameters(shape: ModelShape, rank: int, targets: Sequence[str] = LORA_TARGETS) -> int:
-    """Number of weights in a LoRA adapter of this rank on these projections. Raises BadInput for an unknown one."""
-    sizes = {target: width + height for target, (_, width, height, _) in _projections(shape).items()}
-    unknown = sorted(set(targets) - set(sizes))
-    if unknown:
-        raise BadInput(f"the adapter's target {unknown[0]!r} is none of {', '.join(sizes)}")
-    return rank * shape.num_hidden_layers * sum(sizes[target] for target in set(targets))
+def lora_parameters(shape: ModelShape, rank: int) -> int:
+    """Number of weights in a LoRA adapter of this rank on every projection of every layer."""
+    return rank * shape.num_hidden_layers * sum(width + height for _, width, height, _ in _projections(shape).values())
 
 
 def _projections(shape: ModelShape) -> dict[str, tuple[str, int, int, bool]]:

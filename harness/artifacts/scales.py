@@ -19,7 +19,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from harness.artifacts import gguf, weights
+from harness.artifacts import gguf
+from harness.core.errors import BadInput
 
 WINDOW: Final = 8 << 10
 """Scales that are all zero are damage when they fill a window of this many bytes, counted from the tensor's beginning
@@ -86,7 +87,7 @@ def scan(
     """
     if not header.tensors:
         return Scan(0, (), ())
-    return look(weights.map_bytes(path), header.data_start, header.tensors, zero_rows=zero_rows, unused=unused)
+    return look(map_bytes(path), header.data_start, header.tensors, zero_rows=zero_rows, unused=unused)
 
 
 def look(
@@ -174,6 +175,14 @@ def _used(positions: Positions, length: int, start: int, row: int, unused: froze
         return positions
     ends = zip((positions - start) // row, (positions - start + length - 1) // row, strict=True)
     return positions[[not unused.issuperset(range(int(first), int(last) + 1)) for first, last in ends]]
+
+
+def map_bytes(path: Path) -> Bytes:
+    """A whole file as bytes, mapped read-only. Raises BadInput when it cannot be read or is empty."""
+    try:
+        return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read: {error}") from error
 
 
 def _layout(type_name: str) -> np.dtype[Any]:

@@ -7,7 +7,7 @@ llama.cpp's ``gguf-split``). One of them alone parses, and is no model.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -62,15 +62,14 @@ def parse(path: Path) -> Whole:
     header = gguf.parse(path)
     count = header.metadata.get("split.count")
     if not isinstance(count, int) or count < 2:
-        return Whole({path: header}, header, 1, tuple(_miscounted(header, len(header.tensors))))
+        return Whole({path: header}, header, 1, tuple(_miscounted(header.metadata, len(header.tensors))))
     names = siblings(path)
     problems = []
     if len(names) != count:
         problems.append(f"{path.name} is one of {count} files, and its name does not say which")
     there = [name for name in names if name.is_file()]
     if missing := [name.name for name in names if name not in there]:
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        problems.append(f"{path.name} is one of {count} files: {', '.join(missing[:_NAMED])}{more} not there")
+        problems.append(f"{path.name} is one of {count} files: {named(missing)} not there")
     parts = {name: header if name == path else _parsed(name) for name in there}
     headers = {name.name: parts[name].metadata if name in parts else None for name in names}
     tensors = tuple(tensor for part in parts.values() for tensor in part.tensors)
@@ -78,9 +77,15 @@ def parse(path: Path) -> Whole:
         problems += misplaced(headers)
     problems += _repeated([tensor.name for tensor in tensors])
     if not problems:
-        problems += _miscounted(header, len(tensors))
+        problems += _miscounted(header.metadata, len(tensors))
     first = parts[there[0]]
     return Whole(parts, first._replace(tensors=tensors), count, tuple(problems))
+
+
+def named(names: Sequence[str]) -> str:
+    """The first of several files, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def misplaced(headers: Mapping[str, Mapping[str, object] | None]) -> list[str]:
@@ -103,11 +108,9 @@ def one(headers: Mapping[str, GgufOnBox]) -> GgufOnBox:
         return GgufOnBox(exists=not missing, malformed=None if missing else told)
     tensors = tuple(tensor for header in read.values() for tensor in header.tensors)
     first = next(iter(read.values()))
-    due = first.metadata.get("split.tensors.count")
     wrong = misplaced({name: header.metadata for name, header in read.items()})
     wrong += _repeated([tensor[0] for tensor in tensors])
-    if due is not None and due != len(tensors):
-        wrong.append(f"split.tensors.count is {due}, there are {len(tensors)} tensors")
+    wrong += _miscounted(first.metadata, len(tensors))
     size, data = (sum(getattr(header, key) for header in read.values()) for key in ("size", "data_bytes"))
     whole = GgufHeader(size, first.data_start, data, first.metadata, tensors)
     return GgufOnBox(exists=True, gguf=whole, malformed="; ".join(wrong[:_NAMED]) or None)
@@ -125,7 +128,7 @@ def _parsed(path: Path) -> gguf.Gguf:
         raise type(error)(f"{path.name}, {error.where}", error.what) from error
 
 
-def _miscounted(header: gguf.Gguf, count: int) -> Iterator[str]:
-    stated = header.metadata.get("split.tensors.count")
+def _miscounted(metadata: Mapping[str, object], count: int) -> Iterator[str]:
+    stated = metadata.get("split.tensors.count")
     if stated is not None and stated != count:
         yield f"split.tensors.count is {stated}, there are {count} tensors"

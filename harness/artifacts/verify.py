@@ -8,7 +8,7 @@ about which nothing is known beforehand (no digest, no configuration) is not mad
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -36,24 +36,19 @@ _TEMPLATE: Final = (
 _WHOLE: Final = "a whole GGUF v3"
 
 
-def verify_file(
-    path: Path, expectation: Expectation, on_progress: Callable[[int], None] | None = None
-) -> tuple[Finding, ...]:
+def verify_file(path: Path, expectation: Expectation) -> tuple[Finding, ...]:
     """Judge one file. The digest, when one is expected, and the scan of the weights go on beside the rest.
 
-    ``on_progress`` is told the bytes hashed so far, from another thread. Raises BadInput when the file
-    is not there or cannot be read.
+    Raises BadInput when the file is not there or cannot be read.
     """
     if not path.is_file():
         raise BadInput(f"{path} is not a file")
     with ThreadPoolExecutor(2) as pool:
-        return tuple(_judge(path, expectation, on_progress, pool))
+        return tuple(_judge(path, expectation, pool))
 
 
-def _judge(
-    path: Path, known: Expectation, on_progress: Callable[[int], None] | None, pool: ThreadPoolExecutor
-) -> Iterator[Finding]:
-    hashed = pool.submit(digest.of_file, path, on_progress) if known.sha256 is not None else None
+def _judge(path: Path, known: Expectation, pool: ThreadPoolExecutor) -> Iterator[Finding]:
+    hashed = pool.submit(digest.of_file, path) if known.sha256 is not None else None
     size = sum(part.stat().st_size for part in shards.siblings(path) if part.is_file())
     if known.over_bytes is not None:
         floor = f"more than {known.over_bytes}"

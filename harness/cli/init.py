@@ -26,14 +26,6 @@ from harness.job.writing import JobAnswers, Value, job_file
 
 T = TypeVar("T")
 _USUAL: Final = profiles.FIRST
-_SHAPE: Final = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "intermediate_size",
-    "vocab_size",
-)
 _GPUS: Final = re.compile(r"(?:(\d{1,3}) *x *)?([^\W\d_][\w -]*)", re.IGNORECASE)
 _USD: Final = re.compile(r"\$? *(\d+(?:\.\d+)?) *(?:USD|\$)?(?: */ *h)?", re.IGNORECASE)
 _FLOOR: Final = 0.6
@@ -300,7 +292,7 @@ def _shape(base: str) -> dict[str, Value]:
     return {
         "base": base,
         "architecture": str(model_shape.architecture(config)),
-        **{name: getattr(shape, name) for name in _SHAPE},
+        **{name: getattr(shape, name) for name in model_shape.SIZES},
         "tie_word_embeddings": shape.tie_word_embeddings,
     }
 

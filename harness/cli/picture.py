@@ -112,8 +112,7 @@ def _of_the_box(
         yield from _row("disk", f"{human_bytes(disk.used)} of {human_bytes(disk.total)} used", width)
     state = facts.session.value
     if state is not None and state.started and not state.alive:
-        how = "was killed" if state.exit_status is None else f"ended with status {state.exit_status}"
-        yield from _row("session", f"the training {how}", width)
+        yield from _row("session", f"the training {state.ending}", width)
 
 
 def _pace(look: Look) -> TrainingPace | None:

@@ -234,10 +234,7 @@ SHARED: dict[Phase, dict[str, Attempt]] = {
         "account": _account,
         "server_time": _server_time,
         "missing": _missing,
-        "listing": lambda bench: (
-            True,
-            f"{len(bench.provider.instances().instances)} instances, all announced",
-        ),
+        "listing": lambda bench: (True, f"{len(bench.provider.instances().instances)} instances, all announced"),
         "volumes": lambda bench: (True, f"{len(bench.volumes_before())} volumes"),
         "bills": lambda bench: (True, f"{len(bench.provider.bills())} contracts were charged"),
         "everyday_key": partial(_scoped, Scope.EVERYDAY),

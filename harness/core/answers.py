@@ -296,3 +296,8 @@ class SessionState:
             raise ValueError(f"it ended {self.ended_s} seconds ago")
         if any(number is not None and abs(number) >= 1 << 31 for number in (self.pid, self.exit_status)):
             raise ValueError(f"process {self.pid}, exit status {self.exit_status}")
+
+    @property
+    def ending(self) -> str:
+        """How it ended, for a person: ``was killed``, or ``ended with status 1``."""
+        return "was killed" if self.exit_status is None else f"ended with status {self.exit_status}"

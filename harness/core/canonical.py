@@ -38,6 +38,11 @@ def parse(data: str | bytes) -> Any:
     return value
 
 
+def table(value: object) -> dict[str, Any]:
+    """A stranger's parsed value as the JSON object that it should be; empty for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
 def require_recordable(value: object) -> None:
     """Raise ValueError when a parsed value cannot be written down and read again: too deep, or text that is none."""
     _require_json(value, 0)

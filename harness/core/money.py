@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 HOUR_S = 3600.0
-_GB = 1e9
+GB = 1e9
+"""Bytes of a GB, as disks and traffic are sold."""
 _HOURS_PER_MONTH = 730.0
 
 
@@ -24,7 +25,7 @@ def usd(seconds: float, usd_per_hour: float) -> float:
 
 def for_traffic(size: float, usd_per_gb: float) -> float:
     """USD for ``size`` bytes at ``usd_per_gb``, a GB being a thousand million."""
-    return size * usd_per_gb / _GB
+    return size * usd_per_gb / GB
 
 
 def storage_per_hour(gb: float, usd_per_gb_month: float) -> float:

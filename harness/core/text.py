@@ -7,6 +7,10 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _KEPT = frozenset("\t\n")
@@ -28,6 +32,12 @@ def did_you_mean(typed: str, known: Iterable[str]) -> str:
     """Question after the known name that a misspelt one is nearest to, a blank behind it; empty when none is near."""
     near = get_close_matches(typed.lower(), list(known), 1)
     return f"Did you mean {near[0]}? " if near else ""
+
+
+def misfits(error: ValidationError, whole: str = "") -> list[str]:
+    """Refusals of pydantic, each as ``place.in.it: reason``, never with the value; ``whole`` is the place of all."""
+    refused = error.errors(include_url=False, include_input=False)
+    return [f"{'.'.join(map(str, one['loc'])) or whole}: {one['msg']}" for one in refused]
 
 
 def command_line(words: Sequence[str], *, windows: bool = sys.platform == "win32") -> str:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from harness.core.money import GB, HOUR_S
 from harness.emulator.market import DAY_S
-
-GB = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Charges:
         """Charge a span of time, split at UTC midnights."""
         while start < end:
             stop = min(end, (start // DAY_S + 1) * DAY_S)
-            span_h = (stop - start) / 3600.0
+            span_h = (stop - start) / HOUR_S
             usd = span_h * usd_per_hour
             self._add(ChargeEntry(instance_id, kind, start, stop, usd, usd_per_hour, span_h, contract))
             start = stop

@@ -10,11 +10,10 @@ from harness.emulator.world import World
 
 def propose(world: World, instance_id: int, price: float, days: float) -> None:
     """Let the host of an instance offer so many days from now for so many USD per hour."""
-    with world.lock:
+    with world.changing():
         now = world.settle()
         asked = PriceIncrease(world.state.new_id(), instance_id, price, now + days * DAY_S, now)
         world.state.increases[asked.id] = asked
-        world.save()
 
 
 def pending(world: World) -> list[PriceIncrease]:
@@ -25,12 +24,11 @@ def pending(world: World) -> list[PriceIncrease]:
 
 def answer(world: World, increase_id: int, *, accept: bool) -> PriceIncrease:
     """Accept or reject one; refuses one that is not pending."""
-    with world.lock:
+    with world.changing():
         asked = next((one for one in pending(world) if one.id == increase_id), None)
         if asked is None:
             raise Refusal(404, "not_found", f"Pending price increase {increase_id} not found.")
         del world.state.increases[asked.id]
         if accept:
             world.extend(asked.instance_id, asked.price_per_hour, asked.end_at)
-        world.save()
         return asked

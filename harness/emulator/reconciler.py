@@ -19,6 +19,7 @@ import asyncssh
 
 from harness.core import durable
 from harness.core.errors import BadInput
+from harness.core.money import GB
 from harness.emulator.box.container import BoxFailed, Container, can_isolate
 from harness.emulator.box.disk import BoxDisk
 from harness.emulator.box.image import stands_for
@@ -34,7 +35,6 @@ from harness.emulator.world import World
 TICK_S = 0.05
 """How often the boxes are looked after, in real seconds."""
 
-GB = 1e9
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +60,10 @@ class _Box:
     waits_for_port: bool = False
     keys_written_at: float = -1.0
     keys_written: tuple[str, ...] = ()
+
+    def serves(self, rental: RentedInstance) -> bool:
+        """True when SSH answers with the rental's host key."""
+        return self.server is not None and self.identity == rental.identity
 
 
 class Reconciler:
@@ -141,13 +145,16 @@ class Reconciler:
     def _is_right(self, box: _Box, rental: RentedInstance, now: float) -> bool:
         if rental.status is not Status.RUNNING:
             return box.server is None and not box.container.alive()
-        opens = rental.running_since is not None and now >= rental.running_since + self._world.timing.ssh_s
         return (
             box.done.boots == rental.boots
             and box.container.alive()
-            and (not opens or (box.server is not None and box.identity == rental.identity))
+            and (not self._opens(rental, now) or box.serves(rental))
             and box.keys_written == _due_keys(rental, now, self._world.timing.key_s)
         )
+
+    def _opens(self, rental: RentedInstance, now: float) -> bool:
+        """True once SSH is to answer."""
+        return rental.running_since is not None and now >= rental.running_since + self._world.timing.ssh_s
 
     def _box(self, rental: RentedInstance) -> _Box:
         if rental.id not in self._boxes:
@@ -176,7 +183,7 @@ class Reconciler:
             self._world.restart_container(rental.id)
             return
         self._write_keys(box, rental, now)
-        if rental.running_since is not None and now >= rental.running_since + self._world.timing.ssh_s:
+        if self._opens(rental, now):
             await self._open(box, rental)
         self._account(box, rental)
         await asyncio.to_thread(box.disk.measure)
@@ -196,7 +203,7 @@ class Reconciler:
         self._did(box, replace(box.done, boots=rental.boots))
 
     async def _open(self, box: _Box, rental: RentedInstance) -> None:
-        if box.server is not None and box.identity == rental.identity:
+        if box.serves(rental):
             return
         if box.server is not None:
             await box.server.close()

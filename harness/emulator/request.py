@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -26,6 +27,11 @@ _ERRORS = {"price": "invalid_price", "ssh_key": "no_ssh_key", "after_token": "in
 """Members whose refusal has an error word of its own."""
 
 
+def given(members: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of what was sent that count as sent: none that is null."""
+    return {name: value for name, value in members.items() if value is not None}
+
+
 class Request(BaseModel):
     """JSON object or query that was sent. A null member counts as not sent; members it does not name are ignored."""
 
@@ -34,7 +40,7 @@ class Request(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, data: Any) -> Any:
-        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+        return given(data) if isinstance(data, dict) else data
 
     @classmethod
     def read(cls, data: object, error: str = "invalid_args") -> Self:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from harness.core.errors import BadInput
 from harness.core.ports import InstanceStatus
-from harness.core.text import did_you_mean
+from harness.core.text import did_you_mean, misfits
 from harness.emulator.market import Ask
 from harness.emulator.rental import Timing
 
@@ -179,8 +179,7 @@ def load(name_or_file: str | Path | None) -> Scenario:
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{source}: not TOML: {error}") from None
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise BadInput(f"{source}: {problems}") from None
+        raise BadInput(f"{source}: {'; '.join(misfits(error, 'file'))}") from None
 
 
 def _read(name: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, Valid
 from harness.core import durable
 from harness.core.errors import BadInput
 from harness.core.ids import new_secret
+from harness.core.text import misfits
 from harness.emulator.charges import Charges
 from harness.emulator.market import Ask
 from harness.emulator.permissions import ApiKey
@@ -110,7 +111,7 @@ def read(state_dir: Path) -> tuple[State, float] | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:  # its own words would show what was read, the API keys among it
-        reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        reason = "; ".join(misfits(error))
     except (OSError, LookupError, TypeError) as error:
         reason = repr(error)
     else:

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from harness.core.ports import Json
-from harness.emulator.request import Image, Label, Onstart, Request
+from harness.emulator.request import Image, Label, Onstart, Request, given
 
 _Text = Annotated[str, Field(max_length=65536)]
 
@@ -70,7 +70,7 @@ class Template:
         image = f"{said.image}:{said.tag}" if said.tag and ":" not in said.image else said.image
         runtype = f"{said.runtype}_direc ssh_proxy" if said.ssh_direct else said.runtype
         own = {"image": image, "onstart": said.onstart, "runtype": runtype}
-        sent = {name: value for name, value in body.items() if value is not None}
+        sent = given(body)
         env = sent.get("env") or {}
         return {**own, **sent, "env": {**docker_options(said.env), **env} if isinstance(env, dict) else env}
 

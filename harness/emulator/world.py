@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hmac
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -248,24 +249,22 @@ class World:
 
     def add_account_key(self, public_key: str) -> AttachedKey:
         """A key of the account is attached to every instance created from now on."""
-        with self.lock:
+        with self.changing():
             key = self.state.new_key(public_key, self.clock.now())
             self.state.account_keys = (*self.state.account_keys, key)
-            self.save()
             return key
 
     def drop_account_key(self, key_id: int) -> None:
         """Forget a key of the account."""
-        with self.lock:
+        with self.changing():
             kept = tuple(key for key in self.state.account_keys if key.id != key_id)
             if len(kept) == len(self.state.account_keys):
                 raise invalid(f"SSH key {key_id} not found.")
             self.state.account_keys = kept
-            self.save()
 
     def create_volume(self, ask_id: int, size_gb: float, name: str) -> state.RentedVolume:
         """Rent storage on an offer's machine; it is billed until it is deleted, whatever becomes of instances."""
-        with self.lock:
+        with self.changing():
             now = self.settle()
             ask = self.state.asks.get(ask_id)
             if ask is None:
@@ -273,12 +272,11 @@ class World:
             price = ask.storage_per_hour(size_gb)
             volume = state.RentedVolume(self.state.new_id(), ask.machine_id, name, size_gb, price, now, now)
             self.state.volumes[volume.id] = volume
-            self.save()
             return volume
 
     def delete_volume(self, volume_id: int) -> None:
         """Delete a volume that no instance uses; its charges end."""
-        with self.lock:
+        with self.changing():
             now = self.settle()
             if volume_id not in self.state.volumes:
                 raise Refusal(404, "no_such_volume", f"Volume {volume_id} not found.")
@@ -286,7 +284,6 @@ class World:
                 raise invalid(f"Volume {volume_id} is used by instances {users}: destroy them first.")
             book_volume(self.state, volume_id, now)
             del self.state.volumes[volume_id]
-            self.save()
 
     def traffic(self, instance_id: int, *, to_box: int, from_box: int) -> None:
         """Charge bytes that went over the wire, in whatever state the instance is."""
@@ -299,11 +296,10 @@ class World:
 
     def set_credit(self, usd: float) -> None:
         """Make so much credit be left now."""
-        with self.lock:
+        with self.changing():
             self.settle()
             self.state.credit_given = usd + self.state.charges.total()
             self.settle()
-            self.save()
 
     def note(self, route: str) -> None:
         """Write a line into the audit log; bounded."""
@@ -320,6 +316,13 @@ class World:
             if age(self.state, now, self._rules):
                 self.save()
             return now
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """The lock while the state is changed, which is written down at the end; a refusal writes nothing."""
+        with self.lock:
+            yield
+            self.save()
 
     def save(self) -> None:
         """Write the state down."""

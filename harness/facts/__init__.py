@@ -15,7 +15,7 @@ from harness.context import JobContext
 from harness.core.errors import BadInput
 from harness.core.lifecycle import Stage
 from harness.core.observed import Observed, unseen
-from harness.core.text import printable
+from harness.core.text import misfits, printable
 from harness.gates.facts_file import FactsFile
 
 
@@ -46,9 +46,7 @@ def typed(file: FactsFile) -> object:
     try:
         return adapter(Stage(file.stage)).validate_python(file.facts)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"the recorded facts of stage {file.stage} do not fit: {where}: {first['msg']}") from error
+        raise BadInput(f"the recorded facts of stage {file.stage} do not fit: {misfits(error)[0]}") from error
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from harness.core.canonical import table
 from harness.job.model import Job
 from harness.log.summary import LogSummary
 
@@ -31,32 +32,25 @@ def planned(job: Job) -> Announced:
 
 def announced(job: Job, log: LogSummary, run: Mapping[str, Any]) -> Announced:
     """The same values as the run has told them; one that is nowhere, or in another shape, equals nothing planned."""
-    model, rows = (
-        _table(run.get("model")),
-        {kind: _table(file).get("rows") for kind, file in _table(run.get("data")).items()},
-    )
+    rows = {kind: table(file).get("rows") for kind, file in table(run.get("data")).items()}
     wanted = planned(job)["plan"]
     if log.plan is not None:
         plan = {name: getattr(log.plan, name) for name in wanted}
     else:
-        steps, lora = _table(run.get("steps")), _table(run.get("lora"))
+        steps, lora = table(run.get("steps")), table(run.get("lora"))
         plan = {**run, "steps": steps, "lora_r": lora.get("r"), "lora_alpha": lora.get("alpha")}
     told = {kind: count for kind, count in rows.items() if type(count) is int}
     counts = log.data.rows if log.data is not None else job.data.by_trainer(told) if told.keys() == rows.keys() else {}
     return {
         **({job.data.proof.opening: dict(counts)} if job.data.proof is not None else {}),
         "plan": {name: plan.get(name) for name in wanted},
-        "run.json": {**_table(model.get("config")), "steps": run.get("steps"), "rows": rows},
+        "run.json": {**table(table(run.get("model")).get("config")), "steps": run.get("steps"), "rows": rows},
     }
 
 
 def steps_in(listed: Any) -> Any:
     """The steps that MANIFEST.json says were trained, when it lists a model file; None else."""
-    table = _table(listed)
-    files = table.get("files")
-    listed_kinds = {_table(file).get("kind") for file in (files if isinstance(files, list) else ())}
-    return table.get("steps") if "gguf" in listed_kinds else None
-
-
-def _table(told: Any) -> dict[str, Any]:
-    return told if isinstance(told, dict) else {}
+    manifest = table(listed)
+    files = manifest.get("files")
+    listed_kinds = {table(file).get("kind") for file in (files if isinstance(files, list) else ())}
+    return manifest.get("steps") if "gguf" in listed_kinds else None

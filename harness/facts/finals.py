@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.artifacts import finals
 from harness.core.answers import Entry, Tree
+from harness.core.canonical import table
 from harness.core.observed import Observed
 from harness.core.questions import Answers, Glob, TreeOf
 from harness.job.model import Job
@@ -50,10 +51,8 @@ def adapter(job: Job) -> str:
 
 def base_config(job: Job, run: Any) -> dict[str, Any]:
     """The base model's configuration: what the job file states, for the rest what run.json says of it."""
-    model = run.get("model") if isinstance(run, dict) else None
-    told = model.get("config") if isinstance(model, dict) else None
     stated = {name: value for name, value in job.model.model_dump().items() if value is not None}
-    return {**(told if isinstance(told, dict) else {}), **stated}
+    return {**table(table(table(run).get("model")).get("config")), **stated}
 
 
 def _entries(job: Job, tree: Tree, *, finished: bool = True) -> tuple[Entry, ...]:

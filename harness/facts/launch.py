@@ -15,7 +15,7 @@ from harness.core.answers import BoxCheckpoint, JsonFile, Matches, Processes, Se
 from harness.core.ids import Sha256
 from harness.core.observed import Observed, unseen
 from harness.core.questions import CheckpointsIn, Grep, ProcessesUnder, ReadText, SessionOf
-from harness.facts import own_rows, traininglog
+from harness.facts import own_rows, run_file, traininglog
 from harness.facts.reading import ask, json_text
 from harness.log.summary import LogSummary
 
@@ -53,7 +53,7 @@ def look(context: JobContext) -> LaunchFacts:
         session := SessionOf(directory),
         *saved,
         processes := ProcessesUnder(directory),
-        run := ReadText(posixpath.join(directory, "run.json"), limit=1 << 20),
+        run := ReadText(posixpath.join(directory, "run.json"), limit=run_file.MAX_BYTES),
         *proof,
         *log,
     )

@@ -9,6 +9,7 @@ from typing import Final
 
 from harness.artifacts import checkpoint as checkpoints
 from harness.artifacts import safetensors
+from harness.facts import run_file
 from harness.job.model import Job
 
 ADAPTER: Final = ("adapter_config.json", checkpoints.ADAPTER, checkpoints.STATE)
@@ -17,7 +18,7 @@ ADAPTER: Final = ("adapter_config.json", checkpoints.ADAPTER, checkpoints.STATE)
 MIRROR: Final = "mirror"
 """The mirror's folder in the job's directory."""
 
-RUN_FILE: Final = "run.json"
+RUN_FILE: Final = run_file.NAME
 """The run's account of itself. A package goes on only from checkpoints of the same run."""
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from harness.artifacts import digest
 from harness.context import JobContext
+from harness.core.canonical import table
 from harness.core.contract import section
 from harness.core.ids import Sha256
 from harness.core.observed import CouldNotLook, Observed, unseen
@@ -65,5 +66,4 @@ def _announced(run: Any) -> dict[str, str]:
 
 def _files(run: Any) -> dict[str, dict[str, Any]]:
     """The data files that run.json tells of, by kind."""
-    data = run.get("data") if isinstance(run, dict) else None
-    return {kind: file for kind, file in (data if isinstance(data, dict) else {}).items() if isinstance(file, dict)}
+    return {kind: file for kind, file in table(table(run).get("data")).items() if isinstance(file, dict)}

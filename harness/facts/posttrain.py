@@ -18,7 +18,7 @@ from harness.core.answers import Entry, GgufOnBox, JsonFile, Matches, Processes,
 from harness.core.ids import Sha256
 from harness.core.observed import CouldNotLook, Observed, unseen
 from harness.core.questions import GgufOf, Grep, ProcessesUnder, Question, ReadText, SessionOf, WeightsOf
-from harness.facts import finals, finetune, own_rows, traininglog
+from harness.facts import finals, finetune, own_rows, run_file, traininglog
 from harness.facts.reading import ask, attempt, json_text, needed
 from harness.log import trainerstate
 from harness.log.summary import LogSummary
@@ -54,6 +54,11 @@ class PosttrainFacts:
     config: Observed[JsonFile] = _NO_FOLDER
     """Of a merged model its ``config.json``, of an adapter its ``adapter_config.json``."""
 
+    @property
+    def run_json(self) -> Any:
+        """Value that ``run.json`` holds; None where it was not seen."""
+        return _json(self.run)
+
 
 def look(context: JobContext) -> PosttrainFacts:
     """One probe; the adapter is judged from the copy that was brought home."""
@@ -74,7 +79,7 @@ def look(context: JobContext) -> PosttrainFacts:
         finals.question(job),
         *([finals.partial(job)] if kind == "gguf" else []),
         manifest := ReadText(posixpath.join(directory, "MANIFEST.json"), limit=4 << 20),
-        run := ReadText(posixpath.join(directory, "run.json"), limit=1 << 20),
+        run := ReadText(posixpath.join(directory, "run.json"), limit=run_file.MAX_BYTES),
         *log,
         *headers.values(),
         *folder,
@@ -90,7 +95,7 @@ def look(context: JobContext) -> PosttrainFacts:
         run=json_text(answers[run]),
         gguf=attempt(lambda: _header(artifact.get(), {path: answers[one].get() for path, one in headers.items()})),
         recorded=artifact,
-        adapter=attempt(lambda: _adapter(context, json_text(answers[run]))),
+        adapter=attempt(lambda: _adapter(context, _json(json_text(answers[run])))),
         predicted_bytes=attempt(lambda: _predicted(context)),
         carried=attempt(lambda: finetune.look(context)),
         at_work=answers[processes].map(Processes.at_work),
@@ -119,13 +124,17 @@ def _header(artifact: Artifact, headers: Mapping[str, GgufOnBox]) -> GgufOnBox:
     return shards.one(headers) if artifact.files else headers[""]
 
 
-def _adapter(context: JobContext, run: Observed[JsonFile]) -> AdapterFindings:
+def _json(file: Observed[JsonFile]) -> Any:
+    return file.value.json if file.value is not None else None
+
+
+def _adapter(context: JobContext, run: Any) -> AdapterFindings:
     """The adapter that came home, held against the base model, as far as the job's plan does that."""
     job = context.job
     folder = context.directory / "companions" / finals.adapter(job)
     if not job.artifact.predict:
         return inspect_adapter(folder, None, base_matters=False)
-    return inspect_adapter(folder, finals.base_config(job, run.value.json if run.value is not None else None))
+    return inspect_adapter(folder, finals.base_config(job, run))
 
 
 def _predicted(context: JobContext) -> int:

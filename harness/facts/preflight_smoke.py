@@ -6,7 +6,6 @@ a death during the last stage would have cost, runs the same command again, and 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from harness.artifacts.expectation import Expectation
 from harness.artifacts.manifest import safe_path
 from harness.artifacts.verify import verify_file
 from harness.core import process
+from harness.core.canonical import table
 from harness.core.contract import section
 from harness.core.errors import BadInput, MissingExtra
 from harness.core.finding import Finding
@@ -28,12 +28,11 @@ from harness.core.observed import CouldNotLook
 from harness.core.process import Finished
 from harness.core.text import human_bytes
 from harness.core.verdict import Verdict
+from harness.facts import run_file
 from harness.job.model import Job
 from harness.static import script
 from harness.static.sources import Sources
 
-RUN_FILE = "run.json"
-_MAX_RUN_BYTES = 1 << 20
 _LARGE = 256 << 20
 """Bytes; larger files are weights of the real model, which the smoke run does without."""
 
@@ -85,7 +84,8 @@ def run(job: Job, package: Path, scratch: Path) -> Smoke:
     shutil.copytree(package, scratch, ignore=_large)
     _add_files(job, scratch)
     done = _command(job, scratch)
-    resolved = _resolved(scratch / RUN_FILE)
+    own = run_file.read(scratch)
+    resolved = _resolved(own)
     tried = Smoke(done.status, done.tail[-2000:], done.timed_out, None, 0, "it was not made", "not tried", resolved)
     tried = replace(tried, memory_bytes=_memory(job) if process.BOUNDS_MEMORY else None)
     if done.status != 0 or done.timed_out:
@@ -100,7 +100,7 @@ def run(job: Job, package: Path, scratch: Path) -> Smoke:
     elif not made.is_dir():
         return replace(tried, gguf_problem=f"there is no {job.artifact.remote_dir} {section('Outputs')}")
     tried = replace(tried, gguf=made.name, gguf_bytes=parts.here(made)[0].size)
-    problem = _wrong_with(job, made, scratch / RUN_FILE)
+    problem = _wrong_with(job, made, own)
     if problem is not None:
         return replace(tried, gguf_problem=problem)
     resume = None if job.unmodified else _resumes(job, scratch, made)
@@ -172,10 +172,9 @@ def _add_files(job: Job, scratch: Path) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def _wrong_with(job: Job, made: Path, run_file: Path) -> str | None:
+def _wrong_with(job: Job, made: Path, run: Mapping[str, Any]) -> str | None:
     """The first claim about the model that does not hold, in words; None when all hold."""
-    config = _run(run_file).get("model")
-    known = Expectation(config=config.get("config") if isinstance(config, dict) else None)
+    known = Expectation(config=table(run.get("model")).get("config"))
     judges: dict[str, Callable[[], tuple[Finding, ...]]] = {
         "gguf": lambda: verify_file(made, known),
         "merged": lambda: merged.judge(made, known),
@@ -218,17 +217,7 @@ def _weights(made: Path) -> dict[str, str]:
     return {file.name: digest.of_file(file).sha256 for file in files}
 
 
-def _run(path: Path) -> dict[str, Any]:
-    """``run.json``; empty when there is none that can be read."""
-    try:
-        body = json.loads(path.read_bytes()) if path.stat().st_size <= _MAX_RUN_BYTES else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-def _resolved(path: Path) -> Resolved | None:
-    body = _run(path)
+def _resolved(body: Mapping[str, Any]) -> Resolved | None:
     try:
         return Resolved(
             batch_size=int(body["batch_size"]),

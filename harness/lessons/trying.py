@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.core import environment, process
+from harness.core.canonical import table
 from harness.core.errors import BadInput
 from harness.core.ports import Host
 from harness.lessons.table import BY_NAME
@@ -86,7 +87,6 @@ def attempt(names: Sequence[str], run: Run, *, day: str, place: str = "") -> Tri
 
 def _object(line: str) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        return table(json.loads(line))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}

@@ -203,16 +203,8 @@ _GRAMMAR: Final[tuple[tuple[str, re.Pattern[str], Callable[[re.Match[str]], Even
         re.compile(rf"{_TRAINER}step {_INT}/{_INT} \({_FLOAT}%\) loss={_FLOAT} lr={_FLOAT} s/step={_FLOAT}"),
         lambda m: Step(Trainer(m[1]), int(m[2]), int(m[3]), float(m[5]), float(m[6]), float(m[7]), _digits(m[6])),
     ),
-    (
-        "[",
-        re.compile(rf"{_TRAINER}Saved checkpoint {_CHECKPOINT}"),
-        lambda m: CheckpointSaved(*_checkpoint(m)),
-    ),
-    (
-        "[",
-        re.compile(rf"{_TRAINER}RESUME from {_CHECKPOINT} at step (?P=step)"),
-        lambda m: Resumed(*_checkpoint(m)),
-    ),
+    ("[", re.compile(rf"{_TRAINER}Saved checkpoint {_CHECKPOINT}"), lambda m: CheckpointSaved(*_checkpoint(m))),
+    ("[", re.compile(rf"{_TRAINER}RESUME from {_CHECKPOINT} at step (?P=step)"), lambda m: Resumed(*_checkpoint(m))),
     (
         "[",
         re.compile(rf"{_TRAINER}PASSED OVER {_CHECKPOINT}: (?P<reason>.*)"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from harness.core.errors import BadInput
 from harness.core.ports import Clock, Provider
-from harness.core.text import did_you_mean
+from harness.core.text import did_you_mean, misfits
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -68,8 +68,7 @@ class ProviderSettings:
         try:
             return model.model_validate(dict(self.own))
         except ValueError as error:
-            problems: list[Any] = cast("Any", error).errors()
-            told = "; ".join(f"provider.{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems)
+            told = "; ".join(f"provider.{one}" for one in misfits(cast("Any", error)))
             raise BadInput(
                 f"the provider of kind {self.kind!r} cannot be opened with these settings: {told}",
                 remedy="State them in the table [provider] of the job file, and name that job.",

@@ -78,11 +78,10 @@ def prove_absence(
     clock: Clock,
     *,
     deadline_s: float,
-    agreements: int = 3,
     window_s: float = 60.0,
     owner: int | None = None,
 ) -> AbsenceProof:
-    """At least ``agreements`` looks in a row, over at least ``window_s`` seconds, that the instance is gone.
+    """Three looks in a row, and as many as fill ``window_s`` seconds, that agree that the instance is gone.
 
     ``owner`` is the user id under which it was rented: another account cannot see it, alive
     or not. Not given, the first account seen must stay the same. Raises NotProven, with what
@@ -96,7 +95,7 @@ def prove_absence(
         return found
 
     claim = f"instance {instance_id} is not proven to be gone"
-    looks = _agree(look, clock, agreements=agreements, window_s=window_s, deadline_s=deadline_s, claim=claim)
+    looks = _agree(look, clock, agreements=3, window_s=window_s, deadline_s=deadline_s, claim=claim)
     return AbsenceProof(instance_id, looks)
 
 
@@ -147,14 +146,8 @@ def look_for(
         return AbsenceLook(clock.now(), owner, len(listing.ids()), _control(provider, listing.ids()))
 
     try:
-        _agree(
-            look,
-            clock,
-            agreements=agreements,
-            window_s=window_s,
-            deadline_s=deadline_s,
-            claim="it is not proven that nothing was rented",
-        )
+        claim = "it is not proven that nothing was rented"
+        _agree(look, clock, agreements=agreements, window_s=window_s, deadline_s=deadline_s, claim=claim)
     except _Seen as seen:
         return seen.holdings
     return Holdings()
@@ -166,11 +159,10 @@ def billing_stopped(
     clock: Clock,
     *,
     deadline_s: float,
-    agreements: int = 2,
     window_s: float = 60.0,
     expect_charges: bool = True,
 ) -> BillingProof:
-    """At least ``agreements`` looks in a row over at least ``window_s`` seconds that see the same charges.
+    """Two looks in a row, and as many as fill ``window_s`` seconds, that see the same charges.
 
     ``expect_charges``: an instance that ran was billed, so that no charge at all means that
     the bill is not written yet; say False for one that never ran. Where the bill grows in steps, the looks span one
@@ -194,7 +186,7 @@ def billing_stopped(
         return BillingLook(clock.now(), usd, len(billed))
 
     claim = f"instance {instance_id} may still bill"
-    looks = _agree(look, clock, agreements=agreements, window_s=window_s, deadline_s=deadline_s, claim=claim)
+    looks = _agree(look, clock, agreements=2, window_s=window_s, deadline_s=deadline_s, claim=claim)
     return BillingProof(instance_id, looks)
 
 

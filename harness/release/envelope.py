@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from harness.core.errors import BadInput
 from harness.core.text import printable
-from harness.release.statement import MAX_BYTES, no_twins
+from harness.release.statement import MAX_BYTES, no_twins, read_bytes
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 """Type of a payload that is an in-toto statement, as in-toto's own specification names it."""
@@ -52,11 +52,7 @@ def to_json(envelope: Envelope) -> bytes:
 
 def read(path: Path) -> Envelope:
     """The envelope in a file, or the statement in it as one that nobody has signed; raises BadInput."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise BadInput(f"cannot read the release {path}: {error.strerror or error}") from error
+    data = read_bytes(path, _MAX_BYTES)
     if len(data) > _MAX_BYTES:
         raise BadInput(f"{path} is larger than a signed release can be ({_MAX_BYTES} bytes)")
     try:

@@ -124,7 +124,7 @@ def to_json(release: Release) -> bytes:
 
 def read(source: Path | bytes) -> Release:
     """The release in a file, or in its bytes; raises BadInput naming the file and the field that is wrong."""
-    name, data = ("the release", source) if isinstance(source, bytes) else (str(source), _bytes(source))
+    name, data = ("the release", source) if isinstance(source, bytes) else (str(source), read_bytes(source, MAX_BYTES))
     if len(data) > MAX_BYTES:
         raise BadInput(f"{name} is larger than a release can be ({MAX_BYTES} bytes)")
     try:
@@ -139,10 +139,11 @@ def rfc3339(moment: float) -> str:
     return datetime.fromtimestamp(int(moment), UTC).strftime(_RFC3339)
 
 
-def _bytes(path: Path) -> bytes:
+def read_bytes(path: Path, most: int) -> bytes:
+    """A release file's bytes, and no more than one over ``most``; raises BadInput when it cannot be read."""
     try:
         with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+            return file.read(most + 1)
     except OSError as error:
         raise BadInput(f"cannot read the release {path}: {error.strerror or error}") from error
 

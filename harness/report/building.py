@@ -28,7 +28,6 @@ from harness.report.model import (
     ArtifactReport,
     BilledKind,
     EvaluationReport,
-    FileReport,
     Hold,
     InstanceReport,
     MoneyReport,
@@ -176,7 +175,7 @@ def _artifact(history: History) -> ArtifactReport | None:
         local_size=local.size if local else None,
         local_sha256=local.sha256 if local else None,
         verified=history.verified is not None and history.verified == local,
-        files=tuple(FileReport(part.path, part.size, part.sha256) for part in remote.files),
+        files=remote.files,
     )
 
 

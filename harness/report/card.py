@@ -19,7 +19,7 @@ from harness.core.text import printable
 from harness.job.model import Job
 from harness.ledger.history import History
 from harness.report import numbers
-from harness.report.markdown import code, path, words
+from harness.report.markdown import cell, code, fence, path, words
 from harness.report.model import ArtifactReport, EvaluationReport, Report
 
 NAME: Final = "README.md"
@@ -121,7 +121,7 @@ def _file(artifact: ArtifactReport, name: str) -> Iterator[str]:
     if artifact.files:
         yield from ("", "The digest is that of the manifest of these files; `harness verify` computes it.", "")
         yield from ("| file | bytes | SHA-256 |", "|---|---|---|")
-        yield from (f"| {_cell(one.path)} | {one.size} | `{one.sha256}` |" for one in artifact.files)
+        yield from (f"| {cell(one.path)} | {one.size} | `{one.sha256}` |" for one in artifact.files)
         return
     yield from ("", "```sh", f"sha256sum -- {_quoted(name)}", "```")
 
@@ -137,10 +137,10 @@ def _running(artifact: ArtifactReport, job: Job, name: str, modelfile: str | Non
     if len(modelfile) > _MODELFILE or printable(modelfile, _MODELFILE) != modelfile:
         yield "With Ollama: the package's Modelfile is too long, or too odd, to be shown here."
         return
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", modelfile)), default=0))
+    behind = fence(modelfile)
     yield "With Ollama: this is the package's own Modelfile, as it came from the box. Put it beside the file, then"
     yield f"`ollama create {_word(job.name)} -f Modelfile`."
-    yield from ("", fence, *modelfile.splitlines(), fence)
+    yield from ("", behind, *modelfile.splitlines(), behind)
 
 
 def _data(history: History) -> Iterator[str]:
@@ -153,7 +153,7 @@ def _data(history: History) -> Iterator[str]:
     yield from ("| file | rows | for | SHA-256 |", "|---|---|---|---|")
     for kind, one in job.data.files.items():
         place = job.data.paths[kind]
-        yield f"| {_cell(place)} | {one.rows} | {_cell(one.trainer)} | {_cell(staged.get(place) or 'not recorded')} |"
+        yield f"| {cell(place)} | {one.rows} | {cell(one.trainer)} | {cell(staged.get(place) or 'not recorded')} |"
 
 
 def _settings(report: Report) -> Iterator[str]:
@@ -171,7 +171,7 @@ def _settings(report: Report) -> Iterator[str]:
 def _table(table: Mapping[str, str]) -> Iterator[str]:
     if table:
         yield from ("| | |", "|---|---|")
-        yield from (f"| {_cell(key)} | {_cell(value)} |" for key, value in list(table.items())[:_SETTINGS])
+        yield from (f"| {cell(key)} | {cell(value)} |" for key, value in list(table.items())[:_SETTINGS])
         yield ""
 
 
@@ -208,10 +208,6 @@ def _limits(found: EvaluationReport | None) -> Iterator[str]:
     if found is None or found.missing:
         yield "How good its answers are was not measured."
     yield ""
-
-
-def _cell(text: str) -> str:
-    return code(text).replace("|", "\\|")
 
 
 def _word(text: str) -> str:

@@ -86,25 +86,30 @@ def code(text: str, most: int = _SENTENCE) -> str:
 def path(text: str) -> str:
     """A path, a digest or a command on one line, whole, in which nothing has a meaning."""
     flat = " ".join(printable(text).split()) or "(empty)"
-    fence = "`" * (_longest_run(flat) + 1)
+    marks = "`" * (_longest_run(flat) + 1)
     pad = " " if "`" in (flat[0], flat[-1]) else ""
-    return f"{fence}{pad}{flat}{pad}{fence}"
+    return f"{marks}{pad}{flat}{pad}{marks}"
 
 
 def _block(text: str, indent: str) -> Iterator[str]:
     """A stranger's words on several lines."""
     cleaned = printable(text, 4000)
-    fence = "`" * max(3, _longest_run(cleaned) + 1)
+    behind = fence(cleaned)
     lines = cleaned.splitlines()
-    yield f"{indent}{fence}text"
+    yield f"{indent}{behind}text"
     yield from (f"{indent}{_cut(line.expandtabs(4), _SENTENCE)}" for line in lines[:_LINES])
     if len(lines) > _LINES:
         yield f"{indent}({len(lines) - _LINES} lines more)"
-    yield f"{indent}{fence}"
+    yield f"{indent}{behind}"
 
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def fence(text: str) -> str:
+    """First and last line of a block, so that nothing in the text ends it."""
+    return "`" * max(3, _longest_run(text) + 1)
 
 
 def _longest_run(text: str) -> int:
@@ -225,7 +230,7 @@ def _money(money: MoneyReport, instance: InstanceReport | None) -> Iterator[str]
         yield from ("", "| paid for | time | share | cost |", "|---|---:|---:|---:|")
     for part in money.parts:
         of_paid = numbers.share(part.seconds / money.paid_s) if part.running and money.paid_s else ""
-        yield f"| {_cell(part.name)} | {numbers.duration(part.seconds)} | {of_paid} | {numbers.usd(part.usd)} |"
+        yield f"| {cell(part.name)} | {numbers.duration(part.seconds)} | {of_paid} | {numbers.usd(part.usd)} |"
 
 
 def _evaluation(evaluation: EvaluationReport) -> Iterator[str]:
@@ -300,9 +305,9 @@ def _stage(stage: StageReport) -> Iterator[str]:
         yield "| | check | claim |"
         yield "|---|---|---|"
     for check in stage.checks:
-        yield f"| `{_BOXES[check.verdict]}` | {_cell(check.id)} | {words(check.claim)} |"
+        yield f"| `{_BOXES[check.verdict]}` | {cell(check.id)} | {words(check.claim)} |"
     box, word = ("`[ ]`", "not judged yet") if stage.verdict is None else ("`[?]`", "UNKNOWN: it did not report")
-    yield from (f"| {box} | {_cell(check)} | {word} |" for check in stage.silent)
+    yield from (f"| {box} | {cell(check)} | {word} |" for check in stage.silent)
     if stage.shut or stage.problems:
         yield ""
         yield from _reasons(stage)
@@ -314,7 +319,7 @@ def _stage(stage: StageReport) -> Iterator[str]:
     yield ""
 
 
-def _cell(name: str) -> str:
+def cell(name: str) -> str:
     """A name in a table, where a pipe has a meaning even in a code span."""
     return code(name).replace("|", "\\|")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.artifacts.evaluation import Decisions
+from harness.artifacts.parts import ArtifactFile
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict, worst
 from harness.gates.evidence import CheckResult
@@ -87,17 +88,11 @@ class StageReport:
 
 
 @dataclass(frozen=True, slots=True)
-class FileReport:
-    """One file of a model that is several: the SHA-256 that it has on the box, and here once all are verified."""
-
-    path: str
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class ArtifactReport:
-    """The model at both ends; what was not recorded yet is None. ``files`` are those of one that is a folder."""
+    """The model at both ends; what was not recorded yet is None.
+
+    ``files`` are those of one that is several, with the SHA-256 on the box, and here once all are verified.
+    """
 
     remote_path: str
     remote_size: int
@@ -106,7 +101,7 @@ class ArtifactReport:
     local_size: int | None
     local_sha256: str | None
     verified: bool
-    files: tuple[FileReport, ...] = ()
+    files: tuple[ArtifactFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

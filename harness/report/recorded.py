@@ -11,9 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.artifacts import digest
 from harness.core.answers import Gpus
+from harness.core.canonical import table
 from harness.core.lifecycle import Stage
 from harness.core.observed import Observed
-from harness.facts import traininglog
+from harness.facts import run_file, traininglog
 from harness.gates.facts_file import name_of
 from harness.job.model import Job
 from harness.ledger.codec import decode
@@ -29,7 +30,6 @@ _LOOKS_BYTES: Final = 24 << 20
 
 _TRIES: Final = 4
 _LOG_BYTES: Final = 64 << 20
-_RUN_BYTES: Final = 1 << 20
 _ROWS: Final = 200
 """Settings that are shown, at most."""
 
@@ -51,17 +51,18 @@ def training(history: History, directory: Path) -> TrainingReport:
     log, source = _log(history, [event for _, event in looks], directory)
     seen = list(_gpus([(at, event) for at, event in looks if event.stage is Stage.TRAINING], directory))
     no_looks = "" if seen else "no look at the running training is recorded here"
-    run = _run(directory / "companions" / "run.json")
+    run = run_file.read(directory / "companions")
     stated = run.get("settings")
-    versions = run.get("versions")
+    if not isinstance(stated, dict):
+        stated = {name: value for name, value in run.items() if name != "versions"}
     return TrainingReport(
         curves=(
             *series.of_log(history.job.trainers, log, "" if log is not None else source),
             *series.of_gpus(seen, no_looks),
         ),
         source=source,
-        settings=dict(list(_flat(stated if isinstance(stated, dict) else _without(run, "versions")))[:_ROWS]),
-        versions=dict(list(_flat(versions))[:_ROWS]) if isinstance(versions, dict) else {},
+        settings=dict(list(_flat(stated))[:_ROWS]),
+        versions=dict(list(_flat(table(run.get("versions"))))[:_ROWS]),
         commit=next((run[name] for name in _COMMITS if isinstance(run.get(name), str)), ""),
     )
 
@@ -101,10 +102,9 @@ def _facts(look: _Judgement, directory: Path) -> Mapping[str, Any]:
         data = _path(look, directory).read_bytes()
         if digest.of_bytes(data) != look.facts_sha256:
             return {}
-        facts = json.loads(data)["facts"]
+        return table(json.loads(data)["facts"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def _fact(facts: Mapping[str, Any], name: str, kind: TypeAdapter[Observed[T]]) -> T | None:
@@ -124,19 +124,6 @@ def _bytes(look: _Judgement, directory: Path) -> int:
         return _path(look, directory).stat().st_size
     except OSError:
         return 0
-
-
-def _run(path: Path) -> Mapping[str, Any]:
-    """The package's ``run.json``; empty when there is none that can be read."""
-    try:
-        said = json.loads(path.read_bytes()) if path.stat().st_size <= _RUN_BYTES else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return said if isinstance(said, dict) else {}
-
-
-def _without(table: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if key != name}
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from functools import cache
 import tree_sitter
 import tree_sitter_bash
 
-from harness.shellguard.reading import HOLE, MAX_DEPTH, MAX_TEXT, ParsedLine, ProgramCall, awaited, printed
+from harness.shellguard.reading import HOLE, MAX_DEPTH, ParsedLine, ProgramCall, awaited, printed
 
 _SPLIT = "\x1f"  # inside a word under construction: the shell would start a new word here
 _NESTED = frozenset({"command_substitution", "process_substitution"})
@@ -32,10 +32,7 @@ def _parser() -> tree_sitter.Parser:
 
 def read(text: str) -> ParsedLine:
     """Every call in a line of bash, nested ones included; an unreadable rest is a doubt, never silence."""
-    text = text.replace("\r\n", "\n")
-    if len(text) > MAX_TEXT:
-        return ParsedLine((), (f"it is longer than {MAX_TEXT} characters",))
-    source = _LINE_AT_BACKSLASH.sub(rb"\1 ", text.encode("utf-8", "surrogatepass"))
+    source = _LINE_AT_BACKSLASH.sub(rb"\1 ", text.replace("\r\n", "\n").encode("utf-8", "surrogatepass"))
     reading, comments = _read_once(source)
     if _CONTINUED.search(source):
         # The grammar ends a word at a continued line; the shell does not. Both readings count.

@@ -28,8 +28,8 @@ def shell(call: ProgramCall, place: Place) -> Iterator[Seen]:
             return
     if call.stdin is not None:
         yield NestedScript(call.stdin, background=call.background)
-    elif (call.piped or any(HOLE in word for word in args)) and mentions(place.line):
-        yield Violation(rules.UNREADABLE, said(call))
+    elif call.piped or any(HOLE in word for word in args):
+        yield from _unseen(place, said(call))
     at = next((i for i, word in enumerate(args) if not word.startswith("-")), None)
     if at is not None:
         yield NestedCall(args[at:])  # ``sh tool.sh vastai destroy ...``, ``busybox sh ...``
@@ -37,8 +37,8 @@ def shell(call: ProgramCall, place: Place) -> Iterator[Seen]:
 
 def _text(script: str, place: Place, *, background: bool) -> Iterator[Seen]:
     """A script given as one word; one that is nothing but a hole is held when the line names a guarded act."""
-    if script.strip(HOLE + " ;") == "" and HOLE in script and mentions(place.line):
-        yield Violation(rules.UNREADABLE, place.line)
+    if script.strip(HOLE + " ;") == "" and HOLE in script:
+        yield from _unseen(place, place.line)
     yield NestedScript(script, background=background)
 
 
@@ -51,11 +51,11 @@ def expression(call: ProgramCall, place: Place) -> Iterator[Seen]:
     """``Invoke-Expression``, from its argument or from the pipe."""
     text = " ".join(word for word in call.words[1:] if word.lower() != "-command") or call.stdin
     if text is not None:
-        if text.strip(HOLE) == "" and mentions(place.line):
-            yield Violation(rules.UNREADABLE, place.line)
+        if text.strip(HOLE) == "":
+            yield from _unseen(place, place.line)
         yield NestedScript(text, Shell.POWERSHELL)
-    elif call.piped and mentions(place.line):
-        yield Violation(rules.UNREADABLE, place.line)
+    elif call.piped:
+        yield from _unseen(place, place.line)
 
 
 def powershell(call: ProgramCall, place: Place) -> Iterator[Seen]:
@@ -74,8 +74,8 @@ def powershell(call: ProgramCall, place: Place) -> Iterator[Seen]:
     plain = [word for word in args if not word.startswith("-")]
     text = call.stdin if call.stdin is not None else " ".join(plain)
     yield NestedScript(text, Shell.POWERSHELL, background=call.background)
-    if call.piped and call.stdin is None and mentions(place.line):
-        yield Violation(rules.UNREADABLE, said(call))
+    if call.piped and call.stdin is None:
+        yield from _unseen(place, said(call))
 
 
 def _encoded(text: str) -> Iterator[Seen]:
@@ -120,10 +120,7 @@ def python(call: ProgramCall, place: Place) -> Iterator[Seen]:
     args = call.words[1:]
     for i, word in enumerate(args):
         if re.fullmatch(r"-[a-zA-Z]*c", word):
-            code = args[i + 1] if i + 1 < len(args) else ""
-            yield from pycode.look(code)
-            yield from box.python(code, place)
-            yield from keptkey.python(code, place)
+            yield from _python(args[i + 1] if i + 1 < len(args) else "", place)
             return
         if re.fullmatch(r"-[a-zA-Z]*m", word) and i + 1 < len(args):
             yield from _module(args[i + 1], args[i + 2 :], call)
@@ -132,11 +129,21 @@ def python(call: ProgramCall, place: Place) -> Iterator[Seen]:
             yield NestedCall(args[i:], call.background)  # a script: ``python vast.py destroy ...``
             return
     if call.stdin is not None:
-        yield from pycode.look(call.stdin)
-        yield from box.python(call.stdin, place)
-        yield from keptkey.python(call.stdin, place)
-    elif call.piped and mentions(place.line):
-        yield Violation(rules.UNREADABLE, said(call))
+        yield from _python(call.stdin, place)
+    elif call.piped:
+        yield from _unseen(place, said(call))
+
+
+def _python(code: str, place: Place) -> Iterator[Seen]:
+    yield from pycode.look(code)
+    yield from box.python(code, place)
+    yield from keptkey.python(code, place)
+
+
+def _unseen(place: Place, told: str) -> Iterator[Violation]:
+    """Something that a program is given unseen: held when the line names a guarded act."""
+    if mentions(place.line):
+        yield Violation(rules.UNREADABLE, told)
 
 
 # Names and signs by which a program in another language starts one, or has text run.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from harness.shellguard.reading import HOLE, MAX_TEXT, ParsedLine, ProgramCall
+from harness.shellguard.reading import HOLE, ParsedLine, ProgramCall
 
 _TOKEN = re.compile(
     r"""(?P<chain>&&|\|\||&|\||\n|(?<!\w)\(|\))      # the next command starts
@@ -22,8 +22,6 @@ _KEYWORDS = frozenset({"", "do", "else", "in", "not"})
 
 def read(text: str) -> ParsedLine:
     """Every call in a line of cmd.exe."""
-    if len(text) > MAX_TEXT:
-        return ParsedLine((), (f"it is longer than {MAX_TEXT} characters",))
     reader = _Reader()
     for found in _TOKEN.finditer(text):
         reader.take(found.lastgroup or "plain", found[0])

@@ -32,7 +32,7 @@ def reason(violation: Violation) -> str:
     return f"{violation.rule.what}: {violation.rule.why}. Seen: {shown(violation.words)}"
 
 
-def explanation(judgement: Judgement, instead: Instead = by_rule) -> str:
+def explanation(judgement: Judgement, instead: Instead) -> str:
     """Every rule that the line breaks, once each, with its reason and the way that is open."""
     return "\n".join(
         f"[{violation.rule.id}] {reason(violation)}. Instead: {instead(violation)}."
@@ -40,7 +40,7 @@ def explanation(judgement: Judgement, instead: Instead = by_rule) -> str:
     )
 
 
-def warning(judgement: Judgement, instead: Instead = by_rule) -> str | None:
+def warning(judgement: Judgement, instead: Instead) -> str | None:
     """Warning about a line that may run, None without one. Raises Refused when it is held."""
     leading = judgement.leading
     if leading is None:

@@ -9,13 +9,13 @@ would start it. What cannot be read is held when it names a guarded act.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from harness.shellguard import box, carriers, keptkey, launchers, machines, provider, rules, vastcli, webapi
 from harness.shellguard.programs import CARRIERS, DETACHED, INERT, INTERPRETERS, OPEN_ENDED, inert, run_by_name, wrapped
-from harness.shellguard.reading import HOLE, PRINTERS, ParsedLine, ProgramCall, Shell, printed, program
+from harness.shellguard.reading import HOLE, MAX_TEXT, PRINTERS, ParsedLine, ProgramCall, Shell, printed, program
 from harness.shellguard.rules import Decision
 from harness.shellguard.seen import Look, NestedCall, NestedScript, Place, Seen, Violation, said
 from harness.shellguard.topics import mentions, touches
@@ -67,7 +67,9 @@ def _judgement(found: Iterator[Violation]) -> Judgement:
     return Judgement(tuple(unique.values()))
 
 
-def _reader(shell: Shell) -> Callable[[str], ParsedLine]:
+def _read(text: str, shell: Shell) -> ParsedLine:
+    if len(text) > MAX_TEXT:
+        return ParsedLine((), (f"it is longer than {MAX_TEXT} characters",))
     # The grammars are loaded only for a line that has something to do with a rule: a hook runs at every command.
     if shell is Shell.POWERSHELL:
         from harness.shellguard.powershell import read  # noqa: PLC0415  # see above
@@ -75,7 +77,7 @@ def _reader(shell: Shell) -> Callable[[str], ParsedLine]:
         from harness.shellguard.cmdexe import read  # noqa: PLC0415  # see above
     else:
         from harness.shellguard.bash import read  # noqa: PLC0415  # see above
-    return read
+    return read(text)
 
 
 def _script(script: NestedScript, place: Place, depth: int) -> Iterator[Violation]:
@@ -84,7 +86,7 @@ def _script(script: NestedScript, place: Place, depth: int) -> Iterator[Violatio
             yield Violation(rules.UNREADABLE, place.line)
         return
     unknown = "%_%" if script.shell is Shell.CMD else "${_}"
-    reading = _reader(script.shell)(script.text.replace(HOLE, unknown))
+    reading = _read(script.text.replace(HOLE, unknown), script.shell)
     place = replace(
         place,
         remote=place.remote or script.remote,

@@ -9,17 +9,7 @@ import tree_sitter
 import tree_sitter_powershell
 
 from harness.shellguard.programs import CODE
-from harness.shellguard.reading import (
-    HOLE,
-    MAX_DEPTH,
-    MAX_TEXT,
-    ParsedLine,
-    ProgramCall,
-    awaited,
-    names,
-    printed,
-    program,
-)
+from harness.shellguard.reading import HOLE, MAX_DEPTH, ParsedLine, ProgramCall, awaited, names, printed, program
 
 _STRINGS = names(
     """
@@ -50,8 +40,6 @@ def _parser() -> tree_sitter.Parser:
 
 def read(text: str) -> ParsedLine:
     """Every call in a line of PowerShell, script blocks included; an unreadable rest is a doubt, never silence."""
-    if len(text) > MAX_TEXT:
-        return ParsedLine((), (f"it is longer than {MAX_TEXT} characters",))
     source = text.translate(_SIGNS).replace("\r\n", "\n").encode("utf-8", "surrogatepass")
     root = _parser().parse(source).root_node
     if root.has_error:  # the grammar knows no ``--`` for programs: ``wsl -- vastai ...``

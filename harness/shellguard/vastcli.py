@@ -30,11 +30,7 @@ GUARDED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "destroy instance": ("id", (), ("-y", "--yes")),
     "destroy instances": ("ids+", (), ("-y", "--yes")),
     "recycle instance": ("id", (), ()),
-    "update instance": (
-        "id",
-        ("--template_id", "--template_hash_id", "--image", "--args", "--env", "--onstart"),
-        (),
-    ),
+    "update instance": ("id", ("--template_id", "--template_hash_id", "--image", "--args", "--env", "--onstart"), ()),
     "stop instance": ("id", (), ()),
     "stop instances": ("ids+", (), ()),
     "reboot instance": ("id", _SCHEDULE, ()),

@@ -250,11 +250,7 @@ def _base_as_reference(code: PythonScript) -> Iterator[Row]:
     for call in code.calls:
         given = next((keyword.value for keyword in call.keywords if keyword.arg == "peft_config"), None)
         if script.callee(call.func).endswith("DPOTrainer") and _makes_a_config(given, code):
-            yield (
-                call.lineno,
-                "DPOTrainer with peft_config",
-                _BASE_AS_REFERENCE,
-            )
+            yield call.lineno, "DPOTrainer with peft_config", _BASE_AS_REFERENCE
 
 
 def _makes_a_config(value: ast.expr | None, code: PythonScript) -> bool:

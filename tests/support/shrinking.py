@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from harness.artifacts import weights
+from harness.artifacts import scales
 from harness.core.errors import BadInput
 from harness.core.finding import Finding
 from harness.core.verdict import Verdict
@@ -13,7 +13,7 @@ from harness.core.verdict import Verdict
 
 def shortened(path: Path) -> tuple[Finding, ...]:
     """What a host, a full disk or another process does to a file in the middle of a look."""
-    mapped = weights.map_bytes(path)
+    mapped = scales.map_bytes(path)
     os.truncate(path, 0)
     return (Finding("read", str(mapped[-1]), Verdict.PASS, "", ""),)
 

@@ -14,7 +14,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
-from . import gguf_model, hub, template
+from . import durable, gguf_model, hub, template
 from .config import Model, Shape
 from .errors import BadConfig
 from .weights import read_object
@@ -69,17 +69,14 @@ def _built(path: Path, shape: Shape, texts: Iterable[str], seed: int) -> Path:
     note = path / "built.json"
     if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == wanted:
         return path
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    if shape.like:
-        _write_like(hub.found(shape.like, weights=False), shape, seed, partial)
-    else:
-        learned = _learned_tokenizer(itertools.islice(texts, 0, None, _SAMPLED), shape.vocab_size)
-        _drawn(_qwen2(shape, learned), seed).save_pretrained(partial)
-        learned.save_pretrained(partial)
-    (partial / note.name).write_text(json.dumps(wanted), encoding="utf-8")
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
+    with durable.replacing_folder(path) as partial:
+        if shape.like:
+            _write_like(hub.found(shape.like, weights=False), shape, seed, partial)
+        else:
+            learned = _learned_tokenizer(itertools.islice(texts, 0, None, _SAMPLED), shape.vocab_size)
+            _drawn(_qwen2(shape, learned), seed).save_pretrained(partial)
+            learned.save_pretrained(partial)
+        (partial / note.name).write_text(json.dumps(wanted), encoding="utf-8")
     return path
 
 

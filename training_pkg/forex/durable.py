@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +32,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.fsync(directory)  # the rename survives a power cut
     finally:
         os.close(directory)
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A folder that is still to be made, and takes ``folder``'s place once everything is in it."""
+    partial = folder.with_name(folder.name + PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)
+    yield partial
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

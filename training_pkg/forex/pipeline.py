@@ -226,15 +226,12 @@ class Pipeline:
 
     def _publish_adapter(self, checkpoint: Path) -> None:
         """The last checkpoint's adapter and the tokenizer, as one folder that is whole or absent."""
-        partial = ADAPTER.with_name(ADAPTER.name + durable.PARTIAL)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for name in ("adapter_model.safetensors", "adapter_config.json"):
-            shutil.copyfile(checkpoint / name, partial / name)
-        # The base's own files: transformers 5 may write an unknown token back as a new id that the model does not have.
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copyfile(self.base / name, partial / name)
-        text = self.chat.turns.published
-        (partial / "chat_template.jinja").write_text(text, encoding="utf-8", newline="")
-        shutil.rmtree(ADAPTER, ignore_errors=True)
-        partial.rename(ADAPTER)
+        with durable.replacing_folder(ADAPTER) as partial:
+            partial.mkdir(parents=True)
+            for name in ("adapter_model.safetensors", "adapter_config.json"):
+                shutil.copyfile(checkpoint / name, partial / name)
+            # The base's own: transformers 5 may write an unknown token back as a new id that the model does not have.
+            for name in ("tokenizer.json", "tokenizer_config.json"):
+                shutil.copyfile(self.base / name, partial / name)
+            text = self.chat.turns.published
+            (partial / "chat_template.jinja").write_text(text, encoding="utf-8", newline="")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from harness.core.errors import BadInput
+from harness.core.reading import readable, require_size
 
 MAX_FILE_BYTES: Final = 4 << 30
 _CHUNK_BYTES: Final = 1 << 16
@@ -23,13 +23,10 @@ quickly: Final = partial(from_json, allow_inf_nan=False, cache_strings="keys")
 
 def chunks(path: Path) -> Iterator[list[bytes]]:
     """The lines of a file with their line feeds, some hundred at a time. Raises BadInput when it cannot be read."""
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise BadInput(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+    with readable(path):
+        require_size(path, MAX_FILE_BYTES)
         with path.open("rb") as file:
             yield from iter(lambda: file.readlines(_CHUNK_BYTES), [])
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def value(line: bytes) -> Any:

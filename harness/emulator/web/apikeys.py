@@ -28,11 +28,10 @@ async def create_api_key(
     if key_params is not None:
         raise not_emulated("key_params")
     wanted = rights.read(permissions)
-    with world.lock:
+    with world.changing():
         own = (*caller.key.permissions, wanted)
         key = ApiKey(world.state.new_id(), new_secret(), name, own, world.clock.now())
         world.state.scoped_keys[key.id] = key
-        world.save()
     return {"success": True, "id": key.id, "key": key.secret, "permissions": rights.written(wanted)}
 
 
@@ -48,23 +47,21 @@ async def show_api_key(world: World, *, key_id: KeyId) -> Answer:
 
 async def delete_api_key(world: World, *, key_id: KeyId) -> str:
     """DELETE /auth/apikeys/{id}/: from then on it is a wrong key. The account's first one stays."""
-    with world.lock:
+    with world.changing():
         if _known(world, key_id).id == FIRST_KEY_ID:
             raise Refusal(403, "auth_error", "You do not have permission to delete this API Key.")
         del world.state.scoped_keys[key_id]
-        world.save()
     return "Successfully Deleted API Key"
 
 
 async def reset_api_key(world: World, caller: Caller) -> Answer:
     """PUT /commands/reset_apikey/: the key that asks is a wrong one from then on; its rights go to a new one."""
-    with world.lock:
+    with world.changing():
         key, secret = _known(world, caller.key.id), new_secret()
         if key.id == FIRST_KEY_ID:
             world.state.key = secret
         else:
             world.state.scoped_keys[key.id] = replace(key, secret=secret)
-        world.save()
     return {"success": True, "new_api_key": secret}
 
 

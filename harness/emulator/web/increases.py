@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from harness.core.money import HOUR_S
 from harness.emulator import increase
 from harness.emulator.rental import PriceIncrease
 from harness.emulator.request import Integer
 from harness.emulator.web.exchange import Answer
 from harness.emulator.world import World
-
-_HOUR_S = 3600.0
 
 
 async def pending(world: World) -> Answer:
@@ -33,14 +32,14 @@ def _answered(asked: PriceIncrease) -> Answer:
 
 def _row(world: World, asked: PriceIncrease) -> Answer:
     rental = world.rental(asked.instance_id)
-    disk = rental.ask.storage_per_hour(rental.disk_gb) / _HOUR_S
+    disk = rental.ask.storage_per_hour(rental.disk_gb) / HOUR_S
     same = {"disk_ram_costpersec": disk, "bwu_cost": rental.ask.inet_up_cost, "bwd_cost": rental.ask.inet_down_cost}
     return {
         "pending_price_increase_id": asked.id,
         "contract_id": rental.id,
         "host_id": rental.ask.machine_id * 3,
-        "new_gpu_costpersec": asked.price_per_hour / _HOUR_S,
-        "old_gpu_costpersec": rental.price_per_hour / _HOUR_S,
+        "new_gpu_costpersec": asked.price_per_hour / HOUR_S,
+        "old_gpu_costpersec": rental.price_per_hour / HOUR_S,
         **{f"{age}_{name}": value for age in ("new", "old") for name, value in same.items()},
         "new_platform_fee": None,
         "old_platform_fee": None,

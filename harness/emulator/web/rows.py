@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from harness.core.money import GB
 from harness.core.ports import Json
+from harness.emulator.freeport import HOST
 from harness.emulator.rental import RentedInstance, Status
 from harness.emulator.state import RentedVolume
-
-HOST = "127.0.0.1"
-_GB = 1e9
 
 
 def instance_row(
@@ -56,8 +55,8 @@ def instance_row(
             "uptime_mins": (now - rental.running_since) / 60.0 if rental.running_since is not None else None,
             "is_bid": rental.is_bid,
             "disk_space": rental.disk_gb,
-            "disk_usage": -1 if used is None else used / _GB,
-            "disk_util": -1 if used is None else used / (rental.disk_gb * _GB),
+            "disk_usage": -1 if used is None else used / GB,
+            "disk_util": -1 if used is None else used / (rental.disk_gb * GB),
             "gpu_totalram": ask.gpu_ram_mb * ask.num_gpus,
             "gpu_util": 0.0 if up else None,
             "gpu_temp": 31.0 if up else None,

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.emulator.charges import ChargeEntry
+from harness.emulator.freeport import HOST
 from harness.emulator.market import DAY_S, Ask
 from harness.emulator.rental import RentedInstance, Status
-from harness.emulator.web.rows import HOST
 
 GPU_IDS: Mapping[str, str] = {
     "A100 SXM4": "NVIDIA A100-SXM4-80GB",

@@ -11,11 +11,11 @@ from pydantic import BeforeValidator, Field
 
 from harness.emulator.box.layout import layout_of
 from harness.emulator.box.paths import resolve
+from harness.emulator.freeport import HOST
 from harness.emulator.refusal import invalid
 from harness.emulator.request import Integer, Label, VolumeSize
 from harness.emulator.state import RentedVolume
 from harness.emulator.web.exchange import Answer
-from harness.emulator.web.rows import HOST
 from harness.emulator.world import World
 
 

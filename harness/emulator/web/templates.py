@@ -8,6 +8,7 @@ from pydantic import Field, Json, JsonValue
 
 from harness.emulator import market
 from harness.emulator.refusal import Refusal, invalid
+from harness.emulator.request import given
 from harness.emulator.template import RECOMMENDED, Template, TemplateRequest
 from harness.emulator.web.exchange import Answer
 from harness.emulator.world import World
@@ -31,7 +32,7 @@ async def create_template(world: World, body: Answer) -> Answer:
     content = TemplateRequest.read(body)
     if not content.name or not content.image:
         raise invalid("a template needs a name and an image")
-    with world.lock:
+    with world.changing():
         if len(world.state.templates) >= MAX_TEMPLATES:
             raise invalid(f"there are {MAX_TEMPLATES} templates")
         made = Template(world.state.new_id(), world.scenario.account.user_id, world.clock.now(), content)
@@ -40,19 +41,16 @@ async def create_template(world: World, body: Answer) -> Answer:
 
 async def update_template(world: World, body: Answer, *, hash_id: str) -> Answer:
     """PUT /template/: what is not sent stays; its hash is another one afterwards."""
-    with world.lock:
+    with world.changing():
         known = template_of(world, hash_id, own=True)
-        changed = TemplateRequest.read(
-            {**known.content.model_dump(), **{k: v for k, v in body.items() if v is not None}}
-        )
+        changed = TemplateRequest.read({**known.content.model_dump(), **given(body)})
         return _kept(world, Template(known.id, known.creator_id, known.created_at, changed), "Template updated")
 
 
 async def delete_template(world: World, *, hash_id: str = "", template_id: int = 0) -> Answer:
     """DELETE /template/ by hash or number."""
-    with world.lock:
+    with world.changing():
         del world.state.templates[template_of(world, hash_id, template_id, own=True).id]
-        world.save()
     return {"success": True, "msg": "Template deleted"}
 
 
@@ -72,27 +70,28 @@ async def show_env_vars(world: World) -> Answer:
 
 async def create_env_var(world: World, *, name: Name, value: Value) -> Answer:
     """POST /secrets/: in the environment of every container that starts from now on; names are upper case."""
-    with world.lock:
+    with world.changing():
         if name.upper() in world.state.secrets:
             raise Refusal(400, "existing_key", f"{name.upper()} is there already; update it instead")
         if len(world.state.secrets) >= MAX_SECRETS:
             raise Refusal(400, "max_secrets", f"there are {MAX_SECRETS} variables")
-        return _set(world, name, value, "Environment variable added successfully")
+        world.state.secrets[name.upper()] = value
+    return {"success": True, "msg": "Environment variable added successfully"}
 
 
 async def update_env_var(world: World, *, name: Name, value: Value) -> Answer:
     """PUT /secrets/."""
-    with world.lock:
+    with world.changing():
         _needs_secret(world, name)
-        return _set(world, name, value, "Environment variable updated successfully")
+        world.state.secrets[name.upper()] = value
+    return {"success": True, "msg": "Environment variable updated successfully"}
 
 
 async def delete_env_var(world: World, *, name: Name) -> Answer:
     """DELETE /secrets/."""
-    with world.lock:
+    with world.changing():
         _needs_secret(world, name)
         del world.state.secrets[name.upper()]
-        world.save()
     return {"success": True, "msg": "Environment variable deleted successfully"}
 
 
@@ -101,14 +100,7 @@ def _needs_secret(world: World, name: str) -> None:
         raise Refusal(400, "nonexistent_key", f"there is no variable {name.upper()}")
 
 
-def _set(world: World, name: str, value: str, said: str) -> Answer:
-    world.state.secrets[name.upper()] = value
-    world.save()
-    return {"success": True, "msg": said}
-
-
 def _kept(world: World, template: Template, said: str) -> Answer:
     world.state.templates[template.id] = template
-    world.save()
     shown = {"id": template.id, "hash_id": template.hash_id, "name": template.content.name}
     return {"success": True, "msg": said, "template": shown}

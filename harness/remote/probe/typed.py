@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.core.canonical import Json
 from harness.core.observed import Observed, seen, unseen
-from harness.core.text import printable
+from harness.core.text import misfits, printable
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -24,9 +24,7 @@ def typed(value: Json, kind: type[T]) -> Observed[T]:
         # As JSON once more: only there may a strict reading take an array for a tuple.
         return seen(_adapter(kind).validate_json(to_json(value), strict=True))  # type: ignore[arg-type]  # types have hashes
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return unseen(printable(f"the answer does not fit: {where}: {first['msg']}", 500))
+        return unseen(printable(f"the answer does not fit: {misfits(error)[0]}", 500))
     except ValueError as error:  # text that is no Unicode, or nested too deeply
         return unseen(printable(f"the answer does not read: {error}", 500))
 

@@ -7,11 +7,10 @@ import threading
 from collections.abc import Callable
 
 import paramiko
-from paramiko.ssh_exception import SSHException
 
 from harness.core.errors import HostUnreachable
 from harness.core.ports import Clock, RunResult
-from harness.remote.ssh.connection import Connection, describe, name
+from harness.remote.ssh.connection import CUT, Connection, describe, name
 
 
 def run_command(
@@ -53,12 +52,12 @@ def run_command(
             return RunResult(-1, output.bytes(), b"")
         ended = channel.status_event.wait(max(deadline - clock.monotonic(), 0.001))
         drain.join(max(deadline - clock.monotonic(), 0.001))
-    except (SSHException, OSError, EOFError) as error:
+    except CUT as error:
         slow = isinstance(error, TimeoutError)
         what = f"{timeout:.0f} s passed" if slow else f"the connection was cut: {describe(error)}"
         raise _did_not_end(connection, what) from error
     finally:
-        with contextlib.suppress(SSHException, OSError, EOFError):  # a dead connection cannot be told
+        with contextlib.suppress(*CUT):  # a dead connection cannot be told
             channel.close()
     if not ended:
         raise _did_not_end(connection, f"{timeout:.0f} s passed")

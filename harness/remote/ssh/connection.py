@@ -47,6 +47,19 @@ DEAD_AFTER_S = 45
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
+CUT = (SSHException, OSError, EOFError)
+"""What paramiko raises on a connection that ended, or that never was."""
+
+
+@contextlib.contextmanager
+def unreachable(said: str) -> Iterator[None]:
+    """Raises HostUnreachable, with the cause behind what is ``said``, when the connection ends inside the block."""
+    try:
+        yield
+    except CUT as error:
+        raise HostUnreachable(f"{said}: {describe(error)}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """Login to a box: the user, the routes to it, the private key, the host keys that are accepted.
@@ -82,19 +95,14 @@ class Connection:
 
     def session(self) -> paramiko.Channel:
         """Open a channel. Raises HostUnreachable; nothing was asked yet, so it is safe to try again elsewhere."""
-        try:
+        with unreachable(f"{name(self.endpoint)} opens no channel"):
             return self._transport.open_session(window_size=WINDOW, max_packet_size=PACKET, timeout=CONNECT_TIMEOUT_S)
-        except (SSHException, OSError, EOFError) as error:
-            raise HostUnreachable(f"{name(self.endpoint)} opens no channel: {describe(error)}") from error
 
     def stream_to(self, endpoint: Endpoint) -> paramiko.Channel:
         """A stream from there to another address; the connection lasts as long. Raises HostUnreachable."""
-        try:
-            there, here = (endpoint.host, endpoint.port), ("127.0.0.1", 0)
+        there, here = (endpoint.host, endpoint.port), ("127.0.0.1", 0)
+        with unreachable(f"{name(self.endpoint)} does not reach {name(endpoint)}"):
             stream = self._transport.open_channel("direct-tcpip", there, here, timeout=CONNECT_TIMEOUT_S)
-        except (SSHException, OSError, EOFError) as error:
-            refused = f"{name(self.endpoint)} does not reach {name(endpoint)}: {describe(error)}"
-            raise HostUnreachable(refused) from error
         end = stream.close
 
         def close() -> None:
@@ -106,26 +114,21 @@ class Connection:
 
     def start(self, channel: paramiko.Channel, command: str, timeout: float) -> None:
         """Start a command in the box's login shell. Raises HostUnreachable; it may have run nevertheless."""
-        try:
+        with unreachable(f"{name(self.endpoint)} does not start commands"):
             channel.settimeout(timeout)
             with self.ended_after(timeout):
                 channel.exec_command(command)
-        except (SSHException, OSError, EOFError) as error:
-            raise HostUnreachable(f"{name(self.endpoint)} does not start commands: {describe(error)}") from error
 
     def round_trip(self, clock: Clock) -> float:
         """Round trip to the box itself, seconds, also behind a proxy. Raises HostUnreachable.
 
         A global request is one packet each way: of a channel's packets the server holds some back for 40 ms.
         """
-        with self._asking:
-            try:
-                started = clock.monotonic()
-                with self.ended_after(CONNECT_TIMEOUT_S):
-                    self._transport.global_request("keepalive@openssh.com")
-                passed = clock.monotonic() - started
-            except (SSHException, OSError, EOFError) as error:
-                raise HostUnreachable(f"{name(self.endpoint)} does not answer: {describe(error)}") from error
+        with self._asking, unreachable(f"{name(self.endpoint)} does not answer"):
+            started = clock.monotonic()
+            with self.ended_after(CONNECT_TIMEOUT_S):
+                self._transport.global_request("keepalive@openssh.com")
+            passed = clock.monotonic() - started
         if not self.alive():
             raise HostUnreachable(f"{name(self.endpoint)} does not answer")
         return passed
@@ -247,10 +250,8 @@ def _connect(login: Login, endpoint: Endpoint, log_in: Callable[[paramiko.Transp
     connected = _reach(endpoint, tuple(hop for hop in endpoint.jump.split(",") if hop and hop != "none"))
     transport = paramiko.Transport(connected, default_window_size=WINDOW, default_max_packet_size=PACKET)
     try:
-        host_key = _handshake(transport, login, endpoint, log_in)
-    except (SSHException, OSError, EOFError) as error:
-        transport.close()
-        raise HostUnreachable(f"{name(endpoint)} does not let us in: {describe(error)}") from error
+        with unreachable(f"{name(endpoint)} does not let us in"):
+            host_key = _handshake(transport, login, endpoint, log_in)
     except BaseException:
         transport.close()
         raise

@@ -26,6 +26,7 @@ from paramiko.ssh_exception import BadAuthenticationType, PasswordRequiredExcept
 from harness.core import environment
 from harness.core.errors import BadInput, HostUnreachable
 from harness.core.ports import Endpoint
+from harness.core.reading import readable
 
 _USUAL: Final = ("id_ed25519", "id_ecdsa", "id_rsa")
 _TRIES: Final = 5
@@ -202,10 +203,8 @@ def _lines(file: Path, folder: Path, deep: int) -> Iterator[str]:
 
 def _listed(path: Path, name: str) -> Iterator[str]:
     """Host keys that a ``known_hosts`` lists under a name, also a hashed one; lines that do not read say nothing."""
-    try:
+    with readable(path):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
     for line in lines:
         names, _, key = line.strip().partition(" ")
         with contextlib.suppress(ValueError):  # of base64 that is none, and of a line that ends too early

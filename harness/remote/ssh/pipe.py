@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 
 from paramiko import Channel
-from paramiko.ssh_exception import SSHException
 
 from harness.core.errors import HostUnreachable, TransferFailed
 from harness.remote.probe.posix_fallback import NO_SUCH_PROGRAM
 from harness.remote.ssh import channel_buffer
-from harness.remote.ssh.connection import Connection, describe
+from harness.remote.ssh.connection import CUT, Connection, describe, unreachable
 
 OPEN_TIMEOUT_S = 30.0
 CHATTER_LIMIT = 64 << 10
@@ -54,18 +53,16 @@ class CommandPipe:
         try:
             with self._in_time():
                 self._channel.sendall(data)
-        except (SSHException, OSError, EOFError) as error:
+        except CUT as error:
             self._require_program()
             raise HostUnreachable(f"the connection was cut: {describe(error)}") from error
 
     def read(self, limit: int) -> bytes:
         """From one to ``limit`` bytes, none at the end. Raises HostUnreachable, and TransferFailed without the mark."""
-        try:
+        with unreachable("the connection was cut"):
             if self._mark:
                 self._skip_to_mark()
             data = self._rest[:limit] or self._channel.recv(limit)
-        except (SSHException, OSError, EOFError) as error:
-            raise HostUnreachable(f"the connection was cut: {describe(error)}") from error
         self._rest = self._rest[limit:]
         return data
 
@@ -88,7 +85,7 @@ class CommandPipe:
         """End the command, and the connection unless others use it; another thread's ``read`` ends."""
         if not self._shared:
             self._connection.close()
-        with contextlib.suppress(SSHException, OSError, EOFError):  # a dead connection cannot be told
+        with contextlib.suppress(*CUT):  # a dead connection cannot be told
             self._channel.close()
 
     def _in_time(self) -> contextlib.AbstractContextManager[None]:

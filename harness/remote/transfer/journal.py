@@ -48,15 +48,20 @@ class Journal:
         self.chunk = chunk_size(remote.size)
         self.count = -(-remote.size // self.chunk)
         self.done: set[int] = set()
+        self._head = {"bytes": remote.size, "sha256": remote.sha256, "chunk": self.chunk}
 
     def open(self) -> None:
         """Continue an unfinished download of this very file, else begin anew. Raises LocalDiskFull."""
-        head = {"bytes": self.remote.size, "sha256": self.remote.sha256, "chunk": self.chunk}
         known = self._read()
-        if known is None or known[0] != head or not self.part.exists() or self.part.stat().st_size != self.remote.size:
+        if (
+            known is None
+            or known[0] != self._head
+            or not self.part.exists()
+            or self.part.stat().st_size != self.remote.size
+        ):
             self.discard()
             self._make_room()
-            durable.write(self.file, json.dumps(head).encode() + b"\n")
+            durable.write(self.file, json.dumps(self._head).encode() + b"\n")
         else:
             self.done = {index for index in known[1] if 0 <= index < self.count}
 
@@ -75,8 +80,7 @@ class Journal:
     def forget(self, indexes: list[int]) -> None:
         """Strike chunks that turned out to be wrong, to be fetched again."""
         self.done.difference_update(indexes)
-        head = {"bytes": self.remote.size, "sha256": self.remote.sha256, "chunk": self.chunk}
-        lines = [json.dumps(head), *map(str, sorted(self.done))]
+        lines = [json.dumps(self._head), *map(str, sorted(self.done))]
         durable.write(self.file, "\n".join([*lines, ""]).encode())
 
     def publish(self) -> None:

@@ -14,6 +14,7 @@ from harness.core.errors import BadInput, HostUnreachable, TransferFailed
 from harness.core.ids import Sha256
 from harness.core.ports import Json, OnProgress, Progress
 from harness.core.questions import Answers, TreeOf
+from harness.core.reading import readable
 from harness.remote.box.outputs import OURS, is_written_there
 from harness.remote.path_safety import problem_of_remote, safe_relative
 from harness.remote.ssh.pipe import CommandPipe
@@ -70,12 +71,9 @@ def send(
 
 def _local(local: Path, path: str, digest: Sha256) -> _File:
     safe_relative(path)
-    try:
-        with local.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-            size = os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise BadInput(f"{local} cannot be read: {error.strerror or error}") from error
+    with readable(local), local.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+        size = os.fstat(file.fileno()).st_size
     if found != digest:
         raise BadInput(f"{local} changed since its digest was taken", remedy="Build the package's manifest again.")
     return _File(path, local, size, digest)

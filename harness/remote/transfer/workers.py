@@ -51,15 +51,16 @@ class PieceQueue:
         """The unfinished pieces of each chunk."""
         self._fetched: list[int] = []
         self._identity: str | None = None
-        self._ready = False
-        self._stopped = False
+        self.ready = False
+        """True once pieces are handed out."""
+        self.stopped = False
         self.changed = threading.Condition()
         self.workers = 1
 
     def open(self) -> None:
         """Let the workers have pieces: the disk has room for all of them."""
         with self.changed:
-            self._ready = True
+            self.ready = True
             self.changed.notify_all()
 
     def take(self, *, ahead: bool) -> Piece | None:
@@ -68,9 +69,9 @@ class PieceQueue:
             for_others = self.workers if self.workers > 1 else 0
             if ahead and len(self._todo) <= for_others:
                 return None
-            while not self._stopped and (not self._ready or (not self._todo and self._left)):
+            while not self.stopped and (not self.ready or (not self._todo and self._left)):
                 self.changed.wait()
-            return None if self._stopped or not self._todo else self._share()
+            return None if self.stopped or not self._todo else self._share()
 
     def _share(self) -> Piece:
         """A worker's next piece: at most its share of half of what is left, so that nobody waits long for the last."""
@@ -103,7 +104,7 @@ class PieceQueue:
     def wait_fetched(self) -> list[int] | None:
         """Wait for fetched chunks; None when there will be no more."""
         with self.changed:
-            while not self._fetched and self._left and not self._stopped:
+            while not self._fetched and self._left and not self.stopped:
                 self.changed.wait()
             found, self._fetched = self._fetched, []
             return found or None
@@ -111,23 +112,13 @@ class PieceQueue:
     def wait_end(self, seconds: float) -> None:
         """Wait until everything is fetched or stopped, ``seconds`` at most."""
         with self.changed:
-            self.changed.wait_for(lambda: self._stopped or not self._left, seconds)
+            self.changed.wait_for(lambda: self.stopped or not self._left, seconds)
 
     def stop(self) -> None:
         """Release everyone who waits; no piece is handed out any more."""
         with self.changed:
-            self._stopped = True
+            self.stopped = True
             self.changed.notify_all()
-
-    @property
-    def ready(self) -> bool:
-        """True once pieces are handed out."""
-        return self._ready
-
-    @property
-    def stopped(self) -> bool:
-        """True once it was stopped."""
-        return self._stopped
 
     @property
     def complete(self) -> bool:
@@ -145,7 +136,8 @@ class DownloadWorker:
     def __init__(self, queue: PieceQueue, journal: Journal) -> None:
         self._queue = queue
         self._journal = journal
-        self._retired = False
+        self.retired = False
+        """True once it was told to end."""
         self._stream: RangeStream | None = None
         self._asked: deque[Piece] = deque()
         self._received_before = 0
@@ -161,7 +153,7 @@ class DownloadWorker:
 
     def retire(self) -> None:
         """End after the pieces that were asked for."""
-        self._retired = True
+        self.retired = True
 
     def cut_stream(self) -> None:
         """Cut the present stream, for it stalls."""
@@ -180,11 +172,6 @@ class DownloadWorker:
         return self.waiting and self.received > self._received_before
 
     @property
-    def retired(self) -> bool:
-        """True once it was told to end."""
-        return self._retired
-
-    @property
     def ended(self) -> bool:
         """True when it does not run."""
         return not self._thread.is_alive()
@@ -197,7 +184,7 @@ class DownloadWorker:
             self._thread.join(0.05)
 
     def _gives_up(self) -> bool:
-        return self._retired or self._queue.stopped or self._queue.complete
+        return self.retired or self._queue.stopped or self._queue.complete
 
     def _run(self, open_stream: OpenStream) -> None:
         pause = 0.0
@@ -239,7 +226,7 @@ class DownloadWorker:
             self.received += count
 
         while True:
-            while len(asked) < AHEAD and not self._retired:
+            while len(asked) < AHEAD and not self.retired:
                 piece = self._queue.take(ahead=bool(asked))
                 if piece is None:
                     break

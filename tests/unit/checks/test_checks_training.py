@@ -15,6 +15,7 @@ from harness.core.lifecycle import Stage
 from harness.core.observed import seen
 from harness.core.ports import PendingPrice
 from harness.core.verdict import Verdict
+from harness.facts.checkpoints import of_job
 from harness.facts.mirror import Mirrored
 from harness.facts.training import TrainingFacts, steps_left_s
 from harness.plugin.looking import Evidence
@@ -64,7 +65,8 @@ def resumed(at: int, *after: str, before: float = 0.8) -> dict[str, Any]:
 
 
 def checkpoints(*found: Any) -> dict[str, Any]:
-    return {"checkpoints": {"sft": seen(tuple(found)), "dpo": seen(())}}
+    """What a look at the training tells of the first trainer's checkpoints; the other has none."""
+    return {"checkpoints": {"sft": seen(of_job(sound_job(), found)), "dpo": seen(())}}
 
 
 def torn(step: int, **changes: Any) -> dict[str, Any]:
