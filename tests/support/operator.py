@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.core.clock import SystemClock
 from harness.core.ids import JobName
@@ -20,6 +21,7 @@ from harness.ledger.kinds import JobEvent
 from harness.ledger.sql import open_store
 from harness.providers.emulated import stop_emulator
 from tests.support.job_histories import events_of
+from tests.support.warm import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"
@@ -64,8 +66,8 @@ class Operator:
     def start(self, *options: str) -> subprocess.Popen[str]:
         """The command, in a process of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "harness", "run", str(self.file), "--yes", "--plain", *options],
-            env={**os.environ, "HARNESS_HOME": str(self.home)},
+            [sys.executable, "-m", *self._words(*options)],
+            env=self._environment,
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -73,9 +75,17 @@ class Operator:
             start_new_session=True,
         )
 
+    def _words(self, *options: str) -> list[str]:
+        return ["harness", "run", str(self.file), "--yes", "--plain", *options]
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "HARNESS_HOME": str(self.home)}
+
     def run(self, *options: str) -> int:
         """The command, to its end; its exit code."""
-        return self.end(self.start(*options))
+        done = warm().python(self._words(*options), env=self._environment, cwd=ROOT, timeout=RUN_S)
+        return self._ended(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def end(self, process: subprocess.Popen[str]) -> int:
         """Wait for a command's end; its exit code."""
@@ -85,9 +95,12 @@ class Operator:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        self.said.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
-        sys.stdout.write(f"{out}{err}--- exit {process.returncode}\n")  # pytest shows it when something does not hold
-        return process.returncode
+        return self._ended(process.args, process.returncode, out, err)
+
+    def _ended(self, command: Any, code: int, out: str, err: str) -> int:
+        self.said.append(subprocess.CompletedProcess(command, code, out, err))
+        sys.stdout.write(f"{out}{err}--- exit {code}\n")  # pytest shows it when something does not hold
+        return code
 
     @property
     def service(self) -> Path:
