@@ -9,7 +9,6 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from harness.core.clock import SystemClock
 from harness.core.ids import JobName
@@ -66,7 +65,7 @@ class Operator:
     def start(self, *options: str) -> subprocess.Popen[str]:
         """The command, in a process of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", *self._words(*options)],
+            self._command(*options),
             env=self._environment,
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -75,8 +74,8 @@ class Operator:
             start_new_session=True,
         )
 
-    def _words(self, *options: str) -> list[str]:
-        return ["harness", "run", str(self.file), "--yes", "--plain", *options]
+    def _command(self, *options: str) -> list[str]:
+        return [sys.executable, "-m", "harness", "run", str(self.file), "--yes", "--plain", *options]
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -84,8 +83,17 @@ class Operator:
 
     def run(self, *options: str) -> int:
         """The command, to its end; its exit code."""
-        done = warm().python(self._words(*options), env=self._environment, cwd=ROOT, timeout=RUN_S)
-        return self._ended(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+        return self._ended(
+            warm().run(
+                self._command(*options),
+                env=self._environment,
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=RUN_S,
+                check=False,
+            )
+        )
 
     def end(self, process: subprocess.Popen[str]) -> int:
         """Wait for a command's end; its exit code."""
@@ -95,12 +103,13 @@ class Operator:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        return self._ended(process.args, process.returncode, out, err)
+        return self._ended(subprocess.CompletedProcess(process.args, process.returncode, out, err))
 
-    def _ended(self, command: Any, code: int, out: str, err: str) -> int:
-        self.said.append(subprocess.CompletedProcess(command, code, out, err))
-        sys.stdout.write(f"{out}{err}--- exit {code}\n")  # pytest shows it when something does not hold
-        return code
+    def _ended(self, done: subprocess.CompletedProcess[str]) -> int:
+        self.said.append(done)
+        # pytest shows it when something does not hold
+        sys.stdout.write(f"{done.stdout}{done.stderr}--- exit {done.returncode}\n")
+        return done.returncode
 
     @property
     def service(self) -> Path:

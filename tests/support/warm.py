@@ -40,13 +40,26 @@ class Warm:
     lock: threading.Lock = field(default_factory=threading.Lock)
     TimeoutExpired = subprocess.TimeoutExpired
 
-    def python(
-        self, words: Sequence[str], *, env: Mapping[str, str], cwd: Path | str, timeout: float
-    ) -> subprocess.CompletedProcess[bytes]:
-        """``python -m WORDS`` to its end; raises subprocess.TimeoutExpired when it was killed for its time."""
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path | str | None = None,
+        timeout: float | None = None,
+        text: bool = False,
+        **told: Any,
+    ) -> subprocess.CompletedProcess[Any]:
+        """``subprocess.run`` of ``[sys.executable, "-m", MODULE, ...]`` that captures its output and reads no input."""
+        python, dash, *words = command
+        assert (python, dash) == (sys.executable, "-m")
+        assert told.pop("capture_output")
+        assert not told.pop("check")
+        assert told.pop("stdin", subprocess.DEVNULL) == subprocess.DEVNULL
+        assert not told
         with self.lock, TemporaryDirectory(prefix="warm-") as scratch:
-            out, err = Path(scratch, "out"), Path(scratch, "err")
-            order = {"words": [*words], "env": {**env}, "cwd": str(cwd), "out": str(out), "err": str(err)}
+            said = Path(scratch, "out"), Path(scratch, "err")
+            order = {"words": words, "env": {**env}, "cwd": str(cwd or Path.cwd()), "said": [*map(str, said)]}
             message = json.dumps(order).encode()
             self.line.sendall(_number(len(message)) + message)
             pid = _told(self.line)
@@ -55,18 +68,13 @@ class Warm:
                 status = _told(self.line)
             except TimeoutError:
                 os.killpg(pid, signal.SIGKILL)
-                raise subprocess.TimeoutExpired([*words], timeout) from None
+                self.line.settimeout(None)
+                _told(self.line)
+                raise subprocess.TimeoutExpired(command, timeout or 0.0) from None
             finally:
                 self.line.settimeout(None)
-            return subprocess.CompletedProcess([*words], status, out.read_bytes(), err.read_bytes())
-
-    def run(self, command: Sequence[str], *, timeout: float, **told: Any) -> subprocess.CompletedProcess[bytes]:
-        """As ``subprocess.run`` for what the judge asks of it."""
-        _, dash, *words = command
-        assert dash == "-m"
-        assert told.pop("capture_output")
-        assert not told.pop("check")
-        return self.python(words, timeout=timeout, **told)
+            out, err = (path.read_text("utf-8") if text else path.read_bytes() for path in said)
+            return subprocess.CompletedProcess(command, status, out, err)
 
 
 @cache
@@ -122,8 +130,8 @@ def _serve(line: socket.socket) -> None:
 def _become(order: Mapping[str, Any]) -> None:
     """Be the command that was ordered, and end."""
     os.setsid()
-    for number, name in ((1, "out"), (2, "err")):
-        file = os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for number, path in enumerate(order["said"], 1):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, number)
         os.close(file)
     os.chdir(order["cwd"])
