@@ -6,15 +6,17 @@ Three Protocols of one family: looking needs the first, writing to the event log
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from harness.core.ports import Clock, Host, Provider
 from harness.core.rate import Meter
 from harness.gates.facts_file import TakenFacts
 from harness.job.model import Job
-from harness.ledger.history import History
-from harness.ledger.kinds import JobEvent
-from harness.ledger.ownership import Known
+
+if TYPE_CHECKING:  # a gate judges recorded facts, and starts without the ledger
+    from harness.ledger.history import History
+    from harness.ledger.kinds import JobEvent
+    from harness.ledger.ownership import Known
 
 
 class JobContext(Protocol):

@@ -11,13 +11,12 @@ import typer
 from harness.core import durable
 from harness.core.errors import BadInput, Refused
 from harness.core.lifecycle import Stage
-from harness.core.text import human_bytes, printable
+from harness.core.text import human_bytes, printable, rfc3339
 from harness.release import envelope as envelopes
 from harness.release import release as releases
 from harness.release import signing
 from harness.release.envelope import Envelope
 from harness.release.release import Release
-from harness.release.statement import rfc3339
 
 app = typer.Typer(help="Read, sign or check a release statement.", no_args_is_help=True)
 

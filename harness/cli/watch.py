@@ -18,7 +18,7 @@ from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HarnessError, JobBusy, ProviderUnavailable, StillBilling
 from harness.core.ids import InstanceId, JobName
 from harness.core.ports import Clock, Instance
-from harness.core.text import printable
+from harness.core.text import printable, rfc3339
 from harness.job.provider import ProviderTable
 from harness.ledger import ownership
 from harness.ledger.bills import bills
@@ -30,7 +30,6 @@ from harness.notify import targets
 from harness.notify.forgotten import Forgotten, of_job
 from harness.notify.targets import Notice, Occasion
 from harness.providers import registry
-from harness.release.statement import rfc3339
 from harness.wiring import open_ledger, open_provider
 
 _HOUR_S = 3600.0

@@ -14,8 +14,8 @@ from harness import __version__
 from harness.conformance.run import Answer, Conformance, Outcome
 from harness.core import durable
 from harness.core.canonical import Json
+from harness.core.text import rfc3339
 from harness.providers.assumptions import Assumption
-from harness.release.statement import rfc3339
 
 
 def table(rows: Sequence[Assumption]) -> str:

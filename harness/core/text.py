@@ -6,12 +6,15 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+RFC3339 = "%Y-%m-%dT%H:%M:%SZ"
+"""Format of a moment in UTC, in whole seconds."""
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _KEPT = frozenset("\t\n")
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9¹²³]) *(?:\..*)?", re.IGNORECASE)
@@ -76,3 +79,8 @@ def human_seconds(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min"
+
+
+def rfc3339(moment: float) -> str:
+    """Seconds since the epoch as RFC 3339 in UTC, whole seconds."""
+    return datetime.fromtimestamp(int(moment), UTC).strftime(RFC3339)

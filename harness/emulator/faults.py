@@ -85,6 +85,11 @@ class FaultBook:
         """The next thing of those kinds that happens to an instance, counted."""
         return self._next(LifeEvent, lambda event: event.do in kinds, holds)
 
+    def awaits_life(self) -> bool:
+        """True while something may still happen to an instance by itself."""
+        with self._lock:
+            return any(isinstance(armed.fault, LifeEvent) and not armed.exhausted() for armed in self._armed)
+
     def _next(self, kind: type[F], fits: Callable[[F], bool], holds: Holds) -> F | None:
         with self._lock:
             candidates = [

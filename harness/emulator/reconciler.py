@@ -32,7 +32,7 @@ from harness.emulator.rental import RentedInstance, Status
 from harness.emulator.scenario import SshFault
 from harness.emulator.world import World
 
-TICK_S = 0.05
+TICK_S = 0.1
 """How often the boxes are looked after, in real seconds."""
 
 
@@ -167,7 +167,8 @@ class Reconciler:
 
     async def _tend(self, box: _Box, rental: RentedInstance) -> None:
         booted = rental.status is Status.RUNNING and box.done.boots == rental.boots
-        await asyncio.to_thread(happen, self._world, rental, box.container, booted=booted)
+        if self._world.faults.awaits_life():
+            await asyncio.to_thread(happen, self._world, rental, box.container, booted=booted)
         rental, now = self._world.rental(rental.id), self._world.settle()
         if box.done.wipes != rental.wipes:
             await self._down(box)
@@ -186,7 +187,8 @@ class Reconciler:
         if self._opens(rental, now):
             await self._open(box, rental)
         self._account(box, rental)
-        await asyncio.to_thread(box.disk.measure)
+        if box.disk.due():
+            await asyncio.to_thread(box.disk.measure)
         self._world.disk_used[rental.id] = box.disk.used
 
     async def _boot(self, box: _Box, rental: RentedInstance) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from harness.core.errors import BadInput
+from harness.core.text import human_seconds, rfc3339
 from harness.job.model import Job
 
 FORMAT = 1
@@ -73,3 +74,9 @@ def name_of(path: str) -> str:
 def digest(data: bytes) -> str:
     """The SHA-256 under which a facts file is named in the event log."""
     return hashlib.sha256(data).hexdigest()
+
+
+def recorded(stage: str, how: str, at: float, now: float, looked_at: str = "the world is not looked at") -> str:
+    """Sentence about facts that were seen or judged (``how``) earlier: when, and how long ago by this clock."""
+    ago = f"{human_seconds(now - at)} ago" if now >= at else f"{human_seconds(at - now)} from now, by this clock"
+    return f"recorded facts of stage {stage}, {how} {rfc3339(at)}, {ago}: {looked_at}"

@@ -16,10 +16,9 @@ from harness.core.errors import BadInput, GateUnknown
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.observed import CouldNotLook
 from harness.core.text import did_you_mean
-from harness.gates.facts_file import UNTOLD, FactsFile, digest, name_of, read_facts
+from harness.gates.facts_file import UNTOLD, FactsFile, digest, name_of, read_facts, recorded
 from harness.job.model import Job
 from harness.plugin.arguments import ALL, asked_stages
-from harness.report.junit import recorded
 
 if TYPE_CHECKING:
     from harness.wiring import OpenContext

@@ -19,7 +19,7 @@ from harness.core.canonical import canonical
 from harness.core.errors import BadInput
 from harness.core.ids import CheckId, InstanceId, JobName, Sha256, instance_id, job_name, plain, sha256
 from harness.core.lifecycle import Stage
-from harness.core.text import printable
+from harness.core.text import RFC3339, printable, rfc3339
 from harness.core.verdict import Verdict
 from harness.ledger.chain import Head
 
@@ -47,7 +47,6 @@ _NAMES: Final[dict[str, tuple[str | int, ...]]] = {
 }
 """Place of the artifact's own name, by predicate type."""
 
-_RFC3339: Final = "%Y-%m-%dT%H:%M:%SZ"
 _LONGEST: Final = 4096
 _LARGEST: Final = 2**53 - 1  # the largest whole number that every reader of JSON keeps
 
@@ -132,11 +131,6 @@ def read(source: Path | bytes) -> Release:
         return _strictly(told)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{name} is not a release: {printable(str(error), 300)}") from error
-
-
-def rfc3339(moment: float) -> str:
-    """Seconds since the epoch as RFC 3339 in UTC, whole seconds."""
-    return datetime.fromtimestamp(int(moment), UTC).strftime(_RFC3339)
 
 
 def read_bytes(path: Path, most: int) -> bytes:
@@ -296,7 +290,7 @@ def _name(value: Any) -> str:
 
 
 def _seconds(text: Any) -> int:
-    return int(datetime.strptime(text, _RFC3339).replace(tzinfo=UTC).timestamp())
+    return int(datetime.strptime(text, RFC3339).replace(tzinfo=UTC).timestamp())
 
 
 def _predicate(value: Any) -> str:

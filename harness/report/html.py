@@ -17,8 +17,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from harness import __version__
+from harness.core.text import rfc3339
 from harness.core.verdict import Verdict
-from harness.release.statement import rfc3339
 from harness.report import bars, charts, numbers, standing
 from harness.report.bars import Bar, Whisker
 from harness.report.model import JobStanding, Report

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterable
 from xml.etree import ElementTree as ET
 
-from harness.core.text import human_seconds, printable
+from harness.core.text import printable, rfc3339
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, Sight
-from harness.release.statement import rfc3339
+from harness.gates.facts_file import recorded
 from harness.report.model import Report
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -39,12 +39,6 @@ def render(report: Report) -> bytes:
             for stage in report.stages
         ),
     )
-
-
-def recorded(stage: str, how: str, at: float, now: float, looked_at: str = "the world is not looked at") -> str:
-    """Sentence about facts that were seen or judged (``how``) earlier: when, and how long ago by this clock."""
-    ago = f"{human_seconds(now - at)} ago" if now >= at else f"{human_seconds(at - now)} from now, by this clock"
-    return f"recorded facts of stage {stage}, {how} {rfc3339(at)}, {ago}: {looked_at}"
 
 
 def document(job: str, suites: Iterable[ET.Element]) -> bytes:

@@ -24,6 +24,7 @@ from harness.core.ports import Clock, Provider
 from harness.emulator.rental import Status
 from harness.emulator.running import running
 from harness.emulator.scenario import SshFault
+from harness.gates import judge
 from harness.job.provider import ProviderTable
 from harness.ledger.events import Fetched
 from harness.ledger.history import History, fold
@@ -32,6 +33,7 @@ from harness.providers.rate_limits import UNPACED
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider
 from tests.support.emulator_kit import Box, key_pair, rent, scenario
+from tests.support.warm import warm
 
 pytestmark = [
     pytest.mark.slow,
@@ -102,6 +104,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
         monkeypatch.setattr(command, "open_provider", provider)
         monkeypatch.setattr(wiring, "open_provider", provider)
+        monkeypatch.setattr(judge, "subprocess", warm())
         yield Scene(rent(emulator, key_pair(tmp_path), label=None), tmp_path)
 
 

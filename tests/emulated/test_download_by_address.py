@@ -17,6 +17,7 @@ from harness.shellguard.reading import HOLE
 from tests.field.case import field_case
 from tests.support.emulator_kit import Box, rented
 from tests.support.model_files import TINY, write_gguf
+from tests.support.warm import warm
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
 SCRIPT = Path(__file__).parents[2] / "scripts" / "download_vastai_model.ps1"
@@ -53,7 +54,7 @@ def _download(box: Box, local: Path, pattern: str = f"{FINAL}/*.gguf", *options:
 def _harness(tmp_path: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HARNESS_HOME": str(tmp_path / "home"), "HOME": str(tmp_path), "SSH_AUTH_SOCK": ""}
     command = [sys.executable, "-m", "harness", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return warm().run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_the_scripts_lines_bring_the_model_home_and_destroy_nothing_unknown(box: Box, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from harness.shellguard import powershell
 from harness.shellguard.reading import HOLE
 from tests.support.emulator_kit import Box, key_pair, scenario
 from tests.support.official_client import OfficialClient, official_client
+from tests.support.warm import warm
 
 pytest.importorskip("vastai")
 pytestmark = [
@@ -84,7 +85,7 @@ class Person:
         kept = {name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"}
         env = {**kept, "HOME": str(self.folder), "HARNESS_HOME": str(self.home), "VAST_API_KEY": self.emulator.key}
         command = [sys.executable, "-m", "harness", *words]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
+        done = warm().run(command, env=env, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
         said = " ".join((done.stdout + done.stderr).split())
         sys.stdout.write(f"$ harness {' '.join(words)}\n{done.stdout}{done.stderr}--- {done.returncode}\n")
         assert "Traceback" not in said

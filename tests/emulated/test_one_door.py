@@ -15,6 +15,7 @@ from harness.core.ids import InstanceId
 from harness.ledger.events import Closed, Destroyed, DestroyIntended, Fetched, Reopened
 from harness.providers.emulated import open_emulated
 from tests.support.operator import JOB, ROOT, Operator
+from tests.support.warm import warm
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,7 +35,7 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
 
 def _type(operator: Operator, *words: str) -> subprocess.CompletedProcess[str]:
     """A command of the harness, typed."""
-    done = subprocess.run(
+    done = warm().run(
         [sys.executable, "-m", "harness", *words],
         env={**os.environ, "HARNESS_HOME": str(operator.home)},
         cwd=ROOT,

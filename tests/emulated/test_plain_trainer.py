@@ -23,6 +23,7 @@ from harness.ledger.events import Closed
 from harness.ledger.history import History, fold
 from harness.ledger.sql import open_store
 from harness.providers.emulated import open_emulated, stop_emulator
+from tests.support.warm import warm
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,7 +52,7 @@ class Scene:
     def type(self, *words: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HARNESS_HOME": str(self.home)}
         command = [sys.executable, "-m", "harness", *words, "--plain"]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return warm().run(command, env=environment, capture_output=True, text=True, check=False)
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.type("run", str(self.folder / "job.toml"), "--yes", *words)

@@ -20,6 +20,7 @@ from harness.ledger.sql import open_store
 from harness.providers.emulated import open_emulated, stop_emulator
 from tests.support import real_bases
 from tests.support.job_histories import events_of
+from tests.support.warm import warm
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,7 +176,7 @@ class RealJob:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "harness", *words, "--yes", "--plain"]
-        return subprocess.run(command, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False)
+        return warm().run(command, env=self.environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
     def gate(self, stage: str) -> str:
         """What a gate says that is judged anew, which must be shut."""

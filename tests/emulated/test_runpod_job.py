@@ -17,6 +17,7 @@ from harness.emulator.scenario import ApiFault
 from harness.ledger.events import Closed, Destroyed, Rented
 from harness.ledger.sql import open_store
 from tests.support.job_histories import events_of
+from tests.support.warm import warm
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,7 @@ def test_a_job_at_runpod_ends_in_a_proven_teardown(tmp_path: Path) -> None:
 
         def run(*words: str) -> subprocess.CompletedProcess[str]:
             command = [sys.executable, "-m", "harness", "run", str(job), "--plain", "--yes", *words]
-            return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+            return warm().run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
         limited = json.dumps({"title": "Too Many Requests", "status": 429, "detail": "slow down"})
         for fault in (

@@ -15,6 +15,7 @@ from harness.emulator.running import Emulator, running
 from harness.ledger.events import Closed, Destroyed
 from tests.support.emulator_kit import create_request, scenario
 from tests.support.operator import ROOT, Operator
+from tests.support.warm import warm
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
 
@@ -45,7 +46,7 @@ class Person:
     def types(self, *words: str, **more: str) -> int:
         """A ``harness`` command; its exit code."""
         line = [sys.executable, "-m", "harness", *words]
-        done = subprocess.run(
+        done = warm().run(
             line,
             env=self.environ | more,
             cwd=ROOT,

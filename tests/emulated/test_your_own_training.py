@@ -12,34 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.providers.emulated import stop_emulator
+from tests.support.reader import ROOT, Reader
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded boxes need Linux or macOS")
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "your-own-training.md"
 WEIGHTS = "adapter_model.safetensors"
 
 
-class Stranger:
-    """Somebody in an empty folder, with the page before them."""
-
-    def __init__(self, here: Path) -> None:
-        self.here, self.home = here, here / "home"
-
-    def types(self, command: str) -> tuple[int, str]:
-        """A command of the page, in a process of its own; its exit code and all that it said."""
-        assert command.startswith("harness ")
-        done = subprocess.run(
-            [sys.executable, "-m", *command.split()],
-            cwd=self.here,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "HARNESS_HOME": str(self.home), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=1500,
-            check=False,
-        )
-        sys.stdout.write(f"$ {command}\n{done.stdout}{done.stderr}")  # pytest shows it when something does not hold
-        return done.returncode, done.stdout + done.stderr
+class Stranger(Reader):
+    """A reader whose training is their own."""
 
     @property
     def box(self) -> Path:
@@ -61,8 +42,7 @@ def commands() -> list[str]:
 def stranger(tmp_path: Path) -> Iterator[Stranger]:
     made = Stranger(tmp_path)
     yield made
-    for service in made.home.glob("emulator*"):
-        stop_emulator(service)
+    made.leave()
 
 
 def flipped(file: Path) -> None:

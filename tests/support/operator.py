@@ -20,6 +20,7 @@ from harness.ledger.kinds import JobEvent
 from harness.ledger.sql import open_store
 from harness.providers.emulated import stop_emulator
 from tests.support.job_histories import events_of
+from tests.support.warm import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"
@@ -64,8 +65,8 @@ class Operator:
     def start(self, *options: str) -> subprocess.Popen[str]:
         """The command, in a process of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "harness", "run", str(self.file), "--yes", "--plain", *options],
-            env={**os.environ, "HARNESS_HOME": str(self.home)},
+            self._command(*options),
+            env=self._environment,
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -73,9 +74,26 @@ class Operator:
             start_new_session=True,
         )
 
+    def _command(self, *options: str) -> list[str]:
+        return [sys.executable, "-m", "harness", "run", str(self.file), "--yes", "--plain", *options]
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "HARNESS_HOME": str(self.home)}
+
     def run(self, *options: str) -> int:
         """The command, to its end; its exit code."""
-        return self.end(self.start(*options))
+        return self._ended(
+            warm().run(
+                self._command(*options),
+                env=self._environment,
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=RUN_S,
+                check=False,
+            )
+        )
 
     def end(self, process: subprocess.Popen[str]) -> int:
         """Wait for a command's end; its exit code."""
@@ -85,9 +103,13 @@ class Operator:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        self.said.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
-        sys.stdout.write(f"{out}{err}--- exit {process.returncode}\n")  # pytest shows it when something does not hold
-        return process.returncode
+        return self._ended(subprocess.CompletedProcess(process.args, process.returncode, out, err))
+
+    def _ended(self, done: subprocess.CompletedProcess[str]) -> int:
+        self.said.append(done)
+        # pytest shows it when something does not hold
+        sys.stdout.write(f"{done.stdout}{done.stderr}--- exit {done.returncode}\n")
+        return done.returncode
 
     @property
     def service(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,19 +45,27 @@ name = "small"
 """
 
 
-@pytest.fixture(scope="session")
-def built_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole data set, built from the bank's rates; once, however many workers run the tests."""
-    from forex import builder, rates
-
-    run = tmp_path_factory.getbasetemp()
-    folder = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "built"
+def _once(factory: pytest.TempPathFactory, name: str, make: Callable[[], Path]) -> Path:
+    """A folder that is made once, however many workers run the tests."""
+    run = factory.getbasetemp()
+    folder = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / name
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
-            made = tmp_path_factory.mktemp("built")
-            builder.build(made, history=rates.default_file(), eval_from="2025-01-01", seed=17)
-            made.replace(folder)
+            make().replace(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def built_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole data set, built from the bank's rates."""
+    from forex import builder, rates
+
+    def build() -> Path:
+        made = tmp_path_factory.mktemp("built")
+        builder.build(made, history=rates.default_file(), eval_from="2025-01-01", seed=17)
+        return made
+
+    return _once(tmp_path_factory, "built", build)
 
 
 @pytest.fixture(scope="session")
@@ -111,10 +120,18 @@ def attempt() -> Attempts:
 
 
 @pytest.fixture(scope="session")
-def finished(new_workdir: Callable[[], Path], attempt: Attempts) -> Path:
-    """The directory of one uninterrupted run; ``first-run.log`` has its words, later ones add to the log."""
-    workdir = new_workdir()
-    (end,) = attempt(workdir, [None])
-    assert end["status"] == 0, end["log"]
-    (workdir / "first-run.log").write_text(end["log"], encoding="utf-8", newline="")
-    return workdir
+def finished(new_workdir: Callable[[], Path], attempt: Attempts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of one uninterrupted run; ``first-run.log`` has its words, later ones add to the log.
+
+    Each worker has a copy of its own, in which the package may be run again.
+    """
+
+    def train() -> Path:
+        workdir = new_workdir()
+        (end,) = attempt(workdir, [None])
+        assert end["status"] == 0, end["log"]
+        (workdir / "first-run.log").write_text(end["log"], encoding="utf-8", newline="")
+        return workdir
+
+    trained = _once(tmp_path_factory, "finished", train)
+    return shutil.copytree(trained, tmp_path_factory.mktemp("own") / "finished")

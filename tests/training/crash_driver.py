@@ -9,6 +9,7 @@ The libraries are imported once; each attempt is a fork.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -89,6 +90,7 @@ def run(point: dict[str, Any] | None, options: list[str], number: int) -> dict[s
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forks with threads; none works yet
+    gc.freeze()  # a fork that looked for garbage among the libraries would copy them
     points = json.loads(sys.argv[1])
     ends = [run(point, sys.argv[2:], number) for number, point in enumerate(points)]
     Path("attempts.json").write_text(json.dumps(ends), encoding="utf-8")

@@ -8,6 +8,7 @@ themselves recorded is left in ``history.json``. The libraries are imported once
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -230,5 +231,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     _ = trl.SFTTrainer, trl.DPOTrainer
     prepare()
+    gc.freeze()  # a fork that looked for garbage among the libraries would copy them
     ends = [attempt(*told) for told in json.loads(sys.argv[1])]
     Path("attempts.json").write_text(json.dumps(ends), encoding="utf-8")

@@ -32,12 +32,13 @@ class BoxDisk:
     _over: bool = False
     _measured_at: float = -MEASURE_S
 
+    def due(self) -> bool:
+        """True when it is time to measure it."""
+        return time.monotonic() >= self._measured_at + MEASURE_S  # the load on this machine is a matter of real time
+
     def measure(self) -> None:
-        """Measure it when it is time, and hold the box to its quota."""
-        now = time.monotonic()  # the load on this machine is a matter of real time
-        if now < self._measured_at + MEASURE_S:
-            return
-        self._measured_at = now
+        """Measure it, and hold the box to its quota."""
+        self._measured_at = time.monotonic()
         self.used = used_bytes(self.container.layout.root)
         over = self.used > self.size
         if over or self._over:

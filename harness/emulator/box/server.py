@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,9 @@ from harness.emulator.scenario import SshFault
 WINDOW = 8 << 20
 PACKET = 256 << 10
 """Window and packet for what comes in, raised together: either alone caps the rate of a distant client."""
+
+_TURNS_OF_ACCEPTING = 4
+"""Turns of the event loop in which asyncio makes a connection of what it has accepted, and one more."""
 
 FaultAt = Callable[[frozenset[str], str, int], SshFault | None]
 """Fault of these kinds that strikes on this route after so many bytes."""
@@ -48,7 +52,13 @@ class BoxServer:
             self._listeners.append(await self._open(host_key, route, port))
 
     async def close(self) -> None:
-        """Close the listeners and cut every connection."""
+        """Close the listeners and cut every connection, one that is just being accepted as well."""
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            for door in listener.sockets:
+                loop.remove_reader(door.fileno())
+        for _ in range(_TURNS_OF_ACCEPTING):  # asyncio loses what it accepts for a listener that is closed meanwhile
+            await asyncio.sleep(0)
         for listener in self._listeners:
             listener.close()
         for connection in tuple(self._connections):
