@@ -106,6 +106,10 @@ class OpenContext:
         self._history = placed(extended(known, record), self.directory)
         self.heard(event)
 
+    def require_lease(self, *, within_s: float = 0.0) -> None:
+        """Raise LeaseLost unless this process still drives the job."""
+        self.store.require_lease(self.name, within_s=within_s)
+
     def take_facts(self, stage: str) -> TakenFacts:
         """Look at a stage's world once and write down what was seen."""
         from harness import facts  # noqa: PLC0415 - a look loads what it looks with

@@ -250,6 +250,9 @@ class ScriptedContext:
         self.world.store.append(name, event, expected_seq=len(self.world.store.records(name)))
         self.on_record(event, True)
 
+    def require_lease(self, *, within_s: float = 0.0) -> None:
+        self.world.store.require_lease(self.world.job.name, within_s=within_s)
+
     def take_facts(self, stage: str) -> TakenFacts:
         facts = FactsFile(str(stage), self.job, self.clock.now(), 0.0, {})
         path = self.directory / "evidence" / f"{stage}-{len(self.world.judged)}.json"
