@@ -82,6 +82,12 @@ class MemoryStore:
         del job
         yield
 
+    def holder(self, job: JobName) -> str | None:
+        del job
+
+    def require_lease(self, job: JobName, *, within_s: float = 0.0) -> None:
+        pass
+
 
 @dataclass(slots=True)
 class Telling:
@@ -243,6 +249,9 @@ class ScriptedContext:
         name = self.world.job.name
         self.world.store.append(name, event, expected_seq=len(self.world.store.records(name)))
         self.on_record(event, True)
+
+    def require_lease(self, *, within_s: float = 0.0) -> None:
+        self.world.store.require_lease(self.world.job.name, within_s=within_s)
 
     def take_facts(self, stage: str) -> TakenFacts:
         facts = FactsFile(str(stage), self.job, self.clock.now(), 0.0, {})
