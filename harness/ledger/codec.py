@@ -61,7 +61,7 @@ def _may_be_none(hint: Any) -> bool:
 
 
 def _reader(hint: Any) -> Callable[[Any], Any]:
-    """Reader of a stored value as a field's type; it raises ValueError. A long log has thousands: types are told once."""
+    """Reader of a stored value as a field's type, made once for the thousands of a long log; it raises ValueError."""
     if hint is Any:
         return lambda stored: stored
     if _may_be_none(hint):

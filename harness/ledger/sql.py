@@ -157,8 +157,7 @@ class SqlEventStore:
         odd |= {
             job
             for job, records in found.items()
-            if known.get(job) != chain.head_of(records)
-            or counts.get(job, 0) != chain.head_of(records).seq
+            if known.get(job) != chain.head_of(records) or counts.get(job, 0) != chain.head_of(records).seq
         }
         return {job: None if job in odd else tuple(records) for job, records in sorted(found.items())}
 
