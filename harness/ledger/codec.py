@@ -5,7 +5,7 @@ Keys that another version added are read over, and an optional key that an older
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from enum import Enum
 from functools import cache
@@ -32,9 +32,9 @@ def decode(record: Record) -> JobEvent | None:
     if kind is None:
         return None
     found: dict[str, Any] = {}
-    for name, hint, usual in _fields(record.kind):
+    for name, read, usual in _fields(record.kind):
         try:
-            found[name] = _value(hint, record.data[name]) if name in record.data or usual is MISSING else usual
+            found[name] = read(record.data[name]) if name in record.data or usual is MISSING else usual
         except (KeyError, ValueError) as error:
             why = "missing" if isinstance(error, KeyError) else str(error)
             raise ValueError(f"event {record.seq} ({record.kind}): {name} is {why}") from error
@@ -42,12 +42,16 @@ def decode(record: Record) -> JobEvent | None:
 
 
 @cache
-def _fields(name: str) -> tuple[tuple[str, Any, Any], ...]:
-    """Name, type and default of each field; one that may be None has that default, for older logs lack some."""
+def _fields(name: str) -> tuple[tuple[str, Callable[[Any], Any], Any], ...]:
+    """Name, reader and default of each field; one that may be None has that default, for older logs lack some."""
     kind = KINDS[name]
     hints = get_type_hints(kind)
     return tuple(
-        (one.name, hints[one.name], None if one.default is MISSING and _may_be_none(hints[one.name]) else one.default)
+        (
+            one.name,
+            _reader(hints[one.name]),
+            None if one.default is MISSING and _may_be_none(hints[one.name]) else one.default,
+        )
         for one in fields(kind)
     )
 
@@ -56,22 +60,28 @@ def _may_be_none(hint: Any) -> bool:
     return type(None) in get_args(hint)
 
 
-def _value(hint: Any, stored: Any) -> Any:
-    """A stored value as a field's type; raises ValueError."""
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    """Reader of a stored value as a field's type, made once for the thousands of a long log; it raises ValueError."""
     if hint is Any:
-        return stored
+        return lambda stored: stored
     if _may_be_none(hint):
-        return None if stored is None else _value(get_args(hint)[0], stored)
+        some = _reader(get_args(hint)[0])
+        return lambda stored: None if stored is None else some(stored)
     kind, inner = getattr(hint, "__supertype__", get_origin(hint) or hint), get_args(hint)  # a NewType is its base
-    if kind is tuple and isinstance(stored, list | tuple):
-        return tuple(_value(inner[0], one) for one in stored)
-    if kind is Mapping and isinstance(stored, Mapping):
-        return stored if inner[1] is Any else {key: _value(inner[1], one) for key, one in stored.items()}
-    if issubclass(kind, Enum):
-        return kind(stored)
-    if type(stored) is kind or (kind is float and type(stored) is int) or (hint is InstanceId and _is_id(stored)):
-        return stored
-    raise ValueError(f"{stored!r:.80}, not {getattr(kind, '__name__', kind)}")
+    each = _reader(inner[0 if kind is tuple else 1]) if inner else None
+
+    def read(stored: Any) -> Any:
+        if kind is tuple and isinstance(stored, list | tuple):
+            return tuple(map(each, stored))
+        if kind is Mapping and isinstance(stored, Mapping):
+            return stored if inner[1] is Any else {key: each(one) for key, one in stored.items()}
+        if issubclass(kind, Enum):
+            return kind(stored)
+        if type(stored) is kind or (kind is float and type(stored) is int) or (hint is InstanceId and _is_id(stored)):
+            return stored
+        raise ValueError(f"{stored!r:.80}, not {getattr(kind, '__name__', kind)}")
+
+    return read
 
 
 def _is_id(stored: Any) -> bool:

@@ -22,6 +22,7 @@ from harness.ledger.codec import decode
 from harness.ledger.kinds import JobEvent
 
 Kind = TypeVar("Kind", bound=JobEvent)
+_OURS = re.compile(r"^.*[/\\]jobs[/\\]([^/\\]+)[/\\](release-[^/\\]+|(?:evidence|artifact)[/\\].+)$")
 _IN_DOUBT = frozenset({Unaccounted.__name__, AmbiguousCreate.__name__})
 
 
@@ -146,13 +147,12 @@ class History:
 
     def here(self, path: str | PurePath) -> PurePath:
         """A path of the log; one in the job's folder, wherever that lay then, in the folder as it lies today."""
-        ours = "evidence" if self.job.artifact.destination else "evidence|artifact"
-        found = re.search(
-            rf"^.*[/\\]jobs[/\\]{re.escape(self.job.name)}[/\\](release-[^/\\]+|(?:{ours})[/\\].+)$", str(path)
-        )
-        if found is None or self.directory is None:
+        found = _OURS.search(str(path))
+        if found is None or self.directory is None or found[1] != self.job.name:
             return PurePath(path)
-        return self.directory.joinpath(*re.split(r"[/\\]", found[1]))
+        if found[2].startswith("artifact") and self.job.artifact.destination:
+            return PurePath(path)
+        return self.directory.joinpath(*re.split(r"[/\\]", found[2]))
 
     def all(self, kind: type[Kind]) -> tuple[Kind, ...]:
         """Every event of one kind, in order."""

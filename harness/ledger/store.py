@@ -29,9 +29,10 @@ class EventStore(Protocol):
         """Every job that has an event, by name."""
 
     def outlines(self) -> Mapping[JobName, tuple[Record, ...] | None]:
-        """Of every job the events that say where it stands: the first, the newest of each kind and stage, all of money.
+        """Of every job the events that say where it stands: the first, the newest of each kind, gates and money whole.
 
         Each is as it was written and the newest is the log's head; that the others are, too, only ``records`` tells.
+        What single checks said in a gate may be left out of them.
         None for a job of which something is wrong: ``records`` says what.
         """
 

@@ -60,10 +60,26 @@ ROOMS = (
         ),
     ),
     Room(
-        tuple(f"harness/plugin/{name}.py" for name in ("gatekeeping", "judging", "session", "verdicts")),
+        tuple(
+            f"harness/plugin/{name}.py"
+            for name in ("facts_source", "gatekeeping", "judging", "selecting", "session", "verdicts")
+        ),
         ("tests/plugin", "tests/unit/gates"),
     ),
     Room(("checks/*/check_*.py",), ("tests/unit/checks", "tests/unit/facts/test_preflight_gate.py")),
+    Room(
+        ("harness/facts/*.py",),
+        (
+            "tests/unit/facts",
+            "tests/unit/checks",
+            "tests/field/test_adapters.py",
+            "tests/field/test_checkpoints.py",
+            "tests/field/test_epochs.py",
+            "tests/unit/artifacts/test_artifacts_parts.py",
+            "tests/unit/runner/test_runner_checkpoint_mirror.py",
+            "tests/unit/runner/test_runner_first_look.py",
+        ),
+    ),
     _core("answers", "tests/unit/remote/probe", "tests/unit/checks", "tests/unit/facts/test_facts_strange.py"),
     _core("durable", "tests/unit/core", "tests/unit/remote/transfer"),
     _core("money", "tests/unit/core"),
@@ -71,11 +87,18 @@ ROOMS = (
     _core("rate", "tests/unit/core"),
     _core("verdict", "tests/unit/gates", "tests/unit/report"),
     _artifact("adapter", "tests/field/test_adapters.py"),
+    _artifact("arrival", "tests/unit/runner/test_runner_folders.py"),
     _artifact("checkpoint", "tests/field/test_checkpoints.py"),
     _artifact(
         "gguf", "tests/field/test_gguf.py", "tests/field/test_gguf_split.py", "tests/property/test_gguf_header.py"
     ),
+    _artifact("finals", "tests/unit/facts/test_artifact_kinds.py"),
+    _artifact("lora", "tests/field/test_adapters.py"),
     _artifact("manifest", "tests/unit/checks/test_checks_upload.py", "tests/unit/job"),
+    _artifact("merged", "tests/field/test_model_folder.py", "tests/unit/facts/test_artifact_kinds.py"),
+    _artifact("parts", "tests/unit/checks/test_checks_posttrain.py", "tests/unit/runner/test_runner_folders.py"),
     _artifact("safetensors", "tests/field/test_model_folder.py"),
     _artifact("scales", "tests/field/test_gguf_weights.py"),
+    _artifact("shards", "tests/field/test_model_folder.py"),
+    _artifact("tensors", "tests/field/test_adapters.py", "tests/field/test_model_folder.py"),
 )

@@ -43,7 +43,7 @@ from harness.core.finding import Finding
 from harness.core.ids import InstanceId, OfferId, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.observed import Observed, seen
-from harness.core.ports import Instance, InstanceStatus, Offer
+from harness.core.ports import Account, Instance, InstanceStatus, Offer
 from harness.core.verdict import Verdict
 from harness.facts import adapter
 from harness.facts import typed as typed_facts
@@ -53,6 +53,8 @@ from harness.facts.launch import LaunchFacts
 from harness.facts.mirror import Mirrored
 from harness.facts.postdownload import Companions, LocalArtifact, PostdownloadFacts
 from harness.facts.posttrain import PosttrainFacts
+from harness.facts.preflight import Context, DeviceMaps, PreflightFacts, Smoke
+from harness.facts.preflight_smoke import Resolved
 from harness.facts.provision import PinFacts, ProvisionFacts
 from harness.facts.runtime import Generation
 from harness.facts.teardown import TeardownFacts
@@ -68,6 +70,7 @@ from harness.plugin.looking import Evidence
 from harness.plugin.verdicts import _judge
 from harness.providers.vast.offers import gpu_names
 from harness.release.absence import AbsenceLook, AbsenceProof, BillingLook, BillingProof
+from harness.static.writers import Writers
 
 NOW: Final = 1_800_000_000.0
 SHA: Final = Sha256("ab" * 32)
@@ -209,6 +212,35 @@ def instance(**changes: Any) -> Instance:
         is_bid=False,
     )
     return replace(running, **changes)
+
+
+def preflight() -> PreflightFacts:
+    """The package as it was staged, this machine, and the account."""
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8Qp0o0l1h2nq7o3ZrZc5sPp8y4kS7vYQk1lq0Yh3uT gsh"
+    rows_a_step = {"sft": 128, "dpo": 32}
+    return PreflightFacts(
+        missing_files=seen(()),
+        compile_errors=seen(()),
+        counts=seen(ROWS),
+        unreadable_rows=seen(()),
+        unsound_rows=seen(()),
+        suspect_rows=seen(()),
+        context=seen(Context(17_850, 0, "counted")),
+        script_batch_size=seen(32),
+        device_maps=seen(DeviceMaps({"train.py:9": "auto"}, ())),
+        launchers=seen(()),
+        option_pairs=seen(()),
+        save_steps=seen({"train.py:12": 100}),
+        smoke=seen(Smoke(0, "", False, "tiny.gguf", 1000, None, None, Resolved(32, "auto", 1, 1, "m", rows_a_step))),
+        runtime=seen("xllamacpp 2026.11"),
+        local_free_bytes=seen(1_000_000_000_000),
+        account=seen(Account(7, 100.0)),
+        public_key=seen(key),
+        orphans=seen(()),
+        destination_files=seen(()),
+        built_rows=seen({}),
+        writers=seen(Writers((), ())),
+    )
 
 
 def provision() -> ProvisionFacts:
