@@ -77,6 +77,8 @@ class Known:
     unreadable: tuple[JobName, ...] = ()
     throwaways: tuple[Throwaway, ...] = ()
     """Conformance runs: what one has rented is its own, and no job's."""
+    taken_over: Mapping[str, JobName] = field(default_factory=dict)
+    """Jobs that are closed and had taken an instance over, by the label that it bore."""
 
     def of_instance(self, instance: Instance) -> Whose:
         """Owner of a listed instance."""
@@ -127,6 +129,10 @@ class Known:
             return Whose(Standing.FORGOTTEN, f"a volume that was mounted in job {job}'s instance")
         return self._by_label(bill.label)
 
+    def alive(self) -> tuple[InstanceId, ...]:
+        """The instances that are alive in a job's log, the one that was had last first."""
+        return tuple(claim.instance_id for claim in reversed(self.instances.values()) if not claim.gone)
+
     def missing(self, listed: Iterable[Instance]) -> tuple[Claim, ...]:
         """The instances that are alive in a job's log and not in the provider's list."""
         shown = {instance.id for instance in listed}
@@ -153,6 +159,7 @@ def known(
     instances: dict[InstanceId, Claim] = {}
     volumes: dict[VolumeId, JobName] = {}
     begun: dict[str, JobName] = {}
+    taken_over: dict[str, JobName] = {}
     there = registry.place(at.kind, at.own)
     for history in histories:
         if registry.place(history.job.provider.kind, history.job.provider.own) == there:
@@ -161,6 +168,8 @@ def known(
                 begun[history.intended.label] = history.job.name
             for record in history.records:
                 job = history.job.name
+                if record.kind == events.Adopted.kind and history.closed:
+                    taken_over[record.data["label"]] = job
                 match event := decode(record):
                     case events.Rented() | events.Adopted():
                         instances[event.instance_id] = Claim(job, event.instance_id, gone=False, usd=None, now=now)
@@ -172,7 +181,7 @@ def known(
                     case _:
                         pass
     own = tuple(one for one in throwaways if one.place == there)
-    return Known(instances, volumes, begun, tuple(unreadable), own)
+    return Known(instances, volumes, begun, tuple(unreadable), own, taken_over)
 
 
 def stray(
