@@ -1,4 +1,4 @@
-"""``harness watch``: remembers what bills and was forgotten. It stops nothing and destroys nothing."""
+"""``harness watch``: remembers what bills and was forgotten, and stops what is over ``limits.toml``; no more."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from typing import Annotated
 import typer
 
 from harness.cli import telling
+from harness.cli.enforcing import Watched, enforce
 from harness.cli.orphans import survey
 from harness.cli.screens import LastingConsole, say
 from harness.core import durable, environment
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HarnessError, JobBusy, ProviderUnavailable, StillBilling
-from harness.core.ids import InstanceId, JobName
-from harness.core.ports import Clock, Instance
+from harness.core.ids import JobName
+from harness.core.ports import Clock
 from harness.core.text import printable
 from harness.job.provider import ProviderTable
 from harness.ledger import ownership
 from harness.ledger.bills import bills
 from harness.ledger.history import History
 from harness.ledger.jobs import Ledger
+from harness.ledger.limits import load as load_limits
 from harness.ledger.locks import sole
 from harness.ledger.ownership import STRAY
 from harness.notify import targets
@@ -63,7 +65,7 @@ def watch(
     ] = False,
     test: Annotated[bool, typer.Option("--test", help="Only send a test to every target of HARNESS_NOTIFY.")] = False,
 ) -> None:
-    """Remember what bills and was forgotten, by a line and a notification; nothing is stopped or destroyed."""
+    """Remember what bills and was forgotten, by a line and a notification; stop only what is over limits.toml."""
     home, clock = environment.home(), SystemClock()
     targets.require_usable(environment.notify_urls())
     if test:
@@ -100,13 +102,13 @@ def _look(clock: Clock, after_s: float) -> Round:
         histories, unreadable = ledger.read()
         unseen = [str(error) for error in (*unreadable.values(), *ledger.lost().values())]
         forgotten: list[Forgotten] = []
-        shown: dict[object, dict[InstanceId, Instance]] = {}
-        """The complete list of every provider that gave one."""
+        watched: dict[object, Watched] = {}
+        """Every provider that gave its complete list."""
         for place, table in _places(histories).items():
             known = ownership.known(histories.values(), table, unreadable, ledger.throwaways())
             try:
                 provider = open_provider(table, environment.home(), clock)
-                shown[place] = {one.id: one for one in provider.instances().instances}
+                watched[place] = Watched(provider, known, provider.instances().instances)
             except HarnessError as error:
                 unseen.append(f"provider {table.kind} could not be looked at: {error}")
                 continue
@@ -115,6 +117,10 @@ def _look(clock: Clock, after_s: float) -> Round:
                     unseen.append(f"{kind} at provider {table.kind} could not be looked at: {rows.problem}")
                 stray = [row for row in rows.value or () if row.standing in STRAY]
                 forgotten += [Forgotten(f"{kind} {row.id}", f"{kind}: {' '.join(str(row).split())}") for row in stray]
+        told, blind = _enforced(ledger, histories, watched, clock)
+        forgotten += told
+        unseen += blind
+        shown = {place: {one.id: one for one in seen.instances} for place, seen in watched.items()}
         for name, history in histories.items():
             rental, listing = history.alive, shown.get(ownership.place(history.job.provider))
             its = listing.get(rental.instance_id) if listing is not None and rental is not None else None
@@ -123,6 +129,23 @@ def _look(clock: Clock, after_s: float) -> Round:
         billing = [history for history in histories.values() if bills(history).may_bill]
         urls = [*environment.notify_urls(), *(url for history in billing for url in telling.of(history))]
     return Round(tuple(forgotten), tuple(printable(one, 500) for one in unseen), tuple(dict.fromkeys(urls)))
+
+
+def _enforced(
+    ledger: Ledger, histories: Mapping[JobName, History], watched: Mapping[object, Watched], clock: Clock
+) -> tuple[list[Forgotten], list[str]]:
+    """Enforcement of the limits that are stated: what nobody pays is held against what nobody pays."""
+    limits = load_limits(environment.home())
+    told, unseen = list[Forgotten](), list[str]()
+    for embedded in (False, True) if limits is not None else ():
+        jobs = [one for one in histories.values() if registry.is_embedded(one.job.provider.kind) is embedded]
+        there = {ownership.place(one.job.provider) for one in jobs}
+        mine = {place: one for place, one in watched.items() if place in there}
+        if limits is not None and jobs:
+            said, blind = enforce(ledger, jobs, mine, limits, clock)
+            told += said
+            unseen += blind
+    return told, unseen
 
 
 def _places(histories: Mapping[JobName, History]) -> dict[object, ProviderTable]:

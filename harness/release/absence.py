@@ -152,7 +152,8 @@ def look_for(
             raise _Seen(Holdings(tuple(found.values()), stored))
         if (unlisted := hidden(provider, listing, alive)) is not None:
             raise _Doubt(f"instance {unlisted} shows and is not listed: the list is not whole")
-        if doubts := [told for one in (*listing.instances, *volumes) if (told := doubt(one)) is not None]:
+        listed: tuple[Instance | Volume, ...] = (*listing.instances, *volumes)
+        if doubts := [told for one in listed if (told := doubt(one)) is not None]:
             raise _Doubt("; ".join(doubts))
         return AbsenceLook(clock.now(), owner, len(listing.ids()), _control(provider, listing.ids()))
 

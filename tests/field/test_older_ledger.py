@@ -1,6 +1,5 @@
 """A ledger that is older than the world, or lost: what lives is found before anything is rented, or the job is held."""
 
-# ruff: noqa: E501 - one case a line
 from __future__ import annotations
 
 import dataclasses
@@ -84,7 +83,9 @@ def _replaced(world: World) -> None:
 
 
 TAKEN_UP = [
-    field_case("the ledger restored from before the training ended", "own: a nightly copy of state.db", _trained("launched")),
+    field_case(
+        "the ledger restored from before the training ended", "own: a nightly copy of state.db", _trained("launched")
+    ),
     field_case("restored from before its launch", "own: a nightly copy of state.db", _trained("pinned")),
     field_case("restored from just after the rent", "own: a nightly copy of state.db", _trained("rented")),
     field_case("restored from between intent and rent", "own: a copy taken while it rented", _trained("rent_intended")),
@@ -105,22 +106,104 @@ def test_what_is_provably_this_jobs_is_taken_up_and_never_doubled(world: World, 
 
 
 HELD = [
-    field_case("the ledger lost wholly", "own: a new laptop", lambda w: w.market.add(900, LABEL), Unaccounted, "instance 900"),
-    field_case("restored from before the rent", "own: a copy of the day before", _trained("gate"), Unaccounted, "instance 4711"),
-    field_case("lost wholly, the list empty all the time, its bill told", EMPTY, lambda w: (w.market.add(900, LABEL), w.provider.break_("instances", Listing(()), times=0)), Unaccounted, "instance 900"),
-    field_case("the name used again for another job", "own: 'run-1' on two machines", lambda w: w.market.add(77, "gsh-night-ffffffff"), Unaccounted, "instance 77"),
-    field_case("two instances with the label", ORPHANS, lambda w: (w.market.add(7, LABEL), w.market.add(8, LABEL)), Unaccounted, "instance 7 .*instance 8"),
-    field_case("a volume with the label", ORPHANS, lambda w: w.market.stored.append(Volume(VolumeId(5), LABEL, 12, 20.0, 0.004)), Unaccounted, "volume 5"),
+    field_case(
+        "the ledger lost wholly", "own: a new laptop", lambda w: w.market.add(900, LABEL), Unaccounted, "instance 900"
+    ),
+    field_case(
+        "restored from before the rent", "own: a copy of the day before", _trained("gate"), Unaccounted, "instance 4711"
+    ),
+    field_case(
+        "lost wholly, the list empty all the time, its bill told",
+        EMPTY,
+        lambda w: (w.market.add(900, LABEL), w.provider.break_("instances", Listing(()), times=0)),
+        Unaccounted,
+        "instance 900",
+    ),
+    field_case(
+        "the name used again for another job",
+        "own: 'run-1' on two machines",
+        lambda w: w.market.add(77, "gsh-night-ffffffff"),
+        Unaccounted,
+        "instance 77",
+    ),
+    field_case(
+        "two instances with the label",
+        ORPHANS,
+        lambda w: (w.market.add(7, LABEL), w.market.add(8, LABEL)),
+        Unaccounted,
+        "instance 7 .*instance 8",
+    ),
+    field_case(
+        "a volume with the label",
+        ORPHANS,
+        lambda w: w.market.stored.append(Volume(VolumeId(5), LABEL, 12, 20.0, 0.004)),
+        Unaccounted,
+        "volume 5",
+    ),
     field_case("restored from before a replacement", "own: a copy of the day before", _replaced, InstanceDead, "4711"),
-    field_case("the label cut within the nonce", "own: a service that keeps 14 characters", lambda w: _lost_reply(w, cut=14), AmbiguousCreate, "cut short"),
-    field_case("the label cut within the name", "own: a service that keeps 8 characters", lambda w: _lost_reply(w, cut=8), AmbiguousCreate, "cut short"),
-    field_case("a cut label that the ledger forgot", "own: both at once", lambda w: w.market.add(900, "gsh-night-0a"), AmbiguousCreate, "cut short"),
-    field_case("a volume with a cut label", "own: a service that keeps 8 characters", lambda w: w.market.stored.append(Volume(VolumeId(5), "gsh-nigh", 12, 20.0, 0.004)), AmbiguousCreate, "volume 5"),
-    field_case("no label at all after a lost reply", "own: a label that is set by a second call", lambda w: _lost_reply(w, label=None), AmbiguousCreate, "no label"),
-    field_case("no label, and no start yet", "own: a label that is set by a second call", lambda w: _lost_reply(w, label="", started_at=None), AmbiguousCreate, "no label"),
-    field_case("an empty list, another job's instance shows", EMPTY, lambda w: (other_job(w, 600), w.provider.break_("instances", Listing(()), times=0)), AmbiguousCreate, "600 shows and is not listed"),
-    field_case("a list that cannot be had", EMPTY, lambda w: w.provider.break_("instances", ProviderUnavailable("429"), times=0), AmbiguousCreate, "429"),
-    field_case("a stale list, and what it shows shows no more", "own: a cached answer", lambda w: (w.market.add(5, "x"), w.provider.break_("instance", None, times=0)), AmbiguousCreate, "listed but not shown"),
+    field_case(
+        "the label cut within the nonce",
+        "own: a service that keeps 14 characters",
+        lambda w: _lost_reply(w, cut=14),
+        AmbiguousCreate,
+        "cut short",
+    ),
+    field_case(
+        "the label cut within the name",
+        "own: a service that keeps 8 characters",
+        lambda w: _lost_reply(w, cut=8),
+        AmbiguousCreate,
+        "cut short",
+    ),
+    field_case(
+        "a cut label that the ledger forgot",
+        "own: both at once",
+        lambda w: w.market.add(900, "gsh-night-0a"),
+        AmbiguousCreate,
+        "cut short",
+    ),
+    field_case(
+        "a volume with a cut label",
+        "own: a service that keeps 8 characters",
+        lambda w: w.market.stored.append(Volume(VolumeId(5), "gsh-nigh", 12, 20.0, 0.004)),
+        AmbiguousCreate,
+        "volume 5",
+    ),
+    field_case(
+        "no label at all after a lost reply",
+        "own: a label that is set by a second call",
+        lambda w: _lost_reply(w, label=None),
+        AmbiguousCreate,
+        "no label",
+    ),
+    field_case(
+        "no label, and no start yet",
+        "own: a label that is set by a second call",
+        lambda w: _lost_reply(w, label="", started_at=None),
+        AmbiguousCreate,
+        "no label",
+    ),
+    field_case(
+        "an empty list, another job's instance shows",
+        EMPTY,
+        lambda w: (other_job(w, 600), w.provider.break_("instances", Listing(()), times=0)),
+        AmbiguousCreate,
+        "600 shows and is not listed",
+    ),
+    field_case(
+        "a list that cannot be had",
+        EMPTY,
+        lambda w: w.provider.break_("instances", ProviderUnavailable("429"), times=0),
+        AmbiguousCreate,
+        "429",
+    ),
+    field_case(
+        "a stale list, and what it shows shows no more",
+        "own: a cached answer",
+        lambda w: (w.market.add(5, "x"), w.provider.break_("instance", None, times=0)),
+        AmbiguousCreate,
+        "listed but not shown",
+    ),
 ]
 
 
@@ -142,10 +225,25 @@ OTHERS = [
     field_case("a shorter name", "own: night and nig", lambda w: w.market.add(7, "gsh-nig-0a1b2c3d")),
     field_case("a stranger's label", "own: a shared account", lambda w: w.market.add(7, "night")),
     field_case("no label, and nothing was begun", "own: rented by hand", lambda w: w.market.add(7, None)),
-    field_case("another job's, its label cut", "own: a service that keeps 8 characters", lambda w: (other_job(w, 7), w.market.change(InstanceId(7), label="gsh-nigh"))),
+    field_case(
+        "another job's, its label cut",
+        "own: a service that keeps 8 characters",
+        lambda w: (other_job(w, 7), w.market.change(InstanceId(7), label="gsh-nigh")),
+    ),
     field_case("another job's, with its own label", "own: two jobs", lambda w: other_job(w, 7)),
-    field_case("a volume that is meant to stay, its label cut", "own: a service that keeps 8 characters", lambda w: (w.change(provider={"kept_volumes": [5]}), w.market.stored.append(Volume(VolumeId(5), "gsh-nigh", 12, 20.0, 0.004)))),
-    field_case("another job's that is gone from list and show", "own: a host that vanished", lambda w: (other_job(w, 7), w.market.rented.clear())),
+    field_case(
+        "a volume that is meant to stay, its label cut",
+        "own: a service that keeps 8 characters",
+        lambda w: (
+            w.change(provider={"kept_volumes": [5]}),
+            w.market.stored.append(Volume(VolumeId(5), "gsh-nigh", 12, 20.0, 0.004)),
+        ),
+    ),
+    field_case(
+        "another job's that is gone from list and show",
+        "own: a host that vanished",
+        lambda w: (other_job(w, 7), w.market.rented.clear()),
+    ),
 ]
 
 

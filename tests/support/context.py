@@ -33,6 +33,7 @@ from harness.ledger.events import Opened, Rented, RentIntended
 from harness.ledger.history import History, fold
 from harness.ledger.jobs import Ledger
 from harness.ledger.kinds import JobEvent
+from harness.ledger.limits import AccountLimits
 from harness.ledger.ownership import Known
 from harness.ledger.sql import open_store
 from harness.ledger.store import EventStore
@@ -124,6 +125,7 @@ class World:
     provider: FaultyProvider
     gates: dict[Stage, list[tuple[CheckResult, ...]]] = field(default_factory=dict)
     judged: list[Stage] = field(default_factory=list)
+    limits: AccountLimits | None = None
     _folded: History | None = None
 
     def context(self, on_record: Callable[[JobEvent, bool], None] = lambda _event, _done: None) -> ScriptedContext:
@@ -216,6 +218,12 @@ class ScriptedContext:
 
     def known(self) -> Known:
         return Ledger(self.world.store).known(self.job.provider)
+
+    def limits(self) -> AccountLimits | None:
+        return self.world.limits
+
+    def jobs(self) -> tuple[History, ...]:
+        return Ledger(self.world.store).outlined()
 
     def earlier(self) -> tuple[History, ...]:
         return ()

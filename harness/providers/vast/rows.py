@@ -101,6 +101,7 @@ def bill(value: object) -> Bill:
         label=label or None,
         usd=math.fsum(part.number("amount") for part in parts),
         until=max(part.number("end") for part in parts),
+        since=min(part.number("start") for part in parts),
     )
 
 
