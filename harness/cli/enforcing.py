@@ -22,8 +22,9 @@ from harness.notify.forgotten import Forgotten
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One provider's account that was looked at, with what the ledger knows of it."""
+    """One provider's account that was looked at, with what the ledger knows of it; ``embedded``: nobody pays it."""
 
+    embedded: bool
     provider: Provider
     known: Known
     instances: tuple[Instance, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +25,7 @@ from harness.ledger import ownership
 from harness.ledger.bills import bills
 from harness.ledger.history import History
 from harness.ledger.jobs import Ledger
+from harness.ledger.limits import AccountLimits
 from harness.ledger.limits import load as load_limits
 from harness.ledger.locks import sole
 from harness.ledger.ownership import STRAY
@@ -104,11 +105,14 @@ def _look(clock: Clock, after_s: float) -> Round:
         forgotten: list[Forgotten] = []
         watched: dict[object, Watched] = {}
         """Every provider that gave its complete list."""
-        for place, table in _places(histories).items():
+        limits = load_limits(environment.home())
+        for place, table in _places(histories, limits.providers if limits is not None else ()).items():
             known = ownership.known(histories.values(), table, unreadable, ledger.throwaways())
             try:
                 provider = open_provider(table, environment.home(), clock)
-                watched[place] = Watched(provider, known, provider.instances().instances)
+                watched[place] = Watched(
+                    registry.is_embedded(table.kind), provider, known, provider.instances().instances
+                )
             except HarnessError as error:
                 unseen.append(f"provider {table.kind} could not be looked at: {error}")
                 continue
@@ -117,9 +121,10 @@ def _look(clock: Clock, after_s: float) -> Round:
                     unseen.append(f"{kind} at provider {table.kind} could not be looked at: {rows.problem}")
                 stray = [row for row in rows.value or () if row.standing in STRAY]
                 forgotten += [Forgotten(f"{kind} {row.id}", f"{kind}: {' '.join(str(row).split())}") for row in stray]
-        told, blind = _enforced(ledger, histories, watched, clock)
-        forgotten += told
-        unseen += blind
+        if limits is not None:
+            told, blind = _enforced(ledger, histories, watched, limits, clock)
+            forgotten += told
+            unseen += blind
         shown = {place: {one.id: one for one in seen.instances} for place, seen in watched.items()}
         for name, history in histories.items():
             rental, listing = history.alive, shown.get(ownership.place(history.job.provider))
@@ -132,25 +137,30 @@ def _look(clock: Clock, after_s: float) -> Round:
 
 
 def _enforced(
-    ledger: Ledger, histories: Mapping[JobName, History], watched: Mapping[object, Watched], clock: Clock
+    ledger: Ledger,
+    histories: Mapping[JobName, History],
+    watched: Mapping[object, Watched],
+    limits: AccountLimits,
+    clock: Clock,
 ) -> tuple[list[Forgotten], list[str]]:
-    """Enforcement of the limits that are stated: what nobody pays is held against what nobody pays."""
-    limits = load_limits(environment.home())
+    """Enforcement of the limits: what nobody pays is held against what nobody pays."""
     told, unseen = list[Forgotten](), list[str]()
-    for embedded in (False, True) if limits is not None else ():
+    for embedded in (False, True):
         jobs = [one for one in histories.values() if registry.is_embedded(one.job.provider.kind) is embedded]
-        there = {ownership.place(one.job.provider) for one in jobs}
-        mine = {place: one for place, one in watched.items() if place in there}
-        if limits is not None and jobs:
-            said, blind = enforce(ledger, jobs, mine, limits, clock)
+        there = {place: one for place, one in watched.items() if one.embedded is embedded}
+        if jobs or there:
+            said, blind = enforce(ledger, jobs, there, limits, clock)
             told += said
             unseen += blind
     return told, unseen
 
 
-def _places(histories: Mapping[JobName, History]) -> dict[object, ProviderTable]:
-    """Providers to look at: of every job that has begun to rent, those that nobody pays only while something lives."""
-    found: dict[object, ProviderTable] = {}
+def _places(histories: Mapping[JobName, History], kinds: Sequence[str]) -> dict[object, ProviderTable]:
+    """Providers to look at: of every job that has begun to rent, those that nobody pays only while something lives.
+
+    And those of the ``kinds``, whoever rents there.
+    """
+    found = {ownership.place(table): table for table in map(_of_kind, kinds)}
     for history in histories.values():
         table = history.job.provider
         has_rented = bool(history.labels) or history.job.adopted
@@ -158,6 +168,10 @@ def _places(histories: Mapping[JobName, History]) -> dict[object, ProviderTable]
         if bills(history).may_bill or (has_rented and is_paid):
             found.setdefault(ownership.place(table), table)
     return found
+
+
+def _of_kind(kind: str) -> ProviderTable:
+    return ProviderTable(kind=kind)
 
 
 def _worked_on(ledger: Ledger, job: JobName) -> bool:

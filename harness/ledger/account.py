@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from harness.core.ids import InstanceId
 from harness.core.money import usd, within
 from harness.core.ports import Bill, Instance, InstanceStatus, Volume
 from harness.ledger import ownership
@@ -174,7 +173,9 @@ def _since(histories: Sequence[History], looks: Mapping[object, AccountLook], st
             charged[key] = charged.get(key, 0.0) + within(bill.usd, bill.since, bill.until, start)
         for history in histories:
             if ownership.place(history.job.provider) == place:
-                had = {InstanceId(one.instance_id) for one in (*history.all(Rented), *history.all(Adopted))}
+                had = {one.instance_id for one in history.all(Rented)} | {
+                    one.instance_id for one in history.all(Adopted)
+                }
                 billed = math.fsum(charged.pop(("instance", one), 0.0) for one in had)
                 total += max(billed, usd_within(paid_spans(history.records, now), start, now))
         total += math.fsum(charged.values())

@@ -38,6 +38,8 @@ class AccountLimits(Table):
     per_day: Usd | None = None
     per_month: Usd | None = None
     stop: Stops = Stops.OURS
+    providers: tuple[str, ...] = ()
+    """Kinds of provider whose account ``harness watch`` looks at although no job of this ledger has rented there."""
 
 
 def load(home: Path) -> AccountLimits | None:
@@ -53,6 +55,7 @@ def load(home: Path) -> AccountLimits | None:
         told = str(error)
     raise BadInput(
         f"{path} does not read: {told}",
-        remedy="It holds per_hour, per_day and per_month in USD, each as you like, and stop = "
-        f"{' or '.join(repr(one.value) for one in Stops)}. Without the file nothing is limited but each job.",
+        remedy="It holds per_hour, per_day and per_month in USD, stop = "
+        f"{' or '.join(repr(one.value) for one in Stops)}, and providers, a list of kinds; each may be left out. "
+        "Without the file nothing is limited but each job.",
     )

@@ -131,7 +131,7 @@ class Known:
 
     def alive(self) -> tuple[InstanceId, ...]:
         """The instances that are alive in a job's log, the one that was had last first."""
-        return tuple(claim.instance_id for claim in reversed(self.instances.values()) if not claim.gone)
+        return tuple(claim.instance_id for claim in reversed(tuple(self.instances.values())) if not claim.gone)
 
     def missing(self, listed: Iterable[Instance]) -> tuple[Claim, ...]:
         """The instances that are alive in a job's log and not in the provider's list."""
@@ -169,7 +169,7 @@ def known(
             for record in history.records:
                 job = history.job.name
                 if record.kind == events.Adopted.kind and history.closed:
-                    taken_over[record.data["label"]] = job
+                    taken_over[str(record.data["label"])] = job
                 match event := decode(record):
                     case events.Rented() | events.Adopted():
                         instances[event.instance_id] = Claim(job, event.instance_id, gone=False, usd=None, now=now)

@@ -446,3 +446,23 @@ def test_limits_that_do_not_read_are_no_all_clear(home: Path, watch: Watch, mark
     code, out, err = watch("--once")
     assert code == 2, (out, err)
     assert "limits.toml does not read" in " ".join(err.split())
+
+
+def test_an_account_that_is_named_is_held_to_the_limits_with_an_empty_ledger(
+    home: Path, watch: Watch, market: Market, provider: FaultyProvider
+) -> None:
+    """The ledger is lost, and the instances go on."""
+    market.add(999, "gsh-other-0a1b2c3d")
+    _limit(home, "per_hour = 10\n")
+    assert watch("--once")[0] == 0
+    assert provider.calls == [], "nobody says where to look"
+    _limit(home, "per_hour = 10\nproviders = ['vast']\nstop = 'labelled'\n")
+    code, out, _ = watch("--once", stops=1)
+    assert (code, "instance 999 (gsh-other-0a1b2c3d; ORPHAN" in out) == (12, True)
+    assert market.rented[InstanceId(999)].status is InstanceStatus.STOPPED
+
+
+def test_a_kind_of_provider_that_is_none_is_no_all_clear(home: Path, watch: Watch) -> None:
+    _limit(home, "per_hour = 10\nproviders = ['vats']\n")
+    code, _, err = watch("--once")
+    assert (code, "'vats'" in " ".join(err.split())) == (2, True)

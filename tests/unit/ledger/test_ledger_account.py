@@ -74,7 +74,8 @@ def test_what_bills_by_the_hour_is_what_is_listed_whosever_it_is(look: AccountLo
 )
 def test_a_bill_counts_for_the_part_of_it_that_is_todays_and_this_months(bill: Bill, day: float, month: float) -> None:
     seen = spending((), {"there": _look(bills=[bill])}, NOON)
-    assert (seen.per_day, seen.per_month) == (pytest.approx(day), pytest.approx(month))
+    assert seen.per_day == pytest.approx(day)
+    assert seen.per_month == pytest.approx(month)
 
 
 def _running(hours: float) -> tuple[History, float]:
@@ -95,7 +96,8 @@ def test_a_job_has_cost_what_was_charged_and_no_less_than_its_log_reckons(billed
 def test_a_job_at_a_place_that_was_not_looked_at_counts_by_its_log() -> None:
     history, now = _running(1.0)
     seen = spending([history], {}, now)
-    assert (seen.per_hour, seen.per_month) == (16.0, pytest.approx(16.0, abs=0.3))
+    assert seen.per_hour == 16.0
+    assert seen.per_month == pytest.approx(16.0, abs=0.3)
 
 
 LIMITS = AccountLimits(per_hour=25.0, per_day=100.0, per_month=1000.0)
@@ -144,7 +146,7 @@ def test_the_newest_are_stopped_until_the_rest_is_within_the_limits(
     listed: tuple[Instance, ...], seen: tuple[float, float, float], stopped: list[int]
 ) -> None:
     chosen = to_stop([_whose(one) for one in listed], AccountSpending(*seen), LIMITS)
-    assert [one.instance.id for one in chosen] == stopped
+    assert [one.instance.id for one in chosen] == [InstanceId(number) for number in stopped]
 
 
 @pytest.mark.parametrize(
