@@ -42,13 +42,15 @@ def enforce(
     Where a bill cannot be read, what the ledger reckons is the least that was spent: over that is over.
     """
     looks, unseen = dict[object, AccountLook](), []
+    by_the_bill = limits.per_day is not None or limits.per_month is not None
     for place, one in watched.items():
         try:
-            looks[place] = AccountLook(one.instances, one.provider.volumes(), one.provider.bills())
+            bills = one.provider.bills() if by_the_bill else ()
+            looks[place] = AccountLook(one.instances, one.provider.volumes(), bills)
         except HarnessError as error:
             unseen.append(f"what was charged could not be looked at: {printable(str(error), 300)}")
             looks[place] = AccountLook(one.instances, (), ())
-    seen = account.spending(histories, looks, clock.now())
+    seen = account.spending(histories, looks, _now(watched, clock))
     over = account.over(seen, limits)
     if not over:
         return (), tuple(unseen)
@@ -57,6 +59,16 @@ def enforce(
     stopped = [_stop(ledger, watched[one.place], one, why, clock) for one in account.to_stop(listed, seen, limits)]
     idle = "" if stopped else f"; nothing runs that may be stopped (stop = {limits.stop.value!r})"
     return (Forgotten(f"limits {over[0].split(':')[0]}", f"{FILE}: {why}{idle}"), *stopped), tuple(unseen)
+
+
+def _now(watched: Mapping[object, Watched], clock: Clock) -> float:
+    """Time by the first provider that tells it: this machine's clock begins no day and no month."""
+    for one in watched.values():
+        with suppress(HarnessError):
+            at = one.provider.account().at
+            if at is not None:
+                return at
+    return clock.now()
 
 
 def _stop(ledger: Ledger, at: Watched, one: Listed, why: str, clock: Clock) -> Forgotten:

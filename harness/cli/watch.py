@@ -160,7 +160,7 @@ def _places(histories: Mapping[JobName, History], kinds: Sequence[str]) -> dict[
 
     And those of the ``kinds``, whoever rents there.
     """
-    found = {ownership.place(table): table for table in map(_of_kind, kinds)}
+    found: dict[object, ProviderTable] = {ownership.place(table): table for table in map(_of_kind, kinds)}
     for history in histories.values():
         table = history.job.provider
         has_rented = bool(history.labels) or history.job.adopted

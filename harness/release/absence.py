@@ -124,6 +124,7 @@ def look_for(
     wanted: Callable[[str | None], bool],
     *,
     known: Iterable[InstanceId] = (),
+    billed: Callable[[], Iterable[InstanceId]] = tuple,
     alive: Sequence[InstanceId] = (),
     doubt: Callable[[Instance | Volume], str | None] = lambda _: None,
     agreements: int,
@@ -132,6 +133,7 @@ def look_for(
 ) -> Holdings:
     """Everything in the account with a ``wanted`` label, and of the ``known`` instances what still shows.
 
+    Where the list is empty, no listed instance shows that the looking works: those that were ``billed`` are asked for.
     Nothing, only when so many looks in a row agree on it over ``window_s`` seconds, as with ``prove_absence``: none
     agrees whose list lacks an instance that the ledger believes to be ``alive`` and that shows, or holds what may be
     wanted, as ``doubt`` says. Raises NotProven when they do not within ``deadline_s`` seconds.
@@ -144,7 +146,8 @@ def look_for(
         if owner is not None and account.user_id != owner:
             raise _Doubt(f"the API key was user {owner}'s, and is user {account.user_id}'s now")
         owner = account.user_id
-        shown = [one for number in known if (one := provider.instance(number)) is not None]
+        numbers = (*known, *(() if listing.instances else billed()))
+        shown = [one for number in numbers if (one := provider.instance(number)) is not None]
         found = {one.id: one for one in (*shown, *listing.instances) if one in shown or wanted(one.label)}
         volumes = provider.volumes()
         stored = tuple(one for one in volumes if wanted(one.label))

@@ -19,7 +19,8 @@ def require_affordable(context: RunnerContext, usd_per_hour: float, usd: float) 
     if limits is None or not context.job.is_billed:
         return
     provider, table = context.provider(), context.job.provider
-    look = AccountLook(provider.instances().instances, provider.volumes(), provider.bills())
+    bills = () if limits.per_day is None and limits.per_month is None else provider.bills()
+    look = AccountLook(provider.instances().instances, provider.volumes(), bills)
     embedded = registry.is_embedded(table.kind)  # what nobody pays is held against what nobody pays
     jobs = [one for one in context.jobs() if registry.is_embedded(one.job.provider.kind) is embedded]
     at = provider.account().at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, partial
 
 from harness.context import RunnerContext
 from harness.core.errors import AmbiguousCreate, GateHeld, NotProven, ProviderUnavailable, Refused, Unaccounted
@@ -44,13 +45,15 @@ def find_rented(context: RunnerContext, reporter: ProgressReporter) -> None:
         reporter.note(f"the job's folder tells of instance {numbers}, the ledger does not: looking for it")
     traces = Traces(history, context.known(), now if provider_now is None else provider_now, now)
     _require_untrained(traces)
+    billed = cache(partial(_billed, context, traces))
     window_s = job.limits.absence_window_s * (1 if begun is None and not told else _LOST_PARTS)
     try:
         found = look_for(
             context.provider(),
             context.clock,
             traces.labelled,
-            known=[*(one.instance_id for one in told), *_billed(context, traces)],
+            known=[*(one.instance_id for one in told), *(() if begun is None else billed())],
+            billed=billed,
             alive=traces.known.alive(),
             doubt=traces.doubt,
             agreements=_AGREEMENTS,

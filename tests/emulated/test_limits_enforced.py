@@ -60,7 +60,7 @@ def test_what_is_over_is_stopped_and_what_was_charged_is_what_counts(
         assert seen.per_month == pytest.approx(charged, rel=0.1)
         assert seen.per_hour == pytest.approx(sum(one.usd_per_hour for one in look.instances))
 
-        watched = {place: Watched(False, vast, ledger.known(world.job.provider), look.instances)}
+        watched: dict[object, Watched] = {place: Watched(False, vast, ledger.known(world.job.provider), look.instances)}
         told, unseen = enforce(ledger, [world.history], watched, AccountLimits(per_hour=1.0), world.clock)
         assert not unseen
         assert [one.key for one in told] == ["limits per_hour = 1", f"stop {rental.instance_id}"]

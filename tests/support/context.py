@@ -286,7 +286,7 @@ def make_world(folder: Path, monkeypatch: pytest.MonkeyPatch, *, fast: bool = Fa
     return world
 
 
-def other_job(world: World, number: int) -> None:
+def other_job(world: World, number: int) -> InstanceId:
     """Another job of the same ledger has rented an instance."""
     day = job_histories.job().model_copy(update={"name": JobName("day")})
     label = "gsh-day-0a1b2c3d"
@@ -294,4 +294,4 @@ def other_job(world: World, number: int) -> None:
     told = dataclasses.asdict(offer())
     world.store.append(day.name, RentIntended(label, told, world.market.user))
     world.store.append(day.name, Rented(InstanceId(number), label, told, 15.9, world.market.user))
-    world.market.add(number, label)
+    return world.market.add(number, label)
