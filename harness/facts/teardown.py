@@ -15,6 +15,9 @@ from harness.ledger.events import Guarded
 from harness.release import release
 from harness.release.absence import AbsenceProof, BillingProof, hidden
 
+_LOOKS = 4
+_PAUSE_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class TeardownFacts:
@@ -54,9 +57,15 @@ def orphans(context: JobContext) -> tuple[str, ...]:
     answer for, or tell to be gone, is not known.
     """
     provider = context.provider()
-    listing, stored, known = provider.instances(), provider.volumes(), context.known()
-    unlisted = hidden(provider, listing, known.alive())
-    if unlisted is not None:
+    stored, known = provider.volumes(), context.known()
+    for look in range(_LOOKS):  # what was rented a moment ago may show before it is listed
+        if look:
+            context.clock.sleep(_PAUSE_S)
+        listing = provider.instances()
+        unlisted = hidden(provider, listing, known.alive())
+        if unlisted is None:
+            break
+    else:
         told = known.instances[unlisted].job
         raise CouldNotLook(f"the list lacks instance {unlisted} of job {told}, which shows: it is not whole")
     found = strays.stray(known, listing.instances, stored, context.job.provider.kept_volumes)

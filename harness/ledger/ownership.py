@@ -7,7 +7,7 @@ was forgotten: the log says that it is over, and it bills.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -53,7 +53,7 @@ class Whose:
 class Claim:
     """An instance that a job has had: ``gone`` when its absence was proven, ``usd`` what it had cost when that ended.
 
-    ``now`` says where the job stands, in words.
+    ``now`` says where the job stands, in words. ``ending``: its destruction was begun, and it may go at any moment.
     """
 
     job: JobName
@@ -61,6 +61,7 @@ class Claim:
     gone: bool
     usd: float | None
     now: str
+    ending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +131,9 @@ class Known:
         return self._by_label(bill.label)
 
     def alive(self) -> tuple[InstanceId, ...]:
-        """The instances that are alive in a job's log, the one that was had last first."""
-        return tuple(claim.instance_id for claim in reversed(tuple(self.instances.values())) if not claim.gone)
+        """The instances that are alive in a job's log and are to stay so, the one that was had last first."""
+        claims = reversed(tuple(self.instances.values()))
+        return tuple(claim.instance_id for claim in claims if not claim.gone and not claim.ending)
 
     def missing(self, listed: Iterable[Instance]) -> tuple[Claim, ...]:
         """The instances that are alive in a job's log and not in the provider's list."""
@@ -178,6 +180,8 @@ def known(
                         instances[event.instance_id] = Claim(job, event.instance_id, gone=True, usd=usd, now=now)
                     case events.DestroyIntended():
                         volumes.update(dict.fromkeys(event.volumes, job))
+                        if (claim := instances.get(event.instance_id)) is not None:
+                            instances[event.instance_id] = replace(claim, ending=True)
                     case _:
                         pass
     own = tuple(one for one in throwaways if one.place == there)

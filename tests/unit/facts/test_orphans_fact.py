@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.ids import InstanceId
+from harness.core.ids import InstanceId, JobName
 from harness.core.observed import CouldNotLook
 from harness.core.ports import Listing
 from harness.facts.teardown import orphans
+from harness.ledger.events import DestroyIntended
 from tests.support.context import World, make_world, other_job
 
 
@@ -37,3 +38,16 @@ def test_an_instance_that_neither_lists_nor_shows_hides_nothing(world: World) ->
     other_job(world, 600)
     del world.market.rented[InstanceId(600)]
     assert len(orphans(world.context())) == 1
+
+
+def test_what_was_rented_a_moment_ago_may_be_listed_late(world: World) -> None:
+    other_job(world, 600)
+    world.provider.break_("instances", Listing(()), times=2)
+    assert len(orphans(world.context())) == 1
+
+
+def test_an_instance_that_is_about_to_go_may_go_from_the_list_first(world: World) -> None:
+    other_job(world, 600)
+    world.store.append(JobName("day"), DestroyIntended(InstanceId(600), None, ()))
+    world.provider.break_("instances", Listing(()), times=0)
+    assert orphans(world.context()) == ()
