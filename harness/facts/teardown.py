@@ -62,10 +62,9 @@ def orphans(context: JobContext) -> tuple[str, ...]:
         if look:
             context.clock.sleep(_PAUSE_S)
         listing = provider.instances()
-        unlisted = hidden(provider, listing, known.alive())
-        if unlisted is None:
+        if (unlisted := hidden(provider, listing, known.alive())) is None:
             break
-    else:
+    if unlisted is not None:
         told = known.instances[unlisted].job
         raise CouldNotLook(f"the list lacks instance {unlisted} of job {told}, which shows: it is not whole")
     found = strays.stray(known, listing.instances, stored, context.job.provider.kept_volumes)

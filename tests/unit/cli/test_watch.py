@@ -460,9 +460,3 @@ def test_an_account_that_is_named_is_held_to_the_limits_with_an_empty_ledger(
     code, out, _ = watch("--once", stops=1)
     assert (code, "instance 999 (gsh-other-0a1b2c3d; ORPHAN" in out) == (12, True)
     assert market.rented[InstanceId(999)].status is InstanceStatus.STOPPED
-
-
-def test_a_kind_of_provider_that_is_none_is_no_all_clear(home: Path, watch: Watch) -> None:
-    _limit(home, "per_hour = 10\nproviders = ['vats']\n")
-    code, _, err = watch("--once")
-    assert (code, "'vats'" in " ".join(err.split())) == (2, True)
