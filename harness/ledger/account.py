@@ -33,6 +33,21 @@ _MAY_STOP: Mapping[Stops, frozenset[Standing]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """One moment by the provider's clock, by which days begin, and by this machine's, by which the logs were written.
+
+    Epoch seconds. A clock that is wrong shifts what a log tells, and makes it no longer.
+    """
+
+    provider: float
+    here: float
+
+    def of_a_log(self, at: float) -> float:
+        """A time of the provider's as this machine would have written it."""
+        return self.here - (self.provider - at)
+
+
+@dataclass(frozen=True, slots=True)
 class AccountLook:
     """One provider's account, seen whole."""
 
@@ -82,12 +97,12 @@ def over(seen: AccountSpending, limits: AccountLimits) -> tuple[str, ...]:
     return tuple(f"{name} = {limit:g}: ${spent:.2f} {_VERB[name]}" for name, spent, limit in told if spent > limit)
 
 
-def spending(histories: Sequence[History], looks: Mapping[object, AccountLook], now: float) -> AccountSpending:
+def spending(histories: Sequence[History], looks: Mapping[object, AccountLook], now: Moment) -> AccountSpending:
     """Money of all these jobs, and of the accounts that were looked at, by the place of each (``ownership.place``).
 
     A job at a place that was not looked at counts by its log alone.
     """
-    day, month, _, _ = _calendar(now)
+    day, month, _, _ = _calendar(now.provider)
     unseen = [one for one in histories if one.alive is not None and ownership.place(one.job.provider) not in looks]
     hour = [bills(one).usd_per_hour or 0.0 for one in unseen]
     for look in looks.values():
@@ -97,20 +112,20 @@ def spending(histories: Sequence[History], looks: Mapping[object, AccountLook], 
 
 
 def with_one_more(
-    seen: AccountSpending, others: Iterable[History], wanted: Wanted, limits: AccountLimits, now: float
+    seen: AccountSpending, others: Sequence[History], wanted: Wanted, limits: AccountLimits, now: Moment
 ) -> tuple[str, ...]:
     """The limits that would be exceeded with one more instance, in words; empty when it may be rented.
 
     ``others``: the other jobs. One that is under way will go on to its end, and one whose rent has no outcome yet may
     be listed in a moment: both count, so that of two jobs that ask at once no more are let through than both can pay.
     """
-    _, _, day_ends, month_ends = _calendar(now)
-    going = [_going_on(one, now) for one in others if bills(one).may_bill and not one.instance_stopped]
+    _, _, day_ends, month_ends = _calendar(now.provider)
+    going = [_going_on(one, now.here) for one in others if bills(one).may_bill and not one.instance_stopped]
     renting = sum(bills(one).usd_per_hour or 0.0 for one in others if one.unresolved is not None)
     would = AccountSpending(
         seen.per_hour + renting + wanted.usd_per_hour,
-        seen.per_day + math.fsum(one.until(day_ends, now) for one in (*going, wanted)),
-        seen.per_month + math.fsum(one.until(month_ends, now) for one in (*going, wanted)),
+        seen.per_day + math.fsum(one.until(day_ends, now.provider) for one in (*going, wanted)),
+        seen.per_month + math.fsum(one.until(month_ends, now.provider) for one in (*going, wanted)),
     )
     return tuple(
         f"{name} = {limit:g}: ${spent:.2f} {_VERB[name]}, with it that would come to ${value:.2f}"
@@ -163,7 +178,7 @@ def _going_on(history: History, now: float) -> Wanted:
     return Wanted(bills(history).usd_per_hour or history.job.most_usd_per_hour, ahead.projected - ahead.spent)
 
 
-def _since(histories: Sequence[History], looks: Mapping[object, AccountLook], start: float, now: float) -> float:
+def _since(histories: Sequence[History], looks: Mapping[object, AccountLook], start: float, now: Moment) -> float:
     """USD spent since a time: by the bills, each job's no less than its log reckons; by the log where no bill is."""
     total = 0.0
     for place in {*looks, *(ownership.place(one.job.provider) for one in histories)}:
@@ -177,7 +192,7 @@ def _since(histories: Sequence[History], looks: Mapping[object, AccountLook], st
                     one.instance_id for one in history.all(Adopted)
                 }
                 billed = math.fsum(charged.pop(("instance", one), 0.0) for one in had)
-                total += max(billed, usd_within(paid_spans(history.records, now), start, now))
+                total += max(billed, usd_within(paid_spans(history.records, now.here), now.of_a_log(start), now.here))
         total += math.fsum(charged.values())
     return total
 

@@ -15,6 +15,7 @@ from harness.ledger.account import (
     AccountLook,
     AccountSpending,
     Listed,
+    Moment,
     Wanted,
     over,
     spending,
@@ -31,6 +32,11 @@ from tests.support.scripted_world import Market, offer
 
 HOUR_S = 3600.0
 NOON = datetime(2027, 3, 15, 12, tzinfo=UTC).timestamp()
+
+
+def _at(now: float) -> Moment:
+    """A moment by clocks that agree."""
+    return Moment(now, now)
 
 
 def _listed(number: int, price: float = 10.0, at: float | None = 0.0, **more: object) -> Instance:
@@ -58,7 +64,7 @@ def _look(*instances: Instance, volumes: Sequence[Volume] = (), bills: Sequence[
     ],
 )
 def test_what_bills_by_the_hour_is_what_is_listed_whosever_it_is(look: AccountLook, hour: float) -> None:
-    assert spending((), {"there": look}, NOON).per_hour == pytest.approx(hour)
+    assert spending((), {"there": look}, _at(NOON)).per_hour == pytest.approx(hour)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +79,7 @@ def test_what_bills_by_the_hour_is_what_is_listed_whosever_it_is(look: AccountLo
     ],
 )
 def test_a_bill_counts_for_the_part_of_it_that_is_todays_and_this_months(bill: Bill, day: float, month: float) -> None:
-    seen = spending((), {"there": _look(bills=[bill])}, NOON)
+    seen = spending((), {"there": _look(bills=[bill])}, _at(NOON))
     assert seen.per_day == pytest.approx(day)
     assert seen.per_month == pytest.approx(month)
 
@@ -89,13 +95,20 @@ def _running(hours: float) -> tuple[History, float]:
 def test_a_job_has_cost_what_was_charged_and_no_less_than_its_log_reckons(billed: float | None, spent: float) -> None:
     history, now = _running(1.0)
     bills = [] if billed is None else [Bill("instance", INSTANCE, None, billed, now, now - HOUR_S)]
-    seen = spending([history], {ownership.place(history.job.provider): _look(bills=bills)}, now)
+    seen = spending([history], {ownership.place(history.job.provider): _look(bills=bills)}, _at(now))
     assert seen.per_month == pytest.approx(spent, abs=0.3)
+
+
+@pytest.mark.parametrize("off", [-400 * HOUR_S, 0.0, 400 * HOUR_S])
+def test_a_clock_that_is_wrong_by_days_makes_nothing_dearer(off: float) -> None:
+    """The log and the look were written by the same clock; the day is the provider's."""
+    history, here = _running(1.0)
+    assert spending([history], {}, Moment(here + off, here)).per_month == pytest.approx(16.0, abs=0.3)
 
 
 def test_a_job_at_a_place_that_was_not_looked_at_counts_by_its_log() -> None:
     history, now = _running(1.0)
-    seen = spending([history], {}, now)
+    seen = spending([history], {}, _at(now))
     assert seen.per_hour == 16.0
     assert seen.per_month == pytest.approx(16.0, abs=0.3)
 
@@ -161,7 +174,7 @@ def test_the_newest_are_stopped_until_the_rest_is_within_the_limits(
 def test_what_may_not_be_stopped_is_counted_and_left_alone(stop: Stops, allowed: set[Standing]) -> None:
     limits = AccountLimits(per_hour=1.0, stop=stop)
     listed = [_whose(_listed(number), standing) for number, standing in enumerate(Standing, start=1)]
-    chosen = to_stop(listed, spending((), {"there": _look(*(one.instance for one in listed))}, NOON), limits)
+    chosen = to_stop(listed, spending((), {"there": _look(*(one.instance for one in listed))}, _at(NOON)), limits)
     assert {one.whose.standing for one in chosen} == allowed
 
 
@@ -193,15 +206,15 @@ def test_one_more_may_be_rented_when_all_of_them_can_be_paid_to_their_ends(
     """A job under way is paid to its end, too: 15.9 USD for about an hour."""
     now = datetime.fromtimestamp(BEGAN, UTC).replace(hour=1).timestamp()
     histories = [_named(f"other-{number}", log) for number, log in enumerate(others)]
-    told = with_one_more(AccountSpending(*seen), histories, Wanted(*wanted), LIMITS, now)
+    told = with_one_more(AccountSpending(*seen), histories, Wanted(*wanted), LIMITS, _at(now))
     assert [one.split(" ")[0] for one in told] == held
 
 
 def test_only_what_falls_into_the_day_counts_for_the_day() -> None:
     midnight = datetime(2027, 3, 16, tzinfo=UTC).timestamp()
-    wanted = Wanted(10.0, 200.0)
-    assert with_one_more(AccountSpending(0, 0, 0), (), wanted, AccountLimits(per_day=11.0), midnight - HOUR_S) == ()
-    assert with_one_more(AccountSpending(0, 0, 0), (), wanted, AccountLimits(per_day=11.0), midnight + 1) != ()
+    seen, wanted, limits = AccountSpending(0, 0, 0), Wanted(10.0, 200.0), AccountLimits(per_day=11.0)
+    assert with_one_more(seen, (), wanted, limits, _at(midnight - HOUR_S)) == ()
+    assert with_one_more(seen, (), wanted, limits, _at(midnight + 1)) != ()
 
 
 def test_a_rent_without_an_outcome_counts_by_the_hour() -> None:
@@ -212,6 +225,6 @@ def test_a_rent_without_an_outcome_counts_by_the_hour() -> None:
         [log.history],
         Wanted(15.0, 1.0),
         AccountLimits(per_hour=30.0),
-        log.history.records[-1].at,
+        _at(log.history.records[-1].at),
     )
     assert told == "per_hour = 30: $0.00 bill by the hour now, with it that would come to $30.90"
