@@ -11,7 +11,7 @@ from harness.core.ports import Clock, Instance, Provider
 from harness.core.text import printable
 from harness.guard.stop import stop_listed
 from harness.ledger import account
-from harness.ledger.account import AccountLook, Listed, Moment
+from harness.ledger.account import AccountLook, Listed, TwoClocks
 from harness.ledger.events import InstanceStopped
 from harness.ledger.history import History
 from harness.ledger.jobs import Ledger
@@ -61,14 +61,14 @@ def enforce(
     return (Forgotten(f"limits {over[0].split(':')[0]}", f"{FILE}: {why}{idle}"), *stopped), tuple(unseen)
 
 
-def _now(watched: Mapping[object, Watched], clock: Clock) -> Moment:
-    """Moment by the first provider that tells it: this machine's clock begins no day and no month."""
+def _now(watched: Mapping[object, Watched], clock: Clock) -> TwoClocks:
+    """TwoClocks by the first provider that tells it: this machine's clock begins no day and no month."""
     for one in watched.values():
         with suppress(HarnessError):
             at = one.provider.account().at
             if at is not None:
-                return Moment(at, clock.now())
-    return Moment(clock.now(), clock.now())
+                return TwoClocks(at, clock.now())
+    return TwoClocks(clock.now(), clock.now())
 
 
 def _stop(ledger: Ledger, at: Watched, one: Listed, why: str, clock: Clock) -> Forgotten:

@@ -33,7 +33,7 @@ _MAY_STOP: Mapping[Stops, frozenset[Standing]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class TwoClocks:
     """One moment by the provider's clock, by which days begin, and by this machine's, by which the logs were written.
 
     Epoch seconds. A clock that is wrong shifts what a log tells, and makes it no longer.
@@ -97,7 +97,7 @@ def over(seen: AccountSpending, limits: AccountLimits) -> tuple[str, ...]:
     return tuple(f"{name} = {limit:g}: ${spent:.2f} {_VERB[name]}" for name, spent, limit in told if spent > limit)
 
 
-def spending(histories: Sequence[History], looks: Mapping[object, AccountLook], now: Moment) -> AccountSpending:
+def spending(histories: Sequence[History], looks: Mapping[object, AccountLook], now: TwoClocks) -> AccountSpending:
     """Money of all these jobs, and of the accounts that were looked at, by the place of each (``ownership.place``).
 
     A job at a place that was not looked at counts by its log alone.
@@ -112,7 +112,7 @@ def spending(histories: Sequence[History], looks: Mapping[object, AccountLook], 
 
 
 def with_one_more(
-    seen: AccountSpending, others: Sequence[History], wanted: Wanted, limits: AccountLimits, now: Moment
+    seen: AccountSpending, others: Sequence[History], wanted: Wanted, limits: AccountLimits, now: TwoClocks
 ) -> tuple[str, ...]:
     """The limits that would be exceeded with one more instance, in words; empty when it may be rented.
 
@@ -178,7 +178,7 @@ def _going_on(history: History, now: float) -> Wanted:
     return Wanted(bills(history).usd_per_hour or history.job.most_usd_per_hour, ahead.projected - ahead.spent)
 
 
-def _since(histories: Sequence[History], looks: Mapping[object, AccountLook], start: float, now: Moment) -> float:
+def _since(histories: Sequence[History], looks: Mapping[object, AccountLook], start: float, now: TwoClocks) -> float:
     """USD spent since a time: by the bills, each job's no less than its log reckons; by the log where no bill is."""
     total = 0.0
     for place in {*looks, *(ownership.place(one.job.provider) for one in histories)}:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.context import RunnerContext
 from harness.core.errors import Refused
 from harness.ledger import ownership
-from harness.ledger.account import AccountLook, Moment, Wanted, spending, with_one_more
+from harness.ledger.account import AccountLook, TwoClocks, Wanted, spending, with_one_more
 from harness.ledger.limits import FILE
 from harness.providers import registry
 
@@ -24,7 +24,7 @@ def require_affordable(context: RunnerContext, usd_per_hour: float, usd: float) 
     embedded = registry.is_embedded(table.kind)  # what nobody pays is held against what nobody pays
     jobs = [one for one in context.jobs() if registry.is_embedded(one.job.provider.kind) is embedded]
     at, here = provider.account().at, context.clock.now()
-    now = Moment(here if at is None else at, here)
+    now = TwoClocks(here if at is None else at, here)
     others = [one for one in jobs if one.job.name != context.job.name]
     exceeded = with_one_more(
         spending(jobs, {ownership.place(table): look}, now), others, Wanted(usd_per_hour, usd), limits, now

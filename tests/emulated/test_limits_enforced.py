@@ -12,7 +12,7 @@ from harness.cli.enforcing import Watched, enforce
 from harness.core.lifecycle import Stage
 from harness.emulator.running import running
 from harness.ledger import account, ownership
-from harness.ledger.account import AccountLook, Moment
+from harness.ledger.account import AccountLook, TwoClocks
 from harness.ledger.events import InstanceStopped, Rented
 from harness.ledger.jobs import Ledger
 from harness.ledger.kinds import JobEvent
@@ -54,7 +54,7 @@ def test_what_is_over_is_stopped_and_what_was_charged_is_what_counts(
 
         ledger, place = Ledger(world.store), ownership.place(world.job.provider)
         look = AccountLook(vast.instances().instances, vast.volumes(), vast.bills())
-        seen = account.spending([world.history], {place: look}, Moment(emulator.clock.now(), world.clock.now()))
+        seen = account.spending([world.history], {place: look}, TwoClocks(emulator.clock.now(), world.clock.now()))
         charged = sum(bill.usd for bill in look.bills)
         assert charged > 2 * 0.9 * rental.usd_per_hour
         assert seen.per_month == pytest.approx(charged, rel=0.1)

@@ -15,7 +15,7 @@ from harness.ledger.account import (
     AccountLook,
     AccountSpending,
     Listed,
-    Moment,
+    TwoClocks,
     Wanted,
     over,
     spending,
@@ -34,9 +34,9 @@ HOUR_S = 3600.0
 NOON = datetime(2027, 3, 15, 12, tzinfo=UTC).timestamp()
 
 
-def _at(now: float) -> Moment:
+def _at(now: float) -> TwoClocks:
     """A moment by clocks that agree."""
-    return Moment(now, now)
+    return TwoClocks(now, now)
 
 
 def _listed(number: int, price: float = 10.0, at: float | None = 0.0, **more: object) -> Instance:
@@ -103,7 +103,7 @@ def test_a_job_has_cost_what_was_charged_and_no_less_than_its_log_reckons(billed
 def test_a_clock_that_is_wrong_by_days_makes_nothing_dearer(off: float) -> None:
     """The log and the look were written by the same clock; the day is the provider's."""
     history, here = _running(1.0)
-    assert spending([history], {}, Moment(here + off, here)).per_month == pytest.approx(16.0, abs=0.3)
+    assert spending([history], {}, TwoClocks(here + off, here)).per_month == pytest.approx(16.0, abs=0.3)
 
 
 def test_a_job_at_a_place_that_was_not_looked_at_counts_by_its_log() -> None:
