@@ -62,7 +62,7 @@ def enforce(
 
 
 def _now(watched: Mapping[object, Watched], clock: Clock) -> TwoClocks:
-    """TwoClocks by the first provider that tells it: this machine's clock begins no day and no month."""
+    """This moment by the first provider that tells it, too: this machine's clock begins no day and no month."""
     for one in watched.values():
         with suppress(HarnessError):
             at = one.provider.account().at
