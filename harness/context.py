@@ -16,6 +16,7 @@ from harness.job.model import Job
 if TYPE_CHECKING:  # a gate judges recorded facts, and starts without the ledger
     from harness.ledger.history import History
     from harness.ledger.kinds import JobEvent
+    from harness.ledger.limits import AccountLimits
     from harness.ledger.ownership import Known
 
 
@@ -81,6 +82,15 @@ class RecordingContext(JobContext, Protocol):
 
 class RunnerContext(RecordingContext, Protocol):
     """A context that a job can be driven from."""
+
+    def limits(self) -> AccountLimits | None:
+        """The operator's limits on all jobs together; None where none are stated. Raises BadInput."""
+
+    def jobs(self) -> tuple[History, ...]:
+        """All jobs of the ledger, this one too, by the events that say where each stands and what it costs.
+
+        Raises LogDamaged for one that does not read: what it has cost is not known.
+        """
 
     def take_facts(self, stage: str) -> TakenFacts:
         """Look at a stage's world once and write down what was seen."""

@@ -27,6 +27,8 @@ from harness.ledger.history import History, LocalFile, extended, placed
 from harness.ledger.imported import FOLDER, Imported
 from harness.ledger.jobs import Ledger, folded, latest, named
 from harness.ledger.kinds import JobEvent
+from harness.ledger.limits import AccountLimits
+from harness.ledger.limits import load as load_limits
 from harness.ledger.ownership import Known
 from harness.ledger.store import EventStore
 from harness.providers import registry
@@ -133,6 +135,14 @@ class OpenContext:
     def known(self) -> Known:
         """All that the ledger's jobs have had at this job's provider."""
         return Ledger(self.store, self.home / "jobs").known(self.job.provider)
+
+    def limits(self) -> AccountLimits | None:
+        """The operator's limits on all jobs together."""
+        return load_limits(self.home)
+
+    def jobs(self) -> tuple[History, ...]:
+        """All jobs of the ledger."""
+        return Ledger(self.store).outlined()
 
     def earlier(self) -> tuple[History, ...]:
         """Closed jobs like this one, the newest first."""

@@ -81,7 +81,7 @@ COMMANDS: Final = {
     ),
     "watch": (
         "watch:watch",
-        "Remember what bills and was forgotten, by a line and a notification; nothing is stopped or destroyed.",
+        "Remember what bills and was forgotten, by a line and a notification; stop only what is over limits.toml.",
     ),
     "conformance": (
         "conformance:conformance",

@@ -1,9 +1,9 @@
-"""``harness watch``: remembers what bills and was forgotten. It stops nothing and destroys nothing."""
+"""``harness watch``: remembers what bills and was forgotten, and stops what is over ``limits.toml``; no more."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,18 +11,22 @@ from typing import Annotated
 import typer
 
 from harness.cli import telling
+from harness.cli.enforcing import Watched, enforce
 from harness.cli.orphans import survey
 from harness.cli.screens import LastingConsole, say
 from harness.core import durable, environment
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HarnessError, ProviderUnavailable, StillBilling
-from harness.core.ids import InstanceId, JobName
-from harness.core.ports import Clock, Instance
+from harness.core.ids import JobName
+from harness.core.ports import Clock
 from harness.core.text import printable, rfc3339
 from harness.job.provider import ProviderTable
 from harness.ledger import ownership
 from harness.ledger.bills import bills
 from harness.ledger.history import History
+from harness.ledger.jobs import Ledger
+from harness.ledger.limits import AccountLimits
+from harness.ledger.limits import load as load_limits
 from harness.ledger.locks import sole
 from harness.ledger.ownership import STRAY
 from harness.notify import targets
@@ -61,7 +65,7 @@ def watch(
     ] = False,
     test: Annotated[bool, typer.Option("--test", help="Only send a test to every target of HARNESS_NOTIFY.")] = False,
 ) -> None:
-    """Remember what bills and was forgotten, by a line and a notification; nothing is stopped or destroyed."""
+    """Remember what bills and was forgotten, by a line and a notification; stop only what is over limits.toml."""
     home, clock = environment.home(), SystemClock()
     targets.require_usable(environment.notify_urls())
     if test:
@@ -98,13 +102,16 @@ def _look(clock: Clock, after_s: float) -> Round:
         histories, unreadable = ledger.read()
         unseen = [str(error) for error in (*unreadable.values(), *ledger.lost().values())]
         forgotten: list[Forgotten] = []
-        shown: dict[object, dict[InstanceId, Instance]] = {}
-        """The complete list of every provider that gave one."""
-        for place, table in _places(histories).items():
+        watched: dict[object, Watched] = {}
+        """Every provider that gave its complete list."""
+        limits = load_limits(environment.home())
+        for place, table in _places(histories, limits.providers if limits is not None else ()).items():
             known = ownership.known(histories.values(), table, unreadable, ledger.throwaways())
             try:
                 provider = open_provider(table, environment.home(), clock)
-                shown[place] = {one.id: one for one in provider.instances().instances}
+                watched[place] = Watched(
+                    registry.is_embedded(table.kind), provider, known, provider.instances().instances
+                )
             except HarnessError as error:
                 unseen.append(f"provider {table.kind} could not be looked at: {error}")
                 continue
@@ -113,6 +120,11 @@ def _look(clock: Clock, after_s: float) -> Round:
                     unseen.append(f"{kind} at provider {table.kind} could not be looked at: {rows.problem}")
                 stray = [row for row in rows.value or () if row.standing in STRAY]
                 forgotten += [Forgotten(f"{kind} {row.id}", f"{kind}: {' '.join(str(row).split())}") for row in stray]
+        if limits is not None:
+            told, blind = _enforced(ledger, histories, watched, limits, clock)
+            forgotten += told
+            unseen += blind
+        shown = {place: {one.id: one for one in seen.instances} for place, seen in watched.items()}
         for name, history in histories.items():
             rental, listing = history.alive, shown.get(ownership.place(history.job.provider))
             its = listing.get(rental.instance_id) if listing is not None and rental is not None else None
@@ -123,9 +135,31 @@ def _look(clock: Clock, after_s: float) -> Round:
     return Round(tuple(forgotten), tuple(printable(one, 500) for one in unseen), tuple(dict.fromkeys(urls)))
 
 
-def _places(histories: Mapping[JobName, History]) -> dict[object, ProviderTable]:
-    """Providers to look at: of every job that has begun to rent, those that nobody pays only while something lives."""
-    found: dict[object, ProviderTable] = {}
+def _enforced(
+    ledger: Ledger,
+    histories: Mapping[JobName, History],
+    watched: Mapping[object, Watched],
+    limits: AccountLimits,
+    clock: Clock,
+) -> tuple[list[Forgotten], list[str]]:
+    """Enforcement of the limits: what nobody pays is held against what nobody pays."""
+    told, unseen = list[Forgotten](), list[str]()
+    for embedded in (False, True):
+        jobs = [one for one in histories.values() if registry.is_embedded(one.job.provider.kind) is embedded]
+        there = {place: one for place, one in watched.items() if one.embedded is embedded}
+        if jobs or there:
+            said, blind = enforce(ledger, jobs, there, limits, clock)
+            told += said
+            unseen += blind
+    return told, unseen
+
+
+def _places(histories: Mapping[JobName, History], kinds: Sequence[str]) -> dict[object, ProviderTable]:
+    """Providers to look at: of every job that has begun to rent, those that nobody pays only while something lives.
+
+    And those of the ``kinds``, whoever rents there.
+    """
+    found: dict[object, ProviderTable] = {ownership.place(table): table for table in map(_of_kind, kinds)}
     for history in histories.values():
         table = history.job.provider
         has_rented = bool(history.labels) or history.job.adopted
@@ -133,6 +167,10 @@ def _places(histories: Mapping[JobName, History]) -> dict[object, ProviderTable]
         if bills(history).may_bill or (has_rented and is_paid):
             found.setdefault(ownership.place(table), table)
     return found
+
+
+def _of_kind(kind: str) -> ProviderTable:
+    return ProviderTable(kind=kind)
 
 
 def _notify(seen: Round, memory: Path, now: float, again_s: float) -> tuple[str, ...]:

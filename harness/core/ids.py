@@ -85,6 +85,13 @@ def is_label_of(text: str | None, job: str) -> bool:
     return re.fullmatch(f"{LABEL_PREFIX}-{re.escape(job)}-[0-9a-f]{{8}}", text or "") is not None
 
 
+def may_be_label_of(text: str | None, job: str) -> bool:
+    """True for such a label, whole or cut short at its end: some services keep only so many characters."""
+    shown, whole = text or "", label(JobName(job), "")
+    kept_part_of_the_job = is_our_label(shown) and whole.startswith(shown)
+    return kept_part_of_the_job or re.fullmatch(f"{re.escape(whole)}[0-9a-f]{{1,8}}", shown) is not None
+
+
 def is_our_label(text: str | None) -> bool:
     """True for a label that this tool gave."""
     return bool(text) and str(text).startswith(f"{LABEL_PREFIX}-")

@@ -46,3 +46,15 @@ def per_hour(usd_per_second: float) -> float:
 def seconds_for(money: float, usd_per_hour: float) -> float:
     """Seconds that ``money`` (USD) pays for at ``usd_per_hour``; without end for what costs nothing."""
     return money * HOUR_S / usd_per_hour if usd_per_hour > 0 else float("inf")
+
+
+def within(usd: float, since: float | None, until: float, start: float) -> float:
+    """Part of an amount, charged evenly from ``since`` to ``until``, that falls behind ``start``. Times in seconds.
+
+    All of it where it is not told since when, and it was charged behind ``start`` at all.
+    """
+    if until <= start:
+        return 0.0
+    if since is None or since >= start or until <= since:
+        return usd
+    return usd * (until - start) / (until - since)

@@ -214,7 +214,8 @@ class Volume:
 class Bill:
     """All that one contract was charged (USD). ``kind`` is ``instance``, ``volume`` or what else the provider sells.
 
-    ``until``: the end of its last charge, seconds since the epoch.
+    ``since`` and ``until``: the start of its first charge, None where that is not told, and the end of its last one
+    (seconds since the epoch).
     """
 
     kind: str
@@ -222,6 +223,7 @@ class Bill:
     label: str | None
     usd: float
     until: float
+    since: float | None = None
 
 
 class DestroyReply(StrEnum):

@@ -13,7 +13,10 @@ from harness.facts.reading import attempt, needed
 from harness.ledger import ownership as strays
 from harness.ledger.events import Guarded
 from harness.release import release
-from harness.release.absence import AbsenceProof, BillingProof
+from harness.release.absence import AbsenceProof, BillingProof, hidden
+
+_LOOKS = 4
+_PAUSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,21 @@ def look(context: JobContext) -> TeardownFacts:
 def orphans(context: JobContext) -> tuple[str, ...]:
     """Instances and volumes that this tool has to do with and that no job in the ledger answers for.
 
-    Raises CouldNotLook when a job's log does not read: what it would answer for, or tell to be gone, is not known.
+    Raises CouldNotLook when the list lacks an instance that shows, and when a job's log does not read: what it would
+    answer for, or tell to be gone, is not known.
     """
     provider = context.provider()
-    listed, stored, known = provider.instances().instances, provider.volumes(), context.known()
-    found = strays.stray(known, listed, stored, context.job.provider.kept_volumes)
+    stored, known = provider.volumes(), context.known()
+    for look in range(_LOOKS):  # what was rented a moment ago may show before it is listed
+        if look:
+            context.clock.sleep(_PAUSE_S)
+        listing = provider.instances()
+        if (unlisted := hidden(provider, listing, known.alive())) is None:
+            break
+    if unlisted is not None:
+        told = known.instances[unlisted].job
+        raise CouldNotLook(f"the list lacks instance {unlisted} of job {told}, which shows: it is not whole")
+    found = strays.stray(known, listing.instances, stored, context.job.provider.kept_volumes)
     if known.unreadable:
         raise CouldNotLook(
             f"the log of job {', '.join(known.unreadable)} does not read, and what it has rented is not known;"

@@ -42,6 +42,12 @@ class Ledger:
                 unreadable[name] = error
         return histories, unreadable
 
+    def outlined(self) -> tuple[History, ...]:
+        """Every job, from the outline of its log; raises LogDamaged for one that does not read."""
+        return tuple(
+            folded(name, outline or self.store.records(name)) for name, outline in self.store.outlines().items()
+        )
+
     def known(self, at: ProviderTable) -> Known:
         """Everything that all jobs have had at a provider, as far as their logs read."""
         histories, unreadable = self.read()

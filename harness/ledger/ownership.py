@@ -7,7 +7,7 @@ was forgotten: the log says that it is over, and it bills.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -53,7 +53,7 @@ class Whose:
 class Claim:
     """An instance that a job has had: ``gone`` when its absence was proven, ``usd`` what it had cost when that ended.
 
-    ``now`` says where the job stands, in words.
+    ``now`` says where the job stands, in words. ``ending``: its destruction was begun, and it may go at any moment.
     """
 
     job: JobName
@@ -61,6 +61,7 @@ class Claim:
     gone: bool
     usd: float | None
     now: str
+    ending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ class Known:
     unreadable: tuple[JobName, ...] = ()
     throwaways: tuple[Throwaway, ...] = ()
     """Conformance runs: what one has rented is its own, and no job's."""
+    taken_over: Mapping[str, JobName] = field(default_factory=dict)
+    """Jobs that are closed and had taken an instance over, by the label that it bore."""
 
     def of_instance(self, instance: Instance) -> Whose:
         """Owner of a listed instance."""
@@ -127,6 +130,11 @@ class Known:
             return Whose(Standing.FORGOTTEN, f"a volume that was mounted in job {job}'s instance")
         return self._by_label(bill.label)
 
+    def alive(self) -> tuple[InstanceId, ...]:
+        """The instances that are alive in a job's log and are to stay so, the one that was had last first."""
+        claims = reversed(tuple(self.instances.values()))
+        return tuple(claim.instance_id for claim in claims if not claim.gone and not claim.ending)
+
     def missing(self, listed: Iterable[Instance]) -> tuple[Claim, ...]:
         """The instances that are alive in a job's log and not in the provider's list."""
         shown = {instance.id for instance in listed}
@@ -153,6 +161,7 @@ def known(
     instances: dict[InstanceId, Claim] = {}
     volumes: dict[VolumeId, JobName] = {}
     begun: dict[str, JobName] = {}
+    taken_over: dict[str, JobName] = {}
     there = registry.place(at.kind, at.own)
     for history in histories:
         if registry.place(history.job.provider.kind, history.job.provider.own) == there:
@@ -161,6 +170,8 @@ def known(
                 begun[history.intended.label] = history.job.name
             for record in history.records:
                 job = history.job.name
+                if record.kind == events.Adopted.kind and history.closed:
+                    taken_over[str(record.data["label"])] = job
                 match event := decode(record):
                     case events.Rented() | events.Adopted():
                         instances[event.instance_id] = Claim(job, event.instance_id, gone=False, usd=None, now=now)
@@ -169,10 +180,12 @@ def known(
                         instances[event.instance_id] = Claim(job, event.instance_id, gone=True, usd=usd, now=now)
                     case events.DestroyIntended():
                         volumes.update(dict.fromkeys(event.volumes, job))
+                        if (claim := instances.get(event.instance_id)) is not None:
+                            instances[event.instance_id] = replace(claim, ending=True)
                     case _:
                         pass
     own = tuple(one for one in throwaways if one.place == there)
-    return Known(instances, volumes, begun, tuple(unreadable), own)
+    return Known(instances, volumes, begun, tuple(unreadable), own, taken_over)
 
 
 def stray(

@@ -8,17 +8,19 @@ looking works. Anything else, above all a look that failed, starts the count ane
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from harness.core.errors import NotProven, ProviderUnavailable
 from harness.core.ids import InstanceId
-from harness.core.ports import BooksInSteps, Clock, Instance, Provider, Volume
+from harness.core.ports import BooksInSteps, Clock, Instance, Listing, Provider, Volume
 
 _LONGEST_PAUSE_S = 10.0
 _SHORTEST_PAUSE_S = 0.05
 _SHOWN_DOUBTS = 5
+_UNLISTED = 5
+"""Instances that are asked for one by one when a list lacks them: services limit how often one may ask."""
 _NOISE_USD = 1e-9
 
 T = TypeVar("T")
@@ -121,14 +123,19 @@ def look_for(
     wanted: Callable[[str | None], bool],
     *,
     known: Iterable[InstanceId] = (),
+    billed: Callable[[], Iterable[InstanceId]] = tuple,
+    alive: Sequence[InstanceId] = (),
+    doubt: Callable[[Instance | Volume], str | None] = lambda _: None,
     agreements: int,
     window_s: float,
     deadline_s: float,
 ) -> Holdings:
     """Everything in the account with a ``wanted`` label, and of the ``known`` instances what still shows.
 
-    Nothing, only when so many looks in a row agree on it over ``window_s`` seconds, as with ``prove_absence``.
-    Raises NotProven when they do not within ``deadline_s`` seconds.
+    Where the list is empty, no listed instance shows that the looking works: those that were ``billed`` are asked for.
+    Nothing, only when so many looks in a row agree on it over ``window_s`` seconds, as with ``prove_absence``: none
+    agrees whose list lacks an instance that the ledger believes to be ``alive`` and that shows, or holds what may be
+    wanted, as ``doubt`` says. Raises NotProven when they do not within ``deadline_s`` seconds.
     """
     owner: int | None = None
 
@@ -138,11 +145,18 @@ def look_for(
         if owner is not None and account.user_id != owner:
             raise _Doubt(f"the API key was user {owner}'s, and is user {account.user_id}'s now")
         owner = account.user_id
-        shown = [one for number in known if (one := provider.instance(number)) is not None]
+        numbers = (*known, *(() if listing.instances else billed()))
+        shown = [one for number in numbers if (one := provider.instance(number)) is not None]
         found = {one.id: one for one in (*shown, *listing.instances) if one in shown or wanted(one.label)}
-        stored = tuple(one for one in provider.volumes() if wanted(one.label))
+        volumes = provider.volumes()
+        stored = tuple(one for one in volumes if wanted(one.label))
         if found or stored:
             raise _Seen(Holdings(tuple(found.values()), stored))
+        if (unlisted := hidden(provider, listing, alive)) is not None:
+            raise _Doubt(f"instance {unlisted} shows and is not listed: the list is not whole")
+        listed: tuple[Instance | Volume, ...] = (*listing.instances, *volumes)
+        if doubts := [told for one in listed if (told := doubt(one)) is not None]:
+            raise _Doubt("; ".join(doubts))
         return AbsenceLook(clock.now(), owner, len(listing.ids()), _control(provider, listing.ids()))
 
     try:
@@ -151,6 +165,13 @@ def look_for(
     except _Seen as seen:
         return seen.holdings
     return Holdings()
+
+
+def hidden(provider: Provider, listing: Listing, alive: Sequence[InstanceId]) -> InstanceId | None:
+    """One of the instances believed to be ``alive`` that shows and is not listed: the list is not whole then."""
+    listed = listing.ids()
+    unlisted = [one for one in alive if one not in listed][:_UNLISTED]
+    return next((one for one in unlisted if provider.instance(one) is not None), None)
 
 
 def billing_stopped(

@@ -22,6 +22,8 @@ from harness.core.text import human_seconds, printable
 from harness.guard.preconditions import DEAD
 from harness.ledger.events import InstanceStarted, Pinned, Reopened
 from harness.ledger.history import Rental
+from harness.ledger.outlook import outlook
+from harness.runner.affording import require_affordable
 from harness.runner.progress import ProgressReporter
 from harness.runner.reconciling import find_rented
 from harness.runner.renting import Ask, rent
@@ -95,7 +97,8 @@ def require_running(context: RunnerContext) -> InstanceStatus:
         raise GateHeld(
             f"instance {instance.id} is {instance.status}, and not by this job; its disk is kept: "
             f"{printable(instance.status_message, 300)}",
-            remedy="Find out why (the provider's console, the account's credit); the same command starts it again.",
+            remedy="Find out why (limits.toml, the provider's console, the account's credit); the same command starts "
+            "it again.",
         )
     return instance.status
 
@@ -165,6 +168,9 @@ def _wait_until_running(context: RunnerContext, reporter: ProgressReporter) -> I
         if instance.status is InstanceStatus.RUNNING and instance.endpoints:
             return instance
         if instance.status in _STARTABLE and instance.intended_status == "stopped" and not asked:
+            ahead = outlook(context.history, context.clock.now())
+            saved = instance.disk_usd_per_hour or 0.0
+            require_affordable(context, rental.usd_per_hour - saved, ahead.projected - ahead.spent)
             reporter.note(f"instance {instance.id} is stopped; starting it again")
             # Recorded first: killed in between, it counts as billing although it is not, never the other way round.
             context.record(InstanceStarted(instance.id))

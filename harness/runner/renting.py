@@ -10,16 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.context import RunnerContext
-from harness.core.errors import AmbiguousCreate, BadInput, GateHeld, OfferGone, Refused
+from harness.core.errors import AmbiguousCreate, BadInput, GateHeld, HarnessError, OfferGone, Refused
 from harness.core.ids import OfferId, label, new_nonce
 from harness.core.money import per_gpu
 from harness.core.ports import CreateRequest, Offer, OfferQuery, Provider
+from harness.core.text import printable
 from harness.job import estimate
 from harness.job.forecast import Forecast, forecast
 from harness.job.model import Job
 from harness.ledger import timings
 from harness.ledger.events import PlanAgreed, PlanRefused, RentFailed, RentIntended
 from harness.ledger.history import History
+from harness.runner.affording import require_affordable
 from harness.runner.progress import ProgressReporter
 from harness.runner.reconciling import find_rented, record_rented
 
@@ -86,6 +88,7 @@ def rent(
             break
         if not covered:
             shown, asked = planned(offers), asked + 1
+            require_affordable(context, shown.offers[0].usd_per_hour, shown.forecasts[0].usd)
             context.record(shown.agreed(_answer(context, to_rent, shown)))
     if not gone:
         raise OfferGone(f"the market changed after each of {asked} plans: none of their offers is left as it was shown")
@@ -207,12 +210,18 @@ def _no_dearer(now: float | None, shown: float | None) -> bool:
 
 def _take(context: RunnerContext, offer: Offer, reporter: ProgressReporter) -> bool:
     # Whatever led here: no instance without a plan that shows it.
-    if not covers(standing(context.history, context.clock.now()), offer):
+    agreed = standing(context.history, context.clock.now())
+    if agreed is None or not covers(agreed, offer):
         raise Refused(f"offer {offer.id} at ${offer.usd_per_hour:.2f}/h is in no plan that was agreed to")
     wanted = label(context.job.name, new_nonce())
     owner = context.provider().account().user_id  # asked now: nothing may stand between the create and its record
     intended = RentIntended(wanted, dataclasses.asdict(offer), owner)
     context.record(intended)
+    try:  # behind the intent, so that of two jobs that ask at once each counts the other
+        require_affordable(context, offer.usd_per_hour, agreed.usd)
+    except HarnessError as error:
+        context.record(RentFailed(wanted, f"not asked for: {printable(str(error), 500)}"))
+        raise
     machine = context.job.machine
     request = CreateRequest(
         image=machine.image,

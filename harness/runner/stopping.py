@@ -6,8 +6,8 @@ from typing import NoReturn
 
 from harness.context import RunnerContext
 from harness.core.errors import GateHeld, HarnessError, InstanceDead, LeaseLost
-from harness.core.ports import InstanceStatus
 from harness.core.text import printable
+from harness.guard import stop
 from harness.ledger.bills import bills
 from harness.ledger.events import InstanceStopped
 from harness.ledger.history import Rental
@@ -18,8 +18,6 @@ _FIRST_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
 _TRIED_FOR_S = 24 * 3600.0
 """Seconds after which an instance that will not stop is left to a person: by then the console has been needed long."""
-_UNBILLED = frozenset({InstanceStatus.STOPPED, InstanceStatus.EXITED, InstanceStatus.OFFLINE})
-"""States in which no GPU is billed; an instance whose stop was accepted does not leave them by itself."""
 
 
 def stop_instance(context: RunnerContext, reporter: ProgressReporter, why: str) -> bool:
@@ -87,17 +85,10 @@ def _problem(context: RunnerContext, rental: Rental) -> str | None:
     refused = None
     try:
         context.require_lease()
-        context.provider().stop(rental.instance_id)
-    except LeaseLost:
-        raise
-    except HarnessError as error:
-        refused = printable(str(error), 300)
-    try:
+        refused = stop.ask(context.provider(), rental.instance_id)
         status = provision.shown(context, rental).status
-    except InstanceDead:
+    except (InstanceDead, LeaseLost):
         raise
     except HarnessError as error:
         return refused or printable(str(error), 300)
-    if status is InstanceStatus.STOPPED or (refused is None and status in _UNBILLED):
-        return None
-    return refused or f"it is {status}"
+    return None if stop.stands(status, refused) else refused or f"it is {status}"

@@ -172,6 +172,32 @@ def test_an_id_beside_a_list_of_others_does_not_meet_a_constraint(emulator: Emul
     assert list(emulator.world.rentals()) == [second]
 
 
+def test_a_key_may_be_held_to_stopping_one_instance_and_nothing_else(emulator: Emulator) -> None:
+    """What a box could be given: neither a destroy, nor a start, nor a look, nor another instance."""
+    mine, other = (emulator.world.create(ask_id, create_request()).id for ask_id in (7_100_001, 7_100_002))
+    only = {"constraints": {"id": {"eq": mine}, "state": {"eq": "stopped"}}}
+    key = made(emulator, {"api": {"instance_write": {"api.instance.change": only}}})
+
+    def asked(method: str, path: str, **more: Any) -> int:
+        return ask(emulator, method, f"/api/v0{path}", key=key, **more).status_code
+
+    refused = [
+        asked("PUT", f"/instances/{mine}/", json={"state": "running"}),
+        asked("PUT", f"/instances/{mine}/", json={"label": "x"}),
+        asked("PUT", f"/instances/{other}/", json={"state": "stopped"}),
+        asked("PUT", f"/instances/{other}/", json={"state": "stopped", "id": mine}),
+        asked("PUT", "/instances/", json={"ids": [other], "state": "stopped", "id": mine}),
+        asked("DELETE", f"/instances/{mine}/", json={}),
+        asked("PUT", f"/instances/recycle/{mine}/", json={}),
+        asked("GET", f"/instances/{mine}/"),
+        asked("GET", "/users/current/"),
+        asked("POST", "/auth/apikeys/", json={"name": "x", "permissions": {"api": {}}}),
+    ]
+    assert refused == [403] * len(refused)
+    assert asked("PUT", f"/instances/{mine}/", json={"state": "stopped"}) == 200
+    assert [emulator.world.rental(number).intended.value for number in (mine, other)] == ["stopped", "running"]
+
+
 @pytest.mark.parametrize(
     ("permissions", "error"),
     [

@@ -5,6 +5,7 @@ A ``World`` outlives the processes that work on its job: each ``world.context()`
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import pytest
 
 from harness.core import durable
 from harness.core.errors import Conflict
-from harness.core.ids import JobName
+from harness.core.ids import InstanceId, JobName
 from harness.core.lifecycle import Stage
 from harness.core.ports import Host, Provider
 from harness.core.rate import Meter
@@ -25,11 +26,14 @@ from harness.gates.evidence import CheckResult, GateResult
 from harness.gates.facts_file import FactsFile, TakenFacts, digest
 from harness.guard.destroy import Confirm
 from harness.job.model import Job
-from harness.ledger import chain, ownership
+from harness.ledger import chain
 from harness.ledger.chain import Record
 from harness.ledger.codec import encode
+from harness.ledger.events import Opened, Rented, RentIntended
 from harness.ledger.history import History, fold
+from harness.ledger.jobs import Ledger
 from harness.ledger.kinds import JobEvent
+from harness.ledger.limits import AccountLimits
 from harness.ledger.ownership import Known
 from harness.ledger.sql import open_store
 from harness.ledger.store import EventStore
@@ -38,7 +42,7 @@ from harness.runner.replacement import Agreement
 from tests.support import job_histories
 from tests.support.fake_clock import FakeClock
 from tests.support.faulty_provider import FaultyProvider
-from tests.support.scripted_world import Box, BoxHost, Market
+from tests.support.scripted_world import Box, BoxHost, Market, offer
 
 RENTS = Agreement(lambda plan: None if plan.meaning else "the test agrees", lambda _: False)
 """Agrees to a first rental, and to no other in the place of a dead one."""
@@ -127,6 +131,7 @@ class World:
     provider: FaultyProvider
     gates: dict[Stage, list[tuple[CheckResult, ...]]] = field(default_factory=dict)
     judged: list[Stage] = field(default_factory=list)
+    limits: AccountLimits | None = None
     _folded: History | None = None
 
     def context(self, on_record: Callable[[JobEvent, bool], None] = lambda _event, _done: None) -> ScriptedContext:
@@ -218,7 +223,13 @@ class ScriptedContext:
         pass
 
     def known(self) -> Known:
-        return ownership.known([self.history], self.job.provider)
+        return Ledger(self.world.store).known(self.job.provider)
+
+    def limits(self) -> AccountLimits | None:
+        return self.world.limits
+
+    def jobs(self) -> tuple[History, ...]:
+        return Ledger(self.world.store).outlined()
 
     def earlier(self) -> tuple[History, ...]:
         return ()
@@ -282,3 +293,14 @@ def make_world(folder: Path, monkeypatch: pytest.MonkeyPatch, *, fast: bool = Fa
     world = World(folder / "home", job, store, clock, market, box, FaultyProvider(market))
     monkeypatch.setattr(judge, "judge", world.judge)
     return world
+
+
+def other_job(world: World, number: int) -> InstanceId:
+    """Another job of the same ledger has rented an instance."""
+    day = job_histories.job().model_copy(update={"name": JobName("day")})
+    label = "gsh-day-0a1b2c3d"
+    world.store.append(day.name, Opened(day.model_dump(mode="json"), "day.toml"))
+    told = dataclasses.asdict(offer())
+    world.store.append(day.name, RentIntended(label, told, world.market.user))
+    world.store.append(day.name, Rented(InstanceId(number), label, told, 15.9, world.market.user))
+    return world.market.add(number, label)

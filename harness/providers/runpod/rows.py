@@ -108,7 +108,7 @@ def charges(records: Sequence[object], pod: InstanceId, now: float) -> tuple[Cha
 
 def bills(pods: Sequence[object], volumes: Sequence[object], now: float) -> tuple[Bill, ...]:
     """The sum of each pod's and each network volume's records."""
-    sums: dict[tuple[str, object], list[tuple[float, float]]] = defaultdict(list)
+    sums: dict[tuple[str, object], list[tuple[float, float, float]]] = defaultdict(list)
     for one in pods:
         row = Row.of("a billing record", one)
         sums["instance", pod_id(row, "podId")].append(_billed(row, now))
@@ -116,14 +116,22 @@ def bills(pods: Sequence[object], volumes: Sequence[object], now: float) -> tupl
         row = Row.of("a volume's billing record", one)
         sums["volume", number_of(row.text("networkVolumeId"))].append(_billed(row, now))
     return tuple(
-        Bill(kind, which, None, math.fsum(usd for usd, _ in parts), max(until for _, until in parts))
+        Bill(
+            kind,
+            which,
+            None,
+            math.fsum(usd for usd, _, _ in parts),
+            max(until for _, _, until in parts),
+            min(since for _, since, _ in parts),
+        )
         for (kind, which), parts in sums.items()
-        if any(usd for usd, _ in parts)
+        if any(usd for usd, _, _ in parts)
     )
 
 
-def _billed(row: Row, now: float) -> tuple[float, float]:
-    return row.number("totalAmount"), min(now, _seconds(row, "endTime"))
+def _billed(row: Row, now: float) -> tuple[float, float, float]:
+    """Amount of a record (USD), its start and its end."""
+    return row.number("totalAmount"), _seconds(row, "startTime"), min(now, _seconds(row, "endTime"))
 
 
 def _volumes(row: Row, mounts: Row) -> list[VolumeId]:

@@ -95,12 +95,14 @@ def bill(value: object) -> Bill:
     details = row.fields.get("metadata")
     label = Row(row.what, details).text("label") if isinstance(details, Mapping) else ""
     parts = _parts(row)
+    starts = [part.number_or_none("start") for part in parts]
     return Bill(
         kind=source[1],
         id=int(source[2]),
         label=label or None,
         usd=math.fsum(part.number("amount") for part in parts),
         until=max(part.number("end") for part in parts),
+        since=min((one for one in starts if one is not None), default=None),
     )
 
 

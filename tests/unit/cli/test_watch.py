@@ -12,7 +12,7 @@ import pytest
 from harness.cli import watch as watching
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, ProviderUnavailable, StoreFailed
-from harness.core.ids import JobName
+from harness.core.ids import InstanceId, JobName
 from harness.core.ports import InstanceStatus, Provider
 from harness.job.provider import ProviderTable
 from harness.ledger.events import InstanceStopped, Opened
@@ -62,9 +62,10 @@ def watch(
 
     command = typing(monkeypatch, capsys)
 
-    def typed(*options: str) -> tuple[int, str, str]:
+    def typed(*options: str, stops: int = 0) -> tuple[int, str, str]:
         said = command("watch", *options)
-        assert not [name for name in CHANGES if provider.count(name)], "it changes nothing"
+        assert [name for name in CHANGES if provider.count(name)] == ["stop"] * bool(stops), "it changes nothing else"
+        assert provider.count("stop") == stops
         return said
 
     return typed
@@ -345,3 +346,117 @@ def test_a_target_that_cannot_be_used_is_said_at_once(watch: Watch, monkeypatch:
     monkeypatch.setenv("HARNESS_NOTIFY", "nonsense")
     code, _, err = watch("--once")
     assert (code, "target 1 is no URL" in " ".join(err.split()), "nonsense" in err) == (2, True, False)
+
+
+def _limit(home: Path, text: str) -> None:
+    (home / "limits.toml").write_text(text, encoding="utf-8")
+
+
+def test_what_is_over_the_limits_is_stopped_and_told_and_recorded(
+    home: Path, watch: Watch, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    monkeypatch.setenv("HARNESS_NOTIFY", (home / "notices").as_uri())
+    _limit(home, "per_hour = 10\n")
+    code, out, _ = watch("--once", stops=1)
+    assert code == 12
+    assert "limits.toml: per_hour = 10: $15.90 bill by the hour now" in out
+    assert f"instance {INSTANCE} ({LABEL}; job night" in out
+    assert "was stopped, its disk kept" in out
+    assert market.rented[INSTANCE].status is InstanceStatus.STOPPED
+    store = open_store(home / "state.db", SystemClock())
+    assert isinstance(events_of(store.records(JobName("night")))[-1], InstanceStopped)
+    assert "was stopped" in _notices(home / "notices")[0]["body"]
+    assert watch("--once", stops=1)[0] == 0, "what stands still is not stopped again, nor over"
+
+
+def test_within_the_limits_nothing_is_touched(home: Path, watch: Watch, market: Market) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    _limit(home, "per_hour = 15.9\nper_day = 1000\n")
+    assert "limits.toml" not in watch("--once")[1]
+
+
+def test_the_newest_that_is_ours_is_stopped_and_what_is_not_is_counted(
+    home: Path, watch: Watch, market: Market
+) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    market.add(998, "by hand")
+    market.add(999, "gsh-other-0a1b2c3d")
+    _limit(home, "per_hour = 20\n")
+    _, out, _ = watch("--once", stops=1)
+    assert "$47.70 bill by the hour now" in out
+    assert [one.status for one in market.rented.values()].count(InstanceStatus.STOPPED) == 1
+    assert market.rented[INSTANCE].status is InstanceStatus.STOPPED
+    _, out, _ = watch("--once", stops=1)
+    assert "nothing runs that may be stopped (stop = 'ours')" in out
+    _limit(home, "per_hour = 20\nstop = 'labelled'\n")
+    watch("--once", stops=2)
+    assert market.rented[InstanceId(999)].status is InstanceStatus.STOPPED
+    assert market.rented[InstanceId(998)].status is InstanceStatus.RUNNING
+
+
+def test_a_job_that_a_process_drives_is_stopped_too_and_its_log_left_to_it(
+    home: Path, watch: Watch, market: Market
+) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    _limit(home, "per_hour = 10\n")
+    store = open_store(home / "state.db", SystemClock())
+    before = len(store.records(JobName("night")))
+    with store.lock(JobName("night")):
+        watch("--once", stops=1)
+    assert market.rented[INSTANCE].status is InstanceStatus.STOPPED
+    assert len(store.records(JobName("night"))) == before
+
+
+def test_a_bill_that_cannot_be_read_is_said_and_what_is_surely_over_is_over(
+    home: Path, watch: Watch, market: Market, provider: FaultyProvider
+) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    provider.break_("bills", ProviderUnavailable("502"), times=0)
+    _limit(home, "per_month = 1000\n")
+    _, out, err = watch("--once")
+    assert "limits.toml" not in out
+    assert "what was charged could not be looked at: 502" in " ".join(err.split())
+    _limit(home, "per_month = 0.01\n")
+    _, out, _ = watch("--once", stops=1)
+    assert "limits.toml: per_month = 0.01" in out
+
+
+def test_a_stop_that_does_not_take_is_told_and_asked_for_again(
+    home: Path, watch: Watch, market: Market, provider: FaultyProvider
+) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    _limit(home, "per_hour = 10\n")
+    provider.break_("stop", ProviderUnavailable("429"))
+    code, out, _ = watch("--once", stops=1)
+    assert (code, "was NOT stopped: 429" in out) == (12, True)
+    assert "was stopped, its disk kept" in watch("--once", stops=2)[1]
+
+
+def test_limits_that_do_not_read_are_no_all_clear(home: Path, watch: Watch, market: Market) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    _limit(home, "per_hour = ten\n")
+    code, out, err = watch("--once")
+    assert code == 2, (out, err)
+    assert "limits.toml does not read" in " ".join(err.split())
+
+
+def test_an_account_that_is_named_is_held_to_the_limits_with_an_empty_ledger(
+    home: Path, watch: Watch, market: Market, provider: FaultyProvider
+) -> None:
+    """The ledger is lost, and the instances go on."""
+    market.add(999, "gsh-other-0a1b2c3d")
+    _limit(home, "per_hour = 10\n")
+    assert watch("--once")[0] == 0
+    assert provider.calls == [], "nobody says where to look"
+    _limit(home, "per_hour = 10\nproviders = ['vast']\nstop = 'labelled'\n")
+    code, out, _ = watch("--once", stops=1)
+    assert (code, "instance 999 (gsh-other-0a1b2c3d; ORPHAN" in out) == (12, True)
+    assert market.rented[InstanceId(999)].status is InstanceStatus.STOPPED

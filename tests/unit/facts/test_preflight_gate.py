@@ -154,6 +154,9 @@ class Market:
     def instances(self) -> Listing:
         return Listing(self.listed)
 
+    def instance(self, instance_id: InstanceId) -> Instance | None:
+        return next((one for one in self.listed if one.id == instance_id), None)
+
     def volumes(self) -> tuple[Volume, ...]:
         if isinstance(self.stored, Exception):
             raise self.stored

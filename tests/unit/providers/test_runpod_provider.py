@@ -629,6 +629,7 @@ def test_bills_and_volumes_are_told_by_numbers_of_their_texts(script: Script, ru
         ("instance", ID, 5.0),
         ("volume", number_of("2q9m7x4c"), 3.0),
     }
+    assert all(bill.since is not None and bill.since < bill.until for bill in runpod.bills())
 
 
 def test_a_volume_without_its_name_is_an_error(script: Script, runpod: Provider) -> None:

@@ -588,8 +588,8 @@ def test_bills_are_those_of_every_contract(script: Script, vast: Provider) -> No
     volume = {**charge_row(9, gpu=0.0, disk=0.25), "type": "volume", "source": "volume-9", "metadata": {"label": "x"}}
     script.on("GET /api/v0/charges", charges(charge_row(7001), total=2, token="t"), charges(volume, total=2))
     first, second = vast.bills()
-    assert first == Bill("instance", 7001, None, math.fsum((1.0, 0.1)), 1_800_000_000)
-    assert second == Bill("volume", 9, "x", 0.25, 1_800_000_000)
+    assert first == Bill("instance", 7001, None, math.fsum((1.0, 0.1)), 1_800_000_000, 1_799_999_000)
+    assert second == Bill("volume", 9, "x", 0.25, 1_800_000_000, 1_799_999_000)
     assert "type" not in json.loads(script.asked[0].query["select_filters"])
 
 

@@ -1,0 +1,45 @@
+"""``limits.toml``: what it says, and what it may not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import BadInput
+from harness.ledger.limits import FILE, AccountLimits, Stops, load
+
+
+def test_without_the_file_nothing_is_limited(tmp_path: Path) -> None:
+    assert load(tmp_path) is None
+
+
+def test_what_is_stated_is_limited(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('per_hour = 40\nper_month = 2500.5\nstop = "labelled"\n', encoding="utf-8")
+    assert load(tmp_path) == AccountLimits(per_hour=40.0, per_month=2500.5, stop=Stops.LABELLED)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "per_hour = 0",
+        "per_day = -1",
+        "per_month = nan",
+        "per_week = 10",
+        "per_hour = 'ten'",
+        "stop = 'everything'",
+        "per_hour 10",
+        "[limits]\nper_hour = 10",
+        "\x00",
+    ],
+)
+def test_a_file_that_does_not_read_is_no_file_without_limits(text: str, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match=r"limits\.toml does not read"):
+        load(tmp_path)
+
+
+def test_a_file_of_other_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"\xff\xfe")
+    with pytest.raises(BadInput, match=r"limits\.toml does not read"):
+        load(tmp_path)

@@ -1,0 +1,106 @@
+"""The limits of all jobs together: looked at before every rent and every start, and held on any doubt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import HarnessError, ProviderUnavailable, Refused
+from harness.core.ids import InstanceId, JobName
+from harness.core.lifecycle import Stage
+from harness.core.ports import Bill, InstanceStatus
+from harness.ledger.events import Opened, PlanAgreed, Rented, RentFailed, RentIntended
+from harness.ledger.kinds import JobEvent
+from harness.ledger.limits import AccountLimits
+from tests.support.context import World, make_world, other_job
+from tests.support.job_histories import job
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return make_world(tmp_path, monkeypatch, fast=True)
+
+
+def _refused(world: World, *told: str) -> None:
+    with pytest.raises(Refused) as raised:
+        world.run(until=Stage.PROVISION)
+    assert all(one in str(raised.value) for one in told), raised.value
+    assert world.provider.count("create") == 0
+    assert "limits.toml" in raised.value.remedy
+
+
+def test_within_the_limits_it_is_rented(world: World) -> None:
+    world.limits = AccountLimits(per_hour=16.0, per_day=100.0, per_month=100.0)
+    world.run(until=Stage.PROVISION)
+    assert world.market.created == 1
+
+
+def test_without_any_nothing_more_is_asked(world: World) -> None:
+    world.run(until=Stage.PROVISION)
+    assert world.provider.count("bills") == 1, "before the rent: whether one is billed under this job's label"
+
+
+def test_what_somebody_else_has_rented_counts_too(world: World) -> None:
+    world.limits = AccountLimits(per_hour=31.0)
+    world.market.add(99, "by hand")
+    _refused(world, "per_hour = 31: $15.90 bill by the hour now, with it that would come to $31.80")
+    assert PlanAgreed not in world.kinds(), "nobody was asked"
+    world.limits = AccountLimits(per_hour=32.0)
+    world.run(until=Stage.PROVISION)
+    assert world.market.created == 1
+
+
+def test_what_was_spent_today_and_what_the_job_will_cost_count(world: World) -> None:
+    now = world.clock.now()
+    world.provider.break_("bills", (Bill("instance", 5, None, 80.0, now, now - 60),), times=0)
+    world.limits = AccountLimits(per_day=85.0)
+    _refused(world, "per_day = 85: $80.00 are spent today")
+
+
+@pytest.mark.parametrize("method", ["bills", "volumes", "account", "instances"])
+def test_an_account_that_cannot_be_looked_at_allows_nothing(world: World, method: str) -> None:
+    world.limits = AccountLimits(per_month=1e6)
+    world.provider.break_(method, ProviderUnavailable("502"), times=0)
+    with pytest.raises(HarnessError):
+        world.run(until=Stage.PROVISION)
+    assert world.provider.count("create") == 0
+
+
+def test_of_two_jobs_that_ask_at_once_each_counts_the_other(world: World) -> None:
+    """The other one's intent is recorded while this one stands before its create."""
+    world.limits = AccountLimits(per_hour=20.0)
+    day = job().model_copy(update={"name": JobName("day")})
+
+    def meanwhile(event: JobEvent, done: bool) -> None:
+        if done and isinstance(event, RentIntended):
+            world.store.append(day.name, Opened(day.model_dump(mode="json"), "day.toml"))
+            world.store.append(day.name, RentIntended("gsh-day-0a1b2c3d", event.offer, 7))
+
+    with pytest.raises(Refused, match="per_hour = 20"):
+        world.run(until=Stage.PROVISION, on_record=meanwhile)
+    assert world.provider.count("create") == 0
+    assert world.kinds().count(RentFailed) == 1
+    assert world.history.unresolved is None, "nothing may bill: nobody looks for it"
+
+
+def test_a_stopped_instance_is_not_started_over_the_limits(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    number = InstanceId(4711)
+    world.market.change(number, status=InstanceStatus.STOPPED, intended_status="stopped", disk_usd_per_hour=0.1)
+    world.limits = AccountLimits(per_hour=15.0)
+    with pytest.raises(Refused, match=r"\$0.10 bill by the hour now, with it that would come to \$15.90"):
+        world.run(until=Stage.TRAINING)
+    assert world.provider.count("start") == 0
+    world.limits = AccountLimits(per_hour=16.0)
+    world.run(until=Stage.TRAINING)
+    assert world.provider.count("start") == 1
+
+
+def test_another_jobs_past_counts_by_its_log_where_no_bill_tells_of_it(world: World) -> None:
+    other_job(world, 600)
+    world.clock.turn(3600.0)
+    world.provider.break_("bills", (), times=0)
+    world.limits = AccountLimits(per_month=15.0)
+    _refused(world, "per_month = 15: $16.16 are spent this month")
+    assert Rented not in world.kinds()
