@@ -105,14 +105,19 @@ def paid(folder: Path, play: Play, *, overlapped: bool) -> Mapping[str, float]:
     """Paid seconds by part, of one whole job."""
     with pytest.MonkeyPatch.context() as bent:
         world = make_world(folder, bent, fast=True)
-        course = _Course(world, play)
-        _play_lines(bent, world, play, course)
         if not overlapped:
             bent.setattr(ahead, "begin", lambda *_: None)
             bent.setattr(Mirroring, "go_on", lambda *_: None)
-        world.run(on_record=_seconds_of(world, play, course))
+        drive(world, bent, play)
         spans = billing.paid_spans(world.history.records, world.clock.now())
         return {one.name: one.seconds for one in paid_parts.parts(world.history.records, spans)}
+
+
+def drive(world: World, bent: pytest.MonkeyPatch, play: Play) -> None:
+    """Live a world's job from its first event to its last."""
+    course = _Course(world, play)
+    _play_lines(bent, world, play, course)
+    world.run(on_record=_seconds_of(world, play, course))
 
 
 def _play_lines(bent: pytest.MonkeyPatch, world: World, play: Play, course: _Course) -> None:

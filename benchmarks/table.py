@@ -27,10 +27,13 @@ class Standing(StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One comparison of two figures in ``unit``; less is better, and the bar is the most that ours / theirs may be."""
+    """One comparison of two figures in ``unit``; less is better, and the bar is the most that ours / theirs may be.
+
+    Without a rival it is a figure alone, to which no bar can be set.
+    """
 
     what: str
-    rival: str
+    rival: str = ""
     ours: float | None = None
     theirs: float | None = None
     bar: float | None = None
@@ -46,6 +49,8 @@ class Row:
     @property
     def standing(self) -> Standing:
         """A row without both figures is never met."""
+        if not self.rival and self.bar is None and self.ours is not None:
+            return Standing.NO_BAR
         if self.ratio is None:
             return Standing.NOT_MEASURED
         if self.bar is None:

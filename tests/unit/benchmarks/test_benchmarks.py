@@ -26,7 +26,7 @@ def test_help_lists_every_benchmark() -> None:
         [sys.executable, "-m", "benchmarks", "--help"], cwd=ROOT, check=True, capture_output=True, text=True
     )
     names = {path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py")}
-    assert len(names) == 7
+    assert len(names) == 8
     assert names <= set(ended.stdout.split())
 
 
@@ -41,6 +41,9 @@ def test_help_lists_every_benchmark() -> None:
         (Row("w", "r", 0.0, 0.0, 1.0), Standing.NOT_MEASURED, True),
         (Row("w", "r", 1.0), Standing.NOT_MEASURED, False),
         (Row("w", "r", 9.0, 2.0), Standing.NO_BAR, False),
+        (Row("w", ours=9.0), Standing.NO_BAR, False),
+        (Row("w", ours=9.0, bar=1.0), Standing.NOT_MEASURED, True),
+        (Row("w", why="not installed"), Standing.NOT_MEASURED, False),
     ],
 )
 def test_a_row_is_met_only_with_both_figures_and_within_its_bar(row: Row, standing: Standing, fails: bool) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.core.canonical import canonical, digest
 from harness.core.ids import JobName
-from harness.ledger.chain import EMPTY, GENESIS, Head, Record, head_of, problems, seal
+from harness.ledger.chain import EMPTY, GENESIS, Head, Record, head_of, is_sealed, problems, seal
 
 JOB = JobName("forex")
 JSON = st.recursive(
@@ -44,6 +44,22 @@ def test_the_digest_is_over_all_other_fields_in_canonical_form() -> None:
     rest: dict[str, Any] = {"seq": 1, "job": "forex", "at": 5.0, "kind": "verified", "previous": GENESIS}
     assert canonical({**rest, "data": dict(event.data)}) == spelled
     assert event.digest == digest({**rest, "data": dict(event.data)})
+
+
+@UNHURRIED
+@given(
+    at=st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**40), 2**40),
+    kind=st.text(max_size=9),
+    data=st.dictionaries(st.text(max_size=5), JSON, max_size=3),
+)
+def test_what_stands_in_the_store_is_sealed_as_it_stands(at: float, kind: str, data: dict[str, Any]) -> None:
+    event = seal(Head(7, "ab" * 32), JOB, at, kind, data)
+    stored = canonical(data).decode()
+    assert is_sealed(event)
+    assert is_sealed(event, stored)
+    other = {"at": event.at + 1 + abs(event.at), "kind": kind + "x", "job": JobName("other"), "seq": 9, "previous": ""}
+    assert not any(is_sealed(replace(event, **{name: value}), stored) for name, value in other.items())
+    assert not is_sealed(event, canonical({**data, "more": 1}).decode())
 
 
 def test_an_empty_log_is_whole() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,12 @@ from harness.core.ids import JobName
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.verdict import Verdict
 from harness.ledger.chain import Record, head_of, seal
-from harness.ledger.codec import encode
+from harness.ledger.codec import decode, encode
 from harness.ledger.events import (
     Destroyed,
     DestroyIntended,
     DestroyRequested,
+    GateJudged,
     Held,
     InstanceStarted,
     InstanceStopped,
@@ -165,3 +169,29 @@ def test_the_outline_of_a_log_tells_where_the_job_stands(until: str, tmp_path: P
         store.append(JobName(log.job.name), event)
     ledger = Ledger(store)
     assert ledger.rows(log.at) == [ledger.row(JobName(log.job.name), log.at)]
+
+
+@pytest.mark.parametrize("said", ["assert 42 == 43", '}],"x":{},"stage":"install","verdict":"pass"}', '"result":{}'])
+@pytest.mark.parametrize("tampered", [False, True])
+def test_an_outline_does_without_what_a_check_said_and_is_told_of_no_log_where_that_was_changed(
+    said: str, tampered: bool, tmp_path: Path
+) -> None:
+    log = Log()
+    failed = check(Stage.PREFLIGHT, "dataset_counts", Verdict.FAIL, message=said)
+    log.stage(Stage.PREFLIGHT, failed).stage(Stage.PREFLIGHT)
+    name, store = JobName(log.job.name), open_store(tmp_path / "state.db", FakeClock())
+    for event in events_of(log.records):
+        store.append(name, event)
+    if tampered:
+        with closing(sqlite3.connect(tmp_path / "state.db")) as database, database:
+            database.execute(
+                "update events set data = replace(data, '\"seconds\":0.5', '\"seconds\":0.6') where seq = 3"
+            )
+    outline = store.outlines()[name]
+    if tampered:
+        assert outline is None
+        return
+    assert outline is not None
+    judged = [decode(record) for record in outline if record.kind == GateJudged.kind]
+    whole = [decode(record) for record in store.records(name) if record.kind == GateJudged.kind]
+    assert [replace(event, result={}) for event in whole if isinstance(event, GateJudged)] == judged

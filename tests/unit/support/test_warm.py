@@ -53,6 +53,16 @@ def test_a_command_has_its_words_its_folder_its_environment_and_remembers_nothin
     assert len({one.stdout.split()[0] for one in said}) == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_what_is_forked_has_one_thread(tmp_path: Path) -> None:
+    """A fork takes along one thread and the locks of all."""
+    (tmp_path / "threads.py").write_text("import os; print(len(os.listdir('/proc/self/task')))", encoding="utf-8")
+    (tmp_path / "above.py").write_text(
+        "import os; print(len(os.listdir(f'/proc/{os.getppid()}/task')))", encoding="utf-8"
+    )
+    assert [run(tmp_path, name).stdout for name in ("threads", "above")] == ["1\n", "1\n"]
+
+
 def test_a_traceback_is_said_and_ends_with_1(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("1 / 0", encoding="utf-8")
     done = run(tmp_path, "broken")
