@@ -16,6 +16,7 @@ from harness.core import shipped
 from harness.core.ids import CheckId
 from harness.core.lifecycle import ADOPTED, ORDER
 from harness.job.model import Job
+from harness.job.strategy import SEEDS
 from harness.log.grammar import DPO
 
 FOLDER: Final = shipped.folder("checks")
@@ -35,6 +36,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "all_rows_planned",
         "device_map_is_auto",
         "no_forbidden_launcher",
+        "strategy_can_be_proven",
         "no_forbidden_option_pairs",
         "smoke_run_passes",
         "artifact_is_written_by_the_package",
@@ -74,6 +76,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "launch": (
         "training_session_alive",
+        "strategy_proven",
         "log_is_growing",
         "v2_forex_integration_logged",
         "trained_rows_are_yours",
@@ -235,6 +238,11 @@ _CONDITIONS: Final = (
     ),
     _When(lambda job: job.limits.min_epochs > 0, "limits.min_epochs = 0", _OF_EPOCHS),
     _When(lambda job: job.data.proof is not None, "the job states no proof line", ("v2_forex_integration_logged",)),
+    _When(
+        lambda job: job.training.strategy != SEEDS,
+        'training.strategy = "seeds"',
+        ("strategy_can_be_proven", "strategy_proven"),
+    ),
     _When(lambda job: job.training.batch_size > 0, "training.batch_size = 0", ("batch_size_is_32", "all_rows_planned")),
     _When(lambda job: DPO in job.trainers, "no dpo is trained", ("preferences_are_learned",)),
     _When(

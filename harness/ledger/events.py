@@ -161,6 +161,21 @@ class Installed(JobEvent):
     status: int
 
 
+@stored("strategy")
+class StrategySettled(JobEvent):
+    """The strategy that was ``asked`` for was tried on the box; the training is launched by the one that is ``used``.
+
+    ``why``: how fast it was proven to be, or the reason by name for falling back. ``of`` names what it was tried for,
+    ``proof`` is what the package's command left there.
+    """
+
+    asked: str
+    used: str
+    why: str
+    of: str
+    proof: JsonObject | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Launch(JobEvent):
     """A training that was started on the box, and the reason."""

@@ -1,4 +1,4 @@
-"""Admission of several ranks: a strategy that was stated, and proven by this package on this machine. Needs no torch."""
+"""Admission of several ranks: a strategy that was stated, and proven on this machine. Needs no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 STATED = "TRAINING_STRATEGY"
 """Variable of the environment in which whoever starts the training states the strategy."""
 
-PROOF = Path("proof.json")
+PROOF = Path("models/proof.json")
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate")
 """Libraries whose versions a proof is of."""
 
@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
 
 
 def ranks_proven(environment: Mapping[str, str], base: str) -> int:
-    """Ranks that may train this base here; 0 where nothing is stated, or what proof.json tells is of something else."""
+    """Ranks that may train this base here; 0 where nothing is stated, or what the proof tells is of something else."""
     if environment.get(STATED) != "ddp":
         return 0
     try:

@@ -1,0 +1,36 @@
+"""The strategy that was settled for a job's training on the instance that it has. Pure."""
+
+from __future__ import annotations
+
+from harness.artifacts import digest
+from harness.core.canonical import canonical
+from harness.core.observed import Observed, seen, unseen
+from harness.job import strategy
+from harness.ledger.events import StrategySettled
+from harness.ledger.history import History
+
+
+def binding(history: History) -> str:
+    """Names what a proof has to be of: package, base, strategy, processes, GPUs, instance."""
+    job, asked = history.job, history.job.training.strategy
+    machine = [job.machine.gpu, job.machine.gpus, str(history.rental.instance_id) if history.rental else ""]
+    words = [history.package or "", job.model.base, asked, strategy.ranks(job, asked), *machine, *job.package.prove]
+    return digest.of_bytes(canonical({"of": words}))
+
+
+def settled(history: History) -> StrategySettled | None:
+    """What was settled last; None when it was for another package, base, strategy or instance."""
+    last = history.strategy
+    return last if last is not None and last.of == binding(history) else None
+
+
+def used(history: History) -> str:
+    """Strategy that the training is started by: never one that was not settled for exactly this."""
+    last = settled(history)
+    return last.used if last is not None else strategy.SEEDS
+
+
+def look(history: History) -> Observed[StrategySettled]:
+    """What was settled, as a fact of the launch."""
+    last = settled(history)
+    return seen(last) if last is not None else unseen("no strategy was settled before the launch")
