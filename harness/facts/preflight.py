@@ -113,7 +113,7 @@ def _lacking(job: Job, names: frozenset[str]) -> tuple[str, ...]:
 
 def _prover(job: Job, names: Collection[str]) -> str:
     file = strategy.prover(job.package.prove)
-    return file if file in names else ""
+    return file if file is not None and file in names else ""
 
 
 def _untried(job: Job, names: frozenset[str]) -> Smoke:

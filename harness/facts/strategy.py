@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.artifacts import digest
-from harness.core.canonical import canonical
+from harness.core.canonical import Json, canonical
 from harness.core.observed import Observed, seen, unseen
 from harness.job import strategy
 from harness.ledger.events import StrategySettled
@@ -13,9 +13,9 @@ from harness.ledger.history import History
 def binding(history: History) -> str:
     """Names what a proof has to be of: package, base, strategy, processes, GPUs, instance."""
     job, asked = history.job, history.job.training.strategy
-    machine = [job.machine.gpu, job.machine.gpus, str(history.rental.instance_id) if history.rental else ""]
-    words = [history.package or "", job.model.base, asked, strategy.ranks(job, asked), *machine, *job.package.prove]
-    return digest.of_bytes(canonical({"of": words}))
+    machine = [job.machine.gpu, str(job.machine.gpus), str(history.rental.instance_id) if history.rental else ""]
+    words: list[Json] = [history.package or "", job.model.base, asked, *machine, *job.package.prove]
+    return digest.of_bytes(canonical(words))
 
 
 def settled(history: History) -> StrategySettled | None:

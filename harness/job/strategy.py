@@ -108,6 +108,15 @@ def shortfall(proof: Any, job: Job, of: str) -> str:
     return ""
 
 
+def planned(job: Job) -> str:
+    """What a job that states a strategy does with it; empty for the operating rules' way."""
+    strategy = job.training.strategy
+    if strategy == SEEDS:
+        return ""
+    what = "one GPU" if strategy == "single" else f"{ranks(job, strategy)} processes"
+    return f"strategy {strategy} ({what}) is tried on the box before the training; not proven, the job trains without"
+
+
 def told(asked: str, used: str, why: str) -> str:
     """What was asked for and what was trained with, in one line."""
     if asked == used:

@@ -13,8 +13,10 @@ from harness.artifacts import digest
 from harness.core.answers import Gpus
 from harness.core.lifecycle import Stage
 from harness.core.observed import Observed
+from harness.facts import strategy as strategy_facts
 from harness.facts import traininglog
 from harness.gates.facts_file import name_of
+from harness.job import strategy
 from harness.job.model import Job
 from harness.ledger.codec import decode
 from harness.ledger.events import GateJudged, Polled
@@ -60,10 +62,17 @@ def training(history: History, directory: Path) -> TrainingReport:
             *series.of_gpus(seen, no_looks),
         ),
         source=source,
-        settings=dict(list(_flat(stated if isinstance(stated, dict) else _without(run, "versions")))[:_ROWS]),
+        settings=_strategy(history)
+        | dict(list(_flat(stated if isinstance(stated, dict) else _without(run, "versions")))[:_ROWS]),
         versions=dict(list(_flat(versions))[:_ROWS]) if isinstance(versions, dict) else {},
         commit=next((run[name] for name in _COMMITS if isinstance(run.get(name), str)), ""),
     )
+
+
+def _strategy(history: History) -> dict[str, str]:
+    """What was asked for and what was launched, where the job states a strategy."""
+    last = strategy_facts.settled(history)
+    return {"strategy": strategy.told(last.asked, last.used, last.why)} if last is not None else {}
 
 
 def _log(history: History, looks: Sequence[_Judgement], directory: Path) -> tuple[LogSummary | None, str]:

@@ -13,7 +13,7 @@ from harness.core.observed import CouldNotLook
 from harness.core.questions import ReadText
 from harness.core.text import printable
 from harness.facts import strategy as settled
-from harness.facts.reading import ask, json_text
+from harness.facts.reading import json_text
 from harness.job import strategy
 from harness.ledger.events import StrategySettled
 from harness.runner import ahead
@@ -60,7 +60,7 @@ def _tried(
     if status is None:
         return None, f"cut: it did not end by itself within {within_s:.0f} s"
     where = ReadText(posixpath.join(job.package.remote_dir, strategy.PROOF), _LIMIT)
-    found = json_text(ask(context, where)[where])
+    found = json_text(context.host().probe([where])[where])
     told = found.value.json if found.value is not None else None
     proof = told if isinstance(told, dict) else None
     why = strategy.shortfall(proof, job, of)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +15,13 @@ from harness.ledger.events import Launched, StrategySettled
 from harness.ledger.kinds import JobEvent
 from tests.support.context import Killed, World, make_world
 from tests.support.job_histories import events_of
+from tests.support.scripted_world import proving
 
-VERSIONS = {"torch": "2.13.0"}
 RULES = ("python3", "train_deepseek_forex.py", "--stage", "all")
 
 
 def asked(folder: Path, patch: pytest.MonkeyPatch, stated: str = "ddp") -> World:
     return make_world(folder, patch, fast=True, training={"strategy": stated})
-
-
-def proving(world: World, status: int | None = 0, **changes: Any) -> Callable[[Mapping[str, str]], int | None]:
-    """A proving command that writes a good proof, but for these changes, and ends with the status."""
-
-    def prove(options: Mapping[str, str]) -> int | None:
-        count = int(options["--ranks"])
-        proof = {
-            "strategy": options["--strategy"],
-            "ranks": count,
-            "of": options["--of"],
-            "proven": True,
-            "problems": {},
-            "speedup": 6.4,
-            "versions": VERSIONS,
-            "gpus": [f"H100 {number}" for number in range(count)],
-        }
-        path = world.box.root / options["--out"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(proof | changes), encoding="utf-8")
-        return status
-
-    return prove
 
 
 def event(world: World) -> StrategySettled:
@@ -69,7 +44,7 @@ def test_what_is_proven_is_launched(
     stated: str, argv: tuple[str, ...], variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = asked(tmp_path, monkeypatch, stated)
-    world.box.on_prove = proving(world)
+    world.box.on_prove = proving(world.box)
     told = world.run()
     assert (tuple(world.box.launched[-1]["argv"]), world.box.launched[-1]["env"]) == (argv, variables)
     assert event(world).used == stated
@@ -109,7 +84,7 @@ def test_what_is_not_proven_falls_back_and_says_so(
     status: int | None, changes: Mapping[str, Any], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = asked(tmp_path, monkeypatch)
-    world.box.on_prove = proving(world, status, **changes)
+    world.box.on_prove = proving(world.box, status, **changes)
     told = world.run()
     assert (tuple(world.box.launched[-1]["argv"]), world.box.launched[-1]["env"]) == (RULES, {})
     found = event(world)
@@ -154,7 +129,7 @@ def test_killed_at_the_commit_point_it_goes_on_with_what_was_proven(
     kind: type[JobEvent], after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = asked(tmp_path, monkeypatch)
-    world.box.on_prove = proving(world)
+    world.box.on_prove = proving(world.box)
 
     def kill(one: JobEvent, done: bool) -> None:
         if isinstance(one, kind) and done is after:
@@ -169,35 +144,11 @@ def test_killed_at_the_commit_point_it_goes_on_with_what_was_proven(
     assert world.history.closed
 
 
-def test_killed_at_every_event_it_is_trained_once_and_by_what_was_proven(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in itertools.count(2):
-        world = asked(tmp_path / str(number), monkeypatch)
-        world.box.on_prove = proving(world)
-        left = itertools.count(2)
-
-        def kill(_: JobEvent, done: bool, left: itertools.count[int] = left, number: int = number) -> None:
-            if done and next(left) == number:
-                raise Killed
-
-        try:
-            world.run(on_record=kill)
-        except Killed:
-            world.run()
-        else:
-            break
-        assert world.history.closed
-        assert (world.box.attempts, world.box.begun["prove"]) == (1, 1)
-        assert event(world).used == "ddp"
-    assert number > 40
-
-
 def test_a_death_is_launched_again_by_the_same_strategy_and_without_another_proof(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = asked(tmp_path, monkeypatch)
-    world.box.on_prove, world.box.deaths = proving(world), 1
+    world.box.on_prove, world.box.deaths = proving(world.box), 1
     world.run()
     assert [one["env"] for one in world.box.launched] == [{"TRAINING_STRATEGY": "ddp"}] * 2
     assert world.box.begun["prove"] == 1
@@ -214,7 +165,7 @@ def test_a_death_is_launched_again_by_the_same_strategy_and_without_another_proo
 )
 def test_a_proof_is_of_one_job_file(change: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = asked(tmp_path, monkeypatch)
-    world.box.on_prove = proving(world)
+    world.box.on_prove = proving(world.box)
     world.run(until=Stage.LAUNCH)
     assert settled.used(world.history) == "ddp"
     world.change(**change)
