@@ -12,7 +12,7 @@ from harness.core.answers import JsonFile, Processes
 from harness.core.lifecycle import Stage
 from harness.core.observed import unseen
 from harness.core.verdict import Verdict
-from harness.job import strategy
+from harness.job import estimate, strategy
 from harness.job.model import Job
 from harness.ledger.events import StrategySettled
 from tests.support import facts
@@ -160,6 +160,11 @@ def test_a_job_that_can_have_it_is_not_refused(stated: str) -> None:
 )
 def test_the_file_that_proves(command: tuple[str, ...], file: str | None) -> None:
     assert strategy.prover(command) == file
+
+
+def test_the_proof_is_paid_for_by_the_estimate() -> None:
+    proof = estimate.timeline(asked()).setup - estimate.timeline(sound_job()).setup
+    assert proof == asked().package.prove_timeout_s > 0
 
 
 def test_the_plan_tells_a_strategy_in_one_line() -> None:
