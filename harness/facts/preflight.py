@@ -113,6 +113,8 @@ def _lacking(job: Job, names: frozenset[str]) -> tuple[str, ...]:
 
 def _prover(job: Job, names: Collection[str]) -> str:
     file = strategy.prover(job.package.prove)
+    if file not in names and staging.must_be_prepared(job, names):
+        raise CouldNotLook(NOT_YET)
     return file if file is not None and file in names else ""
 
 

@@ -282,7 +282,12 @@ class Job(Table):
         """Jobs come from job files, which state everything, and from the records of any earlier version."""
         if not isinstance(told, dict):
             return told
-        return older.spelled(told if info.context == FROM_FILE else profiles.recorded_by(told))
+        told = older.spelled(told if info.context == FROM_FILE else profiles.recorded_by(told))
+        package, training = told.get("package"), told.get("training")
+        if isinstance(package, dict) and isinstance(training, dict) and training.get("strategy", "seeds") == "seeds":
+            # Nothing is proven: a profile that names a command for it changes no job that an earlier version began.
+            told = {**told, "package": {name: value for name, value in package.items() if name != "prove"}}
+        return told
 
     @model_validator(mode="after")
     def _of_its_trainers(self) -> Job:
