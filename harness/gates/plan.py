@@ -185,6 +185,10 @@ OF_RECORDS: Final = frozenset({"trainer_counts_to_planned_steps", "log_is_of_thi
 """Checks of an unmodified trainer's own records; a log with the contract's lines lacks nothing without them."""
 
 
+OF_STRATEGIES: Final = frozenset({"strategy_can_be_proven", "strategy_proven"})
+"""Checks of a strategy that the job file states; the operating rules' way has been proven, and lacks nothing."""
+
+
 def _is_gguf(job: Job) -> bool:
     return job.artifact.kind == "gguf"
 
@@ -241,7 +245,7 @@ _CONDITIONS: Final = (
     _When(
         lambda job: job.training.strategy != SEEDS,
         'training.strategy = "seeds"',
-        ("strategy_can_be_proven", "strategy_proven"),
+        tuple(sorted(OF_STRATEGIES)),
     ),
     _When(lambda job: job.training.batch_size > 0, "training.batch_size = 0", ("batch_size_is_32", "all_rows_planned")),
     _When(lambda job: DPO in job.trainers, "no dpo is trained", ("preferences_are_learned",)),
@@ -319,7 +323,8 @@ _BEFORE_ADOPTION: Final = "before its adoption: what was true then, nobody can l
 def of_other_kinds(job: Job) -> frozenset[str]:
     """Checks that lack nothing where they are left out: others stand in their place for this job's kind."""
     folders = OF_FOLDERS if _is_gguf(job) else frozenset()
-    return folders | (frozenset() if job.unmodified else OF_RECORDS)
+    strategies = OF_STRATEGIES if job.training.strategy == SEEDS else frozenset()
+    return folders | strategies | (frozenset() if job.unmodified else OF_RECORDS)
 
 
 def declared(stage: str, job: Job) -> tuple[CheckId, ...]:

@@ -54,7 +54,7 @@ def _tried(
     try:
         if ahead.session(context, name).start(("sh", "-c", 'cd ../../.. && exec "$@"', "sh", *argv)):
             reporter.note(f"proving strategy {job.training.strategy!r} on the box, {within_s:.0f} s at most")
-        status = ahead.ended(context, reporter, name, argv, within_s)
+        status = ahead.ended(context, reporter, name, job.package.prove, within_s)
     except CouldNotLook as error:
         return None, f"could_not_run: {printable(str(error), 300)}"
     if status is None:

@@ -35,7 +35,7 @@ if __name__ == "__main__" and os.environ.get("RANK", "0") != "0":
 
 @pytest.fixture
 def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operator]:
-    monkeypatch.setattr(typed, "RUN_S", 800.0)
+    monkeypatch.setattr(typed, "RUN_S", 1500.0)
     package = tmp_path / "package"
     shutil.copytree(SUPPORT / "quick_package", package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "training_pkg" / "forex", package / "forex", ignore=shutil.ignore_patterns("__pycache__"))
@@ -50,14 +50,14 @@ def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operat
     (package / "shape" / "config.json").write_text(json.dumps(shape), encoding="utf-8")
     scenario = tmp_path / "two-gpus.toml"
     scenario.write_text(TWO_GPUS, encoding="utf-8")
-    prove = 'prove = ["python3", "-m", "forex.proving", "--base", "shape"]\nprove_timeout_s = 200\n'
+    prove = 'prove = ["python3", "-m", "forex.proving", "--base", "shape"]\nprove_timeout_s = 900\n'
     changes = (
         (json.dumps((SUPPORT / "quick_package").as_posix()), json.dumps(package.as_posix())),
         ("gpus = 8", "gpus = 2"),
         ("install = []\n", f"install = []\n{prove}"),
         ('accelerator = "cpu"', 'accelerator = "cpu"\nstrategy = "ddp"'),
-        ("launch_deadline_s = 30", "launch_deadline_s = 120"),
-        ("training_deadline_s = 40", "training_deadline_s = 240"),
+        ("launch_deadline_s = 30", "launch_deadline_s = 300"),
+        ("training_deadline_s = 40", "training_deadline_s = 600"),
     )
     made = Operator(tmp_path, str(scenario), changes=changes)
     yield made
@@ -65,7 +65,7 @@ def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_two_ranks_are_proven_on_the_box_and_launched(operator: Operator) -> None:
     assert operator.run() == 0
     events = operator.events()
