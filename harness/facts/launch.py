@@ -18,7 +18,7 @@ from harness.core.questions import CheckpointsIn, Grep, ProcessesUnder, ReadText
 from harness.facts import own_rows, strategy, traininglog
 from harness.facts.reading import ask, json_text
 from harness.job.strategy import SEEDS
-from harness.ledger.events import StrategySettled
+from harness.ledger.settled import StrategySettled
 from harness.log.summary import LogSummary
 
 _NOT_ASKED: Observed[tuple[BoxCheckpoint, ...]] = unseen("this look did not look for checkpoints")

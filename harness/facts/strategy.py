@@ -6,8 +6,8 @@ from harness.artifacts import digest
 from harness.core.canonical import Json, canonical
 from harness.core.observed import Observed, seen, unseen
 from harness.job import strategy
-from harness.ledger.events import StrategySettled
 from harness.ledger.history import History
+from harness.ledger.settled import StrategySettled
 
 
 def binding(history: History) -> str:
@@ -19,7 +19,7 @@ def binding(history: History) -> str:
 
 
 def settled(history: History) -> StrategySettled | None:
-    """What was settled last; None when it was for another package, base, strategy or instance."""
+    """Event of what was settled last; None when that was for another package, base, strategy or instance."""
     last = history.strategy
     return last if last is not None and last.of == binding(history) else None
 
@@ -31,6 +31,6 @@ def used(history: History) -> str:
 
 
 def look(history: History) -> Observed[StrategySettled]:
-    """What was settled, as a fact of the launch."""
+    """Event of what was settled, as a fact of the launch."""
     last = settled(history)
     return seen(last) if last is not None else unseen("no strategy was settled before the launch")

@@ -109,7 +109,7 @@ def shortfall(proof: Any, job: Job, of: str) -> str:
 
 
 def planned(job: Job) -> str:
-    """What a job that states a strategy does with it; empty for the operating rules' way."""
+    """Line of a plan about the strategy that its job states; empty for the operating rules' way."""
     strategy = job.training.strategy
     if strategy == SEEDS:
         return ""
@@ -118,7 +118,7 @@ def planned(job: Job) -> str:
 
 
 def told(asked: str, used: str, why: str) -> str:
-    """What was asked for and what was trained with, in one line."""
+    """Line that tells the strategy that was asked for, and the one that is used."""
     if asked == used:
         return f"strategy {asked}: {why}" if why else f"strategy {asked}"
     return f"strategy {asked} was asked for; fell back: {why}; launched as the operating rules demand: one process"

@@ -14,7 +14,7 @@ from typing import Any
 from harness.core.ids import InstanceId, Sha256, VolumeId
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
-from harness.ledger import noted  # noqa: F401 - its kinds are known wherever these are
+from harness.ledger import noted, settled  # noqa: F401 - their kinds are known wherever these are
 from harness.ledger.kinds import JobEvent, stored
 
 JsonObject = Mapping[str, Any]
@@ -159,21 +159,6 @@ class Installed(JobEvent):
     """The package's install command ended with an exit status."""
 
     status: int
-
-
-@stored("strategy")
-class StrategySettled(JobEvent):
-    """The strategy that was ``asked`` for was tried on the box; the training is launched by the one that is ``used``.
-
-    ``why``: how fast it was proven to be, or the reason by name for falling back. ``of`` names what it was tried for,
-    ``proof`` is what the package's command left there.
-    """
-
-    asked: str
-    used: str
-    why: str
-    of: str
-    proof: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from harness.core.ids import InstanceId, Sha256
 from harness.core.lifecycle import ADOPTED, ORDER, Stage
 from harness.core.verdict import Verdict
 from harness.job.model import Job
-from harness.ledger import events, noted
+from harness.ledger import events, noted, settled
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode
 from harness.ledger.kinds import JobEvent
@@ -73,8 +73,8 @@ class History:
     """The mirrored checkpoints that the training goes on from on this instance."""
     rental: Rental | None = None
     pin: events.Pinned | None = None
-    strategy: events.StrategySettled | None = None
-    """What was settled last, since the package and its libraries were brought to this instance."""
+    strategy: settled.StrategySettled | None = None
+    """Strategy that was settled since the package and its libraries were brought to this instance."""
     launches: int = 0
     launched_at: float | None = None
     at_work: str | None = None
@@ -221,7 +221,7 @@ def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C9
             return replace(history, rental=rental, agreed=None, pin=None, strategy=None, instance_stopped=False)
         case events.Uploaded() | events.Installed():
             return replace(history, strategy=None)
-        case events.StrategySettled():
+        case settled.StrategySettled():
             return replace(history, strategy=event)
         case events.Pinned():
             return replace(history, pin=event)

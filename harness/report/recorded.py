@@ -70,7 +70,7 @@ def training(history: History, directory: Path) -> TrainingReport:
 
 
 def _strategy(history: History) -> dict[str, str]:
-    """What was asked for and what was launched, where the job states a strategy."""
+    """Setting that tells the strategy that was asked for and the one that was used, where one was settled."""
     last = strategy_facts.settled(history)
     return {"strategy": strategy.told(last.asked, last.used, last.why)} if last is not None else {}
 

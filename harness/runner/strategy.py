@@ -15,7 +15,7 @@ from harness.core.text import printable
 from harness.facts import strategy as settled
 from harness.facts.reading import json_text
 from harness.job import strategy
-from harness.ledger.events import StrategySettled
+from harness.ledger.settled import StrategySettled
 from harness.runner import ahead
 from harness.runner.progress import ProgressReporter
 

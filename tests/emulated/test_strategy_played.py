@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.ledger.events import Closed, Launched, StrategySettled
+from harness.ledger.events import Closed, Launched
 from harness.ledger.history import fold
+from harness.ledger.settled import StrategySettled
 from tests.support import operator as typed
 from tests.support.operator import ROOT, SUPPORT, Operator
 
@@ -54,6 +55,7 @@ def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Operat
     changes = (
         (json.dumps((SUPPORT / "quick_package").as_posix()), json.dumps(package.as_posix())),
         ("gpus = 8", "gpus = 2"),
+        ("budget_usd = 20.0", "budget_usd = 60.0"),
         ("install = []\n", f"install = []\n{prove}"),
         ('accelerator = "cpu"', 'accelerator = "cpu"\nstrategy = "ddp"'),
         ("launch_deadline_s = 30", "launch_deadline_s = 300"),

@@ -25,7 +25,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from harness.core.errors import HarnessError
 from harness.core.ids import InstanceId
-from harness.ledger.events import Rented, StrategySettled
+from harness.ledger.events import Rented
+from harness.ledger.settled import StrategySettled
 from harness.release import release as releases
 from tests.support.any_life import AnyLife
 from tests.support.context import Killed

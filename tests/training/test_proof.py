@@ -20,7 +20,7 @@ from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
 from harness.job import strategy
 from harness.job.model import Job
-from harness.ledger.events import StrategySettled
+from harness.ledger.settled import StrategySettled
 from tests.support.facts import Judged, changed, judge, launch, sound_job
 
 PACKAGE = Path(proof.__file__).parents[1]

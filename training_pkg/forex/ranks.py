@@ -57,7 +57,7 @@ def in_turn() -> Iterator[None]:
 
 
 def gathered(own: Any) -> list[Any]:
-    """What each rank tells, in their order; every rank has to ask."""
+    """Answers of all ranks, in their order; every rank has to ask."""
     if not _together():
         return [own]
     from torch import distributed  # noqa: PLC0415

@@ -14,7 +14,7 @@ from harness.core.observed import unseen
 from harness.core.verdict import Verdict
 from harness.job import estimate, strategy
 from harness.job.model import Job
-from harness.ledger.events import StrategySettled
+from harness.ledger.settled import StrategySettled
 from tests.support import facts
 from tests.support.facts import V2, assert_only, changed, judge, launch, log, python, sound_job, step_lines
 

@@ -11,8 +11,9 @@ import pytest
 from harness.core.lifecycle import Stage
 from harness.facts import strategy as settled
 from harness.job import strategy
-from harness.ledger.events import Launched, StrategySettled
+from harness.ledger.events import Launched
 from harness.ledger.kinds import JobEvent
+from harness.ledger.settled import StrategySettled
 from tests.support.context import Killed, World, make_world
 from tests.support.job_histories import events_of
 from tests.support.scripted_world import proving
