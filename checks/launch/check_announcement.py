@@ -10,6 +10,7 @@ from harness.core.canonical import table
 from harness.core.contract import section
 from harness.facts import epochs, own_rows
 from harness.facts.launch import LaunchFacts
+from harness.job import strategy
 from harness.job.model import Job
 from harness.plugin.looking import Evidence
 
@@ -56,7 +57,7 @@ def check_model_is_sharded_as_planned(launch: LaunchFacts, job: Job, evidence: E
     assert plan.devices, "no device holds weights"
     offloaded = [device for device in plan.devices if device in _NO_GPU]
     assert job.training.accelerator == "cpu" or not offloaded, f"weights are on {', '.join(offloaded)}, not on a GPU"
-    least = evidence.wants("devices, at least", job.least_devices)
+    least = evidence.wants("devices, at least", strategy.least_devices(job, launch.used))
     assert len(set(plan.devices)) >= least, f"weights are on {', '.join(plan.devices)} only"
 
 

@@ -9,6 +9,7 @@ from harness.core.observed import CouldNotLook
 from harness.facts import epochs
 from harness.facts.preflight import PreflightFacts
 from harness.facts.preflight_smoke import Resolved
+from harness.job import strategy
 from harness.job.model import Job
 from harness.lessons import verdicts
 from harness.plugin.looking import Evidence
@@ -88,6 +89,19 @@ def check_no_forbidden_launcher(preflight: PreflightFacts, evidence: Evidence) -
     """Nothing uses accelerate launch, torchrun, DeepSpeed or FSDP: commands, scripts, configurations, requirements."""
     launchers = evidence.saw("launchers", preflight.launchers)
     assert not launchers, "with LoRA these lost the run before: " + "; ".join(launchers) + verdicts.behind(*launchers)
+
+
+@pytest.mark.remedy("mend what is named above, or leave training.strategy out, then: harness run {job}")
+def check_strategy_can_be_proven(preflight: PreflightFacts, job: Job, evidence: Evidence) -> None:
+    """Job, machine and package have what the strategy needs that the job states, a command that proves it first."""
+    evidence.wants("strategy", job.training.strategy)
+    problem = strategy.refusal(job)
+    assert problem is None, problem
+    there = evidence.saw("file that proves it", preflight.prover)
+    assert there, (
+        f"package.prove is {' '.join(job.package.prove)}, and the package has no {strategy.prover(job.package.prove)}: "
+        f"the strategy {job.training.strategy!r} is never used without a proof {section('A strategy')}"
+    )
 
 
 @pytest.mark.seed("VASTAI_MAX_SPEED_AGENT.md", "doesn't work 3")

@@ -13,6 +13,7 @@ from harness.core.canonical import Json
 from harness.core.money import OWN, as_paid
 from harness.core.ports import Offer
 from harness.core.text import human_seconds, printable
+from harness.job import strategy
 from harness.job.forecast import Forecast
 from harness.job.model import Job
 from harness.ledger.history import History
@@ -49,6 +50,7 @@ def lines(plan: RentPlan, width: int) -> Iterator[str]:
     if plan.meaning:
         yield from _wrapped(plan.meaning, width)
     yield from _wrapped(demanded(plan.job), width)
+    yield from _wrapped(strategy.planned(plan.job), width)
     if plan.offers and not plan.job.is_billed:
         offer = plan.offers[0]
         yield f"it is free: {offer.num_gpus}x {offer.gpu_name}, {offer.disk_gb:,.0f} GB of disk free; {OWN}"

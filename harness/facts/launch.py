@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import AliasChoices, Field
@@ -15,8 +15,10 @@ from harness.core.answers import BoxCheckpoint, JsonFile, Matches, Processes, Se
 from harness.core.ids import Sha256
 from harness.core.observed import Observed, unseen
 from harness.core.questions import CheckpointsIn, Grep, ProcessesUnder, ReadText, SessionOf
-from harness.facts import own_rows, run_file, traininglog
+from harness.facts import own_rows, run_file, strategy, traininglog
 from harness.facts.reading import ask, json_text
+from harness.job.strategy import SEEDS
+from harness.ledger.settled import StrategySettled
 from harness.log.summary import LogSummary
 
 _NOT_ASKED: Observed[tuple[BoxCheckpoint, ...]] = unseen("this look did not look for checkpoints")
@@ -37,6 +39,12 @@ class LaunchFacts:
     rows_here: Observed[Mapping[str, Sha256]] = own_rows.NOT_LOOKED_AT
     checkpoints: Observed[tuple[BoxCheckpoint, ...]] = _NOT_ASKED
     """Of an unmodified trainer, whose processes may be gone: they tell how many it had."""
+    strategy: Observed[StrategySettled] = field(default_factory=lambda: unseen("the job states none"))
+
+    @property
+    def used(self) -> str:
+        """Strategy that the training was launched by, as far as one was settled."""
+        return self.strategy.value.used if self.strategy.value is not None else SEEDS
 
 
 def look(context: JobContext) -> LaunchFacts:
@@ -67,4 +75,5 @@ def look(context: JobContext) -> LaunchFacts:
         since_launch_s=since,
         rows_here=own_rows.look(context),
         checkpoints=answers[first] if saved else _NOT_ASKED,
+        strategy=strategy.look(context.history),
     )

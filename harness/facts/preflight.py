@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -27,7 +27,7 @@ from harness.facts import preflight_data, preflight_smoke, runtime, teardown
 from harness.facts.preflight_data import Context, Data
 from harness.facts.preflight_smoke import Smoke
 from harness.facts.reading import attempt
-from harness.job import staging
+from harness.job import staging, strategy
 from harness.job.model import Job
 from harness.ledger.events import ArtifactRecorded, Fetched
 from harness.static import device_maps, launchers, options, script, sources, writers
@@ -75,6 +75,8 @@ class PreflightFacts:
     orphans: Observed[tuple[str, ...]]
     destination_files: Observed[tuple[str, ...]]
     built_rows: Observed[dict[str, int]] = _NOT_COUNTED
+    prover: Observed[str] = field(default_factory=lambda: unseen("the job states no strategy"))
+    """File of the package that proves the job's strategy, as far as it is there; empty where it is not."""
     writers: Observed[Writers] = field(default_factory=lambda: unseen("facts of an earlier version do not tell"))
 
 
@@ -98,6 +100,7 @@ def first_look(context: JobContext, **told: Observed[Any]) -> PreflightFacts:
         PreflightFacts(**dict.fromkeys(PreflightFacts.__slots__, later)),
         missing_files=attempt(lambda: _lacking(job, names)),
         smoke=attempt(lambda: _untried(job, names)),
+        prover=attempt(lambda: _prover(job, names)),
         **_at_once(context, told),
     )
 
@@ -106,6 +109,13 @@ def _lacking(job: Job, names: frozenset[str]) -> tuple[str, ...]:
     if staging.must_be_prepared(job, names):
         raise CouldNotLook(NOT_YET)
     return _missing(job, job.package.source, names)
+
+
+def _prover(job: Job, names: Collection[str]) -> str:
+    file = strategy.prover(job.package.prove)
+    if file not in names and staging.must_be_prepared(job, names):
+        raise CouldNotLook(NOT_YET)
+    return file if file is not None and file in names else ""
 
 
 def _untried(job: Job, names: frozenset[str]) -> Smoke:
@@ -160,6 +170,7 @@ def look(context: JobContext) -> PreflightFacts:
         save_steps=attempt(lambda: options.save_steps(sources.get(), job.package.entry)),
         writers=attempt(lambda: writers.find(sources.get(), job.package.entry)),
         smoke=smoke,
+        prover=attempt(lambda: _prover(job, sources.get().files)),
         **_at_once(context, {}),
     )
 

@@ -16,6 +16,7 @@ from harness.core import shipped
 from harness.core.ids import CheckId
 from harness.core.lifecycle import ADOPTED, ORDER
 from harness.job.model import Job
+from harness.job.strategy import SEEDS
 from harness.log.grammar import DPO
 
 FOLDER: Final = shipped.folder("checks")
@@ -35,6 +36,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
         "all_rows_planned",
         "device_map_is_auto",
         "no_forbidden_launcher",
+        "strategy_can_be_proven",
         "no_forbidden_option_pairs",
         "smoke_run_passes",
         "artifact_is_written_by_the_package",
@@ -74,6 +76,7 @@ _DECLARED: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "launch": (
         "training_session_alive",
+        "strategy_proven",
         "log_is_growing",
         "v2_forex_integration_logged",
         "trained_rows_are_yours",
@@ -182,6 +185,10 @@ OF_RECORDS: Final = frozenset({"trainer_counts_to_planned_steps", "log_is_of_thi
 """Checks of an unmodified trainer's own records; a log with the contract's lines lacks nothing without them."""
 
 
+OF_STRATEGIES: Final = frozenset({"strategy_can_be_proven", "strategy_proven"})
+"""Checks of a strategy that the job file states; the operating rules' way has been proven, and lacks nothing."""
+
+
 def _is_gguf(job: Job) -> bool:
     return job.artifact.kind == "gguf"
 
@@ -235,6 +242,11 @@ _CONDITIONS: Final = (
     ),
     _When(lambda job: job.limits.min_epochs > 0, "limits.min_epochs = 0", _OF_EPOCHS),
     _When(lambda job: job.data.proof is not None, "the job states no proof line", ("v2_forex_integration_logged",)),
+    _When(
+        lambda job: job.training.strategy != SEEDS,
+        'training.strategy = "seeds"',
+        tuple(sorted(OF_STRATEGIES)),
+    ),
     _When(lambda job: job.training.batch_size > 0, "training.batch_size = 0", ("batch_size_is_32", "all_rows_planned")),
     _When(lambda job: DPO in job.trainers, "no dpo is trained", ("preferences_are_learned",)),
     _When(
@@ -311,7 +323,8 @@ _BEFORE_ADOPTION: Final = "before its adoption: what was true then, nobody can l
 def of_other_kinds(job: Job) -> frozenset[str]:
     """Checks that lack nothing where they are left out: others stand in their place for this job's kind."""
     folders = OF_FOLDERS if _is_gguf(job) else frozenset()
-    return folders | (frozenset() if job.unmodified else OF_RECORDS)
+    strategies = OF_STRATEGIES if job.training.strategy == SEEDS else frozenset()
+    return folders | strategies | (frozenset() if job.unmodified else OF_RECORDS)
 
 
 def declared(stage: str, job: Job) -> tuple[CheckId, ...]:

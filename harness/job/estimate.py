@@ -93,7 +93,7 @@ def timeline(job: Job, done: Mapping[str, int] = NOTHING) -> Timeline:
     """Seconds of each part by the job's own figures, but for the steps that are ``done``, by trainer."""
     limits, training = job.limits, job.training
     return Timeline(
-        setup=limits.setup_s,
+        setup=_setup_s(job),
         load=limits.load_s,
         steps={
             trainer: (steps - done.get(trainer, 0)) * limits.s_per_step[trainer]
@@ -153,11 +153,16 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} min"
 
 
+def _setup_s(job: Job) -> float:
+    """Seconds from the rental to the launch, with the proof of a strategy where one is stated."""
+    return job.limits.setup_s + (job.package.prove_timeout_s if job.training.strategy != "seeds" else 0.0)
+
+
 def first_checkpoint_s(job: Job) -> float:
     """Seconds from the rental to the first checkpoint on the disk."""
     first, total = next(iter(job.training.steps.items()))
     steps = min(job.training.checkpoint_every, total)
-    return job.limits.setup_s + job.limits.load_s + steps * job.limits.s_per_step[first]
+    return _setup_s(job) + job.limits.load_s + steps * job.limits.s_per_step[first]
 
 
 def checkpoints_due(job: Job) -> int:

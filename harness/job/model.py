@@ -103,6 +103,9 @@ class PackageTable(Table):
 
     It runs on the box while the package is still on its way there, and beside the installation.
     """
+    prove: tuple[str, ...] = ()
+    """A command of the package that proves ``training.strategy`` on the box, before the training."""
+    prove_timeout_s: Positive = 180
     evaluate: tuple[str, ...] = ()
     """A command of the package that judges the model on the box, once its file is verified at home."""
 
@@ -145,6 +148,11 @@ class TrainingTable(Table):
     """BATCH_SIZE of the script; with 0 the script has none that could be looked at."""
     accumulation: dict[TrainerName, Count] = Field(default={})
     """Batches of ``batch_size`` rows that one optimizer step of a trainer learns from; not given: 1."""
+    strategy: Literal["seeds", "single", "ddp"] = "seeds"
+    """Way to use the GPUs: the operating rules' (one process, all GPUs); one GPU; a process for each GPU.
+
+    The last two are tried on the box before the training; what is not proven there falls back to the first.
+    """
     device_map: str = "auto"
     accelerator: Literal["cuda", "cpu"] = "cuda"
     """Device that torch must find on the box; ``cpu`` for a rehearsal without a GPU."""
@@ -274,7 +282,12 @@ class Job(Table):
         """Jobs come from job files, which state everything, and from the records of any earlier version."""
         if not isinstance(told, dict):
             return told
-        return older.spelled(told if info.context == FROM_FILE else profiles.recorded_by(told))
+        told = older.spelled(told if info.context == FROM_FILE else profiles.recorded_by(told))
+        package, training = told.get("package"), told.get("training")
+        if isinstance(package, dict) and isinstance(training, dict) and training.get("strategy", "seeds") == "seeds":
+            # Nothing is proven: a profile that names a command for it changes no job that an earlier version began.
+            told = {**told, "package": {name: value for name, value in package.items() if name != "prove"}}
+        return told
 
     @model_validator(mode="after")
     def _of_its_trainers(self) -> Job:

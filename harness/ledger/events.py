@@ -14,7 +14,7 @@ from typing import Any
 from harness.core.ids import InstanceId, Sha256, VolumeId
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
-from harness.ledger import noted  # noqa: F401 - its kinds are known wherever these are
+from harness.ledger import noted, settled  # noqa: F401 - their kinds are known wherever these are
 from harness.ledger.kinds import JobEvent, stored
 
 JsonObject = Mapping[str, Any]

@@ -16,7 +16,7 @@ from harness.core.ids import InstanceId, Sha256
 from harness.core.lifecycle import ADOPTED, ORDER, Stage
 from harness.core.verdict import Verdict
 from harness.job.model import Job
-from harness.ledger import events, noted
+from harness.ledger import events, noted, settled
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode
 from harness.ledger.kinds import JobEvent
@@ -74,6 +74,8 @@ class History:
     """The mirrored checkpoints that the training goes on from on this instance."""
     rental: Rental | None = None
     pin: events.Pinned | None = None
+    strategy: settled.StrategySettled | None = None
+    """Strategy that was settled since the package and its libraries were brought to this instance."""
     launches: int = 0
     launched_at: float | None = None
     at_work: str | None = None
@@ -216,7 +218,11 @@ def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C9
             return replace(history, intended=None)
         case events.Rented() | events.Adopted():
             rental = Rental(event.instance_id, event.label, event.usd_per_hour, event.offer, at, event.owner)
-            return replace(history, rental=rental, agreed=None, pin=None, instance_stopped=False)
+            return replace(history, rental=rental, agreed=None, pin=None, strategy=None, instance_stopped=False)
+        case events.Uploaded() | events.Installed():
+            return replace(history, strategy=None)
+        case settled.StrategySettled():
+            return replace(history, strategy=event)
         case events.Pinned():
             return replace(history, pin=event)
         case events.Launched() | events.Relaunched():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.core.text import printable
-from harness.ledger import events, noted
+from harness.job import strategy
+from harness.ledger import events, noted, settled
 from harness.ledger.chain import Record
 from harness.ledger.codec import decode
 from harness.ledger.kinds import JobEvent
@@ -48,6 +49,8 @@ def _sentence(event: JobEvent) -> str:
         measure = f"a rental of about ${event.usd:.2f}, at most ${event.budget_usd:.2f}," if event.usd else _CLAIM
     elif isinstance(event, events.PlanRefused):
         measure = f"a rental of about ${event.usd:.2f}" if event.usd else _CLAIM
+    elif isinstance(event, settled.StrategySettled):
+        measure = strategy.told(event.asked, event.used, event.why)
     elif isinstance(event, events.Evaluated):
         measure = f"the model was not evaluated: {event.problem}" if event.problem else "its evaluation is here"
     elif isinstance(event, events.Destroyed | events.Abandoned) and event.by is not None:
@@ -74,6 +77,7 @@ _SENTENCES: Mapping[type[JobEvent], str] = {
     events.Installed: "the install command ended with status {0.status}",
     noted.ImageHad: "the image met {measure} of the package's requirements",
     noted.BaseFetched: "the command that fetches the base model ended with status {0.status}",
+    settled.StrategySettled: "{measure}",
     events.Launched: "the training was started",
     events.Relaunched: "the training was started again: {0.why}",
     events.CheckpointMirrored: "the checkpoint of {0.trainer} step {0.step} was mirrored here",

@@ -15,7 +15,9 @@ from harness.core.canonical import table
 from harness.core.lifecycle import Stage
 from harness.core.observed import Observed
 from harness.facts import run_file, traininglog
+from harness.facts import strategy as strategy_facts
 from harness.gates.facts_file import name_of
+from harness.job import strategy
 from harness.job.model import Job
 from harness.ledger.codec import decode
 from harness.ledger.events import GateJudged, Polled
@@ -61,10 +63,16 @@ def training(history: History, directory: Path) -> TrainingReport:
             *series.of_gpus(seen, no_looks),
         ),
         source=source,
-        settings=dict(list(_flat(stated))[:_ROWS]),
+        settings=_strategy(history) | dict(list(_flat(stated))[:_ROWS]),
         versions=dict(list(_flat(table(run.get("versions"))))[:_ROWS]),
         commit=next((run[name] for name in _COMMITS if isinstance(run.get(name), str)), ""),
     )
+
+
+def _strategy(history: History) -> dict[str, str]:
+    """Setting that tells the strategy that was asked for and the one that was used, where one was settled."""
+    last = strategy_facts.settled(history)
+    return {"strategy": strategy.told(last.asked, last.used, last.why)} if last is not None else {}
 
 
 def _log(history: History, looks: Sequence[_Judgement], directory: Path) -> tuple[LogSummary | None, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harness.artifacts import manifest
 from harness.context import RunnerContext
@@ -46,7 +46,7 @@ def begin(context: RunnerContext, reporter: ProgressReporter) -> None:
         context.require_lease()
         context.host().send(package, _folder(context), code, written=tuple(commands))
         for name, argv in commands.items():
-            if _session(context, name).start(("sh", "-c", _BESIDE_THE_CODE, "sh", *argv)):
+            if session(context, name).start(("sh", "-c", _BESIDE_THE_CODE, "sh", *argv)):
                 reporter.note(f"begun on the box, beside the upload: {' '.join(argv)}")
     except LeaseLost:
         raise
@@ -54,17 +54,19 @@ def begin(context: RunnerContext, reporter: ProgressReporter) -> None:
         reporter.note(f"nothing is begun before the package is there: {printable(str(error), 300)}")
 
 
-def ended(context: RunnerContext, reporter: ProgressReporter, name: str, within_s: float) -> int | None:
+def ended(
+    context: RunnerContext, reporter: ProgressReporter, name: str, argv: Sequence[str], within_s: float
+) -> int | None:
     """Exit status of what was begun, once it has ended; None when it was not, was killed, or took too long."""
-    session, began = _session(context, name), context.clock.monotonic()
-    meter = waiting(f"on the box since the upload: {' '.join(_commands(context.job.package)[name])}")
-    while (state := session.state()).alive:
+    begun, began = session(context, name), context.clock.monotonic()
+    meter = waiting(f"on the box: {' '.join(argv)}")
+    while (state := begun.state()).alive:
         waited = context.clock.monotonic() - began
         if waited >= within_s:
             reporter.note(f"{meter.name}: stopped after {waited:.0f} s")
-            session.stop()
+            begun.stop()
             return None
-        reporter.meter(meter, int(waited), math.ceil(within_s), _last_words(context, name))
+        reporter.meter(meter, int(waited), math.ceil(within_s), last_words(context, name))
         context.clock.sleep(_POLL_S)
     return state.exit_status
 
@@ -73,7 +75,8 @@ def _commands(package: PackageTable) -> Mapping[str, tuple[str, ...]]:
     return {name: argv for name, argv in ((INSTALL, package.install), (BASE, package.fetch)) if argv}
 
 
-def _session(context: RunnerContext, name: str) -> TrainingSession:
+def session(context: RunnerContext, name: str) -> TrainingSession:
+    """Session of what is run on the box beside the training's, by its name."""
     return TrainingSession(context.host(), posixpath.join(_folder(context), name), f"harness-{name}")
 
 
@@ -81,7 +84,8 @@ def _folder(context: RunnerContext) -> str:
     return posixpath.join(context.job.package.remote_dir, OURS, "ahead")
 
 
-def _last_words(context: RunnerContext, name: str) -> str:
+def last_words(context: RunnerContext, name: str) -> str:
+    """Last line that it printed; empty when there is none."""
     log = TailOf(posixpath.join(_folder(context), name, LOG), lines=1, limit=4096)
     said = context.host().probe([log])[log].value
     return printable(said.lines[-1], 70) if said is not None and said.lines else ""

@@ -69,10 +69,10 @@ def install(context: RunnerContext, reporter: ProgressReporter, within_s: float)
     package = context.job.package
     timeout = min(package.install_timeout_s, within_s)
     if package.install:
-        ahead.ended(context, reporter, ahead.INSTALL, timeout)
+        ahead.ended(context, reporter, ahead.INSTALL, package.install, timeout)
         context.record(Installed(_ran(context, reporter, package.install, timeout)))
     if package.fetch:
-        status = ahead.ended(context, reporter, ahead.BASE, timeout)
+        status = ahead.ended(context, reporter, ahead.BASE, package.fetch, timeout)
         context.record(BaseFetched(status if status == 0 else _ran(context, reporter, package.fetch, timeout)))
 
 

@@ -22,9 +22,11 @@ from harness.core.ports import InstanceStatus
 from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.facts import launch as launch_facts
+from harness.facts import strategy as strategy_facts
 from harness.facts import training as training_facts
 from harness.facts.training import TrainingFacts
 from harness.gates.evidence import GateResult
+from harness.job import strategy
 from harness.job.model import Job
 from harness.ledger.events import Launched, Relaunched, Trained, TrainingStopped
 from harness.ledger.noted import AtWork
@@ -34,6 +36,7 @@ from harness.log.pace import pace
 from harness.log.summary import LogSummary, RestsOn
 from harness.remote.session import TrainingSession
 from harness.runner import provision
+from harness.runner import strategy as strategy_runner
 from harness.runner.checkpoint_mirror import Mirroring
 from harness.runner.progress import STEPS, ProgressReporter, waiting
 from harness.runner.spending import BudgetWatch
@@ -56,6 +59,8 @@ def training_session(context: RunnerContext) -> TrainingSession:
 def launch(context: RunnerContext, reporter: ProgressReporter, budget: BudgetWatch) -> None:
     """Start the training unless it runs or has ended well; wait for its first words, its end, or the deadline."""
     session = training_session(context)
+    if context.job.training.strategy != strategy.SEEDS and not session.alive():
+        strategy_runner.settle(context, reporter, budget.left_s)
     spoken_before = _attempts(launch_facts.look(context).log.value)
     if _start(context, session):
         _record_launch(context, "launch")
@@ -174,14 +179,16 @@ def _status(context: RunnerContext) -> InstanceStatus | None:
 
 
 def _start(context: RunnerContext, session: TrainingSession) -> bool:
-    """Start the job's command; an unmodified trainer's behind a line that says which launch it is."""
+    """Start the job's command, by the strategy that was settled; an unmodified trainer's behind a line of its own."""
     job, history = context.job, context.history
     context.require_lease()
     found, _ = carried(job)  # of one that is not here any more the training does without
+    command, variables = strategy.started(job, strategy_facts.used(history))
+    found |= variables
     if not job.unmodified or history.alive is None:
-        return session.start(job.training.command, found)
+        return session.start(command, found)
     line = LaunchLine(job.name, str(history.alive.instance_id), history.launches + 1)
-    marked = ("sh", "-c", 'printf "\\n%s\\n" "$0"; exec "$@"', str(line), *job.training.command)
+    marked = ("sh", "-c", 'printf "\\n%s\\n" "$0"; exec "$@"', str(line), *command)
     # Buffered, its records would come a page later than the bars that tell their steps.
     return session.start(marked, {**found, "PYTHONUNBUFFERED": "1"})
 
@@ -205,7 +212,8 @@ def require_carried(job: Job) -> None:
 
 def _record_launch(context: RunnerContext, why: str) -> None:
     launched = Relaunched if context.history.launches else Launched
-    context.record(launched(tuple(context.job.training.command), why))
+    command, _ = strategy.started(context.job, strategy_facts.used(context.history))
+    context.record(launched(command, why))
 
 
 def _ends_after_death(context: RunnerContext, state: SessionState, reporter: ProgressReporter) -> bool:

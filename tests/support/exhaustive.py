@@ -26,12 +26,13 @@ from hypothesis.stateful import run_state_machine_as_test
 from harness.core.errors import HarnessError
 from harness.core.ids import InstanceId
 from harness.ledger.events import Rented
+from harness.ledger.settled import StrategySettled
 from harness.release import release as releases
 from tests.support.any_life import AnyLife
 from tests.support.context import Killed
 from tests.support.fault_port import FaultPort, How
 from tests.support.power import Loss, PowerDisk
-from tests.support.scripted_world import MODEL
+from tests.support.scripted_world import MODEL, proving
 from tests.support.whole_job import Desk, Metered, make_desk
 
 LIVES, STEPS = 2000, 25
@@ -106,6 +107,8 @@ def ended_well(desk: Desk, *, undone: bool = False, aside: bool = False) -> None
     assert market.most_at_once == 1
     assert world.box.attempts == 1, f"{world.box.attempts} trainings were paid for"
     assert world.kinds().count(Rented) == 1
+    assert world.box.launched[0]["env"] == {"TRAINING_STRATEGY": "ddp"}, "launched by something else than was proven"
+    assert world.kinds().count(StrategySettled) == 1
     assert world.store.verify(world.job.name) == ()
     assert history.verified is not None
     home = Path(history.verified.path)
@@ -133,7 +136,8 @@ def _asked_for(port: FaultPort) -> bool:
 def strike(folder: Path, at: int, how: How, loss: Loss | None, tally: Tally) -> bool:
     """Strike one job at one effect, and see it through; False when it has no such effect."""
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-        desk = make_desk(folder, patch)
+        desk = make_desk(folder, patch, training={"strategy": "ddp"})
+        desk.world.box.on_prove = proving(desk.world.box)
         guard_destroys(desk)
         disk = PowerDisk(desk.world.home) if loss is not None else None
         desk.port = FaultPort(at, how)

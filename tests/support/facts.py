@@ -110,6 +110,7 @@ def sound_job(**tables: Mapping[str, Any]) -> Job:
     body["artifact"]["second_copy"] = body["artifact"]["second_copy"] or Path("/backup")
     body["package"]["readiness"] = body["package"]["readiness"] or ["python3", "ready.py"]
     body["gates"]["generate"] = True
+    body["package"]["prove"] = ["python3", "-m", "forex.proving"]
     for table, fields in tables.items():
         body[table] |= fields
     return Job.model_validate(body)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from . import durable, manifest, refusals, runlog
+from . import durable, manifest, ranks, refusals, runlog
 from .config import Config
 from .errors import Refused
 from .rows import DataFile
@@ -79,8 +79,8 @@ def announce(config: Config, own: Mapping[str, Any], model: Any, *, disk_needed:
         "model": {"name": config.model.name, "config": _shape(model.config.to_dict())},
         **own,
         "device_map": "auto",
-        "devices": sorted({str(parameter.device) for parameter in model.parameters()}),
-        "world_size": 1,
+        "devices": sorted({device for told in ranks.gathered(_devices(model)) for device in told}),
+        "world_size": ranks.world(),
         "lora": dataclasses.asdict(config.lora),
         "checkpoint_every": config.run.checkpoint_every,
         "max_length": config.model.max_length,
@@ -88,8 +88,16 @@ def announce(config: Config, own: Mapping[str, Any], model: Any, *, disk_needed:
         "seed": config.run.seed,
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
-    durable.write_json(RUN_FILE, run)
+    if ranks.first():
+        durable.write_json(RUN_FILE, run)
     _say_plan(run)
+
+
+def _devices(model: Any) -> list[str]:
+    """Devices that hold weights of this process; a rank calls the one GPU that it sees by its own number."""
+    devices = {parameter.device for parameter in model.parameters()}
+    several = ranks.world() > 1
+    return [f"cuda:{ranks.rank()}" if several and one.type == "cuda" else str(one) for one in devices]
 
 
 def announce_again() -> None:
@@ -107,6 +115,7 @@ def _say_plan(run: Mapping[str, Any]) -> None:
         lora_r=run["lora"]["r"],
         lora_alpha=run["lora"]["alpha"],
         dtype=run["dtype"],
+        world_size=run["world_size"],
         devices=",".join(run["devices"]),
     )
     for stage, steps in run["steps"].items():

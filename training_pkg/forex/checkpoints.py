@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from . import runlog
+from . import ranks, runlog
 
 REQUIRED = (
     "adapter_model.safetensors",
@@ -51,6 +51,11 @@ def newest_complete(folder: Path, stage: str) -> Checkpoint | None:
     Newer ones that are not whole are named in the log and moved aside to ``passed-over-checkpoint-N``,
     so that a later save under their name starts from nothing.
     """
+    with ranks.in_turn():
+        return _newest(folder, stage)
+
+
+def _newest(folder: Path, stage: str) -> Checkpoint | None:
     for checkpoint in sorted(_named(folder), key=lambda found: -found.step):
         reason = defect(checkpoint)
         if reason is None:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
-from . import config, hub, loading, ownlog, refusals, runlog
+from . import admission, config, hub, loading, ownlog, ranks, refusals, runlog
 from .errors import PackageError, Refused
 
 STAGES = ("prepare", "sft", "dpo", "export", "evaluate", "ready", "all")
@@ -31,8 +31,9 @@ def main(arguments: Sequence[str], *, batch_size: int, load_base_model: Callable
     _quiet()
     with ExitStack() as held:
         try:
-            refusals.refuse_launchers(os.environ)
             settings = config.load(options.config, batch_size=batch_size, model=options.model)
+            refusals.refuse_launchers(os.environ, proven=admission.ranks_proven(os.environ, settings.model.name))
+            ranks.see_one_gpu(os.environ)
             if options.fetch_only:
                 hub.fetch(settings.model)
             elif options.smoke:
@@ -42,8 +43,9 @@ def main(arguments: Sequence[str], *, batch_size: int, load_base_model: Callable
 
                 smoke.run(settings, load_base_model)
             else:
-                held.enter_context(_sole_run())
-                if options.stage in _LOGGED:
+                if ranks.first():
+                    held.enter_context(_sole_run())
+                if options.stage in _LOGGED and ranks.first():
                     held.enter_context(ownlog.kept())
                 _run(options.stage, settings, load_base_model)
         except PackageError as error:
@@ -74,7 +76,9 @@ def _sole_run() -> AbstractContextManager[Any]:
 def _run(stage: str, settings: config.Config, load_base_model: Callable[..., Any]) -> None:
     from . import dataset  # noqa: PLC0415 - imports numpy, which a machine that only fetches may not have
 
-    data = dataset.prepare(settings)
+    ranks.meet()
+    with ranks.in_turn():
+        data = dataset.prepare(settings)
     if stage == "prepare":
         return
     refusals.refuse_torch(_installed("torch"))
@@ -88,7 +92,8 @@ def _run(stage: str, settings: config.Config, load_base_model: Callable[..., Any
         run.run_sft()
     if stage in {"dpo", "all"}:
         run.run_dpo()
-    if stage in {"export", "all"}:
+    ranks.part()
+    if stage in {"export", "all"} and ranks.first():
         run.run_export()
         runlog.say(runlog.COMPLETE)
     if stage == "evaluate":

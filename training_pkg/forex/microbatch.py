@@ -8,13 +8,17 @@ Since data order and step count do not depend on it either, the split may change
 from __future__ import annotations
 
 import gc
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
+from . import ranks
 from .config import Run, Speed
 from .errors import TrainingDefect
 
@@ -29,6 +33,9 @@ An H100 computes 989 TFLOP/s in bfloat16 and reads 3.35 TB/s: under 300 tokens i
 
 ROOM = 0.92
 """Share of the memory that a trial may take; the rest is for other shapes of rows, and for fragments."""
+
+
+_RNG = "rng_state.pth"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +127,7 @@ class Splitting:
             back = self._here()
             taken = self._trial()
             back()
-            if taken is not None:
+            if all(ranks.gathered(taken is not None)) and taken is not None:
                 return f"{taken[0] / 2**30:.1f} of {taken[1] / 2**30:.1f} GiB taken by the longest rows"
             self._fall()
         return "not measured on the CPU"
@@ -135,6 +142,8 @@ class Splitting:
                 return loss
             back()
             size = self.split.size
+            if ranks.world() > 1:  # the others are in the midst of it: all begin again, from the checkpoint
+                raise TrainingDefect(f"{size} rows at once ran out of memory: lower micro_batch")
             self._fall()
             self.tell(f"{size} did not fit at step {self.state.global_step + 1}")
 
@@ -144,6 +153,25 @@ class Splitting:
         """TRL's loss; a mean over the part's pairs counts for the part's share of the step."""
         found = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[misc]
         return found if return_outputs else found * self._share
+
+    def _save_rng_state(self: Any, output_dir: str) -> None:
+        """One file, the first rank's: from a checkpoint any number of ranks goes on."""
+        if ranks.world() == 1:
+            super()._save_rng_state(output_dir)  # type: ignore[misc]
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            super()._save_rng_state(folder)  # type: ignore[misc]
+            if ranks.first():
+                Path(output_dir).mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(Path(folder) / f"rng_state_{ranks.rank()}.pth", Path(output_dir) / _RNG)
+
+    def _load_rng_state(self: Any, checkpoint: str | None) -> None:
+        if ranks.world() == 1 or checkpoint is None:
+            super()._load_rng_state(checkpoint)  # type: ignore[misc]
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copyfile(Path(checkpoint) / _RNG, Path(folder) / f"rng_state_{ranks.rank()}.pth")
+            super()._load_rng_state(folder)  # type: ignore[misc]
 
     def _attempt(self: Any, model: Any, inputs: Any, items: Any) -> torch.Tensor | None:
         """The step's loss; None when the memory ran out, with nothing kept of the attempt's tensors."""
@@ -173,7 +201,9 @@ class Splitting:
         except torch.OutOfMemoryError:
             return None
         for _ in range(2):  # the second beside the gradients of the first, as within a step
-            if self._attempt(self.model_wrapped, self._prepare_inputs(self.data_collator(rows)), None) is None:
+            # Each rank alone: where one runs full, the others would wait for its gradients.
+            whole = self.model if ranks.world() > 1 else self.model_wrapped
+            if self._attempt(whole, self._prepare_inputs(self.data_collator(rows)), None) is None:
                 return None
         del moments
         found = [

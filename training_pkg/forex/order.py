@@ -24,3 +24,9 @@ def by_length(lengths: Sequence[int], rows_a_step: int) -> list[int]:
     steps = np.asarray(lengths).reshape(-1, rows_a_step)
     within = np.argsort(-steps, axis=1, kind="stable")
     return [int(at) for at in (within + np.arange(len(steps))[:, None] * rows_a_step).ravel()]
+
+
+def dealt(places: Sequence[int], rows_a_step: int, ranks: int) -> list[int]:
+    """The same, each step's dealt to the ranks, which take blocks of it in turn: each has rows of every length."""
+    hands = np.asarray(places).reshape(-1, rows_a_step // ranks, ranks)
+    return [int(at) for at in hands.transpose(0, 2, 1).ravel()]

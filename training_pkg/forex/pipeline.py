@@ -27,6 +27,7 @@ from . import (
     export,
     loading,
     manifest,
+    ranks,
     refusals,
     rows,
     runlog,
@@ -160,7 +161,8 @@ class Pipeline:
     def base(self) -> Path:
         """The base model's directory."""
         texts = (text for row in self._data.examples for text in (row.prompt, row.completion))
-        return base.directory(self._config.model, texts, self._config.run.seed)
+        with ranks.in_turn():
+            return base.directory(self._config.model, texts, self._config.run.seed)
 
     @cached_property
     def chat(self) -> chat.Chat:

@@ -28,6 +28,7 @@ class Witness:
     weights: str
     step_s: float
     accelerator: str = "cpu"
+    gpu: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Proof:
     problems: Mapping[str, str]
     speedup: float
     losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    gpus: Sequence[str] = ()
+    """GPU of each rank; empty on a CPU."""
 
     @property
     def proven(self) -> bool:
@@ -93,12 +96,15 @@ def judge(
     slowest = max(one.step_s for one in ranks)
     speedup = alone.step_s / slowest if slowest > 0 else 0.0
     on_gpus = all(one.accelerator != "cpu" for one in ranks)
+    gpus = [one.gpu for one in ranks if one.gpu]
+    if len(set(gpus)) < len(gpus):
+        problems["gpu_shared"] = f"{len(gpus)} ranks train on {len(set(gpus))} GPUs"
     if strategy != "single" and on_gpus and not speedup >= least_speedup(demanded):
         problems["too_slow"] = (
             f"{speedup:.2f} times the single process, at least {least_speedup(demanded):.1f} is asked"
         )
     losses = {"alone": alone.losses, **{f"rank {one.rank}": one.losses for one in ranks}}
-    return Proof(strategy, demanded, problems, speedup, losses)
+    return Proof(strategy, demanded, problems, speedup, losses, gpus)
 
 
 def _look_at_adapters(problems: dict[str, str], ranks: Sequence[Witness]) -> None:

@@ -1,8 +1,8 @@
 """The proof of a strategy on this machine: the base's shape cut to a few layers, trained alone, by all ranks, resumed.
 
-``python3 -m forex.proving --strategy ddp --ranks 8 --base FOLDER`` writes ``proof.json``, and ends with 0 when the
-strategy is proven and with 1 when the job falls back. Libraries are imported once; each rank is a fork in a process
-group of its own, and ends with the limit.
+``python3 -m forex.proving --strategy ddp --ranks 8`` writes ``models/proof.json``, and ends with 0 when the strategy is
+proven and with 1 when the job falls back. Libraries are imported once; each rank is a fork in a process group of its
+own, and ends with the limit.
 """
 
 from __future__ import annotations
@@ -25,19 +25,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import durable, proof
-from .config import Lora
+from . import admission, config, durable, hub, proof, ranks
 
 STEPS, SAVED_AT = 6, 3
-_ROWS, _BATCH = 256, 16
-"""Rows, and the batch of one step over all ranks."""
+_BATCH, _TOKENS = 16, 16
+"""Rows of a step over all ranks, and tokens of the longest, on a CPU; a GPU gets those of the training."""
 _LAYERS = 2
 _TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 _LAUNCHERS = ("ACCELERATE_", "FSDP_", "DEEPSPEED_", "TORCHELASTIC_", "MASTER_", "WORLD_SIZE", "RANK", "LOCAL_")
 
 
 def build(settings: dict[str, Any], folder: Path, resume: Path | None) -> Any:
-    """The trainer of a proof, as each rank makes it: TRL's, rows of several lengths, an adapter without dropout.
+    """The trainer of a proof, as each rank makes it: the training's own, rows of several lengths, no dropout.
 
     ``resume`` is the checkpoint that it will go on from: the same trainer is made with it and without.
     """
@@ -46,28 +45,35 @@ def build(settings: dict[str, Any], folder: Path, resume: Path | None) -> Any:
     from datasets import Dataset  # noqa: PLC0415
     from peft import LoraConfig  # noqa: PLC0415
     from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415
-    from trl import SFTConfig, SFTTrainer  # noqa: PLC0415
+    from trl import SFTConfig  # noqa: PLC0415
+
+    from . import trainers, training  # noqa: PLC0415
+    from .microbatch import Drawn  # noqa: PLC0415
 
     torch.manual_seed(7)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = ranks.world()
     shape = AutoConfig.from_pretrained(settings["base"])
     shape.num_hidden_layers = min(_LAYERS, shape.num_hidden_layers)
     if getattr(shape, "layer_types", None):
         shape.layer_types = shape.layer_types[: shape.num_hidden_layers]
-    on_gpu = torch.cuda.device_count() >= world
-    dtype = torch.bfloat16 if on_gpu else torch.float32
-    model = AutoModelForCausalLM.from_config(shape, dtype=dtype)
+    on_gpu = torch.cuda.is_available()
+    batch, tokens = (settings["batch"], settings["tokens"]) if on_gpu else (_BATCH, _TOKENS)
+    with torch.device("cuda" if on_gpu else "cpu"):
+        model = AutoModelForCausalLM.from_config(shape, dtype=torch.bfloat16 if on_gpu else torch.float32)
     most = min(shape.vocab_size, 1000)
-    rows = [[2 + (row * 7 + at * at) % (most - 2) for at in range(4 + row % 13)] for row in range(_ROWS)]
+    lengths = [tokens // 4 + row * 7 % (tokens - tokens // 4 + 1) for row in range(STEPS * batch)]
+    rows = [[2 + (row * 7 + at * at) % (most - 2) for at in range(length)] for row, length in enumerate(lengths)]
     arguments = SFTConfig(
         output_dir=str(folder / "out"),
         max_steps=STEPS,
-        per_device_train_batch_size=_BATCH // world,
+        per_device_train_batch_size=batch // world,
         learning_rate=1e-2,
         lr_scheduler_type="constant",
         logging_steps=1,
         save_steps=SAVED_AT,
         save_total_limit=3,
+        train_sampling_strategy="sequential",
+        ddp_find_unused_parameters=False,
         gradient_checkpointing=False,
         bf16=on_gpu,
         use_cpu=not on_gpu,
@@ -76,9 +82,9 @@ def build(settings: dict[str, Any], folder: Path, resume: Path | None) -> Any:
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    return SFTTrainer(
+    trainer = trainers.PartsTrainer(
         model=model,
-        args=arguments,
+        args=training.one_process(arguments),
         train_dataset=Dataset.from_dict({"input_ids": rows, "labels": rows}),
         processing_class=_tokenizer(),
         peft_config=LoraConfig(
@@ -89,6 +95,10 @@ def build(settings: dict[str, Any], folder: Path, resume: Path | None) -> Any:
             task_type="CAUSAL_LM",
         ),
     )
+    longest = sorted(range(batch), key=lambda row: -lengths[row])
+    trainer.plan(Drawn(tuple(longest), tokens), at_most=0, run=config.Run(), levers=config.Speed())
+    trainer.tell = print
+    return trainer
 
 
 def _tokenizer() -> Any:
@@ -111,6 +121,9 @@ def witness(trainer: Any, resume: Path | None) -> proof.Witness:
     began: list[float] = []
 
     class Watching(TrainerCallback):  # type: ignore[misc]  # transformers publishes no types
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            print(trainer.choose(None), flush=True)
+
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             began.append(time.monotonic())
 
@@ -129,8 +142,8 @@ def witness(trainer: Any, resume: Path | None) -> proof.Witness:
             digest.update(name.encode())
             digest.update(one.detach().float().cpu().numpy().tobytes())
     return proof.Witness(
-        rank=int(os.environ.get("RANK", "0")),
-        world=int(os.environ.get("WORLD_SIZE", "1")),
+        rank=ranks.rank(),
+        world=ranks.world(),
         wrapped=type(trainer.model_wrapped).__name__,
         losses=_losses(trainer),
         grads=grads,
@@ -138,7 +151,16 @@ def witness(trainer: Any, resume: Path | None) -> proof.Witness:
         weights=digest.hexdigest(),
         step_s=seconds,
         accelerator=trainer.args.device.type,
+        gpu=_gpu() if trainer.args.device.type == "cuda" else "",
     )
+
+
+def _gpu() -> str:
+    """Name and serial number of the GPU that this process trains on."""
+    import torch  # noqa: PLC0415
+
+    told = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return f"{told.name} {getattr(told, 'uuid', '')}".strip()
 
 
 def _losses(trainer: Any) -> list[float]:
@@ -220,6 +242,7 @@ def _fork(folder: Path, rank: int, own: dict[str, str], resume: Path | None) -> 
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.update(own)
+        ranks.see_one_gpu(os.environ)
         _in_rank(folder, resume)
         status = 0
     except BaseException:  # noqa: BLE001 - told in the log, and by the status
@@ -239,23 +262,33 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="forex.proving", description=__doc__)
     parser.add_argument("--strategy", choices=sorted(proof.WRAPPED), default="ddp")
     parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--base", required=True, help="folder or name of the base, whose shape is taken")
+    parser.add_argument("--config", type=Path, help="the training's TOML file")
+    parser.add_argument("--base", help="folder or name of the base, whose shape is taken; else the configuration's")
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds for all of it")
+    parser.add_argument("--of", default="", help="words that name what is proven; the proof repeats them")
     parser.add_argument("--build", default=f"{__spec__.name if __spec__ else __name__}:build", help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=Path("proof.json"))
+    parser.add_argument("--out", type=Path, default=admission.PROOF)
     given = parser.parse_args(words)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.unlink(missing_ok=True)
     for name in [*os.environ]:
         if name.startswith(_LAUNCHERS):
             del os.environ[name]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as every end: the folder goes, and the ranks
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # a look at the GPUs that starts CUDA would keep forks from it
-    lora = Lora()
-    settings = {"base": given.base, "r": lora.r, "alpha": lora.alpha, "target_modules": list(lora.target_modules)}
-    settings["build"] = given.build
-    import trl  # noqa: PLC0415 - after the environment that it reads; once, for all ranks
+    began, count = time.monotonic(), 1 if given.strategy == "single" else given.ranks
+    training = config.load(given.config, batch_size=32, model=given.base)
+    lora, base = training.lora, training.model.name
+    settings = {"base": str(hub.found(base, weights=False)), "r": lora.r, "alpha": lora.alpha, "build": given.build}
+    settings |= {"target_modules": list(lora.target_modules), "tokens": training.model.max_length}
+    settings |= {"batch": training.rows_a_step("sft")}
+    from . import trainers  # noqa: PLC0415 - after the environment that it reads; once, for all ranks
 
-    _ = trl.SFTTrainer
-    found = prove(settings, strategy=given.strategy, ranks=1 if given.strategy == "single" else given.ranks)
-    durable.write_json(given.out, {**asdict(found), "proven": found.proven})
+    _ = trainers.PartsTrainer
+    left_s = given.limit - (time.monotonic() - began)
+    found = prove(settings, strategy=given.strategy, ranks=count, limit_s=left_s)
+    bound = {"of": given.of, "base": base, "versions": admission.versions()}
+    durable.write_json(given.out, {**asdict(found), **bound, "proven": found.proven})
     print(found.sentence, flush=True)
     return 0 if found.proven else 1
 

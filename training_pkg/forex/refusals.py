@@ -48,16 +48,23 @@ _SIZES = (
 )
 """Variables in which launchers (torch's, Open MPI's, MPICH's, MVAPICH's, Horovod's) count their processes."""
 
+_OF_TORCHRUN = {"WORLD_SIZE", "LOCAL_WORLD_SIZE"}
+
 _OLDEST_TORCH = (2, 6)
 """transformers 5.23, utils/import_utils.py."""
 
 _OFF = {"", "0", "false", "no"}
 
 
-def refuse_launchers(environment: Mapping[str, str]) -> None:
-    """Raise Refused when a launcher started this process, or several processes share the job."""
+def refuse_launchers(environment: Mapping[str, str], *, proven: int = 0) -> None:
+    """Raise Refused when a launcher started this process, or several processes share the job.
+
+    Torchrun is let through when it started as many processes as are ``proven``.
+    """
     for name, launcher in (_LAUNCHERS | _ALWAYS_SET).items():
         said = environment.get(name, "").strip().lower()
+        if proven and launcher == "torchrun":
+            continue
         if said not in _OFF or (said and name in _ALWAYS_SET):
             told = _lesson(_LESSONS.get(launcher, "torchrun-ddp-lora"))
             raise Refused(
@@ -65,7 +72,7 @@ def refuse_launchers(environment: Mapping[str, str]) -> None:
             )
     for name in _SIZES:
         size = environment.get(name, "1").strip()
-        if size not in {"", "1"}:
+        if size not in {"", "1"} and not (name in _OF_TORCHRUN and size == str(proven)):
             told = _lesson("torchrun-ddp-lora")
             raise Refused(
                 f"{name}={size[:20]}: several processes; {told}; device_map=auto needs exactly one: {_REMEDY}"

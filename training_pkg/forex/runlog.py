@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from . import ranks
+
 INTEGRATION = "V2 FOREX INTEGRATION: {sft} SFT + {dpo} DPO samples from YOUR data"
 DATA = "DATA {name} rows={rows} built={built} sha256={digest}"
 PLAN = (
     "PLAN sft_steps={sft_steps} dpo_steps={dpo_steps} batch_size={batch_size} checkpoint_every={checkpoint_every} "
-    "lora_r={lora_r} lora_alpha={lora_alpha} dtype={dtype} world_size=1 device_map=auto devices={devices}"
+    "lora_r={lora_r} lora_alpha={lora_alpha} dtype={dtype} world_size={world_size} device_map=auto devices={devices}"
 )
 EPOCHS = (
     "[{stage}] EPOCHS {epochs:.6g} rows={rows} rows_a_step={rows_a_step} accumulation={accumulation} seen={seen} "
@@ -30,5 +32,6 @@ NOTE = "[{stage}] {text}"
 
 
 def say(line: str, **values: object) -> None:
-    """Print one of these lines with its values now."""
-    print(" ".join(line.format(**values).splitlines()), flush=True)
+    """Print one of these lines with its values now; of several ranks the first speaks, and whichever fails."""
+    if ranks.first() or line is FAILED:
+        print(" ".join(line.format(**values).splitlines()), flush=True)

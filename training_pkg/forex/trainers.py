@@ -10,7 +10,7 @@ from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from . import order, runlog, training
+from . import order, ranks, runlog, training
 from .chat import Chat
 from .config import Config
 from .errors import DataDefect
@@ -109,7 +109,7 @@ def _turns(
     kept = [min(length, space) for length, space in zip(longest, room, strict=True)]
     each = [len(prompt) + length for prompt, length in zip(turns["prompt"], kept, strict=True)]
     lengths = [each[place[row]] for row in seen]
-    picked = order.by_length(lengths, size)
+    picked = order.dealt(order.by_length(lengths, size), size, ranks.world())
     longest_first = sorted(range(len(picked)), key=lambda at: -lengths[picked[at]])
     columns = {name: [column[place[seen[at]]] for at in picked] for name, column in turns.items()}
     return columns, Drawn(tuple(longest_first[:size]), max(lengths))

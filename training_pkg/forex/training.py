@@ -13,9 +13,9 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from . import checkpoints, runlog, speed
+from . import checkpoints, ranks, runlog, speed
 from .config import Config
-from .errors import TrainingDefect
+from .errors import Refused, TrainingDefect
 from .microbatch import Split
 from .trackers import Trackers
 
@@ -40,13 +40,17 @@ def compute_dtype() -> torch.dtype:
 
 
 def arguments(config: Config, stage: Stage) -> dict[str, Any]:
-    """The trainer's arguments that both stages share. Its batch is a whole optimizer step, see ``microbatch``."""
+    """The trainer's arguments that both stages share. Its batch is a whole optimizer step, see ``microbatch``.
+
+    Of several ranks each has its share of the step.
+    """
     settings = config.dpo if stage.name == "dpo" else config.sft
     on_gpu = torch.cuda.is_available()
     return {
         "output_dir": str(stage.folder),
         "max_steps": stage.total,
-        "per_device_train_batch_size": config.rows_a_step(stage.name),
+        "per_device_train_batch_size": _share(config.rows_a_step(stage.name)),
+        "ddp_find_unused_parameters": False,
         "gradient_accumulation_steps": 1,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "cosine",
@@ -70,6 +74,13 @@ def arguments(config: Config, stage: Stage) -> dict[str, Any]:
         "max_length": None,
         **speed.arguments(config.speed),
     }
+
+
+def _share(rows: int) -> int:
+    """Rows of a step that this rank learns from."""
+    if rows % ranks.world():
+        raise Refused(f"a step of {rows} rows cannot be shared evenly by {ranks.world()} ranks")
+    return rows // ranks.world()
 
 
 def one_process(arguments: Any) -> Any:
@@ -97,6 +108,7 @@ class LogLines(TrainerCallback, ExportableState):  # type: ignore[misc]  # trans
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:  # noqa: ARG002 - the trainer's signature
         """Model and optimizer are ready: settle the split."""
+        ranks.require_wrapped(self._trainer.model_wrapped)
         rows = args.per_device_train_batch_size
         self._tell(self._trainer.choose(_recorded(self._start, rows) if self._start else None))
 
@@ -143,14 +155,14 @@ class LogLines(TrainerCallback, ExportableState):  # type: ignore[misc]  # trans
 
 def run(trainer: Any, stage: Stage, tracked_by: tuple[str, ...] = ()) -> Path:
     """Train to the stage's last step, from the newest whole checkpoint if there is one; returns the last checkpoint."""
-    a_step = trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps
+    a_step = trainer.args.per_device_train_batch_size * trainer.args.gradient_accumulation_steps * ranks.world()
     if a_step * stage.total != (drawn := len(trainer.train_dataset)):
         raise TrainingDefect(
             f"{stage.total} steps of {stage.name} take {a_step} rows each, but {drawn} rows were drawn"
         )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    if tracked_by:
+    if tracked_by and ranks.first():
         trainer.add_callback(Trackers(stage.name, tracked_by))
     kind, warmup = trainer.args.lr_scheduler_type.value, trainer.args.warmup_steps
     runlog.say(runlog.SCHEDULE, stage=stage.name, kind=kind, warmup=warmup, rate=trainer.args.learning_rate)

@@ -455,6 +455,24 @@ def test_a_launcher_in_the_job_file(world: World) -> None:
     only(world.judge(), "no_forbidden_launcher", Verdict.FAIL, "training.command: accelerate launch")
 
 
+def test_a_strategy_whose_proof_is_in_the_package(world: World) -> None:
+    world.changes |= {"training": {"strategy": "ddp"}, "package": {"prove": ["python3", "-m", "lib.settings"]}}
+    assert world.judge()["strategy_can_be_proven"].verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("prove", "said"),
+    [
+        ([], "package.prove names no command for that (docs/contract.md, section 'A strategy')"),
+        (["python3", "-m", "lib.proving"], "the package has no lib/proving.py"),
+        (["python3", "tools/prove.py"], "the package has no tools/prove.py"),
+    ],
+)
+def test_a_strategy_that_nothing_in_the_package_proves(world: World, prove: list[str], said: str) -> None:
+    world.changes |= {"training": {"strategy": "ddp"}, "package": {"prove": prove}}
+    only(world.judge(), "strategy_can_be_proven", Verdict.FAIL, said)
+
+
 def test_a_forbidden_option_pair(world: World) -> None:
     world.edit(
         "train.py", "save_total_limit=5", "save_total_limit=1, load_best_model_at_end=True, eval_strategy='steps'"

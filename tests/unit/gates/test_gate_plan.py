@@ -35,8 +35,9 @@ FOLDER_ONLY = {
     "local_model_well_formed",
 }
 TRAINER_ONLY = {"trainer_counts_to_planned_steps", "log_is_of_this_run"}
+STRATEGY_ONLY = {"strategy_can_be_proven", "strategy_proven"}
 ADOPTED_ONLY = {"adopted_run_is_over", "adopted_rows_are_yours", "adopted_run_is_as_planned"}
-USUALLY = FOLDER_ONLY | TRAINER_ONLY | ADOPTED_ONLY
+USUALLY = FOLDER_ONLY | TRAINER_ONLY | ADOPTED_ONLY | STRATEGY_ONLY
 OF_DATA = {
     "dataset_counts",
     "dataset_is_yours",
@@ -96,25 +97,31 @@ LEFT_OUT: dict[str, tuple[Mapping[str, Mapping[str, Any]], set[str]]] = {
         {"training": {"log": "trainer"}, "package": {"readiness": ()}},
         (USUALLY - TRAINER_ONLY) | OF_TALK | {"base_model_available", "gguf_export_ready"},
     ),
+    "nothing of a strategy": ({"training": {"strategy": "ddp"}}, USUALLY - STRATEGY_ONLY),
     "readiness alone": ({"package": {"readiness": ()}}, USUALLY),
     "GGUF for a merged model": (
         {"artifact": {"kind": "merged"}},
-        GGUF_ONLY | TRAINER_ONLY | ADOPTED_ONLY | {"adapter_base_is_as_planned"},
+        GGUF_ONLY | TRAINER_ONLY | ADOPTED_ONLY | STRATEGY_ONLY | {"adapter_base_is_as_planned"},
     ),
     "prediction of a merged model": (
         {"artifact": {"kind": "merged", "predict": False}},
-        GGUF_ONLY | TRAINER_ONLY | ADOPTED_ONLY | {"adapter_base_is_as_planned", "remote_model_size_as_predicted"},
+        GGUF_ONLY
+        | TRAINER_ONLY
+        | ADOPTED_ONLY
+        | STRATEGY_ONLY
+        | {"adapter_base_is_as_planned", "remote_model_size_as_predicted"},
     ),
     "LoRA of a merged model": (
         {"artifact": {"kind": "merged"}, "model": {"lora_r": 0}},
         GGUF_ONLY
         | TRAINER_ONLY
         | ADOPTED_ONLY
+        | STRATEGY_ONLY
         | {"adapter_base_is_as_planned", "adapters_are_trained", "model_carries_the_finetune"},
     ),
     "GGUF for an adapter": (
         {"artifact": {"kind": "adapter"}},
-        GGUF_ONLY | TRAINER_ONLY | ADOPTED_ONLY | {"model_carries_the_finetune"},
+        GGUF_ONLY | TRAINER_ONLY | ADOPTED_ONLY | STRATEGY_ONLY | {"model_carries_the_finetune"},
     ),
     "the market": ({"provider": OWN, "training": {"accelerator": "cuda"}}, USUALLY | OF_MONEY),
     "the market and GPUs": ({"provider": OWN, "training": {"accelerator": "cpu"}}, USUALLY | OF_MONEY | OF_GPUS),
@@ -143,6 +150,7 @@ def test_a_job_does_without_these_checks_and_no_other(
 
 
 def test_checks_that_others_stand_in_for_lack_nothing() -> None:
-    assert plan.of_other_kinds(_job({})) == FOLDER_ONLY | TRAINER_ONLY
-    assert plan.of_other_kinds(_job({"training": {"log": "trainer"}})) == FOLDER_ONLY
-    assert plan.of_other_kinds(_job({"artifact": {"kind": "merged"}})) == TRAINER_ONLY
+    assert plan.of_other_kinds(_job({})) == FOLDER_ONLY | TRAINER_ONLY | STRATEGY_ONLY
+    assert plan.of_other_kinds(_job({"training": {"log": "trainer"}})) == FOLDER_ONLY | STRATEGY_ONLY
+    assert plan.of_other_kinds(_job({"artifact": {"kind": "merged"}})) == TRAINER_ONLY | STRATEGY_ONLY
+    assert plan.of_other_kinds(_job({"training": {"strategy": "ddp"}})) == FOLDER_ONLY | TRAINER_ONLY

@@ -60,6 +60,23 @@ def test_the_job_goes_on_without_a_change(tmp_path: Path) -> None:
     assert len(store.records(job.name)) == 1
 
 
+def test_a_command_that_proves_nothing_is_no_change_of_a_job_that_has_begun(tmp_path: Path) -> None:
+    """The first user's profile names one; only a job that states a strategy has it."""
+    file = tmp_path / "job.toml"
+    text = (Path(__file__).parents[3] / "examples" / "forex-r1-v3.toml").read_text(encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
+    job, store = load_job(file), MemoryStore(FakeClock(1.0))
+    assert job.package.prove == ()
+    earlier = job.model_dump(mode="json")
+    del earlier["package"]["prove"], earlier["package"]["prove_timeout_s"], earlier["training"]["strategy"]
+    store.append(job.name, Opened(earlier, str(file)))
+    runner.open_job(store, job, file, accept_changes=False)
+    assert len(store.records(job.name)) == 1
+    assert "[training]" not in text
+    file.write_text(f'{text}\n[training]\nstrategy = "ddp"\n', encoding="utf-8")
+    assert load_job(file).package.prove == ("python3", "-m", "forex.proving")
+
+
 def test_a_job_file_states_its_own_line(tmp_path: Path) -> None:
     """What is filled in for a record is not filled in for a person."""
     (tmp_path / "job.toml").write_text('name = "night"\n\n[data]\nfeatures = 1\nscenarios = 1\npairs = 1\n')
