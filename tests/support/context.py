@@ -16,7 +16,7 @@ import pytest
 
 from harness.core import durable
 from harness.core.errors import Conflict
-from harness.core.ids import JobName
+from harness.core.ids import JobName, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.ports import Host, Provider
 from harness.core.rate import Meter
@@ -81,6 +81,16 @@ class MemoryStore:
     def lock(self, job: JobName) -> Iterator[None]:
         del job
         yield
+
+    @property
+    def shared(self) -> bool:
+        return False
+
+    def keep(self, sha256: Sha256, data: bytes) -> None:
+        pass
+
+    def kept(self, sha256: Sha256) -> bytes | None:
+        del sha256
 
     def holder(self, job: JobName) -> str | None:
         del job
