@@ -56,10 +56,12 @@ class Imported:
     def kept(self, sha256: Sha256) -> bytes | None:
         """None."""
         del sha256
+        return None
 
     def holder(self, job: JobName) -> str | None:
         """None: nobody here."""
         del job
+        return None
 
     def require_lease(self, job: JobName, *, within_s: float = 0.0) -> None:
         """Raise Refused."""

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from harness.core.clock import SystemClock
 from harness.core.ids import JobName
-from harness.ledger.leases import LEASE_S
+from harness.ledger.locks import LEASE_S
 from harness.ledger.noted import AtWork
 from harness.ledger.sql import open_store
 from tests.support.postgres import Cluster

@@ -91,9 +91,11 @@ class MemoryStore:
 
     def kept(self, sha256: Sha256) -> bytes | None:
         del sha256
+        return None
 
     def holder(self, job: JobName) -> str | None:
         del job
+        return None
 
     def require_lease(self, job: JobName, *, within_s: float = 0.0) -> None:
         pass
