@@ -23,7 +23,8 @@ def test_a_job_goes_on_from_a_machine_that_has_the_url_alone(
 ) -> None:
     url = postgres.new_database()
     monkeypatch.setenv("HARNESS_STATE", url)
-    first = Operator(tmp_path, "login-banner")
+    limits = ("training_deadline_s = 40", "training_deadline_s = 1200")  # two commands are started meanwhile
+    first = Operator(tmp_path, "login-banner", changes=(limits,))
     try:
         assert first.run("--until", "launch") == 0
         assert not (first.home / "state.db").exists()
