@@ -19,6 +19,8 @@ settings.register_profile("same-each-time", derandomize=True, deadline=None)
 settings.register_profile("new-each-time", deadline=None)
 settings.load_profile("same-each-time" if os.environ.get("CI") else "new-each-time")
 
+os.environ.pop("HARNESS_STATE", None)  # the jobs of whoever runs the tests are none of theirs
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _signals_are_heard() -> None:

@@ -41,6 +41,7 @@ COMMANDS: Final = {
         "Follow a job while it runs: steps, loss, checkpoints, GPUs, disk, money, log. It only looks.",
     ),
     "logs": ("logs:logs", "Show the training's log, from the box or the copy here; -f follows it."),
+    "log": ("log:log", "Show the job's events and verify their chain; the training's log is harness logs."),
     "ssh": ("ssh:ssh", "Open a shell on the job's box: the harness's key, the pinned host key."),
     "report": ("report:report", "Write the gold-standard report anew and say where it is."),
     "serve": (

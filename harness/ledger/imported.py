@@ -16,7 +16,7 @@ from typing import Final
 
 from harness.core.canonical import Json
 from harness.core.errors import BadInput, LogDamaged, Refused
-from harness.core.ids import JobName
+from harness.core.ids import JobName, Sha256
 from harness.core.text import printable
 from harness.ledger import bundle, rows
 from harness.ledger.bundle import Bundle
@@ -45,9 +45,23 @@ class Imported:
         """Raise Refused."""
         raise self.refusal(job)
 
+    @property
+    def shared(self) -> bool:
+        """False: its files came with each job."""
+        return False
+
+    def keep(self, sha256: Sha256, data: bytes) -> None:
+        """Nothing: nothing is recorded here."""
+
+    def kept(self, sha256: Sha256) -> bytes | None:
+        """None."""
+        del sha256
+        return None
+
     def holder(self, job: JobName) -> str | None:
         """None: nobody here."""
         del job
+        return None
 
     def require_lease(self, job: JobName, *, within_s: float = 0.0) -> None:
         """Raise Refused."""

@@ -184,8 +184,11 @@ def _now(connection: sa.Connection) -> sa.ColumnElement[float]:
 
 
 def _row(connection: sa.Connection, job: JobName) -> sa.Row[Any] | None:
-    found = sa.select(*LEASES.c, (LEASES.c.until - _now(connection)).label("left")).where(LEASES.c.job == job)
-    return connection.execute(found).one_or_none()
+    found: sa.Select[Any] = sa.select(*LEASES.c, (LEASES.c.until - _now(connection)).label("left")).where(
+        LEASES.c.job == job
+    )
+    row: sa.Row[Any] | None = connection.execute(found).one_or_none()
+    return row
 
 
 def _named(row: sa.Row[Any] | None) -> str | None:

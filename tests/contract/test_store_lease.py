@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from harness.core.ids import JobName
 from harness.ledger import database
 from harness.ledger.database import Database
 from harness.ledger.events import Closed, Uploaded
-from harness.ledger.leases import LEASE_S
+from harness.ledger.locks import LEASE_S
 from harness.ledger.sql import SqlEventStore, open_store
 from tests.support.fake_clock import FakeClock
 from tests.support.postgres import PASSWORD, Cluster
@@ -156,8 +157,8 @@ def test_an_answer_that_came_late_is_asked_for_again(first: SqlEventStore, monke
     clock, asked, real = first.clock, list[int](), Database.run
     assert isinstance(clock, FakeClock)
 
-    def late(self: Database, *given: object, **named: object) -> object:
-        answer = real(self, *given, **named)  # type: ignore[arg-type]  # passed on as it is
+    def late(self: Database, *given: Any, **named: Any) -> Any:
+        answer: Any = real(self, *given, **named)
         asked.append(1)
         if len(asked) == 1:
             clock.turn(3600)

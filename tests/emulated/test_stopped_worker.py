@@ -18,24 +18,37 @@ import sqlalchemy as sa
 
 from harness.core.clock import SystemClock
 from harness.core.ids import JobName
-from harness.ledger.leases import LEASE_S
+from harness.ledger.locks import LEASE_S
 from harness.ledger.noted import AtWork
 from harness.ledger.sql import open_store
 from tests.support.postgres import Cluster
 
 WORKER = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 import pytest
-from harness.core.clock import SystemClock
 from harness.core.errors import HarnessError
 from harness.ledger.sql import open_store
-from tests.support.context import make_world
+from tests.support.context import MemoryStore, make_world
+
+
+class Remembering(MemoryStore):  # what a scripted context reads anew at every turn
+    def append(self, job, event, *, expected_seq=None):
+        record = shared.append(job, event, expected_seq=expected_seq)
+        self.logs.setdefault(job, []).append(record)
+        return record
+
+    def require_lease(self, job, *, within_s=0.0):
+        shared.require_lease(job, within_s=within_s)
+
 
 url, folder, stop_behind, number = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 patch = pytest.MonkeyPatch()
+for sync in ("fsync", "fdatasync"):  # as for all tests: the power stays on
+    patch.setattr(os, sync, lambda _: None, raising=False)
 world = make_world(folder, patch, fast=True)
-world.store = open_store(url, SystemClock())
+shared = open_store(url, world.clock)
+world.store = Remembering(world.clock)
 seen = []
 
 
@@ -53,7 +66,7 @@ def pause(event, done):
             sys.stdin.readline()
 
 
-with world.store.lock(world.job.name):
+with shared.lock(world.job.name):
     try:
         world.run(on_record=pause)
         ended = "to its end"

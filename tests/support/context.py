@@ -17,7 +17,7 @@ import pytest
 
 from harness.core import durable
 from harness.core.errors import Conflict
-from harness.core.ids import InstanceId, JobName
+from harness.core.ids import InstanceId, JobName, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.ports import Host, Provider
 from harness.core.rate import Meter
@@ -86,8 +86,20 @@ class MemoryStore:
         del job
         yield
 
+    @property
+    def shared(self) -> bool:
+        return False
+
+    def keep(self, sha256: Sha256, data: bytes) -> None:
+        pass
+
+    def kept(self, sha256: Sha256) -> bytes | None:
+        del sha256
+        return None
+
     def holder(self, job: JobName) -> str | None:
         del job
+        return None
 
     def require_lease(self, job: JobName, *, within_s: float = 0.0) -> None:
         pass

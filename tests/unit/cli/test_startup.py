@@ -71,6 +71,7 @@ NAMES = (
     "status",
     "monitor",
     "logs",
+    "log",
     "ssh",
     "report",
     "serve",

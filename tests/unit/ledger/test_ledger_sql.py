@@ -199,7 +199,7 @@ def test_other_databases_are_refused_without_showing_a_password(url: str) -> Non
 @pytest.mark.parametrize("holder", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1, "host": "h\\u001b[2J"}'])
 def test_a_holder_that_cannot_be_read_is_just_another_process(holder: str, store: SqlEventStore) -> None:
     with store.lock(JOB):
-        (file,) = store.database.path.with_name("events.db.locks").glob("*.holder.json")
+        (file,) = Path(store.database.place).with_name("events.db.locks").glob("*.holder.json")
         file.write_text(holder)
         with pytest.raises(JobBusy, match="is being run by") as caught, store.lock(JOB):
             pass
@@ -207,7 +207,7 @@ def test_a_holder_that_cannot_be_read_is_just_another_process(holder: str, store
 
 
 def test_a_lock_directory_in_the_way_says_so(store: SqlEventStore) -> None:
-    store.database.path.with_name("events.db.locks").write_text("in the way")
+    Path(store.database.place).with_name("events.db.locks").write_text("in the way")
     with pytest.raises(StoreFailed, match="cannot lock job-forex"), store.lock(JOB):
         pass
 
@@ -246,7 +246,7 @@ def test_an_older_store_is_brought_up_to_date_by_opening_it(old: Path, tmp_path:
             anew.append(job, event)
     places = {job: [record.seq for record in records or ()] for job, records in store.outlines().items()}
     assert places == {job: [record.seq for record in records or ()] for job, records in anew.outlines().items()}
-    assert len(places["night"]) > 15
+    assert len(places[JobName("night")]) > 15
     with store.leases.held(JobName("night")) as lease:
         assert lease.token == 1
         store.append(JobName("night"), Closed())

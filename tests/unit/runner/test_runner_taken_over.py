@@ -10,10 +10,12 @@ import pytest
 
 from harness.core.errors import LeaseLost
 from harness.core.ids import JobName
+from harness.core.lifecycle import Stage
 from harness.job.staging import package_files
 from harness.ledger.chain import Record
 from harness.ledger.kinds import JobEvent
-from tests.support.context import MemoryStore, World, make_world
+from harness.runner import stopping, training
+from tests.support.context import MemoryStore, Telling, World, make_world
 from tests.unit.runner.test_runner_kills import EVENTS
 
 ACTS = ("create", "start", "stop", "destroy")
@@ -62,3 +64,19 @@ def test_taken_over_behind_an_event(number: int, tmp_path: Path, monkeypatch: py
         world.run(on_record=take)
     assert before
     assert _seen(world) == before
+
+
+def test_an_instance_of_a_job_that_was_taken_over_is_not_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True)
+    world.store = store = TakenStore(world.clock)
+    world.run(until=Stage.LAUNCH)
+    store.taken = True
+    with pytest.raises(LeaseLost):
+        stopping.stop_instance(world.context(), Telling(), "the budget is used up")
+    with pytest.raises(LeaseLost):
+        training.require_stopped(world.context(), Telling(), "the package has changed")
+    assert (world.provider.count("stop"), world.box.stops) == (0, 0)
+    store.taken = False
+    assert stopping.stop_instance(world.context(), Telling(), "the budget is used up")
