@@ -79,10 +79,10 @@ def beside(ways: Sequence[Beside], asked: Way, width: int) -> Iterator[str]:
     """The ways to train a job and the offer of each, the cheapest to the end first; nothing where there is but one."""
     if len(ways) < 2:
         return
-    yield "ways to train it, the cheapest to the end first:"
+    yield from _wrapped("ways to train it, the cheapest first (* as the job file says):", width)
     rows = [
         (
-            f"{one.way.layout(one.offer.gpu_name)}{', the job file' * (one.way == asked)}",
+            f"{one.way.layout(one.offer.gpu_name)}{' *' * (one.way == asked)}",
             f"${one.offer.usd_per_hour:.2f}",
             duration(_steps(one).seconds),
             duration(one.forecast.seconds),
@@ -90,7 +90,7 @@ def beside(ways: Sequence[Beside], asked: Way, width: int) -> Iterator[str]:
         )
         for one in ways
     ]
-    head, *table = _table([("strategy", "price/h", "steps", "in all", "to the end"), *rows], (True, *[False] * 4))
+    head, *table = _table([("strategy", "price/h", "steps", "in all", "cost"), *rows], (True, *[False] * 4))
     yield head
     for line, one in zip(table, ways, strict=True):
         yield line

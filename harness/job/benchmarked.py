@@ -14,14 +14,14 @@ from harness.job.model import Job
 from harness.job.strategies import SINGLE, Layout
 
 _OF = {"hidden_size": 3584, "num_hidden_layers": 28, "intermediate_size": 18944, "vocab_size": 152064, "lora_r": 64}
-"""The model that the benchmark trains: DeepSeek-R1-Distill-Qwen-7B with the package's adapter."""
+"""The model whose shape the benchmark trains, with its adapter."""
 _CARD = re.compile(r"(?m)^- [-0-9]{10} [:0-9]{5} UTC, (?:NVIDIA )?(?P<name>.*), [\d.]+ GiB$")
 _SHAPE = re.compile(r"(?m)^- 7B shape, steps of (?P<sft>\d+) rows and (?P<dpo>\d+) pairs$")
 
 
 def steps(job: Job) -> tuple[tuple[Layout, float, str], ...]:
     """Seconds of all steps of a job on one GPU, by the GPUs that were measured, with the page of each."""
-    if any(getattr(job.model, name) != value for name, value in _OF.items()):
+    if job.training.accelerator != "cuda" or any(getattr(job.model, name) != value for name, value in _OF.items()):
         return ()
     rows = {trainer: steps * job.training.rows_a_step(trainer) for trainer, steps in job.training.steps.items()}
     found = []

@@ -41,8 +41,8 @@ class Compared:
 
     @property
     def error(self) -> float:
-        """Distance of the prediction from what was taken, as a share of that."""
-        return abs(self.predicted - self.took) / self.took if self.took > 0 else 0.0
+        """Distance of the prediction from what was taken, as a share of that; of nothing, half a second."""
+        return abs(self.predicted - self.took) / max(self.took, _LEAST_S)
 
 
 def compared(history: History) -> tuple[Compared, ...]:

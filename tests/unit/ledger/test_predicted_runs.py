@@ -17,14 +17,14 @@ from harness.ledger.chain import Record
 from harness.ledger.codec import encode
 from harness.ledger.events import Opened
 from harness.ledger.history import History, fold
-from harness.report import building, markdown
+from harness.report import building, markdown, numbers
 from harness.runner import renting
 from tests.support.scripted_world import offer
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "embedded_runs.json").read_text(encoding="utf-8"))
 """Events with the times at which they happened: 21 runs of ``harness demo`` in one day by many versions, from idle to
 a load of 17 on two cores, and 10 of the tests' quick job at a load of 8 to 18, two of them with other steps."""
-HISTORY = 3
+HISTORY, BAR = 3, 0.2
 
 
 @cache
@@ -54,10 +54,8 @@ def test_after_three_runs_the_median_error_is_under_a_fifth(kind: str, runs: int
     assert all(one[-1].name == predicted.IN_ALL for one in found)
     errors = {name: [part.error for one in found for part in one if part.name == name] for name in _names(found)}
     middle = {name: sorted(each)[len(each) // 2] for name, each in errors.items()}
-    print({name: f"{each:.0%} of {len(errors[name])}" for name, each in middle.items()})
-    assert middle[predicted.IN_ALL] < 0.2
-    assert middle["setup"] < 0.2
-    assert middle["loading, training and export"] < 0.2
+    print({name: f"{each:.0%} of {len(errors[name])}" for name, each in middle.items()})  # noqa: T201 - for -s
+    assert max(middle[name] for name in (predicted.IN_ALL, "setup", "loading, training and export")) < BAR, middle
 
 
 def test_without_history_the_profile_is_far_off() -> None:
@@ -71,9 +69,9 @@ def test_the_figures_agreed_to_are_those_of_the_report_and_of_the_next_plan() ->
     last = predicted.compared(runs[-1])
     report = building.build(runs[-1], now=runs[-1].records[-1].at, charges=None)
     assert report.money.predicted == last
-    said = "\n".join(markdown.lines(report)) if hasattr(markdown, "lines") else markdown.render(report)
+    said = markdown.render(report)
     for one in last:
-        assert f"| {one.name} |" in said
+        assert f"| `{one.name}` | {numbers.duration(one.predicted)} | {numbers.duration(one.took)} |" in said
     errors = renting.plan(runs[-1].job, [offer()], runs[::-1], None).errors
     newest = [predicted.compared(one)[-1].error for one in runs[-5:]]
     assert errors[predicted.IN_ALL] == (sorted(newest)[2], 5)
