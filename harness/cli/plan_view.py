@@ -16,7 +16,6 @@ from harness.core.text import human_seconds, printable
 from harness.job import strategies
 from harness.job.forecast import STEPS, Forecast, Part
 from harness.job.model import Job
-from harness.job.strategies import Way
 from harness.ledger.history import History
 from harness.ledger.predicted import IN_ALL
 from harness.providers import registry
@@ -43,8 +42,7 @@ def show(plan: RentPlan, console: Console, *, brief: bool = False, ways: Sequenc
 def told(plan: RentPlan, console: Console, *, brief: bool = False, ways: Sequence[Beside] = ()) -> tuple[str, ...]:
     """The lines that a console shows of the plan: no wider."""
     wide = console.width if console.is_terminal else max(console.width, _NO_TERMINAL)
-    asked = Way(strategies.of(plan.job), plan.job)
-    shown = (in_short(plan),) if brief else (*lines(plan, wide), *beside(ways, asked, wide))
+    shown = (in_short(plan),) if brief else (*lines(plan, wide), *beside(ways, plan.job, wide))
     return tuple(printable(line, _LONGEST) for line in shown)
 
 
@@ -75,27 +73,26 @@ def lines(plan: RentPlan, width: int) -> Iterator[str]:
     yield from _wrapped(_cap(plan), width)
 
 
-def beside(ways: Sequence[Beside], asked: Way, width: int) -> Iterator[str]:
+def beside(ways: Sequence[Beside], asked: Job, width: int) -> Iterator[str]:
     """The ways to train a job and the offer of each, the cheapest to the end first; nothing where there is but one."""
     if len(ways) < 2:
         return
     yield from _wrapped("ways to train it, the cheapest first (* as the job file says):", width)
     rows = [
         (
-            f"{one.way.layout(one.offer.gpu_name)}{' *' * (one.way == asked)}",
-            f"${one.offer.usd_per_hour:.2f}",
+            f"{strategies.layout(one.job, one.offer.gpu_name)}{' *' * (one.job is asked)}",
             duration(_steps(one).seconds),
             duration(one.forecast.seconds),
             f"${one.forecast.usd:.2f}",
         )
         for one in ways
     ]
-    head, *table = _table([("strategy", "price/h", "steps", "in all", "cost"), *rows], (True, *[False] * 4))
+    head, *table = _table([("strategy", "steps", "in all", "cost"), *rows], (True, *[False] * 3))
     yield head
     for line, one in zip(table, ways, strict=True):
         yield line
-        yield from _wrapped(f"steps: {_steps(one).source}", width, "    ")
-    for strategy in dict.fromkeys(one.way.strategy for one in ways):
+        yield from _wrapped(f"${one.offer.usd_per_hour:.2f}/h; steps: {_steps(one).source}", width, "    ")
+    for strategy in dict.fromkeys(strategies.of(one.job) for one in ways):
         yield from _wrapped(f"risk of {strategy.name}: {strategy.risk}", width, "  ")
 
 
@@ -194,9 +191,9 @@ def as_json(plan: RentPlan, ways: Sequence[Beside] = ()) -> dict[str, Json]:
         "errors": {name: {"share": error, "jobs": jobs} for name, (error, jobs) in plan.errors.items()},
         "strategies": [
             {
-                "strategy": one.way.strategy.name,
-                "risk": one.way.strategy.risk,
-                "machine": one.way.job.machine.model_dump(mode="json"),
+                "strategy": strategies.of(one.job).name,
+                "risk": strategies.of(one.job).risk,
+                "machine": one.job.machine.model_dump(mode="json"),
                 "offer": dataclasses.asdict(one.offer),
                 "parts": [dataclasses.asdict(part) for part in one.forecast.parts],
                 "seconds": one.forecast.seconds,

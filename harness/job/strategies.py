@@ -85,34 +85,32 @@ def _peak(gpu: str) -> float | None:
 
 def of(job: Job) -> Strategy:
     """The strategy that a job file asks for: the seeds' when it says nothing."""
-    asked = getattr(job, "strategy", None) or getattr(job.training, "strategy", None) or SEEDS.name
-    return STRATEGIES.get(str(asked), SEEDS)
+    return STRATEGIES.get(getattr(job.training, "strategy", SEEDS.name), SEEDS)
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """A job on the machine that one strategy needs."""
-
-    strategy: Strategy
-    job: Job
-
-    def layout(self, gpu: str = "") -> Layout:
-        """The layout on an offer's GPUs; on those that the job file names, when it is not said."""
-        return Layout(self.strategy, gpu or self.job.machine.gpu, self.job.machine.gpus)
-
-    def fits(self, needed: float, gpu_ram_mb: float) -> bool:
-        """True where a GPU has room for the bytes that each must hold; and where nobody tells its memory."""
-        return not self.strategy.holds_all or not gpu_ram_mb or needed <= gpu_ram_mb * 1e6 * _ROOM
+def layout(job: Job, gpu: str = "") -> Layout:
+    """Layout of a job's training on an offer's GPUs; on those that the job file names, when it is not said."""
+    return Layout(of(job), gpu or job.machine.gpu, job.machine.gpus)
 
 
-def ways(job: Job) -> tuple[Way, ...]:
-    """What the job file asks for, and beside it what else its training could be rented for."""
-    own = Way(of(job), job)
+def fits(job: Job, needed: float, gpu_ram_mb: float) -> bool:
+    """True where a GPU has room for the bytes that each must hold; and where nobody tells its memory."""
+    return not of(job).holds_all or not gpu_ram_mb or needed <= gpu_ram_mb * 1e6 * _ROOM
+
+
+def ways(job: Job) -> tuple[Job, ...]:
+    """The job as its file asks for it, and beside it what else its training could be rented for."""
     if not job.is_billed or job.training.accelerator != "cuda":
-        return (own,)
-    machine, several = job.machine, job.machine.gpus > 1
+        return (job,)
+    machine, own = job.machine, layout(job)
     names = (*_ONE, *([] if any(same_model(name, machine.gpu) for name in _ONE) else [machine.gpu]))
-    one = [job.model_copy(update={"machine": machine.model_copy(update={"gpu": gpu, "gpus": 1})}) for gpu in names]
-    others = [*(Way(strategy, job) for strategy in (SEEDS, DDP) if several), *(Way(SINGLE, each) for each in one)]
-    known = [way for way in others if way.layout().slower(own.layout()) is not None]
-    return (own, *(way for way in known if not way.layout().same(own.layout())))
+    all_gpus = [(strategy, machine.gpu, machine.gpus) for strategy in (SEEDS, DDP) if machine.gpus > 1]
+    others = [_laid_out(job, Layout(*each)) for each in (*all_gpus, *((SINGLE, gpu, 1) for gpu in names))]
+    known = [other for other in others if layout(other).slower(own) is not None]
+    return (job, *(other for other in known if not layout(other).same(own)))
+
+
+def _laid_out(job: Job, wanted: Layout) -> Job:
+    machine = job.machine.model_copy(update={"gpu": wanted.gpu, "gpus": wanted.gpus})
+    training = job.training.model_copy(update={"strategy": wanted.strategy.name})
+    return job.model_copy(update={"machine": machine, "training": training})

@@ -13,7 +13,7 @@ from harness.core.verdict import Verdict
 from harness.job import benchmarked, estimate, strategies
 from harness.job.forecast import PROFILE, Taken
 from harness.job.model import Job
-from harness.job.strategies import Layout, Way
+from harness.job.strategies import Layout
 from harness.ledger import billing, events, noted
 from harness.ledger.codec import decode
 from harness.ledger.history import History
@@ -54,19 +54,19 @@ def _shape(job: Job) -> tuple[object, ...]:
     return job.provider.kind, job.training.accelerator, job.model, rows_a_step
 
 
-def known(asked: Way, way: Way, own: History | None, earlier: Iterable[History], gpu: str) -> Mapping[str, Taken]:
+def known(asked: Job, job: Job, own: History | None, earlier: Iterable[History], gpu: str) -> Mapping[str, Taken]:
     """Seconds of each part that is known: as this very job took before, else the middle of the earlier ones alike.
 
-    ``asked``: what the job file asks for, whose seconds a step are its. ``way``: how it is to be trained, on an offer's
-    ``gpu``. ``earlier``: the newest first; those that ran so go before all others, whose steps are reckoned from.
+    ``asked``: the job as its file asks for it, whose seconds a step are its. ``job``: as it is to be trained, on an
+    offer's ``gpu``. ``earlier``: the newest first; those that ran so go before all others, which steps are reckoned by.
     """
-    job, wanted = way.job, way.layout(gpu)
+    wanted = strategies.layout(job, gpu)
     like = [one for one in earlier if alike(one.job, job)]
     same = [_took(one, job) for one in like if layout(one).same(wanted)][:LAST]
     others = [one for one in like if not layout(one).same(wanted)][:LAST]
     found = _middle([_took(one, job) for one in others], job, " on other GPUs")
     exact = _middle(same, job)
-    if "steps" not in exact and (steps := _reckoned(asked, way, wanted, others)) is not None:
+    if "steps" not in exact and (steps := _reckoned(asked, job, wanted, others)) is not None:
         exact["steps"] = steps
     found |= exact
     if own is not None and alike(own.job, job) and (own.rental is None or layout(own).same(wanted)):
@@ -102,20 +102,19 @@ def _planned(job: Job) -> tuple[float, float, float]:
     return time.load, sum(time.steps.values()), time.export
 
 
-def _reckoned(asked: Way, way: Way, wanted: Layout, others: Sequence[History]) -> Taken | None:
+def _reckoned(asked: Job, job: Job, wanted: Layout, others: Sequence[History]) -> Taken | None:
     """The steps of a layout in which no earlier job ran; None where no speed is known of its GPUs.
 
     By the first that was measured of: earlier jobs, the benchmarks that came with this harness, the job file. One of
     the same strategy on as many GPUs goes before all others.
     """
-    job = way.job
     ran: dict[Layout, list[Mapping[str, float]]] = {}
     for one in others:
         ran.setdefault(layout(one), []).append(_took(one, job))
     measured = [
         *((where, taken) for where, took in ran.items() if (taken := _middle(took, job).get("steps")) is not None),
         *((where, Taken(seconds, source)) for where, seconds, source in benchmarked.steps(job)),
-        (asked.layout(), Taken(_planned(job)[1], PROFILE)),
+        (strategies.layout(asked), Taken(_planned(job)[1], PROFILE)),
     ]
     for where, taken in sorted(measured, key=lambda one: not one[0].like(wanted)):
         slower = wanted.slower(where)
@@ -128,7 +127,7 @@ def _reckoned(asked: Way, way: Way, wanted: Layout, others: Sequence[History]) -
 def layout(history: History) -> Layout:
     """Layout on the GPUs of the instance that the job had last."""
     offer = history.rental.offer if history.rental is not None else {}
-    return Way(strategies.of(history.job), history.job).layout(str(offer.get("gpu_name", "")))
+    return strategies.layout(history.job, str(offer.get("gpu_name", "")))
 
 
 def _took(history: History, job: Job) -> dict[str, float]:

@@ -17,7 +17,6 @@ from harness.core.ports import CreateRequest, Offer, OfferQuery, Provider
 from harness.job import estimate, strategies
 from harness.job.forecast import Forecast, forecast
 from harness.job.model import Job
-from harness.job.strategies import Way
 from harness.ledger import predicted, timings
 from harness.ledger.events import PlanAgreed, PlanRefused, RentFailed, RentIntended
 from harness.ledger.history import History
@@ -66,9 +65,9 @@ class RentPlan:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """A way to train the job, the offer that ends it cheapest, and its forecast."""
+    """A job by one strategy on the machine that it needs, the offer that ends it cheapest, and the forecast there."""
 
-    way: Way
+    job: Job
     offer: Offer
     forecast: Forecast
 
@@ -146,8 +145,8 @@ def plan(
     Raises BadInput for a model whose sizes cannot be predicted.
     """
     shown = tuple(offers[:TRIED])
-    way = strategies.Way(strategies.of(job), job)
-    forecasts = tuple(forecast(job, one, timings.known(way, way, own, earlier, one.gpu_name), done) for one in shown)
+    known = [timings.known(job, job, own, earlier, one.gpu_name) for one in shown]
+    forecasts = tuple(forecast(job, one, took, done) for one, took in zip(shown, known, strict=True))
     return RentPlan(job, shown, forecasts, meaning, predicted.errors(earlier[: timings.LAST]))
 
 
@@ -156,11 +155,11 @@ def beside(job: Job, provider: Provider, earlier: Sequence[History], own: Histor
 
     Raises BadInput for a model whose sizes cannot be predicted.
     """
-    found, asked, needed = [], strategies.Way(strategies.of(job), job), estimate.resident_bytes(job)
+    found, needed = list[Beside](), estimate.resident_bytes(job)
     for way in strategies.ways(job):
-        offers = [one for one in on_offer(way.job, provider, own) if way.fits(needed, one.gpu_ram_mb)]
-        known = {gpu: timings.known(asked, way, own, earlier, gpu) for gpu in {one.gpu_name for one in offers}}
-        priced = [Beside(way, one, forecast(way.job, one, known[one.gpu_name])) for one in offers]
+        offers = [one for one in on_offer(way, provider, own) if strategies.fits(way, needed, one.gpu_ram_mb)]
+        known = {gpu: timings.known(job, way, own, earlier, gpu) for gpu in {one.gpu_name for one in offers}}
+        priced = [Beside(way, one, forecast(way, one, known[one.gpu_name])) for one in offers]
         found += sorted(priced, key=lambda one: one.forecast.usd)[:1]
     return tuple(sorted(found, key=lambda one: one.forecast.usd))
 

@@ -23,7 +23,7 @@ from harness.core.clock import SystemClock
 from harness.core.errors import Refused
 from harness.core.ids import InstanceId, JobName, OfferId
 from harness.core.lifecycle import Stage
-from harness.job.strategies import SEEDS, Way
+from harness.job import strategies
 from harness.ledger.events import Launched, Lost, PlanAgreed, Rented, RentIntended, StageEntered, Trained
 from harness.ledger.history import History
 from harness.ledger.sql import open_store
@@ -169,6 +169,9 @@ NVL = dataclasses.replace(SWEDEN, id=OfferId(601), gpu_name="H100 NVL", num_gpus
 H200 = dataclasses.replace(SWEDEN, id=OfferId(602), gpu_name="H200", num_gpus=1, usd_per_hour=2.6)
 
 
+A_JOB = job()
+
+
 class Models(Market):
     """A market that looks at the GPU's name and number, as every real one does."""
 
@@ -182,12 +185,12 @@ class Models(Market):
 
 
 def beside(*offers: Any, of: Any = None, earlier: Any = ()) -> tuple[renting.Beside, ...]:
-    return renting.beside(of or job(), Models(FakeClock(), offers=list(offers)), earlier, None)
+    return renting.beside(of or A_JOB, Models(FakeClock(), offers=list(offers)), earlier, None)
 
 
 def test_strategies_stand_beside_each_other_the_cheapest_first() -> None:
     found = beside(SWEDEN, TEXAS, NVL, H200)
-    assert [str(one.way.layout(one.offer.gpu_name)) for one in found] == [
+    assert [str(strategies.layout(one.job, one.offer.gpu_name)) for one in found] == [
         "single on 1x H100 NVL",
         "single on 1x H200",
         "ddp on 8x H100 SXM",
@@ -202,10 +205,10 @@ def test_strategies_stand_beside_each_other_the_cheapest_first() -> None:
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_table_of_strategies_says_what_each_rests_on(width: int) -> None:
     found = beside(SWEDEN, NVL, H200)
-    lines = list(plan_view.beside(found, Way(SEEDS, job()), width))
+    lines = list(plan_view.beside(found, A_JOB, width))
     assert all(len(line) <= width for line in lines), lines
     said = " ".join(" ".join(lines).split())
-    assert "seeds on 8x H100 SXM * $15.90 32 min 65 min $17.36 steps: profile" in said
+    assert "seeds on 8x H100 SXM * 32 min 65 min $17.36 $15.90/h; steps: profile" in said
     assert "steps: profile x 2.5, from seeds on 8x H100_SXM" in said
     assert said.count("risk of ") == 3
     assert "risk of ddp: needs the proof on the box before the training" in said
@@ -213,13 +216,13 @@ def test_the_table_of_strategies_says_what_each_rests_on(width: int) -> None:
 
 def test_a_gpu_that_does_not_hold_the_model_is_no_way() -> None:
     small = dataclasses.replace(H200, gpu_ram_mb=16_000.0)
-    assert [one.way.strategy.name for one in beside(SWEDEN, small)] == ["ddp", "seeds"]
+    assert [strategies.of(one.job).name for one in beside(SWEDEN, small)] == ["ddp", "seeds"]
 
 
 def test_a_job_with_one_way_says_nothing_of_strategies() -> None:
     of = job(training={"accelerator": "cpu"})
     (only,) = beside(SWEDEN, NVL, H200, of=of)
-    assert not list(plan_view.beside((only,), Way(SEEDS, of), 120))
+    assert not list(plan_view.beside((only,), of, 120))
 
 
 def test_a_single_gpu_that_ran_before_is_told_by_what_it_took() -> None:

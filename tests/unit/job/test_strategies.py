@@ -9,7 +9,8 @@ import pytest
 from benchmarks import bench_gpu
 from harness.core import shipped
 from harness.job import benchmarked, strategies
-from harness.job.strategies import DDP, SEEDS, SINGLE, Layout, Strategy, Way
+from harness.job.model import Job
+from harness.job.strategies import DDP, SEEDS, SINGLE, Layout, Strategy
 from tests.support.job_histories import job
 
 
@@ -44,7 +45,7 @@ def test_a_layout_is_as_slow_as_speeds_and_peaks_say(layout: Layout, than: Layou
 
 
 def named(of: Any) -> list[str]:
-    return [str(way.layout()) for way in strategies.ways(of)]
+    return [str(strategies.layout(way)) for way in strategies.ways(of)]
 
 
 CPU = {"training": {"accelerator": "cpu"}}
@@ -77,21 +78,20 @@ def test_the_ways_beside_what_the_job_file_asks_for(tables: dict[str, Any], ways
     assert named(job(**tables)) == ways
 
 
-class _Asking:
-    """A job whose file names its strategy."""
-
-    def __init__(self, strategy: str, at: str) -> None:
-        self.training = type("Table", (), {"strategy": strategy} if at == "training" else {})()
-        if at == "job":
-            self.strategy = strategy
+def asking(name: str) -> Job:
+    """A job whose file names a strategy."""
+    of = job()
+    return of.model_copy(update={"training": of.training.model_copy(update={"strategy": name})})
 
 
-@pytest.mark.parametrize("at", ["job", "training"])
 @pytest.mark.parametrize(("name", "strategy"), [("ddp", DDP), ("single", SINGLE), ("seeds", SEEDS), ("new", SEEDS)])
-def test_the_strategy_of_a_job_file(name: str, strategy: Strategy, at: str) -> None:
-    asking: Any = _Asking(name, at)
-    assert strategies.of(asking) is strategy
+def test_the_strategy_of_a_job_file(name: str, strategy: Strategy) -> None:
+    assert strategies.of(asking(name)) is strategy
     assert strategies.of(job()) is SEEDS
+
+
+def test_beside_another_strategy_stands_the_seeds() -> None:
+    assert named(asking("ddp"))[:2] == ["ddp on 8x H100_SXM", "seeds on 8x H100_SXM"]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_the_strategy_of_a_job_file(name: str, strategy: Strategy, at: str) -> N
     [(SINGLE, 81_559, True), (SINGLE, 20_000, False), (SINGLE, 0, True), (SEEDS, 20_000, True), (DDP, 20_000, False)],
 )
 def test_who_holds_the_whole_model_needs_room_for_it(strategy: Strategy, ram_mb: float, fits: bool) -> None:
-    assert Way(strategy, job()).fits(17.2e9, ram_mb) is fits
+    assert strategies.fits(asking(strategy.name), 17.2e9, ram_mb) is fits
 
 
 # --- the benchmark's pages ------------------------------------------------------------------------

@@ -12,10 +12,9 @@ import pytest
 
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
-from harness.job import estimate, strategies
+from harness.job import estimate
 from harness.job.forecast import PROFILE
 from harness.job.model import Job
-from harness.job.strategies import Way
 from harness.ledger import timings
 from harness.ledger.events import (
     ArtifactRecorded,
@@ -96,8 +95,8 @@ def log(
 
 def known(*logs: Log, of: Job | None = None, on: str = GPU, own: Log | None = None) -> dict[str, tuple[float, str]]:
     """What is known of each part; without what is only reckoned from the profile."""
-    way = Way(strategies.of(of or job()), of or job())
-    found = timings.known(way, way, own and own.history, [one.history for one in logs], on)
+    asked = of or job()
+    found = timings.known(asked, asked, own and own.history, [one.history for one in logs], on)
     told = {part: (round(taken.seconds, 3), taken.source) for part, taken in found.items()}
     return {part: one for part, one in told.items() if one[1] != PROFILE}
 
@@ -264,9 +263,9 @@ STEPS = {"sft": 100, "export": 1800}
 def test_another_strategy_is_reckoned_from_the_jobs_of_this_one(
     strategy: str, machine: dict[str, Any], gpu: str, seconds: float, source: str
 ) -> None:
-    asked = Way(strategies.SEEDS, job())
-    way = Way(strategies.STRATEGIES[strategy], job(machine=machine))
-    found = timings.known(asked, way, None, [log(parts=STEPS).history], gpu)["steps"]
+    other = job(machine=machine)
+    other = other.model_copy(update={"training": other.training.model_copy(update={"strategy": strategy})})
+    found = timings.known(job(), other, None, [log(parts=STEPS).history], gpu)["steps"]
     assert found.seconds == pytest.approx(seconds)
     assert found.source.startswith(source)
 
