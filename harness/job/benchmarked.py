@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from harness.core import shipped
 from harness.job.model import Job
-from harness.job.strategies import SINGLE, Layout
+from harness.job.strategies import SINGLE, GpuLayout
 
 _OF = {"hidden_size": 3584, "num_hidden_layers": 28, "intermediate_size": 18944, "vocab_size": 152064, "lora_r": 64}
 """The model whose shape the benchmark trains, with its adapter."""
@@ -19,7 +19,7 @@ _CARD = re.compile(r"(?m)^- [-0-9]{10} [:0-9]{5} UTC, (?:NVIDIA )?(?P<name>.*), 
 _SHAPE = re.compile(r"(?m)^- 7B shape, steps of (?P<sft>\d+) rows and (?P<dpo>\d+) pairs$")
 
 
-def steps(job: Job) -> tuple[tuple[Layout, float, str], ...]:
+def steps(job: Job) -> tuple[tuple[GpuLayout, float, str], ...]:
     """Seconds of all steps of a job on one GPU, by the GPUs that were measured, with the page of each."""
     if job.training.accelerator != "cuda" or any(getattr(job.model, name) != value for name, value in _OF.items()):
         return ()
@@ -30,7 +30,7 @@ def steps(job: Job) -> tuple[tuple[Layout, float, str], ...]:
             for gpu, rates in _measured(page.read_text(encoding="utf-8")):
                 if all(count and rates.get(trainer) for trainer, count in rows.items()):
                     seconds = sum(count / rates[trainer] for trainer, count in rows.items())
-                    found.append((Layout(SINGLE, gpu, 1), seconds, f"benchmarks/results/{page.name}"))
+                    found.append((GpuLayout(SINGLE, gpu, 1), seconds, f"benchmarks/results/{page.name}"))
     return tuple(found)
 
 

@@ -50,7 +50,7 @@ _ROOM = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class GpuLayout:
     """A strategy on a number of GPUs of one name."""
 
     strategy: Strategy
@@ -61,15 +61,15 @@ class Layout:
         """The layout in words."""
         return f"{self.strategy.name} on {self.gpus}x {self.gpu}"
 
-    def like(self, other: Layout) -> bool:
+    def like(self, other: GpuLayout) -> bool:
         """True for the same strategy on as many GPUs."""
         return (self.strategy, self.gpus) == (other.strategy, other.gpus)
 
-    def same(self, other: Layout) -> bool:
+    def same(self, other: GpuLayout) -> bool:
         """True for what needs no reckoning: the same on GPUs of one model."""
         return self.like(other) and same_model(self.gpu, other.gpu)
 
-    def slower(self, than: Layout) -> float | None:
+    def slower(self, than: GpuLayout) -> float | None:
         """Time of this layout for what another one does in 1; None for GPUs that are not known beside each other."""
         ours, theirs = _peak(self.gpu), _peak(than.gpu)
         if same_model(self.gpu, than.gpu):
@@ -88,9 +88,9 @@ def of(job: Job) -> Strategy:
     return STRATEGIES.get(getattr(job.training, "strategy", SEEDS.name), SEEDS)
 
 
-def layout(job: Job, gpu: str = "") -> Layout:
-    """Layout of a job's training on an offer's GPUs; on those that the job file names, when it is not said."""
-    return Layout(of(job), gpu or job.machine.gpu, job.machine.gpus)
+def layout(job: Job, gpu: str = "") -> GpuLayout:
+    """GpuLayout of a job's training on an offer's GPUs; on those that the job file names, when it is not said."""
+    return GpuLayout(of(job), gpu or job.machine.gpu, job.machine.gpus)
 
 
 def fits(job: Job, needed: float, gpu_ram_mb: float) -> bool:
@@ -105,12 +105,12 @@ def ways(job: Job) -> tuple[Job, ...]:
     machine, own = job.machine, layout(job)
     names = (*_ONE, *([] if any(same_model(name, machine.gpu) for name in _ONE) else [machine.gpu]))
     all_gpus = [(strategy, machine.gpu, machine.gpus) for strategy in (SEEDS, DDP) if machine.gpus > 1]
-    others = [_laid_out(job, Layout(*each)) for each in (*all_gpus, *((SINGLE, gpu, 1) for gpu in names))]
+    others = [_laid_out(job, GpuLayout(*each)) for each in (*all_gpus, *((SINGLE, gpu, 1) for gpu in names))]
     known = [other for other in others if layout(other).slower(own) is not None]
     return (job, *(other for other in known if not layout(other).same(own)))
 
 
-def _laid_out(job: Job, wanted: Layout) -> Job:
+def _laid_out(job: Job, wanted: GpuLayout) -> Job:
     machine = job.machine.model_copy(update={"gpu": wanted.gpu, "gpus": wanted.gpus})
     training = job.training.model_copy(update={"strategy": wanted.strategy.name})
     return job.model_copy(update={"machine": machine, "training": training})

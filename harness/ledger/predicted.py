@@ -1,6 +1,6 @@
 """Predicted against taken: the forecast that was agreed to beside what the log tells of each part. Pure.
 
-Compared is the forecast of the very offer that was rented, and each part that went through on that instance.
+ForetoldPart is the forecast of the very offer that was rented, and each part that went through on that instance.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LEAST_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ForetoldPart:
     """Seconds of a part (or of all that went through) as predicted and as taken; ``source`` of the prediction."""
 
     name: str
@@ -45,7 +45,7 @@ class Compared:
         return abs(self.predicted - self.took) / max(self.took, _LEAST_S)
 
 
-def compared(history: History) -> tuple[Compared, ...]:
+def compared(history: History) -> tuple[ForetoldPart, ...]:
     """The parts that went through, in order, and all of them together; none where no forecast was agreed to."""
     agreed, spans = agreement(history), timings.spans(history)
     if agreed is None or history.all(events.Resumes):
@@ -57,9 +57,9 @@ def compared(history: History) -> tuple[Compared, ...]:
         parts = [told[one] for one in names if one in told]
         foretold, took = sum(part["seconds"] for part in parts), spans.get(span)
         if took is not None and span not in left_out and max(foretold, took) >= _LEAST_S:
-            found.append(Compared(name, foretold, took, parts[-1]["source"] if parts else "not foretold"))
+            found.append(ForetoldPart(name, foretold, took, parts[-1]["source"] if parts else "not foretold"))
     if found:
-        found.append(Compared(IN_ALL, sum(one.predicted for one in found), sum(one.took for one in found)))
+        found.append(ForetoldPart(IN_ALL, sum(one.predicted for one in found), sum(one.took for one in found)))
     return tuple(found)
 
 

@@ -13,7 +13,7 @@ from harness.core.verdict import Verdict
 from harness.job import benchmarked, estimate, strategies
 from harness.job.forecast import PROFILE, Taken
 from harness.job.model import Job
-from harness.job.strategies import Layout
+from harness.job.strategies import GpuLayout
 from harness.ledger import billing, events, noted
 from harness.ledger.codec import decode
 from harness.ledger.history import History
@@ -102,13 +102,13 @@ def _planned(job: Job) -> tuple[float, float, float]:
     return time.load, sum(time.steps.values()), time.export
 
 
-def _reckoned(asked: Job, job: Job, wanted: Layout, others: Sequence[History]) -> Taken | None:
+def _reckoned(asked: Job, job: Job, wanted: GpuLayout, others: Sequence[History]) -> Taken | None:
     """The steps of a layout in which no earlier job ran; None where no speed is known of its GPUs.
 
     By the first that was measured of: earlier jobs, the benchmarks that came with this harness, the job file. One of
     the same strategy on as many GPUs goes before all others.
     """
-    ran: dict[Layout, list[Mapping[str, float]]] = {}
+    ran: dict[GpuLayout, list[Mapping[str, float]]] = {}
     for one in others:
         ran.setdefault(layout(one), []).append(_took(one, job))
     measured = [
@@ -124,8 +124,8 @@ def _reckoned(asked: Job, job: Job, wanted: Layout, others: Sequence[History]) -
     return None
 
 
-def layout(history: History) -> Layout:
-    """Layout on the GPUs of the instance that the job had last."""
+def layout(history: History) -> GpuLayout:
+    """GpuLayout on the GPUs of the instance that the job had last."""
     offer = history.rental.offer if history.rental is not None else {}
     return strategies.layout(history.job, str(offer.get("gpu_name", "")))
 

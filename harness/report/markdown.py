@@ -16,7 +16,7 @@ from harness.core.money import OWN
 from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, Sight
-from harness.ledger.predicted import Compared
+from harness.ledger.predicted import ForetoldPart
 from harness.release.statement import Release
 from harness.report import numbers, standing
 from harness.report.model import (
@@ -230,7 +230,7 @@ def _money(money: MoneyReport, instance: InstanceReport | None) -> Iterator[str]
     yield from _predicted(money.predicted)
 
 
-def _predicted(told: Sequence[Compared]) -> Iterator[str]:
+def _predicted(told: Sequence[ForetoldPart]) -> Iterator[str]:
     """The parts that went through beside what the plan that was agreed to foretold of each."""
     if told:
         yield from ("", "| as agreed to | predicted | took | off by | known from |", "|---|---:|---:|---:|---|")

@@ -10,7 +10,7 @@ from benchmarks import bench_gpu
 from harness.core import shipped
 from harness.job import benchmarked, strategies
 from harness.job.model import Job
-from harness.job.strategies import DDP, SEEDS, SINGLE, Layout, Strategy
+from harness.job.strategies import DDP, SEEDS, SINGLE, GpuLayout, Strategy
 from tests.support.job_histories import job
 
 
@@ -29,18 +29,18 @@ def test_no_strategy_is_faster_than_its_word_or_its_proof(strategy: Strategy, sp
 @pytest.mark.parametrize(
     ("layout", "than", "slower"),
     [
-        (Layout(SEEDS, "H100 SXM", 8), Layout(SEEDS, "H100_SXM", 8), 1.0),
-        (Layout(SINGLE, "H100 SXM", 1), Layout(SEEDS, "H100_SXM", 8), 2.5),
-        (Layout(SEEDS, "H100 SXM", 8), Layout(SINGLE, "H200", 1), 1 / 2.5),
-        (Layout(DDP, "H100 SXM", 8), Layout(SEEDS, "H100_SXM", 8), 2.5 / 3),
-        (Layout(SINGLE, "H100 PCIE", 1), Layout(SINGLE, "H100 SXM", 1), 989 / 756),
-        (Layout(SINGLE, "H100", 1), Layout(SINGLE, "H200", 1), 1.0),
-        (Layout(SINGLE, "RTX 4090", 1), Layout(SEEDS, "RTX 4090", 4), 2.5),
-        (Layout(SINGLE, "H100", 1), Layout(SEEDS, "RTX 4090", 4), None),
-        (Layout(SINGLE, "GH200", 1), Layout(SINGLE, "H200", 1), None),
+        (GpuLayout(SEEDS, "H100 SXM", 8), GpuLayout(SEEDS, "H100_SXM", 8), 1.0),
+        (GpuLayout(SINGLE, "H100 SXM", 1), GpuLayout(SEEDS, "H100_SXM", 8), 2.5),
+        (GpuLayout(SEEDS, "H100 SXM", 8), GpuLayout(SINGLE, "H200", 1), 1 / 2.5),
+        (GpuLayout(DDP, "H100 SXM", 8), GpuLayout(SEEDS, "H100_SXM", 8), 2.5 / 3),
+        (GpuLayout(SINGLE, "H100 PCIE", 1), GpuLayout(SINGLE, "H100 SXM", 1), 989 / 756),
+        (GpuLayout(SINGLE, "H100", 1), GpuLayout(SINGLE, "H200", 1), 1.0),
+        (GpuLayout(SINGLE, "RTX 4090", 1), GpuLayout(SEEDS, "RTX 4090", 4), 2.5),
+        (GpuLayout(SINGLE, "H100", 1), GpuLayout(SEEDS, "RTX 4090", 4), None),
+        (GpuLayout(SINGLE, "GH200", 1), GpuLayout(SINGLE, "H200", 1), None),
     ],
 )
-def test_a_layout_is_as_slow_as_speeds_and_peaks_say(layout: Layout, than: Layout, slower: float | None) -> None:
+def test_a_layout_is_as_slow_as_speeds_and_peaks_say(layout: GpuLayout, than: GpuLayout, slower: float | None) -> None:
     assert layout.slower(than) == (slower if slower is None else pytest.approx(slower))
 
 
@@ -134,7 +134,7 @@ def test_a_card_that_was_measured_tells_the_seconds_of_all_steps(results: Any) -
     (results / "nvidia-h100-80gb-hbm3.md").write_text(page("NVIDIA H100 80GB HBM3"))
     ((layout, seconds, source),) = benchmarked.steps(job())
     assert (layout.strategy, layout.gpus, source) == (SINGLE, 1, "benchmarks/results/nvidia-h100-80gb-hbm3.md")
-    assert layout.same(Layout(SINGLE, "H100 SXM", 1))
+    assert layout.same(GpuLayout(SINGLE, "H100 SXM", 1))
     assert seconds == pytest.approx((330 * 128 + 80 * 32) / 32)
 
 

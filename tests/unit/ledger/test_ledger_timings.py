@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def log(
     verifying: float = 60,
     board: str = "H100 SXM",
     breaks: dict[str, JobEvent] | None = None,
-    parts: dict[str, float] | None = None,
+    parts: Mapping[str, float] | None = None,
     closes: tuple[float, float, float] | None = None,
     ended: float | None = None,
     rate: float | None = RATE,
@@ -96,7 +96,7 @@ def log(
 def known(*logs: Log, of: Job | None = None, on: str = GPU, own: Log | None = None) -> dict[str, tuple[float, str]]:
     """What is known of each part; without what is only reckoned from the profile."""
     asked = of or job()
-    found = timings.known(asked, asked, own and own.history, [one.history for one in logs], on)
+    found = timings.known(asked, asked, None if own is None else own.history, [one.history for one in logs], on)
     told = {part: (round(taken.seconds, 3), taken.source) for part, taken in found.items()}
     return {part: one for part, one in told.items() if one[1] != PROFILE}
 

@@ -103,8 +103,8 @@ def test_what_nobody_foretold_is_not_compared() -> None:
 
 
 def test_nothing_foretold_and_half_a_minute_taken_is_an_error_all_the_same() -> None:
-    assert predicted.Compared("giving back", 0.0, 30.0).error == 1
-    assert predicted.Compared("export", 2.0, 0.0).error == 4, "nothing taken counts as half a second"
+    assert predicted.ForetoldPart("giving back", 0.0, 30.0).error == 1
+    assert predicted.ForetoldPart("export", 2.0, 0.0).error == 4, "nothing taken counts as half a second"
 
 
 def _agreed() -> Any:

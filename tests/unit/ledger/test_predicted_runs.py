@@ -30,7 +30,7 @@ HISTORY, BAR = 3, 0.2
 @cache
 def played(kind: str) -> tuple[History, ...]:
     """Every run of a kind with the plan that it would have been agreed to by, made of those before it."""
-    told, made = RECORDED[kind], []
+    told, made = RECORDED[kind], list[History]()
     for run in told["runs"]:
         job = Job.model_validate(told["job"], extra="ignore")
         steps = {trainer: run["steps"][trainer] for trainer in job.trainers}
