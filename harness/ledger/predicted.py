@@ -57,9 +57,11 @@ def compared(history: History) -> tuple[ForetoldPart, ...]:
         parts = [told[one] for one in names if one in told]
         foretold, took = sum(part["seconds"] for part in parts), spans.get(span)
         if took is not None and span not in left_out and max(foretold, took) >= _LEAST_S:
-            found.append(ForetoldPart(name, foretold, took, parts[-1]["source"] if parts else "not foretold"))
+            found.append(ForetoldPart(name, foretold, took, parts[0]["source"] if parts else "not foretold"))
     if found:
-        found.append(ForetoldPart(IN_ALL, sum(one.predicted for one in found), sum(one.took for one in found)))
+        found.append(
+            ForetoldPart(IN_ALL, sum(one.predicted for one in found), sum(one.took for one in found), "all of these")
+        )
     return tuple(found)
 
 

@@ -64,7 +64,7 @@ def test_every_part_stands_beside_what_it_took() -> None:
     }
     *_, whole = predicted.compared(log.history)
     assert whole.error == pytest.approx(3012 / 2400 - 1)
-    assert {one.source for one in predicted.compared(log.history)} == {"profile", "offer, 6,000 Mb/s", ""}
+    assert {one.source for one in predicted.compared(log.history)} == {"profile", "all of these"}
 
 
 def test_parts_of_the_training_that_were_not_seen_apart_are_one() -> None:
