@@ -46,10 +46,11 @@ def plan(
     clock = SystemClock()
     provider = open_provider(job.provider, environment.home(), clock)
     shown = renting.plan(job, renting.fitting(job, provider, own), earlier, own)
+    ways = renting.beside(job, provider, earlier, own)
     if as_json:
-        typer.echo(json.dumps(plan_view.as_json(shown), indent=1))
+        typer.echo(json.dumps(plan_view.as_json(shown, ways), indent=1))
     else:
-        plan_view.show(shown, Console())
+        plan_view.show(shown, Console(), ways=ways)
         for line in plan_view.standing(own, clock.now()):
             typer.echo(line)
         typer.echo(f"nothing was rented; harness run {file} shows this again after preflight, and asks")

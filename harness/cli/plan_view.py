@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 
@@ -13,13 +13,14 @@ from harness.core.canonical import Json
 from harness.core.money import OWN, as_paid
 from harness.core.ports import Offer
 from harness.core.text import human_seconds, printable
-from harness.job import strategy
-from harness.job.forecast import Forecast
+from harness.job import strategies, strategy
+from harness.job.forecast import STEPS, Forecast, Part
 from harness.job.model import Job
 from harness.ledger.history import History
+from harness.ledger.predicted import IN_ALL
 from harness.providers import registry
 from harness.runner import renting
-from harness.runner.renting import RentPlan
+from harness.runner.renting import Beside, RentPlan
 
 _HEAD = ("price/h", "GPUs", "place", "reliable", "Mb/s down/up", "CUDA", "disk", "$/GB in/out", "to the end")
 _LEFT = frozenset({"GPUs", "place"})
@@ -32,16 +33,16 @@ _NO_TERMINAL = 120
 """Width of what goes to a file or another program."""
 
 
-def show(plan: RentPlan, console: Console, *, brief: bool = False) -> None:
-    """Print the whole plan; ``brief``: in one line."""
-    for line in told(plan, console, brief=brief):
+def show(plan: RentPlan, console: Console, *, brief: bool = False, ways: Sequence[Beside] = ()) -> None:
+    """Print the whole plan and the ways beside it; ``brief``: in one line."""
+    for line in told(plan, console, brief=brief, ways=ways):
         say(console, line)
 
 
-def told(plan: RentPlan, console: Console, *, brief: bool = False) -> tuple[str, ...]:
+def told(plan: RentPlan, console: Console, *, brief: bool = False, ways: Sequence[Beside] = ()) -> tuple[str, ...]:
     """The lines that a console shows of the plan: no wider."""
     wide = console.width if console.is_terminal else max(console.width, _NO_TERMINAL)
-    shown = (in_short(plan),) if brief else lines(plan, wide)
+    shown = (in_short(plan),) if brief else (*lines(plan, wide), *beside(ways, plan.job, wide))
     return tuple(printable(line, _LONGEST) for line in shown)
 
 
@@ -69,7 +70,44 @@ def lines(plan: RentPlan, width: int) -> Iterator[str]:
     best, offer = plan.forecasts[0], plan.offers[0]
     yield f"on the first of them, {price(plan.job, offer.usd_per_hour)}:"
     yield from _parts(best)
+    yield from _wrapped(off(plan.errors), width)
     yield from _wrapped(_cap(plan), width)
+
+
+def beside(ways: Sequence[Beside], asked: Job, width: int) -> Iterator[str]:
+    """The ways to train a job and the offer of each, the cheapest to the end first; nothing where there is but one."""
+    if len(ways) < 2:
+        return
+    yield from _wrapped("ways to train it, the cheapest first (* as the job file says):", width)
+    rows = [
+        (
+            f"{strategies.layout(one.job, one.offer.gpu_name)}{' *' * (one.job is asked)}",
+            duration(_steps(one).seconds),
+            duration(one.forecast.seconds),
+            f"${one.forecast.usd:.2f}",
+        )
+        for one in ways
+    ]
+    head, *table = _table([("strategy", "steps", "in all", "cost"), *rows], (True, *[False] * 3))
+    yield head
+    for line, one in zip(table, ways, strict=True):
+        yield line
+        yield from _wrapped(f"${one.offer.usd_per_hour:.2f}/h; steps: {_steps(one).source}", width, "    ")
+    for strategy in dict.fromkeys(strategies.of(one.job) for one in ways):
+        yield from _wrapped(f"risk of {strategy.name}: {strategy.risk}", width, "  ")
+
+
+def _steps(one: Beside) -> Part:
+    return next(part for part in one.forecast.parts if part.name == STEPS)
+
+
+def off(errors: Mapping[str, tuple[float, int]]) -> str:
+    """How far earlier forecasts of jobs like this one were off, in the middle; empty where none was compared yet."""
+    if IN_ALL not in errors:
+        return ""
+    error, jobs = errors[IN_ALL]
+    parts = ", ".join(f"{name} {each:.0%}" for name, (each, _) in errors.items() if name != IN_ALL)
+    return f"such forecasts were off by {error:.0%} in all ({jobs} job{'s' * (jobs > 1)}, the middle one): {parts}"
 
 
 def in_short(plan: RentPlan) -> str:
@@ -134,8 +172,8 @@ def duration(seconds: float) -> str:
     return f"{whole} min" if whole < 2 * _MINUTES else f"{whole // _MINUTES} h {whole % _MINUTES:02d} min"
 
 
-def as_json(plan: RentPlan) -> dict[str, Json]:
-    """The plan for machines: seconds, USD, bytes a GB of a thousand million."""
+def as_json(plan: RentPlan, ways: Sequence[Beside] = ()) -> dict[str, Json]:
+    """The plan for machines: seconds, USD, bytes a GB of a thousand million; errors are shares of what was taken."""
     job, best = plan.job, plan.forecasts[0]
     told: dict[str, Json] = {
         "job": job.name,
@@ -151,6 +189,19 @@ def as_json(plan: RentPlan) -> dict[str, Json]:
         "usd": best.usd,
         "budget_usd": job.limits.budget_usd,
         "max_usd_per_hour": job.machine.max_usd_per_hour,
+        "errors": {name: {"share": error, "jobs": jobs} for name, (error, jobs) in plan.errors.items()},
+        "strategies": [
+            {
+                "strategy": strategies.of(one.job).name,
+                "risk": strategies.of(one.job).risk,
+                "machine": one.job.machine.model_dump(mode="json"),
+                "offer": dataclasses.asdict(one.offer),
+                "parts": [dataclasses.asdict(part) for part in one.forecast.parts],
+                "seconds": one.forecast.seconds,
+                "usd": one.forecast.usd,
+            }
+            for one in ways
+        ],
     }
     return told
 

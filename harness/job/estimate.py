@@ -32,6 +32,9 @@ _ADAPTER_BYTES = 4
 _HALF_BYTES = 2
 """bfloat16 or float16: how base models are published and merged models are written."""
 
+_DENSE = "LlamaForCausalLM"
+"""Architecture whose tensors stand for those of one that is not known."""
+
 _WIDTHS = {"bfloat16": 2, "float32": 4}
 
 
@@ -123,13 +126,13 @@ def cost(job: Job, done: Mapping[str, int] = NOTHING) -> Cost:
 def in_words(job: Job) -> str:
     """The training alone and the whole rental, in minutes and USD at the price caps; raises BadInput as ``cost``."""
     time, paid = timeline(job), cost(job)
+    sizes = f"; sizes reckoned as a dense model's: {job.model.architecture} is not known here" if reckoned(job) else ""
     if not job.is_billed:
-        return (
-            f"training alone {_minutes(time.training)}; whole job with setup and download {_minutes(time.total)}; {OWN}"
-        )
+        told = f"training alone {_minutes(time.training)}; whole job with setup and download {_minutes(time.total)}"
+        return f"{told}; {OWN}{sizes}"
     return (
         f"training alone {_minutes(time.training)}, ${paid.training:.2f}; whole rental with setup, download and "
-        f"traffic {_minutes(time.total)}, ${paid.total:.2f}; at most ${job.machine.max_usd_per_hour:.2f}/h"
+        f"traffic {_minutes(time.total)}, ${paid.total:.2f}; at most ${job.machine.max_usd_per_hour:.2f}/h{sizes}"
     )
 
 
@@ -187,11 +190,19 @@ def disk(job: Job) -> DiskPlan:
 
 def base_bytes(job: Job) -> int:
     """The base model's weights as they are published."""
-    return model_shape.parameters(_shape(job)) * _HALF_BYTES
+    dense = model_shape.parameters(_shape(job)) * _HALF_BYTES
+    return dense if job.artifact.kind == "adapter" else dense * artifact_bytes(job) // _by_its_shape(job)
 
 
 def artifact_bytes(job: Job) -> int:
-    """The artifact's tensor data, to the byte; its header comes to less than a thousandth more."""
+    """The artifact's tensor data, to the byte; its header comes to less than a thousandth more.
+
+    Of a model that is ``reckoned``: those of a dense one, and over the job's floor.
+    """
+    return max(_by_its_shape(job), job.artifact.floor_bytes + 1 if reckoned(job) else 0)
+
+
+def _by_its_shape(job: Job) -> int:
     if job.artifact.kind == "adapter":
         return model_shape.lora_parameters(_shape(job), job.model.lora_r) * _ADAPTER_BYTES
     if job.artifact.kind == "merged":
@@ -219,5 +230,18 @@ def mirror_bytes(job: Job) -> int:
     return min(checkpoints_due(job), 2 * len(job.trainers) + 1) * mirrored_bytes(job)
 
 
+def resident_bytes(job: Job) -> int:
+    """Bytes that a GPU which holds the whole model needs beside the rows: weights, adapter, optimizer."""
+    return base_bytes(job) + checkpoint_bytes(job)
+
+
+def reckoned(job: Job) -> bool:
+    """True for a model whose tensors are not known here, as ``artifact.predict = false`` says: it counts as dense."""
+    return not job.artifact.predict and job.model.architecture not in model_shape.FAMILIES
+
+
 def _shape(job: Job) -> model_shape.ModelShape:
-    return model_shape.from_config(job.model.model_dump())
+    told = job.model.model_dump()
+    if reckoned(job):
+        told |= {"architecture": _DENSE, "head_dim": max(1, job.model.hidden_size // job.model.num_attention_heads)}
+    return model_shape.from_config(told)

@@ -1,8 +1,8 @@
 """Forecast of a rental: time and money by part at one offer's prices, each with the source of its figure. Pure.
 
-A part takes what the job file or its profile says (``profile``), unless it is known what it took before. Two figures
-hold a part of their own, which is told apart: the setup the download of the base model, at the rate that the offer
-promises, and the training the export, in the profile's proportion.
+A part takes what the job file or its profile says (``profile``), unless it is known what it took before. The setup
+holds a part of its own, which is told apart: the download of the base model, at the rate that the offer promises. What
+is paid from the gate to the destruction has no figure of a profile: it is told where it is known (docs/prediction.md).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from harness.job import estimate
 from harness.job.model import Job
 
 PROFILE = "profile"
+STEPS = "training"
+"""Name of the part that the steps are."""
 _BITS = 8e-6
 """Megabits of a byte."""
 
@@ -63,31 +65,30 @@ class Forecast:
 def forecast(
     job: Job, offer: Offer, known: Mapping[str, Taken] = NOTHING_KNOWN, done: Mapping[str, int] = estimate.NOTHING
 ) -> Forecast:
-    """The forecast for one offer; ``known`` by the names of ``estimate.Timeline``, ``done`` as there.
+    """The forecast for one offer; ``known`` by the names of ``timings.known``, ``done`` as in ``estimate.timeline``.
 
     Raises BadInput for a model whose sizes cannot be predicted.
     """
     whole, left = estimate.timeline(job), estimate.timeline(job, done)
-    setup = known.get("setup", Taken(left.setup, PROFILE))
-    training = known.get("training", Taken(whole.training, PROFILE))
-    export = _share(training.seconds, left.export, whole.training)
-    download = known.get("download", Taken(left.download, PROFILE))
-    evaluation = known.get("evaluate", Taken(left.evaluate, PROFILE))
+    planned, still = sum(whole.steps.values()), sum(left.steps.values())
+
+    def taken(part: str, seconds: float) -> Taken:
+        return known.get(part, Taken(seconds, PROFILE))
+
+    setup, steps = taken("setup", left.setup), taken("steps", planned)
     base, home = estimate.base_bytes(job), estimate.sent_home_bytes(job)
     fetch = base * _BITS / offer.inet_down_mbps if offer.inet_down_mbps > 0 else 0.0
     timed = (
-        ("boot and install", max(0.0, setup.seconds - fetch), setup.source),
-        ("base download", fetch, f"offer, {offer.inet_down_mbps:,.0f} Mb/s"),
-        ("training", _share(training.seconds, left.training, whole.training) - export, training.source),
-        ("export", export, training.source),
-        ("download home", download.seconds, download.source),
-        ("evaluation", evaluation.seconds if job.package.evaluate else 0.0, evaluation.source),
+        ("boot and install", Taken(max(0.0, setup.seconds - fetch), setup.source)),
+        ("base download", Taken(fetch, f"offer, {offer.inet_down_mbps:,.0f} Mb/s")),
+        ("loading", taken("load", left.load)),
+        (STEPS, Taken(steps.seconds * still / planned if planned > 0 else 0.0, steps.source)),
+        ("export", taken("export", left.export)),
+        ("download home", taken("download", left.download)),
+        ("evaluation", taken("evaluate", left.evaluate) if job.package.evaluate else Taken(0.0, PROFILE)),
+        ("giving back", taken("closing", 0.0)),
     )
     traffic = for_traffic(base, offer.usd_per_gb_down) + for_traffic(home, offer.usd_per_gb_up)
-    parts = [Part(name, seconds, usd(seconds, offer.usd_per_hour), source) for name, seconds, source in timed]
+    parts = [Part(name, one.seconds, usd(one.seconds, offer.usd_per_hour), one.source) for name, one in timed]
     parts.append(Part("traffic", 0.0, traffic, f"offer, {human_bytes(base + home)}"))
     return Forecast(tuple(part for part in parts if part.seconds or part.usd))
-
-
-def _share(seconds: float, part: float, whole: float) -> float:
-    return seconds * part / whole if whole > 0 else 0.0

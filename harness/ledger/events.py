@@ -88,12 +88,16 @@ class Staged(JobEvent):
 
 @stored("plan_agreed")
 class PlanAgreed(JobEvent):
-    """Renting one of the ``offers`` shown, at no more than its prices, was agreed to; ``usd`` is the first one's."""
+    """Renting one of the ``offers`` shown, at no more than its prices, was agreed to; ``usd`` is the first one's.
+
+    ``forecasts``: the parts that were foretold of each, in the offers' order; what comes of them is told in the report.
+    """
 
     how: str
     offers: tuple[JsonObject, ...]
     usd: float
     budget_usd: float
+    forecasts: tuple[JsonObject, ...] = ()
 
 
 @stored("plan_refused")

@@ -16,7 +16,7 @@ from harness.gates import plan
 from harness.gates.evidence import CheckResult, result_from_json
 from harness.job import estimate
 from harness.job.model import Job
-from harness.ledger import billing, bills, paid_parts
+from harness.ledger import billing, bills, paid_parts, predicted
 from harness.ledger.codec import decode
 from harness.ledger.events import GateJudged, Held
 from harness.ledger.history import History
@@ -217,6 +217,7 @@ def _money(
         line_bytes_per_s=_line(history),
         bytes_s=None if rate is None or history.artifact is None else history.artifact.size / rate,
         parts=paid_parts.parts(history.records, spans),
+        predicted=predicted.compared(history),
         image_had=_image_had(history),
         billed=None
         if charges is None

@@ -16,6 +16,7 @@ from harness.core.money import OWN
 from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, Sight
+from harness.ledger.predicted import ForetoldPart
 from harness.release.statement import Release
 from harness.report import numbers, standing
 from harness.report.model import (
@@ -231,6 +232,16 @@ def _money(money: MoneyReport, instance: InstanceReport | None) -> Iterator[str]
     for part in money.parts:
         of_paid = numbers.share(part.seconds / money.paid_s) if part.running and money.paid_s else ""
         yield f"| {cell(part.name)} | {numbers.duration(part.seconds)} | {of_paid} | {numbers.usd(part.usd)} |"
+    yield from _predicted(money.predicted)
+
+
+def _predicted(told: Sequence[ForetoldPart]) -> Iterator[str]:
+    """The parts that went through beside what the plan that was agreed to foretold of each."""
+    if told:
+        yield from ("", "| as agreed to | predicted | took | off by | known from |", "|---|---:|---:|---:|---|")
+    for one in told:
+        times = f"{numbers.duration(one.predicted)} | {numbers.duration(one.took)} | {numbers.share(one.error)}"
+        yield f"| {cell(one.name)} | {times} | {cell(one.source)} |"
 
 
 def _evaluation(evaluation: EvaluationReport) -> Iterator[str]:

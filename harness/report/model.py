@@ -16,6 +16,7 @@ from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict, worst
 from harness.gates.evidence import CheckResult
 from harness.ledger.paid_parts import PaidPart
+from harness.ledger.predicted import ForetoldPart
 from harness.release.statement import Release
 
 FORMAT = 1
@@ -154,6 +155,8 @@ class MoneyReport:
     """What the offer states of the machine's line out; None when it states nothing."""
     parts: tuple[PaidPart, ...] = ()
     """Everything that was paid, by what it went on: in sum ``usd``, and ``paid_s`` of those that ran."""
+    predicted: tuple[ForetoldPart, ...] = ()
+    """Every part that went through, as the plan that was agreed to foretold it and as it was, and all of them."""
     image_had: str = ""
     """What of the package's requirements the image met, in words; empty while nobody looked."""
 

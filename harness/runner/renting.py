@@ -15,10 +15,10 @@ from harness.core.ids import OfferId, label, new_nonce
 from harness.core.money import per_gpu
 from harness.core.ports import CreateRequest, Offer, OfferQuery, Provider
 from harness.core.text import printable
-from harness.job import estimate
+from harness.job import estimate, strategies
 from harness.job.forecast import Forecast, forecast
 from harness.job.model import Job
-from harness.ledger import timings
+from harness.ledger import predicted, timings
 from harness.ledger.events import PlanAgreed, PlanRefused, RentFailed, RentIntended
 from harness.ledger.history import History
 from harness.runner.affording import require_affordable
@@ -49,17 +49,29 @@ class RentPlan:
     """Everything that is agreed to before an instance is rented: the offers, the best first, with a forecast each.
 
     ``meaning``: why another instance is needed and what that comes to, when it takes the place of a dead one.
+    ``errors``: how far such forecasts were off, as ``predicted.errors``.
     """
 
     job: Job
     offers: tuple[Offer, ...]
     forecasts: tuple[Forecast, ...]
     meaning: str = ""
+    errors: Mapping[str, tuple[float, int]] = dataclasses.field(default_factory=dict)
 
     def agreed(self, how: str) -> PlanAgreed:
         """The event that this plan was agreed to."""
         shown = tuple(dataclasses.asdict(offer) for offer in self.offers)
-        return PlanAgreed(how, shown, self.forecasts[0].usd, self.job.limits.budget_usd)
+        parts = tuple({"parts": [dataclasses.asdict(part) for part in one.parts]} for one in self.forecasts)
+        return PlanAgreed(how, shown, self.forecasts[0].usd, self.job.limits.budget_usd, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A job by one strategy on the machine that it needs, the offer that ends it cheapest, and the forecast there."""
+
+    job: Job
+    offer: Offer
+    forecast: Forecast
 
 
 Ask = Callable[[RentPlan], str | None]
@@ -136,9 +148,23 @@ def plan(
     Raises BadInput for a model whose sizes cannot be predicted.
     """
     shown = tuple(offers[:TRIED])
-    known = [timings.known(job, own, earlier, (one.gpu_name, one.num_gpus)) for one in shown]
+    known = [timings.known(job, job, own, earlier, one.gpu_name) for one in shown]
     forecasts = tuple(forecast(job, one, took, done) for one, took in zip(shown, known, strict=True))
-    return RentPlan(job, shown, forecasts, meaning)
+    return RentPlan(job, shown, forecasts, meaning, predicted.errors(earlier[: timings.LAST]))
+
+
+def beside(job: Job, provider: Provider, earlier: Sequence[History], own: History | None) -> tuple[Beside, ...]:
+    """The cheapest offer to the end of each way to train a job, the cheapest first: what it asks for among them.
+
+    Raises BadInput for a model whose sizes cannot be predicted.
+    """
+    found, needed = list[Beside](), estimate.resident_bytes(job)
+    for way in strategies.ways(job):
+        offers = [one for one in on_offer(way, provider, own) if strategies.fits(way, needed, one.gpu_ram_mb)]
+        known = {gpu: timings.known(job, way, own, earlier, gpu) for gpu in {one.gpu_name for one in offers}}
+        priced = [Beside(way, one, forecast(way, one, known[one.gpu_name])) for one in offers]
+        found += sorted(priced, key=lambda one: one.forecast.usd)[:1]
+    return tuple(sorted(found, key=lambda one: one.forecast.usd))
 
 
 def fitting(job: Job, provider: Provider, own: History | None) -> tuple[Offer, ...]:

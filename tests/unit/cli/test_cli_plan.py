@@ -23,7 +23,8 @@ from harness.core.clock import SystemClock
 from harness.core.errors import Refused
 from harness.core.ids import InstanceId, JobName, OfferId
 from harness.core.lifecycle import Stage
-from harness.ledger.events import Lost, PlanAgreed, RentIntended, StageEntered
+from harness.job import strategies
+from harness.ledger.events import Launched, Lost, PlanAgreed, Rented, RentIntended, StageEntered, Trained
 from harness.ledger.history import History
 from harness.ledger.sql import open_store
 from harness.runner import renting
@@ -69,8 +70,8 @@ def shown(plan: RentPlan, width: int = 140) -> str:
         "0.002/0.003",
         "boot and install",
         "base download",
-        "35 min",
-        "$9.33",
+        "32 min",
+        "$8.53",
         "download home",
         "total",
         "65 min",
@@ -160,6 +161,100 @@ def test_words_of_a_host_cannot_draw_on_the_terminal() -> None:
     assert offers._place(Row("an offer", {"geolocation": "\x1b[2JSweden,\n SE "})) == "Sweden, SE"
     assert offers._place(Row("an offer", {"geolocation": ["x"]})) == ""
     assert offers._place(Row("an offer", {"geolocation": ", SE"})) == "SE"
+
+
+# --- strategies -----------------------------------------------------------------------------------
+
+NVL = dataclasses.replace(SWEDEN, id=OfferId(601), gpu_name="H100 NVL", num_gpus=1, usd_per_hour=2.1)
+H200 = dataclasses.replace(SWEDEN, id=OfferId(602), gpu_name="H200", num_gpus=1, usd_per_hour=2.6)
+
+
+A_JOB = job()
+
+
+class Models(Market):
+    """A market that looks at the GPU's name and number, as every real one does."""
+
+    def search(self, query: Any) -> tuple[Any, ...]:
+        wanted = query.gpu_names[0].replace("_", " ")
+        return tuple(
+            one
+            for one in Market.search(self, query)
+            if one.num_gpus == query.num_gpus and (one.gpu_name == wanted or one.gpu_name.startswith(f"{wanted} "))
+        )
+
+
+def beside(*offers: Any, of: Any = None, earlier: Any = ()) -> tuple[renting.Beside, ...]:
+    return renting.beside(of or A_JOB, Models(FakeClock(), offers=list(offers)), earlier, None)
+
+
+def test_strategies_stand_beside_each_other_the_cheapest_first() -> None:
+    found = beside(SWEDEN, TEXAS, NVL, H200)
+    assert [str(strategies.layout(one.job, one.offer.gpu_name)) for one in found] == [
+        "single on 1x H100 NVL",
+        "single on 1x H200",
+        "ddp on 8x H100 SXM",
+        "seeds on 8x H100 SXM",
+    ]
+    assert [one.forecast.usd for one in found] == sorted(one.forecast.usd for one in found)
+    steps = 330 * 4.4 + 80 * 6
+    seconds = [next(part.seconds for part in one.forecast.parts if part.name == "training") for one in found]
+    assert seconds == pytest.approx([steps * 2.5 * 989 / 835, steps * 2.5, steps * 2.5 / 3, steps])
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_of_strategies_says_what_each_rests_on(width: int) -> None:
+    found = beside(SWEDEN, NVL, H200)
+    lines = list(plan_view.beside(found, A_JOB, width))
+    assert all(len(line) <= width for line in lines), lines
+    said = " ".join(" ".join(lines).split())
+    assert "seeds on 8x H100 SXM * 32 min 65 min $17.36 $15.90/h; steps: profile" in said
+    assert "steps: profile x 2.5, from seeds on 8x H100_SXM" in said
+    assert said.count("risk of ") == 3
+    assert "risk of ddp: needs the proof on the box before the training" in said
+
+
+def test_a_gpu_that_does_not_hold_the_model_is_no_way() -> None:
+    small = dataclasses.replace(H200, gpu_ram_mb=16_000.0)
+    assert [strategies.of(one.job).name for one in beside(SWEDEN, small)] == ["ddp", "seeds"]
+
+
+def test_a_job_with_one_way_says_nothing_of_strategies() -> None:
+    of = job(training={"accelerator": "cpu"})
+    (only,) = beside(SWEDEN, NVL, H200, of=of)
+    assert not list(plan_view.beside((only,), of, 120))
+
+
+def test_a_single_gpu_that_ran_before_is_told_by_what_it_took() -> None:
+    """The job file of one on a single GPU says so; this one's figure of eight goes before the seeds' ratio."""
+    ran = log(job(machine={"gpu": "H200", "gpus": 1}), board="H200", parts={"sft": 100, "export": 1700}).history
+    (h200,) = (one for one in beside(SWEDEN, H200, earlier=[ran]) if one.offer.gpu_name == "H200")
+    steps = next(part for part in h200.forecast.parts if part.name == "training")
+    assert steps.seconds == pytest.approx(1600)
+    assert steps.source == "own history (1 job) x 1, from seeds on 1x H200"
+
+
+@pytest.mark.parametrize("jobs", [0, 1, 3])
+def test_how_far_earlier_plans_were_off_is_said_in_the_next(jobs: int) -> None:
+    earlier = []
+    for _ in range(jobs):
+        made = Log().add(a_plan().agreed("--yes"))
+        offer = dataclasses.asdict(SWEDEN)
+        made.add(RentIntended("gsh-1", offer, 7)).add(Rented(InstanceId(1), "gsh-1", offer, 15.9, 7))
+        made.add(Launched(("train",), "launch"), after=400).add(Trained(made.at + 2000), after=2000)
+        earlier.append(made.history)
+    said, told = shown(a_plan(earlier=earlier)), plan_view.as_json(a_plan(earlier=earlier))
+    assert told["errors"] == (
+        {
+            "setup": {"share": pytest.approx(0.5), "jobs": jobs},
+            "loading, training and export": {"share": pytest.approx(2412 / 2000 - 1), "jobs": jobs},
+            "in all": {"share": pytest.approx((600 + 2412) / 2400 - 1), "jobs": jobs},
+        }
+        if jobs
+        else {}
+    )
+    assert ("such forecasts were off by 26% in all" in said) is bool(jobs)
+    assert ("setup 50%, loading, training and export 21%" in " ".join(said.split())) is bool(jobs)
 
 
 # --- the question ---------------------------------------------------------------------------------
@@ -280,6 +375,7 @@ def test_the_plan_of_a_file_needs_no_package_and_leaves_no_job(ask: Ask, market:
     code, out, _ = ask("plan", file)
     assert code == 0
     assert "Sweden, SE" in out
+    assert "ways to train it, the cheapest first" in out
     assert f"nothing was rented; harness run {file} shows this again after preflight, and asks" in out
     assert ask("status")[1].startswith("no job has been run yet")
     assert market.created == 0
@@ -297,6 +393,11 @@ def test_the_plan_for_machines_is_one_json_object(ask: Ask, market: Market, file
     assert sum(part["usd"] for part in told["parts"]) == pytest.approx(told["usd"])
     assert (told["budget_usd"], told["max_usd_per_hour"], told["embedded"]) == (20.0, 16.0, False)
     assert told["machine"]["gpus"] == 8
+    assert [one["usd"] for one in told["strategies"]] == sorted(one["usd"] for one in told["strategies"])
+    assert {one["strategy"] for one in told["strategies"]} == {"seeds", "ddp", "single"}
+    for one in told["strategies"]:
+        assert sum(part["usd"] for part in one["parts"]) == pytest.approx(one["usd"])
+        assert one["risk"]
 
 
 def _write(home: Path, log: Log) -> None:

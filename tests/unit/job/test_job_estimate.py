@@ -92,6 +92,67 @@ def test_a_model_that_cannot_be_predicted_is_bad_input(job: Job) -> None:
         estimate.cost(odd)
 
 
+UNKNOWN = "MambaForCausalLM"
+
+
+def _of(job: Job, architecture: str, *, predict: bool = False, **artifact: object) -> Job:
+    model = job.model.model_copy(update={"architecture": architecture})
+    told = job.artifact.model_copy(update={"predict": predict, **artifact})
+    return job.model_copy(update={"model": model, "artifact": told})
+
+
+def test_an_architecture_that_is_not_known_needs_the_operators_word(job: Job) -> None:
+    for reckon in (estimate.cost, estimate.disk, estimate.in_words, estimate.artifact_bytes):
+        with pytest.raises(BadInput, match="MambaForCausalLM"):
+            reckon(_of(job, UNKNOWN, predict=True))
+
+
+def test_with_the_operators_word_it_counts_as_a_dense_one(job: Job) -> None:
+    unknown, dense = _of(job, UNKNOWN), _of(job, "LlamaForCausalLM")
+    assert estimate.base_bytes(unknown) == estimate.base_bytes(dense)
+    assert estimate.artifact_bytes(unknown) == estimate.artifact_bytes(dense)
+    assert estimate.disk(unknown) == estimate.disk(dense)
+    assert estimate.cost(unknown) == estimate.cost(dense)
+    assert estimate.in_words(unknown) == (
+        estimate.in_words(dense) + "; sizes reckoned as a dense model's: MambaForCausalLM is not known here"
+    )
+
+
+def test_it_is_no_smaller_than_its_floor(job: Job) -> None:
+    """A mixture of experts of these sizes is several times as large, and the operator's floor says so."""
+    large = _of(job, UNKNOWN, floors={"Q8_0": 45_000_000_000})
+    dense = _of(job, "LlamaForCausalLM")
+    assert estimate.artifact_bytes(large) == 45_000_000_001
+    grown = 45e9 / estimate.artifact_bytes(dense)
+    assert estimate.base_bytes(large) == pytest.approx(grown * estimate.base_bytes(dense), rel=1e-6)
+    alone = _of(job, UNKNOWN, kind="adapter", floor=10**9)
+    assert estimate.base_bytes(alone) == estimate.base_bytes(dense), "an adapter's floor says nothing of its base"
+    assert estimate.artifact_bytes(alone) == 10**9 + 1
+
+
+def test_heads_of_no_even_width_are_an_error_only_where_the_model_is_known(job: Job) -> None:
+    odd = job.model_copy(update={"model": job.model.model_copy(update={"num_attention_heads": 27})})
+    assert estimate.base_bytes(_of(odd, UNKNOWN)) > 0
+    with pytest.raises(BadInput, match="not a multiple"):
+        estimate.base_bytes(_of(odd, "LlamaForCausalLM"))
+
+
+def test_what_is_known_is_exact_whatever_the_operator_says(job: Job) -> None:
+    """``predict = false`` may be for the adapter's kind alone."""
+    for kind in ("gguf", "merged", "adapter"):
+        told, untold = (_of(job, "Qwen2ForCausalLM", predict=one, kind=kind, floor=10**12) for one in (True, False))
+        assert estimate.artifact_bytes(told) == estimate.artifact_bytes(untold)
+        assert estimate.base_bytes(told) == estimate.base_bytes(untold)
+
+
+def test_preflight_passes_the_sizes_of_a_model_that_is_not_known(job: Job) -> None:
+    checks, evidence = dict(check_functions(Stage.PREFLIGHT)), Evidence()
+    unknown = _of(job, UNKNOWN, floors={"Q8_0": 45_000_000_000})
+    with pytest.raises(AssertionError, match="are needed"):
+        checks["disk_plan_fits"](unknown, evidence)  # 150 GB hold no base of 85, its merged copy and 45 more
+    checks["disk_plan_fits"](_of(job, UNKNOWN), evidence)
+
+
 def test_training_alone_and_the_whole_rental_stand_side_by_side(job: Job) -> None:
     told = (
         "training alone 40 min, $10.72; whole rental with setup, download and traffic 65 min, $18.05; at most $16.00/h"

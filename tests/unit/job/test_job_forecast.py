@@ -42,6 +42,7 @@ def test_every_part_is_told_apart() -> None:
     assert [part.name for part in found.parts] == [
         "boot and install",
         "base download",
+        "loading",
         "training",
         "export",
         "download home",
@@ -51,7 +52,8 @@ def test_every_part_is_told_apart() -> None:
     assert _part(found, "base download").seconds == pytest.approx(15.231e9 * 8 / 6e9, rel=1e-3)
     assert _part(found, "base download").source == "offer, 6,000 Mb/s"
     assert _part(found, "export").seconds == 300
-    assert _part(found, "training").seconds == pytest.approx(180 + 330 * 4.4 + 80 * 6)
+    assert _part(found, "loading").seconds == 180
+    assert _part(found, "training").seconds == pytest.approx(330 * 4.4 + 80 * 6)
     assert _part(found, "traffic").usd == pytest.approx(15.231 * 0.01 + (8.093 + 5 * 1.938) * 0.02, abs=1e-3)
     assert _part(found, "training").usd == pytest.approx(_part(found, "training").seconds * 15.9 / 3600)
 
@@ -64,7 +66,10 @@ def test_an_evaluation_that_nobody_asked_for_is_no_part() -> None:
     ("timed", "names", "seconds"),
     [
         ("setup", ("boot and install", "base download"), 100.0),
-        ("training", ("training", "export"), 500.0),
+        ("load", ("loading",), 50.0),
+        ("steps", ("training",), 500.0),
+        ("export", ("export",), 22.0),
+        ("closing", ("giving back",), 11.0),
         ("download", ("download home",), 33.0),
         ("evaluate", ("evaluation",), 44.0),
     ],
@@ -80,9 +85,9 @@ def test_what_is_known_takes_the_place_of_the_profile(timed: str, names: tuple[s
 
 
 def test_what_is_done_already_is_left_out_of_what_is_known() -> None:
-    known = {"training": Taken(2412.0, "own history (1 job)")}  # as planned
+    known = {"steps": Taken(2 * (330 * 4.4 + 80 * 6), "own history (1 job)")}  # twice what is planned
     saved = forecast(job(), OFFER, known).seconds - forecast(job(), OFFER, known, {"sft": 300}).seconds
-    assert saved == pytest.approx(300 * 4.4)
+    assert saved == pytest.approx(2 * 300 * 4.4)
 
 
 @pytest.mark.parametrize("mbps", [0.0, 1.0, 200.0])
