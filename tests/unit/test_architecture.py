@@ -37,6 +37,7 @@ FLOORS = (
     "plugin",
     "api",
     "runner",
+    "fleet",
     "cli",
     "__main__",
 )
@@ -49,7 +50,7 @@ CLOSED_TO_OTHERS = {
 }
 """Rooms that are products of their own: who may import them."""
 
-PROVIDERS_OF_THINGS = {"vastai": "harness/providers/vast", "paramiko": "harness/remote"}
+PROVIDERS_OF_THINGS = {"vastai": "harness/providers/vast", "paramiko": "harness/remote", "dbos": "harness/fleet"}
 """The only folder that may import a library which talks to the world."""
 
 VAST_IS_NAMED_IN = {
