@@ -140,22 +140,22 @@ class Engine:
             last = max((one["function_id"] for one in steps), default=1)
             self.client.rewind_workflow(self.workflow(job), start_step=last, queue_name=self.queue)
 
-    def put_back(self, workflow: str) -> None:
-        """Have a job that a worker is driving wait for any worker; whatever its execution still records is refused."""
-        self.client.resume_workflow(workflow, queue_name=self.queue)
+    def put_back(self, worker: str) -> tuple[JobName, ...]:
+        """Have what a worker drives wait for any worker; whatever it still records of that is refused by DBOS."""
+        jobs = tuple(JobName(one.workflow_id.removeprefix(self.workflow(""))) for one in self._driven(worker))
+        self.client.resume_workflows([*map(self.workflow, jobs)], queue_name=self.queue)
+        return jobs
 
     def take_over(self, store: EventStore, ours: str) -> Iterator[JobName]:
-        """Put back the jobs of every worker whose lease is free: it has died, or is out of reach."""
+        """Put back what every worker drives whose lease is free: it has died, or is out of reach."""
         for worker in {one.executor_id for one in self._driven()} - {ours}:
             try:
                 lease = job_name(worker or "")
             except ValueError:
                 continue  # no worker of the harness
             try:
-                with store.lock(lease):
-                    for one in self._driven(lease):  # read anew: another may have taken them over by now
-                        self.put_back(one.workflow_id)
-                        yield JobName(one.workflow_id.removeprefix(self.workflow("")))
+                with store.lock(lease):  # under which it is looked again: another worker may have done so by now
+                    yield from self.put_back(lease)
             except JobBusy:
                 continue
 

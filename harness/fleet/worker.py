@@ -37,8 +37,8 @@ class JobHeld(Exception):
     """A job does not move until a person has done something."""
 
 
-class _PutBack(Exception):
-    """The worker ends: the job waits for another one."""
+class _NotHere(BaseException):
+    """The job goes on elsewhere. No mere Exception, which DBOS would record as the end of the workflow."""
 
 
 @dataclass(slots=True)
@@ -52,6 +52,8 @@ class Worker:
     store: EventStore
     clock: Clock
     told: Callable[[str], None]
+    program: tuple[str, ...] = (sys.executable, "-m", "harness")
+    """The command line whose ``run`` drives a job."""
     name: JobName = field(default_factory=lambda: _own_name())
     _ending: threading.Event = field(default_factory=threading.Event)
     _starting: threading.Lock = field(default_factory=threading.Lock)
@@ -79,7 +81,7 @@ class Worker:
     @contextmanager
     def _launched(self) -> Iterator[type[DBOS]]:
         """DBOS in this process, taking from the fleet's queue alone while the block runs."""
-        from dbos import DBOS, DBOSPortableJSONSerializer  # noqa: PLC0415 - an extra
+        from dbos import DBOS, DBOSPortableJSONSerializer, error  # noqa: PLC0415 - an extra
 
         DBOS(
             config={
@@ -99,13 +101,11 @@ class Worker:
 
         @DBOS.workflow(name=WORKFLOW)
         def drive_job(job: str) -> None:
-            workflow = str(DBOS.workflow_id)
             try:
                 for stage in ORDER:
                     drive_stage(job, str(stage))
-            except _PutBack:
-                self.engine.put_back(workflow)
-                raise
+            except error.DBOSWorkflowConflictIDError as lost:  # another worker has it, for ours was not heard from
+                raise _NotHere from lost
             except JobHeld as held:
                 self.told(f"{job}: held: {held}")
                 raise
@@ -118,6 +118,7 @@ class Worker:
         finally:
             self._end()
             DBOS.destroy(destroy_registry=True, workflow_completion_timeout_sec=_ENDING_S)
+            self.engine.put_back(self.name)
 
     def _end(self) -> None:
         """Begin no stage any more, and interrupt those that are being driven: their logs say how far they are."""
@@ -127,7 +128,7 @@ class Worker:
                 process.send_signal(signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGTERM)
 
     def _drive(self, job: str, stage: str) -> None:
-        """Drive a job through one stage. Raises JobHeld, or _PutBack when the worker ends."""
+        """Drive a job through one stage. Raises JobHeld, or _NotHere when the worker ends."""
         log = self.home / "fleets" / self.engine.fleet.name / f"{job}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         for wait_s in (*WAITS_S, None):
@@ -141,30 +142,30 @@ class Worker:
                 self.told(f"{job}: {stage} passed")
                 return
             if self._ending.is_set():
-                raise _PutBack
+                raise _NotHere
             if ended is Outcome.HELD or wait_s is None:
                 raise JobHeld(f"{stage}: {said}")
             self.told(f"{job}: {stage} did not pass (exit code {code}); again in {wait_s:.0f} s: {said}")
             self._ending.wait(wait_s)
 
     def _await_its_turn(self, job: JobName) -> None:
-        """Wait while another process drives the job: a person, or what a dead worker began. Raises _PutBack."""
+        """Wait while another process drives the job: a person, or what a dead worker began. Raises _NotHere."""
         while not self._ending.is_set():
             try:
                 with self.store.lock(job):
                     return
             except JobBusy:
                 self._ending.wait(_BUSY_S)
-        raise _PutBack
+        raise _NotHere
 
     def _run(self, log: Path, job: JobName, stage: Stage) -> tuple[int, str]:
         """Exit code of ``harness run`` for one stage, and the last that it said; all of that is in ``log``."""
-        command = [sys.executable, "-m", "harness", "run", *load_fleet(self.file).options(job, stage)]
+        command = [*self.program, "run", *load_fleet(self.file).options(job, stage)]
         with log.open("ab") as output:
             began = output.tell()
             with self._starting:
                 if self._ending.is_set():
-                    raise _PutBack
+                    raise _NotHere
                 process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **_apart()
                 )

@@ -1,0 +1,124 @@
+"""A fleet's workers in processes of their own, their jobs played: what DBOS and the leases make of every ending."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.core.lifecycle import ORDER
+from harness.fleet.engine import Place, Standing
+from tests.support.fleets import PlayedFleet, until, write_fleet
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="workers are killed by POSIX signals")
+ALL = [str(stage) for stage in ORDER]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[PlayedFleet]:
+    fleet = PlayedFleet(tmp_path / "files" / "fleet.toml", tmp_path / "home")
+    fleet.home.mkdir()
+    yield fleet
+    fleet.close()
+
+
+def _done(fleet: PlayedFleet) -> bool:
+    return set(fleet.places().values()) == {Place.DONE}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_its_children", [True, False], ids=["a lost machine", "a lost worker"])
+def test_a_killed_workers_jobs_go_on_elsewhere(made: PlayedFleet, *, with_its_children: bool) -> None:
+    write_fleet(made.file.parent, 3, concurrency=2)
+    for job in range(3):
+        made.play(job, "training", "wait")
+    first = made.start()
+    until(lambda: len([one for one in made.calls() if one[1] == "training"]) == 2)
+    in_flight = {job for job, stage in made.calls() if stage == "training"}
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    if with_its_children:
+        for child in made.children():
+            os.kill(child, signal.SIGKILL)
+    second = made.start()
+    if with_its_children:
+        until(lambda: all(made.calls().count((job, "training")) == 2 for job in in_flight))
+    (made.home / "go").touch()
+    code, said = made.end(second)
+    assert code == 0
+    assert _done(made)
+    assert said.count("its worker is gone") == 2
+    assert Counter(made.calls()) == {
+        (f"job-{job}", stage): 2 if stage == "training" and f"job-{job}" in in_flight else 1
+        for job in range(3)
+        for stage in ALL
+    }
+
+
+@pytest.mark.slow
+def test_held_jobs_keep_nobody_waiting_and_are_taken_up_where_they_stand(made: PlayedFleet) -> None:
+    write_fleet(made.file.parent, 3, concurrency=1)
+    made.play(0, "provision", "5")
+    made.play(1, "upload", "8 -9 0")
+    code, said = made.end(made.start())
+    assert code == 0
+    assert made.places() == {"job-0": Place.HELD, "job-1": Place.DONE, "job-2": Place.DONE}
+    with made.engine() as engine:
+        assert "job-0 is played in provision" in engine.standpoints()["job-0"].why  # type: ignore[index]
+    assert said.count("again in") == 2
+    begun = list(dict.fromkeys(job for job, _ in made.calls()))
+    assert begun == ["job-2", "job-1", "job-0"]  # by priority
+    before = len(made.calls())
+    made.end(made.start())
+    assert len(made.calls()) == before  # nobody has said anything
+    with made.engine() as engine:
+        engine.take_up(["job-0"])
+    made.end(made.start())
+    assert _done(made)
+    assert made.calls()[before:] == [("job-0", stage) for stage in ALL[1:]]
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_end_puts_its_jobs_back(made: PlayedFleet) -> None:
+    write_fleet(made.file.parent, 3)
+    for job in range(3):
+        made.play(job, "launch", "wait")
+    first = made.start()
+    until(lambda: len([one for one in made.calls() if one[1] == "launch"]) == 3)
+    os.kill(first.pid, signal.SIGTERM)
+    made.end(first)
+    assert set(made.places().values()) == {Place.WAITING}
+    assert not made.children()
+    (made.home / "go").touch()
+    _, said = made.end(made.start())
+    assert "is gone" not in said
+    assert _done(made)
+    assert Counter(made.calls())["job-0", "preflight"] == 1
+
+
+@pytest.mark.slow
+def test_paused_it_begins_nothing_and_drained_its_workers_end(made: PlayedFleet) -> None:
+    write_fleet(made.file.parent, 2, concurrency=1)
+    made.play(1, "install", "wait")
+    first = made.start()
+    until(lambda: ("job-1", "install") in made.calls())
+    with made.engine() as engine:
+        engine.stand(Standing.PAUSED)
+        (made.home / "go").touch()
+        until(lambda: engine.standpoints()["job-1"].place is Place.DONE)  # type: ignore[index]
+        assert engine.standing() is Standing.PAUSED
+        engine.stand(Standing.DRAINING)
+    code, _ = made.end(first)
+    assert code == 0
+    assert made.places() == {"job-0": Place.WAITING, "job-1": Place.DONE}
+    made.end(made.start())  # another worker does not begin by itself what was drained
+    assert made.places()["job-0"] is Place.WAITING
+    with made.engine() as engine:
+        engine.stand(Standing.RUNNING)
+    made.end(made.start())
+    assert _done(made)

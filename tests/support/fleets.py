@@ -1,0 +1,144 @@
+"""Fleets of jobs that are played: their files, and workers in processes of their own. Run as a program, it is one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.core import environment
+from harness.core.clock import SystemClock
+from harness.fleet import worker as fleet_worker
+from harness.fleet.engine import Engine, Place, open_engine
+from harness.fleet.file import load_fleet
+from harness.fleet.worker import Worker
+from harness.ledger.sql import open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+SUPPORT = ROOT / "tests" / "support"
+DEADLINE_S = 120.0
+
+
+def write_fleet(folder: Path, jobs: int, *, concurrency: int = 8, more: str = "", name: str = "night") -> Path:
+    """A fleet file in a folder, with so many quick jobs: job-0, job-1 and so on; ``more`` goes before its jobs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = (SUPPORT / "quick_job.toml").read_text(encoding="utf-8")
+    text = text.replace('"quick_package"', json.dumps((SUPPORT / "quick_package").as_posix()))
+    told = [f'name = "{name}"', f"concurrency = {concurrency}", more]
+    told += ["[agreed]", f"budget_usd = {20.0 * jobs}", "destroy = true"]
+    for number in range(jobs):
+        (folder / f"{number}.toml").write_text(text.replace('"quick"', f'"job-{number}"', 1), encoding="utf-8")
+        told += ["[[jobs]]", f'file = "{number}.toml"', f"priority = {jobs - number}"]
+    file = folder / "fleet.toml"
+    file.write_text("\n".join(told), encoding="utf-8")
+    return file
+
+
+def until(condition: Callable[[], bool], said: Callable[[], object] = lambda: "") -> None:
+    """Wait for a fact; raises AssertionError when it does not become true in two minutes."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, said()
+        time.sleep(0.05)
+
+
+@dataclass(slots=True)
+class PlayedFleet:
+    """A fleet with its home, and every worker that was started."""
+
+    file: Path
+    home: Path
+    environ: dict[str, str] = field(default_factory=dict)
+    workers: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def play(self, job: int, stage: str, codes: str) -> None:
+        """What ``harness run`` does with a job in a stage: see ``played_run``."""
+        (self.home / "plays").mkdir(parents=True, exist_ok=True)
+        (self.home / "plays" / f"job-{job}-{stage}").write_text(codes, encoding="utf-8")
+
+    def start(self) -> subprocess.Popen[str]:
+        """A worker in a process of its own."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.fleets", str(self.file)],
+            env={**os.environ, **self.environ, "HARNESS_HOME": str(self.home)},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.workers.append(process)
+        return process
+
+    def end(self, process: subprocess.Popen[str]) -> tuple[int, str]:
+        """Wait for a worker's end: its exit code, and all that it said."""
+        said, _ = process.communicate(timeout=DEADLINE_S)
+        sys.stdout.write(f"{said}--- exit {process.returncode}\n")
+        return process.returncode, said
+
+    def calls(self, word: str = "begin") -> list[tuple[str, str]]:
+        """Job and stage of every call that has begun, in their order."""
+        path = self.home / "calls"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        return [(words[1], words[2]) for line in lines if (words := line.split())[0] == word]
+
+    @contextmanager
+    def engine(self) -> Iterator[Engine]:
+        """The fleet as ``harness fleet status`` sees it."""
+        with open_engine(load_fleet(self.file), self.home) as engine:
+            yield engine
+
+    def places(self) -> dict[str, Place]:
+        """Place of each job."""
+        with self.engine() as engine:
+            return {str(name): one.place for name, one in engine.standpoints().items()}
+
+    def children(self) -> list[int]:
+        """Process ids of what drives jobs now."""
+        import psutil
+
+        found = []
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if str(SUPPORT / "played_run.py") in words and any(str(self.file.parent) in word for word in words):
+                found.append(process.pid)
+        return found
+
+    def close(self) -> None:
+        """Leave no process behind."""
+        for process in self.workers:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            if process.stdout is not None and not process.stdout.closed:
+                sys.stdout.write(process.stdout.read())  # pytest shows it when something does not hold
+                process.stdout.close()
+        for pid in self.children():
+            os.kill(pid, signal.SIGKILL)
+
+
+def main(file: Path) -> None:
+    """A worker whose jobs are played, and which tries again at once."""
+    fleet_worker.WAITS_S = (0.1, 0.1, 0.1)
+    fleet_worker._BUSY_S = 0.2
+    home = environment.home()
+    program = (sys.executable, str(SUPPORT / "played_run.py"))
+    with open_engine(load_fleet(file), home, patient=True) as engine:
+        store = open_store(home / "state.db", SystemClock())
+        worker = Worker(file, home, engine, store, SystemClock(), lambda told: print(told, flush=True), program)
+        known = worker.work()
+    print(json.dumps({name: one.place for name, one in known.items()}), flush=True)
+
+
+if __name__ == "__main__":
+    from harness.cli.entry import _ending_like_ctrl_c
+
+    with _ending_like_ctrl_c([]):
+        main(Path(sys.argv[1]))
