@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.support.postgres import Cluster
 
 # A gate for others must not turn red by luck: CI tries the same examples each time, people try new ones; and how
 # long an example takes says how busy the machine is.
@@ -36,3 +40,12 @@ def _the_power_stays_on() -> Iterator[None]:
         patch.setattr(os, "fsync", lambda _: None)
         patch.setattr(os, "fdatasync", lambda _: None, raising=False)
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL cluster of this test process."""
+    from tests.support.postgres import cluster
+
+    with cluster() as running:
+        yield running

@@ -91,7 +91,7 @@ def doctor(
 
 def _meant(typed: Path, home: Path) -> tuple[Job, Path]:
     """The job that the argument names; a store that is not there is not made for that."""
-    return job_of(typed) if (home / "state.db").is_file() else (load_job(typed), typed)
+    return job_of(typed) if environment.has_state(home) else (load_job(typed), typed)
 
 
 def _seen(looks: Mapping[str, Callable[[], object]], within_s: float) -> dict[str, Observed[Any]]:
@@ -122,7 +122,7 @@ def _state(home: Path) -> Iterator[Finding]:
         "a folder that can be written to",
         remedy=f"make it writable, or name another in {environment.HOME_VARIABLE}",
     )
-    if not (home / "state.db").is_file():
+    if not environment.has_state(home):
         yield Finding("jobs", "No job bills that is forgotten", Verdict.PASS, "no job has begun", "known jobs")
         return
     try:

@@ -32,7 +32,7 @@ def instead(violation: Violation) -> str:
     if violation.rule not in _ENDS_ONE:
         return by_rule(violation)
     try:
-        if not (environment.home() / "state.db").is_file():
+        if not environment.has_state(environment.home()):
             return by_rule(violation)
         from harness.wiring import open_ledger  # noqa: PLC0415  # loads SQLAlchemy, which few lines need
 

@@ -15,7 +15,7 @@ from harness.cli.orphans import survey
 from harness.cli.screens import LastingConsole, say
 from harness.core import durable, environment
 from harness.core.clock import SystemClock
-from harness.core.errors import BadInput, HarnessError, JobBusy, ProviderUnavailable, StillBilling
+from harness.core.errors import BadInput, HarnessError, ProviderUnavailable, StillBilling
 from harness.core.ids import InstanceId, JobName
 from harness.core.ports import Clock, Instance
 from harness.core.text import printable
@@ -23,7 +23,6 @@ from harness.job.provider import ProviderTable
 from harness.ledger import ownership
 from harness.ledger.bills import bills
 from harness.ledger.history import History
-from harness.ledger.jobs import Ledger
 from harness.ledger.locks import sole
 from harness.ledger.ownership import STRAY
 from harness.notify import targets
@@ -118,7 +117,7 @@ def _look(clock: Clock, after_s: float) -> Round:
         for name, history in histories.items():
             rental, listing = history.alive, shown.get(ownership.place(history.job.provider))
             its = listing.get(rental.instance_id) if listing is not None and rental is not None else None
-            working, now = _worked_on(ledger, name), clock.now()
+            working, now = ledger.store.holder(name) is not None, clock.now()
             forgotten += of_job(history, its, now, listed=listing is not None, worked_on=working, after_s=after_s)
         billing = [history for history in histories.values() if bills(history).may_bill]
         urls = [*environment.notify_urls(), *(url for history in billing for url in telling.of(history))]
@@ -135,15 +134,6 @@ def _places(histories: Mapping[JobName, History]) -> dict[object, ProviderTable]
         if bills(history).may_bill or (has_rented and is_paid):
             found.setdefault(ownership.place(table), table)
     return found
-
-
-def _worked_on(ledger: Ledger, job: JobName) -> bool:
-    """True when a process of this machine has the job."""
-    try:
-        with ledger.store.lock(job):
-            return False
-    except JobBusy:
-        return True
 
 
 def _notify(seen: Round, memory: Path, now: float, again_s: float) -> tuple[str, ...]:

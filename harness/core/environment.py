@@ -12,6 +12,9 @@ from harness.core.errors import BadInput
 
 HOME_VARIABLE = "HARNESS_HOME"
 NOTIFY_VARIABLE = "HARNESS_NOTIFY"
+STATE_VARIABLE = "HARNESS_STATE"
+STATE_FILE = "state.db"
+"""Name of the event store in a home, where no URL names another."""
 
 
 def variables() -> Mapping[str, str]:
@@ -49,6 +52,27 @@ def home() -> Path:
     return whole
 
 
+def state_url() -> str | None:
+    """URL of the event store where it is not a file in the home: HARNESS_STATE. It may hold a password.
+
+    Raises BadInput for a file whose place depends on the working directory.
+    """
+    given = os.environ.get(STATE_VARIABLE, "").strip()
+    scheme, known, path = given.partition(":///")
+    if given and (not known if "://" not in given else scheme == "sqlite" and not Path(path).is_absolute()):
+        raise BadInput(
+            f"{STATE_VARIABLE} names no place that is the same in every directory",
+            remedy=f"{STATE_VARIABLE}=postgresql+psycopg://USER:PASSWORD@HOST/DATABASE, or sqlite:/// and a whole path "
+            f"(sqlite:////srv/jobs/state.db); without it the jobs are in {HOME_VARIABLE}.",
+        )
+    return given or None
+
+
+def has_state(home: Path) -> bool:
+    """True when there is an event store to look at: looking makes none."""
+    return state_url() is not None or (home / STATE_FILE).is_file()
+
+
 def notify_urls() -> tuple[str, ...]:
     """URLs of HARNESS_NOTIFY, with blanks between them: who is told of every job."""
     return tuple(os.environ.get(NOTIFY_VARIABLE, "").split())
@@ -82,6 +106,7 @@ def for_gate() -> dict[str, str]:
         "PYTHONSTARTUP",
         "GITHUB_STEP_SUMMARY",
         NOTIFY_VARIABLE,
+        STATE_VARIABLE,
     }
     kept = {name: value for name, value in os.environ.items() if name.upper() not in scrubbed}
     return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONUTF8": "1"}

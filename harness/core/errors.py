@@ -166,6 +166,12 @@ class JobBusy(StoreFailed):
     default_remedy = "Wait until the process named above has ended, or end it, and run the same command again."
 
 
+class LeaseLost(StoreFailed):
+    """Another process has taken the job over: this one was not heard from for longer than its lease."""
+
+    default_remedy = "Nothing is to be done here: the process named above drives the job; harness status shows it."
+
+
 class StillBilling(HarnessError):
     """Something bills and nobody looks after it, as every line says; nothing was stopped or destroyed."""
 

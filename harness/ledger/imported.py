@@ -45,6 +45,15 @@ class Imported:
         """Raise Refused."""
         raise self.refusal(job)
 
+    def holder(self, job: JobName) -> str | None:
+        """None: nobody here."""
+        del job
+
+    def require_lease(self, job: JobName, *, within_s: float = 0.0) -> None:
+        """Raise Refused."""
+        del within_s
+        raise self.refusal(job)
+
     def records(self, job: JobName) -> tuple[Record, ...]:
         """The job's records in order, their chain verified."""
         if job not in self.jobs():

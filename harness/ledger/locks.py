@@ -1,4 +1,4 @@
-"""One process at a time runs a job: a lock file that the operating system releases when its holder dies."""
+"""One process of this machine at a time: a lock file that the operating system releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from harness.core.errors import JobBusy, StoreFailed
-from harness.core.ids import JobName
 from harness.core.ports import Clock
 from harness.core.text import printable
 
@@ -20,17 +19,11 @@ _HOLDER_LIMIT = 4096
 
 
 @contextmanager
-def job_lock(directory: Path, job: JobName, clock: Clock) -> Iterator[None]:
-    """Hold the job's lock while the block runs. Raises JobBusy at once when another holds it, StoreFailed."""
-    with sole(directory, f"job-{job}", f"job {job} is being run", clock):
-        yield
-
-
-@contextmanager
-def sole(directory: Path, name: str, what: str, clock: Clock) -> Iterator[None]:
+def sole(directory: Path, name: str, what: str, clock: Clock, *, names: bool = True) -> Iterator[None]:
     """Hold a lock of that name while the block runs; ``what`` is being done by its holder, as JobBusy says.
 
-    The holder is named in a file of its own beside the lock: Windows lets nobody read a locked file.
+    The holder is named in a file of its own beside the lock: Windows lets nobody read a locked file. Not ``names``:
+    somebody who only tries the lock.
     """
     lock = FileLock(directory / f"{name}.lock", timeout=0)
     holder = directory / f"{name}.holder.json"
@@ -38,11 +31,12 @@ def sole(directory: Path, name: str, what: str, clock: Clock) -> Iterator[None]:
         directory.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
-        raise JobBusy(f"{what} by {_named(holder)}") from error
+        raise JobBusy(f"{what} by {holder_of(directory, name)}") from error
     except (OSError, NotImplementedError) as error:
         raise StoreFailed(f"cannot lock {name} in {directory}: {error}") from error
     try:
-        _name_ourselves(holder, clock)
+        if names:
+            _name_ourselves(holder, clock)
         yield
     finally:
         lock.release()
@@ -57,10 +51,19 @@ def _name_ourselves(holder: Path, clock: Clock) -> None:
         raise StoreFailed(f"cannot write {holder}: {error}") from error
 
 
-def _named(holder: Path) -> str:
+def holder_of(directory: Path, name: str) -> str:
+    """The process that last had the lock of that name, in words."""
     try:
-        with holder.open(encoding="utf-8") as file:
-            known = json.loads(file.read(_HOLDER_LIMIT))
+        with (directory / f"{name}.holder.json").open(encoding="utf-8") as file:
+            return told(file.read(_HOLDER_LIMIT))
+    except (OSError, ValueError):
+        return told("")
+
+
+def told(holder: str) -> str:
+    """A process that wrote down who it is, in words."""
+    try:
+        known = json.loads(holder)
         return printable(f"process {int(known['pid'])} on {known['host']}", 200)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return "another process"

@@ -1,149 +1,129 @@
-"""The event store on SQLAlchemy: SQLite in one file.
+"""The event store on SQLAlchemy: the same tables in a SQLite file and on PostgreSQL.
 
-Durability: an append has reached the disk when it returns. SQLite runs with a rollback
-journal and synchronous=EXTRA, which is FULL plus a sync of the directory after the
-journal is deleted: with FULL alone a power loss right after a commit may bring the
-journal, and so the state before the commit, back (https://www.sqlite.org/pragma.html).
-WAL is not used: it needs shared memory, which network file systems lack, and keeps the
-newest events in a second file, which people forget when they copy the first.
-
-Several processes may append at once: every append takes SQLite's write lock before it
-reads the head it builds on.
+An append has reached the disk when it returns. Several processes may append at once, from several machines where it is
+a server: of each job one writes at a time, and reads the head that it builds on under that lock.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.pool import NullPool
 
+from harness.core import environment
 from harness.core.canonical import Json, canonical
-from harness.core.errors import BadInput, Conflict, LogDamaged, StoreFailed
+from harness.core.errors import Conflict, LogDamaged, StoreFailed
 from harness.core.ids import JobName
 from harness.core.ports import Clock
 from harness.core.text import printable
-from harness.ledger import billing, chain
+from harness.ledger import billing, chain, database, schema
 from harness.ledger.chain import Head, Record
 from harness.ledger.codec import decode, encode
-from harness.ledger.events import GateJudged, Reopened
+from harness.ledger.database import Database
 from harness.ledger.kinds import JobEvent
-from harness.ledger.locks import job_lock
+from harness.ledger.leases import Lease, Leases, name_of
+from harness.ledger.schema import EVENTS, HEADS
 
-SCHEMA_VERSION = 1
 MAX_DATA_BYTES = 4 << 20
 """The largest data of one event (bytes of canonical JSON); what is larger belongs into a file that the event names."""
 
-_BUSY_TIMEOUT_S = 30.0
-_OF_A_STAGE = (GateJudged.kind, Reopened.kind)
-"""Kinds of which the newest event of each stage counts."""
-_BEGIN = "sqlite_begin"
 
-_METADATA = sa.MetaData()
-_SCHEMA = sa.Table("schema_version", _METADATA, sa.Column("version", sa.Integer, primary_key=True))
-_EVENTS = sa.Table(
-    "events",
-    _METADATA,
-    sa.Column("job", sa.String(64), primary_key=True),
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("at", sa.Double, nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("data", sa.Text, nullable=False),
-    sa.Column("previous", sa.String(64), nullable=False),
-    sa.Column("digest", sa.String(64), nullable=False),
-)
-_BY_KIND = sa.Index("events_by_kind", _EVENTS.c.job, _EVENTS.c.kind, _EVENTS.c.seq)
-_HEADS = sa.Table(
-    "heads",
-    _METADATA,
-    sa.Column("job", sa.String(64), primary_key=True),
-    sa.Column("seq", sa.Integer, nullable=False),
-    sa.Column("digest", sa.String(64), nullable=False),
-)
+def open_state(home: Path, clock: Clock) -> SqlEventStore:
+    """The store of this user's jobs: the one that HARNESS_STATE names, else the file in the home."""
+    return open_store(environment.state_url() or home / environment.STATE_FILE, clock)
 
 
 def open_store(where: str | Path, clock: Clock) -> SqlEventStore:
-    """The store in a file (created when missing), by path or ``sqlite:///`` URL. Raises StoreFailed, BadInput."""
-    path = _path(where)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreFailed(f"cannot create {path.parent}: {error}") from error
-    engine = sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)), poolclass=NullPool, connect_args={"timeout": _BUSY_TIMEOUT_S}
-    )
-    sa.event.listen(engine, "connect", _on_connect)
-    sa.event.listen(engine, "begin", _on_begin)
-    store = SqlEventStore(engine, path, clock)
-    store.create_schema()
-    return store
+    """The store at a path or URL, created when missing, brought to today's schema when older.
+
+    Raises StoreFailed, BadInput for what is no such place, MissingExtra without the driver of a server.
+    """
+    opened = database.named(where, clock)
+    if opened.path is not None:
+        try:
+            opened.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreFailed(f"cannot create {opened.path.parent}: {error}") from error
+    if not opened.run(lambda connection: schema.is_current(connection, opened.place), patience_s=0):
+        opened.run(lambda connection: schema.make_current(connection, opened.place), sole="schema", patience_s=0)
+    return SqlEventStore(opened, clock, Leases(opened, clock))
 
 
 @dataclass(frozen=True, slots=True)
 class SqlEventStore:
     """An ``EventStore``; get one from ``open_store``. Safe for several processes and threads."""
 
-    engine: sa.Engine
-    path: Path
-    clock: Clock
+    database: Database
+    clock: Clock = field(repr=False)
+    leases: Leases = field(repr=False)
 
     def append(self, job: JobName, event: JobEvent, *, expected_seq: int | None = None) -> Record:
-        """Add one event; it is on the disk when this returns. Raises Conflict, StoreFailed."""
+        """Add one event; it is on the disk when this returns. Raises Conflict, LeaseLost, StoreFailed."""
         kind, data = encode(event)
         text = self._encoded(job, kind, data)
-        with self._transaction(write=True) as connection:
+        sent: Record | None = None
+
+        def write(connection: sa.Connection) -> Record:
+            nonlocal sent
+            if sent is not None and _holds(connection, sent):
+                return sent  # it was committed, and the answer was lost
+            self.leases.fence(connection, job)
             head = _read_head(connection, job)
             if expected_seq is not None and head.seq != expected_seq:
                 raise Conflict(f"job {job}: event {expected_seq} was expected to be the newest, but {head.seq} is")
-            record = chain.seal(head, job, self.clock.now(), kind, json.loads(text))
+            record = sent = chain.seal(head, job, self.clock.now(), kind, json.loads(text))
             try:
                 decode(record)
             except ValueError as error:  # fields of other types than theirs: the log could not be read again
                 raise StoreFailed(f"{error}, in job {job}: it is not written", remedy=_REPORT) from error
             row = {"job": job, "seq": record.seq, "at": record.at, "kind": kind, "data": text}
-            connection.execute(_EVENTS.insert().values(**row, previous=record.previous, digest=record.digest))
-            connection.execute(_HEADS.delete().where(_HEADS.c.job == job))
-            connection.execute(_HEADS.insert().values(job=job, seq=record.seq, digest=record.digest))
-        return record
+            stage = record.data.get("stage") if kind in schema.OF_A_STAGE else None
+            connection.execute(EVENTS.insert().values(**row, previous=head.digest, digest=record.digest, stage=stage))
+            connection.execute(HEADS.delete().where(HEADS.c.job == job))
+            connection.execute(HEADS.insert().values(job=job, seq=record.seq, digest=record.digest))
+            return record
+
+        return self.database.run(write, sole=name_of(job))
 
     def records(self, job: JobName) -> tuple[Record, ...]:
         """The job's records in order. Raises LogDamaged naming the first that is changed or missing."""
         log, wrong = self._read(job)
         if wrong:
-            raise LogDamaged(f"the log of job {job} in {self.path} is damaged: {wrong[0]}")
+            raise LogDamaged(f"the log of job {job} in {self.database.place} is damaged: {wrong[0]}")
         return log
 
     def jobs(self) -> tuple[JobName, ...]:
         """Every job that has an event, by name."""
-        with self._transaction() as connection:
-            named = sa.union(sa.select(_EVENTS.c.job), sa.select(_HEADS.c.job)).subquery()
-            return tuple(JobName(name) for name in connection.scalars(sa.select(named.c.job).order_by(named.c.job)))
+        named = sa.union(sa.select(EVENTS.c.job), sa.select(HEADS.c.job))
+        return tuple(sorted(self.database.run(lambda connection: map(JobName, connection.scalars(named).all()))))
 
     def outlines(self) -> Mapping[JobName, tuple[Record, ...] | None]:
         """Of every job the events that say where it stands; see ``EventStore.outlines``."""
-        events, heads = _EVENTS.c, _HEADS.c
+        events, heads = EVENTS.c, HEADS.c
         apart = sa.case(
-            (events.kind.in_(_OF_A_STAGE), sa.func.json_extract(events.data, "$.stage")),
-            (events.kind.in_(billing.COUNTED), events.seq),
+            (events.kind.in_(schema.OF_A_STAGE), events.stage),
+            (events.kind.in_(billing.COUNTED), sa.cast(events.seq, sa.Text)),
         )
         last = sa.select(events.job, sa.func.max(events.seq).label("seq")).group_by(events.job, events.kind, apart)
         picked = last.union(sa.select(events.job, sa.literal(1).label("seq")).distinct()).subquery()
         rows_of = (
-            _EVENTS.select()
+            sa.select(*_COLUMNS)
             .join(picked, sa.and_(picked.c.job == events.job, picked.c.seq == events.seq))
             .order_by(events.job, events.seq)
         )
         counts_of = sa.select(events.job, sa.func.count().label("count")).group_by(events.job)
-        with self._transaction() as connection:
-            counts = {JobName(row.job): row.count for row in connection.execute(counts_of)}
-            known = {JobName(row.job): Head(row.seq, row.digest) for row in connection.execute(sa.select(*heads))}
-            rows = connection.execute(rows_of).all()
+        counts, known, rows = self.database.run(
+            lambda connection: (
+                {JobName(row.job): row.count for row in connection.execute(counts_of)},
+                {JobName(row.job): Head(row.seq, row.digest) for row in connection.execute(sa.select(*heads))},
+                connection.execute(rows_of).all(),
+            )
+        )
         found: dict[JobName, list[Record]] = {job: [] for job in (*counts, *known)}
         odd: set[JobName] = set()
         for row in rows:
@@ -164,23 +144,17 @@ class SqlEventStore:
         """Everything that is wrong with the job's log, naming each changed or missing event; empty when it is whole."""
         return self._read(job)[1]
 
-    def lock(self, job: JobName) -> AbstractContextManager[None]:
-        """Held by one process at a time, released by the system when it dies. Raises JobBusy, StoreFailed."""
-        return job_lock(self.path.with_name(f"{self.path.name}.locks"), job, self.clock)
+    def lock(self, job: JobName) -> AbstractContextManager[Lease]:
+        """Have the job's lease; see ``EventStore.lock``. Raises JobBusy, StoreFailed."""
+        return self.leases.held(job)
 
-    def create_schema(self) -> None:
-        """Create what is missing in an empty store. Raises StoreFailed when the store is of another version."""
-        with self._transaction(write=True) as connection:
-            _METADATA.create_all(connection)
-            _BY_KIND.create(connection, checkfirst=True)
-            versions = list(connection.scalars(sa.select(_SCHEMA.c.version)))
-            if not versions:
-                connection.execute(_SCHEMA.insert().values(version=SCHEMA_VERSION))
-            elif versions != [SCHEMA_VERSION]:
-                raise StoreFailed(
-                    f"{self.path} has schema version {versions[-1]}; this harness knows version {SCHEMA_VERSION}",
-                    remedy="Use the version of the harness that wrote it, or a newer one.",
-                )
+    def holder(self, job: JobName) -> str | None:
+        """The process that has the job, in words; None when nobody has it."""
+        return self.leases.holder(job)
+
+    def require_lease(self, job: JobName, *, within_s: float = 0.0) -> None:
+        """Raise LeaseLost unless this process has the job; see ``EventStore.require_lease``."""
+        self.leases.require(job, within_s=within_s)
 
     def _encoded(self, job: JobName, kind: str, data: Mapping[str, Json]) -> str:
         try:
@@ -195,9 +169,10 @@ class SqlEventStore:
         return text.decode("ascii")
 
     def _read(self, job: JobName) -> tuple[tuple[Record, ...], tuple[str, ...]]:
-        with self._transaction() as connection:
-            rows = connection.execute(_EVENTS.select().where(_EVENTS.c.job == job).order_by(_EVENTS.c.seq)).all()
-            head = _read_head(connection, job)
+        rows_of = sa.select(*_COLUMNS).where(EVENTS.c.job == job).order_by(EVENTS.c.seq)
+        rows, head = self.database.run(
+            lambda connection: (connection.execute(rows_of).all(), _read_head(connection, job))
+        )
         log, unreadable = [], []
         for row in rows:
             try:
@@ -206,53 +181,19 @@ class SqlEventStore:
                 unreadable.append(f"event {row.seq} cannot be read: {printable(str(error), 200)}")
         return tuple(log), (*unreadable, *chain.problems(log, head))
 
-    @contextmanager
-    def _transaction(self, *, write: bool = False) -> Iterator[sa.Connection]:
-        """A transaction, committed at the end of the block; every failure of the database is a StoreFailed."""
-        engine = self.engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}) if write else self.engine
-        try:
-            with engine.begin() as connection:
-                yield connection
-        except sa.exc.IntegrityError as error:
-            raise Conflict(f"{self.path}: another writer came between: {error.orig}") from error
-        except sa.exc.SQLAlchemyError as error:
-            cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-            remedy = _SPOILT if type(cause) is sqlite3.DatabaseError else None
-            raise StoreFailed(f"the event store {self.path} cannot be used: {cause}", remedy=remedy) from error
 
-
-_SPOILT = (
-    "Restore it from a copy. Without one, move it away: harness orphans then shows what bills, and "
-    "harness destroy --instance-id N --job-file FILE brings the model home first."
-)
 _REPORT = "This is a fault of the harness: report it with the message above."
+_COLUMNS = tuple(EVENTS.c[name] for name in ("job", "seq", "at", "kind", "data", "previous", "digest"))
 
 
-def _path(where: str | Path) -> Path:
-    if isinstance(where, Path) or "://" not in where:
-        return Path(where).resolve()
-    try:
-        url = sa.make_url(where)
-    except sa.exc.ArgumentError as error:
-        raise BadInput("the event store's URL cannot be parsed") from error
-    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
-        shown = url.render_as_string(hide_password=True)
-        raise BadInput(f"the event store must be a SQLite file: a path, or sqlite:///PATH; not {shown}")
-    return Path(url.database).resolve()
-
-
-def _on_connect(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver starts no transactions of its own: _on_begin does
-    for pragma in ("journal_mode=DELETE", "synchronous=EXTRA"):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _on_begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql(str(connection.get_execution_options().get(_BEGIN, "BEGIN")))
+def _holds(connection: sa.Connection, record: Record) -> bool:
+    """True when the job's log has this very record."""
+    there = sa.select(EVENTS.c.digest).where(EVENTS.c.job == record.job, EVENTS.c.seq == record.seq)
+    return connection.scalar(there) == record.digest
 
 
 def _read_head(connection: sa.Connection, job: JobName) -> Head:
-    row = connection.execute(_HEADS.select().where(_HEADS.c.job == job)).one_or_none()
+    row = connection.execute(HEADS.select().where(HEADS.c.job == job)).one_or_none()
     return Head(row.seq, row.digest) if row is not None else chain.EMPTY
 
 

@@ -38,5 +38,19 @@ class EventStore(Protocol):
     def verify(self, job: JobName) -> tuple[str, ...]:
         """Everything that is wrong with the job's log, naming each changed or missing event; empty when it is whole."""
 
-    def lock(self, job: JobName) -> AbstractContextManager[None]:
-        """Held by one process at a time, released by the system when it dies; raises JobBusy naming the holder."""
+    def lock(self, job: JobName) -> AbstractContextManager[object]:
+        """The job's lease: held by one process at a time. Raises JobBusy naming the holder.
+
+        While it is held, ``append`` takes an event of the job only from its holder; one from whom another has taken it
+        over is refused with LeaseLost, in the same transaction.
+        """
+
+    def holder(self, job: JobName) -> str | None:
+        """The process that has the job, in words; None when nobody has it. A look: nothing is taken."""
+
+    def require_lease(self, job: JobName, *, within_s: float = 0.0) -> None:
+        """Raise LeaseLost unless this process has the job by the store's word, which is no older than ``within_s``.
+
+        What cannot be taken back, at the provider or on the box, comes right after. Raises JobBusy for a process that
+        has taken no lease while another has one.
+        """

@@ -28,11 +28,18 @@ JOB, OTHER = JobName("forex"), JobName("another")
 Open = Callable[[], EventStore]
 
 
-@pytest.fixture(params=["sqlite"])
-def open_it(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store that nobody has opened: its path or URL."""
+    if request.param == "sqlite":
+        return str(tmp_path / "events.db")
+    return str(request.getfixturevalue("postgres").new_database())
+
+
+@pytest.fixture
+def open_it(place: str) -> Open:
     """Opens the same store again and again, as another process would."""
-    del request
-    return lambda: open_store(tmp_path / "events.db", FakeClock())
+    return lambda: open_store(place, FakeClock())
 
 
 @pytest.fixture
@@ -92,47 +99,47 @@ def test_an_event_that_could_not_be_read_again_is_refused_and_appends_nothing(fi
     assert store.records(JOB) == ()
 
 
-def _append_many(path: Path, count: int) -> None:
-    store = open_store(path, SystemClock())
+def _append_many(place: str, count: int) -> None:
+    store = open_store(place, SystemClock())
     for number in range(count):
         store.append(JOB, CheckpointMirrored(str(os.getpid()), number))
 
 
-def test_processes_that_append_at_once_make_one_chain(tmp_path: Path) -> None:
-    path, each = tmp_path / "events.db", 15
+def test_processes_that_append_at_once_make_one_chain(place: str) -> None:
+    each = 15
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_append_many, args=(path, each), daemon=True) for _ in range(3)]
+    writers = [context.Process(target=_append_many, args=(place, each), daemon=True) for _ in range(3)]
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join(60)
+        writer.join(120)
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
-    store = open_store(path, SystemClock())
+    store = open_store(place, SystemClock())
     assert store.verify(JOB) == ()
     assert [event.seq for event in store.records(JOB)] == list(range(1, 3 * each + 1))
 
 
-def _race(path: Path, barrier: object, won: object) -> None:
-    store = open_store(path, SystemClock())
-    barrier.wait(30)  # type: ignore[attr-defined]  # a multiprocessing proxy
+def _race(place: str, barrier: object, won: object) -> None:
+    store = open_store(place, SystemClock())
+    barrier.wait(120)  # type: ignore[attr-defined]  # a multiprocessing proxy
     with contextlib.suppress(Conflict):
         store.append(JOB, DestroyIntended(InstanceId(4711), None), expected_seq=0)
         won.put(os.getpid())  # type: ignore[attr-defined]  # a multiprocessing queue
 
 
-def test_of_processes_that_take_the_same_step_one_wins(tmp_path: Path) -> None:
+def test_of_processes_that_take_the_same_step_one_wins(place: str) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, won = context.Barrier(3), context.Queue()
-    racers = [context.Process(target=_race, args=(tmp_path / "events.db", barrier, won), daemon=True) for _ in range(3)]
+    racers = [context.Process(target=_race, args=(place, barrier, won), daemon=True) for _ in range(3)]
     for racer in racers:
         racer.start()
     for racer in racers:
-        racer.join(60)
+        racer.join(120)
     winner = won.get(timeout=10)
     won.close()
     assert [racer.exitcode for racer in racers] == [0, 0, 0]
     assert winner in {racer.pid for racer in racers}
-    assert len(open_store(tmp_path / "events.db", SystemClock()).records(JOB)) == 1
+    assert len(open_store(place, SystemClock()).records(JOB)) == 1
 
 
 APPEND_AND_TELL = """
@@ -147,15 +154,14 @@ while True:
 
 
 @pytest.mark.parametrize("events_first", [1, 3, 7, 20])
-def test_what_was_told_to_be_appended_survives_a_kill(events_first: int, tmp_path: Path) -> None:
-    path = tmp_path / "events.db"
-    with subprocess.Popen([sys.executable, "-c", APPEND_AND_TELL, str(path)], stdout=subprocess.PIPE) as writer:
+def test_what_was_told_to_be_appended_survives_a_kill(events_first: int, place: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", APPEND_AND_TELL, place], stdout=subprocess.PIPE) as writer:
         assert writer.stdout is not None
         for _ in range(events_first):
             writer.stdout.readline()
         writer.kill()
         told = events_first + len(writer.stdout.read().splitlines())
-    store = open_store(path, SystemClock())
+    store = open_store(place, SystemClock())
     assert store.verify(JOB) == ()
     assert told <= len(store.records(JOB)) <= told + 1
 

@@ -82,6 +82,12 @@ class MemoryStore:
         del job
         yield
 
+    def holder(self, job: JobName) -> str | None:
+        del job
+
+    def require_lease(self, job: JobName, *, within_s: float = 0.0) -> None:
+        pass
+
 
 @dataclass(slots=True)
 class Telling:

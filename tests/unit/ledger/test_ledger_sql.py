@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from harness.core.errors import BadInput, JobBusy, StoreFailed
 from harness.core.ids import JobName
 from harness.ledger.events import Closed, Opened, Uploaded
-from harness.ledger.sql import SCHEMA_VERSION, SqlEventStore, open_store
+from harness.ledger.schema import VERSION
+from harness.ledger.sql import SqlEventStore, open_store
 from tests.support.fake_clock import FakeClock
 
 JOB = JobName("forex")
@@ -95,23 +96,23 @@ def test_a_log_that_was_tampered_with_is_not_used(statement: str, named: str, st
 
 
 def test_commits_reach_the_disk_with_their_directory(store: SqlEventStore) -> None:
-    with store.engine.connect() as connection:
+    with store.database.engine.connect() as connection:
         assert connection.scalar(sa.text("pragma journal_mode")) == "delete"
         assert connection.scalar(sa.text("pragma synchronous")) == 3  # EXTRA
         assert connection.scalar(sa.text("pragma busy_timeout")) == 30_000
 
 
 def test_the_store_is_one_file_at_rest(store: SqlEventStore, path: Path) -> None:
-    assert store.path == path
+    assert store.database.path == path
     assert [entry.name for entry in path.parent.iterdir()] == ["events.db"]
 
 
-@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 0])
+@pytest.mark.parametrize("version", [VERSION + 1, 0])
 def test_another_schema_is_not_touched(version: int, store: SqlEventStore, path: Path) -> None:
     del store
     tamper(path, f"update schema_version set version = {version}")
     before = path.read_bytes()
-    with pytest.raises(StoreFailed, match=f"has schema version {version}; this harness knows version 1"):
+    with pytest.raises(StoreFailed, match=f"has schema version {version}; this harness knows version {VERSION}"):
         open_store(path, FakeClock())
     assert path.read_bytes() == before
 
@@ -153,7 +154,7 @@ def test_a_state_directory_that_cannot_be_written_says_so(tmp_path: Path) -> Non
 
 
 def test_a_full_disk_says_so_and_appends_nothing(store: SqlEventStore, path: Path) -> None:
-    @sa.event.listens_for(store.engine, "connect")
+    @sa.event.listens_for(store.database.engine, "connect")
     def fill(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute("pragma max_page_count = 6")
 
@@ -163,7 +164,7 @@ def test_a_full_disk_says_so_and_appends_nothing(store: SqlEventStore, path: Pat
 
 
 def test_a_writer_that_never_ends_is_not_waited_for_for_ever(store: SqlEventStore, path: Path) -> None:
-    @sa.event.listens_for(store.engine, "connect")
+    @sa.event.listens_for(store.database.engine, "connect")
     def hurry(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute("pragma busy_timeout = 50")
 
@@ -180,12 +181,12 @@ def test_a_writer_that_never_ends_is_not_waited_for_for_ever(store: SqlEventStor
 def test_a_url_names_a_file_too(tmp_path: Path) -> None:
     path = tmp_path / "with space.db"
     store = open_store(f"sqlite:///{path}", FakeClock())
-    assert store.path == path
-    assert open_store(str(path), FakeClock()).path == path
+    assert store.database.path == path
+    assert open_store(str(path), FakeClock()).database.path == path
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite://", "sqlite:///:memory:", "postgresql://me:secret@db/x", "oracle://x", "://", "nonsense://"]
+    "url", ["sqlite://", "sqlite:///:memory:", "mysql://me:secret@db/x", "oracle://x", "://", "nonsense://"]
 )
 def test_other_databases_are_refused_without_showing_a_password(url: str) -> None:
     with pytest.raises(BadInput) as caught:
@@ -196,7 +197,7 @@ def test_other_databases_are_refused_without_showing_a_password(url: str) -> Non
 @pytest.mark.parametrize("holder", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1, "host": "h\\u001b[2J"}'])
 def test_a_holder_that_cannot_be_read_is_just_another_process(holder: str, store: SqlEventStore) -> None:
     with store.lock(JOB):
-        (file,) = store.path.with_name("events.db.locks").glob("*.holder.json")
+        (file,) = store.database.path.with_name("events.db.locks").glob("*.holder.json")
         file.write_text(holder)
         with pytest.raises(JobBusy, match="is being run by") as caught, store.lock(JOB):
             pass
@@ -204,6 +205,6 @@ def test_a_holder_that_cannot_be_read_is_just_another_process(holder: str, store
 
 
 def test_a_lock_directory_in_the_way_says_so(store: SqlEventStore) -> None:
-    store.path.with_name("events.db.locks").write_text("in the way")
+    store.database.path.with_name("events.db.locks").write_text("in the way")
     with pytest.raises(StoreFailed, match="cannot lock job-forex"), store.lock(JOB):
         pass
