@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core import environment
-from harness.core.errors import BadInput, HarnessError, JobBusy, MissingExtra, StoreFailed
+from harness.core.clock import SystemClock
+from harness.core.errors import BadInput, JobBusy, MissingExtra, StoreFailed
 from harness.core.ids import JobName, job_name
 from harness.core.text import did_you_mean, printable
 from harness.fleet.file import Fleet
+from harness.ledger import database
 from harness.ledger.store import EventStore
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ APPLICATION = "harness-fleet"
 VERSION = "1"
 """Version of the workflow's shape: workers of the same one take each other's jobs over, whatever else differs."""
 WORKFLOW = "drive_job"
-_STATE_VARIABLE = "HARNESS_STATE"
 
 
 class Standing(StrEnum):
@@ -176,24 +177,30 @@ def _standpoint(one: WorkflowStatus) -> Standpoint:
 
 
 def database_url(home: Path) -> str:
-    """Database of DBOS: that of HARNESS_STATE, where all machines meet; else a file of this machine's home."""
-    given = environment.variables().get(_STATE_VARIABLE)
-    return given or f"sqlite:///{(home / 'fleet.db').as_posix()}"
+    """Database of DBOS: the server of HARNESS_STATE, where all machines meet; else a file beside the event store.
+
+    Raises BadInput for a URL that is none, StoreFailed when a server does not answer.
+    """
+    known = database.named(environment.state_url() or home / environment.STATE_FILE, SystemClock())
+    if known.path is not None:
+        known.path.parent.mkdir(parents=True, exist_ok=True)
+        return f"sqlite:///{known.path.with_name('fleet.db').as_posix()}"
+    known.run(lambda _: None, patience_s=0)
+    return known.engine.url.render_as_string(hide_password=False)
 
 
 @contextmanager
 def open_engine(fleet: Fleet, home: Path, *, patient: bool = False) -> Iterator[Engine]:
     """The engine of a fleet, its tables made where they are missing.
 
-    ``patient``: a database that does not answer is waited for. Raises MissingExtra, and StoreFailed in place of what
-    the database raises.
+    ``patient``: a database that goes away is waited for. Raises MissingExtra, and StoreFailed for what the database
+    raises.
     """
     try:
         from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer  # noqa: PLC0415 - an extra
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - heavy
     except ImportError as error:
         raise MissingExtra("harness fleet", "fleet") from error
-    home.mkdir(parents=True, exist_ok=True)
     url = database_url(home)
     try:
         DBOS.migrate(url)
@@ -207,7 +214,5 @@ def open_engine(fleet: Fleet, home: Path, *, patient: bool = False) -> Iterator[
             yield Engine(fleet, client)
         finally:
             client.destroy()
-    except HarnessError:
-        raise
-    except SQLAlchemyError as error:
-        raise StoreFailed(f"the database of the fleets does not answer: {printable(str(error), 500)}") from error
+    except SQLAlchemyError as error:  # whose words may hold the URL's password
+        raise StoreFailed(f"the tables of the fleets cannot be used: {type(error).__name__}") from None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.core.errors import BadInput, HarnessError, JobBusy
+from harness.core.errors import BadInput
 from harness.core.ids import JobName, job_name, new_nonce
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.ports import Clock
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _LOOK_S = 2.0
 _BUSY_S = 5.0
+_SURE_S = 20.0
+"""Age (seconds) to which the word that this worker's lease stands will do: it is renewed more often than that."""
 _ENDING_S = 120
 """Seconds in which what is being driven is put back when the worker is told to end."""
 _TAIL = 4000
@@ -69,6 +71,7 @@ class Worker:
                 self.engine.stand(Standing.RUNNING)  # with the limits that the file says by now
             self.engine.enqueue()
             while True:
+                self.store.require_lease(self.name, within_s=_SURE_S)
                 for job in self.engine.take_over(self.store, self.name):
                     self.told(f"{job}: its worker is gone; it waits for another")
                 known = self.engine.standpoints()
@@ -150,13 +153,9 @@ class Worker:
 
     def _await_its_turn(self, job: JobName) -> None:
         """Wait while another process drives the job: a person, or what a dead worker began. Raises _NotHere."""
-        while not self._ending.is_set():
-            try:
-                with self.store.lock(job):
-                    return
-            except JobBusy:
-                self._ending.wait(_BUSY_S)
-        raise _NotHere
+        while self.store.holder(job) is not None:
+            if self._ending.wait(_BUSY_S):
+                raise _NotHere
 
     def _run(self, log: Path, job: JobName, stage: Stage) -> tuple[int, str]:
         """Exit code of ``harness run`` for one stage, and the last that it said; all of that is in ``log``."""

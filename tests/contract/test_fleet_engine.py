@@ -14,6 +14,7 @@ import pytest
 from harness.core.lifecycle import ORDER
 from harness.fleet.engine import Place, Standing
 from tests.support.fleets import PlayedFleet, until, write_fleet
+from tests.support.postgres import Cluster
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="workers are killed by POSIX signals")
 ALL = [str(stage) for stage in ORDER]
@@ -21,10 +22,13 @@ ALL = [str(stage) for stage in ORDER]
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[PlayedFleet]:
-    fleet = PlayedFleet(tmp_path / "files" / "fleet.toml", tmp_path / "home")
-    fleet.home.mkdir()
+    fleet = PlayedFleet(tmp_path)
     yield fleet
     fleet.close()
+
+
+def _in_training(fleet: PlayedFleet) -> set[str]:
+    return {job for job, stage in fleet.calls() if stage == "training"}
 
 
 def _done(fleet: PlayedFleet) -> bool:
@@ -38,8 +42,8 @@ def test_a_killed_workers_jobs_go_on_elsewhere(made: PlayedFleet, *, with_its_ch
     for job in range(3):
         made.play(job, "training", "wait")
     first = made.start()
-    until(lambda: len([one for one in made.calls() if one[1] == "training"]) == 2)
-    in_flight = {job for job, stage in made.calls() if stage == "training"}
+    until(lambda: len(_in_training(made)) == 2)
+    in_flight = _in_training(made)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
     if with_its_children:
@@ -48,7 +52,7 @@ def test_a_killed_workers_jobs_go_on_elsewhere(made: PlayedFleet, *, with_its_ch
     second = made.start()
     if with_its_children:
         until(lambda: all(made.calls().count((job, "training")) == 2 for job in in_flight))
-    (made.home / "go").touch()
+    (made.played / "go").touch()
     code, said = made.end(second)
     assert code == 0
     assert _done(made)
@@ -58,6 +62,35 @@ def test_a_killed_workers_jobs_go_on_elsewhere(made: PlayedFleet, *, with_its_ch
         for job in range(3)
         for stage in ALL
     }
+
+
+@pytest.mark.slow
+def test_on_a_server_a_lost_machines_jobs_go_on_at_another_though_the_server_restarts(
+    tmp_path: Path, postgres: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = PlayedFleet(tmp_path, postgres.new_database())
+    monkeypatch.setenv("HARNESS_STATE", str(made.state))
+    try:
+        write_fleet(made.file.parent, 8, concurrency=4, more="concurrency_per_worker = 2")
+        for job in range(8):
+            made.play(job, "training", "wait")
+        first, second = made.start(), made.start()
+        until(lambda: len(_in_training(made)) == 4)
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
+        for child in made.children(of=first.pid):
+            os.kill(child, signal.SIGKILL)
+        postgres.stop()
+        postgres.start()
+        (made.played / "go").touch()
+        code, said = made.end(second)
+        assert code == 0
+        assert _done(made)
+        assert said.count("its worker is gone") == 2
+        assert max(Counter(made.calls()).values()) == 2
+        assert sum(Counter(made.calls()).values()) == 8 * len(ALL) + 2
+    finally:
+        made.close()
 
 
 @pytest.mark.slow
@@ -94,7 +127,7 @@ def test_a_worker_that_is_told_to_end_puts_its_jobs_back(made: PlayedFleet) -> N
     made.end(first)
     assert set(made.places().values()) == {Place.WAITING}
     assert not made.children()
-    (made.home / "go").touch()
+    (made.played / "go").touch()
     _, said = made.end(made.start())
     assert "is gone" not in said
     assert _done(made)
@@ -109,7 +142,7 @@ def test_paused_it_begins_nothing_and_drained_its_workers_end(made: PlayedFleet)
     until(lambda: ("job-1", "install") in made.calls())
     with made.engine() as engine:
         engine.stand(Standing.PAUSED)
-        (made.home / "go").touch()
+        (made.played / "go").touch()
         until(lambda: engine.standpoints()["job-1"].place is Place.DONE)  # type: ignore[index]
         assert engine.standing() is Standing.PAUSED
         engine.stand(Standing.DRAINING)

@@ -19,7 +19,8 @@ from harness.fleet import worker as fleet_worker
 from harness.fleet.engine import Engine, Place, open_engine
 from harness.fleet.file import load_fleet
 from harness.fleet.worker import Worker
-from harness.ledger.sql import open_store
+from harness.ledger import leases
+from harness.ledger.sql import open_state
 
 ROOT = Path(__file__).resolve().parents[2]
 SUPPORT = ROOT / "tests" / "support"
@@ -53,21 +54,40 @@ def until(condition: Callable[[], bool], said: Callable[[], object] = lambda: ""
 class PlayedFleet:
     """A fleet with its home, and every worker that was started."""
 
-    file: Path
-    home: Path
-    environ: dict[str, str] = field(default_factory=dict)
+    folder: Path
+    state: str | None = None
+    """URL of the store where it is not a file: each worker has a home of its own then."""
     workers: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def file(self) -> Path:
+        """The fleet file."""
+        return self.folder / "files" / "fleet.toml"
+
+    @property
+    def played(self) -> Path:
+        """Where the played jobs meet."""
+        return self.folder / "played"
+
+    def home(self, worker: int) -> Path:
+        """The harness's folder of a worker."""
+        return self.folder / f"home-{worker if self.state else 0}"
 
     def play(self, job: int, stage: str, codes: str) -> None:
         """What ``harness run`` does with a job in a stage: see ``played_run``."""
-        (self.home / "plays").mkdir(parents=True, exist_ok=True)
-        (self.home / "plays" / f"job-{job}-{stage}").write_text(codes, encoding="utf-8")
+        (self.played / "plays").mkdir(parents=True, exist_ok=True)
+        (self.played / "plays" / f"job-{job}-{stage}").write_text(codes, encoding="utf-8")
 
     def start(self) -> subprocess.Popen[str]:
         """A worker in a process of its own."""
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.fleets", str(self.file)],
-            env={**os.environ, **self.environ, "HARNESS_HOME": str(self.home)},
+            env={
+                **os.environ,
+                "HARNESS_HOME": str(self.home(len(self.workers))),
+                "PLAYED": str(self.played),
+                **({"HARNESS_STATE": self.state} if self.state else {}),
+            },
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -85,14 +105,14 @@ class PlayedFleet:
 
     def calls(self, word: str = "begin") -> list[tuple[str, str]]:
         """Job and stage of every call that has begun, in their order."""
-        path = self.home / "calls"
+        path = self.played / "calls"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         return [(words[1], words[2]) for line in lines if (words := line.split())[0] == word]
 
     @contextmanager
     def engine(self) -> Iterator[Engine]:
         """The fleet as ``harness fleet status`` sees it."""
-        with open_engine(load_fleet(self.file), self.home) as engine:
+        with open_engine(load_fleet(self.file), self.home(0)) as engine:
             yield engine
 
     def places(self) -> dict[str, Place]:
@@ -100,15 +120,17 @@ class PlayedFleet:
         with self.engine() as engine:
             return {str(name): one.place for name, one in engine.standpoints().items()}
 
-    def children(self) -> list[int]:
-        """Process ids of what drives jobs now."""
+    def children(self, of: int | None = None) -> list[int]:
+        """Process ids of what drives jobs now, or of what a worker began that is gone."""
         import psutil
 
         found = []
-        for process in psutil.process_iter(["cmdline"]):
-            words = process.info["cmdline"] or []
-            if str(SUPPORT / "played_run.py") in words and any(str(self.file.parent) in word for word in words):
-                found.append(process.pid)
+        for process in psutil.process_iter(["cmdline", "environ"]):
+            words, home = process.info["cmdline"] or [], (process.info["environ"] or {}).get("HARNESS_HOME")
+            if str(SUPPORT / "played_run.py") in words and any(str(self.folder) in word for word in words):
+                numbers = [worker.pid for worker in self.workers]
+                if of is None or home == str(self.home(numbers.index(of))):
+                    found.append(process.pid)
         return found
 
     def close(self) -> None:
@@ -128,10 +150,11 @@ def main(file: Path) -> None:
     """A worker whose jobs are played, and which tries again at once."""
     fleet_worker.WAITS_S = (0.1, 0.1, 0.1)
     fleet_worker._BUSY_S = 0.2
+    leases.LEASE_S = 15.0  # type: ignore[misc]
     home = environment.home()
     program = (sys.executable, str(SUPPORT / "played_run.py"))
     with open_engine(load_fleet(file), home, patient=True) as engine:
-        store = open_store(home / "state.db", SystemClock())
+        store = open_state(home, SystemClock())
         worker = Worker(file, home, engine, store, SystemClock(), lambda told: print(told, flush=True), program)
         known = worker.work()
     print(json.dumps({name: one.place for name, one in known.items()}), flush=True)
