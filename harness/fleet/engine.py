@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from harness.core import environment
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, JobBusy, MissingExtra, StoreFailed
@@ -198,7 +200,6 @@ def open_engine(fleet: Fleet, home: Path, *, patient: bool = False) -> Iterator[
     """
     try:
         from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer  # noqa: PLC0415 - an extra
-        from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415 - heavy
     except ImportError as error:
         raise MissingExtra("harness fleet", "fleet") from error
     url = database_url(home)

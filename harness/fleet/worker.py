@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import OperationalError
+
 from harness.core.errors import BadInput
 from harness.core.ids import JobName, job_name, new_nonce
 from harness.core.lifecycle import ORDER, Stage
@@ -77,9 +79,16 @@ class Worker:
                 known = self.engine.standpoints()
                 if not stay and all(one.place in {Place.DONE, Place.HELD} for one in known.values()):
                     return known
-                if self.engine.standing() is Standing.DRAINING and not self.engine.drives(self.name):
+                if self._is_drained():
                     return known
                 self.clock.sleep(_LOOK_S)
+
+    def _is_drained(self) -> bool:
+        """True when the fleet is being drained and nothing is left here; a server that is away has not said so."""
+        try:
+            return self.engine.standing() is Standing.DRAINING and not self.engine.drives(self.name)
+        except OperationalError:  # which DBOS waits out everywhere else
+            return False
 
     @contextmanager
     def _launched(self) -> Iterator[type[DBOS]]:
