@@ -23,7 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    help="Drive many jobs at once: workers on one machine or several, one queue, what is agreed to in a file.",
+    help="Drive many jobs at once, by workers on one machine or several: run, status, pause, drain, resume.",
 )
 FleetFile = Annotated[Path, typer.Argument(help="The fleet file (TOML).", metavar="FLEET")]
 
@@ -49,9 +49,7 @@ def run(
 
 
 @app.command()
-def status(
-    file: FleetFile, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False
-) -> None:
+def status(file: FleetFile, as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False) -> None:
     """Show the fleet and each job's place in it, with where the job stands and what it costs."""
     fleet, home, now = load_fleet(file), environment.home(), SystemClock().now()
     with open_engine(fleet, home) as engine, open_ledger(home) as ledger:

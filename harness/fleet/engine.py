@@ -43,8 +43,8 @@ class Place(StrEnum):
     """State of one job in the fleet."""
 
     ABSENT = "not begun"
-    WAITING = "waits"
-    DRIVEN = "is driven"
+    WAITING = "waiting"
+    DRIVEN = "driven"
     DONE = "done"
     HELD = "held"
 

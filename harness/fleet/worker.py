@@ -45,10 +45,18 @@ class _NotHere(BaseException):
     """The job goes on elsewhere. No mere Exception, which DBOS would record as the end of the workflow."""
 
 
+def _own_name() -> JobName:
+    """Name of this process as a worker, also that of its lease."""
+    host = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in platform.node().lower())
+    return job_name(f"worker-{host[:40]}-{new_nonce()}")
+
+
 @dataclass(slots=True)
 class Worker:
-    """One process that drives jobs. ``name`` is its lease's, held for as long as it lives: who finds that free takes
-    its jobs over."""
+    """One process that drives jobs.
+
+    ``name`` is also that of its lease, held for as long as it lives: who finds that free takes its jobs over.
+    """
 
     file: Path
     home: Path
@@ -58,7 +66,7 @@ class Worker:
     told: Callable[[str], None]
     program: tuple[str, ...] = (sys.executable, "-m", "harness")
     """The command line whose ``run`` drives a job."""
-    name: JobName = field(default_factory=lambda: _own_name())
+    name: JobName = field(default_factory=_own_name)
     _ending: threading.Event = field(default_factory=threading.Event)
     _starting: threading.Lock = field(default_factory=threading.Lock)
     _driving: set[subprocess.Popen[bytes]] = field(default_factory=set)
@@ -109,7 +117,7 @@ class Worker:
 
         @DBOS.step(name="drive_stage")
         def drive_stage(job: str, stage: str) -> None:
-            self._drive(job, stage)
+            self._drive(job_name(job), Stage(stage))
 
         @DBOS.workflow(name=WORKFLOW)
         def drive_job(job: str) -> None:
@@ -139,14 +147,14 @@ class Worker:
             for process in self._driving:
                 process.send_signal(signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGTERM)
 
-    def _drive(self, job: str, stage: str) -> None:
+    def _drive(self, job: JobName, stage: Stage) -> None:
         """Drive a job through one stage. Raises JobHeld, or _NotHere when the worker ends."""
         log = self.home / "fleets" / self.engine.fleet.name / f"{job}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         for wait_s in (*WAITS_S, None):
-            self._await_its_turn(JobName(job))
+            self._await_its_turn(job)
             try:
-                code, said = self._run(log, JobName(job), Stage(stage))
+                code, said = self._run(log, job, stage)
             except BadInput as error:  # of the fleet file, which is read anew each time
                 raise JobHeld(str(error)) from error
             ended = outcome(code)
@@ -187,12 +195,6 @@ class Worker:
             text = said.read(_TAIL).decode("utf-8", "replace")
         last = text.rpartition("error: ")[2].split()
         return code, printable(" ".join(last), 600) or f"exit code {code}, without a word"
-
-
-def _own_name() -> JobName:
-    """Name of this process as a worker, also that of its lease."""
-    host = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in platform.node().lower())
-    return job_name(f"worker-{host[:40]}-{new_nonce()}")
 
 
 def _apart() -> dict[str, object]:

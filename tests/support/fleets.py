@@ -146,6 +146,11 @@ class PlayedFleet:
             os.kill(pid, signal.SIGKILL)
 
 
+def _say(told: str) -> None:
+    sys.stdout.write(f"{told}\n")
+    sys.stdout.flush()
+
+
 def main(file: Path) -> None:
     """A worker whose jobs are played, and which tries again at once."""
     fleet_worker.WAITS_S = (0.1, 0.1, 0.1)
@@ -155,9 +160,9 @@ def main(file: Path) -> None:
     program = (sys.executable, str(SUPPORT / "played_run.py"))
     with open_engine(load_fleet(file), home, patient=True) as engine:
         store = open_state(home, SystemClock())
-        worker = Worker(file, home, engine, store, SystemClock(), lambda told: print(told, flush=True), program)
+        worker = Worker(file, home, engine, store, SystemClock(), _say, program)
         known = worker.work()
-    print(json.dumps({name: one.place for name, one in known.items()}), flush=True)
+    _say(json.dumps({name: one.place for name, one in known.items()}))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """A ``harness run`` that is played: it ends with the exit codes of a script, and writes down that it was called.
 
-Run as a program, below the fleet's worker; it starts at once, for it loads nothing of the harness. In the folder PLAYED:
-``calls`` gets a line for each beginning and end; ``plays/JOB-STAGE`` holds the codes of the first calls, or ``wait``:
-until the file ``go`` is there. It has the job's lock of a store that is a file, as the harness has it.
+Run as a program, below the fleet's worker; it starts at once, for it loads nothing of the harness. In the folder
+PLAYED, ``calls`` gets a line for each beginning and end; ``plays/JOB-STAGE`` holds the codes of the first calls, or
+``wait``: until the file ``go`` is there. It has the job's lock of a store that is a file, as the harness has it.
 """
 
 from __future__ import annotations

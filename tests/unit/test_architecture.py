@@ -324,6 +324,7 @@ def _loaded(statement: str) -> set[str]:
 )
 def test_what_is_heavy_is_loaded_when_it_is_needed(statement: str) -> None:
     heavy = {"torch", "transformers", "vastai", "aiohttp", "asyncssh", "datasets", "xllamacpp", "numpy", "sqlalchemy"}
+    heavy |= {"dbos", "psycopg"}
     if "cli" not in statement:
         heavy.add("paramiko")
     assert not _loaded(statement) & heavy
