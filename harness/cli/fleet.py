@@ -14,7 +14,7 @@ from harness.core import environment
 from harness.core.clock import SystemClock
 from harness.core.errors import HarnessError
 from harness.core.text import printable
-from harness.fleet.engine import Place, Standing, open_engine
+from harness.fleet.engine import FleetState, JobPlace, open_engine
 from harness.fleet.file import load_fleet
 from harness.fleet.worker import Worker
 from harness.wiring import open_ledger
@@ -39,7 +39,7 @@ def run(
         worker = Worker(file.resolve(), home, engine, ledger.store, SystemClock(), lambda told: say(console, told))
         say(console, f"fleet {fleet.name}: {len(fleet.jobs)} jobs, this is {worker.name}; Ctrl-C puts its jobs back")
         known = worker.work(stay=stay)
-    held = {name: one.why for name, one in known.items() if one.place is Place.HELD}
+    held = {name: one.why for name, one in known.items() if one.place is JobPlace.HELD}
     if held:
         raise HarnessError(
             f"fleet {fleet.name}: {len(held)} of {len(known)} jobs are held: "
@@ -53,7 +53,7 @@ def status(file: FleetFile, as_json: Annotated[bool, typer.Option("--json", help
     """Show the fleet and each job's place in it, with where the job stands and what it costs."""
     fleet, home, now = load_fleet(file), environment.home(), SystemClock().now()
     with open_engine(fleet, home) as engine, open_ledger(home) as ledger:
-        standing, known = engine.standing() or Standing.RUNNING, engine.standpoints()
+        standing, known = engine.standing() or FleetState.RUNNING, engine.standpoints()
         begun = ledger.store.jobs()
         rows = {name: ledger.row(name, now) if name in begun else None for name in known}
     if as_json:
@@ -63,7 +63,7 @@ def status(file: FleetFile, as_json: Annotated[bool, typer.Option("--json", help
         ]
         typer.echo(json.dumps({"fleet": fleet.name, "standing": standing, "jobs": jobs}, indent=1))
         return
-    counts = [f"{sum(one.place is place for one in known.values())} {place}" for place in Place]
+    counts = [f"{sum(one.place is place for one in known.values())} {place}" for place in JobPlace]
     typer.echo(f"fleet {fleet.name}: {standing}, at most {fleet.concurrency} at once; {', '.join(counts)}")
     for name, one in known.items():
         more = f" by {one.worker}" if one.worker else f": {one.why}" if one.why else ""
@@ -76,13 +76,15 @@ def status(file: FleetFile, as_json: Annotated[bool, typer.Option("--json", help
 @app.command()
 def pause(file: FleetFile) -> None:
     """Begin no job any more; those that are being driven go on to their ends."""
-    _stand(file, Standing.PAUSED, "no job begins any more, and what is driven goes on; harness fleet resume ends that")
+    _stand(
+        file, FleetState.PAUSED, "no job begins any more; what is driven goes on; harness fleet resume ends that"
+    )
 
 
 @app.command()
 def drain(file: FleetFile) -> None:
     """As pause, and every worker ends when it drives nothing any more."""
-    _stand(file, Standing.DRAINING, "no job begins any more, and each worker ends with the jobs that it drives")
+    _stand(file, FleetState.DRAINING, "no job begins any more, and each worker ends with the jobs that it drives")
 
 
 @app.command()
@@ -94,14 +96,14 @@ def resume(
 ) -> None:
     """Let jobs begin again; or, where jobs are named, have these taken up where they were held."""
     if not jobs:
-        _stand(file, Standing.RUNNING, "jobs begin again, within the limits of the file")
+        _stand(file, FleetState.RUNNING, "jobs begin again, within the limits of the file")
         return
     with open_engine(load_fleet(file), environment.home()) as engine:
         engine.take_up(jobs)
     typer.echo(f"{', '.join(jobs)}: the next worker that is free goes on from the stage that held it")
 
 
-def _stand(file: Path, standing: Standing, told: str) -> None:
+def _stand(file: Path, standing: FleetState, told: str) -> None:
     fleet = load_fleet(file)
     with open_engine(fleet, environment.home()) as engine:
         engine.stand(standing)

@@ -29,7 +29,7 @@ VERSION = "1"
 WORKFLOW = "drive_job"
 
 
-class Standing(StrEnum):
+class FleetState(StrEnum):
     """State of the whole fleet."""
 
     RUNNING = "running"
@@ -39,7 +39,7 @@ class Standing(StrEnum):
     """As paused, and each worker ends when it drives nothing any more."""
 
 
-class Place(StrEnum):
+class JobPlace(StrEnum):
     """State of one job in the fleet."""
 
     ABSENT = "not begun"
@@ -49,11 +49,11 @@ class Place(StrEnum):
     HELD = "held"
 
 
-_PLACES: Mapping[str, Place] = {
-    "ENQUEUED": Place.WAITING,
-    "DELAYED": Place.WAITING,
-    "PENDING": Place.DRIVEN,
-    "SUCCESS": Place.DONE,
+_PLACES: Mapping[str, JobPlace] = {
+    "ENQUEUED": JobPlace.WAITING,
+    "DELAYED": JobPlace.WAITING,
+    "PENDING": JobPlace.DRIVEN,
+    "SUCCESS": JobPlace.DONE,
 }
 """By DBOS's status of the workflow; any other one has ended without having brought the job to its end."""
 
@@ -62,7 +62,7 @@ _PLACES: Mapping[str, Place] = {
 class Standpoint:
     """A job's place in the fleet: the worker that has it, or why it is held."""
 
-    place: Place
+    place: JobPlace
     worker: str = ""
     why: str = ""
 
@@ -83,21 +83,21 @@ class Engine:
         """Id of a job's workflow: asked for twice, there is one."""
         return f"{self.queue}/{job}"
 
-    def standing(self) -> Standing | None:
+    def standing(self) -> FleetState | None:
         """State of the fleet; None before its first worker."""
         queue = self.client.retrieve_queue(self.queue)
         if queue is None:
             return None
         if queue.worker_concurrency != 0:
-            return Standing.RUNNING
-        return Standing.PAUSED if queue.global_concurrency else Standing.DRAINING
+            return FleetState.RUNNING
+        return FleetState.PAUSED if queue.global_concurrency else FleetState.DRAINING
 
-    def stand(self, standing: Standing) -> None:
+    def stand(self, standing: FleetState) -> None:
         """Bring the fleet to this state, with the limits of the file; every worker hears of it within seconds."""
-        fleet, runs = self.fleet, standing is Standing.RUNNING
+        fleet, runs = self.fleet, standing is FleetState.RUNNING
         self.client.register_queue(
             self.queue,
-            global_concurrency=0 if standing is Standing.DRAINING else fleet.concurrency,
+            global_concurrency=0 if standing is FleetState.DRAINING else fleet.concurrency,
             worker_concurrency=fleet.concurrency_per_worker if runs else 0,
             limiter={"limit": fleet.rate.jobs, "period": fleet.rate.per_s} if fleet.rate else None,
             application_name=APPLICATION,
@@ -119,12 +119,12 @@ class Engine:
             )
 
     def standpoints(self) -> dict[JobName, Standpoint]:
-        """Place of every job: those of the file in its order, then those that it does not name any more."""
+        """JobPlace of every job: those of the file in its order, then those that it does not name any more."""
         told = {
             JobName(one.workflow_id.removeprefix(self.workflow(""))): _standpoint(one)
             for one in self.client.list_workflows(queue_name=self.queue, load_input=False)
         }
-        absent = Standpoint(Place.ABSENT)
+        absent = Standpoint(JobPlace.ABSENT)
         return {**{name: told.get(name, absent) for name in self.fleet.jobs}, **told}
 
     def take_up(self, jobs: Sequence[str]) -> None:
@@ -132,7 +132,7 @@ class Engine:
         known = self.standpoints()
         for job in jobs:
             place = known[JobName(job)].place if job in known else None
-            if place is not Place.HELD:
+            if place is not JobPlace.HELD:
                 said = f"{place.value}, and not held" if place else "no job of this fleet"
                 raise BadInput(
                     f"fleet {self.fleet.name}: {job} is {said}",
@@ -173,9 +173,9 @@ class Engine:
 
 
 def _standpoint(one: WorkflowStatus) -> Standpoint:
-    place = _PLACES.get(one.status, Place.HELD)
-    why = str(one.error or f"its workflow is {one.status}") if place is Place.HELD else ""
-    return Standpoint(place, (one.executor_id or "") if place is Place.DRIVEN else "", printable(why, 1000))
+    place = _PLACES.get(one.status, JobPlace.HELD)
+    why = str(one.error or f"its workflow is {one.status}") if place is JobPlace.HELD else ""
+    return Standpoint(place, (one.executor_id or "") if place is JobPlace.DRIVEN else "", printable(why, 1000))
 
 
 def database_url(home: Path) -> str:

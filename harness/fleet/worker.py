@@ -20,9 +20,9 @@ from harness.core.ids import JobName, job_name, new_nonce
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.ports import Clock
 from harness.core.text import printable
-from harness.fleet.engine import APPLICATION, VERSION, WORKFLOW, Engine, Place, Standing, Standpoint, database_url
+from harness.fleet.consequence import WAITS_S, Consequence, consequence
+from harness.fleet.engine import APPLICATION, VERSION, WORKFLOW, Engine, FleetState, JobPlace, Standpoint, database_url
 from harness.fleet.file import load_fleet
-from harness.fleet.outcome import WAITS_S, Outcome, outcome
 from harness.ledger.store import EventStore
 
 if TYPE_CHECKING:
@@ -77,15 +77,15 @@ class Worker:
         Whatever breaks it off puts the jobs that it drives back for any worker, and is raised again.
         """
         with self.store.lock(self.name), self._launched():
-            if self.engine.standing() in {None, Standing.RUNNING}:
-                self.engine.stand(Standing.RUNNING)  # with the limits that the file says by now
+            if self.engine.standing() in {None, FleetState.RUNNING}:
+                self.engine.stand(FleetState.RUNNING)  # with the limits that the file says by now
             self.engine.enqueue()
             while True:
                 self.store.require_lease(self.name, within_s=_SURE_S)
                 for job in self.engine.take_over(self.store, self.name):
                     self.told(f"{job}: its worker is gone; it waits for another")
                 known = self.engine.standpoints()
-                if not stay and all(one.place in {Place.DONE, Place.HELD} for one in known.values()):
+                if not stay and all(one.place in {JobPlace.DONE, JobPlace.HELD} for one in known.values()):
                     return known
                 if self._is_drained():
                     return known
@@ -94,7 +94,7 @@ class Worker:
     def _is_drained(self) -> bool:
         """True when the fleet is being drained and nothing is left here; a server that is away has not said so."""
         try:
-            return self.engine.standing() is Standing.DRAINING and not self.engine.drives(self.name)
+            return self.engine.standing() is FleetState.DRAINING and not self.engine.drives(self.name)
         except OperationalError:  # which DBOS waits out everywhere else
             return False
 
@@ -157,13 +157,13 @@ class Worker:
                 code, said = self._run(log, job, stage)
             except BadInput as error:  # of the fleet file, which is read anew each time
                 raise JobHeld(str(error)) from error
-            ended = outcome(code)
-            if ended is Outcome.PASSED:
+            ended = consequence(code)
+            if ended is Consequence.PASSED:
                 self.told(f"{job}: {stage} passed")
                 return
             if self._ending.is_set():
                 raise _NotHere
-            if ended is Outcome.HELD or wait_s is None:
+            if ended is Consequence.HELD or wait_s is None:
                 raise JobHeld(f"{stage}: {said}")
             self.told(f"{job}: {stage} did not pass (exit code {code}); again in {wait_s:.0f} s: {said}")
             self._ending.wait(wait_s)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.lifecycle import ORDER
-from harness.fleet.engine import Place, Standing
+from harness.fleet.engine import FleetState, JobPlace
 from tests.support.fleets import PlayedFleet, until, write_fleet
 from tests.support.postgres import Cluster
 
@@ -32,7 +32,7 @@ def _in_training(fleet: PlayedFleet) -> set[str]:
 
 
 def _done(fleet: PlayedFleet) -> bool:
-    return set(fleet.places().values()) == {Place.DONE}
+    return set(fleet.places().values()) == {JobPlace.DONE}
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_held_jobs_keep_nobody_waiting_and_are_taken_up_where_they_stand(made: P
     made.play(1, "upload", "8 -9 0")
     code, said = made.end(made.start())
     assert code == 0
-    assert made.places() == {"job-0": Place.HELD, "job-1": Place.DONE, "job-2": Place.DONE}
+    assert made.places() == {"job-0": JobPlace.HELD, "job-1": JobPlace.DONE, "job-2": JobPlace.DONE}
     with made.engine() as engine:
         assert "job-0 is played in provision" in engine.standpoints()["job-0"].why  # type: ignore[index]
     assert said.count("again in") == 2
@@ -125,7 +125,7 @@ def test_a_worker_that_is_told_to_end_puts_its_jobs_back(made: PlayedFleet) -> N
     until(lambda: len([one for one in made.calls() if one[1] == "launch"]) == 3)
     os.kill(first.pid, signal.SIGTERM)
     made.end(first)
-    assert set(made.places().values()) == {Place.WAITING}
+    assert set(made.places().values()) == {JobPlace.WAITING}
     assert not made.children()
     (made.played / "go").touch()
     _, said = made.end(made.start())
@@ -141,17 +141,17 @@ def test_paused_it_begins_nothing_and_drained_its_workers_end(made: PlayedFleet)
     first = made.start()
     until(lambda: ("job-1", "install") in made.calls())
     with made.engine() as engine:
-        engine.stand(Standing.PAUSED)
+        engine.stand(FleetState.PAUSED)
         (made.played / "go").touch()
-        until(lambda: engine.standpoints()["job-1"].place is Place.DONE)  # type: ignore[index]
-        assert engine.standing() is Standing.PAUSED
-        engine.stand(Standing.DRAINING)
+        until(lambda: engine.standpoints()["job-1"].place is JobPlace.DONE)  # type: ignore[index]
+        assert engine.standing() is FleetState.PAUSED
+        engine.stand(FleetState.DRAINING)
     code, _ = made.end(first)
     assert code == 0
-    assert made.places() == {"job-0": Place.WAITING, "job-1": Place.DONE}
+    assert made.places() == {"job-0": JobPlace.WAITING, "job-1": JobPlace.DONE}
     made.end(made.start())  # another worker does not begin by itself what was drained
-    assert made.places()["job-0"] is Place.WAITING
+    assert made.places()["job-0"] is JobPlace.WAITING
     with made.engine() as engine:
-        engine.stand(Standing.RUNNING)
+        engine.stand(FleetState.RUNNING)
     made.end(made.start())
     assert _done(made)

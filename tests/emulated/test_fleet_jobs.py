@@ -28,6 +28,17 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the embedded bo
 JOBS = 3
 NAMES = [JobName(f"job-{number}") for number in range(JOBS)]
 NIGHT_S = 600.0
+TWO_AT_ONCE_IN_NO_HURRY = {
+    "max_usd_per_hour = 16.0": "max_usd_per_hour = 20.0",  # two offers fit, and a machine is rented out once
+    "ready_timeout_s = 25": "ready_timeout_s = 120",
+    "launch_deadline_s = 30": "launch_deadline_s = 120",
+    "training_deadline_s = 40": "training_deadline_s = 300",
+    "stall_s = 20": "stall_s = 120",
+    "reconnect_s = 5": "reconnect_s = 30",
+    "dead_after_s = 4": "dead_after_s = 30",
+    "absence_deadline_s = 20": "absence_deadline_s = 120",
+}
+"""Changes of the quick job's file: its limits are for one job on a machine that does nothing else."""
 
 
 @pytest.fixture
@@ -65,7 +76,9 @@ def _drivers(worker: int) -> list[tuple[int, list[str]]]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_night_in_which_a_machine_is_lost(home: Path, tmp_path: Path) -> None:
-    file = write_fleet(tmp_path / "files", JOBS, concurrency=2, more="concurrency_per_worker = 1")
+    file = write_fleet(
+        tmp_path / "files", JOBS, concurrency=2, more="concurrency_per_worker = 1", changes=TWO_AT_ONCE_IN_NO_HURRY
+    )
     store = open_state(home, SystemClock())
     first, second = _worker(home, file), _worker(home, file)
     try:
@@ -80,7 +93,7 @@ def test_a_night_in_which_a_machine_is_lost(home: Path, tmp_path: Path) -> None:
             entered = [event.stage for event in events_of(store.records(lost[0])) if isinstance(event, StageEntered)]
             return Stage.TRAINING in entered
 
-        until(in_training)
+        until(in_training, NIGHT_S)
         for pid in (first.pid, *(pid for pid, _ in _drivers(first.pid))):
             os.kill(pid, signal.SIGKILL)
         said, _ = second.communicate(timeout=NIGHT_S)
@@ -91,7 +104,8 @@ def test_a_night_in_which_a_machine_is_lost(home: Path, tmp_path: Path) -> None:
         for worker in (first, second):
             if worker.poll() is None:
                 os.killpg(worker.pid, signal.SIGKILL)
-            worker.communicate()
+            if worker.stdout is not None and not worker.stdout.closed:
+                sys.stdout.write(worker.communicate()[0])
     shown, _ = _worker(home, file, "status").communicate(timeout=DEADLINE_S)
     assert f"{JOBS} done" in shown
     operator = Operator(home.parent, "none")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 from harness.core import environment
 from harness.core.clock import SystemClock
 from harness.fleet import worker as fleet_worker
-from harness.fleet.engine import Engine, Place, open_engine
+from harness.fleet.engine import Engine, JobPlace, open_engine
 from harness.fleet.file import load_fleet
 from harness.fleet.worker import Worker
 from harness.ledger import leases
@@ -27,12 +27,20 @@ SUPPORT = ROOT / "tests" / "support"
 DEADLINE_S = 120.0
 
 
-def write_fleet(folder: Path, jobs: int, *, concurrency: int = 8, more: str = "", name: str = "night") -> Path:
-    """A fleet file in a folder, with so many quick jobs: job-0, job-1 and so on; ``more`` goes before its jobs."""
+def write_fleet(
+    folder: Path, jobs: int, *, concurrency: int = 8, more: str = "", changes: Mapping[str, str] | None = None
+) -> Path:
+    """A fleet file in a folder, with so many quick jobs: job-0, job-1 and so on; ``more`` goes before its jobs.
+
+    ``changes``: what of the quick job's file is replaced by what.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     text = (SUPPORT / "quick_job.toml").read_text(encoding="utf-8")
     text = text.replace('"quick_package"', json.dumps((SUPPORT / "quick_package").as_posix()))
-    told = [f'name = "{name}"', f"concurrency = {concurrency}", more]
+    for old, new in (changes or {}).items():
+        assert old in text
+        text = text.replace(old, new)
+    told = ['name = "night"', f"concurrency = {concurrency}", more]
     told += ["[agreed]", f"budget_usd = {20.0 * jobs}", "destroy = true"]
     for number in range(jobs):
         (folder / f"{number}.toml").write_text(text.replace('"quick"', f'"job-{number}"', 1), encoding="utf-8")
@@ -42,11 +50,11 @@ def write_fleet(folder: Path, jobs: int, *, concurrency: int = 8, more: str = ""
     return file
 
 
-def until(condition: Callable[[], bool], said: Callable[[], object] = lambda: "") -> None:
-    """Wait for a fact; raises AssertionError when it does not become true in two minutes."""
-    deadline = time.monotonic() + DEADLINE_S
+def until(condition: Callable[[], bool], within_s: float = DEADLINE_S) -> None:
+    """Wait for a fact; raises AssertionError when it does not become true in time."""
+    deadline = time.monotonic() + within_s
     while not condition():
-        assert time.monotonic() < deadline, said()
+        assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.05)
 
 
@@ -115,8 +123,8 @@ class PlayedFleet:
         with open_engine(load_fleet(self.file), self.home(0)) as engine:
             yield engine
 
-    def places(self) -> dict[str, Place]:
-        """Place of each job."""
+    def places(self) -> dict[str, JobPlace]:
+        """JobPlace of each job."""
         with self.engine() as engine:
             return {str(name): one.place for name, one in engine.standpoints().items()}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.core import errors
-from harness.fleet.outcome import Outcome, outcome
+from harness.fleet.consequence import Consequence, consequence
 
 AGAIN = {
     "GateUnknown", "NotProven", "ProviderUnavailable", "NoAnswer", "InstanceDead", "AmbiguousCreate", "OfferGone",
@@ -25,22 +25,22 @@ def _all(of: type[errors.HarnessError] = errors.HarnessError) -> Iterator[type[e
 
 
 def test_every_error_is_told_apart() -> None:
-    ours = {one.__name__: outcome(one.exit_code) for one in _all() if one.__module__ == errors.__name__}
-    assert {name for name, ended in ours.items() if ended is Outcome.AGAIN} == AGAIN
-    assert {name for name, ended in ours.items() if ended is Outcome.HELD} == HELD
+    ours = {one.__name__: consequence(one.exit_code) for one in _all() if one.__module__ == errors.__name__}
+    assert {name for name, ended in ours.items() if ended is Consequence.AGAIN} == AGAIN
+    assert {name for name, ended in ours.items() if ended is Consequence.HELD} == HELD
 
 
 @pytest.mark.parametrize(
     ("code", "ended"),
     [
-        (0, Outcome.PASSED),
-        (-9, Outcome.AGAIN),  # killed, as by a system that is out of memory
-        (-11, Outcome.AGAIN),
-        (130, Outcome.AGAIN),
-        (143, Outcome.AGAIN),
-        (137, Outcome.HELD),  # of nobody's making that is known here
-        (99, Outcome.HELD),
+        (0, Consequence.PASSED),
+        (-9, Consequence.AGAIN),  # killed, as by a system that is out of memory
+        (-11, Consequence.AGAIN),
+        (130, Consequence.AGAIN),
+        (143, Consequence.AGAIN),
+        (137, Consequence.HELD),  # of nobody's making that is known here
+        (99, Consequence.HELD),
     ],
 )
-def test_an_end_that_no_error_made(code: int, ended: Outcome) -> None:
-    assert outcome(code) is ended
+def test_an_end_that_no_error_made(code: int, ended: Consequence) -> None:
+    assert consequence(code) is ended
