@@ -69,6 +69,13 @@ class RecordingContext(JobContext, Protocol):
     def record(self, event: JobEvent) -> None:
         """Append an event; it is on the disk when this returns."""
 
+    def require_lease(self, *, within_s: float = 0.0) -> None:
+        """Raise LeaseLost unless this process still drives the job, by the store's word of now.
+
+        It comes right before every act on provider and box that another driver of the job could not take back; a word
+        that is no older than ``within_s`` will do for what is only looked at.
+        """
+
 
 class RunnerContext(RecordingContext, Protocol):
     """A context that a job can be driven from."""

@@ -20,7 +20,7 @@ from harness.core.rate import Show, unwatched
 from harness.gates.facts_file import FactsFile, TakenFacts, digest
 from harness.job.model import Job
 from harness.job.provider import ProviderTable
-from harness.ledger import chain
+from harness.ledger import chain, travelling
 from harness.ledger.codec import encode
 from harness.ledger.events import Opened
 from harness.ledger.history import History, LocalFile, extended, placed
@@ -101,10 +101,15 @@ class OpenContext:
     def record(self, event: JobEvent) -> None:
         """Append an event; it is on the disk when this returns."""
         known = self.history
+        travelling.keep(self.store, event, self.directory)
         self._history = None  # what an append that failed has left is read anew
         record = self.store.append(self.name, event, expected_seq=known.records[-1].seq)
         self._history = placed(extended(known, record), self.directory)
         self.heard(event)
+
+    def require_lease(self, *, within_s: float = 0.0) -> None:
+        """Raise LeaseLost unless this process still drives the job."""
+        self.store.require_lease(self.name, within_s=within_s)
 
     def take_facts(self, stage: str) -> TakenFacts:
         """Look at a stage's world once and write down what was seen."""
@@ -282,6 +287,8 @@ def open_context(
     context = OpenContext(name, place, store, clock, open_provider, only_looks=only_looks)
     if not new:
         _ = context.history
+    if store.shared and not only_looks and name in store.jobs():
+        travelling.bring(store, name, context.history, context.directory)
     try:
         yield context
     finally:

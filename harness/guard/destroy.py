@@ -136,6 +136,7 @@ def _still_shown(context: JobContext, rental: Rental) -> Instance:
 
 def _request(context: RecordingContext, rental: Rental, note: Callable[[str], None]) -> None:
     """Ask once. An answer that cannot be read may stand for a request that was carried out: the proof will tell."""
+    context.require_lease()
     try:
         reply: str = context.provider().destroy(rental.instance_id).value
     except ProviderUnavailable as error:

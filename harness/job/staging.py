@@ -76,6 +76,11 @@ def stage_package(job: Job, directory: Path, show: Show = unwatched) -> StagedPa
     return StagedPackage(directory / PACKAGE, files)
 
 
+def is_staged(directory: Path, files: Mapping[str, Sha256]) -> bool:
+    """True when ``directory/package`` is a snapshot with these files: on a machine that has no other package."""
+    return (directory / PACKAGE).is_dir() and _digests(directory / PACKAGE, unwatched) == files
+
+
 def require_source(job: Job, directory: Path) -> None:
     """Raise BadInput for a package that is no folder, or that the job's directory lies in."""
     source = job.package.source

@@ -16,7 +16,7 @@ from typing import Final
 
 from harness.core.canonical import Json
 from harness.core.errors import BadInput, LogDamaged, Refused
-from harness.core.ids import JobName
+from harness.core.ids import JobName, Sha256
 from harness.core.text import printable
 from harness.ledger import bundle, rows
 from harness.ledger.bundle import Bundle
@@ -44,6 +44,18 @@ class Imported:
     def lock(self, job: JobName) -> AbstractContextManager[None]:
         """Raise Refused."""
         raise self.refusal(job)
+
+    @property
+    def shared(self) -> bool:
+        """False: its files came with each job."""
+        return False
+
+    def keep(self, sha256: Sha256, data: bytes) -> None:
+        """Nothing: nothing is recorded here."""
+
+    def kept(self, sha256: Sha256) -> bytes | None:
+        """None."""
+        del sha256
 
     def holder(self, job: JobName) -> str | None:
         """None: nobody here."""

@@ -24,11 +24,11 @@ from harness.core.errors import JobBusy, LeaseLost, StoreFailed
 from harness.core.ids import JobName, new_nonce
 from harness.core.ports import Clock
 from harness.ledger.database import Database
-from harness.ledger.locks import holder_of, sole, told
+from harness.ledger.locks import LEASE_S, holder_of, sole, told
 from harness.ledger.schema import LEASES
 
-LEASE_S: Final = 60.0
-"""Seconds for which a process has a job without being heard from; it is renewed four times as often."""
+_ENOUGH_S: Final = LEASE_S / 2
+"""Seconds that are left of a lease, at least, when an act is begun."""
 _NOW: Final = {
     "sqlite": sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Double),
     "postgresql": sa.literal_column("extract(epoch from clock_timestamp())::float8", sa.Double),
@@ -92,9 +92,13 @@ class Leases:
 
         ``within_s``: a word that is no older will do. For a process that has taken no lease: JobBusy when another has.
         """
-        held = self._held.get(job)
-        began = self.clock.monotonic()
-        if held is None or began - held.confirmed >= within_s:
+        held, now = self._held.get(job), self.clock.monotonic
+        if held is not None and now() - held.confirmed < within_s:
+            return
+        began = now()
+        self._ask(job, held, began)
+        while now() - began > LEASE_S - _ENOUGH_S:  # stopped, or slow, while it was asked
+            began = now()
             self._ask(job, held, began)
 
     def fence(self, connection: sa.Connection, job: JobName) -> None:
@@ -135,7 +139,7 @@ class Leases:
             return token
 
         began = self.clock.monotonic()
-        lease = Lease(job, self.database.run(take, sole=name_of(job), patience_s=0))
+        lease = Lease(job, self.database.run(take, sole=name_of(job)))
         self._held[job] = _Held(lease, began)
         try:
             yield lease

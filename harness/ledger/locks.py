@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock, Timeout
 
@@ -15,6 +16,8 @@ from harness.core.errors import JobBusy, StoreFailed
 from harness.core.ports import Clock
 from harness.core.text import printable
 
+LEASE_S: Final = 60.0
+"""Seconds for which a process has a job on a server without being heard from; it is renewed four times as often."""
 _HOLDER_LIMIT = 4096
 
 

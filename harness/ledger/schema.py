@@ -48,6 +48,14 @@ LEASES: Final = sa.Table(
 )
 """One row a job that was ever driven: the token grows with every holder, ``until`` is by the database's own clock."""
 
+FILES: Final = sa.Table(
+    "files",
+    METADATA,
+    sa.Column("sha256", _DIGEST, primary_key=True),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+"""Small files that logs name by their digest, where no home holds them for every reader."""
+
 _STEPS: Final[Mapping[int, tuple[str, ...]]] = {
     # Version 1 was on SQLite alone.
     1: (

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from harness.core import environment
 from harness.core.canonical import Json, canonical
 from harness.core.errors import Conflict, LogDamaged, StoreFailed
-from harness.core.ids import JobName
+from harness.core.ids import JobName, Sha256
 from harness.core.ports import Clock
 from harness.core.text import printable
 from harness.ledger import billing, chain, database, schema
@@ -27,7 +27,7 @@ from harness.ledger.codec import decode, encode
 from harness.ledger.database import Database
 from harness.ledger.kinds import JobEvent
 from harness.ledger.leases import Lease, Leases, name_of
-from harness.ledger.schema import EVENTS, HEADS
+from harness.ledger.schema import EVENTS, FILES, HEADS
 
 MAX_DATA_BYTES = 4 << 20
 """The largest data of one event (bytes of canonical JSON); what is larger belongs into a file that the event names."""
@@ -143,6 +143,25 @@ class SqlEventStore:
     def verify(self, job: JobName) -> tuple[str, ...]:
         """Everything that is wrong with the job's log, naming each changed or missing event; empty when it is whole."""
         return self._read(job)[1]
+
+    @property
+    def shared(self) -> bool:
+        """True for a store that several machines have, each with a home of its own."""
+        return self.database.path is None
+
+    def keep(self, sha256: Sha256, data: bytes) -> None:
+        """Keep a file under its digest; it is on the disk when this returns."""
+
+        def write(connection: sa.Connection) -> None:
+            if connection.scalar(sa.select(FILES.c.sha256).where(FILES.c.sha256 == sha256)) is None:
+                connection.execute(FILES.insert().values(sha256=sha256, data=data))
+
+        self.database.run(write, sole=f"file {sha256}")
+
+    def kept(self, sha256: Sha256) -> bytes | None:
+        """Bytes that are kept under a digest, unverified; None when there are none."""
+        found = sa.select(FILES.c.data).where(FILES.c.sha256 == sha256)
+        return self.database.run(lambda connection: connection.scalar(found))
 
     def lock(self, job: JobName) -> AbstractContextManager[Lease]:
         """Have the job's lease; see ``EventStore.lock``. Raises JobBusy, StoreFailed."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from harness.core.ids import JobName
+from harness.core.ids import JobName, Sha256
 from harness.ledger.chain import Record
 from harness.ledger.kinds import JobEvent
 
@@ -37,6 +37,16 @@ class EventStore(Protocol):
 
     def verify(self, job: JobName) -> tuple[str, ...]:
         """Everything that is wrong with the job's log, naming each changed or missing event; empty when it is whole."""
+
+    @property
+    def shared(self) -> bool:
+        """True for a store that several machines have, each with a home of its own."""
+
+    def keep(self, sha256: Sha256, data: bytes) -> None:
+        """Keep a small file under its digest; it is on the disk when this returns."""
+
+    def kept(self, sha256: Sha256) -> bytes | None:
+        """Bytes that are kept under a digest, as they are now; None when there are none."""
 
     def lock(self, job: JobName) -> AbstractContextManager[object]:
         """The job's lease: held by one process at a time. Raises JobBusy naming the holder.

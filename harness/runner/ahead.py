@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from harness.artifacts import manifest
 from harness.context import RunnerContext
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, LeaseLost
 from harness.core.ids import Sha256
 from harness.core.observed import CouldNotLook
 from harness.core.questions import PackagesOf, TailOf
@@ -43,10 +43,13 @@ def begin(context: RunnerContext, reporter: ProgressReporter) -> None:
     try:
         _record_image(context)
         package, code = context.directory / "package", _code(context)
+        context.require_lease()
         context.host().send(package, _folder(context), code, written=tuple(commands))
         for name, argv in commands.items():
             if _session(context, name).start(("sh", "-c", _BESIDE_THE_CODE, "sh", *argv)):
                 reporter.note(f"begun on the box, beside the upload: {' '.join(argv)}")
+    except LeaseLost:
+        raise
     except (HarnessError, CouldNotLook, OSError) as error:
         reporter.note(f"nothing is begun before the package is there: {printable(str(error), 300)}")
 

@@ -54,6 +54,7 @@ def upload(context: RunnerContext, reporter: ProgressReporter) -> None:
     if context.history.launches:  # an attempt of before the package was mended may run on
         require_stopped(context, reporter, "its package has changed")
     ahead.begin(context, reporter)
+    context.require_lease()
     context.host().send(
         package, context.job.package.remote_dir, files, show, elsewhere=checkpoints, written=context.job.output_folders
     )
@@ -78,6 +79,7 @@ def install(context: RunnerContext, reporter: ProgressReporter, within_s: float)
 def _ran(context: RunnerContext, reporter: ProgressReporter, command: Sequence[str], timeout: float) -> int:
     """Exit status of a command of the package, run where it lies; its last words are told unless it worked."""
     argv = ["sh", "-c", _IN_DIRECTORY, "sh", context.job.package.remote_dir, *command]
+    context.require_lease()
     result = context.host().run(argv, timeout=timeout, heard=_heard(context, reporter, command, timeout))
     if result.status != 0:
         said = printable((result.stderr or result.stdout).decode("utf-8", "replace")[-600:], 600)

@@ -168,6 +168,7 @@ def _wait_until_running(context: RunnerContext, reporter: ProgressReporter) -> I
             reporter.note(f"instance {instance.id} is stopped; starting it again")
             # Recorded first: killed in between, it counts as billing although it is not, never the other way round.
             context.record(InstanceStarted(instance.id))
+            context.require_lease()
             context.provider().start(instance.id)
             asked = True
         message = printable(instance.status_message, 300)

@@ -222,6 +222,7 @@ def _take(context: RunnerContext, offer: Offer, reporter: ProgressReporter) -> b
         directory=context.job.package.remote_dir,
     )
     try:
+        context.require_lease()
         instance_id = context.provider().create(offer.id, request)
     except OfferGone as error:
         context.record(RentFailed(wanted, str(error)))

@@ -24,6 +24,7 @@ from harness.core.errors import (
     StoreFailed,
     of_this_machine,
 )
+from harness.core.ids import Sha256
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook
 from harness.core.text import printable
@@ -32,7 +33,7 @@ from harness.gates import judge as gates
 from harness.gates.evidence import GateResult
 from harness.guard.destroy import Confirm
 from harness.job.model import Job
-from harness.job.staging import stage_package
+from harness.job.staging import is_staged, stage_package
 from harness.ledger import ownership
 from harness.ledger.codec import decode
 from harness.ledger.events import (
@@ -227,7 +228,7 @@ def reopen_if_mended(context: RunnerContext, reporter: ProgressReporter) -> None
     history = context.history
     if history.staged is None or history.stage not in _PACKAGE_MAY_CHANGE:
         return
-    if stage_package(context.job, context.directory).manifest == history.staged.files:
+    if _stands(context, history.staged.files):
         if _configured_since_preflight(history):
             context.record(Reopened(Stage.PREFLIGHT, "the job file has changed"))
             reporter.note("the job file has changed: preflight judges it anew")
@@ -238,6 +239,13 @@ def reopen_if_mended(context: RunnerContext, reporter: ProgressReporter) -> None
         if history.passed(stage):
             context.record(Reopened(stage, "the package has changed"))
     reporter.note("the package has changed: it is checked, sent and installed anew")
+
+
+def _stands(context: RunnerContext, staged: Mapping[str, Sha256]) -> bool:
+    """True when the package is as it was staged; the snapshot alone tells on a machine that took the job over."""
+    if not context.job.package.source.exists() and is_staged(context.directory, staged):
+        return True
+    return stage_package(context.job, context.directory).manifest == staged
 
 
 def judge(

@@ -18,6 +18,7 @@ from harness.core.text import human_seconds
 from harness.gates.evidence import GateResult
 from harness.ledger.billing import ProviderBooks, spent_by
 from harness.ledger.events import Adopted, BudgetNear, InstanceStarted, Rented
+from harness.ledger.locks import LEASE_S
 from harness.runner import stopping
 from harness.runner.progress import ProgressReporter
 
@@ -77,6 +78,7 @@ class BudgetWatch:
         ``training``: its deadline counts, too. The price is read anew as often as the job looks at its box.
         """
         spent, limits = self._advance(), self._context.job.limits
+        self._context.require_lease(within_s=LEASE_S / 2)
         self._judge_price()
         if spent >= limits.budget_usd:
             over = f"${spent:.2f} are spent, the budget is ${limits.budget_usd:.2f}"

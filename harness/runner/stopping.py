@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from harness.context import RunnerContext
-from harness.core.errors import GateHeld, HarnessError, InstanceDead
+from harness.core.errors import GateHeld, HarnessError, InstanceDead, LeaseLost
 from harness.core.ports import InstanceStatus
 from harness.core.text import printable
 from harness.ledger.bills import bills
@@ -86,7 +86,10 @@ def _problem(context: RunnerContext, rental: Rental) -> str | None:
     """Ask for the stop and look: the reason why it is not proven to stand still, None when it is."""
     refused = None
     try:
+        context.require_lease()
         context.provider().stop(rental.instance_id)
+    except LeaseLost:
+        raise
     except HarnessError as error:
         refused = printable(str(error), 300)
     try:

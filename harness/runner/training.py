@@ -117,6 +117,7 @@ def require_stopped(context: RunnerContext, reporter: ProgressReporter, why: str
     session = training_session(context)
     if not session.alive():
         return
+    context.require_lease()
     state = session.stop()
     context.record(TrainingStopped(why, state.exit_status))
     reporter.note(f"the training was stopped: {why}")
@@ -175,6 +176,7 @@ def _status(context: RunnerContext) -> InstanceStatus | None:
 def _start(context: RunnerContext, session: TrainingSession) -> bool:
     """Start the job's command; an unmodified trainer's behind a line that says which launch it is."""
     job, history = context.job, context.history
+    context.require_lease()
     found, _ = carried(job)  # of one that is not here any more the training does without
     if not job.unmodified or history.alive is None:
         return session.start(job.training.command, found)

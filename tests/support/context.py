@@ -16,7 +16,7 @@ import pytest
 
 from harness.core import durable
 from harness.core.errors import Conflict
-from harness.core.ids import JobName
+from harness.core.ids import JobName, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.ports import Host, Provider
 from harness.core.rate import Meter
@@ -81,6 +81,16 @@ class MemoryStore:
     def lock(self, job: JobName) -> Iterator[None]:
         del job
         yield
+
+    @property
+    def shared(self) -> bool:
+        return False
+
+    def keep(self, sha256: Sha256, data: bytes) -> None:
+        pass
+
+    def kept(self, sha256: Sha256) -> bytes | None:
+        del sha256
 
     def holder(self, job: JobName) -> str | None:
         del job
@@ -249,6 +259,9 @@ class ScriptedContext:
         name = self.world.job.name
         self.world.store.append(name, event, expected_seq=len(self.world.store.records(name)))
         self.on_record(event, True)
+
+    def require_lease(self, *, within_s: float = 0.0) -> None:
+        self.world.store.require_lease(self.world.job.name, within_s=within_s)
 
     def take_facts(self, stage: str) -> TakenFacts:
         facts = FactsFile(str(stage), self.job, self.clock.now(), 0.0, {})

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from harness.core.errors import BadInput, JobBusy, StoreFailed
 from harness.core.ids import JobName
+from harness.ledger import schema
+from harness.ledger.codec import decode
 from harness.ledger.events import Closed, Opened, Uploaded
 from harness.ledger.schema import VERSION
 from harness.ledger.sql import SqlEventStore, open_store
@@ -208,3 +210,64 @@ def test_a_lock_directory_in_the_way_says_so(store: SqlEventStore) -> None:
     store.database.path.with_name("events.db.locks").write_text("in the way")
     with pytest.raises(StoreFailed, match="cannot lock job-forex"), store.lock(JOB):
         pass
+
+
+OLD = Path(__file__).parents[2] / "contract" / "data" / "store-schema-1.sql"
+"""A store with two jobs, as the last version before schema 2 wrote it."""
+
+
+@pytest.fixture
+def old(path: Path) -> Path:
+    path.parent.mkdir()
+    connection = sqlite3.connect(path)
+    connection.executescript(OLD.read_text(encoding="utf-8"))
+    connection.close()
+    return path
+
+
+def _version(path: Path) -> list[tuple[int]]:
+    connection = sqlite3.connect(path)
+    found = connection.execute("select version from schema_version").fetchall()
+    connection.close()
+    return found
+
+
+def test_an_older_store_is_brought_up_to_date_by_opening_it(old: Path, tmp_path: Path) -> None:
+    assert _version(old) == [(1,)]
+    store = open_store(old, FakeClock())
+    assert _version(old) == [(VERSION,)]
+    assert store.jobs() == ("day", "night")
+    anew = open_store(tmp_path / "anew.db", FakeClock())
+    for job in store.jobs():
+        assert store.verify(job) == ()
+        for record in store.records(job):
+            event = decode(record)
+            assert event is not None
+            anew.append(job, event)
+    places = {job: [record.seq for record in records or ()] for job, records in store.outlines().items()}
+    assert places == {job: [record.seq for record in records or ()] for job, records in anew.outlines().items()}
+    assert len(places["night"]) > 15
+    with store.leases.held(JobName("night")) as lease:
+        assert lease.token == 1
+        store.append(JobName("night"), Closed())
+    assert open_store(old, FakeClock()).records(JobName("night"))[-1].kind == "closed"
+
+
+def test_a_migration_that_is_cut_off_leaves_the_store_as_it_was(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(*_given: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(schema.METADATA, "create_all", cut)
+        with pytest.raises(KeyboardInterrupt):
+            open_store(old, FakeClock())
+    assert _version(old) == [(1,)]
+    assert open_store(old, FakeClock()).verify(JobName("night")) == ()
+
+
+@pytest.mark.parametrize("changed", ["update events set data = 'not json' where kind = 'gate'", "delete from heads"])
+def test_a_damaged_older_store_says_what_is_damaged_after_the_migration(changed: str, old: Path) -> None:
+    tamper(old, changed)
+    store = open_store(old, FakeClock())
+    assert store.verify(JobName("night"))
+    assert store.outlines()[JobName("night")] is None

@@ -1,0 +1,64 @@
+"""A job that another process took over at any event of its life: the first one changes nothing any more."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import LeaseLost
+from harness.core.ids import JobName
+from harness.job.staging import package_files
+from harness.ledger.chain import Record
+from harness.ledger.kinds import JobEvent
+from tests.support.context import MemoryStore, World, make_world
+from tests.unit.runner.test_runner_kills import EVENTS
+
+ACTS = ("create", "start", "stop", "destroy")
+
+
+@dataclass(slots=True)
+class TakenStore(MemoryStore):
+    """A store whose lease another process has from some moment on."""
+
+    taken: bool = False
+
+    def append(self, job: JobName, event: JobEvent, *, expected_seq: int | None = None) -> Record:
+        self.require_lease(job)
+        return MemoryStore.append(self, job, event, expected_seq=expected_seq)
+
+    def require_lease(self, job: JobName, *, within_s: float = 0.0) -> None:
+        del within_s
+        if self.taken:
+            raise LeaseLost(f"job {job} was taken over by process 1 on another machine")
+
+
+def _seen(world: World) -> dict[str, object]:
+    """Everything that a driver of the job can change: at the provider, on the box, in the store."""
+    box = world.box
+    return {
+        "acts": {act: world.provider.count(act) for act in ACTS},
+        "box": (box.attempts, box.stops, dict(box.begun)),
+        "files": {name: path.stat().st_mtime_ns for name, path in package_files(box.root)},
+        "log": world.store.records(world.job.name),
+    }
+
+
+@pytest.mark.parametrize("number", range(2, EVENTS))
+def test_taken_over_behind_an_event(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True)
+    store = TakenStore(world.clock)
+    world.store, before = store, dict[str, object]()
+    count = itertools.count(2)  # the first event is written before there is a context
+
+    def take(_event: JobEvent, done: bool) -> None:
+        if done and not store.taken and next(count) == number:
+            store.taken = True
+            before.update(_seen(world))
+
+    with pytest.raises(LeaseLost, match="was taken over by process 1 on another machine"):
+        world.run(on_record=take)
+    assert before
+    assert _seen(world) == before
