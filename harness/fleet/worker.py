@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import OperationalError
 
@@ -35,6 +35,14 @@ _SURE_S = 20.0
 _ENDING_S = 120
 """Seconds in which what is being driven is put back when the worker is told to end."""
 _TAIL = 4000
+# A session (POSIX) or group (Windows) of its own: a Ctrl-C in the terminal reaches the worker alone, which then asks
+# what it drives to end.
+if sys.platform == "win32":
+    _APART: dict[str, Any] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    _END = signal.CTRL_BREAK_EVENT
+else:
+    _APART = {"start_new_session": True}
+    _END = signal.SIGTERM
 
 
 class JobHeld(Exception):
@@ -144,8 +152,8 @@ class Worker:
         """Begin no stage any more, and interrupt those that are being driven: their logs say how far they are."""
         with self._starting:
             self._ending.set()
-            for process in self._driving:
-                process.send_signal(signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGTERM)
+            for process in tuple(self._driving):
+                process.send_signal(_END)
 
     def _drive(self, job: JobName, stage: Stage) -> None:
         """Drive a job through one stage. Raises JobHeld, or _NotHere when the worker ends."""
@@ -183,7 +191,7 @@ class Worker:
                 if self._ending.is_set():
                     raise _NotHere
                 process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **_apart()
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **_APART
                 )
                 self._driving.add(process)
             try:
@@ -195,10 +203,3 @@ class Worker:
             text = said.read(_TAIL).decode("utf-8", "replace")
         last = text.rpartition("error: ")[2].split()
         return code, printable(" ".join(last), 600) or f"exit code {code}, without a word"
-
-
-def _apart() -> dict[str, object]:
-    """A session (POSIX) or group (Windows) of its own: a Ctrl-C in the terminal reaches the worker alone."""
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True}

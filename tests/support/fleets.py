@@ -161,9 +161,13 @@ def _say(told: str) -> None:
 
 def main(file: Path) -> None:
     """A worker whose jobs are played, and which tries again at once."""
-    fleet_worker.WAITS_S = (0.1, 0.1, 0.1)
-    fleet_worker._BUSY_S = 0.2
-    leases.LEASE_S = 15.0  # type: ignore[misc]
+    for module, name, seconds in (
+        (fleet_worker, "WAITS_S", (0.1, 0.1, 0.1)),
+        (fleet_worker, "_BUSY_S", 0.2),
+        (leases, "LEASE_S", 30.0),  # a machine that is lost is missed sooner
+        (leases, "_ENOUGH_S", 15.0),
+    ):
+        setattr(module, name, seconds)
     home = environment.home()
     program = (sys.executable, str(SUPPORT / "played_run.py"))
     with open_engine(load_fleet(file), home, patient=True) as engine:
