@@ -37,8 +37,9 @@ _ENDING_S = 120
 _TAIL = 4000
 # A session (POSIX) or group (Windows) of its own: a Ctrl-C in the terminal reaches the worker alone, which then asks
 # what it drives to end.
+_APART: dict[str, Any]
 if sys.platform == "win32":
-    _APART: dict[str, Any] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    _APART = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     _END = signal.CTRL_BREAK_EVENT
 else:
     _APART = {"start_new_session": True}
