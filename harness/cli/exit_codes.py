@@ -14,7 +14,7 @@ _HEAD = """\
 Every command of `harness` ends with one of these. Scripts may rely on them: a code never changes its meaning.
 On failure the command prints what was wrong, what to do next, and the code; a command line that does not parse is
 answered with its usage and code 2. Output that nobody reads on (`| head`) ends a command that only prints with 1,
-without a word. Those that drive a job (`run`, `demo`, `download`, `adopt`, `destroy`, `abandon`), `watch`
+without a word. Those that drive jobs (`run`, `demo`, `fleet run`, `download`, `adopt`, `destroy`, `abandon`), `watch`
 and `conformance` say so on stderr and go on in silence, to their own exit code: an instance bills whether somebody
 reads or not.
 `pytest checks/ --stage=...` keeps pytest's own codes (0 open, 1 not open; 2 interrupted, 3 when the verdicts could not

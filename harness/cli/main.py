@@ -28,6 +28,10 @@ COMMANDS: Final = {
         "run:demo",
         "Run a whole job on this machine: an embedded provider, a real training of a tiny model, real data.",
     ),
+    "fleet": (
+        "fleet:app",
+        "Drive many jobs at once, by workers on one machine or several: run, status, pause, drain, resume.",
+    ),
     "plan": (
         "plan:plan",
         "Show the offers that fit a job, its minutes and dollars by part, and its cap; nothing is rented.",

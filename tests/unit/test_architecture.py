@@ -37,6 +37,7 @@ FLOORS = (
     "plugin",
     "api",
     "runner",
+    "fleet",
     "cli",
     "__main__",
 )
@@ -49,7 +50,7 @@ CLOSED_TO_OTHERS = {
 }
 """Rooms that are products of their own: who may import them."""
 
-PROVIDERS_OF_THINGS = {"vastai": "harness/providers/vast", "paramiko": "harness/remote"}
+PROVIDERS_OF_THINGS = {"vastai": "harness/providers/vast", "paramiko": "harness/remote", "dbos": "harness/fleet"}
 """The only folder that may import a library which talks to the world."""
 
 VAST_IS_NAMED_IN = {
@@ -323,6 +324,7 @@ def _loaded(statement: str) -> set[str]:
 )
 def test_what_is_heavy_is_loaded_when_it_is_needed(statement: str) -> None:
     heavy = {"torch", "transformers", "vastai", "aiohttp", "asyncssh", "datasets", "xllamacpp", "numpy", "sqlalchemy"}
+    heavy |= {"dbos", "psycopg"}
     if "cli" not in statement:
         heavy.add("paramiko")
     assert not _loaded(statement) & heavy

@@ -67,6 +67,7 @@ NAMES = (
     "init",
     "run",
     "demo",
+    "fleet",
     "plan",
     "status",
     "monitor",
