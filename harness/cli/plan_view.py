@@ -93,8 +93,8 @@ def beside(ways: Sequence[Beside], asked: Job, width: int) -> Iterator[str]:
     for line, one in zip(table, ways, strict=True):
         yield line
         yield from _wrapped(f"${one.offer.usd_per_hour:.2f}/h; steps: {_steps(one).source}", width, "    ")
-    for one in dict.fromkeys(strategies.of(way.job) for way in ways):
-        yield from _wrapped(f"risk of {one.name}: {one.risk}", width, "  ")
+    for each in dict.fromkeys(strategies.of(one.job) for one in ways):
+        yield from _wrapped(f"risk of {each.name}: {each.risk}", width, "  ")
 
 
 def _steps(one: Beside) -> Part:
