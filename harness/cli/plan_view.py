@@ -13,7 +13,7 @@ from harness.core.canonical import Json
 from harness.core.money import OWN, as_paid
 from harness.core.ports import Offer
 from harness.core.text import human_seconds, printable
-from harness.job import strategies, strategy
+from harness.job import layouts, strategy
 from harness.job.forecast import STEPS, Forecast, Part
 from harness.job.model import Job
 from harness.ledger.history import History
@@ -81,7 +81,7 @@ def beside(ways: Sequence[Beside], asked: Job, width: int) -> Iterator[str]:
     yield from _wrapped("ways to train it, the cheapest first (* as the job file says):", width)
     rows = [
         (
-            f"{strategies.layout(one.job, one.offer.gpu_name)}{' *' * (one.job is asked)}",
+            f"{layouts.layout(one.job, one.offer.gpu_name)}{' *' * (one.job is asked)}",
             duration(_steps(one).seconds),
             duration(one.forecast.seconds),
             f"${one.forecast.usd:.2f}",
@@ -93,7 +93,7 @@ def beside(ways: Sequence[Beside], asked: Job, width: int) -> Iterator[str]:
     for line, one in zip(table, ways, strict=True):
         yield line
         yield from _wrapped(f"${one.offer.usd_per_hour:.2f}/h; steps: {_steps(one).source}", width, "    ")
-    for each in dict.fromkeys(strategies.of(one.job) for one in ways):
+    for each in dict.fromkeys(layouts.of(one.job) for one in ways):
         yield from _wrapped(f"risk of {each.name}: {each.risk}", width, "  ")
 
 
@@ -192,8 +192,8 @@ def as_json(plan: RentPlan, ways: Sequence[Beside] = ()) -> dict[str, Json]:
         "errors": {name: {"share": error, "jobs": jobs} for name, (error, jobs) in plan.errors.items()},
         "strategies": [
             {
-                "strategy": strategies.of(one.job).name,
-                "risk": strategies.of(one.job).risk,
+                "strategy": layouts.of(one.job).name,
+                "risk": layouts.of(one.job).risk,
                 "machine": one.job.machine.model_dump(mode="json"),
                 "offer": dataclasses.asdict(one.offer),
                 "parts": [dataclasses.asdict(part) for part in one.forecast.parts],

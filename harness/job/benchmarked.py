@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from harness.core import shipped
+from harness.job.layouts import SINGLE, GpuLayout
 from harness.job.model import Job
-from harness.job.strategies import SINGLE, GpuLayout
 
 _OF = {"hidden_size": 3584, "num_hidden_layers": 28, "intermediate_size": 18944, "vocab_size": 152064, "lora_r": 64}
 """The model whose shape the benchmark trains, with its adapter."""

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
-from harness.job import benchmarked, estimate, strategies
+from harness.job import benchmarked, estimate, layouts
 from harness.job.forecast import PROFILE, Taken
+from harness.job.layouts import GpuLayout
 from harness.job.model import Job
-from harness.job.strategies import GpuLayout
 from harness.ledger import billing, events, noted
 from harness.ledger.codec import decode
 from harness.ledger.history import History
@@ -60,7 +60,7 @@ def known(asked: Job, job: Job, own: History | None, earlier: Iterable[History],
     ``asked``: the job as its file asks for it, whose seconds a step are its. ``job``: as it is to be trained, on an
     offer's ``gpu``. ``earlier``: the newest first; those that ran so go before all others, which steps are reckoned by.
     """
-    wanted = strategies.layout(job, gpu)
+    wanted = layouts.layout(job, gpu)
     like = [one for one in earlier if alike(one.job, job)]
     same = [_took(one, job) for one in like if layout(one).same(wanted)][:LAST]
     others = [one for one in like if not layout(one).same(wanted)][:LAST]
@@ -114,7 +114,7 @@ def _reckoned(asked: Job, job: Job, wanted: GpuLayout, others: Sequence[History]
     measured = [
         *((where, taken) for where, took in ran.items() if (taken := _middle(took, job).get("steps")) is not None),
         *((where, Taken(seconds, source)) for where, seconds, source in benchmarked.steps(job)),
-        (strategies.layout(asked), Taken(_planned(job)[1], PROFILE)),
+        (layouts.layout(asked), Taken(_planned(job)[1], PROFILE)),
     ]
     for where, taken in sorted(measured, key=lambda one: not one[0].like(wanted)):
         slower = wanted.slower(where)
@@ -125,9 +125,10 @@ def _reckoned(asked: Job, job: Job, wanted: GpuLayout, others: Sequence[History]
 
 
 def layout(history: History) -> GpuLayout:
-    """GpuLayout on the GPUs of the instance that the job had last."""
+    """GpuLayout on the GPUs of the instance that the job had last, by the strategy that was settled there."""
     offer = history.rental.offer if history.rental is not None else {}
-    return strategies.layout(history.job, str(offer.get("gpu_name", "")))
+    used = history.strategy.used if history.strategy is not None else layouts.SEEDS.name
+    return layouts.layout(history.job, str(offer.get("gpu_name", "")), used=used)
 
 
 def _took(history: History, job: Job) -> dict[str, float]:

@@ -15,7 +15,7 @@ from harness.core.ids import OfferId, label, new_nonce
 from harness.core.money import per_gpu
 from harness.core.ports import CreateRequest, Offer, OfferQuery, Provider
 from harness.core.text import printable
-from harness.job import estimate, strategies
+from harness.job import estimate, layouts
 from harness.job.forecast import Forecast, forecast
 from harness.job.model import Job
 from harness.ledger import predicted, timings
@@ -159,8 +159,8 @@ def beside(job: Job, provider: Provider, earlier: Sequence[History], own: Histor
     Raises BadInput for a model whose sizes cannot be predicted.
     """
     found, needed = list[Beside](), estimate.resident_bytes(job)
-    for way in strategies.ways(job):
-        offers = [one for one in on_offer(way, provider, own) if strategies.fits(way, needed, one.gpu_ram_mb)]
+    for way in layouts.ways(job):
+        offers = [one for one in on_offer(way, provider, own) if layouts.fits(way, needed, one.gpu_ram_mb)]
         known = {gpu: timings.known(job, way, own, earlier, gpu) for gpu in {one.gpu_name for one in offers}}
         priced = [Beside(way, one, forecast(way, one, known[one.gpu_name])) for one in offers]
         found += sorted(priced, key=lambda one: one.forecast.usd)[:1]

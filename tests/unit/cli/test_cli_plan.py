@@ -23,7 +23,7 @@ from harness.core.clock import SystemClock
 from harness.core.errors import Refused
 from harness.core.ids import InstanceId, JobName, OfferId
 from harness.core.lifecycle import Stage
-from harness.job import strategies
+from harness.job import layouts
 from harness.ledger.events import Launched, Lost, PlanAgreed, Rented, RentIntended, StageEntered, Trained
 from harness.ledger.history import History
 from harness.ledger.sql import open_store
@@ -190,7 +190,7 @@ def beside(*offers: Any, of: Any = None, earlier: Any = ()) -> tuple[renting.Bes
 
 def test_strategies_stand_beside_each_other_the_cheapest_first() -> None:
     found = beside(SWEDEN, TEXAS, NVL, H200)
-    assert [str(strategies.layout(one.job, one.offer.gpu_name)) for one in found] == [
+    assert [str(layouts.layout(one.job, one.offer.gpu_name)) for one in found] == [
         "single on 1x H100 NVL",
         "single on 1x H200",
         "ddp on 8x H100 SXM",
@@ -216,7 +216,7 @@ def test_the_table_of_strategies_says_what_each_rests_on(width: int) -> None:
 
 def test_a_gpu_that_does_not_hold_the_model_is_no_way() -> None:
     small = dataclasses.replace(H200, gpu_ram_mb=16_000.0)
-    assert [strategies.of(one.job).name for one in beside(SWEDEN, small)] == ["ddp", "seeds"]
+    assert [layouts.of(one.job).name for one in beside(SWEDEN, small)] == ["ddp", "seeds"]
 
 
 def test_a_job_with_one_way_says_nothing_of_strategies() -> None:

@@ -1,4 +1,4 @@
-"""Strategies: how a training lies on the GPUs, how fast each is beside one GPU, what it rests on. Pure.
+"""Layouts: how a training lies on GPUs under each strategy, how fast that is beside one GPU, what it rests on. Pure.
 
 A time that was measured under one layout becomes that of another by the two speeds and the GPUs' peaks: no model of
 memory, of attention or of a line between GPUs. Where both are the same, nothing is reckoned at all.
@@ -85,12 +85,12 @@ def _peak(gpu: str) -> float | None:
 
 def of(job: Job) -> Strategy:
     """The strategy that a job file asks for: the seeds' when it says nothing."""
-    return STRATEGIES.get(getattr(job.training, "strategy", SEEDS.name), SEEDS)
+    return STRATEGIES[job.training.strategy]
 
 
-def layout(job: Job, gpu: str = "") -> GpuLayout:
-    """GpuLayout of a job's training on an offer's GPUs; on those that the job file names, when it is not said."""
-    return GpuLayout(of(job), gpu or job.machine.gpu, job.machine.gpus)
+def layout(job: Job, gpu: str = "", *, used: str | None = None) -> GpuLayout:
+    """GpuLayout of a job's training on an offer's GPUs by the strategy ``used``; where not given, the job file's."""
+    return GpuLayout(of(job) if used is None else STRATEGIES[used], gpu or job.machine.gpu, job.machine.gpus)
 
 
 def fits(job: Job, needed: float, gpu_ram_mb: float) -> bool:

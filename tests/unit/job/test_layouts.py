@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import bench_gpu
 from harness.core import shipped
-from harness.job import benchmarked, strategies
+from harness.job import benchmarked, layouts
+from harness.job.layouts import DDP, SEEDS, SINGLE, GpuLayout, Strategy
 from harness.job.model import Job
-from harness.job.strategies import DDP, SEEDS, SINGLE, GpuLayout, Strategy
 from tests.support.job_histories import job
 
 
@@ -45,7 +45,7 @@ def test_a_layout_is_as_slow_as_speeds_and_peaks_say(layout: GpuLayout, than: Gp
 
 
 def named(of: Any) -> list[str]:
-    return [str(strategies.layout(way)) for way in strategies.ways(of)]
+    return [str(layouts.layout(way)) for way in layouts.ways(of)]
 
 
 CPU = {"training": {"accelerator": "cpu"}}
@@ -86,8 +86,8 @@ def asking(name: str) -> Job:
 
 @pytest.mark.parametrize(("name", "strategy"), [("ddp", DDP), ("single", SINGLE), ("seeds", SEEDS), ("new", SEEDS)])
 def test_the_strategy_of_a_job_file(name: str, strategy: Strategy) -> None:
-    assert strategies.of(asking(name)) is strategy
-    assert strategies.of(job()) is SEEDS
+    assert layouts.of(asking(name)) is strategy
+    assert layouts.of(job()) is SEEDS
 
 
 def test_beside_another_strategy_stands_the_seeds() -> None:
@@ -99,7 +99,7 @@ def test_beside_another_strategy_stands_the_seeds() -> None:
     [(SINGLE, 81_559, True), (SINGLE, 20_000, False), (SINGLE, 0, True), (SEEDS, 20_000, True), (DDP, 20_000, False)],
 )
 def test_who_holds_the_whole_model_needs_room_for_it(strategy: Strategy, ram_mb: float, fits: bool) -> None:
-    assert strategies.fits(asking(strategy.name), 17.2e9, ram_mb) is fits
+    assert layouts.fits(asking(strategy.name), 17.2e9, ram_mb) is fits
 
 
 # --- the benchmark's pages ------------------------------------------------------------------------
