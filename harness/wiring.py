@@ -305,18 +305,11 @@ def open_context(
         context.forget_connections()
 
 
-def _open_store(home: Path, clock: Clock) -> EventStore:
-    """The store of this user's jobs."""
-    from harness.ledger.sql import open_state  # noqa: PLC0415 - loads SQLAlchemy
+def _open_store(home: Path, clock: Clock, *, scratch: bool = False) -> EventStore:
+    """The store of this user's jobs; ``scratch``: one that is gone with its folder."""
+    from harness.ledger.sql import open_state, open_store  # noqa: PLC0415 - loads SQLAlchemy
 
-    return open_state(home, clock)
-
-
-def _scratch_store(folder: Path, clock: Clock) -> EventStore:
-    """A store that is gone with its folder."""
-    from harness.ledger.sql import open_store  # noqa: PLC0415 - loads SQLAlchemy
-
-    return open_store(folder / environment.STATE_FILE, clock)
+    return open_store(home / environment.STATE_FILE, clock) if scratch else open_state(home, clock)
 
 
 @contextmanager
@@ -325,7 +318,13 @@ def open_look(name: JobName, key: Path | None) -> Iterator[OpenContext]:
     with tempfile.TemporaryDirectory(prefix="harness-look-", ignore_cleanup_errors=True) as folder:
         scratch, clock = Path(folder), SystemClock()
         context = OpenContext(
-            name, environment.home(), _scratch_store(scratch, clock), clock, open_provider, _own_keys(key), scratch
+            name,
+            environment.home(),
+            _open_store(scratch, clock, scratch=True),
+            clock,
+            open_provider,
+            _own_keys(key),
+            scratch,
         )
         try:
             yield context
@@ -367,7 +366,9 @@ def open_first_look(meant: tuple[Job, Path], home: Path) -> Iterator[OpenContext
     job, file = meant
     with tempfile.TemporaryDirectory(prefix="harness-look-", ignore_cleanup_errors=True) as folder:
         clock = SystemClock()
-        store = _open_store(home, clock) if environment.has_state(home) else _scratch_store(Path(folder), clock)
+        store = (
+            _open_store(home, clock) if environment.has_state(home) else _open_store(Path(folder), clock, scratch=True)
+        )
         records = store.records(job.name)
         opened = encode(Opened(job.model_dump(mode="json"), str(file.resolve())))
         history = folded(job.name, (*records, chain.seal(chain.head_of(records), job.name, clock.now(), *opened)))
