@@ -68,7 +68,7 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
         some = _reader(get_args(hint)[0])
         return lambda stored: None if stored is None else some(stored)
     kind, inner = getattr(hint, "__supertype__", get_origin(hint) or hint), get_args(hint)  # a NewType is its base
-    each = _reader(inner[0 if kind is tuple else 1]) if inner else None
+    each = _reader(inner[0 if kind is tuple else 1] if inner else Any)
 
     def read(stored: Any) -> Any:
         if kind is tuple and isinstance(stored, list | tuple):
