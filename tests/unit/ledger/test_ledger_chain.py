@@ -57,14 +57,14 @@ def test_what_stands_in_the_store_is_sealed_as_it_stands(at: float, kind: str, d
     stored = canonical(data).decode()
     assert is_sealed(event)
     assert is_sealed(event, stored)
-    others = (
-        replace(event, at=event.at + 1 + abs(event.at)),
-        replace(event, kind=kind + "x"),
-        replace(event, job=JobName("other")),
-        replace(event, seq=9),
-        replace(event, previous=""),
-    )
-    assert not any(is_sealed(other, stored) for other in others)
+    other: dict[str, Any] = {
+        "at": event.at + 1 + abs(event.at),
+        "kind": kind + "x",
+        "job": JobName("other"),
+        "seq": 9,
+        "previous": "",
+    }
+    assert not any(is_sealed(replace(event, **{name: value}), stored) for name, value in other.items())
     assert not is_sealed(event, canonical({**data, "more": 1}).decode())
 
 
