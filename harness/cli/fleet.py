@@ -76,9 +76,7 @@ def status(file: FleetFile, as_json: Annotated[bool, typer.Option("--json", help
 @app.command()
 def pause(file: FleetFile) -> None:
     """Begin no job any more; those that are being driven go on to their ends."""
-    _stand(
-        file, FleetState.PAUSED, "no job begins any more; what is driven goes on; harness fleet resume ends that"
-    )
+    _stand(file, FleetState.PAUSED, "no job begins any more; what is driven goes on; harness fleet resume ends that")
 
 
 @app.command()
