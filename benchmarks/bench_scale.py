@@ -166,7 +166,7 @@ def _say_as_much_as_a_real_gate(bent: pytest.MonkeyPatch) -> None:
 def _taken(context: ScriptedContext, stage: str) -> TakenFacts:
     """Facts as a run takes them where the scripted world can be looked at whole, as far as the calls of a look go."""
     looks = Stage(stage) in {Stage.PROVISION, Stage.TRAINING, Stage.TEARDOWN}
-    seen = facts.look(Stage(stage), context) if looks else {}  # type: ignore[arg-type]
+    seen = facts.look(Stage(stage), context) if looks else {}
     taken = FactsFile(stage, context.job, context.clock.now(), 0.0, seen)
     path = context.directory / "evidence" / f"{stage}-{len(context.world.judged)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
