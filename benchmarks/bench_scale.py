@@ -58,6 +58,7 @@ from harness.ledger.chain import Record
 from harness.ledger.events import Destroyed, Opened, Polled, Rented
 from harness.ledger.jobs import Ledger
 from harness.ledger.kinds import JobEvent
+from harness.ledger.schema import OF_A_STAGE
 from harness.ledger.sql import SqlEventStore, open_store
 from harness.providers.rate_limits import Lane, Pace
 from tests.support import job_histories
@@ -216,12 +217,13 @@ def fill(file: Path, lived: Sequence[Record], jobs: int, events: int) -> None:
             for at in (*range(polls[-1]), *again, *ends):
                 sealed = chain.seal(newest, JobName(name), lived[at].at, lived[at].kind, renamed[at])
                 newest = chain.head_of([sealed])
-                values = (name, sealed.seq, sealed.at, sealed.kind, texts[at], sealed.previous, sealed.digest)
+                stage = renamed[at]["stage"] if sealed.kind in OF_A_STAGE else None
+                values = (name, sealed.seq, sealed.at, sealed.kind, texts[at], sealed.previous, sealed.digest, stage)
                 store.execute(_INSERT, values)
             store.execute("INSERT INTO heads (job, seq, digest) VALUES (?, ?, ?)", (name, newest.seq, newest.digest))
 
 
-_INSERT = "INSERT INTO events (job, seq, at, kind, data, previous, digest) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO events (job, seq, at, kind, data, previous, digest, stage) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
