@@ -317,15 +317,8 @@ def open_look(name: JobName, key: Path | None) -> Iterator[OpenContext]:
     """A context whose event log and files are gone when the block ends, and which opens boxes with own keys alone."""
     with tempfile.TemporaryDirectory(prefix="harness-look-", ignore_cleanup_errors=True) as folder:
         scratch, clock = Path(folder), SystemClock()
-        context = OpenContext(
-            name,
-            environment.home(),
-            _open_store(scratch, clock, scratch=True),
-            clock,
-            open_provider,
-            _own_keys(key),
-            scratch,
-        )
+        store, own = _open_store(scratch, clock, scratch=True), _own_keys(key)
+        context = OpenContext(name, environment.home(), store, clock, open_provider, own, scratch)
         try:
             yield context
         finally:
@@ -366,9 +359,8 @@ def open_first_look(meant: tuple[Job, Path], home: Path) -> Iterator[OpenContext
     job, file = meant
     with tempfile.TemporaryDirectory(prefix="harness-look-", ignore_cleanup_errors=True) as folder:
         clock = SystemClock()
-        store = (
-            _open_store(home, clock) if environment.has_state(home) else _open_store(Path(folder), clock, scratch=True)
-        )
+        has_state = environment.has_state(home)
+        store = _open_store(home if has_state else Path(folder), clock, scratch=not has_state)
         records = store.records(job.name)
         opened = encode(Opened(job.model_dump(mode="json"), str(file.resolve())))
         history = folded(job.name, (*records, chain.seal(chain.head_of(records), job.name, clock.now(), *opened)))
