@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.by_address import key_of, own_keys
 from harness.core import durable, environment
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HostUnreachable, InstanceDead, ProviderUnavailable
@@ -40,11 +40,8 @@ if TYPE_CHECKING:
     from harness.remote.host import SshHost
     from harness.remote.ssh.own_keys import OwnKeys
 
-_BY_ADDRESS_S = 10.0
-"""How long a box that somebody names by its address is waited for: it runs, or the address is wrong."""
 _GLANCE_S = 5.0
 """Seconds for which somebody who only looks waits for a box that does not answer, before that is said."""
-_NOT_A_FILE_NAME = re.compile(r"[^A-Za-z0-9.-]")
 
 
 @dataclass(slots=True)
@@ -220,7 +217,7 @@ class OpenContext:
     @property
     def key_file(self) -> Path:
         """The harness's own SSH key for rented boxes; it may not be there yet."""
-        return _key_of(self.home)
+        return key_of(self.home)
 
 
 def user_at(endpoints: Iterable[Endpoint], job: Job) -> str:
@@ -317,7 +314,7 @@ def open_look(name: JobName, key: Path | None) -> Iterator[OpenContext]:
     """A context whose event log and files are gone when the block ends, and which opens boxes with own keys alone."""
     with tempfile.TemporaryDirectory(prefix="harness-look-", ignore_cleanup_errors=True) as folder:
         scratch, clock = Path(folder), SystemClock()
-        store, own = _open_store(scratch, clock, scratch=True), _own_keys(key)
+        store, own = _open_store(scratch, clock, scratch=True), own_keys(key)
         context = OpenContext(name, environment.home(), store, clock, open_provider, own, scratch)
         try:
             yield context
@@ -371,36 +368,4 @@ def own_public_key(home: Path) -> str | None:
     """Public line of the harness's own SSH key, None when there is none yet; raises BadInput for one of no use."""
     from harness.remote.ssh.keys import public_key  # noqa: PLC0415 - loads cryptography
 
-    return public_key(_key_of(home)) if _key_of(home).exists() else None
-
-
-def open_box(host: str, port: int | None, user: str | None, key: Path | None, name: str) -> tuple[Host, Path | None]:
-    """A box by its address alone, as ``scp`` would reach it; and the file that will hold its host key from then on.
-
-    The file is None where ``known_hosts`` or an earlier contact has the key. ``port`` and ``user`` go before what
-    ``~/.ssh/config`` says. Raises BadInput when neither knows the port.
-    """
-    from harness.remote.host import SshHost  # noqa: PLC0415 - loads paramiko
-    from harness.remote.ssh.connection import Login  # noqa: PLC0415 - loads paramiko
-
-    own, home = _own_keys(key, host), environment.home()
-    settings = own.settings(host)
-    told = port or settings.get("port")
-    if not str(told).isdecimal():
-        raise BadInput("--ssh-host needs --port, or a Port for that host in ~/.ssh/config")
-    endpoint = Endpoint(str(settings["hostname"]), int(str(told)), jump=str(settings.get("proxyjump", "")))
-    pin = home / "hosts" / _NOT_A_FILE_NAME.sub("_", f"{name}-{endpoint.port}")
-    known = own.known([endpoint])
-    login = Login(user or settings.get("user") or "root", (endpoint,), _key_of(home), known, pin, own)
-    return SshHost(login, SystemClock(), patience=_BY_ADDRESS_S), None if known or pin.exists() else pin
-
-
-def _own_keys(key: Path | None, alias: str | None = None) -> OwnKeys:
-    from harness.remote.ssh.own_keys import OwnKeys  # noqa: PLC0415 - loads paramiko
-
-    return OwnKeys(environment.user_home() / ".ssh", key, alias)
-
-
-def _key_of(home: Path) -> Path:
-    """The harness's own SSH key."""
-    return home / "ssh" / "id_ed25519"
+    return public_key(key_of(home)) if key_of(home).exists() else None

@@ -11,6 +11,7 @@ import typer
 from harness.artifacts import apart, arrival
 from harness.artifacts.expectation import Expectation, size_in_bytes
 from harness.artifacts.verify import verify_file
+from harness.by_address import open_box
 from harness.cli.confirming import say_bills, staked
 from harness.cli.floors import SMALLER, Floor, floor_of
 from harness.cli.options import Plain, instance_option
@@ -31,7 +32,7 @@ from harness.runner import postdownload
 from harness.runner.progress import DOWNLOAD, ProgressReporter
 from harness.runner.run import reopen_if_spoilt
 from harness.runner.run import run as run_job
-from harness.wiring import OpenContext, open_box, open_context
+from harness.wiring import OpenContext, open_context
 
 _MATCHES = str.maketrans("*?", "__")
 DEFAULT_REMOTE = "/workspace/vastai_llm_training/models/output/final/*.gguf"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from harness.ledger.events import JsonObject
 from harness.ledger.kinds import JobEvent, stored
 
 
@@ -20,4 +18,4 @@ class StrategySettled(JobEvent):
     used: str
     why: str
     of: str
-    proof: Mapping[str, Any] | None = None
+    proof: JsonObject | None = None

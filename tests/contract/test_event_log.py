@@ -124,6 +124,13 @@ def test_a_job_whose_model_was_evaluated() -> None:
     assert history.evaluated == Evaluated(None, Sha256("ef" * 32))
 
 
+def test_a_job_whose_strategy_was_not_proven() -> None:
+    settled = _history("proven").strategy
+    assert settled is not None
+    assert (settled.asked, settled.used, settled.of) == ("ddp", "seeds", "ef" * 32)
+    assert settled.why == "losses_differ: 0.2 apart at step 3"
+
+
 def test_a_job_whose_rental_was_agreed_to() -> None:
     *until_then, refused = JOBS[JobName("agreed")]
     agreed = fold(until_then).agreed

@@ -33,6 +33,7 @@ FLOORS = (
     "report",
     "guard",
     "conformance",
+    "by_address",
     "wiring",
     "plugin",
     "api",

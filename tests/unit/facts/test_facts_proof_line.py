@@ -46,7 +46,7 @@ def judged(box: Path, *lines: str) -> Judged:
     job = job_on(box)
     context = SimpleNamespace(
         job=job,
-        history=SimpleNamespace(launched_at=None),
+        history=SimpleNamespace(launched_at=None, strategy=None),
         clock=SimpleNamespace(now=lambda: 0.0),
         host=lambda: SimpleNamespace(probe=look),
     )
