@@ -9,16 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from harness.core.ids import InstanceId, Sha256, VolumeId
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
 from harness.ledger import noted, settled  # noqa: F401 - their kinds are known wherever these are
-from harness.ledger.kinds import JobEvent, stored
-
-JsonObject = Mapping[str, Any]
-"""A JSON object that is stored as it is given."""
+from harness.ledger.kinds import JobEvent, JsonObject, stored
 
 
 @stored("opened")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+JsonObject = Mapping[str, Any]
+"""A JSON object that is stored as it is given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from harness.ledger.events import JsonObject
-from harness.ledger.kinds import JobEvent, stored
+from harness.ledger.kinds import JobEvent, JsonObject, stored
 
 
 @stored("strategy")

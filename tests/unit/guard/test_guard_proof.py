@@ -273,6 +273,10 @@ _OTHER_MEANINGS = {
     "harness/providers/rate_limits.py": "names the pace of the call",
     "harness/emulator": "is the service that is asked, and not a caller",
     "harness/shellguard": "judges other programs' commands by their words",
+    "harness/fleet/engine.py": "ends a client of DBOS",
+    "harness/fleet/worker.py": "ends DBOS in this process",
+    "harness/fleet/file.py": "a word by which the fleet file agrees",
+    "harness/ledger/timings.py": "a part of a job's time",
 }
 
 

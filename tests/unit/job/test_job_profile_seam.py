@@ -8,7 +8,7 @@ from pathlib import Path
 HARNESS = Path(__file__).resolve().parents[3] / "harness"
 
 HIS = re.compile(
-    r"forex|foreign.exchange|deepseek|r1-distill|currenc|real_(?:feature|trade|dpo)|(?-i:(?<!/)\bV2\b)|v2_"
+    r"forex|foreign.exchange|deepseek|r1-distill|(?<!con)currenc|real_(?:feature|trade|dpo)|(?-i:(?<!/)\bV2\b)|v2_"
     r"|\b(?:EUR|GBP|AUD|NZD|USD|CHF|CAD|JPY)/?(?:EUR|GBP|AUD|NZD|USD|CHF|CAD|JPY)\b",
     re.IGNORECASE,
 )

@@ -84,7 +84,7 @@ def asking(name: str) -> Job:
     return of.model_copy(update={"training": of.training.model_copy(update={"strategy": name})})
 
 
-@pytest.mark.parametrize(("name", "strategy"), [("ddp", DDP), ("single", SINGLE), ("seeds", SEEDS), ("new", SEEDS)])
+@pytest.mark.parametrize(("name", "strategy"), [("ddp", DDP), ("single", SINGLE), ("seeds", SEEDS)])
 def test_the_strategy_of_a_job_file(name: str, strategy: Strategy) -> None:
     assert layouts.of(asking(name)) is strategy
     assert layouts.of(job()) is SEEDS
