@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -217,10 +218,10 @@ def test_variables_of_the_account_reach_the_container(emulator: Emulator, vastai
     rental = emulator.world.create(7_100_001, create_request(onstart='echo "token=$HF_TOKEN" > workspace/seen'))
     emulator.settle()
     seen = emulator.world.state_dir / "boxes" / str(rental.id) / "root/workspace/seen"
-    for _ in range(200):
-        if seen.exists() and seen.read_text():
-            break
-        emulator.settle()
+    deadline = time.monotonic() + 120
+    while not (seen.exists() and seen.read_text()):
+        assert time.monotonic() < deadline, "the onstart script has written nothing"
+        time.sleep(0.05)
     assert seen.read_text() == "token=hf_other\n"
     assert "deleted" in vastai("delete", "env-var", "HF_TOKEN").text
     assert "No environment variables" in vastai("show", "env-vars").text

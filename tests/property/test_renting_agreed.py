@@ -144,6 +144,7 @@ def test_nothing_is_rented_that_no_agreed_plan_shows(runs: list[Any]) -> None:
 
 
 def _without_the_guard(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(renting, "standing", lambda _history, _now: PlanAgreed("by nobody", (), 0.0, 0.0))
     patch.setattr(renting, "covers", lambda _agreed, _offer: True)
 
 
@@ -176,7 +177,7 @@ def test_any_life_would_see_a_rent_without_a_plan(monkeypatch: pytest.MonkeyPatc
         life.says_no(0, Stage.PROVISION)
         assert not life.market.rented
         life.nothing_is_rented_without_a_plan()
-        monkeypatch.setattr(renting, "covers", lambda _agreed, _offer: True)
+        _without_the_guard(monkeypatch)
         life.says_no(0, Stage.PROVISION)
         assert life.market.rented
         with pytest.raises(AssertionError, match="rented without a plan"):

@@ -22,8 +22,10 @@ _FOR_PEOPLE = {
     (Stage.POSTTRAIN, "weights"),
     (Stage.POSTTRAIN, "config"),
     (Stage.LAUNCH, "checkpoints"),
+    (Stage.LAUNCH, "strategy"),
 }
-"""Facts that are shown and not judged; those of posttrain are judged of an adopted job, or of a folder, alone."""
+"""Facts that are shown and not judged: those of posttrain are judged of an adopted job, or of a folder, alone, and the
+strategy of a job that states one."""
 
 
 def observed_fields(stage: Stage) -> list[str]:

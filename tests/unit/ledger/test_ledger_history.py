@@ -178,7 +178,7 @@ def test_an_outline_does_without_what_a_check_said_and_is_told_of_no_log_where_t
 ) -> None:
     log = Log()
     failed = check(Stage.PREFLIGHT, "dataset_counts", Verdict.FAIL, message=said)
-    log.stage(Stage.PREFLIGHT, failed).stage(Stage.PREFLIGHT)
+    log.stage(Stage.PREFLIGHT, failed).stage(Stage.INSTALL)
     name, store = JobName(log.job.name), open_store(tmp_path / "state.db", FakeClock())
     for event in events_of(log.records):
         store.append(name, event)
