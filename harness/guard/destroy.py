@@ -24,11 +24,11 @@ from harness.ledger.events import (
     Destroyed,
     DestroyIntended,
     DestroyRequested,
-    JsonObject,
     LossAccepted,
     Lost,
 )
 from harness.ledger.history import Rental
+from harness.ledger.kinds import JsonObject
 from harness.release.absence import billing_stopped, prove_absence
 
 Confirm = Callable[[InstanceId, str], str | None]
