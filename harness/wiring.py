@@ -13,7 +13,7 @@ from harness.by_address import key_of, own_keys
 from harness.core import durable, environment
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, HostUnreachable, InstanceDead, ProviderUnavailable
-from harness.core.ids import JobName
+from harness.core.ids import InstanceId, JobName
 from harness.core.lifecycle import Stage
 from harness.core.ports import Clock, Endpoint, Host, Instance, Provider
 from harness.core.rate import Show, unwatched
@@ -196,11 +196,17 @@ class OpenContext:
             )
 
         login, patience = whereabouts(), _GLANCE_S if self.only_looks else self.job.limits.reconnect_s
-        key = login.key_file
-        # One that was made anew after a loss: the box must be told of it.
-        if self.own is None and not self.only_looks and (not key.exists() or key.stat().st_mtime > rental.at):
-            provider.attach_key(rental.instance_id, self.public_key)
+        if self.own is None and not self.only_looks:
+            self._be_let_in(rental.instance_id)
         return SshHost(login, self.clock, whereabouts=whereabouts, patience=patience)
+
+    def _be_let_in(self, instance_id: InstanceId) -> None:
+        """Have the box know this machine's key: another one may have rented it, or the key was lost and made anew."""
+        known = self.directory / f"key-on-{instance_id}"
+        if not known.exists() or known.read_text(encoding="utf-8") != self.public_key:
+            self.provider().attach_key(instance_id, self.public_key)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            durable.write(known, self.public_key.encode())
 
     def read_anew(self) -> None:
         """Forget what the event log told: another process drives the job. Another instance gets another connection."""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,22 +90,23 @@ class Worker:
                 self.engine.stand(FleetState.RUNNING)  # with the limits that the file says by now
             self.engine.enqueue()
             while True:
-                self.store.require_lease(self.name, within_s=_SURE_S)
-                for job in self.engine.take_over(self.store, self.name):
-                    self.told(f"{job}: its worker is gone; it waits for another")
-                known = self.engine.standpoints()
-                if not stay and all(one.place in {JobPlace.DONE, JobPlace.HELD} for one in known.values()):
-                    return known
-                if self._is_drained():
-                    return known
+                self.store.require_lease(self.name, within_s=_SURE_S)  # waits for a server, and not for ever
+                with suppress(OperationalError):  # the server is away, and says nothing: what is driven goes on
+                    known = self._look()
+                    at_rest = all(one.place in {JobPlace.DONE, JobPlace.HELD} for one in known.values())
+                    if (at_rest and not stay) or self._is_drained():
+                        return known
                 self.clock.sleep(_LOOK_S)
 
+    def _look(self) -> dict[JobName, Standpoint]:
+        """Take over from workers that are gone; where all jobs stand."""
+        for job in self.engine.take_over(self.store, self.name):
+            self.told(f"{job}: its worker is gone; it waits for another")
+        return self.engine.standpoints()
+
     def _is_drained(self) -> bool:
-        """True when the fleet is being drained and nothing is left here; a server that is away has not said so."""
-        try:
-            return self.engine.standing() is FleetState.DRAINING and not self.engine.drives(self.name)
-        except OperationalError:  # which DBOS waits out everywhere else
-            return False
+        """True when the fleet is being drained and nothing is left here."""
+        return self.engine.standing() is FleetState.DRAINING and not self.engine.drives(self.name)
 
     @contextmanager
     def _launched(self) -> Iterator[type[DBOS]]:
