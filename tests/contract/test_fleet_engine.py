@@ -142,6 +142,7 @@ def test_paused_it_begins_nothing_and_drained_its_workers_end(made: PlayedFleet)
     until(lambda: ("job-1", "install") in made.calls())
     with made.engine() as engine:
         engine.stand(FleetState.PAUSED)
+        until((made.played / "paused").exists)
         (made.played / "go").touch()
         until(lambda: engine.standpoints()["job-1"].place is JobPlace.DONE)  # type: ignore[index]
         assert engine.standing() is FleetState.PAUSED

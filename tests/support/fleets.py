@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.core import environment
 from harness.core.clock import SystemClock
@@ -159,6 +160,21 @@ def _say(told: str) -> None:
     sys.stdout.flush()
 
 
+def _tell_when_a_pause_is_heard(told: Path) -> None:
+    """DBOS begins nothing any more once it has read the queue's new limits, which nothing tells outside."""
+    from dbos._sys_db import SystemDatabase
+
+    read = SystemDatabase.get_queue
+
+    def heard(*given: Any, **named: Any) -> Any:
+        queue = read(*given, **named)
+        if queue is not None and queue._worker_concurrency == 0:
+            told.touch()
+        return queue
+
+    setattr(SystemDatabase, read.__name__, heard)
+
+
 def main(file: Path) -> None:
     """A worker whose jobs are played, and which tries again at once."""
     for module, name, seconds in (
@@ -168,6 +184,7 @@ def main(file: Path) -> None:
         (leases, "_ENOUGH_S", 15.0),
     ):
         setattr(module, name, seconds)
+    _tell_when_a_pause_is_heard(Path(os.environ["PLAYED"]) / "paused")
     home = environment.home()
     program = (sys.executable, str(SUPPORT / "played_run.py"))
     with open_engine(load_fleet(file), home, patient=True) as engine:
