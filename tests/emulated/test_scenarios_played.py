@@ -71,9 +71,8 @@ def test_a_job_ends_as_the_scenario_says(name: str, operator: Operator) -> None:
 
 def _is_told_on_the_page(name: str, said: subprocess.CompletedProcess[str]) -> None:
     """Whoever reads docs/troubleshooting.md by the code and the words of this end finds it."""
-    for code, words in troubleshooting_page.rehearsed(name):
-        assert said.returncode == code
-        assert words.search(said.stderr), said.stderr
+    told = list(troubleshooting_page.rehearsed(name))  # by more than one, where it depends on the moment
+    assert not told or any(said.returncode == code and words.search(said.stderr) for code, words in told), said.stderr
 
 
 def _nothing_is_unsaid(operator: Operator, events: tuple[JobEvent, ...]) -> None:
