@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness.core.clock import SystemClock
 from harness.core.errors import Conflict
+from harness.core.ids import JobName
 from harness.ledger.events import Opened, Uploaded
 from harness.ledger.sql import open_store
-from harness.wiring import open_context
-from tests.support.job_histories import job
+from harness.remote.ssh.keys import generate_keypair
+from harness.wiring import OpenContext, open_context
+from tests.support import facts
+from tests.support.fake_clock import FakeClock
+from tests.support.job_histories import Log, events_of, job
 
 
 def test_a_process_records_nothing_behind_what_it_has_not_read(tmp_path: Path) -> None:
@@ -24,3 +30,30 @@ def test_a_process_records_nothing_behind_what_it_has_not_read(tmp_path: Path) -
             other.record(Uploaded(2))
         assert one.history.all(Uploaded) == other.history.all(Uploaded) == (Uploaded(1),)
         other.record(Uploaded(3))
+
+
+def test_a_box_is_told_once_of_each_key_that_this_machine_has(tmp_path: Path) -> None:
+    log, told = Log().rented(), list[str]()
+    provider = SimpleNamespace(
+        instance=lambda _id: facts.instance(), attach_key=lambda _id, public_key: told.append(public_key)
+    )
+    store, name = open_store(tmp_path / "state.db", FakeClock()), JobName(log.job.name)
+    for event in events_of(log.records):
+        store.append(name, event)
+
+    def reach(home: Path) -> str:
+        context = OpenContext(name, home, store, FakeClock(), lambda *_: provider)
+        context.fresh_host().close()
+        return context.public_key
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    (second / "ssh").mkdir(parents=True)
+    older = generate_keypair(second / "ssh" / "id_ed25519")  # of a job that this machine rented before
+    os.utime(second / "ssh" / "id_ed25519", (0, 0))
+    assert [reach(first), reach(second)] == told
+    assert told[1] == older
+    reach(first)
+    reach(second)
+    assert len(told) == 2
+    (second / "ssh" / "id_ed25519").unlink()
+    assert reach(second) == told[2] != older
