@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from harness.providers.assumptions import Subject
     from harness.providers.wall import Wall
     from harness.remote.host import SshHost
+    from harness.remote.ssh.connection import Login
     from harness.remote.ssh.own_keys import OwnKeys
 
 _GLANCE_S = 5.0
@@ -197,16 +198,26 @@ class OpenContext:
 
         login, patience = whereabouts(), _GLANCE_S if self.only_looks else self.job.limits.reconnect_s
         if self.own is None and not self.only_looks:
-            self._be_let_in(rental.instance_id)
+            self._be_let_in(rental.instance_id, login)
         return SshHost(login, self.clock, whereabouts=whereabouts, patience=patience)
 
-    def _be_let_in(self, instance_id: InstanceId) -> None:
+    def _be_let_in(self, instance_id: InstanceId, login: Login) -> None:
         """Have the box know this machine's key: another one may have rented it, or the key was lost and made anew."""
+        from harness.remote.host import SshHost  # noqa: PLC0415 - loads paramiko
+
         known = self.directory / f"key-on-{instance_id}"
-        if not known.exists() or known.read_text(encoding="utf-8") != self.public_key:
+        if known.exists() and known.read_text(encoding="utf-8") == self.public_key:
+            return
+        try:
             self.provider().attach_key(instance_id, self.public_key)
-            self.directory.mkdir(parents=True, exist_ok=True)
-            durable.write(known, self.public_key.encode())
+        except ProviderUnavailable as unavailable:
+            with closing(SshHost(login, self.clock, patience=0)) as host:  # somebody may have put it there by hand
+                try:
+                    host.run(["true"], timeout=_GLANCE_S)
+                except HostUnreachable:
+                    raise unavailable from None
+        self.directory.mkdir(parents=True, exist_ok=True)
+        durable.write(known, self.public_key.encode())
 
     def read_anew(self) -> None:
         """Forget what the event log told: another process drives the job. Another instance gets another connection."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from harness.core.clock import SystemClock
-from harness.core.errors import Conflict
-from harness.core.ids import JobName
+from harness.core.errors import Conflict, HostUnreachable, ProviderUnavailable
+from harness.core.ids import InstanceId, JobName
 from harness.ledger.events import Opened, Uploaded
 from harness.ledger.sql import open_store
+from harness.remote.host import SshHost
 from harness.remote.ssh.keys import generate_keypair
 from harness.wiring import OpenContext, open_context
 from tests.support import facts
@@ -57,3 +59,32 @@ def test_a_box_is_told_once_of_each_key_that_this_machine_has(tmp_path: Path) ->
     assert len(told) == 2
     (second / "ssh" / "id_ed25519").unlink()
     assert reach(second) == told[2] != older
+
+
+@pytest.mark.parametrize("lets_in", [True, False])
+def test_where_no_key_can_be_attached_one_that_was_put_there_by_hand_will_do(
+    lets_in: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, asked = Log().rented(), list[str]()
+
+    def attach(_id: InstanceId, public_key: str) -> None:
+        asked.append(public_key)
+        raise ProviderUnavailable("a pod takes none later")
+
+    def run(*_given: Any, **_named: Any) -> None:
+        if not lets_in:
+            raise HostUnreachable("Authentication failed")
+
+    monkeypatch.setattr(SshHost, "run", run)
+    provider = SimpleNamespace(instance=lambda _id: facts.instance(), attach_key=attach)
+    store = open_store(tmp_path / "state.db", FakeClock())
+    for event in events_of(log.records):
+        store.append(JobName(log.job.name), event)
+    context = OpenContext(JobName(log.job.name), tmp_path, store, FakeClock(), lambda *_: provider)
+    for _ in range(2):
+        if lets_in:
+            context.fresh_host().close()
+        else:
+            with pytest.raises(ProviderUnavailable, match="takes none later"):
+                context.fresh_host()
+    assert len(asked) == (1 if lets_in else 2)
