@@ -11,12 +11,13 @@ from harness.core.ports import Clock, Instance, Provider
 from harness.core.text import printable
 from harness.guard.stop import stop_listed
 from harness.ledger import account
-from harness.ledger.account import AccountLook, Listed, TwoClocks
+from harness.ledger.account import AccountLook, Listed
 from harness.ledger.events import InstanceStopped
 from harness.ledger.history import History
 from harness.ledger.jobs import Ledger
 from harness.ledger.limits import FILE, AccountLimits
 from harness.ledger.ownership import Known
+from harness.ledger.two_clocks import TwoClocks
 from harness.notify.forgotten import Forgotten
 
 

@@ -21,6 +21,7 @@ from harness.ledger.history import History
 from harness.ledger.limits import AccountLimits, Stops
 from harness.ledger.outlook import outlook
 from harness.ledger.ownership import Standing, Whose
+from harness.ledger.two_clocks import TwoClocks
 
 _VERB = {"per_hour": "bill by the hour now", "per_day": "are spent today", "per_month": "are spent this month"}
 _STANDS = frozenset({InstanceStatus.STOPPED, InstanceStatus.EXITED})
@@ -30,21 +31,6 @@ _MAY_STOP: Mapping[Stops, frozenset[Standing]] = {
     Stops.LABELLED: frozenset({Standing.OWNED, Standing.FORGOTTEN, Standing.ORPHAN}),
     Stops.ALL: frozenset(Standing),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TwoClocks:
-    """One moment by the provider's clock, by which days begin, and by this machine's, by which the logs were written.
-
-    Epoch seconds. A clock that is wrong shifts what a log tells, and makes it no longer.
-    """
-
-    provider: float
-    here: float
-
-    def of_a_log(self, at: float) -> float:
-        """A time of the provider's as this machine would have written it."""
-        return self.here - (self.provider - at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from harness.core.ports import Instance, Volume
 from harness.core.text import printable
 from harness.ledger.history import History
 from harness.ledger.ownership import Known
+from harness.ledger.two_clocks import TwoClocks
 
 _APART_S = 120.0
 """Seconds by which an instance may seem older than the rent that it came of: clocks differ, a start is rounded."""
@@ -16,15 +17,11 @@ _APART_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """Everything by which what is listed is held against a job: its own log, and those of all jobs here.
-
-    ``provider_now`` and ``now`` are one moment by the provider's clock and by this machine's (epoch seconds).
-    """
+    """Everything by which what is listed is held against a job: its own log, and those of all jobs here."""
 
     history: History
     known: Known
-    provider_now: float
-    now: float
+    now: TwoClocks
 
     def labelled(self, label: str | None) -> bool:
         """True for a whole label of this job: one that its log knows, or that no other job's can be."""
@@ -54,7 +51,7 @@ class Traces:
         begun, at = self.history.unresolved, self.history.intended_at
         if begun is None or at is None:
             return False
-        ago = self.now - at
-        since = self.provider_now - ago - _APART_S if ago >= 0 else 0.0  # a clock that was set back tells nothing
+        ago = self.now.here - at
+        since = self.now.provider - ago - _APART_S if ago >= 0 else 0.0  # a clock that was set back tells nothing
         machine = begun.offer.get("machine_id")
         return machine in {None, 0, one.machine_id} and (one.started_at is None or one.started_at >= since)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from harness.context import RunnerContext
 from harness.core.errors import Refused
 from harness.ledger import ownership
-from harness.ledger.account import AccountLook, TwoClocks, Wanted, spending, with_one_more
+from harness.ledger.account import AccountLook, Wanted, spending, with_one_more
 from harness.ledger.limits import FILE
+from harness.ledger.two_clocks import TwoClocks
 from harness.providers import registry
 
 
@@ -23,8 +24,7 @@ def require_affordable(context: RunnerContext, usd_per_hour: float, usd: float) 
     look = AccountLook(provider.instances().instances, provider.volumes(), bills)
     embedded = registry.is_embedded(table.kind)  # what nobody pays is held against what nobody pays
     jobs = [one for one in context.jobs() if registry.is_embedded(one.job.provider.kind) is embedded]
-    at, here = provider.account().at, context.clock.now()
-    now = TwoClocks(here if at is None else at, here)
+    now = TwoClocks.told(provider.account().at, context.clock.now())
     others = [one for one in jobs if one.job.name != context.job.name]
     exceeded = with_one_more(
         spending(jobs, {ownership.place(table): look}, now), others, Wanted(usd_per_hour, usd), limits, now

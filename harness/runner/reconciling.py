@@ -14,6 +14,7 @@ from harness.ledger.events import Abandoned, Lost, Opened, Rented, RentFailed, R
 from harness.ledger.ownership import described
 from harness.ledger.remembered import Remembered, remembered
 from harness.ledger.traces import Traces
+from harness.ledger.two_clocks import TwoClocks
 from harness.release.absence import look_for
 from harness.runner.progress import ProgressReporter
 
@@ -43,7 +44,7 @@ def find_rented(context: RunnerContext, reporter: ProgressReporter) -> None:
     if told:
         numbers = ", ".join(str(one.instance_id) for one in told)
         reporter.note(f"the job's folder tells of instance {numbers}, the ledger does not: looking for it")
-    traces = Traces(history, context.known(), now if provider_now is None else provider_now, now)
+    traces = Traces(history, context.known(), TwoClocks.told(provider_now, now))
     _require_untrained(traces)
     billed = cache(partial(_billed, context, traces))
     window_s = job.limits.absence_window_s * (1 if begun is None and not told else _LOST_PARTS)

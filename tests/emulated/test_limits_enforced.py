@@ -12,11 +12,12 @@ from harness.cli.enforcing import Watched, enforce
 from harness.core.lifecycle import Stage
 from harness.emulator.running import running
 from harness.ledger import account, ownership
-from harness.ledger.account import AccountLook, TwoClocks
+from harness.ledger.account import AccountLook
 from harness.ledger.events import InstanceStopped, Rented
 from harness.ledger.jobs import Ledger
 from harness.ledger.kinds import JobEvent
 from harness.ledger.limits import AccountLimits
+from harness.ledger.two_clocks import TwoClocks
 from harness.providers.rate_limits import UNPACED
 from harness.providers.vast.credentials import Credentials
 from harness.providers.vast.provider import VastProvider

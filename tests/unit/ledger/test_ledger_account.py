@@ -15,7 +15,6 @@ from harness.ledger.account import (
     AccountLook,
     AccountSpending,
     Listed,
-    TwoClocks,
     Wanted,
     over,
     spending,
@@ -26,6 +25,7 @@ from harness.ledger.events import RentIntended
 from harness.ledger.history import History
 from harness.ledger.limits import AccountLimits, Stops
 from harness.ledger.ownership import Standing, Whose
+from harness.ledger.two_clocks import TwoClocks
 from tests.support.fake_clock import FakeClock
 from tests.support.job_histories import BEGAN, INSTANCE, LABEL, Log, trained
 from tests.support.scripted_world import Market, offer
