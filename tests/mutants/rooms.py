@@ -47,9 +47,20 @@ ROOMS = (
     ),
     Room(("harness/gates/*.py",), ("tests/unit/gates", "tests/unit/checks/test_checks_all.py", "tests/plugin")),
     Room(
-        tuple(f"harness/ledger/{name}.py" for name in ("billing", "chain", "codec", "history", "ownership", "sql")),
-        ("tests/unit/ledger", "tests/contract/test_event_log.py", "tests/contract/test_store_contract.py"),
+        ("harness/ledger/*.py",),
+        (
+            "tests/unit/ledger",
+            "tests/contract/test_event_log.py",
+            "tests/contract/test_store_contract.py",
+            "tests/contract/test_store_lease.py",
+            "tests/unit/runner",
+        ),
     ),
+    Room(
+        ("harness/log/*.py",),
+        ("tests/unit/log", "tests/field/test_training_logs.py", "tests/field/test_epochs.py", "tests/unit/checks"),
+    ),
+    Room(("harness/shellguard/*.py",), ("tests/field/test_command_guard.py", "tests/unit/shellguard")),
     Room(("harness/runner/*.py",), ("tests/unit/runner",)),
     Room(
         ("harness/remote/transfer/*.py",),
