@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from harness.core.errors import HarnessError, MissingExtra
+from harness.core.text import table_cell
 
 _HEAD = """\
 # Exit codes
@@ -49,11 +50,7 @@ def _tree(root: type[HarnessError]) -> Iterator[type[HarnessError]]:
 def _row(error: type[HarnessError]) -> str:
     meaning = inspect.getdoc(error) or ""
     remedy = MissingExtra("it", "extra").remedy if error is MissingExtra else error.default_remedy
-    return f"| {error.exit_code} | `{error.__name__}` | {_cell(meaning)} | {_cell(remedy)} |"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return f"| {error.exit_code} | `{error.__name__}` | {table_cell(meaning)} | {table_cell(remedy)} |"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from harness import __version__
 from harness.conformance.run import Answer, Conformance, Outcome
 from harness.core import durable
 from harness.core.canonical import Json
-from harness.core.text import rfc3339
+from harness.core.text import rfc3339, table_cell
 from harness.providers.assumptions import Assumption
 
 
@@ -23,7 +23,7 @@ def table(rows: Sequence[Assumption]) -> str:
     lines = ["| id | belief | source | rests on it | a run |", "|---|---|---|---|---|"]
     for row in rows:
         tried = "tries it" if row.trial else f"does not: {row.untried}"
-        lines.append(f"| {row.id} | {' | '.join(map(_cell, (row.claim, row.source, row.rests, tried)))} |")
+        lines.append(f"| {row.id} | {' | '.join(map(table_cell, (row.claim, row.source, row.rests, tried)))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -75,9 +75,5 @@ def _markdown(told: dict[str, Json], answers: Sequence[Answer]) -> str:
     head = [f"# What was believed about {told['provider']}, tried on {told['date']}", "", f"{counted(answers)}.", ""]
     head += [f"- {name}: {told[name]}" for name in ("ended", "machine", "image", "budget_usd", "charged_usd", "system")]
     head += [f"- versions: {json.dumps(told['versions'])}", "", "| id | answer | belief | seen |", "|---|---|---|---|"]
-    rows = [f"| {one.row.id} | {one.outcome} | {_cell(one.row.claim)} | {_cell(one.seen)} |" for one in answers]
-    return "\n".join([*head, *rows]) + "\n"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    cells = [(one.row.id, one.outcome, table_cell(one.row.claim), table_cell(one.seen)) for one in answers]
+    return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in cells)]) + "\n"

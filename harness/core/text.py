@@ -52,6 +52,11 @@ def command_line(words: Sequence[str], *, windows: bool = sys.platform == "win32
     return list2cmdline(words)
 
 
+def table_cell(text: str) -> str:
+    """A text in a table of Markdown: one line, in which no pipe ends the cell."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
 def names_device(part: str) -> bool:
     """True for a part of a path that Windows takes for a device, whatever its extension.
 

@@ -71,6 +71,11 @@ def name_of(path: str) -> str:
     return PureWindowsPath(PurePosixPath(path).name).name
 
 
+def digest_of(path: Path) -> str:
+    """Digest of a file; empty where there is none: that it cannot be read is said when it is read."""
+    return digest(path.read_bytes()) if path.is_file() else ""
+
+
 def digest(data: bytes) -> str:
     """The SHA-256 under which a facts file is named in the event log."""
     return hashlib.sha256(data).hexdigest()

@@ -23,7 +23,7 @@ from harness.core.text import printable
 from harness.core.verdict import Verdict
 from harness.gates import plan
 from harness.gates.evidence import CheckResult, GateResult
-from harness.gates.facts_file import FactsFile, digest, read_facts
+from harness.gates.facts_file import FactsFile, digest, digest_of, read_facts
 from harness.job.model import Job
 
 TIMEOUT_S = 300.0
@@ -67,7 +67,7 @@ def judge(facts_path: Path, *, timeout: float = TIMEOUT_S) -> GateResult:
     """Judge recorded facts. Whatever keeps pytest from judging is a problem in the result, never an exception."""
     facts_path = facts_path.resolve()  # pytest runs elsewhere
     facts = read_facts(facts_path)
-    judged = _digest(facts_path)
+    judged = digest_of(facts_path)
     gone = [str(folder) for folder in check_folders(facts.job) if not folder.is_dir()]
     if gone:
         return _nothing(facts, (f"there is no folder of checks {', '.join(gone)}",))
@@ -82,7 +82,7 @@ def judge(facts_path: Path, *, timeout: float = TIMEOUT_S) -> GateResult:
             return _nothing(facts, (f"the checks did not end within {timeout:.0f} s",))
         output = printable((done.stdout + done.stderr).decode("utf-8", "replace")[-3000:], 3000)
         result = _read(facts, judged, verdicts, done.returncode, output)
-        if _digest(facts_path) != judged:
+        if digest_of(facts_path) != judged:
             return _nothing(facts, ("the facts changed while they were judged",))
         return result
 
@@ -94,10 +94,6 @@ def _command(facts: FactsFile, facts_path: Path, verdicts: Path, scratch: Path) 
     options = ["-p", "harness.plugin", *_WITHOUT, "--import-mode=importlib", "-q"]
     judged = [f"--stage={facts.stage}", f"--facts={facts_path}", f"--verdicts={verdicts}"]
     return [sys.executable, "-m", "pytest", "-c", str(ini), "--rootdir", str(scratch), *options, *judged, *folders]
-
-
-def _digest(path: Path) -> str:
-    return digest(path.read_bytes()) if path.is_file() else ""
 
 
 def _read(facts: FactsFile, judged: str, verdicts: Path, status: int, output: str) -> GateResult:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from harness.core import shipped
 from harness.core.errors import BadInput
-from harness.core.text import printable
+from harness.core.text import printable, table_cell
 from harness.lessons.table import BY_NAME, LESSONS, Lesson, forbidding
 
 FILE: Final = "lessons.json"
@@ -158,4 +158,4 @@ def as_markdown(tried: Tried | None) -> str:
 
 
 def _cell(said: str) -> str:
-    return re.sub(r"\s+", " ", said).replace("|", "\\|").replace("<", "&lt;")
+    return table_cell(said).replace("<", "&lt;")

@@ -11,7 +11,7 @@ import pytest
 from harness.core.ids import CheckId
 from harness.gates import plan
 from harness.gates.evidence import CheckResult, GateResult, told_once
-from harness.gates.facts_file import FactsFile, digest, read_facts
+from harness.gates.facts_file import FactsFile, digest_of, read_facts
 from harness.plugin.declaring import PREFIX
 
 
@@ -34,7 +34,7 @@ class Judging:
     @classmethod
     def of(cls, paths: Mapping[str, Path]) -> Judging:
         """A run over facts files, by stage; raises BadInput when one cannot be read."""
-        digests = {stage: _digest(path) for stage, path in paths.items()}
+        digests = {stage: digest_of(path) for stage, path in paths.items()}
         facts = {stage: read_facts(path) for stage, path in paths.items()}
         return cls(facts=facts, paths=paths, digests=digests)
 
@@ -74,10 +74,6 @@ KEY = pytest.StashKey[Judging]()
 def check_id(item: pytest.Item) -> CheckId:
     """A check's id: its function's name without the prefix."""
     return CheckId(item.name.removeprefix(PREFIX))
-
-
-def _digest(path: Path) -> str:
-    return digest(path.read_bytes()) if path.is_file() else ""  # that it cannot be read is said when it is
 
 
 def _function(check: CheckId) -> CheckId:
