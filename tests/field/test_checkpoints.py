@@ -97,6 +97,17 @@ def deflated(path: Path) -> None:
         made.writestr("archive/data.pkl", b"x" * 10_000)
 
 
+def encrypted(path: Path) -> None:
+    """With the bit of encryption set in both headers, as a zip program's password leaves it."""
+    held = bytearray(path.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = held.find(mark)
+        while at >= 0:
+            held[at + flags] |= 1
+            at = held.find(mark, at + 4)
+    path.write_bytes(held)
+
+
 def legacy(path: Path) -> None:
     """The beginning of what torch.save wrote before 1.6: a pickle of its magic number, no zip."""
     path.write_bytes(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03." + b"x" * 500)
@@ -222,6 +233,9 @@ DAMAGED = [
     ),
     field_case(
         "optimizer-pickle-on-top", "own: torch wants its folder", on("optimizer.pt", pickle_on_top), "no data.pkl"
+    ),
+    field_case(
+        "optimizer-encrypted", "own: zipped again with a password", on("optimizer.pt", encrypted), "not a whole"
     ),
     field_case("optimizer-deflated", "own: zipped again by hand", on("optimizer.pt", deflated), "compressed"),
     field_case(

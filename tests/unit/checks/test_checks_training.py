@@ -336,6 +336,12 @@ def test_a_healthy_run_is_not_held(changes: Mapping[str, Any]) -> None:
     assert_only(judge(Stage.TRAINING, changed(training(), changes)), Verdict.FAIL, {})
 
 
+@pytest.mark.parametrize("untold", ["utilization_percent", "memory_used_mib"])
+def test_a_driver_that_tells_one_sign_of_life_has_told_enough(untold: str) -> None:
+    facts = changed(training(), {"gpus": eight_h100(**{untold: None})})
+    assert_only(judge(Stage.TRAINING, facts), Verdict.UNKNOWN, {})
+
+
 def in_dpo(*lines: str, **changes: Any) -> TrainingFacts:
     facts = {**on_box(sft=(330,)), "mirror": (Mirrored("sft", 330, 1000),)}
     return changed(training(), {**facts, **logged(*step_lines("sft", 1, 330), *lines), **changes})

@@ -9,6 +9,7 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
 from harness.release import envelope as envelopes
 from harness.release import release as releases
-from harness.release import signing
+from harness.release import signing, sshsig
 from harness.release.envelope import Envelope, Signature
 from harness.release.release import Release, ReleasedCheck
 from tests.support.job_histories import Log
@@ -312,6 +313,23 @@ def test_what_cannot_sign_says_so_and_leaves_no_file(desk: _Desk, key: str, said
     code, _, err = desk.typed("release", "sign", str(desk.statement), "--key", str(desk.keys / key))
     assert code == 2
     assert said in " ".join(err.split())
+    assert not desk.envelope.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="stands for ssh-keygen by a shell script")
+@pytest.mark.parametrize(("says", "status"), [("cat", 0), ("true", 0), ("cat signature", 1)])
+def test_what_is_no_signature_or_comes_with_a_refusal_signs_nothing(
+    desk: _Desk, says: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = desk.keys / "ed25519"
+    (tmp_path / "signature").write_bytes(_keygen("-Y", "sign", "-n", sshsig.NAMESPACE, "-f", key, given=b"anything"))
+    program = tmp_path / "bin" / "ssh-keygen"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ncd {tmp_path}\n{says}\nexit {status}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    code, _, err = desk.typed("release", "sign", str(desk.statement), "--key", str(key))
+    assert (code, "ssh-keygen did not sign with" in " ".join(err.split())) == (2, True), err
     assert not desk.envelope.exists()
 
 

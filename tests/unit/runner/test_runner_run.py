@@ -321,6 +321,16 @@ def test_a_release_that_expired_after_the_request_is_not_renewed(world: World) -
     assert world.history.closed
 
 
+@pytest.mark.parametrize("until", [Stage.LAUNCH, Stage.TRAINING])
+def test_a_package_that_changes_once_it_trains_is_left_alone(world: World, until: Stage) -> None:
+    """What runs is what was staged: the work for the next job touches nothing of this one."""
+    world.run(until=until)
+    (Path(world.job.package.source) / "train_deepseek_forex.py").write_text("# of the next job\n")
+    world.run()
+    assert world.history.closed
+    assert world.judged == list(ORDER)
+
+
 def test_a_provider_that_is_away_is_held_and_destroys_nothing(world: World) -> None:
     world.run(until=Stage.POSTDOWNLOAD)
     world.provider.break_("instance", ProviderUnavailable("502"), times=1)

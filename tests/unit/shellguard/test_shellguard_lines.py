@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.shellguard import rules
+from harness.shellguard import cmdexe, rules
 from harness.shellguard.judge import judge, judge_argv
 from harness.shellguard.reading import Shell
 from harness.shellguard.rules import Decision, Rule
@@ -71,6 +71,26 @@ BASH: tuple[tuple[Rule | None, str], ...] = (
     (rules.DESTROY, "env X=1 vastai destroy instance 5"),
     (rules.DESTROY, "env -i PATH=/bin -u FOO vastai destroy instance 5"),
     (rules.DESTROY, "sudo -u me nohup nice -n 5 time -p vastai destroy instance 5"),
+    # an option's value is not the command: what comes behind it is, and may only be a mention
+    *(
+        (ALLOW, f"{before} x echo 'vastai destroy instance 5'")
+        for before in (
+            *(f"sudo --{one}" for one in ("user", "group", "host", "prompt", "chdir", "chroot", "role", "type")),
+            *(f"sudo --{one}" for one in ("other-user", "close-from", "command-timeout")),
+            *(f"sudo -{one}" for one in "CDghpRrTtUu"),
+            *(f"doas -{one}" for one in "Cu"),
+            *(f"env {one}" for one in ("-u", "-C", "--unset", "--chdir")),
+            *(f"nice {one}" for one in ("-n", "--adjustment")),
+            *(f"ionice {one}" for one in ("-c", "-n", "--class", "--classdata")),
+            *(f"timeout {one} HUP" for one in ("-k", "-s", "--kill-after", "--signal")),
+            *(f"stdbuf {one}" for one in ("-i", "-o", "-e", "--input", "--output", "--error")),
+            *(f"time {one}" for one in ("-f", "-o", "--format", "--output")),
+            *(f"xargs -{one}" for one in "adEILnPs"),
+            *(f"xargs --{one}" for one in ("arg-file", "delimiter", "replace", "max-lines", "max-args", "max-procs")),
+            *(f"chroot --{one} x" for one in ("userspec", "groups")),
+            *("timeout", "taskset", "chroot", "caffeinate -t", "caffeinate -w", "exec -a"),
+        )
+    ),
     (rules.DESTROY, "timeout 60 vastai destroy instance 5"),
     (rules.DESTROY, "yes | vastai destroy instance 5"),
     (rules.DESTROY, "! vastai destroy instance 5"),
@@ -402,6 +422,12 @@ def test_a_download_that_the_agent_runs_in_the_background_is_held() -> None:
     line = "scp -P 22 root@h:/w/final/x.gguf ."
     assert judge(line).decision is Decision.ALLOW
     assert judge(line, background=True).decision is Decision.DENY
+
+
+def test_of_cmd_a_file_belongs_to_its_own_call_and_behind_a_block_to_each_of_it() -> None:
+    told = [(call.words, call.files) for call in cmdexe.read("a > x & b > y").calls]
+    assert told == [(("a",), ("x",)), (("b",), ("y",))]
+    assert [call.files for call in cmdexe.read("(a & b) > x").calls] == [("x",), ("x",)]
 
 
 def test_every_rule_is_broken_by_some_line() -> None:
