@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator
 
@@ -81,7 +80,7 @@ def powershell(call: ProgramCall, place: Place) -> Iterator[Seen]:
 def _encoded(text: str) -> Iterator[Seen]:
     try:
         yield NestedScript(base64.b64decode(text, validate=True).decode("utf-16-le"), Shell.POWERSHELL)
-    except (binascii.Error, ValueError):
+    except ValueError:
         yield Violation(rules.UNREADABLE, text)
 
 

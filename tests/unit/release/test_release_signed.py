@@ -65,6 +65,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         (folder / f"{name}.pub").write_bytes(public)
     (folder / "many.keys").write_bytes((folder / "other.pub").read_bytes() + (folder / "ed25519.pub").read_bytes())
+    (folder / "broken.pem").write_bytes((folder / "pem").read_bytes().replace(b"M", b"N"))
     (folder / "garbage.pub").write_text("ssh-ed25519 AAAA me\n")
     (folder / "empty.pub").write_text("# no key\n\n")
     (folder / "binary.pub").write_bytes(b"\xff\xfe\x00")
@@ -307,6 +308,7 @@ def test_a_key_that_cannot_be_used_is_bad_input(desk: _Desk, key: str, said: str
 @pytest.mark.parametrize(("key", "said"), [
     ("none", "cannot read the key"),
     ("ec.pem", "is no Ed25519 key"),
+    ("broken.pem", "is no private key"),
     ("garbage.pub", "ssh-keygen did not sign with"),
 ])  # fmt: skip
 def test_what_cannot_sign_says_so_and_leaves_no_file(desk: _Desk, key: str, said: str) -> None:

@@ -262,6 +262,9 @@ BASH: tuple[tuple[Rule | None, str], ...] = (
     (rules.UNREADABLE, "cat 'vastai destroy instance 5.ps1' | pwsh -"),
     (rules.UNREADABLE, "cat 'vastai destroy instance 5.py' | python3"),
     (rules.UNREADABLE, "pwsh -EncodedCommand dgBhAHM"),
+    (rules.UNREADABLE, "pwsh -EncodedCommand AAAA"),  # half a character of UTF-16
+    (rules.DESTROY, "X='echo hi\nvastai destroy instance 5'; bash -c \"$X\""),
+    (rules.DESTROY, "X='# as agreed\nvastai destroy instance 5'\nbash -c \"$X\""),
     (rules.DESTROY, "cmd /q /c vastai destroy instance 5"),
     (
         rules.DESTROY,
