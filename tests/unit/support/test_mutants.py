@@ -87,13 +87,13 @@ def test_a_mutant_is_judged_by_the_tests_that_run_through_it(tmp_path: Path) -> 
     tests = {
         "t/test_a.py::slow": (9.0, []),
         "t/test_a.py::quick": (1.0, []),
-        "t/test_room.py::own": (5.0, []),
+        "t/test_room.py::own": (3.0, []),
         "t/test_b.py::shares": (2.0, ["fixture t box"]),
         "t/test_b.py::long": (70.0, []),
     }
     of_room = {
         "t/test_a.py::slow": [4, 5],
-        "t/test_a.py::quick": [4],
+        "t/test_a.py::quick": [1, 4],
         "t/test_room.py::own": [4],
         "fixture t box": [5],
         "t/test_gone.py::failed": [4, 5],
@@ -101,7 +101,11 @@ def test_a_mutant_is_judged_by_the_tests_that_run_through_it(tmp_path: Path) -> 
     reaching = seen_by(tmp_path, tests, {"room.py": of_room, "other.py": {"t/test_b.py::long": [2]}})
     assert reaching.tests(mutant("room.py", 4)) == ["t/test_room.py::own", "t/test_a.py::quick", "t/test_a.py::slow"]
     assert reaching.tests(mutant("room.py", 5)) == ["t/test_b.py::shares", "t/test_a.py::slow"]
-    assert reaching.tests(mutant("room.py", 1)) == ["t/test_b.py::long"], "by the name of what is made with it"
+    made_with_it = ["t/test_a.py::quick", "t/test_b.py::long"]
+    assert reaching.tests(mutant("room.py", 1)) == ["t/test_a.py::quick"], "a minute is over"
+    reaching.seconds["t/test_b.py::long"] = 50.0
+    assert reaching.tests(mutant("room.py", 1)) == made_with_it, "by the name of it, too: it runs at the import"
+    reaching.seconds["t/test_b.py::long"] = 70.0
     assert reaching.tests(mutant("elsewhere.py", 1)) == []
     reaching.noticed("t/test_a.py::slow")
     assert reaching.tests(mutant("room.py", 4)) == ["t/test_a.py::slow", "t/test_a.py::quick", "t/test_room.py::own"]
