@@ -312,6 +312,14 @@ HEALTHY: list[tuple[str, Mapping[str, Any]]] = [
     ("the first one is on its way home", {**checkpoints(checkpoint("sft", 200)), "mirror": ()}),
     ("what it made comes home next", {"mirror": (), "session": ENDED}),
     ("older ones removed again", checkpoints(checkpoint("sft", 200))),
+    (
+        "a loss that is the same in two records of many steps",
+        logged(*step_lines("sft", 1, 100), *moved("sft", 101, 101, "0.731"), *moved("sft", 150, 150, "0.731")),
+    ),
+    (
+        "a loss that is the same in many records of few steps",
+        logged(*step_lines("sft", 1, 100), *moved("sft", 101, 106, "0.731"), *step_lines("sft", 107, 250)),
+    ),
     ("losses logged every ten steps", logged(*step_lines("sft", 1, 250, every=10))),
     ("ended a while ago", {"session": ENDED, "log_age_s": 9000.0}),
     (

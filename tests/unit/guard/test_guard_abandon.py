@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from harness.core.ports import Charge, DestroyReply, InstanceStatus
 from harness.guard import destroy, preconditions
 from harness.ledger.events import Abandoned, DestroyIntended, LossAccepted, Lost, Opened
 from harness.runner import adoption
+from tests.support import scripted_world
 from tests.support.context import World, make_world
 
 INSTANCE = InstanceId(4711)
@@ -170,6 +172,20 @@ def test_a_row_without_a_start_time_is_no_empty_box(world: World) -> None:
         world.market.change(INSTANCE, started_at=None, status=status)
         with pytest.raises(Refused, match="something of value"):
             _abandon(world)
+    _nothing_happened(world)
+
+
+def test_a_folder_of_the_box_that_cannot_be_read_may_hold_anything(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The box answers, and its disk does not."""
+
+    def failing(**_: object) -> object:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setitem(scripted_world._OPERATIONS, "glob", failing)
+    with pytest.raises(Refused, match=r"could not be looked at: .*Input/output error"):
+        _abandon(world)
     _nothing_happened(world)
 
 
