@@ -23,6 +23,7 @@ from harness.artifacts import (
     model_shape,
     parameters,
     safetensors,
+    scales,
 )
 from harness.artifacts.lora import read as read_lora
 from harness.core.errors import BadInput
@@ -347,3 +348,11 @@ def test_an_adapter_that_is_damaged_or_missing_is_never_trained(tmp_path: Path) 
         adapter.inspect(path)
     (write_adapter(path, lora()) / "adapter_config.json").write_text('{"r": "many"}', encoding="utf-8")
     assert adapter.inspect(path).problems
+
+
+@pytest.mark.parametrize("content", [b"", None])
+def test_a_file_without_bytes_is_not_mapped(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "model.gguf").write_bytes(content)
+    with pytest.raises(BadInput, match="cannot be read"):
+        scales.map_bytes(tmp_path / "model.gguf")

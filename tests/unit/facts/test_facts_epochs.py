@@ -67,6 +67,14 @@ def test_rows_of_a_step_are_those_that_the_run_tells(lines: list[str], run: Any,
             epochs.announced(sound_job(), SFT, log(*lines), run)
 
 
+def test_a_run_is_short_of_rows_by_its_own_account() -> None:
+    """A step that takes what was planned may see too few of the rows all the same."""
+    job = sound_job(training={"accumulation": {}})
+    said = log(V2, PLAN, "[sft] EPOCHS 0.69 rows=15300 rows_a_step=32")
+    assert "0.69 epochs" in str(epochs.announced(job, SFT, said))
+    assert epochs.announced(sound_job(), SFT, log(V2, PLAN, *EPOCHS)) is None
+
+
 def test_the_line_may_say_more_than_is_read_of_it() -> None:
     assert log(V2, PLAN, "[sft] EPOCHS 1 rows=10 rows_a_step=5 as of today").of(SFT).epochs == (
         log("[sft] EPOCHS 1.0 rows=10 rows_a_step=5").of(SFT).epochs

@@ -761,6 +761,15 @@ def test_the_jobs_own_file_is_no_stranger(world: World) -> None:
     assert_only(world.judge(), Verdict.FAIL, {})
 
 
+def test_what_only_resembles_the_jobs_own_file_is_an_older_one(world: World) -> None:
+    world.destination.mkdir()
+    (world.destination / "my-forex.Q8_0.gguf").write_bytes(b"another")
+    (world.destination / "other.gguf.part").write_bytes(b"another's")
+    world.recorded = _recorded(ARTIFACT)
+    for name in ("my-forex.Q8_0.gguf", "other.gguf.part"):
+        only(world.judge(), "destination_is_clean", Verdict.FAIL, name)
+
+
 def test_a_download_that_a_dead_instance_began_is_no_stranger(world: World) -> None:
     world.destination.mkdir()
     (world.destination / "forex.Q8_0.gguf.part").write_bytes(b"ours")

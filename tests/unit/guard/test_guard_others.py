@@ -74,9 +74,11 @@ def test_a_file_that_is_gone_too_closes_nothing(world: World) -> None:
     with pytest.raises(NotProven):
         _haunted(world)
     _home(world).unlink()
+    began = world.clock.now()
     with pytest.raises(Refused, match="does not exist") as refused:
         destroy.destroy(world.context(), lambda _id, _file: "yes", lambda _: None)
     assert "harness abandon night" in refused.value.remedy
+    assert world.clock.now() == began, "it is said before anything is waited for"
     _unclosed(world)
 
 

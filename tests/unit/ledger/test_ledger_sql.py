@@ -4,13 +4,14 @@ import os
 import sqlite3
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from harness.core.errors import BadInput, JobBusy, StoreFailed
 from harness.core.ids import JobName
-from harness.ledger import schema
+from harness.ledger import database, schema
 from harness.ledger.codec import decode
 from harness.ledger.events import Closed, Opened, Uploaded
 from harness.ledger.schema import VERSION
@@ -185,6 +186,20 @@ def test_a_url_names_a_file_too(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{path}", FakeClock())
     assert store.database.path == path
     assert open_store(str(path), FakeClock()).database.path == path
+
+
+def test_what_a_servers_url_says_of_the_connection_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    real = sa.create_engine
+
+    def create(url: sa.URL, **settings: Any) -> sa.Engine:
+        asked.append(settings["connect_args"])
+        return real(url, **settings)
+
+    monkeypatch.setattr(sa, "create_engine", create)
+    database.named("postgresql://me@db/x?connect_timeout=3&application_name=mine", FakeClock())
+    assert not {"connect_timeout", "application_name"} & asked[0].keys()
+    assert {"keepalives_idle", "keepalives_count", "tcp_user_timeout"} <= asked[0].keys()
 
 
 @pytest.mark.parametrize(

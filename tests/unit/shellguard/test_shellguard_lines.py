@@ -433,6 +433,12 @@ def test_of_cmd_a_file_belongs_to_its_own_call_and_behind_a_block_to_each_of_it(
     assert [call.files for call in cmdexe.read("(a & b) > x").calls] == [("x",), ("x",)]
 
 
+def test_what_is_nested_too_deep_to_be_read_is_held() -> None:
+    for deep in (1, 10, 100, 400):
+        line = f"echo {'(' * deep}vastai destroy instance 5{')' * deep}"
+        assert judge(line, shell=Shell.POWERSHELL).decision is Decision.DENY, deep
+
+
 def test_every_rule_is_broken_by_some_line() -> None:
     broken = {rule for rule, _ in BASH + POWERSHELL if rule}
     assert broken == set(rules.RULES)
