@@ -194,6 +194,11 @@ class LimitsTable(Table):
     relaunches: Annotated[int, Field(ge=0)] = 2
     dead_after_s: Positive = 600
     """An instance must be offline or exited for this long without a break before another may take its place."""
+    stop_unheard_s: Annotated[float, Field(ge=300)] | None = None
+    """Silence after which the box stops its own instance, its disk kept, once nothing trains there; not given: never.
+
+    Seconds in which no command of the harness was heard on the box. For that a key lies there that can do nothing else.
+    """
     s_per_step: dict[TrainerName, Positive]
     """Seconds that a step of each trainer takes."""
     export_s: Positive = 300

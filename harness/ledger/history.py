@@ -156,6 +156,12 @@ class History:
             return PurePath(path)
         return self.directory.joinpath(*re.split(r"[/\\]", found[2]))
 
+    @property
+    def switch(self) -> settled.SwitchArmed | None:
+        """The switch that was armed on the instance that is alive."""
+        armed = self.all(settled.SwitchArmed)[-1:] if self.alive is not None else ()
+        return next((one for one in armed if one.instance_id == self.alive.instance_id), None) if self.alive else None
+
     def all(self, kind: type[Kind]) -> tuple[Kind, ...]:
         """Every event of one kind, in order."""
         found = (decode(record) for record in self.records if record.kind == kind.kind)

@@ -1,7 +1,8 @@
-"""The event by which a strategy is settled: the commit point between a proof on the box and the launch that follows."""
+"""Events by which something on the box is settled: a strategy that was proven there, a switch that was armed there."""
 
 from __future__ import annotations
 
+from harness.core.ids import InstanceId
 from harness.ledger.kinds import JobEvent, JsonObject, stored
 
 
@@ -18,3 +19,24 @@ class StrategySettled(JobEvent):
     why: str
     of: str
     proof: JsonObject | None = None
+
+
+@stored("switch_armed")
+class SwitchArmed(JobEvent):
+    """The box stops itself ``after_s`` seconds after its training's end when nobody is heard from; ``key_id`` lets it.
+
+    The number of a key at the provider, which is on the box alone.
+    """
+
+    instance_id: InstanceId
+    key_id: int
+    after_s: float
+
+
+@stored("switch_fired")
+class SwitchFired(JobEvent):
+    """The box had stopped its own instance at ``at``, by its own account, after ``unheard_s`` seconds of silence."""
+
+    instance_id: InstanceId
+    at: float
+    unheard_s: float
