@@ -158,9 +158,11 @@ class History:
 
     @property
     def switch(self) -> settled.SwitchArmed | None:
-        """The switch that was armed on the instance that is alive."""
-        armed = self.all(settled.SwitchArmed)[-1:] if self.alive is not None else ()
-        return next((one for one in armed if one.instance_id == self.alive.instance_id), None) if self.alive else None
+        """The switch that was armed on the instance that is alive, and not taken off since."""
+        armed, alive = self.all(settled.SwitchArmed)[-1:], self.alive
+        if not armed or alive is None or armed[0].instance_id != alive.instance_id:
+            return None
+        return None if armed[0].after_s is None else armed[0]
 
     def all(self, kind: type[Kind]) -> tuple[Kind, ...]:
         """Every event of one kind, in order."""

@@ -23,14 +23,21 @@ class StrategySettled(JobEvent):
 
 @stored("switch_armed")
 class SwitchArmed(JobEvent):
-    """The box stops itself ``after_s`` seconds after its training's end when nobody is heard from; ``key_id`` lets it.
+    """The box stops itself after so many seconds in which nothing trains and nobody is heard from; None: no longer.
 
-    The number of a key at the provider, which is on the box alone.
+    ``key_id`` is the number at the provider of the key that lets it, which is on the box alone.
     """
 
     instance_id: InstanceId
     key_id: int
-    after_s: float
+    after_s: float | None = None
+
+    @property
+    def told(self) -> str:
+        """The same as a sentence."""
+        if self.after_s is None:
+            return "the box's switch was taken off"
+        return f"the box stops itself when for {self.after_s:.0f} s nothing trains and nobody is heard from"
 
 
 @stored("switch_fired")

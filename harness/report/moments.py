@@ -78,7 +78,7 @@ _SENTENCES: Mapping[type[JobEvent], str] = {
     noted.ImageHad: "the image met {measure} of the package's requirements",
     noted.BaseFetched: "the command that fetches the base model ended with status {0.status}",
     settled.StrategySettled: "{measure}",
-    settled.SwitchArmed: "the box stops itself when nothing trains and nobody is heard from for {0.after_s:.0f} s",
+    settled.SwitchArmed: "{0.told}",
     settled.SwitchFired: "the box had stopped itself: nobody was heard from for {0.unheard_s:.0f} s",
     events.Launched: "the training was started",
     events.Relaunched: "the training was started again: {0.why}",

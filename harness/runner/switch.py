@@ -56,19 +56,22 @@ def require_possible(context: RunnerContext) -> None:
 
 
 def arm(context: RunnerContext, reporter: ProgressReporter, *, required: bool = False) -> None:
-    """See that the switch watches on the box, if the job asks for one; tell what it has done since.
+    """See that the switch watches on the box, or that none does, as the job asks; tell what it has done since.
 
     ``required``: nothing trains yet, and the job is held where it cannot be had, by GateHeld. Later that is noted.
     """
-    after_s = context.job.limits.stop_unheard_s
-    if after_s is None or context.history.alive is None:
+    after_s, rental = context.job.limits.stop_unheard_s, context.history.alive
+    if rental is None:
         return
     try:
-        _arm(context, reporter, context.history.alive.instance_id, after_s)
+        if after_s is None:
+            disarm(context, reporter)
+        else:
+            _arm(context, reporter, rental.instance_id, after_s)
     except (LeaseLost, InstanceDead):
         raise
     except HarnessError as error:
-        told = f"the box has no switch that stops it ({FIELD}): {printable(str(error), 500)}"
+        told = f"the box's switch is not as {FIELD} asks for it: {printable(str(error), 500)}"
         if not required:
             reporter.note(told)
         elif isinstance(error, HostUnreachable):
@@ -78,11 +81,13 @@ def arm(context: RunnerContext, reporter: ProgressReporter, *, required: bool = 
 
 
 def disarm(context: RunnerContext, reporter: ProgressReporter) -> None:
-    """Take the switch off the box before long work without a training; ``arm`` puts another there."""
-    if context.history.switch is not None:
+    """Take the switch off the box: the job asks for none any more, or works long without a training."""
+    known = context.history.switch
+    if known is not None:
         context.require_lease()
         _act(context, "disarm", {})
-        reporter.note("the box's switch is off until the training is launched again")
+        context.record(SwitchArmed(known.instance_id, known.key_id))
+        reporter.note("the box's switch is off: it does not stop itself")
 
 
 def revoke(context: RunnerContext, note: Callable[[str], None]) -> None:
@@ -90,7 +95,7 @@ def revoke(context: RunnerContext, note: Callable[[str], None]) -> None:
     history = context.history
     if not history.all(SwitchArmed) and history.job.limits.stop_unheard_s is None:
         return
-    had = {event.instance_id for event in (*history.all(Rented), *history.all(Adopted))}
+    had = {one.instance_id for one in history.all(Rented)} | {one.instance_id for one in history.all(Adopted)}
     alive = history.alive.instance_id if history.alive is not None else None
     names = {key_name(history.job, one) for one in had if one != alive}
     try:

@@ -304,9 +304,11 @@ class Box:
         self.switch, self.armed = {"key_id": key_id, "key": key, "after_s": after_s}, self.armed + 1
         return told
 
-    def disarm(self) -> None:
+    def disarm(self, directory: str) -> dict[str, Any]:
         """Take it off."""
+        del directory
         self.switch = None
+        return {}
 
     def stop(self) -> dict[str, Any]:
         """End the training."""
@@ -435,7 +437,7 @@ class BoxHost:
             return RunResult(0, " ".join(argv).encode(), b"")
         request = json.loads(ast.literal_eval(asked.group(1).decode()))
         if request["verb"] in {"arm", "disarm"}:
-            answer = self.box.arm(**request["args"]) if request["verb"] == "arm" else self.box.disarm()
+            answer = (self.box.arm if request["verb"] == "arm" else self.box.disarm)(**request["args"])
             return RunResult(0, (request["marker"] + json.dumps({"value": answer})).encode(), b"")
         name, begins = _ahead(request["args"]["directory"]), request["verb"] == "start"
         if name is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,8 +73,8 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Night:
     made.word.touch()
     (made.place / "armed.json").write_text(json.dumps({"key": "secret", "key_id": 7, "after_s": AFTER_S, "stop": {}}))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(box.time, "monotonic", lambda: made.now)
-    monkeypatch.setattr(box.time, "sleep", made.sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: made.now)
+    monkeypatch.setattr(time, "sleep", made.sleep)
     monkeypatch.setattr(box, "send", made.send)
     monkeypatch.setattr(session, "state", lambda _: {"alive": made.alive})
     return made
@@ -133,7 +134,7 @@ def test_a_clock_that_jumps_and_a_machine_that_is_paused_do_not_count(night: Nig
 def test_a_wall_clock_that_is_set_counts_for_nothing(
     night: Night, turned: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(box.time, "time", lambda: night.now + turned)
+    monkeypatch.setattr(time, "time", lambda: night.now + turned)
     night.pass_by(AFTER_S - 10)
     assert not night.asked
 
@@ -196,7 +197,7 @@ def test_a_word_is_left_once_a_second_and_only_where_a_switch_is_armed(
 ) -> None:
     now = [0.0]
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(heard.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(heard, "_last", [-heard.EVERY_S])
     heard.touch()
     word = tmp_path / ".harness" / "heard"

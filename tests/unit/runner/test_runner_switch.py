@@ -163,7 +163,7 @@ def test_where_it_cannot_be_armed_again_the_model_comes_home_all_the_same(world:
     world.box.switch, world.keys.makes_keys = None, False
     told = world.run()
     assert world.history.closed
-    assert any("the box has no switch that stops it" in note for note in told.notes)
+    assert any("the box's switch is not as limits.stop_unheard_s asks" in note for note in told.notes)
     assert any("could not be deleted at the provider" in note for note in told.notes)
 
 
@@ -271,3 +271,23 @@ def test_the_name_of_a_key_is_its_job_s_and_its_instance_s(world: World) -> None
     world.run()
     assert set(world.keys.known) == {1, 2}
     assert switch.key_name(world.job, world.history.all(Rented)[0].instance_id) == "gsh-switch-night-4711"
+
+
+def test_a_line_that_is_taken_out_of_the_job_file_takes_the_switch_off(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    world.change(limits={"stop_unheard_s": None})
+    world.run(until=Stage.TRAINING)
+    assert world.box.switch is None
+    assert world.history.switch is None
+    world.change(limits={"stop_unheard_s": 600.0})
+    world.run(until=Stage.POSTTRAIN)
+    assert world.box.switch is not None
+    assert world.box.switch["after_s"] == 600.0
+    assert len(world.keys.known) == 1
+    world.change(limits={"stop_unheard_s": 1200.0})
+    world.run(until=Stage.POSTDOWNLOAD)
+    assert (world.box.switch["after_s"], world.keys.issued) == (1200.0, 2)
+    assert world.history.switch is not None
+    assert world.history.switch.after_s == 1200.0
+    world.run()
+    assert world.keys.known == {}
