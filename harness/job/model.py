@@ -230,6 +230,16 @@ class LimitsTable(Table):
     quantizer_error: dict[Quantization, Share] = quantizations.ERRORS
     """Distance that a sampled tensor may have from the merged weights, as a share of their norm."""
 
+    @model_validator(mode="after")
+    def _heard_in_time(self) -> LimitsTable:
+        """A run that looks at its box is not to be stopped under between two looks."""
+        if self.stop_unheard_s is not None and self.stop_unheard_s < 3 * self.poll_s:
+            raise ValueError(
+                f"stop_unheard_s = {self.stop_unheard_s:g} is less than three times poll_s = {self.poll_s:g}: the box "
+                "would stop itself between two looks of a run that watches it"
+            )
+        return self
+
 
 class GatesTable(Table):
     """Optional checks that this job requires, and where its own checks are kept."""

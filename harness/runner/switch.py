@@ -32,6 +32,7 @@ _WITHOUT = f"Or take {FIELD} out of the job file: the box then bills until someb
 _ACT_S = 120.0
 _SAME_S = 60.0
 """Seconds by which two accounts of one stop may differ: between two stops lies the shortest silence."""
+_SANE_S = 10 * 365 * 86400.0
 _SIGHTS = (Launched, Relaunched, GateJudged, Polled, AtWork, SwitchArmed)
 """Events that come of a look at the running box."""
 _TAKEN = (None, 200)
@@ -156,6 +157,8 @@ def _tell_stop(context: RunnerContext, reporter: ProgressReporter, instance_id: 
         ago_s, idle_s, came = float(said["ago_s"]), float(said["idle_s"]), said["came"]
     except (TypeError, KeyError, ValueError):
         return  # it never asked
+    if not (0 <= ago_s <= _SANE_S and 0 <= idle_s <= _SANE_S):
+        return
     history = context.history
     at = context.clock.now() - ago_s
     if any(one.instance_id == instance_id and abs(one.at - at) < _SAME_S for one in history.all(SwitchFired)):

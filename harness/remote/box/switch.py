@@ -165,7 +165,7 @@ def _read(place: str, name: str) -> Any:
     try:
         with open(os.path.join(place, name + ".json")) as file:
             return json.load(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
 
 

@@ -177,8 +177,11 @@ def test_a_full_disk_keeps_nothing_from_being_stopped(night: Night, monkeypatch:
     assert night.asked
 
 
-def test_without_a_key_it_ends(night: Night) -> None:
+@pytest.mark.parametrize("left", [None, "", "{"], ids=["gone", "empty", "torn"])
+def test_without_a_key_it_ends(night: Night, left: str | None) -> None:
     (night.place / "armed.json").unlink()
+    if left is not None:
+        (night.place / "armed.json").write_text(left)
     night.until = night.now
     box.watch("job", str(night.place))
     assert not night.asked

@@ -148,6 +148,11 @@ def test_a_silence_that_is_too_short_is_refused(seconds: float) -> None:
     assert isinstance(job(limits={"stop_unheard_s": 300}), Job)
 
 
+def test_a_silence_between_two_looks_is_refused() -> None:
+    with pytest.raises(ValueError, match="between two looks"):
+        job(limits={"stop_unheard_s": 300, "poll_s": 120})
+
+
 def test_a_training_that_is_launched_again_is_still_watched(world: World) -> None:
     world.box.deaths = 1
     world.run(until=Stage.TRAINING)
@@ -226,6 +231,10 @@ def test_its_night_is_paid_in_later_runs_neither(world: World) -> None:
         {"ago_s": "x", "idle_s": AFTER_S, "came": None},
         {"ago_s": 9e9, "idle_s": AFTER_S, "came": None},
         {"ago_s": 0.0, "idle_s": AFTER_S, "came": 200},
+        {"ago_s": float("inf"), "idle_s": AFTER_S, "came": 403},
+        {"ago_s": float("nan"), "idle_s": AFTER_S, "came": None},
+        {"ago_s": 5.0, "idle_s": 1e300, "came": [403]},
+        {"ago_s": -1e9, "idle_s": AFTER_S, "came": None},
         [],
     ],
 )
