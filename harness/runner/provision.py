@@ -94,12 +94,11 @@ def require_running(context: RunnerContext) -> InstanceStatus:
         return InstanceStatus.UNKNOWN
     instance = shown(context, rental)
     if instance.status in _STARTABLE:
-        its_own = "" if context.history.switch is None else " (its own switch may have: limits.stop_unheard_s)"
         raise GateHeld(
-            f"instance {instance.id} is {instance.status}, and not by this job{its_own}; its disk is kept: "
+            f"instance {instance.id} is {instance.status}, and not by this job; its disk is kept: "
             f"{printable(instance.status_message, 300)}",
-            remedy="Find out why (limits.toml, the provider's console, the account's credit); the same command starts "
-            "it again.",
+            remedy="Find out why (limits.toml, the box's own switch of limits.stop_unheard_s, the provider's console, "
+            "the account's credit); the same command starts it again.",
         )
     return instance.status
 

@@ -257,8 +257,9 @@ def test_who_stays_at_his_machine_is_told_what_may_have_stopped_it(world: World)
     alive = world.history.alive
     assert alive is not None
     context = world.context()
-    with pytest.raises(GateHeld, match="its own switch may have"):
+    with pytest.raises(GateHeld, match="not by this job") as held:
         require_running(context)
+    assert "limits.stop_unheard_s" in str(held.value.remedy)
 
 
 def test_a_key_that_cannot_be_deleted_keeps_nobody_from_closing(world: World) -> None:
