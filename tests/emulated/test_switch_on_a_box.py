@@ -109,6 +109,7 @@ def test_it_stops_its_instance_once_the_training_has_ended(machine: Machine) -> 
     try:
         assert machine.arm(key.id, key.secret) == {"armed": True, "came": None, "said": None}
         (pid,) = machine.watching()
+        assert os.getsid(pid) == pid, "it is no part of the connection's session"
         kept = machine.place / "armed.json"
         assert (kept.stat().st_mode & 0o777, machine.place.stat().st_mode & 0o777) == (0o600, 0o700)
         for name in ("cmdline", "environ"):
