@@ -71,10 +71,15 @@ def test_a_digest_is_a_word_at_every_block(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_an_answer_that_takes_long_is_a_word_until_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = _words(monkeypatch)
+    said, enough = list[float](), threading.Event()
+
+    def touch() -> None:
+        said.append(0.0)
+        if len(said) > 5:
+            enough.set()
+
     monkeypatch.setattr(answer, "WORD_S", 0.01)
-    enough = threading.Event()
-    monkeypatch.setattr(heard, "touch", lambda: (said.append(0.0), len(said) > 5 and enough.set()))
+    monkeypatch.setattr(heard, "touch", touch)
     monkeypatch.setitem(answer.OPERATIONS, "slow", lambda: enough.wait(120))
     asked = {"timeout": 120, "limit": 9000, "questions": [{"id": "0", "op": "slow", "args": {}}]}
     assert answer.answers(asked) == {"0": {"value": True}}
