@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # a gate judges recorded facts, and starts without the ledger
     from harness.ledger.kinds import JobEvent
     from harness.ledger.limits import AccountLimits
     from harness.ledger.ownership import Known
+    from harness.providers.scoped_keys import StopKeyIssuer
 
 
 class JobContext(Protocol):
@@ -82,6 +83,9 @@ class RecordingContext(JobContext, Protocol):
 
 class RunnerContext(RecordingContext, Protocol):
     """A context that a job can be driven from."""
+
+    def stop_keys(self) -> StopKeyIssuer:
+        """The provider's keys that stop one instance and do nothing else; raises BadInput where it has none."""
 
     def limits(self) -> AccountLimits | None:
         """The operator's limits on all jobs together; None where none are stated. Raises BadInput."""

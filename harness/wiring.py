@@ -36,6 +36,7 @@ from harness.providers.registry import ProviderSettings
 
 if TYPE_CHECKING:
     from harness.providers.assumptions import Subject
+    from harness.providers.scoped_keys import StopKeyIssuer
     from harness.providers.wall import Wall
     from harness.remote.host import SshHost
     from harness.remote.ssh.connection import Login
@@ -134,6 +135,12 @@ class OpenContext:
     def known(self) -> Known:
         """All that the ledger's jobs have had at this job's provider."""
         return Ledger(self.store, self.home / "jobs").known(self.job.provider)
+
+    def stop_keys(self) -> StopKeyIssuer:
+        """The provider's keys that stop one instance and do nothing else."""
+        table = self.job.provider
+        settings = ProviderSettings(table.kind, self.home, self.clock, environment.variables(), table.own)
+        return registry.open_stop_keys(settings)
 
     def limits(self) -> AccountLimits | None:
         """The operator's limits on all jobs together."""

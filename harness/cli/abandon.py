@@ -11,6 +11,7 @@ from harness.cli.options import Plain
 from harness.cli.progress_view import open_reporter
 from harness.cli.screens import LastingConsole, say
 from harness.guard.destroy import abandon as abandon_instance
+from harness.runner import switch
 from harness.wiring import open_context
 
 
@@ -27,4 +28,5 @@ def abandon(
         adopted = context.job.adopted
         with open_reporter(console, plain) as reporter:
             abandon_instance(context, accepting(context, console, reporter, accept_loss), reporter.note)
+            switch.revoke(context, reporter.note)
     say(console, f"job {job} is abandoned" + ("" if adopted else f"; harness run {job} begins it anew"))

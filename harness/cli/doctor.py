@@ -36,6 +36,7 @@ from harness.job.model import Job
 from harness.job.provider import ProviderTable
 from harness.ledger.bills import Billing
 from harness.providers import registry
+from harness.runner import switch
 from harness.wiring import OpenContext, open_first_look, open_ledger, open_provider, open_wall, own_public_key
 
 _WITHIN_S: Final = 3.0
@@ -305,10 +306,23 @@ def _first_look(context: OpenContext, seen: Mapping[str, Observed[Any]]) -> Iter
         told["runtime"] = unseen(NOT_YET)
     key = attempt(lambda: own_public_key(context.home) or "")
     told["public_key"] = unseen(NOT_YET) if key.value == "" else key
+    if context.job.limits.stop_unheard_s is not None:
+        yield _switch(context)
     for one in judge_at_once(context.job, preflight.first_look(context, **told)).results:
         saw = "; ".join(f"{sight.name} = {sight.value}" for sight in one.saw)
         expected = "; ".join(f"{sight.name} = {sight.value}" for sight in one.expected)
         yield Finding(one.id, one.claim, one.verdict, one.message or saw, expected, one.remedy)
+
+
+def _switch(context: OpenContext) -> Finding:
+    claim, expected = "The box can get a key that does nothing but stop it", "a key that makes others"
+    try:
+        switch.require_possible(context)
+    except BadInput as error:
+        return Finding("switch", claim, Verdict.FAIL, str(error), expected, error.remedy)
+    except HarnessError as error:
+        return Finding("switch", claim, Verdict.UNKNOWN, str(error), expected, error.remedy)
+    return Finding("switch", claim, Verdict.PASS, f"{switch.FIELD} = {context.job.limits.stop_unheard_s:g}", expected)
 
 
 def _show(console: Console, findings: list[Finding]) -> None:

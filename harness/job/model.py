@@ -194,6 +194,11 @@ class LimitsTable(Table):
     relaunches: Annotated[int, Field(ge=0)] = 2
     dead_after_s: Positive = 600
     """An instance must be offline or exited for this long without a break before another may take its place."""
+    stop_unheard_s: Annotated[float, Field(ge=300)] | None = None
+    """Silence after which the box stops its own instance, its disk kept, once nothing trains there; not given: never.
+
+    Seconds in which no command of the harness was heard on the box. For that a key lies there that can do nothing else.
+    """
     s_per_step: dict[TrainerName, Positive]
     """Seconds that a step of each trainer takes."""
     export_s: Positive = 300
@@ -224,6 +229,16 @@ class LimitsTable(Table):
     """Distance from 1 allowed to a sampled tensor's share of the adapter's change: a small one drowns in rounding."""
     quantizer_error: dict[Quantization, Share] = quantizations.ERRORS
     """Distance that a sampled tensor may have from the merged weights, as a share of their norm."""
+
+    @model_validator(mode="after")
+    def _heard_in_time(self) -> LimitsTable:
+        """A run that looks at its box is not to be stopped under between two looks."""
+        if self.stop_unheard_s is not None and self.stop_unheard_s < 3 * self.poll_s:
+            raise ValueError(
+                f"stop_unheard_s = {self.stop_unheard_s:g} is less than three times poll_s = {self.poll_s:g}: the box "
+                "would stop itself between two looks of a run that watches it"
+            )
+        return self
 
 
 class GatesTable(Table):

@@ -19,6 +19,7 @@ from harness.ledger.chain import Record
 from harness.ledger.codec import decode
 from harness.ledger.history import History
 from harness.ledger.kinds import JobEvent
+from harness.ledger.settled import SwitchFired
 
 COUNTED = frozenset(
     kind.kind
@@ -27,6 +28,7 @@ COUNTED = frozenset(
         events.Adopted,
         events.InstanceStarted,
         events.InstanceStopped,
+        SwitchFired,
         events.DestroyRequested,
         events.Destroyed,
         events.Abandoned,
@@ -63,7 +65,7 @@ def paid_spans(records: Sequence[Record], now: float) -> tuple[PaidSpan, ...]:
                 disk, paying = disk_price(event.offer), PaidSpan(since, since, price)
             case events.InstanceStarted() if paying is None or paying.stopped:
                 ends, begun = True, PaidSpan(at, at, price)
-            case events.InstanceStopped() if paying is not None and not paying.stopped:
+            case events.InstanceStopped() | SwitchFired() if paying is not None and not paying.stopped:
                 ends, begun = True, None if disk is None else PaidSpan(at, at, disk, stopped=True)
             case events.Lost() | events.Abandoned():  # when proven: it may have gone before
                 ends = True
@@ -101,12 +103,13 @@ def spent(history: History, now: float) -> float | None:
 class ProviderBooks:
     """The provider's own time, when the job's instance began by it, and the sum that the job was charged (USD).
 
-    None for what it does not tell.
+    None for what it does not tell. ``ran_until``: the log's last sight of an instance that has stopped itself since.
     """
 
     now: float | None = None
     started_at: float | None = None
     charged: float | None = None
+    ran_until: float | None = None
 
     def seconds_since(self, at: float, now: float) -> float:
         """Seconds since a time in the log, ``now`` by this machine's clock: never more than the instance is old."""
@@ -135,7 +138,9 @@ def spent_by(history: History, now: float, books: ProviderBooks) -> float:
     if history.alive is not None and spans and not history.instance_stopped:
         newest = spans[-1]
         reckoned -= usd(max(0.0, newest.end - newest.start), newest.usd_per_hour)
-        if age is not None and _ran_through(history.records, history.alive.instance_id):
+        if books.ran_until is not None:
+            ran = max(0.0, books.ran_until - newest.start)
+        elif age is not None and _ran_through(history.records, history.alive.instance_id):
             ran = age
         else:  # the log's clock may be off by as much at both ends: what neither the instance nor time allows is not so
             apart = (now - newest.start, moment - newest.start)
@@ -151,7 +156,7 @@ def _ran_through(records: Sequence[Record], instance_id: InstanceId) -> bool:
         match event:
             case events.Rented() | events.Adopted():
                 stopped = event.instance_id != instance_id
-            case events.InstanceStopped() | events.DestroyRequested():
+            case events.InstanceStopped() | events.DestroyRequested() | SwitchFired():
                 stopped = True
             case _:
                 pass
@@ -180,8 +185,21 @@ def gone_at(records: Sequence[Record]) -> float | None:
 
 
 def _decoded(records: Sequence[Record]) -> list[tuple[float, JobEvent | None]]:
-    """Time and event of each record that counts, decoded once: a long log has thousands of polls."""
-    return [(record.at, decode(record)) for record in records if record.kind in COUNTED]
+    """Time and event of each record that counts, decoded once: a long log has thousands of polls.
+
+    That a box had stopped itself is told once it was started again: it comes before that start.
+    """
+    happened: list[tuple[float, JobEvent | None]] = []
+    for record in records:
+        if record.kind not in COUNTED:
+            continue
+        at, event = record.at, decode(record)
+        if isinstance(event, SwitchFired):
+            starts = [place for place, (_, one) in enumerate(happened) if isinstance(one, events.InstanceStarted)]
+            happened.insert(starts[-1] if starts else len(happened), (event.at, event))
+        else:
+            happened.append((at, event))
+    return happened
 
 
 def _gone_at(happened: Sequence[tuple[float, JobEvent | None]]) -> float | None:

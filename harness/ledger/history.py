@@ -156,6 +156,14 @@ class History:
             return PurePath(path)
         return self.directory.joinpath(*re.split(r"[/\\]", found[2]))
 
+    @property
+    def switch(self) -> settled.SwitchArmed | None:
+        """The switch that was armed on the instance that is alive, and not taken off since."""
+        armed, alive = self.all(settled.SwitchArmed)[-1:], self.alive
+        if not armed or alive is None or armed[0].instance_id != alive.instance_id:
+            return None
+        return None if armed[0].after_s is None else armed[0]
+
     def all(self, kind: type[Kind]) -> tuple[Kind, ...]:
         """Every event of one kind, in order."""
         found = (decode(record) for record in self.records if record.kind == kind.kind)

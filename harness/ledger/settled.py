@@ -1,7 +1,8 @@
-"""The event by which a strategy is settled: the commit point between a proof on the box and the launch that follows."""
+"""Events by which something on the box is settled: a strategy that was proven there, a switch that was armed there."""
 
 from __future__ import annotations
 
+from harness.core.ids import InstanceId
 from harness.ledger.kinds import JobEvent, JsonObject, stored
 
 
@@ -18,3 +19,31 @@ class StrategySettled(JobEvent):
     why: str
     of: str
     proof: JsonObject | None = None
+
+
+@stored("switch_armed")
+class SwitchArmed(JobEvent):
+    """The box stops itself after so many seconds in which nothing trains and nobody is heard from; None: no longer.
+
+    ``key_id`` is the number at the provider of the key that lets it, which is on the box alone.
+    """
+
+    instance_id: InstanceId
+    key_id: int
+    after_s: float | None = None
+
+    @property
+    def told(self) -> str:
+        """The same as a sentence."""
+        if self.after_s is None:
+            return "the box's switch was taken off"
+        return f"the box stops itself when for {self.after_s:.0f} s nothing trains and nobody is heard from"
+
+
+@stored("switch_fired")
+class SwitchFired(JobEvent):
+    """The box had stopped its own instance at ``at``, by its own account, after ``unheard_s`` seconds of silence."""
+
+    instance_id: InstanceId
+    at: float
+    unheard_s: float

@@ -29,9 +29,18 @@ from harness.providers.rate_limits import UNPACED
 from harness.providers.registry import ProviderSettings
 from harness.providers.vast.assumptions import ASSUMPTIONS
 from harness.providers.vast.credentials import Credentials
+from harness.providers.vast.keys import VastKeyIssuer
 from harness.providers.vast.provider import VastProvider
 
-__all__ = ("ASSUMPTIONS", "emulator_home", "ensure_emulator", "open_emulated", "open_provider", "open_subject")
+__all__ = (
+    "ASSUMPTIONS",
+    "emulator_home",
+    "ensure_emulator",
+    "open_emulated",
+    "open_key_issuer",
+    "open_provider",
+    "open_subject",
+)
 
 NAME = "emulated"
 _MODULE = "harness.emulator"
@@ -58,22 +67,27 @@ SETTINGS = EmulatedSettings
 
 def open_provider(settings: ProviderSettings) -> Provider:
     """The embedded provider of this user, with the job's scenario."""
-    environment.keep_loopback_direct()
-    scenario = settings.read(EmulatedSettings).scenario
-    return open_emulated(emulator_home(settings.home, scenario), settings.clock, scenario=scenario)
+    return VastProvider(_running(settings), settings.clock, name=NAME, pace=UNPACED)
 
 
 def open_subject(settings: ProviderSettings) -> Subject:
     """The embedded provider, with the beliefs about the real one: it speaks the same."""
-    from harness.providers.vast.keys import VastKeyIssuer  # noqa: PLC0415 - one command needs it
     from harness.providers.vast.trials import subject  # noqa: PLC0415 - one command needs it
 
+    return subject(_running(settings), settings.clock, open_key_issuer(settings), UNPACED, name=NAME)
+
+
+def open_key_issuer(settings: ProviderSettings) -> VastKeyIssuer:
+    """The scoped keys of the embedded provider."""
+    found = _running(settings)
+    home = emulator_home(settings.home, settings.read(EmulatedSettings).scenario)
+    return VastKeyIssuer(found.server_url, {"VAST_API_KEY": found.api_key}, home, settings.clock, UNPACED)
+
+
+def _running(settings: ProviderSettings) -> Credentials:
     environment.keep_loopback_direct()
     scenario = settings.read(EmulatedSettings).scenario
-    home = emulator_home(settings.home, scenario)
-    found = ensure_emulator(home, settings.clock, scenario=scenario)
-    issuer = VastKeyIssuer(found.server_url, {"VAST_API_KEY": found.api_key}, home, settings.clock, UNPACED)
-    return subject(found, settings.clock, issuer, UNPACED, name=NAME)
+    return ensure_emulator(emulator_home(settings.home, scenario), settings.clock, scenario=scenario)
 
 
 def emulator_home(home: Path, scenario: str | None) -> Path:

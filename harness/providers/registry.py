@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from harness.providers.assumptions import Assumption, Subject
-    from harness.providers.scoped_keys import KeyIssuer
+    from harness.providers.scoped_keys import KeyIssuer, StopKeyIssuer
 
 GROUP = "harness.providers"
 DEFAULT = "vast"
@@ -140,6 +140,21 @@ def open_key_issuer(settings: ProviderSettings) -> KeyIssuer:
             remedy="Give people and agents no key of it; the command guard reads their command lines meanwhile.",
         )
     return cast("KeyIssuer", factory(settings))
+
+
+def open_stop_keys(settings: ProviderSettings) -> StopKeyIssuer:
+    """The keys of a kind that stop one instance and nothing else; raises BadInput for a kind that has none."""
+    from harness.providers.scoped_keys import StopKeyIssuer  # noqa: PLC0415 - one setting needs it
+
+    factory = getattr(import_module(_load(settings.kind).__module__), "open_key_issuer", None)
+    issuer = None if factory is None else factory(settings)
+    if not isinstance(issuer, StopKeyIssuer):
+        raise BadInput(
+            f"limits.stop_unheard_s: the provider of kind {settings.kind!r} issues no key that can do nothing but stop "
+            "one instance, and no other is put on a box",
+            remedy="Take limits.stop_unheard_s out of the job file; harness watch looks after what was forgotten.",
+        )
+    return issuer
 
 
 def open_subject(settings: ProviderSettings) -> Subject:

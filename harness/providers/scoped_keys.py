@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from harness.core.canonical import Json
+from harness.core.ids import InstanceId
 
 
 class Act(StrEnum):
@@ -87,3 +90,30 @@ class KeyIssuer(Protocol):
 
     def may(self, key: str, act: Act) -> bool:
         """Try an act that only looks, or on a thing that cannot exist; True where it was not refused to this key."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedRequest:
+    """One HTTP request that a box makes with a key that it was given."""
+
+    method: str
+    url: str
+    body: Mapping[str, Json]
+
+
+@runtime_checkable
+class StopKeyIssuer(KeyIssuer, Protocol):
+    """A ``KeyIssuer`` whose keys can be held to stopping one instance: what a box may be given."""
+
+    def issue_stop_key(self, by: str, instance_id: InstanceId, name: str) -> ScopedKey:
+        """Make a key that can stop one instance and do nothing else; it is tried before it is returned.
+
+        Raises HarnessError, with every key of that name deleted again, when it may do more, or cannot do that.
+        """
+
+    def stop_request(self, instance_id: InstanceId) -> KeyedRequest:
+        """The request that stops an instance, its disk kept."""
+
+    @property
+    def trial(self) -> KeyedRequest:
+        """One that every stop key is refused, and that does nothing where it is not."""

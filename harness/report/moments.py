@@ -78,6 +78,8 @@ _SENTENCES: Mapping[type[JobEvent], str] = {
     noted.ImageHad: "the image met {measure} of the package's requirements",
     noted.BaseFetched: "the command that fetches the base model ended with status {0.status}",
     settled.StrategySettled: "{measure}",
+    settled.SwitchArmed: "{0.told}",
+    settled.SwitchFired: "the box had stopped itself: nobody was heard from for {0.unheard_s:.0f} s",
     events.Launched: "the training was started",
     events.Relaunched: "the training was started again: {0.why}",
     events.CheckpointMirrored: "the checkpoint of {0.trainer} step {0.step} was mirrored here",

@@ -17,7 +17,7 @@ from harness.facts.mirror import MIRROR, Resumable
 from harness.job.staging import stage_package
 from harness.ledger.events import Installed, Resumes, Staged, Uploaded
 from harness.ledger.noted import BaseFetched
-from harness.runner import ahead
+from harness.runner import ahead, switch
 from harness.runner.progress import UPLOAD, ProgressReporter, waiting
 from harness.runner.replacement import to_go_on_from, where_it_goes_on
 from harness.runner.training import require_stopped
@@ -30,6 +30,7 @@ _IN_DIRECTORY = 'cd "$1" && shift && exec "$@"'
 
 def preflight(context: RunnerContext, reporter: ProgressReporter) -> None:
     """Snapshot the package; what is verified from here on is this snapshot, whatever happens to its source."""
+    switch.require_possible(context)
     reporter.note("staging the package and its data")
     staged = stage_package(context.job, context.directory, reporter.meter)
     known = context.history.staged
@@ -53,6 +54,7 @@ def upload(context: RunnerContext, reporter: ProgressReporter) -> None:
     package = context.directory / "package"
     if context.history.launches:  # an attempt of before the package was mended may run on
         require_stopped(context, reporter, "its package has changed")
+        switch.disarm(context, reporter)
     ahead.begin(context, reporter)
     context.require_lease()
     context.host().send(

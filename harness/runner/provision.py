@@ -97,8 +97,8 @@ def require_running(context: RunnerContext) -> InstanceStatus:
         raise GateHeld(
             f"instance {instance.id} is {instance.status}, and not by this job; its disk is kept: "
             f"{printable(instance.status_message, 300)}",
-            remedy="Find out why (limits.toml, the provider's console, the account's credit); the same command starts "
-            "it again.",
+            remedy="Find out why (limits.toml, the box's own switch of limits.stop_unheard_s, the provider's console, "
+            "the account's credit); the same command starts it again.",
         )
     return instance.status
 

@@ -18,7 +18,7 @@ from harness.guard import destroy
 from harness.guard.preconditions import DEAD
 from harness.job import estimate
 from harness.ledger import billing
-from harness.runner import renting
+from harness.runner import renting, switch
 from harness.runner.progress import ProgressReporter
 from harness.runner.renting import Ask, RentPlan
 
@@ -66,6 +66,7 @@ def replace(
         context.record(shown.agreed(how))
     machine_id, package = rental.offer["machine_id"], context.history.package
     destroy.replace(context, agreement.to_lose, reporter.note, how=how, machine_id=machine_id, package=package)
+    switch.revoke(context, reporter.note)
     context.forget_connections()
     reporter.note(f"instance {rental.instance_id} is proven to be gone; on another one {said}")
     return True

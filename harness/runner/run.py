@@ -56,7 +56,17 @@ from harness.ledger.events import (
 from harness.ledger.history import History
 from harness.ledger.jobs import folded
 from harness.ledger.store import EventStore
-from harness.runner import evaluation, package, postdownload, provision, replacement, stopping, teardown, training
+from harness.runner import (
+    evaluation,
+    package,
+    postdownload,
+    provision,
+    replacement,
+    stopping,
+    switch,
+    teardown,
+    training,
+)
 from harness.runner.progress import ProgressReporter
 from harness.runner.replacement import NOBODY_AGREES, Agreement
 from harness.runner.spending import BudgetWatch, WatchedReporter
@@ -64,6 +74,7 @@ from harness.runner.spending import BudgetWatch, WatchedReporter
 FirstLook = Callable[[RunnerContext, ProgressReporter], None]
 _UNKNOWN_RETRIES = 2
 _RETRY_AFTER_S = 3.0
+_WATCHED_BY_SWITCH = {Stage.TRAINING, Stage.POSTTRAIN, Stage.POSTDOWNLOAD}
 _PACKAGE_MAY_CHANGE = {Stage.PROVISION, Stage.UPLOAD, Stage.INSTALL, Stage.LAUNCH}
 _ELSEWHERE = {"machine.ssh_user", "package.remote_dir", "training.session"}
 """Fields of the job file that say where what lies and runs on its instance is to be found."""
@@ -171,6 +182,8 @@ def _acted(
             reporter.budget.check()
         if on_the_box:
             provision.resume(context, reporter, may_start=commanded)
+            if stage in _WATCHED_BY_SWITCH:
+                switch.arm(context, reporter)
         _act(stage, context, reporter, confirm, agreement)
     except (InstanceDead, HostUnreachable) as error:
         if on_the_box and not isinstance(error, InstanceDead):

@@ -19,7 +19,7 @@ from harness.gates.evidence import GateResult
 from harness.ledger.billing import ProviderBooks, spent_by
 from harness.ledger.events import Adopted, BudgetNear, InstanceStarted, Rented
 from harness.ledger.locks import LEASE_S
-from harness.runner import stopping
+from harness.runner import stopping, switch
 from harness.runner.progress import ProgressReporter
 
 _GLANCE_S = 1.0
@@ -131,7 +131,8 @@ class BudgetWatch:
             charged = sum(charge.usd for one in had for charge in provider.charges(one))
         except HarnessError:
             return ProviderBooks()  # who cannot be asked is asked for something else soon, and that says so
-        return ProviderBooks(now, shown.started_at if shown is not None else None, charged)
+        started_at = shown.started_at if shown is not None else None
+        return ProviderBooks(now, started_at, charged, switch.ran_until(history, shown))
 
     def _look(self) -> Instance | None:
         """The instance's row, read anew as often as the job looks at its box; None when it does not show."""

@@ -15,7 +15,7 @@ from harness.guard import destroy
 from harness.guard.destroy import Confirm
 from harness.ledger.events import GateJudged, Released, Reopened
 from harness.release import release as releases
-from harness.runner import postdownload, provision
+from harness.runner import postdownload, provision, switch
 from harness.runner.progress import ProgressReporter
 
 
@@ -27,6 +27,7 @@ def teardown(context: RunnerContext, reporter: ProgressReporter, confirm: Confir
             _release(context)
 
     destroy.destroy(context, confirm, reporter.note, release)
+    switch.revoke(context, reporter.note)
     if context.history.verified is not None:
         with contextlib.suppress(OSError):  # a deletion may have failed when the file came home, and may again
             arrival.sweep(Path(context.history.verified.path))

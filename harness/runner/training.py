@@ -35,7 +35,7 @@ from harness.log.launches import LaunchLine
 from harness.log.pace import pace
 from harness.log.summary import LogSummary, RestsOn
 from harness.remote.session import TrainingSession
-from harness.runner import provision
+from harness.runner import provision, switch
 from harness.runner import strategy as strategy_runner
 from harness.runner.checkpoint_mirror import Mirroring
 from harness.runner.progress import STEPS, ProgressReporter, waiting
@@ -62,6 +62,7 @@ def launch(context: RunnerContext, reporter: ProgressReporter, budget: BudgetWat
     if context.job.training.strategy != strategy.SEEDS and not session.alive():
         strategy_runner.settle(context, reporter, budget.left_s)
     spoken_before = _attempts(launch_facts.look(context).log.value)
+    switch.arm(context, reporter, required=True)
     if _start(context, session):
         _record_launch(context, "launch")
         reporter.note(f"training started in session {context.job.training.session!r}")
@@ -227,6 +228,7 @@ def _ends_after_death(context: RunnerContext, state: SessionState, reporter: Pro
         reporter.note(f"the training {how}, and has been launched {context.history.launches} times")
         return True
     reporter.note(f"the training {how}: launching it again, it goes on from its newest complete checkpoint")
+    switch.arm(context, reporter)
     if _start(context, training_session(context)):
         _record_launch(context, f"the training {how}")
     return False

@@ -30,6 +30,7 @@ HEADS = {
     "intended": "57deee3451509ff234f54348b1406838a1892f72af5b65ae859c1044d9d84c96",
     "ahead": "33f5e7f7b2dfbe609bd201ccf6103f372a921c0d3fb6ac3832befc13d1b50928",
     "near": "bd45db3d5707b466866c163f5a4efb8c98cdea4c32c540966fc2b0b157a333b3",
+    "unheard": "5739b2d242d6a354a79d62e4e568a02ee50f129658c561c14bbf46b8feed8898",
     "evaluated": "8cadc85db25c4468169cf57368c4745001aef64d101979a15f23817ed6792e81",
 }
 
@@ -139,3 +140,11 @@ def test_a_job_whose_rental_was_agreed_to() -> None:
     assert [(one["id"], one["usd_per_hour"]) for one in agreed.offers] == [(501, 15.9)]
     assert refused.kind == "plan_refused"
     assert _history("agreed").agreed is None
+
+
+def test_a_job_whose_box_had_stopped_itself() -> None:
+    history = _history("unheard")
+    assert history.switch is not None
+    assert (history.switch.key_id, history.switch.after_s) == (9, 900.0)
+    spans = [(one.start, one.end) for one in billing.paid_spans(history.records, 1_800_040_000.0)]
+    assert spans == [(1_800_000_070.0, 1_800_005_000.0), (1_800_030_000.0, 1_800_040_000.0)]

@@ -37,11 +37,13 @@ from harness.ledger.limits import AccountLimits
 from harness.ledger.ownership import Known
 from harness.ledger.sql import open_store
 from harness.ledger.store import EventStore
+from harness.providers.scoped_keys import StopKeyIssuer
 from harness.runner import run as runner
 from harness.runner.replacement import Agreement
 from tests.support import job_histories
 from tests.support.fake_clock import FakeClock
 from tests.support.faulty_provider import FaultyProvider
+from tests.support.scripted_keys import ScriptedKeys
 from tests.support.scripted_world import Box, BoxHost, Market, offer
 
 RENTS = Agreement(lambda plan: None if plan.meaning else "the test agrees", lambda _: False)
@@ -144,6 +146,7 @@ class World:
     gates: dict[Stage, list[tuple[CheckResult, ...]]] = field(default_factory=dict)
     judged: list[Stage] = field(default_factory=list)
     limits: AccountLimits | None = None
+    keys: ScriptedKeys = field(default_factory=ScriptedKeys)
     _folded: History | None = None
 
     def context(self, on_record: Callable[[JobEvent, bool], None] = lambda _event, _done: None) -> ScriptedContext:
@@ -236,6 +239,9 @@ class ScriptedContext:
 
     def known(self) -> Known:
         return Ledger(self.world.store).known(self.job.provider)
+
+    def stop_keys(self) -> StopKeyIssuer:
+        return self.world.keys
 
     def limits(self) -> AccountLimits | None:
         return self.world.limits

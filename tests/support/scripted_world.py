@@ -236,6 +236,13 @@ class Box:
     commands: list[str] = field(default_factory=list)
     had: dict[str, str] = field(default_factory=dict)
     """Versions of the packages that the image brings."""
+    switch: dict[str, Any] | None = None
+    """Number and secret of the key that its switch has; the silence."""
+    armed: int = 0
+    trial: Any = 403
+    """What comes of the trial of a key."""
+    said: dict[str, Any] | None = None
+    """Last stop that the switch has asked for."""
 
     @property
     def artifact(self) -> Path:
@@ -282,6 +289,26 @@ class Box:
         """End it."""
         self.ahead.pop(name, None)
         return self.state_ahead(name)
+
+    def arm(self, key_id: int, after_s: float, key: str | None = None, **_: Any) -> dict[str, Any]:
+        """Arm the switch, as the box's program does."""
+        said = self.said
+        if said and "at" in said:
+            said = {"ago_s": self.clock.now() - said["at"], **said}
+        told = {"armed": True, "came": None, "said": said}
+        if key is None and (self.switch is None or self.switch["key_id"] != key_id):
+            return {**told, "armed": False}
+        if key is not None and self.trial not in {401, 403}:
+            return {**told, "armed": False, "came": self.trial}
+        key = key or (self.switch or {})["key"]
+        self.switch, self.armed = {"key_id": key_id, "key": key, "after_s": after_s}, self.armed + 1
+        return told
+
+    def disarm(self, directory: str) -> dict[str, Any]:
+        """Take it off."""
+        del directory
+        self.switch = None
+        return {}
 
     def stop(self) -> dict[str, Any]:
         """End the training."""
@@ -409,6 +436,9 @@ class BoxHost:
             self.box.commands.append(" ".join(argv[5:]))
             return RunResult(0, " ".join(argv).encode(), b"")
         request = json.loads(ast.literal_eval(asked.group(1).decode()))
+        if request["verb"] in {"arm", "disarm"}:
+            answer = (self.box.arm if request["verb"] == "arm" else self.box.disarm)(**request["args"])
+            return RunResult(0, (request["marker"] + json.dumps({"value": answer})).encode(), b"")
         name, begins = _ahead(request["args"]["directory"]), request["verb"] == "start"
         if name is not None:
             answer = self.box.start_ahead(name, request["args"]["argv"]) if begins else self.box.stop_ahead(name)

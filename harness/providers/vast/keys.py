@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.canonical import Json
-from harness.core.errors import BadInput, ProviderUnavailable
+from harness.core.errors import BadInput, HarnessError, ProviderUnavailable
+from harness.core.ids import InstanceId
 from harness.core.ports import Clock
 from harness.providers.assumptions import NEVER
 from harness.providers.rate_limits import Lane, Pace, Patience
 from harness.providers.row import Row
-from harness.providers.scoped_keys import Act, KeyPlace, Scope, ScopedKey
+from harness.providers.scoped_keys import Act, KeyedRequest, KeyPlace, Scope, ScopedKey
 from harness.providers.vast.credentials import KEY_REMEDY, Credentials, key_places
 from harness.providers.vast.provider import VastProvider
 from harness.providers.wire import Call, Reply, Wire
@@ -40,6 +41,10 @@ _TRIES: Mapping[Act, Call] = {
     Act.CHANGE_KEYS: Call(Lane.KEYS, "delete", f"/auth/apikeys/{NEVER}/", body={}),
 }
 _CHANGES = frozenset({Act.MANAGE, Act.DESTROY, Act.CHANGE_KEYS})
+_STOPPED: Mapping[str, Json] = {"state": "stopped"}
+_EXCESS = {Act.MANAGE: "stop another instance"}
+_BEYOND_A_STOP = (Act.MANAGE, Act.LIST, Act.MARKET, Act.ACCOUNT, Act.CHARGES, Act.CHANGE_KEYS, Act.DESTROY)
+"""Acts that are tried with a stop key, on what cannot exist: stopping another instance first, destroying last."""
 
 
 class VastKeyIssuer:
@@ -81,10 +86,10 @@ class VastKeyIssuer:
 
     def issue(self, by: str, scope: Scope, name: str) -> ScopedKey:
         """Make a key, asking once."""
-        rights: dict[str, Json] = {"api": {category: {} for category in _RIGHTS[scope]}}
-        reply = self._wire(by).once(
-            Call(Lane.KEYS, "post", "/auth/apikeys/", body={"name": name, "permissions": rights})
-        )
+        return self._issued(by, name, {category: {} for category in _RIGHTS[scope]})
+
+    def _issued(self, by: str, name: str, rights: Mapping[str, Json]) -> ScopedKey:
+        reply = self._wire(by).once(_making(name, rights))
         if _denied(reply):
             raise _too_little("make keys")
         row = Row("the new API key", reply.ok())
@@ -109,15 +114,65 @@ class VastKeyIssuer:
         if key_id in self.named(by):
             raise reply.unexpected()
 
+    def issue_stop_key(self, by: str, instance_id: InstanceId, name: str) -> ScopedKey:
+        """Make a key for one instance, tried on this machine: which constraints the service knows is not published.
+
+        One of the same form for an instance that cannot exist must be let stop that, or none would stop anything.
+        """
+        proven: ScopedKey | None = None
+        try:
+            twin, wrong = self._issued(by, name, _only_stops(NEVER)), "is refused to stop one"
+            if self.may(twin.secret, Act.MANAGE):
+                key = self._issued(by, name, _only_stops(instance_id))
+                wrong = f"may {excess}" if (excess := self._excess(by, key.secret, instance_id, name)) else ""
+                proven = None if wrong else key
+        finally:
+            self._revoke_named(by, name, but=proven)
+        if proven is None:
+            raise HarnessError(
+                f"a key that should do nothing but stop one instance {wrong}",
+                remedy="It was deleted. The provider does not hold keys to one instance as it is believed to.",
+            )
+        return proven
+
+    def stop_request(self, instance_id: InstanceId) -> KeyedRequest:
+        """The request that stops an instance, its disk kept."""
+        return KeyedRequest("PUT", f"{self._server}/api/v0/instances/{instance_id}/", _STOPPED)
+
+    @property
+    def trial(self) -> KeyedRequest:
+        """A stop of the instance that cannot exist."""
+        return self.stop_request(NEVER)
+
+    def _excess(self, by: str, key: str, instance_id: InstanceId, name: str) -> str | None:
+        """An act beyond the stop that the key was let do, none of which does harm; None where all are refused."""
+        own = Call(Lane.MANAGE, "put", f"/instances/{instance_id}/", body={"state": "running"})
+        if self._let(key, own):
+            return "start it, too"
+        if self._let(key, _making(name, {"misc": {}})):
+            return "make keys"
+        if self._provider(by).instance(NEVER) is not None:
+            raise ProviderUnavailable(f"there is an instance {NEVER}: nothing harmless is left to try")
+        tries = ((act, self._let(key, _TRIES[act], changes=act in _CHANGES)) for act in _BEYOND_A_STOP)
+        return next((_EXCESS.get(act, str(act)) for act, let in tries if let), None)
+
+    def _revoke_named(self, by: str, name: str, but: ScopedKey | None) -> None:
+        for number, found in self.named(by).items():
+            if found == name and (but is None or number != but.id):
+                self.revoke(by, number)
+
     def may(self, key: str, act: Act) -> bool:
         """Try it; True when it was let through, and found that there is no such thing."""
-        call, wire = _TRIES[act], self._wire(key)
         if act is Act.DESTROY and self._provider(key).instance(NEVER) is not None:
             raise ProviderUnavailable(f"there is an instance {NEVER}: nothing harmless is left to try")
-        reply = wire.once(call) if act in _CHANGES else wire.read(call)
+        return self._let(key, _TRIES[act], changes=act in _CHANGES)
+
+    def _let(self, key: str, call: Call, *, changes: bool = True) -> bool:
+        wire = self._wire(key)
+        reply = wire.once(call) if changes else wire.read(call)
         if _denied(reply):
             return False
-        if reply.status == 200 or (act in _CHANGES and reply.status == 404):
+        if reply.status == 200 or (changes and reply.status == 404):
             return True
         raise reply.unexpected()
 
@@ -133,6 +188,16 @@ class VastKeyIssuer:
 def _denied(reply: Reply) -> bool:
     body: Mapping[str, Any] = reply.body or {}
     return reply.status in {401, 403} or body.get("error") == "auth_error"
+
+
+def _making(name: str, rights: Mapping[str, Json]) -> Call:
+    return Call(Lane.KEYS, "post", "/auth/apikeys/", body={"name": name, "permissions": {"api": dict(rights)}})
+
+
+def _only_stops(instance_id: InstanceId) -> Mapping[str, Json]:
+    """Rights to stop one instance, in the words of docs.vast.ai/api-reference/permissions."""
+    held: Json = {"id": {"eq": int(str(instance_id))}, "state": {"eq": "stopped"}}
+    return {"instance_write": {"api.instance.change": {"constraints": held}}}
 
 
 def _too_little(act: str) -> BadInput:

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-from harness.remote.box import session
+from harness.remote.box import heard, session
 from harness.remote.box.files import expand, sha256, tree
 from harness.remote.box.outputs import OURS, SESSION, is_output, is_written_there
 
@@ -57,6 +57,7 @@ def receive(root: str, staging: str, header: Any) -> None:
                 raise ValueError("the input ended early")
             file.write(data)
             left -= len(data)
+            heard.touch()
         file.flush()
         os.fsync(file.fileno())
     if os.path.isdir(final):  # an empty one, or it would hold strays

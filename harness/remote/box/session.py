@@ -37,14 +37,18 @@ printf '%s\\n' "$status" > .harness/exit_status.new && mv .harness/exit_status.n
 
 def main(request: Any) -> None:
     """One verb of ``start``, ``stop`` with its arguments; prints the state afterwards, a line of JSON."""
+    answer(request, {"start": start, "stop": stop})
+
+
+def answer(request: Any, verbs: dict[str, Callable[..., Any]]) -> None:
+    """Do what is asked for by its verb; prints the value, or the problem, as a line of JSON."""
     os.chdir(os.path.expanduser("~"))
-    verbs: dict[str, Callable[..., Any]] = {"start": start, "stop": stop}
     verb = verbs[request["verb"]]
     try:
-        answer = {"value": verb(**request["args"])}
+        told = {"value": verb(**request["args"])}
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        answer = {"problem": (f"{type(error).__name__}: {error}")[:500]}
-    sys.stdout.write(request["marker"] + json.dumps(answer) + "\n")
+        told = {"problem": (f"{type(error).__name__}: {error}")[:500]}
+    sys.stdout.write(request["marker"] + json.dumps(told) + "\n")
 
 
 def state(directory: str) -> Any:

@@ -20,6 +20,8 @@ from harness.core.errors import HarnessError
 from harness.core.ports import Json
 
 INTERPRETER = ("python3", "-I", "-S", "-")
+HEARD = "harness.remote.box.heard"
+"""Goes before every program: the switch of a box is to know of it."""
 PROBE = (
     "harness.remote.box.files",
     "harness.remote.box.machine",
@@ -29,6 +31,7 @@ PROBE = (
     "harness.remote.box.answer",
 )
 SESSION = ("harness.remote.box.files", "harness.remote.box.machine", "harness.remote.box.session")
+SWITCH = (*SESSION, "harness.remote.box.switch")
 RANGES = ("harness.remote.box.ranges",)
 RECEIVE = (*SESSION, "harness.remote.box.outputs", "harness.remote.box.receive")
 FINETUNE = (
@@ -56,13 +59,15 @@ for name, text in json.loads(zlib.decompress(base64.b85decode({bundle!r}))):
     exec(compile(text, name, "exec"), module.__dict__)
     for child in [n for n in list(sys.modules) if n.startswith(name.split(".")[0] + ".")]:
         setattr(sys.modules[child.rpartition(".")[0]], child.rpartition(".")[2], sys.modules[child])
+sys.modules[{heard!r}].touch()
 sys.modules[{main!r}].main(json.loads({request!r}))
 """
 
 
 def program(modules: tuple[str, ...], request: Mapping[str, Json]) -> str:
     """The text of a program: the modules in the order in which they import each other; the last one's ``main`` runs."""
-    return _LOADER.format(bundle=_bundle(modules), main=modules[-1], request=json.dumps(request))
+    bundle = _bundle((HEARD, *modules))
+    return _LOADER.format(bundle=bundle, heard=HEARD, main=modules[-1], request=json.dumps(request))
 
 
 @functools.cache

@@ -21,8 +21,10 @@ from harness.facts import runtime
 from harness.job.provider import ProviderTable
 from harness.ledger.events import InstanceStopped, Opened, RentIntended
 from harness.ledger.sql import open_store
+from harness.providers import registry
 from harness.shellguard import shim
 from tests.support.job_histories import INSTANCE, Log, events_of, job
+from tests.support.scripted_keys import ScriptedKeys
 
 Asked = Callable[..., tuple[int, dict[str, dict[str, Any]]]]
 
@@ -326,6 +328,29 @@ def test_an_embedded_job_starts_no_emulator(ask: Asked, home: Path) -> None:
     assert found["destination_is_clean"]["verdict"] == "pass"
     assert "credentials_work" not in found
     assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "makes_keys", "told"),
+    [
+        ("vast", True, None),
+        ("vast", False, "may make no other keys"),
+        ("runpod", True, "issues no key that can do nothing but stop one instance"),
+        ("emulated", False, None),
+    ],
+)
+def test_a_box_that_is_to_stop_itself_is_told_of_beforehand(
+    ask: Asked, home: Path, monkeypatch: pytest.MonkeyPatch, *, kind: str, makes_keys: bool, told: str | None
+) -> None:
+    if kind == "vast":
+        monkeypatch.setattr(registry, "open_stop_keys", lambda _: ScriptedKeys(makes_keys=makes_keys))
+    path = _job_file(home.parent, "[limits]", "stop_unheard_s = 600", kind=kind)
+    market(monkeypatch, Account(7, 1.0))
+    monkeypatch.setattr("harness.wiring.open_provider", lambda *_: Market(Account(7, 1.0)))
+    finding = ask(str(path))[1]["switch"]
+    assert finding["verdict"] == ("pass" if told is None else "fail")
+    assert told is None or told in finding["seen"]
+    assert told is None or "limits.stop_unheard_s" in finding["remedy"]
 
 
 def test_an_embedded_job_without_its_extras_is_told(ask: Asked, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
