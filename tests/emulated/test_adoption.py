@@ -153,7 +153,7 @@ def test_an_instance_rented_and_trained_by_hand(scene: Scene, destroy: Type) -> 
     assert trained.returncode == 0, trained.stderr
     on_box = (scene.package / FINAL).read_bytes()
     assert destroy("--instance-id", str(scene.box.id), "--yes") == REFUSED
-    assert f"harness init --adopt --instance-id {scene.box.id} writes such a file" in " ".join(scene.said.split())
+    assert f"harness adopt --instance-id {scene.box.id} writes such a file" in " ".join(scene.said.split())
     assert scene.is_alive()
     assert destroy(*_adopt(scene)) == REFUSED
     assert "nobody confirmed" in scene.said
@@ -267,6 +267,25 @@ def test_a_check_without_a_key_of_ones_own_attaches_none(scene: Scene, adopt: Ty
     assert "there is no key on this machine" in " ".join(scene.said.split())
     assert adopt(*_adopt(scene, "--check", "--key", str(scene.box.key))) == 0
     assert _untouched(scene) == before
+
+
+CLAIMED = HELD
+"""A file was written, and a person is needed."""
+
+
+def test_without_a_job_file_one_is_written_from_what_the_box_tells(
+    scene: Scene, adopt: Type, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _lay(scene, trained)
+    monkeypatch.chdir(scene.folder)
+    before = _untouched(scene)
+    words = ("--instance-id", str(scene.box.id), "--provider", "emulated", "--package", str(trained))
+    assert adopt(*words) == CLAIMED
+    said = " ".join(scene.said.split())
+    assert "XXX" in said
+    assert _untouched(scene) == before
+    sys.stdout.write(Path(f"adopted-{scene.box.id}.toml").read_text())
+    assert 0
 
 
 def test_adopted_without_destroying_and_destroyed_when_asked(
