@@ -10,7 +10,7 @@ from rich.console import Console
 
 from harness.cli.options import Plain, Verbose, instance_option
 from harness.cli.progress_view import open_reporter
-from harness.cli.rebuilding import Answers, rebuild
+from harness.cli.rebuilding import Options, rebuild
 from harness.cli.report import reported, spent
 from harness.cli.screens import LastingConsole
 from harness.core import environment
@@ -62,13 +62,13 @@ def adopt(
 ) -> None:
     """Take over an instance that was rented by hand: judge its run, bring its model home; nothing is destroyed."""
     instance, console = instance_id, LastingConsole()
-    told = Answers(provider, name, package, destination, model, quantization, remote_dir, defaults)
+    told = Options(provider, name, package, destination, model, quantization, remote_dir, defaults)
     if job_file is None:
         if check:
             raise BadInput("--check goes with --job-file, by which the run is judged")
         with open_reporter(console, plain, verbose=verbose) as reporter:
             rebuild(instance, told, key, reporter)
-    elif told != Answers(registry.DEFAULT):
+    elif told != Options(registry.DEFAULT):
         raise BadInput("--job-file says it all: the options that tell what to write go without it")
     else:
         _adopt(instance, job_file, key, console, check=check, plain=plain, verbose=verbose)

@@ -19,7 +19,7 @@ from harness.core import durable
 from harness.core.errors import BadInput, Claimed, HarnessError
 from harness.core.ids import InstanceId, JobName, job_in_label, job_name
 from harness.core.ports import Instance
-from harness.core.text import command_line, printable
+from harness.core.text import command_line
 from harness.facts import rebuilt
 from harness.gates.facts_file import read_facts
 from harness.job import profiles, told
@@ -44,7 +44,7 @@ _OPTION: Final = "what you have typed"
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class Options:
     """Options of the command line; None for what was not typed."""
 
     provider: str
@@ -57,7 +57,7 @@ class Answers:
     defaults: bool = False
 
 
-def rebuild(instance_id: InstanceId, answers: Answers, key: Path | None, reporter: ProgressReporter) -> None:
+def rebuild(instance_id: InstanceId, answers: Options, key: Path | None, reporter: ProgressReporter) -> None:
     """Write the job file of an instance, say what it rests on, and raise Claimed: a person is needed.
 
     Raises BadInput for an instance that a job here has, for a file that is there, and where nobody can be asked.
@@ -72,7 +72,8 @@ def rebuild(instance_id: InstanceId, answers: Answers, key: Path | None, reporte
             )
         with open_look(adoption.adopted_name(draft, instance_id), key) as context:
             shown = _shown(context, draft, instance_id)
-            name = job_name(answers.name) if answers.name else job_in_label(shown.label)
+            typed = Questions(defaults=True).ask("--name", answers.name, "", "", job_name) if answers.name else None
+            name = typed or job_in_label(shown.label)
             path = Path(f"{name or 'adopted'}-{instance_id}.toml")
             if path.exists():
                 raise BadInput(
@@ -97,7 +98,7 @@ def rebuild(instance_id: InstanceId, answers: Answers, key: Path | None, reporte
     )
 
 
-def _draft(answers: Answers) -> Job:
+def _draft(answers: Options) -> Job:
     """A job that has a provider, to log in by."""
     stated = (
         Stated("", {"name": "adopted", "profile": profiles.FIRST}, ()),
@@ -135,7 +136,7 @@ def _known(ledger: Ledger, home: Path, name: JobName) -> tuple[Job, str] | None:
         return None
 
 
-def _look(context: OpenContext, answers: Answers, known: tuple[Job, str] | None, questions: Questions) -> rebuilt.Found:
+def _look(context: OpenContext, answers: Options, known: tuple[Job, str] | None, questions: Questions) -> rebuilt.Found:
     """All accounts of the job, the surest first; who is at a terminal is asked for what nobody tells."""
     usual, ask = profiles.tables(profiles.FIRST), questions.ask
     host = context.host()
@@ -157,14 +158,14 @@ def _look(context: OpenContext, answers: Answers, known: tuple[Job, str] | None,
         usually = usual["artifact"]["quantization"]
         chosen = ask("--quantization", answers.quantization, "Quantization", usually, quantization_of)
         said |= {("artifact", "quantization"): chosen, ("artifact", "kind"): "gguf"}
-    return found.after(told.Account(_OPTION, said, known=True))
+    return found.after(told.JobAccount(_OPTION, said, known=True))
 
 
-def _around(shown: Instance, remote_dir: str, answers: Answers, known: Job | None) -> list[Stated]:
+def _around(shown: Instance, remote_dir: str, answers: Options, known: Job | None) -> list[Stated]:
     """Everything in the file that no account of the job tells: provider, machine, folders here."""
     source = answers.package or (known.package.source if known else Path(usual_package()))
     destination = answers.destination or (known.artifact.destination if known else None)
-    gpu, usd = printable(shown.gpu_name, 60).strip().replace(" ", "_"), math.ceil(shown.usd_per_hour * 100) / 100
+    gpu, usd = told.plain(shown.gpu_name).replace(" ", "_"), math.ceil(shown.usd_per_hour * 100) / 100
     stated = [
         Stated("package", {"source": place(source, Path())}, ("The package here, chosen here.",)),
         Stated("package", {"remote_dir": remote_dir}, ("Where it lies on the box.",)),
@@ -183,27 +184,27 @@ def _around(shown: Instance, remote_dir: str, answers: Answers, known: Job | Non
 
 def _told_of(shown: Instance, name: JobName | None) -> str:
     whose = f"this harness's, job {name}" if job_in_label(shown.label) else "not this harness's"
-    label = printable(shown.label or "none", 100)
+    label = told.plain(shown.label or "none")
     return (
-        f"instance {shown.id}, by the provider: {shown.status}, {shown.num_gpus}x {printable(shown.gpu_name, 60)}, "
+        f"instance {shown.id}, by the provider: {shown.status}, {shown.num_gpus}x {told.plain(shown.gpu_name)}, "
         f"${shown.usd_per_hour:.2f} an hour, label {label} ({whose})"
     )
 
 
 def _summary(merged: told.Merged, found: rebuilt.Found) -> Iterator[str]:
     """Lines for a person: what the gates depend on first."""
-    yield f"the training in {printable(found.remote_dir, 200)}; compare with what you meant:"
+    yield f"the training in {told.plain(found.remote_dir)}; compare with what you meant:"
     for words, at in _JUDGED.items():
         if at in merged.by:
             by = merged.by[at]
             whose = "known, by" if by.known else "CLAIMED by the box, in"
             yield f"  {words}: {told.shown(merged[at])} ({whose} {by.where})"
         else:
-            yield f"  {words}: nobody has told; the profile's"
+            yield f"  {words}: nobody has told: see to it in the file"
     if found.same:
         yield f"  package: the one here is the one there, file for file (SHA-256 {found.package})"
     elif found.other:
-        named = printable(", ".join(found.other[:5]), 300)
+        named = told.plain(", ".join(found.other[:5]), 300)
         yield f"  package: DIFFERS from the one here in {len(found.other)} files: {named}"
     else:
         yield "  package: not compared; --package FOLDER names the one that was sent"

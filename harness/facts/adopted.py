@@ -11,7 +11,7 @@ from harness.artifacts.manifest import OutputManifest
 from harness.core.canonical import table
 from harness.job.data import DataFile
 from harness.job.model import Job
-from harness.job.told import Account, account
+from harness.job.told import JobAccount, account
 from harness.log.summary import LogSummary
 
 Announced = dict[str, dict[str, Any]]
@@ -61,7 +61,7 @@ def steps_in(listed: Any) -> Any:
     return manifest.get("steps") if "gguf" in listed_kinds else None
 
 
-def by_run(run: Mapping[str, Any], like: Mapping[str, DataFile]) -> Account:
+def by_run(run: Mapping[str, Any], like: Mapping[str, DataFile]) -> JobAccount:
     """The account that ``run.json`` gives of a job; ``like`` are its files by a better account, with trainers."""
     model, lora, steps = (table(run.get(name)) for name in ("model", "lora", "steps"))
     files = {kind: table(file) for kind, file in table(run.get("data")).items()}
@@ -102,7 +102,7 @@ def by_run(run: Mapping[str, Any], like: Mapping[str, DataFile]) -> Account:
     return account(said, "run.json")
 
 
-def by_manifest(listed: OutputManifest) -> Account:
+def by_manifest(listed: OutputManifest) -> JobAccount:
     """The account that ``MANIFEST.json`` gives of a job: its steps, and the model that came of it."""
     kinds = {"gguf": "gguf", "model": "merged", "adapter": "adapter"}
     kind, found = next(((mine, listed.of_kind(kind)) for kind, mine in kinds.items() if listed.of_kind(kind)), ("", ()))

@@ -20,8 +20,7 @@ from harness.core.errors import BadInput
 from harness.core.ids import Sha256
 from harness.core.observed import CouldNotLook, Observed
 from harness.core.ports import Host
-from harness.core.questions import Glob, Question, ReadText, TreeOf
-from harness.core.text import printable
+from harness.core.questions import Glob, ReadText, TreeOf
 from harness.facts import adopted, run_file
 from harness.facts.reading import attempt, json_text
 from harness.job import profiles, told
@@ -45,13 +44,13 @@ class Found:
     """
 
     remote_dir: str
-    accounts: tuple[told.Account, ...]
+    accounts: tuple[told.JobAccount, ...]
     unread: tuple[str, ...]
     package: Sha256
     other: tuple[str, ...]
     same: bool
 
-    def after(self, surest: told.Account) -> Found:
+    def after(self, surest: told.JobAccount) -> Found:
         """The same behind an account that goes before all others."""
         return replace(self, accounts=(surest, *self.accounts))
 
@@ -76,15 +75,14 @@ def place(host: Host) -> str | None:
     return None
 
 
-def look(host: Host, remote_dir: str, source: Path, better: tuple[told.Account, ...]) -> Found:
+def look(host: Host, remote_dir: str, source: Path, better: tuple[told.JobAccount, ...]) -> Found:
     """One probe of a folder on the box, the package here beside it; ``better`` accounts are those known already."""
     here = {name: digest.of_file(path).sha256 for name, path in package_files(source)} if source.is_dir() else {}
     job = ReadText(posixpath.join(remote_dir, OURS, told.FILE), limit=run_file.MAX_BYTES)
     run = ReadText(posixpath.join(remote_dir, run_file.NAME), limit=run_file.MAX_BYTES)
     listed = ReadText(posixpath.join(remote_dir, "MANIFEST.json"), limit=MAX_MANIFEST_BYTES)
     tree = TreeOf(remote_dir, digests=tuple(sorted(here)), without=OURS)
-    questions: list[Question[object]] = [job, run, listed, tree]
-    answers = host.probe(questions, timeout=600)
+    answers = host.probe([job, run, listed, tree], timeout=600)
     seen = {"job.json": json_text(answers[job]), "run.json": json_text(answers[run])}
     accounts = [*better]
     if (said := seen["job.json"].value) is not None and said.exists:
@@ -95,10 +93,10 @@ def look(host: Host, remote_dir: str, source: Path, better: tuple[told.Account, 
     outputs = attempt(lambda: read_output_manifest(text.text)) if text is not None and text.exists else None
     if outputs is not None and outputs.value is not None:
         accounts.append(adopted.by_manifest(outputs.value))
-    unread = [f"{name}: {printable(one.problem, 200)}" for name, one in seen.items() if one.problem]
-    unread += [f"MANIFEST.json: {printable(outputs.problem, 200)}"] if outputs is not None and outputs.problem else []
+    unread = [f"{name}: {told.plain(one.problem)}" for name, one in seen.items() if one.problem]
+    unread += [f"MANIFEST.json: {told.plain(outputs.problem)}"] if outputs is not None and outputs.problem else []
     there = attempt(lambda: _digests(answers[tree]))
-    unread += [f"the package there: {printable(there.problem, 200)}"] if there.problem else []
+    unread += [f"the package there: {told.plain(there.problem)}"] if there.problem else []
     other = tuple(name for name, mine in here.items() if there.value is not None and there.value.get(name) != mine)
     same = bool(here) and there.value is not None and not other
     accounts[len(better) : len(better)] = _rows_here(source, accounts, here)
@@ -112,7 +110,7 @@ def _digests(tree: Observed[Tree]) -> Mapping[str, Sha256]:
     return {entry.path: entry.sha256 for entry in seen.entries if entry.sha256 is not None}
 
 
-def _files(accounts: list[told.Account], run: object) -> Mapping[str, DataFile]:
+def _files(accounts: list[told.JobAccount], run: object) -> Mapping[str, DataFile]:
     """The data files by the best account that has them, else by the profile whose files the run read."""
     for one in accounts:
         if files := one.fields.get(told.FILES):
@@ -124,7 +122,7 @@ def _files(accounts: list[told.Account], run: object) -> Mapping[str, DataFile]:
     return dict(usual[told.FILES]) if paths == files else {}
 
 
-def _rows_here(source: Path, accounts: list[told.Account], here: Mapping[str, Sha256]) -> list[told.Account]:
+def _rows_here(source: Path, accounts: list[told.JobAccount], here: Mapping[str, Sha256]) -> list[told.JobAccount]:
     """The account of the rows that lie in the package here, where all its data files do."""
     by = told.merged(accounts)
     files, folder = by[told.FILES], by[told.FOLDER] or "."
@@ -135,4 +133,4 @@ def _rows_here(source: Path, accounts: list[told.Account], here: Mapping[str, Sh
     for kind, path in paths.items():
         with (source / path).open("rb") as lines:
             counted[kind] = files[kind].model_copy(update={"rows": sum(1 for line in lines if line.strip())})
-    return [told.Account("the package here", {told.FILES: counted}, known=True)]
+    return [told.JobAccount("the package here", {told.FILES: counted}, known=True)]

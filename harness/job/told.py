@@ -104,7 +104,7 @@ LOOSENING: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class JobAccount:
     """One account of a job: fields by their place. ``where`` is whose it is, in words; ``known``: not the box's.
 
     ``left_out`` names what was told and is none of what it should be.
@@ -125,7 +125,7 @@ def told(job: Job) -> dict[str, Json]:
     return said
 
 
-def account(said: object, where: str, *, known: bool = False) -> Account:
+def account(said: object, where: str, *, known: bool = False) -> JobAccount:
     """An account of the fields that a parsed JSON tells, each as its type wants it, or left out."""
     found: dict[Place, Any] = {}
     left_out = []
@@ -134,8 +134,18 @@ def account(said: object, where: str, *, known: bool = False) -> Account:
             try:
                 found[name, field] = TypeAdapter(_FIELDS[name][field]).validate_python(value)
             except (ValidationError, KeyError):
-                left_out.append(printable(f"{name}.{field}", 80))
-    return Account(where, found, known, tuple(left_out))
+                left_out.append(plain(f"{name}.{field}", 80))
+    return JobAccount(where, found, known, tuple(left_out))
+
+
+def of_job(job: Job, where: str) -> JobAccount:
+    """The account that a job which is known here gives."""
+    return account(told(job), where, known=True)
+
+
+def plain(text: str, limit: int = 200) -> str:
+    """A stranger's text in one line, safe to print."""
+    return " ".join(printable(text, limit).split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +155,7 @@ class Merged:
     ``by``: whose account each field is; ``differing``: what another account says of it, in words.
     """
 
-    by: Mapping[Place, Account]
+    by: Mapping[Place, JobAccount]
     differing: tuple[str, ...]
 
     def __getitem__(self, place: Place) -> Any:
@@ -156,9 +166,9 @@ class Merged:
         return place in self.by and self.by[place].known
 
 
-def merged(accounts: Sequence[Account]) -> Merged:
+def merged(accounts: Sequence[JobAccount]) -> Merged:
     """The accounts as one; of two that differ in a field, the first one's."""
-    by: dict[Place, Account] = {}
+    by: dict[Place, JobAccount] = {}
     differing = []
     for one in accounts:
         for place, value in one.fields.items():
@@ -175,7 +185,8 @@ def _compared(place: Place, first: Any, other: Any) -> Iterable[tuple[str, Any, 
     """The parts of two accounts of a field that mean the same thing."""
     if place == FILES:
         for kind in sorted({*first, *other}):
-            yield f".{kind}.rows", *(one[kind].rows if kind in one else 0 for one in (first, other))
+            ours, theirs = (one[kind].rows if kind in one else 0 for one in (first, other))
+            yield f".{kind}.rows", ours, theirs
     elif place == ("model", "base"):  # a folder may hold any model
         if first.count("/") == other.count("/") == 1:
             yield "", first, other
@@ -187,4 +198,4 @@ def shown(value: Any) -> str:
     """A value for a person, safe and short."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {shown(one)}" for name, one in value.items())
-    return printable(f"{value.rows} rows" if isinstance(value, DataFile) else str(value), 120)
+    return plain(f"{value.rows} rows" if isinstance(value, DataFile) else str(value))
