@@ -133,7 +133,7 @@ def account(said: object, where: str, *, known: bool = False) -> JobAccount:
         for field, value in table(fields).items():
             try:
                 found[name, field] = TypeAdapter(_FIELDS[name][field]).validate_python(value)
-            except (ValidationError, KeyError):
+            except (ValidationError, KeyError, TypeError):  # a list that is no list of pairs
                 left_out.append(plain(f"{name}.{field}", 80))
     return JobAccount(where, found, known, tuple(left_out))
 

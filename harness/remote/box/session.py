@@ -63,7 +63,7 @@ def state(directory: str) -> Any:
 def start(directory: str, name: str, argv: Any, env: Any, log: str, *, job: Any) -> Any:
     """Start the command unless it lives or has ended well; the state, with ``fresh``: whether this call started it.
 
-    ``job`` is kept beside it: what a person who has lost all else can read here of what was started.
+    ``job`` is kept beside it: what a person who has lost all else reads here of what was started.
     """
     home = os.path.join(os.path.abspath(expand(directory)), ".harness")
     os.makedirs(home, exist_ok=True)
@@ -82,8 +82,9 @@ def start(directory: str, name: str, argv: Any, env: Any, log: str, *, job: Any)
             command=" ".join(shlex.quote(word) for word in argv),
             log=shlex.quote(log),
         )
-        with open(os.path.join(home, "job.json"), "w") as told:
-            json.dump(job, told)
+        if job:
+            with open(os.path.join(home, "job.json"), "w") as told:
+                json.dump(job, told)
         launcher = os.path.join(home, "launch.sh")
         with open(launcher, "w") as file:
             os.fchmod(file.fileno(), 0o600)  # what is exported may be a key

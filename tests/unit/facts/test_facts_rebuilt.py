@@ -18,7 +18,7 @@ from harness.core.questions import Answers, Question
 from harness.facts import adopted, rebuilt
 from harness.job import rebuilt as job_file
 from harness.job import told
-from harness.job.load import parse_job
+from harness.job.load import load_job, parse_job
 from harness.job.model import Job
 from harness.job.writing import Stated
 from harness.remote.probe import probe
@@ -26,6 +26,13 @@ from tests.support import job_histories
 from tests.support.local_box import LocalBox
 
 PACKAGE = "training_run"
+ROOT = Path(__file__).resolve().parents[3]
+STARTS = (
+    "examples/starts/job.toml",
+    "examples/starts/rehearsal.toml",
+    "examples/local.toml",
+    "examples/forex-r1-v3.toml",
+)
 
 
 class Host:
@@ -121,6 +128,23 @@ def test_a_rebuilt_job_judges_as_the_lost_one_did(box: Path) -> None:
     for field in ("files.rows", "steps", "base", "quantization"):
         before = text[: text.index(f"\n{field} = ")].rpartition("\n#")[2]
         assert "CLAIMED by the box, in .harness/job.json" in before, field
+
+
+@pytest.mark.parametrize("name", ["tests/support/plain_job.toml", "tests/support/quick_job.toml", *STARTS])
+def test_whatever_kind_of_package_was_launched_its_box_tells_the_job(name: str) -> None:
+    """An unmodified trainer writes nothing of its own: what the launch left there is all that tells of it."""
+    lost = load_job(ROOT / name)
+    account = told.account(json.loads(json.dumps(told.told(lost), sort_keys=True)), ".harness/job.json")
+    text, job = written(rebuilt.Found(PACKAGE, (account,), (), ids.Sha256(""), (), same=False))
+    assert account.left_out == ()
+    assert "CLAIMED by the box" in text
+    lost_data = lost.data.model_copy(update={"allow_built_rows": False})
+    assert (job.announced, job.data, job.model) == (lost.announced, lost_data, lost.model)
+    assert list(job.training.steps) == list(lost.training.steps)
+    assert (job.training.log, job.training.checkpoints) == (lost.training.log, lost.training.checkpoints)
+    assert (job.artifact.kind, job.artifact.remote_dir) == (lost.artifact.kind, lost.artifact.remote_dir)
+    assert job.adapter_folder == lost.adapter_folder
+    assert job.limits.s_per_step == lost.limits.s_per_step
 
 
 @pytest.mark.parametrize(
@@ -265,6 +289,7 @@ ESSENTIAL: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
     "more of a data file": ("data.files", lambda s: s["data"]["files"]["rows"].update(source="/etc")),
     "a proof line over lines": ("data.proof_line", _set("data", "proof_line", 'ROWS {sft}\n"')),
     "steps beyond number": ("training.steps", _set("training", "steps", [["sft", 10**30]])),
+    "steps that are no pairs": ("training.steps", _set("training", "steps", [1, None])),
     "no steps": ("training.steps", _set("training", "steps", {})),
 }
 
