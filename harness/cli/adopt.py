@@ -66,7 +66,7 @@ def adopt(
     if job_file is None:
         if check:
             raise BadInput("--check goes with --job-file, by which the run is judged")
-        with open_reporter(console, plain, verbose=verbose) as reporter:
+        with open_reporter(console, True, verbose=verbose) as reporter:  # who is asked sees no screen that moves
             rebuild(instance, told, key, reporter)
     elif told != Options(registry.DEFAULT):
         raise BadInput("--job-file says it all: the options that tell what to write go without it")

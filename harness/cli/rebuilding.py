@@ -147,7 +147,8 @@ def _look(context: OpenContext, answers: Options, known: tuple[Job, str] | None,
     source = known[0].package.source if known else Path(usual_package())
     if answers.package is not None:
         source = ask("--package", answers.package, "", "", folder_here)
-    found = rebuilt.look(host, there, source, tuple(better))
+    chosen = known is not None or answers.package is not None
+    found = rebuilt.look(host, there, source, tuple(better), chosen=chosen)
     said: dict[told.Place, Any] = {}
     fields = told.merged(found.accounts).by
     if answers.model is not None or ("model", "base") not in fields:

@@ -75,8 +75,13 @@ def place(host: Host) -> str | None:
     return None
 
 
-def look(host: Host, remote_dir: str, source: Path, better: tuple[told.JobAccount, ...]) -> Found:
-    """One probe of a folder on the box, the package here beside it; ``better`` accounts are those known already."""
+def look(
+    host: Host, remote_dir: str, source: Path, better: tuple[told.JobAccount, ...], *, chosen: bool = True
+) -> Found:
+    """One probe of a folder on the box, the package here beside it; ``better`` accounts are those known already.
+
+    A package that nobody has ``chosen`` counts only where it is the one there.
+    """
     here = {name: digest.of_file(path).sha256 for name, path in package_files(source)} if source.is_dir() else {}
     job = ReadText(posixpath.join(remote_dir, OURS, told.FILE), limit=run_file.MAX_BYTES)
     run = ReadText(posixpath.join(remote_dir, run_file.NAME), limit=run_file.MAX_BYTES)
@@ -99,6 +104,8 @@ def look(host: Host, remote_dir: str, source: Path, better: tuple[told.JobAccoun
     unread += [f"the package there: {told.plain(there.problem)}"] if there.problem else []
     other = tuple(name for name, mine in here.items() if there.value is not None and there.value.get(name) != mine)
     same = bool(here) and there.value is not None and not other
+    if not same and not chosen:
+        here, other = {}, ()
     accounts[len(better) : len(better)] = _rows_here(source, accounts, here)
     return Found(remote_dir, tuple(accounts), tuple(unread), canonical.digest(here), other, same)
 

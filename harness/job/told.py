@@ -161,10 +161,6 @@ class Merged:
     def __getitem__(self, place: Place) -> Any:
         return self.by[place].fields[place] if place in self.by else None
 
-    def known(self, place: Place) -> bool:
-        """True for a field that did not come from the box alone."""
-        return place in self.by and self.by[place].known
-
 
 def merged(accounts: Sequence[JobAccount]) -> Merged:
     """The accounts as one; of two that differ in a field, the first one's."""

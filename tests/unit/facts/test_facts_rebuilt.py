@@ -172,7 +172,7 @@ def test_rows_that_were_changed_after_the_fact_differ_from_the_package_here(box:
     found = look(box, mine)
     assert found.same
     merged = told.merged(found.accounts)
-    assert merged.known(told.FILES)
+    assert merged.by[told.FILES].known
     assert merged.differing == ()
     (box / "data" / "rows.jsonl").write_text("{}\n" * 10)
     claimed = told.told(own_job())
@@ -189,6 +189,9 @@ def test_rows_that_were_changed_after_the_fact_differ_from_the_package_here(box:
     text, job = written(found)
     assert job.data.counts == {"rows": 200}
     assert "Known here, by the package here." in text
+    unasked = rebuilt.look(Host(box.parent), PACKAGE, mine, (), chosen=False)  # type: ignore[arg-type]
+    assert (unasked.other, unasked.same) == ((), False)
+    assert not told.merged(unasked.accounts).by[told.FILES].known, "a package that nobody has named says nothing"
 
 
 def test_a_job_that_is_known_here_goes_before_the_box(box: Path) -> None:
