@@ -157,8 +157,8 @@ def _look(context: OpenContext, answers: Options, known: tuple[Job, str] | None,
         said |= {("model", name): value for name, value in shape.items()}
     if answers.quantization is not None or ("artifact", "kind") not in fields:
         usually = usual["artifact"]["quantization"]
-        chosen = ask("--quantization", answers.quantization, "Quantization", usually, quantization_of)
-        said |= {("artifact", "quantization"): chosen, ("artifact", "kind"): "gguf"}
+        typed = ask("--quantization", answers.quantization, "Quantization", usually, quantization_of)
+        said |= {("artifact", "quantization"): typed, ("artifact", "kind"): "gguf"}
     return found.after(told.JobAccount(_OPTION, said, known=True))
 
 
