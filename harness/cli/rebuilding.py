@@ -6,7 +6,6 @@ as its claim, for a person to compare; where this machine knows better, that sta
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,14 +165,14 @@ def _around(shown: Instance, remote_dir: str, answers: Options, known: Job | Non
     """Everything in the file that no account of the job tells: provider, machine, folders here."""
     source = answers.package or (known.package.source if known else Path(usual_package()))
     destination = answers.destination or (known.artifact.destination if known else None)
-    gpu, usd = told.plain(shown.gpu_name).replace(" ", "_"), math.ceil(shown.usd_per_hour * 100) / 100
+    gpu, usd = told.plain(shown.gpu_name).replace(" ", "_"), shown.usd_per_hour
     stated = [
         Stated("package", {"source": place(source, Path())}, ("The package here, chosen here.",)),
         Stated("package", {"remote_dir": remote_dir}, ("Where it lies on the box.",)),
         Stated("provider", {"kind": answers.provider}, ("Where the instance was found.",)),
         Stated(
             "machine",
-            {"gpu": gpu, "gpus": max(shown.num_gpus, 1), "max_usd_per_hour": max(usd, 0.01)},
+            {"gpu": gpu, "gpus": max(shown.num_gpus, 1), "max_usd_per_hour": usd if usd > 0 else 0.01},
             ("As the provider shows the instance.",),
         ),
         Stated("limits", {"budget_usd": known.limits.budget_usd if known else 20.0}, ("An adoption rents nothing.",)),
