@@ -81,7 +81,7 @@ def rebuild(instance_id: InstanceId, answers: Options, key: Path | None, reporte
                 )
             typer.echo(_told_of(shown, name))
             adoption.reach(context, instance_id, reporter, again)
-            known = _known(ledger, context.home, name) if name is not None else None
+            known = known_here(ledger, context.home, name) if name is not None else None
             found = _look(context, answers, known, Questions(defaults=answers.defaults))
     merged = told.merged(found.accounts)
     for line in _summary(merged, found):
@@ -116,7 +116,7 @@ def _shown(context: OpenContext, draft: Job, instance_id: InstanceId) -> Instanc
     return shown
 
 
-def _known(ledger: Ledger, home: Path, name: JobName) -> tuple[Job, str] | None:
+def known_here(ledger: Ledger, home: Path, name: JobName) -> tuple[Job, str] | None:
     """A job of that name, and where it is known from: the ledger, its evidence, a job file here."""
     try:
         if (begun := ledger.begun(name)) is not None:
