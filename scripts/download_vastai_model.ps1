@@ -13,7 +13,7 @@
     A host key in known_hosts must be shown; a first one is recorded and required from then on.
 
     An instance that no job on this machine has rented is destroyed only with -JobFile, which says what its training
-    should have been: "harness init --adopt --instance-id N" writes one. The download needs none.
+    should have been: "harness adopt --instance-id N" writes one. The download needs none.
 
     The script itself deletes nothing, and needs nothing but the harness on PATH: README.md says how to install it.
 
@@ -35,7 +35,7 @@
 .PARAMETER JobFile
     For an instance that no job on this machine has rented: the job file that says what its training should have
     been. The finished run and the model are judged by it; without it such an instance is not destroyed.
-    "harness init --adopt --instance-id N" writes one.
+    "harness adopt --instance-id N" writes one.
 
 .PARAMETER Key
     The SSH key file to log in with, and no other.
@@ -58,7 +58,7 @@
     Downloads and verifies the model, and says what would happen then; the instance is kept.
 
 .EXAMPLE
-    harness init --adopt --instance-id 1234567
+    harness adopt --instance-id 1234567
     .\scripts\download_vastai_model.ps1 1234567 20022 ssh5.vast.ai -JobFile .\adopted-1234567.toml
 
     The same for an instance that was rented by hand, with the file that the first line has written: it can be destroyed.
@@ -111,7 +111,7 @@ $ErrorActionPreference = 'Continue'
 $PSNativeCommandUseErrorActionPreference = $false
 
 if ($JobFile -and -not (Test-Path -LiteralPath $JobFile -PathType Leaf)) {
-    Write-Warning "There is no job file $JobFile. 'harness init --adopt --instance-id $InstanceId' writes one."
+    Write-Warning "There is no job file $JobFile. 'harness adopt --instance-id $InstanceId' writes one."
     exit 2
 }
 if (-not (Get-Command -Name 'harness' -CommandType Application -ErrorAction SilentlyContinue)) {
@@ -143,7 +143,7 @@ if ($PSCmdlet.ShouldProcess("instance $InstanceId", 'Destroy: its disk and every
     harness destroy --instance-id $InstanceId @expected
     if (($LASTEXITCODE -eq 5) -and (-not $JobFile)) {
         Write-Warning "An instance that was rented by hand is destroyed only with -JobFile FILE, which says what its training should have been."
-        Write-Warning "'harness init --adopt --instance-id $InstanceId' writes one; then run this script again with it: what is home is not fetched again."
+        Write-Warning "'harness adopt --instance-id $InstanceId' writes one; then run this script again with it: what is home is not fetched again."
     }
     exit $LASTEXITCODE
 }

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from harness.cli.options import Plain, Verbose, instance_option
 from harness.cli.progress_view import open_reporter
+from harness.cli.rebuilding import Options, rebuild
 from harness.cli.report import reported, spent
 from harness.cli.screens import LastingConsole
 from harness.core import environment
@@ -20,6 +21,7 @@ from harness.core.lifecycle import Stage
 from harness.core.text import command_line
 from harness.job.load import load_job
 from harness.job.model import Job
+from harness.providers import registry
 from harness.runner import adoption
 from harness.runner.run import reopen_if_spoilt
 from harness.runner.run import run as run_job
@@ -28,19 +30,54 @@ from harness.wiring import OpenContext, open_context, open_ledger, open_look, op
 
 def adopt(
     instance_id: Annotated[InstanceId, instance_option("The instance.")],
-    job_file: Annotated[Path, typer.Option(help="What its training should have been: a job file.")],
+    job_file: Annotated[
+        Path | None,
+        typer.Option(help="What its training should have been; without one, a file is written from what its box says."),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Only judge the finished run with your own SSH key; nothing is changed.")
     ] = False,
     key: Annotated[
-        Path | None, typer.Option(help="For --check: the SSH key.", show_default="what ssh would use")
+        Path | None,
+        typer.Option(
+            help="To look into the box, without --job-file or with --check.", show_default="what ssh would use"
+        ),
     ] = None,
+    provider: Annotated[
+        str, typer.Option(help="To write a job file: the provider's kind.", autocompletion=registry.kinds)
+    ] = registry.DEFAULT,
+    name: Annotated[str | None, typer.Option(help="To write one: the job's name.", show_default="the label's")] = None,
+    package: Annotated[Path | None, typer.Option(help="To write one: the package that was sent, here.")] = None,
+    destination: Annotated[Path | None, typer.Option(help="To write one: where the model shall arrive.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="To write one: the base model, or a folder with its config.json.")
+    ] = None,
+    quantization: Annotated[str | None, typer.Option(help="To write one: of the model file.")] = None,
+    remote_dir: Annotated[str | None, typer.Option(help="To write one: the package's folder on the box.")] = None,
+    defaults: Annotated[
+        bool, typer.Option("--defaults", "-y", help="To write one: ask nothing, take the profile's.")
+    ] = False,
     plain: Plain = False,
     verbose: Verbose = False,
 ) -> None:
     """Take over an instance that was rented by hand: judge its run, bring its model home; nothing is destroyed."""
-    expected, file, instance = load_job(job_file), job_file.resolve(), instance_id
-    console = LastingConsole()
+    instance, console = instance_id, LastingConsole()
+    told = Options(provider, name, package, destination, model, quantization, remote_dir, defaults)
+    if job_file is None:
+        if check:
+            raise BadInput("--check goes with --job-file, by which the run is judged")
+        with open_reporter(console, True, verbose=verbose) as reporter:  # who is asked sees no screen that moves
+            rebuild(instance, told, key, reporter)
+    elif told != Options(registry.DEFAULT):
+        raise BadInput("--job-file says it all: the options that tell what to write go without it")
+    else:
+        _adopt(instance, job_file, key, console, check=check, plain=plain, verbose=verbose)
+
+
+def _adopt(
+    instance: InstanceId, job_file: Path, key: Path | None, console: Console, *, check: bool, plain: bool, verbose: bool
+) -> None:
+    expected, file = load_job(job_file), job_file.resolve()
     if check:
         _look(expected, file, instance, key, console, plain=plain, verbose=verbose)
         return
@@ -102,8 +139,8 @@ def job_of(instance_id: InstanceId, expected: Job | None, file: Path | None) -> 
                 f"no job in this ledger has rented instance {instance_id}: nothing of it is known to be safe",
                 remedy="With --job-file FILE, which says what its training should have been, it is taken over: "
                 "looked at, its model brought home and verified, and only then destroyed. "
-                f"harness init --adopt --instance-id {instance_id} writes such a file; harness adopt --check with the "
-                "same options tells beforehand what would hold.",
+                f"harness adopt --instance-id {instance_id} writes such a file from what its box says; harness adopt "
+                "--check with the same options tells beforehand what would hold.",
             )
         provider = open_provider(expected.provider, environment.home(), SystemClock())
         name = adoption.adopted_name(expected, instance_id)

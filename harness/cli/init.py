@@ -13,10 +13,9 @@ import typer
 
 from harness.artifacts import model_shape, quantizations
 from harness.cli import starting
-from harness.cli.options import instance_option
 from harness.core import canonical, durable, shipped
 from harness.core.errors import BadInput
-from harness.core.ids import InstanceId, job_name
+from harness.core.ids import job_name
 from harness.core.text import command_line
 from harness.facts.preflight_data import cached
 from harness.job import estimate, profiles, schema
@@ -50,10 +49,6 @@ def init(
         str | None,
         typer.Option("--ssh", metavar="HOST", help="For a machine of your own: its address, or name in ~/.ssh/config."),
     ] = None,
-    adopt: Annotated[
-        bool, typer.Option("--adopt", help="For harness adopt and destroy --instance-id: a training done by hand.")
-    ] = False,
-    instance_id: Annotated[InstanceId | None, instance_option("For --adopt: the instance.")] = None,
     model: Annotated[
         str | None, typer.Option(help="The base model, or a folder with its config.json.", show_default="the profile's")
     ] = None,
@@ -71,37 +66,27 @@ def init(
     if as_schema:
         typer.echo(schema.FILE.read_text(encoding="utf-8"), nl=False)
         return
-    if adopt != (instance_id is not None) or (adopt and (embedded or machine is not None)):
-        raise BadInput("--adopt and --instance-id N go together, without --embedded and --machine")
     if own is not None and embedded:
         raise BadInput("--ssh names a machine of your own, --embedded one that this machine plays: give one of them")
     kind = package if package in starting.KINDS else None
-    profile = _profile(profile, kind, taken=adopt or data is not None or quantization is not None)
+    profile = _profile(profile, kind, taken=data is not None or quantization is not None)
     usual = starting.usual(kind, embedded=embedded) if kind else profiles.tables(profile)
     kept = usual["machine"], usual["limits"]["budget_usd"]
-    ask = _Questions(defaults=defaults).ask
-    usual_name = "adopted" if adopt else "rehearsal" if embedded else "myjob"
-    answers: dict[str, Any] = {"profile": profile, "instance_id": instance_id}
+    ask = Questions(defaults=defaults).ask
+    usual_name = "rehearsal" if embedded else "myjob"
+    answers: dict[str, Any] = {"profile": profile}
     answers["provider"] = None if own is None else {"kind": "ssh", "host": own}
-    answers["name"] = usual_name if adopt and not name else ask("--name", name, "Name of the job", usual_name, job_name)
+    answers["name"] = ask("--name", name, "Name of the job", usual_name, job_name)
     answers["package"] = (
         Path(answers["name"])
         if kind
-        else ask("--package", package, "Folder of the training package", _package(), _folder)
+        else ask("--package", package, "Folder of the training package", usual_package(), folder_here)
     )
-    path = file or Path(f"{answers['name']}-{instance_id}.toml" if adopt else f"{answers['name']}.toml")
-    if not adopt:
-        _refuse_inside(path, answers["package"])
-    if adopt:
-        model = ask("--model", model, "Base model", usual["model"]["base"], str)
-        quantization = ask("--quantization", quantization, "Quantization", usual["artifact"]["quantization"], _known)
-        remote_dir = ask(
-            "--remote-dir", remote_dir, "Folder of the package on the box", usual["package"]["remote_dir"], str
-        )
-    elif kind is None:
+    path = file or Path(f"{answers['name']}.toml")
+    _refuse_inside(path, answers["package"])
+    if kind is None:
         data = ask("--data", data, "Folder in it for your data files", usual["data"]["directory"], str)
-    if not adopt:
-        answers |= _asked_machine(ask, machine, kept, own=own is not None, embedded=embedded)
+    answers |= _asked_machine(ask, machine, kept, own=own is not None, embedded=embedded)
     answers["destination"] = ask("--destination", destination, "Folder for the model (empty: the job's own)", "", _path)
     answers |= {"remote_dir": remote_dir} | _model(model, quantization, usual, kind)
     answers |= _data(data, answers["package"], usual["data"])
@@ -115,7 +100,7 @@ def _profile(named: str, kind: str | None, *, taken: bool) -> str:
     if kind is not None and taken:
         raise BadInput(
             f"--package {kind} writes a package with its rows in {starting.ROWS}, whose adapter comes home: "
-            "it goes without --adopt, --data and --quantization"
+            "it goes without --data and --quantization"
         )
     if kind is None and named == starting.PROFILE:
         raise BadInput(f"the profile {named} names no model: harness init --package {'|'.join(starting.KINDS)}")
@@ -140,7 +125,7 @@ def _asked_machine(
 
 
 @dataclass(frozen=True, slots=True)
-class _Questions:
+class Questions:
     """Asks for what no option has told; raises BadInput for an answer that is none where nobody can be asked again."""
 
     defaults: bool
@@ -169,13 +154,14 @@ def _read(option: str, text: str, read: Callable[[str], T]) -> T:
         raise BadInput(f"{option}: {error}") from error
 
 
-def _package() -> str:
+def usual_package() -> str:
     """The training package here, else the one that came with the harness."""
     here = Path("training_pkg")
     return str(here if here.is_dir() else shipped.folder("training_pkg"))
 
 
-def _folder(text: str) -> Path:
+def folder_here(text: str) -> Path:
+    """A folder of this machine; raises ValueError for what is none."""
     path = _path(text)
     if path is None or not path.is_dir():
         raise ValueError(f"{text!r} is no folder here")
@@ -201,7 +187,8 @@ def _refuse_inside(path: Path, package: Path) -> None:
         )
 
 
-def _known(text: str) -> str:
+def quantization_of(text: str) -> str:
+    """A quantization as it is typed; raises ValueError for one that is not known."""
     found = next((name for name in quantizations.ERRORS if name.lower() == text.lower()), None)
     if found is None:
         raise ValueError(f"{text!r} is not one of {', '.join(quantizations.ERRORS)}")
@@ -258,10 +245,10 @@ def _model(
     told: dict[str, Any] = {}
     shape: Mapping[str, Any] = usual["model"]
     if base is not None and base != usual["model"]["base"]:
-        shape = _shape(base)
+        shape = shape_of(base)
         told["model"] = shape
     if quantization is not None:
-        told["quantization"] = _read("--quantization", quantization, _known)
+        told["quantization"] = _read("--quantization", quantization, quantization_of)
     if kind is not None:
         return told  # no GGUF comes of it
     chosen = told.get("quantization", usual["artifact"]["quantization"])
@@ -273,7 +260,7 @@ def _model(
     return told
 
 
-def _shape(base: str) -> dict[str, Value]:
+def shape_of(base: str) -> dict[str, Value]:
     """Shape of a base model, from the ``config.json`` of a folder, or of the hub's local cache."""
     folder = _path(base) or Path()
     path = folder / "config.json" if folder.is_dir() else folder if folder.is_file() else cached(base, "config.json")
@@ -320,9 +307,6 @@ def _write(path: Path, answers: JobAnswers, kind: str | None, *, embedded: bool,
         raise taken
     typer.echo(f"wrote {path}")
     quoted = command_line([str(path)])
-    if answers.instance_id is not None:
-        typer.echo(f"next: harness adopt --instance-id {answers.instance_id} --job-file {quoted} --check")
-        return
     missing = [name for name in job.data.paths.values() if not (job.package.source / name).is_file()]
     if missing and not job.data.allow_built_rows:
         typer.echo(f"your data is not there yet: {', '.join(missing)} in {job.package.source}")

@@ -13,7 +13,7 @@ from harness.job import estimate, profiles
 from harness.job.load import parse_job
 from harness.job.writing import JobAnswers, job_file, with_fields
 
-PROFILE: Final = "any-training"
+PROFILE: Final = profiles.ANY
 BASE: Final = "HuggingFaceTB/SmolLM2-1.7B"
 """The base model that the shipped files name."""
 

@@ -46,6 +46,12 @@ class Unaccounted(GateHeld):
     default_remedy = "Put the newest state.db back, or take the instance over as the message says."
 
 
+class Claimed(GateHeld):
+    """A job file was written down from what a box says of itself; nothing goes on before a person has compared it."""
+
+    default_remedy = "Compare the file with what was meant, and correct it; then go on as the message says."
+
+
 class GateUnknown(HarnessError):
     """No check failed, but at least one could not look; the job does not move."""
 

@@ -92,6 +92,12 @@ def may_be_label_of(text: str | None, job: str) -> bool:
     return kept_part_of_the_job or re.fullmatch(f"{re.escape(whole)}[0-9a-f]{{1,8}}", shown) is not None
 
 
+def job_in_label(text: str | None) -> JobName | None:
+    """The job that a whole label of this tool names; None for any other label."""
+    told = re.fullmatch(f"{LABEL_PREFIX}-({_JOB_NAME.pattern})-[0-9a-f]{{8}}", text or "")
+    return JobName(told[1]) if told else None
+
+
 def is_our_label(text: str | None) -> bool:
     """True for a label that this tool gave."""
     return bool(text) and str(text).startswith(f"{LABEL_PREFIX}-")

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from harness.core.errors import BadInput
-from harness.core.ids import InstanceId
 from harness.job import schema
 
-Value = str | int | float | bool | Mapping[str, int]
+Value = str | int | float | bool | Mapping[str, Any]
 _WHOLE: Final = 1_000
 
 
@@ -59,9 +58,9 @@ def _head(about: Sequence[str]) -> str:
 def with_fields(text: str, table: str, fields: Mapping[str, Value], about: Sequence[str] = ()) -> str:
     """The text with fields of a table set, below a comment; those that it states already are replaced in their place.
 
-    ``table`` is empty for the fields at the top.
+    ``table`` is empty for the fields at the top. Without fields, the comment alone is added.
     """
-    if not fields:
+    if not fields and not about:
         return text
     if table and re.search(rf"(?m)^\[{re.escape(table)}\]$", text) is None:
         text = f"{text.rstrip()}\n\n[{table}]\n"
@@ -74,7 +73,7 @@ def with_fields(text: str, table: str, fields: Mapping[str, Value], about: Seque
             added.append(line)
         else:
             inside = inside[: stated.start()] + line + inside[stated.end() :]
-    if not added:
+    if fields and not added:
         return text[:start] + inside + text[end:]
     lines = "".join(f"{line}\n" for line in (*(f"# {one}" for one in about), *added))
     # Those at the top stand below the comments of the whole file.
@@ -112,34 +111,45 @@ class JobAnswers:
     quantization: str | None = None
     floor: Mapping[str, int] | None = None
     """Floor of a model file for which the profile has none."""
-    instance_id: InstanceId | None = None
-    """The instance that the job is to take over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """Fields of one table, and the comment that they stand below."""
+
+    table: str
+    fields: Mapping[str, Value]
+    about: Sequence[str]
+
+
+def stated_file(text: str, stated: Iterable[Stated]) -> str:
+    """The text of a job file, begun as it is, with what is stated put into its tables."""
+    text = _head(_HOW) + text
+    for one in stated:
+        text = with_fields(text, one.table, one.fields, one.about)
+    return text
 
 
 def job_file(answers: JobAnswers, folder: Path, base: str = "") -> str:
     """The text of a job file that lies in a folder; ``base`` is one of the examples, to be changed in these places."""
     told = answers
-    text = base or f"# {_OF_ADOPTION.format(told.instance_id) if told.instance_id else _OF_RENTAL}\n"
-    text = _head(_HOW) + text
-    names: dict[str, Value] = {"name": told.name, "profile": told.profile}
-    text = with_fields(text, "", names, ("The profile has the numbers of a job that was paid for.",))
-    text = with_fields(text, "package", {"source": place(told.package, folder)}, _PACKAGE)
-    if told.remote_dir is not None:
-        text = with_fields(text, "package", {"remote_dir": told.remote_dir}, ("Where it lies on the box.",))
     data: dict[str, Value] = {"directory": told.data} if told.data is not None else {}
-    text = with_fields(
-        text, "data", data | {f"files.{kind}.rows": count for kind, count in (told.rows or {}).items()}, _DATA
-    )
-    text = with_fields(text, "model", told.model or {}, ("The base model, and its shape as in its config.json.",))
-    text = with_fields(text, "provider", told.provider or {}, _PROVIDER)
-    text = with_fields(text, "machine", told.machine or {}, _MACHINE if told.provider is None else _OWN_MACHINE)
-    text = with_fields(text, "training", {"accelerator": "cpu"} if told.on_cpu else {}, _REHEARSAL)
-    if told.budget_usd is not None:
-        text = with_fields(text, "limits", {"budget_usd": told.budget_usd}, _BUDGET)
     artifact: dict[str, Value] = {"quantization": told.quantization} if told.quantization is not None else {}
     artifact |= {"floors": told.floor} if told.floor is not None else {}
     artifact |= {"destination": place(told.destination, folder)} if told.destination is not None else {}
-    return with_fields(text, "artifact", artifact, _ARTIFACT)
+    stated = (
+        Stated("", {"name": told.name, "profile": told.profile}, _PROFILE),
+        Stated("package", {"source": place(told.package, folder)}, _PACKAGE),
+        Stated("package", {} if told.remote_dir is None else {"remote_dir": told.remote_dir}, _THERE),
+        Stated("data", data | {f"files.{kind}.rows": count for kind, count in (told.rows or {}).items()}, _DATA),
+        Stated("model", told.model or {}, _MODEL),
+        Stated("provider", told.provider or {}, _PROVIDER),
+        Stated("machine", told.machine or {}, _MACHINE if told.provider is None else _OWN_MACHINE),
+        Stated("training", {"accelerator": "cpu"} if told.on_cpu else {}, _REHEARSAL),
+        Stated("limits", {} if told.budget_usd is None else {"budget_usd": told.budget_usd}, _BUDGET),
+        Stated("artifact", artifact, _ARTIFACT),
+    )
+    return stated_file(base or f"# {_OF_RENTAL}\n", (one for one in stated if one.fields))
 
 
 _HOW: Final = (
@@ -147,8 +157,10 @@ _HOW: Final = (
     "Relative paths begin where this file lies.",
 )
 _OF_RENTAL: Final = "harness doctor FILE looks at what this job needs here; harness run FILE begins with that look."
-_OF_ADOPTION: Final = "For instance {}, which no job has rented: what its training should have been."
+_PROFILE: Final = ("The profile has the numbers of a job that was paid for.",)
 _PACKAGE: Final = ("The training package: staged and sent as it lies here. Copy it before you change it.",)
+_THERE: Final = ("Where it lies on the box.",)
+_MODEL: Final = ("The base model, and its shape as in its config.json.",)
 _DATA: Final = (
     "The folder in the package where the data files lie, and their rows: the log must show exactly these before",
     "the first step. A rehearsal on rows that the package builds itself says: allow_built_rows = true",

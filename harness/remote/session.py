@@ -29,8 +29,12 @@ class TrainingSession:
         self._directory = directory
         self._name = name
 
-    def start(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> bool:
+    def start(
+        self, argv: Sequence[str], env: Mapping[str, str] | None = None, job: Mapping[str, Json] | None = None
+    ) -> bool:
         """Run ``argv`` in the directory, output appended to the log; False when it runs or has ended well.
+
+        ``job`` is what the box may know of the job: it is kept there as ``.harness/job.json``.
 
         Two callers at once start one. Raises HostUnreachable when the box cannot be asked or cannot start it.
         """
@@ -43,6 +47,7 @@ class TrainingSession:
             "argv": list(argv),
             "env": dict(env or {}),
             "log": LOG,
+            "job": dict(job or {}),
         }
         answer = self._act("start", request, timeout=60.0)
         fresh = answer.get("fresh") if isinstance(answer, dict) else None

@@ -73,10 +73,10 @@ def expect(context: RunnerContext, job: Job, file: Path) -> None:
             context.record(Reopened(stage, "the job file expects other things"))
 
 
-def look(context: RunnerContext, instance_id: InstanceId, reporter: ProgressReporter, again: str) -> None:
-    """Judge the finished run as its adoption would, on a context that leaves nothing behind; change nothing there.
+def reach(context: RunnerContext, instance_id: InstanceId, reporter: ProgressReporter, again: str) -> None:
+    """Log in to the box of an instance, for a look by the command ``again``; nothing is started.
 
-    ``again`` is the command that does it, for the remedies. Raises GateHeld or GateUnknown as the gate does.
+    Raises GateUnknown for one that does not run, HostUnreachable for a box that lets nobody in.
     """
     provider = context.provider()
     shown = provider.instance(instance_id)
@@ -94,6 +94,14 @@ def look(context: RunnerContext, instance_id: InstanceId, reporter: ProgressRepo
     else:
         reporter.note("the provider shows no host key: known_hosts is asked, else the key is believed for this look")
     context.host().run(["true"], timeout=30)
+
+
+def look(context: RunnerContext, instance_id: InstanceId, reporter: ProgressReporter, again: str) -> None:
+    """Judge the finished run as its adoption would, on a context that leaves nothing behind; change nothing there.
+
+    ``again`` is the command that does it, for the remedies. Raises GateHeld or GateUnknown as the gate does.
+    """
+    reach(context, instance_id, reporter, again)
     postdownload.posttrain(context, reporter)
     result = gates.judge(context.take_facts(Stage.POSTTRAIN).path)
     result = replace(result, results=tuple(_reworded(one, context.job.name, again) for one in result.results))

@@ -26,7 +26,7 @@ from harness.facts import strategy as strategy_facts
 from harness.facts import training as training_facts
 from harness.facts.training import TrainingFacts
 from harness.gates.evidence import GateResult
-from harness.job import strategy
+from harness.job import strategy, told
 from harness.job.model import Job
 from harness.ledger.events import Launched, Relaunched, Trained, TrainingStopped
 from harness.ledger.noted import AtWork
@@ -187,11 +187,11 @@ def _start(context: RunnerContext, session: TrainingSession) -> bool:
     command, variables = strategy.started(job, strategy_facts.used(history))
     found |= variables
     if not job.unmodified or history.alive is None:
-        return session.start(command, found)
+        return session.start(command, found, told.told(job))
     line = LaunchLine(job.name, str(history.alive.instance_id), history.launches + 1)
     marked = ("sh", "-c", 'printf "\\n%s\\n" "$0"; exec "$@"', str(line), *command)
     # Buffered, its records would come a page later than the bars that tell their steps.
-    return session.start(marked, {**found, "PYTHONUNBUFFERED": "1"})
+    return session.start(marked, {**found, "PYTHONUNBUFFERED": "1"}, told.told(job))
 
 
 def carried(job: Job) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -25,6 +25,8 @@ from harness.emulator.rental import Status
 from harness.emulator.running import running
 from harness.emulator.scenario import SshFault
 from harness.gates import judge
+from harness.job import profiles
+from harness.job.load import load_job
 from harness.job.provider import ProviderTable
 from harness.ledger.events import Fetched
 from harness.ledger.history import History, fold
@@ -153,7 +155,7 @@ def test_an_instance_rented_and_trained_by_hand(scene: Scene, destroy: Type) -> 
     assert trained.returncode == 0, trained.stderr
     on_box = (scene.package / FINAL).read_bytes()
     assert destroy("--instance-id", str(scene.box.id), "--yes") == REFUSED
-    assert f"harness init --adopt --instance-id {scene.box.id} writes such a file" in " ".join(scene.said.split())
+    assert f"harness adopt --instance-id {scene.box.id} writes such a file" in " ".join(scene.said.split())
     assert scene.is_alive()
     assert destroy(*_adopt(scene)) == REFUSED
     assert "nobody confirmed" in scene.said
@@ -269,6 +271,102 @@ def test_a_check_without_a_key_of_ones_own_attaches_none(scene: Scene, adopt: Ty
     assert _untouched(scene) == before
 
 
+@dataclass(slots=True)
+class Writing:
+    """An operator in a folder of their own, who types ``harness adopt`` without a job file."""
+
+    scene: Scene
+    adopt: Type
+
+    def typed(self, *words: str) -> int:
+        return self.adopt("--instance-id", str(self.scene.box.id), "--provider", "emulated", *words)
+
+    @property
+    def said(self) -> str:
+        return " ".join(self.scene.said.split())
+
+    @property
+    def file(self) -> Path:
+        return self.scene.folder / f"adopted-{self.scene.box.id}.toml"
+
+
+@pytest.fixture
+def writing(scene: Scene, adopt: Type, monkeypatch: pytest.MonkeyPatch) -> Writing:
+    monkeypatch.chdir(scene.folder)
+    return Writing(scene, adopt)
+
+
+def test_without_a_job_file_one_is_written_from_what_the_box_of_a_stranger_tells(
+    writing: Writing, trained: Path
+) -> None:
+    _lay(writing.scene, trained)
+    before = _untouched(writing.scene)
+    assert writing.typed("--package", str(trained)) == HELD
+    assert _untouched(writing.scene) == before
+    assert not (writing.scene.folder / "home" / "ssh").exists()
+    assert "label none (not this harness's)" in writing.said
+    assert "steps: sft 20, dpo 10 (CLAIMED by the box, in run.json)" in writing.said
+    assert "model: gguf (CLAIMED by the box, in MANIFEST.json)" in writing.said
+    assert "rows: nobody has told" in writing.said
+    assert "left out, for it is not what it should be: data.files" in writing.said, "which trainer learns from them?"
+    assert f"--job-file {writing.file.name} --check" in writing.said
+    job = load_job(writing.file)
+    assert job.training.steps == {"sft": 20, "dpo": 10}
+    assert (job.package.source, job.artifact.destination) == (trained, None)
+    text = writing.file.read_text(encoding="utf-8")
+    assert writing.typed("--package", str(trained)) == 2
+    assert "is there already, and nothing is overwritten" in writing.said
+    assert writing.file.read_text(encoding="utf-8") == text
+
+
+def test_a_package_here_that_is_another_one_is_named(writing: Writing, trained: Path) -> None:
+    _lay(writing.scene, trained)
+    script = writing.scene.package / "train_quick.py"
+    script.write_text(script.read_text(encoding="utf-8") + "# changed on the box\n", encoding="utf-8")
+    assert writing.typed("--package", str(trained)) == HELD
+    assert "package: DIFFERS from the one here in 1 files: train_quick.py" in writing.said
+
+
+NOTHING_WRITTEN: dict[str, tuple[Callable[[Scene], object], tuple[str, ...], int, str]] = {
+    "a box that tells nothing, and nobody to ask": (lambda _: None, (), 2, "--remote-dir is not given"),
+    "the same, its folder said": (lambda _: None, ("--remote-dir", REMOTE), 2, "--model is not given"),
+    "a host that is offline": (SPOILT["a host that is offline"][0], (), UNKNOWN, "is offline: only one that runs"),
+    "a box that lets nobody in": (_deny, (), 2, "lets root in with no key that is here"),
+    "no key": (lambda s: (s.folder / ".ssh" / "id_ed25519").unlink(), (), 2, "there is no key on this machine"),
+    "a judgement by no file": (lambda _: None, ("--check",), 2, "--check goes with --job-file"),
+    "another folder for a package": (
+        lambda _: None,
+        ("--remote-dir", REMOTE, "--package", "nowhere"),
+        2,
+        "no folder here",
+    ),
+    "a name that is none": (lambda _: None, ("--name", "../x"), 2, "not a job name"),
+    "options of both": (lambda _: None, ("--job-file", "x.toml"), 2, "--job-file says it all"),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING_WRITTEN)
+def test_where_nothing_can_be_told_nothing_is_written(writing: Writing, name: str) -> None:
+    spoil, words, code, why = NOTHING_WRITTEN[name]
+    spoil(writing.scene)
+    before = _untouched(writing.scene)
+    assert writing.typed(*words) == code
+    assert why in writing.said
+    assert _untouched(writing.scene) == before
+    assert not list(writing.scene.folder.glob("*.toml"))
+
+
+def test_what_the_box_does_not_tell_is_said_by_options(writing: Writing) -> None:
+    words = ("--remote-dir", "ft", "--quantization", "q4_k_m", "--destination", "home-of-it", "--name", "mine", "-y")
+    assert writing.typed(*words) == HELD
+    assert "quantization: Q4_K_M (known, by what you have typed)" in writing.said
+    job = load_job(writing.file.with_name(f"mine-{writing.scene.box.id}.toml"))
+    assert (job.name, job.artifact.quantization, job.package.remote_dir) == ("mine", "Q4_K_M", "ft")
+    assert job.artifact.floor_bytes == profiles.floors()["Q4_K_M"]
+    assert job.artifact.destination == writing.scene.folder / "home-of-it"
+    assert (job.machine.gpu, job.machine.gpus) == ("H100_SXM", 8)
+
+
 def test_adopted_without_destroying_and_destroyed_when_asked(
     scene: Scene, adopt: Type, destroy: Type, trained: Path
 ) -> None:
@@ -277,6 +375,8 @@ def test_adopted_without_destroying_and_destroyed_when_asked(
         assert adopt(*_adopt(scene)) == 0
         assert "it bills: harness destroy quick-" in " ".join(scene.said.split())
     assert adopt(*_adopt(scene, "--check")) == 0
+    assert adopt("--instance-id", str(scene.box.id), "--provider", "emulated") == 2
+    assert f"job quick-{scene.box.id} has this instance, and knows what" in " ".join(scene.said.split())
     assert scene.is_alive()
     history = scene.history()
     assert history.passed(Stage.POSTDOWNLOAD)

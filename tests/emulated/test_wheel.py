@@ -160,7 +160,7 @@ def test_the_first_minutes_need_no_clone(elsewhere: Elsewhere) -> None:
     before = sorted(home.rglob("*"))
     seen = elsewhere.run("harness", "doctor", "--json")
     assert {one["id"] for one in json.loads(seen.stdout)["findings"]} >= {"python", "state", "jobs", "embedded"}
-    for words in (["-y"], ["--embedded", "-y"], ["--adopt", "--instance-id", "5", "-y"]):
+    for words in (["-y"], ["--embedded", "-y"]):
         made = elsewhere.run("harness", "init", *words, "--force")
         assert made.returncode == 0, made.stdout + made.stderr
     text = (elsewhere.folder / "here" / "rehearsal.toml").read_text(encoding="utf-8")

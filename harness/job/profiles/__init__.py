@@ -9,6 +9,8 @@ from typing import Any, Final
 
 FIRST: Final = "forex-r1-v3"
 """The first user's."""
+ANY: Final = "any-training"
+"""Any training of an operator's own."""
 
 _ONCE_BUILT_IN = (("data", "proof_line"), ("gates", "prompt"))
 

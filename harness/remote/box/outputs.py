@@ -7,7 +7,7 @@ from collections.abc import Sequence
 OURS = ".harness"
 """The harness's own corner of the directory: staging, what was set aside, and the state of the training's session."""
 
-SESSION = ("launch.json", "launch.sh", "exit_status")
+SESSION = ("launch.json", "launch.sh", "exit_status", "job.json")
 """Files in ``OURS`` that speak of one launch."""
 
 

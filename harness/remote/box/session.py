@@ -64,8 +64,11 @@ def state(directory: str) -> Any:
     return {"started": True, "alive": alive, "pid": known["pid"], "exit_status": status, "ended_s": ended}
 
 
-def start(directory: str, name: str, argv: Any, env: Any, log: str) -> Any:
-    """Start the command unless it lives or has ended well; the state, with ``fresh``: whether this call started it."""
+def start(directory: str, name: str, argv: Any, env: Any, log: str, *, job: Any) -> Any:
+    """Start the command unless it lives or has ended well; the state, with ``fresh``: whether this call started it.
+
+    ``job`` is kept beside it: what a person who has lost all else reads here of what was started.
+    """
     home = os.path.join(os.path.abspath(expand(directory)), ".harness")
     os.makedirs(home, exist_ok=True)
     with open(os.path.join(home, "lock"), "a") as lock:
@@ -83,6 +86,9 @@ def start(directory: str, name: str, argv: Any, env: Any, log: str) -> Any:
             command=" ".join(shlex.quote(word) for word in argv),
             log=shlex.quote(log),
         )
+        if job:
+            with open(os.path.join(home, "job.json"), "w") as told:
+                json.dump(job, told)
         launcher = os.path.join(home, "launch.sh")
         with open(launcher, "w") as file:
             os.fchmod(file.fileno(), 0o600)  # what is exported may be a key

@@ -19,7 +19,7 @@ import typer
 
 from harness.core import shipped
 from harness.core.errors import BadInput
-from harness.job import profiles, schema, writing
+from harness.job import schema, writing
 from harness.job.load import load_job
 from tests.support.typing_commands import typing
 
@@ -131,9 +131,6 @@ def test_a_machine_of_ones_own_has_no_price_in_its_job_file(
         (["--quantization", "Q9_9"], "'Q9_9' is not one of"),
         (["--model", "somebody/unknown"], "the shape of 'somebody/unknown' is not known here"),
         (["--profile", "other"], "there is no profile 'other'; there are: any-training, forex-r1-v3"),
-        (["--adopt"], "--adopt and --instance-id N go together"),
-        (["--instance-id", "5"], "--adopt and --instance-id N go together"),
-        (["--adopt", "--instance-id", "5", "--embedded"], "go together, without --embedded"),
         (["--ssh", "box", "--embedded"], "--ssh names a machine of your own, --embedded one that"),
         (["--ssh", "me@box"], "provider.host"),
         (["--ssh", "box", "--machine", "8x H100, 16"], "--machine: '8x H100, 16' does not read as GPUs"),
@@ -219,20 +216,6 @@ def test_a_rehearsal_is_the_demos_job_under_another_name(here: Path, typed: Type
     fits_schema(here / "rehearsal.toml")
     mine, demo = load_job(here / "rehearsal.toml"), load_job(shipped.folder("examples") / "local.toml")
     assert mine.model_copy(update={"name": demo.name}) == demo
-
-
-def test_an_adoption_is_described_by_its_four_answers(here: Path, typed: Typed) -> None:
-    words = ["--model", BASE, "--quantization", "q4_k_m", "--remote-dir", "/root/ft", "--destination", "home"]
-    code, out, err = typed("--adopt", "--instance-id", "4711", *words, "-y")
-    assert code == 0, err
-    assert "harness adopt --instance-id 4711 --job-file adopted-4711.toml --check" in out
-    fits_schema(here / "adopted-4711.toml")
-    job = load_job(here / "adopted-4711.toml")
-    assert (job.artifact.quantization, job.package.remote_dir) == ("Q4_K_M", "/root/ft")
-    assert job.artifact.floor_bytes == profiles.floors()["Q4_K_M"]
-    assert job.artifact.destination == here / "home"
-    assert not job.adopted
-    assert "# For instance 4711" in (here / "adopted-4711.toml").read_text()
 
 
 def test_another_base_model_brings_its_shape_and_a_floor(here: Path, typed: Typed) -> None:

@@ -173,9 +173,8 @@ def test_the_rows_to_begin_with_say_that_a_program_made_them_and_are_sound() -> 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--package", "trl", "--data", "rows"], "it goes without --adopt, --data and --quantization"),
+        (["--package", "trl", "--data", "rows"], "it goes without --data and --quantization"),
         (["--package", "own", "--quantization", "Q8_0"], "it goes without"),
-        (["--package", "own", "--adopt", "--instance-id", "3"], "it goes without"),
         (["--profile", "any-training"], "harness init --package trl|unsloth|axolotl|own"),
     ],
 )

@@ -693,7 +693,7 @@ WRONG: dict[str, Wrong] = {
         "harness destroy --instance-id 99",
         5,
         "no job in this ledger has rented instance 99",
-        "harness init --adopt --instance-id 99 writes such a file",
+        "harness adopt --instance-id 99 writes such a file",
     ),
     # --- the store
     "a relative home": Wrong(

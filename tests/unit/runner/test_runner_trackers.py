@@ -107,9 +107,10 @@ def test_a_key_reaches_the_training_and_nothing_that_is_kept(tmp_path: Path, mon
     got: list[Any] = []
     begin = TrainingSession.start
 
-    def start(self: TrainingSession, argv: Any, env: Any = None) -> bool:
+    def start(self: TrainingSession, argv: Any, env: Any = None, job: Any = None) -> bool:
         got.append((tuple(argv), dict(env or {})))
-        return begin(self, argv, env)
+        assert KEY not in str(job)
+        return begin(self, argv, env, job)
 
     monkeypatch.setattr(TrainingSession, "start", start)
     world.run()
