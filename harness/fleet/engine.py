@@ -13,11 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness.core import environment
 from harness.core.clock import SystemClock
-from harness.core.errors import BadInput, JobBusy, MissingExtra, StoreFailed
+from harness.core.errors import BadInput, JobBusy, MissingExtra
 from harness.core.ids import JobName, job_name
 from harness.core.text import did_you_mean, printable
 from harness.fleet.file import Fleet
 from harness.ledger import database
+from harness.ledger.database import Database
 from harness.ledger.store import EventStore
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Engine:
                 said = f"{place.value}, and not held" if place else "no job of this fleet"
                 raise BadInput(
                     f"fleet {self.fleet.name}: {job} is {said}",
-                    remedy=f"{did_you_mean(job, [*known])}harness fleet status shows which jobs are held.",
+                    remedy=f"{'' if place else did_you_mean(job, [*known])}harness fleet status shows which are held.",
                 )
         for job in jobs:
             steps = self.client.list_workflow_steps(self.workflow(job), load_output=False)
@@ -183,7 +184,14 @@ def database_url(home: Path) -> str:
 
     Raises BadInput for a URL that is none, StoreFailed when a server does not answer.
     """
-    known = database.named(environment.state_url() or home / environment.STATE_FILE, SystemClock())
+    return _url(_state(home))
+
+
+def _state(home: Path) -> Database:
+    return database.named(environment.state_url() or home / environment.STATE_FILE, SystemClock())
+
+
+def _url(known: Database) -> str:
     if known.path is not None:
         known.path.parent.mkdir(parents=True, exist_ok=True)
         return f"sqlite:///{known.path.with_name('fleet.db').as_posix()}"
@@ -202,7 +210,8 @@ def open_engine(fleet: Fleet, home: Path, *, patient: bool = False) -> Iterator[
         from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise MissingExtra("harness fleet", "fleet") from error
-    url = database_url(home)
+    state = _state(home)
+    url = _url(state)
     try:
         DBOS.migrate(url)
         client = DBOSClient(
@@ -215,5 +224,5 @@ def open_engine(fleet: Fleet, home: Path, *, patient: bool = False) -> Iterator[
             yield Engine(fleet, client)
         finally:
             client.destroy()
-    except SQLAlchemyError as error:  # whose words may hold the URL's password
-        raise StoreFailed(f"the tables of the fleets cannot be used: {type(error).__name__}") from None
+    except SQLAlchemyError as error:
+        raise state.failed(error, "the tables of the fleets in ") from None
