@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -60,6 +61,9 @@ def _look(*instances: Instance, volumes: Sequence[Volume] = (), bills: Sequence[
         (_look(_listed(1, status=InstanceStatus.STOPPED, disk_usd_per_hour=None)), 0.0),
         (_look(_listed(1, status=InstanceStatus.LOADING)), 10.0),
         (_look(_listed(1, status=InstanceStatus.UNKNOWN)), 10.0),
+        (_look(_listed(1), _listed(2, -50.0)), 10.0),
+        (_look(_listed(1), _listed(2, status=InstanceStatus.STOPPED, disk_usd_per_hour=-3.0)), 10.0),
+        (_look(_listed(1), volumes=[Volume(VolumeId(1), None, 1, 10.0, -9.0)]), 10.0),
         (_look(volumes=[Volume(VolumeId(1), None, 1, 10.0, 0.5), Volume(VolumeId(2), None, 1, 10.0, None)]), 0.5),
     ],
 )
@@ -82,6 +86,41 @@ def test_a_bill_counts_for_the_part_of_it_that_is_todays_and_this_months(bill: B
     seen = spending((), {"there": _look(bills=[bill])}, _at(NOON))
     assert seen.per_day == pytest.approx(day)
     assert seen.per_month == pytest.approx(month)
+
+
+def test_what_was_refunded_of_one_contract_pays_for_no_other() -> None:
+    bills = [Bill("instance", number, None, usd, NOON, NOON - HOUR_S) for number, usd in ((5, 90.0), (6, -80.0))]
+    assert spending((), {"there": _look(bills=bills)}, _at(NOON)).per_day == pytest.approx(90.0)
+
+
+@pytest.mark.parametrize(
+    ("now", "day", "month"),
+    [
+        ("2028-02-29T12:00:00", 12.0, 24.0 * 28 + 12),
+        ("2028-03-01T00:00:01", 1 / 3600, 1 / 3600),
+        ("2026-12-31T23:59:59", 24.0, 24.0 * 31),
+        ("2027-01-01T01:00:00", 1.0, 1.0),
+        ("2027-03-28T02:30:00", 2.5, 24.0 * 27 + 2.5),
+        ("2027-10-31T01:30:00", 1.5, 24.0 * 30 + 1.5),
+    ],
+    ids=["leap day", "after it", "end of the year", "a new year", "clocks go forward", "clocks go back"],
+)
+@pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Kiritimati"])
+def test_days_and_months_are_those_of_utc(
+    zone: str, now: str, day: float, month: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dollar an hour since long ago."""
+    monkeypatch.setenv("TZ", zone)
+    if hasattr(time, "tzset"):
+        time.tzset()
+    at = datetime.fromisoformat(f"{now}+00:00").timestamp()
+    bill = Bill("instance", 5, None, 24.0 * 80, at, at - 24 * 80 * HOUR_S)
+    seen = spending((), {"there": _look(bills=[bill])}, _at(at))
+    monkeypatch.undo()
+    if hasattr(time, "tzset"):
+        time.tzset()
+    assert seen.per_day == pytest.approx(day, abs=0.01)
+    assert seen.per_month == pytest.approx(month, abs=0.01)
 
 
 def _running(hours: float) -> tuple[History, float]:
@@ -111,6 +150,23 @@ def test_a_job_at_a_place_that_was_not_looked_at_counts_by_its_log() -> None:
     seen = spending([history], {}, _at(now))
     assert seen.per_hour == 16.0
     assert seen.per_month == pytest.approx(16.0, abs=0.3)
+
+
+@pytest.mark.parametrize(("doubting", "hour"), [(False, 0.0), (True, 15.9)])
+def test_a_list_that_lacks_what_a_log_has_alive_is_doubted_before_a_rent(hour: float, *, doubting: bool) -> None:
+    history, now = _running(0.1)
+    looks: dict[object, AccountLook] = {ownership.place(history.job.provider): _look()}
+    assert spending([history], looks, _at(now), doubting=doubting).per_hour == pytest.approx(hour, abs=0.2)
+    looks[ownership.place(history.job.provider)] = _look(dataclasses.replace(_listed(1, 15.9), id=INSTANCE))
+    assert spending([history], looks, _at(now), doubting=doubting).per_hour == pytest.approx(15.9)
+
+
+def test_a_rent_without_an_outcome_counts_at_the_most_that_it_may_cost() -> None:
+    told = _named("other", Log().add(RentIntended(LABEL, {}, 7)))
+    most = told.job.most_usd_per_hour
+    limits = AccountLimits(per_hour=most + 0.5)
+    held = with_one_more(AccountSpending(0, 0, 0), [told], Wanted(1.0, 1.0), limits, _at(BEGAN))
+    assert len(held) == 1
 
 
 LIMITS = AccountLimits(per_hour=25.0, per_day=100.0, per_month=1000.0)
