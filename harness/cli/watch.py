@@ -47,7 +47,7 @@ _BLIND, _LOOKS = "blind", "blind looks"
 class Round:
     """One look at all jobs: what is to be remembered, what could not be looked at, and who is told.
 
-    ``failed``: the error that kept it from looking at anything.
+    ``failed``: the error that kept it from looking at anything, or from enforcing the limits.
     """
 
     forgotten: tuple[Forgotten, ...]
@@ -57,7 +57,7 @@ class Round:
 
 
 def watch(
-    every: Annotated[float, typer.Option(help="Minutes between two looks.", min=1)] = 10,
+    every: Annotated[float, typer.Option(help="Minutes between two looks.", min=1, max=10_080)] = 10,
     after: Annotated[float, typer.Option(help="Hours after which a stopped instance is remembered.", min=0)] = 2,
     again: Annotated[float, typer.Option(help="Hours after which the same is told again.", min=0)] = 12,
     once: Annotated[
@@ -104,7 +104,12 @@ def _look(clock: Clock, after_s: float) -> Round:
         forgotten: list[Forgotten] = []
         watched: dict[object, Watched] = {}
         """Every provider that gave its complete list."""
-        limits = load_limits(environment.home())
+        limits, failed = None, None
+        try:
+            limits = load_limits(environment.home())
+        except BadInput as error:  # nothing is enforced, and what was forgotten is told all the same
+            failed = error
+            unseen.append(str(error))
         for place, table in _places(histories, limits.providers if limits is not None else ()).items():
             known = ownership.known(histories.values(), table, unreadable, ledger.throwaways())
             try:
@@ -132,7 +137,7 @@ def _look(clock: Clock, after_s: float) -> Round:
             forgotten += of_job(history, its, now, listed=listing is not None, worked_on=working, after_s=after_s)
         billing = [history for history in histories.values() if bills(history).may_bill]
         urls = [*environment.notify_urls(), *(url for history in billing for url in telling.of(history))]
-    return Round(tuple(forgotten), tuple(printable(one, 500) for one in unseen), tuple(dict.fromkeys(urls)))
+    return Round(tuple(forgotten), tuple(printable(one, 500) for one in unseen), tuple(dict.fromkeys(urls)), failed)
 
 
 def _enforced(
@@ -178,7 +183,7 @@ def _notify(seen: Round, memory: Path, now: float, again_s: float) -> tuple[str,
 
     What arrived nowhere counts as not told.
     """
-    told = _remembered(memory)
+    told = _remembered(memory, now)
     news = [one for one in seen.forgotten if now - told.get(one.key, 0.0) >= again_s]
     title = f"{len(news)} of what bills needs you" if len(news) > 1 else "something bills and needs you"
     notices = [(Notice(Occasion.BILLS, title, "\n".join(one.told for one in news)), news)]
@@ -198,11 +203,11 @@ def _notify(seen: Round, memory: Path, now: float, again_s: float) -> tuple[str,
     return (*(one.told for _, ones in notices for one in ones), *problems)
 
 
-def _remembered(memory: Path) -> dict[str, float]:
-    """When each thing was told last; nothing where that does not read: it is told once more then."""
+def _remembered(memory: Path, now: float) -> dict[str, float]:
+    """When each thing was told last; nothing where that does not read, or is yet to come: it is told once more then."""
     try:
         told = json.loads(memory.read_bytes())
-        return {str(key): float(at) for key, at in told.items()}
+        return {str(key): float(at) for key, at in told.items() if float(at) <= now}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 

@@ -11,13 +11,13 @@ import pytest
 
 from harness.cli import watch as watching
 from harness.core.clock import SystemClock
-from harness.core.errors import BadInput, ProviderUnavailable, StoreFailed
+from harness.core.errors import BadInput, HarnessError, LogDamaged, ProviderUnavailable, StoreFailed
 from harness.core.ids import InstanceId, JobName
 from harness.core.ports import InstanceStatus, Provider
 from harness.job.provider import ProviderTable
 from harness.ledger.events import InstanceStopped, Opened
 from harness.ledger.locks import sole
-from harness.ledger.sql import open_store
+from harness.ledger.sql import SqlEventStore, open_store
 from tests.support.fake_clock import FakeClock
 from tests.support.faulty_provider import FaultyProvider
 from tests.support.job_histories import INSTANCE, LABEL, Log, events_of, job, trained
@@ -437,6 +437,61 @@ def test_a_stop_that_does_not_take_is_told_and_asked_for_again(
     code, out, _ = watch("--once", stops=1)
     assert (code, "was NOT stopped: 429" in out) == (12, True)
     assert "was stopped, its disk kept" in watch("--once", stops=2)[1]
+
+
+def test_what_was_forgotten_is_told_though_the_limits_do_not_read(
+    home: Path, watch: Watch, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    monkeypatch.setenv("HARNESS_NOTIFY", (home / "notices").as_uri())
+    _limit(home, "per_hour = ten\n")
+    code, out, err = watch("--once")
+    assert (code, "limits.toml does not read" in " ".join(err.split())) == (2, True)
+    assert "job night: no process here works on it" in out
+    assert "job night" in _notices(home / "notices")[0]["body"]
+
+
+@pytest.mark.parametrize("error", [StoreFailed("no room"), LogDamaged("the log of job night is damaged")])
+def test_a_stop_that_cannot_be_recorded_keeps_no_other_from_being_stopped(
+    error: HarnessError, home: Path, watch: Watch, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    market.add(999, "gsh-other-0a1b2c3d")
+    _limit(home, "per_hour = 1\nstop = 'labelled'\n")
+
+    def fails(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(SqlEventStore, "append", fails)
+    code, out, _ = watch("--once", stops=2)
+    assert code == 12
+    assert [one.status for one in market.rented.values()] == [InstanceStatus.STOPPED] * 2
+    assert out.count("was stopped, its disk kept: per_hour = 1: $31.80 bill by the hour now") == 2
+    assert f"bill by the hour now; job night could not record it: {error}" in out
+
+
+@pytest.mark.parametrize("at", ["1e12", "NaN", "Infinity"])
+def test_a_memory_from_a_clock_that_ran_ahead_keeps_nothing_from_being_told(
+    at: str, home: Path, watch: Watch, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    monkeypatch.setenv("HARNESS_NOTIFY", (home / "notices").as_uri())
+    watch("--once")
+    told = _notices(home / "notices")
+    memory = json.loads((home / "watch.json").read_text(encoding="utf-8"))
+    (home / "watch.json").write_text(
+        "{" + ", ".join(f"{json.dumps(key)}: {at}" for key in memory) + "}", encoding="utf-8"
+    )
+    watch("--once")
+    assert len(_notices(home / "notices")) == 2 * len(told)
+
+
+@pytest.mark.parametrize("option", ["--every=inf", "--every=nan", "--every=1e300", "--after=nan", "--again=nan"])
+def test_a_time_that_is_none_is_refused(option: str, watch: Watch) -> None:
+    assert watch(option, "--once")[0] == 2
 
 
 def test_limits_that_do_not_read_are_no_all_clear(home: Path, watch: Watch, market: Market) -> None:
