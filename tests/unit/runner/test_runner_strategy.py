@@ -73,6 +73,10 @@ FALLS_BACK: list[tuple[str, int | None, Mapping[str, Any], str]] = [
     ("on a processor", 0, {"gpus": []}, "not_on_the_gpus"),
     ("on one GPU twice", 0, {"gpus": ["H100 0"] * 8}, "not_on_the_gpus"),
     ("of no versions", 0, {"versions": {}}, "versions_untold"),
+    ("slower than planned, and proven all the same", 0, {"speedup": 1.1}, "too_slow: 1.1 times one process"),
+    ("of no speed", 0, {"speedup": None}, "too_slow: None"),
+    ("of a speed in words", 0, {"speedup": "fast"}, "too_slow"),
+    ("of a speed that is one of two", 0, {"speedup": [6.4]}, "too_slow"),
     ("good words, bad end", 1, {}, "could_not_run: it ended with status 1"),
     ("killed", None, {}, "cut"),
 ]
