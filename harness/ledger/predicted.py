@@ -74,8 +74,18 @@ def agreement(history: History) -> tuple[Mapping[str, Any], ...] | None:
             agreed = event
         elif isinstance(event, events.Rented) and agreed is not None:
             shown = zip(agreed.offers, agreed.forecasts, strict=False)
-            found = next((one["parts"] for offer, one in shown if offer.get("id") == event.offer.get("id")), None)
-    return found if found is None else tuple(found)
+            found = next((_parts(one) for offer, one in shown if offer.get("id") == event.offer.get("id")), None)
+    return found
+
+
+def _parts(told: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The parts of a recorded forecast; none where another version of the harness wrote them otherwise."""
+    parts = told.get("parts")
+    read = isinstance(parts, list | tuple) and all(
+        isinstance(one, Mapping) and type(one.get("seconds")) in {int, float} and {"name", "source"} <= one.keys()
+        for one in parts
+    )
+    return tuple(parts) if read else ()
 
 
 def errors(earlier: Iterable[History]) -> Mapping[str, tuple[float, int]]:
