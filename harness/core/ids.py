@@ -86,10 +86,15 @@ def is_label_of(text: str | None, job: str) -> bool:
 
 
 def may_be_label_of(text: str | None, job: str) -> bool:
-    """True for such a label, whole or cut short at its end: some services keep only so many characters."""
-    shown, whole = text or "", label(JobName(job), "")
+    """True for such a label, also one that a service has cut short at its end, or spelt with the signs that it allows."""
+    shown, whole = _plain(text or ""), _plain(label(JobName(job), ""))
     kept_part_of_the_job = is_our_label(shown) and whole.startswith(shown)
     return kept_part_of_the_job or re.fullmatch(f"{re.escape(whole)}[0-9a-f]{{1,8}}", shown) is not None
+
+
+def _plain(text: str) -> str:
+    """A label as the strictest service would spell it: lower-case letters, digits, and '-' for the rest."""
+    return re.sub(r"[^a-z0-9]", "-", text.strip().lower())
 
 
 def is_our_label(text: str | None) -> bool:
