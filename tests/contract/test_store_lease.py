@@ -97,6 +97,18 @@ def test_whoever_was_not_heard_from_is_taken_over_from_and_changes_nothing(
         pass  # the end of the first one's block gave nothing back that was not its own
 
 
+def test_a_lease_that_is_gone_from_the_database_is_lost(first: SqlEventStore) -> None:
+    """Restored from a backup of before it was taken: another machine may have the job, and nobody knows."""
+    with first.leases.held(JOB):
+        with first.database.engine.begin() as connection:
+            connection.execute(sa.text("delete from leases"))
+        with pytest.raises(LeaseLost):
+            first.append(JOB, Uploaded(1))
+        with pytest.raises(LeaseLost):
+            first.require_lease(JOB)
+    assert first.records(JOB) == ()
+
+
 def test_the_end_of_an_old_holder_does_not_end_the_new_ones_lease(first: SqlEventStore, second: SqlEventStore) -> None:
     with first.lock(JOB):
         _let_it_end(first)
