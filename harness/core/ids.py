@@ -86,7 +86,7 @@ def is_label_of(text: str | None, job: str) -> bool:
 
 
 def may_be_label_of(text: str | None, job: str) -> bool:
-    """True for such a label, also one that a service has cut short at its end, or spelt with the signs that it allows."""
+    """True for such a label, and for one that a service has cut short at its end or spelt with the signs it allows."""
     shown, whole = _plain(text or ""), _plain(label(JobName(job), ""))
     kept_part_of_the_job = is_our_label(shown) and whole.startswith(shown)
     return kept_part_of_the_job or re.fullmatch(f"{re.escape(whole)}[0-9a-f]{{1,8}}", shown) is not None
