@@ -8,7 +8,7 @@ import pytest
 
 from harness.artifacts import digest
 from harness.core.clock import SystemClock
-from harness.core.errors import LogDamaged
+from harness.core.errors import LogDamaged, StoreFailed
 from harness.core.ids import JobName
 from harness.core.lifecycle import Stage
 from harness.job.staging import is_staged
@@ -90,6 +90,26 @@ def test_a_file_that_was_changed_in_the_store_is_refused(url: str, tmp_path: Pat
     with open_store(url, SystemClock()).database.engine.begin() as connection:
         connection.exec_driver_sql("update files set data = 'another'")
     with pytest.raises(LogDamaged, match=r"evidence/preflight-1\.json of job night"):
+        _context(tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", ["../train.py", "/train.py", "aux.py", "a\\train.py", "C:/train.py"])
+@pytest.mark.usefixtures("url")
+def test_a_name_that_leads_out_of_the_folder_is_refused(name: str, tmp_path: Path) -> None:
+    here = _begun(tmp_path / "a")
+    here.store.append(JOB, Staged("/home/me/package", {name: digest.of_bytes(b"")}))
+    with pytest.raises(LogDamaged, match="names a file that cannot lie in its folder here"):
+        _context(tmp_path / "b")
+
+
+@pytest.mark.usefixtures("url")
+def test_a_folder_that_takes_no_file_is_named(tmp_path: Path) -> None:
+    here = _begun(tmp_path / "a")
+    here.record(Staged(str(here.directory / "package"), {"train.py": _put(here, "package/train.py", b"1")}))
+    in_the_way = here.directory.relative_to(here.home)
+    (tmp_path / "b" / in_the_way).mkdir(parents=True)
+    (tmp_path / "b" / in_the_way / "package").write_text("a file", encoding="utf-8")
+    with pytest.raises(StoreFailed, match=r"cannot bring package/train\.py of job night to"):
         _context(tmp_path / "b")
 
 
