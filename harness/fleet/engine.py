@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness.core import environment
 from harness.core.clock import SystemClock
-from harness.core.errors import BadInput, JobBusy, MissingExtra
+from harness.core.errors import BadInput, Conflict, JobBusy, MissingExtra
 from harness.core.ids import JobName, job_name
 from harness.core.text import did_you_mean, printable
 from harness.fleet.file import Fleet
@@ -139,7 +139,7 @@ class Engine:
                     f"fleet {self.fleet.name}: {job} is {said}",
                     remedy=f"{'' if place else did_you_mean(job, [*known])}harness fleet status shows which are held.",
                 )
-        for job in jobs:
+        for job in dict.fromkeys(jobs):
             steps = self.client.list_workflow_steps(self.workflow(job), load_output=False)
             last = max((one["function_id"] for one in steps), default=1)
             self.client.rewind_workflow(self.workflow(job), start_step=last, queue_name=self.queue)
@@ -208,6 +208,7 @@ def open_engine(fleet: Fleet, home: Path, *, patient: bool = False) -> Iterator[
     """
     try:
         from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer  # noqa: PLC0415 - an extra
+        from dbos import error as dbos  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise MissingExtra("harness fleet", "fleet") from error
     state = _state(home)
@@ -226,3 +227,5 @@ def open_engine(fleet: Fleet, home: Path, *, patient: bool = False) -> Iterator[
             client.destroy()
     except SQLAlchemyError as error:
         raise state.failed(error, "the tables of the fleets in ") from None
+    except dbos.DBOSException as error:  # another person came between
+        raise Conflict(f"fleet {fleet.name}: {printable(str(error), 300)}") from error

@@ -109,6 +109,16 @@ def test_a_lease_that_is_gone_from_the_database_is_lost(first: SqlEventStore) ->
     assert first.records(JOB) == ()
 
 
+def test_one_that_was_given_back_is_not_renewed(first: SqlEventStore, second: SqlEventStore) -> None:
+    """Its thread may ask once more while its holder gives it back: nobody is to wait a minute for that."""
+    given = sa.text("update leases set until = 0")
+    with first.leases.held(JOB):
+        with first.database.engine.begin() as connection:
+            connection.execute(given)
+        first.require_lease(JOB)
+        assert second.holder(JOB) is None
+
+
 def test_the_end_of_an_old_holder_does_not_end_the_new_ones_lease(first: SqlEventStore, second: SqlEventStore) -> None:
     with first.lock(JOB):
         _let_it_end(first)

@@ -494,6 +494,24 @@ def test_a_time_that_is_none_is_refused(option: str, watch: Watch) -> None:
     assert watch(option, "--once")[0] == 2
 
 
+def test_limits_that_are_gone_are_told_once(
+    home: Path, watch: Watch, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_NOTIFY", (home / "no" / "notices").as_uri())
+    market.add(999, "by hand")
+    assert "limits.toml" not in watch("--once")[1]
+    _limit(home, "per_hour = 100\n")
+    watch("--once")
+    _limit(home, "per_hour = oops\n")
+    assert "is gone" not in watch("--once")[1]
+    (home / "limits.toml").unlink()
+    assert "limits.toml is gone (it was there at 20" in watch("--once")[1], "it is told, and nobody is reached"
+    (home / "no").mkdir()
+    assert "limits.toml is gone" in watch("--once")[1]
+    assert [one["title"] for one in _notices(home / "no" / "notices")] == ["limits.toml is gone"]
+    assert "limits.toml is gone" not in watch("--once")[1], "whoever took it away knows by now"
+
+
 def test_limits_that_do_not_read_are_no_all_clear(home: Path, watch: Watch, market: Market) -> None:
     _write(home, trained())
     market.add(INSTANCE, LABEL)
