@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 import sqlalchemy as sa
@@ -334,6 +335,25 @@ def test_a_url_that_is_of_no_use_tells_no_password(url: str) -> None:
     with pytest.raises(HarnessError) as failed:
         open_store(url, FakeClock())
     assert "s3cr3t" not in _told(failed.value)
+
+
+@pytest.mark.parametrize("spelt", [str, lambda one: quote(one, safe=""), quote_plus], ids=["plain", "quoted", "a form"])
+@pytest.mark.parametrize("secret", [PASSWORD, "s3cr3t+of the key"], ids=["password", "sslpassword"])
+def test_words_of_a_driver_that_repeat_a_secret_are_told_without_it(secret: str, spelt: Callable[[str], str]) -> None:
+    own = quote(PASSWORD, safe="")
+    url = f"postgresql://me:{own}@nowhere.invalid/db?sslpassword=s3cr3t%2Bof%20the%20key"
+    said = Exception(f"cannot use conninfo '{spelt(secret)}' here")
+    told = database.named(url, FakeClock()).failed(sa.exc.OperationalError("select 1", {}, said))
+    assert "cannot use conninfo '***' here" in str(told)
+
+
+def test_a_file_that_cannot_be_used_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody restarts a file; a server is."""
+    clock = FakeClock()
+    known, began = database.named(tmp_path / "state.db", clock), clock.monotonic()
+    with pytest.raises(StoreFailed, match="no such table"):
+        known.run(lambda connection: connection.exec_driver_sql("select * from events"))
+    assert clock.monotonic() == began
 
 
 def test_a_store_shows_no_password(place: str) -> None:

@@ -22,7 +22,7 @@ from harness.ledger.account import (
     to_stop,
     with_one_more,
 )
-from harness.ledger.events import RentIntended
+from harness.ledger.events import Adopted, RentIntended
 from harness.ledger.history import History
 from harness.ledger.limits import AccountLimits, Stops
 from harness.ledger.ownership import Standing, Whose
@@ -136,6 +136,14 @@ def test_a_job_has_cost_what_was_charged_and_no_less_than_its_log_reckons(billed
     bills = [] if billed is None else [Bill("instance", INSTANCE, None, billed, now, now - HOUR_S)]
     seen = spending([history], {ownership.place(history.job.provider): _look(bills=bills)}, _at(now))
     assert seen.per_month == pytest.approx(spent, abs=0.3)
+
+
+def test_an_instance_that_was_taken_over_is_paid_once() -> None:
+    log = Log().add(Adopted(INSTANCE, "", 7, 16.0, dataclasses.asdict(offer()), "running", BEGAN))
+    now = log.at + HOUR_S
+    bill = Bill("instance", INSTANCE, None, 20.0, now, now - HOUR_S)
+    looks: dict[object, AccountLook] = {ownership.place(log.job.provider): _look(bills=[bill])}
+    assert spending([log.history], looks, _at(now)).per_month == pytest.approx(20.0)
 
 
 @pytest.mark.parametrize("off", [-400 * HOUR_S, 0.0, 400 * HOUR_S])

@@ -166,6 +166,10 @@ def test_a_death_is_launched_again_by_the_same_strategy_and_without_another_proo
         {"training": {"strategy": "seeds"}},
         {"model": {"base": "another/base"}},
         {"package": {"prove": ("python3", "other.py")}},
+        {"training": {"command": ("python3", "other.py")}},
+        {"training": {"batch_size": 16}},
+        {"machine": {"gpus": 4}},
+        {"machine": {"gpu": "H200"}},
     ],
 )
 def test_a_proof_is_of_one_job_file(change: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
