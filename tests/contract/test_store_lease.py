@@ -347,6 +347,16 @@ def test_words_of_a_driver_that_repeat_a_secret_are_told_without_it(secret: str,
     assert "cannot use conninfo '***' here" in str(told)
 
 
+def test_a_commit_waits_for_the_disk_where_the_server_does_not(place: str, postgres: Cluster) -> None:
+    database_name = sa.make_url(place).database
+    with postgres.connected() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {database_name} SET synchronous_commit = off")
+    known = database.named(place, FakeClock())
+    asked = sa.text("select current_setting('synchronous_commit')")
+    assert known.run(lambda connection: connection.scalar(asked)) == "off"
+    assert known.run(lambda connection: connection.scalar(asked), sole="a writer") == "on"
+
+
 def test_a_file_that_cannot_be_used_is_not_waited_for(tmp_path: Path) -> None:
     """Nobody restarts a file; a server is."""
     clock = FakeClock()

@@ -22,7 +22,7 @@ from harness.ledger.account import (
     to_stop,
     with_one_more,
 )
-from harness.ledger.events import Adopted, RentIntended
+from harness.ledger.events import Adopted, InstanceStopped, RentIntended
 from harness.ledger.history import History
 from harness.ledger.limits import AccountLimits, Stops
 from harness.ledger.ownership import Standing, Whose
@@ -262,6 +262,8 @@ def _named(name: str, log: Log) -> History:
         ((0, 0, 981.0), (), (16.0, 20.0), ["per_month"]),
         ((0, 0, 0), (Log().rented(),), (16.0, 90.0), ["per_day"]),
         ((0, 0, 0), (Log().rented(),), (16.0, 80.0), []),
+        ((0, 0, 0), (Log().rented().add(InstanceStopped(INSTANCE, "by hand")),), (16.0, 90.0), []),
+        ((0, 0, 0), (Log().rented().closed(),), (16.0, 90.0), []),
     ],
 )
 def test_one_more_may_be_rented_when_all_of_them_can_be_paid_to_their_ends(
