@@ -371,6 +371,18 @@ def test_what_is_over_the_limits_is_stopped_and_told_and_recorded(
     assert watch("--once", stops=1)[0] == 0, "what stands still is not stopped again, nor over"
 
 
+def test_what_shows_again_after_its_end_was_proven_is_stopped_and_a_closed_log_stays_closed(
+    home: Path, watch: Watch, market: Market
+) -> None:
+    _write(home, Log().closed())
+    market.add(INSTANCE, LABEL)
+    _limit(home, "per_hour = 10\n")
+    store = open_store(home / "state.db", SystemClock())
+    before = len(store.records(JobName("night")))
+    assert "was stopped, its disk kept" in watch("--once", stops=1)[1]
+    assert len(store.records(JobName("night"))) == before
+
+
 def test_within_the_limits_nothing_is_touched(home: Path, watch: Watch, market: Market) -> None:
     _write(home, trained())
     market.add(INSTANCE, LABEL)
