@@ -138,8 +138,8 @@ def _look(clock: Clock, after_s: float) -> Round:
             forgotten += of_job(history, its, now, listed=listing is not None, worked_on=working, after_s=after_s)
         billing = [history for history in histories.values() if bills(history).may_bill]
         urls = [*environment.notify_urls(), *(url for history in billing for url in telling.of(history))]
-    told = tuple(printable(one, 500) for one in unseen)
-    return Round(tuple(forgotten), told, tuple(dict.fromkeys(urls)), failed, limited=limits is not None)
+    blind_to = tuple(printable(one, 500) for one in unseen)
+    return Round(tuple(forgotten), blind_to, tuple(dict.fromkeys(urls)), failed, limited=limits is not None)
 
 
 def _enforced(

@@ -81,11 +81,12 @@ def agreement(history: History) -> tuple[Mapping[str, Any], ...] | None:
 def _parts(told: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """The parts of a recorded forecast; none where another version of the harness wrote them otherwise."""
     parts = told.get("parts")
-    read = isinstance(parts, list | tuple) and all(
+    found = tuple(parts) if isinstance(parts, list | tuple) else ()
+    read = all(
         isinstance(one, Mapping) and type(one.get("seconds")) in {int, float} and {"name", "source"} <= one.keys()
-        for one in parts
+        for one in found
     )
-    return tuple(parts) if read else ()
+    return found if read else ()
 
 
 def errors(earlier: Iterable[History]) -> Mapping[str, tuple[float, int]]:

@@ -439,6 +439,16 @@ def test_a_bill_that_cannot_be_read_is_said_and_what_is_surely_over_is_over(
     assert "limits.toml: per_month = 0.01" in out
 
 
+def test_a_bill_that_cannot_be_read_hides_nothing_that_is_listed(
+    home: Path, watch: Watch, market: Market, provider: FaultyProvider
+) -> None:
+    market.add(999, "gsh-other-0a1b2c3d")
+    provider.break_("bills", ProviderUnavailable("502"), times=0)
+    _limit(home, "per_hour = 10\nper_month = 1000\nproviders = ['vast']\nstop = 'labelled'\n")
+    assert "per_hour = 10: $15.90 bill by the hour now" in watch("--once", stops=1)[1]
+    assert market.rented[InstanceId(999)].status is InstanceStatus.STOPPED
+
+
 def test_a_stop_that_does_not_take_is_told_and_asked_for_again(
     home: Path, watch: Watch, market: Market, provider: FaultyProvider
 ) -> None:
