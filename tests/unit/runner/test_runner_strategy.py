@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.core.ids import InstanceId, Sha256
 from harness.core.lifecycle import Stage
 from harness.facts import strategy as settled
 from harness.job import strategy
-from harness.ledger.events import Launched
+from harness.ledger.events import Launched, Staged
 from harness.ledger.kinds import JobEvent
 from harness.ledger.settled import StrategySettled
 from tests.support.context import Killed, World, make_world
@@ -181,3 +183,18 @@ def test_a_proof_is_of_one_job_file(change: Any, tmp_path: Path, monkeypatch: py
     assert settled.settled(world.history) is None
     assert settled.used(world.history) == strategy.SEEDS
     assert settled.look(world.history).problem is not None
+
+
+def test_a_proof_is_of_one_package_on_one_instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = asked(tmp_path, monkeypatch)
+    world.box.on_prove = proving(world.box)
+    world.run(until=Stage.LAUNCH)
+    proven = world.history
+    assert proven.rental is not None
+    assert settled.used(proven) == "ddp"
+    elsewhere = dataclasses.replace(proven.rental, instance_id=InstanceId(4712))
+    for other in (
+        dataclasses.replace(proven, staged=Staged("/x", {"train.py": Sha256("ab" * 32)})),
+        dataclasses.replace(proven, rental=elsewhere),
+    ):
+        assert settled.used(other) == strategy.SEEDS
