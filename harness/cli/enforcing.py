@@ -79,8 +79,11 @@ def _stop(ledger: Ledger, at: Watched, one: Listed, why: str, clock: Clock) -> F
     what = f"instance {instance.id} ({printable(instance.label or 'no label', 80)}; {one.whose.told})"
     if problem is not None:
         return Forgotten(f"stop {instance.id}", f"{what} is over the limits, and was NOT stopped: {problem}")
-    claim = at.known.instances.get(instance.id)
-    if claim is not None and not claim.gone:
-        with suppress(JobBusy), ledger.store.lock(claim.job):
-            ledger.store.append(claim.job, InstanceStopped(instance.id, f"{FILE}: {why}"))
-    return Forgotten(f"stop {instance.id}", f"{what} was stopped, its disk kept: {why}")
+    claim, unwritten = at.known.instances.get(instance.id), ""
+    try:
+        if claim is not None and not claim.gone:
+            with suppress(JobBusy), ledger.store.lock(claim.job):
+                ledger.store.append(claim.job, InstanceStopped(instance.id, f"{FILE}: {why}"))
+    except HarnessError as error:  # the others are to be stopped all the same
+        unwritten = f"; job {claim.job if claim else ''} could not record it: {printable(str(error), 300)}"
+    return Forgotten(f"stop {instance.id}", f"{what} was stopped, its disk kept: {why}{unwritten}")

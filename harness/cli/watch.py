@@ -25,7 +25,7 @@ from harness.ledger import ownership
 from harness.ledger.bills import bills
 from harness.ledger.history import History
 from harness.ledger.jobs import Ledger
-from harness.ledger.limits import AccountLimits
+from harness.ledger.limits import FILE, AccountLimits
 from harness.ledger.limits import load as load_limits
 from harness.ledger.locks import sole
 from harness.ledger.ownership import STRAY
@@ -39,25 +39,26 @@ _HOUR_S = 3600.0
 _MINUTE_S = 60.0
 _BLIND_LOOKS = 3
 """Looks in a row that did not see everything, from which on people are told: an outage of minutes is none of theirs."""
-_BLIND, _LOOKS = "blind", "blind looks"
-"""Keys of the memory: when it was told that the watch is blind, and how many such looks came in a row."""
+_BLIND, _LOOKS, _LIMITED, _GONE = "blind", "blind looks", "limited", "limits gone"
+"""Keys of the memory: when the blind watch was told, how many such looks came in a row, limits seen last and missed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
     """One look at all jobs: what is to be remembered, what could not be looked at, and who is told.
 
-    ``failed``: the error that kept it from looking at anything.
+    ``failed``: the error that kept it from looking at anything, or from enforcing the limits; ``limited``: it has any.
     """
 
     forgotten: tuple[Forgotten, ...]
     unseen: tuple[str, ...]
     urls: tuple[str, ...]
     failed: HarnessError | None = None
+    limited: bool = False
 
 
 def watch(
-    every: Annotated[float, typer.Option(help="Minutes between two looks.", min=1)] = 10,
+    every: Annotated[float, typer.Option(help="Minutes between two looks.", min=1, max=10_080)] = 10,
     after: Annotated[float, typer.Option(help="Hours after which a stopped instance is remembered.", min=0)] = 2,
     again: Annotated[float, typer.Option(help="Hours after which the same is told again.", min=0)] = 12,
     once: Annotated[
@@ -104,7 +105,12 @@ def _look(clock: Clock, after_s: float) -> Round:
         forgotten: list[Forgotten] = []
         watched: dict[object, Watched] = {}
         """Every provider that gave its complete list."""
-        limits = load_limits(environment.home())
+        limits, failed = None, None
+        try:
+            limits = load_limits(environment.home())
+        except BadInput as error:  # nothing is enforced, and what was forgotten is told all the same
+            failed = error
+            unseen.append(str(error))
         for place, table in _places(histories, limits.providers if limits is not None else ()).items():
             known = ownership.known(histories.values(), table, unreadable, ledger.throwaways())
             try:
@@ -132,7 +138,8 @@ def _look(clock: Clock, after_s: float) -> Round:
             forgotten += of_job(history, its, now, listed=listing is not None, worked_on=working, after_s=after_s)
         billing = [history for history in histories.values() if bills(history).may_bill]
         urls = [*environment.notify_urls(), *(url for history in billing for url in telling.of(history))]
-    return Round(tuple(forgotten), tuple(printable(one, 500) for one in unseen), tuple(dict.fromkeys(urls)))
+    blind_to = tuple(printable(one, 500) for one in unseen)
+    return Round(tuple(forgotten), blind_to, tuple(dict.fromkeys(urls)), failed, limited=limits is not None)
 
 
 def _enforced(
@@ -178,7 +185,7 @@ def _notify(seen: Round, memory: Path, now: float, again_s: float) -> tuple[str,
 
     What arrived nowhere counts as not told.
     """
-    told = _remembered(memory)
+    told = _remembered(memory, now)
     news = [one for one in seen.forgotten if now - told.get(one.key, 0.0) >= again_s]
     title = f"{len(news)} of what bills needs you" if len(news) > 1 else "something bills and needs you"
     notices = [(Notice(Occasion.BILLS, title, "\n".join(one.told for one in news)), news)]
@@ -186,6 +193,10 @@ def _notify(seen: Round, memory: Path, now: float, again_s: float) -> tuple[str,
     if looks >= _BLIND_LOOKS and now - told.get(_BLIND, 0.0) >= again_s:
         said = f"{looks:.0f} looks in a row did not see everything: {'; '.join(seen.unseen)}"
         notices.append((Notice(Occasion.BLIND, "harness watch cannot look", said), [Forgotten(_BLIND, said)]))
+    limited = told.pop(_LIMITED, 0.0)
+    if limited and not seen.limited and seen.failed is None:
+        gone = Forgotten(_GONE, f"{FILE} is gone (it was there at {rfc3339(limited)}): nothing is limited but each job")
+        notices.append((Notice(Occasion.BILLS, f"{FILE} is gone", gone.told), [gone]))
     # What cannot be seen is not over.
     kept = told if seen.unseen else {one.key: told[one.key] for one in seen.forgotten if one.key in told}
     fresh, problems = dict[str, float](), list[str]()
@@ -194,15 +205,17 @@ def _notify(seen: Round, memory: Path, now: float, again_s: float) -> tuple[str,
         if not seen.urls or len(missed) < len(seen.urls):
             fresh |= {one.key: now for one in ones}
         problems += missed
-    durable.write(memory, json.dumps({**kept, **fresh, **({_LOOKS: looks} if looks else {})}).encode())
+    limited = now if seen.limited else 0.0 if _GONE in fresh else limited
+    counted = {key: value for key, value in {_LOOKS: looks, _LIMITED: limited}.items() if value}
+    durable.write(memory, json.dumps({**kept, **fresh, **counted}).encode())
     return (*(one.told for _, ones in notices for one in ones), *problems)
 
 
-def _remembered(memory: Path) -> dict[str, float]:
-    """When each thing was told last; nothing where that does not read: it is told once more then."""
+def _remembered(memory: Path, now: float) -> dict[str, float]:
+    """When each thing was told last; nothing where that does not read, or is yet to come: it is told once more then."""
     try:
         told = json.loads(memory.read_bytes())
-        return {str(key): float(at) for key, at in told.items()}
+        return {str(key): float(at) for key, at in told.items() if float(at) <= now}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 

@@ -86,8 +86,8 @@ def is_label_of(text: str | None, job: str) -> bool:
 
 
 def may_be_label_of(text: str | None, job: str) -> bool:
-    """True for such a label, whole or cut short at its end: some services keep only so many characters."""
-    shown, whole = text or "", label(JobName(job), "")
+    """True for such a label, and for one that a service has cut short at its end or spelt with the signs it allows."""
+    shown, whole = _plain(text or ""), _plain(label(JobName(job), ""))
     kept_part_of_the_job = is_our_label(shown) and whole.startswith(shown)
     return kept_part_of_the_job or re.fullmatch(f"{re.escape(whole)}[0-9a-f]{{1,8}}", shown) is not None
 
@@ -96,6 +96,11 @@ def job_in_label(text: str | None) -> JobName | None:
     """The job that a whole label of this tool names; None for any other label."""
     told = re.fullmatch(f"{LABEL_PREFIX}-({_JOB_NAME.pattern})-[0-9a-f]{{8}}", text or "")
     return JobName(told[1]) if told else None
+
+
+def _plain(text: str) -> str:
+    """A label as the strictest service would spell it: lower-case letters, digits, and '-' for the rest."""
+    return re.sub(r"[^a-z0-9]", "-", text.strip().lower())
 
 
 def is_our_label(text: str | None) -> bool:

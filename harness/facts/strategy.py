@@ -11,10 +11,12 @@ from harness.ledger.settled import StrategySettled
 
 
 def binding(history: History) -> str:
-    """Names what a proof has to be of: package, base, strategy, processes, GPUs, instance."""
+    """Names what a proof has to be of: package, base, strategy, GPUs, instance, the two commands, rows a step."""
     job, asked = history.job, history.job.training.strategy
     machine = [job.machine.gpu, str(job.machine.gpus), str(history.rental.instance_id) if history.rental else ""]
-    words: list[Json] = [history.package or "", job.model.base, asked, *machine, *job.package.prove]
+    rows: list[Json] = [job.training.rows_a_step(name) for name in job.trainers]
+    commands: list[Json] = [list(job.package.prove), list(job.training.command)]
+    words: list[Json] = [history.package or "", job.model.base, asked, *machine, *commands, rows]
     return digest.of_bytes(canonical(words))
 
 

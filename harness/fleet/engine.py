@@ -13,11 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness.core import environment
 from harness.core.clock import SystemClock
-from harness.core.errors import BadInput, JobBusy, MissingExtra, StoreFailed
+from harness.core.errors import BadInput, Conflict, JobBusy, MissingExtra
 from harness.core.ids import JobName, job_name
 from harness.core.text import did_you_mean, printable
 from harness.fleet.file import Fleet
 from harness.ledger import database
+from harness.ledger.database import Database
 from harness.ledger.store import EventStore
 
 if TYPE_CHECKING:
@@ -136,9 +137,9 @@ class Engine:
                 said = f"{place.value}, and not held" if place else "no job of this fleet"
                 raise BadInput(
                     f"fleet {self.fleet.name}: {job} is {said}",
-                    remedy=f"{did_you_mean(job, [*known])}harness fleet status shows which jobs are held.",
+                    remedy=f"{'' if place else did_you_mean(job, [*known])}harness fleet status shows which are held.",
                 )
-        for job in jobs:
+        for job in dict.fromkeys(jobs):
             steps = self.client.list_workflow_steps(self.workflow(job), load_output=False)
             last = max((one["function_id"] for one in steps), default=1)
             self.client.rewind_workflow(self.workflow(job), start_step=last, queue_name=self.queue)
@@ -183,7 +184,14 @@ def database_url(home: Path) -> str:
 
     Raises BadInput for a URL that is none, StoreFailed when a server does not answer.
     """
-    known = database.named(environment.state_url() or home / environment.STATE_FILE, SystemClock())
+    return _url(_state(home))
+
+
+def _state(home: Path) -> Database:
+    return database.named(environment.state_url() or home / environment.STATE_FILE, SystemClock())
+
+
+def _url(known: Database) -> str:
     if known.path is not None:
         known.path.parent.mkdir(parents=True, exist_ok=True)
         return f"sqlite:///{known.path.with_name('fleet.db').as_posix()}"
@@ -200,9 +208,11 @@ def open_engine(fleet: Fleet, home: Path, *, patient: bool = False) -> Iterator[
     """
     try:
         from dbos import DBOS, DBOSClient, DBOSPortableJSONSerializer  # noqa: PLC0415 - an extra
+        from dbos import error as dbos  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise MissingExtra("harness fleet", "fleet") from error
-    url = database_url(home)
+    state = _state(home)
+    url = _url(state)
     try:
         DBOS.migrate(url)
         client = DBOSClient(
@@ -215,5 +225,7 @@ def open_engine(fleet: Fleet, home: Path, *, patient: bool = False) -> Iterator[
             yield Engine(fleet, client)
         finally:
             client.destroy()
-    except SQLAlchemyError as error:  # whose words may hold the URL's password
-        raise StoreFailed(f"the tables of the fleets cannot be used: {type(error).__name__}") from None
+    except SQLAlchemyError as error:
+        raise state.failed(error, "the tables of the fleets in ") from None
+    except dbos.DBOSException as error:  # another person came between
+        raise Conflict(f"fleet {fleet.name}: {printable(str(error), 300)}") from error

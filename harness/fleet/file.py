@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +13,20 @@ from harness.core.errors import BadInput
 from harness.core.ids import JobName, job_name
 from harness.core.lifecycle import Stage
 from harness.core.text import printable
-from harness.job.load import load_job
+from harness.job.load import load_job, load_table, path_in
 from harness.job.model import Job
-from harness.job.table import Count, Table
+from harness.job.table import Table
 
 Positive = Annotated[float, Field(gt=0)]
-Priority = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Count = Annotated[int, Field(gt=0, le=2**31 - 1)]
+"""A whole number as DBOS's tables hold it."""
 
 
 class Rate(Table):
     """Most jobs that begin in a while, all workers together: a job's beginning is what asks a provider most."""
 
     jobs: Count
-    per_s: Positive
+    per_s: Annotated[float, Field(ge=0.001, le=366 * 86_400)]
 
 
 class Agreed(Table):
@@ -42,7 +42,7 @@ class FleetJob(Table):
     """One job of the fleet."""
 
     file: str
-    priority: Priority = 1
+    priority: Count = 1
     """The lower, the earlier it begins."""
 
 
@@ -84,23 +84,18 @@ class Fleet:
     def options(self, job: JobName, stage: Stage) -> tuple[str, ...]:
         """Arguments of ``harness run`` that drive a job through one stage, with what the file agrees to and no more.
 
-        A job that the file does not name any more is driven by its name.
+        A job that the file does not name is driven by its name, as far as that goes without anybody's word.
         """
         told = str(self.jobs[job].file) if job in self.jobs else str(job)
-        yes = self.agreed.destroy if stage is Stage.TEARDOWN else True
+        yes = job in self.jobs and (self.agreed.destroy or stage is not Stage.TEARDOWN)
         return (told, "--until", str(stage), "--plain", *(["--yes"] if yes else []))
 
 
 def load_fleet(path: Path) -> Fleet:
     """The fleet of a TOML file; paths in it are relative to it. Raises BadInput, also for a job file that is wrong."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        told = _File.model_validate(table)
+        told = _File.model_validate(load_table(path, "fleet file"))
         name = job_name(told.name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"cannot read the fleet file {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{path}: not TOML: {error}") from error
     except ValidationError as error:
         raise BadInput("\n".join([f"{path}: the fleet file does not fit:", *map(_problem, error.errors())])) from error
     except ValueError as error:
@@ -118,7 +113,7 @@ def load_fleet(path: Path) -> Fleet:
 def _jobs(told: _File, path: Path) -> dict[JobName, FleetEntry]:
     found: dict[JobName, FleetEntry] = {}
     for one in told.jobs:
-        file = (path.resolve().parent / one.file).resolve()
+        file = Path(path_in(one.file, path.resolve().parent, f"{path}: jobs.file"))
         job = load_job(file)
         if (known := found.get(job.name)) is not None:
             raise BadInput(

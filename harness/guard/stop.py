@@ -45,8 +45,8 @@ def stop_listed(provider: Provider, listed: Instance, clock: Clock) -> str | Non
             if look:
                 clock.sleep(_PAUSE_S)
             shown = provider.instance(listed.id)
-            if shown is None or stands(shown.status, refused):
+            if shown is not None and stands(shown.status, refused):
                 return None
     except HarnessError as error:
         return printable(str(error), 300)
-    return refused or f"it is {shown.status}"
+    return refused or (f"it is {shown.status}" if shown is not None else "it shows no more")

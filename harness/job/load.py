@@ -35,18 +35,17 @@ _PATH_FIELDS = (("package", "source"), ("artifact", "destination"), ("artifact",
 
 def load_job(path: Path) -> Job:
     """The job of a TOML file; relative paths in it are relative to the file. Raises BadInput."""
-    return parse_job(_text(path), path)
+    return parse_job(_text(path, "job file"), path)
+
+
+def load_table(path: Path, what: str) -> dict[str, Any]:
+    """The table of any TOML file that a person writes; ``what`` names it in errors. Raises BadInput."""
+    return _parsed(_text(path, what), path)
 
 
 def parse_job(text: str, path: Path) -> Job:
     """The job of a file's text. Raises BadInput."""
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        hint = _WINDOWS if "\\" in _told_line(text, str(error)) else ""
-        raise BadInput(f"{path}: not TOML: {error}{hint}") from error
-    except RecursionError as error:
-        raise BadInput(f"{path}: not TOML that can be read: it is nested too deeply") from error
+    table = _parsed(text, path)
     if "adopted" in table:
         raise BadInput(
             f"{path}: a job file does not say whether an instance is adopted",
@@ -65,22 +64,32 @@ def parse_job(text: str, path: Path) -> Job:
     return job
 
 
-def _text(path: Path) -> str:
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        hint = _WINDOWS if "\\" in _told_line(text, str(error)) else ""
+        raise BadInput(f"{path}: not TOML: {error}{hint}") from error
+    except RecursionError as error:
+        raise BadInput(f"{path}: not TOML that can be read: it is nested too deeply") from error
+
+
+def _text(path: Path, what: str) -> str:
     """Text of the file; the mark that Windows editors put before UTF-8 is no part of it."""
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise BadInput(f"cannot read the job file {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot read the {what} {path}: {getattr(error, 'strerror', None) or error}") from error
     try:
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data[:2]:
             raise BadInput(
-                f"cannot read the job file {path}: it is not UTF-8 but UTF-16, as PowerShell's > writes it",
+                f"cannot read the {what} {path}: it is not UTF-8 but UTF-16, as PowerShell's > writes it",
                 remedy=f"Save it as UTF-8: Get-Content {path} | Set-Content -Encoding utf8 NEW.toml",
             )
         return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise BadInput(
-            f"cannot read the job file {path}: not UTF-8, byte {error.start}: {error.reason}",
+            f"cannot read the {what} {path}: not UTF-8, byte {error.start}: {error.reason}",
             remedy="Save it as UTF-8 in your editor and run the command again.",
         ) from error
 
@@ -125,15 +134,15 @@ def _absolute(table: dict[str, Any], folder: Path, file: Path) -> dict[str, Any]
     for section, field in _PATH_FIELDS:
         inner = table.get(section)
         if isinstance(inner, dict) and isinstance(inner.get(field), str):
-            table[section] = {**inner, field: _path(inner[field], folder, f"{file}: {section}.{field}")}
+            table[section] = {**inner, field: path_in(inner[field], folder, f"{file}: {section}.{field}")}
     gates = table.get("gates")
     if isinstance(gates, dict) and isinstance(gates.get("checks"), list):
-        checks = [_path(str(item), folder, f"{file}: gates.checks") for item in gates["checks"]]
+        checks = [path_in(str(item), folder, f"{file}: gates.checks") for item in gates["checks"]]
         table["gates"] = {**gates, "checks": checks}
     return table
 
 
-def _path(text: str, folder: Path, where: str) -> str:
+def path_in(text: str, folder: Path, where: str) -> str:
     """An absolute path; a line feed or a tab in one is a Windows path whose backslashes TOML has read as escapes."""
     if any(character < " " or character == "\x7f" for character in text):
         raise BadInput(f"{where}: {text!r} holds a control character{_WINDOWS}")

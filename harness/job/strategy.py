@@ -6,6 +6,7 @@ and used only where the package's own command has just proven it on the box.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from harness.core.contract import section
 from harness.core.text import printable
+from harness.job import layouts
 from harness.job.model import Job
 
 SEEDS: Final = "seeds"
@@ -101,10 +103,18 @@ def shortfall(proof: Any, job: Job, of: str) -> str:
         return said or "not_proven: the package's command does not say why"
     if not (isinstance(proof.get("versions"), Mapping) and proof["versions"]):
         return "versions_untold: it does not say with which libraries"
-    gpus = proof.get("gpus")
+    return _short_of_gpus(proof, job, strategy) if job.training.accelerator == "cuda" else ""
+
+
+def _short_of_gpus(proof: Mapping[str, Any], job: Job, strategy: str) -> str:
+    """Why the GPUs of a proof do not admit the strategy: too few, or slower than what the plan reckons with."""
+    gpus, speedup, wanted = proof.get("gpus"), proof.get("speedup"), ranks(job, strategy)
     distinct = len(set(map(str, gpus))) if isinstance(gpus, list | tuple) else 0
-    if job.training.accelerator == "cuda" and distinct != ranks(job, strategy):
-        return f"not_on_the_gpus: it was proven on {distinct} GPUs, not on {ranks(job, strategy)}"
+    if distinct != wanted:
+        return f"not_on_the_gpus: it was proven on {distinct} GPUs, not on {wanted}"
+    least = layouts.of(job).speed(wanted)
+    if wanted > 1 and not (isinstance(speedup, int | float) and least <= speedup < math.inf):
+        return f"too_slow: {printable(repr(speedup), 40)} times one process, at least {least:.1f} is asked"
     return ""
 
 

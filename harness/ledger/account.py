@@ -83,18 +83,28 @@ def over(seen: AccountSpending, limits: AccountLimits) -> tuple[str, ...]:
     return tuple(f"{name} = {limit:g}: ${spent:.2f} {_VERB[name]}" for name, spent, limit in told if spent > limit)
 
 
-def spending(histories: Sequence[History], looks: Mapping[object, AccountLook], now: TwoClocks) -> AccountSpending:
+def spending(
+    histories: Sequence[History], looks: Mapping[object, AccountLook], now: TwoClocks, *, doubting: bool = False
+) -> AccountSpending:
     """Money of all these jobs, and of the accounts that were looked at, by the place of each (``ownership.place``).
 
-    A job at a place that was not looked at counts by its log alone.
+    A job at a place that was not looked at counts by its log alone; ``doubting``: so does one whose instance is alive
+    by its log and is not in the list.
     """
     day, month, _, _ = _calendar(now.provider)
-    unseen = [one for one in histories if one.alive is not None and ownership.place(one.job.provider) not in looks]
-    hour = [bills(one).usd_per_hour or 0.0 for one in unseen]
+    hour = [bills(one).usd_per_hour or 0.0 for one in histories if _is_unseen(one, looks, doubting=doubting)]
     for look in looks.values():
         hour += [_now(one) for one in look.instances]
-        hour += [one.usd_per_hour or 0.0 for one in look.volumes]
+        hour += [max(0.0, one.usd_per_hour or 0.0) for one in look.volumes]
     return AccountSpending(math.fsum(hour), _since(histories, looks, day, now), _since(histories, looks, month, now))
+
+
+def _is_unseen(history: History, looks: Mapping[object, AccountLook], *, doubting: bool) -> bool:
+    """True for a job whose instance lives, and that no list tells of."""
+    if history.alive is None:
+        return False
+    look = looks.get(ownership.place(history.job.provider))
+    return look is None or (doubting and history.alive.instance_id not in {one.id for one in look.instances})
 
 
 def with_one_more(
@@ -107,7 +117,7 @@ def with_one_more(
     """
     _, _, day_ends, month_ends = _calendar(now.provider)
     going = [_going_on(one, now.here) for one in others if bills(one).may_bill and not one.instance_stopped]
-    renting = sum(bills(one).usd_per_hour or 0.0 for one in others if one.unresolved is not None)
+    renting = sum(_price(one) for one in others if one.unresolved is not None)
     would = AccountSpending(
         seen.per_hour + renting + wanted.usd_per_hour,
         seen.per_day + math.fsum(one.until(day_ends, now.provider) for one in (*going, wanted)),
@@ -155,13 +165,21 @@ def _against(seen: AccountSpending, limits: AccountLimits) -> Iterator[tuple[str
 
 
 def _now(one: Instance) -> float:
-    """USD an hour that an instance bills as it is listed; a state that tells nothing of money counts as running."""
-    return (one.disk_usd_per_hour or 0.0) if one.status in _STANDS else one.usd_per_hour
+    """USD an hour that an instance bills as it is listed; a state that tells nothing of money counts as running.
+
+    What is listed at less than nothing makes nothing else cheaper.
+    """
+    return max(0.0, (one.disk_usd_per_hour or 0.0) if one.status in _STANDS else one.usd_per_hour)
+
+
+def _price(history: History) -> float:
+    """USD an hour of a job that bills: the most that it may cost where its log tells no price."""
+    return bills(history).usd_per_hour or history.job.most_usd_per_hour
 
 
 def _going_on(history: History, now: float) -> Wanted:
     ahead = outlook(history, now)
-    return Wanted(bills(history).usd_per_hour or history.job.most_usd_per_hour, ahead.projected - ahead.spent)
+    return Wanted(_price(history), ahead.projected - ahead.spent)
 
 
 def _since(histories: Sequence[History], looks: Mapping[object, AccountLook], start: float, now: TwoClocks) -> float:
@@ -179,7 +197,7 @@ def _since(histories: Sequence[History], looks: Mapping[object, AccountLook], st
                 }
                 billed = math.fsum(charged.pop(("instance", one), 0.0) for one in had)
                 total += max(billed, usd_within(paid_spans(history.records, now.here), now.of_a_log(start), now.here))
-        total += math.fsum(charged.values())
+        total += math.fsum(max(0.0, one) for one in charged.values())  # what was refunded pays for nothing else
     return total
 
 

@@ -86,11 +86,7 @@ class Database:
                 now = self.clock.monotonic()
                 deadline = now + patience_s if deadline is None else deadline
                 if not _went_away(error) or now >= deadline:
-                    spoilt = isinstance(error, sa.exc.DBAPIError) and type(error.orig) is sqlite3.DatabaseError
-                    raise StoreFailed(
-                        f"the event store {self.place} cannot be used: {self._said(error)}",
-                        remedy=_SPOILT if spoilt else _UNREACHED if self.path is None else None,
-                    ) from None
+                    raise self.failed(error) from None
             self.clock.sleep(_PAUSE_S)
 
     @contextmanager
@@ -105,6 +101,14 @@ class Database:
                 connection.execute(_SOLE_WRITER, {"name": sole})
             yield connection
 
+    def failed(self, error: sa.exc.SQLAlchemyError, what: str = "the event store ") -> StoreFailed:
+        """Error that says what a driver's was, with what helps against it."""
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else None
+        remedy = _SPOILT if type(cause) is sqlite3.DatabaseError else None
+        if self.path is None:
+            remedy = _REMEDIES.get(str(getattr(cause, "sqlstate", None)), _UNREACHED)
+        return StoreFailed(f"{what}{self.place} cannot be used: {self._said(error)}", remedy=remedy)
+
     def _said(self, error: sa.exc.SQLAlchemyError) -> str:
         """Words of the driver, on one line, without any secret."""
         told = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error)
@@ -118,12 +122,23 @@ _SPOILT = (
     "harness destroy --instance-id N --job-file FILE brings the model home first."
 )
 _UNREACHED = "See that the server runs and that HARNESS_STATE names it; nothing was changed meanwhile."
+_REMEDIES = {
+    "42501": "Let the role that HARNESS_STATE names own the database: ALTER DATABASE ... OWNER TO ..., and its tables.",
+    "25006": "It takes no writes: have HARNESS_STATE name the primary server, not a standby.",
+    "53100": "Make room on the server's disk; then run the same command again.",
+}
+"""By SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 
 
 def named(where: str | Path, clock: Clock) -> Database:
     """The database at a path, a ``sqlite:///`` or a ``postgresql+psycopg://`` URL. Raises BadInput, MissingExtra."""
     if isinstance(where, Path) or "://" not in where:
         return _file(Path(where), clock)
+    if where.count("@") > 1:  # part of a password that was typed as it is
+        raise BadInput(
+            "the event store's URL does not read: its password has signs that mean something in a URL",
+            remedy="Write each of them as %XX: @ as %40, / as %2F, : as %3A.",
+        )
     try:
         url = sa.make_url(where)
     except (sa.exc.ArgumentError, ValueError):
@@ -154,11 +169,6 @@ def _file(path: Path, clock: Clock) -> Database:
 
 
 def _server(url: sa.URL, clock: Clock) -> Database:
-    if "@" in (url.host or "") or "/" in (url.database or ""):  # part of a password that was typed as it is
-        raise BadInput(
-            "the event store's URL does not read: its password has signs that mean something in a URL",
-            remedy="Write each of them as %XX: @ as %40, / as %2F, : as %3A.",
-        )
     given = [url.password, *(value for name in _SECRET for value in _all(url.query.get(name)))]
     secrets = {spelt for one in given if one for spelt in (str(one), quote(str(one), safe=""), quote_plus(str(one)))}
     settings: dict[str, Any] = {name: value for name, value in _CONNECTING.items() if name not in url.query}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +9,11 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from harness.core.errors import BadInput
+from harness.job.load import load_table
 from harness.job.table import Table
 
 FILE = "limits.toml"
-Usd = Annotated[float, Field(gt=0)]
+Usd = Annotated[float, Field(gt=0, strict=True)]
 
 
 class Stops(StrEnum):
@@ -46,12 +46,13 @@ def load(home: Path) -> AccountLimits | None:
     """The limits that are stated; None where there is no such file. Raises BadInput for one that does not read."""
     path = home / FILE
     try:
-        return AccountLimits.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        path.lstat()  # a link to a place that is not there just now is a file that does not read
+        return AccountLimits.model_validate(load_table(path, "limits"))
     except FileNotFoundError:
         return None
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-    except (OSError, ValueError) as error:
+    except (OSError, BadInput) as error:
         told = str(error)
     raise BadInput(
         f"{path} does not read: {told}",

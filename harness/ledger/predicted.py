@@ -74,8 +74,19 @@ def agreement(history: History) -> tuple[Mapping[str, Any], ...] | None:
             agreed = event
         elif isinstance(event, events.Rented) and agreed is not None:
             shown = zip(agreed.offers, agreed.forecasts, strict=False)
-            found = next((one["parts"] for offer, one in shown if offer.get("id") == event.offer.get("id")), None)
-    return found if found is None else tuple(found)
+            found = next((_parts(one) for offer, one in shown if offer.get("id") == event.offer.get("id")), None)
+    return found
+
+
+def _parts(told: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """The parts of a recorded forecast; none where another version of the harness wrote them otherwise."""
+    parts = told.get("parts")
+    found = tuple(parts) if isinstance(parts, list | tuple) else ()
+    read = all(
+        isinstance(one, Mapping) and type(one.get("seconds")) in {int, float} and {"name", "source"} <= one.keys()
+        for one in found
+    )
+    return found if read else ()
 
 
 def errors(earlier: Iterable[History]) -> Mapping[str, tuple[float, int]]:

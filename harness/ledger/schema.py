@@ -71,14 +71,23 @@ _STEPS: Final[Mapping[int, tuple[str, ...]]] = {
 
 def is_current(connection: sa.Connection, place: str) -> bool:
     """True for a store of today's version, False for an older or an empty one. Raises StoreFailed for any other."""
-    if not sa.inspect(connection).has_table(_VERSION.name):
+    there = METADATA.tables.keys() & set(sa.inspect(connection).get_table_names())
+    if not there:
         return False
-    known = list(connection.scalars(sa.select(_VERSION.c.version)))
+    rows = connection.execute(sa.select(sa.text("*")).select_from(_VERSION)) if _VERSION.name in there else None
+    if rows is None or tuple(rows.keys()) != ("version",):
+        raise StoreFailed(
+            f"{place} is another program's: it has tables of its own that are named {', '.join(sorted(there))}",
+            remedy="Have HARNESS_STATE name an empty database; nothing was changed in this one.",
+        )
+    known = list(rows.scalars())
     if known != [VERSION] and (len(known) != 1 or known[0] not in _STEPS):
         raise StoreFailed(
             f"{place} has schema version {', '.join(map(str, known)) or 'none'}; this harness knows version {VERSION}",
             remedy="Use the version of the harness that wrote it, or a newer one.",
         )
+    if known == [VERSION] and (lost := METADATA.tables.keys() - there):
+        raise StoreFailed(f"{place} lacks the tables {', '.join(sorted(lost))}", remedy="Restore it from a copy.")
     return known == [VERSION]
 
 

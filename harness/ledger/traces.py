@@ -42,7 +42,8 @@ class Traces:
         if settled:
             return None
         if may_be_label_of(one.label, job.name):
-            return f"{what} {one.id} bears {printable(one.label or '', 80)}, which may be this job's label cut short"
+            bears = printable(one.label or "", 80)
+            return f"{what} {one.id} bears {bears}, which may be this job's label, cut short or spelt otherwise"
         if isinstance(one, Instance) and not one.label and self._may_be_of_the_rent(one):
             return f"instance {one.id} bears no label, and appeared on the machine of the rent whose reply was lost"
         return None

@@ -13,9 +13,10 @@ from typing import Final
 
 from harness.artifacts import digest, manifest
 from harness.core import durable
-from harness.core.errors import LogDamaged
+from harness.core.errors import LogDamaged, StoreFailed
 from harness.core.ids import JobName, Sha256
 from harness.core.lifecycle import Stage
+from harness.core.text import printable
 from harness.gates.facts_file import name_of
 from harness.ledger.events import GateJudged, Released, Staged
 from harness.ledger.history import History
@@ -44,13 +45,20 @@ def bring(store: EventStore, job: JobName, history: History, directory: Path) ->
     One that the store has not kept stays away: whoever needs it says so.
     """
     for name, sha256 in _wanted(history) if store.shared else ():
-        path = directory / manifest.safe_path(name)
-        if path.exists() or (data := store.kept(sha256)) is None:
-            continue
-        if digest.of_bytes(data) != sha256:
-            raise LogDamaged(f"{name} of job {job} in the event store is not the file that the log names")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        durable.write(path, data)
+        try:
+            path = directory / manifest.safe_path(name)
+            if path.exists() or (data := store.kept(sha256)) is None:
+                continue
+            if digest.of_bytes(data) != sha256:
+                raise LogDamaged(f"{name} of job {job} in the event store is not the file that the log names")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            durable.write(path, data)
+        except ValueError as error:
+            raise LogDamaged(
+                f"the log of job {job} names a file that cannot lie in its folder here: {error}"
+            ) from error
+        except OSError as error:
+            raise StoreFailed(f"cannot bring {printable(name, 200)} of job {job} to {directory}: {error}") from error
 
 
 def _named(event: JobEvent) -> Iterator[tuple[str, Sha256]]:

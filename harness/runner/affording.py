@@ -27,7 +27,11 @@ def require_affordable(context: RunnerContext, usd_per_hour: float, usd: float) 
     now = TwoClocks.told(provider.account().at, context.clock.now())
     others = [one for one in jobs if one.job.name != context.job.name]
     exceeded = with_one_more(
-        spending(jobs, {ownership.place(table): look}, now), others, Wanted(usd_per_hour, usd), limits, now
+        spending(jobs, {ownership.place(table): look}, now, doubting=True),
+        others,
+        Wanted(usd_per_hour, usd),
+        limits,
+        now,
     )
     if exceeded:
         raise Refused(

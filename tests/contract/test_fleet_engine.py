@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.errors import BadInput, Conflict
 from harness.core.lifecycle import ORDER
-from harness.fleet.engine import FleetState, JobPlace
+from harness.fleet.engine import Engine, FleetState, JobPlace
 from tests.support.fleets import PlayedFleet, until, write_fleet
 from tests.support.postgres import Cluster
 
@@ -25,6 +26,31 @@ def made(tmp_path: Path) -> Iterator[PlayedFleet]:
     fleet = PlayedFleet(tmp_path)
     yield fleet
     fleet.close()
+
+
+def test_a_held_job_that_is_named_twice_is_taken_up_once(made: PlayedFleet) -> None:
+    write_fleet(made.file.parent, 1)
+    made.play(0, "preflight", "5")
+    made.end(made.start())
+    with made.engine() as engine:
+        engine.take_up(["job-0", "job-0"])
+        assert made.places() == {"job-0": JobPlace.WAITING}
+        with pytest.raises(BadInput, match="job-0 is waiting, and not held"):
+            engine.take_up(["job-0"])
+
+
+def test_a_person_who_came_between_is_told_of_in_the_harnesss_words(
+    made: PlayedFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_fleet(made.file.parent, 1)
+    made.play(0, "preflight", "5")
+    made.end(made.start())
+    with made.engine() as engine:
+        held = engine.standpoints()
+        engine.take_up(["job-0"])
+    monkeypatch.setattr(Engine, "standpoints", lambda _: held)
+    with pytest.raises(Conflict, match="ENQUEUED"), made.engine() as engine:
+        engine.take_up(["job-0"])
 
 
 def _in_training(fleet: PlayedFleet) -> set[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 import sqlalchemy as sa
@@ -95,6 +96,28 @@ def test_whoever_was_not_heard_from_is_taken_over_from_and_changes_nothing(
     assert len(second.records(JOB)) == 2
     with second.lock(JOB):
         pass  # the end of the first one's block gave nothing back that was not its own
+
+
+def test_a_lease_that_is_gone_from_the_database_is_lost(first: SqlEventStore) -> None:
+    """Restored from a backup of before it was taken: another machine may have the job, and nobody knows."""
+    with first.leases.held(JOB):
+        with first.database.engine.begin() as connection:
+            connection.execute(sa.text("delete from leases"))
+        with pytest.raises(LeaseLost):
+            first.append(JOB, Uploaded(1))
+        with pytest.raises(LeaseLost):
+            first.require_lease(JOB)
+    assert first.records(JOB) == ()
+
+
+def test_one_that_was_given_back_is_not_renewed(first: SqlEventStore, second: SqlEventStore) -> None:
+    """Its thread may ask once more while its holder gives it back: nobody is to wait a minute for that."""
+    given = sa.text("update leases set until = 0")
+    with first.leases.held(JOB):
+        with first.database.engine.begin() as connection:
+            connection.execute(given)
+        first.require_lease(JOB)
+        assert second.holder(JOB) is None
 
 
 def test_the_end_of_an_old_holder_does_not_end_the_new_ones_lease(first: SqlEventStore, second: SqlEventStore) -> None:
@@ -297,6 +320,10 @@ def test_a_server_that_lets_nobody_in_tells_no_password(case: str, place: str, p
         "postgresql+psycopg://me:s3cr3t@nowhere.invalid:s3cr3t/db",
         "postgresql+psycopg://me:pa@s3cr3t@nowhere.invalid/db",
         "postgresql+psycopg://me:pa/s3cr3t@nowhere.invalid/db",
+        "postgresql+psycopg://me:pa@s3cr3t?x@nowhere.invalid/db",
+        "postgresql+psycopg://me:pa@s3cr3t:5432?x@nowhere.invalid/db",
+        "postgresql+psycopg://me:pa@s3cr3t#x@nowhere.invalid/db",
+        "postgresql+psycopg://me:pa/x@s3cr3t/y@nowhere.invalid/db",
         "postgresql+psycopg://me:pa:s3cr3t@nowhere.invalid/db",
         "postgresql+psycopg://me:s3cr3t@nowhere.invalid/db?sslmode=none-such",
         "postgresql+asyncpg://me:s3cr3t@nowhere.invalid/db",
@@ -308,6 +335,35 @@ def test_a_url_that_is_of_no_use_tells_no_password(url: str) -> None:
     with pytest.raises(HarnessError) as failed:
         open_store(url, FakeClock())
     assert "s3cr3t" not in _told(failed.value)
+
+
+@pytest.mark.parametrize("spelt", [str, lambda one: quote(one, safe=""), quote_plus], ids=["plain", "quoted", "a form"])
+@pytest.mark.parametrize("secret", [PASSWORD, "s3cr3t+of the key"], ids=["password", "sslpassword"])
+def test_words_of_a_driver_that_repeat_a_secret_are_told_without_it(secret: str, spelt: Callable[[str], str]) -> None:
+    own = quote(PASSWORD, safe="")
+    url = f"postgresql://me:{own}@nowhere.invalid/db?sslpassword=s3cr3t%2Bof%20the%20key"
+    said = Exception(f"cannot use conninfo '{spelt(secret)}' here")
+    told = database.named(url, FakeClock()).failed(sa.exc.OperationalError("select 1", {}, said))
+    assert "cannot use conninfo '***' here" in str(told)
+
+
+def test_a_commit_waits_for_the_disk_where_the_server_does_not(place: str, postgres: Cluster) -> None:
+    database_name = sa.make_url(place).database
+    with postgres.connected() as connection:
+        connection.exec_driver_sql(f"ALTER DATABASE {database_name} SET synchronous_commit = off")
+    known = database.named(place, FakeClock())
+    asked = sa.text("select current_setting('synchronous_commit')")
+    assert known.run(lambda connection: connection.scalar(asked)) == "off"
+    assert known.run(lambda connection: connection.scalar(asked), sole="a writer") == "on"
+
+
+def test_a_file_that_cannot_be_used_is_not_waited_for(tmp_path: Path) -> None:
+    """Nobody restarts a file; a server is."""
+    clock = FakeClock()
+    known, began = database.named(tmp_path / "state.db", clock), clock.monotonic()
+    with pytest.raises(StoreFailed, match="no such table"):
+        known.run(lambda connection: connection.exec_driver_sql("select * from events"))
+    assert clock.monotonic() == began
 
 
 def test_a_store_shows_no_password(place: str) -> None:

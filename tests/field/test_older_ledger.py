@@ -156,6 +156,20 @@ HELD = [
         "cut short",
     ),
     field_case(
+        "the label in capitals and with other signs",
+        "skypilot-org/skypilot#3130",
+        lambda w: _lost_reply(w, label="GSH_NIGHT_0A1B2C3D"),
+        AmbiguousCreate,
+        "spelt otherwise",
+    ),
+    field_case(
+        "a label with other signs that the ledger forgot",
+        "skypilot-org/skypilot#3130",
+        lambda w: w.market.add(900, "gsh_night_0a1b2c3d"),
+        AmbiguousCreate,
+        "spelt otherwise",
+    ),
+    field_case(
         "a cut label that the ledger forgot",
         "own: both at once",
         lambda w: w.market.add(900, "gsh-night-0a"),
@@ -308,3 +322,21 @@ def test_a_job_whose_instance_another_took_over_and_closed_is_not_trained_again(
 )
 def test_a_label_that_may_have_been_cut(label: str | None, may: bool) -> None:
     assert may_be_label_of(label, "night") is may
+
+
+@pytest.mark.parametrize(
+    ("label", "job", "may"),
+    [
+        field_case("capitals", "skypilot-org/skypilot#2743", "GSH-Night-0A1B2C3D", "night", True),
+        field_case("no underscores", "skypilot-org/skypilot#3130", "gsh-night-2-0a1b2c3d", "night_2", True),
+        field_case("no dots", "skypilot-org/skypilot#3130", "gsh-v1-5-night-0a1b2c3d", "v1.5_night", True),
+        field_case("no dashes", "own: a service that takes words of letters and '_'", "gsh_night_0a1b", "night", True),
+        field_case("and cut", "own: both at once", "GSH-V1-5-NI", "v1.5_night", True),
+        field_case("blanks around", "own: a console's text field", " gsh-night-0a1b2c3d\n", "night", True),
+        field_case("another job", "own: it stays another's", "GSH-NIGHTLY-0A1B2C3D", "night", False),
+        field_case("a longer name", "own: it stays another's", "gsh_night_2_0a1b2c3d", "night", False),
+        field_case("another tool", "own: it stays a stranger's", "night_0a1b2c3d", "night", False),
+    ],
+)
+def test_a_label_that_a_service_may_have_spelt_otherwise(label: str, job: str, may: bool) -> None:
+    assert may_be_label_of(label, job) is may

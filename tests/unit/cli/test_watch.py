@@ -11,13 +11,13 @@ import pytest
 
 from harness.cli import watch as watching
 from harness.core.clock import SystemClock
-from harness.core.errors import BadInput, ProviderUnavailable, StoreFailed
+from harness.core.errors import BadInput, HarnessError, LogDamaged, ProviderUnavailable, StoreFailed
 from harness.core.ids import InstanceId, JobName
 from harness.core.ports import InstanceStatus, Provider
 from harness.job.provider import ProviderTable
 from harness.ledger.events import InstanceStopped, Opened
 from harness.ledger.locks import sole
-from harness.ledger.sql import open_store
+from harness.ledger.sql import SqlEventStore, open_store
 from tests.support.fake_clock import FakeClock
 from tests.support.faulty_provider import FaultyProvider
 from tests.support.job_histories import INSTANCE, LABEL, Log, events_of, job, trained
@@ -371,6 +371,18 @@ def test_what_is_over_the_limits_is_stopped_and_told_and_recorded(
     assert watch("--once", stops=1)[0] == 0, "what stands still is not stopped again, nor over"
 
 
+def test_what_shows_again_after_its_end_was_proven_is_stopped_and_a_closed_log_stays_closed(
+    home: Path, watch: Watch, market: Market
+) -> None:
+    _write(home, Log().closed())
+    market.add(INSTANCE, LABEL)
+    _limit(home, "per_hour = 10\n")
+    store = open_store(home / "state.db", SystemClock())
+    before = len(store.records(JobName("night")))
+    assert "was stopped, its disk kept" in watch("--once", stops=1)[1]
+    assert len(store.records(JobName("night"))) == before
+
+
 def test_within_the_limits_nothing_is_touched(home: Path, watch: Watch, market: Market) -> None:
     _write(home, trained())
     market.add(INSTANCE, LABEL)
@@ -427,6 +439,16 @@ def test_a_bill_that_cannot_be_read_is_said_and_what_is_surely_over_is_over(
     assert "limits.toml: per_month = 0.01" in out
 
 
+def test_a_bill_that_cannot_be_read_hides_nothing_that_is_listed(
+    home: Path, watch: Watch, market: Market, provider: FaultyProvider
+) -> None:
+    market.add(999, "gsh-other-0a1b2c3d")
+    provider.break_("bills", ProviderUnavailable("502"), times=0)
+    _limit(home, "per_hour = 10\nper_month = 1000\nproviders = ['vast']\nstop = 'labelled'\n")
+    assert "per_hour = 10: $15.90 bill by the hour now" in watch("--once", stops=1)[1]
+    assert market.rented[InstanceId(999)].status is InstanceStatus.STOPPED
+
+
 def test_a_stop_that_does_not_take_is_told_and_asked_for_again(
     home: Path, watch: Watch, market: Market, provider: FaultyProvider
 ) -> None:
@@ -437,6 +459,79 @@ def test_a_stop_that_does_not_take_is_told_and_asked_for_again(
     code, out, _ = watch("--once", stops=1)
     assert (code, "was NOT stopped: 429" in out) == (12, True)
     assert "was stopped, its disk kept" in watch("--once", stops=2)[1]
+
+
+def test_what_was_forgotten_is_told_though_the_limits_do_not_read(
+    home: Path, watch: Watch, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    monkeypatch.setenv("HARNESS_NOTIFY", (home / "notices").as_uri())
+    _limit(home, "per_hour = ten\n")
+    code, out, err = watch("--once")
+    assert (code, "limits.toml does not read" in " ".join(err.split())) == (2, True)
+    assert "job night: no process here works on it" in out
+    assert "job night" in _notices(home / "notices")[0]["body"]
+
+
+@pytest.mark.parametrize("error", [StoreFailed("no room"), LogDamaged("the log of job night is damaged")])
+def test_a_stop_that_cannot_be_recorded_keeps_no_other_from_being_stopped(
+    error: HarnessError, home: Path, watch: Watch, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    market.add(999, "gsh-other-0a1b2c3d")
+    _limit(home, "per_hour = 1\nstop = 'labelled'\n")
+
+    def fails(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(SqlEventStore, "append", fails)
+    code, out, _ = watch("--once", stops=2)
+    assert code == 12
+    assert [one.status for one in market.rented.values()] == [InstanceStatus.STOPPED] * 2
+    assert out.count("was stopped, its disk kept: per_hour = 1: $31.80 bill by the hour now") == 2
+    assert f"bill by the hour now; job night could not record it: {error}" in out
+
+
+@pytest.mark.parametrize("at", ["1e12", "NaN", "Infinity"])
+def test_a_memory_from_a_clock_that_ran_ahead_keeps_nothing_from_being_told(
+    at: str, home: Path, watch: Watch, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(home, trained())
+    market.add(INSTANCE, LABEL)
+    monkeypatch.setenv("HARNESS_NOTIFY", (home / "notices").as_uri())
+    watch("--once")
+    told = _notices(home / "notices")
+    memory = json.loads((home / "watch.json").read_text(encoding="utf-8"))
+    (home / "watch.json").write_text(
+        "{" + ", ".join(f"{json.dumps(key)}: {at}" for key in memory) + "}", encoding="utf-8"
+    )
+    watch("--once")
+    assert len(_notices(home / "notices")) == 2 * len(told)
+
+
+@pytest.mark.parametrize("option", ["--every=inf", "--every=nan", "--every=1e300", "--after=nan", "--again=nan"])
+def test_a_time_that_is_none_is_refused(option: str, watch: Watch) -> None:
+    assert watch(option, "--once")[0] == 2
+
+
+def test_limits_that_are_gone_are_told_once(
+    home: Path, watch: Watch, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_NOTIFY", (home / "no" / "notices").as_uri())
+    market.add(999, "by hand")
+    assert "limits.toml" not in watch("--once")[1]
+    _limit(home, "per_hour = 100\n")
+    watch("--once")
+    _limit(home, "per_hour = oops\n")
+    assert "is gone" not in watch("--once")[1]
+    (home / "limits.toml").unlink()
+    assert "limits.toml is gone (it was there at 20" in watch("--once")[1], "it is told, and nobody is reached"
+    (home / "no").mkdir()
+    assert "limits.toml is gone" in watch("--once")[1]
+    assert [one["title"] for one in _notices(home / "no" / "notices")] == ["limits.toml is gone"]
+    assert "limits.toml is gone" not in watch("--once")[1], "whoever took it away knows by now"
 
 
 def test_limits_that_do_not_read_are_no_all_clear(home: Path, watch: Watch, market: Market) -> None:

@@ -46,6 +46,14 @@ def test_its_jobs_are_known_by_their_own_names(tmp_path: Path) -> None:
         ('file = "1.toml"', 'file = "2.toml"', "cannot read the job file"),
         ("priority = 1", "priority = 0", "jobs.1.priority"),
         ("concurrency = 8", "concurrency = ", "not TOML"),
+        ("concurrency = 8", f"concurrency = {'9' * 30}", "concurrency: Input should be less than"),
+        ("concurrency = 8", "concurrency = 8\nrate = { jobs = 1, per_s = 1e300 }", "rate.per_s: Input should be less"),
+        ("concurrency = 8", "concurrency = 8\nrate = { jobs = 1, per_s = 1e-300 }", "rate.per_s: Input should be gr"),
+        ("concurrency = 8", f"concurrency = 8\nrate = {{ jobs = {'9' * 20}, per_s = 60 }}", "rate.jobs: Input should"),
+        ("concurrency = 8", f"concurrency = {'[' * 5000}{']' * 5000}", "nested too deeply"),
+        ('file = "1.toml"', 'file = "1\\u0000.toml"', "jobs.file: '1"),
+        ('file = "1.toml"', 'file = "night\\\\1.toml"', "cannot read the job file"),
+        ('file = "1.toml"', 'file = "night\\\\jobs\\1.toml"', "write Windows paths in single quotes"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, told: str) -> None:
@@ -88,3 +96,34 @@ def test_it_agrees_to_the_destruction_when_it_says_so_and_never_to_another_insta
 def test_a_job_that_it_does_not_name_any_more_is_driven_by_its_name(tmp_path: Path) -> None:
     fleet = load_fleet(write_fleet(tmp_path, 1))
     assert fleet.options(JobName("gone"), Stage.UPLOAD)[0] == "gone"
+
+
+def test_it_agrees_to_nothing_of_a_job_that_it_does_not_name(tmp_path: Path) -> None:
+    """Its budget is not among those that were agreed to: another fleet of the same name has it, or nobody any more."""
+    fleet = load_fleet(write_fleet(tmp_path, 1))
+    assert not [stage for stage in ORDER if "--yes" in fleet.options(JobName("gone"), stage)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("line", ["\n", "\r\n"])
+def test_a_file_of_any_editor_reads(encoding: str, line: str, tmp_path: Path) -> None:
+    file = write_fleet(tmp_path, 1)
+    file.write_bytes(file.read_text(encoding="utf-8").replace("\n", line).encode(encoding))
+    assert [*load_fleet(file).jobs] == ["job-0"]
+
+
+def test_a_file_of_powershells_says_how_it_is_saved(tmp_path: Path) -> None:
+    file = write_fleet(tmp_path, 1)
+    file.write_text(file.read_text(encoding="utf-8"), encoding="utf-16")
+    with pytest.raises(BadInput, match="it is not UTF-8 but UTF-16") as failed:
+        load_fleet(file)
+    assert "Set-Content -Encoding utf8" in failed.value.remedy
+
+
+def test_a_job_file_is_found_in_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "me"))
+    file = _changed(tmp_path, 'file = "1.toml"', 'file = "~/1.toml"')
+    (tmp_path / "me").mkdir()
+    (tmp_path / "1.toml").rename(tmp_path / "me" / "1.toml")
+    assert [*load_fleet(file).jobs] == ["job-0", "job-1"]

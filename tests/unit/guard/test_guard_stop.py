@@ -48,6 +48,12 @@ def test_a_stop_that_takes_no_effect_is_not_called_one(market: Market) -> None:
     assert stop_listed(provider, market.rented[IT], market.clock) == "it is running"
 
 
+def test_an_instance_that_shows_no_more_was_not_seen_to_stand_still(market: Market) -> None:
+    listed, provider = market.rented[IT], FaultyProvider(market)
+    provider.break_("instance", None, after=1, times=0)
+    assert stop_listed(provider, listed, market.clock) == "it shows no more"
+
+
 def test_a_refusal_is_told_and_an_offline_host_that_refused_may_come_back(market: Market) -> None:
     provider = FaultyProvider(market)
     provider.break_("stop", ProviderUnavailable("403 auth_error"), times=0)

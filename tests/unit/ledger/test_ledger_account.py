@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -21,7 +22,7 @@ from harness.ledger.account import (
     to_stop,
     with_one_more,
 )
-from harness.ledger.events import RentIntended
+from harness.ledger.events import Adopted, InstanceStopped, RentIntended
 from harness.ledger.history import History
 from harness.ledger.limits import AccountLimits, Stops
 from harness.ledger.ownership import Standing, Whose
@@ -60,6 +61,9 @@ def _look(*instances: Instance, volumes: Sequence[Volume] = (), bills: Sequence[
         (_look(_listed(1, status=InstanceStatus.STOPPED, disk_usd_per_hour=None)), 0.0),
         (_look(_listed(1, status=InstanceStatus.LOADING)), 10.0),
         (_look(_listed(1, status=InstanceStatus.UNKNOWN)), 10.0),
+        (_look(_listed(1), _listed(2, -50.0)), 10.0),
+        (_look(_listed(1), _listed(2, status=InstanceStatus.STOPPED, disk_usd_per_hour=-3.0)), 10.0),
+        (_look(_listed(1), volumes=[Volume(VolumeId(1), None, 1, 10.0, -9.0)]), 10.0),
         (_look(volumes=[Volume(VolumeId(1), None, 1, 10.0, 0.5), Volume(VolumeId(2), None, 1, 10.0, None)]), 0.5),
     ],
 )
@@ -84,6 +88,41 @@ def test_a_bill_counts_for_the_part_of_it_that_is_todays_and_this_months(bill: B
     assert seen.per_month == pytest.approx(month)
 
 
+def test_what_was_refunded_of_one_contract_pays_for_no_other() -> None:
+    bills = [Bill("instance", number, None, usd, NOON, NOON - HOUR_S) for number, usd in ((5, 90.0), (6, -80.0))]
+    assert spending((), {"there": _look(bills=bills)}, _at(NOON)).per_day == pytest.approx(90.0)
+
+
+@pytest.mark.parametrize(
+    ("now", "day", "month"),
+    [
+        ("2028-02-29T12:00:00", 12.0, 24.0 * 28 + 12),
+        ("2028-03-01T00:00:01", 1 / 3600, 1 / 3600),
+        ("2026-12-31T23:59:59", 24.0, 24.0 * 31),
+        ("2027-01-01T01:00:00", 1.0, 1.0),
+        ("2027-03-28T02:30:00", 2.5, 24.0 * 27 + 2.5),
+        ("2027-10-31T01:30:00", 1.5, 24.0 * 30 + 1.5),
+    ],
+    ids=["leap day", "after it", "end of the year", "a new year", "clocks go forward", "clocks go back"],
+)
+@pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Kiritimati"])
+def test_days_and_months_are_those_of_utc(
+    zone: str, now: str, day: float, month: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dollar an hour since long ago."""
+    monkeypatch.setenv("TZ", zone)
+    if hasattr(time, "tzset"):
+        time.tzset()
+    at = datetime.fromisoformat(f"{now}+00:00").timestamp()
+    bill = Bill("instance", 5, None, 24.0 * 80, at, at - 24 * 80 * HOUR_S)
+    seen = spending((), {"there": _look(bills=[bill])}, _at(at))
+    monkeypatch.undo()
+    if hasattr(time, "tzset"):
+        time.tzset()
+    assert seen.per_day == pytest.approx(day, abs=0.01)
+    assert seen.per_month == pytest.approx(month, abs=0.01)
+
+
 def _running(hours: float) -> tuple[History, float]:
     """A job whose instance has run for so long, and the time."""
     history = trained().history
@@ -99,6 +138,14 @@ def test_a_job_has_cost_what_was_charged_and_no_less_than_its_log_reckons(billed
     assert seen.per_month == pytest.approx(spent, abs=0.3)
 
 
+def test_an_instance_that_was_taken_over_is_paid_once() -> None:
+    log = Log().add(Adopted(INSTANCE, "", 7, 16.0, dataclasses.asdict(offer()), "running", BEGAN))
+    now = log.at + HOUR_S
+    bill = Bill("instance", INSTANCE, None, 20.0, now, now - HOUR_S)
+    looks: dict[object, AccountLook] = {ownership.place(log.job.provider): _look(bills=[bill])}
+    assert spending([log.history], looks, _at(now)).per_month == pytest.approx(20.0)
+
+
 @pytest.mark.parametrize("off", [-400 * HOUR_S, 0.0, 400 * HOUR_S])
 def test_a_clock_that_is_wrong_by_days_makes_nothing_dearer(off: float) -> None:
     """The log and the look were written by the same clock; the day is the provider's."""
@@ -111,6 +158,23 @@ def test_a_job_at_a_place_that_was_not_looked_at_counts_by_its_log() -> None:
     seen = spending([history], {}, _at(now))
     assert seen.per_hour == 16.0
     assert seen.per_month == pytest.approx(16.0, abs=0.3)
+
+
+@pytest.mark.parametrize(("doubting", "hour"), [(False, 0.0), (True, 15.9)])
+def test_a_list_that_lacks_what_a_log_has_alive_is_doubted_before_a_rent(hour: float, *, doubting: bool) -> None:
+    history, now = _running(0.1)
+    looks: dict[object, AccountLook] = {ownership.place(history.job.provider): _look()}
+    assert spending([history], looks, _at(now), doubting=doubting).per_hour == pytest.approx(hour, abs=0.2)
+    looks[ownership.place(history.job.provider)] = _look(dataclasses.replace(_listed(1, 15.9), id=INSTANCE))
+    assert spending([history], looks, _at(now), doubting=doubting).per_hour == pytest.approx(15.9)
+
+
+def test_a_rent_without_an_outcome_counts_at_the_most_that_it_may_cost() -> None:
+    told = _named("other", Log().add(RentIntended(LABEL, {}, 7)))
+    most = told.job.most_usd_per_hour
+    limits = AccountLimits(per_hour=most + 0.5)
+    held = with_one_more(AccountSpending(0, 0, 0), [told], Wanted(1.0, 1.0), limits, _at(BEGAN))
+    assert len(held) == 1
 
 
 LIMITS = AccountLimits(per_hour=25.0, per_day=100.0, per_month=1000.0)
@@ -198,6 +262,8 @@ def _named(name: str, log: Log) -> History:
         ((0, 0, 981.0), (), (16.0, 20.0), ["per_month"]),
         ((0, 0, 0), (Log().rented(),), (16.0, 90.0), ["per_day"]),
         ((0, 0, 0), (Log().rented(),), (16.0, 80.0), []),
+        ((0, 0, 0), (Log().rented().add(InstanceStopped(INSTANCE, "by hand")),), (16.0, 90.0), []),
+        ((0, 0, 0), (Log().rented().closed(),), (16.0, 90.0), []),
     ],
 )
 def test_one_more_may_be_rented_when_all_of_them_can_be_paid_to_their_ends(

@@ -13,6 +13,7 @@ from harness.ledger import predicted
 from harness.ledger.events import (
     Held,
     Launched,
+    PlanAgreed,
     PlanRefused,
     Relaunched,
     Rented,
@@ -51,6 +52,27 @@ def ran(log: Log, *between: JobEvent, seen: bool = True) -> Log:
 
 def told(log: Log) -> dict[str, tuple[float, float]]:
     return {one.name: (round(one.predicted), round(one.took)) for one in predicted.compared(log.history)}
+
+
+@pytest.mark.parametrize(
+    "forecast",
+    [
+        {},
+        {"parts": None},
+        {"parts": "training"},
+        {"parts": [{"seconds": 1.0}]},
+        {"parts": [{"name": "training", "seconds": None, "source": "x"}]},
+        {"parts": [{"name": "training", "seconds": "60", "source": "x"}]},
+        {"parts": ["training"]},
+    ],
+)
+def test_a_forecast_that_another_version_wrote_otherwise_foretells_nothing(forecast: dict[str, Any]) -> None:
+    log = Log()
+    shown = dataclasses.asdict(FAST)
+    log.add(PlanAgreed("--yes", (shown,), 10.0, 20.0, (forecast,)))
+    log.add(RentIntended(LABEL, shown, 7)).add(Rented(InstanceId(1), LABEL, shown, 15.9, 7))
+    assert {name: foretold for name, (foretold, _) in told(ran(log)).items()}.pop("setup") == 0
+    assert predicted.errors([log.history])
 
 
 def test_every_part_stands_beside_what_it_took() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from harness.context import RunnerContext
 from harness.core.errors import HarnessError, ProviderUnavailable, Refused
 from harness.core.ids import InstanceId, JobName
 from harness.core.lifecycle import Stage
@@ -13,8 +18,11 @@ from harness.core.ports import Bill, InstanceStatus
 from harness.ledger.events import Opened, PlanAgreed, Rented, RentFailed, RentIntended
 from harness.ledger.kinds import JobEvent
 from harness.ledger.limits import AccountLimits
+from harness.runner.affording import require_affordable
 from tests.support.context import World, make_world, other_job
-from tests.support.job_histories import job
+from tests.support.fake_clock import FakeClock
+from tests.support.job_histories import Log, job
+from tests.support.scripted_world import Market
 
 
 @pytest.fixture
@@ -104,3 +112,50 @@ def test_another_jobs_past_counts_by_its_log_where_no_bill_tells_of_it(world: Wo
     world.limits = AccountLimits(per_month=15.0)
     _refused(world, "per_month = 15: $16.16 are spent this month")
     assert Rented not in world.kinds()
+
+
+OWN = {"provider": {"kind": "ssh", "host": "box", "user": "me"}}
+EMBEDDED = {"provider": {"kind": "emulated"}}
+
+
+@pytest.mark.parametrize(
+    ("asks", "has_spent", "refused"),
+    [({}, {}, True), ({}, EMBEDDED, False), (EMBEDDED, EMBEDDED, True), (EMBEDDED, {}, False), (OWN, {}, False)],
+    ids=["both are paid", "the other nobody pays", "nobody pays either", "nobody pays this", "one's own machine"],
+)
+def test_what_nobody_pays_is_held_against_what_nobody_pays(
+    asks: dict[str, Any], has_spent: dict[str, Any], *, refused: bool
+) -> None:
+    other = Log(job(**has_spent)).rented()
+    clock = FakeClock(other.at + 3600.0)
+    history = dataclasses.replace(other.history, job=other.job.model_copy(update={"name": JobName("other")}))
+    context = SimpleNamespace(
+        job=job(**asks),
+        clock=clock,
+        limits=lambda: AccountLimits(per_month=10.0),
+        jobs=lambda: (history,),
+        provider=lambda: Market(clock),
+    )
+    with pytest.raises(Refused, match="per_month = 10") if refused else nullcontext():
+        require_affordable(cast("RunnerContext", context), 1.0, 1.0)
+
+
+@pytest.mark.parametrize("off", [-10.0 * 86_400, 10.0 * 86_400])
+def test_days_begin_by_the_providers_clock(world: World, off: float) -> None:
+    """A laptop whose battery was empty is years or days off."""
+    now = world.clock.true()
+    world.provider.break_("bills", (Bill("instance", 5, None, 80.0, now, now - 60),), times=0)
+    world.limits = AccountLimits(per_day=85.0)
+    world.clock.set(off)
+    _refused(world, "per_day = 85: $80.00 are spent today")
+
+
+def test_an_instance_that_the_list_lacks_counts(world: World) -> None:
+    """An empty or partial list is no ground to rent one more."""
+    other_job(world, 600)
+    world.market.rented.clear()
+    world.limits = AccountLimits(per_hour=31.0)
+    _refused(world, "per_hour = 31: $15.90 bill by the hour now, with it that would come to $31.80")
+    world.limits = AccountLimits(per_hour=32.0)
+    world.run(until=Stage.PROVISION)
+    assert world.market.created == 1

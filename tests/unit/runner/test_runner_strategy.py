@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.core.ids import InstanceId, Sha256
 from harness.core.lifecycle import Stage
 from harness.facts import strategy as settled
 from harness.job import strategy
-from harness.ledger.events import Launched
+from harness.ledger.events import Launched, Staged
 from harness.ledger.kinds import JobEvent
 from harness.ledger.settled import StrategySettled
 from tests.support.context import Killed, World, make_world
@@ -73,6 +75,10 @@ FALLS_BACK: list[tuple[str, int | None, Mapping[str, Any], str]] = [
     ("on a processor", 0, {"gpus": []}, "not_on_the_gpus"),
     ("on one GPU twice", 0, {"gpus": ["H100 0"] * 8}, "not_on_the_gpus"),
     ("of no versions", 0, {"versions": {}}, "versions_untold"),
+    ("slower than planned, and proven all the same", 0, {"speedup": 1.1}, "too_slow: 1.1 times one process"),
+    ("of no speed", 0, {"speedup": None}, "too_slow: None"),
+    ("of a speed in words", 0, {"speedup": "fast"}, "too_slow"),
+    ("of a speed that is one of two", 0, {"speedup": [6.4]}, "too_slow"),
     ("good words, bad end", 1, {}, "could_not_run: it ended with status 1"),
     ("killed", None, {}, "cut"),
 ]
@@ -162,6 +168,10 @@ def test_a_death_is_launched_again_by_the_same_strategy_and_without_another_proo
         {"training": {"strategy": "seeds"}},
         {"model": {"base": "another/base"}},
         {"package": {"prove": ("python3", "other.py")}},
+        {"training": {"command": ("python3", "other.py")}},
+        {"training": {"batch_size": 16}},
+        {"machine": {"gpus": 4}},
+        {"machine": {"gpu": "H200"}},
     ],
 )
 def test_a_proof_is_of_one_job_file(change: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,3 +183,18 @@ def test_a_proof_is_of_one_job_file(change: Any, tmp_path: Path, monkeypatch: py
     assert settled.settled(world.history) is None
     assert settled.used(world.history) == strategy.SEEDS
     assert settled.look(world.history).problem is not None
+
+
+def test_a_proof_is_of_one_package_on_one_instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = asked(tmp_path, monkeypatch)
+    world.box.on_prove = proving(world.box)
+    world.run(until=Stage.LAUNCH)
+    proven = world.history
+    assert proven.rental is not None
+    assert settled.used(proven) == "ddp"
+    elsewhere = dataclasses.replace(proven.rental, instance_id=InstanceId(4712))
+    for other in (
+        dataclasses.replace(proven, staged=Staged("/x", {"train.py": Sha256("ab" * 32)})),
+        dataclasses.replace(proven, rental=elsewhere),
+    ):
+        assert settled.used(other) == strategy.SEEDS
