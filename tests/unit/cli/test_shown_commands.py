@@ -70,6 +70,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         sys.stdout.write(" ".join([*names, *sorted(flags)]))
 
     monkeypatch.setattr(TyperCommand.mro()[1], "invoke", understood)
+    monkeypatch.syspath_prepend(ROOT / "training_pkg")  # a package's own programs run in its folder
     return typing(monkeypatch, capsys)
 
 
