@@ -193,6 +193,12 @@ DAMAGED = [
         "does not parse",
     ),
     field_case(
+        "adapter-three-offsets",
+        "own: written by hand",
+        header('{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4, 8]}}', 4),
+        "does not parse",
+    ),
+    field_case(
         "adapter-header-of-gigabytes",
         "own: the first eight bytes are text",
         say(ADAPTER, b"not a safetensors file at all"),

@@ -30,7 +30,7 @@ REQUIRED = (
 )
 """In the order in which the trainer writes them."""
 
-_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError)
+_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError)  # nested too deep, or with a password
 _NAME = re.compile(r"checkpoint-(\d{1,9})")
 _STATE_LIMIT = 64 << 20
 _MOST = 131072

@@ -70,7 +70,7 @@ ENTRY = textwrap.dedent(
         again = (output / "dpo" / "checkpoint-1").is_dir()
         if again and settings.RESUMES:
             print("[dpo] RESUME from models/output/dpo/checkpoint-1 at step 1")
-        for step in (1, 2):
+        for step in settings.STEPS:
             (output / "dpo" / f"checkpoint-{step}").mkdir(parents=True, exist_ok=True)
         (output / "final").mkdir(exist_ok=True)
         made = bytearray(pathlib.Path("lib/made.bin").read_bytes()[: settings.BYTES])
@@ -85,7 +85,7 @@ ENTRY = textwrap.dedent(
 )
 
 
-SETTINGS = "RESOLVED = 0\nMAPPED = 'auto'\nBYTES = None\nRESUMES = True\nCHANGES = False\nA_STEP = {}\n"
+SETTINGS = "RESOLVED = 0\nMAPPED = 'auto'\nBYTES = None\nRESUMES = True\nCHANGES = False\nA_STEP = {}\nSTEPS = (1, 2)\n"
 
 
 def rows(kind: str, count: int) -> str:
@@ -500,6 +500,11 @@ def test_a_smoke_run_whose_model_file_lacks_a_tensor(world: World) -> None:
 def test_a_smoke_run_that_begins_anew_after_a_death(world: World) -> None:
     world.edit("lib/settings.py", "RESUMES = True", "RESUMES = False")
     only(world.judge(), "smoke_run_passes", Verdict.FAIL, "did not say that it goes on at step 1")
+
+
+def test_a_smoke_run_that_leaves_nothing_to_go_on_from(world: World) -> None:
+    world.edit("lib/settings.py", "STEPS = (1, 2)", "STEPS = (1,)")
+    only(world.judge(), "smoke_run_passes", Verdict.FAIL, "there are no two checkpoints in models/output/")
 
 
 def test_a_smoke_run_that_makes_another_file_after_a_death(world: World) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from harness.core.lifecycle import Stage
 from harness.core.rate import SECONDS, Meter
-from harness.log.summary import LogSummary
+from harness.log.grammar import SFT, Step
+from harness.log.summary import LogSummary, RestsOn, TrainerLog
 from harness.runner import package, training
 from harness.runner import run as runner
 from tests.support.context import Telling, make_world
@@ -60,6 +61,27 @@ def test_a_launch_says_what_it_waits_for(tmp_path: Path, monkeypatch: pytest.Mon
     assert waits
     assert all(unit == SECONDS and total == 90 for _, unit, _, total, _ in waits)
     assert [done for _, _, done, _, _ in waits] == sorted(done for _, _, done, _, _ in waits)
+
+
+STEPS = {SFT: TrainerLog(steps=(Step(SFT, 1, 10, 1.0, 1e-4, 0.5),))}
+
+
+@pytest.mark.parametrize(
+    ("log", "spoken"),
+    [
+        (None, False),
+        (LogSummary(), False),
+        (LogSummary(plan=object()), False),  # type: ignore[arg-type]
+        (LogSummary(trainers=STEPS), False),
+        (LogSummary(plan=object(), trainers=STEPS), True),  # type: ignore[arg-type]
+        (LogSummary(rests_on=RestsOn.TRAINER, trainers=STEPS), True),
+        (LogSummary(rests_on=RestsOn.TRAINER), False),
+    ],
+)
+def test_a_training_has_spoken_once_it_has_told_a_step_of_what_it_announced(
+    log: LogSummary | None, spoken: bool
+) -> None:
+    assert training._has_spoken(log) is spoken
 
 
 @pytest.mark.parametrize(

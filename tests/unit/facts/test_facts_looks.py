@@ -1,0 +1,45 @@
+"""Looks of a job under way, over a scripted world: each tells what lies there, and by whose clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.core.lifecycle import Stage
+from harness.core.observed import CouldNotLook
+from harness.core.ports import Account
+from harness.facts import training, upload
+from harness.facts.upload import Difference
+from tests.support.context import World, make_world
+
+SCRIPT = "train_deepseek_forex.py"
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return make_world(tmp_path, monkeypatch, fast=True)
+
+
+def test_what_was_sent_is_held_against_what_lies_there(world: World) -> None:
+    world.open()
+    with pytest.raises(CouldNotLook, match="no package was staged"):
+        upload._difference(world.context(), upload.Tree(exists=True, entries=()))
+    world.run(until=Stage.UPLOAD)
+    sent = upload.look(world.context()).difference.get()
+    assert sent == Difference(len(world.history.staged.files if world.history.staged else {}), (), (), ())
+    (world.box.root / SCRIPT).write_text("# another\n")
+    (world.box.root / "stray.py").touch()
+    assert upload.look(world.context()).difference.get() == Difference(sent.same - 1, (), (SCRIPT,), ("stray.py",))
+    (world.box.root / SCRIPT).unlink()
+    assert upload.look(world.context()).difference.get() == Difference(sent.same - 1, (SCRIPT,), (), ("stray.py",))
+
+
+def test_terms_are_told_by_the_providers_clock_where_it_tells_the_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run(until=Stage.LAUNCH)
+    world.clock.set(3600.0)
+    assert training.look(world.context()).terms.get().now == world.clock.true()
+    monkeypatch.setattr(type(world.market), "account", lambda market: Account(market.user, 100.0, None))
+    assert training.look(world.context()).terms.get().now == world.clock.now() != world.clock.true()
