@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from enum import Enum
 from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from harness.core.canonical import Json
 from harness.core.ids import InstanceId
@@ -69,7 +69,7 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
         return lambda stored: None if stored is None else some(stored)
     kind, inner = getattr(hint, "__supertype__", get_origin(hint) or hint), get_args(hint)  # a NewType is its base
     if issubclass(kind, Enum):
-        return kind
+        return cast("Callable[[Any], Any]", kind)
     each = _reader(inner[0 if kind is tuple else 1] if inner else Any)
     types = {InstanceId: {int, str}, float: {float, int}}.get(hint, {kind})
 

@@ -7,7 +7,7 @@ a server: of each job one writes at a time, and reads the head that it builds on
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -217,7 +217,7 @@ def _read_head(connection: sa.Connection, job: JobName) -> Head:
     return Head(row.seq, row.digest) if row is not None else chain.EMPTY
 
 
-def _record(row: sa.Row[Any], *, brief: bool = False) -> Record:
+def _record(row: Sequence[Any], *, brief: bool = False) -> Record:
     """The record of a row; ``brief``: without what single checks said, nine tenths of a log."""
     job, seq, at, kind, text, previous, digest = row
     data = json.loads(outline.brief(kind, text) if brief and isinstance(text, str) else text)
