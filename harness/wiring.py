@@ -29,12 +29,12 @@ from harness.ledger.jobs import Ledger, folded, latest, named
 from harness.ledger.kinds import JobEvent
 from harness.ledger.limits import AccountLimits
 from harness.ledger.limits import load as load_limits
-from harness.ledger.ownership import Known
 from harness.ledger.store import EventStore
 from harness.providers import registry
 from harness.providers.registry import ProviderSettings
 
 if TYPE_CHECKING:
+    from harness.ledger.ownership import Known
     from harness.providers.assumptions import Subject
     from harness.providers.scoped_keys import StopKeyIssuer
     from harness.providers.wall import Wall

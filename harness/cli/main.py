@@ -5,6 +5,7 @@ A command's module is imported when that command is called, so that ``harness --
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 from typing import Annotated, Any, Final
@@ -116,7 +117,11 @@ class _Deferred(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """The context of the command itself, loaded here."""
-        return load(self._place, self.name or "").make_context(info_name, args, parent, **extra)
+        command = load(self._place, self.name or "")
+        if not gc.isenabled():  # by the entry point
+            gc.freeze()
+            gc.enable()
+        return command.make_context(info_name, args, parent, **extra)
 
 
 def load(place: str, name: str) -> Any:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from harness.core import canonical
 from harness.core.ids import InstanceId, OfferId, Sha256, VolumeId
-from harness.core.questions import Answers, Question
+
+if TYPE_CHECKING:
+    from harness.core.questions import Answers, Question
 
 
 class Clock(Protocol):

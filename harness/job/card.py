@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from harness.job.table import Table
 
-_Word = Annotated[str, Field(pattern=r"^[\w.+-]{1,96}$")]
+_Word = Annotated[str, Field(pattern=r"^[\w.+-]+$", max_length=96)]
 _HubId = Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$", max_length=200)]
 _Line = Annotated[str, Field(min_length=1, max_length=400, pattern=r"^[^\r\n]+$")]
 

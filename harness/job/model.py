@@ -31,7 +31,6 @@ from harness.job.table import FROM_FILE, Count, Table
 from harness.log.course import CourseLimits
 from harness.log.grammar import Trainer
 from harness.providers import registry
-from harness.static.device_maps import fits_one_gpu
 
 _ANY_JOB = re.compile(r"\bJOB\b")
 Positive = Annotated[float, Field(gt=0)]
@@ -362,6 +361,8 @@ class Job(Table):
 
     def maps_devices(self, device_map: str) -> bool:
         """True for a device map that this job's machine needs; with one GPU it need not be told to split the model."""
+        from harness.static.device_maps import fits_one_gpu  # noqa: PLC0415 - loads what parses scripts
+
         one_gpu = self.machine.gpus == 1 and self.training.device_map == "auto" and fits_one_gpu(device_map)
         return device_map == self.training.device_map or one_gpu
 

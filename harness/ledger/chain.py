@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from hashlib import sha256
+from itertools import repeat
 
 from harness.core.canonical import Json, digest
 from harness.core.ids import JobName, Sha256
@@ -60,16 +62,19 @@ def head_of(events: Sequence[Record]) -> Head:
     return Head(events[-1].seq, events[-1].digest) if events else EMPTY
 
 
-def problems(events: Sequence[Record], head: Head) -> tuple[str, ...]:
-    """Everything that is wrong with a log read in order of ``seq``, each naming its event; empty when it is whole."""
+def problems(events: Sequence[Record], head: Head, stored: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Everything that is wrong with a log read in order of ``seq``, each naming its event; empty when it is whole.
+
+    ``stored``: data of each as it stands in the store; the events' own may then be less.
+    """
     found: list[str] = []
     last = EMPTY
-    for event in events:
+    for event, text in zip(events, repeat(None) if stored is None else stored, strict=stored is not None):
         if event.seq != last.seq + 1:
             found.append(f"{_span(last.seq + 1, event.seq - 1)} missing")
         elif event.previous != last.digest:
             found.append(f"event {event.seq} ({event.kind}) does not follow event {last.seq}: one of them was replaced")
-        if not is_sealed(event):
+        if not is_sealed(event, text):
             found.append(f"event {event.seq} ({event.kind}) was changed after it was written")
         last = Head(event.seq, event.digest)
     if last.seq < head.seq:
@@ -99,6 +104,11 @@ def is_sealed(event: Record, stored: str | None = None) -> bool:
 def _digest(event: Record, stored: str | None = None) -> str:
     if stored is None:
         return digest({one.name: getattr(event, one.name) for one in fields(event) if one.name != "digest"})
-    job, kind, previous = map(json.dumps, (event.job, event.kind, event.previous))
+    job, kind, previous = _quoted(event.job), _quoted(event.kind), json.dumps(event.previous)
     told = f'{{"at":{event.at!r},"data":{stored},"job":{job},"kind":{kind},"previous":{previous},"seq":{event.seq}}}'
     return sha256(told.encode()).hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _quoted(name: str) -> str:
+    return json.dumps(name)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from enum import Enum
 from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from harness.core.canonical import Json
 from harness.core.ids import InstanceId
@@ -68,24 +68,21 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
         some = _reader(get_args(hint)[0])
         return lambda stored: None if stored is None else some(stored)
     kind, inner = getattr(hint, "__supertype__", get_origin(hint) or hint), get_args(hint)  # a NewType is its base
+    if issubclass(kind, Enum):
+        return cast("Callable[[Any], Any]", kind)
     each = _reader(inner[0 if kind is tuple else 1] if inner else Any)
+    types = {InstanceId: {int, str}, float: {float, int}}.get(hint, {kind})
 
     def read(stored: Any) -> Any:
+        if type(stored) in types:
+            return stored
         if kind is tuple and isinstance(stored, list | tuple):
             return tuple(map(each, stored))
         if kind is Mapping and isinstance(stored, Mapping):
             return stored if inner[1] is Any else {key: each(one) for key, one in stored.items()}
-        if issubclass(kind, Enum):
-            return kind(stored)
-        if type(stored) is kind or (kind is float and type(stored) is int) or (hint is InstanceId and _is_id(stored)):
-            return stored
         raise ValueError(f"{stored!r:.80}, not {getattr(kind, '__name__', kind)}")
 
     return read
-
-
-def _is_id(stored: Any) -> bool:
-    return type(stored) in {int, str}
 
 
 def _json(value: Any) -> Any:

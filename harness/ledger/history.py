@@ -182,7 +182,7 @@ def fold(records: Iterable[Record]) -> History:
         known.append(record)
     if history is None:
         raise ValueError("the event log is empty")
-    return replace(history, records=tuple(known))
+    return _set(history, records=tuple(known))
 
 
 def placed(history: History, directory: PurePath) -> History:
@@ -196,14 +196,15 @@ def placed(history: History, directory: PurePath) -> History:
 
 def extended(history: History, record: Record) -> History:
     """The history after one more record: what folding all of them again would give."""
-    return replace(_after(history, record), records=(*history.records, record))
+    return replace(_after(replace(history), record), records=(*history.records, record))
 
 
 def _after(history: History | None, record: Record) -> History:
+    """The history after a record, which may be the very one that was given, changed."""
     event = decode(record)
     if isinstance(event, events.Opened):
         job = Job.model_validate(event.job, extra="ignore")  # a later version may have dropped a field
-        return History(job=job) if history is None else replace(history, job=job, agreed=None)
+        return History(job=job) if history is None else _set(history, job=job, agreed=None)
     if history is None:
         raise ValueError("the event log does not begin with 'opened'")
     return history if event is None else _apply(history, event, record.at)
@@ -212,82 +213,90 @@ def _after(history: History | None, record: Record) -> History:
 def _apply(history: History, event: JobEvent, at: float) -> History:  # noqa: C901, PLR0911, PLR0912 - one case a kind
     match event:
         case events.StageEntered(stage):
-            return replace(history, entered={stage: at, **history.entered}, held=None)
+            return _set(history, entered={stage: at, **history.entered}, held=None)
         case events.Staged():
-            staged = replace(history, staged=event)
-            return staged if history.staged is None and not staged.repackaged else replace(staged, agreed=None)
+            first = history.staged is None
+            _set(history, staged=event)
+            return history if first and not history.repackaged else _set(history, agreed=None)
         case events.PlanAgreed():
-            return replace(history, agreed=event, agreed_at=at)
+            return _set(history, agreed=event, agreed_at=at)
         case events.PlanRefused():
-            return replace(history, agreed=None)
+            return _set(history, agreed=None)
         case events.RentIntended():
-            return replace(history, intended=event, intended_at=at, labels=(*history.labels, event.label))
+            return _set(history, intended=event, intended_at=at, labels=(*history.labels, event.label))
         case events.RentFailed():
-            return replace(history, intended=None)
+            return _set(history, intended=None)
         case events.Rented() | events.Adopted():
             rental = Rental(event.instance_id, event.label, event.usd_per_hour, event.offer, at, event.owner)
-            return replace(history, rental=rental, agreed=None, pin=None, strategy=None, instance_stopped=False)
+            return _set(history, rental=rental, agreed=None, pin=None, strategy=None, instance_stopped=False)
         case events.Uploaded() | events.Installed():
-            return replace(history, strategy=None)
+            return _set(history, strategy=None)
         case settled.StrategySettled():
-            return replace(history, strategy=event)
+            return _set(history, strategy=event)
         case events.Pinned():
-            return replace(history, pin=event)
+            return _set(history, pin=event)
         case events.Launched() | events.Relaunched():
-            return replace(history, launches=history.launches + 1, launched_at=at, trained_at=None, at_work=None)
+            return _set(history, launches=history.launches + 1, launched_at=at, trained_at=None, at_work=None)
         case noted.AtWork():
-            return replace(history, at_work=event.part)
+            return _set(history, at_work=event.part)
         case events.Trained():
-            return replace(history, trained_at=event.at)
+            return _set(history, trained_at=event.at)
         case events.ArtifactRecorded():
             artifact = recorded(event.path, event.size, event.sha256, event.files)
-            return replace(history, artifact=artifact, evaluation_at=None, evaluated=None)
+            return _set(history, artifact=artifact, evaluation_at=None, evaluated=None)
         case events.Fetched():
-            return replace(history, fetched=_local(event))
+            return _set(history, fetched=_local(event))
         case events.GateJudged():
             gates, judged_at = {**history.gates, event.stage: event}, {**history.judged_at, event.stage: at}
-            return replace(history, gates=gates, judged_at=judged_at)
+            return _set(history, gates=gates, judged_at=judged_at)
         case events.Reopened():
             gates = {stage: gate for stage, gate in history.gates.items() if stage is not event.stage}
-            return replace(history, gates=gates, verified=None, release_path=None, release_sha256=None, confirmed=None)
+            return _set(history, gates=gates, verified=None, release_path=None, release_sha256=None, confirmed=None)
         case events.Verified():
-            return replace(history, verified=_local(event))
+            return _set(history, verified=_local(event))
         case events.EvaluationBegun():
-            return replace(history, evaluation_at=at)
+            return _set(history, evaluation_at=at)
         case events.Evaluated():
-            return replace(history, evaluated=event)
+            return _set(history, evaluated=event)
         case events.Released():
-            return replace(history, release_path=event.path, release_sha256=event.sha256)
+            return _set(history, release_path=event.path, release_sha256=event.sha256)
         case events.Confirmed():
-            return replace(history, confirmed=event.how)
+            return _set(history, confirmed=event.how)
         case events.Guarded():
-            return replace(history, guarded=event)
+            return _set(history, guarded=event)
         case events.DestroyIntended():
-            return replace(history, destroy_intended=True)
+            return _set(history, destroy_intended=True)
         case events.DestroyRequested():
-            return replace(history, destroy_reply=event.reply)
+            return _set(history, destroy_reply=event.reply)
         case events.Destroyed():
-            return replace(history, destroyed=event)
+            return _set(history, destroyed=event)
         case events.Abandoned():
             # Nothing of the job is left but its configuration: the next run begins with preflight.
             return History(job=history.job, records=history.records, labels=history.labels)
         case events.Lost():
             # As after an abandonment, but that the next instance goes on from what was mirrored of this one.
             fresh = History(job=history.job, records=history.records, labels=history.labels, lost=event)
-            return replace(fresh, agreed=history.agreed, agreed_at=history.agreed_at)
+            return _set(fresh, agreed=history.agreed, agreed_at=history.agreed_at)
         case events.Resumes():
-            return replace(history, resumes=event)
+            return _set(history, resumes=event)
         case events.Closed():
-            return replace(history, closed=True, held=None)
+            return _set(history, closed=True, held=None)
         case events.Held():
-            return replace(history, held=event)
+            return _set(history, held=event)
         case events.InstanceStopped():
-            return replace(history, instance_stopped=True)
+            return _set(history, instance_stopped=True)
         case events.InstanceStarted():
             # No training runs on a box that was just started: its time counts from here.
-            return replace(history, instance_stopped=False, launched_at=None if history.launched_at is None else at)
+            return _set(history, instance_stopped=False, launched_at=None if history.launched_at is None else at)
         case _:  # of interest to the report alone
             return history
+
+
+def _set(history: History, **changes: Any) -> History:
+    """A history that is still being folded, which nobody else has, with other values: a copy of it costs far more."""
+    for name, value in changes.items():
+        object.__setattr__(history, name, value)
+    return history
 
 
 def _local(event: events.Fetched | events.Verified) -> LocalFile:

@@ -68,8 +68,9 @@ class Imported:
         del within_s
         raise self.refusal(job)
 
-    def records(self, job: JobName) -> tuple[Record, ...]:
-        """The job's records in order, their chain verified."""
+    def records(self, job: JobName, *, brief: bool = False) -> tuple[Record, ...]:
+        """The job's records in order, their chain verified, all of each."""
+        del brief
         if job not in self.jobs():
             return ()
         try:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.core.canonical import Json
 from harness.core.clock import SystemClock
@@ -13,15 +14,17 @@ from harness.core.errors import BadInput, LogDamaged
 from harness.core.ids import InstanceId, JobName, job_name
 from harness.core.text import did_you_mean
 from harness.job.model import Job
-from harness.job.provider import ProviderTable
-from harness.ledger import ownership, rows, throwaway, timings
+from harness.ledger import rows
 from harness.ledger.chain import Record
 from harness.ledger.events import Closed, Opened
 from harness.ledger.history import History, fold, placed
-from harness.ledger.ownership import Known
 from harness.ledger.remembered import remembered
 from harness.ledger.store import EventStore
-from harness.ledger.throwaway import Throwaway
+
+if TYPE_CHECKING:
+    from harness.job.provider import ProviderTable
+    from harness.ledger.ownership import Known
+    from harness.ledger.throwaway import Throwaway
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,15 @@ class Ledger:
     folders: Path | None = None
 
     def read(self) -> tuple[Mapping[JobName, History], Mapping[JobName, LogDamaged]]:
-        """Every job's history, and why the others have none; raises StoreFailed when there is no store to read."""
+        """Every job's history, and why the others have none; raises StoreFailed when there is no store to read.
+
+        Each log is verified whole; what single checks said in a gate may be left out of the histories.
+        """
         histories: dict[JobName, History] = {}
         unreadable: dict[JobName, LogDamaged] = {}
         for name in self.store.jobs():
             try:
-                histories[name] = folded(name, self.store.records(name))
+                histories[name] = folded(name, self.store.records(name, brief=True))
             except LogDamaged as error:
                 unreadable[name] = error
         return histories, unreadable
@@ -45,16 +51,21 @@ class Ledger:
     def outlined(self) -> tuple[History, ...]:
         """Every job, from the outline of its log; raises LogDamaged for one that does not read."""
         return tuple(
-            folded(name, outline or self.store.records(name)) for name, outline in self.store.outlines().items()
+            folded(name, outline or self.store.records(name, brief=True))
+            for name, outline in self.store.outlines().items()
         )
 
     def known(self, at: ProviderTable) -> Known:
         """Everything that all jobs have had at a provider, as far as their logs read."""
+        from harness.ledger import ownership  # noqa: PLC0415 - a list of jobs needs none
+
         histories, unreadable = self.read()
         return ownership.known(histories.values(), at, unreadable, self.throwaways())
 
     def throwaways(self) -> tuple[Throwaway, ...]:
         """Every conformance run of this user; none where the folders are not looked at."""
+        from harness.ledger import throwaway  # noqa: PLC0415 - a list of jobs needs none
+
         return () if self.folders is None else throwaway.runs(self.folders.parent, SystemClock())
 
     def closed(self) -> frozenset[JobName]:
@@ -63,12 +74,14 @@ class Ledger:
 
     def earlier(self, job: Job) -> tuple[History, ...]:
         """Closed jobs whose times are a measure of this one's, the newest first, as far as their logs read."""
+        from harness.ledger import timings  # noqa: PLC0415 - a list of jobs needs none
+
         found: list[tuple[float, History]] = []
         for name, outline in self.store.outlines().items():
             if outline and any(record.kind == Closed.kind for record in outline):
                 with suppress(LogDamaged):
                     if timings.alike(folded(name, outline).job, job):
-                        found.append((outline[-1].at, folded(name, self.store.records(name))))
+                        found.append((outline[-1].at, folded(name, self.store.records(name, brief=True))))
         return tuple(history for _, history in sorted(found, key=lambda one: one[0], reverse=True))
 
     def lost(self) -> Mapping[JobName, LogDamaged]:
@@ -95,12 +108,14 @@ class Ledger:
         ``at``: only a job at this provider; another one's numbers mean other instances. Raises LogDamaged when
         none has it, and a log that does not read may be that job's.
         """
+        from harness.ledger.ownership import place  # noqa: PLC0415 - a list of jobs needs none
+
         histories, unreadable = self.read()
         having = [
             (history.alive is None, name)
             for name, history in histories.items()
             if history.rental is not None and history.rental.instance_id == instance_id
-            if at is None or ownership.place(history.job.provider) == ownership.place(at)
+            if at is None or place(history.job.provider) == place(at)
         ]
         if having:
             return min(having)[1]
@@ -125,12 +140,12 @@ class Ledger:
         if name not in self.store.jobs():
             self.require_log(JobName(name))
             return None
-        history = folded(named(name), self.store.records(named(name)))
+        history = folded(named(name), self.store.records(named(name), brief=True))
         return history.job, Path(history.all(Opened)[-1].file)
 
     def adopted(self, name: JobName) -> bool:
         """True for a job that took its instance over."""
-        return folded(name, self.store.records(name)).job.adopted
+        return folded(name, self.store.records(name, brief=True)).job.adopted
 
     def rows(self, now: float) -> list[dict[str, Json]]:
         """State of every job, told from the outline of its log; of one whose outline is odd, from the whole of it."""
@@ -185,7 +200,7 @@ def latest(*stores: EventStore) -> JobName:
     """The job whose log was last written to, in the first store that has one; raises BadInput when there is none."""
     store = next((store for store in stores if store.jobs()), stores[0])
     try:
-        newest = {name: records[-1].at for name in store.jobs() if (records := store.records(name))}
+        newest = {name: (told or store.records(name))[-1].at for name, told in store.outlines().items()}
     except LogDamaged as error:
         raise LogDamaged(
             f"which job moved last cannot be told: {error}", remedy=f"Name the job that is meant. {error.remedy}"

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
-
 from harness.core.errors import JobBusy, StoreFailed
 from harness.core.ports import Clock
 from harness.core.text import printable
@@ -28,6 +26,8 @@ def sole(directory: Path, name: str, what: str, clock: Clock, *, names: bool = T
     The holder is named in a file of its own beside the lock: Windows lets nobody read a locked file. Not ``names``:
     somebody who only tries the lock.
     """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - whoever only looks locks nothing
+
     lock = FileLock(directory / f"{name}.lock", timeout=0)
     holder = directory / f"{name}.holder.json"
     try:

@@ -7,10 +7,10 @@ a server: of each job one writes at a time, and reads the head that it builds on
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from harness.core.errors import Conflict, LogDamaged, StoreFailed
 from harness.core.ids import JobName, Sha256
 from harness.core.ports import Clock
 from harness.core.text import printable
-from harness.ledger import billing, chain, database, schema
+from harness.ledger import chain, database, outline, schema
 from harness.ledger.chain import Head, Record
 from harness.ledger.codec import decode, encode
 from harness.ledger.database import Database
@@ -91,9 +91,9 @@ class SqlEventStore:
 
         return self.database.run(write, sole=name_of(job))
 
-    def records(self, job: JobName) -> tuple[Record, ...]:
+    def records(self, job: JobName, *, brief: bool = False) -> tuple[Record, ...]:
         """The job's records in order. Raises LogDamaged naming the first that is changed or missing."""
-        log, wrong = self._read(job)
+        log, wrong = self._read(job, brief=brief)
         if wrong:
             raise LogDamaged(f"the log of job {job} in {self.database.place} is damaged: {wrong[0]}")
         return log
@@ -107,15 +107,13 @@ class SqlEventStore:
         """Of every job the events that say where it stands; see ``EventStore.outlines``."""
         events, heads = EVENTS.c, HEADS.c
         # By the index alone: a log of many polls is far larger than what is told of it.
-        last = sa.select(events.job, sa.func.max(events.seq).label("seq")).group_by(events.job, events.kind)
-        of_a_stage = last.where(events.kind.in_(schema.OF_A_STAGE)).group_by(events.stage)
-        whole = sa.select(events.job, events.seq).where(sa.or_(events.seq == 1, events.kind.in_(billing.COUNTED)))
-        picked = last.union(of_a_stage, whole).subquery()
-        rows_of = (
-            sa.select(*_COLUMNS)
-            .join(picked, sa.and_(picked.c.job == events.job, picked.c.seq == events.seq))
-            .order_by(events.job, events.seq)
-        )
+        newest = sa.func.max(events.seq).label("seq")
+        last = sa.select(events.job, newest).group_by(events.job, events.kind, events.stage)
+        last = last.having(events.kind.not_in(outline.ASIDE))
+        whole = sa.select(events.job, events.seq).where(sa.or_(events.seq == 1, events.kind.in_(outline.WHOLE)))
+        picked = last.union(whole, sa.select(heads.job, heads.seq)).subquery()
+        # In no order: the database would carry the texts along while it sorts.
+        rows_of = sa.select(*_COLUMNS).join(picked, sa.and_(picked.c.job == events.job, picked.c.seq == events.seq))
         counts_of = sa.select(events.job, sa.func.count().label("count")).group_by(events.job)
         counts, known, rows = self.database.run(
             lambda connection: (
@@ -135,11 +133,11 @@ class SqlEventStore:
             found[record.job].append(record)
             if not chain.is_sealed(record, row.data):
                 odd.add(record.job)
-        odd |= {
-            job
-            for job, records in found.items()
-            if known.get(job) != chain.head_of(records) or counts.get(job, 0) != chain.head_of(records).seq
-        }
+        for job, records in found.items():
+            records.sort(key=attrgetter("seq"))
+            newest_of = chain.head_of(records)
+            if known.get(job) != newest_of or counts.get(job, 0) != newest_of.seq:
+                odd.add(job)
         return {job: None if job in odd else tuple(records) for job, records in sorted(found.items())}
 
     def verify(self, job: JobName) -> tuple[str, ...]:
@@ -189,18 +187,19 @@ class SqlEventStore:
             )
         return text.decode("ascii")
 
-    def _read(self, job: JobName) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+    def _read(self, job: JobName, *, brief: bool = False) -> tuple[tuple[Record, ...], tuple[str, ...]]:
         rows_of = sa.select(*_COLUMNS).where(EVENTS.c.job == job).order_by(EVENTS.c.seq)
         rows, head = self.database.run(
             lambda connection: (connection.execute(rows_of).all(), _read_head(connection, job))
         )
-        log, unreadable = [], []
+        log, stored, unreadable = [], [], []
         for row in rows:
             try:
-                log.append(_record(row))
+                log.append(_record(row, brief=brief))
+                stored.append(row.data)
             except (ValueError, RecursionError) as error:
                 unreadable.append(f"event {row.seq} cannot be read: {printable(str(error), 200)}")
-        return tuple(log), (*unreadable, *chain.problems(log, head))
+        return tuple(log), (*unreadable, *chain.problems(log, head, stored))
 
 
 _REPORT = "This is a fault of the harness: report it with the message above."
@@ -218,14 +217,10 @@ def _read_head(connection: sa.Connection, job: JobName) -> Head:
     return Head(row.seq, row.digest) if row is not None else chain.EMPTY
 
 
-def _record(row: sa.Row[Any], *, brief: bool = False) -> Record:
+def _record(row: Sequence[Any], *, brief: bool = False) -> Record:
     """The record of a row; ``brief``: without what single checks said, nine tenths of a log."""
-    text = _RESULT.sub("{}", row.data) if brief and isinstance(row.data, str) else row.data
-    data = json.loads(text)
-    if not isinstance(data, dict) or not isinstance(row.at, float) or not isinstance(row.seq, int):
+    job, seq, at, kind, text, previous, digest = row
+    data = json.loads(outline.brief(kind, text) if brief and isinstance(text, str) else text)
+    if not isinstance(data, dict) or not isinstance(at, float) or not isinstance(seq, int):
         raise ValueError("a column holds another type than it was given")  # noqa: TRY004 - one error for the caller
-    return Record(row.seq, JobName(row.job), row.at, row.kind, data, row.previous, row.digest)
-
-
-_RESULT = re.compile(r'(?<="result":)\{.*\}(?=,"stage":)')
-"""A gate's result in the one spelling of what is stored: a quote inside a text is escaped there, so it ends nothing."""
+    return Record(seq, JobName(job), at, kind, data, previous, digest)

@@ -22,14 +22,17 @@ class EventStore(Protocol):
         goes behind whatever is there. Raises StoreFailed when a field is not of its type.
         """
 
-    def records(self, job: JobName) -> tuple[Record, ...]:
-        """The job's records in order, their chain verified; empty for a job that has none."""
+    def records(self, job: JobName, *, brief: bool = False) -> tuple[Record, ...]:
+        """The job's records in order, their chain verified; empty for a job that has none.
+
+        ``brief``: verified as they are stored, what single checks said, most of a log, may be left out of them.
+        """
 
     def jobs(self) -> tuple[JobName, ...]:
         """Every job that has an event, by name."""
 
     def outlines(self) -> Mapping[JobName, tuple[Record, ...] | None]:
-        """Of every job the events that say where it stands: the first, the newest of each kind, gates and money whole.
+        """Of every job the events that say where it stands, as ``outline`` picks them: the first and the newest, too.
 
         Each is as it was written and the newest is the log's head; that the others are, too, only ``records`` tells.
         What single checks said in a gate may be left out of them.

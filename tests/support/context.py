@@ -70,7 +70,8 @@ class MemoryStore:
         log.append(record)
         return record
 
-    def records(self, job: JobName) -> tuple[Record, ...]:
+    def records(self, job: JobName, *, brief: bool = False) -> tuple[Record, ...]:
+        del brief
         return tuple(self.logs.get(job, ()))
 
     def jobs(self) -> tuple[JobName, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 
 from harness.cli import main
 from harness.emulator import scenario
+from harness.job.model import Job
 
 HEAVY = frozenset(
     {"torch", "transformers", "vastai", "requests", "aiohttp", "asyncssh", "numpy", "xllamacpp", "pytest"}
@@ -24,7 +27,11 @@ ROOMS = frozenset({"harness.runner", "harness.facts", "harness.remote", "harness
 LOADS_NONE_OF: dict[tuple[str, ...], frozenset[str]] = {
     ("--version",): HEAVY | ADAPTERS | TABLES | TERMINAL | ROOMS,
     ("--help",): HEAVY | ADAPTERS | TABLES | ROOMS | {"harness.wiring"},
-    ("status",): HEAVY | ADAPTERS | ROOMS | {"rich", "harness.guard", "harness.report", "harness.providers.vast"},
+    ("status",): HEAVY
+    | ADAPTERS
+    | ROOMS
+    | {"rich", "jinja2", "filelock", "harness.guard", "harness.report", "harness.static", "harness.providers.vast"}
+    | {"harness.core.questions", "harness.ledger.ownership", "harness.ledger.throwaway", "harness.ledger.timings"},
 }
 """Command lines, and what must not have been imported when they end."""
 
@@ -41,7 +48,7 @@ sys.stdout.write("\\nLOADED " + " ".join(sorted(sys.modules)))
 
 
 def loaded(*words: str, home: Path) -> frozenset[str]:
-    """Every module, and every package above one, that a call of the command line has imported."""
+    """Every module, and every package above one, that a call of the command line has imported: three names deep."""
     done = subprocess.run(
         [sys.executable, "-c", CALL, *words],
         capture_output=True,
@@ -50,12 +57,31 @@ def loaded(*words: str, home: Path) -> frozenset[str]:
         env={"HARNESS_HOME": str(home), "PATH": "", "PYTHONPATH": str(Path(main.__file__).parents[2])},
     )
     names = done.stdout.rpartition("LOADED ")[2].split()
-    return frozenset(".".join(parts[:count]) for name in names for parts in [name.split(".")] for count in (1, 2))
+    return frozenset(".".join(parts[:count]) for name in names for parts in [name.split(".")] for count in (1, 2, 3))
 
 
 @pytest.mark.parametrize("words", LOADS_NONE_OF, ids=" ".join)
 def test_a_command_loads_what_it_needs_and_no_more(words: tuple[str, ...], tmp_path: Path) -> None:
     assert not loaded(*words, home=tmp_path) & LOADS_NONE_OF[words]
+
+
+def test_no_pattern_of_a_job_file_takes_long_to_compile() -> None:
+    """A bounded repetition of a class of many characters is unrolled: one took a twentieth of every start."""
+    bounded = r"\\\\w[^\"]*\{\d"
+    assert not re.search(bounded, json.dumps(Job.model_json_schema()))
+
+
+def test_the_collector_of_garbage_works_again_when_the_command_does(tmp_path: Path) -> None:
+    asked = CALL.replace("sys.stdout.write", "import gc; print('COLLECTS', gc.isenabled(), gc.get_freeze_count() > 0);")
+    for words, frozen in ((["--help"], False), (["status"], True)):
+        done = subprocess.run(
+            [sys.executable, "-c", asked, *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"HARNESS_HOME": str(tmp_path), "PATH": "", "PYTHONPATH": str(Path(main.__file__).parents[2])},
+        )
+        assert f"COLLECTS True {frozen}" in done.stdout
 
 
 def test_what_is_loaded_would_be_seen(tmp_path: Path) -> None:
