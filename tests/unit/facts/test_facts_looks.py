@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.answers import Tree
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook
 from harness.core.ports import Account
@@ -24,7 +25,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_what_was_sent_is_held_against_what_lies_there(world: World) -> None:
     world.open()
     with pytest.raises(CouldNotLook, match="no package was staged"):
-        upload._difference(world.context(), upload.Tree(exists=True, entries=()))
+        upload._difference(world.context(), Tree(exists=True, entries=()))
     world.run(until=Stage.UPLOAD)
     sent = upload.look(world.context()).difference.get()
     assert sent == Difference(len(world.history.staged.files if world.history.staged else {}), (), (), ())
