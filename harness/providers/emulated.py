@@ -37,8 +37,8 @@ __all__ = (
     "emulator_home",
     "ensure_emulator",
     "open_emulated",
-    "open_key_issuer",
     "open_provider",
+    "open_stop_keys",
     "open_subject",
 )
 
@@ -74,11 +74,11 @@ def open_subject(settings: ProviderSettings) -> Subject:
     """The embedded provider, with the beliefs about the real one: it speaks the same."""
     from harness.providers.vast.trials import subject  # noqa: PLC0415 - one command needs it
 
-    return subject(_running(settings), settings.clock, open_key_issuer(settings), UNPACED, name=NAME)
+    return subject(_running(settings), settings.clock, open_stop_keys(settings), UNPACED, name=NAME)
 
 
-def open_key_issuer(settings: ProviderSettings) -> VastKeyIssuer:
-    """The scoped keys of the embedded provider."""
+def open_stop_keys(settings: ProviderSettings) -> VastKeyIssuer:
+    """The scoped keys of the embedded provider; no wall is built with them, for its own key lies open."""
     found = _running(settings)
     home = emulator_home(settings.home, settings.read(EmulatedSettings).scenario)
     return VastKeyIssuer(found.server_url, {"VAST_API_KEY": found.api_key}, home, settings.clock, UNPACED)

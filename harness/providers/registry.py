@@ -144,17 +144,14 @@ def open_key_issuer(settings: ProviderSettings) -> KeyIssuer:
 
 def open_stop_keys(settings: ProviderSettings) -> StopKeyIssuer:
     """The keys of a kind that stop one instance and nothing else; raises BadInput for a kind that has none."""
-    from harness.providers.scoped_keys import StopKeyIssuer  # noqa: PLC0415 - one setting needs it
-
-    factory = getattr(import_module(_load(settings.kind).__module__), "open_key_issuer", None)
-    issuer = None if factory is None else factory(settings)
-    if not isinstance(issuer, StopKeyIssuer):
+    factory = getattr(import_module(_load(settings.kind).__module__), "open_stop_keys", None)
+    if factory is None:
         raise BadInput(
             f"limits.stop_unheard_s: the provider of kind {settings.kind!r} issues no key that can do nothing but stop "
             "one instance, and no other is put on a box",
             remedy="Take limits.stop_unheard_s out of the job file; harness watch looks after what was forgotten.",
         )
-    return issuer
+    return cast("StopKeyIssuer", factory(settings))
 
 
 def open_subject(settings: ProviderSettings) -> Subject:

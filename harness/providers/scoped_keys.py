@@ -1,6 +1,7 @@
 """API keys with a part of an account's rights: what an adapter offers so that a wall can be built with them.
 
-An adapter offers it by a function ``open_key_issuer(settings)`` beside its ``open_provider``.
+An adapter offers it by a function ``open_key_issuer(settings)`` beside its ``open_provider``; keys that a box may
+be given, by ``open_stop_keys(settings)``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from harness.core.canonical import Json
 from harness.core.ids import InstanceId
@@ -101,7 +102,6 @@ class KeyedRequest:
     body: Mapping[str, Json]
 
 
-@runtime_checkable
 class StopKeyIssuer(KeyIssuer, Protocol):
     """A ``KeyIssuer`` whose keys can be held to stopping one instance: what a box may be given."""
 

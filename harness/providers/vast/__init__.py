@@ -18,7 +18,7 @@ from harness.providers.vast.keys import VastKeyIssuer
 from harness.providers.vast.provider import VastProvider
 from harness.providers.wall import working_key
 
-__all__ = ("ASSUMPTIONS", "open_key_issuer", "open_provider", "open_subject")
+__all__ = ("ASSUMPTIONS", "open_key_issuer", "open_provider", "open_stop_keys", "open_subject")
 
 
 class VastSettings(BaseModel):
@@ -56,3 +56,7 @@ def open_key_issuer(settings: ProviderSettings) -> VastKeyIssuer:
     """The scoped keys of the account; nothing is asked yet."""
     server = server_of(settings.environ, settings.read(VastSettings).server_url)
     return VastKeyIssuer(server, settings.environ, Path.home(), settings.clock, Pace())
+
+
+open_stop_keys = open_key_issuer
+"""The same, for a box."""

@@ -15,7 +15,10 @@ AGAIN = {
     "StoreFailed", "LogDamaged", "Conflict", "JobBusy", "LeaseLost",
 }  # fmt: skip
 """Told apart by their exit codes alone: some of these are tried again in vain, and then held."""
-HELD = {"HarnessError", "BadInput", "NoKey", "GateHeld", "Unaccounted", "Refused", "MissingExtra", "StillBilling"}
+HELD = {
+    "HarnessError", "BadInput", "NoKey", "GateHeld", "Unaccounted", "Claimed", "Refused", "MissingExtra",
+    "StillBilling",
+}  # fmt: skip
 
 
 def _all(of: type[errors.HarnessError] = errors.HarnessError) -> Iterator[type[errors.HarnessError]]:
