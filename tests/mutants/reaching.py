@@ -60,7 +60,7 @@ class Reaching:
         if at_import and (names := frozenset(_named(text, mutant.line))):
             word = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(names)))})\b")
             for path, lines in self.lines.items():
-                written = self.texts[path].splitlines()
+                written = [*self.texts[path].splitlines(), ""]  # a module without a line runs through its first
                 found |= {test for line, tests in lines.items() if word.search(written[line - 1]) for test in tests}
         word_of_module = Path(mutant.path).stem.removeprefix("check_")
 
