@@ -39,6 +39,8 @@ class Reaching:
                 for context in (test, *shared):
                     of_context[context].add(test)
             for path, contexts in seen["lines"].items():
+                if not path.endswith(".py"):  # a template, whose lines are those of what it became
+                    continue
                 found.texts[path] = (tree / path).read_text("utf-8")
                 lines = found.lines.setdefault(path, defaultdict(set))
                 for context, numbers in contexts.items():
@@ -60,7 +62,7 @@ class Reaching:
         if at_import and (names := frozenset(_named(text, mutant.line))):
             word = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(names)))})\b")
             for path, lines in self.lines.items():
-                written = [*self.texts[path].splitlines(), ""]  # a module without a line runs through its first
+                written = self.texts[path].splitlines()
                 found |= {test for line, tests in lines.items() if word.search(written[line - 1]) for test in tests}
         word_of_module = Path(mutant.path).stem.removeprefix("check_")
 

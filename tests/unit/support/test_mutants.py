@@ -98,8 +98,8 @@ def test_a_mutant_is_judged_by_the_tests_that_run_through_it(tmp_path: Path) -> 
         "fixture t box": [5],
         "t/test_gone.py::failed": [4, 5],
     }
-    (tmp_path / "__init__.py").touch()
-    others = {"other.py": {"t/test_b.py::long": [2]}, "__init__.py": {"t/test_b.py::long": [1]}}
+    (tmp_path / "page.jinja").write_text("one line", "utf-8")
+    others = {"other.py": {"t/test_b.py::long": [2]}, "page.jinja": {"t/test_b.py::long": [30]}}
     reaching = seen_by(tmp_path, tests, {"room.py": of_room, **others})
     assert reaching.tests(mutant("room.py", 4)) == ["t/test_room.py::own", "t/test_a.py::quick", "t/test_a.py::slow"]
     assert reaching.tests(mutant("room.py", 5)) == ["t/test_b.py::shares", "t/test_a.py::slow"]
