@@ -123,6 +123,16 @@ def test_what_is_no_bundle_or_was_changed_is_refused(kind: str, tmp_path: Path) 
         bundle.read(_packed(tmp_path / "b.zip", entries), tmp_path / "there")
 
 
+@pytest.mark.parametrize(
+    "data",
+    [b"{", b"", b"\xff", b"3", b"null", b"[]", b"{}", b'{"format": 1, "records": 3}', b'{"format": 1, "records": [3]}'],
+)
+def test_an_unpacked_log_that_was_spoilt_since_is_no_log(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "log.json").write_bytes(data)
+    with pytest.raises(BadInput, match=r"log\.json"):
+        bundle.unpacked(tmp_path)
+
+
 def test_a_file_that_is_no_archive_or_is_not_there_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b.zip").write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(BadInput, match="is not a bundle"):

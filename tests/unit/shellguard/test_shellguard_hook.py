@@ -33,9 +33,17 @@ def test_a_command_worth_a_look_is_asked_about() -> None:
     assert said["permissionDecision"] == "ask"
 
 
-def test_the_tool_decides_the_language() -> None:
-    line = "vas`Tai destro`y instance 5"
-    assert json.loads(_ask("PowerShell", line).stdout)["hookSpecificOutput"]["permissionDecision"] == "deny"
+@pytest.mark.parametrize(
+    ("tool", "line"),
+    [
+        ("PowerShell", "vas`Tai destro`y instance 5"),
+        ("pwsh", "vas`Tai destro`y instance 5"),
+        ("cmd", "vas^tai destr^oy instance 5"),
+        ("bash", "va''stai des\\troy instance 5"),
+    ],
+)
+def test_the_tool_decides_the_language(tool: str, line: str) -> None:
+    assert json.loads(_ask(tool, line).stdout)["hookSpecificOutput"]["permissionDecision"] == "deny"
 
 
 def test_a_harmless_command_and_another_tool_get_no_answer() -> None:
