@@ -334,3 +334,8 @@ def test_json_lines_tell_step_and_total_themselves() -> None:
     assert [step.step for step in said.steps] == list(range(5, 61, 5))
     assert said.complete is not None
     assert (said.complete.step, said.complete.total) == (60, 60)
+
+
+def test_the_first_of_two_trainings_alike_is_the_first_that_is_planned() -> None:
+    twice = sft(1, 20, 20) + end(20) + sft(1, 20, 20) + end(20)
+    assert fold(twice, {"warm": 20, "main": 20}).attempts == 1

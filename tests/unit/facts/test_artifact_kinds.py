@@ -181,6 +181,12 @@ LEFT: list[Any] = [
             {SIZE: (FAIL, "num_hidden_layers is 9, planned 3")},
         ),
         ("merged", "no configuration", _remove("config.json"), {EXISTS: (FAIL, "lacks config.json")}),
+        (
+            "merged",
+            "a configuration that is a list",
+            lambda folder: (folder / "config.json").write_text("[1]"),
+            {FORMED: (FAIL, "the configuration is no JSON object")},
+        ),
         ("adapter", "no weights", _remove(ADAPTED), {EXISTS: (FAIL, f"lacks {ADAPTED}")}),
         (
             "adapter",

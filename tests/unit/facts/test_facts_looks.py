@@ -10,7 +10,7 @@ from harness.core.answers import Tree
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook
 from harness.core.ports import Account
-from harness.facts import training, upload
+from harness.facts import posttrain, training, upload
 from harness.facts.upload import Difference
 from tests.support.context import World, make_world
 
@@ -34,6 +34,18 @@ def test_what_was_sent_is_held_against_what_lies_there(world: World) -> None:
     assert upload.look(world.context()).difference.get() == Difference(sent.same - 1, (), (SCRIPT,), ("stray.py",))
     (world.box.root / SCRIPT).unlink()
     assert upload.look(world.context()).difference.get() == Difference(sent.same - 1, (SCRIPT,), (), ("stray.py",))
+
+
+def test_a_trainers_state_that_no_checkpoint_left_could_not_be_looked_at(world: World) -> None:
+    world.open()
+    context = world.context()
+    with pytest.raises(CouldNotLook, match=r"no checkpoint of sft left a trainer_state\.json here"):
+        posttrain._state(context, "sft")
+    for step, told in ((100, "{"), (200, '{"global_step": 200, "max_steps": 330, "log_history": []}')):
+        kept = context.directory / "companions" / context.job.checkpoint_folder("sft") / f"checkpoint-{step}"
+        kept.mkdir(parents=True)
+        (kept / "trainer_state.json").write_text(told)
+    assert posttrain._state(context, "sft").step == 200
 
 
 def test_terms_are_told_by_the_providers_clock_where_it_tells_the_time(

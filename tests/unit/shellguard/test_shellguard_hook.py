@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.shellguard.hook import HookReply, answer
-from harness.shellguard.request import MAX_INPUT
+from harness.shellguard.request import MAX_INPUT, concerns
 
 
 def _ask(tool: str, command: object, **more: object) -> HookReply:
@@ -49,6 +49,19 @@ def test_the_tool_decides_the_language(tool: str, line: str) -> None:
 def test_a_harmless_command_and_another_tool_get_no_answer() -> None:
     assert _ask("Bash", "ls -la") == HookReply(0)
     assert answer(b'{"tool_name": "Write", "tool_input": {"content": "vastai destroy instance 5"}}') == HookReply(0)
+
+
+@pytest.mark.parametrize(
+    ("request_", "judged"),
+    [
+        (b'{"tool_name": "Write", "tool_input": {"content": "vastai destroy instance 5"}}', False),
+        (b'{"tool_name": "Bash", "tool_input": {"command": "ls"}}', False),
+        (b'{"tool_name": "Bash", "tool_input": {"command": "vastai destroy instance 5"}}', True),
+        (b"{", True),
+    ],
+)
+def test_the_cheap_look_passes_on_what_it_cannot_read(request_: bytes, judged: bool) -> None:
+    assert concerns(request_) is judged
 
 
 def test_a_download_in_the_agents_background_is_denied() -> None:
