@@ -219,6 +219,11 @@ BASH: tuple[tuple[Rule | None, str], ...] = (
     # downloads that nobody waits for
     (rules.BACKGROUND, "scp -P 22 root@h:/workspace/models/output/final/x.gguf . &"),
     (rules.BACKGROUND, "nohup scp -P 22 root@h:/w/final/x.gguf . > /dev/null 2>&1 &"),
+    (rules.BACKGROUND, "lftp -c 'mirror /w/models/output/final .' sftp://root@h &"),
+    (rules.DESTROY, "npm exec vastai destroy instance 5"),
+    (rules.DESTROY, "npm x -- vastai destroy instance 5"),
+    (ALLOW, "npm publish --tag 'vastai destroy instance 5'"),
+    (rules.DESTROY, "git filter-branch --tree-filter 'vastai destroy instance 5'"),
     (rules.BACKGROUND, "(scp -P 22 root@h:/w/final/x.gguf . && echo done) &"),
     (rules.BACKGROUND, "tmux new -d 'scp root@h:/w/x.gguf .'"),
     (rules.BACKGROUND, "rsync -e 'ssh -p 22' root@h:/w/models/ models/ & disown"),
