@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from harness.core.answers import Tree
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook
 from harness.core.ports import Account
-from harness.facts import posttrain, training, upload
+from harness.facts import posttrain, preflight_smoke, training, upload
 from harness.facts.upload import Difference
 from tests.support.context import World, make_world
 
@@ -56,3 +57,36 @@ def test_terms_are_told_by_the_providers_clock_where_it_tells_the_time(
     assert training.look(world.context()).terms.get().now == world.clock.true()
     monkeypatch.setattr(type(world.market), "account", lambda market: Account(market.user, 100.0, None))
     assert training.look(world.context()).terms.get().now == world.clock.now() != world.clock.true()
+
+
+def test_a_package_that_is_not_staged_could_not_be_tried(world: World, tmp_path: Path) -> None:
+    with pytest.raises(CouldNotLook, match="not staged yet"):
+        preflight_smoke.run(world.job, tmp_path / "none", tmp_path / "scratch")
+
+
+TOLD: dict[str, Any] = {
+    "batch_size": 8,
+    "device_map": "auto",
+    "world_size": 1,
+    "checkpoint_every": 100,
+    "model": {"name": "m"},
+    "rows_a_step": {"sft": 8},
+}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"batch_size": "many"},
+        {"batch_size": None},
+        {"model": None},
+        {"model": {}},
+        {"rows_a_step": [8]},
+        {"rows_a_step": {"sft": "eight"}},
+    ],
+)
+def test_a_smoke_run_that_tells_its_plan_oddly_tells_none(changed: dict[str, Any]) -> None:
+    told = preflight_smoke._resolved(TOLD)
+    assert told is not None
+    assert (told.batch_size, told.model, told.rows_a_step) == (8, "m", {"sft": 8})
+    assert preflight_smoke._resolved(TOLD | changed) is None

@@ -83,3 +83,9 @@ def test_a_fetch_that_failed_leaves_the_lock_to_the_next(tmp_path: Path) -> None
         with pytest.raises(HostUnreachable):
             fetch(tmp_path / "model")
     assert {path.name for path in tmp_path.iterdir()} == {"model.part", "model.part.journal"}
+
+
+def test_a_file_of_less_than_no_bytes_is_asked_for_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(TransferFailed, match="its size is negative"):
+        download.fetch(RemoteFile("model", -1, REMOTE.sha256), tmp_path / "model", Gone(), SystemClock())
+    assert not list(tmp_path.iterdir())
