@@ -338,4 +338,4 @@ def test_json_lines_tell_step_and_total_themselves() -> None:
 
 def test_the_first_of_two_trainings_alike_is_the_first_that_is_planned() -> None:
     twice = sft(1, 20, 20) + end(20) + sft(1, 20, 20) + end(20)
-    assert fold(twice, {"warm": 20, "main": 20}).attempts == 1
+    assert fold(twice, {Trainer("warm"): 20, Trainer("main"): 20}).attempts == 1
