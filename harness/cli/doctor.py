@@ -19,14 +19,14 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.cli.job_argument import job_of
-from harness.cli.wording import STYLES, one_line
+from harness.cli.wording import STYLES
 from harness.core import environment
 from harness.core.clock import SystemClock
 from harness.core.errors import BadInput, GateHeld, GateUnknown, HarnessError, MissingExtra, NoKey
 from harness.core.finding import Finding
 from harness.core.observed import Observed, unseen
 from harness.core.side_by_side import side_by_side
-from harness.core.text import human_bytes
+from harness.core.text import human_bytes, one_line
 from harness.core.verdict import Verdict, worst
 from harness.facts import preflight, runtime, teardown
 from harness.facts.preflight import NOT_YET

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 
 from harness.artifacts import model_shape, quantizations
+from harness.artifacts.dataset import lines
 from harness.cli import starting
 from harness.core import canonical, durable, shipped
 from harness.core.errors import BadInput
@@ -233,8 +234,7 @@ def _data(data: str | None, package: Path, usual: Mapping[str, Any]) -> dict[str
         file = inside / of["file"]
         if not file.is_file():
             return {"data": PurePosixPath(inside.relative_to(root)).as_posix()}
-        with file.open("rb") as lines:
-            rows[kind] = sum(1 for line in lines if line.strip())
+        rows[kind] = lines.count(file)
     return {"data": PurePosixPath(inside.relative_to(root)).as_posix(), "rows": rows if all(rows.values()) else None}
 
 

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 
 from harness.cli.screens import say
-from harness.cli.wording import one_line
 from harness.core.errors import LogDamaged
+from harness.core.text import one_line
 from harness.ledger.chain import Record
 from harness.wiring import open_context
 

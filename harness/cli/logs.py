@@ -10,11 +10,10 @@ from rich.console import Console
 
 from harness import facts as stages
 from harness.cli.screens import say
-from harness.cli.wording import one_line
 from harness.core.answers import Lines
 from harness.core.errors import HarnessError, HostKeyChanged, HostUnreachable
 from harness.core.questions import LinesFrom
-from harness.core.text import human_seconds
+from harness.core.text import human_seconds, one_line
 from harness.facts.training import TrainingFacts
 from harness.facts.traininglog import log_path
 from harness.ledger.looks import newest_look, no_box

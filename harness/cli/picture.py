@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from harness.cli.sparkline import sparkline
 from harness.cli.status import money_words
-from harness.cli.wording import one_line
 from harness.core.answers import BoxCheckpoint, Gpu
-from harness.core.text import human_bytes, human_seconds
+from harness.core.text import human_bytes, human_seconds, one_line
 from harness.facts.checkpoints import problems
 from harness.facts.training import TrainingFacts
 from harness.ledger.bills import bills, next_command

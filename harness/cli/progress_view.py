@@ -20,7 +20,6 @@ from harness.cli.wording import (
     failure_lines,
     gate_lines,
     note_line,
-    one_line,
     stage_line,
     summary_line,
 )
@@ -30,7 +29,7 @@ from harness.core.ids import CheckId
 from harness.core.lifecycle import Stage
 from harness.core.ports import Clock
 from harness.core.rate import SECONDS, Meter, RateMeter
-from harness.core.text import human_seconds
+from harness.core.text import human_seconds, one_line
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, GateResult
 from harness.runner.progress import ProgressReporter

@@ -18,7 +18,7 @@ from harness.core import durable
 from harness.core.errors import BadInput, Claimed, HarnessError
 from harness.core.ids import InstanceId, JobName, job_in_label, job_name
 from harness.core.ports import Instance
-from harness.core.text import command_line
+from harness.core.text import command_line, one_line
 from harness.facts import rebuilt
 from harness.gates.facts_file import read_facts
 from harness.job import profiles, told
@@ -165,7 +165,7 @@ def _around(shown: Instance, remote_dir: str, answers: Options, known: Job | Non
     """Everything in the file that no account of the job tells: provider, machine, folders here."""
     source = answers.package or (known.package.source if known else Path(usual_package()))
     destination = answers.destination or (known.artifact.destination if known else None)
-    gpu, usd = told.plain(shown.gpu_name).replace(" ", "_"), shown.usd_per_hour
+    gpu, usd = one_line(shown.gpu_name, 200).replace(" ", "_"), shown.usd_per_hour
     stated = [
         Stated("package", {"source": place(source, Path())}, ("The package here, chosen here.",)),
         Stated("package", {"remote_dir": remote_dir}, ("Where it lies on the box.",)),
@@ -184,16 +184,16 @@ def _around(shown: Instance, remote_dir: str, answers: Options, known: Job | Non
 
 def _told_of(shown: Instance, name: JobName | None) -> str:
     whose = f"this harness's, job {name}" if job_in_label(shown.label) else "not this harness's"
-    label = told.plain(shown.label or "none")
+    label = one_line(shown.label or "none", 200)
     return (
-        f"instance {shown.id}, by the provider: {shown.status}, {shown.num_gpus}x {told.plain(shown.gpu_name)}, "
+        f"instance {shown.id}, by the provider: {shown.status}, {shown.num_gpus}x {one_line(shown.gpu_name, 200)}, "
         f"${shown.usd_per_hour:.2f} an hour, label {label} ({whose})"
     )
 
 
 def _summary(merged: told.Merged, found: rebuilt.Found) -> Iterator[str]:
     """Lines for a person: what the gates depend on first."""
-    yield f"the training in {told.plain(found.remote_dir)}; compare with what you meant:"
+    yield f"the training in {one_line(found.remote_dir, 200)}; compare with what you meant:"
     for words, at in _JUDGED.items():
         if at in merged.by:
             by = merged.by[at]
@@ -204,7 +204,7 @@ def _summary(merged: told.Merged, found: rebuilt.Found) -> Iterator[str]:
     if found.same:
         yield f"  package: the one here is the one there, file for file (SHA-256 {found.package})"
     elif found.other:
-        named = told.plain(", ".join(found.other[:5]), 300)
+        named = one_line(", ".join(found.other[:5]))
         yield f"  package: DIFFERS from the one here in {len(found.other)} files: {named}"
     else:
         yield "  package: not compared; --package FOLDER names the one that was sent"

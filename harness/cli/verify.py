@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.artifacts import apart, expectation, judging
-from harness.cli.wording import STYLES, one_line
+from harness.cli.wording import STYLES
 from harness.core.errors import GateHeld, GateUnknown
 from harness.core.finding import Finding
+from harness.core.text import one_line
 from harness.core.verdict import Verdict, worst
 
 

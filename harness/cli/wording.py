@@ -13,22 +13,16 @@ from rich.text import Text
 
 from harness.core.errors import HarnessError
 from harness.core.rate import BYTES, Meter, MeterReading
-from harness.core.text import human_bytes, human_seconds, printable
+from harness.core.text import human_bytes, human_seconds, one_line, printable
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, GateResult, Sight
 
 STYLES = {Verdict.PASS: "green", Verdict.UNKNOWN: "yellow", Verdict.FAIL: "red"}
 MARKS = {Verdict.PASS: "\N{CHECK MARK}", Verdict.UNKNOWN: "?", Verdict.FAIL: "\N{BALLOT X}"}
 
-_VALUE_LIMIT = 300
 _MESSAGE_LINES = 30
 _SIGHTS = 12
 _LABEL_WIDTH = 10
-
-
-def one_line(text: str, limit: int = _VALUE_LIMIT) -> str:
-    """A stranger's words on one line, bounded."""
-    return " ".join(printable(text, limit).split())
 
 
 def note_line(text: str) -> Text:

@@ -31,6 +31,11 @@ def printable(text: str, limit: int = 2000) -> str:
     return clean if len(clean) <= limit and len(text) <= limit * 4 else clean[:limit] + "…"
 
 
+def one_line(text: str, limit: int = 300) -> str:
+    """A stranger's words on one line, printable and bounded."""
+    return " ".join(printable(text, limit).split())
+
+
 def did_you_mean(typed: str, known: Iterable[str]) -> str:
     """Question after the known name that a misspelt one is nearest to, a blank behind it; empty when none is near."""
     near = get_close_matches(typed.lower(), list(known), 1)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.artifacts import digest
+from harness.artifacts.dataset import lines
 from harness.artifacts.manifest import MAX_MANIFEST_BYTES, read_output_manifest
 from harness.core import canonical
 from harness.core.answers import Tree
@@ -21,6 +22,7 @@ from harness.core.ids import Sha256
 from harness.core.observed import CouldNotLook, Observed
 from harness.core.ports import Host
 from harness.core.questions import Glob, ReadText, TreeOf
+from harness.core.text import one_line
 from harness.facts import adopted, run_file
 from harness.facts.reading import attempt, json_text
 from harness.job import profiles, told
@@ -98,10 +100,10 @@ def look(
     outputs = attempt(lambda: read_output_manifest(text.text)) if text is not None and text.exists else None
     if outputs is not None and outputs.value is not None:
         accounts.append(adopted.by_manifest(outputs.value))
-    unread = [f"{name}: {told.plain(one.problem)}" for name, one in seen.items() if one.problem]
-    unread += [f"MANIFEST.json: {told.plain(outputs.problem)}"] if outputs is not None and outputs.problem else []
+    unread = [f"{name}: {one_line(one.problem, 200)}" for name, one in seen.items() if one.problem]
+    unread += [f"MANIFEST.json: {one_line(outputs.problem, 200)}"] if outputs is not None and outputs.problem else []
     there = attempt(lambda: _digests(answers[tree]))
-    unread += [f"the package there: {told.plain(there.problem)}"] if there.problem else []
+    unread += [f"the package there: {one_line(there.problem, 200)}"] if there.problem else []
     other = tuple(name for name, mine in here.items() if there.value is not None and there.value.get(name) != mine)
     same = bool(here) and there.value is not None and not other
     if not same and not chosen:
@@ -138,6 +140,5 @@ def _rows_here(source: Path, accounts: list[told.JobAccount], here: Mapping[str,
         return []
     counted = {}
     for kind, path in paths.items():
-        with (source / path).open("rb") as lines:
-            counted[kind] = files[kind].model_copy(update={"rows": sum(1 for line in lines if line.strip())})
+        counted[kind] = files[kind].model_copy(update={"rows": lines.count(source / path)})
     return [told.JobAccount("the package here", {told.FILES: counted}, known=True)]

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, Valida
 from harness.artifacts import model_shape, quantizations
 from harness.artifacts.manifest import safe_path
 from harness.core.canonical import Json, table
-from harness.core.text import printable
+from harness.core.text import one_line
 from harness.job.data import DataFile, Kind, TrainerName
 from harness.job.model import Job
 
@@ -134,18 +134,13 @@ def account(said: object, where: str, *, known: bool = False) -> JobAccount:
             try:
                 found[name, field] = TypeAdapter(_FIELDS[name][field]).validate_python(value)
             except (ValidationError, KeyError, TypeError):  # a list that is no list of pairs
-                left_out.append(plain(f"{name}.{field}", 80))
+                left_out.append(one_line(f"{name}.{field}", 80))
     return JobAccount(where, found, known, tuple(left_out))
 
 
 def of_job(job: Job, where: str) -> JobAccount:
     """The account that a job which is known here gives."""
     return account(told(job), where, known=True)
-
-
-def plain(text: str, limit: int = 200) -> str:
-    """A stranger's text in one line, safe to print."""
-    return " ".join(printable(text, limit).split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,4 +189,4 @@ def shown(value: Any) -> str:
     """A value for a person, safe and short."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {shown(one)}" for name, one in value.items())
-    return plain(f"{value.rows} rows" if isinstance(value, DataFile) else str(value))
+    return one_line(f"{value.rows} rows" if isinstance(value, DataFile) else str(value), 200)

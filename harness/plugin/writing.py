@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from harness.core.text import printable
+from harness.core.text import one_line
 from harness.core.verdict import Verdict
 from harness.gates.evidence import GateResult
 from harness.plugin.session import Judging
@@ -105,4 +105,4 @@ def _escaped(text: str) -> str:
 
 def _cell(text: str) -> str:
     """A text in a table, cut before it is escaped: no mark of Markdown, HTML or mathematics means anything in it."""
-    return "".join(f"\\{one}" if one in _MARKS else one for one in " ".join(printable(text, 300).split()))
+    return "".join(f"\\{one}" if one in _MARKS else one for one in one_line(text))

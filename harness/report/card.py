@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from harness.artifacts import digest
 from harness.core import durable
-from harness.core.text import printable
+from harness.core.text import one_line, printable
 from harness.job.model import Job
 from harness.ledger.history import History
 from harness.report import numbers
@@ -215,4 +215,4 @@ def _word(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return shlex.quote(" ".join(printable(text, 400).split()).replace("`", "_"))
+    return shlex.quote(one_line(text, 400).replace("`", "_"))

@@ -13,7 +13,7 @@ from itertools import chain
 
 from harness.artifacts.evaluation import Accuracy
 from harness.core.money import OWN
-from harness.core.text import printable
+from harness.core.text import one_line, printable
 from harness.core.verdict import Verdict
 from harness.gates.evidence import CheckResult, Sight
 from harness.ledger.predicted import ForetoldPart
@@ -74,19 +74,19 @@ def render(report: Report) -> str:
 
 def words(text: str, most: int = _SENTENCE) -> str:
     """A sentence in which nothing is markup, HTML or a link, on one line, cut to its length."""
-    flat = _cut(" ".join(printable(text).split()), most)
+    flat = _cut(one_line(text, 2000), most)
     flat = flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _SPECIAL.sub(r"\\\1", flat).replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
 
 
 def code(text: str, most: int = _SENTENCE) -> str:
     """A stranger's words on one line, in which nothing has a meaning, cut to a line's length."""
-    return path(_cut(" ".join(printable(text).split()), most))
+    return path(_cut(one_line(text, 2000), most))
 
 
 def path(text: str) -> str:
     """A path, a digest or a command on one line, whole, in which nothing has a meaning."""
-    flat = " ".join(printable(text).split()) or "(empty)"
+    flat = one_line(text, 2000) or "(empty)"
     marks = "`" * (_longest_run(flat) + 1)
     pad = " " if "`" in (flat[0], flat[-1]) else ""
     return f"{marks}{pad}{flat}{pad}{marks}"

@@ -6,7 +6,7 @@ next try deletes it and makes another, which takes its place on the box, where o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +19,7 @@ from harness.core.text import human_seconds, printable
 from harness.job.model import Job
 from harness.ledger.events import Adopted, GateJudged, InstanceStarted, Launched, Polled, Relaunched, Rented
 from harness.ledger.history import History
+from harness.ledger.kinds import JobEvent
 from harness.ledger.noted import AtWork
 from harness.ledger.settled import SwitchArmed, SwitchFired
 from harness.providers import registry
@@ -113,8 +114,13 @@ def ran_until(history: History, shown: Instance | None) -> float | None:
         return None
     if shown.status not in {InstanceStatus.STOPPED, InstanceStatus.EXITED}:
         return None
-    kinds = {kind.kind for kind in _SIGHTS}
-    return max((record.at for record in history.records if record.kind in kinds), default=None)
+    return _newest(history, _SIGHTS)
+
+
+def _newest(history: History, kinds: Iterable[type[JobEvent]]) -> float | None:
+    """The latest time of any event of these kinds."""
+    names = {kind.kind for kind in kinds}
+    return max((record.at for record in history.records if record.kind in names), default=None)
 
 
 def key_name(job: Job, instance_id: InstanceId) -> str:
@@ -164,8 +170,8 @@ def _tell_stop(context: RunnerContext, reporter: ProgressReporter, instance_id: 
     if any(one.instance_id == instance_id and abs(one.at - at) < _SAME_S for one in history.all(SwitchFired)):
         return
     starts = [record.at for record in history.records if record.kind == InstanceStarted.kind]
-    sights = [record.at for record in history.records if record.kind in {kind.kind for kind in (Launched, Relaunched)}]
-    if came in _TAKEN and starts and max(sights, default=0.0) < at < starts[-1]:
+    launched = _newest(history, (Launched, Relaunched)) or 0.0
+    if came in _TAKEN and starts and launched < at < starts[-1]:
         context.record(SwitchFired(instance_id, at, idle_s))
         reporter.note(
             f"the box had stopped itself {human_seconds(ago_s)} ago, its disk kept: nothing trained, and nobody was "

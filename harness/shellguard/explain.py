@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.core.errors import Refused
-from harness.core.text import printable
+from harness.core.text import one_line
 from harness.shellguard.judge import Judgement
 from harness.shellguard.reading import HOLE
 from harness.shellguard.rules import Decision
@@ -24,7 +24,7 @@ def by_rule(violation: Violation) -> str:
 
 def shown(words: str) -> str:
     """Untrusted text on one line, safe for a terminal, cut at 160 characters."""
-    return " ".join(printable(words.replace(HOLE, "…"), _SHOWN).split())
+    return one_line(words.replace(HOLE, "…"), _SHOWN)
 
 
 def reason(violation: Violation) -> str:

@@ -21,6 +21,12 @@ _CHUNK_BYTES: Final = 1 << 16
 quickly: Final = partial(from_json, allow_inf_nan=False, cache_strings="keys")
 
 
+def count(path: Path) -> int:
+    """Lines of a file that are not blank: its rows, as far as nobody has read them."""
+    with path.open("rb") as lines:
+        return sum(1 for line in lines if line.strip())
+
+
 def chunks(path: Path) -> Iterator[list[bytes]]:
     """The lines of a file with their line feeds, some hundred at a time. Raises BadInput when it cannot be read."""
     with readable(path):

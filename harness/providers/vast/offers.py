@@ -9,7 +9,7 @@ from harness.core.canonical import Json
 from harness.core.errors import ProviderUnavailable
 from harness.core.ids import OfferId
 from harness.core.ports import Offer, OfferQuery
-from harness.core.text import printable
+from harness.core.text import one_line
 from harness.providers.row import Row
 
 _LIMIT = 64
@@ -109,7 +109,7 @@ def offer(value: object) -> Offer:
 def _place(row: Row) -> str:
     """The words for where it stands, which no filter rests on: empty where they read oddly."""
     told = row.fields.get("geolocation")
-    return " ".join(printable(told, 60).split()).strip(", ") if isinstance(told, str) else ""
+    return one_line(told, 60).strip(", ") if isinstance(told, str) else ""
 
 
 def _fits(offer: Offer, query: OfferQuery) -> bool:

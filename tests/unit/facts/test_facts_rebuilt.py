@@ -107,7 +107,7 @@ def written(found: rebuilt.Found) -> tuple[str, Job]:
         Stated("machine", {"gpu": "H100_SXM", "gpus": 8, "max_usd_per_hour": 16.0}, ("Here.",)),
         Stated("limits", {"budget_usd": 20.0}, ("Here.",)),
     )
-    path = Path("/work/adopted-4711.toml")
+    path = Path("/home/me/adopted-4711.toml")
     text = job_file.text(told.merged(found.accounts), "adopted", path, around)
     return text, parse_job(text, path)
 
@@ -218,7 +218,7 @@ def test_what_loosens_a_gate_is_left_to_a_person(box: Path) -> None:
     text, job = written(look(box))
     assert (job.data.allow_built_rows, job.artifact.predict, job.training.accelerator) == (False, True, "cuda")
     assert (job.gates.context, job.gates.generate) == (True, True)
-    meant = parse_job(re.sub(r"(?m)^# ((?:\w+) = (?:true|false|\"cpu\"))$", r"\1", text), Path("/work/x.toml"))
+    meant = parse_job(re.sub(r"(?m)^# ((?:\w+) = (?:true|false|\"cpu\"))$", r"\1", text), Path("/home/me/x.toml"))
     assert meant.data.allow_built_rows
     assert (meant.artifact.predict, meant.training.accelerator) == (False, "cpu")
     assert (meant.gates.context, meant.gates.generate) == (False, False)
@@ -332,7 +332,7 @@ def test_a_hostile_box_chooses_nothing_and_what_it_told_is_named(box: Path, name
     assert (job.artifact.destination, job.artifact.second_copy_url) == (None, None)
     assert job.artifact.floor_bytes >= honest.artifact.floor_bytes or name in ESSENTIAL or place == "not read"
     assert (job.limits.budget_usd, job.limits.quantizer_error) == (20.0, honest.limits.quantizer_error)
-    assert job.package.source == Path("/work/mine")
+    assert job.package.source == Path("/home/me/mine")
     assert set(tomllib.loads(text)) <= {
         *(
             "name",
