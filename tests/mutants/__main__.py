@@ -1,9 +1,12 @@
 """Draws mutants of the modules on which money and models depend, and tells which of them the tests notice.
 
-    python -m tests.mutants [--seed N] [--count N] [--minutes N] [--only GLOB] [--watched FOLDER] [PYTEST ARGUMENT ...]
+    python -m tests.mutants [--seed N] [--count N] [--minutes N] [--only GLOB] [--jobs N] [--watched FOLDER]
+                            [PYTEST ARGUMENT ...]
 
-Works in a copy of the tree. One run of the rooms' tests under coverage.py tells which of them run through which line:
-these judge a mutant, first those that noticed one before, then the short ones; ``--watched`` keeps what that run saw.
+Works in copies of the tree, one a core. One run of the rooms' tests under coverage.py tells which of them run through
+which line: these judge a mutant, first those that noticed one before, then the short ones; ``--watched`` keeps what
+that run saw. They are asked in a fork of a pytest that has read them all; a mutant that passes there is asked of one
+that reads everything anew, the mutant too.
 The kinds take turns, so that rare ones (an exception that is let through) are met as often as common ones. A test that
 fails of a mutant must fail of it once more, alone, and pass in the unchanged copy, else it judges nothing. Tests that
 do not end, or end without a word, notice a mutant where the unchanged copy ends in time and well; else (a busy machine,
@@ -23,28 +26,37 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from itertools import zip_longest
 from pathlib import Path
+from queue import SimpleQueue
 
 from harness.core import process
 from harness.core.environment import variables
+from tests.mutants import warm
 from tests.mutants.kinds import KINDS, Mutant, mutants
 from tests.mutants.reaching import Reaching
 from tests.mutants.rooms import ROOMS, Room
+from tests.mutants.warm import Warm
 from tests.mutants.watched import CHOSEN, WATCHED
 
 TREE = Path(__file__).parents[2]
 NOT_COPIED = shutil.ignore_patterns(".*_cache", ".git", ".hypothesis", ".tox", ".venv", "__pycache__", "*.egg-info")
 TIMEOUT_S = 600.0
 """Longest that a mutant's tests may take; without it they take a third of it at most."""
+_WARM_S = 20.0
+"""What a fork may take beyond thrice the seconds that its tests took while they were watched."""
 
+_PYTEST = (sys.executable, "-m", "pytest", "-q", "--tb=no", "-m", "not slow", "-p", "no:cacheprovider")
 _NOTHING_FAILED = (0, 5)  # all passed; all were left out
 _TAIL = 1 << 16
 """Characters of what pytest says last: its rules fill the width that keeps its lines whole."""
@@ -77,12 +89,36 @@ class Copy:
     tree: Path
     arguments: Sequence[str]
     reaching: Reaching = field(default_factory=Reaching)
+    warm: Warm | None = None
     passing: dict[str, bool] = field(default_factory=dict)
     """Tests that failed of a mutant: do they pass in the unchanged copy?"""
 
     def notices(self, mutant: Mutant, room: Room) -> str:
         """``killed``, ``timeout``, ``survived`` or ``unjudged``."""
-        tests = self.reaching.tests(mutant) or room.files(self.tree, mutant.path)
+        tests = self.reaching.tests(mutant)
+        return self._warmly(mutant, tests) or self._anew(mutant, tests or room.files(self.tree, mutant.path))
+
+    def _warmly(self, mutant: Mutant, tests: Sequence[str]) -> str:
+        """``killed`` or ``timeout``, and nothing where the warm pytest does not tell."""
+        if self.warm is None:
+            return ""
+        limit = _WARM_S + 3 * sum(map(self.reaching.seconds.__getitem__, tests))
+        left = [test for test in tests if self.passing.get(test, True)]
+        while left:
+            with self._changed(mutant):
+                outcome, failed = self.warm.ask(mutant.path, left, limit)
+                again = outcome == warm.FAILED and failed and self.warm.ask(mutant.path, [failed], limit)[0]
+            if outcome == warm.HUNG and self.warm.ask("", left, limit / 3)[0] == warm.PASSED:
+                return "timeout"
+            if not again:
+                break
+            if again == warm.FAILED and self.warm.ask("", [failed], limit)[0] == warm.PASSED:
+                self.reaching.noticed(failed)
+                return "killed"
+            left.remove(failed)
+        return ""
+
+    def _anew(self, mutant: Mutant, tests: Sequence[str]) -> str:
         chance: set[str] = set()
         while True:
             left_out = [test for test, passes in self.passing.items() if not passes]
@@ -103,11 +139,16 @@ class Copy:
             chance.add(failed[1])
 
     def _with(self, mutant: Mutant, *arguments: str) -> process.Finished:
+        with self._changed(mutant):
+            return self._pytest(*arguments)
+
+    @contextmanager
+    def _changed(self, mutant: Mutant) -> Iterator[None]:
         module = self.tree / mutant.path
         before = module.read_bytes()
         module.write_text(mutant.text, "utf-8", newline="")
         try:
-            return self._pytest(*arguments)
+            yield
         finally:
             module.write_bytes(before)
 
@@ -127,7 +168,7 @@ class Copy:
 
     def _pytest(self, *arguments: str) -> process.Finished:
         """Run tests by id, whole files, or both; many ids are handed over in a file, which tells their order too."""
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-m", "not slow", "-p", "no:cacheprovider"]
+        command = [*_PYTEST, "-x"]
         environment = {**_environment(self.tree), "COLUMNS": "2000"}
         chosen = [one for one in arguments if "::" in one and not one.startswith("-")]
         if len(chosen) > 1:
@@ -145,28 +186,42 @@ def _environment(tree: Path) -> dict[str, str]:
     return {**variables(), "PYTHONPATH": os.pathsep.join(map(str, (tree, TREE)))}
 
 
+def _files(tree: Path, rooms: Sequence[Room]) -> list[str]:
+    return sorted({file for room in rooms for file in room.files(tree, room.modules[0])})
+
+
 def watch(tree: Path, rooms: Sequence[Room], folder: Path) -> None:
     """Run the rooms' tests once, and leave in the folder which lines each runs through."""
     began = time.monotonic()
-    files = sorted({file for room in rooms for file in room.files(tree, room.modules[0])})
     environment = {**_environment(tree), WATCHED: str(folder)}
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-m", "not slow", "-p", "no:cacheprovider"]
-    command += ["-p", "tests.mutants.watched", "-n", str(os.cpu_count()), *files]
+    command = [*_PYTEST, "-p", "tests.mutants.watched", "-n", str(os.cpu_count()), *_files(tree, rooms)]
     finished = process.run(command, cwd=tree, environ=environment, timeout=3600.0, tail=2000)
     _say(f"{finished.tail.rstrip().rpartition(chr(10))[2]} (watched, {time.monotonic() - began:.0f} s)")
 
 
-def judged(copy: Copy, chosen: Sequence[tuple[Mutant, Room]], until: float) -> Iterator[tuple[str, Mutant]]:
-    """Each mutant with what became of it, a line for each, until the time is up."""
-    for mutant, room in chosen:
-        if time.monotonic() > until:
-            break
+def judged(copies: Sequence[Copy], chosen: Sequence[tuple[Mutant, Room]], until: float) -> Iterator[tuple[str, Mutant]]:
+    """Each mutant with what became of it, a line for each, until the time is up; each copy judges one at a time."""
+    free = SimpleQueue[Copy]()
+    for copy in copies:
+        free.put(copy)
+
+    def judge(one: tuple[Mutant, Room]) -> tuple[str, Mutant] | None:
         began = time.monotonic()
-        outcome = copy.notices(mutant, room)
+        if began > until:
+            return None
+        mutant, room = one
+        copy = free.get()
+        try:
+            outcome = copy.notices(mutant, room)
+        finally:
+            free.put(copy)
         change = " ".join(f"{mutant.before[:70]} -> {mutant.after[:70]}".split())
         seconds = time.monotonic() - began
         _say(f"{outcome:8} {seconds:4.0f} s  {mutant.path}:{mutant.line}  {mutant.kind}: {change}")
-        yield outcome, mutant
+        return outcome, mutant
+
+    with ThreadPoolExecutor(len(copies)) as judges:
+        yield from filter(None, judges.map(judge, chosen))
 
 
 def main() -> int:
@@ -176,19 +231,29 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=300, help="mutants at most (300)")
     parser.add_argument("--minutes", type=float, default=35, help="begin none after so long (35)")
     parser.add_argument("--only", default="*", help="modules whose path fits this glob")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="mutants judged at once (one a core)")
     parser.add_argument("--watched", type=Path, help="what tests run through: kept here, and read where it is there")
     options, arguments = parser.parse_known_args()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
-        tree = Path(scratch, "tree")
-        shutil.copytree(TREE, tree, ignore=NOT_COPIED)
-        chosen = drawn(tree, options.seed, options.only)[: options.count]
-        folder = options.watched or Path(scratch, "watched")
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-")))
+        chosen = drawn(TREE, options.seed, options.only)[: options.count]
+        rooms = list({id(room): room for _, room in chosen}.values())
+        trees = [scratch / str(number) for number in range(options.jobs)]
+        for tree in trees:
+            shutil.copytree(TREE, tree, ignore=NOT_COPIED)
+        folder = options.watched or scratch / "watched"
         folder.mkdir(parents=True, exist_ok=True)
         if not any(folder.iterdir()):
-            watch(tree, list({id(room): room for _, room in chosen}.values()), folder)
-        copy = Copy(tree, arguments, Reaching.read(folder, tree))
-        results = list(judged(copy, chosen, began + options.minutes * 60))
+            watch(trees[0], rooms, folder)
+        reaching = Reaching.read(folder, trees[0])
+        copies = [Copy(tree, arguments, reaching) for tree in trees]
+        for copy in copies if hasattr(os, "fork") else ():
+            command = [*_PYTEST, *arguments, *_files(copy.tree, rooms)]
+            copy.warm = stack.enter_context(closing(Warm(copy.tree, command, _environment(copy.tree))))
+        if not all(copy.warm is None or copy.warm.is_ready() for copy in copies):
+            raise SystemExit(f"the tests cannot be read: {shlex.join(_PYTEST)}")
+        results = list(judged(copies, chosen, began + options.minutes * 60))
     survivors = [mutant for outcome, mutant in results if outcome == "survived"]
     for mutant in survivors:
         _say(f"\nsurvived: {mutant.path}:{mutant.line}, {mutant.kind}\n- {mutant.before}\n+ {mutant.after}")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from tests.mutants.__main__ import Copy, drawn
 from tests.mutants.kinds import KINDS, Mutant, mutants
 from tests.mutants.reaching import Reaching
 from tests.mutants.rooms import ROOMS, Room
+from tests.mutants.warm import FAILED, HUNG, PASSED, UNTOLD, Warm
 
 CHANGED = {
     "if a < b: pass": [("comparison flipped", "(a <= b)")],
@@ -168,20 +172,20 @@ def test_a_mutant_is_killed_by_a_test_that_passes_without_it(tmp_path: Path, aft
     assert (tmp_path / "room.py").read_text("utf-8") == MODULE
 
 
-ENDED, DIED, HUNG = Finished(0, ""), Finished(-9, ""), Finished(-15, "", timed_out=True)
-FAILED = Finished(1, "FAILED test_room.py::test_least - assert 2 == 1\n")
+ENDS, DIES, HANGS = Finished(0, ""), Finished(-9, ""), Finished(-15, "", timed_out=True)
+FAILS = Finished(1, "FAILED test_room.py::test_least - assert 2 == 1\n")
 
 
 @pytest.mark.parametrize(
     ("changed", "unchanged", "outcome"),
     [
-        ([HUNG], [ENDED], "timeout"),
-        ([HUNG], [HUNG], "unjudged"),
-        ([DIED], [ENDED], "killed"),
-        ([DIED], [DIED], "unjudged"),
-        ([FAILED, FAILED], [ENDED], "killed"),
-        ([FAILED, ENDED, ENDED], [ENDED], "survived"),  # once, by chance
-        ([FAILED, ENDED], [FAILED], "survived"),
+        ([HANGS], [ENDS], "timeout"),
+        ([HANGS], [HANGS], "unjudged"),
+        ([DIES], [ENDS], "killed"),
+        ([DIES], [DIES], "unjudged"),
+        ([FAILS, FAILS], [ENDS], "killed"),
+        ([FAILS, ENDS, ENDS], [ENDS], "survived"),  # once, by chance
+        ([FAILS, ENDS], [FAILS], "survived"),
     ],
     ids=["hangs", "hangs anyway", "dies", "dies anyway", "fails", "fails by chance", "fails anyway"],
 )
@@ -201,7 +205,102 @@ def test_tests_that_take_long_without_a_mutant_prove_nothing_by_taking_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "room.py").write_text(MODULE, "utf-8")
-    answers = [HUNG, ENDED]
+    answers = [HANGS, ENDS]
     monkeypatch.setattr(Copy, "_pytest", lambda _self, *_: answers.pop(0))
     monkeypatch.setattr(running, "TIMEOUT_S", 0.0)
     assert Copy(tmp_path, ()).notices(Mutant("room.py", "", 2, 2, "", "", DIFFERENT), ROOM) == "unjudged"
+
+
+WARM_ROOM = """\
+import functools, os
+TABLE = (1, 2)
+def least(one, other):
+    return one if one < other else other
+@functools.cache
+def kept():
+    return 1
+def outer(one):
+    def inner():
+        return super
+    return inner if one else None
+"""
+WARM_TEST = """\
+import room
+assert room.kept() == 1
+def test_least():
+    assert room.least(1, 2) == 1
+def test_other():
+    assert room.least(2, 1) == 1
+def test_kept():
+    assert room.kept() == 1
+def test_broken():
+    assert room.nothing
+"""
+
+
+@pytest.fixture
+def warm(tmp_path: Path) -> Iterator[Warm]:
+    if not hasattr(os, "fork"):
+        pytest.skip("forks")
+    (tmp_path / "room.py").write_text(WARM_ROOM, "utf-8")
+    (tmp_path / "test_room.py").write_text(WARM_TEST, "utf-8")
+    client = Warm(tmp_path, [*running._PYTEST, "test_room.py"], running._environment(tmp_path))
+    assert client.is_ready()
+    yield client
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "answer"),
+    [
+        ("one < other", "one > other", (FAILED, "test_room.py::test_least")),
+        ("else other", "else None", (FAILED, "test_room.py::test_other")),
+        ("return 1", "return 2", (FAILED, "test_room.py::test_kept")),
+        ("one < other", "one <= other", (PASSED, "")),
+        ("one < other", "one <", (UNTOLD, "")),
+        ("(1, 2)", "(1,)", (UNTOLD, "")),
+        ("return one if", "while True: pass\n    return one if", (HUNG, "")),
+        ("return one if", "os._exit(3)\n    return one if", (FAILED, "")),
+    ],
+    ids=["noticed", "by another", "kept answers", "not noticed", "not read", "at the import", "hangs", "dies"],
+)
+def test_a_fork_runs_the_tests_with_the_changed_module(
+    tmp_path: Path, warm: Warm, before: str, after: str, answer: tuple[str, str]
+) -> None:
+    tests = [f"test_room.py::test_{name}" for name in ("least", "other", "kept")]
+    (tmp_path / "room.py").write_text(WARM_ROOM.replace(before, after), "utf-8")
+    assert warm.ask("room.py", tests, 2.0 if answer[0] == HUNG else 60.0) == answer
+    assert warm.ask("", tests, 60.0) == (PASSED, ""), "a fork leaves nothing behind"
+    assert warm.ask("", ["test_room.py::test_broken"], 60.0) == (FAILED, "test_room.py::test_broken")
+
+
+def test_a_warm_pytest_that_is_gone_tells_nothing(warm: Warm) -> None:
+    warm._process.kill()
+    warm._process.wait()
+    assert warm.ask("", ["test_room.py::test_least"], 60.0) == (UNTOLD, "")
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        ([(FAILED, "t"), (FAILED, "t"), (PASSED, "")], "killed"),
+        ([(FAILED, "t"), (PASSED, ""), (PASSED, "")], ""),  # once, by chance
+        ([(FAILED, "t"), (FAILED, "t"), (FAILED, "t"), (PASSED, "")], ""),  # anyway
+        ([(HUNG, ""), (PASSED, "")], "timeout"),
+        ([(HUNG, ""), (HUNG, "")], ""),
+        ([(FAILED, "")], ""),
+        ([(UNTOLD, "")], ""),
+    ],
+    ids=["fails", "fails by chance", "fails anyway", "hangs", "hangs anyway", "dies", "not told"],
+)
+def test_what_is_not_noticed_warm_is_asked_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: list[tuple[str, str]], outcome: str
+) -> None:
+    (tmp_path / "room.py").write_text(MODULE, "utf-8")
+    monkeypatch.setattr(Reaching, "tests", lambda *_: ["t", "u"])
+    monkeypatch.setattr(Copy, "_anew", lambda *_: "anew")
+    reaching = Reaching(seconds={"t": 1.0, "u": 1.0})
+    copy = Copy(tmp_path, (), reaching, SimpleNamespace(ask=lambda *_: answers.pop(0)))  # type: ignore[arg-type]  # a fake
+    assert copy.notices(Mutant("room.py", "", 2, 2, "", "", DIFFERENT), ROOM) == (outcome or "anew")
+    assert not answers
+    assert reaching.kills["t"] == (outcome == "killed")
