@@ -136,18 +136,22 @@ class Forking:
         return outcome, test
 
     def _exchanged(self, path: str) -> bool:
-        """Whether a function of the module is another now, in every place where it is known."""
+        """Whether a function of the module is another now; who imports it only later reads what lies there."""
+        if path not in self._functions:
+            return True
         for one in self._kept:
             one.cache_clear()
         before, after = self._before.get(path, {}), _codes(path)
         exchanged = False
         for function in self._functions.get(path, []):
-            name = function.__code__.co_qualname
-            olds, news = before.get(name, []), after.get(name, [])
-            if len(olds) != len(news) or function.__code__ not in olds:
+            name, line = function.__code__.co_qualname, function.__code__.co_firstlineno
+            pairs = dict(zip_longest(before.get(name, []), after.get(name, [])))
+            # A code that has run does not equal its like: the interpreter wrote into it.
+            old = next((code for code in pairs if code and code.co_firstlineno == line), None)
+            new = pairs.get(old)
+            if old is None or new is None:
                 return False
-            new = news[olds.index(function.__code__)]
-            if new.replace(co_firstlineno=0) != function.__code__.replace(co_firstlineno=0):
+            if old.replace(co_firstlineno=0) != new.replace(co_firstlineno=0):
                 function.__code__ = new
                 exchanged = True
         return exchanged
