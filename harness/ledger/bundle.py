@@ -76,7 +76,7 @@ def read(path: Path, folder: Path) -> Bundle:
                     archive.extract(info, folder)  # it keeps every name below the folder
     except OSError as error:
         raise BadInput(f"cannot read the bundle {path}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise BadInput(f"{path} is not a bundle: {printable(str(error), 300)}") from error
     return told
 

@@ -125,7 +125,10 @@ def test_what_is_no_bundle_or_was_changed_is_refused(kind: str, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "data",
-    [b"{", b"", b"\xff", b"3", b"null", b"[]", b"{}", b'{"format": 1, "records": 3}', b'{"format": 1, "records": [3]}'],
+    [
+        *(b"{", b"", b"\xff", b"3", b"null", b"[]", b"{}"),
+        *(b'{"format": 1}', b'{"format": 1, "records": 3}', b'{"format": 1, "records": [3]}'),
+    ],
 )
 def test_an_unpacked_log_that_was_spoilt_since_is_no_log(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "log.json").write_bytes(data)
@@ -139,6 +142,27 @@ def test_a_file_that_is_no_archive_or_is_not_there_is_refused(tmp_path: Path) ->
         bundle.read(tmp_path / "b.zip", tmp_path / "there")
     with pytest.raises(BadInput, match="cannot read the bundle"):
         bundle.read(tmp_path / "none.zip", tmp_path / "there")
+
+
+SPOILT = {
+    "a password": (8, b"\x01"),
+    "a method that nobody knows": (10, b"\x63"),
+    "more bytes than there are": (20, b"\xff\xff\x0f\x00\xff\xff\x0f\x00"),
+    "the wrong sum": (16, b"\x00\x00\x00\x00"),
+    "no such method's data": (10, b"\x08"),
+}
+"""Of an entry's row in the archive's directory: the place, and what stands there (APPNOTE.TXT 4.3.12)."""
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_an_archive_that_cannot_be_unpacked_is_no_bundle(kind: str, tmp_path: Path) -> None:
+    path = _packed(tmp_path / "b.zip", {"log.json": _log(), "evidence/x.json": b"{}"})
+    place, data = SPOILT[kind]
+    spoilt = bytearray(path.read_bytes())
+    for row in (spoilt.index(b"PK\x01\x02"), spoilt.rindex(b"PK\x01\x02")):
+        path.write_bytes(spoilt[: row + place] + data + spoilt[row + place + len(data) :])
+        with pytest.raises(BadInput, match="is not a bundle"):
+            bundle.read(path, tmp_path / "there")
 
 
 def test_more_than_a_bundle_can_be_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
