@@ -105,3 +105,13 @@ def test_a_journal_that_does_not_read_is_no_run_and_no_error(text: str, tmp_path
     run = begun(tmp_path, RENTED)
     (run.folder / "journal.jsonl").write_text(text, encoding="utf-8")
     assert throwaway.runs(tmp_path, FakeClock()) == ()
+
+
+@pytest.mark.parametrize("journal", ["{\n", "3\n", "{}\n", '{"kind": "vast"}\n', ""])
+def test_a_run_whose_journal_does_not_read_hides_no_other(journal: str, tmp_path: Path) -> None:
+    begun(tmp_path, RENTED)
+    odd = tmp_path / throwaway._FOLDER / "odd"
+    odd.mkdir()
+    (odd / throwaway._FILE).write_text(journal, "utf-8")
+    (tmp_path / throwaway._FOLDER / "none" / throwaway._FILE).mkdir(parents=True)
+    assert [run.may_bill for run in throwaway.runs(tmp_path, FakeClock())] == [True]

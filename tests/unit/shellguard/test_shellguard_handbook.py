@@ -68,13 +68,20 @@ def test_claims_come_from_the_text_of_the_checks_and_nothing_runs(tmp_path: Path
     [
         ("def check_mine(x):\n    pass\n", "no docstring"),
         ("def check_mine(", "cannot be read"),
+        ("# \udcff", "cannot be read"),
         ("x = 1\n", "no checks"),
     ],
 )
 def test_a_check_without_a_claim_is_an_error(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "launch").mkdir()
-    (tmp_path / "launch" / "check_own.py").write_text(text, encoding="utf-8")
+    (tmp_path / "launch" / "check_own.py").write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(BadInput, match=says):
+        claims(tmp_path)
+
+
+def test_checks_that_cannot_be_opened_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "launch" / "check_own.py").mkdir(parents=True)
+    with pytest.raises(BadInput, match="cannot be read"):
         claims(tmp_path)
 
 
@@ -101,6 +108,9 @@ def test_a_document_that_cannot_be_written_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(BadInput, match="cannot be brought up to date"):
         handbook.write(tmp_path / "file" / "none.md", "new\n")
+    (tmp_path / "file").write_bytes(b"\xff")
+    with pytest.raises(BadInput, match="cannot be brought up to date"):
+        handbook.write(tmp_path / "file", "new\n")
 
 
 def test_the_command_prints_for_people_and_for_machines(tmp_path: Path) -> None:

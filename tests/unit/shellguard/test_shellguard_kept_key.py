@@ -12,6 +12,8 @@ from harness.shellguard import keptkey, rules
 from harness.shellguard.judge import judge, judge_argv
 from harness.shellguard.reading import Shell
 from harness.shellguard.rules import Decision, Rule
+from harness.shellguard.seen import Place
+from tests.unit.shellguard.test_shellguard_lines import TOO_DEEP
 
 BASH, POWERSHELL, CMD = Shell.BASH, Shell.POWERSHELL, Shell.CMD
 HOME = "~/.local/share/gold-standard-harness"
@@ -291,3 +293,9 @@ def test_arguments_of_a_program_are_read_as_the_system_hands_them_over() -> None
     assert judge_argv(("harness", "guard", "unlock")).decision is Decision.DENY
     assert judge_argv(("cat", f"/home/me/.local/share/{keptkey.SERVICE}/keys/vast.json")).decision is Decision.DENY
     assert judge_argv(("echo", "harness guard unlock")).decision is Decision.ALLOW
+
+
+@pytest.mark.parametrize("code", TOO_DEEP.values(), ids=TOO_DEEP)
+def test_python_that_cannot_be_parsed_is_held_where_it_names_the_file(code: str) -> None:
+    for reads, held in ((f"open('{KEY}').read()", True), ("open('notes.txt').read()", False)):
+        assert any(keptkey.python(f"{reads}; x = {code}", Place(line=""))) is held

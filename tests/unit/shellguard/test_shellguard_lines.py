@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from harness.shellguard import cmdexe, rules
+from harness.shellguard import cmdexe, pycode, rules
 from harness.shellguard.judge import judge, judge_argv
 from harness.shellguard.reading import Shell
 from harness.shellguard.rules import Decision, Rule
+from harness.shellguard.seen import Violation
 
 ALLOW = None
 
@@ -446,6 +447,20 @@ def test_what_is_nested_too_deep_to_be_read_is_held() -> None:
     for deep in (1, 10, 100, 400):
         line = f"echo {'(' * deep}vastai destroy instance 5{')' * deep}"
         assert judge(line, shell=Shell.POWERSHELL).decision is Decision.DENY, deep
+
+
+TOO_DEEP = {
+    "deeper than Python's own calls": "-" * 3000 + "1",
+    "deeper than its parser": "-" * 100_000 + "1",
+    "bytes of no encoding": "'\udcff'",
+    "no Python": "1 +",
+}
+
+
+@pytest.mark.parametrize("code", TOO_DEEP.values(), ids=TOO_DEEP)
+def test_python_that_cannot_be_parsed_is_held_for_what_it_names(code: str) -> None:
+    assert [one for one in pycode.look(f"v.destroy_instance(5); x = {code}") if isinstance(one, Violation)]
+    assert not [one for one in pycode.look(f"print(5); x = {code}") if isinstance(one, Violation)]
 
 
 def test_every_rule_is_broken_by_some_line() -> None:
