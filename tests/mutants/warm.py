@@ -32,6 +32,8 @@ PASSED, FAILED, HUNG, UNTOLD = "passed", "failed", "hung", "untold"
 _MEMORY = 8 << 30
 """Bytes of address space that a fork may take: a loop without an end takes no more."""
 
+_GRACE_S = 10.0
+
 
 class Warm:
     """The client: one such pytest in a copy of the tree."""
@@ -125,6 +127,9 @@ class Forking:
         with os.fdopen(mine, "rb") as pipe, selectors.DefaultSelector() as selector:
             selector.register(pipe, selectors.EVENT_READ)
             text = pipe.read() if selector.select(seconds) else None
+            if text is None:
+                os.kill(child, signal.SIGINT)  # its fixtures may end what they have started
+                selector.select(_GRACE_S)
             with contextlib.suppress(OSError):
                 os.killpg(child, signal.SIGKILL)
             with contextlib.suppress(OSError):
@@ -181,11 +186,13 @@ def _first_failure(session: pytest.Session, items: list[pytest.Item]) -> tuple[s
                 failed.append(report.nodeid)
 
     session.config.pluginmanager.register(Reports())
-    for item, following in zip_longest(items, items[1:]):
-        item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
-        if failed:
-            break
-    session._setupstate.teardown_exact(None)
+    try:
+        for item, following in zip_longest(items, items[1:]):
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+            if failed:
+                break
+    finally:
+        session._setupstate.teardown_exact(None)
     return (FAILED, failed[0]) if failed else (PASSED, "")
 
 

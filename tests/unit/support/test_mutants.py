@@ -7,7 +7,7 @@ import json
 import os
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -225,6 +225,8 @@ def outer(one):
     return inner if one else None
 """
 WARM_TEST = """\
+from pathlib import Path
+import pytest
 import room
 assert room.kept() == 1
 def test_least():
@@ -233,51 +235,87 @@ def test_other():
     assert room.least(2, 1) == 1
 def test_kept():
     assert room.kept() == 1
+@pytest.fixture(scope="session")
+def box():
+    yield
+    Path("box.ended").touch()
+def test_with_a_box(box):
+    assert room.least(1, 2) == 1
+def test_whose_box_was_ended():
+    assert Path("box.ended").exists()
 def test_broken():
     assert room.nothing
 """
 
 
-@pytest.fixture
-def warm(tmp_path: Path) -> Iterator[Warm]:
-    if not hasattr(os, "fork"):
-        pytest.skip("forks")
-    (tmp_path / "room.py").write_text(WARM_ROOM, "utf-8")
-    (tmp_path / "test_room.py").write_text(WARM_TEST, "utf-8")
-    client = Warm(tmp_path, [*running._PYTEST, "test_room.py"], running._environment(tmp_path))
+def started(tree: Path) -> Warm:
+    (tree / "room.py").write_text(WARM_ROOM, "utf-8")
+    (tree / "test_room.py").write_text(WARM_TEST, "utf-8")
+    client = Warm(tree, [*running._PYTEST, "test_room.py"], running._environment(tree))
     assert client.is_ready()
-    yield client
+    return client
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="a fork needs Linux or macOS")
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str, Sequence[str]], tuple[str, str]]]:
+    """Asks tests of a change of the room; a loop without an end is given two seconds."""
+    tree = tmp_path_factory.mktemp("warm")
+    client = started(tree)
+
+    def ask(before: str, after: str, tests: Sequence[str]) -> tuple[str, str]:
+        (tree / "room.py").write_text(WARM_ROOM.replace(before, after), "utf-8")
+        ids = [f"test_room.py::test_{name}" for name in tests]
+        outcome, failed = client.ask("room.py" if before else "", ids, 2.0 if "while True" in after else 60.0)
+        return outcome, failed.removeprefix("test_room.py::test_")
+
+    yield ask
     client.close()
 
 
+ENDLESS = "while True: pass\n    return one if"
+
+
+@needs_fork
 @pytest.mark.parametrize(
     ("before", "after", "answer"),
     [
-        ("one < other", "one > other", (FAILED, "test_room.py::test_least")),
-        ("else other", "else None", (FAILED, "test_room.py::test_other")),
-        ("return 1", "return 2", (FAILED, "test_room.py::test_kept")),
+        ("one < other", "one > other", (FAILED, "least")),
+        ("else other", "else None", (FAILED, "other")),
+        ("return 1", "return 2", (FAILED, "kept")),
         ("one < other", "one <= other", (PASSED, "")),
         ("one < other", "one <", (UNTOLD, "")),
         ("(1, 2)", "(1,)", (UNTOLD, "")),
-        ("return one if", "while True: pass\n    return one if", (HUNG, "")),
+        ("return one if", ENDLESS, (HUNG, "")),
         ("return one if", "os._exit(3)\n    return one if", (FAILED, "")),
     ],
     ids=["noticed", "by another", "kept answers", "not noticed", "not read", "at the import", "hangs", "dies"],
 )
 def test_a_fork_runs_the_tests_with_the_changed_module(
-    tmp_path: Path, warm: Warm, before: str, after: str, answer: tuple[str, str]
+    warm: Callable[[str, str, Sequence[str]], tuple[str, str]], before: str, after: str, answer: tuple[str, str]
 ) -> None:
-    tests = [f"test_room.py::test_{name}" for name in ("least", "other", "kept")]
-    (tmp_path / "room.py").write_text(WARM_ROOM.replace(before, after), "utf-8")
-    assert warm.ask("room.py", tests, 2.0 if answer[0] == HUNG else 60.0) == answer
-    assert warm.ask("", tests, 60.0) == (PASSED, ""), "a fork leaves nothing behind"
-    assert warm.ask("", ["test_room.py::test_broken"], 60.0) == (FAILED, "test_room.py::test_broken")
+    assert warm(before, after, ["least", "other", "kept"]) == answer
+    assert warm("", "", ["least", "other", "kept"]) == (PASSED, ""), "a fork leaves nothing behind"
+    assert warm("", "", ["broken"]) == (FAILED, "broken")
 
 
-def test_a_warm_pytest_that_is_gone_tells_nothing(warm: Warm) -> None:
-    warm._process.kill()
-    warm._process.wait()
-    assert warm.ask("", ["test_room.py::test_least"], 60.0) == (UNTOLD, "")
+@needs_fork
+def test_a_fork_that_hangs_ends_what_its_fixtures_have_started(
+    warm: Callable[[str, str, Sequence[str]], tuple[str, str]],
+) -> None:
+    assert warm("return one if", ENDLESS, ["with_a_box"]) == (HUNG, "")
+    assert warm("", "", ["whose_box_was_ended"]) == (PASSED, "")
+
+
+@needs_fork
+def test_a_warm_pytest_that_is_gone_tells_nothing(tmp_path: Path) -> None:
+    client = started(tmp_path)
+    client._process.kill()
+    client._process.wait()
+    assert client.ask("", ["test_room.py::test_least"], 60.0) == (UNTOLD, "")
+    client.close()
 
 
 @pytest.mark.parametrize(
