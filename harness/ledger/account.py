@@ -16,7 +16,7 @@ from harness.core.ports import Bill, Instance, InstanceStatus, Volume
 from harness.ledger import ownership
 from harness.ledger.billing import paid_spans, usd_within
 from harness.ledger.bills import bills
-from harness.ledger.events import Adopted, Rented
+from harness.ledger.events import Adopted, InstanceStarted, Rented
 from harness.ledger.history import History
 from harness.ledger.limits import AccountLimits, Stops
 from harness.ledger.outlook import outlook
@@ -108,18 +108,24 @@ def _is_unseen(history: History, looks: Mapping[object, AccountLook], *, doubtin
 
 
 def with_one_more(
-    seen: AccountSpending, others: Sequence[History], wanted: Wanted, limits: AccountLimits, now: TwoClocks
+    seen: AccountSpending,
+    others: Sequence[History],
+    wanted: Wanted,
+    limits: AccountLimits,
+    now: TwoClocks,
+    *,
+    looks: Mapping[object, AccountLook],
 ) -> tuple[str, ...]:
     """The limits that would be exceeded with one more instance, in words; empty when it may be rented.
 
-    ``others``: the other jobs. One that is under way will go on to its end, and one whose rent has no outcome yet may
-    be listed in a moment: both count, so that of two jobs that ask at once no more are let through than both can pay.
+    ``others``: the other jobs. One that is under way will go on to its end, and what one has asked for may be listed in
+    a moment: both count, so that of two jobs that ask at once no more are let through than both can pay.
     """
     _, _, day_ends, month_ends = _calendar(now.provider)
     going = [_going_on(one, now.here) for one in others if bills(one).may_bill and not one.instance_stopped]
-    renting = sum(_price(one) for one in others if one.unresolved is not None)
+    asked_for = math.fsum(_asked_for(one, looks, now.here) for one in others)
     would = AccountSpending(
-        seen.per_hour + renting + wanted.usd_per_hour,
+        seen.per_hour + asked_for + wanted.usd_per_hour,
         seen.per_day + math.fsum(one.until(day_ends, now.provider) for one in (*going, wanted)),
         seen.per_month + math.fsum(one.until(month_ends, now.provider) for one in (*going, wanted)),
     )
@@ -175,6 +181,19 @@ def _now(one: Instance) -> float:
 def _price(history: History) -> float:
     """USD an hour of a job that bills: the most that it may cost where its log tells no price."""
     return bills(history).usd_per_hour or history.job.most_usd_per_hour
+
+
+def _asked_for(history: History, looks: Mapping[object, AccountLook], now: float) -> float:
+    """USD an hour that no list tells yet: of a rent without an outcome, and of a start of just now."""
+    if history.unresolved is not None:
+        return _price(history)
+    started = [record.at for record in history.records if record.kind == InstanceStarted.kind]
+    if history.alive is None or history.instance_stopped or not started:
+        return 0.0
+    look, number = looks.get(ownership.place(history.job.provider)), history.alive.instance_id
+    listed = [one for one in (look.instances if look else ()) if one.id == number]
+    just_now = abs(now - started[-1]) <= history.job.machine.ready_timeout_s
+    return max(0.0, _price(history) - _now(listed[0])) if listed and just_now else 0.0
 
 
 def _going_on(history: History, now: float) -> Wanted:

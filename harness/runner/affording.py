@@ -21,17 +21,15 @@ def require_affordable(context: RunnerContext, usd_per_hour: float, usd: float) 
         return
     provider, table = context.provider(), context.job.provider
     bills = () if limits.per_day is None and limits.per_month is None else provider.bills()
-    look = AccountLook(provider.instances().instances, provider.volumes(), bills)
+    looks: dict[object, AccountLook] = {
+        ownership.place(table): AccountLook(provider.instances().instances, provider.volumes(), bills)
+    }
     embedded = registry.is_embedded(table.kind)  # what nobody pays is held against what nobody pays
     jobs = [one for one in context.jobs() if registry.is_embedded(one.job.provider.kind) is embedded]
     now = TwoClocks.told(provider.account().at, context.clock.now())
     others = [one for one in jobs if one.job.name != context.job.name]
     exceeded = with_one_more(
-        spending(jobs, {ownership.place(table): look}, now, doubting=True),
-        others,
-        Wanted(usd_per_hour, usd),
-        limits,
-        now,
+        spending(jobs, looks, now, doubting=True), others, Wanted(usd_per_hour, usd), limits, now, looks=looks
     )
     if exceeded:
         raise Refused(

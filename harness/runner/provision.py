@@ -20,7 +20,7 @@ from harness.core.lifecycle import Stage
 from harness.core.ports import Instance, InstanceStatus
 from harness.core.text import human_seconds, printable
 from harness.guard.preconditions import DEAD
-from harness.ledger.events import InstanceStarted, Pinned, Reopened
+from harness.ledger.events import InstanceStarted, InstanceStopped, Pinned, Reopened
 from harness.ledger.history import Rental
 from harness.ledger.outlook import outlook
 from harness.runner.affording import require_affordable
@@ -169,11 +169,16 @@ def _wait_until_running(context: RunnerContext, reporter: ProgressReporter) -> I
             return instance
         if instance.status in _STARTABLE and instance.intended_status == "stopped" and not asked:
             ahead = outlook(context.history, context.clock.now())
-            saved = instance.disk_usd_per_hour or 0.0
-            require_affordable(context, rental.usd_per_hour - saved, ahead.projected - ahead.spent)
+            costs = rental.usd_per_hour - (instance.disk_usd_per_hour or 0.0), ahead.projected - ahead.spent
+            require_affordable(context, *costs)
             reporter.note(f"instance {instance.id} is stopped; starting it again")
             # Recorded first: killed in between, it counts as billing although it is not, never the other way round.
             context.record(InstanceStarted(instance.id))
+            try:  # once more, so that of two jobs that start at once each counts the other
+                require_affordable(context, *costs)
+            except HarnessError as error:
+                context.record(InstanceStopped(instance.id, f"not started: {printable(str(error), 500)}"))
+                raise
             context.require_lease()
             context.provider().start(instance.id)
             asked = True

@@ -22,7 +22,7 @@ from harness.ledger.account import (
     to_stop,
     with_one_more,
 )
-from harness.ledger.events import Adopted, InstanceStopped, RentIntended
+from harness.ledger.events import Adopted, InstanceStarted, InstanceStopped, RentIntended
 from harness.ledger.history import History
 from harness.ledger.limits import AccountLimits, Stops
 from harness.ledger.ownership import Standing, Whose
@@ -173,7 +173,7 @@ def test_a_rent_without_an_outcome_counts_at_the_most_that_it_may_cost() -> None
     told = _named("other", Log().add(RentIntended(LABEL, {}, 7)))
     most = told.job.most_usd_per_hour
     limits = AccountLimits(per_hour=most + 0.5)
-    held = with_one_more(AccountSpending(0, 0, 0), [told], Wanted(1.0, 1.0), limits, _at(BEGAN))
+    held = with_one_more(AccountSpending(0, 0, 0), [told], Wanted(1.0, 1.0), limits, _at(BEGAN), looks={})
     assert len(held) == 1
 
 
@@ -272,15 +272,15 @@ def test_one_more_may_be_rented_when_all_of_them_can_be_paid_to_their_ends(
     """A job under way is paid to its end, too: 15.9 USD for about an hour."""
     now = datetime.fromtimestamp(BEGAN, UTC).replace(hour=1).timestamp()
     histories = [_named(f"other-{number}", log) for number, log in enumerate(others)]
-    told = with_one_more(AccountSpending(*seen), histories, Wanted(*wanted), LIMITS, _at(now))
+    told = with_one_more(AccountSpending(*seen), histories, Wanted(*wanted), LIMITS, _at(now), looks={})
     assert [one.split(" ")[0] for one in told] == held
 
 
 def test_only_what_falls_into_the_day_counts_for_the_day() -> None:
     midnight = datetime(2027, 3, 16, tzinfo=UTC).timestamp()
     seen, wanted, limits = AccountSpending(0, 0, 0), Wanted(10.0, 200.0), AccountLimits(per_day=11.0)
-    assert with_one_more(seen, (), wanted, limits, _at(midnight - HOUR_S)) == ()
-    assert with_one_more(seen, (), wanted, limits, _at(midnight + 1)) != ()
+    assert with_one_more(seen, (), wanted, limits, _at(midnight - HOUR_S), looks={}) == ()
+    assert with_one_more(seen, (), wanted, limits, _at(midnight + 1), looks={}) != ()
 
 
 def test_a_rent_without_an_outcome_counts_by_the_hour() -> None:
@@ -292,5 +292,31 @@ def test_a_rent_without_an_outcome_counts_by_the_hour() -> None:
         Wanted(15.0, 1.0),
         AccountLimits(per_hour=30.0),
         _at(log.history.records[-1].at),
+        looks={},
     )
     assert told == "per_hour = 30: $0.00 bill by the hour now, with it that would come to $30.90"
+
+
+@pytest.mark.parametrize(
+    ("status", "after", "again", "hour"),
+    [
+        (InstanceStatus.STOPPED, 1.0, False, 16.0),
+        (InstanceStatus.EXITED, 1200.0, False, 16.0),
+        (InstanceStatus.STOPPED, 1201.0, False, 0.1),
+        (InstanceStatus.STOPPED, 1.0, True, 0.1),
+        (InstanceStatus.RUNNING, 1.0, False, 16.0),
+    ],
+    ids=["not listed yet", "a slow one", "long ago", "stopped again", "listed"],
+)
+def test_a_start_that_the_list_does_not_show_yet_counts_by_the_hour(
+    status: InstanceStatus, after: float, again: bool, hour: float
+) -> None:
+    log = Log().rented().add(InstanceStopped(INSTANCE, "by hand")).add(InstanceStarted(INSTANCE), after=3600)
+    if again:
+        log.add(InstanceStopped(INSTANCE, "not started"), after=0)
+    listed = dataclasses.replace(_listed(4711, 16.0), id=INSTANCE, status=status, disk_usd_per_hour=0.1)
+    looks: dict[object, AccountLook] = {ownership.place(log.job.provider): _look(listed)}
+    now = _at(log.at + after)
+    seen, wanted = spending([log.history], looks, now, doubting=True), Wanted(1.0, 1.0)
+    (told,) = with_one_more(seen, [log.history], wanted, AccountLimits(per_hour=0.5), now, looks=looks)
+    assert told.endswith(f"would come to ${hour + 1.0:.2f}")

@@ -15,7 +15,7 @@ from harness.core.errors import HarnessError, ProviderUnavailable, Refused
 from harness.core.ids import InstanceId, JobName
 from harness.core.lifecycle import Stage
 from harness.core.ports import Bill, InstanceStatus
-from harness.ledger.events import Opened, PlanAgreed, Rented, RentFailed, RentIntended
+from harness.ledger.events import InstanceStarted, InstanceStopped, Opened, PlanAgreed, Rented, RentFailed, RentIntended
 from harness.ledger.kinds import JobEvent
 from harness.ledger.limits import AccountLimits
 from harness.runner.affording import require_affordable
@@ -101,6 +101,36 @@ def test_a_stopped_instance_is_not_started_over_the_limits(world: World) -> None
         world.run(until=Stage.TRAINING)
     assert world.provider.count("start") == 0
     world.limits = AccountLimits(per_hour=16.0)
+    world.run(until=Stage.TRAINING)
+    assert world.provider.count("start") == 1
+
+
+def test_of_two_jobs_that_start_at_once_each_counts_the_other(world: World) -> None:
+    """The other one's start is recorded while this one stands before its own."""
+    world.run(until=Stage.LAUNCH)
+    standing: dict[str, Any] = {
+        "status": InstanceStatus.STOPPED,
+        "intended_status": "stopped",
+        "disk_usd_per_hour": 0.1,
+    }
+    other = other_job(world, 600)
+    for number in (InstanceId(4711), other):
+        world.market.change(number, **standing)
+    world.store.append(JobName("day"), InstanceStopped(other, "by hand"))
+    world.limits = AccountLimits(per_hour=20.0)
+
+    def meanwhile(event: JobEvent, done: bool) -> None:
+        if done and isinstance(event, InstanceStarted):
+            world.store.append(JobName("day"), InstanceStarted(other))
+
+    with pytest.raises(
+        Refused, match=r"per_hour = 20: \$0.20 bill by the hour now, with it that would come to \$31.80"
+    ):
+        world.run(until=Stage.TRAINING, on_record=meanwhile)
+    assert world.provider.count("start") == 0
+    assert world.history.instance_stopped
+    assert "not started" in world.history.all(InstanceStopped)[-1].why
+    world.store.append(JobName("day"), InstanceStopped(other, "not started"))
     world.run(until=Stage.TRAINING)
     assert world.provider.count("start") == 1
 
