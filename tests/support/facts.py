@@ -418,6 +418,7 @@ class Judged:
     verdict: Verdict
     message: str
     saw: Mapping[str, str]
+    wanted: Mapping[str, str]
 
 
 def facts_file(stage: Stage, facts: Any = None, job: Job | None = None) -> FactsFile:
@@ -455,7 +456,7 @@ def _one(function: Callable[..., object], told: Mapping[str, Any]) -> Judged:
     report = SimpleNamespace(when="call", skipped=False, failed=call.excinfo is not None, longrepr="")
     return Judged(
         *_judge(cast("pytest.TestReport", report), call, evidence),
-        {sight.name: sight.value for sight in evidence.sights},
+        *({sight.name: sight.value for sight in side} for side in (evidence.sights, evidence.expectations)),
     )
 
 
