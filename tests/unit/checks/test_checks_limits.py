@@ -75,8 +75,8 @@ def terms(**changes: Any) -> dict[str, Any]:
     return {"terms": replace(training().terms.get(), **changes)}
 
 
-def price(since: float) -> dict[str, Any]:
-    return terms(pending=(PendingPrice(99.0, since, NOW + 5e6),))
+def price(since: float, asked: float = 99.0) -> dict[str, Any]:
+    return terms(pending=(PendingPrice(asked, since, NOW + 5e6),))
 
 
 def carried(**changes: float) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def carried(**changes: float) -> dict[str, Any]:
 
 def bills(last: float) -> dict[str, Any]:
     proof = teardown().billing.get()
-    return {"billing": replace(proof, looks=(BillingLook(NOW, 10.0, 3), BillingLook(NOW + 60, last, 3)))}
+    return {"billing": replace(proof, looks=(BillingLook(NOW, 0.0, 3), BillingLook(NOW + 60, last, 3)))}
 
 
 def held(mib: float, percent: float = 0.0) -> dict[str, Any]:
@@ -181,7 +181,7 @@ LIMITS: list[Limit] = [
     ("all will be spent", Stage.TRAINING, {"spent_usd": 20.0 - COMING_USD}, "pace_within_timeline", PASS),
     ("a cent too much", Stage.TRAINING, {"spent_usd": 20.01 - COMING_USD}, "pace_within_timeline", FAIL),
     ("hardly at work", Stage.TRAINING, held(0.0, percent=5.0), "gpus_are_working", PASS),
-    ("less at work", Stage.TRAINING, held(0.0, percent=4.9), "gpus_are_working", FAIL),
+    ("less at work", Stage.TRAINING, held(0.0, percent=4.96), "gpus_are_working", FAIL),
     ("the model is held", Stage.TRAINING, held(WEIGHTS_MIB), "gpus_are_working", PASS),
     ("a part is held", Stage.TRAINING, held(WEIGHTS_MIB - 1), "gpus_are_working", FAIL),
     ("the free share", Stage.TRAINING, {"disk": Disk(300 * GB, 270 * GB, 30 * GB)}, "disk_has_room", PASS),
@@ -196,10 +196,12 @@ LIMITS: list[Limit] = [
     ("a higher loss", Stage.TRAINING, resumed(201, loss=0.86), "resume_is_continuous", FAIL),
     ("as high as 20 steps ago", Stage.TRAINING, resumed(201, loss=2.0, spike=180), "resume_is_continuous", PASS),
     ("as high as 21 steps ago", Stage.TRAINING, resumed(201, loss=2.0, spike=179), "resume_is_continuous", FAIL),
+    ("as high as the newest step", Stage.TRAINING, resumed(201, loss=2.0, spike=200), "resume_is_continuous", PASS),
     ("high after the resume's step", Stage.TRAINING, resumed(201, loss=2.0, spike=201), "resume_is_continuous", FAIL),
     ("the cap, rounded", Stage.TRAINING, terms(usd_per_hour=16.16), "instance_stays_on_its_terms", PASS),
     ("above the cap", Stage.TRAINING, terms(usd_per_hour=16.17), "instance_stays_on_its_terms", FAIL),
     ("it ends with the job", Stage.TRAINING, terms(ends_at=NOW + LEFT_S), "instance_stays_on_its_terms", FAIL),
+    ("the cap is asked", Stage.TRAINING, price(NOW, 16.0 * 1.01), "instance_stays_on_its_terms", PASS),
     ("a price at the job's end", Stage.TRAINING, price(NOW + LEFT_S), "instance_stays_on_its_terms", FAIL),
     (
         "one matrix",
@@ -213,8 +215,8 @@ LIMITS: list[Limit] = [
     ("its largest error", Stage.POSTTRAIN, carried(relative_error=0.02), "gguf_carries_the_finetune", PASS),
     ("a larger error", Stage.POSTTRAIN, carried(relative_error=0.021), "gguf_carries_the_finetune", FAIL),
     ("a change", Stage.POSTTRAIN, carried(change=1e-9), "gguf_carries_the_finetune", PASS),
-    ("the bill's rounding", Stage.TEARDOWN, bills(10.00009), "billing_stopped", PASS),
-    ("a hundredth of a cent", Stage.TEARDOWN, bills(10.00011), "billing_stopped", FAIL),
+    ("the bill's rounding", Stage.TEARDOWN, bills(0.99e-4), "billing_stopped", PASS),
+    ("a hundredth of a cent", Stage.TEARDOWN, bills(1e-4), "billing_stopped", FAIL),
 ]
 
 
@@ -229,6 +231,52 @@ def test_what_lies_at_a_limit_falls_on_its_side(
     stage: Stage, changes: Mapping[str, Any], check: str, verdict: Verdict
 ) -> None:
     said = judge(stage, facts_of(stage, changes))[check]
+    assert said.verdict is verdict, said
+
+
+COST = estimate.cost(JOB).total
+PREDICTED = estimate.artifact_bytes(JOB)
+TO_FIRST_USD = round(usd(estimate.first_checkpoint_s(JOB), JOB.most_usd_per_hour), 2)
+PLANS: list[tuple[str, Mapping[str, Mapping[str, Any]], str, Verdict]] = [
+    ("all the budget", {"limits": {"budget_usd": COST}}, "cost_within_budget", PASS),
+    ("a cent over it", {"limits": {"budget_usd": COST - 0.01}}, "cost_within_budget", FAIL),
+    ("the floor", {"artifact": {"floors": {"Q8_0": PREDICTED}}}, "artifact_size_predicted", FAIL),
+    ("a byte over it", {"artifact": {"floors": {"Q8_0": PREDICTED - 1}}}, "artifact_size_predicted", PASS),
+    (
+        "the share of the first checkpoint",
+        {"limits": {"budget_usd": 2 * TO_FIRST_USD, "first_checkpoint_share": 0.5}},
+        "checkpoints_fit_plan",
+        PASS,
+    ),
+    (
+        "a cent more than that",
+        {"limits": {"budget_usd": 2 * TO_FIRST_USD - 0.02, "first_checkpoint_share": 0.5}},
+        "checkpoints_fit_plan",
+        FAIL,
+    ),
+    (
+        "the whole disk",
+        {"machine": {"disk_gb": NEEDED.needed / GB}, "limits": {"min_disk_free_share": 0.0}},
+        "disk_plan_fits",
+        PASS,
+    ),
+    (
+        "all but the free share",
+        {"machine": {"disk_gb": NEEDED.needed / GB}, "limits": {"min_disk_free_share": 0.01}},
+        "disk_plan_fits",
+        FAIL,
+    ),
+    ("too few steps", {"training": {"steps": {"sft": 119, "dpo": 80}}}, "all_rows_planned", FAIL),
+    ("just enough", {"training": {"steps": {"sft": 120, "dpo": 80}}}, "all_rows_planned", PASS),
+    ("an old image", {"machine": {"image": "pytorch/pytorch:2.1.0-cuda12.1"}}, "image_fits_package", FAIL),
+]
+
+
+@pytest.mark.parametrize(("tables", "check", "verdict"), [one[1:] for one in PLANS], ids=[one[0] for one in PLANS])
+def test_a_plan_at_a_limit_falls_on_its_side(
+    tables: Mapping[str, Mapping[str, Any]], check: str, verdict: Verdict
+) -> None:
+    said = judge(Stage.PREFLIGHT, preflight(), sound_job(**tables))[check]
     assert said.verdict is verdict, said
 
 

@@ -386,6 +386,7 @@ def test_the_evidence_shows_what_was_judged() -> None:
     judged = judge(Stage.TRAINING, facts)
     shown = {
         LEARNED: {"first loss": "0.693147", "too few steps to judge their course, which takes": "20"},
+        MOVES: {"too few steps to judge their course, which takes": "20"},
         RATE: {"sft schedule": "none is announced"},
         "loss_is_sane": {"newest loss": "0.689997"},
         "no_error_lines": {"errors of earlier attempts": "0"},
