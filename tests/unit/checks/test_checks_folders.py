@@ -180,6 +180,13 @@ BROKEN: list[Case] = [
     ("one shape is another", "adapter", tensors("adapter", {Q: (64, 3)}), FAIL, {SIZE: "is 64 x 3"}),
     ("an unknown kind", "adapter", config("adapter", peft_type="IA3"), UNKNOWN, {SIZE: "peft_type"}),
     ("an unknown model", "merged", config("merged", num_attention_heads=0), FAIL, {SIZE: "num_attention_heads is 0"}),
+    (
+        "a model whose shape is not told",
+        "merged",
+        {"config": JsonFile(exists=True, json={**settings("merged"), "intermediate_size": None})},
+        UNKNOWN,
+        {SIZE: "intermediate_size"},
+    ),
     ("another base", "adapter", config("adapter", base_model_name_or_path="x/y"), FAIL, {BASE: "it names x/y"}),
     ("no base", "adapter", config("adapter", base_model_name_or_path=None), FAIL, {BASE: "it names no base model"}),
 ]
