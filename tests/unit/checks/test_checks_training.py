@@ -252,6 +252,14 @@ def test_facts_of_an_earlier_version_say_nothing_of_the_terms() -> None:
     assert_only(judged, Verdict.UNKNOWN, {TERMS: "the rental was not looked at"})
 
 
+def test_before_the_first_step_no_checkpoint_is_due() -> None:
+    every_step = sound_job(training={"checkpoint_every": 1})
+    facts = changed(training(), {**logged(), **checkpoints(), "mirror": ()})
+    judged = judge(Stage.TRAINING, facts, every_step)
+    assert judged[DUE].verdict is judged[ONE].verdict is Verdict.PASS
+    assert judged[ONE].wanted == {"complete checkpoints, at least": "0"}
+
+
 def test_no_complete_checkpoint_at_all() -> None:
     bare = [checkpoint("sft", step, files={}) for step in (100, 200)]
     expected = {DUE: "adapter_model.safetensors is missing", ONE: "no complete checkpoint"}

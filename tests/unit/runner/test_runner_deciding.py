@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -310,10 +309,16 @@ def test_a_box_that_is_lost_in_mid_act_is_replaced_or_its_loss_is_raised(
     """A box that does not answer may have been stopped over the budget: then that is said."""
     done = list[str]()
     scripted(monkeypatch, done, error)
-    monkeypatch.setattr(runner, "_replaced", lambda *_: done.append("replace") or replaced)
-    act: Callable[[], bool] = lambda: runner._acted(  # noqa: E731
-        Stage.UPLOAD, Desk()(), watched(done), cast("Any", None), RENTS, commanded=True
-    )
+
+    def replaces(*_: object) -> bool:
+        done.append("replace")
+        return replaced
+
+    monkeypatch.setattr(runner, "_replaced", replaces)
+
+    def act() -> bool:
+        return runner._acted(Stage.UPLOAD, Desk()(), watched(done), cast("Any", None), RENTS, commanded=True)
+
     if replaced:
         assert act() is False
     else:
