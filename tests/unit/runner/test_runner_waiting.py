@@ -37,7 +37,7 @@ class Desk:
     def __init__(self, *looks: object, **history: Any) -> None:
         self.clock, self.job, self.reporter = FakeClock(), sound_job(), Telling()
         self.looks, self.looked, self.keys = list(looks), 0, list[object]()
-        self.recorded: list[object] = []
+        self.recorded, self.public_key = list[object](), ""
         told = {"alive": RENTAL, "pin": object(), "instance_stopped": False, "destroy_intended": False, **history}
         self.history = SimpleNamespace(**told)
 
@@ -166,6 +166,149 @@ def test_a_preflight_of_long_ago_is_judged_again(age: float, passed: bool, why: 
     assert provision.reopen_if_old(desk(), desk.reporter) is bool(why)
     assert desk.recorded == ([Reopened(Stage.PREFLIGHT, why)] if why else [])
     assert desk.reporter.notes == ([f"preflight is judged again before anything is rented: {why}"] if why else [])
+
+
+# --- until it runs --------------------------------------------------------------------------
+
+
+class Startable(Desk):
+    """A desk at which an instance may be started; every act and its order is listed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: object) -> None:
+        super().__init__(*looks, rental=SimpleNamespace(instance_id=InstanceId(7001), usd_per_hour=16.0))
+        self.acts = list[str]()
+        monkeypatch.setattr(provision, "outlook", lambda *_: SimpleNamespace(projected=12.0, spent=5.0))
+        monkeypatch.setattr(provision, "require_affordable", self._affordable)
+
+    def _affordable(self, _context: object, usd_per_hour: float, usd: float) -> None:
+        self.acts.append(f"afford {usd_per_hour:g} {usd:g}")
+
+    def provider(self) -> Any:
+        told = super().provider()
+        told.start = lambda _: self.acts.append("start")
+        return told
+
+    def record(self, event: object) -> None:
+        super().record(event)
+        self.acts.append(type(event).__name__)
+
+    def require_lease(self) -> None:
+        self.acts.append("lease")
+
+    def wait(self) -> Instance:
+        return provision._wait_until_running(self(), self.reporter)
+
+
+HALTED = {"intended_status": "stopped", "disk_usd_per_hour": 0.5}
+
+
+@pytest.mark.parametrize("status", [STOPPED, EXITED])
+def test_a_stopped_one_is_started_once_when_it_can_be_paid_and_that_is_recorded_first(
+    monkeypatch: pytest.MonkeyPatch, status: InstanceStatus
+) -> None:
+    stands = shown(status, **HALTED)
+    desk = Startable(monkeypatch, stands, stands, stands, shown(endpoints=()), shown())
+    assert desk.wait().status is RUNNING
+    assert desk.acts == ["afford 15.5 7", "InstanceStarted", "lease", "start"]
+    assert desk.reporter.notes == [
+        "instance 7001 is stopped; starting it again",
+        f"instance 7001: {status}",
+        "instance 7001: running",
+    ]
+    assert desk.clock.slept == [2.0] * 4
+
+
+def test_one_whose_disk_has_no_price_is_afforded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Startable(monkeypatch, shown(STOPPED, intended_status="stopped", disk_usd_per_hour=None), shown())
+    desk.wait()
+    assert desk.acts[0] == "afford 16 7"
+
+
+@pytest.mark.parametrize(
+    ("look", "error", "words"),
+    [
+        (shown(OFFLINE, status_message="no heartbeat"), InstanceDead, "7001 will not run: offline: no heartbeat"),
+        (shown(EXITED), InstanceDead, "instance 7001 will not run: exited"),
+        (shown(UNKNOWN, failure="no such image"), ProviderUnavailable, "will not run: .*: no such image"),
+        (shown(UNKNOWN, status_message="pulling"), ProviderUnavailable, "is unknown after 1200 s: pulling"),
+        (shown(endpoints=()), ProviderUnavailable, "is running after 1200 s"),
+    ],
+)
+def test_one_that_will_not_run_is_told(
+    monkeypatch: pytest.MonkeyPatch, look: Instance, error: type[Exception], words: str
+) -> None:
+    desk = Startable(monkeypatch, look)
+    with pytest.raises(error, match=words):
+        desk.wait()
+    assert "start" not in desk.acts
+    waits = "after 1200 s" in words
+    assert (1200 < desk.clock.monotonic() <= 1204) if waits else desk.clock.slept == []
+
+
+@pytest.mark.parametrize(
+    ("starts", "anew", "raises"), [(0, True, True), (1, False, True), (1, True, False)],
+    ids=["never started", "no other keys", "other keys of our own start"],
+)  # fmt: skip
+def test_new_host_keys_are_believed_after_our_own_start_alone(
+    monkeypatch: pytest.MonkeyPatch, starts: int, anew: bool, raises: bool
+) -> None:
+    desk, acts = Desk(pin=object()), list[str]()
+    counted = iter([0, starts])
+    desk.history.all = lambda _: [1] * next(counted)
+    desk.public_key = "key"
+    monkeypatch.setattr(desk, "provider", lambda: SimpleNamespace(
+        attach_key=lambda _, key: acts.append(f"attach {key}"), host_key_source="by the log"
+    ))  # fmt: skip
+    monkeypatch.setattr(provision, "_wait_until_running", lambda *_: shown())
+    monkeypatch.setattr(provision, "_pin_anew", lambda *_: anew)
+    monkeypatch.setattr(provision, "_pin", lambda *_: acts.append("pin"))
+
+    def log_in(*_: object) -> None:
+        acts.append("log in")
+        if acts.count("log in") == 1:
+            raise HostKeyChanged("another")
+
+    monkeypatch.setattr(provision, "_wait_for_login", log_in)
+    if raises:
+        with pytest.raises(HostKeyChanged):
+            provision._make_ready(desk(), desk.reporter)
+        assert acts == ["attach key", "log in"]
+    else:
+        provision._make_ready(desk(), desk.reporter)
+        assert acts == ["attach key", "log in", "log in"]
+        assert "shows new host keys: by the log" in desk.reporter.notes[0]
+
+
+def test_one_without_a_pin_is_pinned_before_it_is_logged_in_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, acts = Desk(pin=None), list[str]()
+    desk.history.all = lambda _: []
+    monkeypatch.setattr(desk, "provider", lambda: SimpleNamespace(attach_key=lambda *_: acts.append("attach")))
+    monkeypatch.setattr(provision, "_wait_until_running", lambda *_: shown())
+    monkeypatch.setattr(provision, "_pin", lambda *_: acts.append("pin"))
+    monkeypatch.setattr(provision, "_wait_for_login", lambda *_: acts.append("log in"))
+    provision._make_ready(desk(), desk.reporter)
+    assert acts == ["attach", "pin", "log in"]
+
+
+@pytest.mark.parametrize(
+    ("rented", "old", "acts"),
+    [
+        (True, False, ["ready"]),
+        (False, False, ["find", "rent", "ready"]),
+        (False, True, ["find"]),
+    ],
+    ids=["rented", "nothing rented", "preflight of long ago"],
+)
+def test_what_was_rented_is_found_before_anything_is(
+    monkeypatch: pytest.MonkeyPatch, rented: bool, old: bool, acts: list[str]
+) -> None:
+    desk, done = Desk(rental=RENTAL if rented else None), list[str]()
+    monkeypatch.setattr(provision, "find_rented", lambda *_: done.append("find"))
+    monkeypatch.setattr(provision, "reopen_if_old", lambda *_: old)
+    monkeypatch.setattr(provision, "rent", lambda *_: done.append("rent"))
+    monkeypatch.setattr(provision, "_make_ready", lambda *_: done.append("ready"))
+    provision.provision(desk(), desk.reporter, lambda _: None)
+    assert done == acts
 
 
 # --- keys -----------------------------------------------------------------------------------
