@@ -22,8 +22,9 @@ from harness.core.ids import CheckId
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.observed import CouldNotLook
 from harness.core.verdict import Verdict
+from harness.gates import judge
 from harness.gates.evidence import CheckResult, GateResult
-from harness.ledger.events import Held, Reopened, Verified
+from harness.ledger.events import GateJudged, Held, Polled, Reopened, Verified
 from harness.runner import postdownload, provision, replacement, stopping, switch, training
 from harness.runner import run as runner
 from tests.support.context import RENTS, Telling
@@ -88,6 +89,25 @@ def test_what_is_unknown_is_looked_at_again_over_new_connections_and_after_a_whi
             runner._pass_gate(stage, desk(), desk.reporter)
     assert len(list(told)) == len(verdicts) - looks
     assert (desk.clock.slept, desk.forgotten) == ([3.0] * (looks - 1), looks - 1)
+
+
+@pytest.mark.parametrize("kind", [GateJudged, Polled])
+def test_what_was_decided_is_recorded_with_the_facts_that_it_rests_on(
+    monkeypatch: pytest.MonkeyPatch, kind: type[GateJudged | Polled]
+) -> None:
+    desk, told = Desk(), list[object]()
+    monkeypatch.setattr(desk, "take_facts", lambda _: SimpleNamespace(path=Path("f.json"), sha256="s"), raising=False)
+    monkeypatch.setattr(judge, "demand", lambda *_: "the demand")
+    monkeypatch.setattr(judge, "judge", lambda _: gate(FAIL))
+    monkeypatch.setattr(Telling, "judged", lambda _, *said: told.append(said))
+    assert runner.judge(Stage.UPLOAD, desk(), desk.reporter, judged=kind) == gate(FAIL)
+    (event,) = desk.recorded
+    assert isinstance(event, kind)
+    assert (event.stage, event.verdict, event.facts_path, event.facts_sha256) == (Stage.UPLOAD, FAIL, "f.json", "s")
+    assert (event.demand, event.plan_digest) == ("the demand", "d")
+    assert event.result is not None
+    assert event.result["results"][0]["id"] == "one"
+    assert told == [(Stage.UPLOAD, gate(FAIL))]
 
 
 @pytest.mark.parametrize(

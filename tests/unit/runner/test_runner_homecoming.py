@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from harness.artifacts import arrival, parts
+from harness.artifacts import arrival, manifest, parts
 from harness.artifacts.parts import Artifact, ArtifactFile
 from harness.context import RunnerContext
+from harness.core.answers import Tree, TreeEntry
 from harness.core.errors import HostUnreachable
 from harness.core.ids import Sha256
-from harness.core.observed import CouldNotLook
+from harness.core.observed import CouldNotLook, seen
 from harness.core.ports import Progress, RemoteFile
 from harness.facts.mirror import MIRROR
-from harness.runner import postdownload
+from harness.runner import evaluation, postdownload
 from tests.support.context import Telling
 from tests.support.facts import sound_job
 from tests.support.fake_clock import FakeClock
@@ -318,6 +320,73 @@ def test_a_companion_that_cannot_be_had_is_told_and_holds_nothing(
     postdownload._bring_companions(desk(), desk.reporter)
     assert desk.reporter.notes[1:] == [f"a tracker's file stays on the box: {error}"]
     assert tried == [Path("a"), Path("b")]
+
+
+def unlisted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, sft: Sequence[TreeEntry], dpo: Sequence[TreeEntry] = ()
+) -> list[str]:
+    """Places here of what comes home of an unmodified trainer's folders, in their order."""
+    came = list[str]()
+    desk.job = sound_job(training={"log": "trainer"})
+    monkeypatch.setattr(postdownload, "_digest", lambda _, path: RemoteFile(path, 1, sha(path.encode())))
+    monkeypatch.setattr(evaluation, "bring", lambda _: came.append("the evaluation"))
+
+    def fetch(_context: object, remote: RemoteFile, local: Path) -> None:
+        assert remote.path == f"{desk.job.package.remote_dir}/{local.relative_to(tmp).as_posix()}"
+        came.append(local.relative_to(tmp).as_posix())
+        local.parent.mkdir(parents=True, exist_ok=True)
+
+    tmp = desk.directory / "companions"
+    monkeypatch.setattr(postdownload, "_fetch_companion", fetch)
+    trees = {"sft": tuple(sft), "dpo": tuple(dpo)}
+
+    def probe(questions: Sequence[Any]) -> Any:
+        folders = {f"{desk.job.package.remote_dir}/{desk.job.checkpoint_folder(one)}": one for one in desk.job.trainers}
+        return {one: seen(Tree(exists=True, entries=trees[folders[one.path]])) for one in questions}
+
+    monkeypatch.setattr(desk.box, "probe", probe, raising=False)
+    tracked = postdownload._fetch_unlisted(desk())
+    return [*came, *(f"later: {local.relative_to(tmp).as_posix()}" for _, local in tracked)]
+
+
+def entry(path: str, size: int = 9, kind: str = "file") -> TreeEntry:
+    return TreeEntry(path, kind, size, 0.0)
+
+
+def test_of_an_unmodified_trainer_the_log_and_each_newest_checkpoints_small_files_come_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path)
+    sft = [
+        entry("checkpoint-20/trainer_state.json"),
+        entry("checkpoint-100/trainer_state.json"),
+        entry("checkpoint-100/adapter_model.safetensors"),
+        entry("checkpoint-100/optimizer.pt"),
+        entry("checkpoint-100/vocab.txt", kind="dir"),
+        entry("checkpoint-9/sub/trainer_state.json"),
+        entry("runs/events.out.tfevents.1", 64 << 20),
+        entry("runs/events.out.tfevents.2", (64 << 20) + 1),
+        entry("runs/events.out.tfevents.3", kind="link"),
+    ]
+    came = unlisted(desk, monkeypatch, sft, [entry("README.md")])
+    folder = desk.job.checkpoint_folder(cast("Any", "sft"))
+    assert came == [
+        "training.log",
+        f"{folder}/checkpoint-100/trainer_state.json",
+        f"{folder}/checkpoint-100/adapter_model.safetensors",
+        "the evaluation",
+        f"later: {folder}/runs/events.out.tfevents.1",
+    ]
+    found = json.loads((tmp_path / "companions" / manifest.FOUND).read_text())
+    assert found == {
+        path: sha(f"{desk.job.package.remote_dir}/{path}".encode()) for path in came if path.startswith((folder, "tr"))
+    }
+
+
+def test_of_a_trackers_files_two_hundred_come_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [entry(f"runs/events.out.tfevents.{number}") for number in range(201)]
+    came = unlisted(Desk(tmp_path), monkeypatch, many)
+    assert sum(one.startswith("later") for one in came) == 200
 
 
 # --- the second copy ------------------------------------------------------------------------

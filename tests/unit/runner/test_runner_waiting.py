@@ -14,8 +14,9 @@ from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
 from harness.core.ports import Instance, InstanceStatus
 from harness.facts.mirror import Resumable
+from harness.guard import destroy
 from harness.ledger.events import InstanceStarted, Pinned, Reopened
-from harness.runner import provision, replacement
+from harness.runner import provision, renting, replacement, switch
 from tests.support.context import Telling
 from tests.support.facts import instance, sound_job
 from tests.support.fake_clock import FakeClock
@@ -426,6 +427,61 @@ def test_only_a_lost_instances_checkpoints_of_the_same_package_are_gone_on_from(
     monkeypatch.setattr(replacement, "to_resume", lambda _: mirrored)
     found = replacement.to_go_on_from(Desk(lost=lost, repackaged=repackaged)())
     assert found == (mirrored if goes_on else None)
+
+
+class Dying(Desk):
+    """A desk of a dead instance: what is asked, agreed to and done about it is listed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, how: str | None, dead: bool = True, offers: int = 1) -> None:
+        rental = SimpleNamespace(instance_id=InstanceId(7001), offer={"machine_id": 12})
+        super().__init__(alive=rental, package="the package")
+        self.acts = list[str]()
+        shown = SimpleNamespace(offers=("an offer",) * offers, agreed=lambda by: f"agreed by {by}")
+        monkeypatch.setattr(replacement, "to_resume", lambda _: None)
+        monkeypatch.setattr(renting, "on_offer", lambda *_: ())
+        monkeypatch.setattr(replacement, "_another", lambda *_: shown)
+        monkeypatch.setattr(renting, "ask", self._asked(how))
+        monkeypatch.setattr(replacement, "_require_budget", lambda *_: self.acts.append("budget"))
+        monkeypatch.setattr(replacement, "_stays_dead", lambda *_: dead)
+        monkeypatch.setattr(destroy, "replace", self._destroyed)
+        monkeypatch.setattr(switch, "revoke", lambda *_: self.acts.append("revoke"))
+
+    def _asked(self, how: str | None) -> Callable[..., str | None]:
+        def ask(*_: object) -> str | None:
+            self.acts.append("ask")
+            return how
+
+        return ask
+
+    def _destroyed(self, *_: object, how: str, machine_id: int, package: str) -> None:
+        self.acts.append(f"destroy {how} {machine_id} {package}")
+
+    def record(self, event: object) -> None:
+        self.acts.append(str(event))
+
+    def forget_connections(self) -> None:
+        self.acts.append("forget")
+
+
+@pytest.mark.parametrize(
+    ("how", "dead", "offers", "goes_on", "acts"),
+    [
+        (None, True, 1, False, ["ask"]),
+        ("yes", False, 1, True, ["ask", "budget"]),
+        ("yes", True, 1, True, [
+            "ask", "budget", "agreed by yes", "destroy yes 12 the package", "revoke", "forget",
+        ]),
+        ("yes", True, 0, True, ["ask", "budget", "destroy yes 12 the package", "revoke", "forget"]),
+    ],
+    ids=["nobody agrees", "alive again", "given up", "given up, none on offer"],
+)  # fmt: skip
+def test_a_dead_one_is_given_up_by_agreement_within_the_budget_once_it_stays_dead(  # noqa: PLR0917 - a row of a table
+    monkeypatch: pytest.MonkeyPatch, how: str | None, dead: bool, offers: int, goes_on: bool, acts: list[str]
+) -> None:
+    desk = Dying(monkeypatch, how=how, dead=dead, offers=offers)
+    went_on = replacement.replace(desk(), desk.reporter, InstanceDead("it died"), replacement.NOBODY_AGREES, 1.0)
+    assert (went_on, desk.acts) == (goes_on, acts)
+    assert len(desk.reporter.notes) == (0 if "budget" in acts and len(acts) == 2 else 1)
 
 
 def test_an_adopted_job_rents_no_other() -> None:
