@@ -65,8 +65,8 @@ def check_single_process_training(launch: LaunchFacts, job: Job, evidence: Evide
         found = tuple(what for what in launchers.in_command(process.argv) if what not in allowed)
         assert not found, f"process {process.pid} is {' '.join(process.argv)[:120]}{verdicts.behind(*found)}"
         world = f"WORLD_SIZE={process.env.get('WORLD_SIZE', '1')}"
-        one_of_them = size > 1 and world == f"WORLD_SIZE={size}"
-        assert world == "WORLD_SIZE=1" or one_of_them, f"process {process.pid} has {world}{verdicts.behind(world)}"
+        right = world in {"WORLD_SIZE=1", f"WORLD_SIZE={size}"}
+        assert right, f"process {process.pid} has {world}{verdicts.behind(world)}"
     if size > 1 and session.alive:
         seen = {one.env.get("RANK", "?") for one in tree.processes if one.env.get("WORLD_SIZE") == str(size)}
         assert seen == set(map(str, range(size))), f"of {size} ranks {', '.join(sorted(seen)) or 'none'} is at work"

@@ -60,8 +60,8 @@ def check_local_sha256_equals_remote(postdownload: PostdownloadFacts, evidence: 
 
 def _named(postdownload: PostdownloadFacts) -> str:
     """Files of a folder that differ, by name."""
-    of_folder = postdownload.remote.value is not None and postdownload.remote.value.files
-    return f": {'; '.join(postdownload.differences[:3])}" if of_folder and postdownload.differences else ""
+    told = postdownload.differences[:3] if postdownload.remote.get().files else ()
+    return f": {'; '.join(told)}" if told else ""
 
 
 @pytest.mark.remedy(

@@ -55,8 +55,7 @@ def check_all_rows_planned(preflight: PreflightFacts, job: Job, evidence: Eviden
     if job.gates.smoke_run and not job.unmodified:
         resolved = _resolved(preflight, evidence, "the rows of a step")
         for trainer in job.taught:
-            own = resolved.rows_a_step.get(trainer, resolved.batch_size)
-            fewer = epochs.shortfall(job, trainer, own) if own < job.training.rows_a_step(trainer) else None
+            fewer = epochs.shortfall(job, trainer, resolved.rows_a_step.get(trainer, resolved.batch_size))
             assert fewer is None, f"the package's own settings are others: {fewer}"
 
 

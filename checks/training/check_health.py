@@ -106,8 +106,8 @@ def check_resume_is_continuous(training: TrainingFacts, job: Job, evidence: Evid
             if resume.before is None:
                 continue
             # Single losses are noisy, those of DPO above all: the highest of the last steps is what a loss may reach.
-            first = max(1, resume.before.step - _WINDOW)
-            before = max(step.loss for step in steps if first <= step.step <= resume.before.step)
+            last = resume.before.step
+            before = max(step.loss for step in steps if last - _WINDOW <= step.step <= last)
             assert resume.after.loss <= before * factor + _NOISE, (
                 f"{trainer}: the loss was {before} at most before step {resume.at}, and is {resume.after.loss} after it"
             )

@@ -32,7 +32,8 @@ def in_folders(folders: Iterable[Path]) -> Declared:
         for path in sorted(folder.glob(f"{PREFIX}*.py")):
             try:
                 tree = ast.parse(path.read_bytes(), str(path))
-            except (OSError, SyntaxError, ValueError, RecursionError) as error:
+            except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+                # MemoryError: the parser's stack is full, of a file that is nested without end.
                 problems.append(f"cannot read the checks of {path}: {error}")
                 continue
             checks += _checks(tree.body)

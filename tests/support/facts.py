@@ -105,8 +105,11 @@ EPOCHS: Final = (
 
 def sound_job(**tables: Mapping[str, Any]) -> Job:
     """The first user's job, with fields of its tables replaced; its second copy is asked for."""
-    job = load_job(Path(__file__).parents[2] / "examples" / "forex-r1-v3.toml")
-    body = job.model_dump()
+    return _sound_job(tables) if tables else _SOUND
+
+
+def _sound_job(tables: Mapping[str, Mapping[str, Any]]) -> Job:
+    body = _FIRST.model_dump()
     body["artifact"]["second_copy"] = body["artifact"]["second_copy"] or Path("/backup")
     body["package"]["readiness"] = body["package"]["readiness"] or ["python3", "ready.py"]
     body["gates"]["generate"] = True
@@ -114,6 +117,10 @@ def sound_job(**tables: Mapping[str, Any]) -> Job:
     for table, fields in tables.items():
         body[table] |= fields
     return Job.model_validate(body)
+
+
+_FIRST: Final = load_job(Path(__file__).parents[2] / "examples" / "forex-r1-v3.toml")
+_SOUND: Final = _sound_job({})
 
 
 def step_lines(
@@ -418,6 +425,7 @@ class Judged:
     verdict: Verdict
     message: str
     saw: Mapping[str, str]
+    wanted: Mapping[str, str]
 
 
 def facts_file(stage: Stage, facts: Any = None, job: Job | None = None) -> FactsFile:
@@ -455,7 +463,7 @@ def _one(function: Callable[..., object], told: Mapping[str, Any]) -> Judged:
     report = SimpleNamespace(when="call", skipped=False, failed=call.excinfo is not None, longrepr="")
     return Judged(
         *_judge(cast("pytest.TestReport", report), call, evidence),
-        {sight.name: sight.value for sight in evidence.sights},
+        *({sight.name: sight.value for sight in side} for side in (evidence.sights, evidence.expectations)),
     )
 
 

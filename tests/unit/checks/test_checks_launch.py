@@ -62,6 +62,8 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("crashed", {"session": CRASHED}, {ALIVE: "status 1"}),
     ("killed", {"session": KILLED}, {ALIVE: "killed"}),
     ("silent", {"log_age_s": 301.0}, {GROWING: "301 s"}),
+    ("crashed and silent", {"session": CRASHED, "log_age_s": 301.0}, {ALIVE: "status 1", GROWING: "301 s"}),
+    ("the log of another run", {"log": log(SHORT, PLAN, *STEPS)}, {SAID: "15299 sft + 2550 dpo"}),
     ("no line", {"proof": said()}, {SAID: "did not appear within 240 s"}),
     ("no log file", {"proof": Matches(exists=False)}, {SAID: "no training.log"}),
     ("a row short", {"proof": said(SHORT), "log": log(SHORT, PLAN, *STEPS)}, {SAID: "15299"}),
@@ -82,6 +84,7 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
     ("another device map", with_plan("device_map=auto", "device_map=None"), {SHARDED: "device_map=None"}),
     ("no devices", with_plan("devices=cuda:0,cuda:1,cuda:2", "devices="), {SHARDED: "no device"}),
     ("weights on the CPU", with_plan("cuda:0,", "cuda:0,cpu,"), {SHARDED: "not on a GPU"}),
+    ("weights nowhere", with_plan("cuda:0,", "cuda:0,meta,"), {SHARDED: "weights are on meta, not on a GPU"}),
     ("weights on the disk", with_plan("cuda:0,", "cuda:0,disk,"), {SHARDED: "not on a GPU"}),
     ("another batch size", with_plan("batch_size=32", "batch_size=8"), {CONFIG: "batch_size"}),
     (

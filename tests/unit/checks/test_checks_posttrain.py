@@ -12,7 +12,7 @@ from harness.artifacts.adapter import AdapterFindings
 from harness.artifacts.parts import Artifact
 from harness.core.answers import Entry, GgufOnBox, JsonFile, Match, Matches
 from harness.core.lifecycle import Stage
-from harness.core.observed import seen
+from harness.core.observed import seen, unseen
 from harness.core.verdict import Verdict
 from harness.facts.finetune import Comparison
 from tests.support.facts import (
@@ -127,6 +127,14 @@ BROKEN: list[tuple[str, Mapping[str, Any], Mapping[str, str]]] = [
 def test_what_is_broken_is_named(changes: Mapping[str, Any], expected: Mapping[str, str]) -> None:
     facts = changed(posttrain(), changes)
     assert_only(judge(Stage.POSTTRAIN, facts), Verdict.FAIL, expected)
+
+
+@pytest.mark.parametrize(("log_lines", "told"), [(whole_log(), "2.761"), ([], "0")])
+def test_the_epochs_that_a_run_comes_to_are_shown(log_lines: list[str], told: str) -> None:
+    facts = replace(posttrain(), log=seen(log(*log_lines)), run=unseen("there is none"))
+    judged = judge(Stage.POSTTRAIN, facts)[SEEN]
+    assert judged.saw["sft epochs"] == told
+    assert judged.verdict is (Verdict.PASS if log_lines else Verdict.UNKNOWN)
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,24 @@ def test_somebody_must_be_seen_to_write_the_artifact(
     assert judged[WRITTEN].verdict is verdict
 
 
+@pytest.mark.parametrize(("gpus", "verdict"), [(1, Verdict.PASS), (2, Verdict.FAIL)])
+def test_a_model_that_is_loaded_with_no_map_goes_to_one_gpu(gpus: int, verdict: Verdict) -> None:
+    nowhere = changed(preflight(), {"device_maps": DeviceMaps({}, ())})
+    assert judge(Stage.PREFLIGHT, nowhere, sound_job(machine={"gpus": gpus}))[MAPS].verdict is verdict
+
+
+@pytest.mark.parametrize(("stated", "noted"), [({}, True), ({"train.py:12": 100}, False)])
+def test_scripts_that_state_no_save_steps_are_told_of(stated: Mapping[str, int], noted: bool) -> None:
+    shown = judge(Stage.PREFLIGHT, changed(preflight(), {"save_steps": stated}))["checkpoints_fit_plan"].saw
+    assert ("no script states save_steps" in shown) == noted
+
+
+def test_a_machine_of_ones_own_needs_no_credit() -> None:
+    own = sound_job(provider={"kind": "ssh", "host": "box"})
+    poor = changed(preflight(), {"account": Account(7, 0.0)})
+    assert judge(Stage.PREFLIGHT, poor, own)["credentials_work"].verdict is Verdict.PASS
+
+
 def test_a_key_of_another_account_is_refused() -> None:
     job = sound_job(provider={"user_id": 8})
     assert_only(judge(Stage.PREFLIGHT, preflight(), job), Verdict.FAIL, {"credentials_work": "account 7, expected 8"})

@@ -18,7 +18,12 @@ from harness.ledger.settled import StrategySettled
 from tests.support import facts
 from tests.support.facts import V2, assert_only, changed, judge, launch, log, python, sound_job, step_lines
 
-PROVEN, SINGLE, SHARDED = "strategy_proven", "single_process_training", "model_is_sharded_as_planned"
+CAN, PROVEN, SINGLE, SHARDED = (
+    "strategy_can_be_proven",
+    "strategy_proven",
+    "single_process_training",
+    "model_is_sharded_as_planned",
+)
 OF = "ab" * 32
 PLAN = "\n".join((facts.PLAN, *facts.EPOCHS))
 GPUS = [f"NVIDIA H100 {number}" for number in range(8)]
@@ -77,6 +82,33 @@ def test_one_gpu_opens_the_launch() -> None:
     )
 
 
+def test_two_ranks_on_two_gpus_open_the_launch() -> None:
+    two = {"strategy": settled(ranks=2, gpus=GPUS[:2], speedup=1.9), "log": said(2, 2), "processes": tree(2)}
+    own = asked(machine={"gpus": 2})
+    assert_only(judge(Stage.LAUNCH, launched_as_ddp(**two), own), Verdict.PASS, {})
+    lonely = launched_as_ddp(**two | {"processes": Processes(tree(2).processes[:2])})
+    assert_only(judge(Stage.LAUNCH, lonely, own), Verdict.FAIL, {SINGLE: "of 2 ranks 0 is at work"})
+
+
+@pytest.mark.parametrize("stated", ["ddp", "single"])
+def test_the_lesson_of_several_processes_is_shown_where_several_are_asked_for(stated: str) -> None:
+    shown = judge(Stage.LAUNCH, launched_as_ddp(strategy=settled(stated, stated)), asked(stated))[PROVEN].saw
+    assert ("lesson" in shown) == (stated == "ddp")
+
+
+@pytest.mark.parametrize(
+    ("prover", "verdict", "words"),
+    [("proving.py", Verdict.PASS, ""), ("", Verdict.FAIL, "the package has no forex/proving.py")],
+)
+def test_a_strategy_is_planned_with_a_command_that_proves_it(prover: str, verdict: Verdict, words: str) -> None:
+    facts_ = changed(facts.preflight(), {"prover": prover})
+    judged = judge(Stage.PREFLIGHT, facts_, asked())
+    assert_only(judged, verdict, {CAN: words} if words else {})
+    assert judged[CAN].wanted == {"strategy": "ddp"}
+    refused = judge(Stage.PREFLIGHT, facts_, asked(machine={"gpus": 3}))[CAN]
+    assert (refused.verdict, "share the rows of a step" in refused.message) == (Verdict.FAIL, True)
+
+
 def test_what_fell_back_opens_the_launch_in_the_rules_way_and_the_evidence_says_why() -> None:
     fell = settled("seeds", why="losses_differ: rank 1, step 2", proven=False)
     judged = judge(Stage.LAUNCH, changed(launch(), {"strategy": fell}), asked())
@@ -86,6 +118,8 @@ def test_what_fell_back_opens_the_launch_in_the_rules_way_and_the_evidence_says_
 
 SHUT: list[tuple[str, Any, dict[str, str]]] = [
     ("settled for another strategy", {"strategy": settled("single", "single")}, {PROVEN: "single was tried"}),
+    ("fell back for no reason", {"strategy": settled("seeds", why=""), "log": said(1, 3)}, {PROVEN: "nobody says why"}),
+    ("launched by another", {"strategy": settled("single")}, {PROVEN: "launched by single"}),
     ("its proof is of another package", {"strategy": settled(of="cd" * 32)}, {PROVEN: "proof_of_something_else"}),
     ("its proof says no", {"strategy": settled(proven=False)}, {PROVEN: "not_proven"}),
     ("its proof names a problem", {"strategy": settled(problems={"too_slow": "1.1"})}, {PROVEN: "too_slow: 1.1"}),

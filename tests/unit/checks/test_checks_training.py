@@ -252,6 +252,14 @@ def test_facts_of_an_earlier_version_say_nothing_of_the_terms() -> None:
     assert_only(judged, Verdict.UNKNOWN, {TERMS: "the rental was not looked at"})
 
 
+def test_before_the_first_step_no_checkpoint_is_due() -> None:
+    every_step = sound_job(training={"checkpoint_every": 1})
+    facts = changed(training(), {**logged(), **checkpoints(), "mirror": ()})
+    judged = judge(Stage.TRAINING, facts, every_step)
+    assert judged[DUE].verdict is judged[ONE].verdict is Verdict.PASS
+    assert judged[ONE].wanted == {"complete checkpoints, at least": "0"}
+
+
 def test_no_complete_checkpoint_at_all() -> None:
     bare = [checkpoint("sft", step, files={}) for step in (100, 200)]
     expected = {DUE: "adapter_model.safetensors is missing", ONE: "no complete checkpoint"}
@@ -386,6 +394,7 @@ def test_the_evidence_shows_what_was_judged() -> None:
     judged = judge(Stage.TRAINING, facts)
     shown = {
         LEARNED: {"first loss": "0.693147", "too few steps to judge their course, which takes": "20"},
+        MOVES: {"too few steps to judge their course, which takes": "20"},
         RATE: {"sft schedule": "none is announced"},
         "loss_is_sane": {"newest loss": "0.689997"},
         "no_error_lines": {"errors of earlier attempts": "0"},

@@ -12,6 +12,7 @@ from harness.core.answers import Matches, Processes
 from harness.core.lifecycle import Stage
 from harness.core.observed import Observed, seen, unseen
 from harness.core.verdict import Verdict
+from harness.facts import epochs
 from harness.facts.checkpoints import complete_steps, of_job
 from harness.gates import plan
 from harness.job.model import Job
@@ -161,6 +162,19 @@ BROKEN: list[tuple[str, Stage, Any, dict[str, str]]] = [
     ),
     ("still", Stage.TRAINING, lambda: training(log=log(*_still(50))), {"loss_moves": "to the last digit"}),
     ("a rate of 0", Stage.TRAINING, lambda: training(log=log(*records(50, rate=0.0))), {RATE: "logged as 0"}),
+    ("it diverges", Stage.TRAINING, lambda: training(log=log(*_rising(50))), {"loss_is_sane": "sft diverges"}),
+    (
+        "a checkpoint of fewer steps, without bars",
+        Stage.POSTTRAIN,
+        lambda: posttrain(log=log(*records(60, bars=False), END), states={"sft": seen(replace(STATE, step=40))}),
+        {STEPS: "saved step 40 of 60"},
+    ),
+    (
+        "a checkpoint of more steps, without bars",
+        Stage.POSTTRAIN,
+        lambda: posttrain(log=log(*records(60, bars=False), END), states={"sft": seen(replace(STATE, max_steps=80))}),
+        {STEPS: "saved step 60 of 80"},
+    ),
     (
         "unended",
         Stage.POSTTRAIN,
@@ -205,6 +219,12 @@ def _saved(name: str) -> Any:
     return replace(one, files={**one.files, name: 10})
 
 
+def _rising(last: int) -> list[str]:
+    """The last losses are twice as high as all before."""
+    again = [line.replace("'loss': 2.", "'loss': 9.") for line in records(last)]
+    return [*records(last)[:30], *again[30:]]
+
+
 def _still(last: int) -> list[str]:
     return [line if "loss" not in line else line.replace(line.split(",")[0], "{'loss': 1.25") for line in records(last)]
 
@@ -220,6 +240,12 @@ UNSEEN: list[tuple[str, Stage, Any, dict[str, str]]] = [
         Stage.LAUNCH,
         lambda: launch(session=ENDED, processes=Processes(())),
         {SINGLE: "did not look for checkpoints"},
+    ),
+    (
+        "ended, and its checkpoint does not tell its processes",
+        Stage.LAUNCH,
+        lambda: launch(session=ENDED, processes=Processes(()), checkpoints=(_saved("optimizer.pt"),)),
+        {SINGLE: "no checkpoint tells their number"},
     ),
     ("no rates", Stage.TRAINING, lambda: training(log=log(*records(50, rate=None))), {RATE: "no learning rate"}),
     ("no state", Stage.POSTTRAIN, lambda: posttrain(states={"sft": GONE}), {OF_THIS_RUN: "gone"}),
@@ -260,6 +286,34 @@ def test_preferences_are_judged_by_margins_whatever_the_loss() -> None:
     assert seen_log.of(DPO).records.margins
     facts_ = training(log=seen_log, checkpoints={"sft": seen(()), "dpo": seen(())}, session=ENDED)
     assert judge(Stage.TRAINING, facts_, both)["preferences_are_learned"].verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize("reward", ["", ", 'reward': 0.5, 'reward_std': 0.1}"])
+def test_a_mean_of_advantages_may_rise(reward: str) -> None:
+    """A loss that doubles diverges, but for a trainer by rewards: of its loss nobody asks a course."""
+    lines = [line.replace("}", reward or "}") if "loss" in line else line for line in _rising(50)]
+    said = judge(Stage.TRAINING, training(log=log(*lines)), job())["loss_is_sane"]
+    assert said.verdict is (Verdict.PASS if reward else Verdict.FAIL)
+
+
+def test_a_log_that_does_not_number_its_steps_has_the_whole_training_to_come() -> None:
+    untold = "the whole training is counted as still to come"
+    for bars in (True, False):
+        shown = judge(Stage.TRAINING, training(log=log(*records(50, bars=bars))), job())["pace_within_timeline"].saw
+        assert (untold in shown.get("steps", "")) != bars
+
+
+def test_the_log_tells_whose_launches_are_wanted_in_it() -> None:
+    said = judge(Stage.POSTTRAIN, posttrain(), job())[OF_THIS_RUN]
+    assert (said.wanted["launches of"], "forex-r1-v3" in said.saw["launches"]) == ("forex-r1-v3", True)
+
+
+def test_a_run_that_comes_to_just_the_epochs_that_are_wanted_sees_its_rows() -> None:
+    least = epochs.coming(launch().log.get().of(SFT))
+    assert least is not None
+    for more, verdict in ((0.0, Verdict.PASS), (1e-9, Verdict.FAIL)):
+        own = job(limits={"min_epochs": least + more})
+        assert judge(Stage.LAUNCH, launch(), own)[COMING].verdict is verdict
 
 
 def test_a_checkpoint_of_a_whole_model_is_complete_where_no_adapter_is_trained() -> None:

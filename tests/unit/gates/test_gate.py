@@ -197,6 +197,55 @@ def test_an_answer_that_does_not_read_opens_nothing(liar: Callable[..., GateResu
     assert "pytest left no verdicts" in result.problems[0]
 
 
+def _answered(folder: Path, answer: object, status: int = 0) -> GateResult:
+    """What a gate makes of an answer, without the process that would give it."""
+    verdicts = folder / "verdicts.json"
+    verdicts.write_text(json.dumps(answer))
+    return judge._read(facts_file(Stage.TEARDOWN), "d" * 64, verdicts, status, "the output")
+
+
+def _honest(**changes: Any) -> dict[str, Any]:
+    results = [{"id": check, "stage": "teardown", "claim": "c", "verdict": "pass"} for check in REQUIRED]
+    told = {"required": list(REQUIRED), "results": results, "problems": [], "seconds": 2, "facts_sha256": "d" * 64}
+    return {"gates": [{**told, **changes}]}
+
+
+def test_an_answer_is_read_as_it_was_given(tmp_path: Path) -> None:
+    told = _answered(tmp_path, _honest())
+    assert (told.verdict, told.required, told.seconds, told.problems) == (Verdict.PASS, REQUIRED, 2.0, ())
+    assert told.plan_digest == plan.digest("teardown", REQUIRED)
+    stranger = {"id": "stranger", "stage": "teardown", "claim": "c", "verdict": "fail"}
+    more = _honest()
+    more["gates"][0]["results"].append(stranger)
+    assert _answered(tmp_path, more).verdict is Verdict.PASS, "nobody demands it"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "problems"),
+    [
+        (_honest(), 1, ("pytest's exit status 1 and its verdicts disagree: the output",)),
+        (_honest(problems=["a worker died"]), 1, ("a worker died",)),
+        (_honest(facts_sha256="e" * 64), 1, ("other facts than these were judged",)),
+        (
+            _honest(problems=["a worker died"]),
+            0,
+            ("a worker died", "pytest's exit status 0 and its verdicts disagree: the output"),
+        ),
+        ({"gates": []}, 3, ("pytest left no verdicts (exit status 3): the output",)),
+        ({"gates": [None]}, 3, ("pytest left no verdicts (exit status 3): the output",)),
+        (_honest(seconds="soon"), 3, ("pytest left no verdicts (exit status 3): the output",)),
+        (_honest(required=None), 3, ("pytest left no verdicts (exit status 3): the output",)),
+        (_honest(results=[{}]), 3, ("pytest left no verdicts (exit status 3): the output",)),
+    ],
+)
+def test_an_answer_that_cannot_be_believed_says_why(
+    tmp_path: Path, answer: object, status: int, problems: tuple[str, ...]
+) -> None:
+    told = _answered(tmp_path, answer, status)
+    assert (told.verdict, told.problems) == (Verdict.UNKNOWN, problems)
+    assert set(told.missing) == (set() if told.results else set(REQUIRED))
+
+
 def test_a_check_that_was_dropped_from_the_list_is_still_required(liar: Callable[..., GateResult]) -> None:
     def drop(said: dict[str, Any]) -> None:
         said["required"].remove("instance_is_gone")
@@ -205,6 +254,63 @@ def test_a_check_that_was_dropped_from_the_list_is_still_required(liar: Callable
     result = liar(drop, status=1)
     assert result.verdict is Verdict.UNKNOWN
     assert result.missing == ("instance_is_gone",)
+
+
+# --- what a gate is judged by ---------------------------------------------------------------
+
+TREE = {
+    "common.py": True,
+    "limits.toml": True,
+    "lib/more.py": True,
+    "upload/check_a.py": True,
+    "upload/deep/check_b.py": True,
+    "mine/check_c.py": True,
+    "launch/check_d.py": False,
+    "lib/launch/e.py": True,
+    "__pycache__/common.pyc": False,
+    "upload/__pycache__/check_a.pyc": False,
+    ".git/config": False,
+    ".hidden": False,
+}
+
+
+def test_a_gate_rests_on_all_files_but_those_of_other_stages_and_caches(tmp_path: Path) -> None:
+    for name in TREE:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    read = {path.relative_to(tmp_path).as_posix() for path in judge._read_by("upload", tmp_path)}
+    assert read == {name for name, counts in TREE.items() if counts}
+
+
+def test_the_demand_is_of_the_job_the_plan_the_files_and_their_place(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder / "upload").mkdir(parents=True)
+    job = sound_job(gates={"checks": [tmp_path / "one", tmp_path / "two"]})
+    demands = [judge.demand("upload", job), judge.demand("install", job), judge.demand("upload", sound_job())]
+    for name, text in (
+        ("one/upload/check_a.py", "x"),
+        ("one/upload/check_a.py", "y"),
+        ("two/upload/check_a.py", "y"),
+        ("two/limits.py", "y"),
+    ):
+        (tmp_path / name).write_text(text)
+        demands.append(judge.demand("upload", job))
+    assert len(set(demands)) == len(demands)
+    (tmp_path / "two" / "launch").mkdir()
+    (tmp_path / "two" / "launch" / "check_b.py").write_text("another stage's")
+    assert judge.demand("upload", job) == demands[-1]
+
+
+def test_a_gate_asks_pytest_for_the_folders_that_there_are(tmp_path: Path) -> None:
+    (tmp_path / "one" / "teardown").mkdir(parents=True)
+    (tmp_path / "two").mkdir()
+    job = sound_job(gates={"checks": [tmp_path / "one", tmp_path / "two"]})
+    facts = facts_file(Stage.TEARDOWN, None, job)
+    command = judge._command(facts, Path("facts.json"), Path("verdicts.json"), tmp_path)
+    assert command[-2:] == [str(plan.FOLDER / "teardown"), str(tmp_path / "one" / "teardown")]
+    assert command[-5:-2] == ["--stage=teardown", "--facts=facts.json", "--verdicts=verdicts.json"]
+    assert {"no:cacheprovider", "no:unraisableexception", "harness.plugin", "--import-mode=importlib"} <= set(command)
+    assert (tmp_path / "gate.ini").read_text() == "[pytest]\naddopts =\n"
 
 
 # --- values ---------------------------------------------------------------------------------

@@ -173,6 +173,7 @@ def test_what_keeps_a_file_from_coming_home_is_held_and_goes_on(
     assert type(seen.value) is expected
     assert world.history.held is not None
     assert str(seen.value) == world.history.held.reason
+    assert seen.value.__cause__ is (None if seen.value is raised else raised)
     if isinstance(raised, OSError):
         assert "/models/x" in str(seen.value)
     world.box.on_fetch = lambda _: None
