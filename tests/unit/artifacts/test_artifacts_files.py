@@ -168,6 +168,29 @@ def test_text_that_is_no_manifest_is_bad_input(text: str | bytes) -> None:
         manifest.read_output_manifest(text)
 
 
+def test_a_path_and_a_manifest_are_taken_up_to_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert manifest.safe_path("x" * 1024) == "x" * 1024
+    with pytest.raises(ValueError, match="not a safe relative path"):
+        manifest.safe_path("x" * 1025)
+    text = json.dumps(output_manifest())
+    monkeypatch.setattr(manifest, "MAX_MANIFEST_BYTES", len(text))
+    assert manifest.read_output_manifest(text).contract == 1
+    monkeypatch.setattr(manifest, "MAX_MANIFEST_BYTES", len(text) - 1)
+    with pytest.raises(BadInput, match=f"larger than {len(text) - 1} bytes"):
+        manifest.read_output_manifest(text)
+
+
+def test_our_own_list_of_what_was_found_is_read() -> None:
+    assert manifest.read_found(b"{}") == {}
+    assert manifest.read_found(json.dumps({"a/b": "A" * 64}).encode()) == {"a/b": "a" * 64}
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"../a": "' + b"a" * 64 + b'"}', b'{"a": "short"}', b'{"a": 5}'])
+def test_a_list_of_what_was_found_that_is_none_is_bad_input(text: bytes) -> None:
+    with pytest.raises(BadInput, match=r"^found-on-the-box\.json does not read: "):
+        manifest.read_found(text)
+
+
 # --- checkpoints -----------------------------------------------------------------------------------
 
 
