@@ -121,7 +121,7 @@ def mismatches(
     try:
         read = look.read(config)
     except (ValueError, RecursionError) as error:
-        return (), (f"{CONFIG}: {error or type(error).__name__}",)
+        return (), (f"{CONFIG}: {str(error) or type(error).__name__}",)
     _judge_names(look, read, base)
     return look.said()
 
@@ -162,7 +162,7 @@ def _look(directory: Path, base: Mapping[str, Any] | None) -> _Look:
         config = look.read(json.loads(whole(path, model_shape.MAX_CONFIG_BYTES).decode("utf-8")))
     except (ValueError, RecursionError) as error:
         kind = look.doubt if "peft_type" in str(error) else look.problem
-        kind("adapter_config", f"{CONFIG}: {error or type(error).__name__}")
+        kind("adapter_config", f"{CONFIG}: {str(error) or type(error).__name__}")
         return look
     file = directory / ADAPTER
     try:
