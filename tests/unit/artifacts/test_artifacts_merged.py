@@ -1,12 +1,20 @@
-"""A merged model's config.json is held against the planned one, field by field."""
+"""A merged model's config.json is held against the planned one, field by field; its tensors against the config."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.artifacts import merged, model_shape, parameters
+from harness.artifacts.expectation import Expectation
 from harness.artifacts.merged import other_model
+from harness.artifacts.tokenizer import read_trained
+from harness.core.verdict import Verdict
+from tests.support.checkpoint_files import tensors
+from tests.support.model_files import TINY, write_training
 
 PLANNED: dict[str, Any] = {
     "architectures": ["Qwen2ForCausalLM"],
@@ -45,3 +53,82 @@ def test_tied_embeddings_make_another_model() -> None:
     assert other_model({**PLANNED, "tie_word_embeddings": True}, PLANNED) == [
         "tie_word_embeddings is True, planned False"
     ]
+
+
+SHAPE = model_shape.from_config({**PLANNED, "tie_word_embeddings": False})
+TIED = model_shape.from_config({**PLANNED, "tie_word_embeddings": True})
+HEAD, UP = "lm_head.weight", "model.layers.1.mlp.up_proj.weight"
+ALL = parameters.of(SHAPE)
+
+
+def _of_the_inner_class(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    return {name.removeprefix("model."): size for name, size in found.items() if name != HEAD}
+
+
+@pytest.mark.parametrize(
+    ("shape", "found", "wrong", "count"),
+    [
+        (SHAPE, ALL, [], len(ALL)),
+        (SHAPE, {**ALL, "model.layers.0.self_attn.rotary_emb.inv_freq": (8,)}, [], len(ALL)),
+        (SHAPE, {name: ALL[name] for name in ALL if name != UP}, [f"{UP} is missing"], len(ALL)),
+        (SHAPE, {name: ALL[name] for name in ALL if name != HEAD}, [f"{HEAD} is missing"], len(ALL)),
+        (SHAPE, {**ALL, "model.extra": (1,)}, ["model.extra is not of this model"], len(ALL)),
+        (SHAPE, {**ALL, UP: (128, 63)}, [f"{UP} is [128, 63], expected [128, 64]"], len(ALL)),
+        (SHAPE, _of_the_inner_class(ALL), [], len(ALL) - 1),
+        (TIED, ALL, [], len(ALL) - 1),
+        (TIED, {name: ALL[name] for name in ALL if name != HEAD}, [], len(ALL) - 1),
+        (TIED, {**ALL, HEAD: (7, 64)}, [f"{HEAD} is [7, 64], expected [300, 64]"], len(ALL) - 1),
+    ],
+    ids=[
+        *["whole", "with frequencies", "without a matrix", "without its head", "with another tensor"],
+        *["with another shape", "of the inner class", "tied, its head again", "tied", "tied, another head"],
+    ],
+)
+def test_the_tensors_of_a_model_are_held_against_its_shape(
+    shape: model_shape.ModelShape, found: Mapping[str, tuple[int, ...]], wrong: list[str], count: int
+) -> None:
+    assert merged.mismatches(shape, found) == (wrong, count)
+
+
+@pytest.mark.parametrize(
+    ("names", "left"),
+    [
+        (list(ALL), []),
+        (
+            [f"base_model.model.{UP}", "a.lora_A.weight", "a.lora_B.weight", "a.lora_magnitude_vector", UP],
+            ["a.lora_A.weight", "a.lora_B.weight", "a.lora_magnitude_vector", f"base_model.model.{UP}"],
+        ),
+        (
+            ["a.base_layer.weight", "_orig_mod.a", "module.a", "a.module.b"],
+            ["_orig_mod.a", "a.base_layer.weight", "module.a"],
+        ),
+    ],
+)
+def test_names_of_what_was_not_merged(names: list[str], left: list[str]) -> None:
+    assert merged.unmerged(names) == left
+
+
+def test_a_folder_is_held_against_the_plan(tmp_path: Path) -> None:
+    folder = write_training(tmp_path / "model", TINY)
+    tensors(folder / "model.safetensors", ("model.norm.weight", "F32", [1], b"\0\0\x80\x3f"))
+
+    def told(known: Expectation) -> dict[str, tuple[Verdict, str]]:
+        return {one.id: (one.verdict, one.seen) for one in merged.judge_as_planned(folder, known)}
+
+    assert set(told(Expectation())) - {one.id for one in merged.judge(folder, Expectation())} == {"config_as_planned"}
+    assert told(Expectation())["config_as_planned"] == (Verdict.PASS, "all equal")
+    trained = read_trained(folder)
+    same = told(Expectation(config=dict(TINY), trained=trained))
+    assert same["config_as_planned"] == (Verdict.PASS, "all equal")
+    assert same["tokenizer_as_trained"] == (Verdict.PASS, "no difference")
+    other = Expectation(
+        config={**TINY, "hidden_size": 128}, trained=read_trained(write_training(tmp_path / "o", OTHER))
+    )
+    differing = told(other)
+    assert differing["config_as_planned"] == (Verdict.FAIL, "hidden_size is 256, planned 128")
+    assert differing["tokenizer_as_trained"] == (Verdict.FAIL, "tokens differ; merges differ")
+    (folder / "tokenizer.json").unlink()
+    assert "tokenizer_as_trained" not in told(other)
+
+
+OTHER = {**TINY, "vocab_size": 310}

@@ -120,8 +120,8 @@ def _written(path: Path, metadata: Mapping[str, int], **tensors: float) -> Path:
     made = writer.GGUFWriter(path, "any")
     for key, value in metadata.items():
         made.add_uint32(key, value)
-    for name, value in tensors.items():
-        made.add_tensor(name, np.full(8, value, dtype=np.float32))
+    for name, number in tensors.items():
+        made.add_tensor(name, np.full(8, number, dtype=np.float32))
     made.write_header_to_file()
     made.write_kv_data_to_file()
     made.write_tensors_to_file()

@@ -1,0 +1,187 @@
+"""What of a tensor's bytes is damage, to the block: zeros, rows that may be zeros, scales that are no numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from harness.artifacts import gguf, scales
+from harness.artifacts.gguf import Tensor
+from tests.support.model_files import random_weights
+
+ZEROS, NOT_FINITE = "zeros where weights should be", "a scale that is not finite"
+Bytes = npt.NDArray[np.uint8]
+
+
+def _whats(data: Bytes, *tensors: Tensor, **settings: Any) -> list[tuple[str, str]]:
+    return [(damage.tensor, damage.what) for damage in scales.look(data, 0, tensors, **settings).damage]
+
+
+def _made(name: str, kind: str = "F32", width: int = 2048, rows: int = 8) -> tuple[Bytes, Tensor]:
+    """Random weights of a type, and the tensor that they are."""
+    size = gguf.nbytes(kind, (width, rows))
+    return random_weights(kind, size).copy(), Tensor(name, (width, rows), kind, 0, size)
+
+
+# Rows of 8192 bytes: two pages, one window.
+def test_zeros_in_the_vocabulary_may_be_rows_that_no_text_has() -> None:
+    data, tensor = _made("token_embd.weight")
+    found = [("token_embd.weight", ZEROS)]
+    assert _whats(data, tensor, unused=pytest.fail) == []
+    data[3 * 8192 : 5 * 8192] = 0
+    assert _whats(data, tensor) == found
+    for unused, damage in (({3, 4}, []), ({3}, found), ({4}, found), ({2, 5}, found), (set(range(8)), [])):
+        assert _whats(data, tensor, unused=lambda unused=unused: frozenset(unused)) == damage
+    assert _whats(data, tensor, zero_rows=True) == []
+    data[6 * 8192 + 3] = 0x7F
+    data[6 * 8192 + 2] = 0x80
+    assert _whats(data, tensor, zero_rows=True) == [("token_embd.weight", NOT_FINITE)]
+
+
+@pytest.mark.parametrize("name", ["token_embd.weight", "output.weight", "model.embed_tokens.weight", "lm_head.weight"])
+def test_the_last_row_of_a_vocabulary_may_be_one_that_no_text_has(name: str) -> None:
+    data, tensor = _made(name)
+    data[-32:] = 0
+    assert _whats(data, tensor) == [(name, ZEROS)]
+    assert _whats(data, tensor, unused=lambda: frozenset({7})) == []
+    assert _whats(data, tensor, unused=lambda: frozenset({6, 8})) == [(name, ZEROS)]
+    (damage,) = scales.look(data, 0, [tensor]).damage
+    assert damage.is_row
+    assert str(damage) == f"{name}: {ZEROS}, near byte {8 * 8192 - 32}"
+
+
+def test_zeros_in_any_other_matrix_are_damage_whatever_no_text_has() -> None:
+    data, tensor = _made("blk.0.ffn_up.weight")
+    data[3 * 8192 : 4 * 8192] = 0
+    for settings in ({}, {"zero_rows": True}, {"unused": lambda: frozenset(range(8))}):
+        assert _whats(data, tensor, **settings) == [("blk.0.ffn_up.weight", ZEROS)]
+    (damage,) = scales.look(data, 0, [tensor]).damage
+    assert not damage.is_row
+
+
+def test_a_number_that_is_none_in_the_vocabulary_is_no_row() -> None:
+    data, tensor = _made("output.weight")
+    data[:4] = np.frombuffer(np.float32(np.inf).tobytes(), dtype=np.uint8)
+    assert _whats(data, tensor, zero_rows=True, unused=lambda: frozenset(range(8))) == [("output.weight", NOT_FINITE)]
+    (damage,) = scales.look(data, 0, [tensor]).damage
+    assert (damage.is_row, damage.position) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    ("zero", "found"),
+    [("", []), ("ab", ["a", "b"]), ("a", ["a"]), ("abn", ["n", "a", "b"]), ("abc", []), ("abcn", ["n"])],
+)
+def test_biases_are_zero_together_or_not_at_all(zero: str, found: list[str]) -> None:
+    names = {"a": "a.bias", "b": "b.bias", "c": "c.bias", "n": "norm.weight"}
+    data = random_weights("F32", 4 * 4096).copy()
+    tensors = [Tensor(names[key], (1024,), "F32", at * 4096, 4096) for at, key in enumerate(names)]
+    for at, key in enumerate(names):
+        if key in zero:
+            data[at * 4096 : (at + 1) * 4096] = 0
+    assert _whats(data, *tensors) == [(names[key], ZEROS) for key in found]
+
+
+def test_a_bias_with_a_hole_is_damaged_whatever_the_others_are() -> None:
+    data = random_weights("F32", 4 * 8192).copy()
+    tensors = [Tensor(f"{at}.bias", (4096,), "F32", at * 16384, 16384) for at in range(2)]
+    data[:16384] = 0
+    data[16384 : 16384 + 8192] = 0
+    assert _whats(data, *tensors) == [("1.bias", ZEROS), ("0.bias", ZEROS)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "cut", "seen"),
+    [
+        *[("F32", 32, True), ("F32", 28, False), ("F16", 32, True), ("F16", 30, False)],
+        *[("Q8_0", 34, True), ("Q8_0", 32, False), ("Q4_0", 18, True), ("Q4_0", 16, False)],
+    ],
+)
+def test_zeros_at_the_very_end_are_what_alignment_could_have_cut(kind: str, cut: int, seen: bool) -> None:
+    data, tensor = _made("blk.0.ffn_up.weight", kind)
+    data[-cut:] = 0
+    assert _whats(data, tensor) == ([("blk.0.ffn_up.weight", ZEROS)] if seen else [])
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
+def test_a_window_of_zeros_is_seen_from_the_beginning_and_at_the_end(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Two slices of a window each, and the shorter rest; all of the numbers' signs are set, so no page is of zeros."""
+    monkeypatch.setattr(scales, "_SLICE", 8192)
+    data, _ = _made("x", rows=3)
+    data = data[: 2 * 8192 + 4000]
+    tensor = Tensor("blk.0.ffn_up.weight", (data.size // 4,), "F32", 0, data.size)
+    assert _whats(data, tensor) == []
+    if at < 3:
+        data[at * 8192 : (at + 1) * 8192] = 0
+        data[at * 8192 + 3 : (at + 1) * 8192 : 4] = 0x80
+        (damage,) = scales.look(data, 0, [tensor]).damage
+        assert (damage.what, damage.position) == (ZEROS, at * 8192)
+    else:
+        data[8192 - 2000 : 8192 + 2000] = 0  # less than a window, less than a page
+        assert _whats(data, tensor) == []
+
+
+def test_each_kind_of_damage_is_told_once_a_tensor() -> None:
+    data, tensor = _made("blk.0.ffn_up.weight")
+    for row in (1, 3, 5):
+        data[row * 8192 : (row + 1) * 8192] = 0
+    for row in (2, 4):
+        data[row * 8192 + 2 : row * 8192 + 4] = (0x80, 0x7F)
+    found = scales.look(data, 0, [tensor]).damage
+    assert {(one.what, one.position) for one in found} == {(ZEROS, 8192), (NOT_FINITE, 2 * 8192)}
+    assert len(found) == 2
+
+
+def test_of_many_damaged_tensors_the_first_are_told() -> None:
+    data = np.full(25 * 32, 0xFF, dtype=np.uint8)
+    tensors = [Tensor(f"blk.{at}.attn_norm.weight", (8,), "F32", at * 32, 32) for at in range(25)]
+    found = scales.look(data, 0, tensors)
+    assert [one.tensor for one in found.damage] == [tensor.name for tensor in tensors[:20]]
+    assert found.blocks == 200
+
+
+def test_blocks_are_counted_and_types_that_have_no_scale_are_named() -> None:
+    data, tensor = _made("blk.0.ffn_up.weight", "Q8_0")
+    whole = [Tensor(f"n{at}", (1,), kind, 0, 4) for at, kind in enumerate(("I32", "I8", "I32"))]
+    found = scales.look(data, 0, [tensor, *whole])
+    assert (found.blocks, found.unknown_types, found.damage) == (2048 * 8 // 32, ("I32", "I8"), ())
+
+
+def test_a_header_without_tensors_has_nothing_to_be_looked_at(tmp_path: Path) -> None:
+    header = gguf.Gguf(0, 32, 0, {}, ())
+    assert scales.scan(tmp_path / "nothing", header) == scales.Scan(0, (), ())
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ((0x0FFF, 0x0FFF, 0x0FFF, 0x0FFF), [ZEROS]),
+        ((0x1000, 0, 0, 0), []),
+        ((0, 0x1000, 0, 0), []),
+        ((0, 0, 0x1000, 0), []),
+        ((0, 0, 0, 0x1000), []),
+        ((0, 0, 0, 0x8000), [ZEROS]),
+        ((0xF000, 0xF000, 0xB000, 0x7000), []),
+        ((0, 0, 0xC000, 0x7000), [NOT_FINITE]),
+        ((0, 0, 0xC000, 0xF000), [NOT_FINITE]),
+        ((0xF000, 0xF000, 0xF000, 0x6FFF), []),
+    ],
+)
+def test_the_scale_of_iq1_m_is_of_the_upper_bits_alone(words: tuple[int, ...], found: list[str]) -> None:
+    blocks = np.full((1000, 56), 7, dtype=np.uint8)
+    blocks[:, 48:] = np.array(words, dtype="<u2").view(np.uint8)
+    tensor = Tensor("blk.0.ffn_up.weight", (256, 1000), "IQ1_M", 0, blocks.size)
+    assert [what for _, what in _whats(blocks.reshape(-1), tensor)] == found
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"), [(0, 0, [ZEROS]), (1, 0, []), (0, 1, []), (1, 0x7C00, [NOT_FINITE])]
+)
+def test_of_two_scales_of_a_block_the_larger_counts(first: int, second: int, found: list[str]) -> None:
+    blocks = np.full((1000, 20), 7, dtype=np.uint8)
+    blocks[:, :4] = np.array([first, second], dtype="<u2").view(np.uint8)
+    tensor = Tensor("blk.0.ffn_up.weight", (32, 1000), "Q4_1", 0, blocks.size)
+    assert [what for _, what in _whats(blocks.reshape(-1), tensor)] == found
