@@ -190,3 +190,15 @@ def test_the_rank_and_the_scale_of_a_module(settings: dict[str, Any], rank: int,
 )
 def test_which_beginnings_change_the_base(init: Any, changes: bool) -> None:
     assert read(init_lora_weights=init).changes_base is changes
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *["alora_invocation_tokens", "arrow_config", "kasa_config", "layer_replication", "megatron_config"],
+        *["monteclora_config", "target_parameters", "use_bdlora", "use_qalora", "velora_config"],
+    ],
+)
+def test_settings_whose_meaning_is_not_known_here_are_named(setting: str) -> None:
+    assert read(**{setting: {"in": "use"}}).unknown == [setting]
+    assert read(**{setting: None}).unknown == []

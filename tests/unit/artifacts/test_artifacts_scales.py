@@ -185,3 +185,32 @@ def test_of_two_scales_of_a_block_the_larger_counts(first: int, second: int, fou
     blocks[:, :4] = np.array([first, second], dtype="<u2").view(np.uint8)
     tensor = Tensor("blk.0.ffn_up.weight", (32, 1000), "Q4_1", 0, blocks.size)
     assert [what for _, what in _whats(blocks.reshape(-1), tensor)] == found
+
+
+@pytest.mark.parametrize(
+    ("kind", "width", "pattern", "found"),
+    [
+        (kind, width, pattern, found)
+        for kind, width, least, largest, infinite, sign in (
+            ("F64", 8, 1, (0x7FF << 52) - 1, 0x7FF << 52, 1 << 63),
+            ("F32", 4, 1, (0xFF << 23) - 1, 0xFF << 23, 1 << 31),
+            ("F16", 2, 1, 0x7BFF, 0x7C00, 1 << 15),
+            ("BF16", 2, 1, 0x7F7F, 0x7F80, 1 << 15),
+            ("Q8_0", 2, 1, 0x7BFF, 0x7C00, 1 << 15),
+            ("MXFP4", 1, 1, 0xFE, 0xFF, 0),
+            ("NVFP4", 1, 1, 0x7E, 0x7F, 1 << 7),
+        )
+        for pattern, found in (
+            *[(least, []), (least | sign, []), (largest, []), (largest | sign, [])],
+            *[(0, [ZEROS]), (sign, [ZEROS]), (infinite, [NOT_FINITE]), (infinite | sign, [NOT_FINITE])],
+        )
+    ],
+)
+def test_each_spelling_of_a_scale_is_read_to_the_bit(kind: str, width: int, pattern: int, found: list[str]) -> None:
+    weights, size = gguf.BLOCKS[kind]
+    count = 16384 // size
+    blocks = np.full((count, size), 7, dtype=np.uint8)
+    for place in gguf.SCALES[kind][1]:
+        blocks[:, place : place + width] = np.frombuffer(pattern.to_bytes(width, "little"), dtype=np.uint8)
+    tensor = Tensor("blk.0.ffn_up.weight", (weights, count), kind, 0, blocks.size)
+    assert [what for _, what in _whats(blocks.reshape(-1), tensor)] == found
