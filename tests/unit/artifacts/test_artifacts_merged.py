@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.artifacts import merged, model_shape, parameters
+from harness.artifacts import merged, model_shape, parameters, safetensors
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.merged import other_model
 from harness.artifacts.tokenizer import read_trained
@@ -236,7 +236,7 @@ def test_weights_that_cannot_be_read_are_not_called_damaged(tmp_path: Path, monk
 
     folder = write_training(tmp_path / "model", TINY)
     tensors(folder / "model.safetensors", ("0", "F32", [1], ONE[4]))
-    monkeypatch.setattr(merged.safetensors, "parse", refuse)
+    monkeypatch.setattr(safetensors, "parse", refuse)
     (found,) = merged.judge(folder, Expectation())
     assert (found.id, found.verdict) == ("files_whole", Verdict.UNKNOWN)
     assert found.seen == "model.safetensors cannot be read: Permission denied"

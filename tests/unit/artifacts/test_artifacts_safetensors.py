@@ -36,6 +36,27 @@ def test_a_header_that_is_none_is_refused(tmp_path: Path, data: bytes, words: st
         safetensors.parse(tmp_path / "x")
 
 
+@pytest.mark.parametrize(
+    ("offsets", "words"),
+    [
+        ([(4, 8)], "'0' begins at byte [0-9]+, expected"),
+        ([(0, 4), (8, 12)], "'1' begins at byte"),
+        ([(0, 4), (0, 4), (4, 8)], "'1' begins at byte"),
+        ([(0, 4), (4, 8), (8, 12)], ""),
+        ([(8, 12), (0, 4), (4, 8)], ""),
+    ],
+)
+def test_tensors_lie_one_behind_the_other(tmp_path: Path, offsets: list[tuple[int, int]], words: str) -> None:
+    rows = {str(at): {"dtype": "F32", "shape": [1], "data_offsets": one} for at, one in enumerate(offsets)}
+    text = json.dumps(rows).encode()
+    (tmp_path / "x").write_bytes(struct.pack("<Q", len(text)) + text + bytes(max(end for _, end in offsets)))
+    if words:
+        with pytest.raises(SafetensorsError, match=words):
+            safetensors.parse(tmp_path / "x")
+    else:
+        assert len(safetensors.parse(tmp_path / "x")) == len(offsets)
+
+
 def test_a_header_is_read_up_to_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x").write_bytes(struct.pack("<Q", 4) + b"{  }")
     monkeypatch.setattr(safetensors, "MAX_HEADER_BYTES", 4)
@@ -103,10 +124,20 @@ def test_a_number_that_no_weight_is_is_seen_among_others(
         (bytes(1020) + ONE, False, True),
         (ONE + bytes(1020), False, True),
         (ONE + bytes(508) + ONE + bytes(508) + ONE, False, False),
-        (ONE + bytes(512) + ONE + b"\1" * 504, False, True),
+        (b"\1" + bytes(511) + b"\1" * 4, False, False),
+        (b"\1" * 4 + bytes(512) + b"\1" * 4, False, True),
         (b"", True, False),
     ],
-    ids=["zeros", "zeros with a sign", "but the last", "but the first", "short runs", "a run of 512", "nothing"],
+    ids=[
+        "zeros",
+        "zeros with a sign",
+        "but the last",
+        "but the first",
+        "short runs",
+        "a run of 511",
+        "a run of 512",
+        "nothing",
+    ],
 )
 def test_zeros_and_runs_of_them_are_seen(tmp_path: Path, raw: bytes, zero: bool, hole: bool) -> None:
     path = tensors(tmp_path / "x", ("a", "F32", [len(raw) // 4], raw))
