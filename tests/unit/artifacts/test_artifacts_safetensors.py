@@ -164,6 +164,37 @@ def test_a_file_that_is_shorter_by_now_is_refused(tmp_path: Path) -> None:
         next(seen)
 
 
+ROW = '{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f'{{"a": {ROW}, "a": {ROW}}}', "a name is stated twice"),
+        (f'{{"a": {{"dtype": "F32", "dtype": "F32", {ROW[17:]}}}', "a name is stated twice"),
+        (f'{{"a": {ROW.replace("4]", "4, 8]")}}}', "'a': not a tensor entry"),
+        (f'{{"a": {ROW.replace("0, 4]", "4]")}}}', "'a': not a tensor entry"),
+        (f'{{"a": {ROW.replace("[0, 4]", "4")}}}', "'a': not a tensor entry"),
+        (f'{{"a": {ROW.replace("[1]", "1")}}}', "'a': not a tensor entry"),
+        ('{"a": {}}', "'a': not a tensor entry"),
+        ('{"a": [1, 2, 3]}', "'a': not a tensor entry"),
+        (f'{{"a": {ROW.replace("F32", "F33")}}}', "'a': unknown type 'F33'"),
+        (f'{{"a": {ROW.replace("[1]", "[-1]")}}}', "or a length that is none"),
+        (f'{{"a": {ROW.replace("[1]", "[1.0]")}}}', "or a length that is none"),
+        (f'{{"a": {ROW.replace("[0", "[-4")}}}', "or a length that is none"),
+        (f'{{"a": {ROW.replace("[1]", "[2]")}}}', r"'a': 4 bytes for F32 \[2\], expected 8"),
+        (f'{{"a": {ROW}, "__metadata__": {{"format": "pt"}}}}', ""),
+    ],
+)
+def test_an_entry_that_is_none_is_refused_by_its_name(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "x").write_bytes(struct.pack("<Q", len(text)) + text.encode() + bytes(4))
+    if words:
+        with pytest.raises(SafetensorsError, match=words):
+            safetensors.parse(tmp_path / "x")
+    else:
+        assert [one.name for one in safetensors.parse(tmp_path / "x")] == ["a"]
+
+
 def _index(folder: Path, text: Any) -> None:
     (folder / INDEX).write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
 

@@ -150,6 +150,30 @@ def test_blocks_are_counted_and_types_that_have_no_scale_are_named() -> None:
     assert (found.blocks, found.unknown_types, found.damage) == (2048 * 8 // 32, ("I32", "I8"), ())
 
 
+@pytest.mark.parametrize("start", [4095, 4096, 4094, 1, 32])
+def test_a_page_of_zeros_is_seen_wherever_a_number_lies_across_its_end(start: int) -> None:
+    """The data of safetensors begin behind a header of any length."""
+    data = np.full(4096 * 8, 0x3F, dtype=np.uint8)
+    tensor = Tensor("model.norm.weight", (2048 * 6,), "BF16", 0, 4096 * 6)
+    assert scales.look(data, start, [tensor]).damage == ()
+    for page in range(-(-start // 4096), (start + 4096 * 6) // 4096):
+        hurt = data.copy()
+        hurt[page * 4096 : (page + 1) * 4096] = 0
+        (damage,) = scales.look(hurt, start, [tensor]).damage
+        assert (damage.what, damage.position) == (ZEROS, page * 4096)
+
+
+def test_a_file_is_looked_at_from_where_its_header_ends(tmp_path: Path) -> None:
+    data, tensor = _made("token_embd.weight")
+    data[3 * 8192 : 4 * 8192] = 0
+    (tmp_path / "m").write_bytes(bytes(64) + data.tobytes())
+    header = gguf.Gguf(64 + data.size, 32, 64, {}, (tensor,))
+    (damage,) = scales.scan(tmp_path / "m", header).damage
+    assert (damage.what, damage.position) == (ZEROS, 64 + 3 * 8192)
+    for settings in ({"zero_rows": True}, {"unused": lambda: frozenset({3})}):
+        assert scales.scan(tmp_path / "m", header, **settings).damage == ()
+
+
 def test_a_header_without_tensors_has_nothing_to_be_looked_at(tmp_path: Path) -> None:
     header = gguf.Gguf(0, 32, 0, {}, ())
     assert scales.scan(tmp_path / "nothing", header) == scales.Scan(0, (), ())

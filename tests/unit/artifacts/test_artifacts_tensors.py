@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from harness.artifacts import gguf, model_shape, tensors
+from harness.artifacts import gguf, model_shape, quantizations, tensors
 from harness.artifacts.expectation import Expectation
 from harness.artifacts.gguf import Gguf, Tensor
 from harness.core.finding import Finding
@@ -123,6 +124,22 @@ def test_a_mixture_that_was_demanded_is_held_against_each_tensor() -> None:
     assert (found.verdict, found.seen) == (FAIL, f"{UP} is 256x512 F16, expected 256x512 Q8_0")
     found = _judge({**_of("F16", UP), "x": _tensor("x", "F32", 1)}, known)
     assert found.seen == f"{UP} is 256x512 F16, expected 256x512 Q8_0; x is not of this model"
+
+
+@pytest.mark.parametrize("made_with", [True, False])
+@pytest.mark.parametrize("says_so", [True, False])
+def test_an_importance_matrix_makes_another_mixture(made_with: bool, says_so: bool) -> None:
+    config = {**TINY, "num_hidden_layers": 8}
+    shape = model_shape.from_config(config)
+    model = replace(model_shape.quantized(shape), importance=made_with)
+    chosen = quantizations.BY_NAME["Q4_0"]
+    table = {
+        name: _tensor(name, chosen.stored(name, dims, model), *dims) for name, dims in model_shape.shapes(shape).items()
+    }
+    assert table["blk.0.ffn_down.weight"].type == ("Q4_1" if made_with else "Q4_0")
+    metadata = {"quantize__imatrix__file": "words.dat"} if says_so else {}
+    found = _judge(table, Expectation(config=config, quantization="Q4_0"), **metadata)
+    assert found.verdict is (PASS if made_with is says_so else FAIL)
 
 
 @pytest.mark.parametrize(
