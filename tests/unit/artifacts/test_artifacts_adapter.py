@@ -107,6 +107,8 @@ def test_a_folder_in_the_place_of_the_weights_cannot_be_read(whole: Path) -> Non
 
 def test_the_findings_of_a_whole_adapter_say_what_was_seen(whole: Path) -> None:
     found = adapter.judge(whole, BASE)
+    ids = ["adapter_config", "adapter_tensors", "adapter_numbers", "adapter_trained"]
+    assert [one.id for one in found] == ids
     assert {(one.verdict, one.seen, one.remedy) for one in found} == {(Verdict.PASS, "2 tensors", "")}
     of_itself = {one.id: one for one in adapter.judge(whole, None)}
     assert of_itself["adapter_tensors"].verdict is Verdict.UNKNOWN

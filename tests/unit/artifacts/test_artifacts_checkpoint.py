@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import struct
 import zipfile
 from collections.abc import Callable
@@ -11,6 +13,7 @@ import pytest
 
 from harness.artifacts import checkpoint, checkpoint_findings
 from harness.artifacts.checkpoint import ADAPTER, Checkpoint
+from harness.artifacts.safetensors import INDEX
 from harness.core.errors import BadInput
 from harness.core.verdict import Verdict
 from tests.support.checkpoint_files import ARCHIVES, archive, tensors, write_checkpoint
@@ -51,6 +54,19 @@ def test_checkpoints_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert checkpoint.named(tmp_path) == tuple((step, tmp_path / f"checkpoint-{step}") for step in (9, 20, 100))
 
 
+def test_of_a_folder_that_cannot_be_listed_nothing_else_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listdir = os.listdir
+
+    def denied(path: str) -> list[str]:
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", denied)
+    unread = ("the directory cannot be read: Permission denied",)
+    assert checkpoint.find(folder.parent) == (Checkpoint(folder, 40, 0.0, {}, "", (), unread, ()),)
+
+
 def test_of_an_empty_folder_the_files_of_an_adapter_are_missed(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-7").mkdir()
     (seen,) = checkpoint.find(tmp_path)
@@ -59,13 +75,21 @@ def test_of_an_empty_folder_the_files_of_an_adapter_are_missed(tmp_path: Path) -
     assert (seen.step, seen.weights, seen.complete, seen.resumable) == (7, None, False, False)
 
 
+@pytest.mark.parametrize("weights", ["model.safetensors", INDEX, "pytorch_model.bin"])
 @pytest.mark.parametrize(("config", "complete"), [("config.json", True), ("adapter_config.json", False)])
-def test_weights_of_a_full_fine_tune_may_be_pickled(folder: Path, config: str, complete: bool) -> None:
-    (folder / ADAPTER).unlink()
-    archive(folder / "pytorch_model.bin")
+def test_a_full_fine_tune_is_weights_and_their_configuration(
+    folder: Path, weights: str, config: str, complete: bool
+) -> None:
+    if weights == INDEX:
+        where = dict.fromkeys((f"base_model.model.q_proj.lora_{half}.weight" for half in "AB"), "model-1.safetensors")
+        (folder / INDEX).write_text(json.dumps({"weight_map": where}), encoding="utf-8")
+    (folder / ADAPTER).rename(folder / ("model-1.safetensors" if weights == INDEX else "model.safetensors"))
+    if weights == "pytorch_model.bin":
+        (folder / "model.safetensors").unlink()
+        archive(folder / weights)
     (folder / "adapter_config.json").rename(folder / config)
     seen = checkpoint.inspect(folder)
-    assert (seen.complete, seen.resumable, seen.weights) == (complete, False, "pytorch_model.bin")
+    assert (seen.complete, seen.resumable, seen.weights) == (complete, False, weights)
     assert seen.problems == (() if complete else ("config.json is missing",))
 
 

@@ -148,6 +148,9 @@ def test_the_packages_manifest_is_read() -> None:
         (lambda body: body["files"][0].update(path="RUN.json"), "twice"),
         (lambda body: body["files"][0].update(bytes=-1), r"files\.0\.bytes"),
         (lambda body: body["files"][0].update(bytes=True), r"files\.0\.bytes"),
+        (lambda body: body["files"][0].update(bytes=1 << 53), r"files\.0\.bytes"),
+        (lambda body: body["steps"].update(sft=-1), r"steps\.sft"),
+        (lambda body: body.update(contract=0), "contract"),
         (lambda body: body["files"][0].update(sha256="xyz"), "SHA-256"),
         (lambda body: body["files"][0].update(sha256=None), "sha256"),
         (lambda body: body["files"][0].update(kind="virus"), "kind"),
@@ -160,6 +163,19 @@ def test_a_manifest_that_is_none_is_bad_input(change: Callable[[dict[str, Any]],
     change(body)
     with pytest.raises(BadInput, match=named):
         manifest.read_output_manifest(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("size", [0, (1 << 53) - 1])
+@pytest.mark.parametrize("kind", ["gguf", "model", "adapter", "trainer_state", "modelfile", "run", "tracker"])
+def test_every_kind_and_size_of_an_output_is_taken(size: int, kind: str) -> None:
+    body = output_manifest()
+    body["files"][0].update(bytes=size, kind=kind)
+    read = manifest.read_output_manifest(json.dumps(body))
+    assert (read.files[0].size, read.files[0].kind) == (size, kind)
+    assert read.files[0] in read.of_kind(kind)
+    as_artifact = [name for name in ("gguf", "model", "adapter", "run") if name in manifest.ARTIFACTS]
+    assert as_artifact == ["gguf", "model"]
+    assert manifest.TRACKER == "tracker"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 200_000, b"\xff", "{}"])

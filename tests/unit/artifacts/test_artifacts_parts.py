@@ -123,6 +123,17 @@ def test_links_and_pipes_are_no_files(tmp_path: Path) -> None:
         parts.here(folder)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_link_is_not_the_file_that_it_leads_to(tmp_path: Path, inside: bool) -> None:
+    folder = _written(tmp_path / "m", a=b"1", b=b"1")
+    target = (folder / "b").rename(folder / "c" if inside else tmp_path / "c")
+    (folder / "b").symlink_to(target)
+    assert parts.links(folder) == ("b",)
+    with pytest.raises(BadInput, match="b is a link, and not the file itself"):
+        parts.here(folder)
+
+
 def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +182,7 @@ PICKS: list[tuple[str, list[str], str]] = [
     ("merged", [], "lacks config.json, model.safetensors: it holds nothing"),
     ("adapter", ["adapter_config.json", "adapter_model.safetensors", "README.md"], ""),
     ("adapter", ["adapter_config.json", "adapter_model.bin"], "lacks adapter_model.safetensors"),
+    ("adapter", ["adapter_model.safetensors"], "lacks adapter_config.json: it holds"),
     ("merged", ["config.json", "model-00001-of-00001.safetensors"], ""),
     ("merged", ["config.json", "model.safetensors", "CONFIG.json"], "one name on Windows"),
     ("adapter", ["adapter_config.json", "adapter_model.safetensors", "a\nb"], "not a safe relative path"),

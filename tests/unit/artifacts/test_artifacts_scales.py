@@ -238,3 +238,63 @@ def test_each_spelling_of_a_scale_is_read_to_the_bit(kind: str, width: int, patt
         blocks[:, place : place + width] = np.frombuffer(pattern.to_bytes(width, "little"), dtype=np.uint8)
     tensor = Tensor("blk.0.ffn_up.weight", (weights, count), kind, 0, blocks.size)
     assert [what for _, what in _whats(blocks.reshape(-1), tensor)] == found
+
+
+PLACES = {
+    "F32": (0,),
+    "F16": (0,),
+    "Q4_0": (0,),
+    "Q4_1": (0, 2),
+    "Q5_0": (0,),
+    "Q5_1": (0, 2),
+    "Q8_0": (0,),
+    "Q2_K": (80, 82),
+    "Q3_K": (108,),
+    "Q4_K": (0, 2),
+    "Q5_K": (0, 2),
+    "Q6_K": (208,),
+    "IQ2_XXS": (0,),
+    "IQ2_XS": (0,),
+    "IQ3_XXS": (0,),
+    "IQ1_S": (0,),
+    "IQ4_NL": (0,),
+    "IQ3_S": (0,),
+    "IQ2_S": (0,),
+    "IQ4_XS": (0,),
+    "F64": (0,),
+    "BF16": (0,),
+    "TQ1_0": (52,),
+    "TQ2_0": (64,),
+    "MXFP4": (0,),
+    "NVFP4": (0, 1, 2, 3),
+    "Q1_0": (0,),
+    "Q2_0": (0,),
+}
+"""Where in a block each of its scales lies, by ggml-common.h."""
+SPELLED = {
+    "F32": (b"\0\0\x80\x3f", b"\0\0\x80\x7f"),
+    "F64": (b"\0" * 6 + b"\xf0\x3f", b"\0" * 6 + b"\xf0\x7f"),
+    "BF16": (b"\x80\x3f", b"\x80\x7f"),
+    "MXFP4": (b"\x7f", b"\xff"),
+    "NVFP4": (b"\x38", b"\x7f"),
+}
+"""One, and what is no number; of other types in half precision."""
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_every_scale_of_a_block_is_looked_at_and_nothing_else(kind: str) -> None:
+    weights, size = gguf.BLOCKS[kind]
+    one, none = SPELLED.get(kind, (b"\x00\x3c", b"\x00\x7c"))
+    blocks = np.full((600, size), 0xFF, dtype=np.uint8)
+    for place in PLACES[kind]:
+        blocks[:, place : place + len(one)] = np.frombuffer(one, dtype=np.uint8)
+    tensor = Tensor("blk.0.ffn_up.weight", (weights, 600), kind, 0, blocks.size)
+    assert _whats(blocks.reshape(-1), tensor) == []
+    for place in PLACES[kind]:
+        hurt = blocks.copy()
+        hurt[500, place : place + len(none)] = np.frombuffer(none, dtype=np.uint8)
+        assert [what for _, what in _whats(hurt.reshape(-1), tensor)] == [NOT_FINITE]
+
+
+def test_every_type_that_has_a_scale_is_looked_at() -> None:
+    assert {name for name, (spelling, _) in gguf.SCALES.items() if spelling} == {*PLACES, "IQ1_M"}
