@@ -220,8 +220,8 @@ def _judge_names(look: _Look, config: lora.Lora, base: Mapping[str, Any] | None)
         right = wanted.get(name) or allowed.get(name) or shape
         # The number of tokens may have been changed; -1 stands for it.
         if len(shape) != len(right) or any(one not in (-1, given) for one, given in zip(right, shape, strict=True)):
-            sizes = " x ".join(map(str, shape)), " x ".join(map(str, right))
-            look.problem("adapter_tensors", f"{name[:160]} is {sizes[0]}, expected {sizes[1]}")
+            stated, due = " x ".join(map(str, shape)) or "a lone number", " x ".join(map(str, right))
+            look.problem("adapter_tensors", f"{name[:160]} is {stated}, expected {due}")
 
 
 def _expected(look: _Look, config: lora.Lora, base: Mapping[str, Any] | None, there: Shapes) -> tuple[Shapes, Shapes]:

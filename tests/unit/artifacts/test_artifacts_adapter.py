@@ -127,7 +127,7 @@ def test_the_findings_of_a_whole_adapter_say_what_was_seen(whole: Path) -> None:
         (f"{STEM}.lora_A.weight", "F32", [1], b"\0\0\xc0\x7f", "adapter_numbers", "holds NaN"),
         (f"{STEM}.lora_A.weight", "I8", [4], b"\1" * 4, "adapter_tensors", "is I8, not of floating point"),
         (f"{STEM}.lora_A.weight", "F32", [8, 0], b"", "adapter_tensors", "is empty"),
-        (f"{STEM}.lora_A.weight", "F32", [], ONES, "adapter_tensors", "is , expected 8 x 4"),
+        (f"{STEM}.lora_A.weight", "F32", [], ONES, "adapter_tensors", "is a lone number, expected 8 x 4"),
     ],
 )
 def test_what_the_numbers_of_one_tensor_say(
