@@ -137,3 +137,10 @@ def test_what_the_numbers_of_one_tensor_say(
     told = {one.id: one.seen for one in adapter.judge(whole, BASE) if one.verdict is Verdict.FAIL}
     assert words in told.get(finding, "")
     assert told.keys() <= {"adapter_tensors", *([finding] if finding else [])}
+
+
+def test_of_many_damaged_tensors_three_are_named_and_no_name_fills_the_screen(whole: Path) -> None:
+    names = [f"{number}{'x' * 300}" for number in range(4)]
+    tensors(whole / "adapter_model.safetensors", *[(name, "I8", [4], b"\1" * 4) for name in names])
+    found = {one.id: one.seen for one in adapter.judge(whole, None)}["adapter_tensors"]
+    assert found == "; ".join(f"{name[:160]} is I8, not of floating point" for name in names[:3])
