@@ -121,7 +121,7 @@ def mismatches(
     try:
         read = look.read(config)
     except (ValueError, RecursionError) as error:
-        return (), (f"{CONFIG}: {error or type(error).__name__}",)
+        return (), (f"{CONFIG}: {str(error) or type(error).__name__}",)
     _judge_names(look, read, base)
     return look.said()
 
@@ -162,7 +162,7 @@ def _look(directory: Path, base: Mapping[str, Any] | None) -> _Look:
         config = look.read(json.loads(whole(path, model_shape.MAX_CONFIG_BYTES).decode("utf-8")))
     except (ValueError, RecursionError) as error:
         kind = look.doubt if "peft_type" in str(error) else look.problem
-        kind("adapter_config", f"{CONFIG}: {error or type(error).__name__}")
+        kind("adapter_config", f"{CONFIG}: {str(error) or type(error).__name__}")
         return look
     file = directory / ADAPTER
     try:
@@ -220,8 +220,8 @@ def _judge_names(look: _Look, config: lora.Lora, base: Mapping[str, Any] | None)
         right = wanted.get(name) or allowed.get(name) or shape
         # The number of tokens may have been changed; -1 stands for it.
         if len(shape) != len(right) or any(one not in (-1, given) for one, given in zip(right, shape, strict=True)):
-            sizes = " x ".join(map(str, shape)), " x ".join(map(str, right))
-            look.problem("adapter_tensors", f"{name[:160]} is {sizes[0]}, expected {sizes[1]}")
+            stated, due = " x ".join(map(str, shape)) or "a lone number", " x ".join(map(str, right))
+            look.problem("adapter_tensors", f"{name[:160]} is {stated}, expected {due}")
 
 
 def _expected(look: _Look, config: lora.Lora, base: Mapping[str, Any] | None, there: Shapes) -> tuple[Shapes, Shapes]:

@@ -58,8 +58,9 @@ def consistent(config: lora.Lora, there: Shapes) -> tuple[Shapes, Shapes]:
         if not mark:
             allowed[name] = shape
         elif config.adapts(stem) and name.startswith(lora.PREFIX):
-            up = there.get(f"{lora.PREFIX}{stem}.lora_B.weight", (-1, -1))
-            down = there.get(f"{lora.PREFIX}{stem}.lora_A.weight", (-1, -1))
+            # One that is missing, or a lone number, says nothing of the other's size.
+            up = there.get(f"{lora.PREFIX}{stem}.lora_B.weight") or (-1, -1)
+            down = there.get(f"{lora.PREFIX}{stem}.lora_A.weight") or (-1, -1)
             if rest.startswith("embedding"):
                 allowed[name] = shape
             else:

@@ -192,7 +192,7 @@ def _json_problem(path: str, expected: tuple[int | None] | None) -> str | None:
     try:
         body: Any = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        return f"does not parse: {error or type(error).__name__}"
+        return f"does not parse: {str(error) or type(error).__name__}"
     if not isinstance(body, dict):
         return "is not a JSON object"
     told = body.get("global_step")
@@ -219,7 +219,7 @@ def _archive_problem(path: str, stamp: tuple[int, int, int], deep: bool) -> str 
                 return "has no data.pkl: torch.load cannot read it"
             broken = archive.testzip() if deep else None
     except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
-        return f"is not a whole archive: {error or type(error).__name__}"
+        return f"is not a whole archive: {str(error) or type(error).__name__}"
     return None if broken is None else f"is damaged: {broken} fails its checksum"
 
 

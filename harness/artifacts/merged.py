@@ -168,7 +168,10 @@ def _weights(files: Entries, known: Expectation) -> Finding:
     damage, count, unread = [], 0, set()
     for path, entries in files.items():
         numbers = [
-            gguf.Tensor(entry.name, tuple(reversed(entry.shape)), entry.dtype, entry.start, entry.end - entry.start)
+            # A lone number is a row of one.
+            gguf.Tensor(
+                entry.name, tuple(reversed(entry.shape)) or (1,), entry.dtype, entry.start, entry.end - entry.start
+            )
             for entry in entries
             if entry.dtype in _FLOATS and entry.end > entry.start
         ]

@@ -73,7 +73,7 @@ def recorded(place: str, size: int, named: Sha256, files: Sequence[Mapping[str, 
     if files is None:
         return Artifact(place, size, named)
     try:
-        found = of_files(place, (ArtifactFile(one["path"], one["bytes"], sha256(one["sha256"])) for one in files))
+        found = of_files(place, (ArtifactFile(one["path"], one["bytes"], sha256(str(one["sha256"]))) for one in files))
     except (KeyError, TypeError, BadInput) as error:
         raise ValueError(f"the artifact's files do not read: {error}") from error
     if (found.size, found.sha256) != (size, named):

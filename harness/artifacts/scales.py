@@ -133,8 +133,8 @@ def _judge(data: Bytes, tensor: gguf.Tensor, start: int, unused: frozenset[int] 
     spelling, _ = gguf.SCALES[tensor.type]
     blocks = data[start : start + tensor.nbytes].view(_layout(tensor.type))
     infinite = _NUMBERS[spelling][2]
-    window = max(1, WINDOW // blocks.itemsize)
-    every = max(1, PAGE // blocks.itemsize - 1)  # one scale of each lies wholly in any page
+    window = WINDOW // blocks.itemsize
+    every = PAGE // blocks.itemsize - 1  # one scale of each lies wholly in any page
     row = tensor.nbytes * tensor.shape[0] // max(1, math.prod(tensor.shape))
     seen: set[str] = set()
     for first, magnitudes in _windows(blocks, window, spelling):
@@ -200,7 +200,7 @@ def _layout(type_name: str) -> np.dtype[Any]:
 
 def _windows(blocks: npt.NDArray[Any], window: int, spelling: str) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """The magnitudes of a tensor's scales, slice by slice: a row for each window; the last one may be shorter."""
-    step = max(1, _SLICE // blocks.itemsize // window) * window
+    step = _SLICE // blocks.itemsize // window * window
     for first in range(0, blocks.size, step):
         part = blocks[first : first + step]
         even = part.size // window * window

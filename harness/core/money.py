@@ -55,6 +55,6 @@ def within(usd: float, since: float | None, until: float, start: float) -> float
     """
     if until <= start:
         return 0.0
-    if since is None or since >= start or until <= since:
+    if since is None or since >= start:
         return usd
     return usd * (until - start) / (until - since)

@@ -148,6 +148,9 @@ def test_the_packages_manifest_is_read() -> None:
         (lambda body: body["files"][0].update(path="RUN.json"), "twice"),
         (lambda body: body["files"][0].update(bytes=-1), r"files\.0\.bytes"),
         (lambda body: body["files"][0].update(bytes=True), r"files\.0\.bytes"),
+        (lambda body: body["files"][0].update(bytes=1 << 53), r"files\.0\.bytes"),
+        (lambda body: body["steps"].update(sft=-1), r"steps\.sft"),
+        (lambda body: body.update(contract=0), "contract"),
         (lambda body: body["files"][0].update(sha256="xyz"), "SHA-256"),
         (lambda body: body["files"][0].update(sha256=None), "sha256"),
         (lambda body: body["files"][0].update(kind="virus"), "kind"),
@@ -162,10 +165,46 @@ def test_a_manifest_that_is_none_is_bad_input(change: Callable[[dict[str, Any]],
         manifest.read_output_manifest(json.dumps(body).encode())
 
 
+@pytest.mark.parametrize("size", [0, (1 << 53) - 1])
+@pytest.mark.parametrize("kind", ["gguf", "model", "adapter", "trainer_state", "modelfile", "run", "tracker"])
+def test_every_kind_and_size_of_an_output_is_taken(size: int, kind: str) -> None:
+    body = output_manifest()
+    body["files"][0].update(bytes=size, kind=kind)
+    read = manifest.read_output_manifest(json.dumps(body))
+    assert (read.files[0].size, read.files[0].kind) == (size, kind)
+    assert read.files[0] in read.of_kind(kind)
+    as_artifact = [name for name in ("gguf", "model", "adapter", "run") if name in manifest.ARTIFACTS]
+    assert as_artifact == ["gguf", "model"]
+    assert manifest.TRACKER == "tracker"
+
+
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 200_000, b"\xff", "{}"])
 def test_text_that_is_no_manifest_is_bad_input(text: str | bytes) -> None:
     with pytest.raises(BadInput, match="not a manifest"):
         manifest.read_output_manifest(text)
+
+
+def test_a_path_and_a_manifest_are_taken_up_to_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert manifest.safe_path("x" * 1024) == "x" * 1024
+    with pytest.raises(ValueError, match="not a safe relative path"):
+        manifest.safe_path("x" * 1025)
+    text = json.dumps(output_manifest())
+    monkeypatch.setattr(manifest, "MAX_MANIFEST_BYTES", len(text))
+    assert manifest.read_output_manifest(text).contract == 1
+    monkeypatch.setattr(manifest, "MAX_MANIFEST_BYTES", len(text) - 1)
+    with pytest.raises(BadInput, match=f"larger than {len(text) - 1} bytes"):
+        manifest.read_output_manifest(text)
+
+
+def test_our_own_list_of_what_was_found_is_read() -> None:
+    assert manifest.read_found(b"{}") == {}
+    assert manifest.read_found(json.dumps({"a/b": "A" * 64}).encode()) == {"a/b": "a" * 64}
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"../a": "' + b"a" * 64 + b'"}', b'{"a": "short"}', b'{"a": 5}'])
+def test_a_list_of_what_was_found_that_is_none_is_bad_input(text: bytes) -> None:
+    with pytest.raises(BadInput, match=r"^found-on-the-box\.json does not read: "):
+        manifest.read_found(text)
 
 
 # --- checkpoints -----------------------------------------------------------------------------------

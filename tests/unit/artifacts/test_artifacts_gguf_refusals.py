@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 from collections.abc import Callable
 
@@ -64,9 +65,20 @@ TAKEN: dict[str, Callable[[], bytes]] = {
     "both booleans": lambda: file(entry("no", BOOL, b"\0"), entry("yes", BOOL, b"\1")),
     "an empty array at the end": lambda: file(entry("a", ARRAY, struct.pack("<IQ", UINT32, 0))),
     "the longest key": lambda: file(entry("k" * 65535, BOOL, b"\1")),
+    "an array of an empty text at the end": lambda: file(entry("a", ARRAY, struct.pack("<IQQ", STRING, 1, 0))),
+    "a text longer than what is read at once": lambda: file(entry("a", STRING, text("b" * (5 << 20)))),
+    "a text of an array that begins in what is read at once": lambda: _across(4),
+    "a length of an array that begins in what is read at once": lambda: _across(-4),
     "a vocabulary alone": lambda: file(entry("a", STRING, text("b"))),
     "a vocabulary alone, padded": lambda: _padded(file(entry("a", STRING, text("b")))),
 }
+
+
+def _across(more: int) -> bytes:
+    """Three texts in an array, the second of which has its length, or ends, about where the first reading did."""
+    before = len(file(entry("a", ARRAY, struct.pack("<IQ", STRING, 3) + text(""))))
+    texts = text("b" * ((4 << 20) - before + more)) + text("c") + text("d")
+    return file(entry("a", ARRAY, struct.pack("<IQ", STRING, 3) + texts))
 
 
 def _padded(head: bytes, more: int = 0) -> bytes:
@@ -106,6 +118,10 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: file(entry("k", ARRAY, struct.pack("<IQI", UINT32, 2, 5))),
         "2 is more than the file can hold",
     ),
+    "a text of an array longer than the file": (
+        lambda: file(entry("k", ARRAY, struct.pack("<IQQ", STRING, 1, 9)), tail=bytes(8)),
+        "metadata 'k': the file ends at byte",
+    ),
     "a name too long": (lambda: file(made(name="n" * 64), data=32), "64 bytes, at most 63"),
     "an empty name": (lambda: file(made(name=""), data=32), "empty name"),
     "a name that is stated twice": (
@@ -116,6 +132,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "five dimensions": (lambda: file(made(shape=(1, 1, 1, 1, 1)), data=32), "5 dimensions"),
     "a dimension of 0": (lambda: file(made(shape=(8, 0)), data=32), r"shape \(8, 0\)"),
     "a dimension beyond all sense": (lambda: file(made(shape=((1 << 40) + 1,)), data=32), "shape"),
+    "the largest dimension": (lambda: file(made(shape=(1 << 40,)), data=32), "'a': ends at data byte 4398046511104"),
     "a type that is none": (lambda: file(made(code=5), data=32), "unknown type 5"),
     "a gap before the first": (lambda: file(made(offset=32), data=64), "begins at data byte 32"),
     "an overlap": (lambda: file(made(shape=(16,)), made(name="b", offset=32), data=96), "ends at 64"),
@@ -143,6 +160,59 @@ def test_the_last_value_that_is_taken(made_of: Callable[[], bytes]) -> None:
 def test_what_is_refused_is_named(made_of: Callable[[], bytes], words: str) -> None:
     with pytest.raises(gguf.GgufError, match=words):
         parsed(made_of())
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "made_of", "words"),
+    [
+        ("MAX_HEADER_BYTES", 64, lambda: file(entry("a", STRING, text("b" * 19))), "larger than 63 bytes"),
+        ("MAX_TENSORS", 1, lambda: file(made(), data=32), "tensor count: 1 is more"),
+        ("MAX_METADATA", 1, lambda: file(entry("k", BOOL, b"\1")), "metadata count: 1 is more"),
+        ("MAX_STRING_BYTES", 3, lambda: file(entry("k", STRING, text("abc"))), "3 bytes, at most 2"),
+        ("MAX_STRING_BYTES", 3, lambda: file(_texts("a", "abc")), "3 bytes, at most 2"),
+    ],
+)
+def test_a_limit_takes_what_it_says_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, limit: str, most: int, made_of: Callable[[], bytes], words: str
+) -> None:
+    monkeypatch.setattr(gguf, limit, most)
+    assert parsed(made_of()).size == len(made_of())
+    monkeypatch.setattr(gguf, limit, most - 1)
+    with pytest.raises(gguf.GgufError, match=words):
+        parsed(made_of())
+
+
+def _texts(*values: str) -> bytes:
+    return entry("k", ARRAY, struct.pack("<IQ", STRING, len(values)) + b"".join(map(text, values)))
+
+
+def test_a_file_that_is_shorter_by_now_is_refused() -> None:
+    data = file(entry("k", STRING, text("abc")))
+    with pytest.raises(gguf.GgufError, match="became shorter while it was read"):
+        gguf.parse_stream(io.BytesIO(data[:-1]), len(data))
+
+
+def test_a_header_as_json_says_each_value_as_json_can() -> None:
+    metadata = {"text": "x" * 65537, "whole": 7, "yes": True, "half": 0.5, "least": -math.inf, "none": math.nan}
+    array = gguf.Array("string", 3, 70, 90)
+    tensors = (gguf.Tensor("a", (8, 2), "F32", 0, 64), gguf.Tensor("b", (4,), "F16", 64, 8))
+    told = gguf.summary(gguf.Gguf(300, 32, 200, {**metadata, "array": array}, tensors))
+    assert told == {
+        "size": 300,
+        "alignment": 32,
+        "data_start": 200,
+        "data_bytes": 72,
+        "metadata": {
+            "text": "x" * 65536,
+            "whole": 7,
+            "yes": True,
+            "half": 0.5,
+            "least": "-inf",
+            "none": "nan",
+            "array": {"array": "string", "length": 3},
+        },
+        "tensors": [["a", [8, 2], "F32", 0, 64], ["b", [4], "F16", 64, 8]],
+    }
 
 
 def test_only_another_version_is_called_another_version() -> None:

@@ -68,12 +68,17 @@ def test_a_difference_is_told_by_name(found: list[ArtifactFile], named: list[Art
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("sha256", "b" * 64), ("bytes", 7), ("bytes", "1"), ("path", "../a"), ("path", 5), ("sha256", "short")],
+    [
+        *[("sha256", "b" * 64), ("sha256", "short"), ("sha256", 5), ("sha256", None)],
+        *[("bytes", 7), ("bytes", "1"), ("bytes", None), ("path", "../a"), ("path", 5), ("path", None)],
+    ],
 )
 def test_a_record_that_was_changed_does_not_read(field: str, value: Any) -> None:
     told = parts.of_files("/x", [ArtifactFile("a", 1, A), ArtifactFile("b", 1, A)])
     changed = [dict(one) for one in parts.entries(told.files)]
     changed[0][field] = value
+    if value is None:
+        del changed[0][field]
     with pytest.raises(ValueError, match=r"artifact.s|SHA-256"):
         parts.recorded("/x", told.size, told.sha256, changed)
 
@@ -85,21 +90,26 @@ def test_a_record_that_was_changed_does_not_read(field: str, value: Any) -> None
         (["stra\u00dfe", "STRASSE"], "one name on Windows"),
         (["a", "a"], "one name on Windows"),
         (["x", "X/y"], "lies in what is a file"),
+        (["a", "A/b/c"], "lies in what is a file"),
+        (["a/b", "A/B/c"], "lies in what is a file"),
+        (["a/b/c", "a/b/d"], ""),
         (["../x"], "not a safe relative path"),
         (["/etc/passwd"], "not a safe relative path"),
         (["C:/x"], "not a safe relative path"),
         (["nul"], "not a safe relative path"),
         (["a//b"], "not a safe relative path"),
         ([], "0 files"),
-        ([str(number) for number in range(parts.MOST + 1)], f"1 to {parts.MOST}"),
+        ([str(number) for number in range(513)], "it has 513 files: an artifact has 1 to 512"),
         (["x" * 201], "200 at most"),
-        (["x/" * 99 + "y"], ""),
+        (["x/" * 99 + "yz"], ""),
+        ([str(number) for number in range(512)], ""),
         (["a", "b/a", "b/b"], ""),
     ],
 )
 def test_names_that_cannot_lie_everywhere(names: list[str], words: str) -> None:
     told = parts.names_problem(names)
-    assert (words in told) if words and told else told is None
+    assert (told is None) is not bool(words)
+    assert words in (told or "")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links and pipes of POSIX")
@@ -111,6 +121,46 @@ def test_links_and_pipes_are_no_files(tmp_path: Path) -> None:
     assert parts.links(folder) == ("folder", "link", "pipe")
     with pytest.raises(BadInput):
         parts.here(folder)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links of POSIX")
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_link_is_not_the_file_that_it_leads_to(tmp_path: Path, inside: bool) -> None:
+    folder = _written(tmp_path / "m", a=b"1", b=b"1")
+    target = (folder / "b").rename(folder / "c" if inside else tmp_path / "c")
+    (folder / "b").symlink_to(target)
+    assert parts.links(folder) == ("b",)
+    with pytest.raises(BadInput, match="b is a link, and not the file itself"):
+        parts.here(folder)
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadInput, match="nothing cannot be read: No such file"):
+        parts.listed(tmp_path / "nothing")
+    folder = _written(tmp_path / "m", a=b"1", below__b=b"2")
+    scandir = os.scandir
+
+    def closed(path: str) -> Any:
+        if Path(path).name == "below":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(BadInput, match="below cannot be read: Permission denied"):
+        parts.here(folder)
+
+
+def test_where_each_file_of_an_artifact_lies() -> None:
+    assert ArtifactFile("", 1, A).at(Path("m.gguf")) == Path("m.gguf")
+    assert ArtifactFile("a/b", 1, A).at(Path("m")) == Path("m/a/b")
+
+
+def test_an_artifact_of_one_file_is_recorded_without_entries() -> None:
+    told = parts.recorded("/box/m.gguf", 5, A, None)
+    assert (told.path, told.size, told.sha256, told.files) == ("/box/m.gguf", 5, A, ())
+    assert told.parts == (ArtifactFile("", 5, A),)
 
 
 def _entries(*names: str, kind: str = "file") -> list[Entry]:
@@ -132,6 +182,10 @@ PICKS: list[tuple[str, list[str], str]] = [
     ("merged", [], "lacks config.json, model.safetensors: it holds nothing"),
     ("adapter", ["adapter_config.json", "adapter_model.safetensors", "README.md"], ""),
     ("adapter", ["adapter_config.json", "adapter_model.bin"], "lacks adapter_model.safetensors"),
+    ("adapter", ["adapter_model.safetensors"], "lacks adapter_config.json: it holds"),
+    ("merged", ["config.json", "model-00001-of-00001.safetensors"], ""),
+    ("merged", ["config.json", "model.safetensors", "CONFIG.json"], "one name on Windows"),
+    ("adapter", ["adapter_config.json", "adapter_model.safetensors", "a\nb"], "not a safe relative path"),
 ]
 
 
@@ -143,6 +197,32 @@ def test_what_is_picked(kind: str, names: list[str], words: str) -> None:
     with pytest.raises(BadInput) as refused:
         finals.pick(kind, "/box/final", _entries(*names))
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", ["merged", "adapter"])
+def test_what_is_no_file_is_not_picked(kind: str) -> None:
+    names = ("config.json", "model.safetensors", "adapter_config.json", "adapter_model.safetensors")
+    assert len(finals.pick(kind, "/box/final", _entries(*names))) == 4
+    with pytest.raises(BadInput, match="/box/final/odd is a link, and not a file"):
+        finals.pick(kind, "/box/final", [*_entries(*names), *_entries("odd", kind="link")])
+
+
+@pytest.mark.parametrize(
+    ("path", "belongs", "unfinished"),
+    [
+        ("config.json", True, False),
+        ("model/weights.safetensors", True, False),
+        ("model/checkpoint-7", True, False),
+        ("checkpoint-7/optimizer.pt", False, False),
+        (".cache/x", False, False),
+        ("model/.cache/x", False, False),
+        ("model/.gitattributes", False, False),
+        *[(f"model.gguf{end}", True, True) for end in (".partial", ".incomplete", ".tmp", ".part")],
+        ("parts.json", True, False),
+    ],
+)
+def test_what_belongs_to_a_models_folder_and_what_is_still_written(path: str, belongs: bool, unfinished: bool) -> None:
+    assert (finals.belongs(path), finals.unfinished(path)) == (belongs, unfinished)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 
-from harness.core.answers import Digest, SessionState
+from harness.core.answers import (
+    Digest,
+    Excerpt,
+    GgufOnBox,
+    JsonFile,
+    Lines,
+    Matches,
+    Processes,
+    SessionState,
+    Tail,
+    Text,
+    Tree,
+    WeightsOnBox,
+)
 from harness.core.ids import Sha256
 
 HEX = Sha256("0123456789abcdef" * 4)
@@ -56,3 +70,24 @@ def test_the_numbers_of_a_session_are_those_of_a_process(field: str, number: int
     else:
         with pytest.raises(ValueError, match="process"):
             SessionState(True, False, numbers["pid"], numbers["exit_status"])
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        *[Text(exists=False), Tail(exists=False), Lines(exists=False), Excerpt(exists=False), Matches(exists=False)],
+        *[JsonFile(exists=False), Digest(exists=False), GgufOnBox(exists=False), WeightsOnBox(exists=False)],
+        *[Tree(exists=False, entries=()), Processes(())],
+    ],
+    ids=lambda nothing: type(nothing).__name__,
+)
+def test_of_what_is_not_there_nothing_is_told(nothing: object) -> None:
+    assert dataclasses.is_dataclass(nothing)
+    assert not any(getattr(nothing, field.name) for field in dataclasses.fields(nothing))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(None, "was killed"), (0, "ended with status 0"), (1, "ended with status 1")]
+)
+def test_how_a_session_ended_is_told(status: int | None, words: str) -> None:
+    assert SessionState(True, False, 7, status).ending == words

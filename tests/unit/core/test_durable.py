@@ -28,7 +28,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         replace(source, target)
 
     def noted_flush(descriptor: int) -> None:
-        made.append("flush")
+        made.append(f"flush of {os.fstat(descriptor).st_size}")
         flush(descriptor)
 
     def noted_directory(directory: Path) -> None:
@@ -41,17 +41,41 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
+def _open_files() -> list[Path]:
+    return sorted(Path("/dev/fd").iterdir())
+
+
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, calls: list[str]) -> None:
     durable.write(tmp_path / "x", b"data")
-    assert calls == ["flush", "rename", "flush directory"]
+    assert calls == ["flush of 4", "rename", "flush directory"]
+    assert (tmp_path / "x").read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["by a hard link", "without hard links"])
+def test_a_new_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    link = os.link
+
+    def linked(source: Path, target: Path) -> None:
+        if not links:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        calls.append("link")
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", linked)
+    assert durable.create(tmp_path / "x", b"data") is True
+    named = ["link"] if links else ["flush of 4", "rename", "flush directory"]
+    assert calls == ["flush of 4", *named, "flush directory"]
+    assert durable.create(tmp_path / "x", b"other") is False
     assert (tmp_path / "x").read_bytes() == b"data"
 
 
 def test_an_appended_line_is_on_the_disk(tmp_path: Path, calls: list[str]) -> None:
     durable.append(tmp_path / "log", b"one\n")
-    assert calls == ["flush", "flush directory"]
+    assert calls == ["flush of 4", "flush directory"]
     durable.append(tmp_path / "log", b"two\n")
-    assert calls == ["flush", "flush directory", "flush"]
+    assert calls == ["flush of 4", "flush directory", "flush of 8"]
     assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
 
 
@@ -85,20 +109,29 @@ def test_of_two_creators_one_wins_and_nothing_is_left(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
-def test_creation_works_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_links(*_: object) -> None:
-        raise OSError(95, "Operation not supported")
-
-    monkeypatch.setattr(os, "link", no_links)
-    assert durable.create(tmp_path / "x", b"data")
-    assert not durable.create(tmp_path / "x", b"other")
-    assert (tmp_path / "x").read_bytes() == b"data"
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
 def test_a_private_file_is_never_readable_by_others(tmp_path: Path) -> None:
     durable.write(tmp_path / "key", b"secret", mode=0o600)
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
+def test_a_file_that_is_not_private_is_as_the_umask_allows(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    usual = (tmp_path / "plain").stat().st_mode
+    before = os.umask(0)
+    try:
+        (tmp_path / "open").touch()
+        durable.write(tmp_path / "written", b"")
+        durable.create(tmp_path / "created", b"")
+        with regular_file.opened(tmp_path / "plain") as source:
+            durable.copy(source, tmp_path / "copied")
+    finally:
+        os.umask(before)
+    durable.write(tmp_path / "usual", b"")
+    modes = {path.name: path.stat().st_mode for path in tmp_path.iterdir()}
+    assert {modes[name] for name in ("written", "created", "copied")} == {modes["open"]}
+    assert modes["usual"] == usual
 
 
 def test_read_only_files_are_replaced_and_removed_where_windows_refuses_it(
@@ -116,6 +149,17 @@ def test_read_only_files_are_replaced_and_removed_where_windows_refuses_it(
     durable.remove(file)
     durable.remove(file)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_dead_writer_left_goes_on_windows_too_where_it_may_be_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = tmp_path / ".x.0123abcd.part"
+    left.write_bytes(b"secret")
+    left.chmod(0o444)
+    behave_like_windows(monkeypatch)
+    durable.write(tmp_path / "y", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["y"]
 
 
 KILLED = """
@@ -157,6 +201,75 @@ def test_what_a_living_writer_holds_stays_and_so_does_what_is_not_ours(tmp_path:
     assert all(path.exists() for path in others)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
+def test_a_file_is_its_writers_until_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = os.replace
+
+    def swept_before(source: Path, target: Path) -> None:
+        durable.sweep(target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", swept_before)
+    durable.write(tmp_path / "x", b"data")
+    assert (tmp_path / "x").read_bytes() == b"data"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
+@pytest.mark.parametrize("gone", [True, False], ids=["deleted", "locked"])
+def test_a_file_that_is_swept_before_its_writer_could_lock_it_is_made_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    import fcntl
+
+    flock = fcntl.flock
+    swept: list[Path] = []
+
+    def lost_at_first(descriptor: int, operation: int) -> None:
+        if not swept:
+            (path,) = tmp_path.iterdir()
+            swept.append(path)
+            path.unlink()
+            if not gone:
+                raise BlockingIOError(errno.EAGAIN, "locked")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lost_at_first)
+    before = _open_files()
+    durable.write(tmp_path / "x", b"data")
+    assert _open_files() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x").read_bytes() == b"data"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
+def test_a_name_that_is_another_files_by_now_is_not_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    flock = fcntl.flock
+    left = tmp_path / ".x.0123abcd.part"
+    left.write_bytes(b"of one that died")
+
+    def named_anew(descriptor: int, operation: int) -> None:
+        if left.read_bytes() == b"of one that died":
+            left.rename(tmp_path / "elsewhere")
+            left.write_bytes(b"of one that lives")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", named_anew)
+    durable.write(tmp_path / "y", b"")
+    assert left.read_bytes() == b"of one that lives"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX descriptors")
+def test_writing_and_sweeping_leave_no_file_open(tmp_path: Path) -> None:
+    (tmp_path / ".x.0123abcd.part").touch()
+    before = _open_files()
+    durable.write(tmp_path / "y", b"")
+    durable.create(tmp_path / "y", b"")
+    durable.flush_directory(tmp_path)
+    assert _open_files() == before
+
+
 def test_a_link_of_such_a_name_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "mine").write_bytes(b"1")
     (tmp_path / ".x.0123abcd.part").symlink_to(tmp_path / "mine")
@@ -171,7 +284,7 @@ def test_a_copy_has_all_the_bytes_and_none_of_the_old(tmp_path: Path, calls: lis
         source.seek(7)
         durable.copy(source, tmp_path / "y")
     assert (tmp_path / "y").read_bytes() == b"new" * 5000
-    assert calls == ["flush", "rename", "flush directory"]
+    assert calls == ["flush of 15000", "rename", "flush directory"]
 
 
 UNFINISHED = [
@@ -209,6 +322,19 @@ def test_what_another_process_is_writing_is_not_swept(tmp_path: Path) -> None:
         assert {path.name for path in tmp_path.iterdir()} == {"model.part", "model.part.journal", "model.part.lock"}
     durable.sweep(tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks whatever is open")
+def test_what_a_living_writer_holds_of_a_journal_is_not_swept(tmp_path: Path) -> None:
+    import fcntl
+
+    held = tmp_path / ".model.part.journal.0123abcd.part"
+    held.touch()
+    (tmp_path / "model.part").touch()
+    with held.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        durable.sweep(tmp_path / "model")
+        assert list(tmp_path.iterdir()) == [held]
 
 
 def test_where_nothing_is_left_nothing_is_touched(tmp_path: Path) -> None:
@@ -264,6 +390,53 @@ def test_a_lock_that_fails_otherwise_is_told(tmp_path: Path, monkeypatch: pytest
         durable.write(tmp_path / "state", b"1")
 
 
+@pytest.mark.parametrize(
+    ("platform", "full", "calls"),
+    [
+        ("linux", None, ["fdatasync"]),
+        ("darwin", None, ["F_FULLFSYNC"]),
+        ("darwin", OSError(errno.ENOTSUP, "not here"), ["F_FULLFSYNC", "fsync"]),
+        ("freebsd14", None, ["fsync"]),
+    ],
+    ids=["Linux", "macOS", "macOS on a file system without it", "elsewhere"],
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX calls")
+def test_the_disk_is_waited_for_as_the_system_has_it(
+    monkeypatch: pytest.MonkeyPatch, platform: str, full: OSError | None, calls: list[str]
+) -> None:
+    import fcntl
+
+    made: list[str] = []
+
+    def fully(descriptor: int, command: str) -> None:
+        assert descriptor == 7
+        made.append(command)
+        if full:
+            raise full
+
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", "F_FULLFSYNC", raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", fully)
+    for name in ("fdatasync", "fsync"):
+        monkeypatch.setattr(os, name, lambda descriptor, name=name: made.append(name) if descriptor == 7 else None)
+    durable.flush(7)
+    assert made == calls
+
+
+def test_why_nothing_can_be_written_to_a_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != closed and access(path, mode))
+    assert durable.refusal(tmp_path) is None
+    assert durable.refusal(tmp_path / "new" / "newer") is None
+    for folder in (tmp_path / "file", tmp_path / "file" / "new" / "newer"):
+        assert durable.refusal(folder) == f"nothing can be written to {tmp_path / 'file'}: it is no folder"
+    for folder in (closed, closed / "new" / "newer"):
+        assert durable.refusal(folder) == f"nothing can be written to {closed}: it is read-only"
+
+
 def test_a_directory_is_flushed_where_its_entries_are_not_journaled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +449,16 @@ def test_a_directory_is_flushed_where_its_entries_are_not_journaled(
 def test_a_lock_whose_file_cannot_be_deleted_is_given_up_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import filelock
+
+    locks = []
+
+    class Kept(filelock.FileLock):  # the lock of one that is forgotten is given up by the interpreter
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **options)  # type: ignore[arg-type]
+            locks.append(self)
+
+    monkeypatch.setattr(filelock, "FileLock", Kept)
     final = tmp_path / "model.gguf"
 
     def refuse(path: Path, *, missing_ok: bool = False) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.core import money
 from harness.core.money import HOUR_S, seconds_for, usd
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,7 +28,49 @@ def test_what_a_sum_pays_for() -> None:
     assert seconds_for(16, 16) == 3600
     assert usd(seconds_for(1.33, 15.92), 15.92) == pytest.approx(1.33)
     assert seconds_for(-1, 16) < 0
+    assert seconds_for(1, 0.5) == 7200
     assert seconds_for(1, 0) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("embedded", "own", "words"),
+    [
+        (False, False, "$3"),
+        (True, False, "$3 (embedded: no real money)"),
+        (False, True, "your own machine, nothing is billed"),
+        (True, True, "your own machine, nothing is billed"),
+    ],
+)
+def test_what_nobody_pays_is_called_so(embedded: bool, own: bool, words: str) -> None:
+    assert money.as_paid("$3", embedded=embedded, own=own) == words
+
+
+def test_prices_in_other_units() -> None:
+    assert money.for_traffic(2e9, 0.25) == 0.5
+    assert money.storage_per_hour(1460, 0.1) == pytest.approx(0.2)
+    assert money.per_hour(0.002) == pytest.approx(7.2)
+    assert money.per_gpu(16, 8) == 2
+    assert money.per_gpu(3, 1) == 3
+    assert money.per_gpu(3, 0) == 3  # an offer that does not say how many
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "part"),
+    [
+        (None, 300.0, 12),
+        (None, 200.0, 0),
+        (None, 100.0, 0),
+        (200.0, 300.0, 12),
+        (250.0, 300.0, 12),
+        (100.0, 300.0, 6),
+        (160.0, 210.0, 2.4),
+        (100.0, 200.0, 0),
+        (300.0, 300.0, 12),
+        (400.0, 300.0, 12),
+    ],
+)
+def test_a_charge_over_a_time_counts_from_the_start(since: float | None, until: float, part: float) -> None:
+    assert money.within(12, since, until, 200.0) == pytest.approx(part)
 
 
 def _name(node: ast.AST) -> str:
