@@ -120,17 +120,23 @@ def test_another_file_of_that_name_is_none_of_it(local: Path, there: bytes) -> N
     assert sorted(box.asked) == SPANS
 
 
-def test_what_is_noted_as_here_is_not_fetched_again_and_counts(local: Path) -> None:
+@pytest.mark.parametrize("noted", [[0], [1], [0, 2], [0, 1, 2]])
+def test_what_is_noted_as_here_is_not_fetched_again_and_counts(local: Path, noted: list[int]) -> None:
+    """With all of it, too: killed before the file got its name."""
     local.parent.mkdir()
     journal = Journal(REMOTE, local)
     journal.open()
-    journal.part.write_bytes(DATA[:MIB] + bytes(2 * MIB - 5))
-    journal.commit([0])
+    spans = [SPANS[index] for index in noted]
+    with journal.part.open("r+b") as file:
+        for offset, length in spans:
+            file.seek(offset)
+            file.write(DATA[offset : offset + length])
+    journal.commit(noted)
     box, told = _Box(), list[Progress]()
     download.fetch(REMOTE, local, box, SystemClock(), on_progress=told.append)
     assert _is_home(local)
-    assert sorted(box.asked) == SPANS[1:]
-    assert told[0] == Progress(MIB, len(DATA))
+    assert sorted(box.asked) == sorted(set(SPANS) - set(spans))
+    assert told[0] == Progress(sum(length for _, length in spans), len(DATA))
 
 
 @pytest.mark.parametrize("bad", [[0], [1], [2], [0, 2], [0, 1, 2]])
