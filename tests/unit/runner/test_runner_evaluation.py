@@ -18,7 +18,7 @@ from harness.core.lifecycle import Stage
 from harness.core.ports import RemoteFile
 from harness.core.questions import Command
 from harness.ledger import billing
-from harness.ledger.events import ArtifactRecorded, Evaluated, EvaluationBegun, Released, Verified
+from harness.ledger.events import ArtifactRecorded, Evaluated, EvaluationBegun, InstanceStopped, Released, Verified
 from harness.ledger.kinds import JobEvent
 from harness.runner import run as runner
 from tests.support.context import Killed, World, make_world
@@ -177,6 +177,37 @@ def test_a_cut_connection_ends_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert world.history.closed
     assert len(asked) == 1
     assert json.loads(_here(world).read_text()) == FOUND
+
+
+def test_a_box_that_is_out_of_sight_for_a_moment_is_looked_at_again_a_look_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(world: World, _: Command) -> dict[str, Any]:
+        back_at = world.clock.now() + 5
+        world.box.reachable = lambda: world.clock.now() >= back_at
+        _write(world)
+        raise HostUnreachable("cut")
+
+    world = _world(tmp_path, monkeypatch, cut)
+    told = world.run()
+    assert "the evaluation is out of sight: cut" in told.notes
+    assert _told(world)[0].problem is None
+    assert json.loads(_here(world).read_text()) == FOUND
+
+
+def test_one_that_runs_on_past_the_budget_is_over_at_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def runs_on(world: World, _: Command) -> dict[str, Any]:
+        world.box.processes = list(AT_WORK)
+        raise HostUnreachable("cut")
+
+    world = _world(tmp_path, monkeypatch, runs_on, evaluate_s=36000.0)
+    world.run(until=Stage.POSTDOWNLOAD)
+    world.change(limits={"budget_usd": 3.0})
+    began = world.clock.monotonic()
+    world.run()
+    assert "the budget is $3.00" in str(_told(world)[0].problem)
+    assert world.clock.monotonic() - began < 1000
+    assert InstanceStopped in world.kinds()
 
 
 @pytest.mark.parametrize("alone", [True, False])
