@@ -66,7 +66,7 @@ def test_nothing_is_concluded_before_bytes_flow() -> None:
 
 def test_connections_that_bring_nothing_any_more_are_no_reason_for_others() -> None:
     ramp = ConnectionRamp(1, 8)
-    assert [ramp.advise(second, 1000, 1) for second in (0.0, 0.5, 1.0, 1.5, 5.0)] == [1] * 5
+    assert [ramp.advise(second, 1000, 1) for second in (0.0, 0.5, 1.0, 1.5, 5.0, 61.0, 62.5)] == [1] * 7
 
 
 @pytest.mark.parametrize("least", [1, 100])

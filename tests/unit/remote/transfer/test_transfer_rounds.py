@@ -220,6 +220,15 @@ def test_a_box_that_contradicts_itself_is_not_asked_again(local: Path) -> None:
     assert not local.exists()
 
 
+def test_what_killed_downloads_left_beside_it_goes(local: Path) -> None:
+    local.parent.mkdir()
+    for name in ("model.gguf.part", "model.gguf.part.journal", "model.gguf.part.lock"):
+        (local.parent / name).write_text("old")
+    local.write_bytes(DATA)
+    _fetch(_Box(), local)
+    assert _is_home(local)
+
+
 def test_a_name_that_could_deceive_is_refused_before_anything_is_done(local: Path) -> None:
     with pytest.raises(BadInput):
         _fetch(_Box(), local, RemoteFile("final/a\nb", len(DATA), REMOTE.sha256))
