@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
 
-from harness.core.errors import AmbiguousCreate, BadInput, GateHeld, HostKeyChanged, OfferGone, ProviderUnavailable
+from harness.core.errors import (
+    AmbiguousCreate,
+    BadInput,
+    GateHeld,
+    HostKeyChanged,
+    HostUnreachable,
+    OfferGone,
+    ProviderUnavailable,
+)
 from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
 from harness.core.ports import InstanceStatus
@@ -17,7 +27,7 @@ from harness.ledger.events import InstanceStarted, Opened, RentFailed
 from harness.runner.run import open_job
 from tests.support.context import World, make_world
 from tests.support.job_histories import check
-from tests.support.scripted_world import HOST_KEY, offer
+from tests.support.scripted_world import HOST_KEY, Market, offer
 
 
 @pytest.fixture
@@ -204,6 +214,58 @@ def test_another_key_than_the_pinned_one_is_refused_at_once(world: World) -> Non
         world.run()
     assert sum(world.clock.slept) <= world.history.job.limits.absence_window_s, "the look before the rent, and no more"
     assert world.history.held is not None
+
+
+@pytest.mark.parametrize(("silent_s", "comes"), [(30.0, True), (1190.0, True), (1300.0, False)])
+def test_a_box_that_lets_nobody_in_yet_is_asked_again_until_the_machines_own_deadline(
+    world: World, silent_s: float, comes: bool
+) -> None:
+    """``running`` comes minutes before its SSH server accepts the key."""
+    world.run(until=Stage.PREFLIGHT)
+    began: list[float] = []
+
+    def reachable() -> bool:
+        began.append(world.clock.monotonic())
+        return world.clock.monotonic() - began[0] >= silent_s
+
+    world.box.reachable = reachable
+    with contextlib.nullcontext() if comes else pytest.raises(HostUnreachable):
+        world.run(until=Stage.PROVISION)
+    assert {round(later - earlier, 1) for earlier, later in itertools.pairwise(began[: int(silent_s / 2)])} == {2.0}
+    assert world.history.passed(Stage.PROVISION) is comes
+    assert world.provider.count("create") == 1
+
+
+@pytest.mark.parametrize("silent_s", [20.0, 59.0])
+def test_a_host_key_that_the_provider_shows_late_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, silent_s: float
+) -> None:
+    world.run(until=Stage.PREFLIGHT)
+    asked: list[float] = []
+
+    def late(_market: Market, _id: InstanceId, *, newest: bool = False) -> tuple[str, ...]:
+        assert not newest
+        asked.append(world.clock.monotonic())
+        return (HOST_KEY,) if asked[-1] - asked[0] >= silent_s else ()
+
+    monkeypatch.setattr(Market, "host_keys", late)
+    told = world.run(until=Stage.PROVISION)
+    assert world.history.pin is not None
+    assert "TLS API" in world.history.pin.how
+    assert not any("shows no host key" in note for note in told.notes)
+    assert {later - earlier for earlier, later in itertools.pairwise(asked)} == {2.0}
+
+
+@pytest.mark.parametrize("hours", [6.1, -6.1, 5.9])
+def test_nothing_is_rented_on_a_preflight_of_long_ago_or_of_a_time_to_come(world: World, hours: float) -> None:
+    world.run(until=Stage.PREFLIGHT)
+    world.clock.set(hours * 3600)
+    told = world.run(until=Stage.PROVISION)
+    again = [note for note in told.notes if "preflight is judged again before anything is rented" in note]
+    assert len(again) == (abs(hours) > 6)
+    assert world.judged.count(Stage.PREFLIGHT) == 1 + len(again)
+    assert not again or ("yet to come" in again[0]) is (hours < 0)
+    assert world.provider.count("create") == 1
 
 
 def test_new_keys_after_our_own_start_are_taken_from_the_newest_block_of_the_log(world: World) -> None:

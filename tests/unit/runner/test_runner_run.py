@@ -30,7 +30,7 @@ from harness.core.verdict import Verdict
 from harness.gates import judge as gates
 from harness.gates import plan
 from harness.gates.evidence import CheckResult, GateResult, result_from_json
-from harness.ledger.events import Released, StageEntered
+from harness.ledger.events import Fetched, Released, StageEntered
 from harness.runner import postdownload
 from harness.runner import run as runner
 from tests.support.context import World, make_world
@@ -339,3 +339,40 @@ def test_a_provider_that_is_away_is_held_and_destroys_nothing(world: World) -> N
     assert world.provider.count("destroy") == 0
     world.run()
     assert world.history.closed
+
+
+def test_what_came_home_is_told_with_the_rate_of_what_came(world: World) -> None:
+    """The first word of a transfer tells what was here before it: that did not come now."""
+    world.box.transfer_s = 100.0
+    world.run(until=Stage.POSTDOWNLOAD)
+    (fetched,) = world.history.all(Fetched)
+    assert fetched.bytes_per_s == pytest.approx((len(MODEL) - len(MODEL) // 100) / 100.0, rel=0.01)
+
+
+def test_what_was_here_before_has_no_rate(world: World) -> None:
+    world.run(until=Stage.POSTTRAIN)
+    artifact = world.history.artifact
+    assert artifact is not None
+    local = world.context().destination / Path(artifact.path).name
+    local.parent.mkdir(parents=True)
+    local.write_bytes(MODEL)
+    world.run(until=Stage.POSTDOWNLOAD)
+    assert [one.bytes_per_s for one in world.history.all(Fetched)] == [None]
+
+
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        ("adapter_model.safetensors", True),
+        ("model.safetensors", False),
+        ("optimizer.pt", False),
+        ("trainer_state.json", True),
+        ("chat_template.jinja", True),
+        ("tokenizer.model", True),
+        ("merges.txt", True),
+        ("ref/adapter_config.json", False),
+        ("global_step1/state.txt", False),
+    ],
+)
+def test_of_an_unlisted_checkpoint_what_speaks_of_the_training_comes_home(name: str, small: bool) -> None:
+    assert postdownload._is_small(name) is small

@@ -174,6 +174,29 @@ def test_a_transfer_of_which_nothing_arrives_is_given_up(tmp_path: Path, monkeyp
         _silent(tmp_path, monkeypatch, [0], limits)
 
 
+def test_while_room_is_made_nobody_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system cannot reserve, every block is written first."""
+    room, looks = threading.Event(), list[None]()
+    journal = Journal(RemoteFile("model", LONG, Sha256("a" * 64)), tmp_path / "model")
+    journal.part.touch()
+    network = Network(1, 3)
+    monkeypatch.setattr(attempt, "TICK_S", 0.01)
+    monkeypatch.setattr(Journal, "reserve", lambda *_: room.wait(60))
+
+    def passes() -> bool:
+        if room.is_set():
+            return network.passes()
+        looks.append(None)
+        network.clock.turn(1.0)
+        if len(looks) == 20:
+            room.set()
+        return False
+
+    limits = TransferLimits(connections=1, stall=100.0, patience=5.0)
+    with pytest.raises(Cancelled):
+        DownloadAttempt(journal, network, network.clock, limits).run(lambda _: None, passes)
+
+
 def test_streams_that_stall_are_cut_each_in_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Network] = []
     real = Network.__init__

@@ -222,7 +222,8 @@ def test_a_box_that_contradicts_itself_is_not_asked_again(local: Path) -> None:
 
 def test_what_killed_downloads_left_beside_it_goes(local: Path) -> None:
     local.parent.mkdir()
-    for name in ("model.gguf.part", "model.gguf.part.journal", "model.gguf.part.lock"):
+    temporary = ".model.gguf.part.journal.0a1b2c3d.part"
+    for name in ("model.gguf.part", "model.gguf.part.journal", "model.gguf.part.lock", temporary):
         (local.parent / name).write_text("old")
     local.write_bytes(DATA)
     _fetch(_Box(), local)

@@ -226,3 +226,20 @@ def test_who_was_told_to_end_has_not_failed(tmp_path: Path) -> None:
     worker.start(breaks)
     worker._thread.join()
     assert worker.failure is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "before", "received", "flows"),
+    [(1, 5, 6, True), (1, 5, 5, False), (0, 5, 6, False), (0, 5, 5, False)],
+    ids=["brings", "brings nothing yet", "has brought all", "nothing asked"],
+)
+def test_a_worker_flows_while_its_stream_has_brought_some_and_is_to_bring_more(
+    tmp_path: Path, asked: int, before: int, received: int, flows: bool
+) -> None:
+    journal = Journal(RemoteFile("model", 8 * MIB, Sha256("a" * 64)), tmp_path / "model")
+    worker = DownloadWorker(PieceQueue([]), journal)
+    worker._asked.extend([Piece(0, 0, MIB)] * asked)
+    worker._received_before, worker.received = before, received
+    assert worker.waiting is bool(asked)
+    assert worker.flowing is flows
+    assert worker.ended
