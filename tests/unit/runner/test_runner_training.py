@@ -499,9 +499,9 @@ def test_a_budget_counts_while_a_launch_is_waited_for(tmp_path: Path, monkeypatc
     world.run(until=Stage.INSTALL)
     world.box.takes = 10**6
     _speaks_slowly(monkeypatch)
-    began = world.clock.monotonic()
+    began, context, telling = world.clock.monotonic(), world.context(), Telling()
     with pytest.raises(GateHeld, match="the budget is"):
-        world.run()
+        training.launch(context, telling, BudgetWatch(context, telling))
     assert world.clock.monotonic() - began < 600
     assert world.history.instance_stopped
 
