@@ -25,6 +25,7 @@ from harness.ledger.events import (
 )
 from harness.ledger.kinds import JobEvent
 from harness.ledger.noted import AtWork
+from harness.log.launches import LaunchLine
 from harness.runner import training
 from harness.runner.checkpoint_mirror import Mirroring
 from harness.runner.run import open_job
@@ -617,6 +618,7 @@ def test_a_log_without_a_step_is_no_progress_to_show(world: World) -> None:
     (world.box.root / "training.log").write_text("words of libraries\n")
     told = world.run(until=Stage.TRAINING)
     assert not [one for one in told.meters if one[0] == "steps"]
+    assert AtWork not in world.kinds(), "of what it is at nothing is told"
 
 
 def test_a_checkpoint_comes_home_while_the_training_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -626,3 +628,31 @@ def test_a_checkpoint_comes_home_while_the_training_goes_on(world: World, monkey
     world.box.takes, world.box.looks = 5, 0
     world.run(until=Stage.TRAINING)
     assert len(looks) == 5
+
+
+def test_a_trainer_that_says_nothing_of_its_own_is_launched_behind_a_line_that_names_the_launch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, training={"log": "trainer"}, limits={"launch_deadline_s": 5.0})
+    world.run(until=Stage.INSTALL)
+    world.box.takes = 999
+    _speaks_slowly(monkeypatch)
+    context, telling = world.context(), Telling()
+    training.launch(context, telling, BudgetWatch(context, telling))
+    world.box.alive, world.box.exit_status = False, 1
+    training.launch(context, telling, BudgetWatch(context, telling))
+    assert {name for name, _ in telling.meters} == {
+        "waiting for the first record of a step: libraries, data and the base model load"
+    }
+    command = world.job.training.command
+    for number, one in enumerate(world.box.launched, start=1):
+        shell, option, script, line, *argv = one["argv"]
+        assert (shell, option, tuple(argv)) == ("sh", "-c", command)
+        assert 'exec "$@"' in script
+        assert line == str(LaunchLine("night", "4711", number))
+        assert one["env"]["PYTHONUNBUFFERED"] == "1"
+    assert len(world.box.launched) == 2
+    assert [type(event) for event in (*world.history.all(Launched), *world.history.all(Relaunched))] == [
+        Launched,
+        Relaunched,
+    ]
