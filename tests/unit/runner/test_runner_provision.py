@@ -15,6 +15,7 @@ from harness.core.errors import (
     GateHeld,
     HostKeyChanged,
     HostUnreachable,
+    InstanceDead,
     OfferGone,
     ProviderUnavailable,
 )
@@ -22,10 +23,12 @@ from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
 from harness.core.ports import InstanceStatus
 from harness.core.verdict import Verdict
+from harness.guard.preconditions import DEAD
 from harness.job.model import Job
-from harness.ledger.events import InstanceStarted, Opened, RentFailed
+from harness.ledger.events import InstanceStarted, InstanceStopped, Opened, RentFailed
+from harness.runner import provision
 from harness.runner.run import open_job
-from tests.support.context import World, make_world
+from tests.support.context import Telling, World, make_world
 from tests.support.job_histories import check
 from tests.support.scripted_world import HOST_KEY, Market, offer
 
@@ -352,3 +355,60 @@ def test_a_rented_job_does_not_change_where_its_things_are_looked_for(
     world.run(until=Stage.PROVISION)
     with pytest.raises(BadInput, match=rf"{table}\.{field}"):
         open_job(world.store, elsewhere, world.home / "job.toml", accept_changes=True)
+
+
+STARTABLE = {InstanceStatus.STOPPED, InstanceStatus.EXITED}
+
+
+@pytest.mark.parametrize("status", list(InstanceStatus))
+def test_each_state_of_an_instance_holds_ends_or_is_waited_for_in_the_midst_of_a_stage(
+    world: World, status: InstanceStatus
+) -> None:
+    world.run(until=Stage.PROVISION)
+    world.market.change(_rented(world), status=status, status_message="why")
+    context = world.context()
+    if status in STARTABLE:
+        with pytest.raises(GateHeld, match=f"instance 4711 is {status}, and not by this job; its disk is kept: why"):
+            provision.require_running(context)
+    else:
+        assert provision.require_running(context) is status
+    dead = provision.death(context)
+    assert (dead is not None) is (status in DEAD)
+    assert dead is None or str(dead) == f"instance 4711 is {status}"
+    assert not provision.gone_by_now(context)
+
+
+def test_what_the_provider_shows_no_more_is_dead_and_gone_and_what_it_does_not_tell_is_only_gone(
+    world: World,
+) -> None:
+    world.run(until=Stage.PROVISION)
+    context = world.context()
+    world.provider.break_("instance", ProviderUnavailable("503"), times=2)
+    assert provision.gone_by_now(context)
+    assert provision.death(context) is None
+    world.market.rented.clear()
+    assert provision.gone_by_now(context)
+    assert "the provider shows no instance 4711" in str(provision.death(context))
+    with pytest.raises(InstanceDead):
+        provision.require_running(context)
+
+
+def test_without_an_instance_nothing_is_dead_and_nothing_to_start(world: World) -> None:
+    world.open()
+    context = world.context()
+    assert provision.gone_by_now(context)
+    assert provision.death(context) is None
+    assert provision.require_running(context) is InstanceStatus.UNKNOWN
+    provision.resume(context, Telling(), may_start=True)
+    assert InstanceStarted not in world.kinds()
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_one_that_runs_again_behind_our_back_is_recorded_as_started(world: World, stopped: bool) -> None:
+    world.run(until=Stage.PROVISION)
+    context = world.context()
+    if stopped:
+        context.record(InstanceStopped(_rented(world), "for the night"))
+    provision.resume(context, Telling(), may_start=True)
+    assert world.kinds().count(InstanceStarted) == stopped
+    assert world.provider.count("start") == 0
