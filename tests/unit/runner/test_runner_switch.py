@@ -223,6 +223,24 @@ def test_its_night_is_paid_in_later_runs_neither(world: World) -> None:
     assert world.kinds().count(SwitchFired) == 1
 
 
+def test_each_stop_of_its_own_is_told_of_once(world: World) -> None:
+    world.box.takes = 10**6
+    world.run(until=Stage.LAUNCH)
+    alive = world.history.alive
+    assert alive is not None
+    at: list[float] = []
+    for _ in range(2):
+        world.clock.turn(1800)
+        at.append(world.clock.now())
+        world.clock.turn(600)
+        world.box.said = {"at": at[-1], "idle_s": AFTER_S, "came": 200}
+        world.context().record(InstanceStarted(alive.instance_id))
+        world.clock.turn(60)
+        for _ in range(2):
+            switch.arm(world.context(), Telling())
+    assert [fired.at for fired in world.history.all(SwitchFired)] == pytest.approx(at)
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -235,6 +253,7 @@ def test_its_night_is_paid_in_later_runs_neither(world: World) -> None:
         {"ago_s": float("nan"), "idle_s": AFTER_S, "came": None},
         {"ago_s": 5.0, "idle_s": 1e300, "came": [403]},
         {"ago_s": -1e9, "idle_s": AFTER_S, "came": None},
+        {"ago_s": 86400.0, "idle_s": AFTER_S, "came": None},
         {"ago_s": 5.0, "idle_s": -1.0, "came": None},
         {"ago_s": 5.0, "idle_s": AFTER_S},
         {"ago_s": 5.0, "came": None},
@@ -310,6 +329,7 @@ def test_a_line_that_is_taken_out_of_the_job_file_takes_the_switch_off(world: Wo
 @pytest.mark.parametrize(("came", "told"), [(403, True), ("URLError", True), (None, False), (200, False)])
 def test_a_stop_that_was_refused_is_told_and_one_that_may_not_be_so_is_not(world: World, came: Any, told: bool) -> None:
     world.run(until=Stage.LAUNCH)
+    world.clock.turn(600)
     world.box.said = {"ago_s": 5.0, "idle_s": AFTER_S, "came": came}
     notes = world.run(until=Stage.TRAINING).notes
     assert (f"the box tried to stop itself 5.0 s ago, and could not: {came}" in notes) is told

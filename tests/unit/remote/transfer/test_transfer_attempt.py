@@ -223,6 +223,9 @@ class _Worker:
     ended: bool = False
     retired: bool = False
 
+    def retire(self) -> None:
+        self.retired = True
+
 
 def _attempt(directory: Path, *workers: _Worker) -> DownloadAttempt:
     journal = Journal(RemoteFile("model", LONG, Sha256("a" * 64)), directory / "model")
@@ -266,3 +269,34 @@ def test_who_has_nothing_to_do_is_not_stalled(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(_Worker, "cut_stream", lambda _, at=now: cuts.append(at), raising=False)
         made._check_workers(now)
     assert cuts == [71.0]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "retired"),
+    [(3, [False, False, False]), (2, [False, False, True]), (1, [False, True, True]), (0, [True, True, True])],
+)
+def test_connections_that_are_too_many_end_the_newest_first(tmp_path: Path, wanted: int, retired: list[bool]) -> None:
+    workers = [_Worker(ended=True), *(_Worker() for _ in range(3))]
+    made = _attempt(tmp_path, *workers)
+    made._staff(wanted)
+    assert [worker.retired for worker in workers] == [False, *retired]
+    assert made._queue.workers == wanted
+
+
+def test_connections_that_are_missing_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[_Worker] = []
+
+    class Beginning(_Worker):
+        """A worker that is begun by its attempt."""
+
+        def start(self, open_stream: object) -> None:
+            assert open_stream is not None
+            begun.append(self)
+
+    monkeypatch.setattr(attempt, "DownloadWorker", lambda *_: Beginning())
+    made = _attempt(tmp_path, _Worker(), _Worker(retired=True), _Worker(ended=True))
+    made._staff(3)
+    assert len(begun) == 2
+    assert list[object](made._active()[1:]) == begun
+    made._staff(3)
+    assert len(begun) == 2
