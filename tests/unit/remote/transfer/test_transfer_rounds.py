@@ -230,6 +230,15 @@ def test_what_killed_downloads_left_beside_it_goes(local: Path) -> None:
     assert _is_home(local)
 
 
+def test_a_file_without_a_byte_comes_home(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs of a training may be empty; nothing is asked of the box for them."""
+    box = _Box(b"")
+    monkeypatch.setattr(box, "connections", pytest.fail)
+    _fetch(box, local, RemoteFile("final/empty.txt", 0, _sha256(b"")))
+    assert local.read_bytes() == b""
+    assert (box.asked, [path.name for path in local.parent.iterdir()]) == ([], [local.name])
+
+
 def test_a_name_that_could_deceive_is_refused_before_anything_is_done(local: Path) -> None:
     with pytest.raises(BadInput):
         _fetch(_Box(), local, RemoteFile("final/a\nb", len(DATA), REMOTE.sha256))

@@ -74,6 +74,10 @@ class _Package:
         self.total = sum(map(len, contents.values()))
         self.used: list[_Pipe] = []
         self.progress: list[int] = []
+        self.elsewhere: dict[str, Path] = {}
+        self.seen: Callable[[TreeOf], Observed[Json]] = lambda asked: Observed(
+            value=box_files.tree(**asked.arguments())
+        )
         for root in (self.source, self.there):
             for name, data in contents.items():
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +92,7 @@ class _Package:
             return self.used[-1]
 
         def probe(asked: TreeOf) -> Answers:
-            return Answers({asked: read(asked, Observed(value=box_files.tree(**asked.arguments())))})
+            return Answers({asked: read(asked, self.seen(asked))})
 
         def show(progress: Progress) -> None:
             assert progress.total == self.total
@@ -98,7 +102,7 @@ class _Package:
             self.source,
             str(self.there),
             self.files,
-            elsewhere={},
+            elsewhere=self.elsewhere,
             connect=connect,
             probe=probe,
             on_progress=show,
@@ -238,3 +242,37 @@ def test_a_file_that_is_not_there_at_last_is_named(package: _Package) -> None:
     (package.there / "rows.jsonl").unlink()
     with pytest.raises(TransferFailed, match=r"1 files differ, first \['rows.jsonl'\]"):
         package.send(_Pipe(_holds(dict(package.files))))
+
+
+def test_what_cannot_be_looked_at_at_last_was_not_sent(package: _Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(package, "seen", lambda _: Observed(problem="permission denied"))
+    with pytest.raises(TransferFailed, match="what was sent cannot be looked at: permission denied"):
+        package.send(_Pipe(_holds(dict(package.files))))
+
+
+def test_a_directory_that_could_deceive_is_refused_before_anything_is_read(package: _Package) -> None:
+    package.there = Path("package\n")
+    with pytest.raises(BadInput, match=r"the remote directory .* is refused"):
+        package.send()
+    assert package.used == []
+
+
+@pytest.mark.parametrize("change", ["another", "gone"])
+def test_a_file_that_is_not_as_it_was_staged_is_sent_nowhere(package: _Package, change: str) -> None:
+    path = package.source / "a.py"
+    if change == "gone":
+        path.unlink()
+    else:
+        path.write_text("another")
+    with pytest.raises(BadInput, match=r"a\.py (changed since its digest was taken|cannot be read)"):
+        package.send()
+    assert package.used == []
+
+
+def test_what_lies_elsewhere_is_sent_from_there(package: _Package, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "mirror" / "rows"
+    elsewhere.parent.mkdir()
+    (package.source / "rows.jsonl").rename(elsewhere)
+    package.elsewhere = {"rows.jsonl": elsewhere}
+    package.send(pipe := _Pipe(_holds(), {}, {}))
+    assert [came for _, came in pipe.sent] == [BYTES["a.py"], BYTES["rows.jsonl"]]
