@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -489,3 +490,38 @@ def test_what_was_here_before_has_no_rate(world: World) -> None:
 )
 def test_of_an_unlisted_checkpoint_what_speaks_of_the_training_comes_home(name: str, small: bool) -> None:
     assert postdownload._is_small(name) is small
+
+
+def _cut(path: Path) -> None:
+    path.chmod(0o644)
+    path.write_bytes(MODEL[:-1])
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [(lambda _: None, None), (_cut, "has changed"), (Path.unlink, "is gone"), (_folder, "is gone")],
+    ids=["as it was", "shorter", "gone", "a folder"],
+)
+def test_what_is_here_is_looked_at_now_and_not_believed_of_the_log(
+    world: World, spoil: Callable[[Path], object], told: str | None
+) -> None:
+    world.run(until=Stage.POSTTRAIN)
+    artifact = world.history.artifact
+    assert artifact is not None
+    assert postdownload.local_problem(world.context(), artifact) == "the artifact was never fetched"
+    world.run(until=Stage.POSTDOWNLOAD)
+    spoil(_local(world))
+    found = postdownload.local_problem(world.context(), artifact)
+    assert found == (None if told is None else f"{_local(world)} {told}")
+
+
+def test_without_a_recorded_artifact_nothing_is_brought_home(world: World) -> None:
+    world.run(until=Stage.TRAINING)
+    with pytest.raises(CouldNotLook, match="no artifact was recorded on the box"):
+        postdownload.download(world.context(), Telling())
+    assert not world.context().destination.exists()

@@ -250,7 +250,7 @@ def test_a_place_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     remote = RemoteFile("a", (tmp_path / "folder").stat().st_size, REMOTE.sha256)
     with pytest.raises(TransferFailed, match="folder cannot be read: Is a directory"):
         download.is_whole(tmp_path / "folder", remote)
-    assert not download.is_whole(tmp_path / "none", remote)
+    assert download.is_whole(tmp_path / "none", remote) is False
 
 
 def test_a_transfer_that_is_called_off_keeps_what_came(local: Path) -> None:
