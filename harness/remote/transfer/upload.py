@@ -173,5 +173,5 @@ def _verify(
     there = {entry.path: entry.sha256 for entry in seen.value.entries}
     found = {path: digest for path, digest in there.items() if path in files or not is_written_there(path, written)}
     if found != dict(files):
-        wrong = sorted(path for path in found.keys() | files.keys() if found.get(path) != files.get(path))
+        wrong = sorted({path for path, _ in found.items() ^ files.items()})
         raise TransferFailed(f"{remote_dir} does not hold what was sent: {len(wrong)} files differ, first {wrong[:5]}")

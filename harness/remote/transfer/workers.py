@@ -259,8 +259,7 @@ class Verifier:
         self._thread.join()
 
     def digest(self) -> str:
-        """Digest of the whole local file, waited for. Raises LocalDiskFull, TransferFailed."""
-        self._thread.join()
+        """Digest of the whole local file, once it has ended. Raises LocalDiskFull, TransferFailed."""
         if self._failure is not None:
             raise self._failure
         return self._digest.hexdigest()

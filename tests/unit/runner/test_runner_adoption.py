@@ -9,11 +9,21 @@ import pytest
 
 from harness.cli.orphans import survey
 from harness.core import durable
-from harness.core.errors import BadInput, GateHeld, GateUnknown, NotProven, ProviderUnavailable, Refused, RemoteChanged
+from harness.core.errors import (
+    BadInput,
+    GateHeld,
+    GateUnknown,
+    HostUnreachable,
+    NotProven,
+    ProviderUnavailable,
+    Refused,
+    RemoteChanged,
+)
 from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
 from harness.core.ports import DestroyReply, InstanceStatus
 from harness.core.verdict import Verdict
+from harness.gates.evidence import GateResult
 from harness.job.model import Job
 from harness.ledger.events import (
     Adopted,
@@ -27,6 +37,7 @@ from harness.ledger.events import (
     Pinned,
     Released,
     Rented,
+    Reopened,
     Verified,
 )
 from harness.ledger.kinds import JobEvent
@@ -202,6 +213,58 @@ def test_other_expectations_judge_everything_anew(world: World) -> None:
     assert world.history.job.adopted
 
 
+@pytest.mark.parametrize("killed_at", [Adopted, DestroyIntended])
+def test_other_expectations_reopen_what_has_passed_and_nothing_once_it_is_being_destroyed(
+    world: World, killed_at: type[JobEvent]
+) -> None:
+    told = _adopt(world)
+
+    def kill(event: JobEvent, done: bool) -> None:
+        if done and isinstance(event, killed_at):
+            raise Killed
+
+    if killed_at is not Adopted:
+        with pytest.raises(Killed):
+            _drive(world, kill)
+    stricter = told.model_copy(update={"training": told.training.model_copy(update={"steps": {SFT: 331, DPO: 80}})})
+    adoption.expect(world.context(), stricter, FILE)
+    assert world.history.job.training.steps[SFT] == 331
+    assert Reopened not in world.kinds()
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "expected"),
+    [("night", "4711", "night-4711"), ("n" * 60, "1", "n" * 40 + "-1"), ("night", "Ab9X", "night-ab9x")],
+)
+def test_it_goes_by_the_name_of_its_job_file_and_its_instance(
+    world: World, name: str, number: str, expected: str
+) -> None:
+    job = world.job.model_copy(update={"name": name})
+    assert adoption.adopted_name(job, InstanceId(number)) == expected
+
+
+def test_taken_over_twice_it_is_one_job_and_shown_as_it_is_now(world: World) -> None:
+    told = _adopt(world)
+    world.market.change(INSTANCE, label="mine", status=InstanceStatus.STOPPED, usd_per_hour=3.0)
+    adoption.adopt(world.store, world.provider, told, FILE, INSTANCE)
+    assert world.kinds() == [Opened, Adopted, Adopted]
+    first, second = world.history.all(Adopted)
+    shown = world.market.rented[INSTANCE]
+    offer = {"gpu_name": "H100 SXM", "num_gpus": 8, "machine_id": 12, "disk_gb": 150}
+    offer["disk_usd_per_hour"] = shown.disk_usd_per_hour
+    before, now = {**offer, "usd_per_hour": 15.9}, {**offer, "usd_per_hour": 3.0}
+    owner, since = world.market.user, shown.started_at
+    assert first == Adopted(INSTANCE, "", owner, 15.9, before, "running", since)
+    assert second == Adopted(INSTANCE, "mine", owner, 3.0, now, "stopped", since)
+
+
+def test_the_key_of_the_account_that_the_job_file_names_takes_it_over(world: World) -> None:
+    table = world.job.provider.model_copy(update={"user_id": world.market.user})
+    world.job = world.job.model_copy(update={"provider": table})
+    _adopt(world)
+    assert Adopted in world.kinds()
+
+
 def test_it_is_not_looked_for_at_another_provider(world: World) -> None:
     told = _adopt(world)
     elsewhere = told.model_copy(update={"provider": told.provider.model_copy(update={"server_url": "http://x"})})
@@ -255,3 +318,47 @@ def test_a_look_starts_nothing(world: World, status: InstanceStatus) -> None:
     assert AGAIN in shut.value.remedy
     assert world.judged == []
     assert [world.provider.count(method) for method in CHANGES] == [0] * len(CHANGES)
+
+
+def test_a_look_at_one_that_is_gone_says_so(world: World) -> None:
+    _adopt(world)
+    world.market.rented.clear()
+    with pytest.raises(GateUnknown, match="instance 4711 is gone: only one that runs"):
+        _look(world)
+
+
+def test_a_look_at_a_box_that_lets_nobody_in_is_over_before_anything_is_judged(world: World) -> None:
+    _adopt(world)
+    world.box.reachable = lambda: False
+    with pytest.raises(HostUnreachable):
+        adoption.reach(world.context(), INSTANCE, Telling(), AGAIN)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_look_believes_the_key_that_the_provider_shows_and_says_where_there_is_none(
+    world: World, shown: bool
+) -> None:
+    _adopt(world)
+    if not shown:
+        world.provider.break_("host_keys", ProviderUnavailable("503"))
+    telling = _look(world)
+    assert (Pinned in world.kinds()) is shown
+    assert any("the provider shows no host key" in note for note in telling.notes) is not shown
+
+
+@pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.FAIL])
+def test_a_look_tells_how_it_was_judged(world: World, monkeypatch: pytest.MonkeyPatch, verdict: Verdict) -> None:
+    _adopt(world)
+    commands = "harness destroy night-4711; harness ssh night-4711; harness logs night-4711"
+    world.gates[Stage.POSTTRAIN] = [(check(Stage.POSTTRAIN, "adopted_run_is_over", verdict, remedy=commands),)]
+    judged: list[tuple[Stage, GateResult]] = []
+    monkeypatch.setattr(Telling, "judged", lambda _, stage, gate: judged.append((stage, gate)))
+    if verdict is Verdict.PASS:
+        _look(world)
+    else:
+        with pytest.raises(GateHeld):
+            _look(world)
+    ((stage, gate),) = judged
+    assert (stage, gate.verdict) == (Stage.POSTTRAIN, verdict)
+    (told,) = [one.remedy for one in gate.results if one.id == "adopted_run_is_over"]
+    assert told == f"{AGAIN}; log in to the box; read training.log there"

@@ -189,3 +189,30 @@ def test_an_instance_that_the_list_lacks_counts(world: World) -> None:
     world.limits = AccountLimits(per_hour=32.0)
     world.run(until=Stage.PROVISION)
     assert world.market.created == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "asked"),
+    [
+        (None, 0),
+        (AccountLimits(per_hour=99.0), 0),
+        (AccountLimits(per_day=999.0), 1),
+        (AccountLimits(per_month=999.0), 1),
+    ],
+    ids=["none", "by the hour", "by the day", "by the month"],
+)
+def test_the_bills_are_asked_for_where_a_limit_is_of_days_or_months(
+    world: World, limits: AccountLimits | None, asked: int
+) -> None:
+    world.run(until=Stage.PREFLIGHT)
+    world.limits, before = limits, world.provider.count("bills")
+    require_affordable(world.context(), 15.9, 30.0)
+    assert world.provider.count("bills") - before == asked
+
+
+def test_on_a_machine_of_ones_own_nothing_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, provider={"kind": "ssh", "host": "box"})
+    world.open()
+    world.limits = AccountLimits(per_hour=0.01)
+    require_affordable(world.context(), 15.9, 30.0)
+    assert not world.provider.calls

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.errors import HostUnreachable
+from harness.core.errors import HostUnreachable, LeaseLost
 from harness.core.lifecycle import Stage
+from harness.core.observed import CouldNotLook
 from harness.ledger import billing, paid_parts
 from harness.ledger.events import Installed, Uploaded
 from harness.ledger.kinds import JobEvent
 from harness.ledger.noted import BaseFetched, ImageHad
-from harness.remote.session import TrainingSession
-from tests.support.context import Killed, World, make_world
+from harness.remote.session import LOG, TrainingSession
+from harness.runner import ahead
+from tests.support.context import Killed, Telling, World, make_world
 from tests.support.scripted_world import BoxHost
 
 PIP = "python3 -m pip install -r requirements.txt"
@@ -76,17 +78,64 @@ def test_what_takes_too_long_is_stopped_and_done_where_the_package_lies(
     assert any(f"{FETCH}: stopped after 5" in note for note in told.notes)
 
 
+@pytest.mark.parametrize("error", [HostUnreachable, CouldNotLook, OSError])
 def test_a_box_that_takes_no_head_start_does_everything_after_the_upload(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     def refuses(*_: object, **__: object) -> bool:
-        raise HostUnreachable("no tmux, no setsid")
+        raise error("no tmux, no setsid")
 
     with monkeypatch.context() as bent:
         bent.setattr(TrainingSession, "start", refuses)
         told = world.run(until=Stage.INSTALL)
     assert any("nothing is begun before the package is there: no tmux" in note for note in told.notes)
     assert [one for one in world.box.commands if one in {PIP, FETCH}] == [PIP, FETCH]
+
+
+def test_who_has_lost_the_job_to_another_begins_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.run(until=Stage.PROVISION)
+
+    def lost(*_: object, **__: object) -> None:
+        raise LeaseLost("another process has the job")
+
+    monkeypatch.setattr(type(world.store), "require_lease", lost)
+    with pytest.raises(LeaseLost):
+        ahead.begin(world.context(), Telling())
+    assert not world.box.begun
+
+
+def test_where_there_is_nothing_to_begin_nothing_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, package={"fetch_option": "", "install": []})
+    told = world.run(until=Stage.INSTALL)
+    assert not (world.box.root / ".harness" / "ahead").exists()
+    assert not [note for note in told.notes if "begun" in note]
+    assert not {ImageHad, Installed, BaseFetched} & set(world.kinds())
+
+
+def test_of_the_package_only_what_is_small_and_no_data_goes_ahead(world: World) -> None:
+    source = world.job.package.source
+    (source / "small.bin").write_bytes(bytes(1 << 20))
+    (source / "large.bin").write_bytes(bytes((1 << 20) + 1))
+    world.run(until=Stage.UPLOAD)
+    code = world.box.root / ".harness" / "ahead"
+    sent = {path.relative_to(code).as_posix() for path in code.rglob("*") if path.is_file()}
+    assert sent == {"train_deepseek_forex.py", "requirements.txt", "small.bin"}
+
+
+def test_what_it_prints_and_how_long_it_runs_is_shown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = world.box.root / ".harness" / "ahead" / "install" / LOG
+    log.parent.mkdir(parents=True)
+    log.write_text("Collecting numpy\nInstalling numpy\n")
+    shown: list[tuple[str, int, int, str]] = []
+    monkeypatch.setattr(Telling, "meter", lambda _, meter, *told: shown.append((meter.name, *told)))
+    world.run(until=Stage.INSTALL)
+    installing = [(done, total, said) for name, done, total, said in shown if name == f"on the box: {PIP}"]
+    assert {(total, said) for _, total, said in installing} == {
+        (int(world.job.package.install_timeout_s), "Installing numpy")
+    }
+    seconds = [done for done, *_ in installing]
+    assert seconds == list(range(0, 2 * len(seconds), 2))
+    assert {said for name, _, _, said in shown if name == f"on the box: {FETCH}"} == {""}
 
 
 def test_killed_while_it_waits_the_next_run_finds_what_was_begun(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

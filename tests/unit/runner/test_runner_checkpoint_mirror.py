@@ -14,11 +14,12 @@ import pytest
 
 from harness.core.errors import HostUnreachable, TransferFailed
 from harness.core.lifecycle import Stage
+from harness.core.observed import CouldNotLook
 from harness.facts import training as training_facts
 from harness.facts.mirror import RUN_FILE, mirrored, resumable
 from harness.ledger.events import CheckpointMirrored
 from harness.runner.checkpoint_mirror import Mirroring
-from tests.support.context import ScriptedContext, Telling, World, make_world
+from tests.support.context import Killed, ScriptedContext, Telling, World, make_world
 from tests.support.scripted_world import BoxHost
 
 PARTS = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin")
@@ -121,6 +122,27 @@ def test_what_cannot_be_deleted_here_ends_no_watch(world: World, monkeypatch: py
     assert (mirror / ".DS_Store").exists()
 
 
+def test_files_that_cannot_be_written_to_are_deleted_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Windows has it: there a file that is read-only stays, and its folder with it."""
+    deleted, real = list[str](), shutil.rmtree
+
+    def rmtree(path: Path) -> None:
+        if not all(one.stat().st_mode & 0o200 for one in path.rglob("*")):
+            raise PermissionError("read-only")
+        deleted.append(path.name)
+        real(path)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    for step in (100, 200, 300):
+        checkpoint(world.box.root, "sft", step)
+        watch(world, 2)
+        for path in world.home.rglob("checkpoint-*/**/*"):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+    assert deleted == ["checkpoint-100"]
+
+
 def test_one_that_is_not_complete_is_passed_over(world: World) -> None:
     checkpoint(world.box.root, "sft", 100)
     (checkpoint(world.box.root, "sft", 200) / "optimizer.pt").unlink()
@@ -171,6 +193,93 @@ def test_the_watch_goes_on_beside_it_and_its_end_calls_it_off(world: World, monk
     assert not mirroring.under_way
     assert telling.notes == []
     assert CheckpointMirrored not in world.kinds()
+
+
+@pytest.mark.parametrize(
+    ("under_way", "appears", "called_off"),
+    [
+        (("dpo", 80), None, False),
+        (("dpo", 60), ("dpo", 80), True),
+        (("dpo", 60), ("dpo", 70), False),
+        (("sft", 60), ("dpo", 80), False),
+    ],
+    ids=["the last itself", "an older one", "before one that is not the last", "another trainer's"],
+)
+def test_only_an_older_one_of_its_trainer_is_called_off_for_the_last(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    under_way: tuple[str, int],
+    appears: tuple[str, int] | None,
+    called_off: bool,
+) -> None:
+    there = checkpoint(world.box.root, *under_way)
+    host = _SlowHost(world.box, ())
+    ends, seen = threading.Event(), list[bool]()
+
+    def mirror(self: _SlowHost, _files: object, _destination: Path, cancelled: Callable[[], bool]) -> None:
+        self.begun.set()
+        ends.wait(120)
+        seen.append(cancelled())
+
+    monkeypatch.setattr(_SlowHost, "mirror", mirror)
+    monkeypatch.setattr(ScriptedContext, "fresh_host", lambda _context: host)
+    context = world.context()
+    with Mirroring(context, Telling()) as mirroring:
+        mirroring.go_on(training_facts.glance(context))
+        assert host.begun.wait(120)
+        if appears is not None:
+            shutil.rmtree(there)  # a training keeps only some
+            checkpoint(world.box.root, *appears)
+        mirroring.go_on(training_facts.glance(context))
+        ends.set()
+        while mirroring.under_way:
+            threading.Event().wait(0.001)
+    assert seen == [called_off]
+
+
+@pytest.mark.parametrize("error", [HostUnreachable, CouldNotLook, OSError, ValueError])
+def test_whatever_goes_wrong_on_the_way_is_told_and_leaves_no_connection_open(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    checkpoint(world.box.root, "sft", 100)
+    closed: list[BoxHost] = []
+
+    def breaks(*_: object) -> None:
+        raise error("it broke")
+
+    def close(host: BoxHost) -> None:
+        closed.append(host)
+
+    monkeypatch.setattr(BoxHost, "mirror", breaks)
+    monkeypatch.setattr(BoxHost, "close", close)
+    telling = watch(world, 2)
+    assert telling.notes == ["the checkpoint of sft step 100 could not be mirrored: it broke"] * 2
+    assert len(closed) == 2
+
+
+def test_one_that_came_nowhere_is_told_and_not_recorded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint(world.box.root, "sft", 100)
+    monkeypatch.setattr(BoxHost, "mirror", lambda *_: None)
+    telling = watch(world, 1)
+    assert telling.notes == ["the checkpoint of sft step 100 could not be mirrored: it did not arrive"]
+    assert CheckpointMirrored not in world.kinds()
+
+
+def test_a_watch_that_ends_by_an_error_records_nothing_more(world: World) -> None:
+    checkpoint(world.box.root, "sft", 100)
+    context = world.context()
+
+    def look() -> None:
+        with Mirroring(context, Telling()) as mirroring:
+            mirroring.go_on(training_facts.glance(context))
+            while mirroring.under_way:
+                threading.Event().wait(0.001)
+            raise Killed
+
+    with pytest.raises(Killed):
+        look()
+    assert CheckpointMirrored not in world.kinds()
+    assert here(world) == [("sft", 100)]
 
 
 def test_what_came_home_while_it_was_called_off_is_recorded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

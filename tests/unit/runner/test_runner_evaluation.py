@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -12,16 +13,28 @@ from typing import Any
 import pytest
 
 from harness.artifacts import digest
+from harness.artifacts.evaluation import MAX_BYTES
 from harness.core.errors import HostUnreachable, Refused
 from harness.core.ids import Sha256
 from harness.core.lifecycle import Stage
+from harness.core.observed import CouldNotLook
 from harness.core.ports import RemoteFile
 from harness.core.questions import Command
 from harness.ledger import billing
-from harness.ledger.events import ArtifactRecorded, Evaluated, EvaluationBegun, Released, Verified
+from harness.ledger.events import (
+    ArtifactRecorded,
+    Evaluated,
+    EvaluationBegun,
+    InstanceStarted,
+    InstanceStopped,
+    Released,
+    Verified,
+)
 from harness.ledger.kinds import JobEvent
+from harness.runner import evaluation
 from harness.runner import run as runner
-from tests.support.context import Killed, World, make_world
+from harness.runner.spending import BudgetWatch
+from tests.support.context import Killed, Telling, World, make_world
 from tests.support.job_histories import DIGEST, Log, events_of
 
 COMMAND = ("python3", "train_deepseek_forex.py", "--stage", "evaluate")
@@ -179,6 +192,37 @@ def test_a_cut_connection_ends_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert json.loads(_here(world).read_text()) == FOUND
 
 
+def test_a_box_that_is_out_of_sight_for_a_moment_is_looked_at_again_a_look_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(world: World, _: Command) -> dict[str, Any]:
+        back_at = world.clock.now() + 5
+        world.box.reachable = lambda: world.clock.now() >= back_at
+        _write(world)
+        raise HostUnreachable("cut")
+
+    world = _world(tmp_path, monkeypatch, cut)
+    told = world.run()
+    assert "the evaluation is out of sight: cut" in told.notes
+    assert _told(world)[0].problem is None
+    assert json.loads(_here(world).read_text()) == FOUND
+
+
+def test_one_that_runs_on_past_the_budget_is_over_at_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def runs_on(world: World, _: Command) -> dict[str, Any]:
+        world.box.processes = list(AT_WORK)
+        raise HostUnreachable("cut")
+
+    world = _world(tmp_path, monkeypatch, runs_on, evaluate_s=36000.0)
+    world.run(until=Stage.POSTDOWNLOAD)
+    world.change(limits={"budget_usd": 3.0})
+    began = world.clock.monotonic()
+    world.run()
+    assert "the budget is $3.00" in str(_told(world)[0].problem)
+    assert world.clock.monotonic() - began < 1000
+    assert InstanceStopped in world.kinds()
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_killed_while_it_runs_the_next_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, alone: bool
@@ -307,6 +351,79 @@ def test_one_that_was_made_by_hand_comes_home_with_the_model(
     assert world.history.closed
     assert EvaluationBegun not in world.kinds()
     assert json.loads(_here(world).read_text()) == FOUND
+
+
+def test_another_evaluation_takes_the_place_of_the_one_that_is_here_and_the_same_is_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = _world(tmp_path, monkeypatch, fails)
+    world.run(until=Stage.POSTDOWNLOAD)
+    fetched: list[str] = []
+    world.box.on_fetch = lambda remote: fetched.append(remote.path)
+    context = world.context()
+    assert not evaluation.bring(context)
+    for text, times in (("{}", 1), ("{}", 1), ("[1]", 2)):
+        _write(world, text)
+        assert evaluation.bring(context)
+        assert _here(world).read_text() == text
+        assert len(fetched) == times
+    assert len(_told(world)) == 2
+
+
+@pytest.mark.parametrize("missing", ["MANIFEST.json", "evaluation.json"])
+def test_without_both_files_there_is_none_of_this_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    world = _world(tmp_path, monkeypatch, fails)
+    world.run(until=Stage.POSTDOWNLOAD)
+    _write(world)
+    (world.box.root / missing).unlink()
+    assert not evaluation.bring(world.context())
+
+
+@pytest.mark.parametrize(("age_s", "counts"), [(-1.0, False), (0.0, True), (1.0, True)])
+def test_one_that_is_older_than_the_training_is_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age_s: float, counts: bool
+) -> None:
+    world = _world(tmp_path, monkeypatch, fails)
+    world.run(until=Stage.POSTDOWNLOAD)
+    _write(world)
+    for name, at in (("MANIFEST.json", 1000.0), ("evaluation.json", 1000.0 + age_s)):
+        os.utime(world.box.root / name, (at, at))
+    assert evaluation.bring(world.context()) is counts
+
+
+@pytest.mark.parametrize(("more", "comes"), [(0, True), (1, False)])
+def test_its_size_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int, comes: bool) -> None:
+    world = _world(tmp_path, monkeypatch, fails)
+    world.run(until=Stage.POSTDOWNLOAD)
+    _write(world, " " * (MAX_BYTES + more))
+    with contextlib.nullcontext() if comes else pytest.raises(CouldNotLook, match="is no file of a sane size"):
+        evaluation.bring(world.context())
+
+
+def test_one_is_made_once_and_of_a_box_that_stands_still_or_goes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Command] = []
+
+    def says(world: World, one: Command) -> dict[str, Any]:
+        asked.append(one)
+        return well(world, one)
+
+    world = _world(tmp_path, monkeypatch, says)
+    world.run(until=Stage.POSTDOWNLOAD)
+    (only,) = world.market.rented
+    context, telling = world.context(), Telling()
+    context.record(InstanceStopped(only, "for the night"))
+    evaluation.evaluate(context, telling, BudgetWatch(context, telling))
+    assert asked == []
+    assert EvaluationBegun not in world.kinds()
+    context.record(InstanceStarted(only))
+    for _ in range(2):
+        evaluation.evaluate(context, telling, BudgetWatch(context, telling))
+    assert len(asked) == 1
+    assert telling.notes == ["the verified file is here; evaluating on the box for 10 min 00 s at most"]
 
 
 def test_nobody_is_asked_for_what_the_job_does_not_want(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

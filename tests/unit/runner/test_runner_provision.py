@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
 
-from harness.core.errors import AmbiguousCreate, BadInput, GateHeld, HostKeyChanged, OfferGone, ProviderUnavailable
+from harness.core.errors import (
+    AmbiguousCreate,
+    BadInput,
+    GateHeld,
+    HostKeyChanged,
+    HostUnreachable,
+    InstanceDead,
+    OfferGone,
+    ProviderUnavailable,
+)
 from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
 from harness.core.ports import InstanceStatus
 from harness.core.verdict import Verdict
+from harness.guard.preconditions import DEAD
 from harness.job.model import Job
-from harness.ledger.events import InstanceStarted, Opened, RentFailed
+from harness.ledger.events import InstanceStarted, InstanceStopped, Opened, RentFailed
+from harness.runner import provision
 from harness.runner.run import open_job
-from tests.support.context import World, make_world
+from tests.support.context import Telling, World, make_world
 from tests.support.job_histories import check
-from tests.support.scripted_world import HOST_KEY, offer
+from tests.support.scripted_world import HOST_KEY, Market, offer
 
 
 @pytest.fixture
@@ -206,6 +219,58 @@ def test_another_key_than_the_pinned_one_is_refused_at_once(world: World) -> Non
     assert world.history.held is not None
 
 
+@pytest.mark.parametrize(("silent_s", "comes"), [(30.0, True), (1190.0, True), (1300.0, False)])
+def test_a_box_that_lets_nobody_in_yet_is_asked_again_until_the_machines_own_deadline(
+    world: World, silent_s: float, comes: bool
+) -> None:
+    """``running`` comes minutes before its SSH server accepts the key."""
+    world.run(until=Stage.PREFLIGHT)
+    began: list[float] = []
+
+    def reachable() -> bool:
+        began.append(world.clock.monotonic())
+        return world.clock.monotonic() - began[0] >= silent_s
+
+    world.box.reachable = reachable
+    with contextlib.nullcontext() if comes else pytest.raises(HostUnreachable):
+        world.run(until=Stage.PROVISION)
+    assert {round(later - earlier, 1) for earlier, later in itertools.pairwise(began[: int(silent_s / 2)])} == {2.0}
+    assert world.history.passed(Stage.PROVISION) is comes
+    assert world.provider.count("create") == 1
+
+
+@pytest.mark.parametrize("silent_s", [20.0, 59.0])
+def test_a_host_key_that_the_provider_shows_late_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, silent_s: float
+) -> None:
+    world.run(until=Stage.PREFLIGHT)
+    asked: list[float] = []
+
+    def late(_market: Market, _id: InstanceId, *, newest: bool = False) -> tuple[str, ...]:
+        assert not newest
+        asked.append(world.clock.monotonic())
+        return (HOST_KEY,) if asked[-1] - asked[0] >= silent_s else ()
+
+    monkeypatch.setattr(Market, "host_keys", late)
+    told = world.run(until=Stage.PROVISION)
+    assert world.history.pin is not None
+    assert "TLS API" in world.history.pin.how
+    assert not any("shows no host key" in note for note in told.notes)
+    assert {later - earlier for earlier, later in itertools.pairwise(asked)} == {2.0}
+
+
+@pytest.mark.parametrize("hours", [6.1, -6.1, 5.9])
+def test_nothing_is_rented_on_a_preflight_of_long_ago_or_of_a_time_to_come(world: World, hours: float) -> None:
+    world.run(until=Stage.PREFLIGHT)
+    world.clock.set(hours * 3600)
+    told = world.run(until=Stage.PROVISION)
+    again = [note for note in told.notes if "preflight is judged again before anything is rented" in note]
+    assert len(again) == (abs(hours) > 6)
+    assert world.judged.count(Stage.PREFLIGHT) == 1 + len(again)
+    assert not again or ("yet to come" in again[0]) is (hours < 0)
+    assert world.provider.count("create") == 1
+
+
 def test_new_keys_after_our_own_start_are_taken_from_the_newest_block_of_the_log(world: World) -> None:
     world.run(until=Stage.PROVISION)
     world.market.stop(_rented(world))
@@ -290,3 +355,60 @@ def test_a_rented_job_does_not_change_where_its_things_are_looked_for(
     world.run(until=Stage.PROVISION)
     with pytest.raises(BadInput, match=rf"{table}\.{field}"):
         open_job(world.store, elsewhere, world.home / "job.toml", accept_changes=True)
+
+
+STARTABLE = {InstanceStatus.STOPPED, InstanceStatus.EXITED}
+
+
+@pytest.mark.parametrize("status", list(InstanceStatus))
+def test_each_state_of_an_instance_holds_ends_or_is_waited_for_in_the_midst_of_a_stage(
+    world: World, status: InstanceStatus
+) -> None:
+    world.run(until=Stage.PROVISION)
+    world.market.change(_rented(world), status=status, status_message="why")
+    context = world.context()
+    if status in STARTABLE:
+        with pytest.raises(GateHeld, match=f"instance 4711 is {status}, and not by this job; its disk is kept: why"):
+            provision.require_running(context)
+    else:
+        assert provision.require_running(context) is status
+    dead = provision.death(context)
+    assert (dead is not None) is (status in DEAD)
+    assert dead is None or str(dead) == f"instance 4711 is {status}"
+    assert not provision.gone_by_now(context)
+
+
+def test_what_the_provider_shows_no_more_is_dead_and_gone_and_what_it_does_not_tell_is_only_gone(
+    world: World,
+) -> None:
+    world.run(until=Stage.PROVISION)
+    context = world.context()
+    world.provider.break_("instance", ProviderUnavailable("503"), times=2)
+    assert provision.gone_by_now(context)
+    assert provision.death(context) is None
+    world.market.rented.clear()
+    assert provision.gone_by_now(context)
+    assert "the provider shows no instance 4711" in str(provision.death(context))
+    with pytest.raises(InstanceDead):
+        provision.require_running(context)
+
+
+def test_without_an_instance_nothing_is_dead_and_nothing_to_start(world: World) -> None:
+    world.open()
+    context = world.context()
+    assert provision.gone_by_now(context)
+    assert provision.death(context) is None
+    assert provision.require_running(context) is InstanceStatus.UNKNOWN
+    provision.resume(context, Telling(), may_start=True)
+    assert InstanceStarted not in world.kinds()
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_one_that_runs_again_behind_our_back_is_recorded_as_started(world: World, stopped: bool) -> None:
+    world.run(until=Stage.PROVISION)
+    context = world.context()
+    if stopped:
+        context.record(InstanceStopped(_rented(world), "for the night"))
+    provision.resume(context, Telling(), may_start=True)
+    assert world.kinds().count(InstanceStarted) == stopped
+    assert world.provider.count("start") == 0

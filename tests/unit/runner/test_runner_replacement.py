@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,13 +15,22 @@ from harness.core.errors import GateHeld, HostUnreachable, InstanceDead, NotProv
 from harness.core.ids import InstanceId
 from harness.core.lifecycle import Stage
 from harness.core.ports import InstanceStatus, RemoteFile
-from harness.facts.mirror import RUN_FILE
+from harness.facts.mirror import RUN_FILE, Resumable
 from harness.guard import destroy
 from harness.guard.destroy import LOSS_SENTENCE
 from harness.ledger import billing
-from harness.ledger.events import DestroyIntended, GateJudged, Held, LossAccepted, Lost, Rented, RentIntended
+from harness.ledger.events import (
+    DestroyIntended,
+    GateJudged,
+    Held,
+    LossAccepted,
+    Lost,
+    PlanAgreed,
+    Rented,
+    RentIntended,
+)
 from harness.ledger.kinds import JobEvent
-from harness.runner import adoption
+from harness.runner import adoption, replacement
 from harness.runner import run as runner
 from harness.runner.renting import RentPlan
 from harness.runner.replacement import Agreement
@@ -392,3 +403,44 @@ def test_a_job_that_took_its_instance_over_rents_no_other(tmp_path: Path, monkey
         runner.run(world.context(), Telling(), lambda *_: "yes", agreement=agreement)
     assert Lost not in world.kinds()
     assert world.provider.count("create") == 0
+
+
+@pytest.mark.parametrize(("lost", "repackaged"), [(True, False), (True, True), (False, False), (False, True)])
+def test_only_the_dead_ones_own_checkpoints_are_gone_on_from(
+    monkeypatch: pytest.MonkeyPatch, lost: bool, repackaged: bool
+) -> None:
+    mirrored = Resumable({"sft": 100}, {})
+    monkeypatch.setattr(replacement, "to_resume", lambda _: mirrored)
+    history = SimpleNamespace(lost=object() if lost else None, repackaged=repackaged)
+    context: Any = SimpleNamespace(history=history)
+    assert replacement.to_go_on_from(context) == (mirrored if lost and not repackaged else None)
+
+
+@pytest.mark.parametrize(
+    ("steps", "another", "told"),
+    [
+        (None, False, "the training begins anew: nothing that it could go on from is mirrored here"),
+        ({"sft": 330, "dpo": 40}, False, "the training goes on from dpo step 40, which is mirrored here"),
+        ({"sft": 330, "dpo": 40}, True, "the training begins anew: the package is another one"),
+        (None, True, "the training begins anew: the package is another one"),
+    ],
+)
+def test_it_is_told_from_where_the_training_goes_on(steps: dict[str, int] | None, another: bool, told: str) -> None:
+    resume = None if steps is None else Resumable(steps, {})
+    assert replacement.where_it_goes_on(resume, another=another) == told
+
+
+def test_who_agreed_to_another_is_not_asked_for_it_twice(world: World) -> None:
+    dies(world)
+    asked: list[RentPlan] = []
+
+    def agrees(plan: RentPlan) -> str:
+        asked.append(plan)
+        return "the test agrees"
+
+    world.run(agreement=Agreement(agrees, lambda _: False))
+    assert len(asked) == 1
+    assert "instance 4711" in asked[0].meaning
+    assert "the training goes on from sft step 100" in asked[0].meaning
+    assert world.kinds().count(PlanAgreed) == 2
+    assert world.history.closed

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from harness.core.errors import (
     RemoteChanged,
     StoreFailed,
 )
+from harness.core.ids import JobName
 from harness.core.lifecycle import ORDER, Stage
 from harness.core.observed import CouldNotLook
 from harness.core.ports import RemoteFile
@@ -30,11 +33,12 @@ from harness.core.verdict import Verdict
 from harness.gates import judge as gates
 from harness.gates import plan
 from harness.gates.evidence import CheckResult, GateResult, result_from_json
-from harness.ledger.events import Released, StageEntered
+from harness.ledger.events import DestroyIntended, Fetched, Held, Released, StageEntered
+from harness.ledger.kinds import JobEvent
 from harness.runner import postdownload
 from harness.runner import run as runner
-from tests.support.context import World, make_world
-from tests.support.job_histories import check
+from tests.support.context import MemoryStore, Telling, World, make_world
+from tests.support.job_histories import check, gate
 from tests.support.scripted_world import MODEL
 from tests.support.windows import behave_like_windows
 
@@ -63,9 +67,9 @@ def test_a_whole_job_passes_every_gate_once_and_in_order(world: World) -> None:
 
 def test_the_log_holds_the_evidence_of_every_gate(world: World) -> None:
     world.run()
-    for gate in world.history.gates.values():
-        assert Path(gate.facts_path).is_file()
-        assert result_from_json(gate.result).verdict is Verdict.PASS
+    for decided in world.history.gates.values():
+        assert Path(decided.facts_path).is_file()
+        assert result_from_json(decided.result).verdict is Verdict.PASS
 
 
 @pytest.mark.parametrize("stage", ORDER)
@@ -132,6 +136,114 @@ def test_an_unknown_gate_is_asked_three_times_over_new_connections(world: World)
     assert world.judged.count(Stage.INSTALL) == 3
 
 
+@pytest.mark.parametrize("stage", [Stage.PREFLIGHT, Stage.UPLOAD])
+def test_between_two_looks_of_an_unknown_gate_it_waits_and_the_long_look_is_not_repeated(
+    world: World, monkeypatch: pytest.MonkeyPatch, stage: Stage
+) -> None:
+    name = plan.declared(stage.value, world.job)[0]
+    world.gates[stage] = [_bent(stage, name, Verdict.UNKNOWN)] * 9
+    at: list[float] = []
+    judge = world.judge
+
+    def looked(facts: Path) -> GateResult:
+        at.append(world.clock.monotonic())
+        return judge(facts)
+
+    if stage is not Stage.PREFLIGHT:
+        world.run(until=Stage.PROVISION)
+    monkeypatch.setattr(gates, "judge", looked)
+    with pytest.raises(GateUnknown):
+        world.run()
+    pauses = [later - earlier for earlier, later in itertools.pairwise(at)]
+    assert pauses == [runner._RETRY_AFTER_S] * (0 if stage is Stage.PREFLIGHT else runner._UNKNOWN_RETRIES)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (GateHeld("why"), GateHeld),
+        (CouldNotLook("why"), GateUnknown),
+        (OSError(errno.EIO, "why"), HarnessError),
+    ],
+)
+def test_what_held_a_stage_is_raised_as_it_is_and_what_it_was_explained_from_is_its_cause(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type[Exception]
+) -> None:
+    def breaks(*_: object) -> None:
+        raise error
+
+    monkeypatch.setitem(runner._ACTS, Stage.PREFLIGHT, breaks)
+    with pytest.raises(raised, match="why") as seen:
+        world.run()
+    assert (seen.value is error) is isinstance(error, HarnessError)
+    assert seen.value.__cause__ is (None if seen.value is error else error)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "names"),
+    [
+        ({}, {}, []),
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": 1}, {"a": 2}, ["a"]),
+        ({"a": {"b": 1, "c": [1]}}, {"a": {"b": 1, "c": [2]}}, ["a.c"]),
+        ({"z": 1, "a": {"b": {"c": 1}}}, {"a": {"b": {"c": 2}}}, ["a.b.c", "z"]),
+        ({"a": None}, {"a": {"b": 1}}, ["a"]),
+        ({"a": {"b": 1}}, {"a": 1}, ["a"]),
+    ],
+)
+def test_fields_that_changed_are_named_by_their_place(before: Any, after: Any, names: list[str]) -> None:
+    assert runner._changed(before, after) == names
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.UNKNOWN])
+def test_a_gate_that_stays_shut_names_every_check_that_keeps_it_so(world: World, verdict: Verdict) -> None:
+    first, second, third, *rest = sorted(plan.required(Stage.UPLOAD.value, world.job, []))
+    told = gate(
+        Stage.UPLOAD,
+        world.job,
+        check(Stage.UPLOAD, first, verdict, message=" one\nline " + "x" * 300, remedy=""),
+        check(Stage.UPLOAD, second, verdict, message="", remedy="do this"),
+        check(Stage.UPLOAD, third, verdict, remedy="do that"),
+    )
+    shut = runner.shut_gate(Stage.UPLOAD, replace(told, problems=("an odd folder",)))
+    assert type(shut) is {Verdict.FAIL: GateHeld, Verdict.UNKNOWN: GateUnknown}[verdict]
+    text = str(shut)
+    assert text.startswith(f"stage upload is held: an odd folder; {first} (one")
+    assert text.endswith(f"; {second}; {third} (assert 42 == 43)")
+    assert len(text) < 400
+    assert not any(name in text for name in rest)
+    assert shut.remedy == "do this"
+    missing = replace(told, results=told.results[:-1])
+    assert f"{told.results[-1].id} did not report" in str(runner.shut_gate(Stage.UPLOAD, missing))
+
+
+@pytest.mark.parametrize(
+    ("gone", "intended", "spoilt", "again"),
+    [
+        (False, False, True, True),
+        (True, False, True, True),
+        (False, True, True, True),
+        (True, True, True, False),
+        (False, False, False, False),
+    ],
+)
+def test_a_verified_file_that_is_spoilt_is_fetched_again_unless_its_instance_was_asked_to_go_and_went(
+    world: World, gone: bool, intended: bool, spoilt: bool, again: bool
+) -> None:
+    world.run(until=Stage.POSTDOWNLOAD)
+    context, telling = world.context(), Telling()
+    (number,) = world.market.rented
+    if intended:
+        context.record(DestroyIntended(number, "gsh-night-0a1b2c3d"))
+    if gone:
+        world.market.rented.clear()
+    if spoilt:
+        _local(world).unlink()
+    runner.reopen_if_spoilt(context, telling)
+    assert world.history.passed(Stage.POSTDOWNLOAD) is not again
+    assert any("going back to fetch and verify it again" in note for note in telling.notes) is again
+
+
 def test_what_kept_a_gate_from_being_judged_is_told_before_the_checks_that_are_missing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,17 +295,19 @@ def test_what_keeps_a_file_from_coming_home_is_held_and_goes_on(
 
 def test_a_log_that_cannot_be_written_hides_no_cause(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.run(until=Stage.LAUNCH)
-    append = world.store.append
+    append = type(world.store).append
 
-    def full(*arguments: Any, **words: Any) -> Any:
-        if arguments[1] == "held":
+    def full(store: MemoryStore, job: JobName, event: JobEvent, **words: Any) -> Any:
+        if isinstance(event, Held):
             raise StoreFailed("the disk is full")
-        return append(*arguments, **words)
+        return append(store, job, event, **words)
 
-    monkeypatch.setattr(type(world.store), "append", lambda _self, *a, **w: full(*a, **w))
+    monkeypatch.setattr(type(world.store), "append", full)
     world.gates[Stage.TRAINING] = [_bent(Stage.TRAINING, "loss_is_sane", Verdict.FAIL)]
     with pytest.raises(GateHeld, match="loss_is_sane"):
-        world.run()
+        runner.run(world.context(), telling := Telling(), lambda _id, _file: "yes")
+    assert "the event log does not take that the job is held: the disk is full" in telling.notes
+    assert world.history.held is None
 
 
 def test_another_writer_is_a_conflict_and_not_overwritten(world: World) -> None:
@@ -340,3 +454,75 @@ def test_a_provider_that_is_away_is_held_and_destroys_nothing(world: World) -> N
     assert world.provider.count("destroy") == 0
     world.run()
     assert world.history.closed
+
+
+def test_what_came_home_is_told_with_the_rate_of_what_came(world: World) -> None:
+    """The first word of a transfer tells what was here before it: that did not come now."""
+    world.box.transfer_s = 100.0
+    world.run(until=Stage.POSTDOWNLOAD)
+    (fetched,) = world.history.all(Fetched)
+    assert fetched.bytes_per_s == pytest.approx((len(MODEL) - len(MODEL) // 100) / 100.0, rel=0.01)
+
+
+def test_what_was_here_before_has_no_rate(world: World) -> None:
+    world.run(until=Stage.POSTTRAIN)
+    artifact = world.history.artifact
+    assert artifact is not None
+    local = world.context().destination / Path(artifact.path).name
+    local.parent.mkdir(parents=True)
+    local.write_bytes(MODEL)
+    world.run(until=Stage.POSTDOWNLOAD)
+    assert [one.bytes_per_s for one in world.history.all(Fetched)] == [None]
+
+
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        ("adapter_model.safetensors", True),
+        ("model.safetensors", False),
+        ("optimizer.pt", False),
+        ("trainer_state.json", True),
+        ("chat_template.jinja", True),
+        ("tokenizer.model", True),
+        ("merges.txt", True),
+        ("ref/adapter_config.json", False),
+        ("global_step1/state.txt", False),
+    ],
+)
+def test_of_an_unlisted_checkpoint_what_speaks_of_the_training_comes_home(name: str, small: bool) -> None:
+    assert postdownload._is_small(name) is small
+
+
+def _cut(path: Path) -> None:
+    path.chmod(0o644)
+    path.write_bytes(MODEL[:-1])
+
+
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [(lambda _: None, None), (_cut, "has changed"), (Path.unlink, "is gone"), (_folder, "is gone")],
+    ids=["as it was", "shorter", "gone", "a folder"],
+)
+def test_what_is_here_is_looked_at_now_and_not_believed_of_the_log(
+    world: World, spoil: Callable[[Path], object], told: str | None
+) -> None:
+    world.run(until=Stage.POSTTRAIN)
+    artifact = world.history.artifact
+    assert artifact is not None
+    assert postdownload.local_problem(world.context(), artifact) == "the artifact was never fetched"
+    world.run(until=Stage.POSTDOWNLOAD)
+    spoil(_local(world))
+    found = postdownload.local_problem(world.context(), artifact)
+    assert found == (None if told is None else f"{_local(world)} {told}")
+
+
+def test_without_a_recorded_artifact_nothing_is_brought_home(world: World) -> None:
+    world.run(until=Stage.TRAINING)
+    with pytest.raises(CouldNotLook, match="no artifact was recorded on the box"):
+        postdownload.download(world.context(), Telling())
+    assert not world.context().destination.exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +12,15 @@ import pytest
 from harness.core.errors import GateHeld, HarnessError, ProviderUnavailable
 from harness.core.lifecycle import Stage
 from harness.core.ports import Account, InstanceStatus
-from harness.ledger.events import BudgetNear, GateJudged, InstanceStopped, Launched
+from harness.ledger.events import BudgetNear, GateJudged, InstanceStarted, InstanceStopped, Launched, Relaunched, Rented
 from harness.ledger.kinds import JobEvent
+from harness.ledger.locks import LEASE_S
+from harness.runner.progress import UPLOAD
 from harness.runner.run import open_job
-from tests.support.context import Killed, World, make_world
-from tests.support.scripted_world import Box, Market
+from harness.runner.spending import BudgetWatch, WatchedReporter
+from tests.support.context import Killed, MemoryStore, Telling, World, make_world
+from tests.support.job_histories import gate
+from tests.support.scripted_world import Box, Market, offer
 
 HOUR_S = 3600.0
 BUDGET_USD = 40.0
@@ -338,3 +344,250 @@ def test_the_system_that_ends_a_process_is_told_what_bills_as_a_person_is(world:
     with pytest.raises(GateHeld, match=r"it still bills \$15.90/h") as raised:
         world.run()
     assert "harness run night asks for the stop again" in raised.value.remedy
+
+
+def _watch(world: World) -> tuple[BudgetWatch, Telling]:
+    telling = Telling()
+    return BudgetWatch(world.context(), telling), telling
+
+
+def _rented(world: World) -> None:
+    """A rent that the run itself records."""
+    number = world.market.add(4711, "gsh-night-0a1b2c3d")
+    told = dataclasses.asdict(offer())
+    world.context().record(Rented(number, "gsh-night-0a1b2c3d", told, PRICE, world.market.user))
+
+
+def test_before_a_rent_nothing_is_spent_and_nobody_is_asked(world: World) -> None:
+    world.run(until=Stage.PREFLIGHT)
+    asked = len(world.provider.calls)
+    budget, telling = _watch(world)
+    world.clock.turn(HOUR_S)
+    budget.check(training=True)
+    assert (budget.usd, budget.training_s, budget.left_s) == (0.0, 0.0, float("inf"))
+    assert len(world.provider.calls) == asked
+    assert telling.notes == []
+
+
+def test_a_rent_between_two_looks_costs_from_its_time_on(world: World) -> None:
+    world.run(until=Stage.PREFLIGHT)
+    budget, _ = _watch(world)
+    assert budget.usd == 0.0
+    world.clock.turn(0.5 * HOUR_S)
+    _rented(world)
+    world.clock.turn(0.5 * HOUR_S)
+    assert budget.usd == pytest.approx(PRICE / 2)
+    world.clock.turn(HOUR_S)
+    assert budget.usd == pytest.approx(1.5 * PRICE)
+
+
+def test_what_was_stopped_between_two_looks_costs_until_it_was_looked_at(world: World) -> None:
+    """In doubt whether it bills, it does; from then on it does not."""
+    world.run(until=Stage.PREFLIGHT)
+    budget, _ = _watch(world)
+    assert budget.usd == 0.0
+    _rented(world)
+    world.clock.turn(HOUR_S)
+    assert budget.usd == pytest.approx(PRICE)
+    world.clock.turn(0.5 * HOUR_S)
+    (only,) = world.market.rented
+    world.context().record(InstanceStopped(only, "for the night"))
+    assert budget.usd == pytest.approx(1.5 * PRICE)
+    world.clock.turn(12 * HOUR_S)
+    assert budget.usd == pytest.approx(1.5 * PRICE)
+    world.context().record(InstanceStarted(only))
+    assert budget.usd == pytest.approx(1.5 * PRICE)
+    world.clock.turn(HOUR_S)
+    assert budget.usd == pytest.approx(2.5 * PRICE)
+
+
+def test_what_is_left_is_time_at_the_present_price_and_never_none(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    budget, _ = _watch(world)
+    assert budget.left_s == pytest.approx((BUDGET_USD - budget.usd) / PRICE * HOUR_S)
+    world.clock.turn(99 * HOUR_S)
+    assert budget.left_s == 1.0
+
+
+def test_a_glance_looks_once_a_second(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    budget, _ = _watch(world)
+    world.market.usd = 41.0
+    world.clock.turn(0.9)
+    budget.glance()
+    world.clock.turn(0.1)
+    with pytest.raises(GateHeld, match=r"\$41.00 are spent"):
+        budget.glance()
+
+
+def test_a_launch_has_the_time_of_the_training_begin_anew(world: World) -> None:
+    world.run(until=Stage.INSTALL)
+    budget, _ = _watch(world)
+    assert budget.training_s == 0.0
+    world.clock.turn(100)
+    world.context().record(Launched(("python3",), "launch"))
+    assert budget.training_s == 0.0
+    world.clock.turn(100)
+    assert budget.training_s == 100.0
+    later, _ = _watch(world)
+    assert later.training_s == pytest.approx(100.0)
+    world.context().record(Relaunched(("python3",), "it died"))
+    assert budget.training_s == 0.0
+    world.clock.turn(50)
+    assert budget.training_s == 50.0
+
+
+@pytest.mark.parametrize(("spent_s", "held"), [(500.0, False), (501.0, True)])
+@pytest.mark.parametrize("training", [True, False])
+def test_only_a_training_has_a_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spent_s: float, held: bool, training: bool
+) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"training_deadline_s": 500.0})
+    world.run(until=Stage.INSTALL)
+    budget, _ = _watch(world)
+    world.context().record(Launched(("python3",), "launch"))
+    budget.check()
+    world.clock.turn(spent_s)
+    with pytest.raises(GateHeld, match="takes longer than 500 s") if held and training else contextlib.nullcontext():
+        budget.check(training=training)
+
+
+def test_a_price_is_told_when_it_rises_and_never_counted_as_less_than_agreed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {"budget_usd": 1e4, "training_deadline_s": 5e5}
+    world = make_world(tmp_path, monkeypatch, fast=True, limits=limits, machine={"max_usd_per_hour": 40.0})
+    world.run(until=Stage.LAUNCH)
+    budget, telling = _watch(world)
+    (only,) = world.market.rented
+    counted: list[float] = []
+    for price in (PRICE, PRICE * 1.009, 20.0, 20.0, 10.0, 30.0, 40.0):
+        world.clock.turn(world.job.limits.poll_s)
+        world.market.change(only, usd_per_hour=price)
+        budget.check()
+        before = budget.usd
+        world.clock.turn(HOUR_S)
+        counted.append(round(budget.usd - before, 2))
+    assert counted == [PRICE, 16.04, 20.0, 20.0, PRICE, 30.0, 40.0]
+    assert telling.notes == [
+        f"the price was raised: ${price:.2f}/h, $15.90/h was agreed" for price in (20.0, 30.0, 40.0)
+    ]
+    world.clock.turn(world.job.limits.poll_s)
+    world.market.change(only, usd_per_hour=41.0)
+    with pytest.raises(GateHeld, match=r"\$41.00/h is billed, the cap is \$40.00/h"):
+        budget.check()
+
+
+def test_the_instance_is_asked_for_as_often_as_the_job_looks_and_whoever_is_silent_holds_nothing(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    budget, telling = _watch(world)
+    budget.check()
+    asked = world.provider.count("instance")
+    world.clock.turn(world.job.limits.poll_s - 1)
+    budget.check()
+    assert world.provider.count("instance") == asked
+    world.provider.break_("instance", ProviderUnavailable("503"))
+    world.clock.turn(1)
+    budget.check()
+    assert world.provider.count("instance") == asked + 1
+    assert telling.notes == []
+    assert InstanceStarted not in world.kinds(), "it runs, and was never stopped"
+
+
+@pytest.mark.parametrize("method", ["account", "charges"])
+def test_books_that_cannot_be_had_leave_what_the_log_says(world: World, method: str) -> None:
+    world.run(until=Stage.LAUNCH)
+    world.clock.turn(HOUR_S)
+    world.market.usd = 30.0
+    world.provider.break_(method, ProviderUnavailable("503"))
+    assert PRICE <= _watch(world)[0].usd < PRICE + 1
+    assert _watch(world)[0].usd == 30.0
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(121.0, "2 min ahead"), (-121.0, "2 min behind"), (119.0, None)])
+@pytest.mark.parametrize("when", ["before", "in between"])
+def test_clocks_that_are_two_minutes_apart_are_said_once(
+    world: World, seconds: float, said: str | None, when: str
+) -> None:
+    world.run(until=Stage.LAUNCH)
+    if when == "before":
+        world.clock.set(seconds)
+    budget, telling = _watch(world)
+    budget.check()
+    world.clock.set(seconds)
+    for _ in range(3):
+        world.clock.turn(5)
+        budget.check()
+    assert len(telling.notes) == (said is not None)
+    assert said is None or said in telling.notes[0]
+    if when == "in between" and said:
+        world.clock.set(0.0)
+        budget.check()
+        assert ("behind" if "ahead" in said else "ahead") in telling.notes[1]
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.79, 0), (0.81, 1)])
+def test_from_four_fifths_of_the_budget_on_its_end_is_near(world: World, share: float, told: int) -> None:
+    world.run(until=Stage.LAUNCH)
+    world.market.usd = share * BUDGET_USD
+    for _ in range(2):
+        budget, telling = _watch(world)
+        budget.check()
+        budget.check()
+        assert len(telling.notes) <= told
+    assert world.kinds().count(BudgetNear) == told
+
+
+def test_of_what_stands_still_no_end_is_near(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    (only,) = world.market.rented
+    world.market.usd = 0.9 * BUDGET_USD
+    world.market.stop(only)
+    world.context().record(InstanceStopped(only, "for the night"))
+    _watch(world)[0].check()
+    assert BudgetNear not in world.kinds()
+
+
+def test_a_look_at_the_budget_keeps_half_a_lease_ahead(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(MemoryStore, "require_lease", lambda *_, within_s=0.0: asked.append(within_s))
+    world.open()
+    _watch(world)[0].check()
+    assert asked == [LEASE_S / 2]
+
+
+def test_every_word_is_passed_on_and_what_is_under_way_looks_at_the_budget(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    budget, _ = _watch(world)
+    heard: list[object] = []
+
+    class Heard(Telling):
+        """Hears everything."""
+
+        def stage(self, stage: Stage) -> None:
+            heard.append(stage)
+
+        def note(self, text: str) -> None:
+            heard.append(text)
+
+        def meter(self, meter: object, done: int, total: int, detail: str = "") -> None:
+            heard.append((meter, done, total, detail))
+
+        def judged(self, stage: Stage, judge: object) -> None:
+            heard.append((stage, judge))
+
+    told, result = WatchedReporter(Heard(), budget), gate(Stage.LAUNCH, world.job)
+    told.stage(Stage.LAUNCH)
+    told.note("a word")
+    told.judged(Stage.LAUNCH, result)
+    world.clock.turn(99 * HOUR_S)
+    told.meter(UPLOAD, 9, 9, "done")
+    with pytest.raises(GateHeld, match="the budget is"):
+        told.meter(UPLOAD, 8, 9, "more")
+    assert heard == [
+        Stage.LAUNCH,
+        "a word",
+        (Stage.LAUNCH, result),
+        (UPLOAD, 9, 9, "done"),
+        (UPLOAD, 8, 9, "more"),
+    ]

@@ -11,12 +11,15 @@ import pytest
 
 from harness.core.ids import InstanceId, Sha256
 from harness.core.lifecycle import Stage
+from harness.core.observed import CouldNotLook
 from harness.facts import strategy as settled
 from harness.job import strategy
 from harness.ledger.events import Launched, Staged
 from harness.ledger.kinds import JobEvent
 from harness.ledger.settled import StrategySettled
-from tests.support.context import Killed, World, make_world
+from harness.remote.session import TrainingSession
+from harness.runner import strategy as runner
+from tests.support.context import Killed, Telling, World, make_world
 from tests.support.job_histories import events_of
 from tests.support.scripted_world import proving
 
@@ -198,3 +201,74 @@ def test_a_proof_is_of_one_package_on_one_instance(tmp_path: Path, monkeypatch: 
         dataclasses.replace(proven, rental=elsewhere),
     ):
         assert settled.used(other) == strategy.SEEDS
+
+
+@pytest.mark.parametrize(("within_s", "had"), [(100.0, 100.0), (1e9, None)])
+def test_a_proof_has_its_own_time_and_no_more_than_is_paid_for(
+    within_s: float, had: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = asked(tmp_path, monkeypatch)
+    world.run(until=Stage.INSTALL)
+    world.box.on_prove = proving(world.box, None)
+    had = had or world.job.package.prove_timeout_s
+    began, telling = world.clock.monotonic(), Telling()
+    runner.settle(world.context(), telling, within_s)
+    assert telling.notes[0] == f"proving strategy 'ddp' on the box, {had:.0f} s at most"
+    assert event(world).why == f"cut: it did not end by itself within {had:.0f} s"
+    assert had <= world.clock.monotonic() - began < had + 10
+
+
+def test_a_proof_that_cannot_even_begin_falls_back_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = asked(tmp_path, monkeypatch)
+    world.run(until=Stage.INSTALL)
+
+    def breaks(*_: object, **__: object) -> bool:
+        raise CouldNotLook("no room for a session")
+
+    monkeypatch.setattr(TrainingSession, "start", breaks)
+    runner.settle(world.context(), Telling(), 100.0)
+    assert (event(world).used, event(world).why) == ("seeds", "could_not_run: no room for a session")
+
+
+@pytest.mark.parametrize(
+    ("proof", "told"),
+    [
+        ({"speedup": 6.4}, "6.40 times one process"),
+        ({"speedup": 6}, "on this box"),
+        ({"speedup": None}, "on this box"),
+        ({}, "on this box"),
+        (None, "on this box"),
+        ([6.4], "on this box"),
+    ],
+)
+def test_a_speed_is_told_where_the_proof_has_one(proof: object, told: str) -> None:
+    assert runner._speed(proof) == told
+
+
+def test_the_last_words_of_a_proof_that_failed_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = asked(tmp_path, monkeypatch)
+    world.run(until=Stage.INSTALL)
+
+    def prove(options: Mapping[str, str]) -> int:
+        folder = world.box.root / ".harness" / "ahead" / f"prove-{options['--of'][:12]}"
+        folder.mkdir(parents=True)
+        (folder / "training.log").write_text("Traceback\nRuntimeError: NCCL\n")
+        return 1
+
+    world.box.on_prove = prove
+    runner.settle(world.context(), Telling(), 100.0)
+    assert event(world).why == "could_not_run: it ended with status 1: RuntimeError: NCCL"
+
+
+def test_what_is_settled_or_not_asked_for_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = asked(tmp_path, monkeypatch)
+    world.run(until=Stage.INSTALL)
+    world.box.on_prove = proving(world.box)
+    for _ in range(2):
+        runner.settle(world.context(), Telling(), 100.0)
+    assert (world.box.begun["prove"], event(world).used) == (1, "ddp")
+    world.change(training={"strategy": "seeds"})
+    runner.settle(world.context(), Telling(), 100.0)
+    assert world.kinds().count(StrategySettled) == 1

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from harness.core.clock import SystemClock
-from harness.core.errors import BadInput, GateHeld, ProviderUnavailable
+from harness.core.errors import BadInput, GateHeld, HostUnreachable, InstanceDead, LeaseLost, ProviderUnavailable
 from harness.core.lifecycle import Stage
 from harness.core.ports import InstanceStatus
 from harness.core.verdict import Verdict
 from harness.job.model import Job
 from harness.ledger.billing import paid_spans
-from harness.ledger.events import InstanceStarted, Launched, Rented, Trained
+from harness.ledger.events import InstanceStarted, InstanceStopped, Launched, Rented, Trained
 from harness.ledger.kinds import JobEvent
 from harness.ledger.settled import SwitchArmed, SwitchFired
 from harness.providers import registry
 from harness.runner import switch
 from harness.runner.provision import require_running
-from tests.support.context import Killed, World, make_world
+from tests.support.context import Killed, Telling, World, make_world
 from tests.support.job_histories import check, job
 from tests.support.scripted_keys import SECRET
 
@@ -223,6 +223,24 @@ def test_its_night_is_paid_in_later_runs_neither(world: World) -> None:
     assert world.kinds().count(SwitchFired) == 1
 
 
+def test_each_stop_of_its_own_is_told_of_once(world: World) -> None:
+    world.box.takes = 10**6
+    world.run(until=Stage.LAUNCH)
+    alive = world.history.alive
+    assert alive is not None
+    at: list[float] = []
+    for _ in range(2):
+        world.clock.turn(1800)
+        at.append(world.clock.now())
+        world.clock.turn(600)
+        world.box.said = {"at": at[-1], "idle_s": AFTER_S, "came": 200}
+        world.context().record(InstanceStarted(alive.instance_id))
+        world.clock.turn(60)
+        for _ in range(2):
+            switch.arm(world.context(), Telling())
+    assert [fired.at for fired in world.history.all(SwitchFired)] == pytest.approx(at)
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -235,6 +253,11 @@ def test_its_night_is_paid_in_later_runs_neither(world: World) -> None:
         {"ago_s": float("nan"), "idle_s": AFTER_S, "came": None},
         {"ago_s": 5.0, "idle_s": 1e300, "came": [403]},
         {"ago_s": -1e9, "idle_s": AFTER_S, "came": None},
+        {"ago_s": 86400.0, "idle_s": AFTER_S, "came": None},
+        {"ago_s": 5.0, "idle_s": -1.0, "came": None},
+        {"ago_s": 5.0, "idle_s": AFTER_S},
+        {"ago_s": 5.0, "came": None},
+        {"idle_s": AFTER_S, "came": None},
         [],
     ],
 )
@@ -301,3 +324,84 @@ def test_a_line_that_is_taken_out_of_the_job_file_takes_the_switch_off(world: Wo
     assert world.history.switch.after_s == 1200.0
     world.run()
     assert world.keys.known == {}
+
+
+@pytest.mark.parametrize(("came", "told"), [(403, True), ("URLError", True), (None, False), (200, False)])
+def test_a_stop_that_was_refused_is_told_and_one_that_may_not_be_so_is_not(world: World, came: Any, told: bool) -> None:
+    world.run(until=Stage.LAUNCH)
+    world.clock.turn(600)
+    world.box.said = {"ago_s": 5.0, "idle_s": AFTER_S, "came": came}
+    notes = world.run(until=Stage.TRAINING).notes
+    assert (f"the box tried to stop itself 5.0 s ago, and could not: {came}" in notes) is told
+    assert not any("had stopped itself" in note for note in notes)
+
+
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize(
+    ("error", "raised", "held"),
+    [
+        (LeaseLost("another has it"), True, False),
+        (InstanceDead("gone"), True, False),
+        (HostUnreachable("silent"), False, False),
+        (ProviderUnavailable("503"), False, True),
+        (BadInput("no"), False, True),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_what_keeps_it_from_being_armed_holds_a_launch_and_nothing_later(
+    world: World, error: Exception, raised: bool, held: bool, required: bool
+) -> None:
+    world.run(until=Stage.INSTALL)
+
+    def breaks(_: str) -> None:
+        raise error
+
+    world.keys.breaks, telling = breaks, Telling()
+    if raised or required:
+        with pytest.raises(GateHeld if held else type(error)) as caught:
+            switch.arm(world.context(), telling, required=required)
+        assert not held or str(error) in str(caught.value)
+        assert telling.notes == []
+    else:
+        switch.arm(world.context(), telling)
+        assert telling.notes == [f"the box's switch is not as limits.stop_unheard_s asks for it: {error}"]
+    assert world.history.switch is None
+
+
+def test_a_job_that_never_asked_for_it_asks_nobody_about_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True)
+    world.keys.makes_keys = False
+    assert not [note for note in world.run().notes if "key" in note and "deleted" in note]
+
+
+def test_the_key_of_the_instance_that_is_alive_is_kept(world: World) -> None:
+    world.run(until=Stage.TRAINING)
+    kept = dict(world.keys.known)
+    switch.revoke(world.context(), pytest.fail)
+    assert kept
+    assert world.keys.known == kept
+
+
+@pytest.mark.parametrize("status", list(InstanceStatus))
+def test_only_one_that_stands_still_by_its_own_switch_ran_until_it_was_seen_last(
+    world: World, status: InstanceStatus
+) -> None:
+    world.run(until=Stage.LAUNCH)
+    seen = world.store.records(world.job.name)[-1].at
+    (number,) = world.market.rented
+    world.clock.turn(3600)
+    world.market.change(number, status=status)
+    shown = world.market.rented[number]
+    stands = status in {InstanceStatus.STOPPED, InstanceStatus.EXITED}
+    assert switch.ran_until(world.history, shown) == (seen if stands else None)
+    assert switch.ran_until(world.history, None) is None
+    world.context().record(InstanceStopped(number, "for the night"))
+    assert switch.ran_until(world.history, shown) is None
+
+
+def test_a_job_without_a_switch_ran_until_nobody_knows_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True)
+    world.run(until=Stage.LAUNCH)
+    (number,) = world.market.rented
+    world.market.stop(number)
+    assert switch.ran_until(world.history, world.market.rented[number]) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,9 +24,15 @@ from harness.ledger.events import (
     TrainingStopped,
 )
 from harness.ledger.kinds import JobEvent
+from harness.ledger.noted import AtWork
+from harness.log.launches import LaunchLine
+from harness.runner import training
+from harness.runner.checkpoint_mirror import Mirroring
 from harness.runner.run import open_job
-from tests.support.context import Killed, World, make_world
+from harness.runner.spending import BudgetWatch
+from tests.support.context import Killed, Telling, World, make_world
 from tests.support.job_histories import check
+from tests.support.scripted_world import Box
 
 _STALLED = (check(Stage.TRAINING, "progress_is_advancing", Verdict.FAIL),)
 
@@ -422,3 +429,230 @@ def test_the_progress_line_names_the_samples_a_second(world: World) -> None:
     steps = [detail for meter, detail in told.meters if meter == "steps"]
     assert steps
     assert set(steps) == {"sft loss 2.5, 29.1 samples/s"}
+
+
+PROOF = "V2 FOREX INTEGRATION: 15300 SFT + 2550 DPO samples from YOUR data"
+PLAN = (
+    "PLAN sft_steps=330 dpo_steps=80 batch_size=32 checkpoint_every=100 lora_r=64 lora_alpha=128 dtype=bfloat16 "
+    "world_size=1 device_map=auto devices=cuda:0"
+)
+STEP = "[sft] step 1/330 (0%) loss=2.5 lr=0.0001 s/step=4.4"
+
+
+def _speaks_slowly(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """A training that says one of these at each look, and nothing by itself."""
+    left, say, look = list(words), Box.say, Box.look
+
+    def looked(self: Box) -> dict[str, object]:
+        if left:
+            say(self, left.pop(0))
+        return look(self)
+
+    monkeypatch.setattr(Box, "say", lambda *_: None)
+    monkeypatch.setattr(Box, "look", looked)
+
+
+def test_a_launch_is_over_with_the_first_step_and_tells_what_it_waits_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run(until=Stage.INSTALL)
+    world.box.takes = 99
+    _speaks_slowly(monkeypatch, "a warning", "importing", PROOF, PLAN, "loading", STEP)
+    before = len(world.clock.slept)
+    told = world.run(until=Stage.LAUNCH)
+    assert [name for name, _ in told.meters if name.startswith("waiting")] == [
+        "waiting for the log's proof line: libraries and data load",
+        "waiting for the plan",
+        "waiting for the first steps: the base model loads",
+        "waiting for the first steps: the base model loads",
+    ]
+    assert world.clock.slept[before:] == [2.0] * 4
+    assert world.history.passed(Stage.LAUNCH)
+
+
+def test_a_training_that_says_nothing_is_waited_for_until_the_deadline_of_its_launch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"launch_deadline_s": 100.0})
+    world.run(until=Stage.INSTALL)
+    world.box.takes = 999
+    _speaks_slowly(monkeypatch)
+    shown: list[tuple[int, int]] = []
+    monkeypatch.setattr(Telling, "meter", lambda _, _meter, done, total, _detail="": shown.append((done, total)))
+    world.run(until=Stage.LAUNCH)
+    assert shown == [(second, 100) for second in range(0, 100, 2)]
+
+
+def test_a_launch_that_dies_before_its_first_word_is_not_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run(until=Stage.INSTALL)
+    world.box.deaths, world.box.takes = 1, 3
+    _speaks_slowly(monkeypatch)
+    began = world.clock.monotonic()
+    world.run(until=Stage.LAUNCH)
+    assert world.clock.monotonic() - began < 60
+    assert not world.box.alive
+
+
+def test_a_budget_counts_while_a_launch_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"launch_deadline_s": 36000.0, "budget_usd": 2.0})
+    world.run(until=Stage.INSTALL)
+    world.box.takes = 10**6
+    _speaks_slowly(monkeypatch)
+    began, context, telling = world.clock.monotonic(), world.context(), Telling()
+    with pytest.raises(GateHeld, match="the budget is"):
+        training.launch(context, telling, BudgetWatch(context, telling))
+    assert world.clock.monotonic() - began < 600
+    assert world.history.instance_stopped
+
+
+def test_a_strategy_is_not_proven_beside_a_training_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, training={"strategy": "ddp"})
+    world.run(until=Stage.INSTALL)
+    world.box.start()
+    context, telling = world.context(), Telling()
+    training.launch(context, telling, BudgetWatch(context, telling))
+    assert world.box.begun["prove"] == 0
+    assert [event.why for event in world.history.all(Launched)] == ["it was started before, and this was not recorded"]
+
+
+@pytest.mark.parametrize(
+    ("status", "how"), [(None, "was killed"), (1, "ended with status 1"), (137, "ended with status 137")]
+)
+def test_a_death_is_told_as_it_was(world: World, status: int | None, how: str) -> None:
+    world.run(until=Stage.LAUNCH)
+    world.box.alive, world.box.exit_status = False, status
+    told = world.run(until=Stage.TRAINING)
+    assert f"the training {how}: launching it again, it goes on from its newest complete checkpoint" in told.notes
+    assert [event.why for event in world.history.all(Relaunched)] == [f"the training {how}"]
+
+
+def test_after_its_last_launch_a_death_is_told_and_the_watch_is_over(world: World) -> None:
+    world.box.deaths = 99
+    told = world.run(until=Stage.TRAINING)
+    launches = 1 + world.job.limits.relaunches
+    assert f"the training ended with status 1, and has been launched {launches} times" in told.notes
+
+
+def test_a_stop_that_fails_is_told_and_the_gate_holds_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(_: Box) -> None:
+        raise ProviderUnavailable("nobody answers")
+
+    world.box.hangs = 9
+    world.gates[Stage.TRAINING] = [(check(Stage.TRAINING, "loss_is_sane", Verdict.FAIL),)] * 2
+    monkeypatch.setattr(Box, "stop", silent)
+    telling = Telling()
+    world.run(until=Stage.LAUNCH)
+    training.stop_training(world.context(), telling, "why")
+    assert telling.notes == ["the training could not be stopped: nobody answers"]
+    assert TrainingStopped not in world.kinds()
+
+
+def test_a_stop_is_recorded_and_told_with_its_reason_and_what_stands_still_is_left(world: World) -> None:
+    world.box.takes = 10**6
+    world.run(until=Stage.LAUNCH)
+    telling = Telling()
+    for _ in range(2):
+        training.require_stopped(world.context(), telling, "its package has changed")
+    assert world.history.all(TrainingStopped) == (TrainingStopped("its package has changed", 143),)
+    assert telling.notes == ["the training was stopped: its package has changed"]
+    assert world.box.stops == 1
+
+
+def test_a_training_is_judged_at_its_interval_and_looked_at_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, limits={"judge_every_s": 60.0, "poll_s": 20.0})
+    world.run(until=Stage.LAUNCH)
+    world.box.takes, world.box.looks = 10, 0
+    before = len(world.clock.slept)
+    at: list[float] = []
+
+    def polled(event: JobEvent, done: bool) -> None:
+        if done and isinstance(event, Polled):
+            at.append(world.clock.monotonic())
+
+    world.run(until=Stage.TRAINING, on_record=polled)
+    assert world.clock.slept[before:] == [20.0] * 10
+    assert [later - earlier for earlier, later in itertools.pairwise(at)] == [60.0, 60.0]
+
+
+@pytest.mark.parametrize("status", [InstanceStatus.LOADING, InstanceStatus.UNKNOWN])
+def test_an_instance_that_stays_away_otherwise_is_stopped_lest_it_come_back_unwatched(
+    world: World, status: InstanceStatus
+) -> None:
+    world.box.hangs = 1
+    world.run(until=Stage.LAUNCH)
+    world.box.reachable = lambda: False
+    (only,) = world.market.rented
+    away = replace(world.market.rented[only], status=status)
+    world.provider.break_("instance", away, after=2, times=200)
+    began = world.clock.monotonic()
+    with pytest.raises(GateHeld, match=f"does not run, for longer than {world.job.limits.stall_s:.0f} s") as held:
+        world.run()
+    assert "limits.stall_s" in held.value.remedy
+    assert world.job.limits.stall_s <= world.clock.monotonic() - began
+    assert world.history.instance_stopped
+
+
+def test_what_the_training_is_at_is_recorded_once_each(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    world.box.takes, world.box.looks = 9, 0
+    says = {3: "[sft] COMPLETE 330/330 steps", 6: "[dpo] COMPLETE 80/80 steps"}
+
+    def look() -> bool:
+        if line := says.pop(world.box.looks, None):
+            world.box.say(line)
+        return True
+
+    world.box.reachable = look
+    world.run(until=Stage.TRAINING)
+    assert [event.part for event in world.history.all(AtWork)] == ["sft", "dpo", "export"]
+
+
+def test_a_log_without_a_step_is_no_progress_to_show(world: World) -> None:
+    world.run(until=Stage.LAUNCH)
+    (world.box.root / "training.log").write_text("words of libraries\n")
+    told = world.run(until=Stage.TRAINING)
+    assert not [one for one in told.meters if one[0] == "steps"]
+    assert AtWork not in world.kinds(), "of what it is at nothing is told"
+
+
+def test_a_checkpoint_comes_home_while_the_training_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[object] = []
+    monkeypatch.setattr(Mirroring, "go_on", lambda _, seen: looks.append(seen.session.value))
+    world.run(until=Stage.LAUNCH)
+    world.box.takes, world.box.looks = 5, 0
+    world.run(until=Stage.TRAINING)
+    assert len(looks) == 5
+
+
+def test_a_trainer_that_says_nothing_of_its_own_is_launched_behind_a_line_that_names_the_launch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(tmp_path, monkeypatch, fast=True, training={"log": "trainer"}, limits={"launch_deadline_s": 5.0})
+    world.run(until=Stage.INSTALL)
+    world.box.takes = 999
+    _speaks_slowly(monkeypatch)
+    context, telling = world.context(), Telling()
+    training.launch(context, telling, BudgetWatch(context, telling))
+    world.box.alive, world.box.exit_status = False, 1
+    training.launch(context, telling, BudgetWatch(context, telling))
+    assert {name for name, _ in telling.meters} == {
+        "waiting for the first record of a step: libraries, data and the base model load"
+    }
+    command = world.job.training.command
+    for number, one in enumerate(world.box.launched, start=1):
+        shell, option, script, line, *argv = one["argv"]
+        assert (shell, option, tuple(argv)) == ("sh", "-c", command)
+        assert 'exec "$@"' in script
+        assert line == str(LaunchLine("night", "4711", number))
+        assert one["env"]["PYTHONUNBUFFERED"] == "1"
+    assert len(world.box.launched) == 2
+    assert [type(event) for event in (*world.history.all(Launched), *world.history.all(Relaunched))] == [
+        Launched,
+        Relaunched,
+    ]

@@ -64,6 +64,22 @@ def test_nothing_is_concluded_before_bytes_flow() -> None:
     assert wanted[-1] == 2
 
 
+def test_connections_that_bring_nothing_any_more_are_no_reason_for_others() -> None:
+    ramp = ConnectionRamp(1, 8)
+    assert [ramp.advise(second, 1000, 1) for second in (0.0, 0.5, 1.0, 1.5, 5.0, 61.0, 62.5)] == [1] * 7
+
+
+@pytest.mark.parametrize("least", [1, 100])
+def test_a_stall_is_less_than_the_least_for_longer_than_its_seconds(least: int) -> None:
+    stall = StallDetector(10.0, least)
+    assert not stall.stalled(0.0, 0)
+    assert not stall.stalled(10.0, least - 1)
+    assert stall.stalled(10.1, least - 1)
+    assert not stall.stalled(10.2, least)
+    assert not stall.stalled(20.2, 2 * least - 1)
+    assert stall.stalled(20.3, 2 * least - 1)
+
+
 def test_a_network_that_changed_is_tried_again() -> None:
     ramp = ConnectionRamp(1, 8, hold=10.0)
     received, now, wanted = 0.0, 0.0, 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,14 @@ def test_a_stream_without_its_local_file_leaves_no_pipe_open(tmp_path: Path) -> 
     with pytest.raises(TransferFailed):
         RangeStream(pipe, REMOTE, tmp_path / "none")
     assert pipe.closed
+
+
+@pytest.mark.parametrize("end", [RangeStream.interrupt, RangeStream.close])
+def test_a_stream_that_is_cut_or_closed_leaves_no_pipe_open(part: Path, end: Callable[[RangeStream], None]) -> None:
+    pipe = Pipe()
+    stream = RangeStream(pipe, REMOTE, part)
+    end(stream)
+    assert pipe.closed
+    stream.close()
+    with pytest.raises(ValueError, match="closed file"):
+        stream._file.tell()

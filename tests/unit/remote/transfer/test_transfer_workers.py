@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.core.errors import HostUnreachable, LocalDiskFull
+from harness.core.errors import HostUnreachable, LocalDiskFull, TransferFailed
 from harness.core.ids import Sha256
 from harness.core.ports import RemoteFile
 from harness.remote.transfer.journal import Journal
@@ -158,6 +159,11 @@ def test_pieces_of_a_stream_that_cannot_even_be_closed_are_for_others(tmp_path: 
 class SlowStream(FastStream):
     """A stream that takes its time to end."""
 
+    interrupts = 0
+
+    def interrupt(self) -> None:
+        self.interrupts += 1
+
     def close(self) -> None:
         time.sleep(0.2)
         super().close()
@@ -167,3 +173,73 @@ def test_nothing_of_a_joined_worker_is_open(tmp_path: Path) -> None:
     stream = SlowStream()
     fetched_by(tmp_path, [stream], [0])
     assert stream.closed
+    assert stream.interrupts < 50, "the join waits between two of them"
+
+
+class EmptyStream(FastStream):
+    """A stream that brings nothing."""
+
+    def receive(self, wanted: Range, arrived: Callable[[int], None]) -> str:
+        raise HostUnreachable(f"cut before {wanted} and {arrived}")
+
+
+def test_after_streams_that_brought_nothing_the_next_is_opened_later_and_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(PieceQueue, "wait_end", lambda _, seconds: pauses.append(round(seconds, 1)))
+    streams = [*(EmptyStream() for _ in range(9)), FastStream()]
+    worker, _ = fetched_by(tmp_path, streams, [0])
+    assert worker.failure is None
+    waits = [pause for pause in pauses if pause != 0.05]
+    assert waits == [0.1, 0.3, 0.7, 1.5, 3.1, 6.3, 12.7, 15.0, 15.0, 0.0]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("oddity"), HostUnreachable("no route")])
+def test_whatever_ends_a_worker_is_its_failure(tmp_path: Path, error: Exception) -> None:
+    journal = Journal(RemoteFile("model", 8 * MIB, Sha256("a" * 64)), tmp_path / "model")
+    journal.open()
+    queue = PieceQueue([Piece(0, 0, MIB)])
+    queue.open()
+
+    def breaks(_: Callable[[], bool]) -> RangeStream:
+        raise error
+
+    worker = DownloadWorker(queue, journal)
+    worker.start(breaks)
+    worker._thread.join()
+    assert str(error) in str(worker.failure)
+    assert isinstance(worker.failure, HostUnreachable if isinstance(error, HostUnreachable) else TransferFailed)
+
+
+def test_who_was_told_to_end_has_not_failed(tmp_path: Path) -> None:
+    journal = Journal(RemoteFile("model", 8 * MIB, Sha256("a" * 64)), tmp_path / "model")
+    journal.open()
+    queue = PieceQueue([Piece(0, 0, MIB)])
+    queue.open()
+    worker = DownloadWorker(queue, journal)
+
+    def breaks(_: Callable[[], bool]) -> RangeStream:
+        worker.retire()
+        raise HostUnreachable("no route")
+
+    worker.start(breaks)
+    worker._thread.join()
+    assert worker.failure is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "before", "received", "flows"),
+    [(1, 5, 6, True), (1, 5, 5, False), (0, 5, 6, False), (0, 5, 5, False)],
+    ids=["brings", "brings nothing yet", "has brought all", "nothing asked"],
+)
+def test_a_worker_flows_while_its_stream_has_brought_some_and_is_to_bring_more(
+    tmp_path: Path, asked: int, before: int, received: int, flows: bool
+) -> None:
+    journal = Journal(RemoteFile("model", 8 * MIB, Sha256("a" * 64)), tmp_path / "model")
+    worker = DownloadWorker(PieceQueue([]), journal)
+    worker._asked.extend([Piece(0, 0, MIB)] * asked)
+    worker._received_before, worker.received = before, received
+    assert worker.waiting is bool(asked)
+    assert worker.flowing is flows
+    assert worker.ended
