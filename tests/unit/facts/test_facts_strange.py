@@ -7,6 +7,8 @@ import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,14 +16,14 @@ from harness import facts
 from harness.artifacts import adapter
 from harness.core.answers import BoxTime, JsonFile, Ran, Text
 from harness.core.canonical import parse
-from harness.core.errors import BadInput, MissingExtra, Refused
+from harness.core.errors import BadInput, HostUnreachable, MissingExtra, Refused
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook, Observed, seen, unseen
 from harness.core.ports import RunResult
 from harness.core.questions import Now, ReadText
 from harness.core.verdict import Verdict
 from harness.facts import install
-from harness.facts.reading import attempt, json_text
+from harness.facts.reading import ask, attempt, json_text
 from harness.gates.facts_file import FactsFile, read_facts
 from harness.remote.probe import probe
 from tests.support.facts import NOW, PASSING, judge_file, sound_job
@@ -92,9 +94,20 @@ def test_what_is_known_of_a_failure_is_told_in_its_own_words(error: Exception, s
     assert told.isprintable()
 
 
+def test_a_box_that_cannot_be_asked_is_the_problem_of_every_question() -> None:
+    def away() -> Any:
+        raise HostUnreachable("the box does not answer")
+
+    context: Any = SimpleNamespace(host=away)
+    questions = (Now(), ReadText("x", 10))
+    answers = ask(context, *questions)
+    assert [answers[one].problem for one in questions] == ["the box does not answer"] * 2
+
+
 def test_a_text_of_which_only_the_beginning_was_read_is_no_json() -> None:
     told = json_text(seen(Text(exists=True, bytes=9_000_000, text="{}", truncated=True)))
     assert told.problem == "the file is too large to read: 9000000 bytes"
+    assert (json_text(seen(Text(exists=True, bytes=1, text="{"))).problem or "").startswith("not JSON: ")
     assert json_text(seen(Text(exists=False))).get() == JsonFile(exists=False)
     assert json_text(seen(Text(exists=True, bytes=2, text="{}"))).get() == JsonFile(exists=True, bytes=2, json={})
 

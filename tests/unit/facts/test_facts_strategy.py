@@ -22,7 +22,7 @@ WANTED: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def log() -> Log:
-    log = Log(job(**WANTED)).rented()
+    log = Log(job(**WANTED)).rented().add(Staged("/package", {"train.py": DIGEST}))
     return log.add(StrategySettled("ddp", "ddp", "6.4 times as fast", strategy.binding(log.history)))
 
 
@@ -63,6 +63,6 @@ def test_with_another_job_file_it_was_not_settled(name: str, history: History) -
 def test_on_another_instance_or_with_another_package_it_was_not_settled(log: Log, history: History) -> None:
     assert history.rental is not None
     other = replace(history.rental, instance_id=InstanceId(99))
-    sent = log.add(Staged("/package", {"train.py": DIGEST})).history
+    sent = log.add(Staged("/package", {"train.py": DIGEST, "more.py": DIGEST})).history
     for bent in (replace(history, rental=other), replace(history, rental=None), sent):
         assert strategy.used(bent) == "seeds"
