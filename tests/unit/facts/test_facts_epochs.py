@@ -165,6 +165,10 @@ def epochs_of(job: Job, said: TrainerLog, state: TrainerState | None) -> str | N
     return epochs.recorded(job, SFT, said, state)
 
 
+def test_steps_of_no_row_come_to_none() -> None:
+    assert "needs 15300 steps" in str(epochs.shortfall(sound_job(), SFT, 0))
+
+
 def test_epochs_that_nobody_tells_or_of_fewer_rows_could_not_be_looked_at() -> None:
     for state in (None, _state(None)):
         with pytest.raises(CouldNotLook, match=r"neither the log nor trainer_state\.json tells an epoch of sft"):

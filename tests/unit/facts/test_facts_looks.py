@@ -18,11 +18,13 @@ from harness.core.observed import CouldNotLook, seen
 from harness.core.ports import Account, PendingPrice
 from harness.core.questions import Answers, CheckpointsIn, Question
 from harness.facts import finals, launch, posttrain, preflight_smoke, training, upload
+from harness.facts.checkpoints import complete_steps, due_steps, in_order, of_job, problems
 from harness.facts.upload import Difference
 from harness.ledger.settled import StrategySettled
 from harness.log.grammar import DPO, SFT
-from tests.support.checkpoint_files import write_checkpoint
+from tests.support.checkpoint_files import tensors, write_checkpoint
 from tests.support.context import World, make_world
+from tests.support.facts import checkpoint, sound_job
 from tests.support.scripted_world import BoxHost
 
 SCRIPT = "train_deepseek_forex.py"
@@ -216,3 +218,83 @@ def test_a_smoke_run_that_tells_its_plan_oddly_tells_none(changed: dict[str, Any
     assert told is not None
     assert (told.batch_size, told.model, told.rows_a_step) == (8, "m", {"sft": 8})
     assert preflight_smoke._resolved(TOLD | changed) is None
+
+
+def test_a_finished_gguf_is_looked_at_as_a_file(world: World) -> None:
+    world.run(until=Stage.POSTTRAIN)
+    (world.box.artifact.parent / "next.gguf.partial").write_bytes(b"GG")
+    told, artifact = posttrain.look(world.context()), world.history.artifact
+    assert told.recorded.get() == artifact is not None
+    assert [one.path for one in told.finals.get()] == [str(world.box.artifact)]
+    assert [one.path for one in told.unfinished.get()] == [str(world.box.artifact.parent / "next.gguf.partial")]
+    assert (told.manifest.get().exists, told.run.get().json, told.run_json) == (True, {}, {})
+    assert told.completion.get().count == 1
+    assert told.at_work.get() == ()
+    assert told.predicted_bytes.get() > 7_000_000_000
+    assert told.weights.problem == told.config.problem == "the artifact is no folder of safetensors"
+    assert told.states == {}
+    assert "GGUF" in (told.gguf.problem or "") or told.gguf.value is not None
+    world.box.processes = [{"pid": 9, "ppid": 1, "state": "R", "argv": ["python3", "x.py"], "cwd": "/x", "env": {}}]
+    assert posttrain.look(world.context()).at_work.get() == ("9 python3 x.py",)
+
+
+@pytest.mark.parametrize(("kind", "config"), [("merged", "config"), ("adapter", "adapter_config")])
+def test_a_finished_folder_is_looked_at_as_a_folder(
+    kind: str, config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, weights = "models/output/folder", f"{config.removesuffix('config')}model.safetensors"
+    world = make_world(tmp_path, monkeypatch, fast=True, artifact={"kind": kind, "remote_dir": place, "floor": 1})
+    tensors(tmp_path / "x", ("a", "U8", [4], b"four"))
+    world.box.leaves = {
+        f"{place}/{config}.json": b'{"told": 1}',
+        f"{place}/{weights}": (tmp_path / "x").read_bytes(),
+        f"{place}/sub/b.json": b"{}",
+    }
+    world.run(until=Stage.POSTTRAIN)
+    (world.box.root / place / "c.partial").write_bytes(b"GG")
+    told = posttrain.look(world.context())
+    assert {Path(one.path).name for one in told.finals.get()} == {f"{config}.json", weights, "b.json"}
+    assert [Path(one.path).name for one in told.unfinished.get()] == ["c.partial"]
+    assert told.config.get().json == {"told": 1}
+    assert told.weights.value is not None
+    assert told.gguf.problem == told.predicted_bytes.problem == "the artifact is no GGUF"
+
+
+def test_a_base_is_what_the_job_states_and_for_the_rest_what_the_run_says() -> None:
+    job = sound_job(model={"hidden_size": 7})
+    run = {"model": {"config": {"hidden_size": 8, "rope_theta": 1e4}}}
+    told = finals.base_config(job, run)
+    assert (told["hidden_size"], told["rope_theta"]) == (7, 1e4)
+    assert finals.base_config(job, None) == finals.base_config(job, {"model": [1]})
+
+
+@pytest.mark.parametrize(
+    ("last", "every", "total", "due"),
+    [
+        (0, 100, 330, ()),
+        (99, 100, 330, ()),
+        (100, 100, 330, (100,)),
+        (329, 100, 330, (100, 200, 300)),
+        (330, 100, 330, (100, 200, 300, 330)),
+        (300, 100, 300, (100, 200, 300)),
+        (50, 100, 50, (50,)),
+    ],
+)
+def test_a_checkpoint_is_due_every_so_many_steps_and_at_the_last(
+    last: int, every: int, total: int, due: tuple[int, ...]
+) -> None:
+    assert due_steps(last, every, total) == due
+
+
+def test_only_what_can_be_gone_on_from_is_complete() -> None:
+    broken: list[dict[str, Any]] = [{"problems": ("x",)}, {"unread": ("y", "y")}, {"unfit": ("z",)}]
+    found = [checkpoint("sft", 400, **one) for one in broken]
+    found += [checkpoint("sft", step) for step in (300, 100)]
+    assert complete_steps(found) == (100, 300)
+    assert [one.step for one in in_order(found)] == [100, 300, 400, 400, 400]
+    assert [problems(one) for one in found[:3]] == [("x",), ("y",), ("z",)]
+    whole = checkpoint("sft", 100, files={"model.safetensors": 1})
+    (lacks,) = of_job(sound_job(), [whole])
+    assert lacks.problems == ("adapter_model.safetensors is missing",)
+    assert of_job(sound_job(model={"lora_r": 0, "lora_alpha": 0}), [whole]) == (whole,)
+    assert of_job(sound_job(), found) == tuple(found)

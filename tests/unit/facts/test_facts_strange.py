@@ -20,7 +20,7 @@ from harness.core.errors import BadInput, HostUnreachable, MissingExtra, Refused
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook, Observed, seen, unseen
 from harness.core.ports import RunResult
-from harness.core.questions import Now, ReadText
+from harness.core.questions import Now, Question, ReadText
 from harness.core.verdict import Verdict
 from harness.facts import install
 from harness.facts.reading import ask, attempt, json_text
@@ -99,7 +99,7 @@ def test_a_box_that_cannot_be_asked_is_the_problem_of_every_question() -> None:
         raise HostUnreachable("the box does not answer")
 
     context: Any = SimpleNamespace(host=away)
-    questions = (Now(), ReadText("x", 10))
+    questions: tuple[Question[Any], ...] = (Now(), ReadText("x", 10))
     answers = ask(context, *questions)
     assert [answers[one].problem for one in questions] == ["the box does not answer"] * 2
 
