@@ -12,14 +12,16 @@ import pytest
 
 from harness.artifacts import elsewhere
 from harness.artifacts.dataset.sound import Flaw
-from harness.core.errors import BadInput, MissingExtra
+from harness.core.errors import BadInput, MissingExtra, ProviderUnavailable
 from harness.core.observed import CouldNotLook, Observed, seen
-from harness.facts import preflight, preflight_data
+from harness.core.ports import Account
+from harness.facts import preflight, preflight_data, runtime
 from harness.facts.preflight_data import Context
 from harness.job import staging
 from harness.job.model import Job
+from harness.ledger.events import ArtifactRecorded, Fetched
 from harness.static import sources
-from tests.support.facts import sound_job
+from tests.support.facts import SHA, sound_job
 
 ROW = {"prompt": "p" * 40, "completion": "c" * 40}
 
@@ -232,6 +234,64 @@ def test_flaws_beyond_their_limit_and_those_within_it_are_two_facts(
     assert "rule False" in told.suspect_rows.get()[0]
     assert told.counts.get() == {"rows": 1}
     assert isinstance(told.smoke, Observed)
+
+
+def _recorded(*names: str) -> Any:
+    """A history in which files of these names were recorded on a box, and others fetched."""
+    recorded = tuple(ArtifactRecorded(f"/box/{name}", 1, SHA) for name in names[::2])
+    fetched = tuple(Fetched(f"/home/{name}", 1, SHA, None) for name in names[1::2])
+    return SimpleNamespace(all=lambda kind: recorded if kind is ArtifactRecorded else fetched)
+
+
+@pytest.mark.parametrize(
+    ("kind", "there", "own", "older"),
+    [
+        ("gguf", ["a.gguf", "B.GGUF", "notes.txt", "night"], (), ("B.GGUF", "a.gguf")),
+        ("gguf", ["a.gguf", "b.gguf", "c.gguf"], ("a.gguf", "b.gguf"), ("c.gguf",)),
+        ("gguf", [".a.gguf.0badcafe.part", ".c.gguf.0badcafe.part"], ("a.gguf",), (".c.gguf.0badcafe.part",)),
+        ("gguf", ["a.gguf.of.another"], ("a.gguf",), ()),
+        ("gguf", ["xa.gguf"], ("a.gguf",), ("xa.gguf",)),
+        ("merged", ["forex-r1-v3", "another"], (), ("forex-r1-v3",)),
+        ("merged", ["forex-r1-v3"], ("forex-r1-v3",), ()),
+    ],
+)
+def test_an_older_model_at_the_destination_is_what_this_job_did_not_bring(
+    kind: str, there: list[str], own: tuple[str, ...], older: tuple[str, ...], tmp_path: Path
+) -> None:
+    for name in there:
+        (tmp_path / name).touch()
+    job = sound_job(artifact={"kind": kind, "floor": 1, "remote_dir": "models/x"})
+    context: Any = SimpleNamespace(job=job, history=_recorded(*own), destination=tmp_path)
+    assert preflight._older(context) == older
+    context.destination = tmp_path / "none"
+    assert preflight._older(context) == ()
+
+
+def test_what_is_told_already_is_not_looked_at_again_and_a_silent_provider_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "source").mkdir()
+    job = a_job(package={"source": tmp_path / "source"}, gates={"generate": False})
+    monkeypatch.setattr(runtime, "ready", lambda: pytest.fail("a job that generates nothing needs none"))
+
+    def away() -> Any:
+        raise ProviderUnavailable("502")
+
+    context: Any = SimpleNamespace(
+        job=job,
+        directory=tmp_path / "job",
+        destination=tmp_path,
+        provider=away,
+        public_key="ssh-ed25519 AAAA",
+        history=_recorded(),
+    )
+    told = preflight.first_look(context)
+    assert (told.account.problem, told.orphans.problem) == ("502", preflight.NOT_YET)
+    assert told.runtime.problem == preflight.NOT_YET
+    assert told.public_key.get() == "ssh-ed25519 AAAA"
+    assert (told.device_maps.problem, told.context.problem) == (preflight.NOT_YET, preflight.NOT_YET)
+    known = preflight.first_look(context, account=seen(Account(7, 100.0)), orphans=seen(("instance 9",)))
+    assert (known.account.get().user_id, known.orphans.get()) == (7, ("instance 9",))
 
 
 AT_ONCE = ("runtime", "local_free_bytes", "destination_files", "public_key", "account", "orphans")
