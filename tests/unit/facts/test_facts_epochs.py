@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,7 @@ def _state(epochs: float | None) -> TrainerState:
         pytest.param(0.99, 2, 1.0, None, id="but for a last, incomplete step"),
         pytest.param(0.98, 2, 1.0, "it went 0.98 times through its rows, limits.min_epochs = 1", id="less than that"),
         pytest.param(0.5, 1, 0.5, None, id="as little as the job file says"),
+        pytest.param(0.5, 1, 0.5 * (1 + 1 / 60), None, id="as little, but for its last step"),
         pytest.param(None, 2, 1.0, None, id="no epoch, and a batch that comes to all rows"),
         pytest.param(None, 1, 1.0, "60 steps of 1 rows see 60 of 120 rows", id="no epoch, and one that does not"),
         pytest.param(1.0, 0, 1.0, None, id="no batch that would tell of what"),
@@ -176,6 +178,22 @@ def test_epochs_that_nobody_tells_or_of_fewer_rows_could_not_be_looked_at() -> N
     with pytest.raises(CouldNotLook, match="an epoch of it is about 60 rows, the job has 120: packed"):
         epochs_of(_unmodified(batch_size=2), _said(), _state(2.0))
     assert epochs_of(_unmodified(batch_size=2), _said(), _state(1.01)) is None, "two rounded numbers"
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch", "doubt"), [(60.0, 2, "about 60 rows"), (120.0, 1, None), (0.99 * 120, 1, None)]
+)
+def test_what_the_trainer_says_that_it_saw_goes_before_what_was_planned(
+    samples: float, batch: int, doubt: str | None
+) -> None:
+    said = _said("{'loss': 2.5, 'epoch': 1.0}", " 100%|#  | 60/60 [00:10<00:00,  4.40s/it]")
+    assert said.records is not None
+    said = replace(said, records=replace(said.records, samples=samples))
+    if doubt is None:
+        assert epochs_of(_unmodified(batch_size=batch), said, _state(1.0)) is None
+        return
+    with pytest.raises(CouldNotLook, match=doubt):
+        epochs_of(_unmodified(batch_size=batch), said, _state(1.0))
 
 
 def test_what_a_run_announces_is_held_against_the_job() -> None:

@@ -24,7 +24,7 @@ from harness.ledger.settled import StrategySettled
 from harness.log.grammar import DPO, SFT
 from tests.support.checkpoint_files import tensors, write_checkpoint
 from tests.support.context import World, make_world
-from tests.support.facts import checkpoint, sound_job
+from tests.support.facts import PLAN, V2, checkpoint, log, sound_job, step_lines, whole_log
 from tests.support.scripted_world import BoxHost
 
 SCRIPT = "train_deepseek_forex.py"
@@ -258,6 +258,16 @@ def test_a_finished_folder_is_looked_at_as_a_folder(
     assert told.config.get().json == {"told": 1}
     assert told.weights.value is not None
     assert told.gguf.problem == told.predicted_bytes.problem == "the artifact is no GGUF"
+
+
+def test_steps_that_are_left_take_as_long_as_was_planned_until_the_log_tells_a_pace() -> None:
+    job = sound_job()
+    planned = sum(job.training.steps[one] * job.limits.s_per_step[one] for one in job.trainers)
+    assert training.steps_left_s(job, log()) == pytest.approx(planned)
+    done = log(*whole_log())
+    assert training.steps_left_s(job, done) == 0.0
+    half = log(V2, PLAN, *step_lines("sft", 1, 165, pace=8.8))
+    assert training.steps_left_s(job, half) > planned / 2 + 165 * 4.0
 
 
 def test_a_base_is_what_the_job_states_and_for_the_rest_what_the_run_says() -> None:
