@@ -43,7 +43,7 @@ def ask(context: JobContext, *questions: Question[Any], timeout: float = 120.0) 
     answered = attempt(lambda: context.host().probe(questions, timeout=timeout))
     if answered.value is not None:
         return answered.value
-    return Answers(dict.fromkeys(questions, unseen(answered.problem or "the box was not asked")))
+    return Answers(dict.fromkeys(questions, answered))
 
 
 def json_text(observed: Observed[Text]) -> Observed[JsonFile]:

@@ -113,7 +113,6 @@ class _Seen(Exception):
     """Something was found: one look is enough for that."""
 
     def __init__(self, holdings: Holdings) -> None:
-        super().__init__()
         self.holdings = holdings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from harness.facts import epochs
 from harness.gates import plan
 from harness.job.load import load_job, parse_job
 from harness.job.model import Job
+from harness.log import folding, trainerstate
 from harness.log.grammar import DPO, SFT
+from harness.log.summary import TrainerLog
+from harness.log.trainerstate import TrainerState
 from harness.plugin.looking import Evidence
 from tests.support.facts import EPOCHS, PLAN, V2, log, sound_job
 
@@ -117,3 +121,100 @@ def test_the_examples_say_what_they_see() -> None:
     text = (EXAMPLES / "local.toml").read_text(encoding="utf-8").replace("min_epochs = 0.1", "")
     bold = parse_job(text, EXAMPLES / "local.toml")
     assert "see 3328 of 15300 rows" in (epochs.shortfall(bold, SFT, 32) or "")
+
+
+def _unmodified(*, batch_size: int = 0, **limits: Any) -> Job:
+    """SFT alone by a trainer that says nothing of its own: 60 steps over 120 rows."""
+    rows = {"file": "rows.jsonl", "rows": 120, "trainer": "sft"}
+    return sound_job(
+        training={"log": "trainer", "steps": {"sft": 60}, "batch_size": batch_size, "accumulation": {}},
+        data={"proof_line": None, "files": {"rows": rows}},
+        limits={"s_per_step": {"sft": 4.4}, **limits},
+    )
+
+
+def _said(*lines: str) -> TrainerLog:
+    return folding.read("".join(f"{line}\n" for line in lines).encode(), {SFT: 60}, None).of(SFT)
+
+
+def _state(epochs: float | None) -> TrainerState:
+    told = {"global_step": 60, "max_steps": 60, "log_history": []} | ({"epoch": epochs} if epochs is not None else {})
+    return trainerstate.read(json.dumps(told).encode())
+
+
+@pytest.mark.parametrize(
+    ("epochs", "batch", "least", "said"),
+    [
+        pytest.param(1.0, 2, 1.0, None, id="once through all rows"),
+        pytest.param(0.99, 2, 1.0, None, id="but for a last, incomplete step"),
+        pytest.param(0.98, 2, 1.0, "it went 0.98 times through its rows, limits.min_epochs = 1", id="less than that"),
+        pytest.param(0.5, 1, 0.5, None, id="as little as the job file says"),
+        pytest.param(0.5, 1, 0.5 * (1 + 1 / 60), None, id="as little, but for its last step"),
+        pytest.param(None, 2, 1.0, None, id="no epoch, and a batch that comes to all rows"),
+        pytest.param(None, 1, 1.0, "60 steps of 1 rows see 60 of 120 rows", id="no epoch, and one that does not"),
+        pytest.param(1.0, 0, 1.0, None, id="no batch that would tell of what"),
+    ],
+)
+def test_epochs_of_a_trainers_own_are_held_against_what_is_demanded(
+    epochs: float | None, batch: int, least: float, said: str | None
+) -> None:
+    told = epochs_of(_unmodified(batch_size=batch, min_epochs=least), _said(), _state(epochs))
+    assert (told is None) is (said is None), told
+    assert said is None or said in str(told)
+
+
+def epochs_of(job: Job, said: TrainerLog, state: TrainerState | None) -> str | None:
+    return epochs.recorded(job, SFT, said, state)
+
+
+def test_steps_of_no_row_come_to_none() -> None:
+    assert "needs 15300 steps" in str(epochs.shortfall(sound_job(), SFT, 0))
+
+
+def test_epochs_that_nobody_tells_or_of_fewer_rows_could_not_be_looked_at() -> None:
+    for state in (None, _state(None)):
+        with pytest.raises(CouldNotLook, match=r"neither the log nor trainer_state\.json tells an epoch of sft"):
+            epochs_of(_unmodified(), _said(), state)
+    with pytest.raises(CouldNotLook, match="an epoch of it is about 60 rows, the job has 120: packed"):
+        epochs_of(_unmodified(batch_size=2), _said(), _state(2.0))
+    assert epochs_of(_unmodified(batch_size=2), _said(), _state(1.01)) is None, "two rounded numbers"
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch", "doubt"), [(60.0, 2, "about 60 rows"), (120.0, 1, None), (0.99 * 120, 1, None)]
+)
+def test_what_the_trainer_says_that_it_saw_goes_before_what_was_planned(
+    samples: float, batch: int, doubt: str | None
+) -> None:
+    said = _said("{'loss': 2.5, 'epoch': 1.0}", " 100%|#  | 60/60 [00:10<00:00,  4.40s/it]")
+    assert said.records is not None
+    said = replace(said, records=replace(said.records, samples=samples))
+    if doubt is None:
+        assert epochs_of(_unmodified(batch_size=batch), said, _state(1.0)) is None
+        return
+    with pytest.raises(CouldNotLook, match=doubt):
+        epochs_of(_unmodified(batch_size=batch), said, _state(1.0))
+
+
+def test_what_a_run_announces_is_held_against_the_job() -> None:
+    job = sound_job()
+    fewer = log(V2, PLAN, "[sft] EPOCHS 2.76078 rows=15299 rows_a_step=128")
+    assert epochs.announced(job, SFT, fewer) == "sft: it has 15299 rows, the job has 15300"
+    other = log(V2, PLAN, "[sft] EPOCHS 2.76078 rows=15300 rows_a_step=64")
+    assert epochs.announced(job, SFT, other) == (
+        "sft: a step takes 64 rows, 128 are planned (batch_size x accumulation)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "most"),
+    [
+        ([], None),
+        (["{'loss': 2.5, 'epoch': 0.5}", " 10%|#  | 30/60 [00:10<00:10,  4.40s/it]"], 1.01),
+        (["{'loss': 2.5}", " 10%|#  | 30/60 [00:10<00:10,  4.40s/it]"], None),
+        (["{'loss': 2.5, 'epoch': 0.5}"], None),
+    ],
+)
+def test_the_most_epochs_to_come_are_told_by_a_numbered_record(lines: list[str], most: float | None) -> None:
+    told = epochs.coming(_said(*lines))
+    assert told == (None if most is None else pytest.approx(most))

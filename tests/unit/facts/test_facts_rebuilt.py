@@ -350,6 +350,91 @@ def test_a_hostile_box_chooses_nothing_and_what_it_told_is_named(box: Path, name
     }
 
 
+def _manifest(box: Path, *files: tuple[str, str]) -> None:
+    listed = [{"path": path, "kind": kind, "bytes": 1, "sha256": "ab" * 32} for path, kind in files]
+    (box / "MANIFEST.json").write_text(json.dumps({"contract": 1, "steps": {"sft": 20}, "files": listed}))
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "folder"),
+    [
+        ([("out/m.gguf", "gguf"), ("merged/config.json", "model"), ("adapter/x", "adapter")], "gguf", "out"),
+        ([("merged/config.json", "model"), ("adapter/x", "adapter")], "merged", "merged"),
+        ([("adapter/x", "adapter")], "adapter", "adapter"),
+        ([("m.gguf", "gguf")], "gguf", "."),
+        ([("run.json", "run")], None, None),
+    ],
+)
+def test_what_was_made_is_told_by_the_manifest(
+    box: Path, files: list[tuple[str, str]], kind: str | None, folder: str | None
+) -> None:
+    before = [one.where for one in look(box).accounts]
+    _manifest(box, *files)
+    found = look(box)
+    assert [one.where for one in found.accounts] == [*before, "MANIFEST.json"]
+    last = found.accounts[-1].fields
+    assert last["training", "steps"] == {"sft": 20}
+    assert (last.get(("artifact", "kind")), last.get(("artifact", "remote_dir"))) == (kind, folder)
+
+
+def test_what_of_a_box_could_not_be_read_is_told(box: Path, tmp_path: Path) -> None:
+    (box / "MANIFEST.json").write_text("{")
+    (box / "run.json").write_text("[")
+    found = look(box)
+    assert [one.partition(":")[0] for one in found.unread] == ["run.json", "MANIFEST.json"]
+    assert [one.where for one in found.accounts] == [".harness/job.json"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.py").touch()
+    host: Any = Host(box.parent)
+    none = rebuilt.look(host, "elsewhere", tmp_path / "mine", ())
+    assert none.unread == ("the package there: there is no such folder",)
+    assert (none.same, none.other, none.accounts) == (False, (), ())
+
+
+def test_an_account_that_a_person_names_goes_before_all_others(box: Path) -> None:
+    found = look(box)
+    surest = told.JobAccount("the operator", {}, known=True)
+    assert found.after(surest).accounts == (surest, *found.accounts)
+
+
+def test_a_home_that_holds_its_packages_under_two_names_has_one_training(box: Path) -> None:
+    """``~/workspace`` may be ``/workspace``: the same file, seen twice."""
+    host: Any = Host(box.parent)
+    (box.parent / "workspace").mkdir()
+    (box.parent / "workspace" / PACKAGE).symlink_to(box)
+    assert rebuilt.place(host) in {PACKAGE, f"workspace/{PACKAGE}"}
+
+
+def test_a_run_tells_what_it_read_by_what_is_known_of_its_files() -> None:
+    like = own_job().data.files
+    account = adopted.by_run(run(), like).fields
+    (file,) = account[told.FILES].values()
+    assert (file.file, file.rows, file.trainer) == ("rows.jsonl", 200, like["rows"].trainer)
+    assert account[told.FOLDER] == "data"
+    (alone,) = adopted.by_run(run(), {}).fields[told.FILES].values()
+    assert alone.trainer == "sft", "it had one trainer"
+    two = adopted.by_run(run(steps={"sft": 20, "dpo": 5}), {})
+    assert told.FILES not in two.fields, "whose rows they are, nobody tells"
+    spread = {name: {"path": f"{name}/x.jsonl", "rows": 5} for name in ("a", "b")}
+    assert told.FOLDER not in adopted.by_run(run(data=spread), {}).fields
+    assert adopted.by_run(run(data={"rows": {"path": "x.jsonl", "rows": 5}}), {}).fields[told.FOLDER] == "."
+    for several in (["Q8_0", "Q4_K_M"], [], "Q8_0"):
+        assert ("artifact", "quantization") not in adopted.by_run(run(quantization=several), {}).fields
+
+
+@pytest.mark.parametrize(
+    ("listed", "steps"),
+    [
+        ({"steps": {"sft": 3}, "files": [{"kind": "gguf"}]}, {"sft": 3}),
+        ({"steps": {"sft": 3}, "files": [{"kind": "adapter"}, 7]}, None),
+        ({"steps": {"sft": 3}, "files": "gguf"}, None),
+        ([], None),
+    ],
+)
+def test_the_steps_of_a_manifest_count_where_it_lists_a_model(listed: Any, steps: Any) -> None:
+    assert adopted.steps_in(listed) == steps
+
+
 @pytest.mark.parametrize("name", ["../x", "-rf", "a b", "x\ny", "x;y", "$x"])
 def test_a_folder_with_an_odd_name_is_not_taken(box: Path, name: str) -> None:
     host: Any = Host(box.parent)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from harness.core import process
 from harness.core.observed import CouldNotLook
+from harness.core.process import Finished
 from harness.facts import runtime
 
 STAND_IN = """
@@ -124,3 +127,75 @@ def test_it_sees_no_key_and_no_module_of_the_working_directory(
 def test_a_file_that_is_gone_is_not_called_broken(tmp_path: Path) -> None:
     with pytest.raises(CouldNotLook, match="cannot be read"):
         runtime.generate(tmp_path / "nothing.gguf", "x")
+
+
+MARK = "the mark"
+SAID = f'loading\n{MARK}{{"tokens": 3, "text": "a"}}\nbye'
+
+
+@pytest.mark.parametrize(
+    ("ran", "why"),
+    [
+        (Finished(0, SAID, timed_out=True), "did not answer within 600 s"),
+        (Finished(75, ""), "of memory that it may take"),
+        (Finished(1, "std::bad_alloc"), "of memory that it may take"),
+        (Finished(1, "CUDA error: OUT OF MEMORY"), "of memory that it may take"),
+        (Finished(-9, SAID), "was ended by the system"),
+        (Finished(-6, "std::terminate"), "was ended by the system"),
+        (Finished(256, SAID), "was ended by the system"),
+    ],
+)
+def test_a_runtime_that_had_not_its_time_its_memory_or_its_end_tells_nothing(
+    ran: Finished, why: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _plays(ran, monkeypatch)
+    with pytest.raises(CouldNotLook, match=why):
+        runtime.generate(model, "x")
+
+
+@pytest.mark.parametrize(
+    ("ran", "loaded"),
+    [
+        (Finished(0, SAID), True),
+        (Finished(0, f"bad_alloc, said the file\n{SAID}"), True),
+        (Finished(1, SAID), False),
+        (Finished(255, "unknown architecture"), False),
+        (Finished(0, "no answer"), False),
+        (Finished(0, f'{MARK}"text"'), False),
+    ],
+)
+def test_a_runtime_that_ended_by_itself_tells_of_the_file(
+    ran: Finished, loaded: bool, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _plays(ran, monkeypatch)
+    said = runtime.generate(model, "the prompt")
+    assert (said.loaded, said.tokens, said.text) == ((True, 3, "a") if loaded else (False, 0, ""))
+    assert asked[-4:] == [MARK, str(2 * 4 + (4 << 30)), str(model.resolve()), "the prompt"]
+
+
+def test_of_several_answers_the_last_one_counts(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _plays(Finished(0, f"{SAID}\n{SAID.replace('3', '4')}"), monkeypatch)
+    assert runtime.generate(model, "x").tokens == 4
+
+
+def test_a_runtime_that_does_not_load_or_is_not_there_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    _plays(Finished(1, "ImportError: libcuda.so.1"), monkeypatch)
+    with pytest.raises(CouldNotLook, match=r"the llama\.cpp runtime does not load: ImportError: libcuda"):
+        runtime.ready()
+    monkeypatch.setattr(runtime, "find_spec", lambda _: None)
+    with pytest.raises(CouldNotLook, match="no llama\\.cpp runtime is installed"):
+        runtime.ready()
+
+
+def _plays(ran: Finished, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A runtime of which only the end is known; the words that it was started with."""
+    asked: list[str] = []
+
+    def run(argv: list[str], **_: object) -> Finished:
+        asked[:] = argv
+        return ran
+
+    monkeypatch.setattr(runtime, "find_spec", lambda _: find_spec("json"))
+    monkeypatch.setattr(runtime, "new_secret", lambda: MARK)
+    monkeypatch.setattr(process, "run", run)
+    return asked

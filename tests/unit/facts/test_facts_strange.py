@@ -7,6 +7,8 @@ import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,13 +16,14 @@ from harness import facts
 from harness.artifacts import adapter
 from harness.core.answers import BoxTime, JsonFile, Ran, Text
 from harness.core.canonical import parse
+from harness.core.errors import BadInput, HostUnreachable, MissingExtra, Refused
 from harness.core.lifecycle import Stage
-from harness.core.observed import Observed, seen, unseen
+from harness.core.observed import CouldNotLook, Observed, seen, unseen
 from harness.core.ports import RunResult
-from harness.core.questions import Now, ReadText
+from harness.core.questions import Now, Question, ReadText
 from harness.core.verdict import Verdict
 from harness.facts import install
-from harness.facts.reading import attempt, json_text
+from harness.facts.reading import ask, attempt, json_text
 from harness.gates.facts_file import FactsFile, read_facts
 from harness.remote.probe import probe
 from tests.support.facts import NOW, PASSING, judge_file, sound_job
@@ -67,6 +70,69 @@ def test_no_error_escapes_a_look(error: Exception) -> None:
     told = attempt(look).problem
     assert told is not None
     assert type(error).__name__ in told
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (BadInput("the file is odd"), "the file is odd"),
+        (Refused("not now", remedy="later"), "not now"),
+        (CouldNotLook("see the other check"), "see the other check"),
+        (OSError(5, "Input/output error"), "[Errno 5] Input/output error"),
+        (MissingExtra("this look", "training"), "pip install 'gold-standard-harness[training]'"),
+        (ValueError("odd \x1b[2J" + "x" * 1000), "unexpected answer: ValueError: odd "),
+    ],
+)
+def test_what_is_known_of_a_failure_is_told_in_its_own_words(error: Exception, said: str) -> None:
+    def look() -> int:
+        raise error
+
+    told = attempt(look).problem or ""
+    assert told.endswith(said) if isinstance(error, MissingExtra) else told.startswith(said)
+    assert "unexpected" not in told or isinstance(error, ValueError)
+    assert len(told) < 510
+    assert told.isprintable()
+
+
+def test_a_box_that_cannot_be_asked_is_the_problem_of_every_question() -> None:
+    def away() -> Any:
+        raise HostUnreachable("the box does not answer")
+
+    context: Any = SimpleNamespace(host=away)
+    questions: tuple[Question[Any], ...] = (Now(), ReadText("x", 10))
+    answers = ask(context, *questions)
+    assert [answers[one].problem for one in questions] == ["the box does not answer"] * 2
+
+
+def test_a_text_of_which_only_the_beginning_was_read_is_no_json() -> None:
+    told = json_text(seen(Text(exists=True, bytes=9_000_000, text="{}", truncated=True)))
+    assert told.problem == "the file is too large to read: 9000000 bytes"
+    assert (json_text(seen(Text(exists=True, bytes=1, text="{"))).problem or "").startswith("not JSON: ")
+    assert json_text(seen(Text(exists=False))).get() == JsonFile(exists=False)
+    assert json_text(seen(Text(exists=True, bytes=2, text="{}"))).get() == JsonFile(exists=True, bytes=2, json={})
+
+
+def test_facts_that_no_longer_fit_name_what_does_not(tmp_path: Path) -> None:
+    file = roundtrip(tmp_path, Stage.LAUNCH, PASSING[Stage.LAUNCH]())
+    odd = dataclasses.replace(file, facts={**file.facts, "since_launch_s": "soon"})
+    with pytest.raises(BadInput, match="the recorded facts of stage launch do not fit: since_launch_s"):
+        facts.typed(odd)
+
+
+def test_a_fact_of_our_own_that_cannot_be_written_down_is_an_error_of_ours() -> None:
+    taken = dataclasses.replace(PASSING[Stage.LAUNCH](), since_launch_s="soon")
+    with pytest.warns(UserWarning, match="float"), pytest.raises(ValueError, match="valid number"):
+        facts.recordable(Stage.LAUNCH, taken)
+
+
+def test_what_is_too_deep_to_be_written_down_is_told_and_ends_nothing() -> None:
+    deep: object = {}
+    for _ in range(100_000):
+        deep = [deep]
+    taken = dataclasses.replace(PASSING[Stage.LAUNCH](), run=seen(JsonFile(exists=True, json=deep)))
+    told = facts.recordable(Stage.LAUNCH, taken)["run"]
+    assert told["value"] is None
+    assert told["problem"].startswith("what was seen cannot be written down: ")
 
 
 @pytest.mark.parametrize("value", [json.loads(SURROGATE_KEY), json.loads(SURROGATE), json.loads(DEEP)])

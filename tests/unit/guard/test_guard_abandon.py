@@ -76,6 +76,38 @@ def test_anything_of_value_wants_the_sentence(world: World, path: str) -> None:
     assert LossAccepted in world.kinds()
 
 
+@pytest.mark.parametrize("clean", [True, False])
+def test_what_lies_on_a_machine_of_ones_own_stays_unless_the_job_cleans_it(
+    clean: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the package's folder is deleted at the end, what the training left there goes with it."""
+    world = make_world(tmp_path, monkeypatch, fast=True, provider={"kind": "ssh", "host": "box", "clean": clean})
+    world.run(until=Stage.UPLOAD)
+    _put(world, "final/model.gguf")
+    told: list[str] = []
+    if clean:
+        with pytest.raises(Refused, match="may hold something of value"):
+            _abandon(world)
+        _nothing_happened(world)
+        return
+    destroy.abandon(world.context(), _no, told.append)
+    assert told == ["what lies on your machine stays there: only its claim is given up"]
+    assert LossAccepted not in world.kinds()
+    assert Abandoned in world.kinds()
+
+
+def test_all_that_would_be_lost_is_shown_and_kept_in_the_log(world: World) -> None:
+    for step in range(25):
+        _put(world, f"sft/checkpoint-{step}/\x1bx")
+    told: list[str] = []
+    destroy.abandon(world.context(), lambda _: True, told.append)
+    shown = [one for one in told if one.startswith("would be lost: ")]
+    assert len(shown) == 20
+    assert all(one.isprintable() for one in shown)
+    (accepted,) = world.history.all(LossAccepted)
+    assert len(accepted.value) == 25
+
+
 CHANGES_MEANWHILE: dict[str, tuple[Callable[[World], object], str]] = {
     "it trains on": (lambda w: _put(w, "sft/checkpoint-200/adapter_model.safetensors"), "has changed while its loss"),
     "it stops": (lambda w: w.market.change(INSTANCE, status=InstanceStatus.STOPPED), "it is stopped now"),

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from harness.artifacts import digest, parts
+from harness.artifacts.parts import ArtifactFile
 from harness.core.errors import HarnessError, HostUnreachable, ProviderUnavailable, Refused
 from harness.core.ids import InstanceId, Sha256
 from harness.core.lifecycle import Stage
@@ -17,7 +19,7 @@ from harness.core.ports import InstanceStatus
 from harness.core.questions import Answers, DigestOf, ProcessesUnder, Question
 from harness.core.verdict import Verdict
 from harness.gates import plan
-from harness.guard import destroy
+from harness.guard import destroy, preconditions
 from harness.ledger.events import ArtifactRecorded, Confirmed, DestroyIntended, Guarded, Opened, Released, Verified
 from harness.ledger.kinds import JobEvent
 from harness.release import release
@@ -359,3 +361,59 @@ def test_a_connection_that_fails_says_so(world: World, monkeypatch: pytest.Monke
     with pytest.raises(Refused, match="shows no instance"):
         _destroy(world)
     _nothing_happened(world)
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ((True, True, True), "unchanged"),
+        ((True, False, True), "unchanged, but for 1 of 3 files that are no longer there"),
+        ((False, False, True), "unchanged, but for 2 of 3 files that are no longer there"),
+        ((False, False, False), "no longer there"),
+    ],
+)
+def test_files_that_went_from_the_box_since_are_told_and_change_nothing(
+    there: tuple[bool, ...], said: str, world: World
+) -> None:
+    """They are at home: that they went there is no doubt about them."""
+    files = tuple(ArtifactFile(f"{at}", 1, digest.of_bytes(b"a")) for at in range(len(there)))
+    folder = world.box.root / "models" / "folder"
+    folder.mkdir(parents=True)
+    for part, is_there in zip(files, there, strict=True):
+        if is_there:
+            part.at(folder).write_bytes(b"a")
+    told = [{"path": part.path, "bytes": part.size, "sha256": part.sha256} for part in files]
+    _record(world, ArtifactRecorded(str(folder), 3, parts.manifest_digest(files), tuple(told)))
+    context, instance = world.context(), world.market.rented[INSTANCE]
+    assert preconditions._box(context, instance) == ((), said)
+    (folder / "1").write_bytes(b"b")
+    with pytest.raises(Refused, match="folder/1 on the box has changed since it was verified"):
+        preconditions._box(context, instance)
+
+
+@pytest.mark.parametrize(("owner", "user", "refused"), [(7, 7, False), (7, 8, True), (None, 8, False)])
+def test_a_log_that_does_not_tell_who_rented_is_not_held_against_the_key(
+    owner: int | None, user: int, refused: bool, world: World
+) -> None:
+    assert world.history.rental is not None
+    rental = dataclasses.replace(world.history.rental, owner=owner)
+    world.market.user = user
+    if not refused:
+        preconditions.require_ours(world.context(), rental, world.market.rented[INSTANCE])
+        return
+    with pytest.raises(Refused, match="was rented by user 7, the API key is user 8's"):
+        preconditions.require_ours(world.context(), rental, world.market.rented[INSTANCE])
+
+
+def test_a_job_that_recorded_no_artifact_has_nothing_on_its_box_to_hold_against(world: World) -> None:
+    _without(world, ArtifactRecorded)
+    with pytest.raises(Refused, match="no artifact was recorded on the box"):
+        preconditions._box(world.context(), world.market.rented[INSTANCE])
+
+
+def test_only_the_first_few_processes_are_told(world: World) -> None:
+    one = {"ppid": 1, "state": "R", "argv": ["python3"], "cwd": "/x", "env": {}}
+    world.box.processes = [{**one, "pid": 100 + at} for at in range(9)]
+    with pytest.raises(Refused) as refused:
+        _destroy(world)
+    assert str(refused.value).count("python3") == 5

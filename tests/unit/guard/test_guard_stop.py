@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from harness.core.errors import ProviderUnavailable
 from harness.core.ids import InstanceId
 from harness.core.ports import InstanceStatus
-from harness.guard.stop import stop_listed
+from harness.guard.stop import ask, stands, stop_listed
 from tests.support.fake_clock import FakeClock
 from tests.support.faulty_provider import FaultyProvider
 from tests.support.scripted_world import Market
@@ -59,6 +60,42 @@ def test_a_refusal_is_told_and_an_offline_host_that_refused_may_come_back(market
     provider.break_("stop", ProviderUnavailable("403 auth_error"), times=0)
     market.change(IT, status=InstanceStatus.OFFLINE)
     assert stop_listed(provider, market.rented[IT], market.clock) == "403 auth_error"
+
+
+def test_what_cannot_be_looked_at_says_why_and_is_asked_nothing(market: Market) -> None:
+    provider = FaultyProvider(market)
+    provider.break_("instance", ProviderUnavailable("502 \x1b[2JBad Gateway"))
+    assert stop_listed(provider, market.rented[IT], market.clock) == "502 Bad Gateway"
+    assert provider.count("stop") == 0
+
+
+def test_a_stop_that_takes_a_while_is_waited_for_a_while(market: Market) -> None:
+    provider = FaultyProvider(market)
+    provider.break_("instance", market.rented[IT], after=1, times=3)
+    assert stop_listed(provider, market.rented[IT], market.clock) is None
+    assert (provider.count("stop"), len(market.clock.slept)) == (1, 3)
+    assert min(market.clock.slept) >= 1.0
+    provider.break_("instance", dataclasses.replace(market.rented[IT], status=InstanceStatus.RUNNING), times=0)
+    assert stop_listed(provider, market.rented[IT], market.clock) == "it is running"
+    assert len(market.clock.slept) < 20, "it ends"
+
+
+REFUSED = "403 auth_error"
+
+
+@pytest.mark.parametrize("status", InstanceStatus)
+def test_only_what_bills_no_gpu_stands(status: InstanceStatus) -> None:
+    """An instance that is offline or has exited comes back where no stop was accepted."""
+    unbilled = {InstanceStatus.STOPPED, InstanceStatus.EXITED, InstanceStatus.OFFLINE}
+    assert stands(status, None) is (status in unbilled)
+    assert stands(status, REFUSED) is (status is InstanceStatus.STOPPED)
+
+
+def test_an_accepted_stop_has_no_reason_against_it(market: Market) -> None:
+    provider = FaultyProvider(market)
+    provider.break_("stop", ProviderUnavailable(REFUSED))
+    assert ask(provider, IT) == REFUSED
+    assert ask(provider, IT) is None
 
 
 def _callers(folder: str) -> set[str]:

@@ -11,7 +11,7 @@ import pytest
 
 from harness.core.errors import NotProven, ProviderUnavailable, Refused
 from harness.core.ids import InstanceId, JobName, VolumeId, job_name, label
-from harness.core.ports import DestroyReply
+from harness.core.ports import DestroyReply, InstanceStatus
 from harness.guard import throwaway as guard
 from harness.ledger import throwaway
 from harness.ledger.ownership import Claim, Known
@@ -167,7 +167,61 @@ def test_a_label_that_was_cut_short_still_tells_it_apart(length: int, scene: Sce
 def test_an_answer_that_says_nothing_is_kept_and_the_proof_tells(scene: Scene) -> None:
     scene.provider.break_("destroy", ProviderUnavailable("answered 200 with a list"), commit=True)
     assert isinstance(scene.ask(), ProviderUnavailable)
+    assert (scene.run.last(TrialStep.DESTROY_REQUESTED) or {})["reply"] == "unclear: answered 200 with a list"
     guard.prove_gone(scene.provider, scene.run, scene.clock)
+
+
+def test_the_journal_has_what_was_answered_seen_and_paid(scene: Scene) -> None:
+    scene.ask()
+    gone = guard.prove_gone(scene.provider, scene.run, scene.clock)
+    bill = guard.prove_unbilled(scene.provider, scene.run, scene.clock)
+    told = {step: scene.run.last(step) or {} for step in TrialStep}
+    assert told[TrialStep.DESTROY_REQUESTED]["reply"] == str(DestroyReply.ACCEPTED)
+    assert len(told[TrialStep.GONE]["looks"]) == len(gone.looks)
+    assert told[TrialStep.UNBILLED]["usd"] == bill.usd == 1.0
+
+
+def test_an_instance_that_shows_no_more_is_not_asked_to_go_and_may_be_proven_gone(scene: Scene) -> None:
+    """Somebody else has destroyed it: this run has asked for nothing, and waits for the bill of what ran."""
+    scene.market.rented.clear()
+    assert scene.ask() is None
+    assert scene.provider.count("destroy") == 0
+    assert scene.run.last(TrialStep.DESTROY_INTENDED) is None
+    guard.prove_gone(scene.provider, scene.run, scene.clock)
+    scene.provider.break_("charges", (), times=0)
+    with pytest.raises(NotProven, match="no charge for it is listed yet"):
+        guard.prove_unbilled(scene.provider, scene.run, scene.clock)
+
+
+@pytest.mark.parametrize(
+    ("status", "started_at", "ran"),
+    [
+        (InstanceStatus.RUNNING, 5.0, True),
+        (InstanceStatus.RUNNING, None, True),
+        (InstanceStatus.LOADING, 5.0, True),
+        (InstanceStatus.LOADING, None, False),
+        (InstanceStatus.CREATED, None, False),
+        (InstanceStatus.STOPPED, None, True),
+    ],
+)
+def test_a_bill_is_waited_for_unless_it_provably_never_ran(
+    status: InstanceStatus, started_at: float | None, ran: bool, scene: Scene
+) -> None:
+    scene.market.change(scene.it, status=status, started_at=started_at)
+    scene.ask()
+    assert (scene.run.last(TrialStep.DESTROY_INTENDED) or {})["ran"] is ran
+    guard.prove_gone(scene.provider, scene.run, scene.clock)
+    scene.provider.break_("charges", (), times=0)
+    if not ran:
+        assert guard.prove_unbilled(scene.provider, scene.run, scene.clock).usd == 0
+        return
+    with pytest.raises(NotProven, match="no charge for it is listed yet"):
+        guard.prove_unbilled(scene.provider, scene.run, scene.clock)
+
+
+def test_what_was_found_once_is_not_looked_for_again(scene: Scene) -> None:
+    assert guard.find(scene.provider, scene.run, scene.clock) == scene.it
+    assert scene.provider.calls == []
 
 
 def test_a_bill_is_not_proven_before_its_end(scene: Scene) -> None:

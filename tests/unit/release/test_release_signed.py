@@ -19,6 +19,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from harness.core.errors import BadInput
 from harness.core.ids import CheckId, InstanceId, Sha256
 from harness.core.lifecycle import Stage
 from harness.core.verdict import Verdict
@@ -374,6 +375,13 @@ def test_more_than_a_release_can_be_is_not_read(desk: _Desk) -> None:
     desk.statement.write_bytes(b" " * (envelopes._MAX_BYTES + 1))
     code, said = desk.check()
     assert (code, "is larger than" in said) == (2, True), said
+
+
+@pytest.mark.parametrize("data", [b"[" * 100_000, b'{"payload": "', b"\xff", b'{"payload": ' + b"[" * 100_000])
+def test_what_does_not_parse_is_no_envelope(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "release.json").write_bytes(data)
+    with pytest.raises(BadInput, match=r"release\.json is not a release: "):
+        envelopes.read(tmp_path / "release.json")
 
 
 def test_what_dsse_allows_of_others_is_read(desk: _Desk) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.artifacts import digest, parts
+from harness.core import regular_file
 from harness.core.errors import BadInput, HarnessError, Refused
 from harness.core.ids import CheckId, InstanceId, Sha256
 from harness.core.lifecycle import Stage
@@ -22,7 +26,7 @@ from harness.ledger.history import History
 from harness.ledger.kinds import JobEvent
 from harness.release import release as releases
 from harness.release.release import Release, ReleasedCheck
-from harness.release.statement import PREDICATE, PREDICATE_V1, PREDICATE_V2
+from harness.release.statement import PREDICATE, PREDICATE_OF_FOLDER, PREDICATE_V1, PREDICATE_V2
 from tests.support.job_histories import (
     DIGEST,
     INSTANCE,
@@ -294,6 +298,158 @@ def test_the_file_is_read_anew(tmp_path: Path) -> None:
     assert "is not a file" in str(releases.file_problem(release, path))
 
 
+def _add(name: str) -> Callable[[Path], object]:
+    return lambda place: (place / name).write_bytes(b"more")
+
+
+def _link_file(place: Path) -> None:
+    (place / "a").rename(place.parent / "a")
+    (place / "a").symlink_to(place.parent / "a")
+
+
+def _link_folder(place: Path) -> None:
+    place.rename(place.with_name("elsewhere"))
+    place.symlink_to(place.with_name("elsewhere"))
+
+
+def _dangle(place: Path) -> None:
+    _link_folder(place)
+    shutil.rmtree(place.with_name("elsewhere"))
+
+
+def _file_instead(place: Path) -> None:
+    shutil.rmtree(place)
+    place.write_bytes(b"a")
+
+
+FOLDERS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
+    "as it was": (lambda _: None, ()),
+    "one file less": (lambda place: (place / "a").unlink(), ("model/a does not exist",)),
+    "one file more": (_add("z"), ("model/z is in the folder, and the release does not name it",)),
+    "a link in the place of a file": (_link_file, ("model/a is a link, and not the file itself",)),
+    "a link in the place of the folder": (_link_folder, ("model is no folder",)),
+    "a link to nothing": (_dangle, ("model is no folder",)),
+    "a file in the place of the folder": (_file_instead, ("model is no folder",)),
+    "no folder": (shutil.rmtree, ("model does not exist",)),
+    "one byte": (lambda place: (place / "sub" / "b").write_bytes(b"c"), ("sub/b has the SHA-256",)),
+    "one byte more": (lambda place: (place / "a").write_bytes(b"aa"), ("model/a has 2 bytes, the release names 1",)),
+    "five files more": (
+        lambda place: [_add(name)(place) for name in "vwxyz"],
+        ("model/v is in", "model/w is in", "model/x is in"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_is_the_released_one_when_it_holds_its_files_and_no_other(name: str, tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    (place / "sub").mkdir(parents=True)
+    (place / "a").write_bytes(b"a")
+    (place / "sub" / "b").write_bytes(b"b")
+    hashed, files = parts.here(place)
+    release = dataclasses.replace(_made(Log().verified()), sha256=hashed.sha256, files=files)
+    spoil, said = FOLDERS[name]
+    spoil(place)
+    told = releases.file_problem(release, place)
+    assert bool(told) is bool(said)
+    assert len((told or "").split("; ")) == max(1, len(said))
+    assert all(words in (told or "") for words in said), told
+
+
+def test_a_folder_that_cannot_be_listed_is_not_the_released_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    hashed, files = parts.here(tmp_path)
+    release = dataclasses.replace(_made(Log().verified()), sha256=hashed.sha256, files=files)
+
+    def failing(_: Path) -> list[str]:
+        raise BadInput("it holds too many files")
+
+    monkeypatch.setattr(parts, "listed", failing)
+    assert releases.file_problem(release, tmp_path) == "it holds too many files"
+
+
+@pytest.mark.parametrize("fails", ["opened", "of_open"])
+def test_a_file_that_cannot_be_read_is_not_the_released_one(
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, data = tmp_path / "model.gguf", b"GGUF"
+    path.write_bytes(data)
+    release = _made(Log().verified(path=str(path), size=4, sha256=Sha256(hashlib.sha256(data).hexdigest())))
+
+    def failing(*_: object) -> object:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(regular_file if fails == "opened" else digest, fails, failing)
+    assert releases.file_problem(release, path) == f"{path} cannot be read: Input/output error"
+
+
+def test_a_statement_that_the_log_has_not_recorded_is_void() -> None:
+    log = Log().verified()
+    release = releases.statement(log.history, "vast", log.at)
+    assert releases.problems(release, log.history, log.at) == ("the event log records no release",)
+
+
+def test_a_gate_whose_record_does_not_read_releases_nothing() -> None:
+    log = Log().verified()
+    passed = log.history.gates[Stage.POSTDOWNLOAD]
+    log.add(dataclasses.replace(passed, result={"verdict": "pass"}))
+    with pytest.raises(Refused, match="the record of gate postdownload does not read: "):
+        releases.statement(log.history, "vast", log.at)
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_a_statement_may_have_a_mebibyte_and_not_a_byte_more(over: int, tmp_path: Path) -> None:
+    data = releases.to_json(_made(Log().verified()))
+    data += b" " * ((1 << 20) - len(data) + over)
+    (tmp_path / "release.json").write_bytes(data)
+    for source in (data, tmp_path / "release.json"):
+        if not over:
+            assert releases.read(source).sha256 == DIGEST
+            continue
+        with pytest.raises(BadInput, match="is larger than a release can be"):
+            releases.read(source)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"size": 0},
+        {"size": 2**53 - 1},
+        {"label": "x" * 4096},
+        {"label": ""},
+        {"instance_id": InstanceId("5x8jq2m1kz0p9w")},
+        {"log": Head(0, "ab" * 32)},
+    ],
+)
+def test_what_is_just_within_its_bounds_reads(fields: dict[str, Any]) -> None:
+    release = dataclasses.replace(_made(Log().verified()), **fields)
+    assert releases.read(releases.to_json(release)) == release
+
+
+def test_a_release_of_a_folder_reads_with_every_file_and_no_other_sum(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a", "sub/b"):
+        (tmp_path / name).write_bytes(name.encode())
+    hashed, files = parts.here(tmp_path)
+    single = _made(Log().verified())
+    release = dataclasses.replace(
+        single, predicate=PREDICATE_OF_FOLDER, files=files, sha256=hashed.sha256, size=hashed.size
+    )
+    data = releases.to_json(release)
+    assert releases.read(data) == release
+    for wrong in (data.replace(hashed.sha256.encode(), DIGEST.encode()), data.replace(b'"sub/b":5', b'"sub/b":6')):
+        assert wrong != data
+        with pytest.raises(BadInput):
+            releases.read(wrong)
+
+
+def test_a_number_that_json_has_not_is_named() -> None:
+    with pytest.raises(BadInput, match="NaN is not JSON"):
+        releases.read(b'{"a": NaN}')
+
+
 def _told() -> dict[str, Any]:
     told: dict[str, Any] = json.loads(releases.to_json(_made(Log().verified())))
     return told
@@ -308,6 +464,10 @@ def _told() -> dict[str, Any]:
         (("subject", 0, "surprise"), {}, "subject.0.surprise"),
         (("subject", 0, "name"), "", "subject.0.name"),
         (("subject", 0, "name"), "\udc80", "subject.0.name"),
+        (("predicate", "artifact", "remotePath"), "", "remotePath: empty"),
+        (("predicate", "instance", "label"), 7, "label: not a text of at most 4096 characters"),
+        (("predicateType",), "https://gold-standard-harness.dev/release/v9", "predicateType: not one of https"),
+        (("predicate", "eventLog", "seq"), "1", "seq: not a whole number"),
         (("subject", 0, "digest", "sha256"), DIGEST.upper(), "subject.0.digest.sha256"),
         (("subject",), [], "subject"),
         (("subject", 0, "digest", "sha256"), "abc", "SHA-256"),

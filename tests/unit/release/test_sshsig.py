@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from harness.release import sshsig
+from harness.release import signing, sshsig
 
 SIGNED = b"the release"
 SPACE = b"release@gold-standard-harness.dev"
@@ -129,6 +129,20 @@ def test_an_rsa_key_is_not_believed_with_sha_1() -> None:
     assert not verifies("rsa", made("rsa", "rsa-sha2-256", call_it="rsa-sha2-512"))
 
 
-@pytest.mark.parametrize("name", ["version 2", "a field more", "without its end", "nothing", "no text"])
+@pytest.mark.parametrize("name", ["version 2", "a field more", "without its end", "nothing", "no text", "cut"])
 def test_what_is_no_signature_names_no_signer(name: str) -> None:
     assert sshsig.signer(REFUSED[name]()) is None
+
+
+@pytest.mark.parametrize("kind", ["ssh-ed448", "x"])
+def test_a_kind_of_key_that_is_not_known_here_is_named(kind: str) -> None:
+    blob = base64.b64encode(strings(kind.encode(), bytes(57))).decode()
+    with pytest.raises(ValueError, match=f"^a key of the kind {kind} is not read here$"):
+        sshsig.public_key(f"{kind} {blob} me")
+
+
+def test_a_key_of_a_kind_that_no_program_reads_is_named() -> None:
+    unknown = bytes.fromhex("300c30060604 2a030405 0302 0000".replace(" ", ""))
+    text = f"-----BEGIN PUBLIC KEY-----\n{base64.b64encode(unknown).decode()}\n-----END PUBLIC KEY-----\n"
+    with pytest.raises(ValueError, match="a kind of key that is not read here"):
+        signing._pem(text)
