@@ -240,3 +240,24 @@ def test_weights_that_cannot_be_read_are_not_called_damaged(tmp_path: Path, monk
     (found,) = merged.judge(folder, Expectation())
     assert (found.id, found.verdict) == ("files_whole", Verdict.UNKNOWN)
     assert found.seen == "model.safetensors cannot be read: Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("words", "pieces", "verdict", "seen"),
+    [
+        (True, False, Verdict.PASS, "ids up to 269"),
+        (True, True, Verdict.PASS, "ids up to 269"),
+        (False, True, Verdict.PASS, "tokenizer.model"),
+        (False, False, Verdict.FAIL, ""),
+    ],
+)
+def test_a_model_has_a_tokenizer(tmp_path: Path, words: bool, pieces: bool, verdict: Verdict, seen: str) -> None:
+    folder = write_training(tmp_path / "model", TINY)
+    tensors(folder / "model.safetensors", ("0", "F32", [1], ONE[4]), ("1", "F32", [], ONE[4]))
+    if not words:
+        (folder / "tokenizer.json").unlink()
+    if pieces:
+        (folder / "tokenizer.model").touch()
+    found = {one.id: one for one in merged.judge(folder, Expectation())}
+    assert (found["tokenizer_there"].verdict, found["weights_present"].verdict) == (verdict, Verdict.PASS)
+    assert found["tokenizer_there"].seen.startswith(seen)

@@ -52,6 +52,13 @@ def test_a_stall_within_the_window_is_none_yet() -> None:
     assert meter.update(30.0, 100, 2000).rate == 0
 
 
+def test_what_is_as_old_as_the_window_is_not_in_it() -> None:
+    meter = RateMeter(window_s=10.0)
+    meter.update(0.0, 0, 2000)
+    meter.update(10.0, 100, 2000)
+    assert meter.update(20.0, 100, 2000).rate == 0
+
+
 @pytest.mark.parametrize(
     ("done", "total", "share"), [(25, 100, 0.25), (1, 1, 1), (150, 100, 1), (-5, 100, 0), (0, 0, 1), (5, -1, 1)]
 )
