@@ -27,7 +27,7 @@ class Room:
 
 
 def _core(name: str, *tests: str) -> Room:
-    return Room((f"harness/core/{name}.py",), tests)
+    return Room((f"harness/core/{name}.py",), ("tests/unit/core", *tests))
 
 
 def _artifact(name: str, *tests: str) -> Room:
@@ -91,11 +91,17 @@ ROOMS = (
             "tests/unit/runner/test_runner_first_look.py",
         ),
     ),
-    _core("answers", "tests/unit/remote/probe", "tests/unit/checks", "tests/unit/facts/test_facts_strange.py"),
-    _core("durable", "tests/unit/core", "tests/unit/remote/transfer"),
-    _core("money", "tests/unit/core"),
+    _core(
+        "answers",
+        "tests/unit/core",
+        "tests/unit/remote/probe",
+        "tests/unit/checks",
+        "tests/unit/facts/test_facts_strange.py",
+    ),
+    _core("durable", "tests/unit/remote/transfer"),
+    _core("money"),
     _core("observed", "tests/unit/gates", "tests/unit/checks", "tests/unit/facts"),
-    _core("rate", "tests/unit/core"),
+    _core("rate"),
     _core("verdict", "tests/unit/gates", "tests/unit/report"),
     _artifact("adapter", "tests/field/test_adapters.py"),
     _artifact("arrival", "tests/unit/runner/test_runner_folders.py"),
