@@ -107,9 +107,7 @@ class DownloadAttempt:
             on_progress(Progress(reading.done, reading.total))
             if cancelled():
                 raise Cancelled(f"the transfer of {remote.path} was cancelled")
-            if not self._queue.ready:
-                silence.reset()
-            elif silence.stalled(now, received):
+            if self._queue.ready and silence.stalled(now, received):
                 raise HostUnreachable(f"nothing of {remote.path} arrived for {self._limits.patience:.0f} s")
             self._check_workers(now)
             if reading.left_s is None or reading.left_s > SHORT_S:

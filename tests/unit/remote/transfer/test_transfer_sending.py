@@ -276,3 +276,12 @@ def test_what_lies_elsewhere_is_sent_from_there(package: _Package, tmp_path: Pat
     package.elsewhere = {"rows.jsonl": elsewhere}
     package.send(pipe := _Pipe(_holds(), {}, {}))
     assert [came for _, came in pipe.sent] == [BYTES["a.py"], BYTES["rows.jsonl"]]
+
+
+@pytest.mark.parametrize("name", ["../rows.jsonl", "/rows.jsonl", "a\nb"])
+def test_a_name_that_could_deceive_is_refused_wherever_its_bytes_lie(package: _Package, name: str) -> None:
+    package.files = {name: package.files["rows.jsonl"]}
+    package.elsewhere = {name: package.source / "rows.jsonl"}
+    with pytest.raises(TransferFailed, match="refused"):
+        package.send()
+    assert package.used == []
