@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -274,3 +275,21 @@ def test_a_box_that_is_lost_says_so_and_keeps_what_came(local: Path, monkeypatch
     assert Journal(REMOTE, local).part.exists()
     _fetch(box, local)
     assert _is_home(local)
+
+
+def test_what_is_fetched_is_told_when_nothing_writes_to_it_any_more(local: Path) -> None:
+    """A stream that ends only when it is interrupted has ended, and closed the file."""
+    box, interrupted, closed = _Box(), threading.Event(), list[bool]()
+
+    class Lingering(_Stream):
+        def interrupt(self) -> None:
+            interrupted.set()
+
+        def close(self) -> None:
+            interrupted.wait(5.0)
+            super().close()
+            closed.append(interrupted.is_set())
+
+    box.open = lambda _remote, part, _give_up: Lingering(box, part)  # type: ignore[method-assign]  # this box's own
+    _fetch(box, local)
+    assert closed == [True]
