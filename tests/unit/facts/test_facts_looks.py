@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from harness.ledger.settled import StrategySettled
 from harness.log.grammar import DPO, SFT
 from tests.support.checkpoint_files import tensors, write_checkpoint
 from tests.support.context import World, make_world
-from tests.support.facts import PLAN, V2, checkpoint, log, sound_job, step_lines, whole_log
+from tests.support.facts import BOX, PLAN, V2, checkpoint, log, sound_job, step_lines, whole_log
 from tests.support.scripted_world import BoxHost
 
 SCRIPT = "train_deepseek_forex.py"
@@ -268,6 +269,27 @@ def test_steps_that_are_left_take_as_long_as_was_planned_until_the_log_tells_a_p
     assert training.steps_left_s(job, done) == 0.0
     half = log(V2, PLAN, *step_lines("sft", 1, 165, pace=8.8))
     assert training.steps_left_s(job, half) > planned / 2 + 165 * 4.0
+
+
+@pytest.mark.parametrize("unmodified", [True, False])
+def test_of_an_unmodified_trainer_the_launch_looks_for_the_first_ones_checkpoints(
+    unmodified: bool, tmp_path: Path
+) -> None:
+    asked: list[Question[Any]] = []
+
+    def probe(questions: Sequence[Question[Any]], *, timeout: float) -> Answers:
+        del timeout
+        asked.extend(questions)
+        return Answers({one: seen(()) for one in questions if isinstance(one, CheckpointsIn)})
+
+    job = sound_job(training={"log": "trainer"} if unmodified else {}, package={"source": tmp_path})
+    history = SimpleNamespace(launched_at=None, strategy=None, staged=None)
+    host, clock = SimpleNamespace(probe=probe), SimpleNamespace(now=lambda: 5.0)
+    context: Any = SimpleNamespace(job=job, history=history, clock=clock, host=lambda: host)
+    told = launch.look(context)
+    folders = [one.path for one in asked if isinstance(one, CheckpointsIn)]
+    assert folders == ([f"{BOX}/{job.checkpoint_folder(SFT)}"] if unmodified else [])
+    assert (told.checkpoints.problem is None) is unmodified
 
 
 def test_a_base_is_what_the_job_states_and_for_the_rest_what_the_run_says() -> None:

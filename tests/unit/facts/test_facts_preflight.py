@@ -90,9 +90,16 @@ def test_a_row_of_more_bytes_than_tokens_is_counted_and_fits(tmp_path: Path) -> 
     told["model"]["merges"] = [["c", "c"]]
     built.write_text(json.dumps(told))
     long = ROW | {"completion": "c" * 80}
-    told_of = cut_off(a_job(), package(tmp_path / "package", long), built)
-    assert (told_of.rows, told_of.cut) == (1, 0)
+    told_of = cut_off(a_job(), package(tmp_path / "package", ROW, long), built)
+    assert (told_of.rows, told_of.cut) == (2, 0)
     assert told_of.how == "1 rows with more than 80 bytes counted with built/tokenizer.json"
+
+
+def test_what_the_system_says_is_learnt_from_too_and_of_no_rows_no_share_is_cut(tmp_path: Path) -> None:
+    root = package(tmp_path / "package", ROW | {"system": "s"})
+    tokenizer(root / "base")
+    assert cut_off(a_job(), root).cut == 1
+    assert Context(0, 0, "").share == 0.0
 
 
 @pytest.mark.parametrize(("chosen", "rejected", "cut"), [(40, 40, 0), (41, 1, 1), (1, 41, 1)])
