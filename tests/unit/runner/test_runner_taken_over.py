@@ -42,7 +42,7 @@ def _seen(world: World) -> dict[str, object]:
     box = world.box
     return {
         "acts": {act: world.provider.count(act) for act in ACTS},
-        "box": (box.attempts, box.stops, dict(box.begun), list(box.commands), box.armed, box.switch),
+        "box": (box.attempts, box.stops, dict(box.begun), [one for one in box.commands if one], box.armed, box.switch),
         "keys": dict(world.keys.known),
         "files": {name: path.stat().st_mtime_ns for name, path in package_files(box.root)},
         "log": world.store.records(world.job.name),
