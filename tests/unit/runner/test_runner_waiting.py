@@ -204,13 +204,13 @@ HALTED = {"intended_status": "stopped", "disk_usd_per_hour": 0.5}
 
 
 @pytest.mark.parametrize("status", [STOPPED, EXITED])
-def test_a_stopped_one_is_started_once_when_it_can_be_paid_and_that_is_recorded_first(
+def test_a_stopped_one_is_started_once_when_it_can_be_paid_before_and_behind_its_record(
     monkeypatch: pytest.MonkeyPatch, status: InstanceStatus
 ) -> None:
     stands = shown(status, **HALTED)
     desk = Startable(monkeypatch, stands, stands, stands, shown(endpoints=()), shown())
     assert desk.wait().status is RUNNING
-    assert desk.acts == ["afford 15.5 7", "InstanceStarted", "lease", "start"]
+    assert desk.acts == ["afford 15.5 7", "InstanceStarted", "afford 15.5 7", "lease", "start"]
     assert desk.reporter.notes == [
         "instance 7001 is stopped; starting it again",
         f"instance 7001: {status}",
