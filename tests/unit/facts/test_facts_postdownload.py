@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from harness.artifacts.parts import Artifact
 from harness.core.ids import Sha256
 from harness.core.lifecycle import Stage
 from harness.core.observed import CouldNotLook
-from harness.facts import postdownload, recordable
+from harness.facts import postdownload, recordable, runtime
 from harness.facts.postdownload import Companions, look
 from harness.gates import judge
 from harness.gates.evidence import CheckResult
@@ -244,3 +245,15 @@ def test_only_what_is_itself_here_is_regular(
 def test_what_is_unfinished_beside_it_is_told(tmp_path: Path) -> None:
     (tmp_path / "model.incoming").mkdir()
     assert postdownload._local(tmp_path / "model", Artifact("/x", 1, SHA)).partial == ("model.incoming",)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_model_is_made_to_speak_where_the_job_asks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, wanted: bool
+) -> None:
+    asked = list[tuple[Path, str]]()
+    monkeypatch.setattr(runtime, "generate", lambda *words: asked.append(words))
+    context: Any = SimpleNamespace(job=sound_job(gates={"generate": wanted, "prompt": "EURUSD?"}))
+    with nullcontext() if wanted else pytest.raises(CouldNotLook, match="asks for no generation"):
+        postdownload._generation(context, tmp_path / "m.gguf")
+    assert asked == [(tmp_path / "m.gguf", "EURUSD?")] * wanted

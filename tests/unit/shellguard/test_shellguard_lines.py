@@ -39,6 +39,9 @@ BASH: tuple[tuple[Rule | None, str], ...] = (
     (rules.REMOVE, "lftp -e 'rm models/output/final/m.gguf; bye' sftp://root@h"),
     (ALLOW, "ssh root@h 'dd if=models/output/final/m.gguf bs=1M count=1 | sha256sum'"),
     (ALLOW, "ssh root@h 'tar cf - models/output' > x.tar"),
+    # beside a line that only names the act: a script of a name, and one that cannot be seen
+    (ALLOW, "grep 'vastai destroy instance' notes.md; sh tool.sh"),
+    (rules.UNREADABLE, "grep 'vastai destroy instance' notes.md; sh $TOOL"),
     (ALLOW, "sftp root@h <<< 'get models/output/final/m.gguf'"),
     (rules.CREDIT, "vastai transfer credit me@example.org 100"),
     (rules.ACCEPT_LOSS, "harness abandon night --accept-loss 'I accept the loss of everything on instance 1'"),
