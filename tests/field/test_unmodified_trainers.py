@@ -8,8 +8,9 @@ from types import MappingProxyType
 import pytest
 
 from harness.log import folding
-from harness.log.grammar import DPO, SFT, Trainer
+from harness.log.grammar import DPO, SFT, DataAnnounced, Trainer
 from harness.log.launches import LaunchLine
+from harness.log.proof import ProofLine
 from harness.log.summary import LogSummary, RestsOn
 from tests.field.case import field_case
 
@@ -339,3 +340,14 @@ def test_json_lines_tell_step_and_total_themselves() -> None:
 def test_the_first_of_two_trainings_alike_is_the_first_that_is_planned() -> None:
     twice = sft(1, 20, 20) + end(20) + sft(1, 20, 20) + end(20)
     assert fold(twice, {Trainer("warm"): 20, Trainer("main"): 20}).attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("", None), ("ROWS 60 READY", {"sft": 60}), ("ROWS 60 ready", None)],
+    ids=["never", "once", "in other words"],
+)
+def test_rows_are_announced_by_the_proof_line_alone(line: str, told: dict[str, int] | None) -> None:
+    """A log without the line has announced no rows, whatever else it holds."""
+    summary = folding.read(f"{line}\n{sft(1, 60, 60)}\n".encode(), ONE, ProofLine("ROWS {sft} READY"))
+    assert summary.data == (DataAnnounced(told) if told else None)

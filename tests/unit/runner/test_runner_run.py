@@ -526,3 +526,10 @@ def test_without_a_recorded_artifact_nothing_is_brought_home(world: World) -> No
     with pytest.raises(CouldNotLook, match="no artifact was recorded on the box"):
         postdownload.download(world.context(), Telling())
     assert not world.context().destination.exists()
+
+
+def test_a_job_that_is_over_is_not_closed_again(world: World) -> None:
+    world.run()
+    over = world.store.records(world.job.name)
+    world.run()
+    assert world.store.records(world.job.name) == over
