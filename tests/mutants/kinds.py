@@ -85,6 +85,8 @@ def _says_nothing(node: ast.AST) -> bool:
     match node:
         case ast.Assign(targets=[ast.Name(id="__all__" | "__slots__")]) | ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return True
+        case ast.Assign(targets=[ast.Name(id=alias)], value=ast.Subscript(value=ast.Name(id=generic))):
+            return alias[0].isupper() and not alias.isupper() and generic[0].isupper()  # a name for a type
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) | ast.Expr(
             ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name))
         ):

@@ -44,6 +44,8 @@ CHANGED = {
     "WANTED: Final = {'a b': x, 'c d': y}": [("table's element", "{'c d': y}")],
     "def f(x: Literal['a', 'b']) -> tuple[int, 1]:\n    '''Say 1.'''\n    a = ('b', f'{1} {not x}')": [],
     "__all__ = ['a', 'b']": [],
+    "Table = Mapping[str, Any]": [],
+    "WANTED = TABLE['a b', 'c']": [("table's element", "('c',)"), ("table's element", "'c_'")],
     "if TYPE_CHECKING:\n    f(1)": [],
 }
 
