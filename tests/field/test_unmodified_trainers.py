@@ -8,6 +8,7 @@ from types import MappingProxyType
 import pytest
 
 from harness.log import folding
+from harness.log.errors import ErrorKind
 from harness.log.grammar import DPO, SFT, DataAnnounced, Trainer
 from harness.log.launches import LaunchLine
 from harness.log.proof import ProofLine
@@ -351,3 +352,10 @@ def test_rows_are_announced_by_the_proof_line_alone(line: str, told: dict[str, i
     """A log without the line has announced no rows, whatever else it holds."""
     summary = folding.read(f"{line}\n{sft(1, 60, 60)}\n".encode(), ONE, ProofLine("ROWS {sft} READY"))
     assert summary.data == (DataAnnounced(told) if told else None)
+
+
+def test_an_error_in_a_logs_first_line_is_one_of_its_last_attempt() -> None:
+    whole = sft(1, 60, 60)
+    summary = fold(f"RuntimeError: CUDA out of memory\n{whole}", ONE)
+    assert [error.kind for error in summary.errors] == [ErrorKind.OUT_OF_MEMORY]
+    assert fold(whole, ONE).errors == summary.earlier_errors == ()

@@ -423,3 +423,14 @@ def test_no_second_copy_is_made_where_none_is_asked_for(tmp_path: Path) -> None:
 def test_without_an_artifact_on_the_box_nothing_is_downloaded(tmp_path: Path) -> None:
     with pytest.raises(CouldNotLook, match="no artifact was recorded"):
         postdownload.download((desk := Desk(tmp_path))(), desk.reporter)
+
+
+def test_what_has_the_name_of_a_file_that_was_found_elsewhere_is_kept_aside(tmp_path: Path) -> None:
+    here, elsewhere = tmp_path / "home" / "a.json", tmp_path / "other"
+    for path, data in ((here, b"mine"), (elsewhere / "a.json", A)):
+        path.parent.mkdir()
+        path.write_bytes(data)
+    (part, _) = folder_of(FILES).files
+    assert postdownload._taken(part, tmp_path / "none", [elsewhere], here)
+    assert here.read_bytes() == A
+    assert [path.read_bytes() for path in here.parent.glob("a.json.rejected-*")] == [b"mine"]
