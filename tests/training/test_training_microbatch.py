@@ -162,7 +162,9 @@ def test_loss_and_gradients_do_not_depend_on_the_split(bench: Bench, tmp_path: P
         loss, found = gradients(trainer, split)
         assert loss == pytest.approx(whole, rel=1e-6), split
         for name, gradient in wanted.items():
-            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-7, msg=f"{split} {name}")
+            # Sums of other parts are as exact as their largest number, whatever the processor adds first.
+            exact = 1e-4 * float(gradient.abs().max())
+            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=exact, msg=f"{split} {name}")
     assert trainer.model.is_activation_checkpointing
     again, _ = gradients(trainer, Split(ROWS))
     assert again == whole
